@@ -1,0 +1,144 @@
+"""Every error that crosses a boundary of this project.
+
+    ComputeError                an error with a stable `code` and an HTTP `status`
+    ├── InvalidInput   422      the payload is wrong; `field` says where
+    ├── Unauthorized   401      no key, or an unknown one
+    ├── Forbidden      403      a valid key without the right
+    ├── NotFound       404      no such task, image or model
+    ├── Conflict       409      an action that the present state forbids
+    ├── TooLarge       413      more bytes than a limit allows
+    ├── RateLimited    429      come back after `retry_after` seconds
+    ├── Unavailable    503      a dependency is down; nothing was accepted
+    └── TaskFailed              a task's run ended badly; `category` decides what happens next
+        ├── OutOfMemory
+        └── StorageFailed
+    Interrupted                 a run was asked to stop; not an error of the task
+
+All of them survive pickling, because Ray carries them between processes.
+"""
+
+from typing import Any, ClassVar
+
+from compute.schemas.enums import ErrorCategory
+
+__all__ = [
+    "ComputeError",
+    "Conflict",
+    "Forbidden",
+    "Interrupted",
+    "InvalidInput",
+    "NotFound",
+    "OutOfMemory",
+    "RateLimited",
+    "StorageFailed",
+    "TaskFailed",
+    "TooLarge",
+    "Unauthorized",
+    "Unavailable",
+]
+
+
+class ComputeError(Exception):
+    """An error that an API client may see, as `{"detail": …, "code": …}`."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, detail: str, **context: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.context = context
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.detail, self.context)
+
+
+def _rebuild(cls: type[ComputeError], detail: str, context: dict[str, Any]) -> ComputeError:
+    return cls(detail, **context)
+
+
+class InvalidInput(ComputeError):
+    """The payload is wrong. `field` is a dotted path such as `reference_image_url`."""
+
+    status = 422
+    code = "INVALID_INPUT"
+
+    def __init__(self, detail: str, *, field: str = "body") -> None:
+        super().__init__(detail, field=field)
+        self.field = field
+
+
+class Unauthorized(ComputeError):
+    status = 401
+    code = "UNAUTHORIZED"
+
+
+class Forbidden(ComputeError):
+    status = 403
+    code = "FORBIDDEN"
+
+
+class NotFound(ComputeError):
+    status = 404
+    code = "NOT_FOUND"
+
+
+class Conflict(ComputeError):
+    status = 409
+    code = "CONFLICT"
+
+
+class TooLarge(ComputeError):
+    """More bytes than a limit allows. `field` names the part of the payload."""
+
+    status = 413
+    code = "TOO_LARGE"
+
+    def __init__(self, detail: str, *, field: str = "body") -> None:
+        super().__init__(detail, field=field)
+        self.field = field
+
+
+class RateLimited(ComputeError):
+    """Too many requests; `retry_after` is in seconds."""
+
+    status = 429
+    code = "RATE_LIMITED"
+
+    def __init__(self, detail: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.retry_after = retry_after
+
+
+class Unavailable(ComputeError):
+    status = 503
+    code = "UNAVAILABLE"
+
+
+class TaskFailed(ComputeError):
+    """A run of a task failed; `category` decides whether it is tried again."""
+
+    def __init__(self, detail: str, *, category: ErrorCategory = ErrorCategory.INTERNAL) -> None:
+        super().__init__(detail, category=category)
+        self.category = category
+
+
+class OutOfMemory(TaskFailed):
+    """The device ran out of memory; the message keeps the words `CUDA out of memory`."""
+
+    def __init__(self, detail: str, *, category: ErrorCategory = ErrorCategory.OUT_OF_MEMORY) -> None:
+        super().__init__(detail, category=category)
+
+
+class StorageFailed(TaskFailed):
+    """The object store refused, or could not be reached."""
+
+    status = 503
+    code = "STORAGE_ERROR"
+
+    def __init__(self, detail: str, *, category: ErrorCategory = ErrorCategory.STORAGE_ERROR) -> None:
+        super().__init__(detail, category=category)
+
+
+class Interrupted(Exception):
+    """Raised inside a pipeline's step callback to stop it between two steps."""

@@ -1,0 +1,114 @@
+"""The contract's enumerations. More values may be added; none is ever renamed."""
+
+from enum import IntEnum, StrEnum
+
+__all__ = [
+    "ErrorCategory",
+    "EventType",
+    "ProviderCapability",
+    "ProviderType",
+    "TaskPriority",
+    "TaskStatus",
+    "TaskType",
+]
+
+
+class TaskType(StrEnum):
+    """What a task does."""
+
+    GENERATION = "GENERATION"
+    EDITING = "EDITING"
+    REFINE = "REFINE"
+    EXPERIMENTAL_FAL = "EXPERIMENTAL_FAL"
+    VIDEO_GENERATION = "VIDEO_GENERATION"
+    LLM_INTERACTION = "LLM_INTERACTION"
+    BACKGROUND_REMOVAL = "BACKGROUND_REMOVAL"
+    DETAIL_ENHANCER = "DETAIL_ENHANCER"
+    BACKGROUND_FIX = "BACKGROUND_FIX"
+    IMAGE_ADJUSTER = "IMAGE_ADJUSTER"
+    FACE_ENHANCER = "FACE_ENHANCER"
+
+
+class TaskStatus(StrEnum):
+    """Where a task is in its life; `compute.tasks.states` holds the allowed transitions."""
+
+    PENDING = "PENDING"
+    QUEUED = "QUEUED"
+    EXECUTING = "EXECUTING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "TaskStatus | None":
+        return cls.EXECUTING if value == "PROCESSING" else None
+
+
+class TaskPriority(IntEnum):
+    """A higher number is claimed first."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+    URGENT = 3
+
+
+class ErrorCategory(StrEnum):
+    """Why a task failed. INVALID_INPUT and CONTENT_POLICY are never retried."""
+
+    PROVIDER_TIMEOUT = "PROVIDER_TIMEOUT"
+    PROVIDER_ERROR = "PROVIDER_ERROR"
+    INVALID_INPUT = "INVALID_INPUT"
+    CONTENT_POLICY = "CONTENT_POLICY"
+    STORAGE_ERROR = "STORAGE_ERROR"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    CANCELLED = "CANCELLED"
+    INTERNAL = "INTERNAL"
+
+
+class ProviderType(StrEnum):
+    """Who executes a task: LOCAL is this cluster, the rest are outside services."""
+
+    LOCAL = "LOCAL"
+    FAL_STANDARD = "FAL_STANDARD"
+    FAL_SHOOTIFY_REFINER = "FAL_SHOOTIFY_REFINER"
+    FAL_GARMENT_FIXER = "FAL_GARMENT_FIXER"
+    FASHN_STANDARD = "FASHN_STANDARD"
+    FREEPIK_MAGNIFIC = "FREEPIK_MAGNIFIC"
+    FREEPIK_MAGNIFIC_PRECISION = "FREEPIK_MAGNIFIC_PRECISION"
+    VERTEX = "VERTEX"
+    AI_CORE = "AI_CORE"
+    NANO_BANANA_UPSCALER = "NANO_BANANA_UPSCALER"
+    SARTIQ_ULTIMATE_REFINER = "SARTIQ_ULTIMATE_REFINER"
+    SARTIQ_ULTIMATE_FACE_FIXER = "SARTIQ_ULTIMATE_FACE_FIXER"
+    SARTIQ_ULTIMATE_GARMENT_FIXER = "SARTIQ_ULTIMATE_GARMENT_FIXER"
+
+
+class ProviderCapability(StrEnum):
+    """What a provider can do."""
+
+    TEXT_TO_IMAGE = "TEXT_TO_IMAGE"
+    IMAGE_TO_IMAGE = "IMAGE_TO_IMAGE"
+    IMAGE_EDIT = "IMAGE_EDIT"
+    INPAINT = "INPAINT"
+    LORA = "LORA"
+    REFERENCE_IMAGE = "REFERENCE_IMAGE"
+    UPSCALE_2X = "UPSCALE_2X"
+    UPSCALE_4X = "UPSCALE_4X"
+    UPSCALE_8X = "UPSCALE_8X"
+    UPSCALE_FLOAT = "UPSCALE_FLOAT"
+    OUTPUT_SIZE = "OUTPUT_SIZE"
+    FACE_DETAIL = "FACE_DETAIL"
+    IMAGE_TO_VIDEO = "IMAGE_TO_VIDEO"
+    BACKGROUND_REMOVAL = "BACKGROUND_REMOVAL"
+    TEXT = "TEXT"
+    VISION = "VISION"
+
+
+class EventType(StrEnum):
+    """What a row of the event log reports."""
+
+    TASK_CREATED = "TASK_CREATED"
+    TASK_STATUS = "TASK_STATUS"
+    TASK_UPDATED = "TASK_UPDATED"
+    INFERENCE_STATUS = "INFERENCE_STATUS"

@@ -1,0 +1,87 @@
+"""Everything an operator can set from the environment, in one place.
+
+Names start with `COMPUTE_`, except those that the outside world already knows: API_KEY, ADMIN_API_KEY,
+DATABASE_URL and S3_*. AWS credentials are read by boto3 itself. What belongs to one deployment (models,
+replicas, devices) lives in serve_config.yaml instead.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+__all__ = ["Settings", "get_settings"]
+
+
+class Settings(BaseSettings):
+    """Settings of one process; immutable once read."""
+
+    model_config = SettingsConfigDict(env_prefix="COMPUTE_", frozen=True, populate_by_name=True, extra="forbid")
+
+    home: Path = Field(
+        default=Path(".compute"),
+        description="The folder of everything that lasts: database, files, models, keys.",
+    )
+    api_key: SecretStr | None = Field(default=None, validation_alias="API_KEY")
+    admin_api_key: SecretStr | None = Field(default=None, validation_alias="ADMIN_API_KEY")
+    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
+
+    storage: Literal["local", "s3"] = "local"
+    s3_bucket: str | None = Field(default=None, validation_alias="S3_BUCKET")
+    s3_endpoint_url: str | None = Field(default=None, validation_alias="S3_ENDPOINT_URL")
+    s3_public_url: str | None = Field(
+        default=None,
+        validation_alias="S3_PUBLIC_URL",
+        description="A CDN in front of the bucket, if there is one.",
+    )
+    s3_prefix: str = Field(default="", validation_alias="S3_PREFIX", description="Put before every key.")
+    public_url: str | None = Field(
+        default=None, description="Base of the links in answers; the request's own host when unset."
+    )
+    link_ttl_seconds: int = Field(default=24 * 3600, ge=60, description="How long a signed result link works.")
+
+    media_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Hosts that may be fetched from, or called back, though their address is private.",
+    )
+    media_max_bytes: int = Field(default=32 * 2**20, ge=1, description="Largest image a user may send or name.")
+    media_max_pixels: int = Field(default=64_000_000, ge=1, description="Largest image by decoded size.")
+    media_timeout_seconds: float = Field(default=15.0, gt=0, description="For one whole download, redirects included.")
+    body_max_bytes: int = Field(default=48 * 2**20, ge=1024, description="Largest request body.")
+
+    lease_seconds: float = Field(default=15.0, gt=0.5, description="A claim that is not renewed this long is lost.")
+    max_retries: int = Field(default=3, ge=0, description="Runs after the first, for failures that may pass.")
+    retry_backoff_seconds: float = Field(default=2.0, ge=0, description="Delay of the first retry; it doubles.")
+    task_timeout_seconds: float = Field(default=3600.0, gt=0, description="Longest one run of a task may take.")
+    webhook_secret: SecretStr | None = Field(default=None, description="Standard Webhooks secret (whsec_…).")
+    webhook_max_attempts: int = Field(default=10, ge=1)
+    webhook_timeout_seconds: float = Field(default=15.0, gt=0)
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("media_allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(host.strip().lower() for host in value.split(",") if host.strip())
+        return value
+
+    @property
+    def storage_root(self) -> Path:
+        return self.home / "storage"
+
+    @property
+    def models_root(self) -> Path:
+        return self.home / "models"
+
+    @property
+    def cache_root(self) -> Path:
+        return self.home / "cache"
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()
