@@ -1,0 +1,1 @@
+"""From accepted rows to running work and back: the only part that claims, retries and settles."""

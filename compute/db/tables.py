@@ -1,0 +1,170 @@
+"""The tables. One row of `tasks` is the truth about one task; everything else follows from it."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Index, Integer, SmallInteger, Text, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+__all__ = ["Base", "DispatcherBeat", "IdempotencyKey", "Task", "TaskEvent", "WebhookAttempt", "WebhookDelivery"]
+
+_NOW = func.now()
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[Any]: JSONB,
+        str: Text,
+    }
+
+
+class Task(Base):
+    """One accepted request. Only `compute.tasks.store` writes it.
+
+    `spec` is what the worker needs (inputs already stored, seed already chosen), so that every attempt does the
+    same work. `fence` grows with every claim and every end: a write that carries an older one is dropped.
+    `progress` is in percent. Times are UTC.
+    """
+
+    __tablename__ = "tasks"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    task_type: Mapped[str]
+    queue: Mapped[str]
+    tenant: Mapped[str]
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    status: Mapped[str]
+    progress: Mapped[float] = mapped_column(server_default="0")
+    spec: Mapped[dict[str, Any]]
+    result: Mapped[dict[str, Any] | None]
+    config: Mapped[dict[str, Any] | None]
+
+    origin_instance: Mapped[str]
+    origin_zone: Mapped[str | None]
+    origin_tenant_id: Mapped[str | None]
+    origin_reference: Mapped[str | None]
+    workflow_id: Mapped[str | None]
+    webhook_url: Mapped[str | None]
+
+    provider_type: Mapped[str | None]
+    executor_type: Mapped[str | None]
+    executor_instance: Mapped[str | None]
+    celery_task_id: Mapped[str | None]
+    service_task_id: Mapped[str | None]
+
+    fence: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    run_after: Mapped[datetime] = mapped_column(server_default=_NOW)
+    retry_count: Mapped[int] = mapped_column(Integer, server_default="0")
+    errors: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    error_category: Mapped[str | None]
+
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    updated_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        # What may be claimed: small however many rows are finished, and in the order the claim walks it.
+        Index(
+            "tasks_ready",
+            "queue",
+            "priority",
+            "tenant",
+            "created_at",
+            "id",
+            postgresql_where=text("status = 'PENDING'"),
+        ),
+        Index("tasks_leased", "queue", "tenant", postgresql_where=text("status IN ('QUEUED', 'EXECUTING')")),
+        Index("tasks_created", text("created_at DESC"), text("id DESC")),
+        Index("tasks_workflow", "workflow_id", postgresql_where=text("workflow_id IS NOT NULL")),
+        # Rows are rewritten in place several times while a task lives: leave room on the page for that.
+        {
+            "postgresql_with": {
+                "fillfactor": "70",
+                "autovacuum_vacuum_scale_factor": "0.02",
+                "autovacuum_vacuum_threshold": "500",
+            }
+        },
+    )
+
+
+class TaskEvent(Base):
+    """One thing that happened to a task, written in the transaction that made it happen."""
+
+    __tablename__ = "task_events"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
+    type: Mapped[str]
+    status: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+    __table_args__ = (Index("task_events_task", "task_id", "id"),)
+
+
+class WebhookDelivery(Base):
+    """A webhook that must reach its URL: the outbox. It outlives its task, so `payload` is complete."""
+
+    __tablename__ = "webhook_deliveries"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    task_id: Mapped[UUID]
+    url: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(server_default="PENDING")
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")
+    next_attempt_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    delivered_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("webhook_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'PENDING'")),
+        Index("webhook_deliveries_task", "task_id"),
+    )
+
+
+class WebhookAttempt(Base):
+    """One try at a delivery: the log an operator reads when a receiver says that nothing came."""
+
+    __tablename__ = "webhook_attempts"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    delivery_id: Mapped[UUID] = mapped_column(ForeignKey("webhook_deliveries.id", ondelete="CASCADE"))
+    attempted_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    status_code: Mapped[int | None] = mapped_column(Integer)
+    error: Mapped[str | None]
+    duration_ms: Mapped[int] = mapped_column(Integer)
+
+    __table_args__ = (Index("webhook_attempts_delivery", "delivery_id", "id"),)
+
+
+class IdempotencyKey(Base):
+    """The first answer to a creating request, replayed to everyone who sends its key again."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    status_code: Mapped[int] = mapped_column(SmallInteger)
+    answer: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+    __table_args__ = (Index("idempotency_keys_created", "created_at"),)
+
+
+class DispatcherBeat(Base):
+    """A living dispatcher and the pools it sees; readiness is read from here, not asked of Ray."""
+
+    __tablename__ = "dispatchers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    seen_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    pools: Mapped[dict[str, Any]]

@@ -1,0 +1,153 @@
+"""The Dispatcher keeps every pool full: claim, run, renew, settle. Several may run; the rows keep them apart."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from sqlalchemy import func
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
+
+from compute.db.session import Database
+from compute.db.tables import DispatcherBeat
+from compute.dispatch.fairness import next_ready
+from compute.dispatch.pool import Pool
+from compute.dispatch.reaper import forget_old, reap
+from compute.dispatch.retry import RetryPolicy
+from compute.dispatch.run import Run
+from compute.events import hints
+from compute.tasks import store
+
+__all__ = ["DispatchPolicy", "Dispatcher"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchPolicy:
+    """Times in seconds. `poll` stands behind the hints; `pulse` is how often progress is written."""
+
+    lease: float = 15.0
+    poll: float = 1.0
+    pulse: float = 0.25
+    beat: float = 2.0
+    forget: float = 3600.0
+    task_timeout: float = 3600.0
+    retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(max_retries=3, backoff_seconds=2.0))
+
+
+class Dispatcher:
+    """Runs until cancelled. `owner` names this process in the leases it takes."""
+
+    def __init__(self, database: Database, pools: Sequence[Pool], policy: DispatchPolicy, owner: str) -> None:
+        self._database = database
+        self._pools = list(pools)
+        self._policy = policy
+        self._owner = owner
+        self._runs: dict[UUID, Run] = {}
+        self._busy = {pool.queue: 0 for pool in pools}
+        self._wake = {pool.queue: asyncio.Event() for pool in pools}
+        self._renewed_at = 0.0
+
+    async def run(self) -> None:
+        """Dispatch until cancelled; then hand back what is in flight."""
+        policy = self._policy
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(hints.listen(self._database, self._on_hint))
+                group.create_task(self._every(policy.pulse, self._pulse))
+                group.create_task(self._every(policy.beat, self._beat))
+                group.create_task(self._every(policy.lease / 3, lambda: reap(self._database, policy.retry)))
+                group.create_task(self._every(policy.forget, lambda: forget_old(self._database)))
+                for pool in self._pools:
+                    group.create_task(self._keep_full(pool))
+        finally:
+            await asyncio.shield(self._hand_back())
+
+    async def _keep_full(self, pool: Pool) -> None:
+        while True:
+            free = pool.capacity() - self._busy[pool.queue]
+            if free <= 0 or await self._claim(pool, free) < free:
+                await self._wait(pool)
+
+    async def _wait(self, pool: Pool) -> None:
+        wake = self._wake[pool.queue]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(wake.wait(), self._policy.poll)
+        wake.clear()
+
+    async def _claim(self, pool: Pool, limit: int) -> int:
+        try:
+            async with self._database.transaction() as session:
+                tasks = await store.claim(
+                    session, next_ready(pool.queue, limit), owner=self._owner, lease_seconds=self._policy.lease
+                )
+        except DBAPIError as error:
+            _log.warning("claiming from %s paused, the database is out of reach: %s", pool.queue, error.orig)
+            return 0
+        for task in tasks:
+            self._launch(Run(task, pool, self._database, self._policy.retry, self._policy.task_timeout), pool)
+        return len(tasks)
+
+    def _launch(self, run: Run, pool: Pool) -> None:
+        self._runs[run.lease.task_id] = run
+        self._busy[pool.queue] += 1
+
+        def forget() -> None:
+            if self._runs.get(run.lease.task_id) is run:
+                del self._runs[run.lease.task_id]
+            self._busy[pool.queue] -= 1
+            self._wake[pool.queue].set()
+
+        run.when_finished(forget)
+
+    def _on_hint(self, channel: str, payload: str) -> None:
+        if channel == hints.READY and payload in self._wake:
+            self._wake[payload].set()
+        elif channel == hints.CANCELLED and (run := self._runs.get(UUID(payload))):
+            run.abandon()
+
+    async def _pulse(self) -> None:
+        """Write progress when there is any, and renew every lease well before it ends."""
+        runs = list(self._runs.values())
+        now = asyncio.get_running_loop().time()
+        if not any(run.has_news for run in runs) and now - self._renewed_at < self._policy.lease / 3:
+            return
+        async with self._database.transaction() as session:
+            held = await store.heartbeat(
+                session, [(run.lease, run.report()) for run in runs], lease_seconds=self._policy.lease
+            )
+        self._renewed_at = now
+        for run in runs:
+            if run.lease not in held and not run.finished:
+                run.abandon()
+
+    async def _beat(self) -> None:
+        """Tell readiness (and monitoring) that this dispatcher lives and what it can reach."""
+        pools = {
+            pool.queue: {"ready": pool.ready(), "capacity": pool.capacity(), "busy": self._busy[pool.queue]}
+            for pool in self._pools
+        }
+        beat = insert(DispatcherBeat).values(id=self._owner, pools=pools, seen_at=func.now())
+        async with self._database.transaction() as session:
+            await session.execute(
+                beat.on_conflict_do_update(index_elements=["id"], set_={"pools": pools, "seen_at": func.now()})
+            )
+
+    async def _every(self, seconds: float, action: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            try:
+                await action()
+            except DBAPIError as error:
+                _log.warning("the database is out of reach, trying again: %s", error.orig)
+            await asyncio.sleep(seconds)
+
+    async def _hand_back(self) -> None:
+        runs = list(self._runs.values())
+        for run in runs:
+            run.hand_back()
+        for run in runs:
+            await run.wait()

@@ -1,0 +1,47 @@
+"""What a webhook carries and what the event log keeps."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from compute.schemas.enums import ErrorCategory, EventType, TaskStatus
+
+__all__ = ["BaseEvent", "TaskCreatedEvent", "TaskStatusEvent"]
+
+
+class BaseEvent(BaseModel):
+    """What every event has."""
+
+    event_type: EventType
+    task_id: UUID
+    status: str
+    entity_id: str | None = None
+    origin_instance: str | None = None
+    origin_zone: str | None = None
+    origin_version: str | None = None
+    timestamp: datetime | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class TaskCreatedEvent(BaseEvent):
+    """A task was accepted."""
+
+    task_type: str
+    created_at: datetime
+    total_steps: int = Field(default=1, description="How many parts the work has.")
+
+
+class TaskStatusEvent(BaseEvent):
+    """A task changed its status."""
+
+    status: TaskStatus
+    task_type: str
+    progress: float = Field(default=0.0, ge=0, le=100, description="How much is done, in percent.")
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    error_category: ErrorCategory | None = None
+    error_message: str | None = None
+    result_image_path: str | None = Field(default=None, description="Storage path of the first result.")
+    origin_reference: str | None = Field(default=None, description="The caller's own id, as it was sent.")

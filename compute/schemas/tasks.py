@@ -1,0 +1,111 @@
+"""What every task type has in common: the fields of a request, of an answer and of an update."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from compute.schemas.enums import ErrorCategory, ProviderType, TaskPriority, TaskStatus
+
+__all__ = ["CreateTask", "Text", "TaskPublic", "TaskUpdate"]
+
+MAX_SHORT_TEXT = 200
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not contain NUL characters")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+ShortText = Annotated[Text, Field(max_length=MAX_SHORT_TEXT)]
+
+
+class CreateTask(BaseModel):
+    """What a client sends to have something done."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    priority: TaskPriority = Field(
+        default=TaskPriority.NORMAL, description="0 low, 1 normal, 2 high, 3 urgent: a higher one is run first."
+    )
+    config: dict[str, Any] | None = Field(default=None, description="Anything the caller wants kept with the task.")
+    webhook_url: Text | None = Field(
+        default=None, max_length=2048, description="Called once, signed, when the task has ended."
+    )
+    origin_instance: ShortText = Field(default="default", description="Which installation of the caller sends this.")
+    origin_zone: ShortText | None = Field(default=None, description="The caller's environment or region, e.g. `eu`.")
+    origin_tenant_id: ShortText | None = Field(
+        default=None, description="The caller's tenant. Tenants of one priority take turns."
+    )
+    origin_reference: ShortText | None = Field(default=None, description="The caller's own id for this request.")
+    workflow_id: ShortText | None = Field(default=None, description="The workflow that this task is a step of.")
+    queue_name: ShortText | None = Field(default=None, description="A queue other than the type's own.")
+
+    provider_type: ProviderType | None = Field(default=None, description="Who executes it; LOCAL is this cluster.")
+    provider_config: dict[str, Any] | None = Field(default=None, description="Settings for that provider.")
+    active_provider_capabilities: list[str] | None = Field(
+        default=None, description="What the provider must be able to do."
+    )
+    fallback_provider_type: ProviderType | None = Field(
+        default=None, description="Who takes over when the first provider has used up its retries."
+    )
+    fallback_provider_config: dict[str, Any] | None = Field(default=None, description="Settings for the fallback.")
+    fallback_provider_capabilities: list[str] | None = Field(
+        default=None, description="What the fallback must be able to do."
+    )
+
+
+class TaskPublic(BaseModel):
+    """A task as the API shows it."""
+
+    id: UUID
+    priority: int = Field(description="0 low, 1 normal, 2 high, 3 urgent.")
+    status: TaskStatus
+    progress: float = Field(default=0.0, description="How much is done, in percent.")
+    config: dict[str, Any] | None = None
+
+    origin_instance: str
+    origin_zone: str | None = None
+    origin_tenant_id: str | None = None
+    origin_reference: str | None = None
+
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+
+    executor_type: str | None = Field(default=None, description="What kind of worker ran it.")
+    executor_instance: str | None = Field(default=None, description="Which worker ran it.")
+    celery_task_id: str | None = None
+    service_task_id: str | None = None
+
+    provider_type: ProviderType | None = None
+    provider_config: Any | None = None
+    active_provider_capabilities: list[str] | None = None
+    fallback_provider_type: ProviderType | None = None
+    fallback_provider_config: Any | None = None
+    fallback_provider_capabilities: list[str] | None = None
+
+    errors: list[str] | None = Field(default=None, description="What went wrong, one line a run; the latest is last.")
+    error_category: ErrorCategory | None = None
+    retry_count: int = 0
+
+    metadata: dict[str, Any] | None = Field(
+        default=None, description="How the result was made: model, versions, timings."
+    )
+
+
+class TaskUpdate(BaseModel):
+    """What a client may change. A `status` must be one that the present state can end in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: TaskStatus | None = Field(default=None, description="CANCELLED, FAILED or COMPLETED, where allowed.")
+    priority: TaskPriority | None = Field(default=None, description="Moves a waiting task in its queue.")
+    config: dict[str, Any] | None = Field(default=None, description="Replaces the whole object.")
+    errors: list[str] | None = Field(default=None, description="Replaces the list.")
+    executor_type: ShortText | None = None
+    executor_instance: ShortText | None = None

@@ -1,0 +1,123 @@
+"""Task types, discovered from the modules of `compute.tasks.types`.
+
+A new type is one file there that defines one subclass of `TaskKind`; the API's unions, its documentation and
+the workers find it here.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Mapping
+from functools import cache
+from types import MappingProxyType, ModuleType
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from compute.db.tables import Task
+from compute.schemas.enums import ProviderCapability, TaskType
+from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
+from compute.tasks import types
+from compute.tasks.protocol import Job, Workbench, WorkEvent
+
+__all__ = ["Intake", "TaskKind", "all_kinds", "kind_of"]
+
+CreateT = TypeVar("CreateT", bound=CreateTask)
+
+
+class Intake(Protocol):
+    """What a type uses to check a request and take in what it names. Nothing is kept if a check fails."""
+
+    @property
+    def size_multiple(self) -> int:
+        """Width and height must be multiples of this many pixels."""
+        ...
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """What a request may call the model, the default first."""
+        ...
+
+    async def image(self, source: str, *, field: str) -> str:
+        """The storage path at which an image given as URL, data URL, base64 or stored path will lie.
+
+        Raises:
+            InvalidInput: it cannot be had, or is no image we accept.
+        """
+        ...
+
+    async def lora(self, path: str, *, field: str) -> str:
+        """The storage path of a LoRA that exists and fits the model.
+
+        Raises:
+            InvalidInput: it is missing, damaged or for another model.
+        """
+        ...
+
+
+class TaskKind(ABC, Generic[CreateT]):
+    """One task type: its models, its queue, and how it is prepared, run and shown."""
+
+    name: ClassVar[TaskType]
+    queue: ClassVar[str]
+    folder: ClassVar[str]
+    """Where its results lie in the object store: `{folder}/{task_id}/…`."""
+    capabilities: ClassVar[frozenset[ProviderCapability]]
+    """What the local pipelines can do for this type."""
+
+    create_model: ClassVar[type[CreateTask]]
+    public_model: ClassVar[type[TaskPublic]]
+    update_model: ClassVar[type[TaskUpdate]]
+
+    @abstractmethod
+    async def prepare(self, request: CreateT, intake: Intake) -> dict[str, Any]:
+        """Check a request and make the `spec` that a worker needs, complete enough to give the same result
+        at every attempt.
+
+        Raises:
+            InvalidInput: the request cannot be done; names the field.
+        """
+
+    @abstractmethod
+    def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
+        """Do the work. See `compute.tasks.protocol` for what is yielded and raised."""
+
+    @abstractmethod
+    def public_fields(self, task: Task) -> dict[str, Any]:
+        """The fields of `public_model` that this type adds to the common ones."""
+
+
+@cache
+def all_kinds() -> Mapping[TaskType, TaskKind[Any]]:
+    """Every task type by name.
+
+    Raises:
+        RuntimeError: a module defines no type, or two define the same.
+    """
+    kinds: dict[TaskType, TaskKind[Any]] = {}
+    for found in pkgutil.iter_modules(types.__path__):
+        kind = _only_kind(importlib.import_module(f"{types.__name__}.{found.name}"))
+        if kind.name in kinds:
+            raise RuntimeError(f"{kind.name} is defined twice, the second time in {found.name}.py")
+        kinds[kind.name] = kind
+    return MappingProxyType(kinds)
+
+
+def kind_of(task_type: str) -> TaskKind[Any]:
+    """The type of a stored row.
+
+    Raises:
+        KeyError: no such type is installed.
+    """
+    return all_kinds()[TaskType(task_type)]
+
+
+def _only_kind(module: ModuleType) -> TaskKind[Any]:
+    defined = [
+        member
+        for _, member in inspect.getmembers(module, inspect.isclass)
+        if issubclass(member, TaskKind) and member.__module__ == module.__name__
+    ]
+    if len(defined) != 1:
+        raise RuntimeError(f"{module.__name__} must define exactly one TaskKind, found {len(defined)}")
+    kind: TaskKind[Any] = defined[0]()
+    return kind

@@ -1,0 +1,339 @@
+"""GENERATION: images from a prompt, optionally guided by a reference image and up to four LoRAs."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import datetime
+from functools import partial
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field
+
+from compute.db.tables import Task
+from compute.errors import InvalidInput
+from compute.schemas.enums import ErrorCategory, ProviderCapability, ProviderType, TaskType
+from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate, Text
+from compute.tasks.protocol import (
+    Artifact,
+    Done,
+    GenerateRequest,
+    Job,
+    LoraSelection,
+    Progress,
+    Started,
+    Workbench,
+    WorkEvent,
+)
+from compute.tasks.registry import Intake, TaskKind
+from compute.tasks.stepping import Stepper
+
+__all__ = ["CreateGenerationTask", "Generation", "GenerationTaskPublic", "GenerationTaskUpdate"]
+
+LORA_SLOTS = ("subject", "product", "style", "product2")
+MAX_SEED = 2**63 - 1
+MAX_PROMPT = 10_000
+DEFAULT_REFERENCE_STRENGTH = 0.3
+DEFAULT_TRUE_CFG_SCALE = 4.0
+
+
+def _lora_path(slot: str) -> Any:
+    return Field(default=None, max_length=512, description=f"The {slot} LoRA: its path below the LoRA folder.")
+
+
+def _lora_weight(slot: str) -> Any:
+    return Field(default=None, ge=-4, le=4, description=f"Strength of the {slot} LoRA; 1 when only its path is given.")
+
+
+class CreateGenerationTask(CreateTask):
+    """Draw one or more images."""
+
+    task_type: Literal[TaskType.GENERATION] = TaskType.GENERATION
+    prompt: Text = Field(min_length=1, max_length=MAX_PROMPT, pattern=r"\S", description="What the image shows.")
+    negative_prompt: Text | None = Field(
+        default=None, max_length=MAX_PROMPT, description="What it must not show (true classifier-free guidance)."
+    )
+    model: ShortText | None = Field(default=None, description="`default`, or the name of the model that is served.")
+    width: int = Field(
+        default=1024, ge=16, le=4096, description="Pixels; a multiple of the model's grid (16 for FLUX)."
+    )
+    height: int = Field(default=1024, ge=16, le=4096, description="Pixels; a multiple of the model's grid.")
+    seed: int | None = Field(
+        default=None, ge=0, le=MAX_SEED, description="The same request with the same seed gives the same image."
+    )
+    num_outputs: int = Field(default=1, ge=1, le=16, description="Images to make, with seeds seed, seed+1, …")
+    steps: int = Field(default=28, ge=1, le=200, description="Denoising steps.")
+    guidance_scale: float = Field(default=3.5, ge=0, le=30, description="How closely to follow the prompt.")
+    true_cfg_scale: float = Field(
+        default=DEFAULT_TRUE_CFG_SCALE, ge=1, le=30, description="Guidance away from `negative_prompt`, when given."
+    )
+
+    reference_image_url: Text | None = Field(
+        default=None,
+        max_length=4096,
+        validation_alias=AliasChoices("reference_image_url", "input_image_url"),
+        description="Address or storage path of an image to start from. `input_image_url` means the same.",
+    )
+    reference_image_data: Text | None = Field(default=None, description="The same as base64 or as a data URL.")
+    reference_image_strength: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="Influence of the reference image: a fraction up to 1, above that a percentage.",
+    )
+
+    subject_model_path: Text | None = _lora_path("subject")
+    product_model_path: Text | None = _lora_path("product")
+    style_model_path: Text | None = _lora_path("style")
+    product2_model_path: Text | None = _lora_path("second product")
+    subject_lora_weight: float | None = _lora_weight("subject")
+    product_lora_weight: float | None = _lora_weight("product")
+    style_lora_weight: float | None = _lora_weight("style")
+    product2_lora_weight: float | None = _lora_weight("second product")
+    fal_app_id: ShortText | None = Field(default=None, description="Which app a FAL provider runs.")
+
+
+class GenerationTaskPublic(TaskPublic):
+    """A generation task."""
+
+    task_type: Literal[TaskType.GENERATION] = TaskType.GENERATION
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    width: int | None = None
+    height: int | None = None
+    seed: int | None = None
+    num_outputs: int = 1
+    steps: int | None = None
+    guidance_scale: float | None = None
+    reference_image_path: str | None = None
+    reference_image_strength: float | None = None
+    subject_model_path: str | None = None
+    product_model_path: str | None = None
+    style_model_path: str | None = None
+    product2_model_path: str | None = None
+    subject_lora_weight: float | None = None
+    product_lora_weight: float | None = None
+    style_lora_weight: float | None = None
+    product2_lora_weight: float | None = None
+    workflow_id: str | None = None
+    fal_app_id: str | None = Field(json_schema_extra={"readOnly": True})
+    fal_request_id: str | None = Field(json_schema_extra={"readOnly": True})
+
+    result_image_path: str | None = Field(default=None, description="Storage path of the first image.")
+    result_image_url: str | None = Field(default=None, description="A link to it that needs no key and expires.")
+    result_image_paths: list[str] = Field(
+        default=[], description="Storage paths of all images, in order of their seeds."
+    )
+
+
+class GenerationTaskPublicUpdate(TaskUpdate):
+    """What `PUT /tasks/{id}` may change."""
+
+
+class GenerationTaskUpdate(GenerationTaskPublicUpdate):
+    """What `PUT /tasks/generation/{id}` may change.
+
+    The second group belongs to the server: sending the present value back is fine, another one is refused.
+    """
+
+    origin_instance: ShortText | None = None
+    origin_zone: ShortText | None = None
+    origin_tenant_id: ShortText | None = None
+    origin_reference: ShortText | None = None
+    queue_name: ShortText | None = Field(default=None, description="Moves a waiting task to another queue.")
+    service_task_id: ShortText | None = None
+    celery_task_id: ShortText | None = None
+    service_requests: list[dict[str, Any]] | None = Field(default=None, description="Log of calls to outside services.")
+    provider_type: ProviderType | None = None
+    active_provider_capabilities: list[str] | None = None
+    fallback_provider_type: ProviderType | None = None
+    fallback_provider_config: Any | None = None
+    fallback_provider_capabilities: list[str] | None = None
+    fal_app_id: ShortText | None = None
+    fal_request_id: ShortText | None = None
+    subject_model_path: Text | None = _lora_path("subject")
+    product_model_path: Text | None = _lora_path("product")
+    style_model_path: Text | None = _lora_path("style")
+    product2_model_path: Text | None = _lora_path("second product")
+    subject_lora_weight: float | None = _lora_weight("subject")
+    product_lora_weight: float | None = _lora_weight("product")
+    style_lora_weight: float | None = _lora_weight("style")
+    product2_lora_weight: float | None = _lora_weight("second product")
+    reference_image_path: Text | None = Field(default=None, max_length=512, description="Storage path to start from.")
+    reference_image_strength: float | None = Field(default=None, ge=0, le=100, description="Its influence.")
+    result_image_path: Text | None = Field(
+        default=None, max_length=512, description="With status COMPLETED: the result that was made elsewhere."
+    )
+    error_category: ErrorCategory | None = Field(default=None, description="With status FAILED: why.")
+
+    task_type: TaskType | None = None
+    progress: float | None = None
+    retry_count: int | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    is_resumed: bool | None = None
+    resume_attempt_count: int | None = None
+    last_resume_attempt: datetime | None = None
+
+
+class Generation(TaskKind[CreateGenerationTask]):
+    name = TaskType.GENERATION
+    queue = "inference"
+    folder = "generations"
+    capabilities = frozenset(
+        {
+            ProviderCapability.TEXT_TO_IMAGE,
+            ProviderCapability.IMAGE_TO_IMAGE,
+            ProviderCapability.LORA,
+            ProviderCapability.REFERENCE_IMAGE,
+            ProviderCapability.OUTPUT_SIZE,
+        }
+    )
+    create_model = CreateGenerationTask
+    public_model = GenerationTaskPublic
+    update_model = GenerationTaskPublicUpdate
+
+    async def prepare(self, request: CreateGenerationTask, intake: Intake) -> dict[str, Any]:
+        _check_model(request, intake)
+        _check_size(request, intake)
+        loras = [
+            {
+                "slot": slot,
+                "path": await intake.lora(path, field=f"{slot}_model_path"),
+                "weight": _weight(getattr(request, f"{slot}_lora_weight")),
+            }
+            for slot in LORA_SLOTS
+            if (path := getattr(request, f"{slot}_model_path"))
+        ]
+        reference = await _take_reference(request, intake)
+        return request.model_dump(mode="json", include=_KEPT_FIELDS) | {
+            "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
+            "loras": loras,
+            "reference_image_path": reference,
+        }
+
+    async def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
+        began = time.perf_counter()
+        template = await _template(job, bench)
+        saves: list[asyncio.Task[Artifact]] = []
+        try:
+            async with bench.device():
+                yield Started(executor=bench.executor, model=bench.model.name)
+                drawing = time.perf_counter()
+                count = job.spec["num_outputs"]
+                for index in range(count):
+                    request = template(seed=_seed(job.spec["seed"], index))
+                    stepper = Stepper(partial(bench.model.generate, request))
+                    async with aclosing(stepper.steps()) as steps:
+                        async for done, total in steps:
+                            yield Progress((index + done / total) / count)
+                    # Encoding and uploading go on beside the next image, and the next job.
+                    saves.append(asyncio.create_task(bench.save_image(job, index, stepper.result, seed=request.seed)))
+                drawn = time.perf_counter()
+            for save in saves:
+                yield await save
+        finally:
+            for save in saves:
+                save.cancel()
+        yield Done(
+            {
+                "model": bench.model.name,
+                "timing_ms": _ms(time.perf_counter() - began),
+                "timings": {"prepare_ms": _ms(drawing - began), "draw_ms": _ms(drawn - drawing)},
+            }
+        )
+
+    def public_fields(self, task: Task) -> dict[str, Any]:
+        spec = task.spec
+        paths = [artifact["path"] for artifact in (task.result or {}).get("artifacts", [])]
+        return {name: spec.get(name) for name in _SHOWN_FIELDS} | {
+            "num_outputs": spec.get("num_outputs", 1),
+            "workflow_id": task.workflow_id,
+            "fal_request_id": spec.get("fal_request_id"),
+            "result_image_path": paths[0] if paths else None,
+            "result_image_paths": paths,
+        }
+
+
+_LORA_FIELDS = {f"{slot}_{part}" for slot in LORA_SLOTS for part in ("model_path", "lora_weight")}
+_SHOWN_FIELDS = _LORA_FIELDS | {
+    "fal_app_id",
+    "guidance_scale",
+    "height",
+    "negative_prompt",
+    "prompt",
+    "reference_image_path",
+    "reference_image_strength",
+    "seed",
+    "steps",
+    "width",
+}
+_KEPT_FIELDS = _SHOWN_FIELDS - {"reference_image_path"} | {"num_outputs", "true_cfg_scale"}
+
+
+def _check_model(request: CreateGenerationTask, intake: Intake) -> None:
+    if request.model is not None and request.model not in ("default", *intake.model_names):
+        known = ", ".join(("default", *intake.model_names))
+        raise InvalidInput(f"There is no model {request.model!r} here; known: {known}.", field="model")
+
+
+def _check_size(request: CreateGenerationTask, intake: Intake) -> None:
+    for field in ("width", "height"):
+        value = getattr(request, field)
+        if value % intake.size_multiple:
+            raise InvalidInput(f"{value} is not a multiple of {intake.size_multiple}.", field=field)
+
+
+async def _take_reference(request: CreateGenerationTask, intake: Intake) -> str | None:
+    if request.reference_image_url and request.reference_image_data:
+        raise InvalidInput("Give the image as a URL or as data, not both.", field="reference_image_data")
+    if request.reference_image_url:
+        return await intake.image(request.reference_image_url, field="reference_image_url")
+    if request.reference_image_data:
+        return await intake.image(request.reference_image_data, field="reference_image_data")
+    return None
+
+
+async def _template(job: Job, bench: Workbench) -> "partial[GenerateRequest]":
+    """The request of every image of the job; only the seed is missing."""
+    spec = job.spec
+    loras = []
+    for lora in spec["loras"]:
+        name, path = await bench.load_lora(lora["path"])
+        loras.append(LoraSelection(name, path, lora["weight"], field=f"{lora['slot']}_model_path"))
+    reference = spec["reference_image_path"]
+    return partial(
+        GenerateRequest,
+        prompt=spec["prompt"],
+        negative_prompt=spec["negative_prompt"],
+        width=spec["width"],
+        height=spec["height"],
+        steps=spec["steps"],
+        guidance_scale=spec["guidance_scale"],
+        true_cfg_scale=spec["true_cfg_scale"] if spec["negative_prompt"] else 1.0,
+        image=await bench.load_image(reference) if reference else None,
+        strength=1.0 - _influence(spec["reference_image_strength"]),
+        loras=tuple(loras),
+    )
+
+
+def _influence(strength: float | None) -> float:
+    """The reference image's influence as a fraction; something is always left to draw."""
+    if strength is None:
+        return DEFAULT_REFERENCE_STRENGTH
+    return min(strength if strength <= 1 else strength / 100, 0.99)
+
+
+def _weight(weight: float | None) -> float:
+    return 1.0 if weight is None else weight
+
+
+def _seed(first: int, index: int) -> int:
+    return (first + index) % (MAX_SEED + 1)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,61 @@
+"""A real PostgreSQL for every test: one server a session, one migrated template, one database a test."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy.engine import URL
+
+from compute.db.migrate import upgrade
+from compute.db.session import Database, normal_url
+
+TEMPLATE = "compute_test_template"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+    """The server's address: COMPUTE_TEST_DATABASE_URL, or an embedded server of our own."""
+    if given := os.environ.get("COMPUTE_TEST_DATABASE_URL"):
+        yield normal_url(given)
+        return
+    from compute.db.embedded import start
+
+    server = start(tmp_path_factory.mktemp("postgres"))
+    yield normal_url(server.url)
+    server.stop()
+
+
+def _libpq(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def template(postgres: URL) -> Iterator[str]:
+    """A migrated database that each test's own is copied from, in milliseconds."""
+    with psycopg.connect(_libpq(postgres), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(TEMPLATE)))
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    upgrade(postgres.set(database=TEMPLATE).render_as_string(hide_password=False))
+    yield TEMPLATE
+
+
+@pytest.fixture
+def database_url(postgres: URL, template: str) -> Iterator[str]:
+    """The address of an empty, migrated database that is dropped afterwards."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(_libpq(postgres), autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+        yield postgres.set(database=name).render_as_string(hide_password=False)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()
