@@ -1,0 +1,287 @@
+"""The Dispatcher with a pool that runs in this process: no Ray, the same rows."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from sqlalchemy import text
+
+from compute.db.session import Database
+from compute.db.tables import Task
+from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
+from compute.dispatch.retry import RetryPolicy
+from compute.errors import InvalidInput, OutOfMemory, TaskFailed
+from compute.events import hints
+from compute.schemas.enums import ErrorCategory
+from compute.tasks import store
+from compute.tasks.protocol import Artifact, Done, Job, Progress, Started, WorkEvent
+from tests.integration.core.rows import add, claim, history, lease_of, reload
+
+QUICK = DispatchPolicy(
+    lease=1.0, poll=0.05, pulse=0.05, beat=0.2, retry=RetryPolicy(max_retries=2, backoff_seconds=0.01)
+)
+Script = Callable[[Job], AsyncGenerator[WorkEvent]]
+
+
+@dataclass
+class LocalPool:
+    """Runs `script` for every job and remembers what happened."""
+
+    script: Script
+    hands: int = 1
+    queue: str = "inference"
+    executor_type: str = "test"
+    started: list[Job] = field(default_factory=list)
+    stopped: list[Job] = field(default_factory=list)
+    most_at_once: int = 0
+    _at_once: int = 0
+
+    def capacity(self) -> int:
+        return self.hands
+
+    def ready(self) -> int:
+        return self.hands
+
+    async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
+        self.started.append(job)
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            async for event in self.script(job):
+                yield event
+        except (GeneratorExit, asyncio.CancelledError):
+            self.stopped.append(job)
+            raise
+        finally:
+            self._at_once -= 1
+
+
+async def succeed(job: Job) -> AsyncGenerator[WorkEvent]:
+    yield Started("replica-1", "tiny")
+    yield Progress(0.5)
+    yield Artifact("generations/x/1/0.png", "image/png", 10, "aa", 64, 64, seed=3)
+    yield Done({"model": "tiny"})
+
+
+async def hang(job: Job) -> AsyncGenerator[WorkEvent]:
+    yield Started("replica-1", "tiny")
+    for step in range(1000):
+        yield Progress(step / 1000)
+        await asyncio.sleep(0.02)
+    yield Done()
+
+
+@asynccontextmanager
+async def dispatching(
+    database: Database, pool: LocalPool, policy: DispatchPolicy = QUICK, owner: str = "dispatcher"
+) -> AsyncIterator[Dispatcher]:
+    dispatcher = Dispatcher(database, [pool], policy, owner)
+    work = asyncio.create_task(dispatcher.run())
+    try:
+        yield dispatcher
+    finally:
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+
+
+async def until(database: Database, task: Task, *statuses: str, seconds: float = 10) -> Task:
+    async with asyncio.timeout(seconds):
+        while (row := await reload(database, task)).status not in statuses:
+            await asyncio.sleep(0.02)
+    return row
+
+
+async def test_an_accepted_task_runs_and_settles_with_its_artifacts(database: Database) -> None:
+    task = await add(database)
+    async with dispatching(database, LocalPool(succeed)):
+        row = await until(database, task, "COMPLETED")
+    assert row.result is not None
+    assert row.result["metadata"] == {"model": "tiny"}
+    assert [(artifact["path"], artifact["seed"]) for artifact in row.result["artifacts"]] == [
+        ("generations/x/1/0.png", 3)
+    ]
+    assert (row.executor_type, row.executor_instance) == ("test", "replica-1")
+    assert await history(database, task) == ["PENDING", "QUEUED", "EXECUTING", "COMPLETED"]
+
+
+async def test_a_pool_is_kept_exactly_full(database: Database) -> None:
+    for _ in range(9):
+        await add(database)
+
+    async def brief(job: Job) -> AsyncGenerator[WorkEvent]:
+        yield Started("replica-1", "tiny")
+        await asyncio.sleep(0.03)
+        yield Done()
+
+    pool = LocalPool(brief, hands=3)
+    last = await add(database)
+    async with dispatching(database, pool):
+        await until(database, last, "COMPLETED")
+    assert pool.most_at_once == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "category", "runs", "words"),
+    [
+        (InvalidInput("no such LoRA", field="style_model_path"), "INVALID_INPUT", 1, "Invalid input: style_model_path"),
+        (TaskFailed("unsafe", category=ErrorCategory.CONTENT_POLICY), "CONTENT_POLICY", 1, "unsafe"),
+        (OutOfMemory("CUDA out of memory: use a smaller size"), "OUT_OF_MEMORY", 3, "CUDA out of memory"),
+        (RuntimeError("broken"), "INTERNAL", 3, "RuntimeError: broken"),
+    ],
+)
+async def test_a_failure_is_retried_only_where_that_can_help(
+    database: Database, error: Exception, category: str, runs: int, words: str
+) -> None:
+    async def fail(job: Job) -> AsyncGenerator[WorkEvent]:
+        yield Started("replica-1", "tiny")
+        raise error
+
+    task = await add(database)
+    pool = LocalPool(fail)
+    async with dispatching(database, pool):
+        row = await until(database, task, "FAILED")
+    assert len(pool.started) == runs
+    assert row.error_category == category
+    assert row.retry_count == runs - 1
+    assert len(row.errors) == runs
+    assert words in row.errors[-1]
+
+
+async def test_a_run_that_fails_once_succeeds_at_the_next_attempt_with_a_higher_fence(database: Database) -> None:
+    async def fail_first(job: Job) -> AsyncGenerator[WorkEvent]:
+        yield Started("replica-1", "tiny")
+        if job.fence == 1:
+            raise ConnectionError("the replica died")
+        yield Done()
+
+    task = await add(database)
+    async with dispatching(database, LocalPool(fail_first)):
+        row = await until(database, task, "COMPLETED")
+    assert row.fence == 2
+    assert await history(database, task) == [
+        "PENDING", "QUEUED", "EXECUTING", "PENDING", "QUEUED", "EXECUTING", "COMPLETED",
+    ]  # fmt: skip
+
+
+async def test_a_stream_that_ends_without_a_result_is_a_failure(database: Database) -> None:
+    async def stop_short(job: Job) -> AsyncGenerator[WorkEvent]:
+        yield Started("replica-1", "tiny")
+
+    task = await add(database)
+    async with dispatching(database, LocalPool(stop_short)):
+        row = await until(database, task, "FAILED")
+    assert "ended before" in row.errors[-1]
+
+
+async def test_a_run_over_its_time_limit_is_stopped(database: Database) -> None:
+    policy = DispatchPolicy(
+        lease=1.0, poll=0.05, pulse=0.05, task_timeout=0.2, retry=RetryPolicy(max_retries=0, backoff_seconds=0)
+    )
+    task = await add(database)
+    pool = LocalPool(hang)
+    async with dispatching(database, pool, policy):
+        row = await until(database, task, "FAILED")
+    assert row.error_category == "PROVIDER_TIMEOUT"
+    assert len(pool.stopped) == 1
+
+
+@pytest.mark.parametrize("hinted", [True, False])
+async def test_cancelling_a_running_task_stops_its_worker(database: Database, hinted: bool) -> None:
+    task = await add(database)
+    pool = LocalPool(hang)
+    async with dispatching(database, pool):
+        await until(database, task, "EXECUTING")
+        async with database.transaction() as session:
+            await store.cancel(session, task.id)
+        if hinted:
+            async with database.transaction() as session:
+                await session.execute(
+                    text("SELECT pg_notify(:channel, :id)"), {"channel": hints.CANCELLED, "id": str(task.id)}
+                )
+        async with asyncio.timeout(5):
+            while not pool.stopped:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+    row = await reload(database, task)
+    assert row.status == "CANCELLED"
+    assert len(pool.started) == 1
+
+
+async def test_progress_is_written_while_the_task_runs(database: Database) -> None:
+    task = await add(database)
+    async with dispatching(database, LocalPool(hang)):
+        async with asyncio.timeout(10):
+            while (await reload(database, task)).progress < 1.0:
+                await asyncio.sleep(0.02)
+        assert (await reload(database, task)).status == "EXECUTING"
+
+
+async def test_the_lease_of_a_long_run_is_renewed_so_that_nobody_takes_it_over(database: Database) -> None:
+    task = await add(database)
+    pool = LocalPool(hang)
+    async with dispatching(database, pool), dispatching(database, LocalPool(succeed, hands=0), owner="second"):
+        await until(database, task, "EXECUTING")
+        await asyncio.sleep(QUICK.lease * 2)
+        assert (await reload(database, task)).status == "EXECUTING"
+    assert len(pool.started) == 1
+
+
+async def test_the_task_of_a_dead_dispatcher_is_re_queued_and_completes(database: Database) -> None:
+    task = await add(database)
+    (orphan,) = await claim(database, lease=0.3)
+    async with database.transaction() as session:
+        await store.start(session, lease_of(orphan), executor="gone", executor_type="test")
+    async with dispatching(database, LocalPool(succeed)):
+        row = await until(database, task, "COMPLETED")
+    assert row.retry_count == 1
+    assert "went silent" in row.errors[0]
+
+
+async def test_a_task_that_kills_its_worker_every_time_ends_as_failed(database: Database) -> None:
+    task = await add(database)
+    async with dispatching(database, LocalPool(succeed, hands=0)):
+        for _ in range(QUICK.retry.max_retries + 1):
+            async with asyncio.timeout(10):
+                while not await claim(database, lease=0.1):
+                    await asyncio.sleep(0.05)
+        row = await until(database, task, "FAILED")
+    assert row.error_category == "INTERNAL"
+
+
+async def test_a_dispatcher_that_leaves_hands_its_tasks_back_without_a_penalty(database: Database) -> None:
+    task = await add(database)
+    pool = LocalPool(hang)
+    async with dispatching(database, pool):
+        await until(database, task, "EXECUTING")
+    row = await reload(database, task)
+    assert (row.status, row.retry_count, row.errors) == ("PENDING", 0, [])
+    assert len(pool.stopped) == 1
+
+
+async def test_dispatching_goes_on_after_the_database_dropped_every_connection(database: Database) -> None:
+    pool = LocalPool(succeed)
+    async with dispatching(database, pool):
+        await until(database, await add(database), "COMPLETED")
+        async with database.transaction() as session:
+            await session.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            )
+        await until(database, await add(database), "COMPLETED")
+
+
+async def test_a_hint_starts_a_task_long_before_the_next_poll(database: Database) -> None:
+    slow = DispatchPolicy(lease=30, poll=30, pulse=0.05)
+    async with dispatching(database, LocalPool(succeed), slow):
+        await asyncio.sleep(0.5)
+        sender = hints.HintSender(database)
+        sending = asyncio.create_task(sender.run())
+        task = await add(database)
+        sender.hint(hints.READY, "inference")
+        await until(database, task, "COMPLETED", seconds=5)
+        sending.cancel()
