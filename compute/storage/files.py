@@ -1,0 +1,70 @@
+"""Local files that appear whole or not at all."""
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from compute.errors import StorageFailed
+from compute.storage.paths import RESERVED_PREFIX
+
+__all__ = ["atomic_file", "disk_failure"]
+
+_ATTEMPTS = 5
+
+
+@contextmanager
+def atomic_file(destination: Path, *, durable: bool) -> Iterator[IO[bytes]]:
+    """Write to a temporary file beside `destination`, which replaces it when the block ends well.
+
+    With `durable` the content and its name are on disk, not only in the page cache, when this returns.
+
+    Raises:
+        OSError: the file cannot be written; nothing is left behind.
+    """
+    temporary, handle = _open_beside(destination)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(destination)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync_folder(destination.parent)
+
+
+def disk_failure(action: str, path: str, error: OSError) -> StorageFailed:
+    """The same in words an operator can act on; machine paths stay out, because clients see it too."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StorageFailed(f"the disk is full ({action} {path})")
+    return StorageFailed(f"the file system failed {action} {path}: {error.strerror or type(error).__name__}")
+
+
+def _open_beside(destination: Path) -> tuple[Path, int]:
+    folder = destination.parent
+    temporary = folder / f"{RESERVED_PREFIX}{uuid.uuid4().hex}"
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    for _ in range(_ATTEMPTS):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            # 0o666 less the umask, like any file: tempfile's 0o600 would lock out a web server beside us.
+            return temporary, os.open(temporary, flags, 0o666)
+        except FileNotFoundError:
+            # Somebody deleted the last object of this folder just now, and the empty folder with it.
+            continue
+    raise FileNotFoundError(f"the folder of {destination.name} keeps disappearing")
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

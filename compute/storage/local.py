@@ -1,0 +1,226 @@
+"""Objects as files under one folder: for a single machine, or a shared file system."""
+
+import asyncio
+import io
+import os
+import shutil
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+from compute.errors import Conflict, InvalidInput, NotFound, StorageFailed
+from compute.storage.base import CHUNK_BYTES, StoredObject
+from compute.storage.content_types import HEAD_BYTES, content_type_of
+from compute.storage.files import atomic_file, disk_failure
+from compute.storage.paths import RESERVED_PREFIX, clean_path, clean_prefix
+
+__all__ = ["LocalStore"]
+
+# Inside the class, `list` is the method.
+_Objects = list[StoredObject]
+
+
+class LocalStore:
+    """An `ObjectStore` in a folder. The type of an object is read from its bytes or its name.
+
+    Unlike in S3, `a` and `a/b` cannot both exist. Symbolic links are no objects and lead nowhere.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Keep objects under `root`, which is made when it is first needed."""
+        self._root = root.resolve()
+
+    async def put(self, path: str, data: bytes | Path, content_type: str) -> StoredObject:
+        return await asyncio.to_thread(self._put, clean_path(path), data)
+
+    async def get(self, path: str) -> bytes:
+        return await asyncio.to_thread(self._read, clean_path(path), 0, -1)
+
+    async def read(self, path: str, start: int, length: int) -> bytes:
+        if start < 0 or length < 0:
+            raise ValueError("a range starts at 0 or later and has no negative length")
+        return await asyncio.to_thread(self._read, clean_path(path), start, length)
+
+    async def stat(self, path: str) -> StoredObject | None:
+        return await asyncio.to_thread(self._stat, clean_path(path))
+
+    async def list(self, prefix: str, limit: int) -> list[StoredObject]:
+        return await asyncio.to_thread(self._list, clean_prefix(prefix), limit)
+
+    async def delete(self, path: str) -> bool:
+        return await asyncio.to_thread(self._delete, clean_path(path))
+
+    async def delete_prefix(self, prefix: str) -> int:
+        if not prefix:
+            raise InvalidInput("an empty prefix would delete everything", field="prefix")
+        return await asyncio.to_thread(self._delete_prefix, clean_prefix(prefix))
+
+    async def download(self, path: str, destination: Path) -> None:
+        await asyncio.to_thread(self._download, clean_path(path), destination)
+
+    async def url(self, path: str, expires_seconds: int) -> str | None:
+        clean_path(path)
+        return None
+
+    async def stream(self, path: str) -> AsyncIterator[bytes]:
+        key = clean_path(path)
+        file = await asyncio.to_thread(self._open, key)
+        try:
+            while chunk := await asyncio.to_thread(_read_chunk, file, key):
+                yield chunk
+        finally:
+            file.close()
+
+    async def check(self) -> None:
+        await asyncio.to_thread(self._check)
+
+    async def close(self) -> None:
+        """Nothing is held between calls."""
+
+    def _put(self, path: str, data: bytes | Path) -> StoredObject:
+        if isinstance(data, Path):
+            with data.open("rb") as source:
+                return self._write(path, source)
+        return self._write(path, io.BytesIO(data))
+
+    def _write(self, path: str, source: IO[bytes]) -> StoredObject:
+        target = self._locate(path)
+        if target is None:
+            raise StorageFailed(f"a symbolic link in the storage folder stands in the way of {path}")
+        try:
+            # Durable, because a row in the database will say that this object exists and survive a power cut.
+            with atomic_file(target, durable=True) as file:
+                shutil.copyfileobj(source, file, CHUNK_BYTES)
+        except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+            raise Conflict(f"{path} runs through a file, or is a folder; choose another path") from error
+        except OSError as error:
+            raise disk_failure("writing", path, error) from error
+        stored = self._stat(path)
+        if stored is None:
+            raise StorageFailed(f"{path} was removed while it was written")
+        return stored
+
+    def _open(self, path: str) -> IO[bytes]:
+        target = self._locate(path)
+        with _translated("reading", path):
+            if target is None:
+                raise FileNotFoundError
+            return target.open("rb")
+
+    def _read(self, path: str, start: int, length: int) -> bytes:
+        with self._open(path) as file, _translated("reading", path):
+            file.seek(start)
+            return file.read(length)
+
+    def _stat(self, path: str) -> StoredObject | None:
+        try:
+            with self._open(path) as file, _translated("reading", path):
+                return _describe(path, os.fstat(file.fileno()), file.read(HEAD_BYTES))
+        except NotFound:
+            return None
+
+    def _list(self, prefix: str, limit: int) -> _Objects:
+        with _translated("listing", prefix):
+            # An object that was deleted since its folder was read has no description any more.
+            described = (self._stat(path) for path in _walk(self._root, "", prefix))
+            return list(islice((stored for stored in described if stored), max(limit, 0)))
+
+    def _delete(self, path: str) -> bool:
+        target = self._locate(path)
+        with _translated("deleting", path):
+            if target is None or not target.is_file():
+                return False
+            try:
+                target.unlink()
+            except FileNotFoundError:
+                return False
+            self._prune(target.parent)
+            return True
+
+    def _delete_prefix(self, prefix: str) -> int:
+        with _translated("deleting", prefix):
+            return sum(self._delete(path) for path in list(_walk(self._root, "", prefix)))
+
+    def _download(self, path: str, destination: Path) -> None:
+        with (
+            self._open(path) as source,
+            _translated("downloading", path),
+            atomic_file(destination, durable=False) as file,
+        ):
+            shutil.copyfileobj(source, file, CHUNK_BYTES)
+
+    def _check(self) -> None:
+        # A read-only mount or a full disk shows only when something is written.
+        probe = self._root / f"{RESERVED_PREFIX}probe-{os.getpid()}"
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"ready")
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise disk_failure("writing", "a probe", error) from error
+
+    def _locate(self, path: str) -> Path | None:
+        """The file of a clean path; None if a symbolic link is on the way."""
+        target = self._root / path
+        return target if Path(os.path.realpath(target)) == target else None
+
+    def _prune(self, folder: Path) -> None:
+        while folder != self._root:
+            try:
+                folder.rmdir()
+            except OSError:
+                # Not empty (any more): this is where the tree of other objects begins.
+                return
+            folder = folder.parent
+
+
+def _walk(folder: Path, key: str, prefix: str) -> Iterator[str]:
+    """Paths under `folder` that start with `prefix`, in order; folders that cannot hold one are not opened."""
+    try:
+        with os.scandir(folder) as scan:
+            # A folder sorts as `name/`, or `a/b` would come before `a.png` in one store and after it in the other.
+            entries = sorted(
+                (f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name, entry) for entry in scan
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name, entry in entries:
+        path = key + name
+        if name.endswith("/"):
+            if path.startswith(prefix) or prefix.startswith(path):
+                yield from _walk(folder / name, path, prefix)
+        elif path.startswith(prefix) and entry.is_file(follow_symlinks=False) and not name.startswith(RESERVED_PREFIX):
+            yield path
+
+
+def _describe(path: str, status: os.stat_result, head: bytes) -> StoredObject:
+    if not stat.S_ISREG(status.st_mode):
+        raise FileNotFoundError
+    return StoredObject(
+        path=path,
+        size=status.st_size,
+        content_type=content_type_of(head, path),
+        # Every write makes a new file, so the inode tells apart two writes within one tick of the clock.
+        etag=f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}",
+        modified=datetime.fromtimestamp(status.st_mtime, UTC),
+    )
+
+
+def _read_chunk(file: IO[bytes], path: str) -> bytes:
+    with _translated("reading", path):
+        return file.read(CHUNK_BYTES)
+
+
+@contextmanager
+def _translated(action: str, path: str) -> Iterator[None]:
+    """Turn errors of the file system into ours."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise NotFound(f"there is no object {path}") from error
+    except OSError as error:
+        raise disk_failure(action, path, error) from error

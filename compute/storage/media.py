@@ -1,0 +1,118 @@
+"""Images that users send or name, made safe: the one way in."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from PIL import Image
+
+from compute.errors import InvalidInput, TooLarge
+from compute.settings import Settings
+from compute.storage.codec import CONTENT_TYPES, ImageFormat, encode
+from compute.storage.images import decode_image
+from compute.storage.net import GuardedClient
+
+__all__ = ["Media", "MediaLoader", "open_image"]
+
+_KEPT_FORMATS: dict[str, ImageFormat] = {"PNG": "png", "JPEG": "jpeg", "MPO": "jpeg", "WEBP": "webp"}
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_URL_SAFE = str.maketrans("-_", "+/")
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An image as we encoded it ourselves. Sizes in pixels; `sha256` (hex) is of `data`."""
+
+    data: bytes
+    width: int
+    height: int
+    sha256: str
+    content_type: str
+
+
+class MediaLoader:
+    """Loads images within the limits of the settings. Use it within one event loop."""
+
+    def __init__(self, settings: Settings, client: GuardedClient) -> None:
+        """Fetch through `client`, which stays the caller's to close."""
+        self._max_bytes = settings.media_max_bytes
+        self._max_pixels = settings.media_max_pixels
+        self._client = client
+        # A decoded image is up to 4 bytes a pixel, twice while it is converted; more at once than
+        # there are cores to work on them would only take memory.
+        self._slots = asyncio.Semaphore(os.cpu_count() or 1)
+
+    async def load(self, source: str, *, field: str) -> Media:
+        """The image behind an http(s) URL, in a `data:` URL, or in bare base64, as a PNG.
+
+        Raises:
+            InvalidInput: it cannot be fetched, or is no image that we accept.
+            TooLarge: the text holds more than `media_max_bytes`.
+        """
+        text = source.strip()
+        if text[:5].lower() == "data:":
+            return await self.normalise(await asyncio.to_thread(self._from_data_url, text, field), field=field)
+        if text[:7].lower() == "http://" or text[:8].lower() == "https://":
+            fetched = await self._client.fetch(text, max_bytes=self._max_bytes, field=field)
+            return await self.normalise(fetched.body, field=field)
+        if _SCHEME.match(text):
+            raise InvalidInput("use an http:// or https:// URL", field=field)
+        return await self.normalise(await asyncio.to_thread(self._from_base64, text, field), field=field)
+
+    async def normalise(self, data: bytes, *, field: str, keep_format: bool = False) -> Media:
+        """Re-encode an uploaded file as a PNG; with `keep_format`, JPEG and WEBP stay what they are.
+
+        The result is upright, in sRGB, keeps its alpha (as far as its format can) and carries no metadata.
+        The same bytes always give the same result.
+
+        Raises:
+            InvalidInput: no image that we accept, too many pixels, or damaged.
+            TooLarge: more than `media_max_bytes`.
+        """
+        if len(data) > self._max_bytes:
+            raise TooLarge(f"an image has at most {self._max_bytes} bytes", field=field)
+        async with self._slots:
+            return await asyncio.to_thread(_normalise, data, self._max_pixels, field, keep_format)
+
+    def _from_data_url(self, text: str, field: str) -> bytes:
+        header, comma, payload = text.partition(",")
+        if not comma:
+            raise InvalidInput("a data: URL has a comma before its data", field=field)
+        if header.lower().endswith(";base64"):
+            return self._from_base64(payload, field)
+        return unquote_to_bytes(payload)
+
+    def _from_base64(self, text: str, field: str) -> bytes:
+        if len(text) // 4 * 3 > self._max_bytes + 3:
+            raise TooLarge(f"an image has at most {self._max_bytes} bytes", field=field)
+        # Some encoders break lines, use the URL-safe alphabet, or drop the padding.
+        compact = "".join(text.split()).translate(_URL_SAFE).rstrip("=")
+        try:
+            data = base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidInput("neither an http(s) URL, nor a data: URL, nor base64", field=field) from error
+        if not data:
+            raise InvalidInput("the image is empty", field=field)
+        return data
+
+
+def open_image(data: bytes, *, max_pixels: int, field: str = "image") -> Image.Image:
+    """Decode stored bytes to an upright sRGB image in mode L, RGB or RGBA. Takes CPU time: call it in a thread.
+
+    Raises:
+        InvalidInput: damaged, too large, or no image at all.
+    """
+    return decode_image(data, max_pixels=max_pixels, field=field).image
+
+
+def _normalise(data: bytes, max_pixels: int, field: str, keep_format: bool) -> Media:
+    decoded = decode_image(data, max_pixels=max_pixels, field=field)
+    image_format = _KEPT_FORMATS.get(decoded.format, "png") if keep_format else "png"
+    encoded = encode(decoded.image, image_format)
+    width, height = decoded.image.size
+    return Media(encoded, width, height, hashlib.sha256(encoded).hexdigest(), CONTENT_TYPES[image_format])

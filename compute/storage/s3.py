@@ -1,0 +1,270 @@
+"""Objects in a bucket of S3, or of anything that speaks its protocol (R2, MinIO, Ceph and others)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import boto3
+from botocore.client import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from s3transfer.exceptions import RetriesExceededError
+
+from compute.errors import InvalidInput, NotFound, StorageFailed
+from compute.storage.base import CHUNK_BYTES, StoredObject
+from compute.storage.content_types import UNKNOWN, content_type_of_name
+from compute.storage.files import atomic_file, disk_failure
+from compute.storage.paths import clean_path, clean_prefix
+
+__all__ = ["S3Store"]
+
+MAX_LINK_SECONDS = 7 * 24 * 3600
+"""S3's own limit for presigned links."""
+
+_ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
+_REFUSED = frozenset({"401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
+
+# Inside the class, `list` is the method.
+_Objects = list[StoredObject]
+
+
+class S3Store:
+    """An `ObjectStore` in a bucket. One client is shared by all calls; credentials are found by boto3."""
+
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        endpoint_url: str | None = None,
+        prefix: str = "",
+        public_url: str | None = None,
+        page: int = 1000,
+    ) -> None:
+        """Use `bucket`, under `prefix`; `public_url` is a CDN that serves the bucket's keys to anyone.
+
+        `page` is how many keys are listed or deleted by one request; S3 allows 1000, some stores fewer.
+        """
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._public_url = public_url.rstrip("/") if public_url else None
+        self._page = page
+        self._client = _connect(endpoint_url)
+
+    async def put(self, path: str, data: bytes | Path, content_type: str) -> StoredObject:
+        return await asyncio.to_thread(self._put, clean_path(path), data, content_type)
+
+    async def get(self, path: str) -> bytes:
+        return await asyncio.to_thread(self._get, clean_path(path))
+
+    async def read(self, path: str, start: int, length: int) -> bytes:
+        if start < 0 or length < 0:
+            raise ValueError("a range starts at 0 or later and has no negative length")
+        return await asyncio.to_thread(self._read, clean_path(path), start, length)
+
+    async def stat(self, path: str) -> StoredObject | None:
+        return await asyncio.to_thread(self._stat, clean_path(path))
+
+    async def list(self, prefix: str, limit: int) -> list[StoredObject]:
+        return await asyncio.to_thread(self._list, clean_prefix(prefix), limit)
+
+    async def delete(self, path: str) -> bool:
+        return await asyncio.to_thread(self._delete, clean_path(path))
+
+    async def delete_prefix(self, prefix: str) -> int:
+        if not prefix:
+            raise InvalidInput("an empty prefix would delete everything", field="prefix")
+        return await asyncio.to_thread(self._delete_prefix, clean_prefix(prefix))
+
+    async def download(self, path: str, destination: Path) -> None:
+        await asyncio.to_thread(self._download, clean_path(path), destination)
+
+    async def url(self, path: str, expires_seconds: int) -> str | None:
+        key = self._key(clean_path(path))
+        if self._public_url is not None:
+            return f"{self._public_url}/{quote(key)}"
+        # In a thread, because credentials of a role may have to be renewed first.
+        return await asyncio.to_thread(self._presign, key, min(expires_seconds, MAX_LINK_SECONDS))
+
+    async def stream(self, path: str) -> AsyncIterator[bytes]:
+        key = clean_path(path)
+        body = await asyncio.to_thread(self._open, key)
+        try:
+            while chunk := await asyncio.to_thread(self._read_body, body, CHUNK_BYTES, key):
+                yield chunk
+        finally:
+            body.close()
+
+    async def check(self) -> None:
+        await asyncio.to_thread(self._check)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._client.close)
+
+    def _key(self, path: str) -> str:
+        return self._prefix + path
+
+    def _put(self, path: str, data: bytes | Path, content_type: str) -> StoredObject:
+        key = self._key(path)
+        if isinstance(data, bytes):
+            with self._translated("writing", path):
+                answer = self._client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=content_type)
+            return StoredObject(path, len(data), content_type, _etag(answer), datetime.now(UTC))
+        with data.open("rb") as file, self._translated("writing", path):
+            # In parts when it is big; the object appears when the last part is in.
+            self._client.upload_fileobj(file, self._bucket, key, ExtraArgs={"ContentType": content_type})
+        stored = self._stat(path)
+        if stored is None:
+            raise StorageFailed(f"{path} was removed while it was written")
+        return stored
+
+    def _open(self, path: str, **options: str) -> Any:
+        with self._translated("reading", path):
+            return self._client.get_object(Bucket=self._bucket, Key=self._key(path), **options)["Body"]
+
+    def _read_body(self, body: Any, length: int | None, path: str) -> bytes:
+        with self._translated("reading", path):
+            content: bytes = body.read(length)
+            return content
+
+    def _get(self, path: str) -> bytes:
+        with closing(self._open(path)) as body:
+            return self._read_body(body, None, path)
+
+    def _read(self, path: str, start: int, length: int) -> bytes:
+        # S3 has no empty ranges; ask for one byte so that a missing object is still noticed.
+        wanted = f"bytes={start}-{start + max(length, 1) - 1}"
+        try:
+            body = self._open(path, Range=wanted)
+        except _BehindEnd:
+            return b""
+        with closing(body):
+            return self._read_body(body, None, path)[:length]
+
+    def _stat(self, path: str) -> StoredObject | None:
+        try:
+            with self._translated("reading", path):
+                answer = self._client.head_object(Bucket=self._bucket, Key=self._key(path))
+        except NotFound:
+            return None
+        content_type = answer.get("ContentType") or UNKNOWN
+        return StoredObject(path, answer["ContentLength"], content_type, _etag(answer), answer["LastModified"])
+
+    def _entries(self, prefix: str, limit: int) -> Iterator[dict[str, Any]]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._key(prefix), PaginationConfig={"PageSize": min(limit, self._page)}
+        )
+        for page in pages:
+            yield from page.get("Contents", ())
+
+    def _list(self, prefix: str, limit: int) -> _Objects:
+        if limit <= 0:
+            return []
+        with self._translated("listing", prefix):
+            # Consoles mark "folders" with empty objects whose key ends in a slash; no path of ours does.
+            entries = (entry for entry in self._entries(prefix, limit) if not entry["Key"].endswith("/"))
+            return [self._listed(entry) for entry in islice(entries, limit)]
+
+    def _listed(self, entry: dict[str, Any]) -> StoredObject:
+        path = entry["Key"][len(self._prefix) :]
+        return StoredObject(path, entry["Size"], content_type_of_name(path), _etag(entry), entry["LastModified"])
+
+    def _delete(self, path: str) -> bool:
+        if self._stat(path) is None:
+            return False
+        with self._translated("deleting", path):
+            self._client.delete_object(Bucket=self._bucket, Key=self._key(path))
+        return True
+
+    def _delete_prefix(self, prefix: str) -> int:
+        with self._translated("deleting", prefix):
+            keys = [entry["Key"] for entry in self._entries(prefix, self._page)]
+            for start in range(0, len(keys), self._page):
+                batch = [{"Key": key} for key in keys[start : start + self._page]]
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": batch, "Quiet": True})
+                if failed := answer.get("Errors"):
+                    raise StorageFailed(
+                        f"{len(failed)} objects under {prefix} could not be deleted: {failed[0]['Code']}"
+                    )
+            return len(keys)
+
+    def _download(self, path: str, destination: Path) -> None:
+        try:
+            with atomic_file(destination, durable=False) as file, self._translated("downloading", path):
+                self._client.download_fileobj(self._bucket, self._key(path), file)
+        except OSError as error:
+            raise disk_failure("downloading", path, error) from error
+
+    def _presign(self, key: str, seconds: int) -> str:
+        with self._translated("signing a link to", key):
+            link: str = self._client.generate_presigned_url(
+                "get_object", Params={"Bucket": self._bucket, "Key": key}, ExpiresIn=seconds
+            )
+            return link
+
+    def _check(self) -> None:
+        try:
+            with self._translated("probing", "the bucket"):
+                self._client.head_bucket(Bucket=self._bucket)
+        except NotFound as error:
+            raise StorageFailed(f"the bucket {self._bucket} does not exist") from error
+
+    @contextmanager
+    def _translated(self, action: str, path: str) -> Iterator[None]:
+        """Turn errors of boto3 into ours. Their own texts may quote headers and links, so they stay out."""
+        try:
+            yield
+        except ClientError as error:
+            raise self._refusal(action, path, error) from error
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise StorageFailed("the object store needs credentials: set AWS_ACCESS_KEY_ID and its secret") from error
+        except (BotoCoreError, RetriesExceededError) as error:
+            raise StorageFailed(
+                f"the object store could not be reached {action} {path} ({type(error).__name__})"
+            ) from error
+
+    def _refusal(self, action: str, path: str, error: ClientError) -> NotFound | StorageFailed:
+        code = str(error.response.get("Error", {}).get("Code", "unknown"))
+        if code in _ABSENT:
+            return NotFound(f"there is no object {path}")
+        if code in {"416", "InvalidRange"}:
+            return _BehindEnd(f"{path} is shorter than that")
+        if code == "NoSuchBucket":
+            return StorageFailed(f"the bucket {self._bucket} does not exist")
+        if code in _REFUSED:
+            return StorageFailed(
+                f"the object store refused our credentials, or lacks a permission, {action} {path} ({code})"
+            )
+        return StorageFailed(f"the object store failed {action} {path} ({code})")
+
+
+class _BehindEnd(StorageFailed):
+    """A range starts behind the end of the object."""
+
+
+def _connect(endpoint_url: str | None) -> Any:
+    session = boto3.Session()
+    return session.client(
+        "s3",
+        endpoint_url=endpoint_url,
+        # A region is part of every signature; other makers' stores take this one.
+        region_name=session.region_name or "us-east-1",
+        config=Config(
+            connect_timeout=5,
+            read_timeout=30,
+            retries={"mode": "standard", "total_max_attempts": 4},
+            max_pool_connections=32,
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if endpoint_url else "auto"},
+            # boto3 adds checksums that several other stores do not know, unless told otherwise.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
+def _etag(answer: dict[str, Any]) -> str:
+    return str(answer.get("ETag", "")).strip('"')

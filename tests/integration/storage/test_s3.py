@@ -1,0 +1,131 @@
+"""What only a bucket can do, or do wrong."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+import boto3
+import pytest
+
+from compute.errors import StorageFailed
+from compute.settings import Settings
+from compute.storage import open_store
+from compute.storage.s3 import S3Store
+
+
+async def test_the_settings_choose_it(s3_environment: str, bucket: str, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, storage="s3", s3_bucket=bucket, s3_endpoint_url=s3_environment, s3_prefix="/p/")
+    store = open_store(settings)
+    await store.put("a/b.png", b"x", "image/png")
+    client = boto3.client("s3", endpoint_url=s3_environment, region_name="us-east-1")
+    stored = client.get_object(Bucket=bucket, Key="p/a/b.png")
+    assert (stored["Body"].read(), stored["ContentType"]) == (b"x", "image/png")
+    client.close()
+    await store.close()
+
+
+def test_a_bucket_must_be_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="S3_BUCKET"):
+        open_store(Settings(home=tmp_path, storage="s3"))
+
+
+async def test_a_presigned_link_opens_without_a_key(s3_environment: str, bucket: str) -> None:
+    store = S3Store(bucket, endpoint_url=s3_environment, prefix="p")
+    await store.put("a b/ü.png", b"pixels", "image/png")
+    link = await store.url("a b/ü.png", 600)
+    assert link is not None
+    assert "X-Amz-Expires=600" in link
+    assert "test-secret-value" not in link
+    async with aiohttp.ClientSession() as session, session.get(link) as response:
+        assert (response.status, await response.read()) == (200, b"pixels")
+        assert response.content_type == "image/png"
+    await store.close()
+
+
+async def test_a_link_lives_no_longer_than_s3_allows(s3_environment: str, bucket: str) -> None:
+    store = S3Store(bucket, endpoint_url=s3_environment)
+    link = await store.url("a.png", 30 * 24 * 3600)
+    assert link is not None
+    assert "X-Amz-Expires=604800" in link
+    await store.close()
+
+
+async def test_a_cdn_is_linked_to_when_there_is_one(s3_environment: str, bucket: str) -> None:
+    store = S3Store(bucket, endpoint_url=s3_environment, prefix="p", public_url="https://cdn.example/media/")
+    assert await store.url("a b/ü?.png", 600) == "https://cdn.example/media/p/a%20b/%C3%BC%3F.png"
+    await store.close()
+
+
+async def test_two_prefixes_of_one_bucket_do_not_meet(s3_environment: str, bucket: str) -> None:
+    one = S3Store(bucket, endpoint_url=s3_environment, prefix="one")
+    other = S3Store(bucket, endpoint_url=s3_environment, prefix="one-more")
+    await one.put("a", b"1", "text/plain")
+    await other.put("a", b"2", "text/plain")
+    assert [stored.path for stored in await one.list("", 10)] == ["a"]
+    assert await one.delete_prefix("a") == 1
+    assert await other.get("a") == b"2"
+    await one.close()
+    await other.close()
+
+
+async def test_more_objects_than_a_page(s3_environment: str, bucket: str) -> None:
+    store = S3Store(bucket, endpoint_url=s3_environment, page=10)
+    paths = [f"many/{number:02}" for number in range(25)]
+    await asyncio.gather(*(store.put(path, b"", "text/plain") for path in paths))
+    assert [stored.path for stored in await store.list("many/", 21)] == paths[:21]
+    assert [stored.path for stored in await store.list("many/", 100)] == paths
+    assert await store.delete_prefix("many/") == 25
+    assert await store.list("", 10) == []
+    await store.close()
+
+
+async def test_folder_marks_of_consoles_are_no_objects(s3_environment: str, bucket: str) -> None:
+    client = boto3.client("s3", endpoint_url=s3_environment, region_name="us-east-1")
+    client.put_object(Bucket=bucket, Key="a/", Body=b"")
+    client.put_object(Bucket=bucket, Key="a/b", Body=b"x")
+    client.close()
+    store = S3Store(bucket, endpoint_url=s3_environment)
+    assert [stored.path for stored in await store.list("a", 1)] == ["a/b"]
+    await store.close()
+
+
+async def test_a_missing_bucket_is_named(s3_environment: str) -> None:
+    store = S3Store("no-such-bucket", endpoint_url=s3_environment)
+    for call in (store.check(), store.put("a", b"x", "text/plain"), store.get("a"), store.list("", 5)):
+        with pytest.raises(StorageFailed, match="bucket no-such-bucket does not exist"):
+            await call
+    await store.close()
+
+
+async def test_a_store_that_is_away_is_a_failure_without_details(
+    s3_environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    store = S3Store("bucket", endpoint_url=f"http://127.0.0.1:{port}")
+    with pytest.raises(StorageFailed, match="could not be reached") as caught:
+        await store.get("a")
+    assert "test-secret-value" not in caught.value.detail
+    assert str(port) not in caught.value.detail
+    await store.close()
+
+
+async def test_missing_credentials_are_named(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    store = S3Store("bucket", endpoint_url=s3_server)
+    with pytest.raises(StorageFailed, match="AWS_ACCESS_KEY_ID"):
+        await store.check()
+    await store.close()
+
+
+def test_boto3_is_loaded_only_for_s3() -> None:
+    code = "import sys, compute.storage; sys.exit('boto3' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603

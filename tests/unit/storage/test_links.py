@@ -1,0 +1,53 @@
+import re
+import time
+
+import pytest
+
+from compute.errors import Forbidden
+from compute.storage.links import sign, verify
+
+SECRET = b"0123456789abcdef0123456789abcdef"
+LATER = int(time.time()) + 3600
+
+
+def test_a_signature_opens_its_own_link() -> None:
+    verify("results/ü 1.png", LATER, sign("results/ü 1.png", LATER, SECRET), SECRET)
+
+
+def test_a_signature_is_safe_in_a_query() -> None:
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}", sign("a", LATER, SECRET))
+
+
+@pytest.mark.parametrize(
+    ("path", "expires_at", "secret"),
+    [
+        ("results/2.png", LATER, SECRET),
+        ("results/1.png", LATER + 1, SECRET),
+        ("results/1.png", LATER, SECRET[::-1]),
+    ],
+)
+def test_another_path_time_or_secret_is_refused(path: str, expires_at: int, secret: bytes) -> None:
+    signature = sign("results/1.png", LATER, SECRET)
+    with pytest.raises(Forbidden, match="signature"):
+        verify(path, expires_at, signature, secret)
+
+
+@pytest.mark.parametrize("signature", ["", "x", "ü" * 43, "\udc80"])
+def test_garbage_is_refused(signature: str) -> None:
+    with pytest.raises(Forbidden):
+        verify("a", LATER, signature, SECRET)
+
+
+def test_an_expired_link_is_refused() -> None:
+    past = int(time.time()) - 1
+    with pytest.raises(Forbidden, match="expired"):
+        verify("a", past, sign("a", past, SECRET), SECRET)
+
+
+def test_path_and_time_cannot_trade_characters() -> None:
+    assert sign("1\na", 2, SECRET) != sign("a", 21, SECRET)
+
+
+def test_a_short_secret_is_a_mistake_of_ours() -> None:
+    with pytest.raises(ValueError, match="16"):
+        sign("a", LATER, b"short")
