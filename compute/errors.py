@@ -1,6 +1,7 @@
 """Every error that crosses a boundary of this project.
 
     ComputeError                an error with a stable `code` and an HTTP `status`
+    ├── BadRequest     400      the request itself is malformed: an id, a query parameter, a header
     ├── InvalidInput   422      the payload is wrong; `field` says where
     ├── Unauthorized   401      no key, or an unknown one
     ├── Forbidden      403      a valid key without the right
@@ -22,6 +23,7 @@ from typing import Any, ClassVar
 from compute.schemas.enums import ErrorCategory
 
 __all__ = [
+    "BadRequest",
     "ComputeError",
     "Conflict",
     "Forbidden",
@@ -55,6 +57,11 @@ class ComputeError(Exception):
 
 def _rebuild(cls: type[ComputeError], detail: str, context: dict[str, Any]) -> ComputeError:
     return cls(detail, **context)
+
+
+class BadRequest(ComputeError):
+    status = 400
+    code = "BAD_REQUEST"
 
 
 class InvalidInput(ComputeError):

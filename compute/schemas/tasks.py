@@ -4,23 +4,16 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from compute.schemas.enums import ErrorCategory, ProviderType, TaskPriority, TaskStatus
 
-__all__ = ["CreateTask", "Text", "TaskPublic", "TaskUpdate"]
+__all__ = ["CreateTask", "ShortText", "TaskPublic", "TaskUpdate"]
 
 MAX_SHORT_TEXT = 200
 
 
-def _storable(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("must not contain NUL characters")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_storable)]
-ShortText = Annotated[Text, Field(max_length=MAX_SHORT_TEXT)]
+ShortText = Annotated[str, Field(max_length=MAX_SHORT_TEXT)]
 
 
 class CreateTask(BaseModel):
@@ -32,7 +25,7 @@ class CreateTask(BaseModel):
         default=TaskPriority.NORMAL, description="0 low, 1 normal, 2 high, 3 urgent: a higher one is run first."
     )
     config: dict[str, Any] | None = Field(default=None, description="Anything the caller wants kept with the task.")
-    webhook_url: Text | None = Field(
+    webhook_url: str | None = Field(
         default=None, max_length=2048, description="Called once, signed, when the task has ended."
     )
     origin_instance: ShortText = Field(default="default", description="Which installation of the caller sends this.")

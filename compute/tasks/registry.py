@@ -77,6 +77,14 @@ class TaskKind(ABC, Generic[CreateT]):
             InvalidInput: the request cannot be done; names the field.
         """
 
+    async def prepare_update(self, changes: dict[str, Any], spec: dict[str, Any], intake: Intake) -> dict[str, Any]:
+        """The entries of `spec` that a client's changes replace while the task waits; none by default.
+
+        Raises:
+            InvalidInput: a new value cannot be used; names the field.
+        """
+        return {}
+
     @abstractmethod
     def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
         """Do the work. See `compute.tasks.protocol` for what is yielded and raised."""

@@ -50,7 +50,6 @@ async def create(session: AsyncSession, task: Task) -> Task:
     task.status = TaskStatus.PENDING
     session.add(task)
     await session.flush()
-    await session.refresh(task)
     await record(session, [task], EventType.TASK_CREATED)
     return task
 

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
@@ -14,7 +14,7 @@ from pydantic import AliasChoices, Field
 from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.schemas.enums import ErrorCategory, ProviderCapability, ProviderType, TaskType
-from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate, Text
+from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.tasks.protocol import (
     Artifact,
     Done,
@@ -50,8 +50,8 @@ class CreateGenerationTask(CreateTask):
     """Draw one or more images."""
 
     task_type: Literal[TaskType.GENERATION] = TaskType.GENERATION
-    prompt: Text = Field(min_length=1, max_length=MAX_PROMPT, pattern=r"\S", description="What the image shows.")
-    negative_prompt: Text | None = Field(
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT, pattern=r"\S", description="What the image shows.")
+    negative_prompt: str | None = Field(
         default=None, max_length=MAX_PROMPT, description="What it must not show (true classifier-free guidance)."
     )
     model: ShortText | None = Field(default=None, description="`default`, or the name of the model that is served.")
@@ -69,13 +69,13 @@ class CreateGenerationTask(CreateTask):
         default=DEFAULT_TRUE_CFG_SCALE, ge=1, le=30, description="Guidance away from `negative_prompt`, when given."
     )
 
-    reference_image_url: Text | None = Field(
+    reference_image_url: str | None = Field(
         default=None,
         max_length=4096,
         validation_alias=AliasChoices("reference_image_url", "input_image_url"),
         description="Address or storage path of an image to start from. `input_image_url` means the same.",
     )
-    reference_image_data: Text | None = Field(default=None, description="The same as base64 or as a data URL.")
+    reference_image_data: str | None = Field(default=None, description="The same as base64 or as a data URL.")
     reference_image_strength: float | None = Field(
         default=None,
         ge=0,
@@ -83,10 +83,10 @@ class CreateGenerationTask(CreateTask):
         description="Influence of the reference image: a fraction up to 1, above that a percentage.",
     )
 
-    subject_model_path: Text | None = _lora_path("subject")
-    product_model_path: Text | None = _lora_path("product")
-    style_model_path: Text | None = _lora_path("style")
-    product2_model_path: Text | None = _lora_path("second product")
+    subject_model_path: str | None = _lora_path("subject")
+    product_model_path: str | None = _lora_path("product")
+    style_model_path: str | None = _lora_path("style")
+    product2_model_path: str | None = _lora_path("second product")
     subject_lora_weight: float | None = _lora_weight("subject")
     product_lora_weight: float | None = _lora_weight("product")
     style_lora_weight: float | None = _lora_weight("style")
@@ -152,17 +152,17 @@ class GenerationTaskUpdate(GenerationTaskPublicUpdate):
     fallback_provider_capabilities: list[str] | None = None
     fal_app_id: ShortText | None = None
     fal_request_id: ShortText | None = None
-    subject_model_path: Text | None = _lora_path("subject")
-    product_model_path: Text | None = _lora_path("product")
-    style_model_path: Text | None = _lora_path("style")
-    product2_model_path: Text | None = _lora_path("second product")
+    subject_model_path: str | None = _lora_path("subject")
+    product_model_path: str | None = _lora_path("product")
+    style_model_path: str | None = _lora_path("style")
+    product2_model_path: str | None = _lora_path("second product")
     subject_lora_weight: float | None = _lora_weight("subject")
     product_lora_weight: float | None = _lora_weight("product")
     style_lora_weight: float | None = _lora_weight("style")
     product2_lora_weight: float | None = _lora_weight("second product")
-    reference_image_path: Text | None = Field(default=None, max_length=512, description="Storage path to start from.")
+    reference_image_path: str | None = Field(default=None, max_length=512, description="Storage path to start from.")
     reference_image_strength: float | None = Field(default=None, ge=0, le=100, description="Its influence.")
-    result_image_path: Text | None = Field(
+    result_image_path: str | None = Field(
         default=None, max_length=512, description="With status COMPLETED: the result that was made elsewhere."
     )
     error_category: ErrorCategory | None = Field(default=None, description="With status FAILED: why.")
@@ -199,21 +199,20 @@ class Generation(TaskKind[CreateGenerationTask]):
     async def prepare(self, request: CreateGenerationTask, intake: Intake) -> dict[str, Any]:
         _check_model(request, intake)
         _check_size(request, intake)
-        loras = [
-            {
-                "slot": slot,
-                "path": await intake.lora(path, field=f"{slot}_model_path"),
-                "weight": _weight(getattr(request, f"{slot}_lora_weight")),
-            }
-            for slot in LORA_SLOTS
-            if (path := getattr(request, f"{slot}_model_path"))
-        ]
-        reference = await _take_reference(request, intake)
-        return request.model_dump(mode="json", include=_KEPT_FIELDS) | {
+        kept = request.model_dump(mode="json", include=_KEPT_FIELDS)
+        return kept | {
             "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
-            "loras": loras,
-            "reference_image_path": reference,
+            "loras": await _take_loras(kept, intake),
+            "reference_image_path": await _take_reference(request, intake),
         }
+
+    async def prepare_update(self, changes: dict[str, Any], spec: dict[str, Any], intake: Intake) -> dict[str, Any]:
+        inputs = {name: value for name, value in changes.items() if name in _INPUT_FIELDS}
+        if inputs.keys() & _LORA_FIELDS:
+            inputs["loras"] = await _take_loras(spec | inputs, intake)
+        if path := inputs.get("reference_image_path"):
+            inputs["reference_image_path"] = await intake.image(path, field="reference_image_path")
+        return inputs
 
     async def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
         began = time.perf_counter()
@@ -271,6 +270,7 @@ _SHOWN_FIELDS = _LORA_FIELDS | {
     "steps",
     "width",
 }
+_INPUT_FIELDS = _LORA_FIELDS | {"reference_image_path", "reference_image_strength"}
 _KEPT_FIELDS = _SHOWN_FIELDS - {"reference_image_path"} | {"num_outputs", "true_cfg_scale"}
 
 
@@ -285,6 +285,18 @@ def _check_size(request: CreateGenerationTask, intake: Intake) -> None:
         value = getattr(request, field)
         if value % intake.size_multiple:
             raise InvalidInput(f"{value} is not a multiple of {intake.size_multiple}.", field=field)
+
+
+async def _take_loras(fields: Mapping[str, Any], intake: Intake) -> list[dict[str, Any]]:
+    return [
+        {
+            "slot": slot,
+            "path": await intake.lora(path, field=f"{slot}_model_path"),
+            "weight": _weight(fields.get(f"{slot}_lora_weight")),
+        }
+        for slot in LORA_SLOTS
+        if (path := fields.get(f"{slot}_model_path"))
+    ]
 
 
 async def _take_reference(request: CreateGenerationTask, intake: Intake) -> str | None:

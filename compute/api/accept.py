@@ -1,0 +1,112 @@
+"""Accept a task: check everything, take in its inputs, store it in one transaction, hint the Dispatcher."""
+
+from typing import Any
+from uuid import uuid4
+
+from fastapi.responses import JSONResponse
+
+from compute.api.body import validated
+from compute.api.dialect import Dialect
+from compute.api.idempotency import REPLAYED_HEADER, Answer, IdempotentRequest, ReplayError
+from compute.api.intake import RequestIntake
+from compute.api.links import RequestLinks
+from compute.api.present import present
+from compute.api.resources import Resources
+from compute.api.serving import ServedModel
+from compute.db.tables import Task
+from compute.errors import InvalidInput
+from compute.events import hints
+from compute.schemas.enums import ProviderType
+from compute.schemas.tasks import CreateTask
+from compute.tasks import store
+from compute.tasks.registry import TaskKind
+
+__all__ = ["accept", "replayed"]
+
+_KEPT_IN_SPEC = {
+    "provider_config",
+    "active_provider_capabilities",
+    "fallback_provider_type",
+    "fallback_provider_config",
+    "fallback_provider_capabilities",
+}
+DEFAULT_TENANT = "default"
+
+
+async def accept(
+    body: dict[str, Any],
+    kind: TaskKind[Any],
+    dialect: Dialect,
+    idempotent: IdempotentRequest,
+    held: Resources,
+    links: RequestLinks,
+) -> JSONResponse:
+    """Store a task of `kind` and answer 201 in `dialect`; replay the first answer to a repeated key.
+
+    Raises:
+        InvalidInput, RequestValidationError: the body cannot be accepted.
+        StorageFailed: its inputs could not be kept.
+    """
+    async with held.database.transaction() as session:
+        if answer := await idempotent.earlier(session):
+            return replayed(answer)
+    request = validated(kind.create_model, body)
+    served = _served(request, kind, held)
+    _check_provider(request, kind)
+    if request.webhook_url is not None:
+        await held.client.check_url(request.webhook_url, "webhook_url")
+    intake = RequestIntake(held, served)
+    spec = await kind.prepare(request, intake)
+    await intake.keep()
+    task = _row(request, kind, spec)
+    try:
+        async with held.database.transaction() as session:
+            await store.create(session, task)
+            answer = Answer(201, (await present(task, dialect, links)).model_dump(mode="json"))
+            await idempotent.remember(session, answer)
+    except ReplayError as replay:
+        return replayed(replay.answer)
+    held.hints.hint(hints.READY, task.queue)
+    return JSONResponse(answer.body, answer.status_code)
+
+
+def replayed(answer: Answer) -> JSONResponse:
+    return JSONResponse(answer.body, answer.status_code, {REPLAYED_HEADER: "true"})
+
+
+def _served(request: CreateTask, kind: TaskKind[Any], held: Resources) -> ServedModel:
+    queue = request.queue_name or kind.queue
+    served = held.serving.queues.get(queue)
+    if served is None:
+        known = ", ".join(sorted(held.serving.queues))
+        raise InvalidInput(f"No workers serve the queue {queue!r}; served: {known}.", field="queue_name")
+    return served
+
+
+def _check_provider(request: CreateTask, kind: TaskKind[Any]) -> None:
+    for field in ("provider_type", "fallback_provider_type"):
+        if (provider := getattr(request, field)) not in (None, ProviderType.LOCAL):
+            raise InvalidInput(f"{provider} is not set up here; available: LOCAL.", field=field)
+    for field in ("active_provider_capabilities", "fallback_provider_capabilities"):
+        missing = sorted(set(getattr(request, field) or ()) - kind.capabilities)
+        if missing:
+            raise InvalidInput(f"{kind.name} on LOCAL does not offer {', '.join(missing)}.", field=field)
+
+
+def _row(request: CreateTask, kind: TaskKind[Any], spec: dict[str, Any]) -> Task:
+    return Task(
+        id=uuid4(),
+        task_type=kind.name,
+        queue=request.queue_name or kind.queue,
+        tenant=request.origin_tenant_id or DEFAULT_TENANT,
+        priority=int(request.priority),
+        spec=spec | request.model_dump(mode="json", include=_KEPT_IN_SPEC, exclude_none=True),
+        config=request.config,
+        origin_instance=request.origin_instance,
+        origin_zone=request.origin_zone,
+        origin_tenant_id=request.origin_tenant_id,
+        origin_reference=request.origin_reference,
+        workflow_id=request.workflow_id,
+        webhook_url=request.webhook_url,
+        provider_type=request.provider_type or ProviderType.LOCAL,
+    )

@@ -1,0 +1,57 @@
+"""The FastAPI application. It knows nothing of Ray: any ASGI server can run it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, Depends, FastAPI
+
+from compute import __version__
+from compute.api import errors
+from compute.api.deps import require_key
+from compute.api.documentation import document
+from compute.api.guard import RequestGuard
+from compute.api.resources import open_resources
+from compute.api.routes import generation, health, storage, tasks
+from compute.api.serving import Serving
+from compute.settings import Settings
+
+__all__ = ["create_app"]
+
+DESCRIPTION = """\
+One API in front of a cluster that generates and edits images.
+
+* **Accepted is kept.** A task is stored before its POST is answered and ends in exactly one of COMPLETED, FAILED and
+  CANCELLED, whatever dies in between.
+* **Two dialects.** The spelling of a task's id chooses the dialect of the answer: a UUID the canonical one
+  (`"status": "EXECUTING"`, progress 0-100), `task_` and 32 hex digits the quick start's (`"running"`, 0-1).
+* **Safe to repeat.** Send an `Idempotency-Key` with a POST, and a repeated request gets the first answer.
+* **Follow or be called.** Poll, read `/tasks/{id}/events`, or give a `webhook_url`.
+"""
+
+
+def create_app(settings: Settings, serving: Serving) -> FastAPI:
+    """The API for what `serving` says is served; connections are opened when the server starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_resources(settings, serving) as held:
+            app.state.resources = held
+            yield
+
+    app = FastAPI(
+        title="Compute",
+        version=__version__,
+        summary="A self-hosted compute plane for generative media.",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+    )
+    app.add_middleware(RequestGuard, max_bytes=settings.body_max_bytes)
+    errors.install(app)
+    api = APIRouter(prefix="/api/v1", responses=errors.PROBLEMS)
+    api.include_router(generation.router, dependencies=[Depends(require_key)])
+    api.include_router(tasks.router, dependencies=[Depends(require_key)])
+    api.include_router(storage.router)
+    app.include_router(api)
+    app.include_router(health.router)
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,87 @@
+"""Reads a JSON body that may be anything, and hands on only what the database can keep."""
+
+import json
+import math
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+from compute.errors import InvalidInput
+
+__all__ = ["json_object", "validated"]
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+MAX_DEPTH = 32
+"""Objects and lists inside each other; real requests need five."""
+
+
+async def json_object(request: Request) -> dict[str, Any]:
+    """The request's body as a JSON object.
+
+    Raises:
+        InvalidInput: another content type, no JSON, not an object, too deep, or text that cannot be stored.
+    """
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise InvalidInput("Send JSON, with Content-Type: application/json.")
+    try:
+        body = json.loads(await request.body())
+    except RecursionError:
+        raise InvalidInput("The JSON is nested too deeply.") from None
+    except ValueError as error:
+        raise InvalidInput(f"This is not JSON: {_where(error)}.") from None
+    if not isinstance(body, dict):
+        raise InvalidInput("Send a JSON object.")
+    _check(body)
+    return body
+
+
+def validated(model: type[ModelT], body: dict[str, Any]) -> ModelT:
+    """`body` as a model.
+
+    Raises:
+        RequestValidationError: it does not fit; the errors name the fields and do not repeat the input.
+    """
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        items = error.errors(include_input=False, include_url=False, include_context=False)
+        raise RequestValidationError([item | {"loc": ("body", *item["loc"])} for item in items]) from None
+
+
+def _where(error: ValueError) -> str:
+    return f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else "it cannot be read"
+
+
+def _check(body: dict[str, Any]) -> None:
+    pending: list[tuple[str, Any, int]] = [(name, value, 1) for name, value in _named(body)]
+    while pending:
+        name, value, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            raise InvalidInput(f"Nested more than {MAX_DEPTH} levels deep.", field=name)
+        if isinstance(value, dict):
+            pending += [(name, item, depth + 1) for _, item in _named(value, name)]
+        elif isinstance(value, list):
+            pending += [(name, item, depth + 1) for item in value]
+        elif isinstance(value, str):
+            _check_text(value, name)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise InvalidInput("Not a finite number.", field=name)
+
+
+def _named(items: dict[str, Any], field: str = "body") -> list[tuple[str, Any]]:
+    for key in items:
+        _check_text(key, field)
+    return list(items.items())
+
+
+def _check_text(text: str, field: str) -> None:
+    if "\x00" in text:
+        raise InvalidInput("Text must not contain NUL characters.", field=field)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("Text must be valid Unicode.", field=field) from None

@@ -1,0 +1,175 @@
+"""What a client may do to a task that exists: update, cancel, clean up, delete."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from compute.api.intake import RequestIntake
+from compute.api.resources import Resources
+from compute.db.tables import Task
+from compute.errors import Conflict, InvalidInput, NotFound
+from compute.events import hints
+from compute.events.outbox import record
+from compute.schemas.enums import EventType, TaskStatus
+from compute.schemas.tasks import TaskUpdate
+from compute.storage.paths import clean_path
+from compute.tasks import store
+from compute.tasks.registry import kind_of
+from compute.tasks.states import TERMINAL
+
+__all__ = ["cancel_task", "clean_up_task", "delete_task", "update_task"]
+
+_ALWAYS = {"config", "errors", "executor_type", "executor_instance", "celery_task_id", "service_task_id"} | {
+    "origin_instance",
+    "origin_zone",
+    "origin_reference",
+}
+_WHILE_PENDING = {"priority", "queue_name", "origin_tenant_id", "provider_type"}
+_IN_SPEC_ALWAYS = {"service_requests", "fal_app_id", "fal_request_id"}
+_VERDICT = {"status", "result_image_path", "error_category"}
+
+
+async def update_task(held: Resources, task_id: UUID, update: TaskUpdate) -> Task:
+    """Apply what a client sent; a field that is None or absent stays as it is.
+
+    Raises:
+        NotFound: there is no such task.
+        Conflict: the task's state forbids it, or the field is the server's.
+        InvalidInput: a LoRA, image or queue that cannot be used.
+    """
+    changes = update.model_dump(exclude_none=True)
+    async with held.database.transaction() as session:
+        present = await store.get(session, task_id)
+    inputs = await _checked_inputs(held, present, changes)
+    async with held.database.transaction() as session:
+        task = await _locked(session, task_id)
+        _apply(task, changes, inputs)
+        await session.flush()
+        if (status := changes.get("status")) is not None and status != task.status:
+            task = await _end(session, task, status, changes)
+        elif "result_image_path" in changes:
+            raise Conflict("result_image_path is set together with status COMPLETED.")
+        else:
+            task.updated_at = datetime.now(UTC)
+            await session.flush()
+            await record(session, [task], EventType.TASK_UPDATED)
+    _hint(held, task)
+    return task
+
+
+async def cancel_task(held: Resources, task_id: UUID) -> Task:
+    """End a task as CANCELLED; its worker stops at its next step.
+
+    Raises:
+        NotFound: there is no such task.
+        Conflict: it has already ended.
+    """
+    async with held.database.transaction() as session:
+        task = await store.cancel(session, task_id)
+    _hint(held, task)
+    return task
+
+
+async def clean_up_task(held: Resources, task_id: UUID) -> tuple[Task, int]:
+    """Remove a task's files and mark it deleted; the row stays. Doing it again changes nothing.
+
+    Raises:
+        NotFound: there is no such task.
+        Conflict: it has not ended yet.
+        StorageFailed: its files could not be removed; the task is as before.
+    """
+    removed = await _remove_files(held, task_id)
+    async with held.database.transaction() as session:
+        task = await _locked(session, task_id)
+        task.deleted_at = task.deleted_at or datetime.now(UTC)
+    return task, removed
+
+
+async def delete_task(held: Resources, task_id: UUID) -> Task:
+    """Remove a task and its files for good.
+
+    Raises:
+        NotFound: there is no such task.
+        Conflict: it has not ended yet.
+        StorageFailed: its files could not be removed; the task is as before.
+    """
+    await _remove_files(held, task_id)
+    async with held.database.transaction() as session:
+        task: Task | None = await session.scalar(delete(Task).where(Task.id == task_id).returning(Task))
+    if task is None:
+        raise NotFound(f"There is no task {task_id}.")
+    task.deleted_at = datetime.now(UTC)
+    return task
+
+
+async def _remove_files(held: Resources, task_id: UUID) -> int:
+    async with held.database.transaction() as session:
+        task = await store.get(session, task_id)
+    if TaskStatus(task.status) not in TERMINAL:
+        raise Conflict(f"Task {task_id} is {task.status}; cancel it first.")
+    return await held.objects.delete_prefix(f"{kind_of(task.task_type).folder}/{task_id}/")
+
+
+async def _locked(session: AsyncSession, task_id: UUID) -> Task:
+    task: Task | None = await session.scalar(select(Task).where(Task.id == task_id).with_for_update())
+    if task is None:
+        raise NotFound(f"There is no task {task_id}.")
+    return task
+
+
+async def _checked_inputs(held: Resources, task: Task, changes: dict[str, Any]) -> dict[str, Any]:
+    """The part of `spec` that the changes replace, checked before any row is locked."""
+    if (queue := changes.get("queue_name")) is not None and queue not in held.serving.queues:
+        raise InvalidInput(f"No workers serve the queue {queue!r}.", field="queue_name")
+    served = held.serving.queues.get(task.queue)
+    if served is None:
+        raise Conflict(f"No workers serve the queue {task.queue!r} of this task.")
+    return await kind_of(task.task_type).prepare_update(changes, task.spec, RequestIntake(held, served))
+
+
+def _apply(task: Task, changes: dict[str, Any], inputs: dict[str, Any]) -> None:
+    status = TaskStatus(task.status)
+    for name, value in changes.items():
+        if name in _VERDICT:
+            continue
+        if name in _WHILE_PENDING or name in inputs:
+            _require_pending(status, name)
+        if name in _ALWAYS | _WHILE_PENDING:
+            setattr(task, "queue" if name == "queue_name" else name, value)
+        elif name not in inputs and name not in _IN_SPEC_ALWAYS:
+            _require_unchanged(task, name, value)
+    if "origin_tenant_id" in changes:
+        task.tenant = changes["origin_tenant_id"]
+    task.spec = task.spec | inputs | {name: changes[name] for name in _IN_SPEC_ALWAYS & set(changes)}
+
+
+def _require_pending(status: TaskStatus, name: str) -> None:
+    if status is not TaskStatus.PENDING:
+        raise Conflict(f"{name} can be changed only while the task is PENDING; it is {status}.")
+
+
+def _require_unchanged(task: Task, name: str, value: Any) -> None:
+    if value != getattr(task, name, task.spec.get(name)):
+        raise Conflict(f"{name} is set by the server.")
+
+
+async def _end(session: AsyncSession, task: Task, status: TaskStatus, changes: dict[str, Any]) -> Task:
+    if status not in TERMINAL:
+        raise Conflict(f"A client cannot move a task to {status}; the Dispatcher does.")
+    values: dict[str, Any] = {}
+    if status is TaskStatus.COMPLETED:
+        path = clean_path(changes.get("result_image_path", ""), field="result_image_path")
+        values = {"progress": 100.0, "result": {"artifacts": [{"path": path}], "metadata": {}}}
+    elif "error_category" in changes:
+        values = {"error_category": changes["error_category"]}
+    return await store.end(session, task.id, status, **values)
+
+
+def _hint(held: Resources, task: Task) -> None:
+    if TaskStatus(task.status) in TERMINAL:
+        held.hints.hint(hints.CANCELLED, str(task.id))
+    else:
+        held.hints.hint(hints.READY, task.queue)

@@ -1,0 +1,105 @@
+"""Request bodies that are read by hand, documented as if FastAPI had read them.
+
+The unions follow from the registry: a new task type appears in the document by being there.
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from compute.schemas.enums import ErrorCategory, EventType, ProviderCapability, ProviderType, TaskPriority, TaskType
+from compute.schemas.events import BaseEvent, TaskCreatedEvent, TaskStatusEvent
+from compute.schemas.quickstart import QuickstartTask
+from compute.tasks.registry import all_kinds
+from compute.tasks.types.generation import GenerationTaskUpdate
+
+__all__ = [
+    "GENERATION_BODY",
+    "GENERATION_UPDATE_BODY",
+    "TASK_BODY",
+    "TASK_UPDATE_BODY",
+    "AnyTask",
+    "AnyTaskPublic",
+    "document",
+]
+
+_REF = "#/components/schemas/{model}"
+_KINDS = tuple(all_kinds().values())
+
+AnyTaskPublic: Any = reduce(or_, (kind.public_model for kind in _KINDS))
+AnyTask: Any = AnyTaskPublic | QuickstartTask
+
+
+def _json_body(title: str, models: Sequence[type[BaseModel]], examples: dict[str, Any]) -> dict[str, Any]:
+    refs = [{"$ref": _REF.format(model=model.__name__)} for model in models]
+    schema = {"anyOf": refs, "title": title} if len(refs) > 1 else refs[0]
+    content = {"schema": schema, "examples": {name: {"value": value} for name, value in examples.items()}}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+_CREATE = [kind.create_model for kind in _KINDS]
+_UPDATE = [kind.update_model for kind in _KINDS]
+_GENERATION = all_kinds()[TaskType.GENERATION]
+
+_CANONICAL_EXAMPLE = {
+    "task_type": "GENERATION",
+    "prompt": "A red dress on a white background, studio light",
+    "width": 1024,
+    "height": 1536,
+    "seed": 42,
+    "priority": 2,
+    "style_model_path": "styles/editorial.safetensors",
+    "style_lora_weight": 0.8,
+    "origin_instance": "shop",
+}
+_QUICKSTART_EXAMPLE = {
+    "prompt": "fashion model wearing the dress, studio lighting",
+    "input_image_url": "https://example.com/dress.jpg",
+    "reference_image_strength": 0.3,
+    "num_outputs": 4,
+    "steps": 30,
+}
+
+TASK_BODY = _json_body("Task Data", _CREATE, {"canonical": _CANONICAL_EXAMPLE})
+TASK_UPDATE_BODY = _json_body("Update Data", _UPDATE, {"urgent": {"priority": 3}, "cancel": {"status": "CANCELLED"}})
+GENERATION_BODY = _json_body(
+    "Generation Data", [_GENERATION.create_model], {"quick start": _QUICKSTART_EXAMPLE, "canonical": _CANONICAL_EXAMPLE}
+)
+GENERATION_UPDATE_BODY = _json_body(
+    "Generation Update", [GenerationTaskUpdate], {"weaker LoRA": {"style_lora_weight": 0.4}}
+)
+
+_BY_HAND: list[type[BaseModel]] = [
+    *_CREATE,
+    *_UPDATE,
+    GenerationTaskUpdate,
+    BaseEvent,
+    TaskCreatedEvent,
+    TaskStatusEvent,
+]
+_ENUMS = (TaskType, TaskPriority, ProviderType, ProviderCapability, ErrorCategory, EventType)
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, made once, with the models that only bodies read by hand and webhooks use."""
+    if app.openapi_schema is not None:
+        return app.openapi_schema
+    made: dict[str, Any] = get_openapi(
+        title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
+    )
+    _, definitions = models_json_schema([(model, "validation") for model in _BY_HAND], ref_template=_REF)
+    schemas: dict[str, Any] = made["components"]["schemas"]
+    for name, schema in definitions["$defs"].items():
+        schemas.setdefault(name, schema)
+    for enum in _ENUMS:
+        kind = "integer" if enum is TaskPriority else "string"
+        schema = {"type": kind, "enum": [member.value for member in enum], "title": enum.__name__}
+        schemas.setdefault(enum.__name__, schema | {"description": enum.__doc__})
+    app.openapi_schema = made
+    return made

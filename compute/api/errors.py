@@ -1,0 +1,91 @@
+"""Every error becomes an answer here, once. Nothing of the input is echoed, nothing internal leaks."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+
+from compute.errors import ComputeError, InvalidInput, RateLimited, Unauthorized
+from compute.schemas.errors import HTTPValidationError, Problem
+
+__all__ = ["PROBLEMS", "install"]
+
+_log = logging.getLogger(__name__)
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "The request itself is malformed: an id, a query parameter, a header."},
+    401: {"model": Problem, "description": "No API key, or an unknown one."},
+    404: {"model": Problem, "description": "There is no such thing."},
+    422: {"model": HTTPValidationError, "description": "The payload cannot be accepted; nothing was stored."},
+    503: {"model": Problem, "description": "A dependency is away; nothing was accepted."},
+}
+
+_CODES = {
+    400: "BAD_REQUEST",
+    401: "UNAUTHORIZED",
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "TOO_LARGE",
+}
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers on `app`."""
+    app.add_exception_handler(ComputeError, _compute_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(DBAPIError, _database_away)
+    app.add_exception_handler(PoolTimeoutError, _database_away)
+    app.add_exception_handler(Exception, _internal_error)
+
+
+async def _compute_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ComputeError)  # noqa: S101 - registered for this class alone
+    if isinstance(error, InvalidInput):
+        return _invalid([{"loc": ["body", *error.field.split(".")], "msg": error.detail, "type": "invalid_input"}])
+    headers = {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RateLimited):
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    return _problem(error.status, error.code, error.detail, headers)
+
+
+async def _validation_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class alone
+    found = [{"loc": item["loc"], "msg": item["msg"], "type": item["type"]} for item in error.errors()]
+    if all(item["loc"][:1] == ("body",) for item in found):
+        return _invalid(found)
+    where = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in found)
+    return _problem(400, "BAD_REQUEST", where)
+
+
+async def _http_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
+    code = _CODES.get(error.status_code, f"HTTP_{error.status_code}")
+    return _problem(error.status_code, code, str(error.detail), error.headers)
+
+
+async def _database_away(_: Request, error: Exception) -> JSONResponse:
+    _log.error("the database did not answer: %s", error)
+    return _problem(503, "UNAVAILABLE", "The database does not answer; try again.", {"Retry-After": "2"})
+
+
+async def _internal_error(request: Request, error: Exception) -> JSONResponse:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _problem(500, "INTERNAL", "Something failed on our side; the log of the ingress says what.")
+
+
+def _problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": detail, "code": code}, status, headers)
+
+
+def _invalid(items: Iterable[Mapping[str, Any]]) -> JSONResponse:
+    return JSONResponse({"detail": [dict(item) for item in items], "code": InvalidInput.code}, InvalidInput.status)

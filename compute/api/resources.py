@@ -1,0 +1,75 @@
+"""What an ingress process holds open: opened once at start-up, closed at the end."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from compute.api.links import Links
+from compute.api.serving import Serving
+from compute.api.watch import TaskWatcher
+from compute.db.session import Database
+from compute.events.hints import HintSender
+from compute.settings import Settings
+from compute.storage.base import ObjectStore
+from compute.storage.factory import open_store
+from compute.storage.media import MediaLoader
+from compute.storage.net import GuardedClient
+
+__all__ = ["Resources", "open_resources"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    settings: Settings
+    serving: Serving
+    database: Database
+    objects: ObjectStore
+    client: GuardedClient
+    media: MediaLoader
+    hints: HintSender
+    links: Links
+    watcher: TaskWatcher
+
+
+@contextlib.asynccontextmanager
+async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[Resources]:
+    """Open everything; nothing is contacted before the first request.
+
+    Raises:
+        ValueError: DATABASE_URL or API_KEY is not set, or the storage settings are incomplete.
+    """
+    if not settings.database_url:
+        raise ValueError("DATABASE_URL is not set")
+    if settings.api_key is None:
+        raise ValueError("API_KEY is not set")
+    secret = hashlib.sha256(b"compute result links\n" + settings.api_key.get_secret_value().encode()).digest()
+    async with contextlib.AsyncExitStack() as stack:
+        database = Database(settings.database_url)
+        stack.push_async_callback(database.close)
+        objects = open_store(settings)
+        stack.push_async_callback(objects.close)
+        client = await stack.enter_async_context(
+            GuardedClient(settings.media_allowed_hosts, settings.media_timeout_seconds)
+        )
+        hints, watcher = HintSender(database), TaskWatcher(database)
+        for work in (hints.run(), watcher.run()):
+            stack.push_async_callback(_stop, asyncio.create_task(work))
+        yield Resources(
+            settings=settings,
+            serving=serving,
+            database=database,
+            objects=objects,
+            client=client,
+            media=MediaLoader(settings, client),
+            hints=hints,
+            links=Links(objects, secret, settings.link_ttl_seconds, settings.public_url),
+            watcher=watcher,
+        )
+
+
+async def _stop(work: asyncio.Task[None]) -> None:
+    work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work

@@ -1,0 +1,82 @@
+"""/tasks/generation: the quick start's way in, and the typed routes of the contract."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from compute.api.accept import accept
+from compute.api.body import json_object, validated
+from compute.api.changes import cancel_task, update_task
+from compute.api.deps import LinksDep, ResourcesDep
+from compute.api.dialect import Dialect, TaskId
+from compute.api.documentation import GENERATION_BODY, GENERATION_UPDATE_BODY
+from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
+from compute.api.present import present, present_canonical
+from compute.api.queries import GenerationQuery, find
+from compute.api.resources import Resources
+from compute.db.tables import Task
+from compute.errors import NotFound
+from compute.schemas.enums import TaskType
+from compute.schemas.quickstart import QuickstartTask
+from compute.schemas.tasks import TaskPublic
+from compute.tasks import store
+from compute.tasks.registry import all_kinds
+from compute.tasks.types.generation import GenerationTaskPublic, GenerationTaskUpdate
+
+router = APIRouter(prefix="/tasks/generation", tags=["Tasks"])
+
+AnyGeneration = GenerationTaskPublic | QuickstartTask
+
+
+@router.post("", status_code=201, response_model=AnyGeneration, openapi_extra=GENERATION_BODY)
+async def create_generation_task(
+    request: Request, held: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None
+) -> JSONResponse:
+    """Generate images, the short way.
+
+    Takes every field of `CreateGenerationTask`. The answer is in the quick-start dialect, unless the body names
+    its `task_type`, as canonical bodies do.
+    """
+    body = await json_object(request)
+    dialect = Dialect.CANONICAL if "task_type" in body else Dialect.QUICKSTART
+    body = {name: value for name, value in body.items() if name != "type"}
+    idempotent = IdempotentRequest(key, request, body)
+    return await accept(body, all_kinds()[TaskType.GENERATION], dialect, idempotent, held, links)
+
+
+@router.get("", response_model=list[GenerationTaskPublic])
+async def list_generation_tasks(filters: GenerationQuery, held: ResourcesDep, links: LinksDep) -> list[TaskPublic]:
+    """Generation tasks, newest first."""
+    async with held.database.transaction() as session:
+        tasks = await find(session, filters, task_type=TaskType.GENERATION)
+    return [await present_canonical(task, links) for task in tasks]
+
+
+@router.get("/{task_id}", response_model=AnyGeneration)
+async def get_generation_task(ref: TaskId, held: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
+    """One generation task."""
+    return await present(await _generation(held, ref), ref.dialect, links)
+
+
+@router.put("/{task_id}", response_model=AnyGeneration, openapi_extra=GENERATION_UPDATE_BODY)
+async def update_generation_task(
+    ref: TaskId, request: Request, held: ResourcesDep, links: LinksDep
+) -> TaskPublic | QuickstartTask:
+    """Change a generation task: its inputs while it waits, its status where the life of a task allows it."""
+    update = validated(GenerationTaskUpdate, await json_object(request))
+    await _generation(held, ref)
+    return await present(await update_task(held, ref.id, update), ref.dialect, links)
+
+
+@router.post("/{task_id}/cancel", response_model=AnyGeneration)
+async def cancel_generation_task(ref: TaskId, held: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
+    """Cancel a generation task; if it runs, it stops at its next step."""
+    await _generation(held, ref)
+    return await present(await cancel_task(held, ref.id), ref.dialect, links)
+
+
+async def _generation(held: Resources, ref: TaskId) -> Task:
+    async with held.database.transaction() as session:
+        task = await store.get(session, ref.id)
+    if task.task_type != TaskType.GENERATION:
+        raise NotFound(f"Task {ref.id} is of type {task.task_type}.")
+    return task

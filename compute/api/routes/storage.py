@@ -1,0 +1,173 @@
+"""/storage/images: put images in, get them out."""
+
+import hashlib
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response, UploadFile
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
+
+from compute.api.accept import replayed
+from compute.api.deps import Credentials, LinksDep, ResourcesDep, authenticate, require_key
+from compute.api.idempotency import Answer, IdempotencyHeader, IdempotentRequest, ReplayError
+from compute.api.intake import INPUTS, LORAS
+from compute.api.links import RequestLinks
+from compute.api.resources import Resources
+from compute.errors import Forbidden, NotFound
+from compute.schemas.storage import DeletedImage, ImageList, StoredImage
+from compute.storage.base import StoredObject
+from compute.storage.media import Media
+from compute.storage.paths import clean_path, clean_prefix
+from compute.tasks.registry import all_kinds
+
+router = APIRouter(prefix="/storage/images", tags=["Storage"])
+keyed = [Depends(require_key)]
+
+UPLOADS = "uploads/"
+_EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+
+
+@router.post("", status_code=201, dependencies=keyed, response_model=StoredImage)
+async def upload_image(
+    file: UploadFile, request: Request, held: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None
+) -> JSONResponse:
+    """Store an image under a path made from its content; the same image is stored once."""
+    return await _save(file, None, request, held, links, key)
+
+
+@router.post("/{path:path}", status_code=201, dependencies=keyed, response_model=StoredImage)
+async def save_image(
+    path: str,
+    file: UploadFile,
+    request: Request,
+    held: ResourcesDep,
+    links: LinksDep,
+    key: IdempotencyHeader = None,
+) -> JSONResponse:
+    """Store an image under a path of your own, replacing what is there. Folders of results are read-only."""
+    return await _save(file, _writable(path), request, held, links, key)
+
+
+@router.get("", dependencies=keyed)
+async def list_images(
+    held: ResourcesDep,
+    links: LinksDep,
+    prefix: Annotated[str, Query(max_length=512, description="Only paths that start with this.")] = "",
+    limit: Annotated[int, Query(ge=1, le=1000, description="At most this many.")] = 100,
+) -> ImageList:
+    """Stored images by path."""
+    cleaned = clean_prefix(prefix)
+    found = [item for item in await held.objects.list(cleaned, limit) if not item.path.startswith(LORAS)]
+    images = [await _describe(item, links) for item in found]
+    return ImageList(images=images, count=len(images), prefix=prefix)
+
+
+@router.head("/{path:path}", dependencies=keyed, summary="Check Image Exists")
+async def check_image(path: str, held: ResourcesDep) -> Response:
+    """200 with the image's size and type, or 404; no body."""
+    found = await _existing(path, held)
+    return Response(headers=_headers(found), media_type=found.content_type)
+
+
+@router.get(
+    "/{path:path}",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"image/*": {}}, "description": "The image."},
+        307: {"description": "Where the image is, when the store or a CDN serves it."},
+    },
+)
+async def get_image(
+    path: str,
+    request: Request,
+    held: ResourcesDep,
+    given: Credentials,
+    expires: Annotated[int | None, Query(description="With `signature`: a link of ours.")] = None,
+    signature: Annotated[str | None, Query(max_length=200)] = None,
+) -> Response:
+    """The image at a storage path. Needs the API key, or the signature of a link that an answer gave out."""
+    if expires is not None and signature is not None:
+        held.links.verify(path, expires, signature)
+    else:
+        authenticate(given, held)
+    found = await _existing(path, held)
+    if (direct := await held.objects.url(found.path, held.settings.link_ttl_seconds)) is not None:
+        return RedirectResponse(direct, 307)
+    if request.headers.get("if-none-match") == f'"{found.etag}"':
+        return Response(status_code=304, headers=_headers(found, length=False))
+    return StreamingResponse(held.objects.stream(found.path), media_type=found.content_type, headers=_headers(found))
+
+
+@router.delete("/{path:path}", dependencies=keyed)
+async def delete_image(path: str, held: ResourcesDep) -> DeletedImage:
+    """Remove an image."""
+    cleaned = _readable(path)
+    if not await held.objects.delete(cleaned):
+        raise NotFound(f"There is no image {cleaned}.")
+    return DeletedImage(path=cleaned)
+
+
+async def _save(
+    file: UploadFile, path: str | None, request: Request, held: Resources, links: RequestLinks, key: str | None
+) -> JSONResponse:
+    data = await file.read()
+    idempotent = IdempotentRequest(key, request, hashlib.sha256(data).hexdigest())
+    async with held.database.transaction() as session:
+        if answer := await idempotent.earlier(session):
+            return replayed(answer)
+    media = await held.media.normalise(data, field="file", keep_format=True)
+    stored = await held.objects.put(path or _content_path(media), media.data, media.content_type)
+    image = await _describe(stored, links)
+    image = image.model_copy(update={"width": media.width, "height": media.height, "sha256": media.sha256})
+    answer = Answer(201, image.model_dump(mode="json"))
+    try:
+        async with held.database.transaction() as session:
+            await idempotent.remember(session, answer)
+    except ReplayError as replay:
+        return replayed(replay.answer)
+    return JSONResponse(answer.body, answer.status_code)
+
+
+def _content_path(media: Media) -> str:
+    return f"{UPLOADS}{media.sha256[:2]}/{media.sha256}.{_EXTENSIONS[media.content_type]}"
+
+
+def _writable(path: str) -> str:
+    cleaned = _readable(path)
+    results = tuple(f"{kind.folder}/" for kind in all_kinds().values())
+    if cleaned.startswith((INPUTS, *results)):
+        raise Forbidden(f"path: {cleaned.partition('/')[0]}/ holds what tasks used and made, and is read-only.")
+    return cleaned
+
+
+def _readable(path: str) -> str:
+    cleaned = clean_path(path)
+    if cleaned.startswith(LORAS):
+        raise Forbidden("path: LoRAs are no images.")
+    return cleaned
+
+
+async def _existing(path: str, held: Resources) -> StoredObject:
+    cleaned = _readable(path)
+    found = await held.objects.stat(cleaned)
+    if found is None:
+        raise NotFound(f"There is no image {cleaned}.")
+    return found
+
+
+async def _describe(item: StoredObject, links: RequestLinks) -> StoredImage:
+    return StoredImage(
+        path=item.path,
+        url=await links.to(item.path),
+        size=item.size,
+        content_type=item.content_type,
+        modified=item.modified,
+    )
+
+
+def _headers(found: StoredObject, *, length: bool = True) -> dict[str, str]:
+    headers = {
+        "ETag": f'"{found.etag}"',
+        "Cache-Control": "private, max-age=3600",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return headers | {"Content-Length": str(found.size)} if length else headers

@@ -1,0 +1,116 @@
+"""/tasks: every type of task through one door."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from compute.api.accept import accept
+from compute.api.body import json_object, validated
+from compute.api.changes import cancel_task, clean_up_task, delete_task, update_task
+from compute.api.deps import LinksDep, ResourcesDep
+from compute.api.dialect import Dialect, TaskId
+from compute.api.documentation import TASK_BODY, TASK_UPDATE_BODY, AnyTask, AnyTaskPublic
+from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
+from compute.api.present import present, present_canonical
+from compute.api.queries import TaskQuery, find
+from compute.api.stream import task_events
+from compute.errors import InvalidInput
+from compute.schemas.enums import TaskType
+from compute.schemas.quickstart import QuickstartTask
+from compute.schemas.storage import TaskCleanup
+from compute.schemas.tasks import TaskPublic
+from compute.tasks import store
+from compute.tasks.registry import TaskKind, all_kinds, kind_of
+
+router = APIRouter(prefix="/tasks", tags=["Tasks"])
+
+
+@router.post("/", status_code=201, response_model=AnyTask, openapi_extra=TASK_BODY)
+async def create_task(
+    request: Request, held: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None
+) -> JSONResponse:
+    """Have something done. `task_type` says what; the task is stored before the answer is sent."""
+    body = await json_object(request)
+    dialect = Dialect.QUICKSTART if "type" in body and "task_type" not in body else Dialect.CANONICAL
+    idempotent = IdempotentRequest(key, request, body)
+    kind = _named_kind(body.pop("type", None) if dialect is Dialect.QUICKSTART else body.get("task_type"))
+    return await accept(body, kind, dialect, idempotent, held, links)
+
+
+@router.get("/", response_model=list[AnyTaskPublic])
+async def list_tasks(filters: TaskQuery, held: ResourcesDep, links: LinksDep) -> list[TaskPublic]:
+    """Tasks, newest first."""
+    async with held.database.transaction() as session:
+        tasks = await find(session, filters)
+    return [await present_canonical(task, links) for task in tasks]
+
+
+@router.get("/{task_id}", response_model=AnyTask)
+async def get_task(ref: TaskId, held: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
+    """One task, with its result once it is completed."""
+    async with held.database.transaction() as session:
+        task = await store.get(session, ref.id)
+    return await present(task, ref.dialect, links)
+
+
+@router.put("/{task_id}", response_model=AnyTask, openapi_extra=TASK_UPDATE_BODY)
+async def update_task_by_id(
+    ref: TaskId, request: Request, held: ResourcesDep, links: LinksDep
+) -> TaskPublic | QuickstartTask:
+    """Change a task: its priority while it waits, its status where the life of a task allows it."""
+    body = await json_object(request)
+    async with held.database.transaction() as session:
+        task = await store.get(session, ref.id)
+    update = validated(kind_of(task.task_type).update_model, body)
+    return await present(await update_task(held, ref.id, update), ref.dialect, links)
+
+
+@router.delete("/{task_id}", response_model=AnyTask)
+async def remove_task(ref: TaskId, held: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
+    """Remove a task that has ended, with its files, for good. The answer is the task as it was."""
+    return await present(await delete_task(held, ref.id), ref.dialect, links)
+
+
+@router.post("/{task_id}/cleanup")
+async def clean_up(ref: TaskId, held: ResourcesDep) -> TaskCleanup:
+    """Remove the files of a task that has ended; the task itself stays, marked as deleted."""
+    task, removed = await clean_up_task(held, ref.id)
+    assert task.deleted_at is not None  # noqa: S101 - clean_up_task has just set it
+    return TaskCleanup(task_id=task.id, deleted_at=task.deleted_at, deleted_files=removed)
+
+
+@router.post("/{task_id}/cancel", response_model=AnyTask)
+async def cancel(ref: TaskId, held: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
+    """Cancel a task. It is CANCELLED at once; if it runs, its worker stops at its next step."""
+    return await present(await cancel_task(held, ref.id), ref.dialect, links)
+
+
+@router.get(
+    "/{task_id}/events", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}}
+)
+async def stream_events(ref: TaskId, held: ResourcesDep, links: LinksDep) -> StreamingResponse:
+    """Follow a task as server-sent events.
+
+    `status` and `progress` events carry `id`, `status` and `progress`; the last event is named after the end
+    (`completed`, `failed`, `cancelled`) and carries the whole task. Every event is the state as it is, so a client
+    that reconnects has missed nothing that matters.
+    """
+    async with held.database.transaction() as session:
+        await store.get(session, ref.id)
+    events: AsyncIterator[str] = task_events(held, ref, links)
+    return StreamingResponse(
+        events, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+
+
+def _named_kind(name: Any) -> TaskKind[Any]:
+    kinds = all_kinds()
+    known = ", ".join(kinds)
+    if name is None:
+        raise InvalidInput(f"Say what to do; known: {known}.", field="task_type")
+    try:
+        return kinds[TaskType(str(name).upper())]
+    except (KeyError, ValueError):
+        raise InvalidInput(f"There is no such task type here; known: {known}.", field="task_type") from None

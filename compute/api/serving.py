@@ -1,0 +1,31 @@
+"""What the ingress knows of the workers behind it, from the same typed arguments that deploy them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from compute.storage.model_card import ModelCard, read_model_card
+
+__all__ = ["ServedModel", "Serving"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The model behind one queue. Width and height must be multiples of `size_multiple` pixels."""
+
+    name: str
+    size_multiple: int = 16
+    revision: str | None = None
+
+    def card(self, models_root: Path) -> ModelCard | None:
+        """The model's dimensions; None while they cannot be known (not downloaded, not built yet)."""
+        for folder in (models_root / self.name, Path(self.name)):
+            if (folder / "transformer" / "config.json").is_file():
+                return read_model_card(folder)
+        return read_model_card(self.name, revision=self.revision) if self.name.count("/") == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Queues that have workers, each with the model they hold."""
+
+    queues: dict[str, ServedModel]

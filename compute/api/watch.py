@@ -1,0 +1,100 @@
+"""Follow tasks as they run. One query a tick serves every client that watches through this process."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
+
+from compute.db.session import Database
+from compute.db.tables import Task
+
+__all__ = ["TaskWatcher"]
+
+_log = logging.getLogger(__name__)
+_TICK_SECONDS = 0.2
+
+_KEEP_ALIVE_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a watcher is told: `fence` tells one attempt from the next."""
+
+    status: str
+    percent: float
+    fence: int
+
+
+class _Mailbox:
+    """Holds the latest state that its reader has not seen."""
+
+    def __init__(self) -> None:
+        self._seen: State | None = None
+        self._next: State | None = None
+        self._full = asyncio.Event()
+
+    def offer(self, state: State) -> None:
+        if state != self._seen:
+            self._next = state
+            self._full.set()
+
+    async def take(self, timeout: float) -> State | None:
+        """The next state, or None when there is none for `timeout` seconds."""
+        try:
+            await asyncio.wait_for(self._full.wait(), timeout)
+        except TimeoutError:
+            return None
+        self._full.clear()
+        self._seen = self._next
+        return self._seen
+
+
+class TaskWatcher:
+    """Tells watchers when a task's status, progress or attempt changed. `run` must be running."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._watchers: dict[UUID, set[_Mailbox]] = defaultdict(set)
+        self._watched = asyncio.Event()
+
+    async def changes(self, task_id: UUID) -> AsyncGenerator[State | None]:
+        """The state as it is now and then at every change; None when nothing changed for a while.
+
+        A slow reader skips states, never the latest one.
+        """
+        mailbox = _Mailbox()
+        self._watchers[task_id].add(mailbox)
+        self._watched.set()
+        try:
+            while True:
+                yield await mailbox.take(_KEEP_ALIVE_SECONDS)
+        finally:
+            self._watchers[task_id].discard(mailbox)
+            if not self._watchers[task_id]:
+                del self._watchers[task_id]
+
+    async def run(self) -> None:
+        while True:
+            if not self._watchers:
+                self._watched.clear()
+                await self._watched.wait()
+            try:
+                await self._tick()
+            except DBAPIError as error:
+                _log.warning("watching paused, the database is out of reach: %s", error.orig)
+            await asyncio.sleep(_TICK_SECONDS)
+
+    async def _tick(self) -> None:
+        async with self._database.transaction() as session:
+            rows = await session.execute(
+                select(Task.id, Task.status, Task.progress, Task.fence).where(Task.id.in_(list(self._watchers)))
+            )
+            states = {task_id: State(status, percent, fence) for task_id, status, percent, fence in rows}
+        for task_id, state in states.items():
+            for mailbox in self._watchers.get(task_id, ()):
+                mailbox.offer(state)

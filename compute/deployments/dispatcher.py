@@ -1,0 +1,94 @@
+"""The Dispatcher as a Serve deployment: started with the application, replaced when it dies."""
+
+import asyncio
+import contextlib
+import logging
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from compute.db.migrate import upgrade
+from compute.db.session import Database
+from compute.deployments.args import PoolArgs
+from compute.deployments.logs import configure_logging
+from compute.deployments.pool import ServePool
+from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
+from compute.dispatch.retry import RetryPolicy
+from compute.events.webhooks import WebhookSender, load_secret
+from compute.settings import Settings, get_settings
+from compute.storage.net import GuardedClient
+
+__all__ = ["DispatcherDeployment"]
+
+_log = logging.getLogger(__name__)
+_REPLICA_CHECK_SECONDS = 1.0
+
+
+class DispatcherDeployment:
+    """Runs the dispatch loops and the webhook sender until the replica is stopped."""
+
+    async def __init__(self, pools: list[tuple[PoolArgs, DeploymentHandle]]) -> None:  # type: ignore[misc]
+        settings = get_settings()
+        configure_logging(settings)
+        if not settings.database_url:
+            raise ValueError("DATABASE_URL is not set")
+        await asyncio.to_thread(upgrade, settings.database_url)
+        context = serve.get_replica_context()
+        self._app_name = context.app_name
+        self._pools = [ServePool(args, handle) for args, handle in pools]
+        self._database = Database(settings.database_url)
+        self._client = GuardedClient(settings.media_allowed_hosts, settings.webhook_timeout_seconds)
+        owner = f"dispatcher#{context.replica_id.unique_id}"
+        dispatcher = Dispatcher(self._database, self._pools, _policy(settings), owner)
+        sender = WebhookSender(
+            self._database,
+            self._client,
+            secret=load_secret(settings),
+            max_attempts=settings.webhook_max_attempts,
+            timeout_seconds=settings.webhook_timeout_seconds,
+        )
+        self._work = [
+            asyncio.create_task(dispatcher.run(), name="dispatching"),
+            asyncio.create_task(sender.run(), name="sending webhooks"),
+            asyncio.create_task(self._count_replicas(), name="counting replicas"),
+        ]
+
+    def check_health(self) -> None:
+        """Serve asks now and then; a loop that ended means that this replica must be replaced.
+
+        Raises:
+            RuntimeError: a loop has ended.
+        """
+        for work in self._work:
+            if work.done():
+                raise RuntimeError(f"{work.get_name()} has ended") from work.exception()
+
+    async def __del__(self) -> None:
+        """Serve awaits this when the replica is stopped in good order: hand back what is in flight."""
+        for work in self._work:
+            work.cancel()
+        for work in self._work:
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+        await self._client.close()
+        await self._database.close()
+
+    async def _count_replicas(self) -> None:
+        """Keep each pool's number of warm replicas up to date."""
+        while True:
+            try:
+                application = (await asyncio.to_thread(serve.status)).applications[self._app_name]
+            except Exception as error:
+                _log.warning("Serve's controller does not answer: %s", error)
+            else:
+                for pool in self._pools:
+                    states = application.deployments[pool.name].replica_states
+                    pool.running = states.get("RUNNING", 0)
+            await asyncio.sleep(_REPLICA_CHECK_SECONDS)
+
+
+def _policy(settings: Settings) -> DispatchPolicy:
+    return DispatchPolicy(
+        lease=settings.lease_seconds,
+        task_timeout=settings.task_timeout_seconds,
+        retry=RetryPolicy(settings.max_retries, settings.retry_backoff_seconds),
+    )

@@ -1,0 +1,78 @@
+"""The workbench of one replica: its warm model, its device, and files beside it. No Ray in here."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from compute.errors import InvalidInput, NotFound
+from compute.imaging.encode import encode_image
+from compute.settings import Settings
+from compute.storage.base import ObjectStore
+from compute.storage.media import open_image
+from compute.tasks.protocol import Artifact, ImageModel, Job
+from compute.tasks.registry import kind_of
+
+__all__ = ["LocalWorkbench"]
+
+
+class LocalWorkbench:
+    """Implements `compute.tasks.protocol.Workbench` on a model in this process and an object store."""
+
+    def __init__(self, settings: Settings, objects: ObjectStore, model: ImageModel, executor: str) -> None:
+        self._settings = settings
+        self._objects = objects
+        self._model = model
+        self._executor = executor
+        # asyncio's lock is first come, first served, which keeps the Dispatcher's order.
+        self._device = asyncio.Lock()
+        self._downloads: dict[Path, asyncio.Lock] = {}
+
+    @property
+    def executor(self) -> str:
+        return self._executor
+
+    @property
+    def model(self) -> ImageModel:
+        return self._model
+
+    @asynccontextmanager
+    async def device(self) -> AsyncGenerator[None]:
+        async with self._device:
+            yield
+
+    async def load_image(self, path: str) -> Image.Image:
+        """Raises:
+        InvalidInput: the image is gone, or damaged.
+        """
+        try:
+            data = await self._objects.get(path)
+        except NotFound:
+            raise InvalidInput(f"The input {path} is gone.", field="reference_image_path") from None
+        return await asyncio.to_thread(open_image, data, max_pixels=self._settings.media_max_pixels)
+
+    async def load_lora(self, path: str) -> tuple[str, Path]:
+        """Raises:
+        InvalidInput: the file is gone.
+        """
+        found = await self._objects.stat(path)
+        if found is None:
+            raise InvalidInput(f"The LoRA {path} is gone.", field="lora")
+        name = hashlib.sha256(f"{path}\n{found.etag}".encode()).hexdigest()[:16]
+        file = self._settings.cache_root / "loras" / f"{name}.safetensors"
+        # Two jobs may want the same file; one of them fetches it.
+        async with self._downloads.setdefault(file, asyncio.Lock()):
+            if not await asyncio.to_thread(file.exists):
+                await self._objects.download(path, file)
+        return name, file
+
+    async def save_image(self, job: Job, index: int, image: Image.Image, *, seed: int) -> Artifact:
+        data, content_type = await asyncio.to_thread(encode_image, image, "png")
+        # The fence in the path keeps a late attempt from overwriting what a later one published.
+        path = f"{kind_of(job.task_type).folder}/{job.task_id}/{job.fence}/{index}.png"
+        await self._objects.put(path, data, content_type)
+        digest = hashlib.sha256(data).hexdigest()
+        return Artifact(path, content_type, len(data), digest, image.width, image.height, seed)

@@ -1,0 +1,37 @@
+"""A task in the quick-start dialect."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+__all__ = ["QuickstartImage", "QuickstartOutput", "QuickstartStatus", "QuickstartTask"]
+
+QuickstartStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
+
+
+class QuickstartImage(BaseModel):
+    """One result."""
+
+    url: str = Field(description="Downloads without a key, until it expires.")
+    seed: int | None = None
+
+
+class QuickstartOutput(BaseModel):
+    """What a completed task made."""
+
+    images: list[QuickstartImage] = []
+
+
+class QuickstartTask(BaseModel):
+    """A task with lower-case words and progress from 0 to 1."""
+
+    id: str = Field(description="`task_` and 32 hex digits: the task's UUID without its dashes.")
+    type: str = Field(examples=["generation"])
+    status: QuickstartStatus
+    progress: float = Field(default=0.0, ge=0, le=1)
+    created_at: datetime
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    output: QuickstartOutput | None = None
+    error: str | None = Field(default=None, description="Why it failed, in one line.")

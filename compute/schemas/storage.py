@@ -1,0 +1,45 @@
+"""Answers about stored files."""
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+__all__ = ["DeletedImage", "ImageList", "StoredImage", "TaskCleanup"]
+
+
+class StoredImage(BaseModel):
+    """An image in the object store."""
+
+    path: str = Field(description="Its storage path; requests may name it wherever they may name an image.")
+    url: str = Field(description="A link that needs no key and expires.")
+    size: int = Field(description="Bytes.")
+    content_type: str
+    modified: datetime
+    width: int | None = Field(default=None, description="Pixels; known when it was just uploaded.")
+    height: int | None = None
+    sha256: str | None = None
+
+
+class ImageList(BaseModel):
+    """Images whose path starts with `prefix`, in order of their paths."""
+
+    images: list[StoredImage]
+    count: int
+    prefix: str
+
+
+class DeletedImage(BaseModel):
+    """An image that is gone."""
+
+    path: str
+    deleted: bool = True
+
+
+class TaskCleanup(BaseModel):
+    """What a cleanup did."""
+
+    task_id: UUID
+    is_deleted: bool = True
+    deleted_at: datetime
+    deleted_files: int = Field(description="Files removed by this call.")
