@@ -1,0 +1,60 @@
+"""Model families, discovered: a family is one module here that defines `FAMILY`.
+
+These modules load no model library until one of their functions is called, so that the ingress can read what a
+family accepts (its sizes, its tiny model) without importing torch.
+"""
+
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compute.errors import NotFound
+
+if TYPE_CHECKING:
+    from compute.pipelines.config import ModelConfig
+    from compute.tasks.protocol import ImageModel
+
+__all__ = ["Family", "families", "get_family"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What the rest of the project needs to know about one kind of model.
+
+    Attributes:
+        name: The value of `family` in the configuration.
+        size_multiple: Width and height must be multiples of this many pixels.
+        load: Builds the warm model from the configuration and its source, a local folder or a hub id.
+        tiny_name: The model name that stands for the random-weight model of this architecture.
+        build_tiny: Writes that model into an empty folder.
+    """
+
+    name: str
+    size_multiple: int
+    load: "Callable[[ModelConfig, str | Path], ImageModel]"
+    tiny_name: str
+    build_tiny: Callable[[Path], None]
+
+
+@cache
+def families() -> dict[str, Family]:
+    """Every family by name, in alphabetical order."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    found: list[Family] = [import_module(f"{__name__}.{name}").FAMILY for name in names]
+    return {family.name: family for family in found}
+
+
+def get_family(name: str) -> Family:
+    """The family called `name`.
+
+    Raises:
+        NotFound: no module here defines it.
+    """
+    known = families()
+    if name not in known:
+        raise NotFound(f"Unknown model family {name!r}; known: {', '.join(known)}")
+    return known[name]
