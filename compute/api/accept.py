@@ -3,11 +3,11 @@
 from typing import Any
 from uuid import uuid4
 
-from fastapi.responses import JSONResponse
+from fastapi import Response
 
 from compute.api.body import validated
 from compute.api.dialect import Dialect
-from compute.api.idempotency import REPLAYED_HEADER, Answer, IdempotentRequest, ReplayError
+from compute.api.idempotency import Answer, IdempotentRequest, ReplayError
 from compute.api.intake import RequestIntake
 from compute.api.links import RequestLinks
 from compute.api.present import present
@@ -21,7 +21,7 @@ from compute.schemas.tasks import CreateTask
 from compute.tasks import store
 from compute.tasks.registry import TaskKind
 
-__all__ = ["accept", "replayed"]
+__all__ = ["accept"]
 
 _KEPT_IN_SPEC = {
     "provider_config",
@@ -40,7 +40,7 @@ async def accept(
     idempotent: IdempotentRequest,
     held: Resources,
     links: RequestLinks,
-) -> JSONResponse:
+) -> Response:
     """Store a task of `kind` and answer 201 in `dialect`; replay the first answer to a repeated key.
 
     Raises:
@@ -49,7 +49,7 @@ async def accept(
     """
     async with held.database.transaction() as session:
         if answer := await idempotent.earlier(session):
-            return replayed(answer)
+            return answer.response(replayed=True)
     request = validated(kind.create_model, body)
     served = _served(request, kind, held)
     _check_provider(request, kind)
@@ -62,16 +62,12 @@ async def accept(
     try:
         async with held.database.transaction() as session:
             await store.create(session, task)
-            answer = Answer(201, (await present(task, dialect, links)).model_dump(mode="json"))
+            answer = Answer(201, (await present(task, dialect, links)).model_dump_json())
             await idempotent.remember(session, answer)
     except ReplayError as replay:
-        return replayed(replay.answer)
+        return replay.answer.response(replayed=True)
     held.hints.hint(hints.READY, task.queue)
-    return JSONResponse(answer.body, answer.status_code)
-
-
-def replayed(answer: Answer) -> JSONResponse:
-    return JSONResponse(answer.body, answer.status_code, {REPLAYED_HEADER: "true"})
+    return answer.response()
 
 
 def _served(request: CreateTask, kind: TaskKind[Any], held: Resources) -> ServedModel:

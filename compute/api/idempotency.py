@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Header, Request
+from fastapi import Header, Request, Response
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -30,10 +30,14 @@ IdempotencyHeader = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that was given before."""
+    """An answer, as the bytes that are sent: a replay is the same to the last one."""
 
     status_code: int
-    body: dict[str, Any]
+    body: str
+
+    def response(self, *, replayed: bool = False) -> Response:
+        headers = {REPLAYED_HEADER: "true"} if replayed else None
+        return Response(self.body, self.status_code, headers, media_type="application/json")
 
 
 class ReplayError(Exception):

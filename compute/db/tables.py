@@ -154,7 +154,7 @@ class IdempotencyKey(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[str]
     status_code: Mapped[int] = mapped_column(SmallInteger)
-    answer: Mapped[dict[str, Any]]
+    answer: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
 
     __table_args__ = (Index("idempotency_keys_created", "created_at"),)

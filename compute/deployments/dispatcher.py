@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 

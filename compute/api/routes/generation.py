@@ -1,7 +1,6 @@
 """/tasks/generation: the quick start's way in, and the typed routes of the contract."""
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Request, Response
 
 from compute.api.accept import accept
 from compute.api.body import json_object, validated
@@ -30,7 +29,7 @@ AnyGeneration = GenerationTaskPublic | QuickstartTask
 @router.post("", status_code=201, response_model=AnyGeneration, openapi_extra=GENERATION_BODY)
 async def create_generation_task(
     request: Request, held: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None
-) -> JSONResponse:
+) -> Response:
     """Generate images, the short way.
 
     Takes every field of `CreateGenerationTask`. The answer is in the quick-start dialect, unless the body names

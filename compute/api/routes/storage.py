@@ -4,9 +4,8 @@ import hashlib
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response, UploadFile
-from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 
-from compute.api.accept import replayed
 from compute.api.deps import Credentials, LinksDep, ResourcesDep, authenticate, require_key
 from compute.api.idempotency import Answer, IdempotencyHeader, IdempotentRequest, ReplayError
 from compute.api.intake import INPUTS, LORAS
@@ -29,7 +28,7 @@ _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 @router.post("", status_code=201, dependencies=keyed, response_model=StoredImage)
 async def upload_image(
     file: UploadFile, request: Request, held: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None
-) -> JSONResponse:
+) -> Response:
     """Store an image under a path made from its content; the same image is stored once."""
     return await _save(file, None, request, held, links, key)
 
@@ -42,7 +41,7 @@ async def save_image(
     held: ResourcesDep,
     links: LinksDep,
     key: IdempotencyHeader = None,
-) -> JSONResponse:
+) -> Response:
     """Store an image under a path of your own, replacing what is there. Folders of results are read-only."""
     return await _save(file, _writable(path), request, held, links, key)
 
@@ -108,23 +107,23 @@ async def delete_image(path: str, held: ResourcesDep) -> DeletedImage:
 
 async def _save(
     file: UploadFile, path: str | None, request: Request, held: Resources, links: RequestLinks, key: str | None
-) -> JSONResponse:
+) -> Response:
     data = await file.read()
     idempotent = IdempotentRequest(key, request, hashlib.sha256(data).hexdigest())
     async with held.database.transaction() as session:
         if answer := await idempotent.earlier(session):
-            return replayed(answer)
+            return answer.response(replayed=True)
     media = await held.media.normalise(data, field="file", keep_format=True)
     stored = await held.objects.put(path or _content_path(media), media.data, media.content_type)
     image = await _describe(stored, links)
     image = image.model_copy(update={"width": media.width, "height": media.height, "sha256": media.sha256})
-    answer = Answer(201, image.model_dump(mode="json"))
+    answer = Answer(201, image.model_dump_json())
     try:
         async with held.database.transaction() as session:
             await idempotent.remember(session, answer)
     except ReplayError as replay:
-        return replayed(replay.answer)
-    return JSONResponse(answer.body, answer.status_code)
+        return replay.answer.response(replayed=True)
+    return answer.response()
 
 
 def _content_path(media: Media) -> str:

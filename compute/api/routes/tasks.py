@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
 
 from compute.api.accept import accept
 from compute.api.body import json_object, validated
@@ -28,14 +28,15 @@ router = APIRouter(prefix="/tasks", tags=["Tasks"])
 
 
 @router.post("/", status_code=201, response_model=AnyTask, openapi_extra=TASK_BODY)
-async def create_task(
-    request: Request, held: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None
-) -> JSONResponse:
-    """Have something done. `task_type` says what; the task is stored before the answer is sent."""
+async def create_task(request: Request, held: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None) -> Response:
+    """Have something done. `task_type` says what, GENERATION if it is absent; the task is stored before the
+    answer is sent."""
     body = await json_object(request)
     dialect = Dialect.QUICKSTART if "type" in body and "task_type" not in body else Dialect.CANONICAL
     idempotent = IdempotentRequest(key, request, body)
-    kind = _named_kind(body.pop("type", None) if dialect is Dialect.QUICKSTART else body.get("task_type"))
+    kind = _named_kind(
+        body.pop("type", None) if dialect is Dialect.QUICKSTART else body.get("task_type", TaskType.GENERATION)
+    )
     return await accept(body, kind, dialect, idempotent, held, links)
 
 
@@ -108,8 +109,6 @@ async def stream_events(ref: TaskId, held: ResourcesDep, links: LinksDep) -> Str
 def _named_kind(name: Any) -> TaskKind[Any]:
     kinds = all_kinds()
     known = ", ".join(kinds)
-    if name is None:
-        raise InvalidInput(f"Say what to do; known: {known}.", field="task_type")
     try:
         return kinds[TaskType(str(name).upper())]
     except (KeyError, ValueError):

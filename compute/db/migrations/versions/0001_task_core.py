@@ -21,7 +21,7 @@ _STATEMENTS = (
         key TEXT NOT NULL,
         fingerprint TEXT NOT NULL,
         status_code SMALLINT NOT NULL,
-        answer JSONB NOT NULL,
+        answer TEXT NOT NULL,
         created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
         PRIMARY KEY (key)
     )

@@ -1,0 +1,137 @@
+"""The API on a real socket, with a real Dispatcher and workers that run in the same process.
+
+The model is a painter that fills an image from its seed: everything around it is the code that ships.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from PIL import Image
+
+from compute.api.app import create_app
+from compute.api.serving import ServedModel, Serving
+from compute.db.session import Database
+from compute.deployments.workbench import LocalWorkbench
+from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
+from compute.dispatch.retry import RetryPolicy
+from compute.settings import Settings
+from compute.storage.factory import open_store
+from compute.tasks.protocol import GenerateRequest, Job, OnStep, WorkEvent
+from compute.tasks.registry import kind_of
+
+KEY = "test-key"
+
+
+@dataclass
+class Painter:
+    """Draws one colour per seed, a step at a time; remembers what it was asked for."""
+
+    name: str = "painter"
+    seconds_per_step: float = 0.0
+    requests: list[GenerateRequest] = field(default_factory=list)
+    steps_done: int = 0
+
+    def generate(self, request: GenerateRequest, on_step: OnStep) -> Image.Image:
+        import time
+
+        self.requests.append(request)
+        for step in range(request.steps):
+            time.sleep(self.seconds_per_step)
+            self.steps_done += 1
+            on_step(step + 1, request.steps)
+        shade = request.seed * 37 % 256
+        return Image.new("RGB", (request.width, request.height), (shade, 255 - shade, len(request.prompt) % 256))
+
+
+@dataclass
+class InProcessPool:
+    bench: LocalWorkbench
+    queue: str = "inference"
+    executor_type: str = "in-process"
+    hands: int = 2
+
+    def capacity(self) -> int:
+        return self.hands
+
+    def ready(self) -> int:
+        return self.hands
+
+    async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
+        async with aclosing(kind_of(job.task_type).run(job, self.bench)) as events:
+            async for event in events:
+                yield event
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        api_key=KEY, database_url=database_url, home=tmp_path, media_allowed_hosts="127.0.0.1", media_timeout_seconds=2
+    )
+
+
+@pytest.fixture
+async def base_url(settings: Settings) -> AsyncIterator[str]:
+    """The running API; nothing dispatches unless `worker` is asked for."""
+    serving = Serving({"inference": ServedModel("painter", 16)})
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(create_app(settings, serving), log_level="warning", timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
+    serve = asyncio.create_task(server.serve([listener]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    await serve
+    listener.close()
+
+
+@pytest.fixture
+async def api(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client with the right key."""
+    async with httpx.AsyncClient(
+        base_url=f"{base_url}/api/v1", headers={"Authorization": f"Bearer {KEY}"}, timeout=20
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+async def anonymous(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client without a key."""
+    async with httpx.AsyncClient(base_url=base_url, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def painter() -> Painter:
+    return Painter()
+
+
+@pytest.fixture
+async def worker(database: Database, settings: Settings, painter: Painter) -> AsyncIterator[Painter]:
+    """A Dispatcher and two hands that use the painter."""
+    objects = open_store(settings)
+    pool = InProcessPool(LocalWorkbench(settings, objects, painter, "painter#1"))
+    policy = DispatchPolicy(lease=2, poll=0.1, pulse=0.05, beat=0.2, retry=RetryPolicy(1, 0.01))
+    work = asyncio.create_task(Dispatcher(database, [pool], policy, "test").run())
+    yield painter
+    work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+    await objects.close()
+
+
+async def wait_for(api: httpx.AsyncClient, task_id: str, *statuses: str, seconds: float = 15) -> dict:
+    async with asyncio.timeout(seconds):
+        while True:
+            task = (await api.get(f"/tasks/{task_id}")).json()
+            if task["status"] in statuses:
+                return task
+            await asyncio.sleep(0.03)
