@@ -1,0 +1,145 @@
+"""The Serve application on a real Ray, with a real Postgres: one for the whole folder."""
+
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+T = TypeVar("T")
+KEY = "cluster-key"
+CONFIG = Path(__file__).parents[2] / "serve_config.yaml"
+
+
+def until(check: Callable[[], T | None], what: str, seconds: float = 60) -> T:
+    """The first true value of `check`, asked again and again."""
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
+        if value := check():
+            return value
+        time.sleep(0.05)
+    raise TimeoutError(f"no {what} within {seconds} s")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The running application; `client` carries the key."""
+
+    url: str
+    home: Path
+    client: httpx.Client
+
+    def post(self, path: str = "/tasks/", **body: Any) -> dict[str, Any]:
+        answer = self.client.post(path, json={"prompt": "a red dress", "width": 64, "height": 64, "steps": 2, **body})
+        assert answer.status_code == 201, answer.text
+        created: dict[str, Any] = answer.json()
+        return created
+
+    def get(self, task_id: str) -> dict[str, Any]:
+        task: dict[str, Any] = self.client.get(f"/tasks/{task_id}").json()
+        return task
+
+    def wait(self, task_id: str, *statuses: str, seconds: float = 90) -> dict[str, Any]:
+        def settled() -> dict[str, Any] | None:
+            task = self.get(task_id)
+            return task if task["status"] in statuses else None
+
+        return until(settled, f"{'/'.join(statuses)} of {task_id}", seconds)
+
+    def picture(self, task: dict[str, Any]) -> bytes:
+        answer = self.client.get(f"/storage/images/{task['result_image_path']}")
+        assert answer.status_code == 200
+        return answer.content
+
+    def draw(self, **body: Any) -> bytes:
+        """The picture of a task that ran to its end."""
+        task = self.wait(self.post(**body)["id"], "COMPLETED", "FAILED")
+        assert task["status"] == "COMPLETED", task["errors"]
+        return self.picture(task)
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health?ready=1", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def pids(self, deployment: str) -> list[int]:
+        """The processes of a deployment's replicas."""
+        title = f"ray::ServeReplica:compute:{deployment}"
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            try:
+                if process.cmdline() and process.cmdline()[0].startswith(title):
+                    found.append(process.pid)
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+
+@contextmanager
+def _serving() -> Iterator[str]:
+    """The application of serve_config.yaml; yields its URL."""
+    import ray
+    from ray import serve
+
+    from compute.deployments.app import build
+    from compute.deployments.args import AppArgs
+
+    arguments = AppArgs.model_validate(yaml.safe_load(CONFIG.read_text())["applications"][0]["args"])
+    port = free_port()
+    # Ray puts sockets into this folder, and the path of a socket must be short.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as ray_folder:
+        ray.init(
+            _temp_dir=ray_folder,
+            include_dashboard=False,
+            num_cpus=4,
+            object_store_memory=100 * 2**20,
+            namespace="serve",
+            log_to_driver=False,
+        )
+        try:
+            serve.start(http_options={"host": "127.0.0.1", "port": port})
+            serve.run(build(arguments), name="compute")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            serve.shutdown()
+            ray.shutdown()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    from compute.db.embedded import start as start_postgres
+
+    home = tmp_path_factory.mktemp("home")
+    postgres = start_postgres(home)
+    environment = {
+        "API_KEY": KEY,
+        "DATABASE_URL": postgres.url,
+        "COMPUTE_HOME": str(home),
+        "COMPUTE_LEASE_SECONDS": "3",
+        "COMPUTE_RETRY_BACKOFF_SECONDS": "0.2",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        with (
+            _serving() as url,
+            httpx.Client(base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {KEY}"}, timeout=30) as client,
+        ):
+            running = Cluster(url, home, client)
+            until(running.is_ready, "readiness")
+            yield running
+    postgres.stop()

@@ -1,0 +1,156 @@
+"""Webhook receivers on loopback, and what a test needs around a sender."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+from aiohttp import web
+from sqlalchemy import insert, select
+
+from compute.db.session import Database
+from compute.db.tables import WebhookAttempt, WebhookDelivery
+from compute.events.webhooks import Backoff, SendPolicy, WebhookSender
+from compute.storage.net import GuardedClient
+
+SECRET = "whsec_" + "c2VjcmV0" * 4
+QUICK = SendPolicy(poll=0.05, lease_margin=20)
+SOON = Backoff(first=0.02, factor=1, jitter=0)
+
+
+@dataclass(frozen=True)
+class Received:
+    headers: dict[str, str]
+    body: bytes
+    at: float
+
+    @property
+    def id(self) -> UUID:
+        return UUID(self.headers["webhook-id"])
+
+
+@dataclass
+class Receiver:
+    """Answers with `statuses` in turn, the last one for ever, after `delay` seconds."""
+
+    statuses: Sequence[int] = (200,)
+    delay: float = 0.0
+    headers: dict[str, str] = field(default_factory=dict)
+    url: str = ""
+    received: list[Received] = field(default_factory=list)
+    most_at_once: int = 0
+    _at_once: int = 0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.received.append(Received(headers, await request.read(), asyncio.get_running_loop().time()))
+        status = self.statuses[min(len(self.received), len(self.statuses)) - 1]
+        try:
+            await asyncio.sleep(self.delay)
+        finally:
+            self._at_once -= 1
+        return web.Response(status=status, headers=self.headers)
+
+    def ids(self) -> list[UUID]:
+        return [one.id for one in self.received]
+
+
+@asynccontextmanager
+async def receiving(receiver: Receiver) -> AsyncIterator[Receiver]:
+    app = web.Application()
+    app.router.add_post("/hook", receiver.answer)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    receiver.url = f"http://127.0.0.1:{port}/hook"
+    try:
+        yield receiver
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def sending(
+    database: Database,
+    *,
+    allowed: Sequence[str] = ("127.0.0.1",),
+    backoff: Backoff = SOON,
+    policy: SendPolicy = QUICK,
+    max_attempts: int = 10,
+    timeout_seconds: float = 5.0,
+    owner: str = "sender",
+) -> AsyncIterator["asyncio.Task[None]"]:
+    """A sender at work; the task is its `run`, for a test to cancel."""
+    async with GuardedClient(allowed) as client:
+        sender = WebhookSender(
+            database,
+            client,
+            secret=SECRET,
+            max_attempts=max_attempts,
+            timeout_seconds=timeout_seconds,
+            owner=owner,
+            backoff=backoff,
+            policy=policy,
+        )
+        running = asyncio.create_task(sender.run())
+        try:
+            yield running
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+
+async def enqueue(database: Database, url: str, count: int = 1, **payload: Any) -> list[UUID]:
+    rows = [{"id": uuid4(), "task_id": uuid4(), "url": url, "payload": {"n": n} | payload} for n in range(count)]
+    async with database.transaction() as session:
+        await session.execute(insert(WebhookDelivery), rows)
+    return [row["id"] for row in rows]
+
+
+async def delivery(database: Database, delivery_id: UUID) -> WebhookDelivery:
+    async with database.transaction() as session:
+        return await session.get_one(WebhookDelivery, delivery_id)
+
+
+async def statuses(database: Database) -> set[str]:
+    async with database.transaction() as session:
+        return set(await session.scalars(select(WebhookDelivery.status)))
+
+
+async def attempts(database: Database, delivery_id: UUID) -> list[WebhookAttempt]:
+    async with database.transaction() as session:
+        found = await session.scalars(
+            select(WebhookAttempt).where(WebhookAttempt.delivery_id == delivery_id).order_by(WebhookAttempt.id)
+        )
+        return list(found)
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
+    """Wait until `holds()`; the test fails if it takes longer."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.02)
+
+
+async def until_status(database: Database, delivery_id: UUID, status: str) -> WebhookDelivery:
+    async def reached() -> bool:
+        return (await delivery(database, delivery_id)).status == status
+
+    await eventually(reached)
+    return await delivery(database, delivery_id)
+
+
+async def until_received(receiver: Receiver, count: int = 1, seconds: float = 10.0) -> None:
+    async def reached() -> bool:
+        return len(receiver.received) >= count
+
+    await eventually(reached, seconds)

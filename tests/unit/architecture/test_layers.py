@@ -1,0 +1,83 @@
+"""The shape of the code, kept by tests: what may be imported where, and how long things may grow."""
+
+import ast
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import compute
+from compute import errors
+
+ROOT = Path(compute.__file__).parent
+LONGEST_FUNCTION = 60
+LONGEST_FILE = 400
+
+
+def sources() -> list[Path]:
+    return sorted(path for path in ROOT.rglob("*.py") if "versions" not in path.parts)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["compute.api.app", "compute.dispatch.dispatcher", "compute.events.webhooks", "compute.deployments.args"],
+)
+def test_no_pipeline_library_is_loaded_outside_the_replicas(module: str) -> None:
+    """The ingress and the Dispatcher must start in a second and stay small."""
+    heavy = "{'torch', 'diffusers', 'transformers', 'peft'}"
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["compute.api.app", "compute.dispatch.dispatcher"])
+def test_ray_is_not_needed_to_serve_or_to_dispatch(module: str) -> None:
+    code = f"import sys, {module}; print('ray' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert answer.stdout.strip() == "False"
+
+
+EXAMPLES: dict[type[Exception], Exception] = {
+    errors.InvalidInput: errors.InvalidInput("bad", field="prompt"),
+    errors.TooLarge: errors.TooLarge("big", field="file"),
+    errors.RateLimited: errors.RateLimited("later", retry_after=3),
+}
+
+
+def test_every_error_survives_the_way_between_processes() -> None:
+    public = [getattr(errors, name) for name in errors.__all__]
+    assert public
+    for cls in public:
+        error = EXAMPLES.get(cls) or cls("what happened")
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+        assert type(copy) is cls
+        assert str(copy) == str(error)
+        assert vars(copy) == vars(error)
+
+
+def test_functions_stay_short_enough_to_read() -> None:
+    long = []
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > LONGEST_FUNCTION:
+                    long.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name} has {length} lines")
+    assert long == []
+
+
+def test_files_keep_to_one_reason_to_change() -> None:
+    sizes = {path: len(path.read_text().splitlines()) for path in sources()}
+    assert [str(path) for path, lines in sizes.items() if lines > LONGEST_FILE] == []
+
+
+def test_no_error_is_swallowed_in_silence() -> None:
+    silent = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ExceptHandler) and all(isinstance(part, ast.Pass) for part in node.body)
+    ]
+    assert silent == []
