@@ -61,6 +61,11 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
     @field_validator("media_allowed_hosts", mode="before")
     @classmethod
     def _split_hosts(cls, value: object) -> object:

@@ -7,10 +7,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
+from compute.db.session import DATABASE_AWAY
 from compute.errors import ComputeError, InvalidInput, RateLimited, Unauthorized
 from compute.schemas.errors import HTTPValidationError, Problem
 
@@ -41,8 +40,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ComputeError, _compute_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(DBAPIError, _database_away)
-    app.add_exception_handler(PoolTimeoutError, _database_away)
+    for away in DATABASE_AWAY:
+        app.add_exception_handler(away, _database_away)
     app.add_exception_handler(Exception, _internal_error)
 
 

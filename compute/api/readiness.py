@@ -4,9 +4,9 @@ import asyncio
 from datetime import timedelta
 
 from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from compute.api.resources import Resources
+from compute.db.session import DATABASE_AWAY
 from compute.db.tables import DispatcherBeat
 from compute.errors import ComputeError
 
@@ -40,7 +40,7 @@ async def _pools(held: Resources) -> dict[str, str]:
             beats = list(
                 await session.scalars(select(DispatcherBeat.pools).where(DispatcherBeat.seen_at > func.now() - _FRESH))
             )
-    except SQLAlchemyError:
+    except DATABASE_AWAY:
         return {"database": "out of reach"}
     verdicts = {"database": "ok", "dispatcher": "ok" if beats else "none has reported for 10 s"}
     for queue in held.serving.queues:

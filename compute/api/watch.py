@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError
 
-from compute.db.session import Database
+from compute.db.session import DATABASE_AWAY, Database
 from compute.db.tables import Task
 
 __all__ = ["TaskWatcher"]
@@ -46,7 +45,8 @@ class _Mailbox:
     async def take(self, timeout: float) -> State | None:
         """The next state, or None when there is none for `timeout` seconds."""
         try:
-            await asyncio.wait_for(self._full.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._full.wait()
         except TimeoutError:
             return None
         self._full.clear()
@@ -85,8 +85,8 @@ class TaskWatcher:
                 await self._watched.wait()
             try:
                 await self._tick()
-            except DBAPIError as error:
-                _log.warning("watching paused, the database is out of reach: %s", error.orig)
+            except DATABASE_AWAY as error:
+                _log.warning("watching paused, the database is out of reach: %s", error)
             await asyncio.sleep(_TICK_SECONDS)
 
     async def _tick(self) -> None:

@@ -4,9 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-__all__ = ["Database", "normal_url"]
+__all__ = ["DATABASE_AWAY", "Database", "normal_url"]
+
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
+"""What a query raises while the server restarts, cannot be reached or has no connection left: try again."""
 
 
 def normal_url(url: str) -> URL:

@@ -16,7 +16,9 @@ class IngressArgs(_Args):
     """The API's processes. They need no GPU and hold no state."""
 
     num_replicas: int = Field(default=1, ge=1)
-    max_ongoing_requests: int = Field(default=256, ge=1, description="Requests one replica works on at a time.")
+    max_ongoing_requests: int = Field(
+        default=2000, ge=1, description="Requests one replica holds at a time; every open event stream is one."
+    )
     num_cpus: float = Field(default=0, ge=0, description="Cores that Ray's scheduler sets aside for one replica.")
 
 

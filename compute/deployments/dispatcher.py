@@ -21,7 +21,8 @@ from compute.storage.net import GuardedClient
 __all__ = ["DispatcherDeployment"]
 
 _log = logging.getLogger(__name__)
-_REPLICA_CHECK_SECONDS = 1.0
+_REPLICA_CHECK_SECONDS = 5.0
+_START_UP_CHECK_SECONDS = 0.5
 
 
 class DispatcherDeployment:
@@ -84,7 +85,8 @@ class DispatcherDeployment:
                 for pool in self._pools:
                     states = application.deployments[pool.name].replica_states
                     pool.running = states.get("RUNNING", 0)
-            await asyncio.sleep(_REPLICA_CHECK_SECONDS)
+            everywhere = all(pool.running for pool in self._pools)
+            await asyncio.sleep(_REPLICA_CHECK_SECONDS if everywhere else _START_UP_CHECK_SECONDS)
 
 
 def _policy(settings: Settings) -> DispatchPolicy:

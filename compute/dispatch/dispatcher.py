@@ -5,13 +5,11 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from uuid import UUID
 
 from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError
 
-from compute.db.session import Database
+from compute.db.session import DATABASE_AWAY, Database
 from compute.db.tables import DispatcherBeat
 from compute.dispatch.fairness import next_ready
 from compute.dispatch.pool import Pool
@@ -47,7 +45,7 @@ class Dispatcher:
         self._pools = list(pools)
         self._policy = policy
         self._owner = owner
-        self._runs: dict[UUID, Run] = {}
+        self._runs: dict[str, Run] = {}
         self._busy = {pool.queue: 0 for pool in pools}
         self._wake = {pool.queue: asyncio.Event() for pool in pools}
         self._renewed_at = 0.0
@@ -75,8 +73,10 @@ class Dispatcher:
 
     async def _wait(self, pool: Pool) -> None:
         wake = self._wake[pool.queue]
+        # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the wake-up.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(wake.wait(), self._policy.poll)
+            async with asyncio.timeout(self._policy.poll):
+                await wake.wait()
         wake.clear()
 
     async def _claim(self, pool: Pool, limit: int) -> int:
@@ -85,20 +85,21 @@ class Dispatcher:
                 tasks = await store.claim(
                     session, next_ready(pool.queue, limit), owner=self._owner, lease_seconds=self._policy.lease
                 )
-        except DBAPIError as error:
-            _log.warning("claiming from %s paused, the database is out of reach: %s", pool.queue, error.orig)
+        except DATABASE_AWAY as error:
+            _log.warning("claiming from %s paused, the database is out of reach: %s", pool.queue, error)
             return 0
         for task in tasks:
             self._launch(Run(task, pool, self._database, self._policy.retry, self._policy.task_timeout), pool)
         return len(tasks)
 
     def _launch(self, run: Run, pool: Pool) -> None:
-        self._runs[run.lease.task_id] = run
+        key = str(run.lease.task_id)
+        self._runs[key] = run
         self._busy[pool.queue] += 1
 
         def forget() -> None:
-            if self._runs.get(run.lease.task_id) is run:
-                del self._runs[run.lease.task_id]
+            if self._runs.get(key) is run:
+                del self._runs[key]
             self._busy[pool.queue] -= 1
             self._wake[pool.queue].set()
 
@@ -107,7 +108,7 @@ class Dispatcher:
     def _on_hint(self, channel: str, payload: str) -> None:
         if channel == hints.READY and payload in self._wake:
             self._wake[payload].set()
-        elif channel == hints.CANCELLED and (run := self._runs.get(UUID(payload))):
+        elif channel == hints.CANCELLED and (run := self._runs.get(payload)):
             run.abandon()
 
     async def _pulse(self) -> None:
@@ -141,8 +142,8 @@ class Dispatcher:
         while True:
             try:
                 await action()
-            except DBAPIError as error:
-                _log.warning("the database is out of reach, trying again: %s", error.orig)
+            except DATABASE_AWAY as error:
+                _log.warning("the database is out of reach, trying again: %s", error)
             await asyncio.sleep(seconds)
 
     async def _hand_back(self) -> None:

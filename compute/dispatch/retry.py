@@ -7,6 +7,7 @@ from compute.schemas.enums import ErrorCategory
 
 __all__ = ["NEVER_RETRIED", "Failure", "RetryPolicy", "classify"]
 
+_LONGEST_MESSAGE = 1000
 NEVER_RETRIED = frozenset({ErrorCategory.INVALID_INPUT, ErrorCategory.CONTENT_POLICY, ErrorCategory.CANCELLED})
 
 
@@ -34,10 +35,15 @@ class RetryPolicy:
 
 
 def classify(error: BaseException) -> Failure:
-    """Category and message of whatever ended a run.
+    """Category and message of whatever ended a run; the message is short and can be stored.
 
     The quick-start samples look for the words "Invalid input" and "CUDA out of memory" in the message.
     """
+    failure = _classify(error)
+    return Failure(failure.category, failure.message.replace("\x00", "")[:_LONGEST_MESSAGE])
+
+
+def _classify(error: BaseException) -> Failure:
     if isinstance(error, InvalidInput):
         return Failure(ErrorCategory.INVALID_INPUT, f"Invalid input: {error.field}: {error.detail}")
     if isinstance(error, TaskFailed):
@@ -51,4 +57,4 @@ def classify(error: BaseException) -> Failure:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0][:500] if lines else "no message"
+    return lines[0] if lines else "no message"

@@ -7,10 +7,9 @@ from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from compute.db.session import Database
+from compute.db.session import DATABASE_AWAY, Database
 from compute.db.tables import Task
 from compute.dispatch.pool import Pool
 from compute.dispatch.retry import RetryPolicy, classify
@@ -143,9 +142,9 @@ class Run:
             try:
                 async with self._database.transaction() as session:
                     return await change(session)
-            except DBAPIError as error:
+            except DATABASE_AWAY as error:
                 if loop.time() > give_up:
                     _log.exception("task %s: its end could not be written; the reaper decides", self._job.task_id)
                     return False
-                _log.warning("task %s: database out of reach, trying again: %s", self._job.task_id, error.orig)
+                _log.warning("task %s: database out of reach, trying again: %s", self._job.task_id, error)
                 await asyncio.sleep(0.5)

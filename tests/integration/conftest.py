@@ -12,7 +12,6 @@ from sqlalchemy.engine import URL
 from compute.db.migrate import upgrade
 from compute.db.session import Database, normal_url
 
-TEMPLATE = "compute_test_template"
 
 
 @pytest.fixture(scope="session")
@@ -35,11 +34,12 @@ def _libpq(url: URL) -> str:
 @pytest.fixture(scope="session")
 def template(postgres: URL) -> Iterator[str]:
     """A migrated database that each test's own is copied from, in milliseconds."""
+    name = f"template_{uuid4().hex}"
     with psycopg.connect(_libpq(postgres), autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(TEMPLATE)))
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
-    upgrade(postgres.set(database=TEMPLATE).render_as_string(hide_password=False))
-    yield TEMPLATE
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        upgrade(postgres.set(database=name).render_as_string(hide_password=False))
+        yield name
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture

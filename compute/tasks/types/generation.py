@@ -217,6 +217,7 @@ class Generation(TaskKind[CreateGenerationTask]):
     async def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
         began = time.perf_counter()
         template = await _template(job, bench)
+        prepared = time.perf_counter()
         saves: list[asyncio.Task[Artifact]] = []
         try:
             async with bench.device():
@@ -241,7 +242,12 @@ class Generation(TaskKind[CreateGenerationTask]):
             {
                 "model": bench.model.name,
                 "timing_ms": _ms(time.perf_counter() - began),
-                "timings": {"prepare_ms": _ms(drawing - began), "draw_ms": _ms(drawn - drawing)},
+                "timings": {
+                    "prepare_ms": _ms(prepared - began),
+                    "wait_ms": _ms(drawing - prepared),
+                    "draw_ms": _ms(drawn - drawing),
+                    "save_ms": _ms(time.perf_counter() - drawn),
+                },
             }
         )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -103,15 +103,16 @@ async def sending(
             yield running
         finally:
             running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+            await asyncio.wait([running], timeout=8)
+            assert running.cancelled(), "the sender broke, or did not stop"
 
 
 async def enqueue(database: Database, url: str, count: int = 1, **payload: Any) -> list[UUID]:
-    rows = [{"id": uuid4(), "task_id": uuid4(), "url": url, "payload": {"n": n} | payload} for n in range(count)]
+    ids = [uuid4() for _ in range(count)]
+    rows = [{"id": one, "task_id": uuid4(), "url": url, "payload": {"n": n} | payload} for n, one in enumerate(ids)]
     async with database.transaction() as session:
         await session.execute(insert(WebhookDelivery), rows)
-    return [row["id"] for row in rows]
+    return ids
 
 
 async def delivery(database: Database, delivery_id: UUID) -> WebhookDelivery:

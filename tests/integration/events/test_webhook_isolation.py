@@ -90,3 +90,12 @@ async def test_a_killed_senders_delivery_is_sent_again_after_its_lease(database:
     assert receiver.ids() == [sent, sent]
     # The claim comes a little before the request that the receiver times.
     assert lease - 0.3 < receiver.received[1].at - receiver.received[0].at < lease + 2
+
+
+async def test_stopping_is_never_overheard(database: Database) -> None:
+    """A request that ends just when the sender is told to stop must not keep it running."""
+    async with receiving(Receiver()) as receiver:
+        for round_number in range(1, 21):
+            async with sending(database):
+                await enqueue(database, receiver.url)
+                await until_received(receiver, round_number)

@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import delete, func, update
+from sqlalchemy import delete, func, select, update
 
 from compute.db.session import Database
 from compute.db.tables import WebhookDelivery
@@ -31,9 +31,8 @@ async def wait_seconds(database: Database, delivery_id: UUID) -> float:
     """How long from now, by the database's clock, until the delivery is due."""
     async with database.transaction() as session:
         row = await session.get_one(WebhookDelivery, delivery_id)
-        now = await session.scalar(func.now())
-        assert now is not None
-        return (row.next_attempt_at - now).total_seconds()
+        now = (await session.execute(select(func.now()))).scalar_one()
+    return (row.next_attempt_at - now).total_seconds()
 
 
 async def test_a_claim_leases_what_is_due(database: Database) -> None:

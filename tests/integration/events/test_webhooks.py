@@ -70,6 +70,15 @@ async def test_a_retry_keeps_its_id_and_signs_anew(database: Database) -> None:
     ]
 
 
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_busy_receiver_may_ask_for_time(database: Database, status: int) -> None:
+    async with receiving(Receiver([status, 200], headers={"Retry-After": "1"})) as receiver, sending(database):
+        [sent] = await enqueue(database, receiver.url)
+        await until_status(database, sent, "DELIVERED")
+    first, second = receiver.received
+    assert 0.9 < second.at - first.at < 3
+
+
 async def test_gone_stops_at_once(database: Database) -> None:
     async with receiving(Receiver([410])) as receiver, sending(database):
         [sent] = await enqueue(database, receiver.url)

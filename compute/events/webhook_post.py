@@ -1,0 +1,71 @@
+"""One attempt at one webhook: sign, post, and put into words how it went."""
+
+import json
+import logging
+import time
+import traceback
+from datetime import UTC, datetime
+
+from standardwebhooks import Webhook
+
+from compute import __version__
+from compute.errors import InvalidInput, Unavailable
+from compute.events.webhook_retry import Outcome, parse_retry_after
+from compute.events.webhook_rows import Claimed
+from compute.storage.net import GuardedClient
+
+__all__ = ["post"]
+
+_log = logging.getLogger(__name__)
+
+
+async def post(client: GuardedClient, signer: Webhook, claimed: Claimed, timeout_seconds: float) -> Outcome:
+    """Send the delivery once. Whatever goes wrong is in the outcome; nothing is raised."""
+    started_at = datetime.now(UTC)
+    begun = time.perf_counter()
+    # Escaped to ASCII, so a receiver that decodes the body wrongly before it verifies still sees the same bytes.
+    body = json.dumps(claimed.payload, separators=(",", ":"))
+    status: int | None = None
+    retry_after: float | None = None
+    try:
+        answer = await client.post(
+            claimed.url,
+            body.encode(),
+            _headers(signer, claimed, started_at, body),
+            timeout_seconds,
+            field="webhook_url",
+        )
+        status = answer.status
+        error = _complaint(status)
+        retry_after = parse_retry_after(answer.retry_after, datetime.now(UTC))
+    except InvalidInput as refusal:
+        error = f"not sent: {refusal.detail}"
+    except Unavailable as failure:
+        error = failure.detail
+    except Exception as surprise:
+        # One odd URL must not stop the sender. The message could repeat the URL and the secrets in it: left out.
+        _log.error("webhook %s: %s\n%s", claimed.id, type(surprise).__name__, _where(surprise))
+        error = "not sent: the request could not be made"
+    return Outcome(started_at, round((time.perf_counter() - begun) * 1000), status, error, retry_after)
+
+
+def _headers(signer: Webhook, claimed: Claimed, at: datetime, body: str) -> dict[str, str]:
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": f"compute/{__version__}",
+        "webhook-id": str(claimed.id),
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": signer.sign(str(claimed.id), at, body),
+    }
+
+
+def _complaint(status: int) -> str | None:
+    if 200 <= status < 300:
+        return None
+    if 300 <= status < 400:
+        return f"the receiver answered {status}; redirects are not followed"
+    return f"the receiver answered {status}"
+
+
+def _where(error: Exception) -> str:
+    return "".join(traceback.format_tb(error.__traceback__))
