@@ -5,6 +5,7 @@ DATABASE_URL and S3_*. AWS credentials are read by boto3 itself. What belongs to
 replicas, devices) lives in serve_config.yaml instead.
 """
 
+import secrets
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +13,9 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-__all__ = ["Settings", "get_settings"]
+from compute.secret_file import kept_secret
+
+__all__ = ["Settings", "get_settings", "with_api_key"]
 
 
 class Settings(BaseSettings):
@@ -84,6 +87,18 @@ class Settings(BaseSettings):
     @property
     def cache_root(self) -> Path:
         return self.home / "cache"
+
+
+def with_api_key(settings: Settings) -> Settings:
+    """The settings with an API key: API_KEY, or else the one kept in `home`/api_key, made on first use.
+
+    Raises:
+        OSError: the file can be neither read nor made.
+    """
+    if settings.api_key is not None:
+        return settings
+    key = kept_secret(settings.home / "api_key", lambda: f"sk-{secrets.token_urlsafe(24)}")
+    return settings.model_copy(update={"api_key": SecretStr(key)})
 
 
 @lru_cache

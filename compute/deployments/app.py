@@ -28,9 +28,9 @@ def build(args: AppArgs) -> Application:
         # Imported in the replica, once it runs: the ingress must never load a pipeline library.
         from compute.api.app import create_app
         from compute.deployments.logs import configure_logging
-        from compute.settings import get_settings
+        from compute.settings import get_settings, with_api_key
 
-        settings = get_settings()
+        settings = with_api_key(get_settings())
         configure_logging(settings)
         return create_app(settings, serving)
 

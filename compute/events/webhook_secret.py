@@ -2,14 +2,9 @@
 
 import base64
 import binascii
-import contextlib
-import os
 import secrets
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
+from compute.secret_file import kept_secret
 from compute.settings import Settings
 
 __all__ = ["checked_secret", "load_secret"]
@@ -34,9 +29,7 @@ def load_secret(settings: Settings) -> str:
     if settings.webhook_secret is not None:
         return checked_secret(settings.webhook_secret.get_secret_value(), "COMPUTE_WEBHOOK_SECRET")
     file = settings.home / _FILE
-    if not file.exists():
-        _make(file)
-    return checked_secret(file.read_text(encoding="utf-8").strip(), str(file))
+    return checked_secret(kept_secret(file, _made), str(file))
 
 
 def checked_secret(secret: str, source: str = "the webhook secret") -> str:
@@ -58,23 +51,5 @@ def checked_secret(secret: str, source: str = "the webhook secret") -> str:
     return secret
 
 
-def _make(file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    secret = _PREFIX + base64.b64encode(secrets.token_bytes(_MADE_BYTES)).decode()
-    # A link appears whole or not at all, and whoever comes second fails and reads the first one's secret.
-    with _complete_file(file.parent, secret) as made, contextlib.suppress(FileExistsError):
-        os.link(made, file)
-
-
-@contextmanager
-def _complete_file(folder: Path, content: str) -> Iterator[Path]:
-    """A temporary file in `folder`, written to the disk and readable by its owner only."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{_FILE}-", dir=folder)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(content + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        yield Path(name)
-    finally:
-        Path(name).unlink()
+def _made() -> str:
+    return _PREFIX + base64.b64encode(secrets.token_bytes(_MADE_BYTES)).decode()

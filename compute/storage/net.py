@@ -39,10 +39,14 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class PostResult:
-    """The status of an answer and its first 1024 bytes as text, undecodable bytes and NULs replaced."""
+    """The status of an answer and its first 1024 bytes as text, undecodable bytes and NULs replaced.
+
+    `retry_after` is that header as it came, if it came: a claim, nothing more.
+    """
 
     status: int
     body_start: str
+    retry_after: str | None = None
 
 
 class GuardedClient:
@@ -110,7 +114,8 @@ class GuardedClient:
             asyncio.timeout(timeout or self._timeout),
             self._connections().post(target, data=body, headers=merged, allow_redirects=False) as response,
         ):
-            return PostResult(response.status, await _read_start(response, POST_BODY_BYTES))
+            start = await _read_start(response, POST_BODY_BYTES)
+            return PostResult(response.status, start, response.headers.get("Retry-After"))
 
     async def check_url(self, url: str, field: str) -> None:
         """Check the syntax of a URL and the addresses that its host has now. Later calls check again.
