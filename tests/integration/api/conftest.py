@@ -71,9 +71,20 @@ class InProcessPool:
 
 
 @pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
+def storage_settings() -> dict[str, object]:
+    """What a module overrides to use another object store."""
+    return {"storage": "local"}
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path, storage_settings: dict[str, object]) -> Settings:
     return Settings(
-        api_key=KEY, database_url=database_url, home=tmp_path, media_allowed_hosts="127.0.0.1", media_timeout_seconds=2
+        api_key=KEY,
+        database_url=database_url,
+        home=tmp_path,
+        media_allowed_hosts="127.0.0.1",
+        media_timeout_seconds=2,
+        **storage_settings,
     )
 
 
