@@ -1,0 +1,46 @@
+"""The stack's work without the stack: the same model in a loop. Runs in a process of its own, as a replica does."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import as_nice_as_ray
+from compute.imaging.encode import encode_image
+from compute.pipelines import ModelConfig, load
+from compute.storage.local import LocalStore
+from compute.tasks.protocol import GenerateRequest, ImageModel
+
+__all__ = ["body", "draw", "load_model"]
+
+_model: ImageModel
+_store: LocalStore
+
+
+def body(side: int, steps: int) -> dict[str, Any]:
+    """What is asked of both: a POST's body, but for the seed."""
+    return {"task_type": "GENERATION", "prompt": "a lighthouse", "width": side, "height": side, "steps": steps}
+
+
+def load_model(home: Path) -> None:
+    """Load the tiny model that a stack has built under `home`; called once, as the process starts."""
+    as_nice_as_ray()
+    global _model, _store
+    _model = load(ModelConfig(), home / "models")
+    _store = LocalStore(home / "loop")
+
+
+def draw(body: Mapping[str, Any], seeds: Iterable[int], *, store: bool) -> tuple[float, list[str]]:
+    """Draw an image for every seed; seconds for all, and with `store` the SHA-256 of each file."""
+    began = time.perf_counter()
+    digests = []
+    for seed in seeds:
+        request = GenerateRequest(body["prompt"], body["width"], body["height"], body["steps"], 3.5, seed)
+        image = _model.generate(request, lambda done, total: None)
+        if store:
+            data, content_type = encode_image(image)
+            asyncio.run(_store.put(f"loop/{seed}.png", data, content_type))
+            digests.append(hashlib.sha256(data).hexdigest())
+    return time.perf_counter() - began, digests

@@ -1,0 +1,121 @@
+"""How fast no-op tasks pass through the Dispatcher, and through the least that a queue on Postgres can be."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from benchmarks.rows import fill_waiting, tidy
+from compute.db.session import Database
+from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
+from compute.tasks.protocol import Done, Job, Started, WorkEvent
+
+__all__ = ["Drain", "drain_bare", "drain_with_dispatcher"]
+
+_QUEUE = "inference"
+
+_CLAIM = """
+UPDATE tasks SET status = 'QUEUED', fence = fence + 1, updated_at = clock_timestamp()
+ WHERE id = (SELECT id FROM tasks WHERE queue = %s AND status = 'PENDING'
+              ORDER BY queue, priority, tenant, created_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING id
+"""
+_COMPLETE = """
+UPDATE tasks SET status = 'COMPLETED', result = '{}', updated_at = clock_timestamp(), completed_at = clock_timestamp()
+ WHERE id = %s
+"""
+_OUTCOME = """
+SELECT extract(epoch FROM max(completed_at)), coalesce(percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (
+           ORDER BY 1000 * extract(epoch FROM completed_at - (data->>'timestamp')::timestamptz)), '{0, 0}'),
+       count(DISTINCT tasks.id) FILTER (WHERE tasks.status = 'COMPLETED')
+  FROM tasks LEFT JOIN task_events ON task_id = tasks.id AND task_events.status = 'QUEUED'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """One emptied queue. Milliseconds are from the write that claims a task to the write that settles it."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoOpPool:
+    """Finishes every job at once; holds `hands` of them at a time."""
+
+    hands: int
+    queue: str = _QUEUE
+    executor_type: str = "no-op"
+
+    def capacity(self) -> int:
+        return self.hands
+
+    def ready(self) -> int:
+        return self.hands
+
+    async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
+        yield Started("no-op#1", "none")
+        yield Done({"model": "none"})
+
+
+def drain_with_dispatcher(database_url: str, *, tasks: int, hands: int) -> Drain:
+    """The real Dispatcher: fair claims, leases, an event row for each of four states."""
+    return _drain(database_url, tasks, _dispatch(database_url, hands))
+
+
+def drain_bare(database_url: str, *, tasks: int, hands: int) -> Drain:
+    """`hands` connections that claim a row by SKIP LOCKED and complete it, without events, leases or fairness."""
+    return _drain(database_url, tasks, _loop(database_url, hands))
+
+
+def _drain(database_url: str, tasks: int, work: Any) -> Drain:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("TRUNCATE tasks CASCADE")
+        fill_waiting(connection, queue=_QUEUE, count=tasks, tenants=10)
+        tidy(connection)
+        began = time.time()
+        asyncio.run(work)
+        row = connection.execute(_OUTCOME).fetchone()
+    assert row is not None
+    ended, (p50, p99), completed = row
+    if completed != tasks:
+        raise RuntimeError(f"{completed} of {tasks} tasks are completed")
+    return Drain(tasks / (float(ended) - began), p50, p99)
+
+
+async def _dispatch(database_url: str, hands: int) -> None:
+    database = Database(database_url)
+    dispatching = asyncio.create_task(Dispatcher(database, [NoOpPool(hands)], DispatchPolicy(), "benchmark").run())
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        while not dispatching.done() and await _any_open(connection):  # noqa: ASYNC110 - rows wake nobody
+            await asyncio.sleep(0.1)
+    dispatching.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await dispatching
+    await database.close()
+
+
+async def _any_open(connection: psycopg.AsyncConnection[Any]) -> bool:
+    found = await connection.execute(
+        "SELECT EXISTS (SELECT FROM tasks WHERE status = 'PENDING')"
+        " OR EXISTS (SELECT FROM tasks WHERE status IN ('QUEUED', 'EXECUTING'))"
+    )
+    return (await found.fetchone()) == (True,)
+
+
+async def _loop(database_url: str, hands: int) -> None:
+    async with asyncio.TaskGroup() as group:
+        for _ in range(hands):
+            group.create_task(_take_turns(database_url))
+
+
+async def _take_turns(database_url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        while (row := await (await connection.execute(_CLAIM, (_QUEUE,))).fetchone()) is not None:
+            await connection.execute(_COMPLETE, row)

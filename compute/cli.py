@@ -1,0 +1,110 @@
+"""The `compute` command. Everything is imported where it is used, so that `--help` is quick.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not running, 4 running but not ready.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="A self-hosted compute plane for generative media.")
+models = typer.Typer(no_args_is_help=True, help="Models on this machine.")
+database = typer.Typer(no_args_is_help=True, help="The database.")
+app.add_typer(models, name="models")
+app.add_typer(database, name="db")
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Tell what is wrong in one line and exit with 1."""
+    from compute.stack.errors import ExitCode, StackError
+
+    try:
+        yield
+    except (StackError, OSError) as error:
+        typer.echo(f"compute: {error}", err=True)
+        raise typer.Exit(ExitCode.FAILED) from error
+
+
+@app.command()
+def up(
+    config: Annotated[Path, typer.Option(help="What Serve deploys.")] = Path("serve_config.yaml"),
+) -> None:
+    """Start everything on this machine and stay in the foreground until Ctrl-C."""
+    with one_line_errors():
+        from compute.stack import supervisor
+
+        supervisor.up(config)
+
+
+@app.command()
+def down() -> None:
+    """Stop what `compute up` started; the data stays."""
+    with one_line_errors():
+        from compute.stack import control, options
+
+        control.down(options.load_settings().home.expanduser().absolute())
+
+
+@app.command()
+def status() -> None:
+    """Say whether it runs (exit code 3 if not) and is ready (4 if not)."""
+    with one_line_errors():
+        from compute.stack import control, options
+        from compute.stack.errors import ExitCode
+
+        found = control.status(options.load_settings().home.expanduser().absolute())
+        if found.stack is None:
+            typer.echo("not running")
+            raise typer.Exit(ExitCode.NOT_RUNNING)
+        for name, value in found.stack.items():
+            typer.echo(f"{name}: {value}")
+        typer.echo(f"ready: {'no, ' + found.missing if found.missing else 'yes'}")
+        raise typer.Exit(ExitCode.NOT_READY if found.missing else ExitCode.OK)
+
+
+@models.command("build-tiny")
+def build_tiny(folder: Annotated[Path, typer.Argument(help="Where the models go.")]) -> None:
+    """Build tiny models of the real architectures with random weights; those that exist stay."""
+    from compute.pipelines import tiny
+
+    for model in tiny.build_tiny(folder):
+        typer.echo(model)
+
+
+@database.command("upgrade")
+def upgrade() -> None:
+    """Bring the database that DATABASE_URL names to the present schema."""
+    with one_line_errors():
+        from compute.stack import options
+        from compute.stack.database import migrate
+
+        migrate(options.load_settings().database_url)
+
+
+@app.command()
+def openapi() -> None:
+    """Print the API's OpenAPI document."""
+    import json
+
+    from compute.api.app import create_app
+    from compute.api.serving import Serving
+    from compute.stack.options import load_settings
+
+    with one_line_errors():
+        typer.echo(json.dumps(create_app(load_settings(), Serving({})).openapi(), indent=2))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from compute import __version__
+
+    typer.echo(__version__)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,71 @@
+"""`compute down` and `compute status`: what another shell can do to a running stack."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from compute.stack.errors import StackError
+from compute.stack.lock import RunningStack, running_stack
+from compute.stack.processes import end, leftovers
+from compute.stack.readiness import readiness
+from compute.stack.runtime import runtime_folder
+from compute.stack.steps import say
+
+__all__ = ["Status", "down", "status"]
+
+STOP_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`missing` is what keeps a running stack from being ready."""
+
+    stack: RunningStack | None
+    missing: str | None
+
+
+def status(home: Path) -> Status:
+    """Whether the stack of this home runs, and whether a task would run on it at once."""
+    stack = running_stack(home)
+    if stack is None or "url" not in stack:
+        return Status(stack, "it is still starting" if stack else None)
+    with httpx.Client(timeout=10.0, trust_env=False) as client:
+        return Status(stack, readiness(client, stack["url"]))
+
+
+def down(home: Path) -> None:
+    """Stop the stack of this home and wait for its end; do nothing if none runs.
+
+    Raises:
+        StackError: it belongs to another user.
+    """
+    stack = running_stack(home)
+    if stack is None:
+        say("not running")
+    else:
+        _stop(home, stack)
+        say("stopped")
+    if home.exists():
+        # Nothing, after an orderly stop; what a killed supervisor has left, otherwise.
+        end(leftovers(home, runtime_folder(home)))
+
+
+def _stop(home: Path, stack: RunningStack) -> None:
+    pid = stack.get("pid")
+    if pid is None:
+        raise StackError("a supervisor has the lock but does not say who it is; try again")
+    try:
+        supervisor = psutil.Process(pid)
+        supervisor.terminate()
+        try:
+            supervisor.wait(STOP_SECONDS)
+        except psutil.TimeoutExpired:
+            say("it does not stop by itself; killing it", error=True)
+            supervisor.kill()
+            supervisor.wait(STOP_SECONDS)
+    except psutil.NoSuchProcess:
+        return
+    except psutil.AccessDenied as error:
+        raise StackError(f"process {pid} belongs to another user") from error

@@ -1,0 +1,59 @@
+"""The supervisor's own settings, and one readable line for a setting that is wrong."""
+
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from compute.settings import Settings
+from compute.stack.errors import StackError
+
+__all__ = ["StackOptions", "load_options", "load_settings"]
+
+AnySettings = TypeVar("AnySettings", bound=BaseSettings)
+
+
+class StackOptions(BaseSettings):
+    """What only `compute up` needs to know."""
+
+    model_config = SettingsConfigDict(env_prefix="COMPUTE_", frozen=True, extra="ignore")
+
+    http_port: int | None = Field(default=None, ge=1, le=65535, description="Overrides serve_config.yaml's port.")
+    dashboard_port: int = Field(default=8265, ge=1, le=65535, description="Where the Ray dashboard listens.")
+    ready_timeout_seconds: float = Field(
+        default=1800.0, gt=0, description="How long to wait for the models before giving up."
+    )
+
+
+def load_settings() -> Settings:
+    """The system's settings from the environment.
+
+    Raises:
+        StackError: one of them is wrong.
+    """
+    return _load(Settings)
+
+
+def load_options() -> StackOptions:
+    """The supervisor's settings from the environment.
+
+    Raises:
+        StackError: one of them is wrong.
+    """
+    return _load(StackOptions)
+
+
+def _load(model: type[AnySettings]) -> AnySettings:
+    try:
+        return model()
+    except ValidationError as error:
+        # Never the value itself: it may be a secret in the wrong place.
+        faults = [f"{_variable(model, fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        raise StackError(f"bad setting: {'; '.join(faults)}") from error
+    except SettingsError as error:
+        raise StackError(f"bad setting: {error}") from error
+
+
+def _variable(model: type[BaseSettings], location: tuple[int | str, ...]) -> str:
+    name = str(location[0]) if location else "?"
+    return f"COMPUTE_{name.upper()}" if name in model.model_fields else name.upper()

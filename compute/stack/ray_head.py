@@ -1,0 +1,129 @@
+"""A Ray cluster of one machine with the Serve applications on it, all owned by this process.
+
+Import this only after `tune_ray`: Ray reads its environment when it is imported.
+"""
+
+import logging
+import os
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import ray
+from ray import serve
+from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+from ray._private.node import Node
+from ray._private.parameter import RayParams
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+from ray.serve._private.api import serve_start
+from ray.serve.schema import ServeDeploySchema
+
+from compute.stack.failures import cause
+from compute.stack.preflight import free_port
+
+__all__ = ["Deployments", "RayHead"]
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+MIN_OBJECT_STORE = 100 * 2**20
+MAX_OBJECT_STORE = 8 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Deployments:
+    """What Serve says of the applications: `failed` is a reason to give up, `waiting` one to wait."""
+
+    failed: str | None
+    waiting: str
+
+
+class RayHead:
+    """The head node. Serve is driven by the same calls that `serve run` makes."""
+
+    def __init__(self, runtime: Path, dashboard_port: int) -> None:
+        # `ray.init` would fix the port of the dashboard's agent, on which two clusters of one machine would meet.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        ensure_token_if_auth_enabled(None, create_token_if_missing=True)
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        self._node = Node(
+            RayParams(
+                temp_dir=str(runtime),
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                dashboard_port=dashboard_port,
+                dashboard_agent_listen_port=free_port(),
+                object_store_memory=object_store_bytes(),
+                min_worker_port=0,
+                max_worker_port=0,
+                # The autoscaler's monitor: one machine cannot grow.
+                no_monitor=True,
+                # It copies workers' output to drivers, at a hundredth of a core for ever; the logs are files anyway.
+                include_log_monitor=False,
+            ),
+            head=True,
+            shutdown_at_exit=False,
+            spawn_reaper=True,
+        )
+        self.logs = Path(self._node.get_logs_dir_path())
+        ray.init(
+            address=self._node.address,
+            namespace="serve",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address=self._node.node_ip_address,
+        )
+
+    @property
+    def token(self) -> str | None:
+        """What the dashboard, `ray job submit` and `serve status` ask for."""
+        token: str = AuthenticationTokenLoader.instance().get_raw_token()
+        return token or None
+
+    def deploy(self, config: ServeDeploySchema) -> None:
+        """Start Serve and hand it the applications; returns before they run."""
+        client = serve_start(
+            http_options=config.http_options.model_dump(),
+            proxy_location=config.proxy_location,
+            grpc_options=config.grpc_options.model_dump(),
+            global_logging_config=config.logging_config,
+            controller_options=config.controller_options,
+        )
+        client.deploy_apps(config)
+
+    def deployments(self) -> Deployments:
+        """How far the applications are."""
+        failed, waiting = [], []
+        for name, application in serve.status().applications.items():
+            if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                broken = [d.message for d in application.deployments.values() if d.status == "DEPLOY_FAILED"]
+                failed.append(f"{name}: {cause(next(filter(None, broken), application.message))}")
+            waiting += [d for d, state in application.deployments.items() if state.status != "HEALTHY"]
+        return Deployments("; ".join(failed) or None, ", ".join(waiting))
+
+    def dead(self) -> str | None:
+        """The name of a process of Ray's own that has ended, if there is one."""
+        return next((kind for kind, _ in self._node.dead_processes()), None)
+
+    def stop(self, serve_seconds: float = 15.0) -> None:
+        """Let the replicas finish for `serve_seconds`, then end every process of this cluster and no other."""
+        if self.dead() is None:
+            # In a thread, because it may wait longer than we want to; the cluster's end ends it too.
+            draining = threading.Thread(target=_delete_applications, daemon=True)
+            draining.start()
+            draining.join(serve_seconds)
+        ray.shutdown()
+        self._node.kill_all_processes(check_alive=False, allow_graceful=False)
+
+
+def _delete_applications() -> None:
+    for name in serve.status().applications:
+        serve.delete(name)
+
+
+def object_store_bytes() -> int:
+    """Room for objects that tasks pass to each other: a tenth of the memory, within what /dev/shm has."""
+    wanted = min(max(psutil.virtual_memory().total // 10, MIN_OBJECT_STORE), MAX_OBJECT_STORE)
+    if SHARED_MEMORY.is_dir():
+        wanted = min(wanted, max(int(shutil.disk_usage(SHARED_MEMORY).free * 0.8), MIN_OBJECT_STORE))
+    return wanted

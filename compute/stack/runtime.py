@@ -1,0 +1,35 @@
+"""The folder of what does not last: Ray's sessions and logs, HAProxy's files and sockets."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from compute.stack.errors import StackError
+
+__all__ = ["prune_sessions", "runtime_folder"]
+
+KEPT_SESSIONS = 3
+
+
+def runtime_folder(home: Path) -> Path:
+    """A short path of our own for this COMPUTE_HOME: a socket's path may not be longer than 107 bytes.
+
+    Raises:
+        StackError: somebody else has put something there.
+    """
+    digest = hashlib.sha256(f"{os.geteuid()}:{home}".encode()).hexdigest()[:8]
+    folder = Path(tempfile.gettempdir()) / f"compute-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+        raise StackError(f"{folder} belongs to somebody else; remove it")
+    folder.chmod(0o700)
+    return folder
+
+
+def prune_sessions(folder: Path) -> None:
+    """Keep the logs of the last few runs."""
+    sessions = [path for path in folder.glob("session_*") if path.is_dir() and not path.is_symlink()]
+    for old in sorted(sessions, key=lambda path: path.stat().st_mtime)[: -KEPT_SESSIONS or None]:
+        shutil.rmtree(old, ignore_errors=True)

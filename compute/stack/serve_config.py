@@ -1,0 +1,113 @@
+"""serve_config.yaml: read, checked key by key, and pointed at the port that was asked for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from compute.deployments.args import AppArgs
+from compute.stack.errors import StackError
+
+if TYPE_CHECKING:
+    from ray.serve.schema import ServeDeploySchema
+
+__all__ = ["ServeConfig", "read_serve_config"]
+
+DEFAULT_PORT = 8000
+OUR_APPLICATION = "compute.deployments.app:build"
+
+
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """The file's content, and where it makes Serve listen."""
+
+    path: Path
+    content: dict[str, Any]
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where a client on this machine finds the API."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
+        return f"http://{host}:{self.port}"
+
+    def validated(self) -> "ServeDeploySchema":
+        """The content as Serve understands it. Imports Serve, which reads its environment then.
+
+        Raises:
+            StackError: a key is unknown or a value is wrong.
+        """
+        from ray.serve.schema import ServeDeploySchema
+
+        # Serve itself lets unknown keys pass, so that a misspelt option would silently do nothing.
+        for unknown in _unknown_keys(ServeDeploySchema, self.content, ()):
+            raise StackError(f"{self.path.name}: unknown key {unknown!r}")
+        with self._faults_named(""):
+            schema = ServeDeploySchema.model_validate(self.content)
+        for index, application in enumerate(schema.applications):
+            if application.import_path == OUR_APPLICATION:
+                # Our own arguments, before Ray is started rather than from inside it.
+                with self._faults_named(f"applications.{index}.args."):
+                    AppArgs.model_validate(application.args)
+        return schema
+
+    @contextmanager
+    def _faults_named(self, prefix: str) -> Iterator[None]:
+        try:
+            yield
+        except ValidationError as error:
+            faults = [f"{prefix}{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+            raise StackError(f"{self.path.name}: {'; '.join(faults)}") from error
+
+
+def read_serve_config(path: Path, port: int | None) -> ServeConfig:
+    """Read the file; `port` overrides the one it names.
+
+    Raises:
+        StackError: no such file, or it is not YAML of the right shape.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise StackError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StackError(f"{path.name} is not valid YAML: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("http_options", {}), dict):
+        raise StackError(f"{path.name} must hold a mapping with `http_options` and `applications`")
+    options = content.get("http_options", {})
+    chosen = port or options.get("port", DEFAULT_PORT)
+    host = options.get("host", "127.0.0.1")
+    if not isinstance(chosen, int) or not isinstance(host, str):
+        raise StackError(f"{path.name}: http_options.port must be a number and http_options.host a name")
+    content["http_options"] = options | {"host": host, "port": chosen}
+    return ServeConfig(path, content, host, chosen)
+
+
+def _unknown_keys(model: type[BaseModel], value: Any, trail: tuple[str, ...]) -> Iterator[str]:
+    """Dotted paths of the keys that no field of `model` takes."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unknown_keys(model, item, (*trail, str(index)))
+    elif isinstance(value, dict):
+        names = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+        for key, inner in value.items():
+            if key not in names:
+                yield ".".join((*trail, str(key)))
+            elif nested := _nested_model(names[key]):
+                yield from _unknown_keys(nested, inner, (*trail, str(key)))
+
+
+def _nested_model(annotation: Any) -> type[BaseModel] | None:
+    """The model inside `Model`, `list[Model]` or `Model | None`; None for anything else, such as free mappings."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    origin_arguments = getattr(annotation, "__args__", ())
+    if dict in (annotation, getattr(annotation, "__origin__", None)):
+        return None
+    models = [nested for argument in origin_arguments if (nested := _nested_model(argument))]
+    return models[0] if len(models) == 1 else None

@@ -1,0 +1,166 @@
+"""`compute up`: start every part in order, watch over them, stop them in the opposite order."""
+
+import os
+import signal
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from compute.settings import Settings, with_api_key
+from compute.stack.commands import run_own_command
+from compute.stack.database import start_database
+from compute.stack.environment import MARK, tune_ray
+from compute.stack.errors import StackError
+from compute.stack.failures import cause
+from compute.stack.lock import HomeLock
+from compute.stack.options import StackOptions, load_options, load_settings
+from compute.stack.preflight import check_disk, check_port, prepare_home
+from compute.stack.processes import end, leftovers
+from compute.stack.runtime import prune_sessions, runtime_folder
+from compute.stack.serve_config import ServeConfig, read_serve_config
+from compute.stack.steps import Steps, say
+from compute.stack.welcome import welcome
+
+if TYPE_CHECKING:
+    from ray.serve.schema import ServeDeploySchema
+
+    from compute.db.embedded import EmbeddedPostgres
+    from compute.stack.ray_head import RayHead
+
+__all__ = ["up"]
+
+WATCH_SECONDS = 1.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StopRequested(BaseException):
+    """Ctrl-C, `compute down`, or a terminal that was closed."""
+
+
+def up(config_path: Path) -> None:
+    """Run the stack in the foreground until it is told to stop.
+
+    Raises:
+        StackError: it cannot run, or a part of it died; nothing of it is left behind.
+    """
+    steps = Steps()
+    _on_stop_signals(_request_stop)
+    try:
+        # Each part registers how it is stopped; leaving the block does so in the opposite order.
+        with ExitStack() as parts:
+            _run(config_path, steps, parts)
+    except StopRequested:
+        say(f"[{steps.elapsed:6.1f} s] stopped; the data stays in COMPUTE_HOME")
+
+
+def _run(config_path: Path, steps: Steps, parts: ExitStack) -> None:
+    settings, options = load_settings(), load_options()
+    config = read_serve_config(config_path, options.http_port)
+    home = prepare_home(settings.home)
+    lock = _lock(home, parts)
+    runtime = runtime_folder(home)
+    _clear_leftovers(home, runtime, steps)
+    check_disk(home, runtime)
+    check_port(config.host, config.port, "COMPUTE_HTTP_PORT")
+    check_port("127.0.0.1", options.dashboard_port, "COMPUTE_DASHBOARD_PORT")
+    prune_sessions(runtime)
+    tune_ray(os.environ, runtime)
+    schema = config.validated()
+
+    api_key = _api_key(settings, home)
+    # From here on every process we start inherits what the parts of the system need to find each other.
+    os.environ.update(COMPUTE_HOME=str(home), API_KEY=api_key)
+    database = start_database(settings, home, steps, parts)
+    _build_models(home, steps)
+    os.environ[MARK] = str(home)
+    parts.callback(lambda: end(leftovers(home, runtime)))
+    head = _start_ray(runtime, options, steps, parts)
+    _deploy(head, config, schema, options, steps)
+
+    dashboard_url = f"http://127.0.0.1:{options.dashboard_port}"
+    lock.publish({"pid": os.getpid(), "url": config.url, "dashboard_url": dashboard_url, "logs": str(head.logs)})
+    say(welcome(config.url, api_key, dashboard_url, head.token, head.logs, steps.elapsed))
+    _watch(head, database)
+
+
+def _on_stop_signals(handler: "signal._HANDLER") -> None:
+    for number in STOP_SIGNALS:
+        signal.signal(number, handler)
+
+
+def _request_stop(_number: int, _frame: FrameType | None) -> None:
+    # Stopping takes some seconds; an impatient second Ctrl-C must not cut it short.
+    _on_stop_signals(signal.SIG_IGN)
+    say("\nstopping …")
+    raise StopRequested
+
+
+def _api_key(settings: Settings, home: Path) -> str:
+    key = with_api_key(settings.model_copy(update={"home": home})).api_key
+    if not key:
+        raise StackError("bad setting: API_KEY: must not be empty")
+    return key.get_secret_value()
+
+
+def _lock(home: Path, parts: ExitStack) -> HomeLock:
+    lock = HomeLock(home)
+    lock.acquire()
+    parts.callback(lock.release)
+    return lock
+
+
+def _clear_leftovers(home: Path, runtime: Path, steps: Steps) -> None:
+    """We hold the lock, so whatever still runs belongs to a supervisor that was killed."""
+    found = leftovers(home, runtime)
+    if found:
+        with steps.step(f"Ending {len(found)} processes of a stack that was killed"):
+            end(found)
+
+
+def _build_models(home: Path, steps: Steps) -> None:
+    models = home / "models"
+    if not (models / "tiny-flux").exists():
+        with steps.step("Building the tiny FLUX model"):
+            run_own_command("models", "build-tiny", str(models))
+
+
+def _start_ray(runtime: Path, options: StackOptions, steps: Steps, parts: ExitStack) -> "RayHead":
+    with steps.step("Starting Ray"):
+        from compute.stack.ray_head import RayHead
+
+        try:
+            head = RayHead(runtime, options.dashboard_port)
+        except (RuntimeError, OSError, TimeoutError, ValueError) as error:
+            raise StackError(f"Ray did not start: {cause(str(error))} (logs in {runtime})") from error
+        parts.callback(head.stop)
+        # Ray has put a handler of its own in place of ours.
+        _on_stop_signals(_request_stop)
+        return head
+
+
+def _deploy(
+    head: "RayHead", config: ServeConfig, schema: "ServeDeploySchema", options: StackOptions, steps: Steps
+) -> None:
+    from ray.exceptions import RayError
+
+    from compute.stack.readiness import wait_until_ready
+
+    with steps.step(f"Deploying {config.path.name}"):
+        try:
+            head.deploy(schema)
+        except (RayError, RuntimeError, TimeoutError) as error:
+            raise StackError(f"Serve did not start: {cause(str(error))} (logs in {head.logs})") from error
+    with steps.step("Waiting until a task would run at once") as step:
+        wait_until_ready(config.url, head.deployments, step, options.ready_timeout_seconds)
+
+
+def _watch(head: "RayHead", database: "EmbeddedPostgres | None") -> None:
+    """Return never; a part that dies takes the stack down, so that whoever supervises us can start it afresh."""
+    while True:
+        time.sleep(WATCH_SECONDS)
+        if dead := head.dead():
+            raise StackError(f"Ray's {dead} has died (logs in {head.logs})")
+        if database and not database.alive():
+            raise StackError(f"PostgreSQL has died (see {database.log})")

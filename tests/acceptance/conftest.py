@@ -1,0 +1,129 @@
+"""Stacks as an operator starts them: `compute up` with the project's own serve_config.yaml, in a home of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from compute.stack.preflight import free_port
+
+ROOT = Path(__file__).parents[2]
+FOREIGN_VARIABLES = ("COMPUTE_", "RAY_", "S3_", "AWS_", "API_KEY", "ADMIN_API_KEY", "DATABASE_URL")
+START_SECONDS = 300.0
+STOP_SECONDS = 60.0
+
+
+@dataclass
+class Stack:
+    """One stack: where it lives, how to reach it, and the commands of the person who runs it."""
+
+    home: Path
+    http_port: int
+    dashboard_port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def dashboard_url(self) -> str:
+        return f"http://127.0.0.1:{self.dashboard_port}"
+
+    @property
+    def api_key(self) -> str:
+        return (self.home / "api_key").read_text().strip()
+
+    @property
+    def output(self) -> Path:
+        """What `compute up` has printed so far."""
+        return self.home.with_suffix(".log")
+
+    def client(self) -> httpx.Client:
+        """A client that carries the key; paths are relative to the server, e.g. `/api/v1/tasks/`."""
+        headers = {"Authorization": f"Bearer {self.api_key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60.0, trust_env=False)
+
+    def environment(self) -> dict[str, str]:
+        own = {
+            "COMPUTE_HOME": str(self.home),
+            "COMPUTE_HTTP_PORT": str(self.http_port),
+            "COMPUTE_DASHBOARD_PORT": str(self.dashboard_port),
+            "COMPUTE_MEDIA_ALLOWED_HOSTS": "127.0.0.1,localhost",
+        }
+        return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_VARIABLES)} | own
+
+    def compute(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `compute …` for this stack to its end."""
+        return subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "compute.cli", *arguments],
+            cwd=ROOT,
+            env=self.environment() | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=START_SECONDS,
+        )
+
+    def up(self) -> None:
+        """Start it, and return when it says that it is ready."""
+        self.launch()
+        self.wait_for("Compute is ready")
+
+    def launch(self) -> None:
+        """Start it and return at once."""
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "compute.cli", "up"],
+                cwd=ROOT,
+                env=self.environment(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_for(self, words: str) -> None:
+        """Return when `compute up` has printed these words."""
+        assert self.process is not None
+        deadline = time.monotonic() + START_SECONDS
+        while words not in self.output.read_text():
+            assert self.process.poll() is None, f"`compute up` ended:\n{self.output.read_text()}"
+            assert time.monotonic() < deadline, f"no {words!r} in:\n{self.output.read_text()}"
+            time.sleep(0.2)
+
+    def end(self, how: signal.Signals) -> int:
+        """Send the supervisor a signal and wait for its end; its exit code."""
+        assert self.process is not None
+        self.process.send_signal(how)
+        return self.process.wait(STOP_SECONDS)
+
+
+@pytest.fixture(scope="session")
+def new_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Stack]]:
+    """Makes stacks that are not started yet; those that still run in the end are stopped."""
+    made: list[Stack] = []
+
+    def make() -> Stack:
+        made.append(Stack(tmp_path_factory.mktemp("stack") / "home", free_port(), free_port()))
+        return made[-1]
+
+    yield make
+    for stack in made:
+        stack.compute("down")
+        if stack.process:
+            stack.process.wait(STOP_SECONDS)
+
+
+@pytest.fixture(scope="session")
+def stack(new_stack: Callable[[], Stack]) -> Stack:
+    """The stack that the whole suite shares. Leave it running."""
+    shared = new_stack()
+    shared.up()
+    return shared

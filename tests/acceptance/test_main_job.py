@@ -1,0 +1,161 @@
+"""What a newcomer and a backend engineer do, through HTTP alone."""
+
+import io
+import json
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from standardwebhooks import Webhook
+
+from tests.acceptance.conftest import Stack
+
+SMALL = {"width": 64, "height": 64, "steps": 2}
+
+
+class _Receiver(BaseHTTPRequestHandler):
+    """Serves one picture and keeps what is posted to it."""
+
+    received: list[tuple[dict[str, str], bytes]]
+    picture: bytes
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "image/jpeg")
+        self.end_headers()
+        self.wfile.write(self.picture)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.received.append((dict(self.headers.items()), body))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet: the tests read `received` instead."""
+
+
+@contextmanager
+def neighbour() -> Iterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
+    """A server of the caller's own: its address, and what was posted to it."""
+    buffer = io.BytesIO()
+    Image.radial_gradient("L").resize((200, 300)).convert("RGB").save(buffer, "JPEG")
+    handler = type("Receiver", (_Receiver,), {"received": [], "picture": buffer.getvalue()})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", handler.received
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    with stack.client() as client:
+        yield client
+
+
+def finish(client: httpx.Client, task_id: str, seconds: float = 60) -> dict[str, Any]:
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
+        task: dict[str, Any] = client.get(f"/api/v1/tasks/{task_id}").json()
+        if task["status"].lower() in {"completed", "failed", "cancelled"}:
+            return task
+        time.sleep(0.1)
+    raise TimeoutError(task_id)
+
+
+def test_the_line_that_up_prints_makes_an_image_when_pasted(stack: Stack, client: httpx.Client) -> None:
+    printed = stack.output.read_text()
+    line = printed[printed.index("curl ") :].split("\n\n")[0]
+    answer = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
+    created = json.loads(answer.stdout[answer.stdout.index("{") :])
+    task = finish(client, created["id"])
+    assert task["status"] == "completed"
+    assert Image.open(io.BytesIO(httpx.get(task["output"]["images"][0]["url"]).content)).format == "PNG"
+
+
+def test_the_quick_start_from_submission_to_files(client: httpx.Client) -> None:
+    with neighbour() as (address, _):
+        created = client.post(
+            "/api/v1/tasks/generation",
+            json={
+                "input_image_url": f"{address}/dress.jpg",
+                "prompt": "fashion model, studio lighting, white background",
+                "negative_prompt": "blurry, distorted",
+                "num_outputs": 4,
+                "guidance_scale": 7.5,
+                **SMALL,
+            },
+        ).json()
+    assert re.fullmatch(r"task_[0-9a-f]{32}", created["id"])
+    task = finish(client, created["id"])
+    assert (task["status"], task["progress"], task.get("error")) == ("completed", 1.0, None)
+    images = task["output"]["images"]
+    assert [image["seed"] - images[0]["seed"] for image in images] == [0, 1, 2, 3]
+    pictures = [httpx.get(image["url"]) for image in images]
+    assert all(answer.status_code == 200 for answer in pictures)
+    assert len({answer.content for answer in pictures}) == 4
+
+
+def test_a_webhook_arrives_once_and_is_signed(stack: Stack, client: httpx.Client) -> None:
+    with neighbour() as (address, received):
+        body = {"prompt": "a hat", "webhook_url": f"{address}/hook", "origin_reference": "order-7", **SMALL}
+        created = client.post("/api/v1/tasks/", json={"task_type": "GENERATION", **body}).json()
+        assert finish(client, created["id"])["status"] == "COMPLETED"
+        give_up = time.monotonic() + 20
+        while not received and time.monotonic() < give_up:
+            time.sleep(0.1)
+        time.sleep(1.5)
+    ((headers, sent),) = received
+    secret = (stack.home / "webhook_secret").read_text().strip()
+    lowered = {name.lower(): value for name, value in headers.items()}
+    payload = Webhook(secret).verify(sent, lowered)
+    assert (payload["task_id"], payload["status"]) == (created["id"], "COMPLETED")
+    assert payload["origin_reference"] == "order-7"
+    assert payload["result_image_path"].startswith("generations/")
+
+
+def test_progress_streams_while_the_task_runs(client: httpx.Client) -> None:
+    body = {"prompt": "a coat", "width": 256, "height": 256, "steps": 40}
+    created = client.post("/api/v1/tasks/generation", json=body).json()
+    with client.stream("GET", f"/api/v1/tasks/{created['id']}/events") as stream:
+        arrivals = [
+            (time.monotonic(), line.removeprefix("event: "))
+            for line in stream.iter_lines()
+            if line.startswith("event: ")
+        ]
+    assert arrivals[-1][1] == "completed"
+    assert sum(name == "progress" for _, name in arrivals) >= 3
+    assert arrivals[-1][0] - arrivals[0][0] > 0.5, "they came as they happened, not all at the end"
+
+
+def test_bodies_up_to_the_limit_pass_and_larger_ones_are_refused(client: httpx.Client) -> None:
+    for size, status in ((40 * 2**20, 422), (60 * 2**20, 413)):
+        content = b'{"prompt": "' + b"x" * size + b'"}'
+        answer = client.post("/api/v1/tasks/", content=content, headers={"Content-Type": "application/json"})
+        assert answer.status_code == status, answer.text[:200]
+
+
+def test_a_wrong_key_is_refused_and_the_document_is_public(stack: Stack) -> None:
+    assert httpx.post(f"{stack.url}/api/v1/tasks/", json={"prompt": "x"}).status_code == 401
+    document = httpx.get(f"{stack.url}/openapi.json").json()
+    assert {"CreateGenerationTask", "GenerationTaskPublic"} <= document["components"]["schemas"].keys()
+    assert httpx.get(f"{stack.url}/docs").status_code == 200
+
+
+def test_idempotent_submits_through_the_proxy_make_one_task(client: httpx.Client) -> None:
+    body = {"prompt": "a scarf", "origin_instance": "idempotency", **SMALL}
+    answers = [client.post("/api/v1/tasks/", json=body, headers={"Idempotency-Key": "scarf-1"}) for _ in range(3)]
+    assert len({answer.text for answer in answers}) == 1
+    listed = client.get("/api/v1/tasks/", params={"origin_instance": "idempotency"}).json()
+    assert len(listed) == 1

@@ -1,0 +1,138 @@
+"""`compute up` and `compute down`, as an operator uses them."""
+
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from tests.acceptance.conftest import Stack
+
+NewStack = Callable[[], "Stack"]
+
+
+def finished(client: httpx.Client, task: str, seconds: float = 120) -> dict[str, Any]:
+    """The task, once it has ended."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found: dict[str, Any] = client.get(f"/api/v1/tasks/generation/{task}").raise_for_status().json()
+        if found["status"] in {"completed", "failed", "cancelled"}:
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+
+def processes_of(stack: "Stack") -> set[int]:
+    """The supervisor and everything below it."""
+    assert stack.process is not None
+    supervisor = psutil.Process(stack.process.pid)
+    return {supervisor.pid, *(child.pid for child in supervisor.children(recursive=True))}
+
+
+def alive(pids: set[int]) -> set[int]:
+    return {pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE}
+
+
+def test_the_printed_line_draws_a_picture(stack: "Stack") -> None:
+    printed = stack.output.read_text()
+    assert stack.dashboard_url in printed
+    assert stack.api_key in printed
+    line = next(line for line in printed.splitlines() if line.strip().startswith("curl "))
+    answer = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True)  # noqa: S603
+    with stack.client() as client:
+        task = re.search(r'"id":\s*"(task_[0-9a-f]{32})"', answer.stdout)
+        assert task, answer.stdout
+        assert finished(client, task[1])["status"] == "completed"
+
+
+def test_the_dashboard_wants_the_token_that_was_printed(stack: "Stack") -> None:
+    token = re.search(r"Ray token +(\S+)", stack.output.read_text())
+    assert token
+    address = f"{stack.dashboard_url}/api/serve/applications/"
+    assert httpx.get(address, timeout=30).status_code == 401
+    known = httpx.get(address, headers={"Authorization": f"Bearer {token[1]}"}, timeout=30)
+    assert known.status_code == 200
+    assert known.json()["applications"]["compute"]["status"] == "RUNNING"
+
+
+def test_status_says_that_it_is_ready(stack: "Stack") -> None:
+    told = stack.compute("status")
+    assert told.returncode == 0, told
+    assert f"url: {stack.url}" in told.stdout
+    assert "ready: yes" in told.stdout
+
+
+def test_a_second_up_is_refused(stack: "Stack") -> None:
+    second = stack.compute("up")
+    assert second.returncode == 1
+    assert re.fullmatch(rf"compute: already running at {re.escape(stack.url)} \(process \d+, .*\n", second.stderr)
+
+
+@pytest.mark.parametrize("variable", ["COMPUTE_HTTP_PORT", "COMPUTE_DASHBOARD_PORT"])
+def test_a_taken_port_is_one_line(new_stack: NewStack, variable: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refused = new_stack().compute("up", **{variable: port})
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    assert re.fullmatch(rf"compute: port {port} on .* cannot be used: .*; free it, or set {variable}\n", refused.stderr)
+
+
+def test_a_bad_setting_is_one_line(new_stack: NewStack) -> None:
+    refused = new_stack().compute("up", COMPUTE_MAX_RETRIES="many")
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    assert re.fullmatch(r"compute: bad setting: COMPUTE_MAX_RETRIES: .*\n", refused.stderr)
+
+
+def test_the_data_outlives_a_kill_and_a_neighbour_outlives_both(stack: "Stack", new_stack: NewStack) -> None:
+    mine = new_stack()
+    mine.up()
+    key = mine.api_key
+    with mine.client() as client:
+        created = client.post(
+            "/api/v1/tasks/generation", json={"prompt": "a boat", "width": 64, "height": 64, "steps": 1}
+        )
+        task = finished(client, created.raise_for_status().json()["id"])
+    first_life = processes_of(mine)
+    assert mine.end(signal.SIGKILL) == -signal.SIGKILL
+    assert mine.compute("status").returncode == 3
+
+    mine.up()
+    assert mine.api_key == key
+    with mine.client() as client:
+        assert finished(client, task["id"])["status"] == task["status"] == "completed"
+        picture = httpx.get(task["output"]["images"][0]["url"], timeout=30)
+        assert picture.headers["content-type"].startswith("image/")
+    second_life = processes_of(mine)
+    assert alive(first_life) == set()
+
+    stopped = mine.compute("down")
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped\n")
+    assert mine.process is not None
+    assert mine.process.wait(10) == 0
+    assert alive(second_life) == set()
+    assert mine.compute("status").returncode == 3
+    # It never was the neighbour's business.
+    assert stack.compute("status").returncode == 0
+
+
+def test_ctrl_c_stops_it_while_it_starts(new_stack: NewStack) -> None:
+    hasty = new_stack()
+    hasty.launch()
+    hasty.wait_for("Starting Ray")
+    time.sleep(4)
+    started = processes_of(hasty)
+    assert len(started) > 2
+    assert hasty.end(signal.SIGINT) == 0
+    assert alive(started) == set()
+    assert "Traceback" not in hasty.output.read_text()
+    assert hasty.output.read_text().rstrip().endswith("the data stays in COMPUTE_HOME")

@@ -1,0 +1,49 @@
+"""What stops a start before anything is started."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from compute.stack.errors import StackError
+from compute.stack.preflight import check_disk, check_port, free_port, prepare_home
+
+
+def test_a_free_port_passes_and_a_taken_one_is_named_with_its_owner() -> None:
+    port = free_port()
+    check_port("127.0.0.1", port, "COMPUTE_HTTP_PORT")
+    with socket.create_server(("127.0.0.1", port)):
+        with pytest.raises(StackError, match=rf"port {port} on 127\.0\.0\.1 cannot be used: .*in use") as caught:
+            check_port("127.0.0.1", port, "COMPUTE_HTTP_PORT")
+        assert f"process {os.getpid()}" in str(caught.value)
+        assert "set COMPUTE_HTTP_PORT" in str(caught.value)
+        # A server on every address needs this one, too.
+        with pytest.raises(StackError, match=f"port {port} on 0.0.0.0"):
+            check_port("0.0.0.0", port, "COMPUTE_HTTP_PORT")
+
+
+def test_an_address_that_is_not_ours_is_refused() -> None:
+    with pytest.raises(StackError, match=r"on 192\.0\.2\.77 cannot be used"):
+        check_port("192.0.2.77", free_port(), "COMPUTE_HTTP_PORT")
+
+
+def test_home_is_made_private_and_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    home = prepare_home(Path("data/compute"))
+    assert home == tmp_path / "data" / "compute"
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert prepare_home(home) == home
+
+
+def test_a_home_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StackError, match=r"COMPUTE_HOME=.*cannot be used: Not a directory"):
+        prepare_home(tmp_path / "file" / "home")
+
+
+def test_a_full_disk_is_told_from_one_with_room(tmp_path: Path) -> None:
+    check_disk(tmp_path)
+    # The kernel's own file system has no room at all.
+    with pytest.raises(StackError, match=r"the disk is full: 0 MiB left in /proc"):
+        check_disk(tmp_path, Path("/proc"))

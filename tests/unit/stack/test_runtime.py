@@ -1,0 +1,42 @@
+"""The folder of what does not last."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from compute.stack.errors import StackError
+from compute.stack.runtime import KEPT_SESSIONS, prune_sessions, runtime_folder
+
+
+@pytest.fixture(autouse=True)
+def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_one_private_folder_per_home(tmp_path: Path) -> None:
+    first, second = runtime_folder(tmp_path / "a"), runtime_folder(tmp_path / "b")
+    assert first != second
+    assert first.parent == tmp_path
+    assert first.stat().st_mode & 0o777 == 0o700
+    assert runtime_folder(tmp_path / "a") == first
+
+
+def test_a_trap_laid_by_somebody_else_is_refused(tmp_path: Path) -> None:
+    folder = runtime_folder(tmp_path / "a")
+    folder.rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StackError, match="belongs to somebody else"):
+        runtime_folder(tmp_path / "a")
+
+
+def test_old_sessions_go_and_the_last_ones_stay(tmp_path: Path) -> None:
+    sessions = [tmp_path / f"session_{number}" for number in range(KEPT_SESSIONS + 2)]
+    for age, session in enumerate(sessions):
+        (session / "logs").mkdir(parents=True)
+        os.utime(session, (1_000_000 + age, 1_000_000 + age))
+    (tmp_path / "h").mkdir()
+    prune_sessions(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["h", *(path.name for path in sessions[2:])]
