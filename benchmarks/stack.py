@@ -60,15 +60,17 @@ def running_stack(
     with log.open("wb") as output:
         # Ctrl-C is ours to handle: the stack is stopped below, in order.
         process = subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)  # noqa: S603
+    keep_logs = False
     try:
         say("  starting Ray and Serve")
         if not wait_for(f"http://127.0.0.1:{port}/health{'?ready=1' if ready else ''}", lambda: process.poll() is None):
+            keep_logs = True
             raise RuntimeError(f"the stack did not start:\n{log.read_text(errors='replace')[-3000:]}")
         yield f"http://127.0.0.1:{port}"
     finally:
         _stop(process, env)
-    # Only after a run that went well: whoever wonders why it did not needs Ray's logs.
-    shutil.rmtree(runtime_folder(home), ignore_errors=True)
+        if not keep_logs:
+            shutil.rmtree(runtime_folder(home), ignore_errors=True)
 
 
 def wait_for(url: str, alive: Callable[[], bool]) -> bool:

@@ -8,7 +8,6 @@
     ├── NotFound       404      no such task, image or model
     ├── Conflict       409      an action that the present state forbids
     ├── TooLarge       413      more bytes than a limit allows
-    ├── RateLimited    429      come back after `retry_after` seconds
     ├── Unavailable    503      a dependency is down; nothing was accepted
     └── TaskFailed              a task's run ended badly; `category` decides what happens next
         ├── OutOfMemory
@@ -31,7 +30,6 @@ __all__ = [
     "InvalidInput",
     "NotFound",
     "OutOfMemory",
-    "RateLimited",
     "StorageFailed",
     "TaskFailed",
     "TooLarge",
@@ -104,17 +102,6 @@ class TooLarge(ComputeError):
     def __init__(self, detail: str, *, field: str = "body") -> None:
         super().__init__(detail, field=field)
         self.field = field
-
-
-class RateLimited(ComputeError):
-    """Too many requests; `retry_after` is in seconds."""
-
-    status = 429
-    code = "RATE_LIMITED"
-
-    def __init__(self, detail: str, *, retry_after: float = 1.0) -> None:
-        super().__init__(detail, retry_after=retry_after)
-        self.retry_after = retry_after
 
 
 class Unavailable(ComputeError):

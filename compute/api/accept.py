@@ -11,6 +11,7 @@ from compute.api.idempotency import Answer, IdempotentRequest, ReplayError
 from compute.api.intake import RequestIntake
 from compute.api.links import RequestLinks
 from compute.api.present import present
+from compute.api.providers import check_providers
 from compute.api.resources import Resources
 from compute.api.serving import ServedModel
 from compute.db.tables import Task
@@ -52,7 +53,7 @@ async def accept(
             return answer.response(replayed=True)
     request = validated(kind.create_model, body)
     served = _served(request, kind, held)
-    _check_provider(request, kind)
+    check_providers(request, kind)
     if request.webhook_url is not None:
         await held.client.check_url(request.webhook_url, "webhook_url")
     intake = RequestIntake(held, served)
@@ -77,16 +78,6 @@ def _served(request: CreateTask, kind: TaskKind[Any], held: Resources) -> Served
         known = ", ".join(sorted(held.serving.queues))
         raise InvalidInput(f"No workers serve the queue {queue!r}; served: {known}.", field="queue_name")
     return served
-
-
-def _check_provider(request: CreateTask, kind: TaskKind[Any]) -> None:
-    for field in ("provider_type", "fallback_provider_type"):
-        if (provider := getattr(request, field)) not in (None, ProviderType.LOCAL):
-            raise InvalidInput(f"{provider} is not set up here; available: LOCAL.", field=field)
-    for field in ("active_provider_capabilities", "fallback_provider_capabilities"):
-        missing = sorted(set(getattr(request, field) or ()) - kind.capabilities)
-        if missing:
-            raise InvalidInput(f"{kind.name} on LOCAL does not offer {', '.join(missing)}.", field=field)
 
 
 def _row(request: CreateTask, kind: TaskKind[Any], spec: dict[str, Any]) -> Task:

@@ -8,6 +8,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.intake import RequestIntake
+from compute.api.providers import check_providers
 from compute.api.resources import Resources
 from compute.db.tables import Task
 from compute.errors import Conflict, InvalidInput, NotFound
@@ -43,7 +44,7 @@ async def update_task(held: Resources, task_id: UUID, update: TaskUpdate) -> Tas
     changes = update.model_dump(exclude_none=True)
     async with held.database.transaction() as session:
         present = await store.get(session, task_id)
-    inputs = await _checked_inputs(held, present, changes)
+    inputs = await _take_inputs(held, present, update, changes)
     async with held.database.transaction() as session:
         task = await _locked(session, task_id)
         _apply(task, changes, inputs)
@@ -120,14 +121,19 @@ async def _locked(session: AsyncSession, task_id: UUID) -> Task:
     return task
 
 
-async def _checked_inputs(held: Resources, task: Task, changes: dict[str, Any]) -> dict[str, Any]:
-    """The part of `spec` that the changes replace, checked before any row is locked."""
+async def _take_inputs(held: Resources, task: Task, update: TaskUpdate, changes: dict[str, Any]) -> dict[str, Any]:
+    """The part of `spec` that the changes replace, checked and kept before any row is locked."""
+    kind = kind_of(task.task_type)
+    check_providers(update, kind)
     if (queue := changes.get("queue_name")) is not None and queue not in held.serving.queues:
         raise InvalidInput(f"No workers serve the queue {queue!r}.", field="queue_name")
     served = held.serving.queues.get(task.queue)
     if served is None:
         raise Conflict(f"No workers serve the queue {task.queue!r} of this task.")
-    return await kind_of(task.task_type).prepare_update(changes, task.spec, RequestIntake(held, served))
+    intake = RequestIntake(held, served)
+    inputs = await kind.prepare_update(changes, task.spec, intake)
+    await intake.keep()
+    return inputs
 
 
 def _apply(task: Task, changes: dict[str, Any], inputs: dict[str, Any]) -> None:

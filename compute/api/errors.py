@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from compute.db.session import DATABASE_AWAY
-from compute.errors import ComputeError, InvalidInput, RateLimited, Unauthorized
+from compute.errors import ComputeError, InvalidInput, Unauthorized
 from compute.schemas.errors import HTTPValidationError, Problem
 
 __all__ = ["PROBLEMS", "install"]
@@ -49,11 +49,7 @@ async def _compute_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ComputeError)  # noqa: S101 - registered for this class alone
     if isinstance(error, InvalidInput):
         return _invalid([{"loc": ["body", *error.field.split(".")], "msg": error.detail, "type": "invalid_input"}])
-    headers = {}
-    if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, RateLimited):
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else None
     return _problem(error.status, error.code, error.detail, headers)
 
 

@@ -15,7 +15,7 @@ __all__ = ["INPUTS", "LORAS", "RequestIntake"]
 INPUTS = "inputs/"
 LORAS = "loras/"
 
-_STORED_PATH = re.compile(r"[\w.@=+ -]+(/[\w.@=+ -]+)+\.(png|jpe?g|webp|gif|bmp|tiff?|avif)\Z", re.IGNORECASE)
+_STORED_PATH = re.compile(r"[\w.@=+ -]+(/[\w.@=+ -]+)*\.(png|jpe?g|webp|gif|bmp|tiff?|avif)\Z", re.IGNORECASE)
 
 
 class RequestIntake:

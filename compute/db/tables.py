@@ -26,7 +26,8 @@ class Task(Base):
     """One accepted request. Only `compute.tasks.store` writes it.
 
     `spec` is what the worker needs (inputs already stored, seed already chosen), so that every attempt does the
-    same work. `fence` grows with every claim and every end: a write that carries an older one is dropped.
+    same work. `fence` grows with every claim and every end from outside: a worker's write that carries an older one
+    is dropped.
     `progress` is in percent. Times are UTC.
     """
 

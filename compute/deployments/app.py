@@ -45,7 +45,7 @@ def build(args: AppArgs) -> Application:
 
 def _worker(pool: PoolArgs) -> Application:
     # Every replica holds one running job and its share of the reserve.
-    share = -(-pool.reserved_tasks // max(pool.num_replicas, 1))
+    share = -(-pool.reserved_tasks // pool.num_replicas)
     return serve.deployment(
         PipelineWorker,
         name=pool.name,

@@ -35,7 +35,7 @@ class PoolArgs(_Args):
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="The deployment's name in Ray's dashboard.")
     queue: str = Field(default="inference", pattern=r"^[a-z][a-z0-9_-]*$")
     model: ModelConfig = ModelConfig()
-    num_replicas: int = Field(default=1, ge=0)
+    num_replicas: int = Field(default=1, ge=1)
     gpus_per_replica: float = Field(default=0, ge=0, description="0 runs on the CPU.")
     cpus_per_replica: float = Field(default=1, ge=0)
     reserved_tasks: int = Field(

@@ -1,5 +1,6 @@
 """`compute down` and `compute status`: what another shell can do to a running stack."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from compute.stack.steps import say
 __all__ = ["Status", "down", "status"]
 
 STOP_SECONDS = 60.0
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,21 @@ def _stop(home: Path, stack: RunningStack) -> None:
     try:
         supervisor = psutil.Process(pid)
         supervisor.terminate()
-        try:
-            supervisor.wait(STOP_SECONDS)
-        except psutil.TimeoutExpired:
+        if not _ends(supervisor):
             say("it does not stop by itself; killing it", error=True)
             supervisor.kill()
-            supervisor.wait(STOP_SECONDS)
+            _ends(supervisor)
     except psutil.NoSuchProcess:
         return
     except psutil.AccessDenied as error:
         raise StackError(f"process {pid} belongs to another user") from error
+
+
+def _ends(process: psutil.Process) -> bool:
+    """Wait for its end. One that nobody has asked for its exit code yet, a zombie, has ended as well."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True

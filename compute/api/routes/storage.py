@@ -1,6 +1,7 @@
 """/storage/images: put images in, get them out."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response, UploadFile
@@ -11,7 +12,7 @@ from compute.api.idempotency import Answer, IdempotencyHeader, IdempotentRequest
 from compute.api.intake import INPUTS, LORAS
 from compute.api.links import RequestLinks
 from compute.api.resources import Resources
-from compute.errors import Forbidden, NotFound
+from compute.errors import BadRequest, Forbidden, InvalidInput, NotFound
 from compute.schemas.storage import DeletedImage, ImageList, StoredImage
 from compute.storage.base import StoredObject
 from compute.storage.media import Media
@@ -54,7 +55,7 @@ async def list_images(
     limit: Annotated[int, Query(ge=1, le=1000, description="At most this many.")] = 100,
 ) -> ImageList:
     """Stored images by path."""
-    cleaned = clean_prefix(prefix)
+    cleaned = _cleaned(clean_prefix, prefix)
     found = [item for item in await held.objects.list(cleaned, limit) if not item.path.startswith(LORAS)]
     images = [await _describe(item, links) for item in found]
     return ImageList(images=images, count=len(images), prefix=prefix)
@@ -139,10 +140,18 @@ def _writable(path: str) -> str:
 
 
 def _readable(path: str) -> str:
-    cleaned = clean_path(path)
+    cleaned = _cleaned(clean_path, path)
     if cleaned.startswith(LORAS):
         raise Forbidden("path: LoRAs are no images.")
     return cleaned
+
+
+def _cleaned(clean: Callable[[str], str], given: str) -> str:
+    try:
+        return clean(given)
+    except InvalidInput as error:
+        # It stands in the address, not in the payload.
+        raise BadRequest(f"{error.field}: {error.detail}") from None
 
 
 async def _existing(path: str, held: Resources) -> StoredObject:

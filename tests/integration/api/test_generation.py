@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import hashlib
 import io
 import json
@@ -199,6 +200,7 @@ async def test_put_changes_what_a_client_may_change(api: httpx.AsyncClient) -> N
         ({"retry_count": 4}, 409, "retry_count"),
         ({"created_at": "2020-01-01T00:00:00Z"}, 409, "created_at"),
         ({"queue_name": "nowhere"}, 422, "queue_name"),
+        ({"provider_type": "FAL_STANDARD"}, 422, "provider_type"),
         ({"style_model_path": "none/such.safetensors"}, 422, "style_model_path"),
         ({"result_image_path": "a/b.png"}, 409, "result_image_path"),
         ({"no_such_field": 1}, 422, "no_such_field"),
@@ -212,6 +214,20 @@ async def test_put_refuses_what_the_state_or_the_contract_forbids(
     assert answer.status_code == status, answer.text
     assert word in answer.text
     assert (await api.get(f"/tasks/{created['id']}")).json() == created
+
+
+async def test_put_takes_in_a_new_reference_image(api: httpx.AsyncClient, worker: Painter) -> None:
+    worker.seconds_per_step = 0.3
+    blockers = [await post(api, steps=3) for _ in range(2)]
+    waiting = await post(api)
+    buffer = io.BytesIO()
+    Image.new("RGB", (12, 9), "teal").save(buffer, "PNG")
+    inline = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    answer = await api.put(f"/tasks/generation/{waiting['id']}", json={"reference_image_path": inline})
+    assert answer.status_code == 200, answer.text
+    for task in (*blockers, waiting):
+        await wait_for(api, task["id"], "COMPLETED")
+    assert [request.image.size for request in worker.requests if request.image] == [(12, 9)]
 
 
 async def test_an_outside_executor_can_complete_a_running_task(api: httpx.AsyncClient, worker: Painter) -> None:

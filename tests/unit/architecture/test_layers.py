@@ -42,7 +42,6 @@ def test_ray_is_not_needed_to_serve_or_to_dispatch(module: str) -> None:
 EXAMPLES: dict[type[Exception], Exception] = {
     errors.InvalidInput: errors.InvalidInput("bad", field="prompt"),
     errors.TooLarge: errors.TooLarge("big", field="file"),
-    errors.RateLimited: errors.RateLimited("later", retry_after=3),
 }
 
 
