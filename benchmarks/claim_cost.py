@@ -13,8 +13,7 @@ import psycopg
 from benchmarks.harness import Server, interleave, median, print_table, say, spread
 from benchmarks.rows import fill_finished, fill_waiting, settle, tidy
 from compute.db.session import Database
-from compute.dispatch.fairness import next_ready
-from compute.tasks import store
+from compute.dispatch.fairness import claim_fairly
 
 __all__ = ["report_claims"]
 
@@ -86,7 +85,7 @@ def _claim_often(backlog: _Backlog, tenants: int, limit: int, claims: int) -> fl
 async def _claim(database: Database, queue: str, limit: int) -> float:
     began = time.perf_counter()
     async with database.transaction() as session:
-        tasks = await store.claim(session, next_ready(queue, limit), owner="benchmark", lease_seconds=15)
+        tasks = await claim_fairly(session, queue, limit, owner="benchmark", lease_seconds=15)
     took = time.perf_counter() - began
     if len(tasks) != limit:
         raise RuntimeError(f"claimed {len(tasks)} rows, not {limit}")

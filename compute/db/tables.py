@@ -8,7 +8,16 @@ from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Index, Intege
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-__all__ = ["Base", "DispatcherBeat", "IdempotencyKey", "Task", "TaskEvent", "WebhookAttempt", "WebhookDelivery"]
+__all__ = [
+    "Base",
+    "DispatcherBeat",
+    "IdempotencyKey",
+    "Task",
+    "TaskEvent",
+    "TenantTurn",
+    "WebhookAttempt",
+    "WebhookDelivery",
+]
 
 _NOW = func.now()
 
@@ -159,6 +168,16 @@ class IdempotencyKey(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
 
     __table_args__ = (Index("idempotency_keys_created", "created_at"),)
+
+
+class TenantTurn(Base):
+    """When a tenant was last served from a queue, so that tenants take turns."""
+
+    __tablename__ = "tenant_turns"
+
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    served_at: Mapped[datetime]
 
 
 class DispatcherBeat(Base):

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from compute.db.session import DATABASE_AWAY, Database
 from compute.db.tables import DispatcherBeat
-from compute.dispatch.fairness import next_ready
+from compute.dispatch.fairness import claim_fairly
 from compute.dispatch.pool import Pool
 from compute.dispatch.reaper import forget_old, reap
 from compute.dispatch.retry import RetryPolicy
@@ -82,8 +82,8 @@ class Dispatcher:
     async def _claim(self, pool: Pool, limit: int) -> int:
         try:
             async with self._database.transaction() as session:
-                tasks = await store.claim(
-                    session, next_ready(pool.queue, limit), owner=self._owner, lease_seconds=self._policy.lease
+                tasks = await claim_fairly(
+                    session, pool.queue, limit, owner=self._owner, lease_seconds=self._policy.lease
                 )
         except DATABASE_AWAY as error:
             _log.warning("claiming from %s paused, the database is out of reach: %s", pool.queue, error)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from sqlalchemy import delete, func
 
 from compute.db.session import Database
-from compute.db.tables import DispatcherBeat, IdempotencyKey
+from compute.db.tables import DispatcherBeat, IdempotencyKey, TenantTurn
 from compute.dispatch.retry import Failure, RetryPolicy
 from compute.schemas.enums import ErrorCategory
 from compute.tasks import store
@@ -16,6 +16,7 @@ __all__ = ["forget_old", "reap"]
 _log = logging.getLogger(__name__)
 _BATCH = 100
 _KEEP_IDEMPOTENCY_KEYS = timedelta(days=2)
+_KEEP_TURNS = timedelta(days=7)
 _KEEP_BEATS = timedelta(minutes=10)
 
 
@@ -36,9 +37,10 @@ async def reap(database: Database, policy: RetryPolicy) -> int:
 
 
 async def forget_old(database: Database) -> None:
-    """Drop idempotency keys and dispatcher beats that nobody will ask for again."""
+    """Drop idempotency keys, tenants' turns and dispatcher beats that nobody will ask for again."""
     async with database.transaction() as session:
         await session.execute(
             delete(IdempotencyKey).where(IdempotencyKey.created_at < func.now() - _KEEP_IDEMPOTENCY_KEYS)
         )
+        await session.execute(delete(TenantTurn).where(TenantTurn.served_at < func.now() - _KEEP_TURNS))
         await session.execute(delete(DispatcherBeat).where(DispatcherBeat.seen_at < func.now() - _KEEP_BEATS))

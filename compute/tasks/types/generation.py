@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from compute.db.tables import Task
 from compute.errors import InvalidInput
@@ -46,7 +46,20 @@ def _lora_weight(slot: str) -> Any:
     return Field(default=None, ge=-4, le=4, description=f"Strength of the {slot} LoRA; 1 when only its path is given.")
 
 
-class CreateGenerationTask(CreateTask):
+class LoraFields(BaseModel):
+    """The four slots of a request."""
+
+    subject_model_path: str | None = _lora_path("subject")
+    product_model_path: str | None = _lora_path("product")
+    style_model_path: str | None = _lora_path("style")
+    product2_model_path: str | None = _lora_path("second product")
+    subject_lora_weight: float | None = _lora_weight("subject")
+    product_lora_weight: float | None = _lora_weight("product")
+    style_lora_weight: float | None = _lora_weight("style")
+    product2_lora_weight: float | None = _lora_weight("second product")
+
+
+class CreateGenerationTask(LoraFields, CreateTask):
     """Draw one or more images."""
 
     task_type: Literal[TaskType.GENERATION] = TaskType.GENERATION
@@ -83,14 +96,6 @@ class CreateGenerationTask(CreateTask):
         description="Influence of the reference image: a fraction up to 1, above that a percentage.",
     )
 
-    subject_model_path: str | None = _lora_path("subject")
-    product_model_path: str | None = _lora_path("product")
-    style_model_path: str | None = _lora_path("style")
-    product2_model_path: str | None = _lora_path("second product")
-    subject_lora_weight: float | None = _lora_weight("subject")
-    product_lora_weight: float | None = _lora_weight("product")
-    style_lora_weight: float | None = _lora_weight("style")
-    product2_lora_weight: float | None = _lora_weight("second product")
     fal_app_id: ShortText | None = Field(default=None, description="Which app a FAL provider runs.")
 
 
@@ -131,7 +136,7 @@ class GenerationTaskPublicUpdate(TaskUpdate):
     """What `PUT /tasks/{id}` may change."""
 
 
-class GenerationTaskUpdate(GenerationTaskPublicUpdate):
+class GenerationTaskUpdate(LoraFields, GenerationTaskPublicUpdate):
     """What `PUT /tasks/generation/{id}` may change.
 
     The second group belongs to the server: sending the present value back is fine, another one is refused.
@@ -152,14 +157,6 @@ class GenerationTaskUpdate(GenerationTaskPublicUpdate):
     fallback_provider_capabilities: list[str] | None = None
     fal_app_id: ShortText | None = None
     fal_request_id: ShortText | None = None
-    subject_model_path: str | None = _lora_path("subject")
-    product_model_path: str | None = _lora_path("product")
-    style_model_path: str | None = _lora_path("style")
-    product2_model_path: str | None = _lora_path("second product")
-    subject_lora_weight: float | None = _lora_weight("subject")
-    product_lora_weight: float | None = _lora_weight("product")
-    style_lora_weight: float | None = _lora_weight("style")
-    product2_lora_weight: float | None = _lora_weight("second product")
     reference_image_path: str | None = Field(default=None, max_length=512, description="Storage path to start from.")
     reference_image_strength: float | None = Field(default=None, ge=0, le=100, description="Its influence.")
     result_image_path: str | None = Field(

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from compute.db.session import Database
 from compute.db.tables import Task, TaskEvent
-from compute.dispatch.fairness import next_ready
+from compute.dispatch.fairness import claim_fairly
 from compute.tasks import store
 
 
@@ -31,7 +31,7 @@ async def add(database: Database, **values: Any) -> Task:
 
 async def claim(database: Database, limit: int = 1, *, queue: str = "inference", lease: float = 10) -> list[Task]:
     async with database.transaction() as session:
-        return await store.claim(session, next_ready(queue, limit), owner="test", lease_seconds=lease)
+        return await claim_fairly(session, queue, limit, owner="test", lease_seconds=lease)
 
 
 async def reload(database: Database, task: Task) -> Task:

@@ -2,7 +2,9 @@ import random
 from collections import Counter
 
 from compute.db.session import Database
-from tests.integration.core.rows import add, claim
+from compute.db.tables import Task
+from compute.tasks import store
+from tests.integration.core.rows import add, claim, lease_of
 
 
 async def test_a_higher_priority_goes_first_then_age(database: Database) -> None:
@@ -45,6 +47,38 @@ async def test_only_the_named_queue_is_claimed(database: Database) -> None:
     await add(database, queue="video")
     assert await claim(database, 5) == []
     assert len(await claim(database, 5, queue="video")) == 1
+
+
+async def finish(database: Database, task: Task) -> None:
+    async with database.transaction() as session:
+        await store.start(session, lease_of(task), executor="x", executor_type="x")
+        await store.settle(session, lease_of(task), {})
+
+
+async def test_a_pool_of_one_that_finishes_each_task_still_gives_every_tenant_its_turn(database: Database) -> None:
+    for _ in range(20):
+        await add(database, tenant="busy")
+    for tenant in ("small", "other"):
+        for _ in range(3):
+            await add(database, tenant=tenant)
+    served = []
+    for _ in range(9):
+        (task,) = await claim(database, 1)
+        served.append(task.tenant)
+        await finish(database, task)
+    assert Counter(served) == {"busy": 3, "small": 3, "other": 3}
+    assert all(len(set(served[start : start + 3])) == 3 for start in range(0, 9, 3))
+
+
+async def test_a_tenant_whose_tasks_wait_for_a_retry_does_not_hold_up_the_others(database: Database) -> None:
+    for tenant in ("a", "b", "c"):
+        await add(database, tenant=tenant)
+    for task in await claim(database, 2):
+        async with database.transaction() as session:
+            await store.release(session, lease_of(task), delay_seconds=60)
+    (ready,) = await claim(database, 1)
+    assert ready.retry_count == 0
+    assert await claim(database, 1) == []
 
 
 async def test_one_claim_at_a_time_serves_many_tenants_evenly(database: Database) -> None:

@@ -6,6 +6,7 @@ from sqlalchemy import select, update
 
 from compute.db.session import Database
 from compute.db.tables import Task, WebhookDelivery
+from compute.dispatch.fairness import claim_fairly
 from compute.errors import Conflict, NotFound
 from compute.schemas.enums import ErrorCategory, TaskStatus
 from compute.tasks import store
@@ -136,9 +137,7 @@ async def test_no_write_gets_around_the_transition_table(
             case TaskStatus.PENDING:
                 moved = await store.release(session, lease)
             case TaskStatus.QUEUED:
-                from compute.dispatch.fairness import next_ready
-
-                claimed = await store.claim(session, next_ready("inference", 1), owner="x", lease_seconds=1)
+                claimed = await claim_fairly(session, "inference", 1, owner="x", lease_seconds=1)
                 moved = bool(claimed)
             case TaskStatus.EXECUTING:
                 moved = await store.start(session, lease, executor="x", executor_type="x")

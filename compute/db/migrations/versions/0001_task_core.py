@@ -71,6 +71,14 @@ _STATEMENTS = (
     "CREATE INDEX tasks_ready ON tasks (queue, priority, tenant, created_at, id) WHERE status = 'PENDING'",
     "CREATE INDEX tasks_workflow ON tasks (workflow_id) WHERE workflow_id IS NOT NULL",
     """
+    CREATE TABLE tenant_turns (
+        queue TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        served_at TIMESTAMP WITH TIME ZONE NOT NULL,
+        PRIMARY KEY (queue, tenant)
+    )
+    """,
+    """
     CREATE TABLE webhook_deliveries (
         id UUID NOT NULL,
         task_id UUID NOT NULL,
@@ -121,5 +129,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("webhook_attempts", "task_events", "webhook_deliveries", "tasks", "idempotency_keys", "dispatchers"):
+    for table in (
+        "webhook_attempts",
+        "task_events",
+        "webhook_deliveries",
+        "tenant_turns",
+        "tasks",
+        "idempotency_keys",
+        "dispatchers",
+    ):
         op.drop_table(table)
