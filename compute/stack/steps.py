@@ -51,7 +51,10 @@ class Step:
 
 def say(text: str, *, error: bool = False) -> None:
     """Print a line. A terminal that has gone away must not keep us from shutting down in order."""
-    stream = sys.stderr if error else sys.stdout
+    # The original streams, because what Ray says to the present ones goes to a file.
+    stream = sys.__stderr__ if error else sys.__stdout__
+    if stream is None:
+        return
     try:
         stream.write(text + "\n")
         stream.flush()

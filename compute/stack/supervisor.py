@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -130,6 +130,8 @@ def _start_ray(runtime: Path, options: StackOptions, steps: Steps, parts: ExitSt
     with steps.step("Starting Ray"):
         from compute.stack.ray_head import RayHead
 
+        # Ray prints the tracebacks of its tasks to the driver; the operator gets the one line that matters.
+        parts.enter_context(redirect_stdout(parts.enter_context((runtime / "driver.out").open("w", buffering=1))))
         try:
             head = RayHead(runtime, options.dashboard_port)
         except (RuntimeError, OSError, TimeoutError, ValueError) as error:

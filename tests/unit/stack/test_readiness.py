@@ -61,13 +61,13 @@ def test_what_is_missing(health: tuple[str, type[Health]]) -> None:
 
 
 def test_waiting_tells_what_for_and_ends_when_ready(
-    health: tuple[str, type[Health]], capsys: pytest.CaptureFixture[str]
+    health: tuple[str, type[Health]], capfd: pytest.CaptureFixture[str]
 ) -> None:
     url, handler = health
     handler.answers = [(503, WARMING), (200, {"status": "ready"})]
     with Steps().step("Waiting") as step:
         wait_until_ready(url, lambda: FINE, step, 30)
-    assert "waiting for queue inference (no warm replica yet)" in capsys.readouterr().out
+    assert "waiting for queue inference (no warm replica yet)" in capfd.readouterr().out
 
 
 def test_a_failed_deployment_ends_the_wait(health: tuple[str, type[Health]]) -> None:
