@@ -11,7 +11,7 @@ from compute.stack.errors import StackError
 from compute.stack.lock import RunningStack, running_stack
 from compute.stack.processes import end, leftovers
 from compute.stack.readiness import readiness
-from compute.stack.runtime import runtime_folder
+from compute.stack.runtime import runtime_path
 from compute.stack.steps import say
 
 __all__ = ["Status", "down", "status"]
@@ -49,9 +49,8 @@ def down(home: Path) -> None:
     else:
         _stop(home, stack)
         say("stopped")
-    if home.exists():
-        # Nothing, after an orderly stop; what a killed supervisor has left, otherwise.
-        end(leftovers(home, runtime_folder(home)))
+    # None, after an orderly stop; what a killed supervisor has left, otherwise.
+    end(leftovers(home, runtime_path(home)))
 
 
 def _stop(home: Path, stack: RunningStack) -> None:

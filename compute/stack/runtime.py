@@ -8,24 +8,35 @@ from pathlib import Path
 
 from compute.stack.errors import StackError
 
-__all__ = ["prune_sessions", "runtime_folder"]
+__all__ = ["discard_if_empty", "prune_sessions", "runtime_folder", "runtime_path"]
 
 KEPT_SESSIONS = 3
 
 
+def runtime_path(home: Path) -> Path:
+    """A short path of our own for this COMPUTE_HOME: a socket's path may not be longer than 107 bytes."""
+    digest = hashlib.sha256(f"{os.geteuid()}:{home}".encode()).hexdigest()[:8]
+    return Path(tempfile.gettempdir()) / f"compute-{digest}"
+
+
 def runtime_folder(home: Path) -> Path:
-    """A short path of our own for this COMPUTE_HOME: a socket's path may not be longer than 107 bytes.
+    """The folder at that path, made if it is not there and closed to everybody else.
 
     Raises:
         StackError: somebody else has put something there.
     """
-    digest = hashlib.sha256(f"{os.geteuid()}:{home}".encode()).hexdigest()[:8]
-    folder = Path(tempfile.gettempdir()) / f"compute-{digest}"
+    folder = runtime_path(home)
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
         raise StackError(f"{folder} belongs to somebody else; remove it")
     folder.chmod(0o700)
     return folder
+
+
+def discard_if_empty(folder: Path) -> None:
+    """Leave nothing behind of a start that came to nothing."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def prune_sessions(folder: Path) -> None:

@@ -18,7 +18,7 @@ from compute.stack.lock import HomeLock
 from compute.stack.options import StackOptions, load_options, load_settings
 from compute.stack.preflight import check_disk, check_port, prepare_home
 from compute.stack.processes import end, leftovers
-from compute.stack.runtime import prune_sessions, runtime_folder
+from compute.stack.runtime import discard_if_empty, prune_sessions, runtime_folder
 from compute.stack.serve_config import ServeConfig, read_serve_config
 from compute.stack.steps import Steps, say
 from compute.stack.welcome import welcome
@@ -61,6 +61,7 @@ def _run(config_path: Path, steps: Steps, parts: ExitStack) -> None:
     home = prepare_home(settings.home)
     lock = _lock(home, parts)
     runtime = runtime_folder(home)
+    parts.callback(discard_if_empty, runtime)
     _clear_leftovers(home, runtime, steps)
     check_disk(home, runtime)
     check_port(config.host, config.port, "COMPUTE_HTTP_PORT")

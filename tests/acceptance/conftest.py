@@ -1,6 +1,7 @@
 """Stacks as an operator starts them: `compute up` with the project's own serve_config.yaml, in a home of their own."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from compute.stack.preflight import free_port
+from compute.stack.runtime import runtime_path
 
 ROOT = Path(__file__).parents[2]
 FOREIGN_VARIABLES = ("COMPUTE_", "RAY_", "S3_", "AWS_", "API_KEY", "ADMIN_API_KEY", "DATABASE_URL")
@@ -119,6 +121,7 @@ def new_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[],
         stack.compute("down")
         if stack.process:
             stack.process.wait(STOP_SECONDS)
+        shutil.rmtree(runtime_path(stack.home), ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from compute.db.tables import Task
 from compute.errors import InvalidInput
@@ -83,11 +83,9 @@ class CreateGenerationTask(LoraFields, CreateTask):
     )
 
     reference_image_url: str | None = Field(
-        default=None,
-        max_length=4096,
-        validation_alias=AliasChoices("reference_image_url", "input_image_url"),
-        description="Address or storage path of an image to start from. `input_image_url` means the same.",
+        default=None, max_length=4096, description="Address or storage path of an image to start from."
     )
+    input_image_url: str | None = Field(default=None, max_length=4096, description="The quick start's name for it.")
     reference_image_data: str | None = Field(default=None, description="The same as base64 or as a data URL.")
     reference_image_strength: float | None = Field(
         default=None,
@@ -273,6 +271,7 @@ _SHOWN_FIELDS = _LORA_FIELDS | {
     "steps",
     "width",
 }
+_REFERENCE_FIELDS = ("reference_image_url", "input_image_url", "reference_image_data")
 _INPUT_FIELDS = _LORA_FIELDS | {"reference_image_path", "reference_image_strength"}
 _KEPT_FIELDS = _SHOWN_FIELDS - {"reference_image_path"} | {"num_outputs", "true_cfg_scale"}
 
@@ -303,13 +302,10 @@ async def _take_loras(fields: Mapping[str, Any], intake: Intake) -> list[dict[st
 
 
 async def _take_reference(request: CreateGenerationTask, intake: Intake) -> str | None:
-    if request.reference_image_url and request.reference_image_data:
-        raise InvalidInput("Give the image as a URL or as data, not both.", field="reference_image_data")
-    if request.reference_image_url:
-        return await intake.image(request.reference_image_url, field="reference_image_url")
-    if request.reference_image_data:
-        return await intake.image(request.reference_image_data, field="reference_image_data")
-    return None
+    given = [field for field in _REFERENCE_FIELDS if getattr(request, field)]
+    if len(given) > 1:
+        raise InvalidInput(f"Give one image; {given[0]} is there already.", field=given[1])
+    return await intake.image(getattr(request, given[0]), field=given[0]) if given else None
 
 
 async def _template(job: Job, bench: Workbench) -> "partial[GenerateRequest]":

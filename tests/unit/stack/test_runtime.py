@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from compute.stack.errors import StackError
-from compute.stack.runtime import KEPT_SESSIONS, prune_sessions, runtime_folder
+from compute.stack.runtime import KEPT_SESSIONS, discard_if_empty, prune_sessions, runtime_folder, runtime_path
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +21,16 @@ def test_one_private_folder_per_home(tmp_path: Path) -> None:
     assert first.parent == tmp_path
     assert first.stat().st_mode & 0o777 == 0o700
     assert runtime_folder(tmp_path / "a") == first
+
+
+def test_a_start_that_came_to_nothing_leaves_nothing(tmp_path: Path) -> None:
+    folder = runtime_folder(tmp_path / "a")
+    discard_if_empty(folder)
+    assert not runtime_path(tmp_path / "a").exists()
+    discard_if_empty(folder)
+    (runtime_folder(tmp_path / "a") / "session_1").mkdir()
+    discard_if_empty(folder)
+    assert folder.exists()
 
 
 def test_a_trap_laid_by_somebody_else_is_refused(tmp_path: Path) -> None:
