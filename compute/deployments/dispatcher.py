@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -12,6 +11,7 @@ from compute.db.session import Database
 from compute.deployments.args import PoolArgs
 from compute.deployments.logs import configure_logging
 from compute.deployments.pool import ServePool
+from compute.deployments.replicas import ReplicaCounter
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
 from compute.events.webhooks import WebhookSender, load_secret
@@ -19,10 +19,6 @@ from compute.settings import Settings, get_settings
 from compute.storage.net import GuardedClient
 
 __all__ = ["DispatcherDeployment"]
-
-_log = logging.getLogger(__name__)
-_REPLICA_CHECK_SECONDS = 5.0
-_START_UP_CHECK_SECONDS = 0.5
 
 
 class DispatcherDeployment:
@@ -35,12 +31,11 @@ class DispatcherDeployment:
             raise ValueError("DATABASE_URL is not set")
         await asyncio.to_thread(upgrade, settings.database_url)
         context = serve.get_replica_context()
-        self._app_name = context.app_name
-        self._pools = [ServePool(args, handle) for args, handle in pools]
+        serving = [ServePool(args, handle) for args, handle in pools]
         self._database = Database(settings.database_url)
         self._client = GuardedClient(settings.media_allowed_hosts, settings.webhook_timeout_seconds)
         owner = f"dispatcher#{context.replica_id.unique_id}"
-        dispatcher = Dispatcher(self._database, self._pools, _policy(settings), owner)
+        dispatcher = Dispatcher(self._database, serving, _policy(settings), owner)
         sender = WebhookSender(
             self._database,
             self._client,
@@ -51,7 +46,7 @@ class DispatcherDeployment:
         self._work = [
             asyncio.create_task(dispatcher.run(), name="dispatching"),
             asyncio.create_task(sender.run(), name="sending webhooks"),
-            asyncio.create_task(self._count_replicas(), name="counting replicas"),
+            asyncio.create_task(ReplicaCounter(context.app_name, serving).run(), name="counting replicas"),
         ]
 
     def check_health(self) -> None:
@@ -73,20 +68,6 @@ class DispatcherDeployment:
                 await work
         await self._client.close()
         await self._database.close()
-
-    async def _count_replicas(self) -> None:
-        """Keep each pool's number of warm replicas up to date."""
-        while True:
-            try:
-                application = (await asyncio.to_thread(serve.status)).applications[self._app_name]
-            except Exception as error:
-                _log.warning("Serve's controller does not answer: %s", error)
-            else:
-                for pool in self._pools:
-                    states = application.deployments[pool.name].replica_states
-                    pool.running = states.get("RUNNING", 0)
-            everywhere = all(pool.running for pool in self._pools)
-            await asyncio.sleep(_REPLICA_CHECK_SECONDS if everywhere else _START_UP_CHECK_SECONDS)
 
 
 def _policy(settings: Settings) -> DispatchPolicy:

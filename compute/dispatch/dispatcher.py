@@ -31,7 +31,7 @@ class DispatchPolicy:
     lease: float = 15.0
     poll: float = 1.0
     pulse: float = 0.25
-    beat: float = 2.0
+    beat: float = 1.0
     forget: float = 3600.0
     task_timeout: float = 3600.0
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(max_retries=3, backoff_seconds=2.0))
