@@ -175,6 +175,8 @@ class GenerationTaskUpdate(LoraFields, GenerationTaskPublicUpdate):
 
 
 class Generation(TaskKind[CreateGenerationTask]):
+    """Draws `num_outputs` images one after the other, so that each is the same as it alone with its seed."""
+
     name = TaskType.GENERATION
     queue = "inference"
     folder = "generations"
