@@ -5,7 +5,7 @@ import re
 
 from compute.api.resources import Resources
 from compute.api.serving import ServedModel
-from compute.errors import InvalidInput, NotFound
+from compute.errors import InvalidInput
 from compute.storage.loras import check_lora
 from compute.storage.media import Media
 from compute.storage.paths import clean_path
@@ -58,9 +58,7 @@ class RequestIntake:
         path = clean_path(source, field=field)
         if path.startswith(LORAS):
             raise InvalidInput("This is no image.", field=field)
-        try:
-            data = await self._held.objects.get(path)
-        except NotFound:
-            raise InvalidInput(f"There is no stored image {path}.", field=field) from None
-        await self._held.media.normalise(data, field=field)
+        # It was checked and encoded anew when it was stored; decoding it is the worker's part.
+        if await self._held.objects.stat(path) is None:
+            raise InvalidInput(f"There is no stored image {path}.", field=field)
         return path

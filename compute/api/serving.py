@@ -1,6 +1,7 @@
 """What the ingress knows of the workers behind it, from the same typed arguments that deploy them."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from compute.storage.model_card import ModelCard, read_model_card
@@ -21,7 +22,13 @@ class ServedModel:
         for folder in (models_root / self.name, Path(self.name)):
             if (folder / "transformer" / "config.json").is_file():
                 return read_model_card(folder)
-        return read_model_card(self.name, revision=self.revision) if self.name.count("/") == 1 else None
+        return _hub_card(self.name, self.revision) if self.name.count("/") == 1 else None
+
+
+@cache
+def _hub_card(repository: str, revision: str | None) -> ModelCard | None:
+    """Asked of the hub once a process, not once a request; the replica checks every LoRA's fit anyway."""
+    return read_model_card(repository, revision=revision)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """The Serve application on a real Ray, with a real Postgres: one for the whole folder."""
 
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,8 @@ import httpx
 import psutil
 import pytest
 import yaml
+
+from compute.stack.preflight import free_port
 
 T = TypeVar("T")
 KEY = "cluster-key"
@@ -112,11 +113,6 @@ def _serving() -> Iterator[str]:
         finally:
             serve.shutdown()
             ray.shutdown()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,5 @@
+import asyncio
+
 import httpx
 
 from tests.integration.api.conftest import Painter
@@ -22,6 +24,7 @@ async def test_ready_when_a_task_would_run_at_once(anonymous: httpx.AsyncClient,
         answer = await anonymous.get("/health", params={"ready": 1})
         if answer.status_code == 200:
             break
+        await asyncio.sleep(0.05)
     assert answer.json() == {
         "status": "ready",
         "version": answer.json()["version"],
