@@ -28,13 +28,15 @@ async def record(session: AsyncSession, tasks: Sequence[Task], event_type: Event
             for task, payload in payloads
         ],
     )
-    deliveries = [_delivery(task, payload) for task, payload in payloads if _wants_webhook(task)]
+    deliveries = [_delivery(task, payload) for task, payload in payloads if _ended(task, event_type)]
     if deliveries:
         await session.execute(insert(WebhookDelivery), deliveries)
 
 
-def _wants_webhook(task: Task) -> bool:
-    return task.webhook_url is not None and TaskStatus(task.status) in _CALLED_BACK
+def _ended(task: Task, event_type: EventType) -> bool:
+    """Whether this very event is the end that the task's webhook waits for; an ended task may still be updated."""
+    called_back = task.webhook_url is not None and TaskStatus(task.status) in _CALLED_BACK
+    return called_back and event_type is EventType.TASK_STATUS
 
 
 def _delivery(task: Task, payload: dict[str, Any]) -> dict[str, Any]:

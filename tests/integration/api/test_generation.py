@@ -7,7 +7,10 @@ from uuid import UUID
 import httpx
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
+from compute.db.session import Database
+from compute.db.tables import WebhookDelivery
 from tests.integration.api.conftest import Painter, wait_for
 
 SMALL = {"width": 64, "height": 32, "steps": 2}
@@ -213,6 +216,18 @@ async def test_put_refuses_what_the_state_or_the_contract_forbids(
     assert answer.status_code == status, answer.text
     assert word in answer.text
     assert (await api.get(f"/tasks/{created['id']}")).json() == created
+
+
+async def test_a_change_after_the_end_calls_no_webhook_a_second_time(
+    api: httpx.AsyncClient, worker: Painter, database: Database
+) -> None:
+    created = await post(api, webhook_url="http://127.0.0.1:9/hook")
+    await wait_for(api, created["id"], "COMPLETED")
+    changed = await api.put(f"/tasks/{created['id']}", json={"config": {"seen": True}})
+    assert changed.json()["config"] == {"seen": True}
+    async with database.transaction() as session:
+        deliveries = list(await session.scalars(select(WebhookDelivery.payload)))
+    assert [payload["status"] for payload in deliveries] == ["COMPLETED"]
 
 
 async def test_put_takes_in_a_new_reference_image(api: httpx.AsyncClient, worker: Painter) -> None:
