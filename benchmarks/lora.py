@@ -1,98 +1,270 @@
-"""What it costs to change the LoRAs of a warm pipeline: `python -m benchmarks.lora`.
+"""What LoRAs cost: changing them between requests, and drawing with them: `python -m benchmarks.lora`.
 
-Requests rotate over sets of four LoRAs on the tiny FLUX. Compared are our cache of adapters, which loads each LoRA
-once, and loading and unloading all four for every request. Only the switch is timed, not the drawing.
+The whole FLUX.1 topology (19 double and 38 single blocks) with narrow layers, so that what is measured is what each
+way does per layer; on a machine with a CUDA device, the full width as well. Every request asks for four LoRAs of rank
+16 on 418 layers, out of a pool of eight. Compared are
+
+- the rank buffers of compute/pipelines/lora.py,
+- PEFT through diffusers with all eight loaded, where a switch activates four of them (`set_adapters`),
+- the same with the four loaded and unloaded for every request.
+
+Only one forward of the transformer is timed, without compilation: one step of a drawing.
 """
 
-import argparse
-import statistics
+import itertools
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from compute.pipelines import ModelConfig, resolve_model
-from compute.pipelines.flux import load_flux
-from compute.pipelines.tiny import write_tiny_lora
-from compute.tasks.protocol import GenerateRequest, LoraSelection
+import torch
+from diffusers import FluxPipeline, FluxTransformer2DModel
+from diffusers.utils import logging
 
-Loras = tuple[LoraSelection, ...]
+from benchmarks.harness import arguments, interleave, machine, median, print_table, ratio, say, spread
+from compute.pipelines.lora import StaticLoras
+from compute.storage.model_card import ModelCard
+from compute.tasks.protocol import LoraSelection
+
+Selections = tuple[LoraSelection, ...]
 
 _POOL = 8
 _PER_REQUEST = 4
+_RANK = 16
+_STATIC, _WEIGHTS, _CACHED, _RELOADED = "rank buffers", "rank buffers, other weights", "PEFT, cached", "PEFT, reloaded"
+_BASE, _OFF, _ON, _PEFT = "no LoRAs, plain model", "no LoRAs, rank buffers", "4 LoRAs, rank buffers", "4 LoRAs, PEFT"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a model is, and what it computes: `tokens` are those of the image and of the text."""
+
+    name: str
+    heads: int
+    head_dim: int
+    text_width: int
+    tokens: tuple[int, int]
+    device: torch.device
+    dtype: torch.dtype
+
+
+NARROW = Scale("narrow layers, CPU", 2, 32, 64, (64, 32), torch.device("cpu"), torch.float32)
+FULL = Scale("FLUX.1 at 1024x1024", 24, 128, 4096, (4096, 512), torch.device("cuda"), torch.bfloat16)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=30)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        run(Path(folder), options.requests)
+    options = arguments(__doc__, rounds=5).parse_args()
+    say(machine())
+    # A LoRA without a part for the text encoder, which this pipeline has not got either.
+    logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
+    scales = [NARROW, FULL] if torch.cuda.is_available() else [NARROW]
+    for scale in scales:
+        with tempfile.TemporaryDirectory(prefix="compute-bench-") as folder, torch.no_grad():
+            run(scale, Path(folder), rounds=2 if options.quick else options.rounds, requests=2 if options.quick else 5)
+    report_work()
 
 
-def run(folder: Path, requests: int) -> None:
-    """Measure both ways over the same rotation and print a table; figures are milliseconds on this machine."""
-    source = resolve_model(ModelConfig(), folder)
-    pool = [
-        LoraSelection(f"lora-{i}", write_tiny_lora(folder / f"{i}.safetensors", Path(source), rank=16, seed=i), 0.8)
-        for i in range(_POOL)
-    ]
-    sets = [tuple(pool[(start + i) % _POOL] for i in range(_PER_REQUEST)) for start in range(_POOL)]
-    rotation = [sets[i % len(sets)] for i in range(requests)]
-    rows = {
-        "LoraCache, all fit": time_cache(source, rotation, capacity=_POOL),
-        "LoraCache, one load each time": time_cache(source, rotation, capacity=_PER_REQUEST),
-        "load and unload each time": time_reloading(source, rotation),
+def run(scale: Scale, folder: Path, *, rounds: int, requests: int) -> None:
+    """Measure both questions on one scale, all ways in turns, and print a table for each."""
+    say(f"\n{scale.name}: making the models and {_POOL} LoRAs")
+    static, cached = pipeline_of(scale), pipeline_of(scale)
+    card = ModelCard.from_config(static.transformer.config)
+    pool = [write_lora(folder / f"{seed}.safetensors", card, scale, seed) for seed in range(_POOL)]
+    loras = StaticLoras(
+        static,
+        rank=_PER_REQUEST * _RANK,
+        capacity=_POOL,
+        device_capacity=_POOL,
+        device=scale.device,
+        dtype=scale.dtype,
+    )
+    loras.prefetch(pool)
+    switches = {
+        _STATIC: Rotation(scale, pool, loras.apply),
+        _WEIGHTS: Reweighting(scale, pool, loras.apply),
     }
-    report(rows, baseline="load and unload each time")
-    report_drawing(source, sets[0])
+    arms = {name: way.of(requests) for name, way in switches.items()}
+    reloading = Rotation(scale, pool, lambda chosen: reload(cached, chosen)).of(1)
+    reloaded = interleave(arms | {_RELOADED: reloading}, rounds)
+    load(cached, pool)
+    activated = interleave(
+        {_CACHED: Rotation(scale, pool, lambda chosen: activate(cached, chosen)).of(requests)}, rounds
+    )
+    report("switching 4 LoRAs", reloaded | activated, baseline=_RELOADED)
+    report_forwards(scale, static, cached, loras, pool, rounds, requests)
 
 
-def time_cache(source: str | Path, rotation: list[Loras], *, capacity: int) -> list[float]:
-    model = load_flux(ModelConfig(lora_cache=capacity), source)
-    for loras in rotation[:_POOL]:
-        model._loras.apply(loras)
-    return [milliseconds(lambda loras=loras: model._loras.apply(loras)) for loras in rotation]  # type: ignore[misc]
+class Rotation:
+    """Requests for four neighbours out of the pool, each one further than the last."""
+
+    def __init__(self, scale: Scale, pool: list[LoraSelection], switch: Callable[[Selections], object]) -> None:
+        self._scale = scale
+        self._switch = switch
+        self._sets = itertools.cycle(self.sets(pool))
+
+    def sets(self, pool: list[LoraSelection]) -> list[Selections]:
+        ring = pool + pool
+        return [tuple(ring[start : start + _PER_REQUEST]) for start in range(0, _POOL, 3)]
+
+    def of(self, requests: int) -> Callable[[], float]:
+        """Some switches, one behind the other; the median of their milliseconds."""
+
+        def measure() -> float:
+            self._switch(next(self._sets))
+            return median([milliseconds(self._scale, lambda: self._switch(next(self._sets))) for _ in range(requests)])
+
+        return measure
 
 
-def time_reloading(source: str | Path, rotation: list[Loras]) -> list[float]:
-    pipeline = load_flux(ModelConfig(), source)._txt2img
+class Reweighting(Rotation):
+    """Requests for the same four LoRAs under other weights."""
 
-    def switch(loras: Loras) -> None:
-        pipeline.unload_lora_weights()
-        # PEFT takes a second adapter for a mistake.
-        warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
-        for index, lora in enumerate(loras):
-            pipeline.load_lora_weights(str(lora.path), adapter_name=f"slot{index}", use_safetensors=True)
-        pipeline.set_adapters([f"slot{i}" for i in range(len(loras))], [lora.weight for lora in loras])
-
-    switch(rotation[0])
-    return [milliseconds(lambda loras=loras: switch(loras)) for loras in rotation]  # type: ignore[misc]
+    def sets(self, pool: list[LoraSelection]) -> list[Selections]:
+        return [
+            tuple(LoraSelection(one.name, one.path, weight) for one in pool[:_PER_REQUEST]) for weight in (0.3, 0.6)
+        ]
 
 
-def milliseconds(work: Callable[[], object]) -> float:
+def report_forwards(
+    scale: Scale, static: Any, cached: Any, loras: StaticLoras, pool: list[LoraSelection], rounds: int, requests: int
+) -> None:
+    step = inputs(scale)
+
+    def forward(pipeline: Any, prepare: Callable[[], object]) -> Callable[[], float]:
+        def measure() -> float:
+            prepare()
+            pipeline.transformer(**step)
+            return median([milliseconds(scale, lambda: pipeline.transformer(**step)) for _ in range(requests)])
+
+        return measure
+
+    plain = pipeline_of(scale)
+    chosen = tuple(pool[:_PER_REQUEST])
+    activate(cached, chosen)
+    arms = {
+        _BASE: forward(plain, lambda: None),
+        _OFF: forward(static, lambda: loras.apply(())),
+        _ON: forward(static, lambda: loras.apply(chosen)),
+        _PEFT: forward(cached, lambda: None),
+    }
+    results = interleave(arms, rounds)
+    report("one step", results, baseline=_PEFT)
+    say(f"4 LoRAs in rank buffers against no LoRAs: {ratio(results[_ON], results[_BASE])}")
+    activate(cached, chosen)
+    loras.apply(chosen)
+    ours, theirs = (one.transformer(**step)[0].float() for one in (static, cached))
+    say(f"largest difference to PEFT: {(ours - theirs).abs().max():.1e}, of numbers up to {theirs.abs().max():.1f}")
+
+
+def report(title: str, results: dict[str, list[float]], *, baseline: str) -> None:
+    rows = [[name, spread(values, 2), ratio(results[baseline], values)] for name, values in results.items()]
+    print_table(title, ["way", "ms: median (range)", "faster than " + baseline], rows)
+
+
+def report_work() -> None:
+    """The products that LoRAs add at full size, from the shapes alone."""
+    card = ModelCard(3072, 4096, 768, 64, 19, 38, guidance_embeds=True)
+    image, text = FULL.tokens
+    base = added = 0
+    for name, (inside, outside) in card.linears().items():
+        tokens = tokens_of(name, image, text)
+        base += tokens * inside * outside
+        added += tokens * (inside + outside) * _PER_REQUEST * _RANK
+    attention = (card.num_layers + card.num_single_layers) * 2 * (image + text) ** 2 * card.inner_dim
+    say(f"\nproducts that 4 LoRAs of rank {_RANK} add at 1024x1024: {added / (base + attention):.1%}")
+
+
+def tokens_of(name: str, image: int, text: int) -> int:
+    """How many vectors pass a layer in one step."""
+    if "norm" in name or name.startswith("time_text_embed"):
+        return 1
+    if name.startswith("single_"):
+        return image + text
+    return text if "add_" in name or "context" in name else image
+
+
+def pipeline_of(scale: Scale) -> Any:
+    """A pipeline of a transformer alone; the other parts take no part."""
+    with torch.device(scale.device):
+        torch.manual_seed(1)
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(scale.dtype)
+        transformer = FluxTransformer2DModel(
+            num_attention_heads=scale.heads,
+            attention_head_dim=scale.head_dim,
+            joint_attention_dim=scale.text_width,
+            pooled_projection_dim=min(scale.text_width, 768),
+            guidance_embeds=True,
+            axes_dims_rope=(scale.head_dim // 8, *[scale.head_dim * 7 // 16] * 2),
+        )
+        torch.set_default_dtype(before)
+    absent = dict.fromkeys(("scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+    return FluxPipeline(transformer=transformer.eval(), **absent)
+
+
+def inputs(scale: Scale) -> dict[str, Any]:
+    image, text = scale.tokens
+    like: dict[str, Any] = {"device": scale.device, "dtype": scale.dtype}
+    return {
+        "hidden_states": torch.randn(1, image, 64, **like),
+        "encoder_hidden_states": torch.randn(1, text, scale.text_width, **like),
+        "pooled_projections": torch.randn(1, min(scale.text_width, 768), **like),
+        "timestep": torch.tensor([0.5], **like),
+        "guidance": torch.tensor([3.5], device=scale.device),
+        "img_ids": torch.zeros(image, 3, **like),
+        "txt_ids": torch.zeros(text, 3, **like),
+        "return_dict": False,
+    }
+
+
+def write_lora(path: Path, card: ModelCard, scale: Scale, seed: int) -> LoraSelection:
+    """Attention and feed-forward of every block: the 418 layers that trainers adapt."""
+    from safetensors.torch import save_file
+
+    random = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for name, (inside, outside) in card.linears().items():
+        if "blocks." not in name or "norm" in name:
+            continue
+        down = torch.randn(_RANK, inside, generator=random) / inside**0.5
+        up = torch.randn(outside, _RANK, generator=random) * 0.05
+        tensors[f"transformer.{name}.lora_A.weight"] = down.to(scale.dtype)
+        tensors[f"transformer.{name}.lora_B.weight"] = up.to(scale.dtype)
+    save_file(tensors, path)
+    return LoraSelection(f"lora{seed}", path, 0.8)
+
+
+def load(pipeline: Any, selections: list[LoraSelection] | Selections) -> None:
+    pipeline.unload_lora_weights()
+    for one in selections:
+        pipeline.load_lora_weights(str(one.path), adapter_name=one.name, use_safetensors=True)
+
+
+def activate(pipeline: Any, selections: Selections) -> None:
+    pipeline.set_adapters([one.name for one in selections], [one.weight for one in selections])
+
+
+def reload(pipeline: Any, selections: Selections) -> None:
+    load(pipeline, selections)
+    activate(pipeline, selections)
+
+
+def milliseconds(scale: Scale, work: Callable[[], object]) -> float:
+    finish(scale)
     start = time.perf_counter()
     work()
+    finish(scale)
     return (time.perf_counter() - start) * 1000
 
 
-def report(rows: dict[str, list[float]], *, baseline: str) -> None:
-    base = statistics.median(rows[baseline])
-    print(f"{'switching 4 LoRAs':30} {'median ms':>10} {'worst ms':>10} {'ratio':>8}")
-    for name, values in rows.items():
-        median = statistics.median(values)
-        print(f"{name:30} {median:10.1f} {max(values):10.1f} {base / median:7.1f}x")
-
-
-def report_drawing(source: str | Path, loras: Loras) -> None:
-    model = load_flux(ModelConfig(), source)
-    print(f"\n{'drawing, 4 steps':30} {'median s':>10}")
-    for side in (256, 512):
-        for label, chosen in (("", ()), (", 4 LoRAs", loras)):
-            request = GenerateRequest("a lighthouse", side, side, 4, 3.5, seed=1, loras=chosen)
-            runs = [milliseconds(lambda request=request: model.generate(request, lambda *_: None)) for _ in range(6)]  # type: ignore[misc]
-            print(f"{f'{side}x{side}{label}':30} {statistics.median(runs[1:]) / 1000:10.3f}")
+def finish(scale: Scale) -> None:
+    """Wait for what the device was told to do."""
+    if scale.device.type == "cuda":
+        torch.cuda.synchronize(scale.device)
 
 
 if __name__ == "__main__":

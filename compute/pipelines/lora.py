@@ -1,24 +1,29 @@
-"""LoRAs on a warm pipeline: loaded once, switched per request, never merged into the base weights.
+"""LoRAs on a warm pipeline: read once, switched per request, never merged into the base weights.
 
-What a request draws depends on its own LoRAs alone: files are checked before the model is touched, adapters are
-summed in the order of their names, and without LoRAs the base layers run as if there had never been one.
+What a request draws depends on its own LoRAs alone: files are checked before the model is touched, LoRAs are summed in
+the order of their names, and without LoRAs the base layers run as if there had never been one.
 """
 
-import warnings
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from itertools import count
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError
 
-from compute.errors import InvalidInput
-from compute.pipelines.lora_file import read_state_dict
-from compute.storage.loras import ModelCard, check_lora_file
+from compute.pipelines.lora_buffers import LoraBuffers, RowLayout, Slot
+from compute.pipelines.lora_file import LoraFile
+from compute.pipelines.lora_linear import install
+from compute.pipelines.lora_peft import PeftAdapter, PeftAdapters, attach_text, attach_transformer
+from compute.pipelines.lora_store import LoraStore, LoraWeights
+from compute.storage.lora_layouts import LoraMethod
+from compute.storage.loras import ModelCard
 from compute.tasks.protocol import LoraSelection
 
-__all__ = ["Adapters", "LoraCache"]
+__all__ = ["Adapters", "StaticLoras", "TextAdapters"]
+
+logger = logging.getLogger(__name__)
 
 TextAdapters = tuple[tuple[str, float], ...]
 """(LoRA, weight) of those that change a text encoder: encoded prompts are only reusable among equals."""
@@ -27,109 +32,162 @@ TextAdapters = tuple[tuple[str, float], ...]
 class Adapters(Protocol):
     """How a pipeline applies LoRAs; the implementation may change, this does not."""
 
-    def apply(self, selections: Sequence[LoraSelection]) -> TextAdapters:
-        """Make exactly these LoRAs act on every later run.
+    def prefetch(self, selections: Sequence[LoraSelection]) -> None:
+        """Check the files and read them into host memory, and to the device where there is room.
+
+        Safe to call from another thread while a run is going on.
+
+        Raises:
+            InvalidInput: a file is damaged or does not fit.
+        """
+        ...
+
+    def on_text_encoders(self, selections: Sequence[LoraSelection]) -> AbstractContextManager[TextAdapters]:
+        """While inside, the parts of these LoRAs that change a text encoder act on it.
+
+        The value tells encoded prompts apart. The caller holds the text encoders. Most LoRAs have no such part:
+        then the value is () and nothing happens.
+
+        Raises:
+            InvalidInput: a file is damaged or does not fit; the text encoders are as they were.
+        """
+        ...
+
+    def apply(self, selections: Sequence[LoraSelection]) -> None:
+        """Make exactly these LoRAs act on the transformer for every later run. The caller holds the device.
 
         Raises:
             InvalidInput: a file is damaged or does not fit; the pipeline is as usable as before.
         """
         ...
 
+    @property
+    def on_peft(self) -> bool:
+        """Whether PEFT's layers are in the transformer now: code compiled without them must not run."""
+        ...
 
-# What diffusers, PEFT and safetensors raise about a file that they cannot fit into the model.
-_UNFIT = (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, AssertionError, NotImplementedError)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wanted:
+    """One LoRA of a request, its slots added up."""
+
+    name: str
+    weight: float
+    field: str
+    weights: LoraWeights
 
 
-class LoraCache:
-    """LoRAs as PEFT adapters of a diffusers pipeline, the least recently used unloaded first.
+class StaticLoras:
+    """`Adapters` on rank buffers of a fixed size, with PEFT for what does not go there.
 
-    Pipelines that share the transformer share the adapters. Not safe for concurrent use.
+    Plain LoRAs are copied into buffers that every linear layer of the transformer has (see lora_buffers.py). DoRA,
+    LoHa and LoKr, and plain LoRAs that need more ranks than there are, become PEFT adapters for as long as requests
+    ask for them, and the reason is logged.
     """
 
-    def __init__(self, pipeline: Any, card: ModelCard, *, capacity: int) -> None:
-        """`capacity` LoRAs stay loaded between requests; one request may use more, for its own duration."""
-        self._pipeline = pipeline
-        self._card = card
-        self._capacity = capacity
-        self._adapters: OrderedDict[str, str] = OrderedDict()
-        self._in_text_encoder: set[str] = set()
-        self._numbers = count()
+    def __init__(
+        self, pipeline: Any, *, rank: int, capacity: int, device_capacity: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """Give the pipeline's transformer its buffers.
+
+        Construct it when the base weights are quantised (or not to be) and before hooks for offloading are attached.
+
+        Args:
+            pipeline: A diffusers FLUX pipeline; those that share its transformer share the LoRAs.
+            rank: Ranks of the buffers: the sum of the ranks of one request's LoRAs. With 0 there are none.
+            capacity: LoRAs that stay in main memory.
+            device_capacity: Of those, how many stay on a CUDA device as well.
+            device: Where the transformer computes.
+            dtype: The number format that it computes in.
+        """
+        transformer = pipeline.transformer
+        card = ModelCard.from_config(transformer.config)
+        self._layout = RowLayout(card.linears())
+        self._store = LoraStore(
+            card,
+            self._layout,
+            max_rank=rank,
+            dtype=dtype,
+            device=device,
+            capacity=capacity,
+            device_capacity=device_capacity,
+        )
+        self._buffers = LoraBuffers(self._layout, rank=rank, device=device, dtype=dtype)
+        if rank:
+            install(transformer, self._buffers.rooms(), self._buffers.switch)
+        self._peft = PeftAdapters(transformer, attach_transformer(pipeline))
+        self._text = PeftAdapters(pipeline.text_encoder, attach_text(pipeline))
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        """Names of the LoRAs on the replica, the least recently used first."""
-        return tuple(self._adapters)
+        """Names of the LoRAs in main memory, the least recently used first."""
+        return self._store.names
 
-    def apply(self, selections: Sequence[LoraSelection]) -> TextAdapters:
-        weights = self._weights(selections)
-        self._make_room(weights)
-        for selection in selections:
-            if selection.name in weights:
-                self._ensure(selection)
-        self._activate(weights)
-        return tuple((name, weight) for name, weight in weights.items() if name in self._in_text_encoder)
+    @property
+    def on_peft(self) -> bool:
+        """Whether PEFT's layers are in the transformer now: captured graphs of it must not be replayed."""
+        return bool(self._peft.loaded)
 
-    def _weights(self, selections: Sequence[LoraSelection]) -> dict[str, float]:
-        """The weight of each LoRA, in the order of their names; slots that name the same one add up."""
-        weights: dict[str, float] = {}
-        for selection in selections:
-            if selection.name not in self._adapters:
-                check_lora_file(selection.path, self._card, field=selection.field)
-            weights[selection.name] = weights.get(selection.name, 0.0) + selection.weight
-        return {name: weight for name, weight in sorted(weights.items()) if weight}
+    def prefetch(self, selections: Sequence[LoraSelection]) -> None:
+        self._store.stage(selections)
 
-    def _make_room(self, wanted: Mapping[str, float]) -> None:
-        missing = sum(name not in self._adapters for name in wanted)
-        surplus = len(self._adapters) + missing - self._capacity
-        idle = [name for name in self._adapters if name not in wanted]
-        self._unload([self._adapters.pop(name) for name in idle[: max(0, surplus)]])
-
-    def _ensure(self, selection: LoraSelection) -> None:
-        if selection.name not in self._adapters:
-            # Adapter names of one length: diffusers' clean-up compares them as substrings.
-            adapter = f"lora{next(self._numbers):08d}"
-            self._load(selection, adapter)
-            self._adapters[selection.name] = adapter
-        self._adapters.move_to_end(selection.name)
-
-    def _load(self, selection: LoraSelection, adapter: str) -> None:
+    @contextmanager
+    def on_text_encoders(self, selections: Sequence[LoraSelection]) -> Iterator[TextAdapters]:
+        parts = [
+            PeftAdapter(one.name, one.weight, one.weights.text, one.field)
+            for one in self._wanted(selections)
+            if one.weights.text is not None
+        ]
+        if not parts:
+            yield ()
+            return
+        self._text.activate(parts)
         try:
-            state_dict = read_state_dict(selection.path)
-            with warnings.catch_warnings():
-                # PEFT takes a second adapter for a mistake; here it is the point.
-                warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
-                self._pipeline.load_lora_weights(state_dict, adapter_name=adapter)
-            present = self._pipeline.get_list_adapters()
-            if not any(adapter in adapters for adapters in present.values()):
-                raise ValueError("none of its layers belongs to this model")
-        except torch.OutOfMemoryError:
-            self._unload([adapter])
-            raise
-        except _UNFIT as error:
-            self._unload([adapter])
-            raise InvalidInput(
-                f"{selection.field}: the LoRA cannot be applied to this model: {error}", field=selection.field
-            ) from error
-        if adapter in present.get("text_encoder", ()):
-            self._in_text_encoder.add(selection.name)
+            yield tuple((part.name, part.weight) for part in parts)
+        finally:
+            self._text.disable()
 
-    def _unload(self, adapters: list[str]) -> None:
-        if not adapters:
-            return
-        # PEFT would switch to some other adapter, with a warning, if an active one vanished.
-        self._set_active([], [])
-        self._pipeline.delete_adapters(adapters)
-        self._in_text_encoder &= set(self._adapters)
+    def apply(self, selections: Sequence[LoraSelection]) -> None:
+        slots, others = self._divide(self._wanted(selections))
+        self._peft.activate(others)
+        self._buffers.fill(slots)
 
-    def _activate(self, weights: Mapping[str, float]) -> None:
-        if not weights:
-            self._pipeline.disable_lora()
-            return
-        self._set_active([self._adapters[name] for name in weights], list(weights.values()))
-        self._pipeline.enable_lora()
+    @contextmanager
+    def for_warm_up(self) -> Iterator[None]:
+        """While inside, the buffers act though they are empty: to compile or capture the way with LoRAs."""
+        self.apply(())
+        self._buffers.switch.active = self._buffers.rank > 0
+        try:
+            yield
+        finally:
+            self._buffers.switch.active = False
 
-    def _set_active(self, adapters: list[str], weights: list[float]) -> None:
-        from diffusers.utils import set_weights_and_activate_adapters
+    def _wanted(self, selections: Sequence[LoraSelection]) -> list[_Wanted]:
+        """The LoRAs in the order of their names; slots that name the same one add up, and weight 0 is none."""
+        found: dict[str, _Wanted] = {}
+        for selection in selections:
+            weights = self._store.get(selection)
+            before = found[selection.name].weight if selection.name in found else 0.0
+            found[selection.name] = _Wanted(selection.name, before + selection.weight, selection.field, weights)
+        return [one for _, one in sorted(found.items()) if one.weight]
 
-        for component in ("transformer", "text_encoder"):
-            set_weights_and_activate_adapters(getattr(self._pipeline, component), adapters, weights)
+    def _divide(self, wanted: list[_Wanted]) -> tuple[list[Slot], list[PeftAdapter]]:
+        """What goes into the buffers, and what PEFT has to do."""
+        plain = {one: one.weights.flat for one in wanted if one.weights.flat is not None}
+        others = [_through_peft(one, one.weights.other) for one in wanted if one.weights.other is not None]
+        total = sum(flat.rank for flat in plain.values())
+        if total <= self._buffers.rank:
+            near = self._store.nearest
+            return [Slot(one.name, one.weight, near(one.name, flat)) for one, flat in plain.items()], others
+        for one, flat in plain.items():
+            others.append(_through_peft(one, LoraFile(LoraMethod.LORA, self._layout.pairs(flat)), total=total))
+        return [], sorted(others, key=lambda adapter: adapter.name)
+
+
+def _through_peft(one: _Wanted, file: LoraFile, *, total: int | None = None) -> PeftAdapter:
+    if file.method is not LoraMethod.LORA:
+        reason = f"it is a {file.method}"
+    else:
+        reason = f"rank {file.rank}, or {total or file.rank} with the others, is above lora_rank"
+    logger.info("LoRA %s goes through PEFT: %s.", one.name, reason)
+    return PeftAdapter(one.name, one.weight, file, one.field)

@@ -1,52 +1,170 @@
-"""A LoRA file as the tensors that diffusers' FLUX loader takes."""
+"""A LoRA file's tensors by the names of diffusers' layers, whichever program wrote it."""
 
 import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 
-from compute.storage.lora_layouts import LoraLayout, describe_layers
+from compute.pipelines.lora_names import Target, targets
+from compute.storage.lora_layouts import (
+    LoraMethod,
+    NotALora,
+    TensorName,
+    describe_layers,
+    of_text_encoder,
+    split_name,
+)
+from compute.storage.model_card import ModelCard
 
-__all__ = ["read_state_dict"]
+__all__ = ["LoraFile", "Pair", "TextPart", "read_lora"]
+
+logger = logging.getLogger(__name__)
 
 _ADAPTER_METADATA = "lora_adapter_metadata"
 
+Tensors = Mapping[str, torch.Tensor]
 
-def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a .safetensors LoRA, renamed where diffusers' loader would overlook them.
 
-    Of the metadata only the numbers that scale the update are taken, as `.alpha` tensors. Handing the file itself
-    to diffusers would let its author choose any PEFT option, some of which rewrite the base weights, and would
-    fall back to unpickling.
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One layer's update as a product: `down` (rank, in), `up` (out, rank); alpha/rank is multiplied into `up`."""
+
+    down: torch.Tensor
+    up: torch.Tensor
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """What changes the CLIP text encoder, as diffusers' loader takes it: its tensors, and the alphas it divides."""
+
+    tensors: dict[str, torch.Tensor]
+    alphas: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class LoraFile:
+    """A file as read.
+
+    Attributes:
+        method: Which kind of update it holds.
+        pairs: The transformer's layers by diffusers' names, for plain LoRA and DoRA.
+        extra: What the other methods need beside or instead, named `{layer}.{part}` as PEFT spells it; scaled.
+        text: The text encoder's part, if there is one.
+    """
+
+    method: LoraMethod
+    pairs: dict[str, Pair] = field(default_factory=dict)
+    extra: dict[str, torch.Tensor] = field(default_factory=dict)
+    text: TextPart | None = None
+
+    @property
+    def rank(self) -> int:
+        """The largest rank among the pairs."""
+        return max((pair.rank for pair in self.pairs.values()), default=0)
+
+
+def read_lora(path: Path, card: ModelCard) -> LoraFile:
+    """Read a .safetensors LoRA that fits the model.
+
+    Of the metadata only the numbers that scale the update are taken. Handing the file itself to diffusers would let
+    its author choose any PEFT option, some of which rewrite the base weights, and would fall back to unpickling.
 
     Raises:
         SafetensorError: the file is damaged.
         ValueError: its tensors are not a LoRA.
+        KeyError: a layer is not one of the model's.
     """
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         metadata = file.metadata() or {}
-    layout, _, _ = describe_layers({name: tuple(tensor.shape) for name, tensor in tensors.items()})
-    if layout is LoraLayout.PEFT:
-        tensors = {_as_diffusers(name): tensor for name, tensor in tensors.items()}
-    elif layout is LoraLayout.COMFYUI:
-        tensors = {_as_kohya(name): tensor for name, tensor in tensors.items()}
-    return tensors | _alphas(tensors, metadata)
+    tensors |= _alphas(tensors, metadata)
+    described = describe_layers({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    layers = _by_layer({name: tensor for name, tensor in tensors.items() if not of_text_encoder(name)})
+    text = _text_part({name: tensor for name, tensor in tensors.items() if of_text_encoder(name)})
+    layers = {layer: layers[layer] for layer in described.layers}
+    table = targets(described.layout.naming, card)
+    pairs = {name: pair for layer, parts in layers.items() for name, pair in _pairs(parts, table[layer])}
+    if described.method is LoraMethod.LORA:
+        return LoraFile(described.method, pairs, text=text)
+    extra = {name: tensor for layer, parts in layers.items() for name, tensor in _extra(layer, parts)}
+    return LoraFile(described.method, pairs, extra, text)
 
 
-def _as_diffusers(name: str) -> str:
-    name = name.removeprefix("base_model.model.").replace(".default.weight", ".weight")
-    return name if name.startswith("text_encoder.") else f"transformer.{name}"
+def _by_layer(tensors: Tensors) -> dict[str, dict[str, torch.Tensor]]:
+    layers: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        split: TensorName | None = split_name(name)
+        if split is not None:
+            layers.setdefault(split.layer, {})[split.part] = tensor
+    return layers
+
+
+def _pairs(parts: Tensors, wanted: tuple[Target, ...]) -> list[tuple[str, Pair]]:
+    if "down" not in parts:
+        return []
+    down = parts["down"]
+    up = parts["up"].float() * _scale(parts, down.shape[0])
+    return [(target.layer, Pair(down, _rows(up, target))) for target in wanted]
+
+
+def _rows(up: torch.Tensor, target: Target) -> torch.Tensor:
+    rows = up[target.begin : target.end]
+    return rows.roll(rows.shape[0] // 2, 0) if target.swapped else rows
+
+
+def _extra(layer: str, parts: Tensors) -> list[tuple[str, torch.Tensor]]:
+    """The parts that are no pair. A method's alpha / rank goes into its first factor, as its authors define it.
+
+    LoKr whose factors are both whole matrices has no rank and is not scaled (LyCORIS).
+    """
+    kept = {part: tensor for part, tensor in parts.items() if part not in {"down", "up", "alpha"}}
+    inner = next((kept[part] for part in ("hada_w1_b", "lokr_w2_b", "lokr_w1_b") if part in kept), None)
+    first = next((part for part in ("hada_w1_a", "lokr_w1", "lokr_w1_a") if part in kept), None)
+    if inner is not None and first is not None:
+        kept[first] = kept[first].float() * _scale(parts, inner.shape[0])
+    named = {"magnitude": "lora_magnitude_vector"}
+    return [(f"{layer}.{named.get(part, part)}", tensor) for part, tensor in kept.items()]
+
+
+def _scale(parts: Tensors, rank: int) -> float:
+    if "alpha" not in parts:
+        return 1.0
+    if parts["alpha"].numel() != 1:
+        raise NotALora(f"an alpha is one number, not {parts['alpha'].numel()}")
+    return parts["alpha"].item() / rank
+
+
+def _text_part(tensors: Tensors) -> TextPart | None:
+    """diffusers' own conversion: it knows CLIP's names in all spellings, and drops what is T5's."""
+    if not tensors:
+        return None
+    from diffusers import FluxPipeline
+
+    spelled = {_as_kohya(name): tensor for name, tensor in tensors.items()}
+    converted, alphas = FluxPipeline.lora_state_dict(spelled, return_alphas=True)
+    kept = {name: tensor for name, tensor in converted.items() if name.startswith("text_encoder.")}
+    if len(kept) < len([name for name in tensors if not name.endswith(".alpha")]):
+        logger.warning("A LoRA changes more of the text encoders than CLIP's layers; that part is left out.")
+    return TextPart(kept, alphas or {}) if kept else None
 
 
 def _as_kohya(name: str) -> str:
     """diffusers converts these names, but knows the file by kohya's endings only."""
+    if name.startswith("text_encoder."):
+        return name
     return name.replace(".lora_A.weight", ".lora_down.weight").replace(".lora_B.weight", ".lora_up.weight")
 
 
-def _alphas(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> dict[str, torch.Tensor]:
+def _alphas(tensors: Tensors, metadata: dict[str, str]) -> dict[str, torch.Tensor]:
     """Each layer's alpha according to the PEFT options that diffusers stores with a LoRA; none when none are."""
     try:
         options = json.loads(metadata.get(_ADAPTER_METADATA, "{}"))

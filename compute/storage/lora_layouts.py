@@ -7,16 +7,30 @@ onetrainer              lora_transformer_transformer_blocks_0_attn_to_q.lora_dow
 comfyui                 diffusion_model.double_blocks.0.img_attn.qkv.lora_down.weight
 fal                     base_model.model.double_blocks.0.img_attn.qkv.lora_A.weight
 xlabs                   double_blocks.0.processor.qkv_lora1.down.weight
+
+Of LoRA's relatives those are known that PEFT applies to layers as diffusers names them: DoRA (lora_magnitude_vector
+beside the pair), LoHa (hada_w1_a …) and LoKr (lokr_w1 …).
 """
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
 from compute.storage.model_card import Naming
 
-__all__ = ["LoraLayer", "LoraLayout", "NotALora", "describe_layers"]
+__all__ = [
+    "LoraDescription",
+    "LoraLayer",
+    "LoraLayout",
+    "LoraMethod",
+    "NotALora",
+    "TensorName",
+    "describe_layers",
+    "of_text_encoder",
+    "split_name",
+]
 
 
 class NotALora(ValueError):
@@ -50,13 +64,51 @@ _NAMING: dict[LoraLayout, Naming] = {
 }
 
 
+class LoraMethod(StrEnum):
+    """How a file's tensors make up the change of a layer."""
+
+    LORA = "LoRA"
+    DORA = "DoRA"
+    LOHA = "LoHa"
+    LOKR = "LoKr"
+
+
 @dataclass(frozen=True, slots=True)
 class LoraLayer:
-    """One adapted linear layer: in_features → rank → out_features."""
+    """One adapted linear layer: in_features → rank → out_features. A LoKr of two full matrices has rank 0."""
 
     in_features: int
     rank: int
     out_features: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorName:
+    """What a tensor's name says: whose spelling, which layer, and which part of its change.
+
+    `part` is down, up, alpha, magnitude, or as the methods spell it: hada_w1_a, lokr_w2, …
+    """
+
+    layout: LoraLayout
+    layer: str
+    part: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoraDescription:
+    """A LoRA as its tensors' names and shapes tell.
+
+    Attributes:
+        layout: Which program's names the tensors carry.
+        method: Plain LoRA or a relative.
+        layers: The transformer's layers by the name without prefix and suffix.
+        text_encoder: Whether tensors of a text encoder are there as well.
+    """
+
+    layout: LoraLayout
+    method: LoraMethod
+    layers: dict[str, LoraLayer]
+    text_encoder: bool
 
 
 # Order matters: the first pattern that matches decides.
@@ -73,47 +125,82 @@ _PREFIXES: tuple[tuple[re.Pattern[str], LoraLayout], ...] = (
 )  # fmt: skip
 _TEXT_ENCODER = re.compile(r"(lora_te\d?_|text_encoder(_2)?\.|text_encoders\.)")
 _UNET = re.compile(r"(^|[._])(down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block)[._]")
-_DOWN = re.compile(r"[._](lora_A|lora_down|lora\.down|down)(\.default)?\.weight$")
-_UP = re.compile(r"[._](lora_B|lora_up|lora\.up|up)(\.default)?\.weight$")
-_OTHER_METHODS = {"dora_scale": "DoRA", "hada_w": "LoHa", "lokr_w": "LoKr", "oft_": "OFT"}
+_PARTS: tuple[tuple[re.Pattern[str], str | None], ...] = (
+    (re.compile(r"([._]lora_(A|down)|(\.lora)?\.down)(\.default)?\.weight$"), "down"),
+    (re.compile(r"([._]lora_(B|up)|(\.lora)?\.up)(\.default)?\.weight$"), "up"),
+    (re.compile(r"\.alpha$"), "alpha"),
+    (re.compile(r"\.lora_magnitude_vector(\.default)?(\.weight)?$"), "magnitude"),
+    (re.compile(r"\.(hada_w[12]_[ab])(\.default)?$"), None),
+    (re.compile(r"\.(lokr_w[12](_[ab])?)(\.default)?$"), None),
+)
+_REFUSED = {
+    "dora_scale": "DoRA files of LyCORIS (dora_scale) are not supported, only those of PEFT (lora_magnitude_vector)",
+    "hada_t": "LoHa files for convolutions are not supported",
+    "lokr_t": "LoKr files for convolutions are not supported",
+    "oft_": "OFT files are not supported, only LoRA and its relatives DoRA, LoHa and LoKr",
+}
 _CONTROL = re.compile(r"norm_(added_)?[qk]\.|(query|key)_norm\.scale")
-# What diffusers' loader drops on purpose.
-_IGNORED = re.compile(r"(\.alpha|\.diff|\.diff_b)$")
+# Changes of biases and norms, which no loader of FLUX LoRAs applies.
+_IGNORED = re.compile(r"(\.diff|\.diff_b)$")
+# PEFT has the relatives of LoRA for layers as the model has them, so not for fused ones.
+_ONE_TO_ONE = frozenset({LoraLayout.DIFFUSERS, LoraLayout.PEFT})
 
 
-def describe_layers(shapes: Mapping[str, tuple[int, ...]]) -> tuple[LoraLayout, dict[str, LoraLayer], bool]:
-    """Recognise the layout and pair the tensors.
+def of_text_encoder(name: str) -> bool:
+    """Whether a tensor of this name changes a text encoder."""
+    return _TEXT_ENCODER.match(name) is not None
 
-    Returns:
-        The layout, the transformer's layers by the name without prefix and suffix, and whether tensors of a text
-        encoder are there as well.
+
+def split_name(name: str) -> TensorName | None:
+    """What a name of the transformer's part says; None when the tensor is one that is not applied.
+
+    Raises:
+        NotALora: it belongs to another model, or to no kind of LoRA.
+    """
+    if _IGNORED.search(name):
+        return None
+    layout, rest = _match(name)
+    for pattern, part in _PARTS:
+        if match := pattern.search(rest):
+            return TensorName(layout, rest[: match.start()], part or match.group(1))
+    raise NotALora(f"not a plain LoRA: {name!r} is neither half of a low-rank pair ({layout} layout)")
+
+
+def describe_layers(shapes: Mapping[str, tuple[int, ...]]) -> LoraDescription:
+    """Recognise the layout and the method, and put each layer's tensors together.
 
     Raises:
         NotALora: saying what it is instead, as far as the names tell.
     """
     _refuse_other_methods(shapes)
-    transformer = [name for name in shapes if not _TEXT_ENCODER.match(name)]
-    if not any(_DOWN.search(name) for name in transformer):
+    transformer = {name: shape for name, shape in shapes.items() if not of_text_encoder(name)}
+    if not any(pattern.search(name) for name in transformer for pattern, part in _PARTS if part != "alpha"):
         raise NotALora("not a LoRA: it has no pair of low-rank tensors (lora_A and lora_B, or lora_down and lora_up)")
     if any(_UNET.search(name) for name in transformer):
         raise NotALora("made for another model: its layers are those of a UNet (Stable Diffusion), not of FLUX")
-    layout = _layout(transformer)
-    layers = _pair({name: shapes[name] for name in transformer}, layout)
-    return layout, layers, len(transformer) < len(shapes)
+    names = {name: split for name in transformer if (split := split_name(name))}
+    layout = _layout(names.values())
+    layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, split in names.items():
+        layers.setdefault(split.layer, {})[split.part] = transformer[name]
+    layers = {layer: parts for layer, parts in sorted(layers.items()) if parts.keys() != {"alpha"}}
+    method = _method({part for parts in layers.values() for part in parts}, layout)
+    described = {layer: _DESCRIBE[method](layer, parts) for layer, parts in layers.items()}
+    return LoraDescription(layout, method, described, text_encoder=len(transformer) < len(shapes))
 
 
 def _refuse_other_methods(names: Mapping[str, object]) -> None:
     for name in names:
-        for mark, method in _OTHER_METHODS.items():
+        for mark, reason in _REFUSED.items():
             if mark in name:
-                raise NotALora(f"{method} files are not supported, only plain LoRA ({name!r})")
+                raise NotALora(f"{reason} ({name!r})")
         if _CONTROL.search(name):
             # diffusers would overwrite the base model's own norms with these, for every later request too.
             raise NotALora(f"control LoRAs are not supported: it replaces layers of the model ({name!r})")
 
 
-def _layout(names: list[str]) -> LoraLayout:
-    found = {_match(name)[0] for name in names if not _IGNORED.search(name)}
+def _layout(names: Iterable[TensorName]) -> LoraLayout:
+    found = {name.layout for name in names if name.part != "alpha"}
     if len(found) > 1:
         raise NotALora(f"its tensor names mix the layouts {', '.join(sorted(found))}")
     return found.pop()
@@ -127,25 +214,76 @@ def _match(name: str) -> tuple[LoraLayout, str]:
     raise NotALora(f"made for another model: FLUX has no layer for {name!r}")
 
 
-def _pair(shapes: Mapping[str, tuple[int, ...]], layout: LoraLayout) -> dict[str, LoraLayer]:
-    downs: dict[str, tuple[int, ...]] = {}
-    ups: dict[str, tuple[int, ...]] = {}
-    for name, shape in shapes.items():
-        if _IGNORED.search(name):
-            continue
-        rest = _match(name)[1]
-        if match := _DOWN.search(rest):
-            downs[rest[: match.start()]] = shape
-        elif match := _UP.search(rest):
-            ups[rest[: match.start()]] = shape
-        else:
-            raise NotALora(f"not a plain LoRA: {name!r} is neither half of a low-rank pair ({layout} layout)")
-    return {name: _layer(name, downs.get(name), ups.get(name)) for name in sorted(downs.keys() | ups.keys())}
+def _method(parts: Set[str], layout: LoraLayout) -> LoraMethod:
+    marks = {
+        LoraMethod.LOHA: any(part.startswith("hada") for part in parts),
+        LoraMethod.LOKR: any(part.startswith("lokr") for part in parts),
+        LoraMethod.LORA: "down" in parts or "up" in parts,
+    }
+    found = [method for method, present in marks.items() if present]
+    if len(found) != 1:
+        raise NotALora(f"its layers mix the methods {', '.join(found) or 'of no LoRA'}")
+    method = LoraMethod.DORA if "magnitude" in parts else found[0]
+    if method is not LoraMethod.LORA and layout not in _ONE_TO_ONE:
+        raise NotALora(f"{method} files are supported with diffusers' or PEFT's layer names only, not in {layout}'s")
+    return method
 
 
-def _layer(name: str, down: tuple[int, ...] | None, up: tuple[int, ...] | None) -> LoraLayer:
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def _lora(name: str, parts: Shapes) -> LoraLayer:
+    down, up = parts.get("down"), parts.get("up")
     if down is None or up is None:
         raise NotALora(f"layer {name!r} has only one half of its low-rank pair")
+    return _product(name, up, down)
+
+
+def _dora(name: str, parts: Shapes) -> LoraLayer:
+    layer = _lora(name, parts)
+    magnitude = parts.get("magnitude")
+    if magnitude is None or math.prod(magnitude) != layer.out_features:
+        raise NotALora(f"DoRA: layer {name!r} needs a magnitude for each of its {layer.out_features} outputs")
+    return layer
+
+
+def _loha(name: str, parts: Shapes) -> LoraLayer:
+    wanted = {f"hada_w{index}_{half}" for index in (1, 2) for half in "ab"}
+    if not wanted <= parts.keys():
+        raise NotALora(f"LoHa: layer {name!r} lacks {', '.join(sorted(wanted - parts.keys()))}")
+    first, second = (_product(name, parts[f"hada_w{i}_a"], parts[f"hada_w{i}_b"]) for i in (1, 2))
+    if first != second:
+        raise NotALora(f"LoHa: layer {name!r} multiplies two products of different sizes")
+    return first
+
+
+def _lokr(name: str, parts: Shapes) -> LoraLayer:
+    left, right = (_kronecker_factor(name, parts, index) for index in (1, 2))
+    return LoraLayer(
+        in_features=left.in_features * right.in_features,
+        rank=max(left.rank, right.rank),
+        out_features=left.out_features * right.out_features,
+    )
+
+
+def _kronecker_factor(name: str, parts: Shapes, index: int) -> LoraLayer:
+    whole, a, b = (parts.get(f"lokr_w{index}{half}") for half in ("", "_a", "_b"))
+    if whole is not None and len(whole) == 2 and 0 not in whole:
+        return LoraLayer(in_features=whole[1], rank=0, out_features=whole[0])
+    if a is None or b is None:
+        raise NotALora(f"LoKr: layer {name!r} lacks its factor lokr_w{index}")
+    return _product(name, a, b)
+
+
+def _product(name: str, up: tuple[int, ...], down: tuple[int, ...]) -> LoraLayer:
     if len(down) != 2 or len(up) != 2 or down[0] != up[1] or 0 in (*down, *up):
         raise NotALora(f"layer {name!r} has halves that do not fit: {list(down)} and {list(up)}")
     return LoraLayer(in_features=down[1], rank=down[0], out_features=up[0])
+
+
+_DESCRIBE: dict[LoraMethod, Callable[[str, Shapes], LoraLayer]] = {
+    LoraMethod.LORA: _lora,
+    LoraMethod.DORA: _dora,
+    LoraMethod.LOHA: _loha,
+    LoraMethod.LOKR: _lokr,
+}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from compute.errors import InvalidInput, NotFound
 from compute.storage.base import ObjectStore
-from compute.storage.lora_layouts import LoraLayer, LoraLayout, NotALora, describe_layers
+from compute.storage.lora_layouts import LoraDescription, LoraLayout, LoraMethod, NotALora, describe_layers
 from compute.storage.model_card import ModelCard, read_model_card
 
 __all__ = [
@@ -65,6 +65,7 @@ class LoraInfo:
     Attributes:
         rank: The largest rank among its layers.
         layout: Which program's names the tensors carry.
+        method: Plain LoRA, or a relative that needs more than a product of two matrices.
         layers: How many linear layers of the transformer it adapts.
         in_features: The distinct input widths of those layers, ascending.
         text_encoder: Whether it also adapts a text encoder.
@@ -73,6 +74,7 @@ class LoraInfo:
 
     rank: int
     layout: LoraLayout
+    method: LoraMethod
     layers: int
     in_features: tuple[int, ...]
     text_encoder: bool
@@ -197,27 +199,28 @@ def _describe(head: bytes, size: int, card: ModelCard | None, field: str) -> Lor
     except ValueError as error:
         raise InvalidInput(f"{field}: damaged safetensors file: {error}", field=field) from error
     try:
-        layout, layers, text_encoder = describe_layers({name: tensor.shape for name, tensor in tensors.items()})
+        lora = describe_layers({name: tensor.shape for name, tensor in tensors.items()})
         if card is not None:
-            _check_fit(layout, layers, card)
+            _check_fit(lora, card)
     except NotALora as error:
         raise InvalidInput(f"{field}: {error}", field=field) from error
     return LoraInfo(
-        rank=max(layer.rank for layer in layers.values()),
-        layout=layout,
-        layers=len(layers),
-        in_features=tuple(sorted({layer.in_features for layer in layers.values()})),
-        text_encoder=text_encoder,
+        rank=max(layer.rank for layer in lora.layers.values()),
+        layout=lora.layout,
+        method=lora.method,
+        layers=len(lora.layers),
+        in_features=tuple(sorted({layer.in_features for layer in lora.layers.values()})),
+        text_encoder=lora.text_encoder,
         size=size,
     )
 
 
-def _check_fit(layout: LoraLayout, layers: Mapping[str, LoraLayer], card: ModelCard) -> None:
-    known = card.linears_named(layout.naming)
-    unknown = sorted(name for name in layers if name not in known)
+def _check_fit(lora: LoraDescription, card: ModelCard) -> None:
+    known = card.linears_named(lora.layout.naming)
+    unknown = sorted(name for name in lora.layers if name not in known)
     if unknown:
         raise NotALora(f"made for another model: this one has no layer {unknown[0]!r} ({len(unknown)} such layers)")
-    for name, layer in layers.items():
+    for name, layer in lora.layers.items():
         wanted = known[name]
         if (layer.in_features, layer.out_features) != wanted:
             raise NotALora(

@@ -136,7 +136,7 @@ def _xlabs_linears(card: ModelCard) -> dict[str, Shape]:
             table[f"double_blocks.{index}.processor.proj_lora{stream}"] = (d, d)
     for index in range(card.num_single_layers):
         table[f"single_blocks.{index}.processor.qkv_lora"] = (d, 3 * d)
-        table[f"single_blocks.{index}.processor.proj_lora"] = (d, d)
+        table[f"single_blocks.{index}.processor.proj_lora"] = (5 * d, d)
     return table
 
 

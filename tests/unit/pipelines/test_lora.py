@@ -100,15 +100,14 @@ def test_image_to_image_applies_the_same_adapters(
     assert adapters(flux) == there
 
 
-def test_the_least_recently_used_is_unloaded_and_comes_back_the_same(
+def test_the_least_recently_used_falls_out_and_comes_back_the_same(
     draw: Draw, make_lora: MakeLora, flux: FluxModel
 ) -> None:
     many = [make_lora(seed) for seed in range(20, 27)]
     expected = [draw(loras=(one,)) for one in many]
-    assert len(adapters(flux)) == 4
-    assert np.array_equal(expected[0], draw(loras=(many[0],)))
-    assert len(adapters(flux)) == 4
-    assert np.array_equal(draw(), draw(loras=(make_lora(20, 0.0),)))
+    for one, before in zip(many, expected, strict=True):
+        assert np.array_equal(before, draw(loras=(one,)))
+    assert not adapters(flux)
 
 
 def test_a_lora_of_another_rank_fits_beside(draw: Draw, make_lora: MakeLora) -> None:
@@ -162,7 +161,7 @@ def test_unknown_layers_are_refused_although_diffusers_would_skip_them(
     assert "no layer" in unfit(damaged(make_lora(2), tmp_path / "deep.safetensors", deepen)).detail
 
 
-def test_a_text_encoder_part_that_fails_midway_leaves_no_half_loaded_adapter(
+def test_a_text_encoder_part_that_does_not_fit_leaves_no_half_loaded_adapter(
     unfit: Any, make_lora: MakeLora, tmp_path: Path
 ) -> None:
     def add_wrong_text_layers(tensors: dict[str, torch.Tensor]) -> None:
