@@ -1,14 +1,27 @@
 """The model part of serve_config.yaml, typed. Nothing here imports torch."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from compute.errors import InvalidInput, NotFound
 from compute.pipelines.families import families, get_family
 
-__all__ = ["ModelConfig", "check_size", "resolve_model", "size_multiple"]
+__all__ = ["Attention", "Compile", "ModelConfig", "StepCacheLevel", "check_size", "resolve_model", "size_multiple"]
+
+Attention = Literal["native", "cudnn", "flash", "flash_3", "sage", "xformers"]
+Compile = Literal["off", "default", "max-autotune-no-cudagraphs", "reduce-overhead"]
+StepCacheLevel = Literal["off", "light", "balanced", "strong"]
+
+
+def _written_as_off(value: object) -> object:
+    """YAML reads a bare `off` as false."""
+    return "off" if value is False else value
+
+
+def _written_as_switch(value: object) -> object:
+    return "default" if value is True else _written_as_off(value)
 
 
 class ModelConfig(BaseModel):
@@ -28,14 +41,41 @@ class ModelConfig(BaseModel):
         default="auto", description="auto: bfloat16 where the device computes in it, float32 on a CPU."
     )
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    attention: Literal["native", "xformers", "flash"] = Field(
-        default="native", description="xformers and flash need their package and a CUDA device."
+    attention: Attention = Field(
+        default="native", description="Attention kernels; all but native need a CUDA device, most a package."
     )
-    compile: bool = Field(default=False, description="torch.compile the transformer's repeated blocks.")
+    compile: Annotated[Compile, BeforeValidator(_written_as_switch)] = Field(
+        default="off", description="torch.compile the transformer's repeated blocks, in this mode."
+    )
+    compile_cache: Path | None = Field(
+        default=None,
+        description="Folder of compiled code that outlives the replica; COMPUTE_HOME/cache/compile if unset.",
+    )
+    quantization: Literal["none", "fp8"] = Field(
+        default="none", description="fp8: the transformer's large products in 8 bits; compute capability 8.9 or newer."
+    )
+    step_cache: Annotated[StepCacheLevel, BeforeValidator(_written_as_off)] = Field(
+        default="off", description="How many denoising steps reuse the step before them: faster, and less exact."
+    )
+    vae_tile: int | None = Field(
+        default=None, ge=256, multiple_of=16, description="Pixels; the VAE takes larger images in tiles of this size."
+    )
     offload: Literal["none", "model", "sequential"] = Field(
         default="none", description="Keep weights in main memory while unused; needs a CUDA device."
     )
-    lora_cache: int = Field(default=8, ge=0, description="LoRAs that stay loaded on the replica between requests.")
+    text_encoders: Literal["device", "host"] = Field(
+        default="device",
+        description="host: text encoders wait in main memory and come to the CUDA device for each new prompt.",
+    )
+    lora_rank: int = Field(
+        default=64,
+        ge=0,
+        le=1024,
+        description="Ranks that the LoRAs of one request may have together before they take the slow way through "
+        "PEFT; each costs 11 MB of device memory on FLUX.1. 0: always PEFT.",
+    )
+    lora_cache: int = Field(default=8, ge=0, description="LoRAs that stay in the replica's memory between requests.")
+    lora_device_cache: int = Field(default=4, ge=0, description="Of those, how many stay on a CUDA device as well.")
     prompt_cache: int = Field(default=32, ge=1, description="Encoded prompts kept on the replica.")
     max_sequence_length: int = Field(
         default=512, ge=16, le=512, description="Tokens of the long prompt; 256 for FLUX.1-schnell."
@@ -47,6 +87,22 @@ class ModelConfig(BaseModel):
         if value not in families():
             raise ValueError(f"unknown family {value!r}; known: {', '.join(families())}")
         return value
+
+    @model_validator(mode="after")
+    def _settings_that_work_together(self) -> Self:
+        if self.offload == "sequential" and self.compile != "off":
+            raise ValueError("compile needs the weights in place; use offload: none or model")
+        if self.offload == "sequential" and self.quantization != "none":
+            raise ValueError("quantization needs the weights in place; use offload: none or model")
+        if self.offload != "none" and self.compile == "reduce-overhead":
+            raise ValueError(
+                "compile: reduce-overhead (CUDA graphs) needs weights that stay where they are; offload: none"
+            )
+        if self.offload != "none" and self.text_encoders != "device":
+            raise ValueError(f"offload: {self.offload} moves the text encoders by itself; use text_encoders: device")
+        if self.quantization == "fp8" and self.dtype not in ("auto", "bfloat16"):
+            raise ValueError(f"quantization: fp8 computes beside bfloat16, not {self.dtype}; use dtype: bfloat16")
+        return self
 
 
 def size_multiple(family: str = "flux") -> int:

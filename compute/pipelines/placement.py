@@ -1,10 +1,12 @@
-"""Where and how a pipeline computes: device, number format, attention kernels, offloading, compilation."""
+"""Where and how a pipeline computes: device, number format, attention kernels, offloading."""
 
 from typing import Any
 
 import torch
 
+from compute.pipelines.attention import check_attention, set_attention
 from compute.pipelines.config import ModelConfig
+from compute.pipelines.quantization import check_fp8
 
 __all__ = ["pick_device", "pick_dtype", "place"]
 
@@ -20,8 +22,8 @@ def pick_device(config: ModelConfig) -> torch.device:
     if device.type == "cuda" and (not available or (device.index or 0) >= torch.cuda.device_count()):
         raise ValueError(f"model.device: {config.device} is not there ({torch.cuda.device_count()} CUDA devices)")
     if device.type != "cuda":
-        _refuse_without_cuda("attention", config.attention, allowed="native")
-        _refuse_without_cuda("offload", config.offload, allowed="none")
+        _refuse_without_cuda(config)
+    _check_kernels(config, device)
     return device
 
 
@@ -38,13 +40,18 @@ def pick_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
 def place(pipeline: Any, config: ModelConfig, device: torch.device) -> None:
     """Bring a loaded pipeline into the configured state. Call it once, after pipelines that share its parts exist.
 
+    The transformer's weights have their final form by then: quantised (`to_fp8`) first, LoRA layers second. What
+    wraps its blocks comes later: `CompiledBlocks` first, `StepCache` second.
+
     Raises:
         ValueError: the attention kernels are not installed.
     """
-    _set_attention(pipeline.transformer, config.attention)
-    if config.compile:
-        # Without fullgraph: LoRAs come and go, and past the limit of recompilations a block must still run.
-        pipeline.transformer.compile_repeated_blocks()
+    set_attention(pipeline.transformer, config.attention)
+    if config.vae_tile is not None:
+        _tile(pipeline.vae, config.vae_tile)
+    if device.type == "cuda":
+        # The layout that its convolutions compute in; they would copy there and back each time.
+        pipeline.vae.to(memory_format=torch.channels_last)
     if config.offload == "model":
         pipeline.enable_model_cpu_offload(device=device)
     elif config.offload == "sequential":
@@ -53,16 +60,24 @@ def place(pipeline: Any, config: ModelConfig, device: torch.device) -> None:
         pipeline.to(device)
 
 
-def _refuse_without_cuda(setting: str, value: str, *, allowed: str) -> None:
-    if value != allowed:
-        raise ValueError(f"model.{setting}: {value} needs a CUDA device; use {allowed} on a CPU")
+def _check_kernels(config: ModelConfig, device: torch.device) -> None:
+    dtype = pick_dtype(config, device)
+    check_attention(config.attention, device, dtype)
+    if config.quantization == "fp8":
+        check_fp8(device, dtype)
 
 
-def _set_attention(transformer: Any, attention: str) -> None:
-    if attention == "native":
-        return
-    package = {"xformers": "xformers", "flash": "flash-attn"}[attention]
-    try:
-        transformer.set_attention_backend(attention)
-    except (RuntimeError, ImportError) as error:
-        raise ValueError(f"model.attention: {attention} needs the package {package}: {error}") from error
+def _tile(vae: Any, pixels: int) -> None:
+    """Let a diffusers VAE take images with a longer side in overlapping tiles of this size."""
+    vae.enable_tiling()
+    vae.tile_sample_min_size = pixels
+    vae.tile_latent_min_size = pixels // 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def _refuse_without_cuda(config: ModelConfig) -> None:
+    if config.offload != "none":
+        raise ValueError(f"model.offload: {config.offload} needs a CUDA device; use none on a CPU")
+    if config.text_encoders != "device":
+        raise ValueError(f"model.text_encoders: {config.text_encoders} needs a CUDA device; use device on a CPU")
+    if config.compile == "reduce-overhead":
+        raise ValueError("model.compile: reduce-overhead (CUDA graphs) needs a CUDA device; use default on a CPU")
