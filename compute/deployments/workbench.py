@@ -2,8 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -13,8 +11,9 @@ from compute.imaging.encode import encode_image
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.media import open_image
-from compute.tasks.protocol import Artifact, ImageModel, Job
+from compute.tasks.protocol import Artifact, EncodedImage, ImageModel, Job
 from compute.tasks.registry import kind_of
+from compute.tasks.stages import Stages
 
 __all__ = ["LocalWorkbench"]
 
@@ -27,8 +26,7 @@ class LocalWorkbench:
         self._objects = objects
         self._model = model
         self._executor = executor
-        # asyncio's lock is first come, first served, which keeps the Dispatcher's order.
-        self._device = asyncio.Lock()
+        self._stages = Stages(model)
         self._downloads: dict[Path, asyncio.Lock] = {}
 
     @property
@@ -39,10 +37,9 @@ class LocalWorkbench:
     def model(self) -> ImageModel:
         return self._model
 
-    @asynccontextmanager
-    async def device(self) -> AsyncGenerator[None]:
-        async with self._device:
-            yield
+    @property
+    def stages(self) -> Stages:
+        return self._stages
 
     async def load_image(self, path: str) -> Image.Image:
         """Raises:
@@ -69,10 +66,22 @@ class LocalWorkbench:
                 await self._objects.download(path, file)
         return name, file
 
-    async def save_image(self, job: Job, index: int, image: Image.Image, *, seed: int) -> Artifact:
-        data, content_type = await asyncio.to_thread(encode_image, image, "png")
+    async def encode(self, image: Image.Image) -> EncodedImage:
+        return await asyncio.to_thread(_encode, image)
+
+    async def store(self, job: Job, index: int, encoded: EncodedImage, *, seed: int) -> Artifact:
+        """Raises:
+        StorageFailed: the object store refused it, or could not be reached.
+        """
         # The fence in the path keeps a late attempt from overwriting what a later one published.
         path = f"{kind_of(job.task_type).folder}/{job.task_id}/{job.fence}/{index}.png"
-        await self._objects.put(path, data, content_type)
-        digest = hashlib.sha256(data).hexdigest()
-        return Artifact(path, content_type, len(data), digest, image.width, image.height, seed)
+        await self._objects.put(path, encoded.data, encoded.content_type)
+        return Artifact(
+            path, encoded.content_type, len(encoded.data), encoded.sha256, encoded.width, encoded.height, seed
+        )
+
+
+def _encode(image: Image.Image) -> EncodedImage:
+    # Pillow and hashlib let other threads run meanwhile, among them the one that draws the next image.
+    data, content_type = encode_image(image, "png")
+    return EncodedImage(data, content_type, hashlib.sha256(data).hexdigest(), image.width, image.height)

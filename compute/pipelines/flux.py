@@ -1,7 +1,11 @@
-"""FLUX.1 on diffusers: one warm set of weights behind text-to-image and image-to-image."""
+"""FLUX.1 on diffusers: one warm set of weights behind text-to-image and image-to-image, in three stages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -9,16 +13,22 @@ from diffusers import FluxImg2ImgPipeline, FluxPipeline
 from PIL import Image
 
 from compute.errors import InvalidInput
+from compute.pipelines.compilation import CompiledBlocks, example_inputs
 from compute.pipelines.config import ModelConfig, check_size
-from compute.pipelines.lora import Adapters, LoraCache
+from compute.pipelines.flux_vae import FluxVae
+from compute.pipelines.loading import load_parts, with_most_room
+from compute.pipelines.lora import Adapters, StaticLoras
 from compute.pipelines.memory import reporting_out_of_memory
 from compute.pipelines.placement import pick_device, pick_dtype, place
 from compute.pipelines.prompts import PromptCache
+from compute.pipelines.quantization import to_fp8
 from compute.pipelines.quiet import no_progress_bars
-from compute.storage.loras import ModelCard
+from compute.pipelines.residence import Visitors
+from compute.pipelines.step_cache import StepCache
+from compute.pipelines.streams import Pace, Ready, SideStream, finish
 from compute.tasks.protocol import GenerateRequest, OnStep
 
-__all__ = ["FluxModel", "load_flux"]
+__all__ = ["FluxModel", "load_flux", "prepare_flux"]
 
 # At or below this share of the noise no schedule of up to a thousand steps runs more than its last step; a smaller
 # value would round to none, which diffusers refuses.
@@ -28,45 +38,121 @@ _LEAST_STRENGTH = 1e-3
 def load_flux(config: ModelConfig, source: str | Path) -> "FluxModel":
     """Load FLUX.1 from a local folder or a Hugging Face repository and place it on its device.
 
+    Raises what `prepare_flux` raises.
+    """
+    return prepare_flux(config, source)()
+
+
+def prepare_flux(config: ModelConfig, source: str | Path) -> Callable[[], "FluxModel"]:
+    """Load FLUX.1 into host memory; calling the result, once, places it on its device.
+
     Raises:
-        OSError: the files cannot be read or fetched.
+        OSError: the files are missing, damaged or cannot be fetched.
         ValueError: the settings do not fit this machine.
     """
     no_progress_bars()
     device = pick_device(config)
-    dtype = pick_dtype(config, device)
-    txt2img = FluxPipeline.from_pretrained(source, revision=config.revision, dtype=dtype, use_safetensors=True)
+    parts = load_parts(source, dtype=pick_dtype(config, device), revision=config.revision)
+    return partial(_activate, config, parts, device)
+
+
+def _activate(config: ModelConfig, parts: dict[str, Any], visible: torch.device) -> "FluxModel":
+    device = with_most_room(visible)
+    txt2img = FluxPipeline(**parts)
     # The same parts, so hooks and adapters serve both. Not from_pipe: it casts what is shared, to float32 by default.
     img2img = FluxImg2ImgPipeline(**txt2img.components)
     for pipeline in (txt2img, img2img):
         pipeline.set_progress_bar_config(disable=True)
+    if config.quantization == "fp8":
+        to_fp8(txt2img.transformer, device)
+    loras = StaticLoras(
+        txt2img,
+        rank=config.lora_rank,
+        capacity=config.lora_cache,
+        device_capacity=config.lora_device_cache,
+        device=device,
+        dtype=txt2img.transformer.dtype,
+    )
     place(txt2img, config, device)
-    return FluxModel(config, txt2img, img2img)
+    model = FluxModel(config, txt2img, img2img, loras)
+    if config.compile != "off":
+        _compile_now(txt2img, config, loras)
+    return model
+
+
+def _compile_now(pipeline: Any, config: ModelConfig, loras: StaticLoras) -> None:
+    """Compile what requests will run, without LoRAs and with, so that none of them waits for it."""
+    text_tokens = config.max_sequence_length
+    inputs = example_inputs(
+        pipeline.transformer,
+        image_tokens=text_tokens + 16,  # unlike any other size, or the compiler would take the two for one
+        text_tokens=text_tokens,
+        device=pipeline._execution_device,
+        dtype=pipeline.transformer.dtype,
+    )
+    for loras_act in (nullcontext(), loras.for_warm_up()):
+        with torch.no_grad(), loras_act:
+            pipeline.transformer(**inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class FluxPrepared:
+    """A request with everything that can be known before the device is free.
+
+    Attributes:
+        conditioning: Encoded prompts, as arguments of the pipelines.
+        start: The reference image as latents (1, channels, height / 8, width / 8).
+        noise: State of the request's generator, behind what the reference image took from it.
+    """
+
+    request: GenerateRequest
+    conditioning: dict[str, Any]
+    start: torch.Tensor | None
+    noise: torch.Tensor
+    ready: Ready
+
+
+@dataclass(frozen=True, slots=True)
+class FluxLatents:
+    """What was drawn, as latents in patches (1, tokens, 4 * channels)."""
+
+    request: GenerateRequest
+    packed: torch.Tensor
+    ready: Ready
 
 
 class FluxModel:
     """A warm FLUX.1; an `ImageModel`.
 
-    Not safe for concurrent use, as diffusers' pipelines are not (huggingface/diffusers#3672): one `generate` at a
-    time, under the caller's lock.
+    diffusers' pipelines are not safe for concurrent use (huggingface/diffusers#3672), so every part has one user at
+    a time: the text encoders in `prepare`, the transformer and the scheduler in `draw`, the VAE in `decode` and for a
+    reference image in `prepare`. With offloading the parts are hooked to each other, and all the stages take turns.
     """
 
-    def __init__(self, config: ModelConfig, txt2img: Any, img2img: Any) -> None:
+    def __init__(self, config: ModelConfig, txt2img: Any, img2img: Any, loras: Adapters) -> None:
         self._config = config
         self._txt2img = txt2img
         self._img2img = img2img
-        card = ModelCard.from_config(txt2img.transformer.config)
-        self._loras: Adapters = LoraCache(txt2img, card, capacity=config.lora_cache)
-        self._prompts = PromptCache(
-            txt2img, capacity=config.prompt_cache, max_sequence_length=config.max_sequence_length
+        self._vae = FluxVae(img2img)
+        self._loras = loras
+        self._blocks = CompiledBlocks(txt2img.transformer, config)
+        self._step_cache = StepCache(txt2img.transformer, config.step_cache)
+        self._device = txt2img._execution_device
+        self._prompts = _prompt_cache(txt2img, config, self._device)
+        self._offloads = config.offload != "none"
+        whole = Lock()
+        self._text_lock, self._transformer_lock, self._vae_lock = (
+            (whole, whole, whole) if self._offloads else (Lock(), Lock(), Lock())
         )
+        self._ahead = SideStream(self._device, enabled=not self._offloads)
+        self._behind = SideStream(self._device, enabled=not self._offloads)
 
     @property
     def name(self) -> str:
         return self._config.model
 
     def generate(self, request: GenerateRequest, on_step: OnStep) -> Image.Image:
-        """Draw one RGB image; the same request gives the same bytes, whatever ran before.
+        """All three stages. The same request gives the same bytes, whatever ran before or beside it.
 
         The negative prompt acts when `true_cfg_scale` is above 1, at twice the time per step. With an image, about
         steps * strength steps run, at least one; `on_step` is told their number.
@@ -76,33 +162,67 @@ class FluxModel:
             InvalidInput: a size off the grid, a strength outside (0, 1], or a LoRA that does not fit.
             OutOfMemory: the device has too little memory.
         """
-        _check(request, self._config.family)
-        with reporting_out_of_memory(request):
-            try:
-                text_adapters = self._loras.apply(request.loras)
-                return self._draw(request, text_adapters, on_step)
-            finally:
-                # A run that was stopped has not done this itself, and the img2img pipeline does not know the hooks.
-                self._txt2img.maybe_free_model_hooks()
+        return self.decode(self.draw(self.prepare(request), on_step))
 
-    def _draw(self, request: GenerateRequest, text_adapters: object, on_step: OnStep) -> Image.Image:
+    def prepare(self, request: GenerateRequest) -> FluxPrepared:
+        _check(request, self._config.family)
+        with reporting_out_of_memory(request), torch.no_grad(), self._ahead.active():
+            self._loras.prefetch(request.loras)
+            with self._using(self._text_lock), self._loras.on_text_encoders(request.loras) as text_adapters:
+                conditioning = self._conditioning(request, text_adapters)
+            generator = torch.Generator("cpu").manual_seed(request.seed)
+            start = self._start(request, generator)
+            used = [value for value in (*conditioning.values(), start) if isinstance(value, torch.Tensor)]
+            return FluxPrepared(request, conditioning, start, generator.get_state(), Ready.after_this(*used))
+
+    def draw(self, prepared: FluxPrepared, on_step: OnStep) -> FluxLatents:
+        with reporting_out_of_memory(prepared.request), self._using(self._transformer_lock):
+            prepared.ready.wait()
+            self._loras.apply(prepared.request.loras)
+            with self._blocks.as_they_are(self._loras.on_peft):
+                packed = self._denoise(prepared, on_step)
+            finish(self._device)
+            return FluxLatents(prepared.request, packed, Ready.after_this(packed))
+
+    def decode(self, latents: FluxLatents) -> Image.Image:
+        request = latents.request
+        with reporting_out_of_memory(request), torch.no_grad(), self._behind.active(), self._using(self._vae_lock):
+            latents.ready.wait()
+            return self._vae.decode(latents.packed, request.width, request.height)
+
+    @contextmanager
+    def _using(self, part: Lock) -> Iterator[None]:
+        """Hold a part of the model, and leave it as it was found, however its use ends."""
+        with part:
+            try:
+                yield
+            finally:
+                # A draw that was stopped has not done this itself, and the img2img pipeline does not know the hooks.
+                if self._offloads or part is self._transformer_lock:
+                    self._txt2img.maybe_free_model_hooks()
+
+    def _denoise(self, prepared: FluxPrepared, on_step: OnStep) -> torch.Tensor:
+        request = prepared.request
         arguments = {
-            **self._conditioning(request, text_adapters),
+            **prepared.conditioning,
             "width": request.width,
             "height": request.height,
             "num_inference_steps": request.steps,
             "guidance_scale": request.guidance_scale,
-            "generator": torch.Generator("cpu").manual_seed(request.seed),
-            "callback_on_step_end": _step_callback(on_step),
+            "generator": torch.Generator("cpu").set_state(prepared.noise),
+            "callback_on_step_end": _step_callback(on_step, Pace(self._device)),
             "callback_on_step_end_tensor_inputs": [],
+            "output_type": "latent",
         }
-        if request.image is None:
-            drawn: Image.Image = self._txt2img(**arguments).images[0]
-        else:
-            start = request.image.convert("RGB").resize((request.width, request.height), Image.Resampling.LANCZOS)
-            strength = max(request.strength, _LEAST_STRENGTH)
-            drawn = self._img2img(image=start, strength=strength, **arguments).images[0]
-        return drawn
+        guided = "true_cfg_scale" in prepared.conditioning
+        if prepared.start is None:
+            with self._step_cache.request(steps=request.steps, guided=guided):
+                return torch.as_tensor(self._txt2img(**arguments).images)
+        strength = max(request.strength, _LEAST_STRENGTH)
+        # Rounded as diffusers' image-to-image pipeline does.
+        first_step = int(request.steps - request.steps * strength)
+        with self._step_cache.request(steps=request.steps, first_step=first_step, guided=guided):
+            return torch.as_tensor(self._img2img(image=prepared.start, strength=strength, **arguments).images)
 
     def _conditioning(self, request: GenerateRequest, text_adapters: object) -> dict[str, Any]:
         positive = self._prompts.encode(request.prompt, text_adapters)
@@ -116,6 +236,22 @@ class FluxModel:
             }
         return arguments
 
+    def _start(self, request: GenerateRequest, generator: torch.Generator) -> torch.Tensor | None:
+        if request.image is None:
+            return None
+        with self._using(self._vae_lock):
+            return self._vae.encode(request.image, request.width, request.height, generator)
+
+
+def _prompt_cache(pipeline: Any, config: ModelConfig, device: torch.device) -> PromptCache:
+    encoders = (pipeline.text_encoder, pipeline.text_encoder_2)
+    return PromptCache(
+        pipeline,
+        capacity=config.prompt_cache,
+        max_sequence_length=config.max_sequence_length,
+        encoding=Visitors(encoders, device).on_device if config.text_encoders == "host" else nullcontext,
+    )
+
 
 def _check(request: GenerateRequest, family: str) -> None:
     check_size(request.width, request.height, family=family)
@@ -125,8 +261,9 @@ def _check(request: GenerateRequest, family: str) -> None:
         raise InvalidInput(f"strength must be above 0 and at most 1, not {request.strength}", field="strength")
 
 
-def _step_callback(on_step: OnStep) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
+def _step_callback(on_step: OnStep, pace: Pace) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
     def after_step(pipeline: Any, index: int, _timestep: Any, _tensors: dict[str, Any]) -> dict[str, Any]:
+        pace.step()
         on_step(index + 1, pipeline.num_timesteps)
         return {}
 

@@ -1,6 +1,8 @@
 """Encoded prompts, kept: the same prompt is encoded once, however many images it draws."""
 
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +20,16 @@ class Embeds(NamedTuple):
 class PromptCache:
     """The least recently used prompts fall out first. Not safe for concurrent use."""
 
-    def __init__(self, pipeline: Any, *, capacity: int, max_sequence_length: int) -> None:
+    def __init__(
+        self,
+        pipeline: Any,
+        *,
+        capacity: int,
+        max_sequence_length: int,
+        encoding: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """`encoding` is entered for every prompt that must be encoded: it brings the encoders where they compute."""
+        self._encoding = encoding
         self._pipeline = pipeline
         self._capacity = capacity
         self._max_sequence_length = max_sequence_length
@@ -39,7 +50,7 @@ class PromptCache:
         self._kept.clear()
 
     def _encode(self, prompt: str) -> Embeds:
-        with torch.no_grad():
+        with torch.no_grad(), self._encoding():
             embeds, pooled, _ = self._pipeline.encode_prompt(
                 prompt=prompt, max_sequence_length=self._max_sequence_length
             )

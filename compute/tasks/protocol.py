@@ -6,22 +6,27 @@ is tested with a plain Workbench, without Ray and without Postgres.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from PIL import Image
 
+if TYPE_CHECKING:
+    from compute.tasks.stages import Stages
+
 __all__ = [
     "Artifact",
     "Done",
+    "EncodedImage",
     "GenerateRequest",
     "ImageModel",
     "Job",
+    "Latents",
     "LoraSelection",
     "OnStep",
+    "Prepared",
     "Progress",
     "Started",
     "WorkEvent",
@@ -108,34 +113,80 @@ class GenerateRequest:
     loras: tuple[LoraSelection, ...] = ()
 
 
+Prepared = Any
+"""A request with all that a model can do about it before the device is free. What it holds is the model's business."""
+
+Latents = Any
+"""What a model has drawn and not yet turned into pixels."""
+
+
 class ImageModel(Protocol):
-    """A warm pipeline. Not safe for concurrent use: hold the device while calling."""
+    """A warm pipeline in three stages, so that one request can be drawn while others are prepared and decoded.
+
+    Calls of different stages may come from different threads at the same time. Those of one stage come one after the
+    other, from the same thread. A request gives the same image whatever goes on beside it.
+    """
 
     @property
     def name(self) -> str: ...
 
-    def generate(self, request: GenerateRequest, on_step: OnStep) -> Image.Image:
-        """Draw one RGB image of exactly the requested size.
+    def prepare(self, request: GenerateRequest) -> Prepared:
+        """Check the request, encode its prompts, fetch its LoRAs into memory. The result is drawn once.
 
         Raises:
-            Interrupted: `on_step` asked to stop.
-            InvalidInput: a LoRA does not fit this model, or its file is damaged.
+            InvalidInput: the model cannot draw this, a LoRA does not fit it, or its file is damaged.
+            OutOfMemory: the device has too little memory for this.
+        """
+        ...
+
+    def draw(self, prepared: Prepared, on_step: OnStep) -> Latents:
+        """The denoising, which has the device to itself.
+
+        Raises:
+            Interrupted: `on_step` asked to stop. Whatever else it raises passes through, too.
+            InvalidInput: a LoRA does not fit this model.
             OutOfMemory: the device has too little memory for this size.
         """
         ...
 
+    def decode(self, latents: Latents) -> Image.Image:
+        """One RGB image of exactly the requested size.
+
+        Raises:
+            OutOfMemory: the device has too little memory for this size.
+        """
+        ...
+
+    def generate(self, request: GenerateRequest, on_step: OnStep) -> Image.Image:
+        """The three stages in a row, for whoever has the model to themselves. Raises what they raise."""
+        return self.decode(self.draw(self.prepare(request), on_step))
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """An image as it will be stored. `sha256` is that of `data`; width and height in pixels."""
+
+    data: bytes
+    content_type: str
+    sha256: str
+    width: int
+    height: int
+
 
 class Workbench(Protocol):
-    """What a worker gives to a run: the warm model, the device, inputs and a place for outputs."""
+    """What a worker gives to a run: the warm model, its stages, inputs and a place for outputs."""
 
     @property
     def executor(self) -> str: ...
 
     @property
-    def model(self) -> ImageModel: ...
+    def model(self) -> ImageModel:
+        """Its name, for what is published. Work with it goes through `stages`."""
+        ...
 
-    def device(self) -> AbstractAsyncContextManager[None]:
-        """Exclusive use of the device; jobs wait here, first come first served."""
+    @property
+    def stages(self) -> "Stages":
+        """Where the jobs of this worker wait for each other."""
         ...
 
     async def load_image(self, path: str) -> Image.Image:
@@ -146,6 +197,10 @@ class Workbench(Protocol):
         """A local copy of a stored LoRA file: (name unique per content, file)."""
         ...
 
-    async def save_image(self, job: Job, index: int, image: Image.Image, *, seed: int) -> Artifact:
-        """Encode and store one output of the job."""
+    async def encode(self, image: Image.Image) -> EncodedImage:
+        """The image as a file, and its hash. Computed in a thread."""
+        ...
+
+    async def store(self, job: Job, index: int, encoded: EncodedImage, *, seed: int) -> Artifact:
+        """Put one output of the job into the object store, whole or not at all."""
         ...

@@ -2,7 +2,9 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Executor
 from typing import Generic, TypeVar
 
 from compute.errors import Interrupted
@@ -14,15 +16,18 @@ T = TypeVar("T")
 
 
 class Stepper(Generic[T]):
-    """`async for done, total in stepper` yields after each step; `stepper.result` is the call's value.
+    """`async for done, total in stepper.steps()` yields after each step; `stepper.result` is the call's value.
 
     Closing the iteration early (a cancelled task) makes the call's next `on_step` raise `Interrupted`, and waits
-    for that, so that the device is never shared with a call that is still running.
+    for that, so that the device is never shared with a call that is still running. `seconds` is what the call took.
     """
 
-    def __init__(self, call: Callable[[OnStep], T]) -> None:
+    def __init__(self, call: Callable[[OnStep], T], executor: Executor | None = None) -> None:
+        """`executor` runs the call; by default it is the event loop's."""
         self._call = call
+        self._executor = executor
         self._stop = threading.Event()
+        self.seconds = 0.0
         self.result: T
 
     async def steps(self) -> AsyncGenerator[tuple[int, int]]:
@@ -35,8 +40,14 @@ class Stepper(Generic[T]):
                 raise Interrupted
             loop.call_soon_threadsafe(queue.put_nowait, (done, total))
 
-        work = loop.run_in_executor(None, self._call, on_step)
-        work.add_done_callback(lambda _: queue.put_nowait(None))
+        def ended(work: asyncio.Future[T]) -> None:
+            # Seen, even if the watcher was torn away while it waited for the end.
+            if not work.cancelled():
+                work.exception()
+            queue.put_nowait(None)
+
+        work = loop.run_in_executor(self._executor, self._run, on_step)
+        work.add_done_callback(ended)
         try:
             while (step := await queue.get()) is not None:
                 yield step
@@ -45,5 +56,13 @@ class Stepper(Generic[T]):
             self._stop.set()
             if not work.done():
                 await asyncio.shield(asyncio.wait([work]))
-            if not work.cancelled():
-                work.exception()
+
+    def _run(self, on_step: OnStep) -> T:
+        # It may have been waiting for its thread, and nobody wants it any more.
+        if self._stop.is_set():
+            raise Interrupted
+        began = time.perf_counter()
+        try:
+            return self._call(on_step)
+        finally:
+            self.seconds = time.perf_counter() - began

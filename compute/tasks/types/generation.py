@@ -1,10 +1,8 @@
 """GENERATION: images from a prompt, optionally guided by a reference image and up to four LoRAs."""
 
-import asyncio
 import secrets
-import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal
@@ -15,19 +13,9 @@ from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.schemas.enums import ErrorCategory, ProviderCapability, ProviderType, TaskType
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
-from compute.tasks.protocol import (
-    Artifact,
-    Done,
-    GenerateRequest,
-    Job,
-    LoraSelection,
-    Progress,
-    Started,
-    Workbench,
-    WorkEvent,
-)
+from compute.tasks.drawing import draw_images
+from compute.tasks.protocol import GenerateRequest, Job, LoraSelection, Workbench, WorkEvent
 from compute.tasks.registry import Intake, TaskKind
-from compute.tasks.stepping import Stepper
 
 __all__ = ["CreateGenerationTask", "Generation", "GenerationTaskPublic", "GenerationTaskUpdate"]
 
@@ -211,42 +199,8 @@ class Generation(TaskKind[CreateGenerationTask]):
             inputs["reference_image_path"] = await intake.image(path, field="reference_image_path")
         return inputs
 
-    async def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
-        began = time.perf_counter()
-        template = await _template(job, bench)
-        prepared = time.perf_counter()
-        saves: list[asyncio.Task[Artifact]] = []
-        try:
-            async with bench.device():
-                yield Started(executor=bench.executor, model=bench.model.name)
-                drawing = time.perf_counter()
-                count = job.spec["num_outputs"]
-                for index in range(count):
-                    request = template(seed=_seed(job.spec["seed"], index))
-                    stepper = Stepper(partial(bench.model.generate, request))
-                    async with aclosing(stepper.steps()) as steps:
-                        async for done, total in steps:
-                            yield Progress((index + done / total) / count)
-                    # Encoding and uploading go on beside the next image, and the next job.
-                    saves.append(asyncio.create_task(bench.save_image(job, index, stepper.result, seed=request.seed)))
-                drawn = time.perf_counter()
-            for save in saves:
-                yield await save
-        finally:
-            for save in saves:
-                save.cancel()
-        yield Done(
-            {
-                "model": bench.model.name,
-                "timing_ms": _ms(time.perf_counter() - began),
-                "timings": {
-                    "prepare_ms": _ms(prepared - began),
-                    "wait_ms": _ms(drawing - prepared),
-                    "draw_ms": _ms(drawn - drawing),
-                    "save_ms": _ms(time.perf_counter() - drawn),
-                },
-            }
-        )
+    def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
+        return draw_images(job, bench, partial(_requests, job.spec, bench))
 
     def public_fields(self, task: Task) -> dict[str, Any]:
         spec = task.spec
@@ -310,27 +264,27 @@ async def _take_reference(request: CreateGenerationTask, intake: Intake) -> str 
     return await intake.image(getattr(request, given[0]), field=given[0]) if given else None
 
 
-async def _template(job: Job, bench: Workbench) -> "partial[GenerateRequest]":
-    """The request of every image of the job; only the seed is missing."""
-    spec = job.spec
+async def _requests(spec: dict[str, Any], bench: Workbench) -> list[GenerateRequest]:
+    """One request for each image; they differ in their seeds."""
     loras = []
     for lora in spec["loras"]:
         name, path = await bench.load_lora(lora["path"])
         loras.append(LoraSelection(name, path, lora["weight"], field=f"{lora['slot']}_model_path"))
     reference = spec["reference_image_path"]
-    return partial(
-        GenerateRequest,
+    first = GenerateRequest(
         prompt=spec["prompt"],
         negative_prompt=spec["negative_prompt"],
         width=spec["width"],
         height=spec["height"],
         steps=spec["steps"],
         guidance_scale=spec["guidance_scale"],
+        seed=spec["seed"],
         true_cfg_scale=spec["true_cfg_scale"] if spec["negative_prompt"] else 1.0,
         image=await bench.load_image(reference) if reference else None,
         strength=1.0 - _influence(spec["reference_image_strength"]),
         loras=tuple(loras),
     )
+    return [replace(first, seed=(spec["seed"] + index) % (MAX_SEED + 1)) for index in range(spec["num_outputs"])]
 
 
 def _influence(strength: float | None) -> float:
@@ -342,11 +296,3 @@ def _influence(strength: float | None) -> float:
 
 def _weight(weight: float | None) -> float:
     return 1.0 if weight is None else weight
-
-
-def _seed(first: int, index: int) -> int:
-    return (first + index) % (MAX_SEED + 1)
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

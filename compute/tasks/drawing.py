@@ -1,0 +1,147 @@
+"""A job's images on their way through the stages of a replica, beside those of the jobs before and behind it."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, aclosing
+from typing import Any
+
+from compute.errors import Interrupted
+from compute.tasks.clock import StageClock
+from compute.tasks.protocol import (
+    Artifact,
+    Done,
+    GenerateRequest,
+    Job,
+    Latents,
+    Prepared,
+    Progress,
+    Started,
+    Workbench,
+    WorkEvent,
+)
+
+__all__ = ["draw_images"]
+
+
+async def draw_images(
+    job: Job, bench: Workbench, inputs: Callable[[], Awaitable[Sequence[GenerateRequest]]]
+) -> AsyncGenerator[WorkEvent]:
+    """The run of a type whose work is to draw: fetch the inputs, then one image for each of their requests, in order.
+
+    The next image is prepared while one is drawn; decoding, encoding and storing go on beside the next draw, of this
+    job or another. `Done` comes once all jobs that held the device before have ended. Closing stops the job at its
+    next step, or at the end of the stage that it is in. `timings` are those of `StageClock`.
+    """
+    clock = StageClock()
+    requests = await inputs()
+    clock.lap("fetch")
+    images = _Images(job, bench, requests, clock)
+    try:
+        with ExitStack() as until_done:
+            await images.prepare_first()
+            async with bench.stages.device():
+                clock.lap("wait")
+                my_turn = until_done.enter_context(bench.stages.place())
+                yield Started(executor=bench.executor, model=bench.model.name)
+                async with aclosing(images.draw()) as events:
+                    async for event in events:
+                        yield event
+            # Said only now, because the device must not wait until somebody has heard it.
+            yield Progress(1.0)
+            async with aclosing(images.saved()) as artifacts:
+                async for artifact in artifacts:
+                    yield artifact
+            await my_turn()
+            clock.lap("save")
+            yield Done({"model": bench.model.name, **clock.report()})
+    finally:
+        await images.stop()
+
+
+class _Images:
+    """The images of one job. At most one is prepared ahead; of those behind, `Stages` has only so much room."""
+
+    def __init__(self, job: Job, bench: Workbench, requests: Sequence[GenerateRequest], clock: StageClock) -> None:
+        self._job = job
+        self._bench = bench
+        self._requests = requests
+        self._clock = clock
+        self._saves: deque[asyncio.Task[Artifact]] = deque()
+        self._stopped = False
+        self._ahead = self._prepare(0)
+
+    async def prepare_first(self) -> None:
+        await self._ahead
+        self._clock.lap("prepare")
+
+    async def draw(self) -> AsyncGenerator[WorkEvent]:
+        """Draw all of them while the caller holds the device; what is stored meanwhile is announced meanwhile.
+
+        Raises what the model raises, and what storing an earlier image raised.
+        """
+        count = len(self._requests)
+        for index, request in enumerate(self._requests):
+            prepared = await self._ahead
+            self._clock.lap("prepare")
+            if index + 1 < count:
+                self._ahead = self._prepare(index + 1)
+            with await self._bench.stages.room() as room:
+                self._clock.lap("blocked")
+                stepper = self._bench.stages.draw(prepared)
+                async with aclosing(stepper.steps()) as steps:
+                    async for done, total in steps:
+                        if index + 1 < count or done < total:
+                            yield Progress((index + done / total) / count)
+                        for artifact in self._saved_by_now():
+                            yield artifact
+                self._clock.lap("draw")
+                self._save(index, stepper.result, request.seed, room.pop_all())
+
+    async def saved(self) -> AsyncGenerator[Artifact]:
+        """What has not been announced yet, in order."""
+        while self._saves:
+            await asyncio.wait([self._saves[0]])
+            for artifact in self._saved_by_now():
+                yield artifact
+
+    async def stop(self) -> None:
+        """Let nothing begin any more, and wait for what has begun: a decoding, an encoding, an upload."""
+        self._stopped = True
+        self._ahead.cancel()
+        if self._saves:
+            await asyncio.wait(self._saves)
+
+    def _prepare(self, index: int) -> asyncio.Task[Prepared]:
+        ahead = asyncio.create_task(self._bench.stages.prepare(self._requests[index]))
+        ahead.add_done_callback(_retrieve)
+        return ahead
+
+    def _save(self, index: int, latents: Latents, seed: int, room: ExitStack) -> None:
+        save = asyncio.create_task(self._decode_and_store(index, latents, seed))
+        save.add_done_callback(_retrieve)
+        save.add_done_callback(lambda _: room.close())
+        self._saves.append(save)
+
+    async def _decode_and_store(self, index: int, latents: Latents, seed: int) -> Artifact:
+        with self._stage("decode"):
+            image = await self._bench.stages.decode(latents)
+        with self._stage("encode"):
+            encoded = await self._bench.encode(image)
+        with self._stage("upload"):
+            return await self._bench.store(self._job, index, encoded, seed=seed)
+
+    def _stage(self, name: str) -> AbstractContextManager[None]:
+        if self._stopped:
+            raise Interrupted
+        return self._clock.beside(name)
+
+    def _saved_by_now(self) -> Iterator[Artifact]:
+        while self._saves and self._saves[0].done():
+            yield self._saves.popleft().result()
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Mark its error as seen: a job that has failed or was cancelled has no use for the others."""
+    if not task.cancelled():
+        task.exception()
