@@ -1,19 +1,22 @@
 """`build`: from the typed arguments of serve_config.yaml to the Serve application."""
 
+from typing import Any
+
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
+from ray.serve.schema import LoggingConfig
 
 from compute.deployments.args import AppArgs, PoolArgs
 from compute.deployments.dispatcher import DispatcherDeployment
-from compute.deployments.workers import PipelineWorker
+from compute.deployments.workers import PipelineWorker, StandbyWorker
 
 __all__ = ["build"]
 
 
 def build(args: AppArgs) -> Application:
     """Ingress → (rows) → Dispatcher → pools. The ingress reaches the workers only through Postgres."""
-    pools = [(pool, _worker(pool)) for pool in args.pools]
+    pools = [(pool, _worker(pool), _standby(pool) if pool.standby else None) for pool in args.pools]
     dispatcher = serve.deployment(
         DispatcherDeployment,
         name="Dispatcher",
@@ -40,17 +43,40 @@ def build(args: AppArgs) -> Application:
         num_replicas=args.ingress.num_replicas,
         max_ongoing_requests=args.ingress.max_ongoing_requests,
         ray_actor_options={"num_cpus": args.ingress.num_cpus},
+        # Ray counts and times every request anyway; a line for each costs as much as checking a task.
+        logging_config=LoggingConfig(enable_access_log=args.ingress.access_log),
     ).bind(dispatcher)
 
 
 def _worker(pool: PoolArgs) -> Application:
-    # Every replica holds one running job and its share of the reserve.
-    share = -(-pool.reserved_tasks // pool.num_replicas)
     return serve.deployment(
         PipelineWorker,
         name=pool.name,
         num_replicas=pool.num_replicas,
-        max_ongoing_requests=1 + share,
+        max_ongoing_requests=_jobs_per_replica(pool),
         ray_actor_options={"num_cpus": pool.cpus_per_replica, "num_gpus": pool.gpus_per_replica},
+        # A replica that died is replaced at the next check, not before.
+        health_check_period_s=2,
         graceful_shutdown_timeout_s=30,
     ).bind(pool)
+
+
+def _standby(pool: PoolArgs) -> Application:
+    options: dict[str, Any] = {"num_cpus": 0}
+    if pool.gpus_per_replica:
+        # It reserves no GPU and must see them all: one of them is that of the replica it stands in for.
+        options["runtime_env"] = {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}
+    return serve.deployment(
+        StandbyWorker,
+        name=pool.standby_name,
+        num_replicas=pool.standby,
+        max_ongoing_requests=_jobs_per_replica(pool),
+        ray_actor_options=options,
+        health_check_period_s=5,
+        graceful_shutdown_timeout_s=30,
+    ).bind(pool.for_standby())
+
+
+def _jobs_per_replica(pool: PoolArgs) -> int:
+    """The one that draws, and the reserve before and behind it."""
+    return 1 + pool.reserved_tasks

@@ -20,6 +20,7 @@ class IngressArgs(_Args):
         default=2000, ge=1, description="Requests one replica holds at a time; every open event stream is one."
     )
     num_cpus: float = Field(default=0, ge=0, description="Cores that Ray's scheduler sets aside for one replica.")
+    access_log: bool = Field(default=False, description="A line in the replica's log for every request.")
 
 
 class DispatcherArgs(_Args):
@@ -39,8 +40,27 @@ class PoolArgs(_Args):
     gpus_per_replica: float = Field(default=0, ge=0, description="0 runs on the CPU.")
     cpus_per_replica: float = Field(default=1, ge=0)
     reserved_tasks: int = Field(
-        default=1, ge=0, description="Tasks claimed ahead, so that the next one waits beside the device."
+        default=2,
+        ge=0,
+        description="Tasks that each replica holds beside the one it draws: the one before, which is being stored, and "
+        "the one behind, which waits with its inputs ready.",
     )
+    standby: int = Field(
+        default=0,
+        ge=0,
+        description="Replicas beside them with the weights in host memory, which stand in for those that died.",
+    )
+
+    @property
+    def standby_name(self) -> str:
+        """The standbys' deployment in Ray's dashboard."""
+        return f"{self.name}Standby"
+
+    def for_standby(self) -> "PoolArgs":
+        """The same for a standby, which reserves no GPU: on a node without one it must fail, not draw on the CPU."""
+        if self.gpus_per_replica and self.model.device == "auto":
+            return self.model_copy(update={"model": self.model.model_copy(update={"device": "cuda"})})
+        return self
 
 
 class AppArgs(_Args):
@@ -56,6 +76,9 @@ class AppArgs(_Args):
             values = [getattr(pool, key) for pool in self.pools]
             if len(set(values)) < len(values):
                 raise ValueError(f"two pools have the same {key}")
+        taken = {pool.name for pool in self.pools} & {pool.standby_name for pool in self.pools}
+        if taken:
+            raise ValueError(f"a pool must not be named as another one's standby: {', '.join(sorted(taken))}")
         return self
 
     def serving(self) -> Serving:

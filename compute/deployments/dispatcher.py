@@ -24,14 +24,17 @@ __all__ = ["DispatcherDeployment"]
 class DispatcherDeployment:
     """Runs the dispatch loops and the webhook sender until the replica is stopped."""
 
-    async def __init__(self, pools: list[tuple[PoolArgs, DeploymentHandle]]) -> None:  # type: ignore[misc]
+    async def __init__(  # type: ignore[misc]
+        self, pools: list[tuple[PoolArgs, DeploymentHandle, DeploymentHandle | None]]
+    ) -> None:
+        """`pools`: the arguments of each, the handle of its replicas, and that of its standbys if it has any."""
         settings = get_settings()
         configure_logging(settings)
         if not settings.database_url:
             raise ValueError("DATABASE_URL is not set")
         await asyncio.to_thread(upgrade, settings.database_url)
         context = serve.get_replica_context()
-        serving = [ServePool(args, handle) for args, handle in pools]
+        serving = [ServePool(args, handle, standby) for args, handle, standby in pools]
         self._database = Database(settings.database_url)
         self._client = GuardedClient(settings.media_allowed_hosts, settings.webhook_timeout_seconds)
         owner = f"dispatcher#{context.replica_id.unique_id}"

@@ -1,6 +1,9 @@
-"""A pool of Serve replicas, as the Dispatcher sees it."""
+"""A pool of Serve replicas, as the Dispatcher sees it, and the standbys that stand in for those that are missing."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.handle import DeploymentHandle
@@ -13,22 +16,40 @@ __all__ = ["ServePool"]
 
 
 class ServePool:
-    """Implements `compute.dispatch.pool.Pool` over a deployment handle. `running` is kept up to date outside."""
+    """Implements `compute.dispatch.pool.Pool` over deployment handles.
+
+    While fewer of the pool's own replicas run than are configured, standbys count in place of the missing ones and
+    take their jobs. Who runs is told by `counted`, from outside.
+    """
 
     executor_type = "ray-serve"
 
-    def __init__(self, args: PoolArgs, handle: DeploymentHandle) -> None:
+    def __init__(self, args: PoolArgs, handle: DeploymentHandle, standby: DeploymentHandle | None = None) -> None:
         self.name = args.name
+        self.standby_name = args.standby_name if standby else None
         self.queue = args.queue
-        self.running = 0
+        self.recount: Callable[[], Awaitable[None]] = _no_news
+        self._configured = args.num_replicas
         self._reserved = args.reserved_tasks
-        self._handle = handle.options(stream=True)
+        self._own = _Hands(handle, may_desert=standby is not None)
+        self._standby = _Hands(standby) if standby else None
+
+    @property
+    def has_standby(self) -> bool:
+        return self._standby is not None
+
+    def counted(self, own: int, standby: int = 0) -> None:
+        """So many replicas are warm now. Jobs that wait for replicas which are gone move to a standby."""
+        self._own.running = own
+        if self._standby is not None:
+            self._standby.running = standby
+            self._own.deserted = own == 0 and standby > 0
 
     def capacity(self) -> int:
-        return self.running + self._reserved if self.running else 0
+        return self.ready() * (1 + self._reserved)
 
     def ready(self) -> int:
-        return self.running
+        return self._own.running + self._stand_ins()
 
     async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
         """Stream the job's events from a replica.
@@ -36,13 +57,107 @@ class ServePool:
         Raises:
             TaskFailed: the replica died.
         """
+        hands, begun = self._choose(), False
+        try:
+            async with aclosing(hands.run(job)) as events:
+                async for event in events:
+                    begun = True
+                    yield event
+            return
+        except RayActorError as error:
+            lost = TaskFailed(f"The replica that ran it died: {type(error).__name__}.")
+        except _DesertedError:
+            lost = TaskFailed("The replica that was to run it is gone.")
+        await self.recount()
+        # A job that never began has published nothing, and one that began is for the retry policy.
+        if begun or hands is self._standby or self._standby is None or not self._stand_ins():
+            raise lost
+        async with aclosing(self._once(self._standby, job)) as events:
+            async for event in events:
+                yield event
+
+    async def _once(self, hands: "_Hands", job: Job) -> AsyncGenerator[WorkEvent]:
+        try:
+            async with aclosing(hands.run(job)) as events:
+                async for event in events:
+                    yield event
+        except RayActorError as error:
+            raise TaskFailed(f"The standby that ran it died: {type(error).__name__}.") from None
+
+    def _stand_ins(self) -> int:
+        """How many standbys are in place of a replica that is missing."""
+        return min(self._standby.running, max(self._configured - self._own.running, 0)) if self._standby else 0
+
+    def _choose(self) -> "_Hands":
+        stand_ins = self._stand_ins()
+        if self._standby is None or not stand_ins:
+            return self._own
+        own_is_busy = self._own.jobs >= self._own.running
+        own_is_gone = self._own.running == 0
+        return self._standby if own_is_gone or (own_is_busy and self._standby.jobs < stand_ins) else self._own
+
+
+class _DesertedError(Exception):
+    """Nobody is left behind the handle, and the job has not begun."""
+
+
+class _Hands:
+    """The replicas behind one handle, and how many jobs they hold."""
+
+    def __init__(self, handle: DeploymentHandle, *, may_desert: bool = False) -> None:
+        self.running = 0
+        self.jobs = 0
+        self._may_desert = may_desert
+        self._handle = handle.options(stream=True)
+        self._deserted = asyncio.Event()
+
+    @property
+    def deserted(self) -> bool:
+        """Whether jobs that have not begun should look elsewhere."""
+        return self._deserted.is_set()
+
+    @deserted.setter
+    def deserted(self, value: bool) -> None:
+        if value:
+            self._deserted.set()
+        else:
+            self._deserted.clear()
+
+    async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
+        """Raises:
+        RayActorError: the replica died.
+        _DesertedError: all of them did, before the job began.
+        """
+        self.jobs += 1
         stream = self._handle.run.remote(job)
         try:
-            async for event in stream:
-                yield event
+            first = await (self._first(stream) if self._may_desert else anext(stream, None))
+            if first is not None:
+                yield first
+                async for event in stream:
+                    yield event
         except RayTaskError as error:
             raise error.cause from None
-        except RayActorError as error:
-            raise TaskFailed(f"The replica that ran it died: {type(error).__name__}.") from None
         finally:
+            self.jobs -= 1
             stream.cancel()
+
+    async def _first(self, stream: Any) -> WorkEvent | None:
+        """The first event, or None when there is none.
+
+        Serve keeps a job for replicas that are yet to come, however long that takes; a standby is quicker.
+        """
+        first = asyncio.ensure_future(anext(stream, None))
+        deserted = asyncio.ensure_future(self._deserted.wait())
+        try:
+            await asyncio.wait([first, deserted], return_when=asyncio.FIRST_COMPLETED)
+            if first.done():
+                return first.result()
+            raise _DesertedError
+        finally:
+            first.cancel()
+            deserted.cancel()
+
+
+async def _no_news() -> None:
+    """Until somebody counts, what was counted last holds."""

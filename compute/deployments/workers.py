@@ -1,40 +1,101 @@
 """GPU-pinned replicas that hold a warm pipeline and run jobs. They never touch the database."""
 
-from collections.abc import AsyncGenerator
+import logging
+import math
+import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ray import serve
 
 from compute.deployments.args import PoolArgs
 from compute.deployments.logs import configure_logging
+from compute.deployments.standby import Standby
 from compute.deployments.workbench import LocalWorkbench
-from compute.settings import get_settings
+from compute.errors import TaskFailed
+from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
 from compute.tasks.protocol import GenerateRequest, Job, WorkEvent
 from compute.tasks.registry import kind_of
 
-__all__ = ["PipelineWorker"]
+if TYPE_CHECKING:
+    from compute.pipelines import Activation
 
+__all__ = ["PipelineWorker", "StandbyWorker"]
+
+_log = logging.getLogger(__name__)
 _WARM_UP = GenerateRequest(prompt="warm up", width=64, height=64, steps=1, guidance_scale=1.0, seed=0)
+_STANDBY_IDLE_SECONDS = 30.0
 
 
 class PipelineWorker:
     """One replica of a pool. It is ready once it has drawn its first image."""
 
     def __init__(self, args: PoolArgs) -> None:
-        # The pipeline libraries take seconds to import; only replicas of this class pay for them.
-        from compute.pipelines import load
-
-        settings = get_settings()
-        configure_logging(settings)
-        model = load(args.model, settings.models_root)
-        model.generate(_WARM_UP, lambda done, total: None)
-        replica = serve.get_replica_context().replica_id.unique_id
-        self._objects = open_store(settings)
-        self._bench = LocalWorkbench(settings, self._objects, model, f"{args.name}#{replica}")
+        self._bench = _prepare(args)()
 
     async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
         """Run one job; closing the stream stops it at its next denoising step."""
-        async with aclosing(kind_of(job.task_type).run(job, self._bench)) as events:
+        async with aclosing(_work(job, self._bench)) as events:
             async for event in events:
                 yield event
+
+
+class StandbyWorker:
+    """Stands in for a replica that died. It is ready with its weights in host memory, and holds nothing on the device
+    until its first job comes."""
+
+    def __init__(self, args: PoolArgs) -> None:
+        # On a CPU there is nothing to give back.
+        idle_seconds = _STANDBY_IDLE_SECONDS if args.gpus_per_replica else math.inf
+        self._standby = Standby(_prepare(args), idle_seconds=idle_seconds)
+
+    async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
+        """Run one job; the first one waits until the model is on the device.
+
+        Raises:
+            TaskFailed: the model could not be brought to the device.
+        """
+        async with self._standby.in_use() as bench, aclosing(_work(job, bench)) as events:
+            async for event in events:
+                yield event
+
+    def check_health(self) -> None:
+        """Serve asks now and then, and replaces a standby that is not needed any more.
+
+        Raises:
+            StandDown: it has lain idle for a while after its jobs, or could not be activated.
+        """
+        self._standby.check()
+
+
+def _prepare(args: PoolArgs) -> Callable[[], LocalWorkbench]:
+    """Import the libraries and load the weights into host memory; calling the result brings them to the device."""
+    # The pipeline libraries take seconds to import; only replicas that draw pay for them.
+    from compute.pipelines import prepare
+
+    settings = get_settings()
+    configure_logging(settings)
+    replica = serve.get_replica_context()
+    executor = f"{replica.deployment}#{replica.replica_id.unique_id}"
+    return partial(_activate, settings, prepare(args.model, settings.models_root), executor)
+
+
+def _activate(settings: Settings, activate_model: "Activation", executor: str) -> LocalWorkbench:
+    began = time.perf_counter()
+    try:
+        bench = LocalWorkbench(settings, open_store(settings), activate_model(), executor)
+        bench.stages.warm_up(_WARM_UP)
+    except Exception as error:
+        # In words: the Dispatcher must not need torch to read it.
+        raise TaskFailed(f"The model could not be brought to its device: {type(error).__name__}: {error}") from error
+    _log.info("%s is warm after %.2f s", executor, time.perf_counter() - began)
+    return bench
+
+
+async def _work(job: Job, bench: LocalWorkbench) -> AsyncGenerator[WorkEvent]:
+    async with aclosing(kind_of(job.task_type).run(job, bench)) as events:
+        async for event in events:
+            yield event

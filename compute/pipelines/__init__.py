@@ -1,21 +1,28 @@
-"""Warm diffusion pipelines. Importing this package loads no model library; `load` does."""
+"""Warm diffusion pipelines. Importing this package loads no model library; `prepare` and `load` do."""
 
 from pathlib import Path
 
 from compute.pipelines.config import ModelConfig, check_size, resolve_model, size_multiple
-from compute.pipelines.families import get_family
+from compute.pipelines.families import Activation, get_family
 from compute.tasks.protocol import ImageModel
 
-__all__ = ["ModelConfig", "check_size", "load", "resolve_model", "size_multiple"]
+__all__ = ["Activation", "ModelConfig", "check_size", "load", "prepare", "resolve_model", "size_multiple"]
 
 
-def load(config: ModelConfig, models_root: Path) -> ImageModel:
-    """Load the configured model and keep it warm: seconds for a tiny model, minutes for a real one.
-
-    Not safe for concurrent use: the caller holds a lock around `generate`.
+def prepare(config: ModelConfig, models_root: Path) -> Activation:
+    """Everything about the configured model that needs no device memory: libraries imported, weights in host memory.
 
     Raises:
         NotFound: there is no such model.
+        OSError: its files are missing, damaged or cannot be fetched.
         ValueError: the settings do not fit this machine (device, attention, offload).
     """
-    return get_family(config.family).load(config, resolve_model(config, models_root))
+    return get_family(config.family).prepare(config, resolve_model(config, models_root))
+
+
+def load(config: ModelConfig, models_root: Path) -> ImageModel:
+    """Load the configured model onto its device: seconds for a tiny model, minutes for a real one.
+
+    Raises what `prepare` raises.
+    """
+    return prepare(config, models_root)()

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from compute.pipelines.config import ModelConfig
     from compute.tasks.protocol import ImageModel
 
-__all__ = ["Family", "families", "get_family"]
+__all__ = ["Activation", "Family", "families", "get_family"]
+
+Activation = Callable[[], "ImageModel"]
+"""A model in host memory; calling it, once, brings the model to its device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +31,14 @@ class Family:
     Attributes:
         name: The value of `family` in the configuration.
         size_multiple: Width and height must be multiples of this many pixels.
-        load: Builds the warm model from the configuration and its source, a local folder or a hub id.
+        prepare: Loads the model into host memory, from the configuration and its source, a local folder or a hub id.
         tiny_name: The model name that stands for the random-weight model of this architecture.
         build_tiny: Writes that model into an empty folder.
     """
 
     name: str
     size_multiple: int
-    load: "Callable[[ModelConfig, str | Path], ImageModel]"
+    prepare: "Callable[[ModelConfig, str | Path], Activation]"
     tiny_name: str
     build_tiny: Callable[[Path], None]
 

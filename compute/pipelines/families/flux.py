@@ -3,16 +3,17 @@
 from pathlib import Path
 
 from compute.pipelines.config import ModelConfig
-from compute.pipelines.families import Family
-from compute.tasks.protocol import ImageModel
+from compute.pipelines.families import Activation, Family
+from compute.pipelines.weights import local_folder, reading_ahead
 
 __all__ = ["FAMILY"]
 
 
-def _load(config: ModelConfig, source: str | Path) -> ImageModel:
-    from compute.pipelines.flux import load_flux
+def _prepare(config: ModelConfig, source: str | Path) -> Activation:
+    with reading_ahead(local_folder(source, config.revision)):
+        from compute.pipelines.flux import prepare_flux
 
-    return load_flux(config, source)
+        return prepare_flux(config, source)
 
 
 def _build_tiny(folder: Path) -> None:
@@ -21,4 +22,4 @@ def _build_tiny(folder: Path) -> None:
     save_tiny_flux(folder)
 
 
-FAMILY = Family(name="flux", size_multiple=16, load=_load, tiny_name="tiny-flux", build_tiny=_build_tiny)
+FAMILY = Family(name="flux", size_multiple=16, prepare=_prepare, tiny_name="tiny-flux", build_tiny=_build_tiny)
