@@ -12,8 +12,8 @@ import psycopg
 
 from benchmarks.harness import Server, interleave, median, print_table, say, spread
 from benchmarks.rows import fill_finished, fill_waiting, settle, tidy
-from compute.db.session import Database
-from compute.dispatch.fairness import claim_fairly
+from compute.db.session import Connection, Database
+from compute.dispatch.fairness import claim_batch
 
 __all__ = ["report_claims"]
 
@@ -25,7 +25,7 @@ TENANTS = (1, 100, 1000)
 class _Backlog:
     """A database with one queue for each number of tenants."""
 
-    database: Database
+    direct: Connection
     connection: psycopg.Connection[Any]
     runner: asyncio.Runner
 
@@ -69,23 +69,23 @@ def _backlog(server: Server, finished: int, waiting: int, runner: asyncio.Runner
             fill_waiting(connection, queue=_queue(tenants), count=waiting, tenants=tenants)
         tidy(connection)
         say(f"  {finished:,} finished rows written in {time.perf_counter() - began:.0f} s")
-        yield _Backlog(database, connection, runner)
-        runner.run(database.close())
+        direct = runner.run(database.connect())
+        yield _Backlog(direct, connection, runner)
+        runner.run(direct.close())
 
 
 def _claim_often(backlog: _Backlog, tenants: int, limit: int, claims: int) -> float:
     """The median of `claims` claims in milliseconds; between them what was claimed is settled and replaced."""
     seconds = []
     for _ in range(claims):
-        seconds.append(backlog.runner.run(_claim(backlog.database, _queue(tenants), limit)))
+        seconds.append(backlog.runner.run(_claim(backlog.direct, _queue(tenants), limit)))
         settle(backlog.connection, queue=_queue(tenants))
     return median(seconds) * 1000
 
 
-async def _claim(database: Database, queue: str, limit: int) -> float:
+async def _claim(connection: Connection, queue: str, limit: int) -> float:
     began = time.perf_counter()
-    async with database.transaction() as session:
-        tasks = await claim_fairly(session, queue, limit, owner="benchmark", lease_seconds=15)
+    tasks = await claim_batch(connection, queue, limit, owner="benchmark", lease_seconds=15)
     took = time.perf_counter() - began
     if len(tasks) != limit:
         raise RuntimeError(f"claimed {len(tasks)} rows, not {limit}")

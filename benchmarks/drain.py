@@ -1,20 +1,22 @@
-"""How fast no-op tasks pass through the Dispatcher, and through the least that a queue on Postgres can be."""
+"""How fast no-op tasks pass: through our store in batches, through the Dispatcher, and through bare SQL."""
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
-from benchmarks.rows import fill_waiting, tidy
+from benchmarks.rows import empty, fill_waiting, tidy
 from compute.db.session import Database
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
+from compute.dispatch.fairness import claim_batch
+from compute.tasks.leases import Claimed, Complete, Start, settle_batch
 from compute.tasks.protocol import Done, Job, Started, WorkEvent
 
-__all__ = ["Drain", "drain_bare", "drain_with_dispatcher"]
+__all__ = ["Drain", "drain_bare", "drain_in_batches", "drain_with_dispatcher"]
 
 _QUEUE = "inference"
 
@@ -30,7 +32,7 @@ UPDATE tasks SET status = 'COMPLETED', result = '{}', updated_at = clock_timesta
 """
 _OUTCOME = """
 SELECT extract(epoch FROM max(completed_at)), coalesce(percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (
-           ORDER BY 1000 * extract(epoch FROM completed_at - (data->>'timestamp')::timestamptz)), '{0, 0}'),
+           ORDER BY 1000 * extract(epoch FROM completed_at - task_events.created_at)), '{0, 0}'),
        count(DISTINCT tasks.id) FILTER (WHERE tasks.status = 'COMPLETED')
   FROM tasks LEFT JOIN task_events ON task_id = tasks.id AND task_events.status = 'QUEUED'
 """
@@ -69,14 +71,19 @@ def drain_with_dispatcher(database_url: str, *, tasks: int, hands: int) -> Drain
     return _drain(database_url, tasks, _dispatch(database_url, hands))
 
 
+def drain_in_batches(database_url: str, *, tasks: int, batch: int, claimers: int) -> Drain:
+    """What the Dispatcher writes, without running anything: `claimers` that claim and settle `batch` at a time."""
+    return _drain(database_url, tasks, _together(_claim_and_settle, database_url, claimers, batch))
+
+
 def drain_bare(database_url: str, *, tasks: int, hands: int) -> Drain:
     """`hands` connections that claim a row by SKIP LOCKED and complete it, without events, leases or fairness."""
-    return _drain(database_url, tasks, _loop(database_url, hands))
+    return _drain(database_url, tasks, _together(_take_turns, database_url, hands))
 
 
-def _drain(database_url: str, tasks: int, work: Any) -> Drain:
+def _drain(database_url: str, tasks: int, work: Coroutine[Any, Any, None]) -> Drain:
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("TRUNCATE tasks CASCADE")
+        empty(connection)
         fill_waiting(connection, queue=_QUEUE, count=tasks, tenants=10)
         tidy(connection)
         began = time.time()
@@ -109,10 +116,25 @@ async def _any_open(connection: psycopg.AsyncConnection[Any]) -> bool:
     return (await found.fetchone()) == (True,)
 
 
-async def _loop(database_url: str, hands: int) -> None:
+async def _together(one: Any, database_url: str, count: int, *more: Any) -> None:
     async with asyncio.TaskGroup() as group:
-        for _ in range(hands):
-            group.create_task(_take_turns(database_url))
+        for _ in range(count):
+            group.create_task(one(database_url, *more))
+
+
+async def _claim_and_settle(database_url: str, batch: int) -> None:
+    database = Database(database_url)
+    async with await database.connect() as connection:
+        while claimed := await claim_batch(connection, _QUEUE, batch, owner="benchmark", lease_seconds=15):
+            held = await settle_batch(connection, [_ended(one) for one in claimed])
+            if len(held) != len(claimed):
+                raise RuntimeError(f"{len(held)} of {len(claimed)} leases held")
+    await database.close()
+
+
+def _ended(claimed: Claimed) -> Complete:
+    result = {"artifacts": [], "metadata": {"model": "none"}}
+    return Complete(claimed.lease, result, Start(claimed.lease, "no-op#1", "no-op"))
 
 
 async def _take_turns(database_url: str) -> None:

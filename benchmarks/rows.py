@@ -4,11 +4,11 @@ from typing import Any
 
 import psycopg
 
-__all__ = ["fill_finished", "fill_waiting", "settle", "tidy"]
+__all__ = ["empty", "fill_finished", "fill_waiting", "settle", "tidy"]
 
 _WAITING = """
 INSERT INTO tasks (id, task_type, queue, tenant, priority, status, spec, origin_instance, created_at)
-SELECT gen_random_uuid(), 'GENERATION', %(queue)s, 'tenant-' || n %% %(tenants)s, 1, 'PENDING',
+SELECT uuidv7(), 'GENERATION', %(queue)s, 'tenant-' || n %% %(tenants)s, 1, 'PENDING',
        '{"prompt": "a lighthouse", "width": 1024, "height": 1024, "steps": 28, "seed": 7, "num_outputs": 1}',
        'benchmark', clock_timestamp() - (%(count)s - n) * interval '1 ms'
   FROM generate_series(1, %(count)s) AS n
@@ -16,7 +16,7 @@ SELECT gen_random_uuid(), 'GENERATION', %(queue)s, 'tenant-' || n %% %(tenants)s
 _FINISHED = """
 INSERT INTO tasks (id, task_type, queue, tenant, priority, status, progress, spec, result, origin_instance, fence,
                    executor_type, executor_instance, created_at, started_at, completed_at)
-SELECT gen_random_uuid(), 'GENERATION', 'queue-' || n %% 3, 'tenant-' || n %% 100, 1, 'COMPLETED', 100,
+SELECT uuidv7(), 'GENERATION', 'queue-' || n %% 3, 'tenant-' || n %% 100, 1, 'COMPLETED', 100,
        '{"prompt": "a lighthouse", "width": 1024, "height": 1024, "steps": 28, "seed": 7, "num_outputs": 1}',
        '{"metadata": {"model": "tiny-flux", "timing_ms": 900}, "artifacts": [{"path": "generations/0/1/0.png"}]}',
        'benchmark', 1, 'ray-serve', 'Flux#replica',
@@ -30,10 +30,15 @@ WITH done AS (
      WHERE queue = %(queue)s AND status = 'QUEUED' RETURNING *
 )
 INSERT INTO tasks (id, task_type, queue, tenant, priority, status, spec, origin_instance)
-SELECT gen_random_uuid(), task_type, queue, tenant, priority, 'PENDING', spec, origin_instance FROM done
+SELECT uuidv7(), task_type, queue, tenant, priority, 'PENDING', spec, origin_instance FROM done
 """
 
 Connection = psycopg.Connection[Any]
+
+
+def empty(connection: Connection) -> None:
+    """Start over: no tasks, no events, no turns."""
+    connection.execute("TRUNCATE tasks, task_events, tenant_turns")
 
 
 def fill_waiting(connection: Connection, *, queue: str, count: int, tenants: int) -> None:

@@ -38,7 +38,7 @@ SOCKET_FOLDER_LIMIT = 85
 
 SERVER_SETTINGS = {
     "max_connections": "200",
-    "shared_buffers": "32MB",
+    "shared_buffers": "128MB",
     # The default wants worker processes; a small machine is better served without them.
     "io_method": "sync",
     "max_logical_replication_workers": "0",

@@ -106,18 +106,20 @@ class Task(Base):
 
 
 class TaskEvent(Base):
-    """One thing that happened to a task, written in the transaction that made it happen."""
+    """One thing that happened to a task, written in the transaction that made it happen.
+
+    `data` is what the event says beyond its status; a change of status that the Dispatcher wrote has none, because
+    the task's row says it all. Events go with their task: a trigger on `tasks` deletes them (see migration 0002).
+    """
 
     __tablename__ = "task_events"
 
+    task_id: Mapped[UUID] = mapped_column(primary_key=True)
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
     type: Mapped[str]
     status: Mapped[str]
-    data: Mapped[dict[str, Any]]
+    data: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
-
-    __table_args__ = (Index("task_events_task", "task_id", "id"),)
 
 
 class WebhookDelivery(Base):

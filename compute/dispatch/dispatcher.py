@@ -5,19 +5,22 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 
+from compute.db.direct import DirectConnection
 from compute.db.session import DATABASE_AWAY, Database
 from compute.db.tables import DispatcherBeat
-from compute.dispatch.fairness import claim_fairly
+from compute.dispatch.fairness import claim_batch
 from compute.dispatch.pool import Pool
 from compute.dispatch.reaper import forget_old, reap
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.run import Run
+from compute.dispatch.writer import LeaseWriter
 from compute.events import hints
-from compute.tasks import store
+from compute.tasks.leases import Beat, Claimed
 
 __all__ = ["DispatchPolicy", "Dispatcher"]
 
@@ -45,7 +48,8 @@ class Dispatcher:
         self._pools = list(pools)
         self._policy = policy
         self._owner = owner
-        self._runs: dict[str, Run] = {}
+        self._writer = LeaseWriter(database, lease_seconds=policy.lease)
+        self._runs: dict[UUID, Run] = {}
         self._busy = {pool.queue: 0 for pool in pools}
         self._wake = {pool.queue: asyncio.Event() for pool in pools}
         self._renewed_at = 0.0
@@ -53,23 +57,29 @@ class Dispatcher:
     async def run(self) -> None:
         """Dispatch until cancelled; then hand back what is in flight."""
         policy = self._policy
+        writing = asyncio.create_task(self._writer.run(), name="writing")
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(_fail_with(writing))
                 group.create_task(hints.listen(self._database, self._on_hint))
                 group.create_task(self._every(policy.pulse, self._pulse))
                 group.create_task(self._every(policy.beat, self._beat))
-                group.create_task(self._every(policy.lease / 3, lambda: reap(self._database, policy.retry)))
+                group.create_task(self._reap())
                 group.create_task(self._every(policy.forget, lambda: forget_old(self._database)))
                 for pool in self._pools:
                     group.create_task(self._keep_full(pool))
         finally:
-            await asyncio.shield(self._hand_back())
+            await asyncio.shield(self._leave(writing))
 
     async def _keep_full(self, pool: Pool) -> None:
-        while True:
-            free = pool.capacity() - self._busy[pool.queue]
-            if free <= 0 or await self._claim(pool, free) < free:
-                await self._wait(pool)
+        connection = DirectConnection(self._database)
+        try:
+            while True:
+                free = pool.capacity() - self._busy[pool.queue]
+                if free <= 0 or not await self._claim(connection, pool, free):
+                    await self._wait(pool)
+        finally:
+            await connection.close()
 
     async def _wait(self, pool: Pool) -> None:
         wake = self._wake[pool.queue]
@@ -79,52 +89,62 @@ class Dispatcher:
                 await wake.wait()
         wake.clear()
 
-    async def _claim(self, pool: Pool, limit: int) -> int:
+    async def _claim(self, connection: DirectConnection, pool: Pool, limit: int) -> int:
+        policy = self._policy
         try:
-            async with self._database.transaction() as session:
-                tasks = await claim_fairly(
-                    session, pool.queue, limit, owner=self._owner, lease_seconds=self._policy.lease
-                )
+            claimed = await connection.run(
+                lambda direct: claim_batch(direct, pool.queue, limit, owner=self._owner, lease_seconds=policy.lease)
+            )
         except DATABASE_AWAY as error:
             _log.warning("claiming from %s paused, the database is out of reach: %s", pool.queue, error)
             return 0
-        for task in tasks:
-            self._launch(Run(task, pool, self._database, self._policy.retry, self._policy.task_timeout), pool)
-        return len(tasks)
+        for task in claimed:
+            self._launch(task, pool)
+        return len(claimed)
 
-    def _launch(self, run: Run, pool: Pool) -> None:
-        key = str(run.lease.task_id)
-        self._runs[key] = run
-        self._busy[pool.queue] += 1
-
-        def forget() -> None:
-            if self._runs.get(key) is run:
-                del self._runs[key]
+    def _launch(self, claimed: Claimed, pool: Pool) -> None:
+        def free() -> None:
             self._busy[pool.queue] -= 1
             self._wake[pool.queue].set()
 
+        def forget() -> None:
+            if self._runs.get(claimed.lease.task_id) is run:
+                del self._runs[claimed.lease.task_id]
+
+        self._busy[pool.queue] += 1
+        run = Run(claimed, pool, self._writer, self._policy.retry, self._policy.task_timeout, free)
+        self._runs[claimed.lease.task_id] = run
         run.when_finished(forget)
 
     def _on_hint(self, channel: str, payload: str) -> None:
         if channel == hints.READY and payload in self._wake:
             self._wake[payload].set()
-        elif channel == hints.CANCELLED and (run := self._runs.get(payload)):
-            run.abandon()
+        elif channel == hints.CANCELLED:
+            with contextlib.suppress(ValueError):
+                if run := self._runs.get(UUID(payload)):
+                    run.abandon()
 
     async def _pulse(self) -> None:
         """Write progress when there is any, and renew every lease well before it ends."""
         runs = list(self._runs.values())
         now = asyncio.get_running_loop().time()
-        if not any(run.has_news for run in runs) and now - self._renewed_at < self._policy.lease / 3:
+        due = now - self._renewed_at >= self._policy.lease / 3
+        if not runs or not (due or any(run.has_news for run in runs)):
             return
-        async with self._database.transaction() as session:
-            held = await store.heartbeat(
-                session, [(run.lease, run.report()) for run in runs], lease_seconds=self._policy.lease
-            )
+        held = await asyncio.gather(*(self._writer.put(Beat(run.lease, run.report())) for run in runs))
         self._renewed_at = now
-        for run in runs:
-            if run.lease not in held and not run.finished:
+        for run, holds in zip(runs, held, strict=True):
+            if not holds:
                 run.abandon()
+
+    async def _reap(self) -> None:
+        connection = DirectConnection(self._database)
+        try:
+            await self._every(
+                self._policy.lease / 3, lambda: connection.run(lambda direct: reap(direct, self._policy.retry))
+            )
+        finally:
+            await connection.close()
 
     async def _beat(self) -> None:
         """Tell readiness (and monitoring) that this dispatcher lives and what it can reach."""
@@ -146,9 +166,17 @@ class Dispatcher:
                 _log.warning("the database is out of reach, trying again: %s", error)
             await asyncio.sleep(seconds)
 
-    async def _hand_back(self) -> None:
+    async def _leave(self, writing: asyncio.Task[None]) -> None:
         runs = list(self._runs.values())
         for run in runs:
             run.hand_back()
         for run in runs:
             await run.wait()
+        self._writer.close()
+        await writing
+
+
+async def _fail_with(writing: asyncio.Task[None]) -> None:
+    """End the Dispatcher, by the error that ended its writer: without one no run could ever end."""
+    await asyncio.wait([writing])
+    await writing

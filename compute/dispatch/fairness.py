@@ -4,86 +4,141 @@ Within a priority, a tenant's n-th candidate gets the turn `n + what the tenant 
 lowest turns go first; between equal turns the tenant that was served longest ago. However much one tenant submits,
 the others' next task waits for one round, not for a backlog, and that holds for a pool of one as well.
 
-The lanes (priority, tenant) are found by hopping along the partial index from one to the next, and only as many of
-them as there are rows to take are looked into, so the cost follows the tenants that wait, not the rows.
+The lanes (priority, tenant) are found by hopping along the partial index from one to the next, which also meets each
+one's oldest row. Then turns are dealt like water filling a vessel: `level` is the turn up to which the lanes together
+would give as many rows as are wanted if none ran dry. Where some do, the rest is dealt again among the others. So a
+claim looks at hardly more rows than it takes, whatever the tenants' backlogs are.
+
+Claims of one queue take turns by an advisory lock. Of two that rank the same rows at once, one would find all of them
+taken. The lock is only for order, a row's own lock decides who has it.
 """
 
-from collections.abc import Iterable
+# ruff: noqa: S608 - the parts of these statements are constants; values are parameters
 
-from sqlalchemy import CTE, func, text
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
+from compute.db.session import Connection
+from compute.events.outbox import log_moves
+from compute.schemas.enums import TaskStatus
+from compute.tasks.leases import Claimed, Lease
+from compute.tasks.states import LEASED, sources
 
-from compute.db.tables import Task, TenantTurn
-from compute.tasks import store
+__all__ = ["claim_batch"]
 
-__all__ = ["claim_fairly"]
+_SPARE = 16
+"""How many more rows than wanted are ranked, to stand in for those that somebody else has locked."""
 
-_FAIR_ORDER = """
-WITH RECURSIVE lanes AS (
-    (SELECT priority, tenant FROM tasks
-      WHERE queue = :queue AND status = 'PENDING'
-      ORDER BY priority DESC, tenant DESC LIMIT 1)
+_ATTEMPTS = 50
+"""How often a claim begins anew because others took what it had ranked. More would be a row lock that stays."""
+
+_WAITING = f"queue = %(queue)s AND status = '{sources(TaskStatus.QUEUED)[0]}'"
+_READY = f"{_WAITING} AND run_after <= statement_timestamp()"
+_RUNNING = ", ".join(sorted(f"'{status}'" for status in LEASED))
+
+_TURNSTILE = "(hashtextextended('claim:' || %(queue)s, 0))"
+
+_LANES = f"""
+turnstile AS MATERIALIZED (
+    SELECT pg_try_advisory_xact_lock{_TURNSTILE} AS passed
+), lanes AS (
+    (SELECT priority, tenant, created_at, id, run_after FROM tasks
+      WHERE {_WAITING} ORDER BY priority, tenant, created_at, id LIMIT 1)
     UNION ALL
-    SELECT hop.priority, hop.tenant FROM lanes CROSS JOIN LATERAL (
-        SELECT priority, tenant FROM tasks
-         WHERE queue = :queue AND status = 'PENDING'
-           AND (priority, tenant) < (lanes.priority, lanes.tenant)
-         ORDER BY priority DESC, tenant DESC LIMIT 1) AS hop
-), running AS (
-    SELECT tenant, count(*) AS busy FROM tasks
-     WHERE queue = :queue AND status IN ('QUEUED', 'EXECUTING')
-     GROUP BY tenant
+    SELECT hop.* FROM lanes CROSS JOIN LATERAL (
+        SELECT priority, tenant, created_at, id, run_after FROM tasks
+         WHERE {_WAITING} AND (priority, tenant) > (lanes.priority, lanes.tenant)
+         ORDER BY priority, tenant, created_at, id LIMIT 1) AS hop
 ), next_lanes AS (
-    SELECT lanes.priority, lanes.tenant, coalesce(running.busy, 0) AS busy, turns.served_at
-      FROM lanes
-      LEFT JOIN running USING (tenant)
-      LEFT JOIN tenant_turns AS turns ON turns.queue = :queue AND turns.tenant = lanes.tenant
+    SELECT lanes.priority, lanes.tenant,
+           (SELECT count(*) FROM tasks
+             WHERE queue = %(queue)s AND tenant = lanes.tenant AND status IN ({_RUNNING})) AS busy,
+           (SELECT served_at FROM tenant_turns WHERE queue = %(queue)s AND tenant = lanes.tenant) AS served_at
+      FROM turnstile JOIN lanes ON turnstile.passed
      CROSS JOIN LATERAL (
-        SELECT created_at FROM tasks
-         WHERE queue = :queue AND status = 'PENDING'
-           AND priority = lanes.priority AND tenant = lanes.tenant AND run_after <= clock_timestamp()
-         ORDER BY created_at, id LIMIT 1) AS head
-     ORDER BY lanes.priority DESC, busy, turns.served_at NULLS FIRST, head.created_at
-     LIMIT :limit
-), candidates AS (
-    SELECT oldest.id, next_lanes.priority, next_lanes.served_at, oldest.created_at,
-           next_lanes.busy + row_number() OVER (
-               PARTITION BY next_lanes.priority, next_lanes.tenant ORDER BY oldest.created_at, oldest.id) AS turn
-      FROM next_lanes CROSS JOIN LATERAL (
-        SELECT id, created_at FROM tasks
-         WHERE queue = :queue AND status = 'PENDING'
-           AND priority = next_lanes.priority AND tenant = next_lanes.tenant AND run_after <= clock_timestamp()
-         ORDER BY created_at, id LIMIT :limit) AS oldest
+        SELECT lanes.created_at WHERE lanes.run_after <= statement_timestamp()
+         UNION ALL
+        (SELECT created_at FROM tasks
+          WHERE {_READY} AND priority = lanes.priority AND tenant = lanes.tenant
+            AND lanes.run_after > statement_timestamp()
+          ORDER BY created_at, id LIMIT 1)) AS head
+     ORDER BY lanes.priority DESC, busy, served_at NULLS FIRST, head.created_at
+     LIMIT %(wanted)s
+)"""
+
+# One row is a candidate, or (tid NULL) a lane that has had no turn yet. Those with `open` are where their lane goes on.
+# `level` is the least over k of what the k least busy lanes would need to give `missing` rows: with more lanes than
+# share the water, the busiest of them stand above it.
+_DEALT = f"""
+dealt AS (
+    SELECT priority, tenant, served_at, NULL::tid AS tid, '-infinity'::timestamptz AS created_at,
+           '00000000-0000-0000-0000-000000000000'::uuid AS id, busy AS turn, true AS open, %(wanted)s::bigint AS missing
+      FROM next_lanes
+    UNION ALL
+    SELECT lane.priority, lane.tenant, lane.served_at, oldest.tid, coalesce(oldest.created_at, lane.created_at),
+           coalesce(oldest.id, lane.id), lane.turn + coalesce(oldest.n, 0), coalesce(oldest.n, 0) = lane.share,
+           lane.missing - count(oldest.tid) OVER (PARTITION BY lane.priority)
+      FROM (
+        SELECT *, greatest(min(need) OVER (PARTITION BY priority) - turn, 0) AS share
+          FROM (
+            SELECT *, ceil((missing + sum(turn) OVER least_busy) / row_number() OVER least_busy)::bigint AS need
+              FROM dealt WHERE open AND missing > 0
+            WINDOW least_busy AS (PARTITION BY priority ORDER BY turn ROWS UNBOUNDED PRECEDING)) AS levels
+      ) AS lane
+      LEFT JOIN LATERAL (
+        SELECT tasks.ctid AS tid, created_at, id, row_number() OVER (ORDER BY created_at, id) AS n FROM tasks
+         WHERE {_READY} AND priority = lane.priority AND tenant = lane.tenant
+           AND (created_at, id) > (lane.created_at, lane.id)
+         ORDER BY created_at, id LIMIT lane.share) AS oldest ON true
+)"""
+
+# Turns are noted in one order everywhere, so that two dispatchers never wait for each other in a circle.
+_CLAIM_SPACED = f"""
+WITH RECURSIVE {_LANES}, {_DEALT}, ranked AS (
+    SELECT tid FROM dealt WHERE tid IS NOT NULL
+     ORDER BY priority DESC, turn, served_at NULLS FIRST, created_at, id LIMIT %(wanted)s
+), chosen AS (
+    SELECT tasks.ctid AS tid FROM unnest(ARRAY(SELECT tid FROM ranked)) WITH ORDINALITY AS pick(tid, place)
+      JOIN tasks ON tasks.ctid = pick.tid
+     WHERE {_WAITING} ORDER BY place LIMIT %(limit)s
+       FOR UPDATE OF tasks SKIP LOCKED
+), moved AS (
+    UPDATE tasks SET status = '{TaskStatus.QUEUED}', fence = fence + 1, lease_owner = %(owner)s,
+           lease_expires_at = clock_timestamp() + %(lease_seconds)s::float8 * interval '1 s',
+           updated_at = clock_timestamp()
+     WHERE ctid = ANY(ARRAY(SELECT tid FROM chosen))
+    RETURNING id, fence, task_type, retry_count, spec::text AS spec, tenant, priority, created_at
+), logged AS ({log_moves(TaskStatus.QUEUED)}
+), served AS (
+    INSERT INTO tenant_turns (queue, tenant, served_at)
+    SELECT %(queue)s, tenant, clock_timestamp() FROM (SELECT DISTINCT tenant FROM moved) AS tenants ORDER BY tenant
+    ON CONFLICT (queue, tenant) DO UPDATE SET served_at = excluded.served_at
 )
-SELECT tasks.id FROM tasks JOIN candidates ON candidates.id = tasks.id
- WHERE tasks.status = 'PENDING'
- ORDER BY candidates.priority DESC, candidates.turn, candidates.served_at NULLS FIRST, candidates.created_at
- LIMIT :limit
-   FOR UPDATE OF tasks SKIP LOCKED
+(SELECT id, fence, task_type, retry_count, spec FROM moved ORDER BY priority DESC, created_at, moved.id)
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL FROM turnstile
+ WHERE NOT passed OR EXISTS (SELECT FROM ranked) AND NOT EXISTS (SELECT FROM moved)
 """
 
-
-async def claim_fairly(
-    session: AsyncSession, queue: str, limit: int, *, owner: str, lease_seconds: float
-) -> list[Task]:
-    """Claim up to `limit` waiting tasks of `queue` in fair order, and note whose turn it was."""
-    tasks = await store.claim(session, _next_ready(queue, limit), owner=owner, lease_seconds=lease_seconds)
-    await _note_turns(session, queue, {task.tenant for task in tasks})
-    return tasks
+# The driver keeps what it made of a statement only if that is shorter than 4096 characters.
+_CLAIM = " ".join(_CLAIM_SPACED.split())
+_WAIT_FOR_TURN = f"SELECT pg_advisory_xact_lock{_TURNSTILE}"
 
 
-def _next_ready(queue: str, limit: int) -> CTE:
-    return text(_FAIR_ORDER).bindparams(queue=queue, limit=limit).columns(Task.id).cte("chosen")
+async def claim_batch(
+    connection: Connection, queue: str, limit: int, *, owner: str, lease_seconds: float
+) -> list[Claimed]:
+    """Claim up to `limit` waiting tasks of `queue` in fair order, in one transaction; note whose turn it was.
 
-
-async def _note_turns(session: AsyncSession, queue: str, tenants: Iterable[str]) -> None:
-    # In one order everywhere, so that two dispatchers never wait for each other in a circle.
-    turns = [{"queue": queue, "tenant": tenant, "served_at": func.clock_timestamp()} for tenant in sorted(tenants)]
-    if turns:
-        statement = insert(TenantTurn).values(turns)
-        await session.execute(
-            statement.on_conflict_do_update(
-                index_elements=["queue", "tenant"], set_={"served_at": statement.excluded.served_at}
-            )
-        )
+    `connection` is one of `Database.connect`, outside a transaction. Fewer than `limit` may come back although more
+    wait, when others hold row locks. When nothing comes back, nothing is ready or others keep all of it locked.
+    """
+    given = {"queue": queue, "limit": limit, "wanted": limit + _SPARE, "owner": owner, "lease_seconds": lease_seconds}
+    for _ in range(_ATTEMPTS):
+        rows = await (await connection.execute(_CLAIM, given, binary=True)).fetchall()
+        if not rows or rows[0][0] is not None:
+            break
+        # Waits for the claim that was first; it must not be the claim's own transaction, whose view would be stale.
+        await connection.execute(_WAIT_FOR_TURN, given)
+    else:
+        return []
+    return [
+        Claimed(Lease(task_id, fence), task_type, retry_count, spec)
+        for task_id, fence, task_type, retry_count, spec in rows
+    ]

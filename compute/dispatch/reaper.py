@@ -5,11 +5,11 @@ from datetime import timedelta
 
 from sqlalchemy import delete, func
 
-from compute.db.session import Database
+from compute.db.session import Connection, Database
 from compute.db.tables import DispatcherBeat, IdempotencyKey, TenantTurn
 from compute.dispatch.retry import Failure, RetryPolicy
 from compute.schemas.enums import ErrorCategory
-from compute.tasks import store
+from compute.tasks.leases import Fail, Release, expired, fail_batch, release_batch
 
 __all__ = ["forget_old", "reap"]
 
@@ -20,20 +20,22 @@ _KEEP_TURNS = timedelta(days=7)
 _KEEP_BEATS = timedelta(minutes=10)
 
 
-async def reap(database: Database, policy: RetryPolicy) -> int:
+async def reap(connection: Connection, policy: RetryPolicy) -> int:
     """Re-queue (or fail, when its retries are used up) every task with a dead lease; how many there were."""
-    async with database.transaction() as session:
-        tasks = await store.expired(session, _BATCH)
-        for task in tasks:
-            lost = Failure(ErrorCategory.INTERNAL, f"Its worker went silent ({task.lease_owner}).")
-            lease = store.Lease(task.id, task.fence)
-            delay = policy.delay(lost, task.retry_count)
+    async with connection.transaction():
+        dead = await expired(connection, _BATCH)
+        fails, releases = [], []
+        for lease, retry_count, owner in dead:
+            lost = Failure(ErrorCategory.INTERNAL, f"Its worker went silent ({owner}).")
+            delay = policy.delay(lost, retry_count)
             if delay is None:
-                await store.fail(session, lease, lost.category, lost.message)
+                fails.append(Fail(lease, lost.category, lost.message))
             else:
-                await store.release(session, lease, delay_seconds=delay, error=(lost.category, lost.message))
-            _log.warning("task %s: lease expired, %s", task.id, "failed" if delay is None else "re-queued")
-    return len(tasks)
+                releases.append(Release(lease, delay_seconds=delay, error=(lost.category, lost.message)))
+            _log.warning("task %s: lease expired, %s", lease.task_id, "failed" if delay is None else "re-queued")
+        await fail_batch(connection, fails)
+        await release_batch(connection, releases)
+    return len(dead)
 
 
 async def forget_old(database: Database) -> None:

@@ -1,4 +1,10 @@
-"""The event log and the webhook outbox, written in the transaction that changed the task."""
+"""The event log and the webhook outbox, written in the transaction that changed the task.
+
+There are two ways to the same rows. `record` takes objects, one change at a time, for the API. The fragments of SQL
+are for statements that change many tasks at once: what they log and send is read from the changed rows themselves.
+"""
+
+# ruff: noqa: S608 - the parts of these statements are constants; values are parameters
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +17,40 @@ from compute.db.tables import Task, TaskEvent, WebhookDelivery
 from compute.schemas.enums import ErrorCategory, EventType, TaskStatus
 from compute.schemas.events import BaseEvent, TaskCreatedEvent, TaskStatusEvent
 
-__all__ = ["record"]
+__all__ = ["CALL_BACK", "STATUS_PAYLOAD", "log_moves", "record"]
 
 _CALLED_BACK = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
+
+_UTC = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+
+STATUS_PAYLOAD = f"""
+CASE WHEN tasks.webhook_url IS NOT NULL THEN jsonb_build_object(
+    'event_type', '{EventType.TASK_STATUS}', 'task_id', tasks.id, 'task_type', tasks.task_type,
+    'status', tasks.status, 'progress', tasks.progress, 'entity_id', NULL,
+    'origin_instance', tasks.origin_instance, 'origin_zone', tasks.origin_zone, 'origin_version', NULL,
+    'origin_reference', tasks.origin_reference,
+    'timestamp', {_UTC.format("tasks.updated_at")},
+    'started_at', {_UTC.format("tasks.started_at")}, 'completed_at', {_UTC.format("tasks.completed_at")},
+    'error_category', tasks.error_category, 'error_message', tasks.errors->-1,
+    'result_image_path', tasks.result#>'{{artifacts,0,path}}', 'metadata', tasks.result->'metadata') END AS payload
+"""
+"""What `TaskStatusEvent` holds, for the RETURNING of an update that ends tasks; NULL without a webhook."""
+
+CALL_BACK = """
+INSERT INTO webhook_deliveries (id, task_id, url, payload)
+SELECT gen_random_uuid(), id, payload_url, payload FROM moved WHERE payload_url IS NOT NULL
+"""
+"""One delivery for every row of `moved` (id, payload_url, payload) that names a webhook."""
+
+
+def log_moves(*statuses: TaskStatus) -> str:
+    """The INSERT that logs, for every `id` of `moved`, the statuses it went through, in this order."""
+    passed = ", ".join(f"'{status}'" for status in statuses)
+    return f"""
+    INSERT INTO task_events (task_id, type, status)
+    SELECT id, '{EventType.TASK_STATUS}', passed.status
+      FROM moved CROSS JOIN unnest(ARRAY[{passed}]) WITH ORDINALITY AS passed(status, place) ORDER BY place
+    """
 
 
 async def record(session: AsyncSession, tasks: Sequence[Task], event_type: EventType) -> None:

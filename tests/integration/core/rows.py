@@ -1,19 +1,33 @@
 """Rows and small asserts shared by the tests of the task core."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from compute.db.session import Database
+from compute.db.session import Connection, Database
 from compute.db.tables import Task, TaskEvent
-from compute.dispatch.fairness import claim_fairly
+from compute.dispatch.fairness import claim_batch
+from compute.events.outbox import record
+from compute.schemas.enums import EventType, TaskStatus
 from compute.tasks import store
+from compute.tasks.ids import new_task_id
+from compute.tasks.leases import (
+    Complete,
+    Lease,
+    Release,
+    Start,
+    release_batch,
+    settle_batch,
+    start_batch,
+)
 
 
 def new_task(**values: Any) -> Task:
     defaults = {
-        "id": uuid4(),
+        "id": new_task_id(),
         "task_type": "GENERATION",
         "queue": "inference",
         "tenant": "default",
@@ -24,14 +38,50 @@ def new_task(**values: Any) -> Task:
     return Task(**(defaults | values))
 
 
+async def create(session: AsyncSession, task: Task) -> Task:
+    """Store a task as the API does, in a transaction of the test's own."""
+    task.status = TaskStatus.PENDING
+    session.add(task)
+    await session.flush()
+    await record(session, [task], EventType.TASK_CREATED)
+    return task
+
+
 async def add(database: Database, **values: Any) -> Task:
     async with database.transaction() as session:
-        return await store.create(session, new_task(**values))
+        return await create(session, new_task(**values))
+
+
+@asynccontextmanager
+async def direct(database: Database) -> AsyncIterator[Connection]:
+    """A connection such as the Dispatcher writes with."""
+    connection = await database.connect()
+    async with connection:
+        yield connection
 
 
 async def claim(database: Database, limit: int = 1, *, queue: str = "inference", lease: float = 10) -> list[Task]:
+    """The claimed rows, in the order of the claim."""
+    async with direct(database) as connection:
+        claimed = await claim_batch(connection, queue, limit, owner="test", lease_seconds=lease)
     async with database.transaction() as session:
-        return await claim_fairly(session, queue, limit, owner="test", lease_seconds=lease)
+        return [await store.get(session, one.lease.task_id) for one in claimed]
+
+
+async def start(database: Database, task: Task) -> bool:
+    async with direct(database) as connection:
+        return bool(await start_batch(connection, [Start(lease_of(task), "replica", "test")]))
+
+
+async def settle(database: Database, task: Task) -> bool:
+    result = {"artifacts": [{"path": "a.png"}], "metadata": {}}
+    async with direct(database) as connection:
+        return bool(await settle_batch(connection, [Complete(lease_of(task), result)]))
+
+
+async def release(database: Database, task: Task, **values: Any) -> bool:
+    async with direct(database) as connection:
+        return bool(await release_batch(connection, [Release(lease_of(task), **values)]))
 
 
 async def reload(database: Database, task: Task) -> Task:
@@ -48,5 +98,5 @@ async def history(database: Database, task: Task) -> list[str]:
         return list(rows)
 
 
-def lease_of(task: Task) -> store.Lease:
-    return store.Lease(task.id, task.fence)
+def lease_of(task: Task) -> Lease:
+    return Lease(task.id, task.fence)

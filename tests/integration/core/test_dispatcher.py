@@ -17,7 +17,7 @@ from compute.events import hints
 from compute.schemas.enums import ErrorCategory
 from compute.tasks import store
 from compute.tasks.protocol import Artifact, Done, Job, Progress, Started, WorkEvent
-from tests.integration.core.rows import add, claim, history, lease_of, reload
+from tests.integration.core.rows import add, claim, history, reload, start
 
 QUICK = DispatchPolicy(
     lease=1.0, poll=0.05, pulse=0.05, beat=0.2, retry=RetryPolicy(max_retries=2, backoff_seconds=0.01)
@@ -232,8 +232,7 @@ async def test_the_lease_of_a_long_run_is_renewed_so_that_nobody_takes_it_over(d
 async def test_the_task_of_a_dead_dispatcher_is_re_queued_and_completes(database: Database) -> None:
     task = await add(database)
     (orphan,) = await claim(database, lease=0.3)
-    async with database.transaction() as session:
-        await store.start(session, lease_of(orphan), executor="gone", executor_type="test")
+    await start(database, orphan)
     async with dispatching(database, LocalPool(succeed)):
         row = await until(database, task, "COMPLETED")
     assert row.retry_count == 1
@@ -285,3 +284,41 @@ async def test_a_hint_starts_a_task_long_before_the_next_poll(database: Database
         sender.hint(hints.READY, "inference")
         await until(database, task, "COMPLETED", seconds=5)
         sending.cancel()
+
+
+async def test_a_result_that_cannot_be_stored_fails_its_task_and_no_other(database: Database) -> None:
+    async def poison_one(job: Job) -> AsyncGenerator[WorkEvent]:
+        yield Started("replica-1", "tiny")
+        yield Done({"text": "\x00" if job.task_id == bad.id else "fine"})
+
+    bad, *good = [await add(database) for _ in range(4)]
+    async with dispatching(database, LocalPool(poison_one, hands=4)):
+        row = await until(database, bad, "FAILED")
+        for task in good:
+            await until(database, task, "COMPLETED")
+    assert row.retry_count == QUICK.retry.max_retries
+
+
+async def test_an_end_is_written_though_the_dispatcher_leaves_during_its_flush(database: Database) -> None:
+    finish = asyncio.Event()
+
+    async def finish_when_told(job: Job) -> AsyncGenerator[WorkEvent]:
+        yield Started("replica-1", "tiny")
+        await finish.wait()
+        yield Done()
+
+    task = await add(database)
+    pool = LocalPool(finish_when_told)
+    dispatcher = asyncio.create_task(Dispatcher(database, [pool], QUICK, "leaving").run())
+    await until(database, task, "EXECUTING")
+    async with database.transaction() as session:
+        await session.execute(text("SELECT FROM tasks FOR UPDATE"))
+        finish.set()
+        await asyncio.sleep(0.2)
+        dispatcher.cancel()
+        await asyncio.sleep(0.2)
+        assert not dispatcher.done()
+    with pytest.raises(asyncio.CancelledError):
+        await dispatcher
+    assert (await reload(database, task)).status == "COMPLETED"
+    assert pool.stopped == []

@@ -3,8 +3,7 @@ from collections import Counter
 
 from compute.db.session import Database
 from compute.db.tables import Task
-from compute.tasks import store
-from tests.integration.core.rows import add, claim, lease_of
+from tests.integration.core.rows import add, claim, release, settle, start
 
 
 async def test_a_higher_priority_goes_first_then_age(database: Database) -> None:
@@ -50,9 +49,8 @@ async def test_only_the_named_queue_is_claimed(database: Database) -> None:
 
 
 async def finish(database: Database, task: Task) -> None:
-    async with database.transaction() as session:
-        await store.start(session, lease_of(task), executor="x", executor_type="x")
-        await store.settle(session, lease_of(task), {})
+    await start(database, task)
+    await settle(database, task)
 
 
 async def test_a_pool_of_one_that_finishes_each_task_still_gives_every_tenant_its_turn(database: Database) -> None:
@@ -74,8 +72,7 @@ async def test_a_tenant_whose_tasks_wait_for_a_retry_does_not_hold_up_the_others
     for tenant in ("a", "b", "c"):
         await add(database, tenant=tenant)
     for task in await claim(database, 2):
-        async with database.transaction() as session:
-            await store.release(session, lease_of(task), delay_seconds=60)
+        await release(database, task, delay_seconds=60)
     (ready,) = await claim(database, 1)
     assert ready.retry_count == 0
     assert await claim(database, 1) == []

@@ -6,22 +6,23 @@ from sqlalchemy import select, update
 
 from compute.db.session import Database
 from compute.db.tables import Task, WebhookDelivery
-from compute.dispatch.fairness import claim_fairly
 from compute.errors import Conflict, NotFound
 from compute.schemas.enums import ErrorCategory, TaskStatus
 from compute.tasks import store
+from compute.tasks.leases import Beat, Fail, Lease, beat_batch, fail_batch
 from compute.tasks.states import TERMINAL, TRANSITIONS, can_move
-from tests.integration.core.rows import add, claim, history, lease_of, new_task, reload
-
-
-async def start(database: Database, task: Task) -> bool:
-    async with database.transaction() as session:
-        return await store.start(session, lease_of(task), executor="replica", executor_type="test")
-
-
-async def settle(database: Database, task: Task) -> bool:
-    async with database.transaction() as session:
-        return await store.settle(session, lease_of(task), {"artifacts": [{"path": "a.png"}], "metadata": {}})
+from tests.integration.core.rows import (
+    add,
+    claim,
+    direct,
+    history,
+    lease_of,
+    new_task,
+    release,
+    reload,
+    settle,
+    start,
+)
 
 
 async def test_a_task_lives_from_pending_to_completed_with_an_event_for_each_step(database: Database) -> None:
@@ -53,8 +54,7 @@ async def test_a_late_settle_is_dropped_after_the_task_was_taken_over(database: 
     await add(database)
     (late,) = await claim(database)
     await start(database, late)
-    async with database.transaction() as session:
-        await store.release(session, lease_of(late))
+    await release(database, late)
     (current,) = await claim(database)
     assert current.fence > late.fence
 
@@ -73,8 +73,8 @@ async def test_cancel_ends_a_running_task_at_once_and_its_worker_cannot_settle(d
     assert (cancelled.status, cancelled.error_category) == ("CANCELLED", "CANCELLED")
 
     assert not await settle(database, running)
-    async with database.transaction() as session:
-        assert await store.heartbeat(session, [(lease_of(running), 50.0)], lease_seconds=5) == set()
+    async with direct(database) as connection:
+        assert await beat_batch(connection, [Beat(lease_of(running), 50.0)], lease_seconds=5) == set()
     task = await reload(database, running)
     assert (task.status, task.result) == ("CANCELLED", None)
 
@@ -98,13 +98,11 @@ async def test_heartbeat_renews_reports_progress_and_says_which_leases_hold(data
     await start(database, held)
     before = (await reload(database, held)).lease_expires_at
     assert before is not None
-    stale = store.Lease(lost.id, lost.fence - 1)
-    async with database.transaction() as session:
-        still = await store.heartbeat(session, [(lease_of(held), 40.0), (stale, 90.0)], lease_seconds=60)
-    assert still == {lease_of(held)}
-
-    async with database.transaction() as session:
-        await store.heartbeat(session, [(lease_of(held), 10.0)], lease_seconds=60)
+    stale = Lease(lost.id, lost.fence - 1)
+    async with direct(database) as connection:
+        still = await beat_batch(connection, [Beat(lease_of(held), 40.0), Beat(stale, 90.0)], lease_seconds=60)
+        assert still == {lease_of(held)}
+        await beat_batch(connection, [Beat(lease_of(held), 10.0)], lease_seconds=60)
     row = await reload(database, held)
     assert row.progress == 40.0, "progress never goes back within a run"
     assert row.lease_expires_at is not None
@@ -115,13 +113,19 @@ async def test_heartbeat_renews_reports_progress_and_says_which_leases_hold(data
 async def test_release_with_an_error_counts_a_retry_and_waits(database: Database) -> None:
     await add(database)
     (task,) = await claim(database)
-    async with database.transaction() as session:
-        await store.release(
-            session, lease_of(task), delay_seconds=60, error=(ErrorCategory.STORAGE_ERROR, "bucket is away")
-        )
+    await release(database, task, delay_seconds=60, error=(ErrorCategory.STORAGE_ERROR, "bucket is away"))
     row = await reload(database, task)
     assert (row.status, row.retry_count, row.errors) == ("PENDING", 1, ["bucket is away"])
     assert await claim(database) == [], "a retry is not claimed before its time"
+
+
+async def cancelled(database: Database, task: Task) -> bool:
+    try:
+        async with database.transaction() as session:
+            await store.cancel(session, task.id)
+    except Conflict:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(("source", "target"), list(product(TaskStatus, TaskStatus)))
@@ -131,26 +135,22 @@ async def test_no_write_gets_around_the_transition_table(
     task = await add(database)
     async with database.transaction() as session:
         await session.execute(update(Task).values(status=source, fence=5))
-    lease = store.Lease(task.id, 5)
-    async with database.transaction() as session:
+    task.fence = 5
+    async with direct(database) as connection:
         match target:
             case TaskStatus.PENDING:
-                moved = await store.release(session, lease)
+                moved = await release(database, task)
             case TaskStatus.QUEUED:
-                claimed = await claim_fairly(session, "inference", 1, owner="x", lease_seconds=1)
-                moved = bool(claimed)
+                moved = bool(await claim(database))
             case TaskStatus.EXECUTING:
-                moved = await store.start(session, lease, executor="x", executor_type="x")
+                moved = await start(database, task)
             case TaskStatus.COMPLETED:
-                moved = await store.settle(session, lease, {})
+                moved = await settle(database, task)
             case TaskStatus.FAILED:
-                moved = await store.fail(session, lease, ErrorCategory.INTERNAL, "broken")
+                failed = Fail(lease_of(task), ErrorCategory.INTERNAL, "broken")
+                moved = bool(await fail_batch(connection, [failed]))
             case TaskStatus.CANCELLED:
-                try:
-                    await store.cancel(session, task.id)
-                    moved = True
-                except Conflict:
-                    moved = False
+                moved = await cancelled(database, task)
     assert moved == can_move(source, target)
     assert (await reload(database, task)).status == (target if moved else source)
 

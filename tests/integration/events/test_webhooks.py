@@ -11,8 +11,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 import compute
 from compute.db.session import Database
 from compute.db.tables import Task
-from compute.tasks import store
-from tests.integration.core.rows import add, claim, lease_of
+from tests.integration.core.rows import add, claim, settle, start
 from tests.integration.events.receiver import (
     SECRET,
     Receiver,
@@ -130,13 +129,12 @@ async def test_the_payload_outlives_its_task(database: Database) -> None:
     async with receiving(Receiver()) as receiver:
         task = await add(database, webhook_url=receiver.url, origin_reference="order-7")
         [claimed] = await claim(database)
-        async with database.transaction() as session:
-            await store.start(session, lease_of(claimed), executor="replica", executor_type="test")
-            await store.settle(session, lease_of(claimed), {"artifacts": [{"path": "a/0.png"}], "metadata": {}})
+        await start(database, claimed)
+        await settle(database, claimed)
         async with database.transaction() as session:
             await session.execute(delete(Task).where(Task.id == task.id))
         async with sending(database):
             await until_received(receiver)
     event = json.loads(receiver.received[0].body)
     assert (event["task_id"], event["status"]) == (str(task.id), "COMPLETED")
-    assert (event["result_image_path"], event["origin_reference"]) == ("a/0.png", "order-7")
+    assert (event["result_image_path"], event["origin_reference"]) == ("a.png", "order-7")

@@ -1,0 +1,183 @@
+"""What runs report, written together: a group commit of starts, heartbeats and ends.
+
+A write goes out at once when the writer is idle; what arrives meanwhile goes out together, in one transaction, next.
+Nothing is acknowledged before its commit. The fence makes a repeated or late write harmless, so a database that is
+away is waited for. One write that the database refuses, or whose row somebody keeps locked, is found by writing its
+batch one by one.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import psycopg
+
+from compute.db.direct import DirectConnection
+from compute.db.session import DATABASE_AWAY, Connection, Database
+from compute.tasks.leases import (
+    Beat,
+    Complete,
+    Fail,
+    Lease,
+    Release,
+    Start,
+    Write,
+    beat_batch,
+    fail_batch,
+    release_batch,
+    settle_batch,
+    start_batch,
+)
+
+__all__ = ["LeaseWriter"]
+
+_log = logging.getLogger(__name__)
+_MOST_AT_ONCE = 1000
+_RETRY_SECONDS = 0.5
+
+
+class _Entry(NamedTuple):
+    write: Write
+    held: asyncio.Future[bool]
+    give_up_at: float
+
+    def resolve(self, held: bool) -> None:
+        if not self.held.done():
+            self.held.set_result(held)
+
+    def refuse(self, error: Exception) -> None:
+        if not self.held.done():
+            self.held.set_exception(error)
+
+
+class LeaseWriter:
+    """The one who writes for all runs of a Dispatcher, so that no two of its writes wait for each other's rows."""
+
+    def __init__(self, database: Database, *, lease_seconds: float, patience_seconds: float = 120.0) -> None:
+        self._connection = DirectConnection(database)
+        self._lease_seconds = lease_seconds
+        self._patience_seconds = patience_seconds
+        self._entries: deque[_Entry] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._ended = False
+
+    def put(self, write: Write) -> asyncio.Future[bool]:
+        """Write soon, even if nobody waits for it. The future tells, after the commit, whether the lease still held.
+
+        False as well when the database was away for longer than `patience_seconds`, or `run` has ended: the reaper
+        decides then. The future has an exception when the database refuses this very write.
+        """
+        loop = asyncio.get_running_loop()
+        entry = _Entry(write, loop.create_future(), loop.time() + self._patience_seconds)
+        if self._ended:
+            entry.resolve(False)
+        self._entries.append(entry)
+        self._wake.set()
+        return entry.held
+
+    async def run(self) -> None:
+        """Write until `close` was called and nothing is left."""
+        try:
+            while self._entries or not self._closing:
+                if not self._entries:
+                    self._wake.clear()
+                    await self._wake.wait()
+                # Whoever is about to report in this turn of the loop travels with the batch.
+                await asyncio.sleep(0)
+                await self._flush([self._entries.popleft() for _ in range(min(len(self._entries), _MOST_AT_ONCE))])
+        finally:
+            self._ended = True
+            for entry in self._entries:
+                entry.resolve(False)
+            await self._connection.close()
+
+    def close(self) -> None:
+        """Let `run` end once everything is written."""
+        self._closing = True
+        self._wake.set()
+
+    async def _flush(self, batch: Sequence[_Entry]) -> None:
+        again = False
+        while batch:
+            try:
+                held = await self._write([entry.write for entry in batch], again=again)
+            except psycopg.errors.LockNotAvailable:
+                if len(batch) == 1:
+                    # In front of what was put later: that may be this task's end.
+                    self._entries.extendleft(_patient(batch))
+                    return
+                await self._one_by_one(batch)
+                return
+            except DATABASE_AWAY as error:
+                _log.warning("%d writes wait, the database is out of reach: %s", len(batch), error)
+                batch = _patient(batch)
+                again = True
+                await asyncio.sleep(_RETRY_SECONDS)
+            except Exception as error:
+                if len(batch) == 1:
+                    batch[0].refuse(error)
+                    return
+                await self._one_by_one(batch)
+                return
+            else:
+                for entry, holds in zip(batch, held, strict=True):
+                    entry.resolve(holds)
+                return
+
+    async def _one_by_one(self, batch: Sequence[_Entry]) -> None:
+        for entry in batch:
+            await self._flush([entry])
+
+    async def _write(self, writes: Sequence[Write], *, again: bool) -> list[bool]:
+        async def work(connection: Connection) -> list[bool]:
+            return await _write_all(connection, writes, lease_seconds=self._lease_seconds, again=again)
+
+        return await self._connection.run(work)
+
+
+def _patient(batch: Sequence[_Entry]) -> list[_Entry]:
+    now = asyncio.get_running_loop().time()
+    for entry in batch:
+        if entry.give_up_at <= now:
+            _log.error("task %s: %s could not be written; the reaper decides", entry.write.lease.task_id, entry.write)
+            entry.resolve(False)
+    return [entry for entry in batch if entry.give_up_at > now]
+
+
+async def _write_all(
+    connection: Connection, writes: Sequence[Write], *, lease_seconds: float, again: bool
+) -> list[bool]:
+    """Starts first, ends last, in one transaction; whether each write's lease held.
+
+    `again`: an earlier attempt may have been committed before its connection broke.
+    """
+    starts = {write.lease: write for write in writes if isinstance(write, Start)}
+    beats = [write for write in writes if isinstance(write, Beat)]
+    completes = [write for write in writes if isinstance(write, Complete)]
+    fails = [write for write in writes if isinstance(write, Fail)]
+    releases = [write for write in writes if isinstance(write, Release)]
+    if not again:
+        # One update instead of two. Not in a repetition: there the start may be in the row already.
+        completes = [Complete(write.lease, write.result, starts.pop(write.lease, None)) for write in completes]
+    kinds = [starts, beats, completes, fails, releases]
+    async with connection.transaction() if sum(map(bool, kinds)) > 1 else nullcontext():
+        started = await start_batch(connection, list(starts.values()))
+        if again:
+            started |= await _already_started(connection, starts.keys() - started, lease_seconds)
+        held: dict[type[Write], set[Lease]] = {
+            Beat: await beat_batch(connection, beats, lease_seconds=lease_seconds),
+            Complete: await settle_batch(connection, completes),
+            Fail: await fail_batch(connection, fails),
+            Release: await release_batch(connection, releases),
+        }
+    held[Start] = started | held[Complete]
+    return [write.lease in held[type(write)] for write in writes]
+
+
+async def _already_started(connection: Connection, leases: set[Lease], lease_seconds: float) -> set[Lease]:
+    """Those whose earlier start was committed after all: whoever else held the fence would have moved it."""
+    return await beat_batch(connection, [Beat(lease, 0.0) for lease in leases], lease_seconds=lease_seconds)
