@@ -1,24 +1,26 @@
 """What it costs to accept a task: `python -m benchmarks.submit`.
 
-Compared are POSTs per second through Serve (as `compute up` tunes it, and with Ray's defaults), through the same API
-under plain uvicorn, and through a bare FastAPI route that stores the same row and event in one transaction. No worker
-takes the tasks. All arms share the machine with the client and one Postgres, so the ratios say more than the rates.
+Three servers run the same API beside each other: plain uvicorn, Ray Serve as `compute up` tunes it, and Ray Serve with
+Ray's own defaults. Each is asked, in turns, for
+  no-op    GET /health: through the same middleware, routing and JSON, without a body, a key or the database
+  POST     one task, whose row is committed before the answer
+  bulk     a hundred tasks with one POST, committed together
+No worker takes the tasks. All servers share the machine with the client and one Postgres that really waits for its
+disk, so the ratios say more than the rates. Afterwards every answer of 201 must be found as a row.
 """
 
 import argparse
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 
-from benchmarks.bare_api import api_server, bare_server
-from benchmarks.harness import Server, arguments, interleave, postgres, print_table, ratio, say, spread
-from benchmarks.load import Client, Load, client
+from benchmarks.bare_api import api_server
+from benchmarks.harness import Server, arguments, interleave, median, postgres, print_table, ratio, say, spread
+from benchmarks.load import Client, Load, Request, client
 from benchmarks.request_parts import report_parts
-from benchmarks.stack import running_stack
-from compute.db.tables import Task
+from benchmarks.stack import TASKS, running_stack
 
 BODY = {
     "task_type": "GENERATION",
@@ -29,22 +31,27 @@ BODY = {
     "seed": 7,
     "origin_instance": "benchmark",
 }
-BARE = "bare FastAPI route, uvicorn"
-OURS = "our API, uvicorn"
-MODES = {
-    "tuned": ("our API, Serve as `compute up` tunes it", {}),
-    "default": (
-        "our API, Serve without HAProxy",
-        {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"},
-    ),
+BULK = 100
+REQUESTS = {
+    "no-op": Request("GET", "/health", 200),
+    "POST": Request("POST", TASKS, 201, BODY),
+    "bulk": Request("POST", f"{TASKS}bulk", 201, {"tasks": [BODY] * BULK}),
 }
+UVICORN = "uvicorn"
+TUNED = "Serve, tuned"
+DEFAULT = "Serve, default"
+# What `compute up` would set, set back to what Ray does by itself.
+RAYS_OWN = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
+MODES = {"tuned": (TUNED, {}), "default": (DEFAULT, RAYS_OWN)}
 # Serve refuses a deployment of no replicas; one that asks for more cores than there are never takes a task.
 NO_WORKERS = {"name": "Nobody", "queue": "inference", "num_replicas": 1, "cpus_per_replica": 1_000_000}
+
+Results = dict[str, list[Load]]
 
 
 def main() -> None:
     parser = arguments(__doc__, rounds=5)
-    parser.add_argument("--requests", type=int, default=600, help="per arm and round (600)")
+    parser.add_argument("--requests", type=int, default=1000, help="per arm and round (1000)")
     parser.add_argument("--connections", type=int, default=32, help="keep-alive connections (32)")
     parser.add_argument("--serve", nargs="*", choices=MODES, default=list(MODES), help="how Serve runs; none skips it")
     options = parser.parse_args()
@@ -56,90 +63,86 @@ def main() -> None:
 
 def run(server: Server, options: argparse.Namespace) -> None:
     database_url = server.database("submit")
-    with client() as sender, api_server(database_url, server.home / "api") as ours:
-        row = _row_of(sender, database_url, ours)
-        with bare_server(database_url, row) as bare:
-            urls = {BARE: bare, OURS: ours}
-            for mode in options.serve or [None]:
-                _measure(server, database_url, sender, urls, mode, options)
-        _check_rows(database_url, row)
-    report_parts(database_url, server.home / "parts", BODY, row, rounds=200 if options.quick else 2000)
-
-
-def _measure(
-    server: Server,
-    database_url: str,
-    sender: Client,
-    urls: Mapping[str, str],
-    mode: str | None,
-    options: argparse.Namespace,
-) -> None:
-    if mode is None:
+    with ExitStack() as stack:
+        sender = stack.enter_context(client())
+        urls = {UVICORN: stack.enter_context(api_server(database_url, server.home / "api"))}
+        for mode in options.serve:
+            name, environment = MODES[mode]
+            say(f"\n{name}")
+            home = server.home / mode
+            urls[name] = stack.enter_context(
+                running_stack(home, database_url, [NO_WORKERS], environment=environment, ready=False)
+            )
         _compare(sender, urls, options)
-        return
-    name, environment = MODES[mode]
-    say(f"\n{name}")
-    home = server.home / mode
-    with running_stack(home, database_url, [NO_WORKERS], environment=environment, ready=False) as url:
-        _compare(sender, {**urls, name: url}, options)
+        _check_rows(database_url, options, len(urls))
+    report_parts(database_url, server.home / "parts", BODY, rounds=200 if options.quick else 2000)
 
 
 def _compare(sender: Client, urls: Mapping[str, str], options: argparse.Namespace) -> None:
     busy = interleave(
-        {name: _arm(sender, name, url, options.requests, options.connections) for name, url in urls.items()},
+        {
+            f"{name} {kind}": partial(
+                sender.send, url, request, count=_count(kind, options), connections=_connections(kind, options)
+            )
+            for name, url in urls.items()
+            for kind, request in REQUESTS.items()
+        },
         options.rounds,
     )
-    alone = interleave(
-        {name: _arm(sender, name, url, options.requests // 10, 1) for name, url in urls.items()}, options.rounds
-    )
-    rates = {name: [load.per_second for load in loads] for name, loads in busy.items()}
-    waits = {name: [load.milliseconds for load in loads] for name, loads in alone.items()}
+    _print_rates(busy, list(urls), options)
+    _print_times(busy, list(urls))
+
+
+def _count(kind: str, options: argparse.Namespace) -> int:
+    return max(options.requests // 20, 20) if kind == "bulk" else options.requests
+
+
+def _connections(kind: str, options: argparse.Namespace) -> int:
+    return 4 if kind == "bulk" else options.connections
+
+
+def _print_rates(busy: Results, names: list[str], options: argparse.Namespace) -> None:
+    rates = {arm: [load.per_second for load in loads] for arm, loads in busy.items()}
+    tasks = {name: [rate * BULK for rate in rates[f"{name} bulk"]] for name in names}
     print_table(
-        f"Accepting tasks, {options.connections} connections; medians of {options.rounds} rounds (and their range)",
-        ("", "accepted/s", "of bare", "one connection, ms", "of bare"),
+        f"Per second, {options.connections} connections (bulk: 4); medians of {options.rounds} rounds (and range)",
+        ("", "no-op", "POST", "of no-op", f"of {names[-1]}", f"tasks in bulks of {BULK}"),
         [
             (
                 name,
-                spread(rates[name]),
-                ratio(rates[name], rates[BARE]),
-                spread(waits[name], 2),
-                ratio(waits[name], waits[BARE]),
+                spread(rates[f"{name} no-op"]),
+                spread(rates[f"{name} POST"]),
+                ratio(rates[f"{name} POST"], rates[f"{name} no-op"]),
+                ratio(rates[f"{name} POST"], rates[f"{names[-1]} POST"]),
+                spread(tasks[name]),
             )
-            for name in urls
+            for name in names
         ],
     )
 
 
-def _arm(sender: Client, name: str, url: str, count: int, connections: int) -> "partial[Load]":
-    return partial(sender.post, url, BODY | {"origin_reference": name}, count=max(count, 10), connections=connections)
+def _print_times(busy: Results, names: list[str]) -> None:
+    print_table(
+        "Time of one request under this load in ms, median / 99th percentile; medians of the rounds",
+        ("", *REQUESTS),
+        [(name, *(_times(busy[f"{name} {kind}"]) for kind in REQUESTS)) for name in names],
+    )
 
 
-def _row_of(sender: Client, database_url: str, url: str) -> dict[str, Any]:
-    """What our API stores for `BODY`, but for what the database or the request fills in."""
-    sender.post(url, BODY | {"origin_reference": "sample"}, count=1, connections=1)
-    (sample,) = _stored(database_url, "sample", limit=1)
-    return sample
+def _times(loads: list[Load]) -> str:
+    return f"{median([load.median for load in loads]):.1f} / {median([load.percentile99 for load in loads]):.1f}"
 
 
-def _check_rows(database_url: str, row: Mapping[str, Any]) -> None:
-    """Every arm must have stored the same, or the comparison says nothing."""
-    for name in (BARE, OURS):
-        (stored,) = _stored(database_url, name, limit=1)
-        if stored != row:
-            raise RuntimeError(f"{name} stored another row")
-
-
-def _stored(database_url: str, reference: str, *, limit: int) -> list[dict[str, Any]]:
-    given = [
-        column.key
-        for column in Task.__table__.columns
-        if column.server_default is None and column.key not in {"id", "status", "origin_reference"}
-    ]
-    with psycopg.connect(database_url, row_factory=dict_row) as connection:
-        rows = connection.execute(
-            "SELECT * FROM tasks WHERE origin_reference = %s ORDER BY created_at DESC LIMIT %s", (reference, limit)
-        ).fetchall()
-    return [{key: row[key] for key in given if row[key] is not None} for row in rows]
+def _check_rows(database_url: str, options: argparse.Namespace, servers: int) -> None:
+    """Every answer must be a row, and every row an answer, or the figures say nothing."""
+    rounds = options.rounds * servers
+    answers = rounds * (_count("POST", options) + _connections("POST", options))
+    answers += rounds * (_count("bulk", options) + _connections("bulk", options)) * BULK
+    with psycopg.connect(database_url) as connection:
+        (stored,) = connection.execute("SELECT count(*) FROM tasks").fetchone() or (0,)
+    if stored != answers:
+        raise RuntimeError(f"{answers} tasks were accepted and {stored} are stored")
+    say(f"\nAll of the {answers} accepted tasks are stored.")
 
 
 if __name__ == "__main__":

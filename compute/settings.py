@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     media_max_pixels: int = Field(default=64_000_000, ge=1, description="Largest image by decoded size.")
     media_timeout_seconds: float = Field(default=15.0, gt=0, description="For one whole download, redirects included.")
     body_max_bytes: int = Field(default=48 * 2**20, ge=1024, description="Largest request body.")
+    bulk_max_tasks: int = Field(default=1000, ge=1, description="Tasks that one bulk request may bring.")
 
     lease_seconds: float = Field(default=15.0, gt=0.5, description="A claim that is not renewed this long is lost.")
     max_retries: int = Field(default=3, ge=0, description="Runs after the first, for failures that may pass.")

@@ -1,28 +1,22 @@
-"""Accept a task: check everything, take in its inputs, store it in one transaction, hint the Dispatcher."""
+"""Accept a task: take in its inputs, store it together with whatever else arrives, answer after the commit."""
 
 from typing import Any
-from uuid import uuid4
 
 from fastapi import Response
 
-from compute.api.body import validated
-from compute.api.dialect import Dialect
-from compute.api.idempotency import Answer, IdempotentRequest, ReplayError
+from compute.api.idempotency import IdempotentRequest, respond
 from compute.api.intake import RequestIntake
-from compute.api.links import RequestLinks
-from compute.api.present import present
-from compute.api.providers import check_providers
+from compute.api.orders import Order
+from compute.api.present import render_new
 from compute.api.resources import Resources
-from compute.api.serving import ServedModel
 from compute.db.tables import Task
-from compute.errors import InvalidInput
-from compute.events import hints
-from compute.schemas.enums import ProviderType
+from compute.schemas.enums import ProviderType, TaskStatus
 from compute.schemas.tasks import CreateTask
-from compute.tasks import store
+from compute.tasks.ids import new_task_id
 from compute.tasks.registry import TaskKind
+from compute.tasks.submission import Answer, Submission
 
-__all__ = ["accept"]
+__all__ = ["accept", "new_task"]
 
 _KEPT_IN_SPEC = {
     "provider_config",
@@ -31,63 +25,54 @@ _KEPT_IN_SPEC = {
     "fallback_provider_config",
     "fallback_provider_capabilities",
 }
+_BLANK = dict.fromkeys(column.key for column in Task.__table__.columns)
 DEFAULT_TENANT = "default"
 
 
-async def accept(
-    body: dict[str, Any],
-    kind: TaskKind[Any],
-    dialect: Dialect,
-    idempotent: IdempotentRequest,
-    held: Resources,
-    links: RequestLinks,
-) -> Response:
-    """Store a task of `kind` and answer 201 in `dialect`; replay the first answer to a repeated key.
+async def accept(order: Order, idempotent: IdempotentRequest, held: Resources) -> Response:
+    """Store a task and answer 201 in its dialect; replay the first answer to a repeated key.
 
     Raises:
-        InvalidInput, RequestValidationError: the body cannot be accepted.
+        InvalidInput: its inputs cannot be had, or its key was used for another request.
         StorageFailed: its inputs could not be kept.
+        Unavailable: the database is away.
     """
-    async with held.database.transaction() as session:
-        if answer := await idempotent.earlier(session):
-            return answer.response(replayed=True)
-    request = validated(kind.create_model, body)
-    served = _served(request, kind, held)
-    check_providers(request, kind)
-    if request.webhook_url is not None:
-        await held.client.check_url(request.webhook_url, "webhook_url")
-    intake = RequestIntake(held, served)
-    spec = await kind.prepare(request, intake)
+    if order.request.webhook_url is not None:
+        await held.client.check_url(order.request.webhook_url, "webhook_url")
+    intake = RequestIntake(held, order.served)
+    task = await new_task(order, intake)
     await intake.keep()
-    task = _row(request, kind, spec)
-    try:
-        async with held.database.transaction() as session:
-            await store.create(session, task)
-            answer = Answer(201, (await present(task, dialect, links)).model_dump_json())
-            await idempotent.remember(session, answer)
-    except ReplayError as replay:
-        return replay.answer.response(replayed=True)
-    held.hints.hint(hints.READY, task.queue)
-    return answer.response()
+    submission = Submission([task], lambda: Answer(201, render_new(task, order.dialect)), idempotent.key)
+    return respond(await held.writer.submit(submission))
 
 
-def _served(request: CreateTask, kind: TaskKind[Any], held: Resources) -> ServedModel:
-    queue = request.queue_name or kind.queue
-    served = held.serving.queues.get(queue)
-    if served is None:
-        known = ", ".join(sorted(held.serving.queues))
-        raise InvalidInput(f"No workers serve the queue {queue!r}; served: {known}.", field="queue_name")
-    return served
+async def new_task(order: Order, intake: RequestIntake) -> Task:
+    """The row of an order, but for its times, which are the database's.
+
+    Raises:
+        InvalidInput: its inputs cannot be had.
+    """
+    return _row(order.request, order.kind, await order.kind.prepare(order.request, intake))
 
 
 def _row(request: CreateTask, kind: TaskKind[Any], spec: dict[str, Any]) -> Task:
-    return Task(
-        id=uuid4(),
+    also_kept = _KEPT_IN_SPEC & request.model_fields_set
+    if also_kept:
+        spec = spec | request.model_dump(mode="json", include=also_kept, exclude_none=True)
+    task = Task()
+    # All at once, and whole: it never enters a session, which alone would need to be told of every attribute.
+    vars(task).update(
+        _BLANK,
+        id=new_task_id(),
         task_type=kind.name,
         queue=request.queue_name or kind.queue,
         tenant=request.origin_tenant_id or DEFAULT_TENANT,
         priority=int(request.priority),
-        spec=spec | request.model_dump(mode="json", include=_KEPT_IN_SPEC, exclude_none=True),
+        status=TaskStatus.PENDING,
+        progress=0.0,
+        retry_count=0,
+        errors=[],
+        spec=spec,
         config=request.config,
         origin_instance=request.origin_instance,
         origin_zone=request.origin_zone,
@@ -97,3 +82,4 @@ def _row(request: CreateTask, kind: TaskKind[Any], spec: dict[str, Any]) -> Task
         webhook_url=request.webhook_url,
         provider_type=request.provider_type or ProviderType.LOCAL,
     )
+    return task

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from compute.errors import InvalidInput
 
-__all__ = ["json_object", "validated"]
+__all__ = ["check_storable", "json_object", "validated"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -18,11 +18,11 @@ MAX_DEPTH = 32
 """Objects and lists inside each other; real requests need five."""
 
 
-async def json_object(request: Request) -> dict[str, Any]:
-    """The request's body as a JSON object.
+async def json_object(request: Request, *, storable: bool = True) -> dict[str, Any]:
+    """The request's body as a JSON object; with `storable` what `check_storable` lets pass.
 
     Raises:
-        InvalidInput: another content type, no JSON, not an object, too deep, or text that cannot be stored.
+        InvalidInput: another content type, no JSON, not an object, or not storable.
     """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
@@ -35,8 +35,28 @@ async def json_object(request: Request) -> dict[str, Any]:
         raise InvalidInput(f"This is not JSON: {_where(error)}.") from None
     if not isinstance(body, dict):
         raise InvalidInput("Send a JSON object.")
-    _check(body)
+    if storable:
+        check_storable(body)
     return body
+
+
+def check_storable(body: dict[str, Any]) -> None:
+    """Raises:
+    InvalidInput: nested too deeply, text that the database cannot keep, or a number that is none.
+    """
+    pending: list[tuple[str, Any, int]] = [(name, value, 1) for name, value in _named(body)]
+    while pending:
+        name, value, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            raise InvalidInput(f"Nested more than {MAX_DEPTH} levels deep.", field=name)
+        if isinstance(value, dict):
+            pending += [(name, item, depth + 1) for _, item in _named(value, name)]
+        elif isinstance(value, list):
+            pending += [(name, item, depth + 1) for item in value]
+        elif isinstance(value, str):
+            _check_text(value, name)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise InvalidInput("Not a finite number.", field=name)
 
 
 def validated(model: type[ModelT], body: dict[str, Any]) -> ModelT:
@@ -54,22 +74,6 @@ def validated(model: type[ModelT], body: dict[str, Any]) -> ModelT:
 
 def _where(error: ValueError) -> str:
     return f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else "it cannot be read"
-
-
-def _check(body: dict[str, Any]) -> None:
-    pending: list[tuple[str, Any, int]] = [(name, value, 1) for name, value in _named(body)]
-    while pending:
-        name, value, depth = pending.pop()
-        if depth > MAX_DEPTH:
-            raise InvalidInput(f"Nested more than {MAX_DEPTH} levels deep.", field=name)
-        if isinstance(value, dict):
-            pending += [(name, item, depth + 1) for _, item in _named(value, name)]
-        elif isinstance(value, list):
-            pending += [(name, item, depth + 1) for item in value]
-        elif isinstance(value, str):
-            _check_text(value, name)
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise InvalidInput("Not a finite number.", field=name)
 
 
 def _named(items: dict[str, Any], field: str = "body") -> list[tuple[str, Any]]:

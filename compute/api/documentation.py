@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from compute.schemas.bulk import BulkTasks
 from compute.schemas.enums import ErrorCategory, EventType, ProviderCapability, ProviderType, TaskPriority, TaskType
 from compute.schemas.events import BaseEvent, TaskCreatedEvent, TaskStatusEvent
 from compute.schemas.quickstart import QuickstartTask
@@ -20,6 +21,7 @@ from compute.tasks.registry import all_kinds
 from compute.tasks.types.generation import GenerationTaskUpdate
 
 __all__ = [
+    "BULK_BODY",
     "GENERATION_BODY",
     "GENERATION_UPDATE_BODY",
     "TASK_BODY",
@@ -36,9 +38,12 @@ AnyTaskPublic: Any = reduce(or_, (kind.public_model for kind in _KINDS))
 AnyTask: Any = AnyTaskPublic | QuickstartTask
 
 
-def _json_body(title: str, models: Sequence[type[BaseModel]], examples: dict[str, Any]) -> dict[str, Any]:
+def _any_of(title: str, models: Sequence[type[BaseModel]]) -> dict[str, Any]:
     refs = [{"$ref": _REF.format(model=model.__name__)} for model in models]
-    schema = {"anyOf": refs, "title": title} if len(refs) > 1 else refs[0]
+    return {"anyOf": refs, "title": title} if len(refs) > 1 else refs[0]
+
+
+def _json_body(schema: dict[str, Any], examples: dict[str, Any]) -> dict[str, Any]:
     content = {"schema": schema, "examples": {name: {"value": value} for name, value in examples.items()}}
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
@@ -65,14 +70,27 @@ _QUICKSTART_EXAMPLE = {
     "num_outputs": 4,
     "steps": 30,
 }
+_BULK_QUICKSTART = {"type": "generation", "prompt": "the same dress in blue", "num_outputs": 2}
 
-TASK_BODY = _json_body("Task Data", _CREATE, {"canonical": _CANONICAL_EXAMPLE})
-TASK_UPDATE_BODY = _json_body("Update Data", _UPDATE, {"urgent": {"priority": 3}, "cancel": {"status": "CANCELLED"}})
+
+def _bulk_schema() -> dict[str, Any]:
+    """`BulkTasks`, with the elements that the registry knows."""
+    schema = BulkTasks.model_json_schema()
+    schema["properties"]["tasks"]["items"] = _any_of("Task Data", _CREATE)
+    return schema
+
+
+TASK_BODY = _json_body(_any_of("Task Data", _CREATE), {"canonical": _CANONICAL_EXAMPLE})
+BULK_BODY = _json_body(_bulk_schema(), {"one of each dialect": {"tasks": [_CANONICAL_EXAMPLE, _BULK_QUICKSTART]}})
+TASK_UPDATE_BODY = _json_body(
+    _any_of("Update Data", _UPDATE), {"urgent": {"priority": 3}, "cancel": {"status": "CANCELLED"}}
+)
 GENERATION_BODY = _json_body(
-    "Generation Data", [_GENERATION.create_model], {"quick start": _QUICKSTART_EXAMPLE, "canonical": _CANONICAL_EXAMPLE}
+    _any_of("Generation Data", [_GENERATION.create_model]),
+    {"quick start": _QUICKSTART_EXAMPLE, "canonical": _CANONICAL_EXAMPLE},
 )
 GENERATION_UPDATE_BODY = _json_body(
-    "Generation Update", [GenerationTaskUpdate], {"weaker LoRA": {"style_lora_weight": 0.4}}
+    _any_of("Generation Update", [GenerationTaskUpdate]), {"weaker LoRA": {"style_lora_weight": 0.4}}
 )
 
 _BY_HAND: list[type[BaseModel]] = [

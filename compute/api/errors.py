@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from compute.db.session import DATABASE_AWAY
-from compute.errors import ComputeError, InvalidInput, Unauthorized
+from compute.errors import ComputeError, InvalidInput, Unauthorized, Unavailable
 from compute.schemas.errors import HTTPValidationError, Problem
 
 __all__ = ["PROBLEMS", "install"]
@@ -33,6 +33,10 @@ _CODES = {
     405: "METHOD_NOT_ALLOWED",
     413: "TOO_LARGE",
 }
+_HEADERS: Mapping[type[Exception], Mapping[str, str]] = {
+    Unauthorized: {"WWW-Authenticate": "Bearer"},
+    Unavailable: {"Retry-After": "2"},
+}
 
 
 def install(app: FastAPI) -> None:
@@ -49,8 +53,7 @@ async def _compute_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ComputeError)  # noqa: S101 - registered for this class alone
     if isinstance(error, InvalidInput):
         return _invalid([{"loc": ["body", *error.field.split(".")], "msg": error.detail, "type": "invalid_input"}])
-    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else None
-    return _problem(error.status, error.code, error.detail, headers)
+    return _problem(error.status, error.code, error.detail, _HEADERS.get(type(error)))
 
 
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:
@@ -70,7 +73,7 @@ async def _http_error(_: Request, error: Exception) -> JSONResponse:
 
 async def _database_away(_: Request, error: Exception) -> JSONResponse:
     _log.error("the database did not answer: %s", error)
-    return _problem(503, "UNAVAILABLE", "The database does not answer; try again.", {"Retry-After": "2"})
+    return _problem(503, "UNAVAILABLE", "The database does not answer; try again.", _HEADERS[Unavailable])
 
 
 async def _internal_error(request: Request, error: Exception) -> JSONResponse:

@@ -2,17 +2,17 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Header, Request, Response
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.db.session import Database
 from compute.db.tables import IdempotencyKey
-from compute.errors import InvalidInput
+from compute.tasks.submission import Answer, RequestKey, key_reused
 
-__all__ = ["REPLAYED_HEADER", "Answer", "IdempotencyHeader", "IdempotentRequest", "ReplayError"]
+__all__ = ["REPLAYED_HEADER", "IdempotencyHeader", "IdempotentRequest", "ReplayError", "respond"]
 
 REPLAYED_HEADER = "Idempotency-Replayed"
 IdempotencyHeader = Annotated[
@@ -28,16 +28,10 @@ IdempotencyHeader = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer, as the bytes that are sent: a replay is the same to the last one."""
-
-    status_code: int
-    body: str
-
-    def response(self, *, replayed: bool = False) -> Response:
-        headers = {REPLAYED_HEADER: "true"} if replayed else None
-        return Response(self.body, self.status_code, headers, media_type="application/json")
+def respond(answer: Answer) -> Response:
+    """The answer as the bytes that are sent: a replay is the same to the last one."""
+    headers = {REPLAYED_HEADER: "true"} if answer.replayed else None
+    return Response(answer.body, answer.status_code, headers, media_type="application/json")
 
 
 class ReplayError(Exception):
@@ -49,12 +43,22 @@ class ReplayError(Exception):
 
 
 class IdempotentRequest:
-    """One creating request. Without a key, `earlier` finds nothing and `remember` does nothing."""
+    """One creating request. Without a key nothing is found and nothing is remembered."""
 
     def __init__(self, key: str | None, request: Request, content: Any) -> None:
-        self._key = key
-        said = json.dumps([request.method, request.url.path, content], sort_keys=True)
-        self._fingerprint = hashlib.sha256(said.encode()).hexdigest()
+        self.key = RequestKey(key, _fingerprint(request, content)) if key else None
+
+    async def replay(self, database: Database) -> Response | None:
+        """The first answer to this key, if it was used before.
+
+        Raises:
+            InvalidInput: the key came with another body.
+        """
+        if self.key is None:
+            return None
+        async with database.transaction() as session:
+            answer = await self.earlier(session)
+        return respond(answer) if answer else None
 
     async def earlier(self, session: AsyncSession) -> Answer | None:
         """The first answer to this key.
@@ -62,12 +66,12 @@ class IdempotentRequest:
         Raises:
             InvalidInput: the key came with another body.
         """
-        row = await session.get(IdempotencyKey, self._key) if self._key else None
-        if row is None:
+        row = await session.get(IdempotencyKey, self.key.text) if self.key else None
+        if self.key is None or row is None:
             return None
-        if row.fingerprint != self._fingerprint:
-            raise InvalidInput("This key was used for another request.", field="Idempotency-Key")
-        return Answer(row.status_code, row.answer)
+        if row.fingerprint != self.key.fingerprint:
+            raise key_reused()
+        return Answer(row.status_code, row.answer, replayed=True)
 
     async def remember(self, session: AsyncSession, answer: Answer) -> None:
         """Keep `answer` in the transaction that makes it true.
@@ -76,11 +80,16 @@ class IdempotentRequest:
             ReplayError: a request with the same key was committed meanwhile.
             InvalidInput: the same, with another body.
         """
-        if not self._key:
+        if self.key is None:
             return
         inserted = await session.scalar(
             insert(IdempotencyKey)
-            .values(key=self._key, fingerprint=self._fingerprint, status_code=answer.status_code, answer=answer.body)
+            .values(
+                key=self.key.text,
+                fingerprint=self.key.fingerprint,
+                status_code=answer.status_code,
+                answer=answer.body,
+            )
             .on_conflict_do_nothing()
             .returning(IdempotencyKey.key)
         )
@@ -88,3 +97,8 @@ class IdempotentRequest:
             earlier = await self.earlier(session)
             if earlier is not None:
                 raise ReplayError(earlier)
+
+
+def _fingerprint(request: Request, content: Any) -> str:
+    said = json.dumps([request.method, request.url.path, content], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()

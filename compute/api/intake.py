@@ -15,16 +15,21 @@ __all__ = ["INPUTS", "LORAS", "RequestIntake"]
 INPUTS = "inputs/"
 LORAS = "loras/"
 
+# They are held in memory until all are there: this many times the largest one.
+_MOST_NEW = 8
+
 _STORED_PATH = re.compile(r"[\w.@=+ -]+(/[\w.@=+ -]+)*\.(png|jpe?g|webp|gif|bmp|tiff?|avif)\Z", re.IGNORECASE)
 
 
 class RequestIntake:
-    """The `Intake` of one request. Nothing is stored until `keep`, so a refused request leaves nothing behind."""
+    """The `Intake` of one request, for one task or many. Nothing is stored until `keep`, so a refused request leaves
+    nothing behind; what is named twice is fetched once."""
 
     def __init__(self, held: Resources, served: ServedModel) -> None:
         self._held = held
         self._served = served
         self._new: dict[str, Media] = {}
+        self._taken: dict[str, str] = {}
 
     @property
     def size_multiple(self) -> int:
@@ -37,9 +42,14 @@ class RequestIntake:
     async def image(self, source: str, *, field: str) -> str:
         if _STORED_PATH.match(source.strip()):
             return await self._stored(source.strip(), field)
+        if source in self._taken:
+            return self._taken[source]
         media = await self._held.media.load(source, field=field)
         path = f"{INPUTS}{media.sha256[:2]}/{media.sha256}.png"
         self._new[path] = media
+        self._taken[source] = path
+        if sum(len(new.data) for new in self._new.values()) > _MOST_NEW * self._held.settings.media_max_bytes:
+            raise InvalidInput("With this one, the images of the request are too large together.", field=field)
         return path
 
     async def lora(self, path: str, *, field: str) -> str:

@@ -1,5 +1,6 @@
 """A row of `tasks` as a client sees it, in either dialect."""
 
+from operator import attrgetter
 from typing import Any
 
 from compute.api.dialect import Dialect, quickstart_id
@@ -10,7 +11,7 @@ from compute.schemas.quickstart import QuickstartImage, QuickstartOutput, Quicks
 from compute.schemas.tasks import TaskPublic
 from compute.tasks.registry import kind_of
 
-__all__ = ["present", "present_canonical", "present_quickstart", "quickstart_status"]
+__all__ = ["present", "present_canonical", "present_quickstart", "quickstart_status", "render_new"]
 
 _QUICKSTART_STATUS: dict[TaskStatus, QuickstartStatus] = {
     TaskStatus.PENDING: "pending",
@@ -50,6 +51,7 @@ _FROM_ROW = (
     "error_category",
     "retry_count",
 )
+_read_row = attrgetter(*_FROM_ROW)
 
 
 async def present(task: Task, dialect: Dialect, links: RequestLinks) -> TaskPublic | QuickstartTask:
@@ -58,19 +60,40 @@ async def present(task: Task, dialect: Dialect, links: RequestLinks) -> TaskPubl
     return await present_canonical(task, links)
 
 
+def render_new(task: Task, dialect: Dialect) -> str:
+    """A task that was just accepted, as JSON. It has no result, and so no links."""
+    if dialect is Dialect.QUICKSTART:
+        return _quickstart(task, None).model_dump_json()
+    return kind_of(task.task_type).public_model(**_canonical_fields(task)).model_dump_json()
+
+
 async def present_canonical(task: Task, links: RequestLinks) -> TaskPublic:
-    kind = kind_of(task.task_type)
-    fields: dict[str, Any] = {name: getattr(task, name) for name in _FROM_ROW}
-    fields |= {name: task.spec.get(name) for name in _FROM_SPEC}
-    fields |= {"errors": task.errors or None, "metadata": (task.result or {}).get("metadata")}
-    fields |= kind.public_fields(task)
+    fields = _canonical_fields(task)
     result = fields.get("result_image_path")
     if result and task.deleted_at is None:
         fields["result_image_url"] = await links.to(result)
-    return kind.public_model(**fields)
+    return kind_of(task.task_type).public_model(**fields)
 
 
 async def present_quickstart(task: Task, links: RequestLinks) -> QuickstartTask:
+    return _quickstart(task, await _output(task, links) if task.status == TaskStatus.COMPLETED else None)
+
+
+def quickstart_status(status: TaskStatus) -> QuickstartStatus:
+    return _QUICKSTART_STATUS[status]
+
+
+def _canonical_fields(task: Task) -> dict[str, Any]:
+    fields: dict[str, Any] = dict(zip(_FROM_ROW, _read_row(task), strict=True))
+    spec = task.spec
+    for name in _FROM_SPEC:
+        fields[name] = spec.get(name)
+    fields["errors"] = task.errors or None
+    fields["metadata"] = (task.result or {}).get("metadata")
+    return fields | kind_of(task.task_type).public_fields(task)
+
+
+def _quickstart(task: Task, output: QuickstartOutput | None) -> QuickstartTask:
     status = TaskStatus(task.status)
     failed = status is TaskStatus.FAILED and task.errors
     return QuickstartTask(
@@ -81,13 +104,9 @@ async def present_quickstart(task: Task, links: RequestLinks) -> QuickstartTask:
         created_at=task.created_at,
         started_at=task.started_at,
         completed_at=task.completed_at,
-        output=await _output(task, links) if status is TaskStatus.COMPLETED else None,
+        output=output,
         error=task.errors[-1] if failed else None,
     )
-
-
-def quickstart_status(status: TaskStatus) -> QuickstartStatus:
-    return _QUICKSTART_STATUS[status]
 
 
 async def _output(task: Task, links: RequestLinks) -> QuickstartOutput:

@@ -16,6 +16,7 @@ from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
 from compute.storage.media import MediaLoader
 from compute.storage.net import GuardedClient
+from compute.tasks.submission import TaskWriter
 
 __all__ = ["Resources", "open_resources"]
 
@@ -29,6 +30,7 @@ class Resources:
     client: GuardedClient
     media: MediaLoader
     hints: HintSender
+    writer: TaskWriter
     links: Links
     watcher: TaskWatcher
 
@@ -56,6 +58,8 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
         hints, watcher = HintSender(database), TaskWatcher(database)
         for work in (hints.run(), watcher.run()):
             stack.push_async_callback(_stop, asyncio.create_task(work))
+        writer = TaskWriter(database, hints)
+        stack.push_async_callback(writer.close)
         yield Resources(
             settings=settings,
             serving=serving,
@@ -64,6 +68,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             client=client,
             media=MediaLoader(settings, client),
             hints=hints,
+            writer=writer,
             links=Links(objects, secret, settings.link_ttl_seconds, settings.public_url),
             watcher=watcher,
         )

@@ -5,10 +5,11 @@ from fastapi import APIRouter, Request, Response
 from compute.api.accept import accept
 from compute.api.body import json_object, validated
 from compute.api.changes import cancel_task, update_task
-from compute.api.deps import LinksDep, ResourcesDep
-from compute.api.dialect import Dialect, TaskId
+from compute.api.deps import LinksDep, ResourcesDep, resources_of
+from compute.api.dialect import TaskId
 from compute.api.documentation import GENERATION_BODY, GENERATION_UPDATE_BODY
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
+from compute.api.orders import order_generation
 from compute.api.present import present, present_canonical
 from compute.api.queries import GenerationQuery, find
 from compute.api.resources import Resources
@@ -18,7 +19,6 @@ from compute.schemas.enums import TaskType
 from compute.schemas.quickstart import QuickstartTask
 from compute.schemas.tasks import TaskPublic
 from compute.tasks import store
-from compute.tasks.registry import all_kinds
 from compute.tasks.types.generation import GenerationTaskPublic, GenerationTaskUpdate
 
 router = APIRouter(prefix="/tasks/generation", tags=["Tasks"])
@@ -27,19 +27,17 @@ AnyGeneration = GenerationTaskPublic | QuickstartTask
 
 
 @router.post("", status_code=201, response_model=AnyGeneration, openapi_extra=GENERATION_BODY)
-async def create_generation_task(
-    request: Request, held: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None
-) -> Response:
+async def create_generation_task(request: Request, key: IdempotencyHeader = None) -> Response:
     """Generate images, the short way.
 
     Takes every field of `CreateGenerationTask`. The answer is in the quick-start dialect, unless the body names
     its `task_type`, as canonical bodies do.
     """
+    held = resources_of(request)
     body = await json_object(request)
-    dialect = Dialect.CANONICAL if "task_type" in body else Dialect.QUICKSTART
-    body = {name: value for name, value in body.items() if name != "type"}
-    idempotent = IdempotentRequest(key, request, body)
-    return await accept(body, all_kinds()[TaskType.GENERATION], dialect, idempotent, held, links)
+    idempotent = IdempotentRequest(key, request, {name: value for name, value in body.items() if name != "type"})
+    replay = await idempotent.replay(held.database)
+    return replay or await accept(order_generation(body, held.serving), idempotent, held)
 
 
 @router.get("", response_model=list[GenerationTaskPublic])

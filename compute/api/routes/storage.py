@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response, UploadFile
 from fastapi.responses import RedirectResponse, StreamingResponse
 
 from compute.api.deps import Credentials, LinksDep, ResourcesDep, authenticate, require_key
-from compute.api.idempotency import Answer, IdempotencyHeader, IdempotentRequest, ReplayError
+from compute.api.idempotency import IdempotencyHeader, IdempotentRequest, ReplayError, respond
 from compute.api.intake import INPUTS, LORAS
 from compute.api.links import RequestLinks
 from compute.api.resources import Resources
@@ -18,6 +18,7 @@ from compute.storage.base import StoredObject
 from compute.storage.media import Media
 from compute.storage.paths import clean_path, clean_prefix
 from compute.tasks.registry import all_kinds
+from compute.tasks.submission import Answer
 
 router = APIRouter(prefix="/storage/images", tags=["Storage"])
 keyed = [Depends(require_key)]
@@ -113,7 +114,7 @@ async def _save(
     idempotent = IdempotentRequest(key, request, hashlib.sha256(data).hexdigest())
     async with held.database.transaction() as session:
         if answer := await idempotent.earlier(session):
-            return answer.response(replayed=True)
+            return respond(answer)
     media = await held.media.normalise(data, field="file", keep_format=True)
     stored = await held.objects.put(path or _content_path(media), media.data, media.content_type)
     image = await _describe(stored, links)
@@ -123,8 +124,8 @@ async def _save(
         async with held.database.transaction() as session:
             await idempotent.remember(session, answer)
     except ReplayError as replay:
-        return replay.answer.response(replayed=True)
-    return answer.response()
+        return respond(replay.answer)
+    return respond(answer)
 
 
 def _content_path(media: Media) -> str:

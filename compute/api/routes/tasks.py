@@ -1,43 +1,55 @@
 """/tasks: every type of task through one door."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from compute.api.accept import accept
 from compute.api.body import json_object, validated
+from compute.api.bulk import accept_all, elements_of, orders_of
 from compute.api.changes import cancel_task, clean_up_task, delete_task, update_task
-from compute.api.deps import LinksDep, ResourcesDep
-from compute.api.dialect import Dialect, TaskId
-from compute.api.documentation import TASK_BODY, TASK_UPDATE_BODY, AnyTask, AnyTaskPublic
+from compute.api.deps import LinksDep, ResourcesDep, resources_of
+from compute.api.dialect import TaskId
+from compute.api.documentation import BULK_BODY, TASK_BODY, TASK_UPDATE_BODY, AnyTask, AnyTaskPublic
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
+from compute.api.orders import order_of
 from compute.api.present import present, present_canonical
 from compute.api.queries import TaskQuery, find
 from compute.api.stream import task_events
-from compute.errors import InvalidInput
-from compute.schemas.enums import TaskType
 from compute.schemas.quickstart import QuickstartTask
 from compute.schemas.storage import TaskCleanup
 from compute.schemas.tasks import TaskPublic
 from compute.tasks import store
-from compute.tasks.registry import TaskKind, all_kinds, kind_of
+from compute.tasks.registry import kind_of
 
 router = APIRouter(prefix="/tasks", tags=["Tasks"])
 
 
 @router.post("/", status_code=201, response_model=AnyTask, openapi_extra=TASK_BODY)
-async def create_task(request: Request, held: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None) -> Response:
+async def create_task(request: Request, key: IdempotencyHeader = None) -> Response:
     """Have something done. `task_type` says what, GENERATION if it is absent; the task is stored before the
     answer is sent."""
+    held = resources_of(request)
     body = await json_object(request)
-    dialect = Dialect.QUICKSTART if "type" in body and "task_type" not in body else Dialect.CANONICAL
     idempotent = IdempotentRequest(key, request, body)
-    kind = _named_kind(
-        body.pop("type", None) if dialect is Dialect.QUICKSTART else body.get("task_type", TaskType.GENERATION)
-    )
-    return await accept(body, kind, dialect, idempotent, held, links)
+    return await idempotent.replay(held.database) or await accept(order_of(body, held.serving), idempotent, held)
+
+
+@router.post("/bulk", status_code=201, response_model=list[AnyTask], openapi_extra=BULK_BODY)
+async def create_tasks(request: Request, held: ResourcesDep, key: IdempotencyHeader = None) -> Response:
+    """Have many things done: up to 1000 tasks (as shipped), of any types, in one request.
+
+    All are checked before any is stored, and they are stored together or not at all. The answer lists them in the
+    order in which they were sent, each in its own dialect. An error names its element:
+    `["body", "tasks", 3, "prompt"]`.
+    """
+    body = await json_object(request, storable=False)
+    elements = elements_of(body, held.settings.bulk_max_tasks)
+    idempotent = IdempotentRequest(key, request, body)
+    if replay := await idempotent.replay(held.database):
+        return replay
+    return await accept_all(await orders_of(elements, held.serving), idempotent, held)
 
 
 @router.get("/", response_model=list[AnyTaskPublic])
@@ -104,12 +116,3 @@ async def stream_events(ref: TaskId, held: ResourcesDep, links: LinksDep) -> Str
     return StreamingResponse(
         events, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
-
-
-def _named_kind(name: Any) -> TaskKind[Any]:
-    kinds = all_kinds()
-    known = ", ".join(kinds)
-    try:
-        return kinds[TaskType(str(name).upper())]
-    except (KeyError, ValueError):
-        raise InvalidInput(f"There is no such task type here; known: {known}.", field="task_type") from None

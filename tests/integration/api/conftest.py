@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +39,10 @@ class Painter:
     requests: list[GenerateRequest] = field(default_factory=list)
     steps_done: int = 0
 
-    def generate(self, request: GenerateRequest, on_step: OnStep) -> Image.Image:
+    def prepare(self, request: GenerateRequest) -> GenerateRequest:
+        return request
+
+    def draw(self, request: GenerateRequest, on_step: OnStep) -> GenerateRequest:
         import time
 
         self.requests.append(request)
@@ -47,6 +50,9 @@ class Painter:
             time.sleep(self.seconds_per_step)
             self.steps_done += 1
             on_step(step + 1, request.steps)
+        return request
+
+    def decode(self, request: GenerateRequest) -> Image.Image:
         shade = request.seed * 37 % 256
         return Image.new("RGB", (request.width, request.height), (shade, 255 - shade, len(request.prompt) % 256))
 
@@ -88,9 +94,9 @@ def settings(database_url: str, tmp_path: Path, storage_settings: dict[str, obje
     )
 
 
-@pytest.fixture
-async def base_url(settings: Settings) -> AsyncIterator[str]:
-    """The running API; nothing dispatches unless `worker` is asked for."""
+@asynccontextmanager
+async def serving_api(settings: Settings) -> AsyncIterator[str]:
+    """The API on a socket of its own; its address."""
     serving = Serving({"inference": ServedModel("painter", 16)})
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(create_app(settings, serving), log_level="warning", timeout_graceful_shutdown=2)
@@ -102,6 +108,13 @@ async def base_url(settings: Settings) -> AsyncIterator[str]:
     server.should_exit = True
     await serve
     listener.close()
+
+
+@pytest.fixture
+async def base_url(settings: Settings) -> AsyncIterator[str]:
+    """The running API; nothing dispatches unless `worker` is asked for."""
+    async with serving_api(settings) as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,0 +1,127 @@
+"""Accept many tasks with one request: all are checked, then all are stored, or none."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from fastapi import Response
+from fastapi.exceptions import RequestValidationError
+
+from compute.api.accept import new_task
+from compute.api.body import check_storable, validated
+from compute.api.idempotency import IdempotentRequest, respond
+from compute.api.intake import RequestIntake
+from compute.api.orders import Order, order_of
+from compute.api.present import render_new
+from compute.api.resources import Resources
+from compute.api.serving import Serving
+from compute.db.tables import Task
+from compute.errors import InvalidInput, TooLarge
+from compute.schemas.bulk import BulkTasks
+from compute.tasks.submission import Answer, Submission
+
+__all__ = ["accept_all", "elements_of", "orders_of"]
+
+_MOST_ERRORS = 100
+# Other requests have their turn after this many elements.
+_AT_A_TIME = 20
+
+Fault = dict[str, Any]
+
+
+def elements_of(body: dict[str, Any], limit: int) -> list[dict[str, Any]]:
+    """The elements of a bulk body, which may hold anything but what the database cannot keep.
+
+    Raises:
+        RequestValidationError, InvalidInput: the body has another shape, more than `limit` elements, or a bad one.
+    """
+    elements = validated(BulkTasks, body).tasks
+    if len(elements) > limit:
+        raise InvalidInput(f"At most {limit} tasks at a time.", field="tasks")
+    for index, element in enumerate(elements):
+        with _faults_of(index):
+            check_storable(element)
+    return elements
+
+
+async def orders_of(elements: Sequence[dict[str, Any]], serving: Serving) -> list[Order]:
+    """What the elements order.
+
+    Raises:
+        RequestValidationError: some cannot be accepted; names every one of them, up to a hundred faults.
+    """
+    orders: list[Order] = []
+    faults: list[Fault] = []
+    for index, element in enumerate(elements):
+        try:
+            with _faults_of(index):
+                orders.append(order_of(element, serving))
+        except RequestValidationError as error:
+            faults += error.errors()
+        if index % _AT_A_TIME == 0:
+            await asyncio.sleep(0)
+    if faults:
+        raise RequestValidationError(faults[:_MOST_ERRORS])
+    return orders
+
+
+async def accept_all(orders: Sequence[Order], idempotent: IdempotentRequest, held: Resources) -> Response:
+    """Store a task for every order, in one transaction, and answer 201 with all of them in order.
+
+    Raises:
+        RequestValidationError, TooLarge: the inputs of one cannot be had; nothing was stored.
+        StorageFailed: the inputs could not be kept.
+        Unavailable: the database is away.
+    """
+    tasks = await _new_tasks(orders, held)
+    dialects = [order.dialect for order in orders]
+
+    def answer() -> Answer:
+        return Answer(201, f"[{','.join(map(render_new, tasks, dialects))}]")
+
+    return respond(await held.writer.submit(Submission(tasks, answer, idempotent.key)))
+
+
+async def _new_tasks(orders: Sequence[Order], held: Resources) -> list[Task]:
+    """The rows. An input that several elements name is taken in once."""
+    await _check_webhooks(orders, held)
+    intakes = {order.served: RequestIntake(held, order.served) for order in orders}
+    tasks = []
+    for index, order in enumerate(orders):
+        with _faults_of(index):
+            tasks.append(await new_task(order, intakes[order.served]))
+        if index % _AT_A_TIME == 0:
+            await asyncio.sleep(0)
+    for intake in intakes.values():
+        await intake.keep()
+    return tasks
+
+
+async def _check_webhooks(orders: Sequence[Order], held: Resources) -> None:
+    checked = set()
+    for index, order in enumerate(orders):
+        url = order.request.webhook_url
+        if url is not None and url not in checked:
+            with _faults_of(index):
+                await held.client.check_url(url, "webhook_url")
+            checked.add(url)
+
+
+@contextmanager
+def _faults_of(index: int) -> Iterator[None]:
+    """Makes the errors of one element say which it is."""
+    place = ("body", "tasks", index)
+    try:
+        yield
+    except RequestValidationError as error:
+        raise RequestValidationError(
+            [fault | {"loc": (*place, *fault["loc"][1:])} for fault in error.errors()]
+        ) from None
+    except InvalidInput as error:
+        inner = () if error.field == "body" else tuple(error.field.split("."))
+        raise RequestValidationError(
+            [{"loc": (*place, *inner), "msg": error.detail, "type": "invalid_input"}]
+        ) from None
+    except TooLarge as error:
+        raise TooLarge(f"tasks[{index}].{error.field}: {error.detail}", field=error.field) from None
