@@ -49,6 +49,7 @@ class Dispatcher:
         self._policy = policy
         self._owner = owner
         self._writer = LeaseWriter(database, lease_seconds=policy.lease)
+        self._hints = hints.HintSender(database)
         self._runs: dict[UUID, Run] = {}
         self._busy = {pool.queue: 0 for pool in pools}
         self._wake = {pool.queue: asyncio.Event() for pool in pools}
@@ -61,7 +62,8 @@ class Dispatcher:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_fail_with(writing))
-                group.create_task(hints.listen(self._database, self._on_hint))
+                group.create_task(hints.listen(self._database, [hints.READY, hints.CANCELLED], self._on_hint))
+                group.create_task(self._hints.run())
                 group.create_task(self._every(policy.pulse, self._pulse))
                 group.create_task(self._every(policy.beat, self._beat))
                 group.create_task(self._reap())
@@ -108,6 +110,7 @@ class Dispatcher:
             self._wake[pool.queue].set()
 
         def forget() -> None:
+            self._hints.hint(hints.ENDED)
             if self._runs.get(claimed.lease.task_id) is run:
                 del self._runs[claimed.lease.task_id]
 

@@ -7,16 +7,18 @@ connection of its own, and a burst of submits makes one notification.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import psycopg
+from psycopg import sql
 
 from compute.db.session import Database
 
-__all__ = ["CANCELLED", "READY", "HintSender", "listen"]
+__all__ = ["CANCELLED", "ENDED", "READY", "HintSender", "listen"]
 
 READY = "compute_ready"
 CANCELLED = "compute_cancelled"
+ENDED = "compute_ended"
 
 _log = logging.getLogger(__name__)
 _RECONNECT_SECONDS = 1.0
@@ -55,11 +57,11 @@ class HintSender:
                 await connection.execute("SELECT pg_notify(%s, %s)", (channel, payload))
 
 
-async def listen(database: Database, on_hint: Callable[[str, str], None]) -> None:
-    """Call `on_hint(channel, payload)` for every hint until cancelled, reconnecting as needed."""
+async def listen(database: Database, channels: Sequence[str], on_hint: Callable[[str, str], None]) -> None:
+    """Call `on_hint(channel, payload)` for every hint on `channels` until cancelled, reconnecting as needed."""
     while True:
         try:
-            async with _listening(database) as connection:
+            async with _listening(database, channels) as connection:
                 async for hint in connection.notifies():
                     on_hint(hint.channel, hint.payload)
         except psycopg.OperationalError as error:
@@ -68,8 +70,10 @@ async def listen(database: Database, on_hint: Callable[[str, str], None]) -> Non
 
 
 @contextlib.asynccontextmanager
-async def _listening(database: Database) -> AsyncIterator[psycopg.AsyncConnection[tuple[object, ...]]]:
+async def _listening(
+    database: Database, channels: Sequence[str]
+) -> AsyncIterator[psycopg.AsyncConnection[tuple[object, ...]]]:
     async with await psycopg.AsyncConnection.connect(database.libpq_url, autocommit=True) as connection:
-        await connection.execute(f"LISTEN {READY}")
-        await connection.execute(f"LISTEN {CANCELLED}")
+        for channel in channels:
+            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         yield connection
