@@ -39,14 +39,13 @@ class PeftAdapters:
         self._attach = attach
         self._numbers = count()
         self._loaded: dict[str, str] = {}
-        self._compiled: dict[nn.Module, Any] = {}
 
     @property
     def loaded(self) -> tuple[str, ...]:
         return tuple(self._loaded)
 
     def activate(self, adapters: Sequence[PeftAdapter]) -> None:
-        """Make exactly these act. While any is loaded the model runs without compiled code.
+        """Make exactly these act. While any is loaded, code that was compiled without them must not run.
 
         Raises:
             InvalidInput: one does not fit; then none is loaded.
@@ -80,9 +79,6 @@ class PeftAdapters:
         # As diffusers and transformers both mark a model that never had one.
         self._model._hf_peft_config_loaded = False  # type: ignore[assignment]
         self._loaded = {}
-        for module, call in self._compiled.items():
-            module._compiled_call_impl = call
-        self._compiled = {}
 
     def _load(self, adapters: Sequence[PeftAdapter]) -> None:
         for adapter in adapters:
@@ -91,7 +87,6 @@ class PeftAdapters:
             # Entered before it is loaded, so that half a load is cleared as well.
             self._loaded[adapter.name] = name
             try:
-                self._suspend_compiled_code()
                 with warnings.catch_warnings():
                     # PEFT takes a second adapter for a mistake; here it is the point.
                     warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
@@ -102,13 +97,6 @@ class PeftAdapters:
             except UNFIT as error:
                 self.clear()
                 raise unfit(adapter.field, error) from error
-
-    def _suspend_compiled_code(self) -> None:
-        """Adapters change the layers' structure: compiled code would be compiled again for each set of them."""
-        for module in self._model.modules():
-            if module._compiled_call_impl is not None:
-                self._compiled[module] = module._compiled_call_impl
-                module._compiled_call_impl = None
 
 
 def attach_transformer(pipeline: Any) -> Callable[[LoraFile, str], None]:

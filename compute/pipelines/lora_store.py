@@ -77,11 +77,6 @@ class LoraStore:
         """The LoRAs in main memory, the least recently used first."""
         return self._host.names
 
-    @property
-    def device_names(self) -> tuple[str, ...]:
-        """The LoRAs on the device, the least recently used first."""
-        return self._on_device.names
-
     def get(self, selection: LoraSelection) -> LoraWeights:
         """The LoRA in main memory, read now if it is not there yet; two threads read it once.
 

@@ -11,6 +11,8 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model_state_dict, 
 from safetensors.torch import load_file
 
 from compute.errors import InvalidInput
+from compute.pipelines.compilation import CompiledBlocks
+from compute.pipelines.config import ModelConfig
 from compute.pipelines.lora_linear import LoraLinear
 from compute.storage.lora_layouts import LoraMethod
 from compute.storage.loras import check_lora_file
@@ -126,20 +128,30 @@ def test_the_alpha_of_a_loha_scales_it(rig: Rig, tmp_path: Path) -> None:
     assert (rig.forward((scaled,)) - rig.forward((same,))).abs().max() <= 1e-5
 
 
-def test_compiled_code_is_put_aside_while_peft_acts_and_comes_back(
-    tiny_folder: Path, other: tuple[LoraMethod, LoraSelection, torch.Tensor]
+def test_nothing_is_compiled_while_peft_acts(
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    other: tuple[LoraMethod, LoraSelection, torch.Tensor],
 ) -> None:
+    for variable in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        monkeypatch.setenv(variable, "restored afterwards")
     pipeline = load_pipeline(tiny_folder)
     loras = static_loras(pipeline)
-    pipeline.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True, backend="eager")
-    block = pipeline.transformer.transformer_blocks[0]
-    compiled = block._compiled_call_impl
+    blocks = CompiledBlocks(pipeline.transformer, ModelConfig(compile="default", compile_cache=tmp_path))
     _, selection, expected = other
     loras.apply((selection,))
-    assert block._compiled_call_impl is None
-    assert (run(pipeline.transformer) - expected).abs().max() <= 1e-5
+    assert loras.on_peft
+    with blocks.as_they_are(loras.on_peft), torch.compiler.set_stance("fail_on_recompile"):
+        assert (run(pipeline.transformer) - expected).abs().max() <= 1e-5
     loras.apply(())
-    assert block._compiled_call_impl is compiled
+    assert not loras.on_peft
+    with (
+        blocks.as_they_are(loras.on_peft),
+        torch.compiler.set_stance("fail_on_recompile"),
+        pytest.raises(RuntimeError, match="recompile"),
+    ):
+        run(pipeline.transformer)
 
 
 @pytest.mark.parametrize(
