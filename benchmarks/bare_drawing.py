@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import as_nice_as_ray
-from compute.imaging.encode import encode_image
 from compute.pipelines import ModelConfig, load
+from compute.storage.codec import CONTENT_TYPES, encode
 from compute.storage.local import LocalStore
 from compute.tasks.protocol import GenerateRequest, ImageModel
 
@@ -40,7 +40,7 @@ def draw(body: Mapping[str, Any], seeds: Iterable[int], *, store: bool) -> tuple
         request = GenerateRequest(body["prompt"], body["width"], body["height"], body["steps"], 3.5, seed)
         image = _model.generate(request, lambda done, total: None)
         if store:
-            data, content_type = encode_image(image)
+            data, content_type = encode(image, "png"), CONTENT_TYPES["png"]
             asyncio.run(_store.put(f"loop/{seed}.png", data, content_type))
             digests.append(hashlib.sha256(data).hexdigest())
     return time.perf_counter() - began, digests

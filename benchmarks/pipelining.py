@@ -26,9 +26,9 @@ from PIL import Image
 
 from benchmarks.harness import arguments, interleave, machine, median, print_table, ratio, say, spread
 from compute.deployments.workbench import LocalWorkbench
-from compute.imaging.encode import encode_image
 from compute.schemas.enums import TaskType
 from compute.settings import Settings
+from compute.storage.codec import CONTENT_TYPES, encode
 from compute.storage.local import LocalStore
 from compute.tasks.protocol import Done, GenerateRequest, ImageModel, Job, OnStep
 from compute.tasks.registry import kind_of
@@ -139,7 +139,7 @@ def _in_turn(model: SimulatedModel, home: Path, options: argparse.Namespace) -> 
     began = time.perf_counter()
     for seed in range(options.images):
         image = model.generate(_request(options, seed), lambda done, total: None)
-        data, content_type = encode_image(image)
+        data, content_type = encode(image, "png"), CONTENT_TYPES["png"]
         hashlib.sha256(data).hexdigest()
         asyncio.run(store.put(f"turn/{seed}.png", data, content_type))
     return _round(model, (time.perf_counter() - began) / options.images, {}, in_order=True)

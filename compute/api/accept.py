@@ -11,9 +11,7 @@ from compute.api.present import render_new
 from compute.api.resources import Resources
 from compute.db.tables import Task
 from compute.schemas.enums import ProviderType, TaskStatus
-from compute.schemas.tasks import CreateTask
 from compute.tasks.ids import new_task_id
-from compute.tasks.registry import TaskKind
 from compute.tasks.submission import Answer, Submission
 
 __all__ = ["accept", "new_task"]
@@ -52,10 +50,11 @@ async def new_task(order: Order, intake: RequestIntake) -> Task:
     Raises:
         InvalidInput: its inputs cannot be had.
     """
-    return _row(order.request, order.kind, await order.kind.prepare(order.request, intake))
+    return _row(order, await order.kind.prepare(order.request, intake))
 
 
-def _row(request: CreateTask, kind: TaskKind[Any], spec: dict[str, Any]) -> Task:
+def _row(order: Order, spec: dict[str, Any]) -> Task:
+    request = order.request
     also_kept = _KEPT_IN_SPEC & request.model_fields_set
     if also_kept:
         spec = spec | request.model_dump(mode="json", include=also_kept, exclude_none=True)
@@ -64,8 +63,8 @@ def _row(request: CreateTask, kind: TaskKind[Any], spec: dict[str, Any]) -> Task
     vars(task).update(
         _BLANK,
         id=new_task_id(),
-        task_type=kind.name,
-        queue=request.queue_name or kind.queue,
+        task_type=order.kind.name,
+        queue=order.served.queue,
         tenant=request.origin_tenant_id or DEFAULT_TENANT,
         priority=int(request.priority),
         status=TaskStatus.PENDING,

@@ -5,10 +5,13 @@ import re
 
 from compute.api.resources import Resources
 from compute.api.serving import ServedModel
-from compute.errors import InvalidInput
+from compute.errors import InvalidInput, NotFound
+from compute.storage.images import image_size
 from compute.storage.loras import check_lora
 from compute.storage.media import Media
 from compute.storage.paths import clean_path
+from compute.tasks.protocol import Role
+from compute.tasks.registry import InputImage
 
 __all__ = ["INPUTS", "LORAS", "RequestIntake"]
 
@@ -17,6 +20,9 @@ LORAS = "loras/"
 
 # They are held in memory until all are there: this many times the largest one.
 _MOST_NEW = 8
+
+# A PNG or WebP says its size in the first bytes; the headers before that of a JPEG we wrote fit as well.
+_HEAD_BYTES = 64 * 1024
 
 _STORED_PATH = re.compile(r"[\w.@=+ -]+(/[\w.@=+ -]+)*\.(png|jpe?g|webp|gif|bmp|tiff?|avif)\Z", re.IGNORECASE)
 
@@ -29,7 +35,15 @@ class RequestIntake:
         self._held = held
         self._served = served
         self._new: dict[str, Media] = {}
-        self._taken: dict[str, str] = {}
+        self._taken: dict[str, InputImage] = {}
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        return self._served.roles
+
+    @property
+    def max_pixels(self) -> int:
+        return self._held.settings.media_max_pixels
 
     @property
     def size_multiple(self) -> int:
@@ -37,20 +51,15 @@ class RequestIntake:
 
     @property
     def model_names(self) -> tuple[str, ...]:
-        return (self._served.name,)
+        return () if self._served.name is None else (self._served.name,)
 
-    async def image(self, source: str, *, field: str) -> str:
-        if _STORED_PATH.match(source.strip()):
-            return await self._stored(source.strip(), field)
+    async def image(self, source: str, *, field: str) -> InputImage:
         if source in self._taken:
             return self._taken[source]
-        media = await self._held.media.load(source, field=field)
-        path = f"{INPUTS}{media.sha256[:2]}/{media.sha256}.png"
-        self._new[path] = media
-        self._taken[source] = path
-        if sum(len(new.data) for new in self._new.values()) > _MOST_NEW * self._held.settings.media_max_bytes:
-            raise InvalidInput("With this one, the images of the request are too large together.", field=field)
-        return path
+        stored = source.strip()
+        taken = await (self._stored(stored, field) if _STORED_PATH.match(stored) else self._fetched(source, field))
+        self._taken[source] = taken
+        return taken
 
     async def lora(self, path: str, *, field: str) -> str:
         stored = LORAS + clean_path(path, field=field)
@@ -64,11 +73,21 @@ class RequestIntake:
             if await self._held.objects.stat(path) is None:
                 await self._held.objects.put(path, media.data, media.content_type)
 
-    async def _stored(self, source: str, field: str) -> str:
+    async def _fetched(self, source: str, field: str) -> InputImage:
+        media = await self._held.media.load(source, field=field)
+        path = f"{INPUTS}{media.sha256[:2]}/{media.sha256}.png"
+        self._new[path] = media
+        if sum(len(new.data) for new in self._new.values()) > _MOST_NEW * self._held.settings.media_max_bytes:
+            raise InvalidInput("With this one, the images of the request are too large together.", field=field)
+        return InputImage(path, media.width, media.height)
+
+    async def _stored(self, source: str, field: str) -> InputImage:
         path = clean_path(source, field=field)
         if path.startswith(LORAS):
             raise InvalidInput("This is no image.", field=field)
+        try:
+            head = await self._held.objects.read(path, 0, _HEAD_BYTES)
+        except NotFound:
+            raise InvalidInput(f"There is no stored image {path}.", field=field) from None
         # It was checked and encoded anew when it was stored; decoding it is the worker's part.
-        if await self._held.objects.stat(path) is None:
-            raise InvalidInput(f"There is no stored image {path}.", field=field)
-        return path
+        return InputImage(path, *image_size(head, field=field))

@@ -10,7 +10,8 @@ from compute.api.serving import ServedModel, Serving
 from compute.errors import InvalidInput
 from compute.schemas.enums import TaskType
 from compute.schemas.tasks import CreateTask
-from compute.tasks.registry import TaskKind, all_kinds
+from compute.tasks.protocol import Role
+from compute.tasks.registry import TaskKind, all_kinds, kind_named
 
 __all__ = ["Order", "order_generation", "order_of"]
 
@@ -33,7 +34,8 @@ def order_of(body: dict[str, Any], serving: Serving) -> Order:
     """
     if "type" in body and "task_type" not in body:
         return _order(_named_kind(body["type"]), Dialect.QUICKSTART, _without_type(body), serving)
-    return _order(_named_kind(body.get("task_type", TaskType.GENERATION)), Dialect.CANONICAL, body, serving)
+    kind = _named_kind(body.get("task_type", TaskType.GENERATION))
+    return _order(kind, Dialect.CANONICAL, body | {"task_type": kind.name}, serving)
 
 
 def order_generation(body: dict[str, Any], serving: Serving) -> Order:
@@ -48,13 +50,19 @@ def order_generation(body: dict[str, Any], serving: Serving) -> Order:
 
 def _order(kind: TaskKind[Any], dialect: Dialect, fields: dict[str, Any], serving: Serving) -> Order:
     request = validated(kind.create_model, fields)
-    queue = request.queue_name or kind.queue
+    served = _served(request.queue_name or kind.queue_for(request), kind.roles_for(request), serving)
+    check_providers(request, kind)
+    return Order(kind, dialect, request, served)
+
+
+def _served(queue: str, roles: frozenset[Role], serving: Serving) -> ServedModel:
     served = serving.queues.get(queue)
     if served is None:
         known = ", ".join(sorted(serving.queues))
         raise InvalidInput(f"No workers serve the queue {queue!r}; served: {known}.", field="queue_name")
-    check_providers(request, kind)
-    return Order(kind, dialect, request, served)
+    if missing := sorted(roles - served.roles):
+        raise InvalidInput(f"The queue {queue!r} has no model for this ({', '.join(missing)}).", field="queue_name")
+    return served
 
 
 def _without_type(body: dict[str, Any]) -> dict[str, Any]:
@@ -62,8 +70,8 @@ def _without_type(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _named_kind(name: Any) -> TaskKind[Any]:
-    kinds = all_kinds()
     try:
-        return kinds[TaskType(str(name).upper())]
-    except (KeyError, ValueError):
-        raise InvalidInput(f"There is no such task type here; known: {', '.join(kinds)}.", field="task_type") from None
+        return kind_named(name)
+    except KeyError:
+        known = ", ".join(all_kinds())
+        raise InvalidInput(f"There is no such task type here; known: {known}.", field="task_type") from None

@@ -7,9 +7,10 @@ from compute.api.dialect import Dialect, quickstart_id
 from compute.api.links import RequestLinks
 from compute.db.tables import Task
 from compute.schemas.enums import TaskStatus
-from compute.schemas.quickstart import QuickstartImage, QuickstartOutput, QuickstartStatus, QuickstartTask
+from compute.schemas.quickstart import QuickstartFile, QuickstartOutput, QuickstartStatus, QuickstartTask
 from compute.schemas.tasks import TaskPublic
 from compute.tasks.registry import kind_of
+from compute.tasks.results import artifacts_of, is_video
 
 __all__ = ["present", "present_canonical", "present_quickstart", "quickstart_status", "render_new"]
 
@@ -69,9 +70,12 @@ def render_new(task: Task, dialect: Dialect) -> str:
 
 async def present_canonical(task: Task, links: RequestLinks) -> TaskPublic:
     fields = _canonical_fields(task)
-    result = fields.get("result_image_path")
-    if result and task.deleted_at is None:
-        fields["result_image_url"] = await links.to(result)
+    if task.deleted_at is None:
+        for kind in ("image", "video"):
+            if path := fields.get(f"result_{kind}_path"):
+                fields[f"result_{kind}_url"] = await links.to(path)
+        if paths := fields.get("result_image_paths"):
+            fields["result_image_urls"] = [await links.to(path) for path in paths]
     return kind_of(task.task_type).public_model(**fields)
 
 
@@ -89,7 +93,8 @@ def _canonical_fields(task: Task) -> dict[str, Any]:
     for name in _FROM_SPEC:
         fields[name] = spec.get(name)
     fields["errors"] = task.errors or None
-    fields["metadata"] = (task.result or {}).get("metadata")
+    if task.result is not None:
+        fields["metadata"] = task.result.get("metadata", {}) | {"outputs": task.result.get("artifacts", [])}
     return fields | kind_of(task.task_type).public_fields(task)
 
 
@@ -112,7 +117,9 @@ def _quickstart(task: Task, output: QuickstartOutput | None) -> QuickstartTask:
 async def _output(task: Task, links: RequestLinks) -> QuickstartOutput:
     if task.deleted_at is not None:
         return QuickstartOutput(images=[])
-    artifacts = (task.result or {}).get("artifacts", [])
-    return QuickstartOutput(
-        images=[QuickstartImage(url=await links.to(item["path"]), seed=item.get("seed")) for item in artifacts]
-    )
+    shown = [
+        (QuickstartFile(url=await links.to(artifact["path"]), seed=artifact.get("seed")), is_video(artifact))
+        for artifact in artifacts_of(task)
+    ]
+    images, videos = ([file for file, video in shown if video is wanted] for wanted in (False, True))
+    return QuickstartOutput(images=images, videos=videos or None)

@@ -5,20 +5,32 @@ from functools import cache
 from pathlib import Path
 
 from compute.storage.model_card import ModelCard, read_model_card
+from compute.tasks.protocol import Role
 
 __all__ = ["ServedModel", "Serving"]
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """The model behind one queue. Width and height must be multiples of `size_multiple` pixels."""
+    """The pool behind a queue, and the base model that it holds.
 
-    name: str
+    Attributes:
+        name: What the model is called; None for a pool without one, on which no LoRA fits and every size is right.
+        size_multiple: Width and height must be multiples of this many pixels.
+        queue: Where tasks wait for the pool, whichever of its queues a request names.
+        roles: What its models can do.
+    """
+
+    name: str | None
     size_multiple: int = 16
     revision: str | None = None
+    queue: str = "inference"
+    roles: frozenset[Role] = frozenset({"draw"})
 
     def card(self, models_root: Path) -> ModelCard | None:
         """The model's dimensions; None while they cannot be known (not downloaded, not built yet)."""
+        if self.name is None:
+            return None
         for folder in (models_root / self.name, Path(self.name)):
             if (folder / "transformer" / "config.json").is_file():
                 return read_model_card(folder)
@@ -33,6 +45,6 @@ def _hub_card(repository: str, revision: str | None) -> ModelCard | None:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """Queues that have workers, each with the model they hold."""
+    """Queues that have workers, each with the pool behind it."""
 
     queues: dict[str, ServedModel]

@@ -9,7 +9,7 @@ from ray.serve.schema import LoggingConfig
 
 from compute.deployments.args import AppArgs, PoolArgs
 from compute.deployments.dispatcher import DispatcherDeployment
-from compute.deployments.workers import PipelineWorker, StandbyWorker
+from compute.deployments.workers import ImageWorker, PipelineWorker, StandbyWorker
 
 __all__ = ["build"]
 
@@ -50,7 +50,7 @@ def build(args: AppArgs) -> Application:
 
 def _worker(pool: PoolArgs) -> Application:
     return serve.deployment(
-        PipelineWorker,
+        ImageWorker if pool.model is None else PipelineWorker,
         name=pool.name,
         num_replicas=pool.num_replicas,
         max_ongoing_requests=_jobs_per_replica(pool),

@@ -1,11 +1,16 @@
 """The arguments of serve_config.yaml, typed: a wrong key is refused with its name."""
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compute.api.serving import ServedModel, Serving
 from compute.pipelines.config import ModelConfig, size_multiple
 
 __all__ = ["AppArgs", "DispatcherArgs", "IngressArgs", "PoolArgs"]
+
+
+QueueName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
 class _Args(BaseModel):
@@ -31,11 +36,14 @@ class DispatcherArgs(_Args):
 
 
 class PoolArgs(_Args):
-    """Replicas that hold one model warm and serve one queue."""
+    """Replicas that hold a model warm, or none for image work on the CPU, and serve one queue."""
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="The deployment's name in Ray's dashboard.")
-    queue: str = Field(default="inference", pattern=r"^[a-z][a-z0-9_-]*$")
-    model: ModelConfig = ModelConfig()
+    queue: QueueName = "inference"
+    also: list[QueueName] = Field(
+        default=[], description="Queues that have no pool of their own: their tasks wait in this one."
+    )
+    model: ModelConfig | None = Field(default=ModelConfig(), description="null: image work that needs no model.")
     num_replicas: int = Field(default=1, ge=1)
     gpus_per_replica: float = Field(default=0, ge=0, description="0 runs on the CPU.")
     cpus_per_replica: float = Field(default=1, ge=0)
@@ -51,6 +59,12 @@ class PoolArgs(_Args):
         description="Replicas beside them with the weights in host memory, which stand in for those that died.",
     )
 
+    @model_validator(mode="after")
+    def _standby_of_a_model(self) -> "PoolArgs":
+        if self.standby and self.model is None:
+            raise ValueError("standby: a pool without a model has nothing to keep warm")
+        return self
+
     @property
     def standby_name(self) -> str:
         """The standbys' deployment in Ray's dashboard."""
@@ -58,7 +72,7 @@ class PoolArgs(_Args):
 
     def for_standby(self) -> "PoolArgs":
         """The same for a standby, which reserves no GPU: on a node without one it must fail, not draw on the CPU."""
-        if self.gpus_per_replica and self.model.device == "auto":
+        if self.gpus_per_replica and self.model and self.model.device == "auto":
             return self.model_copy(update={"model": self.model.model_copy(update={"device": "cuda"})})
         return self
 
@@ -72,8 +86,9 @@ class AppArgs(_Args):
 
     @model_validator(mode="after")
     def _distinct(self) -> "AppArgs":
-        for key in ("name", "queue"):
-            values = [getattr(pool, key) for pool in self.pools]
+        names = [pool.name for pool in self.pools]
+        queues = [queue for pool in self.pools for queue in (pool.queue, *pool.also)]
+        for key, values in (("name", names), ("queue", queues)):
             if len(set(values)) < len(values):
                 raise ValueError(f"two pools have the same {key}")
         taken = {pool.name for pool in self.pools} & {pool.standby_name for pool in self.pools}
@@ -83,9 +98,10 @@ class AppArgs(_Args):
 
     def serving(self) -> Serving:
         """What the API needs to know of the pools."""
-        return Serving(
-            {
-                pool.queue: ServedModel(pool.model.model, size_multiple(pool.model.family), pool.model.revision)
-                for pool in self.pools
-            }
-        )
+        return Serving({queue: _served(pool) for pool in self.pools for queue in (pool.queue, *pool.also)})
+
+
+def _served(pool: PoolArgs) -> ServedModel:
+    if pool.model is None:
+        return ServedModel(None, size_multiple=1, queue=pool.queue, roles=frozenset())
+    return ServedModel(pool.model.model, size_multiple(pool.model.family), pool.model.revision, pool.queue)

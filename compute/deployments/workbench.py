@@ -1,32 +1,63 @@
-"""The workbench of one replica: its warm model, its device, and files beside it. No Ray in here."""
+"""The workbench of one replica: its warm model or its slots, and files beside it. No Ray in here."""
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from PIL import Image
 
-from compute.errors import InvalidInput, NotFound
-from compute.imaging.encode import encode_image
+from compute.errors import InvalidInput, NotFound, TaskFailed
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
+from compute.storage.codec import CONTENT_TYPES, ImageFormat, encode
 from compute.storage.media import open_image
-from compute.tasks.protocol import Artifact, EncodedImage, ImageModel, Job
+from compute.tasks.protocol import (
+    Artifact,
+    EncodedFile,
+    EncodedImage,
+    Job,
+    LoraFile,
+    Role,
+    StagedModel,
+    StoredInput,
+    Turn,
+)
 from compute.tasks.registry import kind_of
 from compute.tasks.stages import Stages
 
 __all__ = ["LocalWorkbench"]
 
+_WITH_A_MODEL = ("compute", "torch", "diffusers", "transformers", "peft", "pillow")
+_WITHOUT = ("compute", "pillow", "numpy", "opencv-python-headless")
+_EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4"}
+
 
 class LocalWorkbench:
-    """Implements `compute.tasks.protocol.Workbench` on a model in this process and an object store."""
+    """Implements `compute.tasks.protocol.Workbench` on an object store and a model in this process, or on none."""
 
-    def __init__(self, settings: Settings, objects: ObjectStore, model: ImageModel, executor: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        objects: ObjectStore,
+        model: StagedModel | None,
+        executor: str,
+        *,
+        names: Mapping[Role, str] | None = None,
+        slots: int = 1,
+    ) -> None:
+        """`names` are those of the models by role, for a `model` that holds several. Without a model, `slots` jobs
+        compute at a time."""
         self._settings = settings
         self._objects = objects
-        self._model = model
         self._executor = executor
-        self._stages = Stages(model)
+        self._stages = Stages(model) if model is not None else None
+        self._names: Mapping[Role, str] = names or ({} if model is None else {"draw": model.name})
+        self._slots = asyncio.Semaphore(slots)
+        self._versions = _versions(_WITHOUT if model is None else _WITH_A_MODEL)
         self._downloads: dict[Path, asyncio.Lock] = {}
 
     @property
@@ -34,24 +65,37 @@ class LocalWorkbench:
         return self._executor
 
     @property
-    def model(self) -> ImageModel:
-        return self._model
+    def versions(self) -> Mapping[str, str]:
+        return self._versions
+
+    @property
+    def models_root(self) -> Path:
+        return self._settings.models_root
 
     @property
     def stages(self) -> Stages:
+        if self._stages is None:
+            raise TaskFailed(f"{self._executor} has no model; its queue is for work that needs none.")
         return self._stages
 
-    async def load_image(self, path: str) -> Image.Image:
-        """Raises:
-        InvalidInput: the image is gone, or damaged.
-        """
+    def model_name(self, role: Role) -> str:
+        return self._names.get(role) or self._names.get("draw") or f"compute {self._versions['compute']}"
+
+    def device(self) -> AbstractAsyncContextManager[object]:
+        return self._slots if self._stages is None else self._stages.device()
+
+    def place(self) -> AbstractContextManager[Turn]:
+        # Jobs that share no device may end in any order.
+        return nullcontext(_at_once) if self._stages is None else self._stages.place()
+
+    async def load_image(self, path: str, *, field: str) -> StoredInput:
         try:
             data = await self._objects.get(path)
         except NotFound:
-            raise InvalidInput(f"The input {path} is gone.", field="reference_image_path") from None
-        return await asyncio.to_thread(open_image, data, max_pixels=self._settings.media_max_pixels)
+            raise InvalidInput(f"The input {path} is gone.", field=field) from None
+        return await asyncio.to_thread(_decode, data, self._settings.media_max_pixels, field)
 
-    async def load_lora(self, path: str) -> tuple[str, Path]:
+    async def load_lora(self, path: str) -> LoraFile:
         """Raises:
         InvalidInput: the file is gone.
         """
@@ -60,28 +104,76 @@ class LocalWorkbench:
             raise InvalidInput(f"The LoRA {path} is gone.", field="lora")
         name = hashlib.sha256(f"{path}\n{found.etag}".encode()).hexdigest()[:16]
         file = self._settings.cache_root / "loras" / f"{name}.safetensors"
+        noted = file.with_suffix(".sha256")
         # Two jobs may want the same file; one of them fetches it.
         async with self._downloads.setdefault(file, asyncio.Lock()):
-            if not await asyncio.to_thread(file.exists):
+            if not await asyncio.to_thread(noted.exists):
                 await self._objects.download(path, file)
-        return name, file
+                await asyncio.to_thread(_note_hash, file, noted)
+            return LoraFile(name, file, await asyncio.to_thread(noted.read_text))
 
-    async def encode(self, image: Image.Image) -> EncodedImage:
-        return await asyncio.to_thread(_encode, image)
+    async def encode(self, image: Image.Image, image_format: ImageFormat = "png") -> EncodedImage:
+        return await asyncio.to_thread(_encode, image, image_format)
 
-    async def store(self, job: Job, index: int, encoded: EncodedImage, *, seed: int) -> Artifact:
+    async def store(self, job: Job, index: int, encoded: EncodedImage, *, seed: int | None = None) -> Artifact:
         """Raises:
         StorageFailed: the object store refused it, or could not be reached.
         """
-        # The fence in the path keeps a late attempt from overwriting what a later one published.
-        path = f"{kind_of(job.task_type).folder}/{job.task_id}/{job.fence}/{index}.png"
+        path = _output_path(job, index, encoded.content_type)
         await self._objects.put(path, encoded.data, encoded.content_type)
         return Artifact(
             path, encoded.content_type, len(encoded.data), encoded.sha256, encoded.width, encoded.height, seed
         )
 
+    async def store_file(self, job: Job, index: int, encoded: EncodedFile, *, seed: int | None = None) -> Artifact:
+        """Raises:
+        StorageFailed: the object store refused it, or could not be reached.
+        """
+        path = _output_path(job, index, encoded.content_type)
+        sha256 = await asyncio.to_thread(_hash, encoded.path)
+        stored = await self._objects.put(path, encoded.path, encoded.content_type)
+        return Artifact(path, encoded.content_type, stored.size, sha256, encoded.width, encoded.height, seed)
 
-def _encode(image: Image.Image) -> EncodedImage:
+
+async def _at_once() -> None:
+    """The turn of a job that need not wait for others."""
+
+
+@cache
+def _versions(packages: tuple[str, ...]) -> Mapping[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _output_path(job: Job, index: int, content_type: str) -> str:
+    # The fence in the path keeps a late attempt from overwriting what a later one published.
+    folder = kind_of(job.task_type).folder
+    return f"{folder}/{job.task_id}/{job.fence}/{index}.{_EXTENSIONS[content_type]}"
+
+
+def _decode(data: bytes, max_pixels: int, field: str) -> StoredInput:
+    return StoredInput(open_image(data, max_pixels=max_pixels, field=field), hashlib.sha256(data).hexdigest())
+
+
+def _encode(image: Image.Image, image_format: ImageFormat) -> EncodedImage:
     # Pillow and hashlib let other threads run meanwhile, among them the one that draws the next image.
-    data, content_type = encode_image(image, "png")
-    return EncodedImage(data, content_type, hashlib.sha256(data).hexdigest(), image.width, image.height)
+    data = encode(image, image_format)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return EncodedImage(data, CONTENT_TYPES[image_format], sha256, image.width, image.height)
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _note_hash(file: Path, noted: Path) -> None:
+    """Write it beside the file, whole or not at all: whoever finds it finds the file complete."""
+    unfinished = noted.with_suffix(".part")
+    unfinished.write_text(_hash(file))
+    unfinished.replace(noted)

@@ -1,4 +1,7 @@
-"""GPU-pinned replicas that hold a warm pipeline and run jobs. They never touch the database."""
+"""Replicas that run jobs: GPU-pinned ones that hold a warm pipeline, and those for image work on the CPU.
+
+They never touch the database.
+"""
 
 import logging
 import math
@@ -23,7 +26,7 @@ from compute.tasks.registry import kind_of
 if TYPE_CHECKING:
     from compute.pipelines import Activation
 
-__all__ = ["PipelineWorker", "StandbyWorker"]
+__all__ = ["ImageWorker", "PipelineWorker", "StandbyWorker"]
 
 _log = logging.getLogger(__name__)
 _WARM_UP = GenerateRequest(prompt="warm up", width=64, height=64, steps=1, guidance_scale=1.0, seed=0)
@@ -38,6 +41,22 @@ class PipelineWorker:
 
     async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
         """Run one job; closing the stream stops it at its next denoising step."""
+        async with aclosing(_work(job, self._bench)) as events:
+            async for event in events:
+                yield event
+
+
+class ImageWorker:
+    """One replica of a pool without a model: as many jobs compute at a time as it has cores set aside."""
+
+    def __init__(self, args: PoolArgs) -> None:
+        settings = get_settings()
+        configure_logging(settings)
+        slots = max(1, math.ceil(args.cpus_per_replica))
+        self._bench = LocalWorkbench(settings, open_store(settings), None, _executor(), slots=slots)
+
+    async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
+        """Run one job; closing the stream stops it once the picture in hand is done."""
         async with aclosing(_work(job, self._bench)) as events:
             async for event in events:
                 yield event
@@ -78,9 +97,14 @@ def _prepare(args: PoolArgs) -> Callable[[], LocalWorkbench]:
 
     settings = get_settings()
     configure_logging(settings)
+    if args.model is None:
+        raise ValueError(f"The pool {args.name} has no model.")
+    return partial(_activate, settings, prepare(args.model, settings.models_root), _executor())
+
+
+def _executor() -> str:
     replica = serve.get_replica_context()
-    executor = f"{replica.deployment}#{replica.replica_id.unique_id}"
-    return partial(_activate, settings, prepare(args.model, settings.models_root), executor)
+    return f"{replica.deployment}#{replica.replica_id.unique_id}"
 
 
 def _activate(settings: Settings, activate_model: "Activation", executor: str) -> LocalWorkbench:

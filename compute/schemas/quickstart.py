@@ -5,12 +5,12 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-__all__ = ["QuickstartImage", "QuickstartOutput", "QuickstartStatus", "QuickstartTask"]
+__all__ = ["QuickstartFile", "QuickstartOutput", "QuickstartStatus", "QuickstartTask"]
 
 QuickstartStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
 
 
-class QuickstartImage(BaseModel):
+class QuickstartFile(BaseModel):
     """One result."""
 
     url: str = Field(description="Downloads without a key, until it expires.")
@@ -20,7 +20,8 @@ class QuickstartImage(BaseModel):
 class QuickstartOutput(BaseModel):
     """What a completed task made."""
 
-    images: list[QuickstartImage] = []
+    images: list[QuickstartFile] = []
+    videos: list[QuickstartFile] | None = None
 
 
 class QuickstartTask(BaseModel):

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from compute.errors import InvalidInput
 from compute.storage.codec import plain_mode
 
-__all__ = ["DecodedImage", "decode_image"]
+__all__ = ["DecodedImage", "decode_image", "image_size"]
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +60,16 @@ def decode_image(data: bytes, *, max_pixels: int, field: str) -> DecodedImage:
         flat = plain_mode(_to_srgb(_to_eight_bits(_upright(opened), field)))
     flat.info = {}
     return DecodedImage(flat, image_format)
+
+
+def image_size(head: bytes, *, field: str) -> tuple[int, int]:
+    """Width and height in pixels, from the first bytes of a file that we wrote ourselves (so it lies upright).
+
+    Raises:
+        InvalidInput: these are not the first bytes of an image.
+    """
+    with _refusals(field), Image.open(io.BytesIO(head), formats=_FORMATS) as opened:
+        return opened.size
 
 
 @contextmanager

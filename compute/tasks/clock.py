@@ -19,9 +19,10 @@ class StageClock:
     images and with the time in line: `decode`, `encode` (with its hash) and `upload`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, also: tuple[str, ...] = ()) -> None:
+        """`also` names stages of a run that does more than this."""
         self._began = self._last = time.perf_counter()
-        self._seconds = dict.fromkeys(_IN_TURN + _BESIDE, 0.0)
+        self._seconds = dict.fromkeys(_IN_TURN + _BESIDE + also, 0.0)
 
     def lap(self, stage: str) -> None:
         """The time since the last lap belongs to this stage."""
@@ -37,6 +38,10 @@ class StageClock:
             yield
         finally:
             self._seconds[stage] += time.perf_counter() - began
+
+    def end(self) -> None:
+        """The run ends now, for a run that counts every stage with `beside`."""
+        self._last = time.perf_counter()
 
     def report(self) -> dict[str, object]:
         """`timing_ms`, from the start to the last lap, and `timings` by stage; in ms, these to the microsecond."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from compute.errors import Interrupted
 from compute.tasks.clock import StageClock
+from compute.tasks.inputs import JobInputs
 from compute.tasks.protocol import (
     Artifact,
     Done,
@@ -25,7 +26,7 @@ __all__ = ["draw_images"]
 
 
 async def draw_images(
-    job: Job, bench: Workbench, inputs: Callable[[], Awaitable[Sequence[GenerateRequest]]]
+    job: Job, bench: Workbench, make_requests: Callable[[JobInputs], Awaitable[Sequence[GenerateRequest]]]
 ) -> AsyncGenerator[WorkEvent]:
     """The run of a type whose work is to draw: fetch the inputs, then one image for each of their requests, in order.
 
@@ -33,17 +34,18 @@ async def draw_images(
     job or another. `Done` comes once all jobs that held the device before have ended. Closing stops the job at its
     next step, or at the end of the stage that it is in. `timings` are those of `StageClock`.
     """
-    clock = StageClock()
-    requests = await inputs()
+    clock, inputs = StageClock(), JobInputs(bench)
+    requests = await make_requests(inputs)
     clock.lap("fetch")
+    model = bench.model_name(requests[0].role)
     images = _Images(job, bench, requests, clock)
     try:
         with ExitStack() as until_done:
             await images.prepare_first()
-            async with bench.stages.device():
+            async with bench.device():
                 clock.lap("wait")
-                my_turn = until_done.enter_context(bench.stages.place())
-                yield Started(executor=bench.executor, model=bench.model.name)
+                my_turn = until_done.enter_context(bench.place())
+                yield Started(executor=bench.executor, model=model)
                 async with aclosing(images.draw()) as events:
                     async for event in events:
                         yield event
@@ -54,7 +56,8 @@ async def draw_images(
                     yield artifact
             await my_turn()
             clock.lap("save")
-            yield Done({"model": bench.model.name, **clock.report()})
+            made = {"model": model, "versions": dict(bench.versions), "inputs": inputs.hashes}
+            yield Done({**made, **clock.report()})
     finally:
         await images.stop()
 

@@ -5,13 +5,16 @@ raises `TaskFailed` (or `InvalidInput`) when it cannot finish. It never touches 
 is tested with a plain Workbench, without Ray and without Postgres.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import UUID
 
 from PIL import Image
+
+from compute.storage.codec import ImageFormat
 
 if TYPE_CHECKING:
     from compute.tasks.stages import Stages
@@ -19,16 +22,23 @@ if TYPE_CHECKING:
 __all__ = [
     "Artifact",
     "Done",
+    "EncodedFile",
     "EncodedImage",
     "GenerateRequest",
     "ImageModel",
     "Job",
     "Latents",
+    "LoraFile",
     "LoraSelection",
     "OnStep",
     "Prepared",
     "Progress",
+    "Role",
+    "StagedModel",
     "Started",
+    "StoredInput",
+    "Turn",
+    "VideoRequest",
     "WorkEvent",
     "Workbench",
 ]
@@ -85,6 +95,11 @@ OnStep = Callable[[int, int], None]
 """Called after every denoising step with (steps done, steps in all). Raising `Interrupted` stops the run."""
 
 
+Role = Literal["draw", "edit", "fill", "video"]
+"""Which of a replica's models does a request: the base (from text, from an image, inpainting), the one that follows
+instructions about pictures, the one made for filling masks, and the one that makes clips."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoraSelection:
     """A LoRA file on local disk and the weight to apply it with. `name` is unique per content."""
@@ -98,7 +113,14 @@ class LoraSelection:
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """One image to draw. Sizes in pixels; `strength` in (0, 1] is the noise put on `image` (img2img)."""
+    """One image to draw. Sizes in pixels.
+
+    Attributes:
+        image: Where to start from (image to image, inpainting), or the picture that an instruction is about.
+        mask: Mode L, of the size of `image`: white is drawn anew, black stays.
+        references: More pictures that an instruction speaks of.
+        strength: The noise put on `image`, in (0, 1].
+    """
 
     prompt: str
     width: int
@@ -109,8 +131,29 @@ class GenerateRequest:
     negative_prompt: str | None = None
     true_cfg_scale: float = 1.0
     image: Image.Image | None = None
+    mask: Image.Image | None = None
+    references: tuple[Image.Image, ...] = ()
     strength: float = 1.0
     loras: tuple[LoraSelection, ...] = ()
+    role: Role = "draw"
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRequest:
+    """One clip that begins with `image`. Sizes in pixels; `motion` in [0, 1], 0.5 is the model's own amount."""
+
+    image: Image.Image
+    prompt: str
+    width: int
+    height: int
+    frames: int
+    fps: int
+    steps: int
+    guidance_scale: float
+    seed: int
+    negative_prompt: str | None = None
+    motion: float = 0.5
+    role: Role = "video"
 
 
 Prepared = Any
@@ -120,7 +163,7 @@ Latents = Any
 """What a model has drawn and not yet turned into pixels."""
 
 
-class ImageModel(Protocol):
+class StagedModel(Protocol):
     """A warm pipeline in three stages, so that one request can be drawn while others are prepared and decoded.
 
     Calls of different stages may come from different threads at the same time. Those of one stage come one after the
@@ -130,7 +173,7 @@ class ImageModel(Protocol):
     @property
     def name(self) -> str: ...
 
-    def prepare(self, request: GenerateRequest) -> Prepared:
+    def prepare(self, request: Any) -> Prepared:
         """Check the request, encode its prompts, fetch its LoRAs into memory. The result is drawn once.
 
         Raises:
@@ -149,13 +192,21 @@ class ImageModel(Protocol):
         """
         ...
 
-    def decode(self, latents: Latents) -> Image.Image:
-        """One RGB image of exactly the requested size.
+    def decode(self, latents: Latents) -> Any:
+        """What was drawn, as pixels.
 
         Raises:
             OutOfMemory: the device has too little memory for this size.
         """
         ...
+
+
+class ImageModel(StagedModel, Protocol):
+    """A model that takes `GenerateRequest` and makes one RGB image of exactly the requested size."""
+
+    def prepare(self, request: GenerateRequest) -> Prepared: ...
+
+    def decode(self, latents: Latents) -> Image.Image: ...
 
     def generate(self, request: GenerateRequest, on_step: OnStep) -> Image.Image:
         """The three stages in a row, for whoever has the model to themselves. Raises what they raise."""
@@ -173,34 +224,94 @@ class EncodedImage:
     height: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoredInput:
+    """A decoded image of the object store, and the hash (sha256, hex) of its file."""
+
+    image: Image.Image
+    sha256: str
+
+
 class Workbench(Protocol):
-    """What a worker gives to a run: the warm model, its stages, inputs and a place for outputs."""
+    """What a worker gives to a run: the warm models, their stages, inputs and a place for outputs."""
 
     @property
     def executor(self) -> str: ...
 
     @property
-    def model(self) -> ImageModel:
-        """Its name, for what is published. Work with it goes through `stages`."""
+    def versions(self) -> Mapping[str, str]:
+        """Of the packages that decide what a result looks like."""
+        ...
+
+    @property
+    def models_root(self) -> Path:
+        """The folder under which small models (detectors, segmentation) are looked for."""
         ...
 
     @property
     def stages(self) -> "Stages":
-        """Where the jobs of this worker wait for each other."""
+        """Where the jobs of this worker wait for each other while they draw.
+
+        Raises:
+            TaskFailed: this worker has no model; its queue is for work without one.
+        """
         ...
 
-    async def load_image(self, path: str) -> Image.Image:
-        """Decode a stored image."""
+    def model_name(self, role: Role) -> str:
+        """What the model of this role is called; without one, what computes here."""
         ...
 
-    async def load_lora(self, path: str) -> tuple[str, Path]:
-        """A local copy of a stored LoRA file: (name unique per content, file)."""
+    def device(self) -> AbstractAsyncContextManager[object]:
+        """Exclusive use of the device; on a worker without a model, of one of its slots."""
         ...
 
-    async def encode(self, image: Image.Image) -> EncodedImage:
+    def place(self) -> AbstractContextManager["Turn"]:
+        """A place in the line of those who have held the device, taken while holding it. See `Stages.place`."""
+        ...
+
+    async def load_image(self, path: str, *, field: str) -> StoredInput:
+        """Decode a stored image; `field` is the request's field that named it.
+
+        Raises:
+            InvalidInput: it is gone, or damaged.
+        """
+        ...
+
+    async def load_lora(self, path: str) -> "LoraFile":
+        """A local copy of a stored LoRA file."""
+        ...
+
+    async def encode(self, image: Image.Image, image_format: ImageFormat = "png") -> EncodedImage:
         """The image as a file, and its hash. Computed in a thread."""
         ...
 
-    async def store(self, job: Job, index: int, encoded: EncodedImage, *, seed: int) -> Artifact:
+    async def store(self, job: Job, index: int, encoded: EncodedImage, *, seed: int | None = None) -> Artifact:
         """Put one output of the job into the object store, whole or not at all."""
         ...
+
+    async def store_file(self, job: Job, index: int, encoded: "EncodedFile", *, seed: int | None = None) -> Artifact:
+        """The same for an output that is too large to be held in memory."""
+        ...
+
+
+Turn = Callable[[], Awaitable[object]]
+"""Awaited, it returns once it is one's turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoraFile:
+    """A LoRA on local disk. `name` is unique per content; `sha256` (hex) is that of the file."""
+
+    name: str
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedFile:
+    """An output on local disk as it will be stored; width and height in pixels."""
+
+    path: Path
+    content_type: str
+    width: int
+    height: int

@@ -9,6 +9,7 @@ import inspect
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType, ModuleType
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -17,15 +18,34 @@ from compute.db.tables import Task
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks import types
-from compute.tasks.protocol import Job, Workbench, WorkEvent
+from compute.tasks.protocol import Job, Role, Workbench, WorkEvent
 
-__all__ = ["Intake", "TaskKind", "all_kinds", "kind_of"]
+__all__ = ["InputImage", "Intake", "TaskKind", "all_kinds", "kind_named", "kind_of"]
 
 CreateT = TypeVar("CreateT", bound=CreateTask)
 
 
+@dataclass(frozen=True, slots=True)
+class InputImage:
+    """An image that a request named, as it will lie in the object store; sizes in pixels."""
+
+    path: str
+    width: int
+    height: int
+
+
 class Intake(Protocol):
     """What a type uses to check a request and take in what it names. Nothing is kept if a check fails."""
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        """The models that the request's queue has."""
+        ...
+
+    @property
+    def max_pixels(self) -> int:
+        """The largest image, width x height, that is taken in or made."""
+        ...
 
     @property
     def size_multiple(self) -> int:
@@ -37,8 +57,8 @@ class Intake(Protocol):
         """What a request may call the model, the default first."""
         ...
 
-    async def image(self, source: str, *, field: str) -> str:
-        """The storage path at which an image given as URL, data URL, base64 or stored path will lie.
+    async def image(self, source: str, *, field: str) -> InputImage:
+        """An image given as URL, data URL, base64 or stored path.
 
         Raises:
             InvalidInput: it cannot be had, or is no image we accept.
@@ -58,7 +78,11 @@ class TaskKind(ABC, Generic[CreateT]):
     """One task type: its models, its queue, and how it is prepared, run and shown."""
 
     name: ClassVar[TaskType]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """What else a request may call it."""
     queue: ClassVar[str]
+    roles: ClassVar[frozenset[Role]] = frozenset({"draw"})
+    """The models that its queue must have; none for work that needs no model."""
     folder: ClassVar[str]
     """Where its results lie in the object store: `{folder}/{task_id}/…`."""
     capabilities: ClassVar[frozenset[ProviderCapability]]
@@ -67,6 +91,14 @@ class TaskKind(ABC, Generic[CreateT]):
     create_model: ClassVar[type[CreateTask]]
     public_model: ClassVar[type[TaskPublic]]
     update_model: ClassVar[type[TaskUpdate]]
+
+    def queue_for(self, request: CreateT) -> str:
+        """The queue of a request that names none."""
+        return self.queue
+
+    def roles_for(self, request: CreateT) -> frozenset[Role]:
+        """The models that the request's queue must have."""
+        return self.roles
 
     @abstractmethod
     async def prepare(self, request: CreateT, intake: Intake) -> dict[str, Any]:
@@ -117,6 +149,20 @@ def kind_of(task_type: str) -> TaskKind[Any]:
         KeyError: no such type is installed.
     """
     return all_kinds()[TaskType(task_type)]
+
+
+def kind_named(name: object) -> TaskKind[Any]:
+    """The type that a request names, in any case or by an alias.
+
+    Raises:
+        KeyError: no such type is installed.
+    """
+    return _by_name()[str(name).upper()]
+
+
+@cache
+def _by_name() -> Mapping[str, TaskKind[Any]]:
+    return {name: kind for kind in all_kinds().values() for name in (kind.name.value, *kind.aliases)}
 
 
 def _only_kind(module: ModuleType) -> TaskKind[Any]:

@@ -2,15 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from PIL import Image
-
-from compute.tasks.protocol import GenerateRequest, ImageModel, Latents, Prepared
+from compute.tasks.protocol import Latents, Prepared, StagedModel, Turn
 from compute.tasks.stepping import Stepper
 
 __all__ = ["UNSAVED_IMAGES", "Stages"]
@@ -29,7 +27,7 @@ class Stages:
     more keeps the next one out until it has ended. CUDA graphs need it, too: they belong to the thread that made them.
     """
 
-    def __init__(self, model: ImageModel, *, unsaved_images: int = UNSAVED_IMAGES) -> None:
+    def __init__(self, model: StagedModel, *, unsaved_images: int = UNSAVED_IMAGES) -> None:
         self._model = model
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
         self._drawing = ThreadPoolExecutor(1, thread_name_prefix="drawing")
@@ -39,13 +37,13 @@ class Stages:
         self._places = asyncio.Semaphore(unsaved_images)
         self._line: deque[asyncio.Event] = deque()
 
-    def warm_up(self, request: GenerateRequest) -> None:
+    def warm_up(self, request: Any) -> None:
         """Draw an image in the threads that will draw all others. Blocks, and raises what the stages raise."""
         prepared = self._preparing.submit(self._model.prepare, request).result()
         latents = self._drawing.submit(self._model.draw, prepared, lambda done, total: None).result()
         self._decoding.submit(self._model.decode, latents).result()
 
-    async def prepare(self, request: GenerateRequest) -> Prepared:
+    async def prepare(self, request: Any) -> Prepared:
         return await _run(self._preparing, partial(self._model.prepare, request))
 
     @asynccontextmanager
@@ -65,11 +63,11 @@ class Stages:
         """The draw, not yet begun. Hold the device and a `room`."""
         return Stepper(partial(self._model.draw, prepared), self._drawing)
 
-    async def decode(self, latents: Latents) -> Image.Image:
+    async def decode(self, latents: Latents) -> Any:
         return await _run(self._decoding, partial(self._model.decode, latents))
 
     @contextmanager
-    def place(self) -> Iterator[Callable[[], Awaitable[object]]]:
+    def place(self) -> Iterator[Turn]:
         """A place in the line of those who have held the device, taken while holding it.
 
         Await the value to be the first of them: all who came before have left, done, failed or cancelled.

@@ -12,16 +12,17 @@ from pydantic import BaseModel, Field
 from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.schemas.enums import ErrorCategory, ProviderCapability, ProviderType, TaskType
+from compute.schemas.fields import MAX_PROMPT, MAX_SEED, ResultImage, ResultImages
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.tasks.drawing import draw_images
+from compute.tasks.inputs import JobInputs
 from compute.tasks.protocol import GenerateRequest, Job, LoraSelection, Workbench, WorkEvent
 from compute.tasks.registry import Intake, TaskKind
+from compute.tasks.results import artifact_paths
 
 __all__ = ["CreateGenerationTask", "Generation", "GenerationTaskPublic", "GenerationTaskUpdate"]
 
 LORA_SLOTS = ("subject", "product", "style", "product2")
-MAX_SEED = 2**63 - 1
-MAX_PROMPT = 10_000
 DEFAULT_REFERENCE_STRENGTH = 0.3
 DEFAULT_TRUE_CFG_SCALE = 4.0
 
@@ -85,8 +86,8 @@ class CreateGenerationTask(LoraFields, CreateTask):
     fal_app_id: ShortText | None = Field(default=None, description="Which app a FAL provider runs.")
 
 
-class GenerationTaskPublic(TaskPublic):
-    """A generation task."""
+class GenerationTaskPublic(ResultImages, ResultImage, TaskPublic):
+    """A generation task. Its images are in order of their seeds; the first is also the result image."""
 
     task_type: Literal[TaskType.GENERATION] = TaskType.GENERATION
     prompt: str | None = None
@@ -110,12 +111,6 @@ class GenerationTaskPublic(TaskPublic):
     workflow_id: str | None = None
     fal_app_id: str | None = Field(json_schema_extra={"readOnly": True})
     fal_request_id: str | None = Field(json_schema_extra={"readOnly": True})
-
-    result_image_path: str | None = Field(default=None, description="Storage path of the first image.")
-    result_image_url: str | None = Field(default=None, description="A link to it that needs no key and expires.")
-    result_image_paths: list[str] = Field(
-        default=[], description="Storage paths of all images, in order of their seeds."
-    )
 
 
 class GenerationTaskPublicUpdate(TaskUpdate):
@@ -196,15 +191,15 @@ class Generation(TaskKind[CreateGenerationTask]):
         if inputs.keys() & _LORA_FIELDS:
             inputs["loras"] = await _take_loras(spec | inputs, intake)
         if path := inputs.get("reference_image_path"):
-            inputs["reference_image_path"] = await intake.image(path, field="reference_image_path")
+            inputs["reference_image_path"] = (await intake.image(path, field="reference_image_path")).path
         return inputs
 
     def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
-        return draw_images(job, bench, partial(_requests, job.spec, bench))
+        return draw_images(job, bench, partial(_requests, job.spec))
 
     def public_fields(self, task: Task) -> dict[str, Any]:
         spec = task.spec
-        paths = [artifact["path"] for artifact in (task.result or {}).get("artifacts", [])]
+        paths = artifact_paths(task)
         return {name: spec.get(name) for name in _SHOWN_FIELDS} | {
             "num_outputs": spec.get("num_outputs", 1),
             "workflow_id": task.workflow_id,
@@ -261,15 +256,15 @@ async def _take_reference(request: CreateGenerationTask, intake: Intake) -> str 
     given = [field for field in _REFERENCE_FIELDS if getattr(request, field)]
     if len(given) > 1:
         raise InvalidInput(f"Give one image; {given[0]} is there already.", field=given[1])
-    return await intake.image(getattr(request, given[0]), field=given[0]) if given else None
+    return (await intake.image(getattr(request, given[0]), field=given[0])).path if given else None
 
 
-async def _requests(spec: dict[str, Any], bench: Workbench) -> list[GenerateRequest]:
+async def _requests(spec: dict[str, Any], inputs: JobInputs) -> list[GenerateRequest]:
     """One request for each image; they differ in their seeds."""
     loras = []
     for lora in spec["loras"]:
-        name, path = await bench.load_lora(lora["path"])
-        loras.append(LoraSelection(name, path, lora["weight"], field=f"{lora['slot']}_model_path"))
+        file = await inputs.lora(lora["path"])
+        loras.append(LoraSelection(file.name, file.path, lora["weight"], field=f"{lora['slot']}_model_path"))
     reference = spec["reference_image_path"]
     first = GenerateRequest(
         prompt=spec["prompt"],
@@ -280,7 +275,7 @@ async def _requests(spec: dict[str, Any], bench: Workbench) -> list[GenerateRequ
         guidance_scale=spec["guidance_scale"],
         seed=spec["seed"],
         true_cfg_scale=spec["true_cfg_scale"] if spec["negative_prompt"] else 1.0,
-        image=await bench.load_image(reference) if reference else None,
+        image=await inputs.image(reference, field="reference_image_path") if reference else None,
         strength=1.0 - _influence(spec["reference_image_strength"]),
         loras=tuple(loras),
     )

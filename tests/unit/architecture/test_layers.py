@@ -26,7 +26,7 @@ def sources() -> list[Path]:
 )
 def test_no_pipeline_library_is_loaded_outside_the_replicas(module: str) -> None:
     """The ingress and the Dispatcher must start in a second and stay small."""
-    heavy = "{'torch', 'diffusers', 'transformers', 'peft'}"
+    heavy = "{'torch', 'diffusers', 'transformers', 'peft', 'cv2', 'av', 'rembg', 'onnxruntime'}"
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
     assert answer.stdout.strip() == "[]"

@@ -1,0 +1,219 @@
+"""The run of a type whose work is more than to draw a list of images: load, compute, draw and publish in any order."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from compute.storage.codec import ImageFormat
+from compute.tasks.clock import StageClock
+from compute.tasks.inputs import JobInputs
+from compute.tasks.protocol import (
+    Artifact,
+    Done,
+    EncodedFile,
+    GenerateRequest,
+    Job,
+    Progress,
+    Role,
+    Started,
+    Turn,
+    VideoRequest,
+    Workbench,
+    WorkEvent,
+)
+
+__all__ = ["RunContext", "Share", "run_work"]
+
+T = TypeVar("T")
+Share = tuple[float, float]
+"""From where to where the job's progress moves during a call."""
+
+_WHOLE: Share = (0.0, 1.0)
+
+
+async def run_work(
+    job: Job, bench: Workbench, work: Callable[["RunContext"], Awaitable[None]], *, role: Role = "draw"
+) -> AsyncGenerator[WorkEvent]:
+    """Let `work` do the job, and report what it does. `role` is that of the model it is credited to.
+
+    `Done` comes once all jobs that held the device before have ended. Closing stops the work at its next await: a
+    draw at its next step, a computation at its end.
+    """
+    with ExitStack() as until_done:
+        context = RunContext(job, bench, role, until_done)
+        working = asyncio.create_task(context.do(work))
+        try:
+            while (event := await context.events.get()) is not None:
+                yield event
+            await working
+            yield context.done()
+        finally:
+            working.cancel()
+            await asyncio.wait([working])
+            _retrieve(working)
+
+
+class RunContext:
+    """What a type's work does with one job. For one coroutine at a time."""
+
+    def __init__(self, job: Job, bench: Workbench, role: Role, until_done: ExitStack) -> None:
+        self.job = job
+        self.events: asyncio.Queue[WorkEvent | None] = asyncio.Queue()
+        self.inputs = JobInputs(bench)
+        self._bench = bench
+        self._role = role
+        self._until_done = until_done
+        self._my_turn: Turn | None = None
+        self._clock = StageClock(also=("compute",))
+        self._outputs = 0
+        self._notes: dict[str, Any] = {}
+
+    @property
+    def models_root(self) -> Path:
+        """The folder under which small models (detectors, segmentation) are looked for."""
+        return self._bench.models_root
+
+    async def load(self, path: str, *, field: str) -> Image.Image:
+        """A stored input; `field` is the request's field that named it.
+
+        Raises:
+            InvalidInput: it is gone, or damaged.
+        """
+        with self._clock.beside("fetch"):
+            return await self.inputs.image(path, field=field)
+
+    @asynccontextmanager
+    async def device(self) -> AsyncGenerator[None]:
+        """Hold the device; on a worker without a model, one of its slots. The task is EXECUTING from here on."""
+        async with AsyncExitStack() as held:
+            with self._clock.beside("wait"):
+                await held.enter_async_context(self._bench.device())
+            if self._my_turn is None:
+                self._my_turn = self._until_done.enter_context(self._bench.place())
+                self.events.put_nowait(Started(self._bench.executor, self._bench.model_name(self._role)))
+            yield
+
+    async def draw(self, request: GenerateRequest | VideoRequest, *, share: Share = _WHOLE) -> Any:
+        """Prepare, draw and decode one request while holding the device. Raises what the model raises."""
+        async with aclosing(self.draw_all([request], share=share)) as drawn:
+            return await anext(drawn)
+
+    async def draw_all(
+        self, requests: Sequence[GenerateRequest | VideoRequest], *, share: Share = _WHOLE
+    ) -> AsyncGenerator[Any]:
+        """The same for many: the results in order. While one is drawn, the next is prepared and the one before decoded;
+        no more than that is in memory, so a caller that takes its time holds back the drawing."""
+        stages, ahead, behind = self._bench.stages, deque[asyncio.Task[Any]](), deque[asyncio.Task[Any]]()
+        try:
+            for index in range(len(requests)):
+                if not ahead:
+                    ahead.append(self._beside("prepare", stages.prepare(requests[index])))
+                prepared = await ahead[0]
+                ahead.popleft()
+                if index + 1 < len(requests):
+                    ahead.append(self._beside("prepare", stages.prepare(requests[index + 1])))
+                latents = await self._drawn(prepared, index, len(requests), share)
+                if behind:
+                    yield await behind[0]
+                    behind.popleft()
+                behind.append(self._beside("decode", stages.decode(latents)))
+            for decoding in behind:
+                yield await decoding
+        finally:
+            for unwanted in (*ahead, *behind):
+                unwanted.cancel()
+
+    async def compute(self, call: Callable[[], T]) -> T:
+        """CPU work in a thread. Cancelled, it waits for the thread, which cannot be stopped and holds a core."""
+        with self._clock.beside("compute"):
+            working = asyncio.ensure_future(asyncio.to_thread(call))
+            try:
+                return await asyncio.shield(working)
+            except asyncio.CancelledError:
+                await asyncio.wait([working])
+                _retrieve(working)
+                raise
+
+    def progress(self, fraction: float) -> None:
+        """How much of the whole job is done, from 0 to 1."""
+        self.events.put_nowait(Progress(fraction))
+
+    async def publish(
+        self, image: Image.Image, *, seed: int | None = None, image_format: ImageFormat = "png"
+    ) -> Artifact:
+        """Encode an image and store it as the job's next output.
+
+        Raises:
+            StorageFailed: the object store refused it, or could not be reached.
+        """
+        index = self._next_output()
+        with self._clock.beside("encode"):
+            encoded = await self._bench.encode(image, image_format)
+        with self._clock.beside("upload"):
+            return self._published(await self._bench.store(self.job, index, encoded, seed=seed))
+
+    async def publish_file(
+        self, file: Path, content_type: str, *, width: int, height: int, seed: int | None = None
+    ) -> Artifact:
+        """Store a file on local disk as the job's next output; it stays the caller's to remove.
+
+        Raises:
+            StorageFailed: the object store refused it, or could not be reached.
+        """
+        encoded = EncodedFile(file, content_type, width, height)
+        with self._clock.beside("upload"):
+            return self._published(await self._bench.store_file(self.job, self._next_output(), encoded, seed=seed))
+
+    def note(self, **metadata: Any) -> None:
+        """Keep something with the result: values that JSON knows."""
+        self._notes |= metadata
+
+    async def do(self, work: Callable[["RunContext"], Awaitable[None]]) -> None:
+        """The whole work; the end of the events, however it ends."""
+        try:
+            await work(self)
+            if self._my_turn is not None:
+                await self._my_turn()
+        finally:
+            self._clock.end()
+            self.events.put_nowait(None)
+
+    def done(self) -> Done:
+        made = {"model": self._bench.model_name(self._role), "versions": dict(self._bench.versions)}
+        return Done({**made, "inputs": self.inputs.hashes, **self._notes, **self._clock.report()})
+
+    async def _drawn(self, prepared: Any, index: int, count: int, share: Share) -> Any:
+        stepper = self._bench.stages.draw(prepared)
+        with self._clock.beside("draw"):
+            async with aclosing(stepper.steps()) as steps:
+                async for done, total in steps:
+                    self.progress(share[0] + (share[1] - share[0]) * (index + done / total) / count)
+        return stepper.result
+
+    def _beside(self, stage: str, work: Awaitable[T]) -> "asyncio.Task[T]":
+        async def timed() -> T:
+            with self._clock.beside(stage):
+                return await work
+
+        task = asyncio.create_task(timed())
+        task.add_done_callback(_retrieve)
+        return task
+
+    def _next_output(self) -> int:
+        self._outputs += 1
+        return self._outputs - 1
+
+    def _published(self, artifact: Artifact) -> Artifact:
+        self.events.put_nowait(artifact)
+        return artifact
+
+
+def _retrieve(task: "asyncio.Future[Any]") -> None:
+    """Mark its error as seen: it is raised where it is awaited, or nobody wants it any more."""
+    if not task.cancelled():
+        task.exception()

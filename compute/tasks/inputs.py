@@ -1,0 +1,41 @@
+"""What a job reads, remembered by content, so that its result can say what it was made from."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from compute.tasks.protocol import LoraFile, Workbench
+
+__all__ = ["JobInputs"]
+
+
+class JobInputs:
+    """Loads the inputs of one job. `hashes` are those of the files, sha256 in hex, by storage path."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self.hashes: dict[str, str] = {}
+
+    @property
+    def models_root(self) -> Path:
+        return self._bench.models_root
+
+    async def image(self, path: str, *, field: str) -> Image.Image:
+        """A stored image; `field` is the request's field that named it.
+
+        Raises:
+            InvalidInput: it is gone, or damaged.
+        """
+        stored = await self._bench.load_image(path, field=field)
+        self.hashes[path] = stored.sha256
+        return stored.image
+
+    async def lora(self, path: str) -> LoraFile:
+        """A local copy of a stored LoRA.
+
+        Raises:
+            InvalidInput: it is gone.
+        """
+        lora = await self._bench.load_lora(path)
+        self.hashes[path] = lora.sha256
+        return lora
