@@ -11,7 +11,7 @@ from compute.api.intake import RequestIntake
 from compute.api.providers import check_providers
 from compute.api.resources import Resources
 from compute.db.tables import Task
-from compute.errors import Conflict, InvalidInput, NotFound
+from compute.errors import Conflict, NotFound
 from compute.events import hints
 from compute.events.outbox import record
 from compute.schemas.enums import EventType, TaskStatus
@@ -125,11 +125,12 @@ async def _take_inputs(held: Resources, task: Task, update: TaskUpdate, changes:
     """The part of `spec` that the changes replace, checked and kept before any row is locked."""
     kind = kind_of(task.task_type)
     check_providers(update, kind)
-    if (queue := changes.get("queue_name")) is not None and queue not in held.serving.queues:
-        raise InvalidInput(f"No workers serve the queue {queue!r}.", field="queue_name")
     served = held.serving.queues.get(task.queue)
     if served is None:
         raise Conflict(f"No workers serve the queue {task.queue!r} of this task.")
+    if (queue := changes.get("queue_name")) is not None:
+        # It was prepared for the models of its present queue; another one must have them, too.
+        changes["queue_name"] = held.serving.pool(queue, served.roles).queue
     intake = RequestIntake(held, served)
     inputs = await kind.prepare_update(changes, task.spec, intake)
     await intake.keep()

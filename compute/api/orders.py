@@ -10,7 +10,6 @@ from compute.api.serving import ServedModel, Serving
 from compute.errors import InvalidInput
 from compute.schemas.enums import TaskType
 from compute.schemas.tasks import CreateTask
-from compute.tasks.protocol import Role
 from compute.tasks.registry import TaskKind, all_kinds, kind_named
 
 __all__ = ["Order", "order_generation", "order_of"]
@@ -50,19 +49,9 @@ def order_generation(body: dict[str, Any], serving: Serving) -> Order:
 
 def _order(kind: TaskKind[Any], dialect: Dialect, fields: dict[str, Any], serving: Serving) -> Order:
     request = validated(kind.create_model, fields)
-    served = _served(request.queue_name or kind.queue_for(request), kind.roles_for(request), serving)
+    served = serving.pool(request.queue_name or kind.queue_for(request), kind.roles_for(request))
     check_providers(request, kind)
     return Order(kind, dialect, request, served)
-
-
-def _served(queue: str, roles: frozenset[Role], serving: Serving) -> ServedModel:
-    served = serving.queues.get(queue)
-    if served is None:
-        known = ", ".join(sorted(serving.queues))
-        raise InvalidInput(f"No workers serve the queue {queue!r}; served: {known}.", field="queue_name")
-    if missing := sorted(roles - served.roles):
-        raise InvalidInput(f"The queue {queue!r} has no model for this ({', '.join(missing)}).", field="queue_name")
-    return served
 
 
 def _without_type(body: dict[str, Any]) -> dict[str, Any]:

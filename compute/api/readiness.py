@@ -43,7 +43,7 @@ async def _pools(held: Resources) -> dict[str, str]:
     except DATABASE_AWAY:
         return {"database": "out of reach"}
     verdicts = {"database": "ok", "dispatcher": "ok" if beats else "none has reported for 10 s"}
-    for queue in held.serving.queues:
+    for queue in sorted({pool.queue for pool in held.serving.queues.values()}):
         warm = max((beat.get(queue, {}).get("ready", 0) for beat in beats), default=0)
         verdicts[f"queue {queue}"] = "ok" if warm else "no warm replica yet"
     return verdicts

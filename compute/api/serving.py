@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from compute.errors import InvalidInput
 from compute.storage.model_card import ModelCard, read_model_card
 from compute.tasks.protocol import Role
 
@@ -48,3 +49,19 @@ class Serving:
     """Queues that have workers, each with the pool behind it."""
 
     queues: dict[str, ServedModel]
+
+    def pool(self, queue: str, roles: frozenset[Role]) -> ServedModel:
+        """The pool behind a queue, for work that needs models of these roles.
+
+        Raises:
+            InvalidInput: there is none, or it lacks a model.
+        """
+        served = self.queues.get(queue)
+        if served is None:
+            known = ", ".join(sorted(self.queues))
+            raise InvalidInput(f"No workers serve the queue {queue!r}; served: {known}.", field="queue_name")
+        if missing := sorted(roles - served.roles):
+            raise InvalidInput(
+                f"The workers of the queue {queue!r} have no model for this ({', '.join(missing)}).", field="queue_name"
+            )
+        return served

@@ -97,7 +97,9 @@ def settings(database_url: str, tmp_path: Path, storage_settings: dict[str, obje
 @asynccontextmanager
 async def serving_api(settings: Settings) -> AsyncIterator[str]:
     """The API on a socket of its own; its address."""
-    serving = Serving({"inference": ServedModel("painter", 16)})
+    painter = ServedModel("painter", 16)
+    no_model = ServedModel(None, 1, queue="image", roles=frozenset())
+    serving = Serving({"inference": painter, "refine": painter, "image": no_model})
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(create_app(settings, serving), log_level="warning", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
@@ -140,11 +142,14 @@ def painter() -> Painter:
 
 @pytest.fixture
 async def worker(database: Database, settings: Settings, painter: Painter) -> AsyncIterator[Painter]:
-    """A Dispatcher and two hands that use the painter."""
+    """A Dispatcher, two hands that use the painter, and two that need no model."""
     objects = open_store(settings)
-    pool = InProcessPool(LocalWorkbench(settings, objects, painter, "painter#1"))
+    pools = [
+        InProcessPool(LocalWorkbench(settings, objects, painter, "painter#1")),
+        InProcessPool(LocalWorkbench(settings, objects, None, "image#1", slots=2), "image"),
+    ]
     policy = DispatchPolicy(lease=2, poll=0.1, pulse=0.05, beat=0.2, retry=RetryPolicy(1, 0.01))
-    work = asyncio.create_task(Dispatcher(database, [pool], policy, "test").run())
+    work = asyncio.create_task(Dispatcher(database, pools, policy, "test").run())
     yield painter
     work.cancel()
     with contextlib.suppress(asyncio.CancelledError):
