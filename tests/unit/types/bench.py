@@ -40,7 +40,7 @@ class StoredIntake:
     store: LocalStore
     sizes: Mapping[str, tuple[int, int]]
     roles: frozenset[Role] = frozenset({"draw"})
-    max_pixels: int = 64_000_000
+    max_pixels: int = 8192 * 8192
     size_multiple: int = 16
     model_names: tuple[str, ...] = ("tiny-flux",)
     asked: list[tuple[str, str]] = field(default_factory=list)

@@ -1,0 +1,107 @@
+"""A picture of any size drawn anew by a model that is good at one size: image to image over overlapping tiles."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import overload
+
+import numpy as np
+from PIL import Image
+
+from compute.imaging.tiles import TiledPicture, TileGrid, with_colours_of
+from compute.schemas.fields import MAX_SEED
+from compute.tasks.context import RunContext, Share
+from compute.tasks.protocol import GenerateRequest
+
+__all__ = ["TileSettings", "redraw_in_tiles"]
+
+
+@dataclass(frozen=True, slots=True)
+class TileSettings:
+    """How to draw a picture anew.
+
+    Attributes:
+        denoise: How much of it, in (0, 1].
+        tile: The largest side of a tile in pixels.
+        overlap: What neighbours have in common at least, in pixels.
+        multiple: The model's grid, of which `tile` and `overlap` are multiples.
+    """
+
+    prompt: str
+    steps: int
+    denoise: float
+    seed: int
+    guidance_scale: float
+    tile: int
+    overlap: int
+    multiple: int
+
+
+async def redraw_in_tiles(
+    context: RunContext, picture: Image.Image, settings: TileSettings, *, share: Share = (0.0, 1.0)
+) -> Image.Image:
+    """Draw an RGB picture anew, in place, while holding the device; its colours stay, see `with_colours_of`.
+
+    A tile is put back while the next one is drawn. Beside the picture, one row of tiles is in memory.
+    """
+    tiled = TiledPicture(picture, _grid(picture, settings))
+    context.note(tiles=len(tiled))
+    placing = asyncio.ensure_future(asyncio.sleep(0))
+    async with aclosing(context.draw_all(_TileRequests(tiled, settings), share=share)) as tiles:
+        try:
+            index = 0
+            async for drawn in tiles:
+                await placing
+                placing = asyncio.ensure_future(context.compute(partial(_place, tiled, index, drawn)))
+                index += 1
+            await placing
+        finally:
+            await asyncio.wait([placing])
+    return tiled.picture()
+
+
+def _grid(picture: Image.Image, settings: TileSettings) -> TileGrid:
+    return TileGrid.split(*picture.size, tile=settings.tile, overlap=settings.overlap, multiple=settings.multiple)
+
+
+def _place(tiled: TiledPicture, index: int, drawn: Image.Image) -> None:
+    tiled.put(with_colours_of(tiled.cut(index), drawn))
+
+
+class _TileRequests(Sequence[GenerateRequest]):
+    """What to draw in each tile. A tile is cut out when it is asked for, so that the picture is not held twice."""
+
+    def __init__(self, tiled: TiledPicture, settings: TileSettings) -> None:
+        self._tiled = tiled
+        self._settings = settings
+
+    def __len__(self) -> int:
+        return len(self._tiled)
+
+    @overload
+    def __getitem__(self, index: int) -> GenerateRequest: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[GenerateRequest]: ...
+
+    def __getitem__(self, index: int | slice) -> GenerateRequest | Sequence[GenerateRequest]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        settings, cut = self._settings, self._tiled.cut(index)
+        return GenerateRequest(
+            prompt=settings.prompt,
+            width=cut.width,
+            height=cut.height,
+            steps=settings.steps,
+            guidance_scale=settings.guidance_scale,
+            seed=_tile_seed(settings.seed, index),
+            image=cut,
+            strength=settings.denoise,
+        )
+
+
+def _tile_seed(seed: int, index: int) -> int:
+    """Every tile has noise of its own: the same in all of them would show as a pattern that repeats."""
+    return int(np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(1, np.uint64)[0]) & MAX_SEED
