@@ -50,9 +50,17 @@ class Settings(BaseSettings):
         description="Hosts that may be fetched from, or called back, though their address is private.",
     )
     media_max_bytes: int = Field(default=32 * 2**20, ge=1, description="Largest image a user may send or name.")
-    media_max_pixels: int = Field(default=64_000_000, ge=1, description="Largest image by decoded size.")
+    media_max_pixels: int = Field(default=8192 * 8192, ge=1, description="Largest image by decoded size.")
     media_timeout_seconds: float = Field(default=15.0, gt=0, description="For one whole download, redirects included.")
+    metadata_policy: Literal["strip", "keep-rights"] = Field(
+        default="strip",
+        description="What of an image's metadata is stored: nothing, or its author and owner (EXIF Artist, Copyright).",
+    )
     body_max_bytes: int = Field(default=48 * 2**20, ge=1024, description="Largest request body.")
+    lora_max_bytes: int = Field(default=500 * 2**20, ge=1024, description="Largest LoRA file that may be uploaded.")
+    lora_convert_seconds: float = Field(
+        default=120.0, gt=0, description="Longest a checkpoint may take to become safetensors."
+    )
     bulk_max_tasks: int = Field(default=1000, ge=1, description="Tasks that one bulk request may bring.")
 
     lease_seconds: float = Field(default=15.0, gt=0.5, description="A claim that is not renewed this long is lost.")

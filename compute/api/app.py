@@ -12,9 +12,11 @@ from compute.api.deps import require_key
 from compute.api.documentation import document
 from compute.api.guard import RequestGuard
 from compute.api.resources import open_resources
-from compute.api.routes import generation, health, storage, tasks
+from compute.api.routes import generation, health, lora, storage, tasks
 from compute.api.serving import Serving
+from compute.api.upload import FIELD_BYTES
 from compute.settings import Settings
+from compute.storage.lora_files import LoraFiles
 
 __all__ = ["create_app"]
 
@@ -37,6 +39,9 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_resources(settings, serving) as held:
             app.state.resources = held
+            app.state.loras = LoraFiles(
+                held.objects, max_bytes=settings.lora_max_bytes, convert_seconds=settings.lora_convert_seconds
+            )
             yield
 
     app = FastAPI(
@@ -46,13 +51,16 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
     )
-    app.add_middleware(RequestGuard, max_bytes=settings.body_max_bytes)
+    uploads = dict.fromkeys(lora.UPLOAD_PATHS, settings.lora_max_bytes + FIELD_BYTES)
+    app.add_middleware(RequestGuard, max_bytes=settings.body_max_bytes, exceptions=uploads)
     errors.install(app)
     # Side by side: each router inside another one would be searched once more by every request.
     include = partial(app.include_router, prefix="/api/v1", responses=errors.PROBLEMS)
     include(generation.router, dependencies=[Depends(require_key)])
     include(tasks.router, dependencies=[Depends(require_key)])
     include(storage.router)
+    include(lora.router)
+    include(lora.admin_router)
     app.include_router(health.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app

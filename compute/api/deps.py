@@ -13,9 +13,18 @@ from pydantic import SecretStr
 
 from compute.api.links import RequestLinks
 from compute.api.resources import Resources
-from compute.errors import Unauthorized
+from compute.errors import Forbidden, Unauthorized
 
-__all__ = ["Bearer", "LinksDep", "ResourcesDep", "authenticate", "authorised", "require_key", "resources_of"]
+__all__ = [
+    "Bearer",
+    "LinksDep",
+    "ResourcesDep",
+    "authenticate",
+    "authorised",
+    "require_admin_key",
+    "require_key",
+    "resources_of",
+]
 
 Bearer = HTTPBearer(auto_error=False, description="The API key, as `Authorization: Bearer <key>`.")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(Bearer)]
@@ -55,6 +64,20 @@ def authenticate(given: HTTPAuthorizationCredentials | None, held: Resources) ->
 async def require_key(request: Request, given: Credentials) -> None:
     """A dependency of every route but /health and signed links."""
     authenticate(given, resources_of(request))
+
+
+async def require_admin_key(request: Request, given: Credentials) -> None:
+    """A dependency of every route under /admin.
+
+    Raises:
+        Unauthorized: no key, or one that we did not give out.
+        Forbidden: the plain API key; also when no ADMIN_API_KEY is set, because then nobody is an administrator.
+    """
+    held = resources_of(request)
+    authenticate(given, held)
+    if not authorised(given, held.settings.admin_api_key):
+        unset = " None is configured here." if held.settings.admin_api_key is None else ""
+        raise Forbidden(f"This needs the admin key, ADMIN_API_KEY.{unset}")
 
 
 async def request_links(request: Request) -> RequestLinks:

@@ -16,6 +16,8 @@ from pydantic.json_schema import models_json_schema
 from compute.schemas.bulk import BulkTasks
 from compute.schemas.enums import ErrorCategory, EventType, ProviderCapability, ProviderType, TaskPriority, TaskType
 from compute.schemas.events import BaseEvent, TaskCreatedEvent, TaskStatusEvent
+from compute.schemas.lora import Body_admin_upload_lora, Body_upload_lora, EntityType
+from compute.schemas.providers import LocalProviderConfig
 from compute.schemas.quickstart import QuickstartTask
 from compute.tasks.registry import all_kinds
 from compute.tasks.types.generation import GenerationTaskUpdate
@@ -97,11 +99,14 @@ _BY_HAND: list[type[BaseModel]] = [
     *_CREATE,
     *_UPDATE,
     GenerationTaskUpdate,
+    Body_upload_lora,
+    Body_admin_upload_lora,
+    LocalProviderConfig,
     BaseEvent,
     TaskCreatedEvent,
     TaskStatusEvent,
 ]
-_ENUMS = (TaskType, TaskPriority, ProviderType, ProviderCapability, ErrorCategory, EventType)
+_ENUMS = (TaskType, TaskPriority, ProviderType, ProviderCapability, EntityType, ErrorCategory, EventType)
 
 
 def document(app: FastAPI) -> dict[str, Any]:

@@ -31,7 +31,10 @@ _CODES = {
     403: "FORBIDDEN",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
+    409: "CONFLICT",
+    412: "PRECONDITION_FAILED",
     413: "TOO_LARGE",
+    416: "RANGE_NOT_SATISFIABLE",
 }
 _HEADERS: Mapping[type[Exception], Mapping[str, str]] = {
     Unauthorized: {"WWW-Authenticate": "Bearer"},

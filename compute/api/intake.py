@@ -7,16 +7,16 @@ from compute.api.resources import Resources
 from compute.api.serving import ServedModel
 from compute.errors import InvalidInput, NotFound
 from compute.storage.images import image_size
+from compute.storage.lora_names import LORAS
 from compute.storage.loras import check_lora
 from compute.storage.media import Media
 from compute.storage.paths import clean_path
 from compute.tasks.protocol import Role
 from compute.tasks.registry import InputImage
 
-__all__ = ["INPUTS", "LORAS", "RequestIntake"]
+__all__ = ["INPUTS", "RequestIntake"]
 
 INPUTS = "inputs/"
-LORAS = "loras/"
 
 # They are held in memory until all are there: this many times the largest one.
 _MOST_NEW = 8

@@ -1,12 +1,12 @@
 """What every object store does. Paths are those of `clean_path`; a prefix is a plain string prefix, as in S3."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["CHUNK_BYTES", "ObjectStore", "StoredObject"]
+__all__ = ["CHUNK_BYTES", "ObjectStore", "StoredObject", "chunk_sizes"]
 
 CHUNK_BYTES = 1024 * 1024
 """How much of a big object is held in memory while it is streamed."""
@@ -26,6 +26,15 @@ class StoredObject:
     modified: datetime
 
 
+def chunk_sizes(length: int | None) -> Iterator[int]:
+    """How many bytes to ask for, one chunk after another: `length` together, or without end."""
+    left = length
+    while left is None or left > 0:
+        size = CHUNK_BYTES if left is None else min(left, CHUNK_BYTES)
+        yield size
+        left = None if left is None else left - size
+
+
 class ObjectStore(Protocol):
     """Named bytes that survive the process. Safe for concurrent use from one event loop.
 
@@ -38,6 +47,21 @@ class ObjectStore(Protocol):
 
         Raises:
             Conflict: the store is a folder and the path runs through, or ends at, something of another kind.
+        """
+        ...
+
+    async def create(self, path: str, data: bytes | Path, content_type: str) -> StoredObject | None:
+        """As `put`, but nothing is ever replaced: None, and nothing is stored, if something is there already.
+
+        Of several calls at once for one path a single one stores.
+        """
+        ...
+
+    async def move(self, path: str, destination: str) -> bool:
+        """Give the object another path, replacing what is there; False, and nothing changes, if it does not exist.
+
+        A folder does it in one step. A bucket copies, then deletes: between the two the object has both paths,
+        and of two moves of one object at once both may succeed.
         """
         ...
 
@@ -62,8 +86,11 @@ class ObjectStore(Protocol):
         """What is known about the object; None if it does not exist."""
         ...
 
-    async def list(self, prefix: str, limit: int) -> list[StoredObject]:
-        """The first `limit` objects whose path starts with `prefix`, in order of their paths."""
+    async def list(self, prefix: str, limit: int, *, excluding: tuple[str, ...] = ()) -> list[StoredObject]:
+        """The first `limit` objects whose path starts with `prefix`, in order of their paths.
+
+        Those whose path starts with one of `excluding` are passed over; they do not count.
+        """
         ...
 
     async def delete(self, path: str) -> bool:
@@ -90,11 +117,14 @@ class ObjectStore(Protocol):
         """A link that needs no key: presigned, or the CDN's. None if the API must serve the bytes itself."""
         ...
 
-    def stream(self, path: str) -> AsyncIterator[bytes]:
-        """The object in chunks of at most `CHUNK_BYTES`.
+    def stream(self, path: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """The object from offset `start`, to its end or `length` bytes far, in chunks of at most `CHUNK_BYTES`.
+
+        It is one version of the object, though it may be replaced meanwhile.
 
         Raises:
             NotFound: there is no such object (raised when the first chunk is asked for).
+            ValueError: a number is negative.
         """
         ...
 

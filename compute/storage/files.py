@@ -11,19 +11,20 @@ from typing import IO
 from compute.errors import StorageFailed
 from compute.storage.paths import RESERVED_PREFIX
 
-__all__ = ["atomic_file", "disk_failure"]
+__all__ = ["atomic_file", "disk_failure", "sync_folder"]
 
 _ATTEMPTS = 5
 
 
 @contextmanager
-def atomic_file(destination: Path, *, durable: bool) -> Iterator[IO[bytes]]:
+def atomic_file(destination: Path, *, durable: bool, replace: bool = True) -> Iterator[IO[bytes]]:
     """Write to a temporary file beside `destination`, which replaces it when the block ends well.
 
     With `durable` the content and its name are on disk, not only in the page cache, when this returns.
 
     Raises:
-        OSError: the file cannot be written; nothing is left behind.
+        OSError: the file cannot be written; nothing is left behind. Without `replace` it is a FileExistsError
+            if there is something at `destination`.
     """
     temporary, handle = _open_beside(destination)
     try:
@@ -32,12 +33,17 @@ def atomic_file(destination: Path, *, durable: bool) -> Iterator[IO[bytes]]:
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        temporary.replace(destination)
+        if replace:
+            temporary.replace(destination)
+        else:
+            # Unlike a rename, a link never replaces; one of several at once wins.
+            os.link(temporary, destination)
+            temporary.unlink()
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     if durable:
-        _sync_folder(destination.parent)
+        sync_folder(destination.parent)
 
 
 def disk_failure(action: str, path: str, error: OSError) -> StorageFailed:
@@ -62,7 +68,8 @@ def _open_beside(destination: Path) -> tuple[Path, int]:
     raise FileNotFoundError(f"the folder of {destination.name} keeps disappearing")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

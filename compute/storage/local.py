@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO
 
 from compute.errors import Conflict, InvalidInput, NotFound, StorageFailed
-from compute.storage.base import CHUNK_BYTES, StoredObject
+from compute.storage.base import CHUNK_BYTES, StoredObject, chunk_sizes
 from compute.storage.content_types import HEAD_BYTES, content_type_of
-from compute.storage.files import atomic_file, disk_failure
+from compute.storage.files import atomic_file, disk_failure, sync_folder
 from compute.storage.paths import RESERVED_PREFIX, clean_path, clean_prefix
 
 __all__ = ["LocalStore"]
@@ -37,6 +37,12 @@ class LocalStore:
     async def put(self, path: str, data: bytes | Path, content_type: str) -> StoredObject:
         return await asyncio.to_thread(self._put, clean_path(path), data)
 
+    async def create(self, path: str, data: bytes | Path, content_type: str) -> StoredObject | None:
+        return await asyncio.to_thread(self._create, clean_path(path), data)
+
+    async def move(self, path: str, destination: str) -> bool:
+        return await asyncio.to_thread(self._move, clean_path(path), clean_path(destination))
+
     async def get(self, path: str) -> bytes:
         return await asyncio.to_thread(self._read, clean_path(path), 0, -1)
 
@@ -48,8 +54,8 @@ class LocalStore:
     async def stat(self, path: str) -> StoredObject | None:
         return await asyncio.to_thread(self._stat, clean_path(path))
 
-    async def list(self, prefix: str, limit: int) -> list[StoredObject]:
-        return await asyncio.to_thread(self._list, clean_prefix(prefix), limit)
+    async def list(self, prefix: str, limit: int, *, excluding: tuple[str, ...] = ()) -> list[StoredObject]:
+        return await asyncio.to_thread(self._list, clean_prefix(prefix), limit, excluding)
 
     async def delete(self, path: str) -> bool:
         return await asyncio.to_thread(self._delete, clean_path(path))
@@ -66,11 +72,17 @@ class LocalStore:
         clean_path(path)
         return None
 
-    async def stream(self, path: str) -> AsyncIterator[bytes]:
+    async def stream(self, path: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        if start < 0 or (length is not None and length < 0):
+            raise ValueError("a range starts at 0 or later and has no negative length")
         key = clean_path(path)
         file = await asyncio.to_thread(self._open, key)
         try:
-            while chunk := await asyncio.to_thread(_read_chunk, file, key):
+            file.seek(start)
+            for size in chunk_sizes(length):
+                chunk = await asyncio.to_thread(_read_chunk, file, size, key)
+                if not chunk:
+                    break
                 yield chunk
         finally:
             file.close()
@@ -81,28 +93,57 @@ class LocalStore:
     async def close(self) -> None:
         """Nothing is held between calls."""
 
-    def _put(self, path: str, data: bytes | Path) -> StoredObject:
-        if isinstance(data, Path):
-            with data.open("rb") as source:
-                return self._write(path, source)
-        return self._write(path, io.BytesIO(data))
-
-    def _write(self, path: str, source: IO[bytes]) -> StoredObject:
-        target = self._locate(path)
-        if target is None:
-            raise StorageFailed(f"a symbolic link in the storage folder stands in the way of {path}")
-        try:
+    def _put(self, path: str, data: bytes | Path, *, replace: bool = True) -> StoredObject:
+        target = self._target(path)
+        with (
+            _writing(path),
+            data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as source,
             # Durable, because a row in the database will say that this object exists and survive a power cut.
-            with atomic_file(target, durable=True) as file:
-                shutil.copyfileobj(source, file, CHUNK_BYTES)
-        except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
-            raise Conflict(f"{path} runs through a file, or is a folder; choose another path") from error
-        except OSError as error:
-            raise disk_failure("writing", path, error) from error
+            atomic_file(target, durable=True, replace=replace) as file,
+        ):
+            shutil.copyfileobj(source, file, CHUNK_BYTES)
+        return self._written(path)
+
+    def _written(self, path: str) -> StoredObject:
         stored = self._stat(path)
         if stored is None:
             raise StorageFailed(f"{path} was removed while it was written")
         return stored
+
+    def _create(self, path: str, data: bytes | Path) -> StoredObject | None:
+        # Looked at first because the content may be big; atomic_file looks again when it has written all of it.
+        if self._stat(path) is not None:
+            return None
+        try:
+            return self._put(path, data, replace=False)
+        except Conflict:
+            if self._stat(path) is None:
+                raise
+            return None
+
+    def _move(self, path: str, destination: str) -> bool:
+        source, target = self._locate(path), self._target(destination)
+        with _writing(destination):
+            if source is None or not source.is_file():
+                return False
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                source.replace(target)
+            except FileNotFoundError:
+                if source.exists():
+                    # Somebody deleted the last object beside it just now, and the empty folder with it.
+                    return self._move(path, destination)
+                return False
+            sync_folder(target.parent)
+            self._prune(source.parent)
+            return True
+
+    def _target(self, path: str) -> Path:
+        """The file of a clean path that is to be written."""
+        target = self._locate(path)
+        if target is None:
+            raise StorageFailed(f"a symbolic link in the storage folder stands in the way of {path}")
+        return target
 
     def _open(self, path: str) -> IO[bytes]:
         target = self._locate(path)
@@ -123,10 +164,11 @@ class LocalStore:
         except NotFound:
             return None
 
-    def _list(self, prefix: str, limit: int) -> _Objects:
+    def _list(self, prefix: str, limit: int, excluding: tuple[str, ...]) -> _Objects:
         with _translated("listing", prefix):
+            wanted = (path for path in _walk(self._root, "", prefix) if not path.startswith(excluding))
             # An object that was deleted since its folder was read has no description any more.
-            described = (self._stat(path) for path in _walk(self._root, "", prefix))
+            described = (self._stat(path) for path in wanted)
             return list(islice((stored for stored in described if stored), max(limit, 0)))
 
     def _delete(self, path: str) -> bool:
@@ -210,9 +252,20 @@ def _describe(path: str, status: os.stat_result, head: bytes) -> StoredObject:
     )
 
 
-def _read_chunk(file: IO[bytes], path: str) -> bytes:
+def _read_chunk(file: IO[bytes], size: int, path: str) -> bytes:
     with _translated("reading", path):
-        return file.read(CHUNK_BYTES)
+        return file.read(size)
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """Turn errors of the file system into ours, where an object is made."""
+    try:
+        yield
+    except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        raise Conflict(f"{path} runs through a file, or is a folder; choose another path") from error
+    except OSError as error:
+        raise disk_failure("writing", path, error) from error
 
 
 @contextmanager

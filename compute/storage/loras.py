@@ -127,7 +127,7 @@ def parse_header(head: bytes, size: int) -> dict[str, TensorHeader]:
     end = 8 + struct.unpack("<Q", head[:8])[0]
     try:
         listed = json.loads(head[8:end])
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise ValueError("its header is not JSON") from error
     if not isinstance(listed, dict):
         raise ValueError("its header is not a JSON object")

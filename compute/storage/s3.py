@@ -1,6 +1,7 @@
 """Objects in a bucket of S3, or of anything that speaks its protocol (R2, MinIO, Ceph and others)."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 from s3transfer.exceptions import RetriesExceededError
 
 from compute.errors import InvalidInput, NotFound, StorageFailed
-from compute.storage.base import CHUNK_BYTES, StoredObject
+from compute.storage.base import StoredObject, chunk_sizes
 from compute.storage.content_types import UNKNOWN, content_type_of_name
 from compute.storage.files import atomic_file, disk_failure
 from compute.storage.paths import clean_path, clean_prefix
@@ -26,6 +27,7 @@ MAX_LINK_SECONDS = 7 * 24 * 3600
 """S3's own limit for presigned links."""
 
 _ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
+_TAKEN = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
 _REFUSED = frozenset({"401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 
 # Inside the class, `list` is the method.
@@ -57,6 +59,12 @@ class S3Store:
     async def put(self, path: str, data: bytes | Path, content_type: str) -> StoredObject:
         return await asyncio.to_thread(self._put, clean_path(path), data, content_type)
 
+    async def create(self, path: str, data: bytes | Path, content_type: str) -> StoredObject | None:
+        return await asyncio.to_thread(self._create, clean_path(path), data, content_type)
+
+    async def move(self, path: str, destination: str) -> bool:
+        return await asyncio.to_thread(self._move, clean_path(path), clean_path(destination))
+
     async def get(self, path: str) -> bytes:
         return await asyncio.to_thread(self._get, clean_path(path))
 
@@ -68,8 +76,8 @@ class S3Store:
     async def stat(self, path: str) -> StoredObject | None:
         return await asyncio.to_thread(self._stat, clean_path(path))
 
-    async def list(self, prefix: str, limit: int) -> list[StoredObject]:
-        return await asyncio.to_thread(self._list, clean_prefix(prefix), limit)
+    async def list(self, prefix: str, limit: int, *, excluding: tuple[str, ...] = ()) -> list[StoredObject]:
+        return await asyncio.to_thread(self._list, clean_prefix(prefix), limit, excluding)
 
     async def delete(self, path: str) -> bool:
         return await asyncio.to_thread(self._delete, clean_path(path))
@@ -89,11 +97,19 @@ class S3Store:
         # In a thread, because credentials of a role may have to be renewed first.
         return await asyncio.to_thread(self._presign, key, min(expires_seconds, MAX_LINK_SECONDS))
 
-    async def stream(self, path: str) -> AsyncIterator[bytes]:
+    async def stream(self, path: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        if start < 0 or (length is not None and length < 0):
+            raise ValueError("a range starts at 0 or later and has no negative length")
         key = clean_path(path)
-        body = await asyncio.to_thread(self._open, key)
         try:
-            while chunk := await asyncio.to_thread(self._read_body, body, CHUNK_BYTES, key):
+            body = await asyncio.to_thread(self._open, key, **({"Range": f"bytes={start}-"} if start else {}))
+        except _BehindEnd:
+            return
+        try:
+            for size in chunk_sizes(length):
+                chunk = await asyncio.to_thread(self._read_body, body, size, key)
+                if not chunk:
+                    break
                 yield chunk
         finally:
             body.close()
@@ -116,10 +132,41 @@ class S3Store:
         with data.open("rb") as file, self._translated("writing", path):
             # In parts when it is big; the object appears when the last part is in.
             self._client.upload_fileobj(file, self._bucket, key, ExtraArgs={"ContentType": content_type})
+        return self._written(path)
+
+    def _written(self, path: str) -> StoredObject:
         stored = self._stat(path)
         if stored is None:
             raise StorageFailed(f"{path} was removed while it was written")
         return stored
+
+    def _create(self, path: str, data: bytes | Path, content_type: str) -> StoredObject | None:
+        # Looked at first because the content may be big. The condition holds when two look at once; stores that
+        # do not know it (some older ones of other makers) let the later one win.
+        if self._stat(path) is not None:
+            return None
+        with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as body:
+            try:
+                with self._translated("writing", path):
+                    self._client.put_object(
+                        Bucket=self._bucket, Key=self._key(path), Body=body, ContentType=content_type, IfNoneMatch="*"
+                    )
+            except _AlreadyThere:
+                return None
+        return self._written(path)
+
+    def _move(self, path: str, destination: str) -> bool:
+        if path == destination:
+            return self._stat(path) is not None
+        source = {"Bucket": self._bucket, "Key": self._key(path)}
+        try:
+            with self._translated("moving", path):
+                # In parts when it is big; the copy appears when the last part is in.
+                self._client.copy(source, self._bucket, self._key(destination))
+                self._client.delete_object(**source)
+        except NotFound:
+            return False
+        return True
 
     def _open(self, path: str, **options: str) -> Any:
         with self._translated("reading", path):
@@ -160,13 +207,16 @@ class S3Store:
         for page in pages:
             yield from page.get("Contents", ())
 
-    def _list(self, prefix: str, limit: int) -> _Objects:
+    def _list(self, prefix: str, limit: int, excluding: tuple[str, ...]) -> _Objects:
         if limit <= 0:
             return []
+        hidden = tuple(self._key(path) for path in excluding)
         with self._translated("listing", prefix):
             # Consoles mark "folders" with empty objects whose key ends in a slash; no path of ours does.
-            entries = (entry for entry in self._entries(prefix, limit) if not entry["Key"].endswith("/"))
-            return [self._listed(entry) for entry in islice(entries, limit)]
+            page = self._page if hidden else limit
+            keyed = ((entry["Key"], entry) for entry in self._entries(prefix, page))
+            wanted = (entry for key, entry in keyed if not (key.endswith("/") or key.startswith(hidden)))
+            return [self._listed(entry) for entry in islice(wanted, limit)]
 
     def _listed(self, entry: dict[str, Any]) -> StoredObject:
         path = entry["Key"][len(self._prefix) :]
@@ -232,6 +282,8 @@ class S3Store:
             return NotFound(f"there is no object {path}")
         if code in {"416", "InvalidRange"}:
             return _BehindEnd(f"{path} is shorter than that")
+        if code in _TAKEN:
+            return _AlreadyThere(f"there is an object {path} already")
         if code == "NoSuchBucket":
             return StorageFailed(f"the bucket {self._bucket} does not exist")
         if code in _REFUSED:
@@ -239,6 +291,10 @@ class S3Store:
                 f"the object store refused our credentials, or lacks a permission, {action} {path} ({code})"
             )
         return StorageFailed(f"the object store failed {action} {path} ({code})")
+
+
+class _AlreadyThere(StorageFailed):
+    """Something is stored where nothing may be replaced."""
 
 
 class _BehindEnd(StorageFailed):

@@ -2,19 +2,22 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response, UploadFile
 from fastapi.responses import RedirectResponse, StreamingResponse
 
+from compute.api.conditional import content_headers, requested_range, unchanged
 from compute.api.deps import Credentials, LinksDep, ResourcesDep, authenticate, require_key
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest, ReplayError, respond
-from compute.api.intake import INPUTS, LORAS
+from compute.api.intake import INPUTS
 from compute.api.links import RequestLinks
 from compute.api.resources import Resources
 from compute.errors import BadRequest, Forbidden, InvalidInput, NotFound
+from compute.schemas.errors import Problem
 from compute.schemas.storage import DeletedImage, ImageList, StoredImage
 from compute.storage.base import StoredObject
+from compute.storage.lora_names import BIN, LORAS
 from compute.storage.media import Media
 from compute.storage.paths import clean_path, clean_prefix
 from compute.tasks.registry import all_kinds
@@ -24,6 +27,14 @@ router = APIRouter(prefix="/storage/images", tags=["Storage"])
 keyed = [Depends(require_key)]
 
 UPLOADS = "uploads/"
+_HIDDEN = (LORAS, BIN)
+_SERVED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/*": {}, "video/mp4": {}}, "description": "The image or video."},
+    206: {"description": "The part of it that `Range` asks for."},
+    304: {"description": "The client has it already (`If-None-Match`, `If-Modified-Since`)."},
+    307: {"description": "Where the image is, when the store or a CDN serves it."},
+    416: {"model": Problem, "description": "`Range` begins behind its end."},
+}
 _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 
@@ -57,25 +68,25 @@ async def list_images(
 ) -> ImageList:
     """Stored images by path."""
     cleaned = _cleaned(clean_prefix, prefix)
-    found = [item for item in await held.objects.list(cleaned, limit) if not item.path.startswith(LORAS)]
+    found = await held.objects.list(cleaned, limit, excluding=_HIDDEN)
     images = [await _describe(item, links) for item in found]
     return ImageList(images=images, count=len(images), prefix=prefix)
 
 
 @router.head("/{path:path}", dependencies=keyed, summary="Check Image Exists")
-async def check_image(path: str, held: ResourcesDep) -> Response:
-    """200 with the image's size and type, or 404; no body."""
+async def check_image(path: str, request: Request, held: ResourcesDep) -> Response:
+    """200 with the image's size and type, 304 if the caller has it already, or 404; no body."""
     found = await _existing(path, held)
-    return Response(headers=_headers(found), media_type=found.content_type)
+    if unchanged(request.headers, found):
+        return Response(status_code=304, headers=content_headers(found))
+    headers = content_headers(found) | {"Content-Length": str(found.size)}
+    return Response(headers=headers, media_type=found.content_type)
 
 
 @router.get(
     "/{path:path}",
     response_class=StreamingResponse,
-    responses={
-        200: {"content": {"image/*": {}}, "description": "The image."},
-        307: {"description": "Where the image is, when the store or a CDN serves it."},
-    },
+    responses=_SERVED,
 )
 async def get_image(
     path: str,
@@ -85,7 +96,10 @@ async def get_image(
     expires: Annotated[int | None, Query(description="With `signature`: a link of ours.")] = None,
     signature: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
-    """The image at a storage path. Needs the API key, or the signature of a link that an answer gave out."""
+    """The image or video at a storage path, or a part of it (`Range: bytes=0-1023`).
+
+    Needs the API key, or the signature of a link that an answer gave out.
+    """
     if expires is not None and signature is not None:
         held.links.verify(path, expires, signature)
     else:
@@ -93,9 +107,7 @@ async def get_image(
     found = await _existing(path, held)
     if (direct := await held.objects.url(found.path, held.settings.link_ttl_seconds)) is not None:
         return RedirectResponse(direct, 307)
-    if request.headers.get("if-none-match") == f'"{found.etag}"':
-        return Response(status_code=304, headers=_headers(found, length=False))
-    return StreamingResponse(held.objects.stream(found.path), media_type=found.content_type, headers=_headers(found))
+    return _served(request, held, found)
 
 
 @router.delete("/{path:path}", dependencies=keyed)
@@ -142,8 +154,8 @@ def _writable(path: str) -> str:
 
 def _readable(path: str) -> str:
     cleaned = _cleaned(clean_path, path)
-    if cleaned.startswith(LORAS):
-        raise Forbidden("path: LoRAs are no images.")
+    if cleaned.startswith(_HIDDEN):
+        raise Forbidden(f"path: {cleaned.partition('/')[0]}/ holds no images.")
     return cleaned
 
 
@@ -163,6 +175,19 @@ async def _existing(path: str, held: Resources) -> StoredObject:
     return found
 
 
+def _served(request: Request, held: Resources, found: StoredObject) -> Response:
+    """The object from this process: whole, in part, or not at all when the client has it."""
+    headers = content_headers(found)
+    if unchanged(request.headers, found):
+        return Response(status_code=304, headers=headers)
+    part = requested_range(request.headers, found)
+    if part is None:
+        content = held.objects.stream(found.path)
+        return StreamingResponse(content, 200, headers | {"Content-Length": str(found.size)}, found.content_type)
+    headers |= {"Content-Length": str(part.length), "Content-Range": part.content_range}
+    return StreamingResponse(held.objects.stream(found.path, part.start, part.length), 206, headers, found.content_type)
+
+
 async def _describe(item: StoredObject, links: RequestLinks) -> StoredImage:
     return StoredImage(
         path=item.path,
@@ -171,12 +196,3 @@ async def _describe(item: StoredObject, links: RequestLinks) -> StoredImage:
         content_type=item.content_type,
         modified=item.modified,
     )
-
-
-def _headers(found: StoredObject, *, length: bool = True) -> dict[str, str]:
-    headers = {
-        "ETag": f'"{found.etag}"',
-        "Cache-Control": "private, max-age=3600",
-        "X-Content-Type-Options": "nosniff",
-    }
-    return headers | {"Content-Length": str(found.size)} if length else headers

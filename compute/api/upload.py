@@ -1,0 +1,204 @@
+"""A multipart form with one big file, streamed to disk: the body is never in memory, and is bounded as it arrives."""
+
+import asyncio
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
+
+from compute.errors import BadRequest, InvalidInput, TooLarge
+from compute.storage.files import disk_failure
+
+__all__ = ["FIELD_BYTES", "Upload", "received"]
+
+_log = logging.getLogger(__name__)
+
+FIELD_BYTES = 2 * 1024 * 1024
+"""What a body may have beyond its file: other fields and headers, and what comes in before a file is cut off here."""
+
+_MAX_FIELDS = 16
+_MAX_TEXT = 4096
+_WRITE_BYTES = 1024 * 1024
+_FORGOTTEN_SECONDS = 24 * 3600
+
+
+@dataclass(slots=True)
+class Upload:
+    """What was received.
+
+    Attributes:
+        file: Where the content of the field `file` lies until the block ends.
+        filename: What the client calls it, unchecked.
+        size: Its bytes.
+        fields: The other fields, as text.
+    """
+
+    file: Path
+    filename: str = ""
+    size: int = 0
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def received(request: Request, folder: Path, max_bytes: int) -> AsyncIterator[Upload]:
+    """Receive a form into a new folder under `folder`, which goes with all that is in it when the block ends.
+
+    Raises:
+        InvalidInput: no multipart form, damaged, or without one `file`; `field` says what is wrong.
+        TooLarge: the file has more than `max_bytes`; raised as soon as that is known.
+        StorageFailed: this machine's disk is full, or fails.
+        BadRequest: the client went away.
+    """
+    if int(request.headers.get("content-length", "0")) > max_bytes + FIELD_BYTES:
+        raise _too_large(max_bytes)
+    boundary = _boundary(request)
+    await asyncio.to_thread(_remove_forgotten, folder)
+    place = folder / uuid.uuid4().hex
+    try:
+        await asyncio.to_thread(place.mkdir, parents=True)
+        upload = Upload(place / "upload")
+        with upload.file.open("wb") as target:
+            await _receive(request, _Form(upload, target, boundary, max_bytes))
+        yield upload
+    except ClientDisconnect:
+        raise BadRequest("The upload was cut off.") from None
+    finally:
+        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+
+
+async def _receive(request: Request, form: "_Form") -> None:
+    waiting = bytearray()
+    try:
+        async for chunk in request.stream():
+            waiting += chunk
+            if len(waiting) >= _WRITE_BYTES:
+                # In a thread: a disk that is busy must not hold up the other requests.
+                await asyncio.to_thread(form.feed, bytes(waiting))
+                waiting.clear()
+        await asyncio.to_thread(form.feed, bytes(waiting))
+    except OSError as error:
+        raise disk_failure("writing", "an upload", error) from error
+    form.close()
+
+
+class _Form:
+    """Takes the form apart: the parser calls what is named `_on_…` here."""
+
+    def __init__(self, upload: Upload, target: IO[bytes], boundary: bytes, max_bytes: int) -> None:
+        self._upload = upload
+        self._target = target
+        self._max_bytes = max_bytes
+        self._parts = 0
+        self._ended = False
+        self._header = self._value = self._disposition = b""
+        self._name = ""
+        self._text: bytearray | None = None
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._on_part_begin,
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
+            },
+        )
+
+    def feed(self, data: bytes) -> None:
+        """Raises:
+        InvalidInput: the form is damaged, or has what it may not have.
+        TooLarge: the file has become too large.
+        """
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise InvalidInput("This is not a multipart form.") from error
+
+    def close(self) -> None:
+        """Raises:
+        InvalidInput: the form is cut off, or has no file.
+        """
+        if not self._ended:
+            raise InvalidInput("The multipart form is cut off.")
+        if not self._upload.filename:
+            raise InvalidInput("Send the LoRA as the file `file`, with its name.", field="file")
+
+    def _on_part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > _MAX_FIELDS:
+            raise InvalidInput(f"A form has at most {_MAX_FIELDS} fields.")
+        self._disposition = b""
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header = self._value = b""
+
+    def _on_headers_finished(self) -> None:
+        # Latin-1 there and back keeps every byte; browsers send UTF-8.
+        _, options = parse_options_header(self._disposition.decode("latin-1"))
+        self._name = options.get(b"name", b"").decode(errors="replace")
+        if self._name != "file":
+            self._text = bytearray()
+            return
+        self._text = None
+        if self._upload.filename:
+            raise InvalidInput("Send one file.", field="file")
+        self._upload.filename = options.get(b"filename", b"").decode(errors="replace")
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._text is not None:
+            self._text += data[start:end]
+            if len(self._text) > _MAX_TEXT:
+                raise InvalidInput(f"A field of the form has at most {_MAX_TEXT} bytes.")
+            return
+        self._upload.size += end - start
+        if self._upload.size > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        self._target.write(memoryview(data)[start:end])
+
+    def _on_part_end(self) -> None:
+        if self._text is not None:
+            self._upload.fields[self._name] = self._text.decode(errors="replace")
+
+    def _on_end(self) -> None:
+        self._ended = True
+
+
+def _boundary(request: Request) -> bytes:
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise InvalidInput("Send a form, with Content-Type: multipart/form-data.")
+    return options[b"boundary"]
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(f"file: a LoRA has at most {max_bytes} bytes", field="file")
+
+
+def _remove_forgotten(folder: Path) -> None:
+    """What an ingress that was killed left behind: an upload does not take a day."""
+    oldest = time.time() - _FORGOTTEN_SECONDS
+    for place in folder.glob("*/"):
+        if place.stat().st_mtime < oldest:
+            _log.warning("removing an upload that was never finished: %s", place.name)
+            shutil.rmtree(place, ignore_errors=True)

@@ -1,0 +1,21 @@
+"""What `provider_config` may say, one model a provider."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["LocalProviderConfig"]
+
+
+class LocalProviderConfig(BaseModel):
+    """Settings of tasks that this cluster runs itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider_type: Literal["LOCAL"] = "LOCAL"
+    rembg_model: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Which network finds the subject: u2net, u2netp, u2net_human_seg, u2net_cloth_seg, silueta, "
+        "isnet-general-use, isnet-anime or sam, where its file is installed. The default, grabcut, needs none.",
+    )

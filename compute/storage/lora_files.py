@@ -1,0 +1,145 @@
+"""The LoRA files of the object store: taken in, listed, and put into the bin."""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from compute.errors import Conflict, NotFound
+from compute.storage.base import ObjectStore, StoredObject
+from compute.storage.converter import convert_checkpoint
+from compute.storage.lora_names import BIN, LORAS, safe_name, split_name, versions
+from compute.storage.loras import LoraInfo, check_lora_file
+from compute.storage.paths import clean_path
+
+__all__ = ["DeletedLora", "LoraFiles", "SavedLora"]
+
+_TYPE = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedLora:
+    """A LoRA that is in the store now.
+
+    Attributes:
+        path: Its storage path.
+        size: Bytes of the stored safetensors file.
+        sha256: Of the stored file, in hex.
+        info: What its header says.
+        created: False if this very file was there before.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    info: LoraInfo
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedLora:
+    """Where a LoRA was, and where it is now; both are storage paths."""
+
+    path: str
+    bin_path: str
+    at: datetime
+
+
+class LoraFiles:
+    """Use it within one event loop."""
+
+    def __init__(self, objects: ObjectStore, *, max_bytes: int, convert_seconds: float) -> None:
+        """Keep files in `objects`; what is converted may have `max_bytes` of tensors and take `convert_seconds`."""
+        self._objects = objects
+        self._max_bytes = max_bytes
+        self._convert_seconds = convert_seconds
+        # Each loads torch and a whole file into memory.
+        self._converting = asyncio.Semaphore(1)
+
+    async def save(self, file: Path, filename: str, folder: str, *, number_duplicates: bool) -> SavedLora:
+        """Check a LoRA file and store it as safetensors under `loras/<folder>/`; when this returns, it can be used.
+
+        The name is made safe. If it is taken by another file, `number_duplicates` decides between `_v2`, `_v3`, …
+        and a refusal. With it, a file that is there already is not stored again: the answer is the one that is.
+
+        Args:
+            file: Where the upload lies; a result of conversion is written beside it.
+            filename: What the client calls it; the extension says what it is.
+            folder: One of those that `folder_of` gives.
+            number_duplicates: What happens to a name that is taken.
+
+        Raises:
+            InvalidInput: no LoRA, damaged, of an unknown format, or with code inside; `field` is `file`.
+            Conflict: the name is taken.
+            StorageFailed: it could not be stored; nothing is there.
+            Unavailable: the converter does not work.
+        """
+        stem, extension = split_name(filename)
+        if extension != ".safetensors":
+            file = await self._converted(file)
+        info = await asyncio.to_thread(check_lora_file, file, None, field="file")
+        sha256 = await asyncio.to_thread(_hash, file)
+        name = safe_name(stem)
+        for version in versions(name):
+            path = f"{LORAS}{folder}/{version}.safetensors"
+            if await self._objects.create(path, file, _TYPE) is not None:
+                return SavedLora(path, info.size, sha256, info, created=True)
+            if not number_duplicates:
+                raise Conflict(f"There is a LoRA {folder}/{version}.safetensors already.")
+            if await self._holds(path, info.size, sha256):
+                return SavedLora(path, info.size, sha256, info, created=False)
+        raise Conflict(f"There are too many LoRAs named {name} in {folder}; choose another name.")
+
+    async def delete(self, partial_path: str) -> DeletedLora:
+        """Move a LoRA into the bin, from which an operator can move it back.
+
+        Tasks that are running have their own copy; those that wait for it end as INVALID_INPUT.
+
+        Args:
+            partial_path: `<folder>/<name>.safetensors`, as `save` chose it.
+
+        Raises:
+            InvalidInput: no path below the folder of LoRAs.
+            NotFound: there is no such LoRA.
+            StorageFailed: it could not be moved; it is where it was.
+        """
+        inside = clean_path(partial_path, field="partial_path")
+        folder, _, name = inside.rpartition("/")
+        now = datetime.now(UTC)
+        # The time keeps apart files that had one name, one after the other.
+        place = "/".join(filter(None, (folder, f"{now:%Y%m%dT%H%M%S.%fZ}", name)))
+        bin_path = clean_path(f"{BIN}{LORAS}{place}", field="partial_path")
+        if not await self._objects.move(LORAS + inside, bin_path):
+            raise NotFound(f"There is no LoRA {inside}.")
+        return DeletedLora(LORAS + inside, bin_path, now)
+
+    async def list(self, folder: str | None, limit: int) -> list[StoredObject]:
+        """The first `limit` LoRAs, of one folder or all, in order of their paths."""
+        return await self._objects.list(f"{LORAS}{folder}/" if folder else LORAS, limit)
+
+    async def _converted(self, file: Path) -> Path:
+        result = file.with_name(f"{file.name}.safetensors")
+        async with self._converting:
+            await convert_checkpoint(
+                file, result, max_bytes=self._max_bytes, seconds=self._convert_seconds, field="file"
+            )
+        return result
+
+    async def _holds(self, path: str, size: int, sha256: str) -> bool:
+        """Whether the object is this very file. The bytes are asked, not a note beside them that may be wrong."""
+        try:
+            stored = await self._objects.stat(path)
+            if stored is None or stored.size != size:
+                return False
+            digest = hashlib.sha256()
+            async for chunk in self._objects.stream(path):
+                await asyncio.to_thread(digest.update, chunk)
+        except NotFound:
+            return False
+        return digest.hexdigest() == sha256
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
