@@ -31,8 +31,9 @@ from compute.tasks.stages import Stages
 
 __all__ = ["LocalWorkbench"]
 
-_WITH_A_MODEL = ("compute", "torch", "diffusers", "transformers", "peft", "pillow")
-_WITHOUT = ("compute", "pillow", "numpy", "opencv-python-headless")
+_PICTURES = ("pillow", "numpy", "opencv-python-headless")
+_WITH_A_MODEL = ("compute", "torch", "diffusers", "transformers", "peft", *_PICTURES)
+_WITHOUT = ("compute", *_PICTURES, "rembg", "onnxruntime")
 _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4"}
 
 

@@ -1,0 +1,135 @@
+"""A region of a picture with the fine detail of a reference, harmonised by the model."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from PIL import Image
+
+from compute.imaging.colour import paste, with_mode_of
+from compute.imaging.detail import sharpen, transfer_detail
+from compute.imaging.faces import detect_faces, pick_detector
+from compute.imaging.regions import Region, find_region
+from compute.imaging.segment import subject_mask
+from compute.tasks.context import RunContext
+from compute.tasks.patch_work import SAME_SCENE, Limits, PatchSettings, redraw
+
+__all__ = ["SAME_PIECE", "SAME_SCENE", "DetailOutcome", "DetailSettings", "Regions", "enhance_region", "find_regions"]
+
+SAME_PIECE = Limits(least_ssim=0.8, most_lpips=0.2, most_dists=0.15)
+"""The same weave, the same letters: only crisper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """What is enhanced, and what shows its detail: `reference` is an RGB cut-out, `reference_mask` its mask."""
+
+    base: Region
+    reference: Image.Image | None
+    reference_mask: Image.Image | None
+
+
+@dataclass(frozen=True, slots=True)
+class DetailSettings:
+    """How to enhance a region; all but `transfer` as in `PatchSettings`.
+
+    Attributes:
+        transfer: How much of the reference's detail is taken over, from 0 to 1; without a reference, how much the
+            region is sharpened.
+    """
+
+    transfer: float
+    prompt: str
+    steps: int
+    denoise: float
+    seed: int
+    limits: Limits
+    guidance_scale: float = 3.5
+    side: int = 1024
+    multiple: int = 16
+    attempts: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DetailOutcome:
+    """What became of the region.
+
+    Attributes:
+        image: The picture in its own mode; outside of the region its pixels are what they were.
+        attempts: Draws.
+        ssim: Between the region after the transfer and as published; None if nothing was drawn.
+        fallback_used: No draw was close enough; what is published is the transfer alone.
+    """
+
+    image: Image.Image
+    attempts: int = 0
+    ssim: float | None = None
+    fallback_used: bool = False
+
+
+async def find_regions(
+    context: RunContext, label: str | None, base: Image.Image, reference: Image.Image | None
+) -> Regions:
+    """Where the label's region is in both pictures. It takes CPU time only."""
+    here, _ = await context.compute(partial(_region, context, label, base))
+    if reference is None:
+        return Regions(here, None, None)
+    there, shown = await context.compute(partial(_region, context, label, reference))
+    return Regions(here, shown, there.mask)
+
+
+async def enhance_region(
+    context: RunContext, base: Image.Image, regions: Regions, settings: DetailSettings
+) -> DetailOutcome:
+    """Transfer detail into the region, draw it anew, and put it back, while holding the device.
+
+    If no draw keeps enough of what was transferred, the transfer alone is put back. With a `denoise` of 0
+    nothing is done.
+    """
+    if settings.denoise <= 0:
+        return DetailOutcome(base)
+    detailed = await context.compute(partial(_with_detail, base, regions, settings.transfer))
+    redrawn = await redraw(context, detailed, _patch_settings(settings))
+    return DetailOutcome(
+        await context.compute(partial(_put_back, base, redrawn.patch or detailed, regions.base)),
+        redrawn.attempts,
+        ssim=redrawn.scores.ssim if redrawn.patch else 1.0,
+        fallback_used=redrawn.patch is None,
+    )
+
+
+def _region(context: RunContext, label: str | None, image: Image.Image) -> tuple[Region, Image.Image]:
+    """Where the region is, and what the picture shows there, in RGB."""
+    detector, model_path = pick_detector(context.models_root)
+    subject = subject_mask(image, models_root=context.models_root)
+    region = find_region(label, subject, detect_faces(image, detector=detector, model_path=model_path))
+    return region, image.crop(region.box).convert("RGB")
+
+
+def _with_detail(base: Image.Image, regions: Regions, amount: float) -> Image.Image:
+    """The region with the reference's detail, or without a reference with its own made clearer; RGB."""
+    crop = base.crop(regions.base.box).convert("RGB")
+    if regions.reference is None or regions.reference_mask is None:
+        return sharpen(crop, amount)
+    return transfer_detail(
+        crop, regions.reference, amount, mask=regions.base.mask, reference_mask=regions.reference_mask
+    )
+
+
+def _put_back(base: Image.Image, patch: Image.Image, region: Region) -> Image.Image:
+    colours = base.convert("RGB")
+    paste(colours, patch, region.box, region.mask)
+    return with_mode_of(base, colours)
+
+
+def _patch_settings(settings: DetailSettings) -> PatchSettings:
+    return PatchSettings(
+        prompt=settings.prompt,
+        steps=settings.steps,
+        denoise=settings.denoise,
+        seed=settings.seed,
+        guidance_scale=settings.guidance_scale,
+        limits=settings.limits,
+        side=settings.side,
+        multiple=settings.multiple,
+        attempts=settings.attempts,
+    )

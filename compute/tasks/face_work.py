@@ -1,0 +1,189 @@
+"""The faces of a picture drawn anew, one by one in a closer view, without becoming other faces."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from PIL import Image
+
+from compute.imaging.colour import feathered_ellipse, paste
+from compute.imaging.detail import sharpen
+from compute.imaging.faces import Face, detect_faces, pick_detector
+from compute.imaging.similarity import Scores, compare
+from compute.schemas.fields import MAX_SEED
+from compute.tasks.context import RunContext, Share
+from compute.tasks.patch_work import SAME_SCENE, Limits, PatchSettings, redraw
+
+__all__ = ["SAME_PERSON", "SAME_SCENE", "FaceOutcome", "FaceSettings", "enhance_faces", "find_faces"]
+
+_CLOSE_VIEW = 1.6
+"""Side of what is drawn anew, in sides of the face: with hair and neck, so that the model knows what it sees."""
+_FEATHER = 0.3
+_LEAST_SIDE = 16
+
+
+SAME_PERSON = Limits(least_ssim=0.75, most_lpips=0.25, most_dists=0.18)
+"""The features stay where they are; only texture and sharpness change."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceSettings:
+    """How to draw faces anew; the first five as in `PatchSettings`.
+
+    Attributes:
+        limits: What an attempt must keep of the face; else another one is made with less noise, and in the end the
+            face is only sharpened.
+        fallback_amount: How much it is then sharpened, from 0 to 1.
+        faces: How many are drawn, the largest first.
+    """
+
+    prompt: str
+    steps: int
+    denoise: float
+    seed: int
+    guidance_scale: float = 3.5
+    limits: Limits = SAME_SCENE
+    side: int = 1024
+    multiple: int = 16
+    attempts: int = 3
+    fallback_amount: float = 0.5
+    faces: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FaceOutcome:
+    """What became of the faces.
+
+    Attributes:
+        image: The RGB picture; outside of the faces its pixels are what they were.
+        attempts: Draws, of all faces together.
+        ssim, lpips, dists: Of the face that changed most, between what was and what is; None if not known.
+        fallback_used: Some face was sharpened, because no draw of it was close enough.
+        faces: The same for each face, and its `box`; for the metadata.
+    """
+
+    image: Image.Image
+    detected: bool
+    attempts: int = 0
+    ssim: float | None = None
+    lpips: float | None = None
+    dists: float | None = None
+    fallback_used: bool = False
+    faces: tuple[dict[str, Any], ...] = ()
+
+
+async def find_faces(context: RunContext, image: Image.Image) -> list[Face]:
+    """The faces of a picture, the largest first, by the best detector that this worker has."""
+    detector, model_path = pick_detector(context.models_root)
+    return await context.compute(partial(detect_faces, image, detector=detector, model_path=model_path))
+
+
+async def enhance_faces(
+    context: RunContext,
+    image: Image.Image,
+    settings: FaceSettings,
+    *,
+    faces: Sequence[Face] | None = None,
+    share: Share = (0.0, 1.0),
+) -> FaceOutcome:
+    """Draw the faces of an RGB picture anew while holding the device.
+
+    Detect, look closer, image to image, colours back, compare with what was there, and feather in. A face of which no
+    attempt is close enough to the original is sharpened without the model. With a `denoise` of 0 nothing is done.
+
+    Args:
+        faces: If they have been looked for already.
+    """
+    found = await find_faces(context, image) if faces is None else faces
+    chosen = found[: settings.faces]
+    if not chosen or settings.denoise <= 0:
+        return FaceOutcome(image, detected=bool(found))
+    result = await context.compute(image.copy)
+    made = []
+    for index, face in enumerate(chosen):
+        width = (share[1] - share[0]) / len(chosen)
+        part = (share[0] + index * width, share[0] + (index + 1) * width)
+        made.append(await _enhance(context, result, face, _patch_settings(settings, index), settings, part))
+    return _outcome(result, made)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """One face that was put back."""
+
+    box: tuple[int, int, int, int]
+    attempts: int
+    scores: Scores
+    fallback_used: bool
+
+
+async def _enhance(
+    context: RunContext, result: Image.Image, face: Face, patch: PatchSettings, settings: FaceSettings, share: Share
+) -> _Made:
+    """Draw one face and put it into `result`."""
+    box = _close_view(face, result.size)
+    original = result.crop(box)
+    redrawn = await redraw(context, original, patch, share=share)
+    if redrawn.patch is None:
+        better, scores = await context.compute(partial(_sharpened, original, settings.fallback_amount, context))
+    else:
+        better, scores = redrawn.patch, redrawn.scores
+    await context.compute(partial(_put_back, result, better, box))
+    return _Made(box, redrawn.attempts, scores, fallback_used=redrawn.patch is None)
+
+
+def _sharpened(original: Image.Image, amount: float, context: RunContext) -> tuple[Image.Image, Scores]:
+    better = sharpen(original, amount)
+    return better, compare(original, better, models_root=context.models_root)
+
+
+def _put_back(result: Image.Image, face: Image.Image, box: tuple[int, int, int, int]) -> None:
+    paste(result, face, box, feathered_ellipse(face.size, feather=_FEATHER))
+
+
+def _close_view(face: Face, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """A square around the face, as far as the picture reaches."""
+    left, top, right, bottom = face.box
+    half = max(right - left, bottom - top, _LEAST_SIDE) * _CLOSE_VIEW / 2
+    x, y = (left + right) / 2, (top + bottom) / 2
+    return (
+        max(0, round(x - half)),
+        max(0, round(y - half)),
+        min(size[0], round(x + half)),
+        min(size[1], round(y + half)),
+    )
+
+
+def _patch_settings(settings: FaceSettings, index: int) -> PatchSettings:
+    """Those of one face; no two draws of a job have the same seed."""
+    return PatchSettings(
+        prompt=settings.prompt,
+        steps=settings.steps,
+        denoise=settings.denoise,
+        seed=(settings.seed + index * settings.attempts) % (MAX_SEED + 1),
+        guidance_scale=settings.guidance_scale,
+        limits=settings.limits,
+        side=settings.side,
+        multiple=settings.multiple,
+        attempts=settings.attempts,
+    )
+
+
+def _outcome(image: Image.Image, made: Sequence[_Made]) -> FaceOutcome:
+    scores = [one.scores for one in made]
+    return FaceOutcome(
+        image,
+        detected=True,
+        attempts=sum(one.attempts for one in made),
+        ssim=min(score.ssim for score in scores),
+        lpips=_worst([score.lpips for score in scores]),
+        dists=_worst([score.dists for score in scores]),
+        fallback_used=any(one.fallback_used for one in made),
+        faces=tuple(asdict(one) for one in made),
+    )
+
+
+def _worst(distances: Sequence[float | None]) -> float | None:
+    known = [distance for distance in distances if distance is not None]
+    return max(known) if known else None

@@ -1,0 +1,138 @@
+"""A part of a picture drawn anew by the model, and kept only if it still shows the same thing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from PIL import Image
+
+from compute.imaging.colour import match_colour
+from compute.imaging.similarity import Scores, compare
+from compute.schemas.fields import MAX_SEED
+from compute.tasks.context import RunContext, Share
+from compute.tasks.protocol import GenerateRequest
+
+__all__ = ["SAME_SCENE", "Limits", "PatchSettings", "Redrawn", "redraw", "working_size"]
+
+_WEAKER = 0.6
+"""Each further attempt puts this share of the noise of the one before on the patch."""
+_LEAST_NOISE = 0.01
+_SMALLEST_WORKING_SIDE = 512
+_ENLARGEMENT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a patch must still have in common with the original; a score that is not known is not asked for."""
+
+    least_ssim: float
+    most_lpips: float
+    most_dists: float
+
+    def accept(self, scores: Scores) -> bool:
+        return (
+            scores.ssim >= self.least_ssim
+            and (scores.lpips is None or scores.lpips <= self.most_lpips)
+            and (scores.dists is None or scores.dists <= self.most_dists)
+        )
+
+
+SAME_SCENE = Limits(least_ssim=0.55, most_lpips=0.45, most_dists=0.30)
+"""The same thing in the same place, light and pose."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatchSettings:
+    """How to draw a patch anew.
+
+    Attributes:
+        steps: Of the whole schedule; about steps * denoise of them are run.
+        denoise: The noise put on the patch by the first attempt, in (0, 1].
+        seed: Of the first attempt; the next ones count on from it.
+        side: The longer side at which the model draws is at most this, in pixels.
+        multiple: The model's grid in pixels.
+        attempts: Draws at most, each with less noise.
+    """
+
+    prompt: str
+    steps: int
+    denoise: float
+    seed: int
+    guidance_scale: float
+    limits: Limits
+    side: int = 1024
+    multiple: int = 16
+    attempts: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Redrawn:
+    """What came of it: `patch` is None if no attempt was accepted; `scores` are those of the last one."""
+
+    patch: Image.Image | None
+    attempts: int
+    scores: Scores
+
+
+async def redraw(
+    context: RunContext, patch: Image.Image, settings: PatchSettings, *, share: Share = (0.0, 1.0)
+) -> Redrawn:
+    """Image to image on an RGB patch while holding the device, until an attempt is close enough to the patch.
+
+    The result has the patch's size and its colours. Where the model draws smaller than the patch is, only what it
+    changed is enlarged and added, so the patch's own fine detail stays.
+    """
+    size = working_size(patch.size, side=settings.side, multiple=settings.multiple)
+    start = await context.compute(partial(patch.resize, size, Image.Resampling.LANCZOS))
+    for attempt in range(settings.attempts):
+        request = GenerateRequest(
+            prompt=settings.prompt,
+            width=size[0],
+            height=size[1],
+            steps=settings.steps,
+            guidance_scale=settings.guidance_scale,
+            seed=(settings.seed + attempt) % (MAX_SEED + 1),
+            image=start,
+            strength=max(settings.denoise * _WEAKER**attempt, _LEAST_NOISE),
+        )
+        drawn = await context.draw(request, share=_part(share, attempt, settings.attempts))
+        result, scores = await context.compute(_checked(patch, start, drawn, context))
+        if settings.limits.accept(scores):
+            context.progress(share[1])
+            return Redrawn(result, attempt + 1, scores)
+    return Redrawn(None, settings.attempts, scores)
+
+
+def working_size(size: tuple[int, int], *, side: int, multiple: int) -> tuple[int, int]:
+    """(width, height) at which the model draws a patch: twice as large, but with a longer side of 512 to `side` pixels
+    where the grid allows it."""
+    longer = max(size)
+    wanted = min(max(longer * _ENLARGEMENT, _SMALLEST_WORKING_SIDE), side)
+    width, height = (max(multiple, round(length * wanted / longer / multiple) * multiple) for length in size)
+    return width, height
+
+
+def _checked(
+    patch: Image.Image, start: Image.Image, drawn: Image.Image, context: RunContext
+) -> Callable[[], tuple[Image.Image, Scores]]:
+    def check() -> tuple[Image.Image, Scores]:
+        result = _at_patch_size(patch, start, match_colour(drawn, start))
+        return result, compare(patch, result, models_root=context.models_root)
+
+    return check
+
+
+def _at_patch_size(patch: Image.Image, start: Image.Image, drawn: Image.Image) -> Image.Image:
+    """What was drawn, from the model's size to the patch's."""
+    if start.width >= patch.width and start.height >= patch.height:
+        return drawn.resize(patch.size, Image.Resampling.LANCZOS)
+    before, after = (
+        np.asarray(image.resize(patch.size, Image.Resampling.BICUBIC), np.int16) for image in (start, drawn)
+    )
+    return Image.fromarray(np.clip(np.asarray(patch, np.int16) + after - before, 0, 255).astype(np.uint8))
+
+
+def _part(share: Share, index: int, count: int) -> Share:
+    width = (share[1] - share[0]) / count
+    return share[0] + index * width, share[0] + (index + 1) * width

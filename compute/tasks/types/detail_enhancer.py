@@ -1,0 +1,170 @@
+"""DETAIL_ENHANCER: a part of the subject with the fine detail of a reference picture, and nothing else touched."""
+
+import secrets
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field
+
+from compute.db.tables import Task
+from compute.errors import InvalidInput
+from compute.schemas.enums import ProviderCapability, TaskType
+from compute.schemas.fields import ImageSource, Prompt, ResultImage, Seed
+from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
+from compute.tasks.context import RunContext, run_work
+from compute.tasks.protocol import Job, Workbench, WorkEvent
+from compute.tasks.registry import Intake, TaskKind
+from compute.tasks.results import artifact_paths, metadata_of
+
+__all__ = ["CreateDetailEnhancerTask", "DetailEnhancer", "DetailEnhancerTaskPublic", "DetailEnhancerTaskPublicUpdate"]
+
+LEAST_SIDE = 32
+"""Pixels of a picture's shorter side."""
+DENOISE = 0.5
+"""Noise at strength 1; with `preserve_original` it is the smaller one."""
+CAREFUL_DENOISE = 0.2
+CAREFUL_TRANSFER = 0.5
+"""How much of the transfer is done with `preserve_original`."""
+
+
+class CreateDetailEnhancerTask(CreateTask):
+    """Make the detail of a garment, a logo or the whole subject crisp, after a reference picture if there is one."""
+
+    task_type: Literal[TaskType.DETAIL_ENHANCER] = TaskType.DETAIL_ENHANCER
+    base_image: ImageSource = Field(
+        validation_alias=AliasChoices("base_image", "base_image_url"),
+        description="The picture to enhance: an address, a data URL, base64, or the path of a stored image.",
+    )
+    reference_image: ImageSource | None = Field(
+        default=None,
+        validation_alias=AliasChoices("reference_image", "reference_image_url"),
+        description="A picture that shows the detail well, given in the same ways. Without one, the detail that is "
+        "there is only made clearer.",
+    )
+    detail_label: ShortText | None = Field(
+        default=None,
+        description="What to enhance, e.g. `tshirt`, `pants`, `shoes`, `face`, `dress` or `logos`. The region is told "
+        "from the subject's outline and face; an unknown label means the whole subject.",
+    )
+    strength: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="How much detail is transferred and how much is drawn anew: 0 leaves the picture as it is.",
+    )
+    prompt: Prompt | None = Field(default=None, description="What the detail should look like.")
+    preserve_original: bool = Field(
+        default=False,
+        description=f"Minimise changes: {CAREFUL_TRANSFER:.0%} of the transfer, noise of {CAREFUL_DENOISE} instead of "
+        f"{DENOISE} at strength 1, and stricter checks: SSIM at least 0.8, LPIPS at most 0.2 and DISTS at most 0.15, "
+        "instead of 0.55, 0.45 and 0.30.",
+    )
+    seed: Seed | None = None
+    steps: int = Field(default=28, ge=1, le=200, description="Denoising steps of the whole schedule.")
+    working_size: int = Field(
+        default=1024, ge=64, le=2048, description="Pixels: largest side at which the model draws the region."
+    )
+
+
+class DetailEnhancerTaskPublic(ResultImage, TaskPublic):
+    """A detail enhancer task."""
+
+    task_type: Literal[TaskType.DETAIL_ENHANCER] = TaskType.DETAIL_ENHANCER
+    base_image_path: str
+    reference_image_path: str | None = None
+    detail_label: str | None = None
+    strength: float
+    prompt: str | None = None
+    preserve_original: bool
+    seed: int
+    steps: int
+    working_size: int
+    region: str | None = Field(default=None, description="What the label was taken for; null before the end.")
+    fallback_used: bool = Field(
+        default=False, description="No drawing was close enough, so the transferred detail was published as it is."
+    )
+
+
+class DetailEnhancerTaskPublicUpdate(TaskUpdate):
+    """What `PUT /tasks/{id}` may change."""
+
+
+class DetailEnhancer(TaskKind[CreateDetailEnhancerTask]):
+    """Find the region, transfer detail, draw, compare, put back: see `compute.tasks.detail_work`."""
+
+    name = TaskType.DETAIL_ENHANCER
+    queue = "refine"
+    folder = "detail_enhancements"
+    capabilities = frozenset({ProviderCapability.IMAGE_TO_IMAGE, ProviderCapability.REFERENCE_IMAGE})
+    create_model = CreateDetailEnhancerTask
+    public_model = DetailEnhancerTaskPublic
+    update_model = DetailEnhancerTaskPublicUpdate
+
+    async def prepare(self, request: CreateDetailEnhancerTask, intake: Intake) -> dict[str, Any]:
+        reference = request.reference_image
+        return request.model_dump(mode="json", include=_KEPT_FIELDS) | {
+            "base_image_path": await _take(request.base_image, intake, "base_image"),
+            "reference_image_path": await _take(reference, intake, "reference_image") if reference else None,
+            "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
+            "size_multiple": intake.size_multiple,
+        }
+
+    def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
+        return run_work(job, bench, partial(_enhance, job.spec))
+
+    def public_fields(self, task: Task) -> dict[str, Any]:
+        metadata, paths = metadata_of(task), artifact_paths(task)
+        return {name: task.spec[name] for name in _SHOWN_FIELDS} | {
+            "region": metadata.get("region"),
+            "fallback_used": metadata.get("fallback_used", False),
+            "result_image_path": paths[0] if paths else None,
+        }
+
+
+_KEPT_FIELDS = {"detail_label", "strength", "prompt", "preserve_original", "steps", "working_size"}
+_SHOWN_FIELDS = _KEPT_FIELDS | {"base_image_path", "reference_image_path", "seed"}
+
+
+async def _take(source: str, intake: Intake, field: str) -> str:
+    image = await intake.image(source, field=field)
+    if min(image.width, image.height) < LEAST_SIDE:
+        raise InvalidInput(f"A picture needs at least {LEAST_SIDE} pixels on each side.", field=field)
+    return image.path
+
+
+async def _enhance(spec: dict[str, Any], context: RunContext) -> None:
+    # What follows loads OpenCV, which the ingress has no use for.
+    from compute.tasks.detail_work import enhance_region, find_regions
+
+    base = await context.load(spec["base_image_path"], field="base_image")
+    path = spec["reference_image_path"]
+    reference = await context.load(path, field="reference_image") if path else None
+    regions = await find_regions(context, spec["detail_label"], base, reference)
+    async with context.device():
+        outcome = await enhance_region(context, base, regions, _settings(spec))
+    context.note(
+        region=regions.base.name,
+        region_box=list(regions.base.box),
+        attempts_used=outcome.attempts,
+        fallback_used=outcome.fallback_used,
+        final_ssim_score=outcome.ssim,
+    )
+    await context.publish(outcome.image, seed=spec["seed"])
+
+
+def _settings(spec: dict[str, Any]) -> Any:
+    from compute.tasks.detail_work import SAME_PIECE, SAME_SCENE, DetailSettings
+
+    careful, strength = spec["preserve_original"], spec["strength"]
+    label = spec["detail_label"] or "subject"
+    return DetailSettings(
+        transfer=strength * (CAREFUL_TRANSFER if careful else 1.0),
+        prompt=spec["prompt"] or f"a close product photograph, {label}, crisp fine detail and texture",
+        steps=spec["steps"],
+        denoise=strength * (CAREFUL_DENOISE if careful else DENOISE),
+        seed=spec["seed"],
+        limits=SAME_PIECE if careful else SAME_SCENE,
+        side=spec["working_size"],
+        multiple=spec["size_multiple"],
+    )

@@ -1,0 +1,163 @@
+"""FACE_ENHANCER: the faces of a picture drawn anew in a closer view, and nothing else touched."""
+
+import secrets
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field
+
+from compute.db.tables import Task
+from compute.errors import InvalidInput
+from compute.schemas.enums import ProviderCapability, TaskType
+from compute.schemas.fields import ImageSource, Prompt, ResultImage, Seed
+from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
+from compute.tasks.context import RunContext, run_work
+from compute.tasks.protocol import Job, Workbench, WorkEvent
+from compute.tasks.registry import Intake, TaskKind
+from compute.tasks.results import artifact_paths, metadata_of
+
+__all__ = ["CreateFaceEnhancerTask", "FaceEnhancer", "FaceEnhancerTaskPublic", "FaceEnhancerTaskPublicUpdate"]
+
+DEFAULT_PROMPT = "a close portrait photograph, natural skin texture, sharp eyes, fine hair"
+LEAST_SIDE = 32
+"""Pixels; a smaller picture has no face that could be found."""
+IDENTITY_DENOISE = 0.4
+"""Noise at strength 1 with `preserve_identity`; pose, light and features then survive the drawing."""
+FREE_DENOISE = 0.7
+
+
+class CreateFaceEnhancerTask(CreateTask):
+    """Draw the faces of a picture anew: sharper, with natural skin."""
+
+    task_type: Literal[TaskType.FACE_ENHANCER] = TaskType.FACE_ENHANCER
+    input_image: ImageSource = Field(
+        validation_alias=AliasChoices("input_image", "base_image_url"),
+        description="The picture with the faces: an address, a data URL, base64, or the path of a stored image.",
+    )
+    strength: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="How much of a face is drawn anew: 0 leaves the picture as it is. It is multiplied by "
+        f"{IDENTITY_DENOISE} with `preserve_identity`, else by {FREE_DENOISE}, to give the noise put on the face.",
+    )
+    prompt: Prompt | None = Field(default=None, description="What the faces should look like.")
+    preserve_identity: bool = Field(
+        default=True,
+        description="Less noise and stricter checks: SSIM at least 0.75, LPIPS at most 0.25 and DISTS at most 0.18, "
+        "instead of 0.55, 0.45 and 0.30.",
+    )
+    seed: Seed | None = None
+    steps: int = Field(default=28, ge=1, le=200, description="Denoising steps of the whole schedule.")
+    working_size: int = Field(
+        default=1024, ge=64, le=2048, description="Pixels: largest side at which the model draws a face."
+    )
+
+
+class FaceEnhancerTaskPublic(ResultImage, TaskPublic):
+    """A face enhancer task. Scores compare the face that changed most with the original."""
+
+    task_type: Literal[TaskType.FACE_ENHANCER] = TaskType.FACE_ENHANCER
+    input_image_path: str
+    strength: float
+    prompt: str | None = None
+    preserve_identity: bool
+    seed: int
+    steps: int
+    working_size: int
+    attempts_used: int = Field(default=0, description="How often the model drew, over all faces.")
+    face_detected: bool = Field(default=False, description="Without a face the result is the unchanged picture.")
+    fallback_used: bool = Field(
+        default=False, description="No attempt was close enough to the original, so a face was sharpened without model."
+    )
+    final_ssim_score: float | None = Field(default=None, description="1 for no change at all.")
+    final_lpips_score: float | None = Field(default=None, description="0 for no change; null without its weights.")
+    final_dists_score: float | None = Field(default=None, description="0 for no change; null without its weights.")
+
+
+class FaceEnhancerTaskPublicUpdate(TaskUpdate):
+    """What `PUT /tasks/{id}` may change."""
+
+
+class FaceEnhancer(TaskKind[CreateFaceEnhancerTask]):
+    """Detect, look closer, draw, compare, put back: see `compute.tasks.face_work`."""
+
+    name = TaskType.FACE_ENHANCER
+    queue = "refine"
+    folder = "face_enhancements"
+    capabilities = frozenset({ProviderCapability.FACE_DETAIL, ProviderCapability.IMAGE_TO_IMAGE})
+    create_model = CreateFaceEnhancerTask
+    public_model = FaceEnhancerTaskPublic
+    update_model = FaceEnhancerTaskPublicUpdate
+
+    async def prepare(self, request: CreateFaceEnhancerTask, intake: Intake) -> dict[str, Any]:
+        image = await intake.image(request.input_image, field="input_image")
+        if min(image.width, image.height) < LEAST_SIDE:
+            raise InvalidInput(f"A picture needs at least {LEAST_SIDE} pixels on each side.", field="input_image")
+        return request.model_dump(mode="json", include=_KEPT_FIELDS) | {
+            "input_image_path": image.path,
+            "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
+            "size_multiple": intake.size_multiple,
+        }
+
+    def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
+        return run_work(job, bench, partial(_enhance, job.spec))
+
+    def public_fields(self, task: Task) -> dict[str, Any]:
+        metadata, paths = metadata_of(task), artifact_paths(task)
+        shown = {name: task.spec[name] for name in (*_KEPT_FIELDS, "input_image_path", "seed")}
+        found = {name: metadata[name] for name in _FOUND_FIELDS if name in metadata}
+        return shown | found | {"result_image_path": paths[0] if paths else None}
+
+
+_KEPT_FIELDS = {"strength", "prompt", "preserve_identity", "steps", "working_size"}
+_FOUND_FIELDS = (
+    "attempts_used",
+    "face_detected",
+    "fallback_used",
+    "final_ssim_score",
+    "final_lpips_score",
+    "final_dists_score",
+)
+
+
+async def _enhance(spec: dict[str, Any], context: RunContext) -> None:
+    # What follows loads OpenCV, which the ingress has no use for.
+    from compute.imaging.colour import with_mode_of
+    from compute.imaging.similarity import missing_weights
+    from compute.tasks.face_work import enhance_faces, find_faces
+
+    image = await context.load(spec["input_image_path"], field="input_image")
+    colours = await context.compute(partial(image.convert, "RGB"))
+    faces = await find_faces(context, colours)
+    async with context.device():
+        outcome = await enhance_faces(context, colours, _settings(spec), faces=faces)
+    context.note(
+        attempts_used=outcome.attempts,
+        face_detected=outcome.detected,
+        fallback_used=outcome.fallback_used,
+        final_ssim_score=outcome.ssim,
+        final_lpips_score=outcome.lpips,
+        final_dists_score=outcome.dists,
+        faces=list(outcome.faces),
+        scores_missing=missing_weights(context.models_root),
+    )
+    result = await context.compute(partial(with_mode_of, image, outcome.image))
+    await context.publish(result, seed=spec["seed"])
+
+
+def _settings(spec: dict[str, Any]) -> Any:
+    from compute.tasks.face_work import SAME_PERSON, SAME_SCENE, FaceSettings
+
+    keeps = spec["preserve_identity"]
+    return FaceSettings(
+        prompt=spec["prompt"] or DEFAULT_PROMPT,
+        steps=spec["steps"],
+        denoise=spec["strength"] * (IDENTITY_DENOISE if keeps else FREE_DENOISE),
+        seed=spec["seed"],
+        limits=SAME_PERSON if keeps else SAME_SCENE,
+        side=spec["working_size"],
+        multiple=spec["size_multiple"],
+        fallback_amount=spec["strength"],
+    )
