@@ -9,11 +9,16 @@ from typing import Any, Literal
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-__all__ = ["CONTENT_TYPES", "ImageFormat", "encode", "plain_mode"]
+from compute.storage.rights import Rights
+
+__all__ = ["CONTENT_TYPES", "RIGHTS", "ImageFormat", "encode", "plain_mode"]
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 
 CONTENT_TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+
+RIGHTS = "compute.rights"
+"""Where an image's `info` holds the `Rights` that go with it wherever it goes."""
 
 QUALITY = 95
 _PLAIN_MODES = frozenset({"L", "RGB", "RGBA"})
@@ -25,17 +30,19 @@ _EXIF_IMAGE_DESCRIPTION = 0x010E
 
 
 def encode(image: Image.Image, image_format: ImageFormat, *, metadata: Mapping[str, str] | None = None) -> bytes:
-    """Encode one image. Profiles, EXIF and comments it may carry are left out; `metadata` is what goes in.
+    """Encode one image. Profiles, EXIF and comments it may carry are left out; `metadata` is what goes in, and the
+    `Rights` that we have put into its `info`, as EXIF.
 
     PNG is lossless, JPEG and WEBP have quality 95. JPEG has no alpha: transparent pixels become white.
     `metadata` becomes text chunks of a PNG, and a JSON object in the EXIF description of the others.
     """
     plain = _bare(image)
+    rights = image.info.get(RIGHTS)
     options: dict[str, Any]
     if image_format == "png":
-        options = {**_PNG_OPTIONS, "pnginfo": _text_chunks(metadata or {})}
+        options = {**_PNG_OPTIONS, "pnginfo": _text_chunks(metadata or {}), "exif": _exif({}, rights)}
     else:
-        options = {"quality": QUALITY, "exif": _description(metadata or {})}
+        options = {"quality": QUALITY, "exif": _exif(metadata or {}, rights)}
     if image_format == "jpeg":
         plain = _on_white(plain)
         # Halved colour would show on the thin edges that edits are made of.
@@ -79,10 +86,12 @@ def _text_chunks(metadata: Mapping[str, str]) -> PngInfo:
     return chunks
 
 
-def _description(metadata: Mapping[str, str]) -> bytes:
-    if not metadata:
-        return b""
+def _exif(metadata: Mapping[str, str], rights: Any) -> bytes:
     exif = Image.Exif()
-    # EXIF text is ASCII; JSON escapes the rest.
-    exif[_EXIF_IMAGE_DESCRIPTION] = json.dumps(dict(metadata), sort_keys=True)
-    return exif.tobytes()
+    if metadata:
+        # EXIF text is ASCII; JSON escapes the rest.
+        exif[_EXIF_IMAGE_DESCRIPTION] = json.dumps(dict(metadata), sort_keys=True)
+    # A decoder can put text and bytes there, but no object of ours.
+    if isinstance(rights, Rights):
+        rights.write_to(exif)
+    return exif.tobytes() if len(exif) else b""

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from compute.errors import InvalidInput
 from compute.storage.codec import plain_mode
+from compute.storage.colour_profiles import to_srgb
+from compute.storage.deep_pixels import raw_mode_of, to_eight_bits
+from compute.storage.rights import Rights, read_rights
 
 __all__ = ["DecodedImage", "decode_image", "image_size"]
 
@@ -30,36 +32,39 @@ _TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# The colour spaces of profiles, as they are written in them, and the modes that they describe.
-_PROFILE_MODES = {"RGB ": ("RGB", "RGBA"), "GRAY": ("L",), "CMYK": ("CMYK",)}
-
 # Once for the process: the warnings module keeps its filters in a global list that threads would tear.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """An upright image in sRGB, mode L, RGB or RGBA, with no metadata; `format` is Pillow's name of its file."""
+    """An upright image in sRGB, mode L, RGB or RGBA, with no metadata; `format` is Pillow's name of its file, `rights`
+    what the file says about its author and owner."""
 
     image: Image.Image
     format: str
+    rights: Rights | None = None
 
 
 def decode_image(data: bytes, *, max_pixels: int, field: str) -> DecodedImage:
     """Decode the first frame. The size in the header is checked before memory is taken for pixels.
 
-    `max_pixels` counts width x height; Pillow's own limit of 89 million holds besides.
+    Of 16 bits a channel the nearest of eight is kept, and grey stays grey. `max_pixels` counts width x height; Pillow's
+    own limit of 89 million holds besides.
 
     Raises:
         InvalidInput: not an accepted format, too many pixels, or damaged. `field` names the request's field.
     """
     with _refusals(field), Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
         _check_size(opened.size, max_pixels, field)
+        raw_mode = raw_mode_of(opened)
         opened.load()
-        image_format = opened.format or "PNG"
-        flat = plain_mode(_to_srgb(_to_eight_bits(_upright(opened), field)))
-    flat.info = {}
-    return DecodedImage(flat, image_format)
+        profile = opened.info.get("icc_profile")
+        flat = plain_mode(to_srgb(to_eight_bits(opened, data, raw_mode, field), profile))
+        upright = _upright(flat, _orientation(opened))
+        rights = _rights(opened)
+    upright.info = {}
+    return DecodedImage(upright, opened.format or "PNG", rights)
 
 
 def image_size(head: bytes, *, field: str) -> tuple[int, int]:
@@ -97,8 +102,8 @@ def _check_size(size: tuple[int, int], max_pixels: int, field: str) -> None:
         raise InvalidInput(f"the image is {width} x {height}; at most {max_pixels} pixels are accepted", field=field)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    transpose = _TRANSPOSES.get(_orientation(image))
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    transpose = _TRANSPOSES.get(orientation)
     return image if transpose is None else image.transpose(transpose)
 
 
@@ -111,29 +116,10 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _to_eight_bits(image: Image.Image, field: str) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        # Pillow would clip these at 255 instead of scaling them.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in {"I", "F", "LAB", "HSV"}:
-        raise InvalidInput(f"images with pixels of type {image.mode} are not accepted", field=field)
-    return image
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """The image with its colour profile applied; a profile that is broken or does not fit is ignored."""
-    profile_bytes = image.info.get("icc_profile")
-    if not profile_bytes:
-        return image
-    image = plain_mode(image) if image.mode in {"P", "PA", "LA", "YCbCr"} else image
+def _rights(image: Image.Image) -> Rights | None:
     try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(profile_bytes))
-        description = ImageCms.getProfileDescription(profile)
-        modes = _PROFILE_MODES.get(profile.profile.xcolor_space, ())
-        if image.mode not in modes or description.startswith("sRGB"):
-            return image
-        mode = "RGBA" if image.mode == "RGBA" else "RGB"
-        converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode=mode)
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return image
-    return image if converted is None else converted
+        return read_rights(image)
+    except Exception as error:
+        # As with its orientation: a broken block beside the picture.
+        _log.info("an image's metadata could not be read: %r", error)
+        return None

@@ -13,8 +13,8 @@ from PIL import Image
 
 from compute.errors import InvalidInput, TooLarge
 from compute.settings import Settings
-from compute.storage.codec import CONTENT_TYPES, ImageFormat, encode
-from compute.storage.images import decode_image
+from compute.storage.codec import CONTENT_TYPES, RIGHTS, ImageFormat, encode
+from compute.storage.images import DecodedImage, decode_image
 from compute.storage.net import GuardedClient
 
 __all__ = ["Media", "MediaLoader", "open_image"]
@@ -42,6 +42,7 @@ class MediaLoader:
         """Fetch through `client`, which stays the caller's to close."""
         self._max_bytes = settings.media_max_bytes
         self._max_pixels = settings.media_max_pixels
+        self._keep_rights = settings.metadata_policy == "keep-rights"
         self._client = client
         # A decoded image is up to 4 bytes a pixel, twice while it is converted; more at once than
         # there are cores to work on them would only take memory.
@@ -67,7 +68,8 @@ class MediaLoader:
     async def normalise(self, data: bytes, *, field: str, keep_format: bool = False) -> Media:
         """Re-encode an uploaded file as a PNG; with `keep_format`, JPEG and WEBP stay what they are.
 
-        The result is upright, in sRGB, keeps its alpha (as far as its format can) and carries no metadata.
+        The result is upright, in sRGB, keeps its alpha (as far as its format can) and carries no metadata but, where
+        the settings say `keep-rights`, who made it and who owns it.
         The same bytes always give the same result.
 
         Raises:
@@ -77,7 +79,9 @@ class MediaLoader:
         if len(data) > self._max_bytes:
             raise TooLarge(f"an image has at most {self._max_bytes} bytes", field=field)
         async with self._slots:
-            return await asyncio.to_thread(_normalise, data, self._max_pixels, field, keep_format)
+            return await asyncio.to_thread(
+                _normalise, data, self._max_pixels, field, keep_format=keep_format, keep_rights=self._keep_rights
+            )
 
     def _from_data_url(self, text: str, field: str) -> bytes:
         header, comma, payload = text.partition(",")
@@ -104,14 +108,24 @@ class MediaLoader:
 def open_image(data: bytes, *, max_pixels: int, field: str = "image") -> Image.Image:
     """Decode stored bytes to an upright sRGB image in mode L, RGB or RGBA. Takes CPU time: call it in a thread.
 
+    The rights that were kept when it was stored are in its `info`, so that a copy of it carries them on.
+
     Raises:
         InvalidInput: damaged, too large, or no image at all.
     """
-    return decode_image(data, max_pixels=max_pixels, field=field).image
+    return _with_rights(decode_image(data, max_pixels=max_pixels, field=field))
 
 
-def _normalise(data: bytes, max_pixels: int, field: str, keep_format: bool) -> Media:
+def _with_rights(decoded: DecodedImage) -> Image.Image:
+    if decoded.rights is not None:
+        decoded.image.info[RIGHTS] = decoded.rights
+    return decoded.image
+
+
+def _normalise(data: bytes, max_pixels: int, field: str, *, keep_format: bool, keep_rights: bool) -> Media:
     decoded = decode_image(data, max_pixels=max_pixels, field=field)
+    if keep_rights:
+        _with_rights(decoded)
     image_format = _KEPT_FORMATS.get(decoded.format, "png") if keep_format else "png"
     encoded = encode(decoded.image, image_format)
     width, height = decoded.image.size

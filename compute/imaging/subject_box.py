@@ -1,0 +1,27 @@
+"""The box around a subject, from its mask."""
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from compute.imaging.geometry import Subject
+
+__all__ = ["subject_box"]
+
+_INSIDE = 128
+_SPECK = 0.01
+"""A part smaller than this share of the largest one is dust, a shadow's end or the mask's mistake."""
+
+
+def subject_box(mask: Image.Image) -> Subject | None:
+    """Left, top, right, bottom in pixels of what a mask (mode L) shows, specks left out; None if it shows nothing."""
+    inside = (np.asarray(mask) >= _INSIDE).astype(np.uint8)
+    _, _, parts, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
+    # The first is what lies outside.
+    parts = parts[1:]
+    if not len(parts):
+        return None
+    kept = parts[parts[:, cv2.CC_STAT_AREA] >= _SPECK * parts[:, cv2.CC_STAT_AREA].max()]
+    left, top = kept[:, cv2.CC_STAT_LEFT], kept[:, cv2.CC_STAT_TOP]
+    right, bottom = left + kept[:, cv2.CC_STAT_WIDTH], top + kept[:, cv2.CC_STAT_HEIGHT]
+    return float(left.min()), float(top.min()), float(right.max()), float(bottom.max())
