@@ -83,7 +83,7 @@ def report(title: str, models: dict[str, FluxModel], request: dict[str, Any], ro
 
 
 def draw(model: FluxModel, request: GenerateRequest) -> Run:
-    transformer = model._txt2img.transformer
+    transformer = model.pipeline.transformer
     calls: list[None] = []
     blocks = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
     handles = [block.attn.register_forward_hook(lambda *_: calls.append(None)) for block in blocks]

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compute.api.serving import ServedModel, Serving
 from compute.pipelines.config import ModelConfig, size_multiple
+from compute.pipelines.families import get_family
+from compute.tasks.protocol import Role
 
 __all__ = ["AppArgs", "DispatcherArgs", "IngressArgs", "PoolArgs"]
 
@@ -44,6 +46,17 @@ class PoolArgs(_Args):
         default=[], description="Queues that have no pool of their own: their tasks wait in this one."
     )
     model: ModelConfig | None = Field(default=ModelConfig(), description="null: image work that needs no model.")
+    models: dict[Role, ModelConfig] = Field(
+        default={},
+        description="Further models by what they do (draw, edit, fill, video). Each is loaded when a task first needs "
+        "it; roles with the same settings share one.",
+    )
+    memory_budget_gb: float | None = Field(
+        default=None,
+        gt=0,
+        description="What the weights on one replica may take together, in GB (10^9 bytes); when it is full, the least "
+        "recently used model goes. Unset: none ever goes.",
+    )
     num_replicas: int = Field(default=1, ge=1)
     gpus_per_replica: float = Field(default=0, ge=0, description="0 runs on the CPU.")
     cpus_per_replica: float = Field(default=1, ge=0)
@@ -65,6 +78,19 @@ class PoolArgs(_Args):
             raise ValueError("standby: a pool without a model has nothing to keep warm")
         return self
 
+    @model_validator(mode="after")
+    def _models_beside_one(self) -> "PoolArgs":
+        if self.models and self.model is None:
+            raise ValueError("models: further models need a first one, which is `model`")
+        if self.model and (role := get_family(self.model.family).role) in self.models:
+            raise ValueError(f"models.{role}: that is what `model` does")
+        return self
+
+    @property
+    def by_role(self) -> dict[Role, ModelConfig]:
+        """Every model by what it does, the one that is there from the start first."""
+        return {} if self.model is None else {get_family(self.model.family).role: self.model, **self.models}
+
     @property
     def standby_name(self) -> str:
         """The standbys' deployment in Ray's dashboard."""
@@ -72,9 +98,14 @@ class PoolArgs(_Args):
 
     def for_standby(self) -> "PoolArgs":
         """The same for a standby, which reserves no GPU: on a node without one it must fail, not draw on the CPU."""
-        if self.gpus_per_replica and self.model and self.model.device == "auto":
-            return self.model_copy(update={"model": self.model.model_copy(update={"device": "cuda"})})
-        return self
+        if not self.gpus_per_replica or self.model is None:
+            return self
+        models = {role: _on_cuda(config) for role, config in self.models.items()}
+        return self.model_copy(update={"model": _on_cuda(self.model), "models": models})
+
+
+def _on_cuda(config: ModelConfig) -> ModelConfig:
+    return config.model_copy(update={"device": "cuda"}) if config.device == "auto" else config
 
 
 class AppArgs(_Args):
@@ -104,4 +135,10 @@ class AppArgs(_Args):
 def _served(pool: PoolArgs) -> ServedModel:
     if pool.model is None:
         return ServedModel(None, size_multiple=1, queue=pool.queue, roles=frozenset())
-    return ServedModel(pool.model.model, size_multiple(pool.model.family), pool.model.revision, pool.queue)
+    return ServedModel(
+        pool.model.model,
+        size_multiple(pool.model.family),
+        pool.model.revision,
+        pool.queue,
+        roles=frozenset(pool.by_role),
+    )

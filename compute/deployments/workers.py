@@ -16,11 +16,12 @@ from ray import serve
 from compute.deployments.args import PoolArgs
 from compute.deployments.logs import configure_logging
 from compute.deployments.standby import Standby
+from compute.deployments.warm_up import warm_up_request
 from compute.deployments.workbench import LocalWorkbench
 from compute.errors import TaskFailed
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
-from compute.tasks.protocol import GenerateRequest, Job, WorkEvent
+from compute.tasks.protocol import Job, Role, WorkEvent
 from compute.tasks.registry import kind_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["ImageWorker", "PipelineWorker", "StandbyWorker"]
 
 _log = logging.getLogger(__name__)
-_WARM_UP = GenerateRequest(prompt="warm up", width=64, height=64, steps=1, guidance_scale=1.0, seed=0)
 _STANDBY_IDLE_SECONDS = 30.0
 
 
@@ -94,12 +94,20 @@ def _prepare(args: PoolArgs) -> Callable[[], LocalWorkbench]:
     """Import the libraries and load the weights into host memory; calling the result brings them to the device."""
     # The pipeline libraries take seconds to import; only replicas that draw pay for them.
     from compute.pipelines import prepare
+    from compute.pipelines.shelf import prepare_shelf
 
     settings = get_settings()
     configure_logging(settings)
     if args.model is None:
         raise ValueError(f"The pool {args.name} has no model.")
-    return partial(_activate, settings, prepare(args.model, settings.models_root), _executor())
+    budget = None if args.memory_budget_gb is None else int(args.memory_budget_gb * 1e9)
+    activate_model: Activation
+    if args.models or budget is not None:
+        activate_model = prepare_shelf(args.by_role, settings.models_root, budget=budget)
+    else:
+        activate_model = prepare(args.model, settings.models_root)
+    names = {role: config.model for role, config in args.by_role.items()}
+    return partial(_activate, settings, activate_model, names, _executor())
 
 
 def _executor() -> str:
@@ -107,11 +115,13 @@ def _executor() -> str:
     return f"{replica.deployment}#{replica.replica_id.unique_id}"
 
 
-def _activate(settings: Settings, activate_model: "Activation", executor: str) -> LocalWorkbench:
+def _activate(
+    settings: Settings, activate_model: "Activation", names: dict[Role, str], executor: str
+) -> LocalWorkbench:
     began = time.perf_counter()
     try:
-        bench = LocalWorkbench(settings, open_store(settings), activate_model(), executor)
-        bench.stages.warm_up(_WARM_UP)
+        bench = LocalWorkbench(settings, open_store(settings), activate_model(), executor, names=names)
+        bench.stages.warm_up(warm_up_request(next(iter(names))))
     except Exception as error:
         # In words: the Dispatcher must not need torch to read it.
         raise TaskFailed(f"The model could not be brought to its device: {type(error).__name__}: {error}") from error

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from compute.pipelines.config import ModelConfig, check_size, resolve_model, size_multiple
 from compute.pipelines.families import Activation, get_family
-from compute.tasks.protocol import ImageModel
+from compute.tasks.protocol import StagedModel
 
 __all__ = ["Activation", "ModelConfig", "check_size", "load", "prepare", "resolve_model", "size_multiple"]
 
@@ -20,7 +20,7 @@ def prepare(config: ModelConfig, models_root: Path) -> Activation:
     return get_family(config.family).prepare(config, resolve_model(config, models_root))
 
 
-def load(config: ModelConfig, models_root: Path) -> ImageModel:
+def load(config: ModelConfig, models_root: Path) -> StagedModel:
     """Load the configured model onto its device: seconds for a tiny model, minutes for a real one.
 
     Raises what `prepare` raises.

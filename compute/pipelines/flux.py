@@ -1,4 +1,4 @@
-"""FLUX.1 on diffusers: one warm set of weights behind text-to-image and image-to-image, in three stages."""
+"""FLUX.1 on diffusers: one warm set of weights behind all its uses, in three stages."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,13 +9,13 @@ from threading import Lock
 from typing import Any
 
 import torch
-from diffusers import FluxImg2ImgPipeline, FluxPipeline
+from diffusers import FluxPipeline
 from PIL import Image
 
 from compute.errors import InvalidInput
 from compute.pipelines.compilation import CompiledBlocks, example_inputs
 from compute.pipelines.config import ModelConfig, check_size
-from compute.pipelines.flux_vae import FluxVae
+from compute.pipelines.flux_starts import BaseStarts, Blend, Start, Starts
 from compute.pipelines.loading import load_parts, with_most_room
 from compute.pipelines.lora import Adapters, StaticLoras
 from compute.pipelines.memory import reporting_out_of_memory
@@ -30,10 +30,6 @@ from compute.tasks.protocol import GenerateRequest, OnStep
 
 __all__ = ["FluxModel", "load_flux", "prepare_flux"]
 
-# At or below this share of the noise no schedule of up to a thousand steps runs more than its last step; a smaller
-# value would round to none, which diffusers refuses.
-_LEAST_STRENGTH = 1e-3
-
 
 def load_flux(config: ModelConfig, source: str | Path) -> "FluxModel":
     """Load FLUX.1 from a local folder or a Hugging Face repository and place it on its device.
@@ -43,8 +39,10 @@ def load_flux(config: ModelConfig, source: str | Path) -> "FluxModel":
     return prepare_flux(config, source)()
 
 
-def prepare_flux(config: ModelConfig, source: str | Path) -> Callable[[], "FluxModel"]:
+def prepare_flux(config: ModelConfig, source: str | Path, kind: type[Starts] = BaseStarts) -> Callable[[], "FluxModel"]:
     """Load FLUX.1 into host memory; calling the result, once, places it on its device.
+
+    `kind` says what these weights do with the pictures of a request.
 
     Raises:
         OSError: the files are missing, damaged or cannot be fetched.
@@ -53,30 +51,28 @@ def prepare_flux(config: ModelConfig, source: str | Path) -> Callable[[], "FluxM
     no_progress_bars()
     device = pick_device(config)
     parts = load_parts(source, dtype=pick_dtype(config, device), revision=config.revision)
-    return partial(_activate, config, parts, device)
+    return partial(_activate, config, kind, parts, device)
 
 
-def _activate(config: ModelConfig, parts: dict[str, Any], visible: torch.device) -> "FluxModel":
+def _activate(config: ModelConfig, kind: type[Starts], parts: dict[str, Any], visible: torch.device) -> "FluxModel":
     device = with_most_room(visible)
-    txt2img = FluxPipeline(**parts)
-    # The same parts, so hooks and adapters serve both. Not from_pipe: it casts what is shared, to float32 by default.
-    img2img = FluxImg2ImgPipeline(**txt2img.components)
-    for pipeline in (txt2img, img2img):
-        pipeline.set_progress_bar_config(disable=True)
+    pipeline = FluxPipeline(**parts)
+    pipeline.set_progress_bar_config(disable=True)
+    starts = kind(pipeline)
     if config.quantization == "fp8":
-        to_fp8(txt2img.transformer, device)
+        to_fp8(pipeline.transformer, device)
     loras = StaticLoras(
-        txt2img,
+        pipeline,
         rank=config.lora_rank,
         capacity=config.lora_cache,
         device_capacity=config.lora_device_cache,
         device=device,
-        dtype=txt2img.transformer.dtype,
+        dtype=pipeline.transformer.dtype,
     )
-    place(txt2img, config, device)
-    model = FluxModel(config, txt2img, img2img, loras)
+    place(pipeline, config, device)
+    model = FluxModel(config, pipeline, starts, loras)
     if config.compile != "off":
-        _compile_now(txt2img, config, loras)
+        _compile_now(pipeline, config, loras)
     return model
 
 
@@ -101,13 +97,13 @@ class FluxPrepared:
 
     Attributes:
         conditioning: Encoded prompts, as arguments of the pipelines.
-        start: The reference image as latents (1, channels, height / 8, width / 8).
-        noise: State of the request's generator, behind what the reference image took from it.
+        start: What its pictures became.
+        noise: State of the request's generator, behind what the pictures took from it.
     """
 
     request: GenerateRequest
     conditioning: dict[str, Any]
-    start: torch.Tensor | None
+    start: Start
     noise: torch.Tensor
     ready: Ready
 
@@ -122,23 +118,25 @@ class FluxLatents:
 
 
 class FluxModel:
-    """A warm FLUX.1; an `ImageModel`.
+    """A warm FLUX.1 of any kind; an `ImageModel`.
 
     diffusers' pipelines are not safe for concurrent use (huggingface/diffusers#3672), so every part has one user at
-    a time: the text encoders in `prepare`, the transformer and the scheduler in `draw`, the VAE in `decode` and for a
-    reference image in `prepare`. With offloading the parts are hooked to each other, and all the stages take turns.
+    a time: the text encoders in `prepare`, the transformer and the scheduler in `draw`, the VAE in `decode` and for
+    pictures in `prepare`. With offloading the parts are hooked to each other, and all the stages take turns.
+
+    Attributes:
+        pipeline: The diffusers pipeline that has the parts and the hooks between them.
     """
 
-    def __init__(self, config: ModelConfig, txt2img: Any, img2img: Any, loras: Adapters) -> None:
+    def __init__(self, config: ModelConfig, pipeline: FluxPipeline, starts: Starts, loras: Adapters) -> None:
+        self.pipeline: Any = pipeline
         self._config = config
-        self._txt2img = txt2img
-        self._img2img = img2img
-        self._vae = FluxVae(img2img)
+        self._starts = starts
         self._loras = loras
-        self._blocks = CompiledBlocks(txt2img.transformer, config)
-        self._step_cache = StepCache(txt2img.transformer, config.step_cache)
-        self._device = txt2img._execution_device
-        self._prompts = _prompt_cache(txt2img, config, self._device)
+        self._blocks = CompiledBlocks(pipeline.transformer, config)
+        self._step_cache = StepCache(pipeline.transformer, config.step_cache)
+        self._device = pipeline._execution_device
+        self._prompts = _prompt_cache(pipeline, config, self._device)
         self._offloads = config.offload != "none"
         whole = Lock()
         self._text_lock, self._transformer_lock, self._vae_lock = (
@@ -151,28 +149,36 @@ class FluxModel:
     def name(self) -> str:
         return self._config.model
 
+    def modules(self) -> Iterator[torch.nn.Module]:
+        """Its parts that have weights."""
+        return (part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module))
+
     def generate(self, request: GenerateRequest, on_step: OnStep) -> Image.Image:
         """All three stages. The same request gives the same bytes, whatever ran before or beside it.
 
         The negative prompt acts when `true_cfg_scale` is above 1, at twice the time per step. With an image, about
-        steps * strength steps run, at least one; `on_step` is told their number.
+        steps * strength steps run, at least one; `on_step` is told their number. With a mask as well, only what is
+        white in it is drawn anew, to the latents' grid of 8 pixels.
 
         Raises:
             Interrupted: whatever `on_step` raises passes through, and the pipeline stays usable.
-            InvalidInput: a size off the grid, a strength outside (0, 1], or a LoRA that does not fit.
+            InvalidInput: a size off the grid, a strength outside (0, 1], a LoRA that does not fit, or pictures that
+                these weights have no use for.
             OutOfMemory: the device has too little memory.
         """
         return self.decode(self.draw(self.prepare(request), on_step))
 
     def prepare(self, request: GenerateRequest) -> FluxPrepared:
         _check(request, self._config.family)
+        self._starts.check(request)
         with reporting_out_of_memory(request), torch.no_grad(), self._ahead.active():
             self._loras.prefetch(request.loras)
             with self._using(self._text_lock), self._loras.on_text_encoders(request.loras) as text_adapters:
                 conditioning = self._conditioning(request, text_adapters)
             generator = torch.Generator("cpu").manual_seed(request.seed)
-            start = self._start(request, generator)
-            used = [value for value in (*conditioning.values(), start) if isinstance(value, torch.Tensor)]
+            with self._using(self._vae_lock):
+                start = self._starts.make(request, generator)
+            used = [value for value in conditioning.values() if isinstance(value, torch.Tensor)] + start.tensors()
             return FluxPrepared(request, conditioning, start, generator.get_state(), Ready.after_this(*used))
 
     def draw(self, prepared: FluxPrepared, on_step: OnStep) -> FluxLatents:
@@ -188,7 +194,7 @@ class FluxModel:
         request = latents.request
         with reporting_out_of_memory(request), torch.no_grad(), self._behind.active(), self._using(self._vae_lock):
             latents.ready.wait()
-            return self._vae.decode(latents.packed, request.width, request.height)
+            return self._starts.vae.decode(latents.packed, request.width, request.height)
 
     @contextmanager
     def _using(self, part: Lock) -> Iterator[None]:
@@ -197,12 +203,12 @@ class FluxModel:
             try:
                 yield
             finally:
-                # A draw that was stopped has not done this itself, and the img2img pipeline does not know the hooks.
+                # A draw that was stopped has not done this itself, and only this pipeline knows the hooks.
                 if self._offloads or part is self._transformer_lock:
-                    self._txt2img.maybe_free_model_hooks()
+                    self.pipeline.maybe_free_model_hooks()
 
     def _denoise(self, prepared: FluxPrepared, on_step: OnStep) -> torch.Tensor:
-        request = prepared.request
+        request, start = prepared.request, prepared.start
         arguments = {
             **prepared.conditioning,
             "width": request.width,
@@ -210,19 +216,14 @@ class FluxModel:
             "num_inference_steps": request.steps,
             "guidance_scale": request.guidance_scale,
             "generator": torch.Generator("cpu").set_state(prepared.noise),
-            "callback_on_step_end": _step_callback(on_step, Pace(self._device)),
-            "callback_on_step_end_tensor_inputs": [],
+            "callback_on_step_end": _step_callback(on_step, Pace(self._device), start.blend),
+            "callback_on_step_end_tensor_inputs": ["latents"] if start.blend else [],
             "output_type": "latent",
+            **start.arguments,
         }
         guided = "true_cfg_scale" in prepared.conditioning
-        if prepared.start is None:
-            with self._step_cache.request(steps=request.steps, guided=guided):
-                return torch.as_tensor(self._txt2img(**arguments).images)
-        strength = max(request.strength, _LEAST_STRENGTH)
-        # Rounded as diffusers' image-to-image pipeline does.
-        first_step = int(request.steps - request.steps * strength)
-        with self._step_cache.request(steps=request.steps, first_step=first_step, guided=guided):
-            return torch.as_tensor(self._img2img(image=prepared.start, strength=strength, **arguments).images)
+        with self._step_cache.request(steps=request.steps, first_step=start.first_step, guided=guided):
+            return torch.as_tensor(self._starts.pipelines[start.use](**arguments).images)
 
     def _conditioning(self, request: GenerateRequest, text_adapters: object) -> dict[str, Any]:
         positive = self._prompts.encode(request.prompt, text_adapters)
@@ -235,12 +236,6 @@ class FluxModel:
                 "true_cfg_scale": request.true_cfg_scale,
             }
         return arguments
-
-    def _start(self, request: GenerateRequest, generator: torch.Generator) -> torch.Tensor | None:
-        if request.image is None:
-            return None
-        with self._using(self._vae_lock):
-            return self._vae.encode(request.image, request.width, request.height, generator)
 
 
 def _prompt_cache(pipeline: Any, config: ModelConfig, device: torch.device) -> PromptCache:
@@ -261,10 +256,13 @@ def _check(request: GenerateRequest, family: str) -> None:
         raise InvalidInput(f"strength must be above 0 and at most 1, not {request.strength}", field="strength")
 
 
-def _step_callback(on_step: OnStep, pace: Pace) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
-    def after_step(pipeline: Any, index: int, _timestep: Any, _tensors: dict[str, Any]) -> dict[str, Any]:
+def _step_callback(
+    on_step: OnStep, pace: Pace, blend: Blend | None
+) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
+    def after_step(pipeline: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        changed = {} if blend is None else {"latents": blend(index, tensors["latents"])}
         pace.step()
         on_step(index + 1, pipeline.num_timesteps)
-        return {}
+        return changed
 
     return after_step

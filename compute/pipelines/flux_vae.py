@@ -12,29 +12,43 @@ __all__ = ["FluxVae"]
 class FluxVae:
     """Pictures to latents and back. Not safe for concurrent use.
 
-    The arithmetic is that of diffusers' `FluxPipeline` and `FluxImg2ImgPipeline`, in the same order, so that the
-    pixels are theirs.
+    The arithmetic is that of diffusers' FLUX pipelines, in the same order, so that the pixels are theirs.
     """
 
-    def __init__(self, img2img: Any) -> None:
+    def __init__(self, pipeline: Any) -> None:
         """Use the VAE and the image processor of this pipeline."""
-        self._vae = img2img.vae
-        self._processor = img2img.image_processor
-        self._unpack = img2img._unpack_latents
-        self._factor = img2img.vae_scale_factor
+        self._vae = pipeline.vae
+        self._processor = pipeline.image_processor
+        self._unpack = pipeline._unpack_latents
+        self._factor = pipeline.vae_scale_factor
 
-    def encode(self, image: Image.Image, width: int, height: int, generator: torch.Generator) -> torch.Tensor:
-        """The picture, scaled to this size in pixels, as latents (1, channels, height / 8, width / 8)."""
-        start = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
-        pixels = self._processor.preprocess(start, height=height, width=width)
-        pixels = pixels.to(device=get_module_execution_device(self._vae), dtype=self._vae.dtype)
-        latents: torch.Tensor = self._vae.encode(pixels).latent_dist.sample(generator)
+    @property
+    def device(self) -> torch.device:
+        """Where it computes, which with offloading is not where its weights lie."""
+        device: torch.device = get_module_execution_device(self._vae)
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self._vae.dtype
+        return dtype
+
+    def pixels(self, image: Image.Image, width: int, height: int) -> torch.Tensor:
+        """The picture, scaled to this size, as floats from -1 to 1 in main memory: (1, 3, height, width)."""
+        scaled = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+        pixels: torch.Tensor = self._processor.preprocess(scaled, height=height, width=width)
+        return pixels
+
+    def encode(self, pixels: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+        """Latents (1, channels, height / 8, width / 8), drawn by `generator`; without one, the likeliest."""
+        found = self._vae.encode(pixels.to(device=self.device, dtype=self.dtype)).latent_dist
+        latents: torch.Tensor = found.mode() if generator is None else found.sample(generator)
         return (latents - self._vae.config.shift_factor) * self._vae.config.scaling_factor
 
     def decode(self, packed: torch.Tensor, width: int, height: int) -> Image.Image:
         """The RGB picture of latents in patches (1, tokens, 4 * channels)."""
         latents = self._unpack(packed, height, width, self._factor)
         latents = (latents / self._vae.config.scaling_factor) + self._vae.config.shift_factor
-        decoded = self._vae.decode(latents.to(get_module_execution_device(self._vae)), return_dict=False)[0]
+        decoded = self._vae.decode(latents.to(self.device), return_dict=False)[0]
         picture: Image.Image = self._processor.postprocess(decoded, output_type="pil")[0]
         return picture

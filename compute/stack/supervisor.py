@@ -8,6 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from compute.pipelines.families import families
 from compute.settings import Settings, with_api_key
 from compute.stack.commands import run_own_command
 from compute.stack.database import start_database
@@ -122,8 +123,8 @@ def _clear_leftovers(home: Path, runtime: Path, steps: Steps) -> None:
 
 def _build_models(home: Path, steps: Steps) -> None:
     models = home / "models"
-    if not (models / "tiny-flux").exists():
-        with steps.step("Building the tiny FLUX model"):
+    if not all((models / family.tiny_name).exists() for family in families().values()):
+        with steps.step("Building the tiny models"):
             run_own_command("models", "build-tiny", str(models))
 
 

@@ -29,6 +29,7 @@ class ModelCard:
         num_layers: Double-stream blocks.
         num_single_layers: Single-stream blocks.
         guidance_embeds: Whether guidance is an input, as in FLUX.1-dev.
+        out_channels: Channels of a patch that is drawn; `in_channels` if None. FLUX.1 Fill reads more than it draws.
     """
 
     inner_dim: int
@@ -38,6 +39,7 @@ class ModelCard:
     num_layers: int
     num_single_layers: int
     guidance_embeds: bool
+    out_channels: int | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "ModelCard":
@@ -54,6 +56,7 @@ class ModelCard:
             num_layers=int(config["num_layers"]),
             num_single_layers=int(config["num_single_layers"]),
             guidance_embeds=bool(config.get("guidance_embeds", False)),
+            out_channels=config.get("out_channels"),
         )
 
     def linears(self) -> dict[str, Shape]:
@@ -78,7 +81,7 @@ def _diffusers_linears(card: ModelCard) -> dict[str, Shape]:
         "x_embedder": (card.in_channels, d),
         "context_embedder": (card.joint_attention_dim, d),
         "norm_out.linear": (d, 2 * d),
-        "proj_out": (d, card.in_channels),
+        "proj_out": (d, card.out_channels or card.in_channels),
     }
     for name, width in _embedders(card):
         table[f"time_text_embed.{name}_embedder.linear_1"] = (width, d)
@@ -105,7 +108,7 @@ def _original_linears(card: ModelCard) -> dict[str, Shape]:
     table: dict[str, Shape] = {
         "img_in": (card.in_channels, d),
         "txt_in": (card.joint_attention_dim, d),
-        "final_layer.linear": (d, card.in_channels),
+        "final_layer.linear": (d, card.out_channels or card.in_channels),
         "final_layer.adaLN_modulation.1": (d, 2 * d),
     }
     original_names = {"timestep": "time_in", "text": "vector_in", "guidance": "guidance_in"}

@@ -16,11 +16,11 @@ from compute.errors import NotFound
 
 if TYPE_CHECKING:
     from compute.pipelines.config import ModelConfig
-    from compute.tasks.protocol import ImageModel
+    from compute.tasks.protocol import Role, StagedModel
 
 __all__ = ["Activation", "Family", "families", "get_family"]
 
-Activation = Callable[[], "ImageModel"]
+Activation = Callable[[], "StagedModel"]
 """A model in host memory; calling it, once, brings the model to its device."""
 
 
@@ -34,6 +34,7 @@ class Family:
         prepare: Loads the model into host memory, from the configuration and its source, a local folder or a hub id.
         tiny_name: The model name that stands for the random-weight model of this architecture.
         build_tiny: Writes that model into an empty folder.
+        role: What its models do on a replica.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Family:
     prepare: "Callable[[ModelConfig, str | Path], Activation]"
     tiny_name: str
     build_tiny: Callable[[Path], None]
+    role: "Role" = "draw"
 
 
 @cache

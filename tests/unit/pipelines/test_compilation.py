@@ -20,6 +20,7 @@ from compute.pipelines.flux import FluxModel
 from compute.pipelines.tiny_flux import save_tiny_flux
 from compute.tasks.protocol import GenerateRequest
 from tests.unit.pipelines.conftest import BASE, silent
+from tests.unit.pipelines.flux_rig import right_half
 
 # PyTorch's own, from inside its compiler.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
@@ -64,7 +65,8 @@ def mixed_requests(picture: Image.Image) -> list[GenerateRequest]:
             height=choose.choice(sizes),
             steps=18 if number % 10 == 0 else choose.choice([1, 2]),
             guidance_scale=choose.uniform(1, 7),
-            image=choose.choice([None, picture]),
+            image=(image := choose.choice([None, picture])),
+            mask=right_half() if image is not None and number % 2 else None,
             strength=choose.uniform(0.2, 1),
             negative_prompt=choose.choice([None, "blurry"]),
             true_cfg_scale=choose.choice([1.0, 2.5]),

@@ -27,7 +27,7 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 def adapters(flux: FluxModel) -> set[str]:
     """Names of all adapters that are in the layers, half-loaded ones included."""
-    parts = (flux._txt2img.transformer, flux._txt2img.text_encoder)
+    parts = (flux.pipeline.transformer, flux.pipeline.text_encoder)
     return {name for part in parts for module in part.modules() for name in getattr(module, "lora_A", {})}
 
 

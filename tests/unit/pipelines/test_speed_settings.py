@@ -139,7 +139,7 @@ def test_latents_in_fp8_stay_near_those_in_32_bits(models_root: Path, flux: Flux
     request = replace(BASE, steps=8)
     exact = flux.draw(flux.prepare(request), silent).packed
     small = cast("FluxModel", load(ModelConfig(device="cpu", lora_rank=0), models_root))
-    transformer = small._txt2img.transformer
+    transformer = small.pipeline.transformer
     for name in fp8_layers(transformer):
         transformer.set_submodule(name, _InFp8(transformer.get_submodule(name)))
     near = small.draw(small.prepare(request), silent).packed

@@ -36,7 +36,7 @@ def models(models_root: Path) -> dict[str, FluxModel]:
 def counting_blocks(model: FluxModel) -> Iterator[list[None]]:
     """An entry for every block that computes: seen from inside, below whatever may skip it."""
     calls: list[None] = []
-    transformer = model._txt2img.transformer
+    transformer = model.pipeline.transformer
     blocks = [module for module in transformer.modules() if type(module).__name__ in transformer._repeated_blocks]
     handles = [block.attn.register_forward_hook(lambda *_: calls.append(None)) for block in blocks]
     try:

@@ -72,9 +72,10 @@ def test_every_part_has_the_configured_dtype(models_root: Path) -> None:
     from compute.pipelines.flux import load_flux
 
     model = load_flux(ModelConfig(device="cpu", dtype="bfloat16"), models_root / "tiny-flux")
-    parts = [model._txt2img.components[name] for name in ("transformer", "vae", "text_encoder", "text_encoder_2")]
+    parts = [model.pipeline.components[name] for name in ("transformer", "vae", "text_encoder", "text_encoder_2")]
     assert {parameter.dtype for part in parts for parameter in part.parameters()} == {torch.bfloat16}
-    assert all(model._img2img.components[name] is part for name, part in model._txt2img.components.items())
+    for use in model._starts.pipelines.values():
+        assert all(use.components[name] is part for name, part in model.pipeline.components.items())
 
 
 def test_a_tiny_lora_is_the_same_file_for_the_same_seed(tiny_folder: Path, tmp_path: Path) -> None:

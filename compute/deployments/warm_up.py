@@ -1,0 +1,30 @@
+"""The first thing that a replica draws: small, and by the model that is there from the start."""
+
+from PIL import Image
+
+from compute.tasks.protocol import GenerateRequest, Role, VideoRequest
+
+__all__ = ["warm_up_request"]
+
+_SIDE = 64
+
+
+def warm_up_request(role: Role) -> GenerateRequest | VideoRequest:
+    """A request that a model of this role can do."""
+    picture = Image.new("RGB", (_SIDE, _SIDE), "gray") if role in ("fill", "video") else None
+    if role == "video" and picture is not None:
+        return VideoRequest(
+            picture, "warm up", width=_SIDE, height=_SIDE, frames=9, fps=8, steps=1, guidance_scale=1.0, seed=0
+        )
+    mask = Image.new("L", (_SIDE, _SIDE), 255) if role == "fill" else None
+    return GenerateRequest(
+        prompt="warm up",
+        width=_SIDE,
+        height=_SIDE,
+        steps=1,
+        guidance_scale=1.0,
+        seed=0,
+        image=picture,
+        mask=mask,
+        role=role,
+    )

@@ -1,0 +1,33 @@
+"""FLUX.1 Kontext: FLUX.1's parts, with weights that change a picture as an instruction says."""
+
+from pathlib import Path
+
+from compute.pipelines.config import ModelConfig
+from compute.pipelines.families import Activation, Family
+from compute.pipelines.weights import local_folder, reading_ahead
+
+__all__ = ["FAMILY"]
+
+
+def _prepare(config: ModelConfig, source: str | Path) -> Activation:
+    with reading_ahead(local_folder(source, config.revision)):
+        from compute.pipelines.flux import prepare_flux
+        from compute.pipelines.flux_kontext import KontextStarts
+
+        return prepare_flux(config, source, KontextStarts)
+
+
+def _build_tiny(folder: Path) -> None:
+    from compute.pipelines.tiny_flux import save_tiny_flux_kontext
+
+    save_tiny_flux_kontext(folder)
+
+
+FAMILY = Family(
+    name="flux-kontext",
+    size_multiple=16,
+    prepare=_prepare,
+    tiny_name="tiny-flux-kontext",
+    build_tiny=_build_tiny,
+    role="edit",
+)

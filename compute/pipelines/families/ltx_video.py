@@ -1,0 +1,33 @@
+"""LTX-Video: a T5 text encoder, a rectified-flow transformer, and a VAE of factor 32 in space and 8 in time."""
+
+from pathlib import Path
+
+from compute.pipelines.config import ModelConfig
+from compute.pipelines.families import Activation, Family
+from compute.pipelines.weights import local_folder, reading_ahead
+
+__all__ = ["FAMILY"]
+
+
+def _prepare(config: ModelConfig, source: str | Path) -> Activation:
+    with reading_ahead(local_folder(source, config.revision)):
+        from compute.pipelines.ltx_video import prepare_ltx_video
+
+        return prepare_ltx_video(config, source)
+
+
+def _build_tiny(folder: Path) -> None:
+    from compute.pipelines.tiny_ltx import save_tiny_ltx
+
+    save_tiny_ltx(folder)
+
+
+# Any size of even pixels: the model draws on a grid of 32 and its frames are brought to the size asked for.
+FAMILY = Family(
+    name="ltx-video",
+    size_multiple=2,
+    prepare=_prepare,
+    tiny_name="tiny-ltx-video",
+    build_tiny=_build_tiny,
+    role="video",
+)

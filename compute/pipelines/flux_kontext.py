@@ -1,0 +1,111 @@
+"""FLUX.1 Kontext: changes a picture as an instruction says, and looks at further pictures while it does.
+
+The pictures that it looks at are tokens beside those that are drawn, told apart by the first of their three position
+ids: 0 for what is drawn, 1 for what is looked at (arXiv:2506.15742). The paper counts further pictures up from there,
+but the published weights were trained with one picture, so an id of 2 means nothing to them, and pictures that share
+positions run into each other. Here further pictures stand to the right of the first: each is encoded by itself, scaled
+to the height of what is drawn, and takes the positions that follow. For the model that is one wide picture, which is
+what it knows, and diffusers' pipeline takes it as one.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxPipeline
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image, ImageOps
+
+from compute.errors import InvalidInput
+from compute.pipelines.flux_starts import Blend, Start, Starts, first_step, on_same_parts
+from compute.pipelines.flux_vae import FluxVae
+from compute.tasks.protocol import GenerateRequest
+
+__all__ = ["KontextStarts"]
+
+_GRID = 16
+"""Pixels of a token."""
+_WIDEST = 2
+"""A reference takes at most this many times the width of what is drawn; a wider one gets margins instead."""
+
+
+class KontextStarts(Starts):
+    """`image` is the picture to change, `references` are looked at; without pictures it draws from the prompt.
+
+    Below a strength of 1 the denoising begins from the noised picture and not from noise alone (SDEdit,
+    arXiv:2108.01073). With a mask, what is black there is put back after every step, as in inpainting. Both are what
+    diffusers' `FluxKontextInpaintPipeline` does.
+    """
+
+    def __init__(self, parts: FluxPipeline) -> None:
+        kontext = on_same_parts(FluxKontextPipeline, parts)
+        self.pipelines = {"edit": kontext}
+        self.vae = FluxVae(kontext)
+        self._pack = kontext._pack_latents
+        # One of its own: that of the pipelines belongs to the request that is being drawn.
+        self._scheduler = FlowMatchEulerDiscreteScheduler.from_config(parts.scheduler.config)
+        self._masks = VaeImageProcessor(do_normalize=False, do_binarize=True, do_convert_grayscale=True)
+
+    def check(self, request: GenerateRequest) -> None:
+        if request.image is None and request.references:
+            raise InvalidInput("references need the picture that is to be changed", field="image")
+        if request.image is None and request.mask is not None:
+            raise InvalidInput("a mask needs the image that it belongs to", field="mask")
+
+    def make(self, request: GenerateRequest, generator: torch.Generator) -> Start:
+        # As many pixels as asked for; the pipeline would otherwise scale every size to a megapixel.
+        size = {"max_area": request.width * request.height}
+        if request.image is None:
+            return Start("edit", size)
+        picture = self.vae.encode(self.vae.pixels(request.image, request.width, request.height), None)
+        others = [self._reference(image, request) for image in request.references]
+        arguments: dict[str, Any] = size | {"image": torch.cat([picture, *others], dim=3)}
+        _, first = first_step(request)
+        if first == 0 and request.mask is None:
+            return Start("edit", arguments)
+        noise = randn_tensor(picture.shape, generator=generator, device=picture.device, dtype=picture.dtype)
+        sigmas = np.linspace(1.0, 1 / request.steps, request.steps)[first:]
+        schedule = self._schedule(sigmas, picture)
+        arguments |= {"sigmas": sigmas, "latents": self._packed(_noised(picture, noise, schedule[0]))}
+        return Start("edit", arguments, first, self._blend(request, picture, noise, schedule))
+
+    def _reference(self, image: Image.Image, request: GenerateRequest) -> torch.Tensor:
+        width = round(request.height * image.width / image.height / _GRID) * _GRID
+        width = min(max(width, _GRID), _WIDEST * request.width)
+        fitted = ImageOps.pad(image.convert("RGB"), (width, request.height), Image.Resampling.LANCZOS, color="white")
+        return self.vae.encode(self.vae.pixels(fitted, width, request.height), None)
+
+    def _schedule(self, sigmas: np.ndarray, picture: torch.Tensor) -> torch.Tensor:
+        """The share of noise before each of these steps, and 0 behind the last, as the pipeline will have them."""
+        config = self._scheduler.config
+        tokens = picture.shape[2] * picture.shape[3] // 4
+        mu = calculate_shift(
+            tokens, config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift
+        )
+        self._scheduler.set_timesteps(sigmas=sigmas, mu=mu)
+        return self._scheduler.sigmas.to(device=picture.device, dtype=picture.dtype)
+
+    def _blend(
+        self, request: GenerateRequest, picture: torch.Tensor, noise: torch.Tensor, schedule: torch.Tensor
+    ) -> Blend | None:
+        if request.mask is None:
+            return None
+        pixels = self._masks.preprocess(request.mask, height=request.height, width=request.width)
+        small = torch.nn.functional.interpolate(pixels, size=picture.shape[2:])
+        mask = self._packed(small.to(picture).expand(picture.shape))
+        picture, noise = self._packed(picture), self._packed(noise)
+
+        def blend(index: int, latents: torch.Tensor) -> torch.Tensor:
+            return (1 - mask) * _noised(picture, noise, schedule[index + 1]) + mask * latents
+
+        return blend
+
+    def _packed(self, latents: torch.Tensor) -> torch.Tensor:
+        packed: torch.Tensor = self._pack(latents, *latents.shape)
+        return packed
+
+
+def _noised(picture: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    return sigma * noise + (1.0 - sigma) * picture

@@ -1,0 +1,70 @@
+"""How much memory a model's weights take: read from its files before it is loaded, measured afterwards."""
+
+import json
+import math
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from compute.pipelines.config import ModelConfig, resolve_model
+from compute.pipelines.placement import pick_device, pick_dtype
+from compute.pipelines.weights import local_folder, weight_files
+
+__all__ = ["expected_bytes", "measured_bytes"]
+
+
+def expected_bytes(config: ModelConfig, models_root: Path) -> int:
+    """What the weights will take as configured, from the headers of their files; 0 while they are not on this machine.
+
+    Raises:
+        NotFound: there is no such model.
+        ValueError: the settings do not fit this machine.
+    """
+    folder = local_folder(resolve_model(config, models_root), config.revision)
+    if folder is None:
+        return 0
+    size = pick_dtype(config, pick_device(config)).itemsize
+    total = 0
+    for file in weight_files(folder):
+        if config.text_encoders == "host" and file.parent.name.startswith("text_encoder"):
+            continue
+        in_eight_bits = config.quantization == "fp8" and file.parent.name == "transformer"
+        total += _elements(file) * (1 if in_eight_bits else size)
+    return total
+
+
+def measured_bytes(modules: Iterable[torch.nn.Module]) -> int:
+    """What parameters and buffers take, on CUDA devices if any is there; memory that several share counts once."""
+    tensors = [plain for module in modules for tensor in _tensors(module) for plain in _plain(tensor)]
+    on_device = [tensor for tensor in tensors if tensor.is_cuda] or tensors
+    storages = [tensor.untyped_storage() for tensor in on_device]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def _tensors(module: torch.nn.Module) -> Iterator[torch.Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _plain(tensor: Any) -> Iterator[torch.Tensor]:
+    """The tensors that have the memory: a quantised one is made of several."""
+    if not is_traceable_wrapper_subclass(tensor):
+        yield tensor
+        return
+    for name in tensor.__tensor_flatten__()[0]:
+        yield from _plain(getattr(tensor, name))
+
+
+def _elements(file: Path) -> int:
+    """Numbers in a .safetensors file. A damaged one counts nothing: the loader will name it."""
+    with file.open("rb") as opened:
+        try:
+            (length,) = struct.unpack("<Q", opened.read(8))
+            header = json.loads(opened.read(length))
+            return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+        except (struct.error, ValueError, KeyError, AttributeError, TypeError, OverflowError, MemoryError):
+            return 0

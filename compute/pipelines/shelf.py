@@ -1,0 +1,283 @@
+"""Several models on one replica, by what they do, within a memory budget.
+
+A model is loaded when a request for it is prepared. When the budget has no room for it, others go, the one whose last
+use is longest ago first. A model in whose hands a request is (it is prepared, drawn, or waits to be decoded) stays. One
+whose requests only wait for the device goes last of all: they are prepared anew when their turn comes. Waiting for them
+instead would be for ever, since the job that holds the device may be the one that wants the room.
+"""
+
+import gc
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compute.errors import OutOfMemory, TaskFailed
+from compute.pipelines import ModelConfig, prepare
+from compute.pipelines.footprint import expected_bytes, measured_bytes
+from compute.pipelines.places import Drawn, Place, Waiting
+from compute.tasks.protocol import OnStep, Prepared, Role, StagedModel
+
+__all__ = ["Shelf", "prepare_shelf"]
+
+_log = logging.getLogger(__name__)
+GB = 10**9
+
+
+def prepare_shelf(
+    models: Mapping[Role, ModelConfig], models_root: Path, *, budget: int | None = None
+) -> Callable[[], "Shelf"]:
+    """The first of these models in host memory, the others found; calling the result, once, brings the first to its
+    device. Roles with equal configurations share one model.
+
+    Args:
+        models: The models by role; the first is the default.
+        models_root: Where models lie by name.
+        budget: Bytes that the weights on the shelf may take together; without it nothing is ever let go.
+
+    Raises:
+        NotFound: there is no such model.
+        OSError: the files of the first are missing, damaged or cannot be fetched.
+        ValueError: a model alone is larger than the budget, or its settings do not fit this machine.
+    """
+    places: dict[ModelConfig, Place] = {}
+    for role, config in models.items():
+        if config not in places:
+            expected = expected_bytes(config, models_root)
+            if budget is not None and expected > budget:
+                raise ValueError(_too_large(config.model, role, expected, budget))
+            load = partial(_load, config, models_root)
+            places[config] = Place(config.model, role, load, expected)
+    first = next(iter(models.values()))
+    activate = prepare(first, models_root)
+    shelf = Shelf({role: places[config] for role, config in models.items()}, budget=budget)
+
+    def with_the_first() -> Shelf:
+        shelf.put(next(iter(models)), activate)
+        return shelf
+
+    return with_the_first
+
+
+class Shelf:
+    """A staged model that hands each request to the model of its role. Safe for its three threads."""
+
+    def __init__(self, places: Mapping[Role, Place], *, budget: int | None = None) -> None:
+        """The first role is the default; its model goes only when no other that is as idle could."""
+        self._places = places
+        self._default = next(iter(places.values()))
+        self._budget = budget
+        self._uses = count(1)
+        # Re-entrant: what a garbage collection lets go reports itself from whichever thread it runs in.
+        self._changed = threading.Condition(threading.RLock())
+        self._loading = False
+
+    @property
+    def name(self) -> str:
+        """That of the default."""
+        return self._default.name
+
+    @property
+    def names(self) -> dict[Role, str]:
+        """The models' names by role."""
+        return {role: place.name for role, place in self._places.items()}
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the models in memory, the least recently used first."""
+        with self._changed:
+            return tuple(place.name for place in sorted(self._in_memory(), key=lambda place: place.last_use))
+
+    @property
+    def bytes_in_use(self) -> int:
+        """What the weights in memory take."""
+        with self._changed:
+            return sum(place.bytes for place in self._in_memory())
+
+    def put(self, role: Role, load: Callable[[], StagedModel]) -> None:
+        """Load the model of a role now, in this way.
+
+        Raises:
+            TaskFailed: it is larger than the budget.
+        Whatever `load` raises passes through.
+        """
+        place = self._places[role]
+        with self._the_only_load(place):
+            self._put(place, load())
+
+    def prepare(self, request: Any) -> Waiting:
+        """Load the model if it is not there, and let it prepare the request.
+
+        Raises what the model raises, and:
+            TaskFailed: no model has this role, or it cannot be loaded; the shelf stays usable.
+            OutOfMemory: the device is too small for it.
+        """
+        place = self._places.get(request.role)
+        if place is None:
+            raise TaskFailed(
+                f"No model of this replica has the role {request.role!r} (it has {', '.join(self._places)}); "
+                f"name one under models.{request.role} of its pool."
+            )
+        with self._using(place) as model:
+            waiting = Waiting(place, request, _prepared(place, model, request))
+            with self._changed:
+                place.waiting.add(waiting)
+            return waiting
+
+    def draw(self, prepared: Waiting, on_step: OnStep) -> Drawn:
+        """Raises what the model's stages raise, and what `prepare` raises if the model had to go meanwhile."""
+        place = prepared.place
+        with self._using(place) as model:
+            with self._changed:
+                place.waiting.discard(prepared)
+                ready = prepared.ready
+            if ready is None:
+                ready = _prepared(place, model, prepared.request)
+            latents = model.draw(ready, on_step)
+            drawn = Drawn(place, latents)
+            with self._changed:
+                place.busy += 1
+            drawn.release = weakref.finalize(drawn, self._release, place)
+            return drawn
+
+    def decode(self, latents: Drawn) -> Any:
+        """Raises what the model raises."""
+        try:
+            with self._using(latents.place) as model:
+                return model.decode(latents.latents)
+        finally:
+            latents.release()
+
+    @contextmanager
+    def _using(self, place: Place) -> Iterator[StagedModel]:
+        """Inside, the model is there and stays there."""
+        with self._changed:
+            place.busy += 1
+            place.last_use = next(self._uses)
+        try:
+            yield place.model or self._loaded(place)
+        finally:
+            self._release(place)
+
+    def _release(self, place: Place) -> None:
+        with self._changed:
+            place.busy -= 1
+            self._changed.notify_all()
+
+    def _loaded(self, place: Place) -> StagedModel:
+        with self._the_only_load(place):
+            if place.model is not None:
+                return place.model
+            self._make_room(place, place.bytes or place.expected)
+            return self._put(place, _loaded_or_failed(place))
+
+    @contextmanager
+    def _the_only_load(self, place: Place) -> Iterator[None]:
+        """Inside, nobody else loads, or the model is there.
+
+        No mutex: whoever still waited for it after its model came would keep that model busy, and so the room from
+        the load that has the mutex by then.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: place.model is not None or not self._loading)
+            mine = place.model is None
+            self._loading = self._loading or mine
+        try:
+            yield
+        finally:
+            if mine:
+                with self._changed:
+                    self._loading = False
+                    self._changed.notify_all()
+
+    def _put(self, place: Place, model: StagedModel) -> StagedModel:
+        place.bytes = _bytes_of(model, place.expected)
+        # It may take more than its files said.
+        self._make_room(place, place.bytes)
+        place.model = model
+        return model
+
+    def _make_room(self, place: Place, needed: int) -> None:
+        """Let models go until so many bytes are free, and wait for those that are busy.
+
+        Raises:
+            TaskFailed: it is more than the whole budget.
+        """
+        if self._budget is None:
+            return
+        if needed > self._budget:
+            raise TaskFailed(_too_large(place.name, place.role, needed, self._budget))
+        gone = []
+        with self._changed:
+            while sum(other.bytes for other in self._in_memory()) + needed > self._budget:
+                idle = [other for other in self._in_memory() if not other.busy]
+                if idle:
+                    gone.append(min(idle, key=self._worth))
+                    gone[-1].let_go()
+                else:
+                    self._changed.wait()
+        if gone:
+            _give_back_memory()
+            _log.info("%s left the device for %s", ", ".join(other.name for other in gone), place.name)
+
+    def _worth(self, place: Place) -> tuple[bool, bool, int]:
+        return bool(place.waiting), place is self._default, place.last_use
+
+    def _in_memory(self) -> list[Place]:
+        return [place for place in dict.fromkeys(self._places.values()) if place.model is not None]
+
+
+def _load(config: ModelConfig, models_root: Path) -> StagedModel:
+    return prepare(config, models_root)()
+
+
+def _loaded_or_failed(place: Place) -> StagedModel:
+    began = time.perf_counter()
+    exhausted, reason = False, ""
+    try:
+        model = place.load()
+        _log.info("%s is loaded for %s after %.2f s", place.name, place.role, time.perf_counter() - began)
+        return model
+    except Exception as error:
+        _log.exception("%s could not be loaded", place.name)
+        exhausted, reason = isinstance(error, torch.OutOfMemoryError), f"{type(error).__name__}: {error}"
+    # Outside the handler: the exception's frames would keep what was loaded so far.
+    _give_back_memory()
+    if exhausted:
+        raise OutOfMemory(
+            f"CUDA out of memory while loading {place.name} for {place.role}; lower memory_budget_gb of the pool"
+        )
+    raise TaskFailed(f"The model {place.name} for {place.role} could not be loaded: {reason}")
+
+
+def _prepared(place: Place, model: StagedModel, request: Any) -> Prepared:
+    # By the thread that prepares, and by the one that draws where the model had to go meanwhile.
+    with place.preparing:
+        return model.prepare(request)
+
+
+def _bytes_of(model: Any, otherwise: int) -> int:
+    """Measured, where the model shows its modules."""
+    modules = getattr(model, "modules", None)
+    return otherwise if modules is None else measured_bytes(modules())
+
+
+def _too_large(name: str, role: Role, size: int, budget: int) -> str:
+    return (
+        f"The model {name} for {role} takes {size / GB:.3g} GB of weights; memory_budget_gb is {budget / GB:.3g}. "
+        "Raise it, or quantize the model."
+    )
+
+
+def _give_back_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,328 @@
+"""EDITING: a picture changed as a prompt says, in one part or as a whole, with references to look at."""
+
+import secrets
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+from PIL import Image
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from compute.db.tables import Task
+from compute.errors import InvalidInput
+from compute.schemas.enums import ProviderCapability, TaskType
+from compute.schemas.fields import ImageSource, Prompt, ResultImage, Seed
+from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
+from compute.tasks.context import RunContext, run_work
+from compute.tasks.edit_work import Plan, plan_edit
+from compute.tasks.protocol import GenerateRequest, Job, Role, Workbench, WorkEvent
+from compute.tasks.registry import InputImage, Intake, TaskKind
+from compute.tasks.results import artifact_paths
+
+__all__ = ["CreateEditingTask", "Editing", "EditingTaskPublic", "EditingTaskPublicUpdate"]
+
+MAX_SIDE = 16_384
+MAX_REFERENCES = 4
+"""Each is as many tokens as the picture itself, and attention grows with their square."""
+
+
+def _old(name: str) -> Any:
+    """A field that another one has taken over."""
+    # Not pydantic's own mark: reading such a field would warn.
+    return Field(default=None, description=f"Deprecated, use {name}.", json_schema_extra={"deprecated": True})
+
+
+class ReferenceImage(BaseModel):
+    """A picture to look at."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: ImageSource
+    type: str | None = Field(
+        default=None,
+        max_length=40,
+        pattern=r"^[\w -]+$",
+        description="What it shows, e.g. garment. The prompt is told so in these words.",
+    )
+
+
+class CreateEditingTask(CreateTask):
+    """Change a picture. Exactly one of `base_image`, `base_image_url` and `base_image_data` names it.
+
+    Without a mask the whole picture may change; with one only what is white in it, and every other pixel of the result
+    is that of the base image, unless another size is asked for.
+    """
+
+    task_type: Literal[TaskType.EDITING] = TaskType.EDITING
+    base_image: ImageSource | None = Field(default=None, description="The picture to edit.")
+    base_image_url: ImageSource | None = _old("base_image")
+    base_image_data: ImageSource | None = _old("base_image")
+    reference_images: list[ImageSource | ReferenceImage] | None = Field(
+        default=None,
+        description=f"Pictures to look at, at most {MAX_REFERENCES} in all, each with what it shows if that helps. "
+        "They need a model for instruction edits.",
+    )
+    reference_image_url: ImageSource | None = _old("reference_images")
+    reference_image_data: ImageSource | None = _old("reference_images")
+    prompt: Prompt = Field(default="", description="What to change. It may be left out with a mask or a reference.")
+    mask: ImageSource | None = Field(
+        default=None,
+        validation_alias=AliasChoices("mask", "mask_url"),
+        description="White is drawn anew, black stays, gray shows both. Another size is scaled to the base image's; a "
+        "mask that is black everywhere ends the task as INVALID_INPUT.",
+    )
+    strength: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="How much may change: 1 everything. By default 1 with a model for edits or for filling, 0.85 in a "
+        "mask and 0.6 without one where the base model does it.",
+    )
+    width: int | None = Field(
+        default=None,
+        ge=16,
+        le=MAX_SIDE,
+        description="Width of the result in pixels; alone it keeps the proportions. By default the base image's.",
+    )
+    height: int | None = Field(
+        default=None,
+        ge=16,
+        le=MAX_SIDE,
+        description="Height of the result in pixels. What does not fit other proportions is cut off on both sides.",
+    )
+    seed: Seed | None = None
+    fal_app_id: ShortText | None = Field(default=None, description="Which app a FAL provider runs.")
+
+
+class EditingTaskPublic(ResultImage, TaskPublic):
+    """An editing task."""
+
+    task_type: Literal[TaskType.EDITING] = TaskType.EDITING
+    base_image_path: str
+    reference_image_path: str | None = Field(default=None, description="Storage path of the first reference.")
+    reference_images: list[dict[str, str | None]] | None = Field(
+        default=None, description="Storage path (`url`) and `type` of every reference."
+    )
+    prompt: str = ""
+    mask_path: str | None = None
+    strength: float | None = None
+    width: int
+    height: int
+    seed: int | None = None
+    workflow_id: str | None = None
+    fal_app_id: str | None = Field(json_schema_extra={"readOnly": True})
+    fal_request_id: str | None = Field(json_schema_extra={"readOnly": True})
+
+
+class EditingTaskPublicUpdate(TaskUpdate):
+    """What `PUT /tasks/{id}` may change."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How one kind of model edits.
+
+    Attributes:
+        role: The model.
+        strength: Unless the request says another.
+        guidance_scale: What the model's makers recommend.
+        note: What the result's metadata says of it, where it is not what one would expect.
+    """
+
+    role: Role
+    strength: float
+    guidance_scale: float
+    note: str | None = None
+
+
+_EDIT = _Way("edit", 1.0, 2.5)
+_FILL = _Way("fill", 1.0, 30.0)
+_INPAINT = _Way("draw", 0.85, 3.5)
+_IMAGE_TO_IMAGE = _Way(
+    "draw",
+    0.6,
+    3.5,
+    "There is no model for instruction edits here: the base model drew from the picture and read the prompt as a "
+    "description.",
+)
+
+
+class Editing(TaskKind[CreateEditingTask]):
+    """An instruction edit, a filled mask, or what comes nearest to it with the models that the queue has."""
+
+    name = TaskType.EDITING
+    queue = "inference"
+    folder = "editings"
+    capabilities = frozenset(
+        {
+            ProviderCapability.IMAGE_EDIT,
+            ProviderCapability.INPAINT,
+            ProviderCapability.REFERENCE_IMAGE,
+            ProviderCapability.OUTPUT_SIZE,
+        }
+    )
+    create_model = CreateEditingTask
+    public_model = EditingTaskPublic
+    update_model = EditingTaskPublicUpdate
+
+    steps: ClassVar[int] = 28
+    work_pixels: ClassVar[int] = 1024 * 1024
+    """The most that is drawn at once: what the models were trained for."""
+
+    async def prepare(self, request: CreateEditingTask, intake: Intake) -> dict[str, Any]:
+        base = await _take_base(request, intake)
+        references = await _take_references(request, intake)
+        mask = await intake.image(request.mask, field="mask") if request.mask else None
+        if not (request.prompt.strip() or references or mask):
+            raise InvalidInput("Say what to change: nothing else here does.", field="prompt")
+        way = _way(intake.roles, masked=mask is not None, references=bool(references))
+        width, height = _output_size(request, base, intake.max_pixels)
+        return {
+            "base_image_path": base.path,
+            "base_image_field": _given(request, "base_image")[0],
+            "mask_path": mask.path if mask else None,
+            "reference_images": references,
+            "prompt": request.prompt,
+            "instruction": _instruction(request.prompt, references),
+            "role": way.role,
+            "strength": way.strength if request.strength is None else request.strength,
+            "guidance_scale": way.guidance_scale,
+            "steps": self.steps,
+            "note": way.note,
+            "width": width,
+            "height": height,
+            "work_pixels": self.work_pixels,
+            "size_multiple": intake.size_multiple,
+            "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
+            "fal_app_id": request.fal_app_id,
+        }
+
+    def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
+        return run_work(job, bench, partial(_edit, job.spec), role=job.spec["role"])
+
+    def public_fields(self, task: Task) -> dict[str, Any]:
+        spec = task.spec
+        paths = artifact_paths(task)
+        references = spec.get("reference_images") or []
+        return {name: spec.get(name) for name in _SHOWN_FIELDS} | {
+            "reference_images": [{"url": one["path"], "type": one["type"]} for one in references] or None,
+            "reference_image_path": references[0]["path"] if references else None,
+            "workflow_id": task.workflow_id,
+            "fal_request_id": spec.get("fal_request_id"),
+            "result_image_path": paths[0] if paths else None,
+        }
+
+
+_SHOWN_FIELDS = ("base_image_path", "prompt", "mask_path", "strength", "width", "height", "seed", "fal_app_id")
+
+
+def _given(request: CreateEditingTask, name: str) -> list[str]:
+    """Which spellings of a field are there, the present one and the deprecated ones."""
+    return [field for field in (name, f"{name}_url", f"{name}_data") if getattr(request, field, None)]
+
+
+async def _take_base(request: CreateEditingTask, intake: Intake) -> InputImage:
+    given = _given(request, "base_image")
+    if not given:
+        raise InvalidInput("Name the picture to edit.", field="base_image")
+    if len(given) > 1:
+        raise InvalidInput(f"Give one picture to edit; {given[0]} is there already.", field=given[1])
+    base = await intake.image(getattr(request, given[0]), field=given[0])
+    if base.width * base.height > intake.max_pixels:
+        raise InvalidInput(
+            f"The image is {base.width} x {base.height}; at most {intake.max_pixels} pixels are accepted.",
+            field=given[0],
+        )
+    return base
+
+
+async def _take_references(request: CreateEditingTask, intake: Intake) -> list[dict[str, str | None]]:
+    named = [("reference_images", one) for one in request.reference_images or []]
+    named += [(field, getattr(request, field)) for field in _given(request, "reference_image")]
+    if len(named) > MAX_REFERENCES:
+        raise InvalidInput(f"At most {MAX_REFERENCES} references are looked at, not {len(named)}.", field=named[-1][0])
+    taken: list[dict[str, str | None]] = []
+    for index, (field, one) in enumerate(named):
+        where = f"{field}.{index}" if field == "reference_images" else field
+        reference = one if isinstance(one, ReferenceImage) else ReferenceImage(url=one)
+        image = await intake.image(reference.url, field=where)
+        taken.append({"path": image.path, "type": reference.type, "field": where})
+    return taken
+
+
+def _way(roles: frozenset[Role], *, masked: bool, references: bool) -> _Way:
+    """The model that can do most of what is asked for.
+
+    Raises:
+        InvalidInput: none of them looks at references.
+    """
+    if references:
+        if "edit" not in roles:
+            raise InvalidInput(
+                "The workers of this queue have no model that looks at references (edit).", field="reference_images"
+            )
+        return _EDIT
+    if masked:
+        return _FILL if "fill" in roles else _INPAINT
+    return _EDIT if "edit" in roles else _IMAGE_TO_IMAGE
+
+
+def _instruction(prompt: str, references: list[dict[str, str | None]]) -> str:
+    """The prompt as the model gets it: with where the references stand, and what they show as the request says it."""
+    if not references:
+        return prompt
+    shown = [f"the {one['type']}" if one["type"] else "another picture" for one in references]
+    wish = prompt.strip() or f"Put {' and '.join(shown)} from the right into the first picture, change nothing else"
+    return f"{wish.rstrip('.')}. To the right of the first picture, in this order: {', '.join(shown)}."
+
+
+def _output_size(request: CreateEditingTask, base: InputImage, max_pixels: int) -> tuple[int, int]:
+    width = request.width or max(1, round(base.width * (request.height or base.height) / base.height))
+    height = request.height or max(1, round(base.height * width / base.width))
+    field = "width" if request.width else "height"
+    if width * height > max_pixels or max(width, height) > MAX_SIDE:
+        raise InvalidInput(
+            f"The result would be {width} x {height}; at most {max_pixels} pixels and {MAX_SIDE} a side are made.",
+            field=field,
+        )
+    return width, height
+
+
+async def _edit(spec: dict[str, Any], context: RunContext) -> None:
+    base = await context.load(spec["base_image_path"], field=spec["base_image_field"])
+    mask = await context.load(spec["mask_path"], field="mask") if spec["mask_path"] else None
+    references = [await context.load(one["path"], field=one["field"]) for one in spec["reference_images"]]
+    plan = await context.compute(
+        lambda: plan_edit(
+            base,
+            mask,
+            (spec["width"], spec["height"]),
+            work_pixels=spec["work_pixels"],
+            multiple=spec["size_multiple"],
+        )
+    )
+    context.note(role=spec["role"], drawn_at=list(plan.view.size))
+    if spec["note"]:
+        context.note(note=spec["note"])
+    async with context.device():
+        drawn = await context.draw(_request(spec, plan, references))
+    result = await context.compute(lambda: plan.finish(drawn))
+    await context.publish(result, seed=spec["seed"])
+
+
+def _request(spec: dict[str, Any], plan: Plan, references: list[Image.Image]) -> GenerateRequest:
+    width, height = plan.view.size
+    return GenerateRequest(
+        prompt=spec["instruction"],
+        width=width,
+        height=height,
+        steps=spec["steps"],
+        guidance_scale=spec["guidance_scale"],
+        seed=spec["seed"],
+        image=plan.view,
+        mask=plan.mask,
+        references=tuple(references),
+        strength=spec["strength"],
+        role=spec["role"],
+    )
