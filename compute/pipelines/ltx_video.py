@@ -1,6 +1,5 @@
 """LTX-Video on diffusers: clips from an image and a prompt, in three stages."""
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,13 +12,14 @@ import torch
 from diffusers import LTXConditionPipeline
 from PIL import Image
 
-from compute.errors import InvalidInput, OutOfMemory
+from compute.errors import InvalidInput
 from compute.pipelines.attention import set_attention
 from compute.pipelines.config import ModelConfig
 from compute.pipelines.loading import load_parts, with_most_room
 from compute.pipelines.ltx_denoise import Clip, Conditioning, Denoiser
 from compute.pipelines.ltx_vae import LtxVae
-from compute.pipelines.placement import pick_device, pick_dtype
+from compute.pipelines.memory import reporting_out_of_memory
+from compute.pipelines.placement import pick_device, pick_dtype, place_weights
 from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.residence import Visitors
 from compute.pipelines.streams import Pace, Ready, SideStream, finish
@@ -119,6 +119,10 @@ class LtxVideoModel:
     def name(self) -> str:
         return self._config.model
 
+    def modules(self) -> Iterator[torch.nn.Module]:
+        """Its parts that have weights."""
+        return (part for part in self._pipeline.components.values() if isinstance(part, torch.nn.Module))
+
     def generate(self, request: VideoRequest, on_step: OnStep) -> list[Image.Image]:
         """All three stages. The same request gives the same pixels, whatever ran before or beside it.
 
@@ -136,7 +140,7 @@ class LtxVideoModel:
         _check(request)
         clip = _clip(request)
         generator = torch.Generator("cpu").manual_seed(request.seed)
-        with _reporting_out_of_memory(request), torch.no_grad(), self._ahead.active():
+        with reporting_out_of_memory(request), torch.no_grad(), self._ahead.active():
             with self._using(self._text_lock):
                 prompt, mask = self._prompts(request)
             noise = self._denoiser.noise(clip, generator).to(self._device)
@@ -154,7 +158,7 @@ class LtxVideoModel:
             pace.step()
             on_step(done, request.steps)
 
-        with _reporting_out_of_memory(request), self._using(self._transformer_lock):
+        with reporting_out_of_memory(request), self._using(self._transformer_lock):
             prepared.ready.wait()
             latents = self._denoiser.draw(prepared.clip, prepared.given, request.steps, generator, after_step)
             finish(self._device)
@@ -164,7 +168,7 @@ class LtxVideoModel:
         """Exactly the frames that were asked for, of exactly the size that was asked for."""
         request = latents.request
         generator = torch.Generator("cpu").manual_seed((request.seed + _DECODING) % 2**63)
-        with _reporting_out_of_memory(request), torch.no_grad(), self._behind.active(), self._using(self._vae_lock):
+        with reporting_out_of_memory(request), torch.no_grad(), self._behind.active(), self._using(self._vae_lock):
             latents.ready.wait()
             drawn = self._vae.decode(latents.latents, generator)
         kept = drawn[:: _every(request.fps)][: request.frames]
@@ -203,12 +207,7 @@ def _place(pipeline: Any, config: ModelConfig, device: torch.device) -> None:
     if config.vae_tile is not None:
         tile, stride = config.vae_tile, config.vae_tile * 7 // 8 // _GRID * _GRID
         pipeline.vae.enable_tiling(tile, tile, tile_sample_stride_height=stride, tile_sample_stride_width=stride)
-    if config.offload == "model":
-        pipeline.enable_model_cpu_offload(device=device)
-    elif config.offload == "sequential":
-        pipeline.enable_sequential_cpu_offload(device=device)
-    else:
-        pipeline.to(device)
+    place_weights(pipeline, config, device)
 
 
 def _prompt_encoder(
@@ -267,21 +266,3 @@ def _image_noise(motion: float) -> float:
 def _sized(frame: Image.Image, width: int, height: int) -> Image.Image:
     """The image was stretched to the grid by up to 31 pixels; this is the way back."""
     return frame if frame.size == (width, height) else frame.resize((width, height), Image.Resampling.LANCZOS)
-
-
-@contextmanager
-def _reporting_out_of_memory(request: VideoRequest) -> Iterator[None]:
-    """As `compute.pipelines.memory` does for images."""
-    exhausted = False
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        exhausted = True
-    if exhausted:
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        raise OutOfMemory(
-            f"CUDA out of memory while drawing {request.frames} frames of {request.width}x{request.height}; ask for a "
-            "smaller clip, or set vae_tile or offload: model for this deployment"
-        )

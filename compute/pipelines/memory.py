@@ -7,13 +7,13 @@ from contextlib import contextmanager
 import torch
 
 from compute.errors import OutOfMemory
-from compute.tasks.protocol import GenerateRequest
+from compute.tasks.protocol import GenerateRequest, VideoRequest
 
 __all__ = ["reporting_out_of_memory"]
 
 
 @contextmanager
-def reporting_out_of_memory(request: GenerateRequest) -> Iterator[None]:
+def reporting_out_of_memory(request: GenerateRequest | VideoRequest) -> Iterator[None]:
     """Turn torch's error into `OutOfMemory`, and empty the allocator's cache so that the next request fits.
 
     Raises:
@@ -29,7 +29,12 @@ def reporting_out_of_memory(request: GenerateRequest) -> Iterator[None]:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        raise OutOfMemory(
-            f"CUDA out of memory while drawing {request.width}x{request.height} with {len(request.loras)} LoRAs; "
-            "ask for a smaller image or fewer LoRAs, or set offload: model for this deployment"
-        )
+        raise OutOfMemory(f"CUDA out of memory while drawing {_described(request)} for this deployment")
+
+
+def _described(request: GenerateRequest | VideoRequest) -> str:
+    """What was drawn, and what to change."""
+    size = f"{request.width}x{request.height}"
+    if isinstance(request, VideoRequest):
+        return f"{request.frames} frames of {size}; ask for a smaller clip, or set vae_tile or offload: model"
+    return f"{size} with {len(request.loras)} LoRAs; ask for a smaller image or fewer LoRAs, or set offload: model"

@@ -8,7 +8,7 @@ from compute.pipelines.attention import check_attention, set_attention
 from compute.pipelines.config import ModelConfig
 from compute.pipelines.quantization import check_fp8
 
-__all__ = ["pick_device", "pick_dtype", "place"]
+__all__ = ["pick_device", "pick_dtype", "place", "place_weights"]
 
 
 def pick_device(config: ModelConfig) -> torch.device:
@@ -52,6 +52,11 @@ def place(pipeline: Any, config: ModelConfig, device: torch.device) -> None:
     if device.type == "cuda":
         # The layout that its convolutions compute in; they would copy there and back each time.
         pipeline.vae.to(memory_format=torch.channels_last)
+    place_weights(pipeline, config, device)
+
+
+def place_weights(pipeline: Any, config: ModelConfig, device: torch.device) -> None:
+    """Bring the weights to the device, or leave them in main memory until they are used, as configured."""
     if config.offload == "model":
         pipeline.enable_model_cpu_offload(device=device)
     elif config.offload == "sequential":

@@ -92,6 +92,9 @@ class CreateEditingTask(CreateTask):
         description="Height of the result in pixels. What does not fit other proportions is cut off on both sides.",
     )
     seed: Seed | None = None
+    steps: int = Field(
+        default=28, ge=1, le=200, description="Denoising steps of the whole schedule; `strength` of them are run."
+    )
     fal_app_id: ShortText | None = Field(default=None, description="Which app a FAL provider runs.")
 
 
@@ -110,6 +113,7 @@ class EditingTaskPublic(ResultImage, TaskPublic):
     width: int
     height: int
     seed: int | None = None
+    steps: int | None = None
     workflow_id: str | None = None
     fal_app_id: str | None = Field(json_schema_extra={"readOnly": True})
     fal_request_id: str | None = Field(json_schema_extra={"readOnly": True})
@@ -166,7 +170,6 @@ class Editing(TaskKind[CreateEditingTask]):
     public_model = EditingTaskPublic
     update_model = EditingTaskPublicUpdate
 
-    steps: ClassVar[int] = 28
     work_pixels: ClassVar[int] = 1024 * 1024
     """The most that is drawn at once: what the models were trained for."""
 
@@ -188,7 +191,7 @@ class Editing(TaskKind[CreateEditingTask]):
             "role": way.role,
             "strength": way.strength if request.strength is None else request.strength,
             "guidance_scale": way.guidance_scale,
-            "steps": self.steps,
+            "steps": request.steps,
             "note": way.note,
             "width": width,
             "height": height,
@@ -214,7 +217,7 @@ class Editing(TaskKind[CreateEditingTask]):
         }
 
 
-_SHOWN_FIELDS = ("base_image_path", "prompt", "mask_path", "strength", "width", "height", "seed", "fal_app_id")
+_SHOWN_FIELDS = ("base_image_path", "prompt", "mask_path", "strength", "width", "height", "seed", "steps", "fal_app_id")
 
 
 def _given(request: CreateEditingTask, name: str) -> list[str]:

@@ -83,8 +83,7 @@ async def test_many_requests_come_in_order_with_the_stages_beside_each_other(dra
 
     async def work(context: RunContext) -> None:
         async with context.device(), aclosing(context.draw_all([asked(seed) for seed in range(5)])) as images:
-            async for image in images:
-                seen.append(image.getpixel((0, 0)))
+            seen.extend([image.getpixel((0, 0)) async for image in images])
 
     gates.hold("decode", 0)
     working = asyncio.create_task(events_of(drawing, work))
