@@ -1,11 +1,10 @@
 """FLUX.1 on diffusers: one warm set of weights behind all its uses, in three stages."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import torch
@@ -19,13 +18,14 @@ from compute.pipelines.flux_starts import BaseStarts, Blend, Start, Starts
 from compute.pipelines.loading import load_parts, with_most_room
 from compute.pipelines.lora import Adapters, StaticLoras
 from compute.pipelines.memory import reporting_out_of_memory
+from compute.pipelines.parts import Parts
 from compute.pipelines.placement import pick_device, pick_dtype, place
 from compute.pipelines.prompts import PromptCache
 from compute.pipelines.quantization import to_fp8
 from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.residence import Visitors
 from compute.pipelines.step_cache import StepCache
-from compute.pipelines.streams import Pace, Ready, SideStream, finish
+from compute.pipelines.streams import Pace, Ready, finish
 from compute.tasks.protocol import GenerateRequest, OnStep
 
 __all__ = ["FluxModel", "load_flux", "prepare_flux"]
@@ -120,9 +120,8 @@ class FluxLatents:
 class FluxModel:
     """A warm FLUX.1 of any kind; an `ImageModel`.
 
-    diffusers' pipelines are not safe for concurrent use (huggingface/diffusers#3672), so every part has one user at
-    a time: the text encoders in `prepare`, the transformer and the scheduler in `draw`, the VAE in `decode` and for
-    pictures in `prepare`. With offloading the parts are hooked to each other, and all the stages take turns.
+    Every part has one user at a time: the text encoders in `prepare`, the transformer and the scheduler in `draw`, the
+    VAE in `decode` and for pictures in `prepare`. With offloading all the stages take turns.
 
     Attributes:
         pipeline: The diffusers pipeline that has the parts and the hooks between them.
@@ -137,13 +136,7 @@ class FluxModel:
         self._step_cache = StepCache(pipeline.transformer, config.step_cache)
         self._device = pipeline._execution_device
         self._prompts = _prompt_cache(pipeline, config, self._device)
-        self._offloads = config.offload != "none"
-        whole = Lock()
-        self._text_lock, self._transformer_lock, self._vae_lock = (
-            (whole, whole, whole) if self._offloads else (Lock(), Lock(), Lock())
-        )
-        self._ahead = SideStream(self._device, enabled=not self._offloads)
-        self._behind = SideStream(self._device, enabled=not self._offloads)
+        self._parts = Parts(pipeline, offloads=config.offload != "none")
 
     @property
     def name(self) -> str:
@@ -151,7 +144,7 @@ class FluxModel:
 
     def modules(self) -> Iterator[torch.nn.Module]:
         """Its parts that have weights."""
-        return (part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module))
+        return self._parts.modules()
 
     def generate(self, request: GenerateRequest, on_step: OnStep) -> Image.Image:
         """All three stages. The same request gives the same bytes, whatever ran before or beside it.
@@ -171,18 +164,18 @@ class FluxModel:
     def prepare(self, request: GenerateRequest) -> FluxPrepared:
         _check(request, self._config.family)
         self._starts.check(request)
-        with reporting_out_of_memory(request), torch.no_grad(), self._ahead.active():
+        with reporting_out_of_memory(request), torch.no_grad(), self._parts.ahead.active():
             self._loras.prefetch(request.loras)
-            with self._using(self._text_lock), self._loras.on_text_encoders(request.loras) as text_adapters:
+            with self._parts.text_encoders(), self._loras.on_text_encoders(request.loras) as text_adapters:
                 conditioning = self._conditioning(request, text_adapters)
             generator = torch.Generator("cpu").manual_seed(request.seed)
-            with self._using(self._vae_lock):
+            with self._parts.vae():
                 start = self._starts.make(request, generator)
             used = [value for value in conditioning.values() if isinstance(value, torch.Tensor)] + start.tensors()
             return FluxPrepared(request, conditioning, start, generator.get_state(), Ready.after_this(*used))
 
     def draw(self, prepared: FluxPrepared, on_step: OnStep) -> FluxLatents:
-        with reporting_out_of_memory(prepared.request), self._using(self._transformer_lock):
+        with reporting_out_of_memory(prepared.request), self._parts.transformer():
             prepared.ready.wait()
             self._loras.apply(prepared.request.loras)
             with self._blocks.as_they_are(self._loras.on_peft):
@@ -192,20 +185,14 @@ class FluxModel:
 
     def decode(self, latents: FluxLatents) -> Image.Image:
         request = latents.request
-        with reporting_out_of_memory(request), torch.no_grad(), self._behind.active(), self._using(self._vae_lock):
+        with (
+            reporting_out_of_memory(request),
+            torch.no_grad(),
+            self._parts.behind.active(),
+            self._parts.vae(),
+        ):
             latents.ready.wait()
             return self._starts.vae.decode(latents.packed, request.width, request.height)
-
-    @contextmanager
-    def _using(self, part: Lock) -> Iterator[None]:
-        """Hold a part of the model, and leave it as it was found, however its use ends."""
-        with part:
-            try:
-                yield
-            finally:
-                # A draw that was stopped has not done this itself, and only this pipeline knows the hooks.
-                if self._offloads or part is self._transformer_lock:
-                    self.pipeline.maybe_free_model_hooks()
 
     def _denoise(self, prepared: FluxPrepared, on_step: OnStep) -> torch.Tensor:
         request, start = prepared.request, prepared.start

@@ -1,11 +1,10 @@
 """LTX-Video on diffusers: clips from an image and a prompt, in three stages."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import torch
@@ -19,10 +18,11 @@ from compute.pipelines.loading import load_parts, with_most_room
 from compute.pipelines.ltx_denoise import Clip, Conditioning, Denoiser
 from compute.pipelines.ltx_vae import LtxVae
 from compute.pipelines.memory import reporting_out_of_memory
+from compute.pipelines.parts import Parts
 from compute.pipelines.placement import pick_device, pick_dtype, place_weights
 from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.residence import Visitors
-from compute.pipelines.streams import Pace, Ready, SideStream, finish
+from compute.pipelines.streams import Pace, Ready, finish
 from compute.tasks.protocol import OnStep, VideoRequest
 
 __all__ = ["LtxVideoModel", "load_ltx_video", "prepare_ltx_video"]
@@ -107,13 +107,7 @@ class LtxVideoModel:
         self._denoiser = Denoiser(pipeline)
         self._device = pipeline._execution_device
         self._prompt = lru_cache(maxsize=config.prompt_cache)(_prompt_encoder(pipeline, config, self._device))
-        self._offloads = config.offload != "none"
-        whole = Lock()
-        self._text_lock, self._transformer_lock, self._vae_lock = (
-            (whole, whole, whole) if self._offloads else (Lock(), Lock(), Lock())
-        )
-        self._ahead = SideStream(self._device, enabled=not self._offloads)
-        self._behind = SideStream(self._device, enabled=not self._offloads)
+        self._parts = Parts(pipeline, offloads=config.offload != "none")
 
     @property
     def name(self) -> str:
@@ -121,7 +115,7 @@ class LtxVideoModel:
 
     def modules(self) -> Iterator[torch.nn.Module]:
         """Its parts that have weights."""
-        return (part for part in self._pipeline.components.values() if isinstance(part, torch.nn.Module))
+        return self._parts.modules()
 
     def generate(self, request: VideoRequest, on_step: OnStep) -> list[Image.Image]:
         """All three stages. The same request gives the same pixels, whatever ran before or beside it.
@@ -140,11 +134,11 @@ class LtxVideoModel:
         _check(request)
         clip = _clip(request)
         generator = torch.Generator("cpu").manual_seed(request.seed)
-        with reporting_out_of_memory(request), torch.no_grad(), self._ahead.active():
-            with self._using(self._text_lock):
+        with reporting_out_of_memory(request), torch.no_grad(), self._parts.ahead.active():
+            with self._parts.text_encoders():
                 prompt, mask = self._prompts(request)
             noise = self._denoiser.noise(clip, generator).to(self._device)
-            with self._using(self._vae_lock):
+            with self._parts.vae():
                 start = self._vae.encode(request.image, clip.width, clip.height, generator).to(self._device)
             given = Conditioning(start, noise, prompt, mask, request.guidance_scale, _image_noise(request.motion))
             ready = Ready.after_this(start, noise, prompt, mask)
@@ -158,7 +152,7 @@ class LtxVideoModel:
             pace.step()
             on_step(done, request.steps)
 
-        with reporting_out_of_memory(request), self._using(self._transformer_lock):
+        with reporting_out_of_memory(request), self._parts.transformer():
             prepared.ready.wait()
             latents = self._denoiser.draw(prepared.clip, prepared.given, request.steps, generator, after_step)
             finish(self._device)
@@ -168,7 +162,12 @@ class LtxVideoModel:
         """Exactly the frames that were asked for, of exactly the size that was asked for."""
         request = latents.request
         generator = torch.Generator("cpu").manual_seed((request.seed + _DECODING) % 2**63)
-        with reporting_out_of_memory(request), torch.no_grad(), self._behind.active(), self._using(self._vae_lock):
+        with (
+            reporting_out_of_memory(request),
+            torch.no_grad(),
+            self._parts.behind.active(),
+            self._parts.vae(),
+        ):
             latents.ready.wait()
             drawn = self._vae.decode(latents.latents, generator)
         kept = drawn[:: _every(request.fps)][: request.frames]
@@ -181,16 +180,6 @@ class LtxVideoModel:
             prompts.insert(0, request.negative_prompt or "")
         states, masks = zip(*(self._prompt(prompt) for prompt in prompts), strict=True)
         return torch.cat(states), torch.cat(masks)
-
-    @contextmanager
-    def _using(self, part: Lock) -> Iterator[None]:
-        """Hold a part of the model, and leave it as it was found, however its use ends."""
-        with part:
-            try:
-                yield
-            finally:
-                if self._offloads:
-                    self._pipeline.maybe_free_model_hooks()
 
 
 def _check_settings(config: ModelConfig) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from compute.db.tables import Task
 
-__all__ = ["artifact_paths", "artifacts_of", "is_video", "metadata_of"]
+__all__ = ["artifact_paths", "artifacts_of", "first_path", "is_video", "metadata_of"]
 
 
 def artifacts_of(task: Task) -> list[dict[str, Any]]:
@@ -16,6 +16,11 @@ def artifacts_of(task: Task) -> list[dict[str, Any]]:
 def artifact_paths(task: Task) -> list[str]:
     """The storage paths of the outputs, in order."""
     return [artifact["path"] for artifact in artifacts_of(task)]
+
+
+def first_path(task: Task) -> str | None:
+    """The storage path of the first output, if there is one."""
+    return next(iter(artifact_paths(task)), None)
 
 
 def metadata_of(task: Task) -> dict[str, Any]:

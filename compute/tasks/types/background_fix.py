@@ -1,7 +1,6 @@
 """BACKGROUND_FIX: another background behind a subject that stays as it is."""
 
 import math
-import secrets
 from collections.abc import AsyncGenerator
 from enum import StrEnum
 from functools import partial
@@ -18,7 +17,8 @@ from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, run_work
 from compute.tasks.protocol import GenerateRequest, Job, Role, Workbench, WorkEvent
 from compute.tasks.registry import InputImage, Intake, TaskKind
-from compute.tasks.results import artifact_paths
+from compute.tasks.results import first_path
+from compute.tasks.seeds import seed_or_new
 from compute.tasks.segmentation import chosen_model
 
 __all__ = [
@@ -193,10 +193,7 @@ class BackgroundFix(TaskKind[CreateBackgroundFixTask]):
         return run_work(job, bench, partial(work, job.spec))
 
     def public_fields(self, task: Task) -> dict[str, Any]:
-        paths = artifact_paths(task)
-        return {name: task.spec.get(name) for name in _SHOWN_FIELDS} | {
-            "result_image_path": paths[0] if paths else None
-        }
+        return {name: task.spec.get(name) for name in _SHOWN_FIELDS} | {"result_image_path": first_path(task)}
 
 
 _SHOWN_FIELDS = (
@@ -262,7 +259,7 @@ def _drawing_fields(
         return {}
     scale = min(1.0, math.sqrt(DRAWN_PIXELS / (base.width * base.height)))
     width, height = (max(1, round(side * scale / multiple)) * multiple for side in (base.width, base.height))
-    seed = secrets.randbelow(2**32) if request.seed is None else request.seed
+    seed = seed_or_new(request.seed)
     return {"seed": seed, "steps": request.steps or 28, "drawn_width": width, "drawn_height": height}
 
 

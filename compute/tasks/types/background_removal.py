@@ -14,7 +14,7 @@ from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, run_work
 from compute.tasks.protocol import Job, Workbench, WorkEvent
 from compute.tasks.registry import Intake, TaskKind
-from compute.tasks.results import artifact_paths, metadata_of
+from compute.tasks.results import artifact_paths, first_path, metadata_of
 from compute.tasks.segmentation import chosen_model
 
 __all__ = [
@@ -107,7 +107,7 @@ class BackgroundRemoval(TaskKind[CreateBackgroundRemovalTask]):
             "input_image_paths": task.spec["input_image_paths"],
             "output_format": task.spec["output_format"],
             "failed": metadata_of(task).get("failed", []),
-            "result_image_path": paths[0] if paths else None,
+            "result_image_path": first_path(task),
             "result_image_paths": paths,
         }
 

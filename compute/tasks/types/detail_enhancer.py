@@ -1,6 +1,5 @@
 """DETAIL_ENHANCER: a part of the subject with the fine detail of a reference picture, and nothing else touched."""
 
-import secrets
 from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any, Literal
@@ -15,7 +14,8 @@ from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, run_work
 from compute.tasks.protocol import Job, Workbench, WorkEvent
 from compute.tasks.registry import Intake, TaskKind
-from compute.tasks.results import artifact_paths, metadata_of
+from compute.tasks.results import first_path, metadata_of
+from compute.tasks.seeds import seed_or_new
 
 __all__ = ["CreateDetailEnhancerTask", "DetailEnhancer", "DetailEnhancerTaskPublic", "DetailEnhancerTaskPublicUpdate"]
 
@@ -106,7 +106,7 @@ class DetailEnhancer(TaskKind[CreateDetailEnhancerTask]):
         return request.model_dump(mode="json", include=_KEPT_FIELDS) | {
             "base_image_path": await _take(request.base_image, intake, "base_image"),
             "reference_image_path": await _take(reference, intake, "reference_image") if reference else None,
-            "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
+            "seed": seed_or_new(request.seed),
             "size_multiple": intake.size_multiple,
         }
 
@@ -114,11 +114,11 @@ class DetailEnhancer(TaskKind[CreateDetailEnhancerTask]):
         return run_work(job, bench, partial(_enhance, job.spec))
 
     def public_fields(self, task: Task) -> dict[str, Any]:
-        metadata, paths = metadata_of(task), artifact_paths(task)
+        metadata = metadata_of(task)
         return {name: task.spec[name] for name in _SHOWN_FIELDS} | {
             "region": metadata.get("region"),
             "fallback_used": metadata.get("fallback_used", False),
-            "result_image_path": paths[0] if paths else None,
+            "result_image_path": first_path(task),
         }
 
 

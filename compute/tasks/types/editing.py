@@ -1,6 +1,5 @@
 """EDITING: a picture changed as a prompt says, in one part or as a whole, with references to look at."""
 
-import secrets
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,8 @@ from compute.tasks.context import RunContext, run_work
 from compute.tasks.edit_work import Plan, plan_edit
 from compute.tasks.protocol import GenerateRequest, Job, Role, Workbench, WorkEvent
 from compute.tasks.registry import InputImage, Intake, TaskKind
-from compute.tasks.results import artifact_paths
+from compute.tasks.results import first_path
+from compute.tasks.seeds import seed_or_new
 
 __all__ = ["CreateEditingTask", "Editing", "EditingTaskPublic", "EditingTaskPublicUpdate"]
 
@@ -197,7 +197,7 @@ class Editing(TaskKind[CreateEditingTask]):
             "height": height,
             "work_pixels": self.work_pixels,
             "size_multiple": intake.size_multiple,
-            "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
+            "seed": seed_or_new(request.seed),
             "fal_app_id": request.fal_app_id,
         }
 
@@ -206,14 +206,13 @@ class Editing(TaskKind[CreateEditingTask]):
 
     def public_fields(self, task: Task) -> dict[str, Any]:
         spec = task.spec
-        paths = artifact_paths(task)
         references = spec.get("reference_images") or []
         return {name: spec.get(name) for name in _SHOWN_FIELDS} | {
             "reference_images": [{"url": one["path"], "type": one["type"]} for one in references] or None,
             "reference_image_path": references[0]["path"] if references else None,
             "workflow_id": task.workflow_id,
             "fal_request_id": spec.get("fal_request_id"),
-            "result_image_path": paths[0] if paths else None,
+            "result_image_path": first_path(task),
         }
 
 

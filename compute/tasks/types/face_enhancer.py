@@ -1,6 +1,5 @@
 """FACE_ENHANCER: the faces of a picture drawn anew in a closer view, and nothing else touched."""
 
-import secrets
 from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any, Literal
@@ -15,7 +14,8 @@ from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, run_work
 from compute.tasks.protocol import Job, Workbench, WorkEvent
 from compute.tasks.registry import Intake, TaskKind
-from compute.tasks.results import artifact_paths, metadata_of
+from compute.tasks.results import first_path, metadata_of
+from compute.tasks.seeds import seed_or_new
 
 __all__ = ["CreateFaceEnhancerTask", "FaceEnhancer", "FaceEnhancerTaskPublic", "FaceEnhancerTaskPublicUpdate"]
 
@@ -97,7 +97,7 @@ class FaceEnhancer(TaskKind[CreateFaceEnhancerTask]):
             raise InvalidInput(f"A picture needs at least {LEAST_SIDE} pixels on each side.", field="input_image")
         return request.model_dump(mode="json", include=_KEPT_FIELDS) | {
             "input_image_path": image.path,
-            "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
+            "seed": seed_or_new(request.seed),
             "size_multiple": intake.size_multiple,
         }
 
@@ -105,10 +105,10 @@ class FaceEnhancer(TaskKind[CreateFaceEnhancerTask]):
         return run_work(job, bench, partial(_enhance, job.spec))
 
     def public_fields(self, task: Task) -> dict[str, Any]:
-        metadata, paths = metadata_of(task), artifact_paths(task)
+        metadata = metadata_of(task)
         shown = {name: task.spec[name] for name in (*_KEPT_FIELDS, "input_image_path", "seed")}
         found = {name: metadata[name] for name in _FOUND_FIELDS if name in metadata}
-        return shown | found | {"result_image_path": paths[0] if paths else None}
+        return shown | found | {"result_image_path": first_path(task)}
 
 
 _KEPT_FIELDS = {"strength", "prompt", "preserve_identity", "steps", "working_size"}

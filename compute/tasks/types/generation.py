@@ -1,6 +1,5 @@
 """GENERATION: images from a prompt, optionally guided by a reference image and up to four LoRAs."""
 
-import secrets
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -18,7 +17,8 @@ from compute.tasks.drawing import draw_images
 from compute.tasks.inputs import JobInputs
 from compute.tasks.protocol import GenerateRequest, Job, LoraSelection, Workbench, WorkEvent
 from compute.tasks.registry import Intake, TaskKind
-from compute.tasks.results import artifact_paths
+from compute.tasks.results import artifact_paths, first_path
+from compute.tasks.seeds import seed_or_new
 
 __all__ = ["CreateGenerationTask", "Generation", "GenerationTaskPublic", "GenerationTaskUpdate"]
 
@@ -181,7 +181,7 @@ class Generation(TaskKind[CreateGenerationTask]):
         _check_size(request, intake)
         kept = request.model_dump(mode="json", include=_KEPT_FIELDS)
         return kept | {
-            "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
+            "seed": seed_or_new(request.seed),
             "loras": await _take_loras(kept, intake),
             "reference_image_path": await _take_reference(request, intake),
         }
@@ -204,7 +204,7 @@ class Generation(TaskKind[CreateGenerationTask]):
             "num_outputs": spec.get("num_outputs", 1),
             "workflow_id": task.workflow_id,
             "fal_request_id": spec.get("fal_request_id"),
-            "result_image_path": paths[0] if paths else None,
+            "result_image_path": first_path(task),
             "result_image_paths": paths,
         }
 

@@ -18,7 +18,7 @@ from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, run_work
 from compute.tasks.protocol import Job, Workbench, WorkEvent
 from compute.tasks.registry import InputImage, Intake, TaskKind
-from compute.tasks.results import artifact_paths
+from compute.tasks.results import first_path
 
 __all__ = ["CreateImageAdjusterTask", "ImageAdjuster", "ImageAdjusterTaskPublic", "ImageAdjusterTaskPublicUpdate"]
 
@@ -158,10 +158,7 @@ class ImageAdjuster(TaskKind[CreateImageAdjusterTask]):
         return run_work(job, bench, partial(_work, job.spec))
 
     def public_fields(self, task: Task) -> dict[str, Any]:
-        paths = artifact_paths(task)
-        return {name: task.spec.get(name) for name in _SHOWN_FIELDS} | {
-            "result_image_path": paths[0] if paths else None
-        }
+        return {name: task.spec.get(name) for name in _SHOWN_FIELDS} | {"result_image_path": first_path(task)}
 
 
 _KEPT_FIELDS = {

@@ -1,6 +1,5 @@
 """REFINE: a picture in another size, its detail drawn anew tile by tile, its faces on demand."""
 
-import secrets
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -17,7 +16,8 @@ from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, Share, run_work
 from compute.tasks.protocol import Job, Workbench, WorkEvent
 from compute.tasks.registry import InputImage, Intake, TaskKind
-from compute.tasks.results import artifact_paths
+from compute.tasks.results import first_path
+from compute.tasks.seeds import seed_or_new
 from compute.tasks.tile_work import TileSettings, redraw_in_tiles
 
 if TYPE_CHECKING:
@@ -154,8 +154,8 @@ class Refine(TaskKind[CreateRefineTask]):
             "size_multiple": intake.size_multiple,
             "upscale_prompt": request.upscale_prompt or UPSCALE_PROMPT,
             "face_detail_prompt": request.face_detail_prompt or FACE_PROMPT,
-            "upscale_seed": _seed_or_random(request.upscale_seed),
-            "face_detail_seed": _seed_or_random(request.face_detail_seed),
+            "upscale_seed": seed_or_new(request.upscale_seed),
+            "face_detail_seed": seed_or_new(request.face_detail_seed),
         }
 
     def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
@@ -163,10 +163,9 @@ class Refine(TaskKind[CreateRefineTask]):
 
     def public_fields(self, task: Task) -> dict[str, Any]:
         spec = task.spec
-        paths = artifact_paths(task)
         return {name: spec.get(name) for name in _SHOWN_FIELDS} | {
             "fal_request_id": spec.get("fal_request_id"),
-            "result_image_path": paths[0] if paths else None,
+            "result_image_path": first_path(task),
         }
 
 
@@ -243,10 +242,6 @@ def _factor(request: CreateRefineTask, base: InputImage) -> float:
     if request.target_width is not None:
         return request.target_width / base.width
     return 1.0 if request.target_height is None else request.target_height / base.height
-
-
-def _seed_or_random(seed: int | None) -> int:
-    return secrets.randbelow(2**32) if seed is None else seed
 
 
 async def _refine(spec: dict[str, Any], context: RunContext) -> None:

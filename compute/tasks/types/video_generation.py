@@ -1,7 +1,6 @@
 """VIDEO_GENERATION: a clip that begins with an image, as H.264 in MP4."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,7 +20,8 @@ from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, run_work
 from compute.tasks.protocol import Job, VideoRequest, Workbench, WorkEvent
 from compute.tasks.registry import InputImage, Intake, TaskKind
-from compute.tasks.results import artifact_paths
+from compute.tasks.results import first_path
+from compute.tasks.seeds import seed_or_new
 
 if TYPE_CHECKING:
     from compute.imaging.video import VideoWriter
@@ -136,7 +136,7 @@ class VideoGeneration(TaskKind[CreateVideoGenerationTask]):
         image = await _take_image(request, intake)
         width, height = _clip_size(request, image)
         return request.model_dump(mode="json", include=_KEPT_FIELDS) | {
-            "seed": secrets.randbelow(2**32) if request.seed is None else request.seed,
+            "seed": seed_or_new(request.seed),
             "duration_seconds": _plain(request.duration_seconds),
             "input_image_path": image.path,
             "width": width,
@@ -147,9 +147,8 @@ class VideoGeneration(TaskKind[CreateVideoGenerationTask]):
         return run_work(job, bench, partial(_film, job.spec), role="video")
 
     def public_fields(self, task: Task) -> dict[str, Any]:
-        paths = artifact_paths(task)
         return {name: task.spec[name] for name in _SHOWN_FIELDS if name in task.spec} | {
-            "result_video_path": paths[0] if paths else None
+            "result_video_path": first_path(task)
         }
 
 
