@@ -50,9 +50,13 @@ class ImageWorker:
     """One replica of a pool without a model: as many jobs compute at a time as it has cores set aside."""
 
     def __init__(self, args: PoolArgs) -> None:
+        import cv2
+
         settings = get_settings()
         configure_logging(settings)
         slots = max(1, math.ceil(args.cpus_per_replica))
+        # A job has one core. OpenCV would take all of the machine's for each, and they would wait for each other.
+        cv2.setNumThreads(1)
         self._bench = LocalWorkbench(settings, open_store(settings), None, _executor(), slots=slots)
 
     async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:

@@ -32,7 +32,8 @@ CASE WHEN tasks.webhook_url IS NOT NULL THEN jsonb_build_object(
     'timestamp', {_UTC.format("tasks.updated_at")},
     'started_at', {_UTC.format("tasks.started_at")}, 'completed_at', {_UTC.format("tasks.completed_at")},
     'error_category', tasks.error_category, 'error_message', tasks.errors->-1,
-    'result_image_path', tasks.result#>'{{artifacts,0,path}}', 'metadata', tasks.result->'metadata') END AS payload
+    'result_image_path', tasks.result#>'{{artifacts,0,path}}', 'outputs', tasks.result->'artifacts',
+    'metadata', tasks.result->'metadata') END AS payload
 """
 """What `TaskStatusEvent` holds, for the RETURNING of an update that ends tasks; NULL without a webhook."""
 
@@ -103,6 +104,7 @@ def _event(task: Task, event_type: EventType) -> BaseEvent:
         error_category=ErrorCategory(task.error_category) if task.error_category else None,
         error_message=task.errors[-1] if task.errors else None,
         result_image_path=artifacts[0].get("path"),
+        outputs=(task.result or {}).get("artifacts"),
         origin_reference=task.origin_reference,
         metadata=(task.result or {}).get("metadata"),
     )

@@ -43,5 +43,8 @@ class TaskStatusEvent(BaseEvent):
     completed_at: datetime | None = None
     error_category: ErrorCategory | None = None
     error_message: str | None = None
-    result_image_path: str | None = Field(default=None, description="Storage path of the first result.")
+    result_image_path: str | None = Field(default=None, description="Storage path of the first result, image or clip.")
+    outputs: list[dict[str, Any]] | None = Field(
+        default=None, description="Every result: `path`, `content_type`, `sha256`, `size`, `width`, `height`, `seed`."
+    )
     origin_reference: str | None = Field(default=None, description="The caller's own id, as it was sent.")

@@ -170,4 +170,5 @@ async def test_an_end_enters_the_outbox_once_when_the_task_names_a_webhook(datab
     assert delivery.url == "https://example.com/hook"
     assert delivery.payload["status"] == "COMPLETED"
     assert delivery.payload["result_image_path"] == "a.png"
+    assert [output["path"] for output in delivery.payload["outputs"]] == ["a.png"]
     assert delivery.payload["origin_reference"] == "order-7"
