@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from compute.errors import InvalidInput
+from compute.imaging.flatten import on_white
 from compute.imaging.foreground import cut_out, foreground_colours
 from compute.imaging.lab import lab_from_srgb, srgb_from_lab
 from compute.imaging.segment import own_alpha, subject_mask
@@ -23,7 +24,6 @@ __all__ = [
     "fit_behind",
     "found_subject",
     "kept_area",
-    "on_white",
     "put_behind",
     "remove_background",
     "shift_background",
@@ -147,15 +147,6 @@ def put_behind(pixels: Bytes, matte: Bytes, kept: Bytes, background: Bytes, *, s
 def fit_behind(background: Image.Image, size: tuple[int, int]) -> Image.Image:
     """A picture scaled to cover `size` (width, height) and cut to it from its middle; transparency becomes white."""
     return ImageOps.fit(on_white(background), size, Image.Resampling.LANCZOS)
-
-
-def on_white(image: Image.Image) -> Image.Image:
-    """The image in RGB, as it looks on white paper."""
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    paper = Image.new("RGBA", image.size, "white")
-    paper.alpha_composite(image.convert("RGBA"))
-    return paper.convert("RGB")
 
 
 def _softened(hard: Bytes, soft: Bytes, softness: float) -> Bytes:

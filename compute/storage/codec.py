@@ -9,6 +9,7 @@ from typing import Any, Literal
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from compute.imaging.flatten import on_white
 from compute.storage.rights import Rights
 
 __all__ = ["CONTENT_TYPES", "RIGHTS", "ImageFormat", "encode", "plain_mode"]
@@ -44,7 +45,7 @@ def encode(image: Image.Image, image_format: ImageFormat, *, metadata: Mapping[s
     else:
         options = {"quality": QUALITY, "exif": _exif(metadata or {}, rights)}
     if image_format == "jpeg":
-        plain = _on_white(plain)
+        plain = on_white(plain) if plain.mode == "RGBA" else plain
         # Halved colour would show on the thin edges that edits are made of.
         options["subsampling"] = "4:4:4"
     buffer = io.BytesIO()
@@ -69,14 +70,6 @@ def _bare(image: Image.Image) -> Image.Image:
     # Encoders of Pillow read some fields (comments, profiles) from here when they are not told otherwise.
     plain.info = {}
     return plain
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode != "RGBA":
-        return image
-    background = Image.new("RGB", image.size, "white")
-    background.paste(image, mask=image.getchannel("A"))
-    return background
 
 
 def _text_chunks(metadata: Mapping[str, str]) -> PngInfo:

@@ -18,10 +18,10 @@ from compute.imaging.background import (
     fit_behind,
     found_subject,
     kept_area,
-    on_white,
     put_behind,
     shift_background,
 )
+from compute.imaging.flatten import on_white
 from compute.imaging.segment import own_alpha, subject_mask
 
 __all__ = ["Scene", "color_shift", "cut", "inpainting", "replace"]

@@ -11,9 +11,9 @@ from compute.imaging.faces import detect_faces, pick_detector
 from compute.imaging.regions import Region, find_region
 from compute.imaging.segment import subject_mask
 from compute.tasks.context import RunContext
-from compute.tasks.patch_work import SAME_SCENE, Limits, PatchSettings, redraw
+from compute.tasks.patch_work import Limits, Redrawn
 
-__all__ = ["SAME_PIECE", "SAME_SCENE", "DetailOutcome", "DetailSettings", "Regions", "enhance_region", "find_regions"]
+__all__ = ["SAME_PIECE", "DetailOutcome", "Regions", "find_regions", "put_back", "with_detail"]
 
 SAME_PIECE = Limits(least_ssim=0.8, most_lpips=0.2, most_dists=0.15)
 """The same weave, the same letters: only crisper."""
@@ -26,27 +26,6 @@ class Regions:
     base: Region
     reference: Image.Image | None
     reference_mask: Image.Image | None
-
-
-@dataclass(frozen=True, slots=True)
-class DetailSettings:
-    """How to enhance a region; all but `transfer` as in `PatchSettings`.
-
-    Attributes:
-        transfer: How much of the reference's detail is taken over, from 0 to 1; without a reference, how much the
-            region is sharpened.
-    """
-
-    transfer: float
-    prompt: str
-    steps: int
-    denoise: float
-    seed: int
-    limits: Limits
-    guidance_scale: float = 3.5
-    side: int = 1024
-    multiple: int = 16
-    attempts: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +56,20 @@ async def find_regions(
     return Regions(here, shown, there.mask)
 
 
-async def enhance_region(
-    context: RunContext, base: Image.Image, regions: Regions, settings: DetailSettings
-) -> DetailOutcome:
-    """Transfer detail into the region, draw it anew, and put it back, while holding the device.
+async def with_detail(context: RunContext, base: Image.Image, regions: Regions, amount: float) -> Image.Image:
+    """The region with the reference's detail, or without a reference with its own made clearer; RGB. CPU time only.
 
-    If no draw keeps enough of what was transferred, the transfer alone is put back. With a `denoise` of 0
-    nothing is done.
+    Args:
+        amount: How much of it, from 0 to 1.
     """
-    if settings.denoise <= 0:
-        return DetailOutcome(base)
-    detailed = await context.compute(partial(_with_detail, base, regions, settings.transfer))
-    redrawn = await redraw(context, detailed, _patch_settings(settings))
+    return await context.compute(partial(_with_detail, base, regions, amount))
+
+
+async def put_back(
+    context: RunContext, base: Image.Image, regions: Regions, detailed: Image.Image, redrawn: Redrawn
+) -> DetailOutcome:
+    """The picture with the region as it was drawn; if no draw kept enough of the transfer, with that alone. CPU time
+    only."""
     return DetailOutcome(
         await context.compute(partial(_put_back, base, redrawn.patch or detailed, regions.base)),
         redrawn.attempts,
@@ -106,7 +87,6 @@ def _region(context: RunContext, label: str | None, image: Image.Image) -> tuple
 
 
 def _with_detail(base: Image.Image, regions: Regions, amount: float) -> Image.Image:
-    """The region with the reference's detail, or without a reference with its own made clearer; RGB."""
     crop = base.crop(regions.base.box).convert("RGB")
     if regions.reference is None or regions.reference_mask is None:
         return sharpen(crop, amount)
@@ -119,17 +99,3 @@ def _put_back(base: Image.Image, patch: Image.Image, region: Region) -> Image.Im
     colours = base.convert("RGB")
     paste(colours, patch, region.box, region.mask)
     return with_mode_of(base, colours)
-
-
-def _patch_settings(settings: DetailSettings) -> PatchSettings:
-    return PatchSettings(
-        prompt=settings.prompt,
-        steps=settings.steps,
-        denoise=settings.denoise,
-        seed=settings.seed,
-        guidance_scale=settings.guidance_scale,
-        limits=settings.limits,
-        side=settings.side,
-        multiple=settings.multiple,
-        attempts=settings.attempts,
-    )

@@ -6,6 +6,7 @@ from PIL import Image
 
 from compute.errors import InvalidInput
 from compute.imaging.blend import Box, Weights, composite, cover, feather, mask_of, region_around, whole_cells
+from compute.imaging.flatten import on_white
 
 __all__ = ["Plan", "plan_edit"]
 
@@ -83,20 +84,13 @@ def plan_edit(
 def _view(picture: Image.Image, work_pixels: int, multiple: int) -> Image.Image:
     scale = min(1.0, (work_pixels / (picture.width * picture.height)) ** 0.5)
     width, height = (max(multiple, round(side * scale / multiple) * multiple) for side in picture.size)
-    return _resized(_on_white(picture), (width, height))
+    return _resized(on_white(picture), (width, height))
 
 
 def _shrunk_mask(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
     # A box filter misses no pixel of what is open, however much smaller it becomes.
     opened = mask.point(lambda value: 255 if value else 0)
     return opened.resize(size, Image.Resampling.BOX).point(lambda value: 255 if value else 0)
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    if picture.mode != "RGBA":
-        return picture.convert("RGB")
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture).convert("RGB")
 
 
 def _resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -1,7 +1,7 @@
 """The faces of a picture drawn anew, one by one in a closer view, without becoming other faces."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,9 +13,9 @@ from compute.imaging.faces import Face, detect_faces, pick_detector
 from compute.imaging.similarity import Scores, compare
 from compute.schemas.fields import MAX_SEED
 from compute.tasks.context import RunContext, Share
-from compute.tasks.patch_work import SAME_SCENE, Limits, PatchSettings, redraw
+from compute.tasks.patch_work import Limits, PatchSettings, redraw
 
-__all__ = ["SAME_PERSON", "SAME_SCENE", "FaceOutcome", "FaceSettings", "enhance_faces", "find_faces"]
+__all__ = ["SAME_PERSON", "FaceOutcome", "FaceSettings", "enhance_faces", "find_faces"]
 
 _CLOSE_VIEW = 1.6
 """Side of what is drawn anew, in sides of the face: with hair and neck, so that the model knows what it sees."""
@@ -29,24 +29,15 @@ SAME_PERSON = Limits(least_ssim=0.75, most_lpips=0.25, most_dists=0.18)
 
 @dataclass(frozen=True, slots=True)
 class FaceSettings:
-    """How to draw faces anew; the first five as in `PatchSettings`.
+    """How to draw faces anew.
 
     Attributes:
-        limits: What an attempt must keep of the face; else another one is made with less noise, and in the end the
-            face is only sharpened.
-        fallback_amount: How much it is then sharpened, from 0 to 1.
+        patch: How each of them is drawn; with a `denoise` of 0 none is.
+        fallback_amount: How much a face is sharpened if no attempt keeps enough of it, from 0 to 1.
         faces: How many are drawn, the largest first.
     """
 
-    prompt: str
-    steps: int
-    denoise: float
-    seed: int
-    guidance_scale: float = 3.5
-    limits: Limits = SAME_SCENE
-    side: int = 1024
-    multiple: int = 16
-    attempts: int = 3
+    patch: PatchSettings
     fallback_amount: float = 0.5
     faces: int = 4
 
@@ -97,14 +88,15 @@ async def enhance_faces(
     """
     found = await find_faces(context, image) if faces is None else faces
     chosen = found[: settings.faces]
-    if not chosen or settings.denoise <= 0:
+    if not chosen or settings.patch.denoise <= 0:
         return FaceOutcome(image, detected=bool(found))
     result = await context.compute(image.copy)
     made = []
     for index, face in enumerate(chosen):
         width = (share[1] - share[0]) / len(chosen)
         part = (share[0] + index * width, share[0] + (index + 1) * width)
-        made.append(await _enhance(context, result, face, _patch_settings(settings, index), settings, part))
+        patch = _patch_settings(settings.patch, index)
+        made.append(await _enhance(context, result, face, patch, settings.fallback_amount, part))
     return _outcome(result, made)
 
 
@@ -119,14 +111,14 @@ class _Made:
 
 
 async def _enhance(
-    context: RunContext, result: Image.Image, face: Face, patch: PatchSettings, settings: FaceSettings, share: Share
+    context: RunContext, result: Image.Image, face: Face, patch: PatchSettings, fallback_amount: float, share: Share
 ) -> _Made:
     """Draw one face and put it into `result`."""
     box = _close_view(face, result.size)
     original = result.crop(box)
     redrawn = await redraw(context, original, patch, share=share)
     if redrawn.patch is None:
-        better, scores = await context.compute(partial(_sharpened, original, settings.fallback_amount, context))
+        better, scores = await context.compute(partial(_sharpened, original, fallback_amount, context))
     else:
         better, scores = redrawn.patch, redrawn.scores
     await context.compute(partial(_put_back, result, better, box))
@@ -155,19 +147,9 @@ def _close_view(face: Face, size: tuple[int, int]) -> tuple[int, int, int, int]:
     )
 
 
-def _patch_settings(settings: FaceSettings, index: int) -> PatchSettings:
+def _patch_settings(patch: PatchSettings, index: int) -> PatchSettings:
     """Those of one face; no two draws of a job have the same seed."""
-    return PatchSettings(
-        prompt=settings.prompt,
-        steps=settings.steps,
-        denoise=settings.denoise,
-        seed=(settings.seed + index * settings.attempts) % (MAX_SEED + 1),
-        guidance_scale=settings.guidance_scale,
-        limits=settings.limits,
-        side=settings.side,
-        multiple=settings.multiple,
-        attempts=settings.attempts,
-    )
+    return replace(patch, seed=(patch.seed + index * patch.attempts) % (MAX_SEED + 1))
 
 
 def _outcome(image: Image.Image, made: Sequence[_Made]) -> FaceOutcome:

@@ -49,6 +49,7 @@ class PatchSettings:
     Attributes:
         steps: Of the whole schedule; about steps * denoise of them are run.
         denoise: The noise put on the patch by the first attempt, in (0, 1].
+        limits: What an attempt must keep of the patch; else another one is made with less noise.
         seed: Of the first attempt; the next ones count on from it.
         side: The longer side at which the model draws is at most this, in pixels.
         multiple: The model's grid in pixels.
@@ -59,8 +60,8 @@ class PatchSettings:
     steps: int
     denoise: float
     seed: int
-    guidance_scale: float
-    limits: Limits
+    guidance_scale: float = 3.5
+    limits: Limits = SAME_SCENE
     side: int = 1024
     multiple: int = 16
     attempts: int = 3

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from pydantic import ValidationError
+
 from compute.errors import InvalidInput
 from compute.imaging.segment import GRABCUT, check_model
+from compute.schemas.providers import LocalProviderConfig
 
 __all__ = ["chosen_model"]
-
-_FIELD = "provider_config.rembg_model"
 
 
 def chosen_model(provider_config: dict[str, Any] | None) -> str:
@@ -16,12 +17,14 @@ def chosen_model(provider_config: dict[str, Any] | None) -> str:
     Only its name is checked here: the files of models lie on the workers, and this may be another machine.
 
     Raises:
-        InvalidInput: no such model.
+        InvalidInput: no such model, or a setting that this cluster does not know.
     """
-    model = (provider_config or {}).get("rembg_model")
-    if model is None:
+    try:
+        settings = LocalProviderConfig.model_validate(provider_config or {})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise InvalidInput(fault["msg"], field=".".join(map(str, ("provider_config", *fault["loc"])))) from None
+    if settings.rembg_model is None:
         return GRABCUT
-    if not isinstance(model, str):
-        raise InvalidInput("The name of a segmentation model is a string.", field=_FIELD)
-    check_model(model, field=_FIELD)
-    return model
+    check_model(settings.rembg_model, field="provider_config.rembg_model")
+    return settings.rembg_model

@@ -26,6 +26,7 @@ DENOISE = 0.5
 CAREFUL_DENOISE = 0.2
 CAREFUL_TRANSFER = 0.5
 """How much of the transfer is done with `preserve_original`."""
+ATTEMPTS = 2
 
 
 class CreateDetailEnhancerTask(CreateTask):
@@ -135,14 +136,18 @@ async def _take(source: str, intake: Intake, field: str) -> str:
 
 async def _enhance(spec: dict[str, Any], context: RunContext) -> None:
     # What follows loads OpenCV, which the ingress has no use for.
-    from compute.tasks.detail_work import enhance_region, find_regions
+    from compute.tasks.detail_work import DetailOutcome, find_regions, put_back, with_detail
+    from compute.tasks.patch_work import redraw
 
     base = await context.load(spec["base_image_path"], field="base_image")
     path = spec["reference_image_path"]
     reference = await context.load(path, field="reference_image") if path else None
     regions = await find_regions(context, spec["detail_label"], base, reference)
+    transfer = spec["strength"] * (CAREFUL_TRANSFER if spec["preserve_original"] else 1.0)
+    detailed = await with_detail(context, base, regions, transfer)
     async with context.device():
-        outcome = await enhance_region(context, base, regions, _settings(spec))
+        redrawn = await redraw(context, detailed, _settings(spec)) if spec["strength"] > 0 else None
+    outcome = await put_back(context, base, regions, detailed, redrawn) if redrawn else DetailOutcome(base)
     context.note(
         region=regions.base.name,
         region_box=list(regions.base.box),
@@ -154,17 +159,17 @@ async def _enhance(spec: dict[str, Any], context: RunContext) -> None:
 
 
 def _settings(spec: dict[str, Any]) -> Any:
-    from compute.tasks.detail_work import SAME_PIECE, SAME_SCENE, DetailSettings
+    from compute.tasks.detail_work import SAME_PIECE
+    from compute.tasks.patch_work import SAME_SCENE, PatchSettings
 
-    careful, strength = spec["preserve_original"], spec["strength"]
-    label = spec["detail_label"] or "subject"
-    return DetailSettings(
-        transfer=strength * (CAREFUL_TRANSFER if careful else 1.0),
+    careful, label = spec["preserve_original"], spec["detail_label"] or "subject"
+    return PatchSettings(
         prompt=spec["prompt"] or f"a close product photograph, {label}, crisp fine detail and texture",
         steps=spec["steps"],
-        denoise=strength * (CAREFUL_DENOISE if careful else DENOISE),
+        denoise=spec["strength"] * (CAREFUL_DENOISE if careful else DENOISE),
         seed=spec["seed"],
         limits=SAME_PIECE if careful else SAME_SCENE,
         side=spec["working_size"],
         multiple=spec["size_multiple"],
+        attempts=ATTEMPTS,
     )

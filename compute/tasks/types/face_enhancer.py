@@ -148,10 +148,11 @@ async def _enhance(spec: dict[str, Any], context: RunContext) -> None:
 
 
 def _settings(spec: dict[str, Any]) -> Any:
-    from compute.tasks.face_work import SAME_PERSON, SAME_SCENE, FaceSettings
+    from compute.tasks.face_work import SAME_PERSON, FaceSettings
+    from compute.tasks.patch_work import SAME_SCENE, PatchSettings
 
     keeps = spec["preserve_identity"]
-    return FaceSettings(
+    patch = PatchSettings(
         prompt=spec["prompt"] or DEFAULT_PROMPT,
         steps=spec["steps"],
         denoise=spec["strength"] * (IDENTITY_DENOISE if keeps else FREE_DENOISE),
@@ -159,5 +160,5 @@ def _settings(spec: dict[str, Any]) -> Any:
         limits=SAME_PERSON if keeps else SAME_SCENE,
         side=spec["working_size"],
         multiple=spec["size_multiple"],
-        fallback_amount=spec["strength"],
     )
+    return FaceSettings(patch, fallback_amount=spec["strength"])

@@ -288,8 +288,9 @@ async def _with_faces(
     spec: dict[str, Any], context: RunContext, picture: Image.Image, faces: "Sequence[Face]", share: Share
 ) -> Image.Image:
     from compute.tasks.face_work import FaceSettings, enhance_faces
+    from compute.tasks.patch_work import PatchSettings
 
-    settings = FaceSettings(
+    patch = PatchSettings(
         prompt=spec["face_detail_prompt"],
         steps=spec["face_detail_steps"],
         denoise=spec["face_detail_denoise"],
@@ -298,6 +299,6 @@ async def _with_faces(
         side=spec["tile"],
         multiple=spec["size_multiple"],
     )
-    outcome = await enhance_faces(context, picture, settings, faces=faces, share=share)
+    outcome = await enhance_faces(context, picture, FaceSettings(patch), faces=faces, share=share)
     context.note(face_attempts=outcome.attempts, face_fallback_used=outcome.fallback_used)
     return outcome.image

@@ -13,6 +13,7 @@ from pydantic import AliasChoices, Field
 
 from compute.db.tables import Task
 from compute.errors import InvalidInput
+from compute.imaging.flatten import on_white
 from compute.imaging.resize import resized
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import MAX_SEED, ImageSource, Prompt, ResultVideo, Seed
@@ -270,9 +271,7 @@ def _write_all(writer: "VideoWriter", frames: Sequence[Image.Image]) -> None:
 
 def _first_frame(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The image in the clip's size. A clip has no transparency: what shows through is white."""
-    if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return resized(image.convert("RGB"), size)
+    return resized(on_white(image), size)
 
 
 def _request(spec: dict[str, Any], start: Image.Image) -> VideoRequest:

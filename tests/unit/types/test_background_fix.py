@@ -241,6 +241,8 @@ async def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
         (SHIFT | {"light_threshold": 100}, "light_threshold"),
         (SHIFT | {"mask_expansion": 4, "mask_expansion_percentage": 0.1}, "mask_expansion"),
         (SHIFT | {"provider_config": {"rembg_model": "u4net"}}, "provider_config.rembg_model"),
+        (SHIFT | {"provider_config": {"rembg_model": 4}}, "provider_config.rembg_model"),
+        (SHIFT | {"provider_config": {"rembg": "u2net"}}, "provider_config.rembg"),
         (SHIFT | {"base_image": "absent.png"}, "base_image"),
         (SHIFT | {"palette_image": "absent.png"}, "palette_image"),
         (REPLACE | {"background_image_url": "absent.png"}, "background_image_url"),

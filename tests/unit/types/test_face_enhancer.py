@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from compute.errors import InvalidInput
 from compute.tasks.context import RunContext, run_work
 from compute.tasks.face_work import FaceOutcome, FaceSettings, enhance_faces
-from compute.tasks.patch_work import Limits, working_size
+from compute.tasks.patch_work import Limits, PatchSettings, working_size
 from compute.tasks.protocol import Job, StagedModel, Started
 from compute.tasks.types.face_enhancer import CreateFaceEnhancerTask, FaceEnhancer
 from tests.pictures import full_figure, portrait, scene
@@ -132,14 +132,17 @@ async def test_the_same_request_gives_the_same_picture(tmp_path: Path) -> None:
 ANYTHING = Limits(least_ssim=-1, most_lpips=9, most_dists=9)
 
 
-async def faces_by_tiny_flux(tmp_path: Path, picture: Image.Image = FACE, **changes: Any) -> FaceOutcome:
+async def faces_by_tiny_flux(
+    tmp_path: Path, picture: Image.Image = FACE, *, faces: int = 4, **changes: Any
+) -> FaceOutcome:
     """`enhance_faces` on the real pipeline, whatever it draws."""
     given = {"prompt": "a face", "steps": 4, "denoise": 0.5, "seed": 1, "side": 64, "limits": ANYTHING}
+    settings = FaceSettings(PatchSettings(**(given | changes)), faces=faces)
     outcomes = []
 
     async def work(context: RunContext) -> None:
         async with context.device():
-            outcomes.append(await enhance_faces(context, picture, FaceSettings(**(given | changes))))
+            outcomes.append(await enhance_faces(context, picture, settings))
 
     job = Job(uuid4(), KIND.name, 1, {})
     async for _ in run_work(job, make_bench(tmp_path, tiny_flux_model()).bench, work):

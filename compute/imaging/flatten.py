@@ -1,0 +1,14 @@
+"""Transparent pictures for those who take none."""
+
+from PIL import Image
+
+__all__ = ["on_white"]
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """The image in RGB, as it looks on white paper."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    paper = Image.new("RGBA", image.size, "white")
+    paper.alpha_composite(image.convert("RGBA"))
+    return paper.convert("RGB")
