@@ -30,8 +30,8 @@ down:
 
 test: $(VENV)/.dev
 	@status=0; \
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(LANES) tests/unit tests/integration || status=1; \
-	$(BIN)/pytest tests/cluster tests/acceptance || status=1; \
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(LANES) tests/unit || status=1; \
+	$(BIN)/pytest tests/integration tests/cluster tests/acceptance || status=1; \
 	exit $$status
 
 check: $(VENV)/.dev
