@@ -13,13 +13,13 @@ from psycopg.types.json import Jsonb
 
 from benchmarks.bare_api import SERVING, settings
 from benchmarks.harness import median, print_table, say
-from compute.api.accept import new_task
 from compute.api.body import check_storable
 from compute.api.dialect import Dialect
-from compute.api.intake import RequestIntake
 from compute.api.orders import order_of
 from compute.api.present import render_new
 from compute.api.resources import Resources, open_resources
+from compute.orders.intake import RequestIntake
+from compute.orders.order import new_task
 from compute.tasks.submission import Answer, Submission
 
 __all__ = ["report_parts"]

@@ -91,7 +91,7 @@ def openapi() -> None:
     import json
 
     from compute.api.app import create_app
-    from compute.api.serving import Serving
+    from compute.orders.serving import Serving
     from compute.stack.options import load_settings
 
     with one_line_errors():

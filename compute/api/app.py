@@ -13,8 +13,8 @@ from compute.api.documentation import document
 from compute.api.guard import RequestGuard
 from compute.api.resources import open_resources
 from compute.api.routes import generation, health, lora, storage, tasks
-from compute.api.serving import Serving
 from compute.api.upload import FIELD_BYTES
+from compute.orders.serving import Serving
 from compute.settings import Settings
 from compute.storage.lora_files import LoraFiles
 

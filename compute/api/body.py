@@ -2,17 +2,13 @@
 
 import json
 import math
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
 
 from compute.errors import InvalidInput
 
-__all__ = ["check_storable", "json_object", "validated"]
-
-ModelT = TypeVar("ModelT", bound=BaseModel)
+__all__ = ["check_storable", "json_object"]
 
 MAX_DEPTH = 32
 """Objects and lists inside each other; real requests need five."""
@@ -57,19 +53,6 @@ def check_storable(body: dict[str, Any]) -> None:
             _check_text(value, name)
         elif isinstance(value, float) and not math.isfinite(value):
             raise InvalidInput("Not a finite number.", field=name)
-
-
-def validated(model: type[ModelT], body: dict[str, Any]) -> ModelT:
-    """`body` as a model.
-
-    Raises:
-        RequestValidationError: it does not fit; the errors name the fields and do not repeat the input.
-    """
-    try:
-        return model.model_validate(body)
-    except ValidationError as error:
-        items = error.errors(include_input=False, include_url=False, include_context=False)
-        raise RequestValidationError([item | {"loc": ("body", *item["loc"])} for item in items]) from None
 
 
 def _where(error: ValueError) -> str:

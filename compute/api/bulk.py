@@ -8,16 +8,16 @@ from typing import Any
 from fastapi import Response
 from fastapi.exceptions import RequestValidationError
 
-from compute.api.accept import new_task
-from compute.api.body import check_storable, validated
+from compute.api.body import check_storable
 from compute.api.idempotency import IdempotentRequest, respond
-from compute.api.intake import RequestIntake
-from compute.api.orders import Order, order_of
+from compute.api.orders import SpokenOrder, order_of
 from compute.api.present import render_new
 from compute.api.resources import Resources
-from compute.api.serving import Serving
 from compute.db.tables import Task
 from compute.errors import InvalidInput, TooLarge
+from compute.orders.intake import RequestIntake
+from compute.orders.order import new_task, validated
+from compute.orders.serving import Serving
 from compute.schemas.bulk import BulkTasks
 from compute.tasks.submission import Answer, Submission
 
@@ -45,13 +45,13 @@ def elements_of(body: dict[str, Any], limit: int) -> list[dict[str, Any]]:
     return elements
 
 
-async def orders_of(elements: Sequence[dict[str, Any]], serving: Serving) -> list[Order]:
+async def orders_of(elements: Sequence[dict[str, Any]], serving: Serving) -> list[SpokenOrder]:
     """What the elements order.
 
     Raises:
         RequestValidationError: some cannot be accepted; names every one of them, up to a hundred faults.
     """
-    orders: list[Order] = []
+    orders: list[SpokenOrder] = []
     faults: list[Fault] = []
     for index, element in enumerate(elements):
         try:
@@ -66,7 +66,7 @@ async def orders_of(elements: Sequence[dict[str, Any]], serving: Serving) -> lis
     return orders
 
 
-async def accept_all(orders: Sequence[Order], idempotent: IdempotentRequest, held: Resources) -> Response:
+async def accept_all(orders: Sequence[SpokenOrder], idempotent: IdempotentRequest, held: Resources) -> Response:
     """Store a task for every order, in one transaction, and answer 201 with all of them in order.
 
     Raises:
@@ -83,7 +83,7 @@ async def accept_all(orders: Sequence[Order], idempotent: IdempotentRequest, hel
     return respond(await held.writer.submit(Submission(tasks, answer, idempotent.key)))
 
 
-async def _new_tasks(orders: Sequence[Order], held: Resources) -> list[Task]:
+async def _new_tasks(orders: Sequence[SpokenOrder], held: Resources) -> list[Task]:
     """The rows. An input that several elements name is taken in once."""
     await _check_webhooks(orders, held)
     intakes = {order.served: RequestIntake(held, order.served) for order in orders}
@@ -98,7 +98,7 @@ async def _new_tasks(orders: Sequence[Order], held: Resources) -> list[Task]:
     return tasks
 
 
-async def _check_webhooks(orders: Sequence[Order], held: Resources) -> None:
+async def _check_webhooks(orders: Sequence[SpokenOrder], held: Resources) -> None:
     checked = set()
     for index, order in enumerate(orders):
         url = order.request.webhook_url

@@ -7,13 +7,13 @@ from uuid import UUID
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from compute.api.intake import RequestIntake
-from compute.api.providers import check_providers
 from compute.api.resources import Resources
 from compute.db.tables import Task
 from compute.errors import Conflict, NotFound
 from compute.events import hints
 from compute.events.outbox import record
+from compute.orders.intake import RequestIntake
+from compute.orders.providers import check_providers
 from compute.schemas.enums import EventType, TaskStatus
 from compute.schemas.tasks import TaskUpdate
 from compute.storage.paths import clean_path

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from compute.api.links import Links
-from compute.api.serving import Serving
 from compute.api.watch import TaskWatcher
 from compute.db.session import Database
 from compute.events.hints import HintSender
+from compute.orders.serving import Serving
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store

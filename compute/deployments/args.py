@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from compute.api.serving import ServedModel, Serving
+from compute.orders.serving import ServedModel, Serving
 from compute.pipelines.config import ModelConfig, size_multiple
 from compute.pipelines.families import get_family
 from compute.tasks.protocol import Role

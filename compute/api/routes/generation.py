@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from compute.api.accept import accept
-from compute.api.body import json_object, validated
+from compute.api.body import json_object
 from compute.api.changes import cancel_task, update_task
 from compute.api.deps import LinksDep, ResourcesDep, resources_of
 from compute.api.dialect import TaskId
@@ -15,6 +15,7 @@ from compute.api.queries import GenerationQuery, find
 from compute.api.resources import Resources
 from compute.db.tables import Task
 from compute.errors import NotFound
+from compute.orders.order import validated
 from compute.schemas.enums import TaskType
 from compute.schemas.quickstart import QuickstartTask
 from compute.schemas.tasks import TaskPublic

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from compute.api.body import validated
 from compute.api.deps import require_admin_key, require_key, resources_of
 from compute.api.upload import Upload, received
 from compute.errors import BadRequest, InvalidInput
+from compute.orders.order import validated
 from compute.schemas.errors import Problem
 from compute.schemas.lora import (
     AdminLoRAUploadResponse,

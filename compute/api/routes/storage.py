@@ -10,10 +10,10 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from compute.api.conditional import content_headers, requested_range, unchanged
 from compute.api.deps import Credentials, LinksDep, ResourcesDep, authenticate, require_key
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest, ReplayError, respond
-from compute.api.intake import INPUTS
 from compute.api.links import RequestLinks
 from compute.api.resources import Resources
 from compute.errors import BadRequest, Forbidden, InvalidInput, NotFound
+from compute.orders.intake import INPUTS
 from compute.schemas.errors import Problem
 from compute.schemas.storage import DeletedImage, ImageList, StoredImage
 from compute.storage.base import StoredObject

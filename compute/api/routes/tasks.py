@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from compute.api.accept import accept
-from compute.api.body import json_object, validated
+from compute.api.body import json_object
 from compute.api.bulk import accept_all, elements_of, orders_of
 from compute.api.changes import cancel_task, clean_up_task, delete_task, update_task
 from compute.api.deps import LinksDep, ResourcesDep, resources_of
@@ -17,6 +17,7 @@ from compute.api.orders import order_of
 from compute.api.present import present, present_canonical
 from compute.api.queries import TaskQuery, find
 from compute.api.stream import task_events
+from compute.orders.order import validated
 from compute.schemas.quickstart import QuickstartTask
 from compute.schemas.storage import TaskCleanup
 from compute.schemas.tasks import TaskPublic

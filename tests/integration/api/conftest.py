@@ -17,11 +17,11 @@ import uvicorn
 from PIL import Image
 
 from compute.api.app import create_app
-from compute.api.serving import ServedModel, Serving
 from compute.db.session import Database
 from compute.deployments.workbench import LocalWorkbench
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
+from compute.orders.serving import ServedModel, Serving
 from compute.settings import Settings
 from compute.storage.factory import open_store
 from compute.tasks.protocol import GenerateRequest, Job, OnStep, WorkEvent

@@ -2,19 +2,23 @@
 
 import asyncio
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Protocol
 
-from compute.api.resources import Resources
-from compute.api.serving import ServedModel
 from compute.errors import InvalidInput, NotFound
+from compute.orders.serving import ServedModel
+from compute.settings import Settings
+from compute.storage.base import ObjectStore
 from compute.storage.images import image_size
 from compute.storage.lora_names import LORAS
 from compute.storage.loras import check_lora
-from compute.storage.media import Media
+from compute.storage.media import Media, MediaLoader
 from compute.storage.paths import clean_path
 from compute.tasks.protocol import Role
 from compute.tasks.registry import InputImage
 
-__all__ = ["INPUTS", "RequestIntake"]
+__all__ = ["INPUTS", "RequestIntake", "Sources"]
 
 INPUTS = "inputs/"
 
@@ -27,13 +31,30 @@ _HEAD_BYTES = 64 * 1024
 _STORED_PATH = re.compile(r"[\w.@=+ -]+(/[\w.@=+ -]+)*\.(png|jpe?g|webp|gif|bmp|tiff?|avif)\Z", re.IGNORECASE)
 
 
+class Sources(Protocol):
+    """Where what a request names can come from."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def objects(self) -> ObjectStore: ...
+
+    @property
+    def media(self) -> MediaLoader: ...
+
+
 class RequestIntake:
     """The `Intake` of one request, for one task or many. Nothing is stored until `keep`, so a refused request leaves
-    nothing behind; what is named twice is fetched once."""
+    nothing behind; what is named twice is fetched once.
 
-    def __init__(self, held: Resources, served: ServedModel) -> None:
+    `known` are sources that were taken in before, each with the path at which it is stored.
+    """
+
+    def __init__(self, held: Sources, served: ServedModel, known: Mapping[str, str] = MappingProxyType({})) -> None:
         self._held = held
         self._served = served
+        self._known = known
         self._new: dict[str, Media] = {}
         self._taken: dict[str, InputImage] = {}
 
@@ -56,7 +77,7 @@ class RequestIntake:
     async def image(self, source: str, *, field: str) -> InputImage:
         if source in self._taken:
             return self._taken[source]
-        stored = source.strip()
+        stored = self._known.get(source, source).strip()
         taken = await (self._stored(stored, field) if _STORED_PATH.match(stored) else self._fetched(source, field))
         self._taken[source] = taken
         return taken
@@ -66,6 +87,11 @@ class RequestIntake:
         card = await asyncio.to_thread(self._served.card, self._held.settings.models_root)
         await check_lora(self._held.objects, stored, card, field=field)
         return stored
+
+    @property
+    def taken(self) -> dict[str, str]:
+        """The sources that were taken in, each with the path at which it is stored after `keep`."""
+        return {source: image.path for source, image in self._taken.items()}
 
     async def keep(self) -> None:
         """Store the new images; one that is there already is not written again."""
