@@ -104,15 +104,15 @@ WITH RECURSIVE {_LANES}, {_DEALT}, ranked AS (
            lease_expires_at = clock_timestamp() + %(lease_seconds)s::float8 * interval '1 s',
            updated_at = clock_timestamp()
      WHERE ctid = ANY(ARRAY(SELECT tid FROM chosen))
-    RETURNING id, fence, task_type, retry_count, spec::text AS spec, tenant, priority, created_at
+    RETURNING id, fence, task_type, retry_count, max_retries, spec::text AS spec, tenant, priority, created_at
 ), logged AS ({log_moves(TaskStatus.QUEUED)}
 ), served AS (
     INSERT INTO tenant_turns (queue, tenant, served_at)
     SELECT %(queue)s, tenant, clock_timestamp() FROM (SELECT DISTINCT tenant FROM moved) AS tenants ORDER BY tenant
     ON CONFLICT (queue, tenant) DO UPDATE SET served_at = excluded.served_at
 )
-(SELECT id, fence, task_type, retry_count, spec FROM moved ORDER BY priority DESC, created_at, moved.id)
-UNION ALL SELECT NULL, NULL, NULL, NULL, NULL FROM turnstile
+(SELECT id, fence, task_type, retry_count, max_retries, spec FROM moved ORDER BY priority DESC, created_at, moved.id)
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL FROM turnstile
  WHERE NOT passed OR EXISTS (SELECT FROM ranked) AND NOT EXISTS (SELECT FROM moved)
 """
 
@@ -139,6 +139,6 @@ async def claim_batch(
     else:
         return []
     return [
-        Claimed(Lease(task_id, fence), task_type, retry_count, spec)
-        for task_id, fence, task_type, retry_count, spec in rows
+        Claimed(Lease(task_id, fence), task_type, retry_count, spec, max_retries)
+        for task_id, fence, task_type, retry_count, max_retries, spec in rows
     ]

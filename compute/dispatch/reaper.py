@@ -25,9 +25,9 @@ async def reap(connection: Connection, policy: RetryPolicy) -> int:
     async with connection.transaction():
         dead = await expired(connection, _BATCH)
         fails, releases = [], []
-        for lease, retry_count, owner in dead:
+        for lease, retry_count, max_retries, owner in dead:
             lost = Failure(ErrorCategory.INTERNAL, f"Its worker went silent ({owner}).")
-            delay = policy.delay(lost, retry_count)
+            delay = policy.delay(lost, retry_count, max_retries)
             if delay is None:
                 fails.append(Fail(lease, lost.category, lost.message))
             else:

@@ -27,9 +27,10 @@ class RetryPolicy:
     backoff_seconds: float
     longest_seconds: float = 300.0
 
-    def delay(self, failure: Failure, retries_so_far: int) -> float | None:
-        """Seconds to wait before the next run, or None when there will be none."""
-        if failure.category in NEVER_RETRIED or retries_so_far >= self.max_retries:
+    def delay(self, failure: Failure, retries_so_far: int, max_retries: int | None = None) -> float | None:
+        """Seconds to wait before the next run, or None when there will be none; `max_retries` is the task's own."""
+        limit = self.max_retries if max_retries is None else max_retries
+        if failure.category in NEVER_RETRIED or retries_so_far >= limit:
             return None
         return min(self.backoff_seconds * 2.0**retries_so_far, self.longest_seconds)
 

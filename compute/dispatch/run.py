@@ -147,7 +147,7 @@ class Run:
 
     def _failure(self, error: BaseException) -> Write:
         failure = classify(error)
-        delay = self._policy.delay(failure, self._claimed.retry_count)
+        delay = self._policy.delay(failure, self._claimed.retry_count, self._claimed.max_retries)
         if delay is None:
             _log.error("task %s failed: %s: %s", self.lease.task_id, failure.category, failure.message)
             return Fail(self.lease, failure.category, failure.message)

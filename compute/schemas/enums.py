@@ -7,9 +7,12 @@ __all__ = [
     "EventType",
     "ProviderCapability",
     "ProviderType",
+    "StepStatus",
     "TaskPriority",
     "TaskStatus",
     "TaskType",
+    "TransformType",
+    "WorkflowStatus",
 ]
 
 
@@ -112,3 +115,45 @@ class EventType(StrEnum):
     TASK_STATUS = "TASK_STATUS"
     TASK_UPDATED = "TASK_UPDATED"
     INFERENCE_STATUS = "INFERENCE_STATUS"
+    WORKFLOW_STATUS = "WORKFLOW_STATUS"
+    STEP_STATUS = "STEP_STATUS"
+
+
+class WorkflowStatus(StrEnum):
+    """Where a workflow is in its life; `compute.workflows.states` holds the allowed transitions."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class StepStatus(StrEnum):
+    """Where a step of a workflow is."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    SKIPPED = "SKIPPED"
+    CANCELLED = "CANCELLED"
+
+
+class TransformType(StrEnum):
+    """What happens to a value on its way from one step to another.
+
+    FIRST, LAST and INDEX take one element of a list; LIST makes a list of one value. URL makes a link of a storage
+    path and BASE64 the file's content; STRING makes text of a value; each of the three goes through a list one by
+    one. JSON makes one text of the whole value.
+    """
+
+    FIRST = "FIRST"
+    LAST = "LAST"
+    LIST = "LIST"
+    INDEX = "INDEX"
+    URL = "URL"
+    BASE64 = "BASE64"
+    STRING = "STRING"
+    JSON = "JSON"

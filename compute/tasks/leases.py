@@ -25,6 +25,7 @@ __all__ = [
     "Beat",
     "Claimed",
     "Complete",
+    "Expired",
     "Fail",
     "Lease",
     "Release",
@@ -53,6 +54,8 @@ class Claimed(NamedTuple):
     task_type: str
     retry_count: int
     spec_json: str
+    max_retries: int | None = None
+    """Of this task; None for the policy's own."""
 
     def job(self) -> Job:
         return Job(self.lease.task_id, self.task_type, self.lease.fence, json.loads(self.spec_json))
@@ -166,10 +169,19 @@ async def release_batch(connection: Connection, releases: Sequence[Release]) -> 
     )
 
 
-async def expired(connection: Connection, limit: int) -> list[tuple[Lease, int, str | None]]:
-    """Leases that ran out, their tasks' retry counts and owners; the rows stay locked until the transaction ends."""
+class Expired(NamedTuple):
+    """A lease that ran out, with what its task's row says of retries."""
+
+    lease: Lease
+    retry_count: int
+    max_retries: int | None
+    owner: str | None
+
+
+async def expired(connection: Connection, limit: int) -> list[Expired]:
+    """Leases that ran out; their tasks' rows stay locked until the transaction ends."""
     cursor = await connection.execute(_EXPIRED, {"limit": limit}, binary=True)
-    return [(Lease(task_id, fence), retries, owner) for task_id, fence, retries, owner in await cursor.fetchall()]
+    return [Expired(Lease(task_id, fence), *rest) for task_id, fence, *rest in await cursor.fetchall()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +248,7 @@ _RELEASE = _move(
     _ERRORS | {"delay": "unnest(%(delays)s::float8[])"},
 )
 _EXPIRED = f"""
-SELECT id, fence, retry_count, lease_owner FROM tasks
+SELECT id, fence, retry_count, max_retries, lease_owner FROM tasks
  WHERE status IN ({", ".join(sorted(f"'{status}'" for status in LEASED))})
    AND (lease_expires_at IS NULL OR lease_expires_at < now())
  LIMIT %(limit)s FOR UPDATE SKIP LOCKED
