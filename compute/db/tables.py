@@ -247,7 +247,8 @@ class WorkflowStep(Base):
     """One step of a workflow: what it was defined as, and what became of it.
 
     `spread` names the fields that are given one element of a list to each task; a step with any is a task for every
-    element. `task_ids` are its tasks in that order. `result` is what other steps may take from it.
+    element. `task_ids` are its tasks in that order. `result` is what other steps may take from it. `blocked`: it was
+    skipped because a step before it failed. `fresh`: it must not take over an earlier result.
     """
 
     __tablename__ = "workflow_steps"
@@ -267,6 +268,7 @@ class WorkflowStep(Base):
     error_message: Mapped[str | None]
     error_category: Mapped[str | None]
     retry_count: Mapped[int] = mapped_column(Integer, server_default="0")
+    blocked: Mapped[bool] = mapped_column(server_default=text("false"))
     fresh: Mapped[bool] = mapped_column(server_default=text("false"))
     awaits_approval: Mapped[bool] = mapped_column(server_default=text("false"))
     approved_at: Mapped[datetime | None]

@@ -59,6 +59,7 @@ _UPGRADE = (
         error_message TEXT,
         error_category TEXT,
         retry_count INTEGER DEFAULT '0' NOT NULL,
+        blocked BOOLEAN DEFAULT false NOT NULL,
         fresh BOOLEAN DEFAULT false NOT NULL,
         awaits_approval BOOLEAN DEFAULT false NOT NULL,
         approved_at TIMESTAMP WITH TIME ZONE,

@@ -1,0 +1,185 @@
+"""Values on their way from one step to another: found, transformed, and dealt to the tasks of a step."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from compute.errors import InvalidInput
+from compute.schemas.enums import TransformType
+from compute.schemas.workflows import Condition, FieldMapping
+
+__all__ = ["MISSING", "Files", "bodies", "find", "holds", "mapped_values", "stored_field"]
+
+MAX_TASKS = 1000
+"""Of one step."""
+
+_LINKS = {"_url": "_path", "_urls": "_paths"}
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING = _Missing()
+"""There is no such value. None counts as none, too."""
+
+Results = Mapping[str, Mapping[str, Any] | None]
+"""By step: its result, or None when it has none."""
+
+
+class Files(Protocol):
+    """What two of the transforms ask of stored files."""
+
+    async def link(self, path: str) -> str:
+        """An address from which the file can be downloaded without a key."""
+        ...
+
+    async def base64(self, path: str) -> str:
+        """The file's content.
+
+        Raises:
+            NotFound: there is no such file.
+        """
+        ...
+
+
+def stored_field(name: str) -> tuple[str, TransformType | None]:
+    """What is stored of a result's field: of links, which expire, the path that they lead to."""
+    for ending, stored in _LINKS.items():
+        if name.startswith("result_") and name.endswith(ending):
+            return name.removesuffix(ending) + stored, TransformType.URL
+    return name, None
+
+
+def find(results: Results, step: str, path: str) -> Any:
+    """The value at a dotted path of a step's result, or MISSING."""
+    value: Any = results.get(step)
+    for name in path.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(name)
+        elif isinstance(value, Sequence) and not isinstance(value, str) and name.isdecimal():
+            value = value[int(name)] if int(name) < len(value) else None
+        else:
+            return MISSING
+    return MISSING if value is None else value
+
+
+async def mapped_values(mappings: Sequence[FieldMapping], results: Results, files: Files) -> dict[str, Any]:
+    """The value of every field that has one.
+
+    Raises:
+        InvalidInput: a transform cannot be applied; names the field.
+    """
+    values: dict[str, Any] = {}
+    for mapping in mappings:
+        if mapping.to_field not in values:
+            value = await _mapped(mapping, results, files)
+            if value is not MISSING:
+                values[mapping.to_field] = value
+    return values
+
+
+def bodies(static: Mapping[str, Any], values: Mapping[str, Any], spread: frozenset[str]) -> list[dict[str, Any]]:
+    """One body for every task of a step: each gets its element of the values in `spread` and all of the others.
+
+    Raises:
+        InvalidInput: a value to spread is no list, the lists differ in length, or there are too many elements.
+    """
+    dealt = sorted(spread & values.keys())
+    if not dealt:
+        return [{**static, **values}]
+    for name in dealt:
+        if not isinstance(values[name], list):
+            raise InvalidInput("A list was expected, with an element for each task.", field=name)
+        if len(values[name]) != len(values[dealt[0]]):
+            sizes = f"{len(values[dealt[0]])} elements of {dealt[0]}, {len(values[name])} of {name}"
+            raise InvalidInput(f"Lists that are dealt together must be of one length: {sizes}.", field=name)
+    count = len(values[dealt[0]])
+    if count > MAX_TASKS:
+        raise InvalidInput(f"{count} tasks for one step; at most {MAX_TASKS} are made.", field=dealt[0])
+    return [{**static, **values, **{name: values[name][index] for name in dealt}} for index in range(count)]
+
+
+def holds(condition: Condition, results: Results) -> bool:
+    """Whether a condition holds. Without a value nothing does, but that it does not exist."""
+    found = find(results, condition.from_step, stored_field(condition.from_field)[0])
+    if condition.op == "exists":
+        return (found is not MISSING) is (condition.value is not False)
+    if found is MISSING:
+        return False
+    try:
+        return _compare(condition.op, found, condition.value)
+    except TypeError:
+        raise InvalidInput(f"{condition.from_field} and the value cannot be compared.", field="when") from None
+
+
+def _compare(op: str, found: Any, value: Any) -> bool:
+    match op:
+        case "eq":
+            return bool(found == value)
+        case "ne":
+            return bool(found != value)
+        case "gt":
+            return bool(found > value)
+        case "ge":
+            return bool(found >= value)
+        case "lt":
+            return bool(found < value)
+        case "le":
+            return bool(found <= value)
+        case _:
+            return found in value
+
+
+async def _mapped(mapping: FieldMapping, results: Results, files: Files) -> Any:
+    name, implied = stored_field(mapping.from_field)
+    value = find(results, mapping.from_step, name)
+    if value is MISSING and implied:
+        # Input and configuration are the caller's own words, and keep theirs.
+        value, implied = find(results, mapping.from_step, mapping.from_field), None
+    if value is MISSING:
+        return MISSING
+    try:
+        if implied:
+            value = await _transform(implied, value, None, files)
+        return await _transform(mapping.transform, value, mapping.index, files)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{mapping.from_step}.{mapping.from_field}: {error}", field=mapping.to_field) from None
+
+
+async def _transform(transform: TransformType | None, value: Any, index: int | None, files: Files) -> Any:
+    match transform:
+        case None:
+            return value
+        case TransformType.FIRST:
+            return _element(value, 0)
+        case TransformType.LAST:
+            return _element(value, -1)
+        case TransformType.INDEX:
+            return _element(value, index or 0)
+        case TransformType.LIST:
+            return value if isinstance(value, list) else [value]
+        case TransformType.JSON:
+            return json.dumps(value, ensure_ascii=False)
+        case _:
+            if isinstance(value, list):
+                return [await _one(transform, item, files) for item in value]
+            return await _one(transform, value, files)
+
+
+async def _one(transform: TransformType, value: Any, files: Files) -> Any:
+    if transform is TransformType.STRING:
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, str):
+        raise TypeError(f"{transform} needs a storage path")
+    return await (files.link(value) if transform is TransformType.URL else files.base64(value))
+
+
+def _element(value: Any, index: int) -> Any:
+    if not isinstance(value, list):
+        raise TypeError("it is no list")
+    try:
+        return value[index]
+    except IndexError:
+        raise ValueError(f"it has no element {index}, only {len(value)} elements") from None

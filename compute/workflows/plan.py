@@ -1,0 +1,86 @@
+"""What travels between the engine and the step runners: plans of what is left to do, and outcomes of steps."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from compute.schemas.enums import StepStatus
+from compute.schemas.workflows import WorkflowStepDefinition
+
+__all__ = ["CONFIG", "INPUT", "Flow", "Outcome", "Plan", "State", "StepPlan"]
+
+INPUT, CONFIG = "$input", "$config"
+"""What mappings call the workflow's input and its configuration."""
+
+
+class State(StrEnum):
+    """How a step ended, as far as those behind it are concerned."""
+
+    DONE = "done"
+    """It has a result."""
+    PASSED = "passed"
+    """It has none, and that is no failure: its condition did not hold, or its failure is tolerated."""
+    FAILED = "failed"
+    """It failed, or could not be run because another one did."""
+    HELD = "held"
+    """It has not begun: the workflow is paused, or somebody must approve first."""
+    GONE = "gone"
+    """The workflow is somebody else's by now: cancelled, or held by another engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step hands to those that depend on it; the object behind their references."""
+
+    step_id: str
+    state: State
+    result: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What the steps of a workflow share. `webhook_url` is None unless the ends of tasks are told, too."""
+
+    id: UUID
+    fence: int
+    origin_instance: str
+    origin_zone: str | None
+    origin_tenant_id: str | None
+    origin_reference: str | None
+    webhook_url: str | None
+    reuse: bool
+    taken: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """A step that has not ended. `given` holds what its mappings take from input and configuration."""
+
+    flow: Flow
+    id: UUID
+    definition: WorkflowStepDefinition
+    parents: tuple[str, ...]
+    spread: frozenset[str]
+    given: dict[str, dict[str, Any]]
+    status: StepStatus
+    task_ids: tuple[UUID, ...]
+    approved: bool
+    fresh: bool
+    deadline_at: datetime | None
+
+    @property
+    def step_id(self) -> str:
+        return self.definition.id
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A workflow as it was claimed: `steps` in an order in which each comes after its parents; `ended` are those that
+    need no run any more; `sinks` are the steps whose ends are the workflow's."""
+
+    flow: Flow
+    steps: tuple[StepPlan, ...]
+    ended: dict[str, Outcome]
+    sinks: tuple[str, ...]
