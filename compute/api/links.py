@@ -1,8 +1,6 @@
 """Links to results that need no key: the store's own where it has them, else signed ones to this API."""
 
-import time
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from starlette.requests import Request
 
@@ -10,8 +8,6 @@ from compute.storage import links
 from compute.storage.base import ObjectStore
 
 __all__ = ["Links", "RequestLinks"]
-
-IMAGES_ROUTE = "/api/v1/storage/images/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +39,7 @@ class RequestLinks:
 
     async def to(self, path: str) -> str:
         """A link to the object at `path`."""
-        direct = await self.links.objects.url(path, self.links.ttl_seconds)
-        if direct is not None:
-            return direct
-        expires = int(time.time()) + self.links.ttl_seconds
-        signature = links.sign(path, expires, self.links.secret)
-        return f"{self.base_url}{IMAGES_ROUTE}{quote(path)}?expires={expires}&signature={signature}"
+        made = self.links
+        return await links.link_to(
+            path, made.objects, made.secret, ttl_seconds=made.ttl_seconds, base_url=self.base_url
+        )

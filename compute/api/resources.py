@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from compute.orders.serving import Serving
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
+from compute.storage.links import link_secret
 from compute.storage.media import MediaLoader
 from compute.storage.net import GuardedClient
 from compute.tasks.submission import TaskWriter
@@ -46,7 +46,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
         raise ValueError("DATABASE_URL is not set")
     if settings.api_key is None:
         raise ValueError("API_KEY is not set")
-    secret = hashlib.sha256(b"compute result links\n" + settings.api_key.get_secret_value().encode()).digest()
+    secret = link_secret(settings.api_key.get_secret_value())
     async with contextlib.AsyncExitStack() as stack:
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)

@@ -288,7 +288,7 @@ class WorkflowStep(Base):
             "workflow_steps_reusable",
             "content_hash",
             "completed_at",
-            postgresql_where=text("status = 'COMPLETED' AND content_hash IS NOT NULL"),
+            postgresql_where=text("result IS NOT NULL AND content_hash IS NOT NULL"),
         ),
         Index("workflow_steps_timed", "task_type", "completed_at", postgresql_where=text("status = 'COMPLETED'")),
     )

@@ -14,11 +14,12 @@ from psycopg import sql
 
 from compute.db.session import Database
 
-__all__ = ["CANCELLED", "ENDED", "READY", "HintSender", "listen"]
+__all__ = ["CANCELLED", "ENDED", "READY", "WORKFLOW", "HintSender", "listen"]
 
 READY = "compute_ready"
 CANCELLED = "compute_cancelled"
 ENDED = "compute_ended"
+WORKFLOW = "compute_workflow"
 
 _log = logging.getLogger(__name__)
 _RECONNECT_SECONDS = 1.0

@@ -4,12 +4,29 @@ import base64
 import hashlib
 import hmac
 import time
+from urllib.parse import quote
 
 from compute.errors import Forbidden
+from compute.storage.base import ObjectStore
 
-__all__ = ["sign", "verify"]
+__all__ = ["link_secret", "link_to", "sign", "verify"]
 
 MIN_SECRET_BYTES = 16
+_ROUTE = "/api/v1/storage/images/"
+
+
+def link_secret(api_key: str) -> bytes:
+    """What links are signed with wherever this API key is known."""
+    return hashlib.sha256(b"compute result links\n" + api_key.encode()).digest()
+
+
+async def link_to(path: str, objects: ObjectStore, secret: bytes, *, ttl_seconds: int, base_url: str) -> str:
+    """A link to the object at `path`: the store's own where it has them, else a signed one to the API at `base_url`."""
+    direct = await objects.url(path, ttl_seconds)
+    if direct is not None:
+        return direct
+    expires = int(time.time()) + ttl_seconds
+    return f"{base_url}{_ROUTE}{quote(path)}?expires={expires}&signature={sign(path, expires, secret)}"
 
 
 def sign(path: str, expires_at: int, secret: bytes) -> str:

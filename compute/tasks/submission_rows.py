@@ -17,7 +17,7 @@ from compute.db.session import Connection
 from compute.db.tables import Task
 from compute.errors import ComputeError, InvalidInput, Unavailable
 
-__all__ = ["Answer", "Outcome", "RequestKey", "Submission", "key_reused", "write"]
+__all__ = ["Answer", "Outcome", "RequestKey", "Submission", "insert_tasks", "key_reused", "write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +112,13 @@ async def write(connection: Connection, batch: Sequence[Submission]) -> list[Out
     """
     placed = list(enumerate(task for submission in batch for task in submission.tasks))
     if not any(submission.key for submission in batch):
-        await _insert_tasks(connection, placed)
+        await insert_tasks(connection, placed)
         return [None] * len(batch)
     async with connection.transaction():
         await _foresee_times(connection, placed)
         outcomes = await _settle_keys(connection, batch)
         beaten = {task.id for of, to in zip(batch, outcomes, strict=True) if _not_stored(to) for task in of.tasks}
-        await _insert_tasks(connection, [(place, task) for place, task in placed if task.id not in beaten])
+        await insert_tasks(connection, [(place, task) for place, task in placed if task.id not in beaten])
     return outcomes
 
 
@@ -181,7 +181,8 @@ def _answer_to(key: RequestKey, first: tuple[str, Answer] | None) -> Answer | Co
     return answer if fingerprint == key.fingerprint else key_reused()
 
 
-async def _insert_tasks(connection: Connection, placed: Sequence[tuple[int, Task]]) -> None:
+async def insert_tasks(connection: Connection, placed: Sequence[tuple[int, Task]]) -> None:
+    """Insert tasks with their places in the order of the batch; those that are there already stay as they are."""
     if not placed:
         return
     rows = _to_json([_row(place, task) for place, task in placed])

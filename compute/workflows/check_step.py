@@ -139,8 +139,9 @@ def _refusals(
 ) -> Iterator[Fault]:
     """Why the step's tasks would not be accepted, as far as their fields are known by now."""
     guessed: set[str] = set()
+    places: dict[str, tuple[str | int, ...]] = {}
     body = static_body(step)
-    for mapping in step.input_mappings:
+    for index, mapping in enumerate(step.input_mappings):
         value = _known_value(mapping, known) if mapping.transform is None else MISSING
         if mapping.to_field in spread and isinstance(value, list) and value:
             value = value[0]
@@ -148,17 +149,19 @@ def _refusals(
             guessed |= names_of(kind, mapping.to_field)
             value = _example(target_shapes(kind)[mapping.to_field])
         body[mapping.to_field] = value
+        places |= dict.fromkeys(names_of(kind, mapping.to_field), ("input_mappings", index, "from_field"))
     try:
         order(kind, body, known.serving)
     except InvalidInput as error:
-        if error.field.split(".")[0] not in guessed:
-            yield ("config", *error.field.split(".")), error.detail
+        name = error.field.split(".")[0]
+        if name not in guessed:
+            yield places.get(name, ("config", *error.field.split("."))), error.detail
     except RequestValidationError as error:
         for fault in error.errors():
             loc = fault["loc"][1:]
             # Without a place it is about several fields together, and some of them are guesses.
             if (loc and loc[0] not in guessed) or not (loc or guessed):
-                yield ("config", *loc), fault["msg"]
+                yield places.get(loc[0] if loc else "", ("config", *loc)), fault["msg"]
 
 
 def _known_value(mapping: FieldMapping, known: Known) -> Any:

@@ -56,7 +56,8 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """A step that has not ended. `given` holds what its mappings take from input and configuration."""
+    """A step that has not ended. `given` holds what its mappings take from input and configuration; `task_ids` and
+    `content_hash` are those of its present attempt, or of the one before if it is PENDING."""
 
     flow: Flow
     id: UUID
@@ -66,6 +67,7 @@ class StepPlan:
     given: dict[str, dict[str, Any]]
     status: StepStatus
     task_ids: tuple[UUID, ...]
+    content_hash: str | None
     approved: bool
     fresh: bool
     deadline_at: datetime | None

@@ -25,13 +25,13 @@ def result_of(kind: TaskKind[Any], tasks: Sequence[Task], *, many: bool) -> dict
     return {name: _gathered([fields.get(name) for fields in each]) for name in sorted(names)}
 
 
-def content_hash(kind: TaskKind[Any], served: ServedModel, body: Any, files: Mapping[str, str]) -> str:
+def content_hash(kind: TaskKind[Any], served: ServedModel | None, body: Any, files: Mapping[str, str]) -> str:
     """Tells steps that are asked for the same from others: their type, model and fields.
 
     `files` names, for strings that stand for files, what tells their content; a step without a seed is the same as
     another one without.
     """
-    said = json.dumps([kind.name, served.name, served.revision, _by_content(body, files)], sort_keys=True)
+    said = json.dumps([kind.name, served and [served.name, served.revision], _by_content(body, files)], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
 
 

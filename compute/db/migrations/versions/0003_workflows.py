@@ -79,7 +79,7 @@ _UPGRADE = (
     """
     CREATE INDEX workflow_steps_reusable
     ON workflow_steps (content_hash, completed_at)
-    WHERE status = 'COMPLETED' AND content_hash IS NOT NULL
+    WHERE result IS NOT NULL AND content_hash IS NOT NULL
     """,
     "CREATE INDEX workflow_steps_timed ON workflow_steps (task_type, completed_at) WHERE status = 'COMPLETED'",
     """

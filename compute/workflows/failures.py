@@ -1,0 +1,40 @@
+"""Why a step failed before it had tasks, in a category and in words for the operator."""
+
+import logging
+
+from fastapi.exceptions import RequestValidationError
+
+from compute.errors import ComputeError, InvalidInput, NotFound, TaskFailed, TooLarge
+from compute.schemas.enums import ErrorCategory
+
+__all__ = ["StepFailed", "failure_of"]
+
+_log = logging.getLogger(__name__)
+_LONGEST_MESSAGE = 1000
+
+
+class StepFailed(Exception):
+    """The step ends with this."""
+
+    def __init__(self, category: ErrorCategory, message: str) -> None:
+        super().__init__(message)
+        self.category = category
+        self.message = message.replace("\x00", "")[:_LONGEST_MESSAGE]
+
+
+def failure_of(error: Exception) -> StepFailed:
+    """What `error` means for the step. One that nobody foresaw is logged with its traceback."""
+    if isinstance(error, StepFailed):
+        return error
+    if isinstance(error, RequestValidationError):
+        faults = "; ".join(f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors())
+        return StepFailed(ErrorCategory.INVALID_INPUT, f"Invalid input: {faults}")
+    if isinstance(error, InvalidInput | TooLarge):
+        return StepFailed(ErrorCategory.INVALID_INPUT, f"Invalid input: {error.field}: {error.detail}")
+    if isinstance(error, NotFound):
+        return StepFailed(ErrorCategory.INVALID_INPUT, f"Invalid input: {error.detail}")
+    if isinstance(error, TaskFailed):
+        return StepFailed(error.category, error.detail)
+    _log.error("a step failed in a way that nobody foresaw", exc_info=error)
+    detail = error.detail if isinstance(error, ComputeError) else f"{type(error).__name__}: {error}"
+    return StepFailed(ErrorCategory.INTERNAL, detail)

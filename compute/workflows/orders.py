@@ -1,0 +1,158 @@
+"""From the fields of a step's tasks to their rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+
+from compute.db.session import Database
+from compute.db.tables import Task
+from compute.errors import Conflict, NotFound
+from compute.events import hints
+from compute.events.hints import HintSender
+from compute.orders.intake import RequestIntake, Sources
+from compute.orders.order import Order, new_task, order
+from compute.orders.serving import Serving
+from compute.schemas.enums import TaskStatus
+from compute.storage.links import link_secret
+from compute.tasks import store
+from compute.tasks.registry import kind_of
+from compute.workflows.body import static_body
+from compute.workflows.failures import failure_of
+from compute.workflows.fields import required_fields
+from compute.workflows.files import StepFiles
+from compute.workflows.plan import StepPlan
+from compute.workflows.results import content_hash
+
+__all__ = ["Prepared", "StepOrders", "missing_field"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a step's tasks are asked for. `known` are sources that are stored already, with their paths."""
+
+    bodies: Sequence[dict[str, Any]]
+    content_hash: str
+    known: Mapping[str, str]
+
+
+def missing_field(plan: StepPlan, values: Mapping[str, Any]) -> str | None:
+    """A field that the tasks need and that no mapping had a value for, if there is one."""
+    mapped = {mapping.to_field for mapping in plan.definition.input_mappings}
+    there = values.keys() | plan.definition.config.keys()
+    for names in required_fields(kind_of(plan.definition.task_type)):
+        if names & mapped and not names & there:
+            return min(names & mapped)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class StepOrders:
+    """Makes the tasks of steps as the API makes those of requests."""
+
+    sources: Sources
+    serving: Serving
+    database: Database
+    hints: HintSender
+
+    def files(self) -> StepFiles:
+        settings = self.sources.settings
+        key = settings.api_key.get_secret_value() if settings.api_key else ""
+        return StepFiles(settings, self.sources.objects, link_secret(key))
+
+    def static_body(self, plan: StepPlan) -> dict[str, Any]:
+        return static_body(plan.definition)
+
+    def prepared(
+        self,
+        plan: StepPlan,
+        bodies: Sequence[dict[str, Any]],
+        results: Mapping[str, Mapping[str, Any] | None],
+        known: Mapping[str, str],
+    ) -> Prepared:
+        """The step's bodies with the hash of what they ask for.
+
+        Raises:
+            StepFailed: a body cannot be accepted.
+        """
+        kind = kind_of(plan.definition.task_type)
+        contents = dict(known)
+        for result in results.values():
+            outputs = (result or {}).get("outputs")
+            for output in outputs if isinstance(outputs, list) else ():
+                if isinstance(output, dict) and output.get("sha256"):
+                    contents[output.get("path", "")] = output["sha256"]
+        # A link leads to a path, and that to a content.
+        contents |= {source: contents.get(path, path) for source, path in known.items()}
+        try:
+            served = self._order(plan, bodies[0]).served if bodies else None
+        except Exception as error:
+            raise failure_of(error) from error
+        return Prepared(bodies, content_hash(kind, served, list(bodies), contents), known)
+
+    async def kept(self, plan: StepPlan, prepared: Prepared) -> dict[UUID, Task]:
+        """Tasks of an earlier attempt at this step that need not be done again: they are completed, and were asked
+        for the same."""
+        if plan.content_hash != prepared.content_hash or len(plan.task_ids) != len(prepared.bodies):
+            return {}
+        async with self.database.transaction() as session:
+            tasks = await session.scalars(
+                select(Task).where(
+                    Task.id.in_(plan.task_ids), Task.status == TaskStatus.COMPLETED, Task.deleted_at.is_(None)
+                )
+            )
+            return {task.id: task for task in tasks}
+
+    async def tasks(self, plan: StepPlan, prepared: Prepared, kept: Mapping[UUID, Task]) -> list[Task]:
+        """A task for every body, new or kept; their inputs are stored.
+
+        Raises:
+            InvalidInput, RequestValidationError: a task cannot be accepted.
+            StorageFailed: inputs could not be kept.
+        """
+        tasks: list[Task] = []
+        intake: RequestIntake | None = None
+        for place, body in enumerate(prepared.bodies):
+            if kept and plan.task_ids[place] in kept:
+                tasks.append(kept[plan.task_ids[place]])
+                continue
+            placed = self._order(plan, body)
+            intake = intake or RequestIntake(self.sources, placed.served, prepared.known)
+            tasks.append(_of_workflow(await new_task(placed, intake), plan))
+        if intake is not None:
+            await intake.keep()
+        return tasks
+
+    async def cancel(self, task_ids: Sequence[UUID]) -> None:
+        """Cancel those of the tasks that have not ended."""
+        for task_id in task_ids:
+            try:
+                async with self.database.transaction() as session:
+                    await store.cancel(session, task_id)
+            except (Conflict, NotFound):
+                continue
+            self.hints.hint(hints.CANCELLED, str(task_id))
+
+    def hint(self, tasks: Sequence[Task]) -> None:
+        """Tell the Dispatcher that these wait."""
+        for queue in {task.queue for task in tasks}:
+            self.hints.hint(hints.READY, queue)
+
+    def _order(self, plan: StepPlan, body: dict[str, Any]) -> Order:
+        return order(kind_of(plan.definition.task_type), body, self.serving)
+
+
+def _of_workflow(task: Task, plan: StepPlan) -> Task:
+    flow = plan.flow
+    task.workflow_id = str(flow.id)
+    task.step_id = plan.step_id
+    task.max_retries = plan.definition.max_retries
+    task.webhook_url = task.webhook_url or flow.webhook_url
+    task.origin_instance = flow.origin_instance
+    task.origin_zone = flow.origin_zone
+    task.origin_reference = task.origin_reference or flow.origin_reference
+    if flow.origin_tenant_id is not None:
+        task.origin_tenant_id = task.tenant = flow.origin_tenant_id
+    return task

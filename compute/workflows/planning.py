@@ -1,0 +1,81 @@
+"""From the rows of claimed workflows to plans of what is left to do."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from compute.db.tables import Workflow, WorkflowStep
+from compute.schemas.enums import StepStatus
+from compute.schemas.workflows import WorkflowStepDefinition
+from compute.workflows import graph
+from compute.workflows.plan import CONFIG, INPUT, Flow, Outcome, Plan, State, StepPlan
+from compute.workflows.states import ENDED_STEPS
+
+__all__ = ["plans_of"]
+
+
+async def plans_of(session: AsyncSession, workflow_ids: Sequence[UUID]) -> list[Plan]:
+    """A plan for each of the workflows, as their rows are now."""
+    workflows = await session.scalars(select(Workflow).where(Workflow.id.in_(workflow_ids)))
+    steps: dict[UUID, list[WorkflowStep]] = defaultdict(list)
+    for step in await session.scalars(
+        select(WorkflowStep).where(WorkflowStep.workflow_id.in_(workflow_ids)).order_by(WorkflowStep.position)
+    ):
+        steps[step.workflow_id].append(step)
+    return [_plan(workflow, steps[workflow.id]) for workflow in workflows]
+
+
+def _plan(workflow: Workflow, steps: Sequence[WorkflowStep]) -> Plan:
+    flow = Flow(
+        workflow.id,
+        workflow.fence,
+        workflow.origin_instance,
+        workflow.origin_zone,
+        workflow.origin_tenant_id,
+        workflow.origin_reference,
+        None if workflow.suppress_subtask_events else workflow.webhook_url,
+        workflow.reuse,
+        workflow.taken,
+    )
+    edges = {step.step_id: step.dependencies for step in steps}
+    named = {step.step_id: step for step in steps}
+    given = {INPUT: workflow.input, CONFIG: workflow.config}
+    ended = {step.step_id: _outcome(step) for step in steps if StepStatus(step.status) in ENDED_STEPS}
+    left = [_step_plan(flow, named[name], given) for name in graph.walk(edges) if name not in ended]
+    return Plan(flow, tuple(left), ended, tuple(graph.sinks(edges)))
+
+
+def _outcome(step: WorkflowStep) -> Outcome:
+    """What an ended step hands on; the same as its runner did."""
+    tolerated = bool(step.definition.get("continue_on_error"))
+    match StepStatus(step.status):
+        case StepStatus.COMPLETED:
+            return Outcome(step.step_id, State.DONE, step.result)
+        case StepStatus.SKIPPED:
+            return Outcome(step.step_id, State.FAILED if step.blocked else State.PASSED)
+        case _:
+            return Outcome(step.step_id, State.PASSED if tolerated else State.FAILED)
+
+
+def _step_plan(flow: Flow, step: WorkflowStep, given: dict[str, dict[str, Any]]) -> StepPlan:
+    definition = WorkflowStepDefinition.model_validate(step.definition)
+    sources = {mapping.from_step for mapping in definition.input_mappings}
+    sources |= {definition.when.from_step} if definition.when else set()
+    return StepPlan(
+        flow,
+        step.id,
+        definition,
+        tuple(step.dependencies),
+        frozenset(step.spread),
+        {name: values for name, values in given.items() if name in sources},
+        StepStatus(step.status),
+        tuple(UUID(task_id) for task_id in step.task_ids),
+        step.content_hash,
+        step.approved_at is not None,
+        step.fresh,
+        step.deadline_at,
+    )

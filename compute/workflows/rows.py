@@ -1,0 +1,342 @@
+"""The statements of engine and runners: many steps or workflows in each, over a connection of `Database.connect`.
+
+Whoever changes anything of a workflow locks its row first and compares the fence. What happened is logged by the same
+statement, and a webhook is put into the outbox by it. Each function is one statement, and so one transaction unless
+the caller opened one.
+"""
+
+# ruff: noqa: S608 - the parts of these statements are constants; values are parameters
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from compute.db.session import Connection
+from compute.schemas.enums import ErrorCategory, EventType, StepStatus, WorkflowStatus
+from compute.workflows.states import OPEN_WORKFLOWS, STEP_TRANSITIONS, WORKFLOW_TRANSITIONS
+
+__all__ = [
+    "Begin",
+    "End",
+    "Finish",
+    "Hold",
+    "Holder",
+    "Write",
+    "begin_steps",
+    "claim",
+    "end_steps",
+    "finish",
+    "hold_steps",
+    "name_graphs",
+    "release",
+    "renew",
+    "standing",
+]
+
+
+class Holder(NamedTuple):
+    """The right to advance one workflow until its fence moves."""
+
+    workflow_id: UUID
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """PENDING → RUNNING with these tasks; `timeout_seconds` from now."""
+
+    holder: Holder
+    step: UUID
+    task_ids: Sequence[str]
+    content_hash: str | None = None
+    timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """→ `status`, one of those that end a step."""
+
+    holder: Holder
+    step: UUID
+    status: StepStatus
+    result: Mapping[str, Any] | None = None
+    message: str | None = None
+    category: ErrorCategory | None = None
+    blocked: bool = False
+    retry_count: int = 0
+    task_ids: Sequence[str] | None = None
+    content_hash: str | None = None
+    reused_from: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The step has everything but an approval."""
+
+    holder: Holder
+    step: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The workflow's steps have ended, or (`held`) none can go on before somebody says so."""
+
+    holder: Holder
+    held: bool
+
+
+Write = Begin | End | Hold | Finish
+
+
+def _values(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(names))
+
+
+_OPEN = _values(OPEN_WORKFLOWS)
+_STEP_MOVES = ", ".join(
+    f"('{source}', '{target}')" for source, targets in STEP_TRANSITIONS.items() for target in targets
+)
+_UTC = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+
+# Locked in one order everywhere, so that two writers never wait for each other in a circle.
+_HELD = """
+held AS MATERIALIZED (
+    SELECT id, status, fence FROM workflows
+     WHERE id IN (SELECT workflow FROM given) ORDER BY id FOR UPDATE
+)"""
+_STEPS_LOGGED = f"""
+logged AS (
+    INSERT INTO workflow_events (workflow_id, type, step_id, status, data)
+    SELECT workflow_id, '{EventType.STEP_STATUS}', step_id, status, said FROM moved ORDER BY position
+)"""
+_TOUCHED = """
+touched AS (
+    UPDATE workflows SET updated_at = clock_timestamp() WHERE id IN (SELECT workflow_id FROM moved)
+)"""
+
+_BEGIN = f"""
+WITH given AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(rows)s::json)
+        AS given (workflow uuid, fence bigint, step uuid, task_ids jsonb, content_hash text, timeout float8)
+), {_HELD}, moved AS (
+    UPDATE workflow_steps AS step
+       SET status = '{StepStatus.RUNNING}', task_ids = given.task_ids, content_hash = given.content_hash,
+           awaits_approval = false, started_at = coalesce(step.started_at, clock_timestamp()),
+           deadline_at = clock_timestamp() + given.timeout * interval '1 s', updated_at = clock_timestamp()
+      FROM given JOIN held ON held.id = given.workflow AND held.fence = given.fence
+                          AND held.status = '{WorkflowStatus.RUNNING}'
+     WHERE step.id = given.step AND step.status = '{StepStatus.PENDING}'
+    RETURNING step.id, step.workflow_id, step.step_id, step.position, step.status,
+              jsonb_build_object('task_ids', step.task_ids) AS said
+), {_STEPS_LOGGED}, {_TOUCHED}
+SELECT id FROM moved
+"""
+
+_END = f"""
+WITH given AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(rows)s::json)
+        AS given (workflow uuid, fence bigint, step uuid, status text, result jsonb, message text, category text,
+                  blocked boolean, retry_count int, task_ids jsonb, content_hash text, reused_from uuid)
+), {_HELD}, moved AS (
+    UPDATE workflow_steps AS step
+       SET status = given.status, result = given.result, error_message = given.message,
+           error_category = given.category, blocked = given.blocked, retry_count = given.retry_count,
+           task_ids = coalesce(given.task_ids, step.task_ids), awaits_approval = false,
+           content_hash = coalesce(given.content_hash, step.content_hash), reused_from = given.reused_from,
+           completed_at = clock_timestamp(), updated_at = clock_timestamp()
+      FROM given JOIN held ON held.id = given.workflow AND held.fence = given.fence AND held.status IN ({_OPEN})
+     WHERE step.id = given.step AND (step.status, given.status) IN ({_STEP_MOVES})
+    RETURNING step.id, step.workflow_id, step.step_id, step.position, step.status,
+              CASE WHEN step.error_message IS NOT NULL THEN jsonb_build_object('error', step.error_message) END AS said
+), {_STEPS_LOGGED}, {_TOUCHED}
+SELECT id FROM moved
+"""
+
+_HOLD = f"""
+WITH given AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint, step uuid)
+), {_HELD}, moved AS (
+    UPDATE workflow_steps AS step SET awaits_approval = true, updated_at = clock_timestamp()
+      FROM given JOIN held ON held.id = given.workflow AND held.fence = given.fence AND held.status IN ({_OPEN})
+     WHERE step.id = given.step AND step.status = '{StepStatus.PENDING}' AND NOT step.awaits_approval
+    RETURNING step.id, step.workflow_id, step.step_id, step.position, step.status,
+              '{{"awaits_approval": true}}'::jsonb AS said
+), {_STEPS_LOGGED}, {_TOUCHED}
+SELECT id FROM moved
+"""
+
+# A workflow that fails says which of its steps did. A paused one that has nothing left to do is still paused.
+_FINISH = f"""
+WITH given AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint, held boolean)
+), {_HELD}, faults AS MATERIALIZED (
+    SELECT workflow_id, jsonb_agg(step_id || ': ' || coalesce(error_message, status) ORDER BY position) AS errors
+      FROM workflow_steps
+     WHERE workflow_id IN (SELECT workflow FROM given)
+       AND status IN ('{StepStatus.FAILED}', '{StepStatus.CANCELLED}')
+       AND NOT coalesce((definition->>'continue_on_error')::boolean, false)
+     GROUP BY workflow_id
+), parked AS (
+    UPDATE workflows SET parked = true, lease_owner = NULL, lease_expires_at = NULL, updated_at = clock_timestamp()
+      FROM given JOIN held ON held.id = given.workflow AND held.fence = given.fence
+     WHERE workflows.id = held.id AND held.status IN ({_OPEN})
+       AND (given.held OR held.status = '{WorkflowStatus.PAUSED}')
+    RETURNING workflows.id
+), moved AS (
+    UPDATE workflows
+       SET status = CASE WHEN faults.errors IS NULL THEN '{WorkflowStatus.COMPLETED}'
+                         ELSE '{WorkflowStatus.FAILED}' END,
+           errors = coalesce(faults.errors, '[]'), lease_owner = NULL, lease_expires_at = NULL,
+           completed_at = clock_timestamp(), updated_at = clock_timestamp()
+      FROM given JOIN held ON held.id = given.workflow AND held.fence = given.fence
+      LEFT JOIN faults ON faults.workflow_id = given.workflow
+     WHERE workflows.id = held.id AND held.status = '{WorkflowStatus.RUNNING}' AND NOT given.held
+    RETURNING workflows.*
+), logged AS (
+    INSERT INTO workflow_events (workflow_id, type, status) SELECT id, '{EventType.WORKFLOW_STATUS}', status FROM moved
+), called AS (
+    INSERT INTO webhook_deliveries (id, task_id, url, payload)
+    SELECT gen_random_uuid(), moved.id, webhook_url, jsonb_build_object(
+               'event_type', '{EventType.WORKFLOW_STATUS}', 'task_id', moved.id, 'workflow_id', moved.id, 'name', name,
+               'status', moved.status, 'entity_id', NULL, 'origin_instance', origin_instance,
+               'origin_zone', origin_zone, 'origin_version', NULL, 'origin_reference', origin_reference,
+               'timestamp', {_UTC.format("moved.updated_at")}, 'started_at', {_UTC.format("moved.started_at")},
+               'completed_at', {_UTC.format("moved.completed_at")}, 'errors', errors, 'final_step_id', final_step_id,
+               'final_step_result', last.result, 'metadata', NULL)
+      FROM moved LEFT JOIN workflow_steps AS last ON last.workflow_id = moved.id AND last.step_id = moved.final_step_id
+     WHERE webhook_url IS NOT NULL
+)
+SELECT id FROM moved UNION ALL SELECT id FROM parked
+"""
+assert {WorkflowStatus.COMPLETED, WorkflowStatus.FAILED} <= WORKFLOW_TRANSITIONS[WorkflowStatus.RUNNING]  # noqa: S101
+
+_STANDING = """
+SELECT step.id, step.status, step.task_ids, flow.status, flow.fence
+  FROM workflow_steps AS step JOIN workflows AS flow ON flow.id = step.workflow_id
+ WHERE step.id = ANY(%(steps)s::uuid[])
+"""
+
+_CLAIM = f"""
+WITH chosen AS (
+    SELECT id FROM workflows
+     WHERE status IN ({_OPEN}) AND NOT parked AND (lease_expires_at IS NULL OR lease_expires_at < now())
+     ORDER BY created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+UPDATE workflows
+   SET fence = fence + 1, lease_owner = %(owner)s, started_at = coalesce(started_at, clock_timestamp()),
+       lease_expires_at = clock_timestamp() + %(lease_seconds)s::float8 * interval '1 s'
+  FROM chosen WHERE workflows.id = chosen.id
+RETURNING workflows.id
+"""
+
+_RENEW = f"""
+UPDATE workflows SET lease_expires_at = clock_timestamp() + %(lease_seconds)s::float8 * interval '1 s'
+  FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint)
+ WHERE workflows.id = given.workflow AND workflows.fence = given.fence AND workflows.status IN ({_OPEN})
+   AND workflows.lease_owner IS NOT NULL
+RETURNING workflows.id, workflows.fence
+"""
+_RELEASE = """
+UPDATE workflows SET lease_owner = NULL, lease_expires_at = NULL
+  FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint)
+ WHERE workflows.id = given.workflow AND workflows.fence = given.fence
+"""
+_NAME_GRAPHS = """
+UPDATE workflows SET canvas_task_id = given.graph
+  FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint, graph text)
+ WHERE workflows.id = given.workflow AND workflows.fence = given.fence
+"""
+
+
+class Standing(NamedTuple):
+    """Where a step is now, and its workflow."""
+
+    status: StepStatus
+    task_ids: list[str]
+    workflow_status: WorkflowStatus
+    fence: int
+
+
+async def begin_steps(connection: Connection, begins: Sequence[Begin]) -> set[UUID]:
+    """PENDING → RUNNING. Returns the steps that moved; their tasks must be stored in the same transaction."""
+    rows = [
+        _of(begin.holder)
+        | {
+            "step": str(begin.step),
+            "task_ids": list(begin.task_ids),
+            "content_hash": begin.content_hash,
+            "timeout": begin.timeout_seconds,
+        }
+        for begin in begins
+    ]
+    return await _ids(connection, _BEGIN, rows)
+
+
+async def end_steps(connection: Connection, ends: Sequence[End]) -> set[UUID]:
+    """→ their ends. Returns the steps that moved."""
+    rows = [
+        _of(end.holder) | {name: _plain(value) for name, value in asdict(end).items() if name != "holder"}
+        for end in ends
+    ]
+    return await _ids(connection, _END, rows)
+
+
+async def hold_steps(connection: Connection, holds: Sequence[Hold]) -> set[UUID]:
+    """Note that they wait for approval. Returns those that did not before."""
+    return await _ids(connection, _HOLD, [_of(hold.holder) | {"step": str(hold.step)} for hold in holds])
+
+
+async def finish(connection: Connection, finishes: Sequence[Finish]) -> set[UUID]:
+    """→ COMPLETED or FAILED, or parked. Returns the workflows that were still their holders'."""
+    return await _ids(connection, _FINISH, [_of(one.holder) | {"held": one.held} for one in finishes])
+
+
+async def standing(connection: Connection, steps: Sequence[UUID]) -> dict[UUID, Standing]:
+    """Where steps are now."""
+    if not steps:
+        return {}
+    cursor = await connection.execute(_STANDING, {"steps": list(steps)})
+    return {
+        step: Standing(StepStatus(status), task_ids, WorkflowStatus(workflow_status), fence)
+        for step, status, task_ids, workflow_status, fence in await cursor.fetchall()
+    }
+
+
+async def claim(connection: Connection, limit: int, *, owner: str, lease_seconds: float) -> list[UUID]:
+    """Take up to `limit` workflows that nobody holds, the oldest first, under a lease and a new fence."""
+    given = {"limit": limit, "owner": owner, "lease_seconds": lease_seconds}
+    return [workflow for (workflow,) in await (await connection.execute(_CLAIM, given)).fetchall()]
+
+
+async def renew(connection: Connection, holders: Sequence[Holder], *, lease_seconds: float) -> set[Holder]:
+    """Renew leases. Returns those that still hold."""
+    given = {"rows": json.dumps([_of(holder) for holder in holders]), "lease_seconds": lease_seconds}
+    return {Holder(*row) for row in await (await connection.execute(_RENEW, given)).fetchall()}
+
+
+async def release(connection: Connection, holders: Sequence[Holder]) -> None:
+    """Give workflows back for whoever claims next."""
+    await connection.execute(_RELEASE, {"rows": json.dumps([_of(holder) for holder in holders])})
+
+
+async def name_graphs(connection: Connection, graphs: Mapping[Holder, str]) -> None:
+    """Note what the task graphs are called where they run."""
+    rows = [_of(holder) | {"graph": graph} for holder, graph in graphs.items()]
+    await connection.execute(_NAME_GRAPHS, {"rows": json.dumps(rows)})
+
+
+async def _ids(connection: Connection, statement: str, rows: list[dict[str, Any]]) -> set[UUID]:
+    if not rows:
+        return set()
+    cursor = await connection.execute(statement, {"rows": json.dumps(rows)})
+    return {moved for (moved,) in await cursor.fetchall()}
+
+
+def _of(holder: Holder) -> dict[str, Any]:
+    return {"workflow": str(holder.workflow_id), "fence": holder.fence}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, UUID) else value

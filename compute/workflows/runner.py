@@ -1,0 +1,236 @@
+"""One step of a workflow, from the outcomes of its parents to its own. Knows no Ray.
+
+    parents' outcomes → skip? hold? → fields → tasks, RUNNING → their ends → result, COMPLETED
+
+Whatever is killed in between, the next runner finds in the step's row how far it came: a RUNNING step has its tasks,
+and is only waited for.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from compute.db.session import DATABASE_AWAY
+from compute.db.tables import Task
+from compute.errors import Unavailable
+from compute.schemas.enums import ErrorCategory, StepStatus, TaskStatus
+from compute.tasks.registry import kind_of
+from compute.workflows.failures import StepFailed, failure_of
+from compute.workflows.ledger import Ledger, Lost, Paused
+from compute.workflows.mapping import bodies, holds, mapped_values
+from compute.workflows.orders import Prepared, StepOrders, missing_field
+from compute.workflows.plan import Flow, Outcome, State, StepPlan
+from compute.workflows.results import result_of
+from compute.workflows.reuse import Earlier, Reuse
+from compute.workflows.rows import Begin, End, Finish, Hold, Holder
+from compute.workflows.task_ends import TaskEnds
+
+__all__ = ["StepRunner"]
+
+_log = logging.getLogger(__name__)
+_AWAY = (*DATABASE_AWAY, Unavailable)
+_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepRunner:
+    """Runs steps, any number at a time; between two awaits none of them costs anything but memory."""
+
+    ledger: Ledger
+    ends: TaskEnds
+    orders: StepOrders
+    reuse: Reuse
+
+    async def run(self, plan: StepPlan, *parents: Outcome) -> Outcome:
+        """Run a step to its end, which is in its row when this returns. Raises nothing but what is a bug."""
+        try:
+            return await self._run(plan, parents)
+        except Lost:
+            return Outcome(plan.step_id, State.GONE)
+        except Paused:
+            return Outcome(plan.step_id, State.HELD)
+
+    async def finish(self, flow: Flow, *sinks: Outcome) -> None:
+        """Write the workflow's end once the steps have ended that are the last ones of their branches."""
+        states = {sink.state for sink in sinks}
+        if State.GONE not in states:
+            await self.ledger.finish(Finish(_holder(flow), held=State.HELD in states))
+
+    async def _run(self, plan: StepPlan, parents: Sequence[Outcome]) -> Outcome:
+        states = {parent.state for parent in parents}
+        if State.GONE in states:
+            raise Lost
+        if State.FAILED in states:
+            return await self._block(plan, parents)
+        if State.HELD in states:
+            raise Paused
+        if plan.status is StepStatus.RUNNING:
+            return await self._wait(plan, plan.task_ids)
+        try:
+            return await self._begin(plan, {**plan.given, **{parent.step_id: parent.result for parent in parents}})
+        except StepFailed as failed:
+            return await self._fail(plan, failed)
+
+    async def _begin(self, plan: StepPlan, results: Mapping[str, dict[str, Any] | None]) -> Outcome:
+        prepared = await self._prepare(plan, results)
+        if isinstance(prepared, str):
+            return await self._pass(plan, prepared)
+        if plan.definition.requires_approval and not plan.approved:
+            await self.ledger.hold(Hold(_holder(plan.flow), plan.id))
+            raise Paused
+        if plan.flow.reuse and not plan.fresh and (earlier := await self._patiently(self.reuse.find, plan, prepared)):
+            return await self._take_over(plan, earlier, prepared)
+        if not prepared.bodies:
+            return await self._complete(plan, [], prepared.content_hash)
+        return await self._launch(plan, prepared)
+
+    async def _prepare(self, plan: StepPlan, results: Mapping[str, dict[str, Any] | None]) -> Prepared | str:
+        """What the step's tasks are asked for, or why the step is not run.
+
+        Raises:
+            StepFailed: its fields cannot be had.
+        """
+        step, files = plan.definition, self.orders.files()
+        try:
+            if step.when is not None and not holds(step.when, results):
+                return f"Its condition on {step.when.from_step}.{step.when.from_field} does not hold."
+            values = await mapped_values(step.input_mappings, results, files)
+            if missing := missing_field(plan, values):
+                return f"{missing} has no value, because the steps before have none."
+            made = bodies(self.orders.static_body(plan), values, plan.spread)
+        except Exception as error:
+            raise failure_of(error) from error
+        return self.orders.prepared(plan, made, results, known={**plan.flow.taken, **files.known})
+
+    async def _launch(self, plan: StepPlan, prepared: Prepared) -> Outcome:
+        kept = await self._patiently(self.orders.kept, plan, prepared)
+        tasks = await self._patiently(self.orders.tasks, plan, prepared, kept)
+        new = [task for task in tasks if task.id not in kept]
+        begin = Begin(
+            _holder(plan.flow),
+            plan.id,
+            [str(task.id) for task in tasks],
+            prepared.content_hash,
+            plan.definition.timeout_seconds,
+        )
+        task_ids = await self.ledger.begin(begin, new)
+        self.orders.hint(new)
+        timeout = plan.definition.timeout_seconds
+        begun = replace(plan, deadline_at=datetime.now(UTC) + timedelta(seconds=timeout) if timeout else None)
+        return await self._wait(begun, [UUID(task_id) for task_id in task_ids])
+
+    async def _wait(self, plan: StepPlan, task_ids: Sequence[UUID]) -> Outcome:
+        late: ErrorCategory | None = None
+        try:
+            async with asyncio.timeout(_seconds_left(plan)):
+                ended = await self.ends.of(task_ids)
+        except TimeoutError:
+            late = ErrorCategory.PROVIDER_TIMEOUT
+            await self._patiently(self.orders.cancel, task_ids)
+            ended = await self.ends.of(task_ids)
+        tasks = [task for task in ended if task is not None]
+        done = [task for task in tasks if task.status == TaskStatus.COMPLETED]
+        if len(done) == len(task_ids) or (done and not late and plan.definition.continue_on_error):
+            return await self._complete(plan, done)
+        if late:
+            failure = StepFailed(late, f"It took longer than its {plan.definition.timeout_seconds:g} s.")
+            return await self._fail(plan, failure, tasks)
+        return await self._fail(plan, _failure_of(tasks, len(task_ids)), tasks)
+
+    async def _complete(self, plan: StepPlan, tasks: Sequence[Task], content_hash: str | None = None) -> Outcome:
+        result = result_of(kind_of(plan.definition.task_type), tasks, many=bool(plan.spread))
+        retries = sum(task.retry_count for task in tasks)
+        await self.ledger.end(
+            End(
+                _holder(plan.flow),
+                plan.id,
+                StepStatus.COMPLETED,
+                result=result,
+                retry_count=retries,
+                content_hash=content_hash,
+            )
+        )
+        return Outcome(plan.step_id, State.DONE, result)
+
+    async def _take_over(self, plan: StepPlan, earlier: Earlier, prepared: Prepared) -> Outcome:
+        await self.ledger.end(
+            End(
+                _holder(plan.flow),
+                plan.id,
+                StepStatus.COMPLETED,
+                result=earlier.result,
+                task_ids=earlier.task_ids,
+                content_hash=prepared.content_hash,
+                reused_from=earlier.step,
+            )
+        )
+        return Outcome(plan.step_id, State.DONE, earlier.result)
+
+    async def _pass(self, plan: StepPlan, reason: str) -> Outcome:
+        await self.ledger.end(End(_holder(plan.flow), plan.id, StepStatus.SKIPPED, message=reason))
+        return Outcome(plan.step_id, State.PASSED)
+
+    async def _block(self, plan: StepPlan, parents: Sequence[Outcome]) -> Outcome:
+        failed = ", ".join(parent.step_id for parent in parents if parent.state is State.FAILED)
+        message = f"Not run, because of {failed}."
+        await self.ledger.end(End(_holder(plan.flow), plan.id, StepStatus.SKIPPED, message=message, blocked=True))
+        return Outcome(plan.step_id, State.FAILED)
+
+    async def _fail(self, plan: StepPlan, failure: StepFailed, tasks: Sequence[Task] = ()) -> Outcome:
+        cancelled = failure.category is ErrorCategory.CANCELLED
+        await self.ledger.end(
+            End(
+                _holder(plan.flow),
+                plan.id,
+                StepStatus.CANCELLED if cancelled else StepStatus.FAILED,
+                message=failure.message,
+                category=failure.category,
+                retry_count=sum(task.retry_count for task in tasks),
+            )
+        )
+        return Outcome(plan.step_id, State.PASSED if plan.definition.continue_on_error else State.FAILED)
+
+    async def _patiently(self, ask: Any, *arguments: Any) -> Any:
+        """Ask the database or the store for as long as they are away; other failures are the step's.
+
+        Raises:
+            StepFailed: it cannot be done.
+        """
+        while True:
+            try:
+                return await ask(*arguments)
+            except _AWAY as error:
+                _log.warning("a step waits, the database is out of reach: %s", error)
+                await asyncio.sleep(_RETRY_SECONDS)
+            except Exception as error:
+                raise failure_of(error) from error
+
+
+def _holder(flow: Flow) -> Holder:
+    return Holder(flow.id, flow.fence)
+
+
+def _seconds_left(plan: StepPlan) -> float | None:
+    if plan.deadline_at is None:
+        return None
+    return max((plan.deadline_at - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+def _failure_of(tasks: Sequence[Task], count: int) -> StepFailed:
+    """Why a step failed whose tasks ended like this; the first failure speaks for all."""
+    failed = next((task for task in tasks if task.status == TaskStatus.FAILED), None)
+    if failed is not None:
+        message = failed.errors[-1] if failed.errors else "A task failed and does not say why."
+        category = ErrorCategory(failed.error_category or ErrorCategory.INTERNAL)
+    elif len(tasks) < count:
+        category, message = ErrorCategory.CANCELLED, "A task of it was deleted."
+    else:
+        category, message = ErrorCategory.CANCELLED, "A task of it was cancelled."
+    others = sum(task.status != TaskStatus.COMPLETED for task in tasks) - 1
+    return StepFailed(
+        category, message + (f" ({others} more of {count} tasks did not complete.)" if others > 0 else "")
+    )
