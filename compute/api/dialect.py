@@ -1,7 +1,7 @@
-"""One task has two spellings of its id, and the spelling chooses the dialect of the answer.
+"""A task has two spellings of its id, and so has a workflow; the spelling chooses the dialect of the answer.
 
 9f1c…-…-…            canonical: a UUID, upper-case statuses, progress from 0 to 100
-task_9f1c…           quick start: the same 32 hex digits, lower-case statuses, progress from 0 to 1
+task_9f1c…, wf_9f1c… quick start: the same 32 hex digits, lower-case statuses, progress from 0 to 1
 """
 
 import re
@@ -14,7 +14,15 @@ from fastapi import Depends, Path
 
 from compute.errors import BadRequest
 
-__all__ = ["Dialect", "TaskId", "TaskRef", "quickstart_id"]
+__all__ = [
+    "Dialect",
+    "TaskId",
+    "TaskRef",
+    "WorkflowId",
+    "WorkflowRef",
+    "quickstart_id",
+    "quickstart_workflow_id",
+]
 
 
 class Dialect(Enum):
@@ -30,14 +38,39 @@ class TaskRef:
     dialect: Dialect
 
 
-_QUICKSTART = re.compile(r"task_([0-9a-f]{32})\Z")
+@dataclass(frozen=True, slots=True)
+class WorkflowRef:
+    """A workflow as a path names it."""
+
+    id: UUID
+    dialect: Dialect
+
+
+_HEX = re.compile(r"[0-9a-f]{32}\Z")
 
 
 def quickstart_id(task_id: UUID) -> str:
     return f"task_{task_id.hex}"
 
 
-def _parse(
+def quickstart_workflow_id(workflow_id: UUID) -> str:
+    return f"wf_{workflow_id.hex}"
+
+
+def _read(text: str, prefix: str, name: str) -> tuple[UUID, Dialect]:
+    if text.startswith(prefix) and _HEX.match(text, len(prefix)):
+        return UUID(text.removeprefix(prefix)), Dialect.QUICKSTART
+    try:
+        # UUID() also reads braces and URNs; only the usual spelling is one of ours.
+        parsed = UUID(text)
+    except ValueError:
+        parsed = None
+    if parsed is None or str(parsed) != text.lower():
+        raise BadRequest(f"{name}: neither a UUID nor {prefix} and 32 hex digits.")
+    return parsed, Dialect.CANONICAL
+
+
+def _task(
     task_id: Annotated[
         str,
         Path(
@@ -46,16 +79,20 @@ def _parse(
         ),
     ],
 ) -> TaskRef:
-    if match := _QUICKSTART.match(task_id):
-        return TaskRef(UUID(match[1]), Dialect.QUICKSTART)
-    try:
-        # UUID() also reads braces and URNs; only the usual spelling is one of ours.
-        parsed = UUID(task_id)
-    except ValueError:
-        parsed = None
-    if parsed is None or str(parsed) != task_id.lower():
-        raise BadRequest("task_id: neither a UUID nor task_ and 32 hex digits.")
-    return TaskRef(parsed, Dialect.CANONICAL)
+    return TaskRef(*_read(task_id, "task_", "task_id"))
 
 
-TaskId = Annotated[TaskRef, Depends(_parse)]
+def _workflow(
+    workflow_id: Annotated[
+        str,
+        Path(
+            description="The workflow's UUID, or `wf_` and its 32 hex digits; it chooses the answer's dialect.",
+            examples=["0b6f0a52-64c8-4a3c-9d0e-0c7a8a0f7f10"],
+        ),
+    ],
+) -> WorkflowRef:
+    return WorkflowRef(*_read(workflow_id, "wf_", "workflow_id"))
+
+
+TaskId = Annotated[TaskRef, Depends(_task)]
+WorkflowId = Annotated[WorkflowRef, Depends(_workflow)]

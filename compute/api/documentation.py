@@ -15,10 +15,12 @@ from pydantic.json_schema import models_json_schema
 
 from compute.schemas.bulk import BulkTasks
 from compute.schemas.enums import ErrorCategory, EventType, ProviderCapability, ProviderType, TaskPriority, TaskType
-from compute.schemas.events import BaseEvent, TaskCreatedEvent, TaskStatusEvent
+from compute.schemas.events import BaseEvent, TaskCreatedEvent, TaskStatusEvent, WorkflowStatusEvent
 from compute.schemas.lora import Body_admin_upload_lora, Body_upload_lora, EntityType
 from compute.schemas.providers import LocalProviderConfig
 from compute.schemas.quickstart import QuickstartTask
+from compute.schemas.quickstart_workflows import QuickstartCreateWorkflow
+from compute.schemas.workflows import CreateWorkflow, StartWorkflow, WorkflowUpdate
 from compute.tasks.registry import all_kinds
 from compute.tasks.types.generation import GenerationTaskUpdate
 
@@ -26,8 +28,11 @@ __all__ = [
     "BULK_BODY",
     "GENERATION_BODY",
     "GENERATION_UPDATE_BODY",
+    "START_BODY",
     "TASK_BODY",
     "TASK_UPDATE_BODY",
+    "WORKFLOW_BODY",
+    "WORKFLOW_UPDATE_BODY",
     "AnyTask",
     "AnyTaskPublic",
     "document",
@@ -95,6 +100,41 @@ GENERATION_UPDATE_BODY = _json_body(
     _any_of("Generation Update", [GenerationTaskUpdate]), {"weaker LoRA": {"style_lora_weight": 0.4}}
 )
 
+_WORKFLOW_EXAMPLE = {
+    "name": "A dress, larger",
+    "origin_instance": "shop",
+    "steps": [
+        {"id": "draw", "task_type": "GENERATION", "config": {"prompt": "a red dress on a mannequin", "num_outputs": 4}},
+        {
+            "id": "enlarge",
+            "task_type": "REFINE",
+            "config": {"upscale_factor": 2},
+            "input_mappings": [{"from_step": "draw", "from_field": "result_image_paths", "to_field": "base_image_url"}],
+        },
+    ],
+}
+_QUICKSTART_WORKFLOW_EXAMPLE = {
+    "name": "dress-to-catalogue",
+    "steps": [
+        {"name": "draw", "type": "generation", "config": {"prompt": "a model wears the dress", "num_outputs": 2}},
+        {
+            "name": "cut-out",
+            "type": "processing",
+            "config": {"operation": "remove-background"},
+            "depends_on": ["draw"],
+        },
+    ],
+}
+WORKFLOW_BODY = _json_body(
+    _any_of("Workflow Data", [CreateWorkflow, QuickstartCreateWorkflow]),
+    {"canonical": _WORKFLOW_EXAMPLE, "quick start": _QUICKSTART_WORKFLOW_EXAMPLE},
+)
+WORKFLOW_UPDATE_BODY = _json_body(_any_of("Workflow Update", [WorkflowUpdate]), {"rename": {"name": "Spring"}})
+START_BODY = _json_body(
+    _any_of("Workflow Start", [StartWorkflow]), {"with an image": {"input": {"image_url": "https://example.com/a.jpg"}}}
+)
+START_BODY["requestBody"]["required"] = False
+
 _BY_HAND: list[type[BaseModel]] = [
     *_CREATE,
     *_UPDATE,
@@ -105,6 +145,11 @@ _BY_HAND: list[type[BaseModel]] = [
     BaseEvent,
     TaskCreatedEvent,
     TaskStatusEvent,
+    WorkflowStatusEvent,
+    CreateWorkflow,
+    QuickstartCreateWorkflow,
+    StartWorkflow,
+    WorkflowUpdate,
 ]
 _ENUMS = (TaskType, TaskPriority, ProviderType, ProviderCapability, EntityType, ErrorCategory, EventType)
 

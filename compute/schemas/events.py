@@ -6,9 +6,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from compute.schemas.enums import ErrorCategory, EventType, TaskStatus
+from compute.schemas.enums import ErrorCategory, EventType, TaskStatus, WorkflowStatus
 
-__all__ = ["BaseEvent", "TaskCreatedEvent", "TaskStatusEvent"]
+__all__ = ["BaseEvent", "TaskCreatedEvent", "TaskStatusEvent", "WorkflowStatusEvent"]
 
 
 class BaseEvent(BaseModel):
@@ -47,4 +47,19 @@ class TaskStatusEvent(BaseEvent):
     outputs: list[dict[str, Any]] | None = Field(
         default=None, description="Every result: `path`, `content_type`, `sha256`, `size`, `width`, `height`, `seed`."
     )
+    origin_reference: str | None = Field(default=None, description="The caller's own id, as it was sent.")
+
+
+class WorkflowStatusEvent(BaseEvent):
+    """A workflow has ended. `task_id` is the workflow's id, as every webhook has one."""
+
+    workflow_id: UUID
+    name: str
+    status: WorkflowStatus
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    error_message: str | None = None
+    errors: list[str] = []
+    final_step_id: str | None = None
+    final_step_result: dict[str, Any] | None = None
     origin_reference: str | None = Field(default=None, description="The caller's own id, as it was sent.")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from compute.db.session import Connection
+from compute.events.workflow_outbox import CALL_BACK_WORKFLOWS
 from compute.schemas.enums import ErrorCategory, EventType, StepStatus, WorkflowStatus
 from compute.workflows.states import OPEN_WORKFLOWS, STEP_TRANSITIONS, WORKFLOW_TRANSITIONS
 
@@ -98,7 +99,6 @@ _OPEN = _values(OPEN_WORKFLOWS)
 _STEP_MOVES = ", ".join(
     f"('{source}', '{target}')" for source, targets in STEP_TRANSITIONS.items() for target in targets
 )
-_UTC = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 
 # Locked in one order everywhere, so that two writers never wait for each other in a circle.
 _HELD = """
@@ -196,18 +196,7 @@ WITH given AS MATERIALIZED (
     RETURNING workflows.*
 ), logged AS (
     INSERT INTO workflow_events (workflow_id, type, status) SELECT id, '{EventType.WORKFLOW_STATUS}', status FROM moved
-), called AS (
-    INSERT INTO webhook_deliveries (id, task_id, url, payload)
-    SELECT gen_random_uuid(), moved.id, webhook_url, jsonb_build_object(
-               'event_type', '{EventType.WORKFLOW_STATUS}', 'task_id', moved.id, 'workflow_id', moved.id, 'name', name,
-               'status', moved.status, 'entity_id', NULL, 'origin_instance', origin_instance,
-               'origin_zone', origin_zone, 'origin_version', NULL, 'origin_reference', origin_reference,
-               'timestamp', {_UTC.format("moved.updated_at")}, 'started_at', {_UTC.format("moved.started_at")},
-               'completed_at', {_UTC.format("moved.completed_at")}, 'errors', errors, 'final_step_id', final_step_id,
-               'final_step_result', last.result, 'metadata', NULL)
-      FROM moved LEFT JOIN workflow_steps AS last ON last.workflow_id = moved.id AND last.step_id = moved.final_step_id
-     WHERE webhook_url IS NOT NULL
-)
+), called AS ({CALL_BACK_WORKFLOWS})
 SELECT id FROM moved UNION ALL SELECT id FROM parked
 """
 assert {WorkflowStatus.COMPLETED, WorkflowStatus.FAILED} <= WORKFLOW_TRANSITIONS[WorkflowStatus.RUNNING]  # noqa: S101

@@ -70,7 +70,7 @@ class TaskEnds:
         asked = list(self._waiting)
         async with self._database.transaction() as session:
             found = await session.execute(select(Task.id, Task.status).where(_among(asked)))
-            statuses: dict[UUID, str] = dict(found.tuples().all())
+            statuses: dict[UUID, str] = dict(found.all())
             ended = [task_id for task_id, status in statuses.items() if TaskStatus(status) in TERMINAL]
             rows = await session.scalars(select(Task).where(_among(ended))) if ended else ()
             tasks: dict[UUID, Task | None] = {task.id: task for task in rows}

@@ -157,6 +157,7 @@ class Editing(TaskKind[CreateEditingTask]):
 
     name = TaskType.EDITING
     queue = "inference"
+    image_field = "base_image"
     folder = "editings"
     capabilities = frozenset(
         {

@@ -162,6 +162,7 @@ class Generation(TaskKind[CreateGenerationTask]):
 
     name = TaskType.GENERATION
     queue = "inference"
+    image_field = "input_image_url"
     folder = "generations"
     capabilities = frozenset(
         {

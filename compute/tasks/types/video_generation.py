@@ -126,6 +126,7 @@ class VideoGeneration(TaskKind[CreateVideoGenerationTask]):
 
     name = TaskType.VIDEO_GENERATION
     queue = "video"
+    image_field = "input_image_url"
     folder = "videos"
     capabilities = frozenset({ProviderCapability.IMAGE_TO_VIDEO, ProviderCapability.OUTPUT_SIZE})
     roles = frozenset({"video"})

@@ -1,0 +1,148 @@
+"""/workflows: DAGs of steps."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from compute.api.body import json_object
+from compute.api.deps import LinksDep, ResourcesDep
+from compute.api.dialect import Dialect, WorkflowId, WorkflowRef
+from compute.api.documentation import START_BODY, WORKFLOW_BODY, WORKFLOW_UPDATE_BODY
+from compute.api.idempotency import IdempotencyHeader, IdempotentRequest, respond
+from compute.api.links import RequestLinks
+from compute.api.resources import Resources
+from compute.api.workflow_bodies import definition_of
+from compute.api.workflow_changes import (
+    approve_step,
+    cancel_workflow,
+    clean_up_workflow,
+    create_workflow,
+    pause_workflow,
+    resume_workflow,
+    start_workflow,
+    update_workflow,
+)
+from compute.api.workflow_present import canonical, look, present
+from compute.api.workflow_queries import WorkflowQuery, find_workflows
+from compute.orders.order import validated
+from compute.schemas.quickstart_workflows import QuickstartWorkflow
+from compute.schemas.workflows import (
+    StartWorkflow,
+    WorkflowCleanupResponse,
+    WorkflowListResponse,
+    WorkflowPublic,
+    WorkflowUpdate,
+)
+from compute.workflows import store
+
+router = APIRouter(prefix="/workflows", tags=["Workflows"])
+
+AnyWorkflow = WorkflowPublic | QuickstartWorkflow
+
+
+@router.post("/", status_code=201, response_model=AnyWorkflow, openapi_extra=WORKFLOW_BODY)
+async def create(
+    request: Request,
+    held: ResourcesDep,
+    start: Annotated[
+        bool, Query(description="Set it going at once; by default not with the quick start's steps.")
+    ] = True,
+    key: IdempotencyHeader = None,
+) -> Response:
+    """Define a workflow. It is checked as a whole: names, cycles, mappings, types of fields, and whether the tasks of
+    its steps would be accepted; an error names the step."""
+    body = await json_object(request)
+    idempotent = IdempotentRequest(key, request, [request.url.query, body])
+    if replay := await idempotent.replay(held.database):
+        return replay
+    definition, dialect = definition_of(body)
+    # The samples start it themselves.
+    begins = start and (dialect is Dialect.CANONICAL or "start" in request.query_params)
+    return respond(await create_workflow(definition, dialect, start=begins, idempotent=idempotent, held=held))
+
+
+@router.get("/")
+async def list_workflows(filters: WorkflowQuery, held: ResourcesDep) -> WorkflowListResponse:
+    """Workflows with their steps, newest first."""
+    async with held.database.transaction() as session:
+        workflows, total = await find_workflows(session, filters)
+        seen = await look(session, workflows)
+    return WorkflowListResponse(
+        workflows=[canonical(one) for one in seen], total=total, skip=filters.skip, limit=filters.limit
+    )
+
+
+@router.get("/{workflow_id}", response_model=AnyWorkflow)
+async def get_workflow(ref: WorkflowId, held: ResourcesDep, links: LinksDep) -> AnyWorkflow:
+    """One workflow with its steps, their progress and their results."""
+    return await _answer(held, ref, links)
+
+
+@router.patch("/{workflow_id}", response_model=AnyWorkflow, openapi_extra=WORKFLOW_UPDATE_BODY)
+async def update(ref: WorkflowId, request: Request, held: ResourcesDep, links: LinksDep) -> AnyWorkflow:
+    """Change a workflow's name, description or webhook."""
+    changes = validated(WorkflowUpdate, await json_object(request))
+    await update_workflow(held, ref.id, changes)
+    return await _answer(held, ref, links)
+
+
+@router.delete("/{workflow_id}", response_model=AnyWorkflow)
+async def cancel(ref: WorkflowId, held: ResourcesDep, links: LinksDep) -> AnyWorkflow:
+    """Cancel a workflow that has not ended, and the tasks that it has running. What is completed stays."""
+    await cancel_workflow(held, ref.id)
+    return await _answer(held, ref, links)
+
+
+@router.post("/{workflow_id}/start", response_model=AnyWorkflow, openapi_extra=START_BODY)
+async def start(ref: WorkflowId, request: Request, held: ResourcesDep, links: LinksDep) -> AnyWorkflow:
+    """Set a PENDING workflow going. What `$input` names must be in `input`, here or in the definition."""
+    body = await json_object(request) if await request.body() else {}
+    await start_workflow(held, ref.id, ref.dialect, validated(StartWorkflow, body).input)
+    return await _answer(held, ref, links)
+
+
+@router.post("/{workflow_id}/pause", response_model=AnyWorkflow)
+async def pause(ref: WorkflowId, held: ResourcesDep, links: LinksDep) -> AnyWorkflow:
+    """Begin nothing new; steps that run are finished and kept."""
+    await pause_workflow(held, ref.id)
+    return await _answer(held, ref, links)
+
+
+@router.post("/{workflow_id}/resume", response_model=AnyWorkflow)
+async def resume(
+    ref: WorkflowId,
+    held: ResourcesDep,
+    links: LinksDep,
+    from_step: Annotated[
+        str | None, Query(description="Run this step and all behind it again, also in a COMPLETED workflow.")
+    ] = None,
+) -> AnyWorkflow:
+    """Go on with a PAUSED or FAILED workflow: what failed is tried again, what is completed stays."""
+    await resume_workflow(held, ref.id, from_step)
+    return await _answer(held, ref, links)
+
+
+@router.post("/{workflow_id}/steps/{step_id}/approve", response_model=AnyWorkflow)
+async def approve(ref: WorkflowId, step_id: str, held: ResourcesDep, links: LinksDep) -> AnyWorkflow:
+    """Let a step run that requires approval, now or as soon as the steps before it have ended."""
+    await approve_step(held, ref.id, step_id)
+    return await _answer(held, ref, links)
+
+
+@router.post("/{workflow_id}/cleanup")
+async def cleanup(
+    ref: WorkflowId,
+    held: ResourcesDep,
+    cleanup_tasks: Annotated[bool, Query(description="Also remove the files of its tasks.")] = True,
+) -> WorkflowCleanupResponse:
+    """Mark a workflow that has ended as deleted, and remove the files of its tasks. Lists leave it out from then on."""
+    workflow, detail = await clean_up_workflow(held, ref.id, tasks=cleanup_tasks)
+    async with held.database.transaction() as session:
+        (seen,) = await look(session, [workflow])
+    return WorkflowCleanupResponse(workflow=canonical(seen), cleanup=detail)
+
+
+async def _answer(held: Resources, ref: WorkflowRef, links: RequestLinks) -> AnyWorkflow:
+    async with held.database.transaction() as session:
+        (seen,) = await look(session, [await store.get(session, ref.id)], estimate=True)
+    return await present(seen, ref.dialect, links)

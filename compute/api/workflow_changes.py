@@ -1,0 +1,224 @@
+"""What a client may do to workflows: create, start, update, pause, resume, approve, cancel, clean up."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy import select
+
+from compute.api.dialect import Dialect
+from compute.api.idempotency import IdempotentRequest, ReplayError
+from compute.api.resources import Resources
+from compute.api.workflow_bodies import with_image
+from compute.api.workflow_present import look, render
+from compute.db.tables import Task, Workflow, WorkflowStep
+from compute.errors import Conflict, InvalidInput, StorageFailed
+from compute.events import hints
+from compute.orders.order import validated
+from compute.schemas.enums import WorkflowStatus
+from compute.schemas.workflows import (
+    CreateWorkflow,
+    WorkflowCleanupDetail,
+    WorkflowCleanupError,
+    WorkflowUpdate,
+)
+from compute.tasks.registry import kind_of
+from compute.tasks.submission import Answer
+from compute.workflows import store
+from compute.workflows.check import check_workflow
+from compute.workflows.door import take_in
+from compute.workflows.plan import CONFIG, INPUT
+from compute.workflows.states import OPEN_WORKFLOWS
+
+__all__ = [
+    "approve_step",
+    "cancel_workflow",
+    "clean_up_workflow",
+    "create_workflow",
+    "pause_workflow",
+    "resume_workflow",
+    "start_workflow",
+    "update_workflow",
+]
+
+_LISTED = 1000
+
+
+async def create_workflow(
+    definition: CreateWorkflow, dialect: Dialect, *, start: bool, idempotent: IdempotentRequest, held: Resources
+) -> Answer:
+    """Store a workflow, and with `start` set it going; replay the first answer to a repeated key.
+
+    Raises:
+        RequestValidationError, TooLarge: it cannot run, or its inputs cannot be had; nothing was stored.
+        StorageFailed: its inputs could not be kept.
+    """
+    if start and dialect is Dialect.QUICKSTART:
+        definition = with_image(definition)
+    given = (definition.input or {}) if start else None
+    checked = check_workflow(definition, held.serving, given)
+    await _check_webhooks(definition, held)
+    values = {INPUT: given or {}, CONFIG: definition.config}
+    taken = await take_in(checked, values, held, held.serving) if start else None
+    try:
+        async with held.database.transaction() as session:
+            workflow = await store.create(session, definition, checked, taken=taken)
+            (seen,) = await look(session, [workflow])
+            answer = Answer(201, await render(seen, dialect))
+            await idempotent.remember(session, answer)
+    except ReplayError as replay:
+        return replay.answer
+    held.hints.hint(hints.WORKFLOW)
+    return answer
+
+
+async def start_workflow(held: Resources, workflow_id: UUID, dialect: Dialect, given: dict[str, Any]) -> Workflow:
+    """Set a PENDING workflow going with this input, which adds to that of its definition.
+
+    Raises:
+        NotFound: there is no such workflow.
+        Conflict: it was started before.
+        RequestValidationError, TooLarge: with this input it cannot run; it is as before.
+        StorageFailed: its inputs could not be kept.
+    """
+    async with held.database.transaction() as session:
+        workflow = await store.get(session, workflow_id)
+        steps = await store.steps_of(session, [workflow_id])
+    if workflow.status != WorkflowStatus.PENDING:
+        raise Conflict(f"Workflow {workflow_id} is {workflow.status}; it can be started only while it is PENDING.")
+    definition = _definition(workflow, steps, given)
+    if dialect is Dialect.QUICKSTART:
+        definition = with_image(definition)
+    values = {INPUT: definition.input or {}, CONFIG: definition.config}
+    checked = check_workflow(definition, held.serving, definition.input)
+    taken = await take_in(checked, values, held, held.serving)
+    async with held.database.transaction() as session:
+        workflow = await store.start(session, workflow_id, definition, checked, taken)
+    held.hints.hint(hints.WORKFLOW)
+    return workflow
+
+
+async def update_workflow(held: Resources, workflow_id: UUID, update: WorkflowUpdate) -> Workflow:
+    """Change what `update` names; null takes a description or a webhook away.
+
+    Raises:
+        NotFound: there is no such workflow.
+        InvalidInput: the webhook's address cannot be used, or the name is null.
+    """
+    changes = update.model_dump(exclude_unset=True)
+    if "name" in changes and changes["name"] is None:
+        raise InvalidInput("A workflow has a name.", field="name")
+    if changes.get("webhook_url") is not None:
+        await held.client.check_url(changes["webhook_url"], "webhook_url")
+    async with held.database.transaction() as session:
+        workflow = await store.locked(session, workflow_id)
+        for name, value in changes.items():
+            setattr(workflow, name, value)
+        workflow.updated_at = datetime.now(UTC)
+    return workflow
+
+
+async def pause_workflow(held: Resources, workflow_id: UUID) -> Workflow:
+    """See `store.pause`."""
+    async with held.database.transaction() as session:
+        return await store.pause(session, workflow_id)
+
+
+async def resume_workflow(held: Resources, workflow_id: UUID, from_step: str | None) -> Workflow:
+    """See `store.resume`."""
+    async with held.database.transaction() as session:
+        workflow, cancelled = await store.resume(session, workflow_id, from_step)
+    _stop(held, cancelled)
+    held.hints.hint(hints.WORKFLOW)
+    return workflow
+
+
+async def cancel_workflow(held: Resources, workflow_id: UUID) -> Workflow:
+    """See `store.cancel`; the workers of its tasks stop at their next steps."""
+    async with held.database.transaction() as session:
+        workflow, cancelled = await store.cancel(session, workflow_id)
+    _stop(held, cancelled)
+    return workflow
+
+
+async def approve_step(held: Resources, workflow_id: UUID, step_id: str) -> Workflow:
+    """See `store.approve`."""
+    async with held.database.transaction() as session:
+        workflow = await store.approve(session, workflow_id, step_id)
+    held.hints.hint(hints.WORKFLOW)
+    return workflow
+
+
+async def clean_up_workflow(
+    held: Resources, workflow_id: UUID, *, tasks: bool
+) -> tuple[Workflow, WorkflowCleanupDetail]:
+    """Mark a workflow as deleted; with `tasks` remove the files of its tasks and mark those as well. What cannot be
+    removed is reported; doing it again tries again.
+
+    Raises:
+        NotFound: there is no such workflow.
+        Conflict: it runs, or is paused.
+    """
+    async with held.database.transaction() as session:
+        workflow = await store.locked(session, workflow_id)
+        if WorkflowStatus(workflow.status) in OPEN_WORKFLOWS:
+            raise Conflict(f"Workflow {workflow_id} is {workflow.status}; cancel it first.")
+        workflow.deleted_at = workflow.deleted_at or datetime.now(UTC)
+        own = select(Task).where(Task.workflow_id == str(workflow_id), Task.step_id.is_not(None))
+        rows = list(await session.scalars(own.order_by(Task.created_at))) if tasks else []
+    deleted: list[str] = []
+    errors: list[WorkflowCleanupError] = []
+    cleaned: list[UUID] = []
+    for task in rows:
+        try:
+            deleted += await _remove_files(held, task)
+            cleaned.append(task.id)
+        except StorageFailed as error:
+            errors.append(
+                WorkflowCleanupError(
+                    task_id=task.id, step_id=task.step_id or "", task_type=task.task_type, error=error.detail
+                )
+            )
+    async with held.database.transaction() as session:
+        for task in await session.scalars(select(Task).where(Task.id.in_(cleaned), Task.deleted_at.is_(None))):
+            task.deleted_at = datetime.now(UTC)
+    detail = WorkflowCleanupDetail(
+        tasks_processed=len(rows), tasks_cleaned=len(cleaned), deleted_paths=deleted, errors=errors
+    )
+    return workflow, detail
+
+
+def _definition(workflow: Workflow, steps: Sequence[WorkflowStep], given: dict[str, Any]) -> CreateWorkflow:
+    """A stored workflow as it was defined, with more input."""
+    names = CreateWorkflow.model_fields.keys() - {"steps", "input"}
+    stored = {name: getattr(workflow, name) for name in names}
+    return validated(
+        CreateWorkflow, stored | {"steps": [step.definition for step in steps], "input": workflow.input | given}
+    )
+
+
+async def _check_webhooks(definition: CreateWorkflow, held: Resources) -> None:
+    if definition.webhook_url is not None:
+        await held.client.check_url(definition.webhook_url, "webhook_url")
+    for place, step in enumerate(definition.steps):
+        url = step.config.get("webhook_url")
+        if isinstance(url, str):
+            try:
+                await held.client.check_url(url, "webhook_url")
+            except InvalidInput as error:
+                loc = ("body", "steps", place, "config", "webhook_url")
+                raise RequestValidationError([{"loc": loc, "msg": error.detail, "type": "invalid_input"}]) from None
+
+
+async def _remove_files(held: Resources, task: Task) -> list[str]:
+    prefix = f"{kind_of(task.task_type).folder}/{task.id}/"
+    paths = [stored.path for stored in await held.objects.list(prefix, _LISTED)]
+    await held.objects.delete_prefix(prefix)
+    return paths
+
+
+def _stop(held: Resources, cancelled: Sequence[UUID]) -> None:
+    for task_id in cancelled:
+        held.hints.hint(hints.CANCELLED, str(task_id))

@@ -1,0 +1,243 @@
+"""The rows of a workflow as a client sees them, in either dialect."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from compute.api.dialect import Dialect, quickstart_workflow_id
+from compute.api.links import RequestLinks
+from compute.db.tables import Task, Workflow, WorkflowStep
+from compute.schemas.enums import StepStatus, WorkflowStatus
+from compute.schemas.quickstart import QuickstartFile, QuickstartOutput
+from compute.schemas.quickstart_workflows import QuickstartWorkflow, QuickstartWorkflowStep
+from compute.schemas.workflows import WorkflowPublic, WorkflowStepPublic
+from compute.workflows import graph
+from compute.workflows.states import ENDED_STEPS, ENDED_WORKFLOWS
+from compute.workflows.store import steps_of
+
+__all__ = ["Seen", "canonical", "look", "present", "render"]
+
+_RECENT = 50
+"""How many steps of a type an estimate is the average of."""
+
+_DEFINED = (
+    "config",
+    "provider_config",
+    "active_provider_capabilities",
+    "fallback_provider_type",
+    "fallback_provider_config",
+    "fallback_provider_capabilities",
+    "input_mappings",
+    "when",
+    "continue_on_error",
+    "timeout_seconds",
+    "requires_approval",
+    "max_retries",
+)
+_OF_STEP = (
+    "id",
+    "step_id",
+    "task_type",
+    "dependencies",
+    "status",
+    "task_ids",
+    "error_message",
+    "error_category",
+    "awaits_approval",
+    "approved_at",
+    "reused_from",
+    "started_at",
+    "completed_at",
+    "retry_count",
+    "created_at",
+    "updated_at",
+)
+_OF_WORKFLOW = (
+    "id",
+    "name",
+    "description",
+    "status",
+    "final_step_id",
+    "canvas_task_id",
+    "config",
+    "input",
+    "reuse",
+    "suppress_subtask_events",
+    "origin_instance",
+    "origin_zone",
+    "origin_tenant_id",
+    "origin_reference",
+    "webhook_url",
+    "errors",
+    "started_at",
+    "completed_at",
+    "created_at",
+    "updated_at",
+    "deleted_at",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A workflow with everything that an answer says of it. `progress` is that of running tasks, in percent;
+    `seconds` is how long steps of a type took lately."""
+
+    workflow: Workflow
+    steps: Sequence[WorkflowStep]
+    progress: Mapping[UUID, float]
+    seconds: Mapping[str, float]
+
+
+async def look(session: AsyncSession, workflows: Sequence[Workflow], *, estimate: bool = False) -> list[Seen]:
+    """What answers about these workflows need; with `estimate` also how long steps took lately."""
+    steps: dict[UUID, list[WorkflowStep]] = defaultdict(list)
+    for step in await steps_of(session, [workflow.id for workflow in workflows]):
+        steps[step.workflow_id].append(step)
+    running = [step for group in steps.values() for step in group if step.status == StepStatus.RUNNING]
+    tasks = [UUID(task_id) for step in running for task_id in step.task_ids]
+    found = await session.execute(select(Task.id, Task.progress).where(Task.id.in_(tasks))) if tasks else None
+    progress: dict[UUID, float] = dict(found.all()) if found else {}
+    types = {step.task_type for group in steps.values() for step in group} if estimate else set()
+    seconds = {task_type: await _seconds(session, task_type) for task_type in types}
+    known = {task_type: value for task_type, value in seconds.items() if value is not None}
+    return [Seen(workflow, steps[workflow.id], progress, known) for workflow in workflows]
+
+
+async def present(seen: Seen, dialect: Dialect, links: RequestLinks | None) -> WorkflowPublic | QuickstartWorkflow:
+    """The answer in a dialect. `links` are needed once there are results."""
+    return canonical(seen) if dialect is Dialect.CANONICAL else await _quickstart(seen, links)
+
+
+async def render(seen: Seen, dialect: Dialect) -> str:
+    """A workflow that was just stored, as JSON. It has no results, and so no links."""
+    return (await present(seen, dialect, None)).model_dump_json()
+
+
+def canonical(seen: Seen) -> WorkflowPublic:
+    workflow, steps = seen.workflow, [_step(step, seen.progress) for step in seen.steps]
+    final = next((step for step in steps if step.step_id == workflow.final_step_id), None)
+    current = _current(seen)
+    return WorkflowPublic(
+        **{name: getattr(workflow, name) for name in _OF_WORKFLOW},
+        total_steps=len(steps),
+        completed_steps=sum(step.status in (StepStatus.COMPLETED, StepStatus.SKIPPED) for step in steps),
+        progress=_progress(steps),
+        eta_seconds=_eta(seen, steps),
+        current_step=None if current is None else steps[current].step_id,
+        final_step_result=final.result if final else None,
+        error_message=next(iter(workflow.errors), None),
+        is_deleted=workflow.deleted_at is not None,
+        steps=steps,
+    )
+
+
+async def _quickstart(seen: Seen, links: RequestLinks | None) -> QuickstartWorkflow:
+    public, current = canonical(seen), _current(seen)
+    return QuickstartWorkflow(
+        id=quickstart_workflow_id(public.id),
+        name=public.name,
+        status=public.status.lower(),
+        progress=round(public.progress / 100, 4),
+        current_step=_last(seen) if current is None else current,
+        eta_seconds=public.eta_seconds,
+        steps=[await _quickstart_step(step, links) for step in public.steps],
+        error=public.error_message,
+        created_at=public.created_at,
+        started_at=public.started_at,
+        completed_at=public.completed_at,
+    )
+
+
+async def _quickstart_step(step: WorkflowStepPublic, links: RequestLinks | None) -> QuickstartWorkflowStep:
+    return QuickstartWorkflowStep(
+        name=step.step_id,
+        status=step.status.lower(),
+        progress=round(step.progress / 100, 4),
+        output=await _output(step, links) if step.result is not None and links is not None else None,
+        error=step.error_message,
+    )
+
+
+async def _output(step: WorkflowStepPublic, links: RequestLinks) -> QuickstartOutput:
+    images: list[QuickstartFile] = []
+    videos: list[QuickstartFile] = []
+    for artifact in (step.result or {}).get("outputs", []):
+        file = QuickstartFile(url=await links.to(artifact["path"]), seed=artifact.get("seed"))
+        (videos if str(artifact.get("content_type", "")).startswith("video/") else images).append(file)
+    return QuickstartOutput(images=images, videos=videos or None)
+
+
+def _step(step: WorkflowStep, progress: Mapping[UUID, float]) -> WorkflowStepPublic:
+    fields = {name: getattr(step, name) for name in _OF_STEP} | {name: step.definition[name] for name in _DEFINED}
+    # A step that is run again may keep its earlier result, for itself alone.
+    done = step.status == StepStatus.COMPLETED
+    return WorkflowStepPublic(
+        **fields,
+        task_id=next(iter(step.task_ids), None),
+        result=step.result if done else None,
+        progress=_step_progress(step, progress),
+    )
+
+
+def _step_progress(step: WorkflowStep, progress: Mapping[UUID, float]) -> float:
+    if step.status in (StepStatus.COMPLETED, StepStatus.SKIPPED):
+        return 100.0
+    if step.status != StepStatus.RUNNING or not step.task_ids:
+        return 0.0
+    return round(sum(progress.get(UUID(task_id), 0.0) for task_id in step.task_ids) / len(step.task_ids), 2)
+
+
+def _progress(steps: Sequence[WorkflowStepPublic]) -> float:
+    return round(sum(step.progress for step in steps) / len(steps), 2)
+
+
+def _current(seen: Seen) -> int | None:
+    """The first step that runs, or is the next to; None once the workflow has ended."""
+    if WorkflowStatus(seen.workflow.status) in ENDED_WORKFLOWS:
+        return None
+    for status in (StepStatus.RUNNING, StepStatus.PENDING):
+        for place, step in enumerate(seen.steps):
+            if step.status == status:
+                return place
+    return None
+
+
+def _last(seen: Seen) -> int:
+    """Where an ended workflow ended: at the first step that failed, or at the last one."""
+    failed = [
+        place for place, step in enumerate(seen.steps) if step.status in (StepStatus.FAILED, StepStatus.CANCELLED)
+    ]
+    return failed[0] if failed else len(seen.steps) - 1
+
+
+def _eta(seen: Seen, steps: Sequence[WorkflowStepPublic]) -> float | None:
+    """Along the critical path, by how long steps of the same types took lately; None when that is not known."""
+    left = [step for step in steps if step.status not in ENDED_STEPS]
+    if seen.workflow.status != WorkflowStatus.RUNNING or any(step.task_type not in seen.seconds for step in left):
+        return None
+    now = datetime.now(UTC)
+    seconds = {}
+    for step in left:
+        usual = seen.seconds[step.task_type]
+        elapsed = (now - step.started_at).total_seconds() if step.started_at else 0.0
+        seconds[step.step_id] = max(usual - elapsed, 0.0)
+    edges = {step.step_id: step.dependencies for step in steps}
+    return round(graph.critical_path(edges, seconds, (step.step_id for step in steps if step not in left)), 1)
+
+
+async def _seconds(session: AsyncSession, task_type: str) -> float | None:
+    recent = (
+        select(WorkflowStep.started_at, WorkflowStep.completed_at)
+        .where(WorkflowStep.task_type == task_type, WorkflowStep.status == StepStatus.COMPLETED)
+        .order_by(WorkflowStep.completed_at.desc())
+        .limit(_RECENT)
+        .subquery()
+    )
+    average = func.avg(func.extract("epoch", recent.c.completed_at - recent.c.started_at))
+    value = await session.scalar(select(average))
+    return None if value is None else float(value)

@@ -1,0 +1,62 @@
+"""A workflow in the quick-start dialect."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from compute.schemas.quickstart import QuickstartOutput
+
+__all__ = ["QuickstartCreateWorkflow", "QuickstartStepDefinition", "QuickstartWorkflow", "QuickstartWorkflowStep"]
+
+QuickstartStepStatus = Literal["pending", "running", "completed", "failed", "skipped", "cancelled"]
+QuickstartWorkflowStatus = Literal["pending", "running", "paused", "completed", "failed", "cancelled"]
+
+
+class QuickstartStepDefinition(BaseModel):
+    """One step. It works on the images of the step before, all of them, unless it says otherwise with the fields of a
+    canonical step, which it may have as well."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(description="Its name within the workflow.")
+    type: str = Field(description="`generation`, `processing`, or another type of task.", examples=["processing"])
+    config: dict[str, Any] = Field(
+        default={}, description="Fields of the task; for `processing` also `operation`: `upscale`, `remove-background`."
+    )
+    depends_on: list[str] = []
+
+
+class QuickstartCreateWorkflow(BaseModel):
+    """A workflow that waits to be started. It may have the other fields of a canonical one as well."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(min_length=1, max_length=255)
+    steps: list[QuickstartStepDefinition] = Field(min_length=1)
+
+
+class QuickstartWorkflowStep(BaseModel):
+    """A step with lower-case words and progress from 0 to 1."""
+
+    name: str
+    status: QuickstartStepStatus
+    progress: float = Field(default=0.0, ge=0, le=1)
+    output: QuickstartOutput | None = None
+    error: str | None = None
+
+
+class QuickstartWorkflow(BaseModel):
+    """A workflow with lower-case words and progress from 0 to 1."""
+
+    id: str = Field(description="`wf_` and 32 hex digits: the workflow's UUID without its dashes.")
+    name: str
+    status: QuickstartWorkflowStatus
+    progress: float = Field(default=0.0, ge=0, le=1)
+    current_step: int = Field(description="Which step runs, or is the next to, counted from 0; at the end the last.")
+    eta_seconds: float | None = None
+    steps: list[QuickstartWorkflowStep]
+    error: str | None = Field(default=None, description="Why it failed, in one line.")
+    created_at: datetime
+    started_at: datetime | None = None
+    completed_at: datetime | None = None

@@ -1,0 +1,73 @@
+"""Takes in, when a workflow is started, what its first steps name: images are fetched and kept, LoRAs are inspected.
+
+So a faulty address is refused before anything runs, and what happens to it later does not matter.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+
+from compute.errors import InvalidInput, TooLarge
+from compute.orders.intake import RequestIntake, Sources
+from compute.orders.order import order
+from compute.orders.serving import Serving
+from compute.storage.links import link_secret
+from compute.tasks.registry import kind_of
+from compute.workflows.body import static_body
+from compute.workflows.check import CheckedStep, CheckedWorkflow
+from compute.workflows.files import StepFiles
+from compute.workflows.mapping import bodies, mapped_values
+from compute.workflows.plan import CONFIG, INPUT
+
+__all__ = ["take_in"]
+
+_LONGEST_SOURCE = 4096
+"""Characters. What is longer is the image itself, and needs no second place to be found in."""
+
+
+async def take_in(
+    checked: CheckedWorkflow, values: Mapping[str, Mapping[str, Any]], sources: Sources, serving: Serving
+) -> dict[str, str]:
+    """The sources that steps name which need no other step's result, each with the path at which it is stored now.
+    `values` are those of `$input` and `$config`.
+
+    Raises:
+        RequestValidationError, TooLarge: one cannot be had; nothing was stored.
+        StorageFailed: they could not be kept.
+    """
+    intakes: list[RequestIntake] = []
+    for place, step in enumerate(checked.steps):
+        if not step.dependencies:
+            try:
+                intakes.append(await _first_step(step, values, sources, serving))
+            except InvalidInput as error:
+                loc = ("body", "steps", place, "config", *error.field.split("."))
+                raise RequestValidationError([{"loc": loc, "msg": error.detail, "type": "invalid_input"}]) from None
+            except RequestValidationError as error:
+                inside = ("body", "steps", place, "config")
+                raise RequestValidationError(
+                    [fault | {"loc": (*inside, *fault["loc"][1:])} for fault in error.errors()]
+                ) from None
+            except TooLarge as error:
+                raise TooLarge(f"steps[{place}].{error.field}: {error.detail}", field=error.field) from None
+    taken: dict[str, str] = {}
+    for intake in intakes:
+        await intake.keep()
+        taken |= {source: path for source, path in intake.taken.items() if len(source) <= _LONGEST_SOURCE}
+    return taken
+
+
+async def _first_step(
+    step: CheckedStep, values: Mapping[str, Mapping[str, Any]], sources: Sources, serving: Serving
+) -> RequestIntake:
+    kind = kind_of(step.definition.task_type)
+    key = sources.settings.api_key.get_secret_value() if sources.settings.api_key else ""
+    files = StepFiles(sources.settings, sources.objects, link_secret(key))
+    mapped = await mapped_values(step.definition.input_mappings, {INPUT: values[INPUT], CONFIG: values[CONFIG]}, files)
+    orders = [order(kind, body, serving) for body in bodies(static_body(step.definition), mapped, step.spread)]
+    served = orders[0].served if orders else serving.pool(kind.queue, frozenset())
+    intake = RequestIntake(sources, served, files.known)
+    for one in orders:
+        await kind.prepare(one.request, intake)
+    return intake

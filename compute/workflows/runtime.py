@@ -1,0 +1,71 @@
+"""A step runner with everything that it holds open."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from compute.db.session import Database
+from compute.events.hints import HintSender
+from compute.orders.serving import Serving
+from compute.settings import Settings
+from compute.storage.base import ObjectStore
+from compute.storage.factory import open_store
+from compute.storage.media import MediaLoader
+from compute.storage.net import GuardedClient
+from compute.workflows.ledger import Ledger
+from compute.workflows.orders import StepOrders
+from compute.workflows.reuse import Reuse
+from compute.workflows.runner import StepRunner
+from compute.workflows.task_ends import TaskEnds
+
+__all__ = ["open_runner"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    settings: Settings
+    objects: ObjectStore
+    media: MediaLoader
+
+
+@contextlib.asynccontextmanager
+async def open_runner(
+    settings: Settings, serving: Serving, on_failure: Callable[[BaseException], None]
+) -> AsyncIterator[StepRunner]:
+    """Open connections and start the loops that all steps share; closed when the block ends. `on_failure` is told of
+    a loop that ended by an error: no step could ever end without it.
+
+    Raises:
+        ValueError: DATABASE_URL is not set, or the storage settings are incomplete.
+    """
+    if not settings.database_url:
+        raise ValueError("DATABASE_URL is not set")
+    async with contextlib.AsyncExitStack() as stack:
+        database = Database(settings.database_url)
+        stack.push_async_callback(database.close)
+        objects = open_store(settings)
+        stack.push_async_callback(objects.close)
+        client = await stack.enter_async_context(
+            GuardedClient(settings.media_allowed_hosts, settings.media_timeout_seconds)
+        )
+        ledger, ends, hints = Ledger(database), TaskEnds(database), HintSender(database)
+        loops = [asyncio.create_task(loop) for loop in (ledger.run(), ends.run(), hints.run())]
+        for loop in loops:
+            loop.add_done_callback(partial(_report, on_failure))
+            stack.push_async_callback(_stop, loop)
+        sources = _Sources(settings, objects, MediaLoader(settings, client))
+        orders = StepOrders(sources, serving, database, hints)
+        yield StepRunner(ledger, ends, orders, Reuse(database))
+
+
+def _report(on_failure: Callable[[BaseException], None], loop: asyncio.Task[None]) -> None:
+    if not loop.cancelled() and (error := loop.exception()) is not None:
+        on_failure(error)
+
+
+async def _stop(loop: asyncio.Task[None]) -> None:
+    loop.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await loop
