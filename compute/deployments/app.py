@@ -10,12 +10,13 @@ from ray.serve.schema import LoggingConfig
 from compute.deployments.args import AppArgs, PoolArgs
 from compute.deployments.dispatcher import DispatcherDeployment
 from compute.deployments.workers import ImageWorker, PipelineWorker, StandbyWorker
+from compute.deployments.workflows import WorkflowDeployment
 
 __all__ = ["build"]
 
 
 def build(args: AppArgs) -> Application:
-    """Ingress → (rows) → Dispatcher → pools. The ingress reaches the workers only through Postgres."""
+    """Ingress → (rows) → Dispatcher → pools, and (rows) → Workflows. The ingress reaches them only through Postgres."""
     pools = [(pool, _worker(pool), _standby(pool) if pool.standby else None) for pool in args.pools]
     dispatcher = serve.deployment(
         DispatcherDeployment,
@@ -26,6 +27,14 @@ def build(args: AppArgs) -> Application:
         graceful_shutdown_timeout_s=10,
     ).bind(pools)
     serving = args.serving()
+    workflows = serve.deployment(
+        WorkflowDeployment,
+        name="Workflows",
+        num_replicas=args.workflows.num_replicas,
+        ray_actor_options={"num_cpus": args.workflows.num_cpus},
+        health_check_period_s=5,
+        graceful_shutdown_timeout_s=10,
+    ).bind(args.workflows, serving)
 
     def make_app() -> FastAPI:
         # Imported in the replica, once it runs: the ingress must never load a pipeline library.
@@ -45,7 +54,7 @@ def build(args: AppArgs) -> Application:
         ray_actor_options={"num_cpus": args.ingress.num_cpus},
         # Ray counts and times every request anyway; a line for each costs as much as checking a task.
         logging_config=LoggingConfig(enable_access_log=args.ingress.access_log),
-    ).bind(dispatcher)
+    ).bind(dispatcher, workflows)
 
 
 def _worker(pool: PoolArgs) -> Application:

@@ -9,7 +9,7 @@ from compute.pipelines.config import ModelConfig, size_multiple
 from compute.pipelines.families import get_family
 from compute.tasks.protocol import Role
 
-__all__ = ["AppArgs", "DispatcherArgs", "IngressArgs", "PoolArgs"]
+__all__ = ["AppArgs", "DispatcherArgs", "IngressArgs", "PoolArgs", "WorkflowArgs"]
 
 
 QueueName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
@@ -35,6 +35,14 @@ class DispatcherArgs(_Args):
 
     num_replicas: int = Field(default=1, ge=1)
     num_cpus: float = Field(default=0, ge=0)
+
+
+class WorkflowArgs(_Args):
+    """The workflow engine. One is enough; a second takes over faster when a node is lost."""
+
+    num_replicas: int = Field(default=1, ge=1)
+    num_cpus: float = Field(default=0, ge=0)
+    runners: int = Field(default=1, ge=1, description="Processes of each replica that order the tasks of steps.")
 
 
 class PoolArgs(_Args):
@@ -113,6 +121,7 @@ class AppArgs(_Args):
 
     ingress: IngressArgs = IngressArgs()
     dispatcher: DispatcherArgs = DispatcherArgs()
+    workflows: WorkflowArgs = WorkflowArgs()
     pools: list[PoolArgs] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -44,7 +44,8 @@ class GrabCut:
 
 
 def coarse_mask(pixels: Bytes) -> Bytes:
-    """The subject of an RGB picture (height, width, 3), as (height, width) of 0 and 255; all 0 if nothing stands out.
+    """The subject of an RGB picture (height, width, 3), as (height, width) of 0 and 255; all 0 if nothing stands out
+    from a plain backdrop. In a picture that is the same all over without being plain it is the middle.
 
     Hair and the like that stand off before a plain backdrop are UNCERTAIN: they are for the matting to decide.
 
@@ -56,6 +57,9 @@ def coarse_mask(pixels: Bytes) -> Bytes:
     backdrop = fit_backdrop(lab_from_srgb(cv2.GaussianBlur(pixels, (0, 0), 0.7)))
     seeds = _plain_seeds(backdrop) if backdrop.plain else _central_seeds(backdrop.distance)
     subject = _without_specks(_grabcut(pixels, seeds), backdrop)
+    if not backdrop.plain and not subject.any():
+        # A pattern or noise all over: its colours tell nothing, so where subjects usually are has to do.
+        subject = seeds == cv2.GC_PR_FGD
     mask = np.where(subject, np.uint8(255), np.uint8(0))
     if backdrop.plain:
         mask[_strands(subject, backdrop)] = UNCERTAIN
@@ -112,7 +116,7 @@ def _grabcut(pixels: Bytes, seeds: Bytes) -> Bools:
     cv2.setRNGSeed(0)
     bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     models = np.zeros((1, 65)), np.zeros((1, 65))
-    mask, _, _ = cv2.grabCut(bgr, seeds, (0, 0, 1, 1), *models, _ITERATIONS, cv2.GC_INIT_WITH_MASK)
+    mask, _, _ = cv2.grabCut(bgr, seeds.copy(), (0, 0, 1, 1), *models, _ITERATIONS, cv2.GC_INIT_WITH_MASK)
     return np.asarray((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD), np.bool_)
 
 

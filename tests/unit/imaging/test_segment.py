@@ -73,6 +73,13 @@ def test_without_a_subject_the_mask_is_empty(size: tuple[int, int], colour: str)
     assert mask.getbbox() is None
 
 
+def test_in_a_picture_that_is_the_same_all_over_the_subject_is_the_middle() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    mask = np.asarray(subject_mask(Image.fromarray(noise).resize((384, 384), Image.Resampling.NEAREST)))
+    assert mask[150:234, 150:234].mean() > 128
+    assert mask[:20].mean() < 30
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "1"])
 def test_pictures_of_any_mode_have_a_mask(mode: str) -> None:
     truth = mug((96, 96))

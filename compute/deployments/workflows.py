@@ -1,0 +1,121 @@
+"""The workflow engine as a Serve deployment, and its step runners as async actors of Ray's.
+
+Each step of a workflow is a call whose arguments are the references of its parents' calls. Ray holds it back until
+those have returned, in the memory of the engine's process; no thread or process waits for it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+from typing import Any
+from uuid import UUID
+
+import ray
+from ray import ObjectRef, serve
+
+from compute.db.migrate import upgrade
+from compute.db.session import Database
+from compute.deployments.args import WorkflowArgs
+from compute.deployments.logs import configure_logging
+from compute.orders.serving import Serving
+from compute.settings import get_settings, with_api_key
+from compute.workflows.engine import Engine, EnginePolicy, Graph
+from compute.workflows.plan import Flow, Outcome, Plan, StepPlan
+from compute.workflows.runner import StepRunner
+from compute.workflows.runtime import open_runner
+
+__all__ = ["RayCompiler", "StepRunnerActor", "WorkflowDeployment"]
+
+_log = logging.getLogger(__name__)
+_STEPS_AT_ONCE = 100_000
+"""Calls that one actor runs at a time; each waits for its tasks most of the time, and costs no more than memory."""
+
+
+class StepRunnerActor:
+    """A step runner in a process of its own. It holds no state that matters: a new one goes on."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._opened = contextlib.AsyncExitStack()
+        self._opening: asyncio.Task[StepRunner] | None = None
+
+    async def run(self, plan: StepPlan, *parents: Outcome) -> Outcome:
+        return await (await self._runner()).run(plan, *parents)
+
+    async def finish(self, flow: Flow, *sinks: Outcome) -> None:
+        await (await self._runner()).finish(flow, *sinks)
+
+    async def _runner(self) -> StepRunner:
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> StepRunner:
+        settings = with_api_key(get_settings())
+        configure_logging(settings)
+        return await self._opened.enter_async_context(open_runner(settings, self._serving, _die))
+
+
+def _die(error: BaseException) -> None:
+    """Without its loops no step would ever end; the engine compiles again on the actor's next process."""
+    _log.critical("a step runner ends, because one of its loops did", exc_info=error)
+    os._exit(1)
+
+
+class RayCompiler:
+    """Implements `compute.workflows.engine.Compiler`: graphs of calls on actors. All calls of a workflow go to one."""
+
+    def __init__(self, serving: Serving, runners: int) -> None:
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=_STEPS_AT_ONCE)(
+            StepRunnerActor
+        )
+        self._actors = [actor.remote(serving) for _ in range(runners)]
+
+    def launch(self, plan: Plan) -> Graph:
+        actor = self._actor_for(plan.flow.id)
+        calls: dict[str, Outcome | ObjectRef] = dict(plan.ended)
+        for step in plan.steps:
+            calls[step.step_id] = actor.run.remote(step, *(calls[parent] for parent in step.parents))
+        end = actor.finish.remote(plan.flow, *(calls[sink] for sink in plan.sinks))
+        return Graph(end.hex(), _returned(end))
+
+    def _actor_for(self, workflow_id: UUID) -> Any:
+        return self._actors[workflow_id.int % len(self._actors)]
+
+
+async def _returned(end: ObjectRef) -> None:
+    await end
+
+
+class WorkflowDeployment:
+    """Runs the engine until the replica is stopped; its actors end with it."""
+
+    async def __init__(self, args: WorkflowArgs, serving: Serving) -> None:  # type: ignore[misc]
+        settings = get_settings()
+        configure_logging(settings)
+        if not settings.database_url:
+            raise ValueError("DATABASE_URL is not set")
+        await asyncio.to_thread(upgrade, settings.database_url)
+        self._database = Database(settings.database_url)
+        owner = f"engine#{serve.get_replica_context().replica_id.unique_id}"
+        engine = Engine(
+            self._database, RayCompiler(serving, args.runners), EnginePolicy(lease=settings.lease_seconds), owner
+        )
+        self._work = asyncio.create_task(engine.run(), name="advancing workflows")
+
+    def check_health(self) -> None:
+        """Serve asks now and then; an engine that ended means that this replica must be replaced.
+
+        Raises:
+            RuntimeError: it has ended.
+        """
+        if self._work.done():
+            raise RuntimeError(f"{self._work.get_name()} has ended") from self._work.exception()
+
+    async def __del__(self) -> None:
+        """Serve awaits this when the replica is stopped in good order: let go of the workflows."""
+        self._work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._work
+        await self._database.close()
