@@ -40,6 +40,8 @@ _FROM_ROW = (
     "origin_zone",
     "origin_tenant_id",
     "origin_reference",
+    "workflow_id",
+    "step_id",
     "created_at",
     "updated_at",
     "started_at",

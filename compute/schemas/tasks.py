@@ -64,6 +64,8 @@ class TaskPublic(BaseModel):
     origin_zone: str | None = None
     origin_tenant_id: str | None = None
     origin_reference: str | None = None
+    workflow_id: str | None = Field(default=None, description="The workflow that it is a step of.")
+    step_id: str | None = Field(default=None, description="The step of that workflow, if the engine made the task.")
 
     created_at: datetime
     updated_at: datetime

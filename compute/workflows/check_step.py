@@ -143,8 +143,8 @@ def _refusals(
     body = static_body(step)
     for index, mapping in enumerate(step.input_mappings):
         value = _known_value(mapping, known) if mapping.transform is None else MISSING
-        if mapping.to_field in spread and isinstance(value, list) and value:
-            value = value[0]
+        if mapping.to_field in spread and isinstance(value, list):
+            value = next(iter(value), MISSING)
         if value is MISSING:
             guessed |= names_of(kind, mapping.to_field)
             value = _example(target_shapes(kind)[mapping.to_field])

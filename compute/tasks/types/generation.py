@@ -108,7 +108,6 @@ class GenerationTaskPublic(ResultImages, ResultImage, TaskPublic):
     product_lora_weight: float | None = None
     style_lora_weight: float | None = None
     product2_lora_weight: float | None = None
-    workflow_id: str | None = None
     fal_app_id: str | None = Field(json_schema_extra={"readOnly": True})
     fal_request_id: str | None = Field(json_schema_extra={"readOnly": True})
 
@@ -203,7 +202,6 @@ class Generation(TaskKind[CreateGenerationTask]):
         paths = artifact_paths(task)
         return {name: spec.get(name) for name in _SHOWN_FIELDS} | {
             "num_outputs": spec.get("num_outputs", 1),
-            "workflow_id": task.workflow_id,
             "fal_request_id": spec.get("fal_request_id"),
             "result_image_path": first_path(task),
             "result_image_paths": paths,
