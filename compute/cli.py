@@ -3,30 +3,20 @@
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not running, 4 running but not ready.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from compute.cli_errors import one_line_errors
+from compute.workflow_cli import workflows
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A self-hosted compute plane for generative media.")
 models = typer.Typer(no_args_is_help=True, help="Models on this machine.")
 database = typer.Typer(no_args_is_help=True, help="The database.")
 app.add_typer(models, name="models")
 app.add_typer(database, name="db")
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Tell what is wrong in one line and exit with 1."""
-    from compute.stack.errors import ExitCode, StackError
-
-    try:
-        yield
-    except (StackError, OSError) as error:
-        typer.echo(f"compute: {error}", err=True)
-        raise typer.Exit(ExitCode.FAILED) from error
+app.add_typer(workflows, name="workflow")
 
 
 @app.command()

@@ -55,7 +55,8 @@ def install(app: FastAPI) -> None:
 async def _compute_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ComputeError)  # noqa: S101 - registered for this class alone
     if isinstance(error, InvalidInput):
-        return _invalid([{"loc": ["body", *error.field.split(".")], "msg": error.detail, "type": "invalid_input"}])
+        place = [int(part) if part.isdecimal() else part for part in error.field.split(".")]
+        return _invalid([{"loc": ["body", *place], "msg": error.detail, "type": "invalid_input"}])
     return _problem(error.status, error.code, error.detail, _HEADERS.get(type(error)))
 
 

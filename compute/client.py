@@ -1,0 +1,151 @@
+"""A small synchronous client of the API: what the command line needs of it.
+
+with Client("http://127.0.0.1:8000", key) as client:
+    workflow_id = client.create_workflow({"name": …, "steps": […]})
+    client.workflow(workflow_id)["status"]
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+import httpx
+
+__all__ = ["Client", "ClientError"]
+
+_TIMEOUT_SECONDS = 60.0
+"""For one request. Starting a workflow fetches the inputs that it names."""
+_QUICKSTART_ID = "wf_"
+_DIRECT = ("all://127.0.0.1", "all://localhost")
+"""Never asked for through a proxy, whatever the environment says."""
+
+
+class ClientError(Exception):
+    """The server refused, or could not be asked. The message is for a person.
+
+    Attributes:
+        status: The HTTP status; None when there was no answer.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may succeed a little later."""
+        return self.status is None or self.status >= httpx.codes.INTERNAL_SERVER_ERROR
+
+
+class Client:
+    """Every method raises ClientError when the server refuses or cannot be reached.
+
+    A workflow may be named by either spelling of its id; answers are always canonical.
+    """
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url = url.rstrip("/")
+        try:
+            self._http = httpx.Client(
+                base_url=f"{self.url}/api/v1",
+                headers={b"Authorization": f"Bearer {key}".encode()},
+                timeout=_TIMEOUT_SECONDS,
+                mounts=dict.fromkeys(_DIRECT),
+            )
+        except httpx.InvalidURL as error:
+            raise ClientError(f"{url} is no address: {error}") from error
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def create_workflow(self, body: Mapping[str, Any], *, start: bool = True) -> str:
+        """Define a workflow, in either dialect, and set it going. Nothing is stored if it is refused.
+
+        Returns:
+            Its UUID.
+        """
+        created = self._ask("POST", "/workflows/", params={"start": start}, content=json.dumps(body).encode())
+        return _canonical(str(created["id"]))
+
+    def workflow(self, workflow_id: str) -> dict[str, Any]:
+        """A workflow with its steps, as the API shows it."""
+        return self._ask("GET", _place(workflow_id))
+
+    def cancel_workflow(self, workflow_id: str) -> dict[str, Any]:
+        """Cancel a workflow that has not ended; what is completed stays."""
+        return self._ask("DELETE", _place(workflow_id))
+
+    def approve_step(self, workflow_id: str, step_id: str) -> dict[str, Any]:
+        """Let a step run that requires approval."""
+        return self._ask("POST", f"{_place(workflow_id)}/steps/{quote(step_id, safe='')}/approve")
+
+    def upload_image(self, file: Path) -> str:
+        """Store a local image; its storage path.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        return str(self._ask("POST", "/storage/images", files={"file": (file.name, file.read_bytes())})["path"])
+
+    def image_url(self, path: str) -> str:
+        """Where a stored image or clip can be fetched with the key."""
+        return f"{self.url}/api/v1/storage/images/{quote(path)}"
+
+    def _ask(self, method: str, place: str, **parts: Any) -> dict[str, Any]:
+        try:
+            answer = self._http.request(method, place, **parts)
+        except httpx.TimeoutException as error:
+            raise ClientError(f"{self.url} does not answer within {_TIMEOUT_SECONDS:g} s") from error
+        except httpx.RequestError as error:
+            raise ClientError(f"{self.url} cannot be reached: {error}") from error
+        body = _json(answer)
+        if not answer.is_success:
+            raise ClientError(_refusal(answer, body), answer.status_code)
+        if not isinstance(body, dict):
+            raise ClientError(f"{self.url} does not answer as this API does", answer.status_code)
+        return body
+
+
+def _place(workflow_id: str) -> str:
+    return f"/workflows/{quote(_canonical(workflow_id), safe='')}"
+
+
+def _canonical(workflow_id: str) -> str:
+    """The spelling that is answered in the canonical dialect; what is no id stays, for the server to refuse."""
+    try:
+        return str(UUID(workflow_id.removeprefix(_QUICKSTART_ID)))
+    except ValueError:
+        return workflow_id
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None
+
+
+def _refusal(answer: httpx.Response, body: Any) -> str:
+    """What the server says is wrong; several faults one per line, each with its place."""
+    detail = body.get("detail") if isinstance(body, dict) else None
+    if isinstance(detail, str):
+        return detail
+    if isinstance(detail, list):
+        faults = [_fault(item) for item in detail]
+        return faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults)} things are wrong:", *faults])
+    return f"the server answers {answer.status_code} {answer.reason_phrase}".rstrip()
+
+
+def _fault(item: Any) -> str:
+    if not isinstance(item, dict):
+        return str(item)
+    loc = item.get("loc") or []
+    place = ".".join(str(part) for part in (loc[1:] if loc[:1] == ["body"] else loc))
+    message = str(item.get("msg", ""))
+    return f"{place}: {message}" if place else message

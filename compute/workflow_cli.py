@@ -1,0 +1,212 @@
+"""`compute workflow`: run a workflow from a file and watch it. Everything is imported where it is used.
+
+Exit codes: 0 completed, 1 failed, cancelled or not accepted, 2 wrong usage, 130 no longer watched.
+"""
+
+import json
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compute.cli_errors import one_line_errors
+
+if TYPE_CHECKING:
+    from compute.client import Client
+
+__all__ = ["workflows"]
+
+workflows = typer.Typer(no_args_is_help=True, help="Workflows on a running server.")
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+INTERRUPTED = 130
+POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 60.0
+"""How long a server may be away while a workflow is watched."""
+
+Url = Annotated[str, typer.Option("--url", envvar="COMPUTE_URL", help="Where the server is.")]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", help="By default API_KEY, else what `compute up` keeps in COMPUTE_HOME.", show_default=False),
+]
+WorkflowId = Annotated[str, typer.Argument(help="The workflow's id.", show_default=False)]
+
+
+@workflows.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="YAML or JSON: what POST /api/v1/workflows/ takes.", show_default=False)],
+    watch: Annotated[bool, typer.Option(help="Show its progress until it has ended.")] = True,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="KEY=VALUE", help="Its input: JSON, else text; @FILE uploads an image."),
+    ] = None,
+    input_file: Annotated[Path | None, typer.Option(help="A file of inputs; --input goes before it.")] = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Run a workflow that is defined in a file. Without --watch only its id is printed."""
+    pairs = _pairs(given or [])
+    with _connected(url, key) as client:
+        body = _object(file)
+        values = _values(client, body, input_file, pairs)
+        workflow_id = client.create_workflow(body | ({"input": values} if values else {}))
+        if watch:
+            _watch(client, workflow_id)
+        else:
+            typer.echo(workflow_id)
+
+
+@workflows.command("watch")
+def watch_workflow(workflow_id: WorkflowId, url: Url = DEFAULT_URL, key: Key = None) -> None:
+    """Show a workflow's progress until it has ended."""
+    with _connected(url, key) as client:
+        _watch(client, workflow_id)
+
+
+@workflows.command()
+def approve(
+    workflow_id: WorkflowId,
+    step: Annotated[str, typer.Argument(help="The step's name.", show_default=False)],
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Let a step run that requires approval."""
+    with _connected(url, key) as client:
+        client.approve_step(workflow_id, step)
+        typer.echo(f"{step} is approved")
+
+
+@workflows.command()
+def cancel(workflow_id: WorkflowId, url: Url = DEFAULT_URL, key: Key = None) -> None:
+    """Cancel a workflow; what is completed stays."""
+    with _connected(url, key) as client:
+        typer.echo(client.cancel_workflow(workflow_id)["status"])
+
+
+@contextmanager
+def _connected(url: str, key: str | None) -> Iterator["Client"]:
+    from compute.client import Client, ClientError
+
+    with one_line_errors(ClientError), Client(url, key or _kept_key()) as client:
+        yield client
+
+
+def _kept_key() -> str:
+    """API_KEY, or the key of the server on this machine; it is never made here."""
+    from compute.stack.errors import StackError
+    from compute.stack.options import load_settings
+
+    settings = load_settings()
+    if settings.api_key is not None:
+        return settings.api_key.get_secret_value()
+    try:
+        return (settings.home / "api_key").read_text(encoding="utf-8").strip()
+    except FileNotFoundError as error:
+        raise StackError("no API key: give --key, or set API_KEY or COMPUTE_HOME") from error
+
+
+def _pairs(given: Sequence[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not name or not equals or name in pairs:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE, or its key is given twice.", param_hint="--input")
+        pairs[name] = value
+    return pairs
+
+
+def _values(client: "Client", body: dict[str, Any], input_file: Path | None, pairs: dict[str, str]) -> dict[str, Any]:
+    """The workflow's input: of its definition, of a file and of the command line; what comes later counts."""
+    from compute.stack.errors import StackError
+
+    defined = body.get("input") or {}
+    if not isinstance(defined, dict):
+        raise StackError("input: it must be an object with names and values")
+    values = defined | (_object(input_file) if input_file else {})
+    for name, value in pairs.items():
+        values[name] = _uploaded(client, Path(value[1:])) if value.startswith("@") else _value(value)
+    return values
+
+
+def _uploaded(client: "Client", file: Path) -> str:
+    from compute.stack.errors import StackError
+
+    try:
+        return client.upload_image(file)
+    except OSError as error:
+        raise StackError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """The one object that a YAML or JSON file holds, as JSON has it."""
+    import yaml
+
+    from compute.stack.errors import StackError
+
+    try:
+        text = file.read_text(encoding="utf-8")
+        found = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        # YAML also has dates, and names that are no strings.
+        found = json.loads(json.dumps(found, default=str, allow_nan=False))
+    except OSError as error:
+        raise StackError(f"{file} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise StackError(f"{file} is neither YAML nor JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise StackError(f"{file} holds no object with names and values")
+    return found
+
+
+def _watch(client: "Client", workflow_id: str) -> None:
+    """Show it to its end, and then where its results are."""
+    from rich.console import Console
+
+    from compute.schemas.enums import WorkflowStatus
+    from compute.stack.errors import StackError
+    from compute.terminal.show import show
+    from compute.terminal.words import failure
+
+    def command(name: str, *arguments: str) -> str:
+        place = [] if client.url == DEFAULT_URL else ["--url", client.url]
+        return shlex.join(["compute", "workflow", name, workflow_id, *arguments, *place])
+
+    try:
+        ended = show(_looks(client, workflow_id), lambda step: command("approve", step), Console())
+    except KeyboardInterrupt:
+        typer.echo(f"The workflow goes on. Watch it: {command('watch')}\nCancel it: {command('cancel')}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if ended["status"] != WorkflowStatus.COMPLETED:
+        raise StackError(f"the workflow is {failure(ended)}")
+    for output in (ended["final_step_result"] or {}).get("outputs", []):
+        typer.echo(client.image_url(output["path"]))
+
+
+def _looks(client: "Client", workflow_id: str) -> Iterator[dict[str, Any]]:
+    """The workflow again and again until it has ended; for a while also while the server is away."""
+    from compute.client import ClientError
+    from compute.workflows.states import ENDED_WORKFLOWS
+
+    seen: float | None = None
+    while True:
+        try:
+            workflow = client.workflow(workflow_id)
+        except ClientError as error:
+            if not error.may_pass or seen is None or time.monotonic() - seen > PATIENCE_SECONDS:
+                raise
+        else:
+            seen = time.monotonic()
+            yield workflow
+            if workflow["status"] in ENDED_WORKFLOWS:
+                return
+        time.sleep(POLL_SECONDS)

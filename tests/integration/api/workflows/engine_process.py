@@ -1,0 +1,25 @@
+"""An engine with a runner in a process of its own, to be killed.
+
+Run as `python -m tests.integration.api.workflows.engine_process`. It takes its settings from the environment, like the one that ships.
+"""
+
+import asyncio
+import os
+
+from compute.db.session import Database
+from compute.settings import Settings
+from compute.workflows.engine import Engine
+from compute.workflows.runtime import open_runner
+from tests.integration.api.workflows.conftest import QUICK, SERVING
+from tests.integration.api.workflows.local import LocalCompiler
+
+
+async def main() -> None:
+    settings = Settings()
+    assert settings.database_url is not None
+    async with open_runner(settings, SERVING, lambda _: os._exit(1)) as runner:
+        await Engine(Database(settings.database_url), LocalCompiler(runner), QUICK, "victim").run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,219 @@
+"""`compute workflow`, as a command against a running API with an engine and workers."""
+
+import asyncio
+import io
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from PIL import Image
+
+import compute
+from compute.tasks.protocol import GenerateRequest
+from tests.integration.api.conftest import KEY
+from tests.integration.api.lora_bytes import BIG, lora_bytes
+from tests.integration.api.workflows.conftest import SubjectPainter, draw, mapping, statuses, wait_for, workflow
+
+EXAMPLES = Path(compute.__file__).parent.parent / "examples"
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int | None
+    out: list[str]
+    err: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """`compute workflow …` against one server, in a home of its own."""
+
+    url: str
+    folder: Path
+
+    async def start(self, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
+        told = {"COMPUTE_HOME": str(self.folder), "API_KEY": KEY, "COMPUTE_URL": self.url, "PYTHONUNBUFFERED": "1"}
+        kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "FORCE_COLOR")}
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "compute.cli", "workflow", *arguments,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=kept | told | environment,
+        )  # fmt: skip
+
+    async def __call__(self, *arguments: str, **environment: str) -> Ended:
+        return await self.end(await self.start(*arguments, **environment))
+
+    async def end(self, process: asyncio.subprocess.Process) -> Ended:
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+        return Ended(process.returncode, out.decode().splitlines(), err.decode())
+
+    def file(self, body: dict[str, Any], name: str = "workflow.yaml") -> str:
+        path = self.folder / name
+        path.write_text(yaml.safe_dump(body))
+        return str(path)
+
+
+@pytest.fixture
+def command(base_url: str, tmp_path: Path) -> Command:
+    return Command(base_url, tmp_path)
+
+
+async def test_a_workflow_is_watched_to_its_end_and_its_results_are_named(
+    command: Command, api: httpx.AsyncClient, worker: object, engine: None
+) -> None:
+    ended = await command("run", command.file(workflow(draw("first"), draw("second", "first"))))
+    assert (ended.code, ended.err) == (0, "")
+    title, *lines, result = ended.out
+    assert title.startswith("test: 2 steps, ")
+    assert sum(line.startswith("first: COMPLETED (") for line in lines) == 1
+    assert sum(line.startswith("second: COMPLETED (") for line in lines) == 1
+    assert lines[-1].startswith("test: COMPLETED (")
+    answer = await api.get(result)
+    assert Image.open(io.BytesIO(answer.content)).size == (64, 64)
+
+
+async def test_a_failure_is_told_in_one_line_and_exit_code_1(command: Command, worker: object, engine: None) -> None:
+    ended = await command("run", command.file(workflow(draw("first", prompt="impossible"), draw("second", "first"))))
+    assert ended.code == 1
+    assert ended.err.startswith("compute: the workflow is FAILED: first: ")
+    assert "it cannot be drawn" in ended.err
+    assert ended.err.count("\n") == 1
+    assert "second: SKIPPED: Not run, because of first." in ended.out
+
+
+async def test_the_quick_start_dialect_is_started_too_and_takes_an_uploaded_image(
+    command: Command, api: httpx.AsyncClient, worker: object, engine: None, painter: SubjectPainter
+) -> None:
+    picture = command.folder / "own.png"
+    painter.decode(GenerateRequest(prompt="x", width=96, height=96, seed=3, steps=1)).save(picture)
+    steps = [
+        {"name": "cut", "type": "processing", "config": {"operation": "remove-background"}},
+        {"name": "shape", "type": "IMAGE_ADJUSTER", "config": {"mode": "pad", "aspect_ratio": 2}, "depends_on": ["cut"]},
+    ]
+    ended = await command("run", command.file({"name": "own", "steps": steps}), "--input", f"image_url=@{picture}")
+    assert (ended.code, ended.err) == (0, "")
+    answer = await api.get(ended.out[-1])
+    assert Image.open(io.BytesIO(answer.content)).size == (192, 96)
+
+
+async def test_input_comes_from_the_definition_a_file_and_the_line_the_last_one_counts(
+    command: Command, worker: object, engine: None, painter: SubjectPainter
+) -> None:
+    names = {"prompt": "prompts", "width": "width", "height": "height", "steps": "steps"}
+    step = {"id": "draw", "task_type": "GENERATION"}
+    step["input_mappings"] = [mapping("$input", source, target) for target, source in names.items()]
+    defined = workflow(step, input={"prompts": ["x"], "width": 32, "height": 32, "steps": 1})
+    more = command.folder / "more.json"
+    more.write_text(json.dumps({"width": 64, "height": 64}))
+    ended = await command(
+        "run", command.file(defined), "--input-file", str(more), "--input", "height=96", "--input", 'prompts=["a", "b"]'
+    )
+    assert (ended.code, ended.err) == (0, "")
+    asked = {(request.prompt, request.width, request.height) for request in painter.requests}
+    assert asked == {("a", 64, 96), ("b", 64, 96)}
+
+
+async def test_without_watching_only_the_id_is_printed(command: Command, api: httpx.AsyncClient) -> None:
+    ended = await command("run", command.file(workflow(draw("first"))), "--no-watch")
+    assert (ended.code, ended.err) == (0, "")
+    (workflow_id,) = ended.out
+    assert (await api.get(f"/workflows/{workflow_id}")).json()["status"] == "RUNNING"
+    cancelled = await command("cancel", workflow_id)
+    assert (cancelled.code, cancelled.out) == (0, ["CANCELLED"])
+    watched = await command("watch", f"wf_{workflow_id.replace('-', '')}")
+    assert (watched.code, watched.err) == (1, "compute: the workflow is CANCELLED\n")
+
+
+async def test_a_step_that_awaits_approval_says_which_command_approves_it(
+    command: Command, api: httpx.AsyncClient, worker: object, engine: None
+) -> None:
+    process = await command.start("run", command.file(workflow(draw("a step", requires_approval=True))))
+    assert process.stdout
+    async with asyncio.timeout(30):
+        while b"awaits approval" not in (line := await process.stdout.readline()):
+            assert line
+    words = line.decode().split("approval: ")[1].split()
+    assert words[:3] == ["compute", "workflow", "approve"]
+    approved = await command("approve", words[3], "a step", "--url", command.url)
+    assert (approved.code, approved.out) == (0, ["a step is approved"])
+    assert (await command.end(process)).code == 0
+
+
+async def test_ctrl_c_leaves_the_workflow_running_and_says_how_to_go_on(
+    command: Command, api: httpx.AsyncClient
+) -> None:
+    process = await command.start("run", command.file(workflow(draw("first"))))
+    assert process.stdout
+    first = (await process.stdout.readline()).decode()
+    process.send_signal(signal.SIGINT)
+    ended = await command.end(process)
+    workflow_id = first.split()[-1]
+    assert ended.code == 130
+    assert f"compute workflow watch {workflow_id} --url {command.url}" in ended.err
+    assert f"compute workflow cancel {workflow_id} --url {command.url}" in ended.err
+    assert (await api.get(f"/workflows/{workflow_id}")).json()["status"] == "RUNNING"
+
+
+async def test_a_refused_definition_names_every_fault_and_its_place(command: Command, api: httpx.AsyncClient) -> None:
+    faulty = workflow(draw("first", config={"width": "wide"}), draw("second", config={"steps": 0}))
+    ended = await command("run", command.file(faulty))
+    assert (ended.code, ended.out) == (1, [])
+    title, *faults = ended.err.splitlines()
+    assert title == "compute: 2 things are wrong:"
+    assert [fault.split(": ")[0] for fault in faults] == ["  steps.0.config.width", "  steps.1.config.steps"]
+    assert (await api.get("/workflows/")).json()["total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, " cannot be read: No such file or directory\n"),
+        ("steps: [", " is neither YAML nor JSON: "),
+        ("- a list", " holds no object with names and values\n"),
+        ("input: 3", "input: it must be an object with names and values\n"),
+    ],
+)
+async def test_a_bad_file_is_one_line_and_exit_code_1(command: Command, content: str | None, said: str) -> None:
+    file = command.folder / "bad.yaml"
+    if content is not None:
+        file.write_text(content)
+    ended = await command("run", str(file))
+    assert (ended.code, ended.out) == (1, [])
+    assert ended.err.startswith("compute: ")
+    assert said in ended.err
+    assert ended.err.count("\n") == 1
+
+
+async def test_wrong_usage_is_exit_code_2(command: Command) -> None:
+    file = command.file(workflow(draw("first")))
+    for arguments in [("run",), ("run", file, "--input", "no-value"), ("run", file, "--input", "a=1", "--input", "a=2")]:
+        assert (await command(*arguments)).code == 2
+
+
+async def test_a_server_that_is_not_there_and_a_wrong_key_are_named(command: Command, unused_url: str) -> None:
+    file = command.file(workflow(draw("first")))
+    nobody = await command("run", file, "--url", unused_url)
+    assert (nobody.code, nobody.out) == (1, [])
+    assert nobody.err.startswith(f"compute: {unused_url} cannot be reached: ")
+    assert nobody.err.count("\n") == 1
+    stranger = await command("run", file, "--key", "another")
+    assert stranger.code == 1
+    assert "key" in stranger.err.lower()
+
+
+async def test_the_key_is_found_where_the_server_keeps_it_and_never_made(command: Command, tmp_path: Path) -> None:
+    file = command.file(workflow(draw("first")))
+    os.environ.pop("API_KEY", None)
+    home = tmp_path / "home"
+    home.mkdir()
+    arguments = ("run", file, "--no-watch")
+    missing = await command(*arguments, COMPUTE_HOME=str(home))
+    assert missing
+    (home / "api_key").write_text(f"{KEY}\n")
+    assert (await command(*arguments, COMPUTE_HOME=str(home))).code == 0
