@@ -74,7 +74,10 @@ class Cluster:
 
     def pids(self, deployment: str) -> list[int]:
         """The processes of a deployment's replicas."""
-        title = f"ray::ServeReplica:compute:{deployment}"
+        return self.processes(f"ray::ServeReplica:compute:{deployment}")
+
+    def processes(self, title: str) -> list[int]:
+        """Ray's processes whose titles begin like this."""
         found = []
         for process in psutil.Process().children(recursive=True):
             try:
