@@ -19,8 +19,6 @@ from compute.schemas.enums import TaskStatus
 from compute.storage.links import link_secret
 from compute.tasks import store
 from compute.tasks.registry import kind_of
-from compute.workflows.body import static_body
-from compute.workflows.failures import failure_of
 from compute.workflows.fields import required_fields
 from compute.workflows.files import StepFiles
 from compute.workflows.plan import StepPlan
@@ -62,9 +60,6 @@ class StepOrders:
         key = settings.api_key.get_secret_value() if settings.api_key else ""
         return StepFiles(settings, self.sources.objects, link_secret(key))
 
-    def static_body(self, plan: StepPlan) -> dict[str, Any]:
-        return static_body(plan.definition)
-
     def prepared(
         self,
         plan: StepPlan,
@@ -75,7 +70,7 @@ class StepOrders:
         """The step's bodies with the hash of what they ask for.
 
         Raises:
-            StepFailed: a body cannot be accepted.
+            InvalidInput, RequestValidationError: the first body cannot be accepted.
         """
         kind = kind_of(plan.definition.task_type)
         contents = dict(known)
@@ -86,10 +81,7 @@ class StepOrders:
                     contents[output.get("path", "")] = output["sha256"]
         # A link leads to a path, and that to a content.
         contents |= {source: contents.get(path, path) for source, path in known.items()}
-        try:
-            served = self._order(plan, bodies[0]).served if bodies else None
-        except Exception as error:
-            raise failure_of(error) from error
+        served = self._order(plan, bodies[0]).served if bodies else None
         return Prepared(bodies, content_hash(kind, served, list(bodies), contents), known)
 
     async def kept(self, plan: StepPlan, prepared: Prepared) -> dict[UUID, Task]:

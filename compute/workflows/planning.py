@@ -1,10 +1,12 @@
 """From the rows of claimed workflows to plans of what is left to do."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,16 +19,25 @@ from compute.workflows.states import ENDED_STEPS
 
 __all__ = ["plans_of"]
 
+_log = logging.getLogger(__name__)
+
 
 async def plans_of(session: AsyncSession, workflow_ids: Sequence[UUID]) -> list[Plan]:
-    """A plan for each of the workflows, as their rows are now."""
+    """A plan for each of the workflows, as their rows are now; without those whose definitions this version cannot
+    read, which is in the log."""
     workflows = await session.scalars(select(Workflow).where(Workflow.id.in_(workflow_ids)))
     steps: dict[UUID, list[WorkflowStep]] = defaultdict(list)
     for step in await session.scalars(
         select(WorkflowStep).where(WorkflowStep.workflow_id.in_(workflow_ids)).order_by(WorkflowStep.position)
     ):
         steps[step.workflow_id].append(step)
-    return [_plan(workflow, steps[workflow.id]) for workflow in workflows]
+    plans = []
+    for workflow in workflows:
+        try:
+            plans.append(_plan(workflow, steps[workflow.id]))
+        except ValidationError as error:
+            _log.error("workflow %s cannot be planned; is this an older version? %s", workflow.id, error)
+    return plans
 
 
 def _plan(workflow: Workflow, steps: Sequence[WorkflowStep]) -> Plan:

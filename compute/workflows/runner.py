@@ -8,17 +8,18 @@ and is only waited for.
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from compute.db.session import DATABASE_AWAY
 from compute.db.tables import Task
-from compute.errors import Unavailable
+from compute.errors import StorageFailed, Unavailable
 from compute.schemas.enums import ErrorCategory, StepStatus, TaskStatus
 from compute.tasks.registry import kind_of
+from compute.workflows.body import static_body
 from compute.workflows.failures import StepFailed, failure_of
 from compute.workflows.ledger import Ledger, Lost, Paused
 from compute.workflows.mapping import bodies, holds, mapped_values
@@ -31,9 +32,13 @@ from compute.workflows.task_ends import TaskEnds
 
 __all__ = ["StepRunner"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
 _AWAY = (*DATABASE_AWAY, Unavailable)
 _RETRY_SECONDS = 1.0
+_STORAGE_RETRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +73,14 @@ class StepRunner:
             return await self._block(plan, parents)
         if State.HELD in states:
             raise Paused
-        if plan.status is StepStatus.RUNNING:
-            return await self._wait(plan, plan.task_ids)
         try:
+            if plan.status is StepStatus.RUNNING:
+                return await self._wait(plan, plan.task_ids)
             return await self._begin(plan, {**plan.given, **{parent.step_id: parent.result for parent in parents}})
-        except StepFailed as failed:
-            return await self._fail(plan, failed)
+        except (Lost, Paused):
+            raise
+        except Exception as error:
+            return await self._fail(plan, failure_of(error))
 
     async def _begin(self, plan: StepPlan, results: Mapping[str, dict[str, Any] | None]) -> Outcome:
         prepared = await self._prepare(plan, results)
@@ -82,7 +89,7 @@ class StepRunner:
         if plan.definition.requires_approval and not plan.approved:
             await self.ledger.hold(Hold(_holder(plan.flow), plan.id))
             raise Paused
-        if plan.flow.reuse and not plan.fresh and (earlier := await self._patiently(self.reuse.find, plan, prepared)):
+        if plan.flow.reuse and not plan.fresh and (earlier := await _patiently(self.reuse.find, plan, prepared)):
             return await self._take_over(plan, earlier, prepared)
         if not prepared.bodies:
             return await self._complete(plan, [], prepared.content_hash)
@@ -92,23 +99,20 @@ class StepRunner:
         """What the step's tasks are asked for, or why the step is not run.
 
         Raises:
-            StepFailed: its fields cannot be had.
+            ComputeError, RequestValidationError: its fields cannot be had, or would not be accepted.
         """
         step, files = plan.definition, self.orders.files()
-        try:
-            if step.when is not None and not holds(step.when, results):
-                return f"Its condition on {step.when.from_step}.{step.when.from_field} does not hold."
-            values = await mapped_values(step.input_mappings, results, files)
-            if missing := missing_field(plan, values):
-                return f"{missing} has no value, because the steps before have none."
-            made = bodies(self.orders.static_body(plan), values, plan.spread)
-        except Exception as error:
-            raise failure_of(error) from error
+        if step.when is not None and not holds(step.when, results):
+            return f"Its condition on {step.when.from_step}.{step.when.from_field} does not hold."
+        values = await _patiently(mapped_values, step.input_mappings, results, files)
+        if missing := missing_field(plan, values):
+            return f"{missing} has no value, because the steps before have none."
+        made = bodies(static_body(step), values, plan.spread)
         return self.orders.prepared(plan, made, results, known={**plan.flow.taken, **files.known})
 
     async def _launch(self, plan: StepPlan, prepared: Prepared) -> Outcome:
-        kept = await self._patiently(self.orders.kept, plan, prepared)
-        tasks = await self._patiently(self.orders.tasks, plan, prepared, kept)
+        kept = await _patiently(self.orders.kept, plan, prepared)
+        tasks = await _patiently(self.orders.tasks, plan, prepared, kept)
         new = [task for task in tasks if task.id not in kept]
         begin = Begin(
             _holder(plan.flow),
@@ -130,7 +134,7 @@ class StepRunner:
                 ended = await self.ends.of(task_ids)
         except TimeoutError:
             late = ErrorCategory.PROVIDER_TIMEOUT
-            await self._patiently(self.orders.cancel, task_ids)
+            await _patiently(self.orders.cancel, task_ids)
             ended = await self.ends.of(task_ids)
         tasks = [task for task in ended if task is not None]
         done = [task for task in tasks if task.status == TaskStatus.COMPLETED]
@@ -194,20 +198,25 @@ class StepRunner:
         )
         return Outcome(plan.step_id, State.PASSED if plan.definition.continue_on_error else State.FAILED)
 
-    async def _patiently(self, ask: Any, *arguments: Any) -> Any:
-        """Ask the database or the store for as long as they are away; other failures are the step's.
 
-        Raises:
-            StepFailed: it cannot be done.
-        """
-        while True:
-            try:
-                return await ask(*arguments)
-            except _AWAY as error:
-                _log.warning("a step waits, the database is out of reach: %s", error)
-                await asyncio.sleep(_RETRY_SECONDS)
-            except Exception as error:
-                raise failure_of(error) from error
+async def _patiently(ask: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Ask the database for as long as it is away, and the object store a few times.
+
+    Raises:
+        StorageFailed: the object store still does not do it.
+    """
+    refused = 0
+    while True:
+        try:
+            return await ask(*args, **kwargs)
+        except _AWAY as error:
+            _log.warning("a step waits, the database is out of reach: %s", error)
+        except StorageFailed as error:
+            refused += 1
+            if refused > _STORAGE_RETRIES:
+                raise
+            _log.warning("a step waits for the object store: %s", error)
+        await asyncio.sleep(_RETRY_SECONDS * 2 ** max(refused - 1, 0))
 
 
 def _holder(flow: Flow) -> Holder:
