@@ -84,12 +84,12 @@ _OF_WORKFLOW = (
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A workflow with everything that an answer says of it. `progress` is that of running tasks, in percent;
-    `seconds` is how long steps of a type took lately."""
+    """A workflow with everything that an answer says of it. `tasks` are those of running steps, each with its progress
+    in percent and its retries; `seconds` is how long steps of a type took lately."""
 
     workflow: Workflow
     steps: Sequence[WorkflowStep]
-    progress: Mapping[UUID, float]
+    tasks: Mapping[UUID, tuple[float, int]]
     seconds: Mapping[str, float]
 
 
@@ -99,13 +99,14 @@ async def look(session: AsyncSession, workflows: Sequence[Workflow], *, estimate
     for step in await steps_of(session, [workflow.id for workflow in workflows]):
         steps[step.workflow_id].append(step)
     running = [step for group in steps.values() for step in group if step.status == StepStatus.RUNNING]
-    tasks = [UUID(task_id) for step in running for task_id in step.task_ids]
-    found = await session.execute(select(Task.id, Task.progress).where(Task.id.in_(tasks))) if tasks else None
-    progress: dict[UUID, float] = dict(found.all()) if found else {}
+    wanted = [UUID(task_id) for step in running for task_id in step.task_ids]
+    of_tasks = select(Task.id, Task.progress, Task.retry_count).where(Task.id.in_(wanted))
+    found = await session.execute(of_tasks) if wanted else ()
+    tasks = {task_id: (progress, retries) for task_id, progress, retries in found}
     types = {step.task_type for group in steps.values() for step in group} if estimate else set()
     seconds = {task_type: await _seconds(session, task_type) for task_type in types}
     known = {task_type: value for task_type, value in seconds.items() if value is not None}
-    return [Seen(workflow, steps[workflow.id], progress, known) for workflow in workflows]
+    return [Seen(workflow, steps[workflow.id], tasks, known) for workflow in workflows]
 
 
 async def present(seen: Seen, dialect: Dialect, links: RequestLinks | None) -> WorkflowPublic | QuickstartWorkflow:
@@ -119,7 +120,7 @@ async def render(seen: Seen, dialect: Dialect) -> str:
 
 
 def canonical(seen: Seen) -> WorkflowPublic:
-    workflow, steps = seen.workflow, [_step(step, seen.progress) for step in seen.steps]
+    workflow, steps = seen.workflow, [_step(step, seen.tasks) for step in seen.steps]
     final = next((step for step in steps if step.step_id == workflow.final_step_id), None)
     current = _current(seen)
     return WorkflowPublic(
@@ -172,24 +173,25 @@ async def _output(step: WorkflowStepPublic, links: RequestLinks) -> QuickstartOu
     return QuickstartOutput(images=images, videos=videos or None)
 
 
-def _step(step: WorkflowStep, progress: Mapping[UUID, float]) -> WorkflowStepPublic:
+def _step(step: WorkflowStep, tasks: Mapping[UUID, tuple[float, int]]) -> WorkflowStepPublic:
     fields = {name: getattr(step, name) for name in _OF_STEP} | {name: step.definition[name] for name in _DEFINED}
+    running = [tasks.get(UUID(task_id), (0.0, 0)) for task_id in step.task_ids if step.status == StepStatus.RUNNING]
+    if running:
+        fields["retry_count"] = sum(retries for _, retries in running)
     # A step that is run again may keep its earlier result, for itself alone.
     done = step.status == StepStatus.COMPLETED
     return WorkflowStepPublic(
         **fields,
         task_id=next(iter(step.task_ids), None),
         result=step.result if done else None,
-        progress=_step_progress(step, progress),
+        progress=_step_progress(step, [progress for progress, _ in running]),
     )
 
 
-def _step_progress(step: WorkflowStep, progress: Mapping[UUID, float]) -> float:
+def _step_progress(step: WorkflowStep, running: Sequence[float]) -> float:
     if step.status in (StepStatus.COMPLETED, StepStatus.SKIPPED):
         return 100.0
-    if step.status != StepStatus.RUNNING or not step.task_ids:
-        return 0.0
-    return round(sum(progress.get(UUID(task_id), 0.0) for task_id in step.task_ids) / len(step.task_ids), 2)
+    return round(sum(running) / len(running), 2) if running else 0.0
 
 
 def _progress(steps: Sequence[WorkflowStepPublic]) -> float:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import signal
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,9 @@ import pytest
 import yaml
 from PIL import Image
 
-import compute
 from compute.tasks.protocol import GenerateRequest
 from tests.integration.api.conftest import KEY
-from tests.integration.api.lora_bytes import BIG, lora_bytes
-from tests.integration.api.workflows.conftest import SubjectPainter, draw, mapping, statuses, wait_for, workflow
-
-EXAMPLES = Path(compute.__file__).parent.parent / "examples"
+from tests.integration.api.workflows.conftest import SubjectPainter, draw, mapping, workflow
 
 
 @dataclass(frozen=True)
@@ -38,15 +35,18 @@ class Command:
     url: str
     folder: Path
 
-    async def start(self, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
-        told = {"COMPUTE_HOME": str(self.folder), "API_KEY": KEY, "COMPUTE_URL": self.url, "PYTHONUNBUFFERED": "1"}
-        kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "FORCE_COLOR")}
+    async def start(self, *arguments: str, **environment: str | None) -> asyncio.subprocess.Process:
+        """Runs it in this environment, where None takes a variable away."""
+        told = {"COMPUTE_HOME": str(self.folder), "API_KEY": KEY, "COMPUTE_URL": self.url, "FORCE_COLOR": None}
+        variables = {**os.environ, **told, **environment}
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "compute.cli", "workflow", *arguments,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=kept | told | environment,
-        )  # fmt: skip
+            *(sys.executable, "-m", "compute.cli", "workflow", *arguments),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={name: value for name, value in variables.items() if value is not None},
+        )
 
-    async def __call__(self, *arguments: str, **environment: str) -> Ended:
+    async def __call__(self, *arguments: str, **environment: str | None) -> Ended:
         return await self.end(await self.start(*arguments, **environment))
 
     async def end(self, process: asyncio.subprocess.Process) -> Ended:
@@ -91,10 +91,15 @@ async def test_the_quick_start_dialect_is_started_too_and_takes_an_uploaded_imag
     command: Command, api: httpx.AsyncClient, worker: object, engine: None, painter: SubjectPainter
 ) -> None:
     picture = command.folder / "own.png"
-    painter.decode(GenerateRequest(prompt="x", width=96, height=96, seed=3, steps=1)).save(picture)
+    painter.decode(GenerateRequest("x", width=96, height=96, steps=1, guidance_scale=1, seed=3)).save(picture)
     steps = [
         {"name": "cut", "type": "processing", "config": {"operation": "remove-background"}},
-        {"name": "shape", "type": "IMAGE_ADJUSTER", "config": {"mode": "pad", "aspect_ratio": 2}, "depends_on": ["cut"]},
+        {
+            "name": "shape",
+            "type": "IMAGE_ADJUSTER",
+            "config": {"mode": "pad", "aspect_ratio": 2},
+            "depends_on": ["cut"],
+        },
     ]
     ended = await command("run", command.file({"name": "own", "steps": steps}), "--input", f"image_url=@{picture}")
     assert (ended.code, ended.err) == (0, "")
@@ -192,28 +197,35 @@ async def test_a_bad_file_is_one_line_and_exit_code_1(command: Command, content:
 
 async def test_wrong_usage_is_exit_code_2(command: Command) -> None:
     file = command.file(workflow(draw("first")))
-    for arguments in [("run",), ("run", file, "--input", "no-value"), ("run", file, "--input", "a=1", "--input", "a=2")]:
+    for arguments in [
+        ("run",),
+        ("run", file, "--input", "no-value"),
+        ("run", file, "--input", "a=1", "--input", "a=2"),
+    ]:
         assert (await command(*arguments)).code == 2
 
 
-async def test_a_server_that_is_not_there_and_a_wrong_key_are_named(command: Command, unused_url: str) -> None:
+async def test_a_server_that_is_not_there_and_a_wrong_key_are_named(command: Command) -> None:
     file = command.file(workflow(draw("first")))
-    nobody = await command("run", file, "--url", unused_url)
+    with socket.socket() as taken:
+        # Bound, so that nobody else gets it, and not listening.
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        nobody = await command("run", file, "--url", url)
     assert (nobody.code, nobody.out) == (1, [])
-    assert nobody.err.startswith(f"compute: {unused_url} cannot be reached: ")
+    assert nobody.err.startswith(f"compute: {url} cannot be reached: ")
     assert nobody.err.count("\n") == 1
     stranger = await command("run", file, "--key", "another")
     assert stranger.code == 1
     assert "key" in stranger.err.lower()
 
 
-async def test_the_key_is_found_where_the_server_keeps_it_and_never_made(command: Command, tmp_path: Path) -> None:
-    file = command.file(workflow(draw("first")))
-    os.environ.pop("API_KEY", None)
-    home = tmp_path / "home"
-    home.mkdir()
-    arguments = ("run", file, "--no-watch")
-    missing = await command(*arguments, COMPUTE_HOME=str(home))
-    assert missing
-    (home / "api_key").write_text(f"{KEY}\n")
-    assert (await command(*arguments, COMPUTE_HOME=str(home))).code == 0
+async def test_the_key_is_found_where_the_server_keeps_it_and_is_never_made(command: Command) -> None:
+    arguments = ("run", command.file(workflow(draw("first"))), "--no-watch")
+    missing = await command(*arguments, API_KEY=None)
+    assert (missing.code, missing.err.count("\n")) == (1, 1)
+    assert missing.err.startswith("compute: no API key: ")
+    kept = command.folder / "api_key"
+    assert not kept.exists()
+    kept.write_text(f"{KEY}\n")
+    assert (await command(*arguments, API_KEY=None)).code == 0
