@@ -13,8 +13,8 @@ from compute.orders.order import named_kind, validated
 from compute.schemas.enums import TaskType, TransformType
 from compute.schemas.quickstart_workflows import QuickstartCreateWorkflow
 from compute.schemas.workflows import CreateWorkflow, FieldMapping, WorkflowStepDefinition
-from compute.tasks.registry import TaskKind, kind_of
-from compute.workflows.fields import required_fields, source_shapes, target_shapes
+from compute.tasks.registry import TaskKind, kind_named, kind_of
+from compute.workflows.fields import names_of, required_fields, source_shapes, target_shapes
 from compute.workflows.plan import INPUT
 
 __all__ = ["definition_of", "with_image"]
@@ -27,8 +27,6 @@ _OPERATIONS: dict[str, tuple[TaskType, dict[str, str]]] = {
 
 _OUTPUTS = ("result_image_paths", "result_image_path")
 _IMAGE = "image_url"
-_IMAGE_FIELDS = ("image", "images", "image_url", "image_data", "image_paths")
-"""How the names of fields end that take images."""
 
 
 def definition_of(body: dict[str, Any]) -> tuple[CreateWorkflow, Dialect]:
@@ -40,6 +38,8 @@ def definition_of(body: dict[str, Any]) -> tuple[CreateWorkflow, Dialect]:
     steps = body.get("steps")
     if isinstance(steps, list) and any(isinstance(step, dict) and _is_quickstart(step) for step in steps):
         return _translated(body), Dialect.QUICKSTART
+    if isinstance(steps, list):
+        body = body | {"steps": [_with_known_type(step) for step in steps]}
     return validated(CreateWorkflow, body), Dialect.CANONICAL
 
 
@@ -53,6 +53,16 @@ def with_image(definition: CreateWorkflow) -> CreateWorkflow:
 
 def _is_quickstart(step: dict[str, Any]) -> bool:
     return "type" in step and "task_type" not in step
+
+
+def _with_known_type(step: Any) -> Any:
+    """The step with the type's own name, where requests may use another one."""
+    if not isinstance(step, dict) or not isinstance(step.get("task_type"), str):
+        return step
+    try:
+        return step | {"task_type": kind_named(step["task_type"]).name}
+    except KeyError:
+        return step
 
 
 def _translated(body: dict[str, Any]) -> CreateWorkflow:
@@ -101,20 +111,22 @@ def _images_of(kind: TaskKind[Any] | None) -> str | None:
 
 def _has_image(step: WorkflowStepDefinition) -> bool:
     """Whether it says itself where its image comes from."""
-    return bool(step.input_mappings) or any(name.endswith(_IMAGE_FIELDS) for name in step.config)
+    kind = kind_of(step.task_type)
+    named = {name for field in kind.image_fields for name in names_of(kind, field)}
+    return bool(step.input_mappings or named & step.config.keys())
 
 
 def _needs_image(kind: TaskKind[Any]) -> bool:
-    return any(kind.image_field in names for names in required_fields(kind))
+    return any(kind.image_fields[0] in names for names in required_fields(kind))
 
 
 def _mapped(step: WorkflowStepDefinition, source: str, field: str) -> WorkflowStepDefinition:
     kind = kind_of(step.task_type)
-    takes_list = target_shapes(kind)[kind.image_field].is_list
+    takes_list = target_shapes(kind)[kind.image_fields[0]].is_list
     mapping = FieldMapping(
         from_step=source,
         from_field=field,
-        to_field=kind.image_field,
+        to_field=kind.image_fields[0],
         transform=TransformType.LIST if takes_list else None,
     )
     return step.model_copy(update={"input_mappings": [mapping]})

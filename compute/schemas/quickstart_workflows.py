@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from compute.schemas.quickstart import QuickstartOutput
+from compute.schemas.workflows import StepId
 
 __all__ = ["QuickstartCreateWorkflow", "QuickstartStepDefinition", "QuickstartWorkflow", "QuickstartWorkflowStep"]
 
@@ -19,7 +20,7 @@ class QuickstartStepDefinition(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    name: str = Field(description="Its name within the workflow.")
+    name: StepId = Field(description="Its name within the workflow.")
     type: str = Field(description="`generation`, `processing`, or another type of task.", examples=["processing"])
     config: dict[str, Any] = Field(
         default={}, description="Fields of the task; for `processing` also `operation`: `upscale`, `remove-background`."

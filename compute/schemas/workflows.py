@@ -14,6 +14,7 @@ __all__ = [
     "CreateWorkflow",
     "FieldMapping",
     "StartWorkflow",
+    "StepId",
     "WorkflowCleanupDetail",
     "WorkflowCleanupError",
     "WorkflowCleanupResponse",
@@ -71,6 +72,12 @@ class Condition(_Definition):
         default="eq", description="How the value is compared with `value`; `exists` asks whether there is one at all."
     )
     value: Any = Field(default=None, description="What it is compared with; a list for `in`.")
+
+    @model_validator(mode="after")
+    def _list_for_in(self) -> "Condition":
+        if self.op == "in" and not isinstance(self.value, list):
+            raise ValueError("`in` needs a list as `value`")
+        return self
 
 
 class WorkflowStepDefinition(_Definition):

@@ -83,8 +83,8 @@ class TaskKind(ABC, Generic[CreateT]):
     queue: ClassVar[str]
     roles: ClassVar[frozenset[Role]] = frozenset({"draw"})
     """The models that its queue must have; none for work that needs no model."""
-    image_field: ClassVar[str]
-    """The field of a request that takes the image it works on, or starts from."""
+    image_fields: ClassVar[tuple[str, ...]]
+    """The fields of a request that take the image it works on, or starts from; the first by address or path."""
     folder: ClassVar[str]
     """Where its results lie in the object store: `{folder}/{task_id}/…`."""
     capabilities: ClassVar[frozenset[ProviderCapability]]

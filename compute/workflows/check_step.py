@@ -1,5 +1,6 @@
 """One step of a definition: do its mappings fit, and would its tasks be accepted?"""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,16 +71,18 @@ def check_step(
     ]
     if step.config.get("task_type", step.task_type) != step.task_type:
         faults.append((("config", "task_type"), "The step names the type of its tasks."))
+    faults += _doubly_named(step, kind)
     spread = set()
+    filled = Counter(mapping.to_field for mapping in step.input_mappings)
     for index, mapping in enumerate(step.input_mappings):
         try:
-            if _is_spread(mapping, kind, known):
+            if _is_spread(mapping, kind, known, needed=filled[mapping.to_field] == 1):
                 spread.add(mapping.to_field)
         except _MisfitError as misfit:
             faults.append((("input_mappings", index, misfit.field), str(misfit)))
     if step.when is not None:
         try:
-            _source(step.when.from_step, step.when.from_field, known, must_exist=False)
+            _source(step.when.from_step, step.when.from_field, known, needed=False)
         except _MisfitError as misfit:
             faults.append((("when", misfit.field), str(misfit)))
     if not faults:
@@ -87,7 +90,20 @@ def check_step(
     return CheckedStep(step, dependencies, frozenset(spread)), faults
 
 
-def _is_spread(mapping: FieldMapping, kind: TaskKind[Any], known: Known) -> bool:
+def _doubly_named(step: WorkflowStepDefinition, kind: TaskKind[Any]) -> Iterator[Fault]:
+    """Fields that are filled under two of their names, which no task may be."""
+    used: dict[str, str] = {}
+    places = [(name, ("config", name)) for name in step.config] + [
+        (mapping.to_field, ("input_mappings", index, "to_field")) for index, mapping in enumerate(step.input_mappings)
+    ]
+    for name, place in places:
+        if name in target_shapes(kind):
+            first = used.setdefault(min(names_of(kind, name)), name)
+            if first != name:
+                yield place, f"{name} is another name of {first}, which is there already."
+
+
+def _is_spread(mapping: FieldMapping, kind: TaskKind[Any], known: Known, *, needed: bool) -> bool:
     """Whether the mapping gives a list to a field for one of its elements.
 
     Raises:
@@ -97,7 +113,7 @@ def _is_spread(mapping: FieldMapping, kind: TaskKind[Any], known: Known) -> bool
     if mapping.to_field not in targets or mapping.to_field in OWNED | {"task_type"}:
         raise _MisfitError("to_field", f"{kind.name} has no field {mapping.to_field!r} to fill.")
     target = targets[mapping.to_field]
-    source = _source(mapping.from_step, mapping.from_field, known)
+    source = _source(mapping.from_step, mapping.from_field, known, needed=needed)
     made = transformed(source, mapping.transform)
     if made is None:
         raise _MisfitError("transform", f"{mapping.transform} cannot be applied to {source}.")
@@ -109,16 +125,16 @@ def _is_spread(mapping: FieldMapping, kind: TaskKind[Any], known: Known) -> bool
     raise _MisfitError("to_field", f"{mapping.to_field} takes {target}; it would get {made}.{hint}")
 
 
-def _source(step_id: str, path: str, known: Known, *, must_exist: bool = True) -> Shape:
+def _source(step_id: str, path: str, known: Known, *, needed: bool) -> Shape:
     """The shape of what is taken from.
 
     Raises:
-        _MisfitError: there is no such field; of input and configuration, if it must exist.
+        _MisfitError: there is no such field; of input and configuration, if it is needed.
     """
     if step_id in (INPUT, CONFIG):
         values = known.values[step_id]
         value = MISSING if values is None else find({step_id: values}, step_id, path)
-        if values is not None and value is MISSING and must_exist:
+        if values is not None and value is MISSING and needed:
             raise _MisfitError("from_field", f"{step_id} has no value {path!r}.")
         return ANYTHING if value is MISSING else shape_of_value(value)
     parent = known.steps[step_id]
@@ -129,44 +145,97 @@ def _source(step_id: str, path: str, known: Known, *, must_exist: bool = True) -
         raise _MisfitError(
             "from_field", f"Results of {parent.definition.task_type} have no {name!r}; they have: {offered}."
         )
-    if inner:
-        return ANYTHING
-    return list_of(shapes[name]) if parent.many and not shapes[name].is_list else shapes[name]
+    shape = list_of(shapes[name]) if parent.many and not shapes[name].is_list else shapes[name]
+    return _inside(shape, name, inner)
+
+
+def _inside(shape: Shape, name: str, path: list[str]) -> Shape:
+    """What lies at `path` inside a field of this shape.
+
+    Raises:
+        _MisfitError: nothing can.
+    """
+    for part in path:
+        if shape.is_list:
+            if not part.isdecimal():
+                raise _MisfitError("from_field", f"{name} is {shape}: a number must follow, not {part!r}.")
+            shape = shape.element
+        elif "object" in shape.kinds:
+            shape = ANYTHING
+        else:
+            raise _MisfitError("from_field", f"{name} is {shape} and has nothing inside, so no {part!r}.")
+    return shape
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A step's body as far as it is known: `places` say where its fields come from; those in `guessed`, under all of
+    their names, stand for values that are not known yet."""
+
+    body: dict[str, Any]
+    places: dict[Any, tuple[str | int, ...]]
+    guessed: set[str] = field(default_factory=set)
+
+    def of_a_guess(self, loc: tuple[Any, ...]) -> bool:
+        """Whether a fault there says nothing. Without a place it is about several fields together."""
+        return loc[0] in self.guessed if loc else bool(self.guessed)
+
+    def place(self, loc: tuple[Any, ...]) -> tuple[str | int, ...]:
+        return self.places.get(loc[0] if loc else None, ("config", *loc))
 
 
 def _refusals(
     step: WorkflowStepDefinition, kind: TaskKind[Any], known: Known, spread: frozenset[str]
 ) -> Iterator[Fault]:
     """Why the step's tasks would not be accepted, as far as their fields are known by now."""
-    guessed: set[str] = set()
-    places: dict[str, tuple[str | int, ...]] = {}
+    draft = _draft(step, kind, known, spread)
+    try:
+        order(kind, draft.body, known.serving)
+    except InvalidInput as error:
+        loc = tuple(error.field.split("."))
+        if not draft.of_a_guess(loc):
+            yield draft.place(loc), error.detail
+    except RequestValidationError as error:
+        for fault in error.errors():
+            loc = tuple(fault["loc"][1:])
+            if not draft.of_a_guess(loc):
+                yield draft.place(loc), fault["msg"]
+
+
+def _draft(step: WorkflowStepDefinition, kind: TaskKind[Any], known: Known, spread: frozenset[str]) -> _Draft:
     body = static_body(step)
+    draft = _Draft(body, {name: (name,) for name in body.keys() - step.config.keys()})
+    if "provider_type" in draft.places:
+        draft.places["provider_type"] = ("provider_config", "provider_type")
+    filled: set[str] = set()
     for index, mapping in enumerate(step.input_mappings):
-        value = _known_value(mapping, known) if mapping.transform is None else MISSING
+        # The first that has a value counts; one that is known to have none leaves the field to the others.
+        if mapping.to_field in filled or _has_none(mapping, known):
+            continue
+        filled.add(mapping.to_field)
+        names = names_of(kind, mapping.to_field)
+        draft.places |= dict.fromkeys(names, ("input_mappings", index, "from_field"))
+        value = _known_value(mapping, known)
         if mapping.to_field in spread and isinstance(value, list):
             value = next(iter(value), MISSING)
         if value is MISSING:
-            guessed |= names_of(kind, mapping.to_field)
+            draft.guessed |= names
             value = _example(target_shapes(kind)[mapping.to_field])
-        body[mapping.to_field] = value
-        places |= dict.fromkeys(names_of(kind, mapping.to_field), ("input_mappings", index, "from_field"))
-    try:
-        order(kind, body, known.serving)
-    except InvalidInput as error:
-        name = error.field.split(".")[0]
-        if name not in guessed:
-            yield places.get(name, ("config", *error.field.split("."))), error.detail
-    except RequestValidationError as error:
-        for fault in error.errors():
-            loc = fault["loc"][1:]
-            # Without a place it is about several fields together, and some of them are guesses.
-            if (loc and loc[0] not in guessed) or not (loc or guessed):
-                yield places.get(loc[0] if loc else "", ("config", *loc)), fault["msg"]
+        draft.body[mapping.to_field] = value
+    return draft
+
+
+def _has_none(mapping: FieldMapping, known: Known) -> bool:
+    """Whether it is known by now that the mapping has no value."""
+    values = known.values.get(mapping.from_step)
+    return values is not None and find({mapping.from_step: values}, mapping.from_step, mapping.from_field) is MISSING
 
 
 def _known_value(mapping: FieldMapping, known: Known) -> Any:
     values = known.values.get(mapping.from_step)
-    return MISSING if values is None else find({mapping.from_step: values}, mapping.from_step, mapping.from_field)
+    if values is None or mapping.transform is not None:
+        return MISSING
+    return find({mapping.from_step: values}, mapping.from_step, mapping.from_field)
 
 
 def _example(shape: Shape) -> Any:

@@ -9,7 +9,7 @@ Edges = Mapping[str, Sequence[str]]
 
 
 def walk(edges: Edges) -> list[str]:
-    """The steps, each after all that it depends on, otherwise in the order of the definition.
+    """The steps, each after all that it depends on; those that can begin together in the order of the definition.
 
     Steps that cannot be reached are left out; see `unreachable`.
     """

@@ -8,12 +8,13 @@ from compute.errors import InvalidInput
 from compute.schemas.enums import TransformType
 from compute.schemas.workflows import Condition, FieldMapping
 
-__all__ = ["MISSING", "Files", "bodies", "find", "holds", "mapped_values", "stored_field"]
+__all__ = ["MISSING", "Files", "bodies", "find", "holds", "look_up", "mapped_values"]
 
 MAX_TASKS = 1000
 """Of one step."""
 
 _LINKS = {"_url": "_path", "_urls": "_paths"}
+_OF_PATHS = frozenset({TransformType.URL, TransformType.BASE64})
 
 
 class _Missing:
@@ -44,16 +45,23 @@ class Files(Protocol):
         ...
 
 
-def stored_field(name: str) -> tuple[str, TransformType | None]:
-    """What is stored of a result's field: of links, which expire, the path that they lead to."""
+def look_up(results: Results, step: str, path: str) -> tuple[Any, bool]:
+    """The value that a mapping or a condition names, or MISSING; and whether it is a path of which a link is meant.
+
+    Of the links that tasks show, which expire, results hold the paths that they lead to. Input and configuration are
+    the caller's own words, and keep theirs.
+    """
+    name, dot, inner = path.partition(".")
     for ending, stored in _LINKS.items():
         if name.startswith("result_") and name.endswith(ending):
-            return name.removesuffix(ending) + stored, TransformType.URL
-    return name, None
+            value = find(results, step, name.removesuffix(ending) + stored + dot + inner)
+            if value is not MISSING:
+                return value, True
+    return find(results, step, path), False
 
 
 def find(results: Results, step: str, path: str) -> Any:
-    """The value at a dotted path of a step's result, or MISSING."""
+    """The value at a dotted path of a step's result as it is stored, or MISSING."""
     value: Any = results.get(step)
     for name in path.split("."):
         if isinstance(value, Mapping):
@@ -81,17 +89,15 @@ async def mapped_values(mappings: Sequence[FieldMapping], results: Results, file
 
 
 def bodies(static: Mapping[str, Any], values: Mapping[str, Any], spread: frozenset[str]) -> list[dict[str, Any]]:
-    """One body for every task of a step: each gets its element of the values in `spread` and all of the others.
+    """One body for every task of a step: each gets its element of the lists in `spread` and all of the other values.
 
     Raises:
-        InvalidInput: a value to spread is no list, the lists differ in length, or there are too many elements.
+        InvalidInput: the lists differ in length, or there are too many elements.
     """
-    dealt = sorted(spread & values.keys())
+    dealt = sorted(name for name in spread & values.keys() if isinstance(values[name], list))
     if not dealt:
         return [{**static, **values}]
     for name in dealt:
-        if not isinstance(values[name], list):
-            raise InvalidInput("A list was expected, with an element for each task.", field=name)
         if len(values[name]) != len(values[dealt[0]]):
             sizes = f"{len(values[dealt[0]])} elements of {dealt[0]}, {len(values[name])} of {name}"
             raise InvalidInput(f"Lists that are dealt together must be of one length: {sizes}.", field=name)
@@ -103,7 +109,7 @@ def bodies(static: Mapping[str, Any], values: Mapping[str, Any], spread: frozens
 
 def holds(condition: Condition, results: Results) -> bool:
     """Whether a condition holds. Without a value nothing does, but that it does not exist."""
-    found = find(results, condition.from_step, stored_field(condition.from_field)[0])
+    found, _ = look_up(results, condition.from_step, condition.from_field)
     if condition.op == "exists":
         return (found is not MISSING) is (condition.value is not False)
     if found is MISSING:
@@ -133,19 +139,16 @@ def _compare(op: str, found: Any, value: Any) -> bool:
 
 
 async def _mapped(mapping: FieldMapping, results: Results, files: Files) -> Any:
-    name, implied = stored_field(mapping.from_field)
-    value = find(results, mapping.from_step, name)
-    if value is MISSING and implied:
-        # Input and configuration are the caller's own words, and keep theirs.
-        value, implied = find(results, mapping.from_step, mapping.from_field), None
+    value, is_link = look_up(results, mapping.from_step, mapping.from_field)
     if value is MISSING:
         return MISSING
     try:
-        if implied:
-            value = await _transform(implied, value, None, files)
-        return await _transform(mapping.transform, value, mapping.index, files)
+        if is_link and mapping.transform not in _OF_PATHS:
+            value = await _transform(TransformType.URL, value, None, files)
+        value = await _transform(mapping.transform, value, mapping.index, files)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{mapping.from_step}.{mapping.from_field}: {error}", field=mapping.to_field) from None
+    return MISSING if value is None else value
 
 
 async def _transform(transform: TransformType | None, value: Any, index: int | None, files: Files) -> Any:

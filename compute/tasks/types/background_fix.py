@@ -155,7 +155,7 @@ class BackgroundFix(TaskKind[CreateBackgroundFixTask]):
     name = TaskType.BACKGROUND_FIX
     queue = "image"
     roles = frozenset()
-    image_field = "base_image"
+    image_fields = ("base_image",)
     folder = "background_fixes"
     capabilities = frozenset({ProviderCapability.BACKGROUND_REMOVAL, ProviderCapability.INPAINT})
     create_model = CreateBackgroundFixTask

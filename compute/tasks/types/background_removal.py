@@ -80,7 +80,7 @@ class BackgroundRemoval(TaskKind[CreateBackgroundRemovalTask]):
     aliases = ("BACKGROUND_REMOVE",)
     queue = "image"
     roles = frozenset()
-    image_field = "input_image_paths"
+    image_fields = ("input_image_paths",)
     folder = "background_removals"
     capabilities = frozenset({ProviderCapability.BACKGROUND_REMOVAL})
     create_model = CreateBackgroundRemovalTask

@@ -96,7 +96,7 @@ class DetailEnhancer(TaskKind[CreateDetailEnhancerTask]):
 
     name = TaskType.DETAIL_ENHANCER
     queue = "refine"
-    image_field = "base_image"
+    image_fields = ("base_image",)
     folder = "detail_enhancements"
     capabilities = frozenset({ProviderCapability.IMAGE_TO_IMAGE, ProviderCapability.REFERENCE_IMAGE})
     create_model = CreateDetailEnhancerTask

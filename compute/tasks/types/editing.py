@@ -157,7 +157,7 @@ class Editing(TaskKind[CreateEditingTask]):
 
     name = TaskType.EDITING
     queue = "inference"
-    image_field = "base_image"
+    image_fields = ("base_image", "base_image_data")
     folder = "editings"
     capabilities = frozenset(
         {

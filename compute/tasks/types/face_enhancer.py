@@ -85,7 +85,7 @@ class FaceEnhancer(TaskKind[CreateFaceEnhancerTask]):
 
     name = TaskType.FACE_ENHANCER
     queue = "refine"
-    image_field = "input_image"
+    image_fields = ("input_image",)
     folder = "face_enhancements"
     capabilities = frozenset({ProviderCapability.FACE_DETAIL, ProviderCapability.IMAGE_TO_IMAGE})
     create_model = CreateFaceEnhancerTask

@@ -161,7 +161,7 @@ class Generation(TaskKind[CreateGenerationTask]):
 
     name = TaskType.GENERATION
     queue = "inference"
-    image_field = "input_image_url"
+    image_fields = ("input_image_url", "reference_image_url", "reference_image_data")
     folder = "generations"
     capabilities = frozenset(
         {

@@ -134,7 +134,7 @@ class ImageAdjuster(TaskKind[CreateImageAdjusterTask]):
     name = TaskType.IMAGE_ADJUSTER
     queue = "image"
     roles = frozenset()
-    image_field = "input_image"
+    image_fields = ("input_image",)
     folder = "adjusted"
     capabilities = frozenset({ProviderCapability.OUTPUT_SIZE})
     create_model = CreateImageAdjusterTask

@@ -124,7 +124,7 @@ class Refine(TaskKind[CreateRefineTask]):
 
     name = TaskType.REFINE
     queue = "refine"
-    image_field = "base_image_url"
+    image_fields = ("base_image_url",)
     folder = "refines"
     capabilities = frozenset(
         {

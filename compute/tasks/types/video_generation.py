@@ -126,7 +126,7 @@ class VideoGeneration(TaskKind[CreateVideoGenerationTask]):
 
     name = TaskType.VIDEO_GENERATION
     queue = "video"
-    image_field = "input_image_url"
+    image_fields = ("input_image_url", "input_image_data")
     folder = "videos"
     capabilities = frozenset({ProviderCapability.IMAGE_TO_VIDEO, ProviderCapability.OUTPUT_SIZE})
     roles = frozenset({"video"})

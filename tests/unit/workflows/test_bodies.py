@@ -179,7 +179,6 @@ def test_a_step_that_has_mappings_keeps_them() -> None:
     assert mappings(found)["large"] == [("a", "result_image_path", "base_image_url")]
 
 
-@pytest.mark.xfail(strict=True, reason="any field that takes an image counts as the step's image")
 @pytest.mark.parametrize(
     ("step_type", "config"),
     [

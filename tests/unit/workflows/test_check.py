@@ -101,13 +101,11 @@ def test_a_field_that_results_do_not_have_is_named_with_those_they_have() -> Non
     assert "outputs, product2_lora_weight" in message
 
 
-@pytest.mark.xfail(strict=True, reason="the rest of a path is not looked at; the step would always be skipped")
 @pytest.mark.parametrize("path", ["seed.first", "prompt.0", "outputs.path"])
 def test_a_path_that_can_lead_nowhere_is_refused(path: str) -> None:
     assert faults(draw("a"), refined("b", "a", path)).keys() == {of_mapping(1, "from_field")}
 
 
-@pytest.mark.xfail(strict=True, reason="that a dealt step has a list of metadata is forgotten where a path goes on")
 def test_a_path_into_what_became_a_list_needs_a_place() -> None:
     dealt = [drawn_from("a", "$config", "prompts"), drawn_from("b", "a", "metadata.0.model")]
     assert faults(*dealt, config={"prompts": ["x", "y"]}) == {}
@@ -161,7 +159,6 @@ def test_an_index_without_the_transform_index_is_no_definition(wrong: Body) -> N
         definition(draw("a"), drawn_from("b", "a", "prompt", **wrong))
 
 
-@pytest.mark.xfail(strict=True, reason="a second name of a field that has a value already counts as a guess")
 @pytest.mark.parametrize("also", ["configured", "mapped"])
 def test_a_field_that_gets_values_under_two_names_is_refused(also: str) -> None:
     """POST /tasks/ refuses both names at once, so every task of the step would be refused."""
@@ -234,7 +231,6 @@ def test_a_provider_that_cannot_do_it_is_refused(said: Body) -> None:
     assert [place[:2] for place in found] == [("steps", 1)]
 
 
-@pytest.mark.xfail(strict=True, reason="they are said to be in the step's config, where they are not")
 @pytest.mark.parametrize(("said", "place"), PROVIDER_FAULTS)
 def test_a_fault_of_a_provider_is_named_where_it_was_said(said: Body, place: Place) -> None:
     assert faults(draw("a", **said)).keys() == {("steps", 0, *place)}
@@ -277,7 +273,6 @@ def test_values_of_the_configuration_are_known_from_the_start() -> None:
     assert faults(wide, config={"size": {"width": "wide"}}).keys() == {of_mapping(0, "to_field")}
 
 
-@pytest.mark.xfail(strict=True, reason="the last of several mappings is checked, the first is what counts")
 def test_of_two_values_for_a_field_the_one_that_counts_is_checked() -> None:
     twice = draw("a", mapping("$config", "first", "steps"), mapping("$config", "second", "steps"))
     assert faults(twice, config={"first": 5000, "second": 20}).keys() == {of_mapping(0, "from_field")}
@@ -303,7 +298,6 @@ def test_a_condition_must_be_one(wrong: Body) -> None:
         definition(draw("a"), draw("b", when={"from_step": "a", "from_field": "seed"} | wrong))
 
 
-@pytest.mark.xfail(strict=True, reason="it is accepted, and the step fails when it is its turn")
 @pytest.mark.parametrize("value", [None, 7])
 def test_a_condition_with_in_needs_a_list(value: Any) -> None:
     when = {"from_step": "a", "from_field": "seed", "op": "in", "value": value}

@@ -2,7 +2,6 @@
 
 import pytest
 
-from compute.errors import InvalidInput
 from compute.workflows.body import static_body
 from compute.workflows.check import CheckedWorkflow
 from compute.workflows.mapping import bodies
@@ -143,7 +142,6 @@ def test_settings_of_providers_go_to_the_tasks() -> None:
     }
 
 
-@pytest.mark.xfail(strict=True, raises=InvalidInput, reason="a field is dealt if any of its mappings gives a list")
 def test_what_is_accepted_can_be_dealt_whichever_mapping_has_a_value() -> None:
     """The second mapping is for when `a` has no result; it gives one image where the first gives several."""
     several, one = mapping("a", "result_image_paths", "base_image"), mapping("$input", "image", "base_image")

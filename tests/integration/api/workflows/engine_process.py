@@ -1,6 +1,7 @@
-"""An engine with a runner in a process of its own, to be killed.
+"""An engine with a runner in a process of its own, to be killed. It takes its settings from the environment, like the
+one that ships.
 
-Run as `python -m tests.integration.api.workflows.engine_process`. It takes its settings from the environment, like the one that ships.
+    python -m tests.integration.api.workflows.engine_process
 """
 
 import asyncio
