@@ -4,8 +4,6 @@ A hint that tasks have ended brings the next tick forward, so that nobody waits 
 """
 
 import asyncio
-import contextlib
-import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -13,17 +11,14 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from compute.db.session import DATABASE_AWAY, Database
+from compute.db.session import Database
 from compute.db.tables import Task
 from compute.events import hints
+from compute.events.ticker import Ticker
 
 __all__ = ["TaskWatcher"]
 
-_log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.2
-# However many tasks end, and whoever hints at it.
-_SHORTEST_TICK_SECONDS = 0.02
-
 _KEEP_ALIVE_SECONDS = 15.0
 
 
@@ -66,10 +61,14 @@ class TaskWatcher:
 
     def __init__(self, database: Database, *, tick_seconds: float = _TICK_SECONDS) -> None:
         self._database = database
-        self._tick_seconds = tick_seconds
         self._watchers: dict[UUID, set[_Mailbox]] = defaultdict(set)
-        self._watched = asyncio.Event()
-        self._hinted = asyncio.Event()
+        self._ticker = Ticker(
+            database,
+            [hints.ENDED, hints.CANCELLED],
+            tick_seconds,
+            tick=self._tick,
+            wanted=lambda: bool(self._watchers),
+        )
 
     async def changes(self, task_id: UUID) -> AsyncGenerator[State | None]:
         """The state as it is now and then at every change; None when nothing changed for a while.
@@ -78,7 +77,7 @@ class TaskWatcher:
         """
         mailbox = _Mailbox()
         self._watchers[task_id].add(mailbox)
-        self._watched.set()
+        self._ticker.wake()
         try:
             while True:
                 yield await mailbox.take(_KEEP_ALIVE_SECONDS)
@@ -88,30 +87,8 @@ class TaskWatcher:
                 del self._watchers[task_id]
 
     async def run(self) -> None:
-        # Nobody is listened to before somebody watches.
-        await self._watched.wait()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(
-                hints.listen(
-                    self._database, [hints.ENDED, hints.CANCELLED], lambda _channel, _payload: self._hinted.set()
-                )
-            )
-            group.create_task(self._tick_on())
-
-    async def _tick_on(self) -> None:
-        while True:
-            if not self._watchers:
-                self._watched.clear()
-                await self._watched.wait()
-            self._hinted.clear()
-            try:
-                await self._tick()
-            except DATABASE_AWAY as error:
-                _log.warning("watching paused, the database is out of reach: %s", error)
-            await asyncio.sleep(_SHORTEST_TICK_SECONDS)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._tick_seconds):
-                    await self._hinted.wait()
+        """Look for changes until cancelled."""
+        await self._ticker.run()
 
     async def _tick(self) -> None:
         async with self._database.transaction() as session:

@@ -1,25 +1,21 @@
-"""Waits for tasks to end. One query a tick serves every step of a runner; hints bring the next tick forward."""
+"""Waits for tasks to end. One query a tick serves every step of a runner."""
 
 import asyncio
-import contextlib
-import logging
 from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import ARRAY, ColumnElement, Uuid, any_, literal, select
 
-from compute.db.session import DATABASE_AWAY, Database
+from compute.db.session import Database
 from compute.db.tables import Task
 from compute.events import hints
+from compute.events.ticker import Ticker
 from compute.schemas.enums import TaskStatus
 from compute.tasks.states import TERMINAL
 
 __all__ = ["TaskEnds"]
 
-_log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.5
-# However many tasks end, and whoever hints at it.
-_SHORTEST_TICK_SECONDS = 0.02
 
 
 class TaskEnds:
@@ -27,44 +23,26 @@ class TaskEnds:
 
     def __init__(self, database: Database, *, tick_seconds: float = _TICK_SECONDS) -> None:
         self._database = database
-        self._tick_seconds = tick_seconds
         self._waiting: dict[UUID, asyncio.Future[Task | None]] = {}
-        self._wanted = asyncio.Event()
-        self._hinted = asyncio.Event()
+        self._ticker = Ticker(
+            database,
+            [hints.ENDED, hints.CANCELLED],
+            tick_seconds,
+            tick=self._tick,
+            wanted=lambda: bool(self._waiting),
+        )
 
     async def of(self, task_ids: Sequence[UUID]) -> list[Task | None]:
         """The rows of these tasks once all of them have ended; None for one that was removed."""
         loop = asyncio.get_running_loop()
         ends = [self._waiting.setdefault(task_id, loop.create_future()) for task_id in task_ids]
-        self._wanted.set()
-        self._hinted.set()
+        self._ticker.wake(now=True)
         # Shielded: another step may wait for the same task, and cancelling this one is not its business.
         return [await asyncio.shield(end) for end in ends]
 
     async def run(self) -> None:
         """Look for ends until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(
-                hints.listen(
-                    self._database, [hints.ENDED, hints.CANCELLED], lambda _channel, _payload: self._hinted.set()
-                )
-            )
-            group.create_task(self._tick_on())
-
-    async def _tick_on(self) -> None:
-        while True:
-            if not self._waiting:
-                self._wanted.clear()
-                await self._wanted.wait()
-            self._hinted.clear()
-            try:
-                await self._tick()
-            except DATABASE_AWAY as error:
-                _log.warning("waiting for tasks goes on later, the database is out of reach: %s", error)
-            await asyncio.sleep(_SHORTEST_TICK_SECONDS)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._tick_seconds):
-                    await self._hinted.wait()
+        await self._ticker.run()
 
     async def _tick(self) -> None:
         asked = list(self._waiting)
