@@ -19,6 +19,7 @@ from compute.events.ticker import Ticker
 __all__ = ["TaskWatcher"]
 
 _TICK_SECONDS = 0.2
+_REST_SECONDS = 0.02
 _KEEP_ALIVE_SECONDS = 15.0
 
 
@@ -66,6 +67,7 @@ class TaskWatcher:
             database,
             [hints.ENDED, hints.CANCELLED],
             tick_seconds,
+            rest=_REST_SECONDS,
             tick=self._tick,
             wanted=lambda: bool(self._watchers),
         )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from compute.db.session import DATABASE_AWAY, Database
@@ -11,13 +12,14 @@ from compute.events import hints
 __all__ = ["Ticker"]
 
 _log = logging.getLogger(__name__)
-# However many hints there are.
-_SHORTEST_SECONDS = 0.02
 
 
 class Ticker:
-    """Calls `tick` every `seconds`, and soon after a hint on `channels`, for as long as `wanted()`. `run` must be
-    running; it connects to nothing before the first `wake`."""
+    """Calls `tick` every `seconds`, and soon after a hint on `channels`, for as long as `wanted()`. However many hints
+    there are, it rests for `rest` seconds between two ticks, and for as long as the last one took.
+
+    `run` must be running; it connects to nothing before the first `wake`.
+    """
 
     def __init__(
         self,
@@ -25,12 +27,14 @@ class Ticker:
         channels: Sequence[str],
         seconds: float,
         *,
+        rest: float,
         tick: Callable[[], Awaitable[None]],
         wanted: Callable[[], bool],
     ) -> None:
         self._database = database
         self._channels = channels
         self._seconds = seconds
+        self._rest = rest
         self._tick = tick
         self._wanted = wanted
         self._waited_for = asyncio.Event()
@@ -57,11 +61,12 @@ class Ticker:
                 self._waited_for.clear()
                 await self._waited_for.wait()
             self._hinted.clear()
+            began = time.monotonic()
             try:
                 await self._tick()
             except DATABASE_AWAY as error:
                 _log.warning("asking for news later, the database is out of reach: %s", error)
-            await asyncio.sleep(_SHORTEST_SECONDS)
+            await asyncio.sleep(max(time.monotonic() - began, self._rest))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds):
                     await self._hinted.wait()

@@ -7,8 +7,9 @@ engine compiles what remains.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from compute.db.direct import DirectConnection
@@ -22,6 +23,7 @@ from compute.workflows.rows import Holder
 __all__ = ["Compiler", "Engine", "EnginePolicy", "Graph"]
 
 _log = logging.getLogger(__name__)
+_RENEWED_TOGETHER = 500
 
 
 class Graph(NamedTuple):
@@ -57,7 +59,7 @@ class Engine:
         self._compiler = compiler
         self._policy = policy
         self._owner = owner
-        self._held: dict[Holder, asyncio.Task[None]] = {}
+        self._held: dict[Holder, asyncio.Task[None] | None] = {}
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -101,12 +103,25 @@ class Engine:
             return 0
         async with self._database.transaction() as session:
             plans = await plans_of(session, claimed)
-        graphs = {Holder(plan.flow.id, plan.flow.fence): self._compiler.launch(plan) for plan in plans}
-        for holder, graph in graphs.items():
-            self._held[holder] = asyncio.create_task(self._follow(holder, graph), name=f"workflow {holder.workflow_id}")
-        names = {holder: graph.name for holder, graph in graphs.items() if graph.name}
+        # All at once: those that are launched last must not lose their leases meanwhile.
+        self._held |= dict.fromkeys(map(_holder, plans))
+        names: dict[Holder, str] = {}
+        for plan in plans:
+            if (name := self._launch(plan)) is not None:
+                names[_holder(plan)] = name
+            # Hundreds of calls take as many milliseconds; leases are renewed in between.
+            await asyncio.sleep(0)
         await connection.run(lambda direct: rows.name_graphs(direct, names))
         return len(claimed)
+
+    def _launch(self, plan: Plan) -> str | None:
+        """Set a plan going, unless it was lost since; what its graph is called."""
+        holder = _holder(plan)
+        if holder not in self._held:
+            return None
+        graph = self._compiler.launch(plan)
+        self._held[holder] = asyncio.create_task(self._follow(holder, graph), name=f"workflow {holder.workflow_id}")
+        return graph.name
 
     async def _follow(self, holder: Holder, graph: Graph) -> None:
         try:
@@ -122,22 +137,21 @@ class Engine:
     async def _renew_on(self, connection: DirectConnection) -> None:
         while True:
             await asyncio.sleep(self._policy.lease / 3)
-            holders = list(self._held)
-            if not holders:
-                continue
-
-            async def renew(direct: Connection, holders: list[Holder] = holders) -> set[Holder]:
-                return await rows.renew(direct, holders, lease_seconds=self._policy.lease)
-
             try:
-                still = await connection.run(renew)
+                for some in _in_parts(list(self._held), _RENEWED_TOGETHER):
+                    still = await connection.run(partial(self._renew, some))
+                    self._forget(set(some) - still)
             except DATABASE_AWAY as error:
                 _log.warning("leases of workflows are renewed later, the database is out of reach: %s", error)
-                continue
-            for holder in holders:
-                # Cancelled, approved or taken over: its runners find out by the fence, and nobody waits for them.
-                if holder not in still and (work := self._held.pop(holder, None)) is not None:
-                    work.cancel()
+
+    async def _renew(self, holders: Sequence[Holder], connection: Connection) -> set[Holder]:
+        return await rows.renew(connection, holders, lease_seconds=self._policy.lease)
+
+    def _forget(self, lost: Iterable[Holder]) -> None:
+        """Cancelled, approved or taken over: their runners find out by the fence, and nobody waits for them."""
+        for holder in lost:
+            if (work := self._held.pop(holder, None)) is not None:
+                work.cancel()
 
     async def _let_go(self, holders: list[Holder]) -> None:
         """Give leases back. If that fails, they run out."""
@@ -150,9 +164,18 @@ class Engine:
             await connection.close()
 
     async def _leave(self) -> None:
-        held = dict(self._held)
-        for work in held.values():
-            work.cancel()
-        if held:
-            await asyncio.wait(held.values())
-            await self._let_go(list(held))
+        holders = list(self._held)
+        working = [work for work in self._held.values() if work is not None]
+        self._forget(holders)
+        if working:
+            await asyncio.wait(working)
+        if holders:
+            await self._let_go(holders)
+
+
+def _holder(plan: Plan) -> Holder:
+    return Holder(plan.flow.id, plan.flow.fence)
+
+
+def _in_parts(holders: Sequence[Holder], size: int) -> list[Sequence[Holder]]:
+    return [holders[start : start + size] for start in range(0, len(holders), size)]

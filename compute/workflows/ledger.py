@@ -119,6 +119,7 @@ async def _write_all(connection: Connection, batch: Sequence[_Entry]) -> None:
     """Ends first, beginnings after them, in one transaction; then everyone is told."""
     begins = [entry for entry in batch if isinstance(entry.write, Begin)]
     async with connection.transaction():
+        await rows.lock(connection, {entry.write.holder.workflow_id for entry in batch})
         ended = await rows.end_steps(connection, [e.write for e in batch if isinstance(e.write, End)])
         begun = await rows.begin_steps(connection, [e.write for e in begins if isinstance(e.write, Begin)])
         new = [task for entry in begins if _step(entry) in begun for task in entry.tasks]

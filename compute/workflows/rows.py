@@ -30,6 +30,7 @@ __all__ = [
     "end_steps",
     "finish",
     "hold_steps",
+    "lock",
     "name_graphs",
     "release",
     "renew",
@@ -100,7 +101,9 @@ _STEP_MOVES = ", ".join(
     f"('{source}', '{target}')" for source, targets in STEP_TRANSITIONS.items() for target in targets
 )
 
-# Locked in one order everywhere, so that two writers never wait for each other in a circle.
+# Rows of workflows are locked in one order everywhere, so that two writers never wait for each other in a circle. Who
+# makes several of these statements in one transaction locks them all first.
+_LOCK = "SELECT FROM workflows WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR UPDATE"
 _HELD = """
 held AS MATERIALIZED (
     SELECT id, status, fence FROM workflows
@@ -220,22 +223,24 @@ UPDATE workflows
 RETURNING workflows.id
 """
 
-_RENEW = f"""
+_OURS = f"""
+WITH given AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint, graph text)
+), {_HELD}, ours AS (
+    SELECT held.id, given.graph FROM held JOIN given ON held.id = given.workflow AND held.fence = given.fence
+     WHERE held.status IN ({_OPEN})
+)
+"""
+_RENEW = f"""{_OURS}
 UPDATE workflows SET lease_expires_at = clock_timestamp() + %(lease_seconds)s::float8 * interval '1 s'
-  FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint)
- WHERE workflows.id = given.workflow AND workflows.fence = given.fence AND workflows.status IN ({_OPEN})
-   AND workflows.lease_owner IS NOT NULL
+  FROM ours WHERE workflows.id = ours.id AND workflows.lease_owner IS NOT NULL
 RETURNING workflows.id, workflows.fence
 """
-_RELEASE = """
-UPDATE workflows SET lease_owner = NULL, lease_expires_at = NULL
-  FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint)
- WHERE workflows.id = given.workflow AND workflows.fence = given.fence
+_RELEASE = f"""{_OURS}
+UPDATE workflows SET lease_owner = NULL, lease_expires_at = NULL FROM ours WHERE workflows.id = ours.id
 """
-_NAME_GRAPHS = """
-UPDATE workflows SET canvas_task_id = given.graph
-  FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint, graph text)
- WHERE workflows.id = given.workflow AND workflows.fence = given.fence
+_NAME_GRAPHS = f"""{_OURS}
+UPDATE workflows SET canvas_task_id = ours.graph FROM ours WHERE workflows.id = ours.id
 """
 
 
@@ -246,6 +251,11 @@ class Standing(NamedTuple):
     task_ids: list[str]
     workflow_status: WorkflowStatus
     fence: int
+
+
+async def lock(connection: Connection, workflow_ids: Iterable[UUID]) -> None:
+    """Lock workflows for a transaction that writes of them more than once."""
+    await connection.execute(_LOCK, {"ids": list(workflow_ids)})
 
 
 async def begin_steps(connection: Connection, begins: Sequence[Begin]) -> set[UUID]:

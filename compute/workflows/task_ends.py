@@ -16,6 +16,7 @@ from compute.tasks.states import TERMINAL
 __all__ = ["TaskEnds"]
 
 _TICK_SECONDS = 0.5
+_REST_SECONDS = 0.002
 
 
 class TaskEnds:
@@ -28,6 +29,7 @@ class TaskEnds:
             database,
             [hints.ENDED, hints.CANCELLED],
             tick_seconds,
+            rest=_REST_SECONDS,
             tick=self._tick,
             wanted=lambda: bool(self._waiting),
         )

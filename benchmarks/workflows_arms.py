@@ -1,0 +1,161 @@
+"""Our two ways to run a graph of tasks: as a workflow, and by hand, by a client that submits each task in its turn."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from benchmarks.harness import as_nice_as_ray
+from benchmarks.peers_arm import connect, run_on_uvloop
+from benchmarks.workflows_rows import check_tasks, check_workflows, clear, ended_at, open_workflows
+from benchmarks.workflows_shapes import SERVING, WARM_UP, Shape, definition, fields
+from compute.db.session import Database
+from compute.db.tables import Task
+from compute.events import hints
+from compute.events.hints import HintSender
+from compute.orders.intake import RequestIntake
+from compute.orders.order import new_task, order
+from compute.settings import Settings
+from compute.storage.base import ObjectStore
+from compute.storage.factory import open_store
+from compute.storage.media import MediaLoader
+from compute.storage.net import GuardedClient
+from compute.tasks.registry import kind_named
+from compute.tasks.submission import Answer, Submission, TaskWriter
+from compute.workflows import store
+from compute.workflows.check import check_workflow
+from compute.workflows.task_ends import TaskEnds
+
+__all__ = ["by_hand", "store_all", "workflows"]
+
+_CLIENTS = 8
+_LOOK_SECONDS = 0.02
+_PATIENCE_SECONDS = 300.0
+
+
+def workflows(url: str, shape: Shape) -> float:
+    """Seconds from the first workflow that is stored to the last one that is completed."""
+    as_nice_as_ray()
+    run_on_uvloop(_workflows(url, WARM_UP))
+    return run_on_uvloop(_workflows(url, shape))
+
+
+def by_hand(url: str, home: Path, shape: Shape) -> float:
+    """Seconds from the first task that is made to the end of the last one, as the client hears of it."""
+    as_nice_as_ray()
+    run_on_uvloop(_by_hand(url, home, WARM_UP))
+    return run_on_uvloop(_by_hand(url, home, shape))
+
+
+async def _workflows(url: str, shape: Shape) -> float:
+    clear(url)
+    began = time.time()
+    await store_all(url, shape)
+    deadline = began + _PATIENCE_SECONDS
+    with connect(url) as connection:
+        while (left := open_workflows(connection)) and time.time() < deadline:  # noqa: ASYNC110 - rows wake nobody
+            await asyncio.sleep(_LOOK_SECONDS)
+        if left:
+            raise RuntimeError(f"{left} workflows have not ended")
+        seconds = ended_at(connection) - began
+    check_workflows(url, shape)
+    return seconds
+
+
+async def store_all(url: str, shape: Shape) -> None:
+    """Check and store every workflow of the shape as the API does, by a few clients at once, and hint at each."""
+    async with _sending(url) as (database, sender):
+
+        async def store_some(count: int) -> None:
+            for _ in range(count):
+                wanted = definition(shape)
+                checked = check_workflow(wanted, SERVING, {})
+                async with database.transaction() as session:
+                    await store.create(session, wanted, checked, taken={})
+                sender.hint(hints.WORKFLOW)
+
+        shares = [len(range(client, shape.workflows, _CLIENTS)) for client in range(_CLIENTS)]
+        await asyncio.gather(*map(store_some, shares))
+        # Whoever hints and leaves takes the hint along.
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """Has what an ingress process has, and follows tasks as a step runner does."""
+
+    settings: Settings
+    objects: ObjectStore
+    media: MediaLoader
+    writer: TaskWriter
+    ends: TaskEnds
+
+    async def run(self, shape: Shape) -> None:
+        """One graph. A task is submitted once those are done that it depends on, with a prompt from the first."""
+        running: dict[str, asyncio.Task[str]] = {}
+        for step, parents in shape.parents.items():
+            running[step] = asyncio.create_task(self._step([running[parent] for parent in parents]))
+        await asyncio.gather(*running.values())
+
+    async def _step(self, parents: Sequence["asyncio.Task[str]"]) -> str:
+        paths = [await parent for parent in parents]
+        kind = kind_named("GENERATION")
+        placed = order(kind, fields(paths[0] if paths else None) | {"origin_instance": "benchmark"}, SERVING)
+        intake = RequestIntake(self, placed.served)
+        task = await new_task(placed, intake)
+        await intake.keep()
+        await self.writer.submit(Submission([task], lambda: Answer(201, "")))
+        return _path(await self.ends.of([task.id]))
+
+
+async def _by_hand(url: str, home: Path, shape: Shape) -> float:
+    clear(url)
+    settings = Settings(database_url=url, home=home, api_key=SecretStr("benchmark"))
+    async with contextlib.AsyncExitStack() as stack:
+        database, sender = await stack.enter_async_context(_sending(url))
+        objects = open_store(settings)
+        stack.push_async_callback(objects.close)
+        web = await stack.enter_async_context(GuardedClient(settings.media_allowed_hosts, 10))
+        writer, ends = TaskWriter(database, sender), TaskEnds(database)
+        stack.push_async_callback(writer.close)
+        await stack.enter_async_context(_working(ends.run()))
+        client = _Client(settings, objects, MediaLoader(settings, web), writer, ends)
+        began = time.time()
+        await asyncio.gather(*(client.run(shape) for _ in range(shape.workflows)))
+        seconds = time.time() - began
+    check_tasks(url, shape.steps)
+    return seconds
+
+
+def _path(ended: Sequence[Task | None]) -> str:
+    task = ended[0]
+    if task is None or task.result is None:
+        raise RuntimeError("a task has ended without a result")
+    path: str = task.result["artifacts"][0]["path"]
+    return path
+
+
+@asynccontextmanager
+async def _sending(url: str) -> AsyncIterator[tuple[Database, HintSender]]:
+    database = Database(url)
+    sender = HintSender(database)
+    async with _working(sender.run()):
+        yield database, sender
+    await database.close()
+
+
+@asynccontextmanager
+async def _working(loop: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    work = asyncio.create_task(loop)
+    try:
+        yield
+    finally:
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
