@@ -12,22 +12,13 @@ import pytest
 from PIL import Image, ImageDraw
 
 from compute.db.session import Database
-from compute.orders.serving import ServedModel, Serving
 from compute.settings import Settings
 from compute.tasks.protocol import GenerateRequest
-from compute.workflows.engine import Engine, EnginePolicy
+from compute.workflows.engine import Engine
 from compute.workflows.runtime import open_runner
 from tests.integration.api.conftest import Painter
-from tests.integration.api.workflows.local import LocalCompiler
+from tests.integration.api.workflows.local import QUICK, SERVING, LocalCompiler
 
-SERVING = Serving(
-    {
-        "inference": ServedModel("painter", 16),
-        "refine": ServedModel("painter", 16),
-        "image": ServedModel(None, 1, queue="image", roles=frozenset()),
-    }
-)
-QUICK = EnginePolicy(lease=2, poll=0.1, pause=0.05)
 SMALL = {"width": 64, "height": 64, "steps": 1, "seed": 1}
 
 

@@ -11,8 +11,7 @@ from compute.db.session import Database
 from compute.settings import Settings
 from compute.workflows.engine import Engine
 from compute.workflows.runtime import open_runner
-from tests.integration.api.workflows.conftest import QUICK, SERVING
-from tests.integration.api.workflows.local import LocalCompiler
+from tests.integration.api.workflows.local import QUICK, SERVING, LocalCompiler
 
 
 async def main() -> None:

@@ -1,10 +1,23 @@
-"""A compiler whose graphs are asyncio tasks: what Ray's references are to the actor's calls, awaiting is here."""
+"""What an engine of the tests runs with: quick times, a painter's queues, and a compiler without Ray.
+
+Its graphs are asyncio tasks: what Ray's references are to the actor's calls, awaiting is here.
+"""
 
 import asyncio
 
-from compute.workflows.engine import Graph
+from compute.orders.serving import ServedModel, Serving
+from compute.workflows.engine import EnginePolicy, Graph
 from compute.workflows.plan import Outcome, Plan, StepPlan
 from compute.workflows.runner import StepRunner
+
+SERVING = Serving(
+    {
+        "inference": ServedModel("painter", 16),
+        "refine": ServedModel("painter", 16),
+        "image": ServedModel(None, 1, queue="image", roles=frozenset()),
+    }
+)
+QUICK = EnginePolicy(lease=1, poll=0.1, pause=0.05)
 
 
 class LocalCompiler:

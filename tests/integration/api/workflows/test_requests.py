@@ -38,7 +38,7 @@ async def refused(api: httpx.AsyncClient, body: Any, **params: Any) -> list[dict
         (workflow(draw("a", config={"workflow_id": "x"})), ["body", "steps", 0, "config", "workflow_id"]),
         (
             workflow(draw("a", fallback_provider_type="VERTEX")),
-            ["body", "steps", 0, "config", "fallback_provider_type"],
+            ["body", "steps", 0, "fallback_provider_type"],
         ),
         (workflow(draw("a"), webhook_url="http://10.0.0.1/hook"), ["body", "webhook_url"]),
         (
