@@ -18,7 +18,7 @@ class WorkflowFilters(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    limit: int = Field(default=50, ge=1, le=1000, description="At most this many workflows.")
+    limit: int = Field(default=50, ge=1, le=200, description="At most this many workflows, each with its steps.")
     skip: int = Field(default=0, ge=0, le=1_000_000, description="Leave out this many of the newest.")
     status: WorkflowStatus | None = Field(default=None, description="Only workflows in this status.")
     origin_instance: str | None = Field(default=None, description="Only workflows from this installation.")

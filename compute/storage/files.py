@@ -13,7 +13,7 @@ from compute.storage.paths import RESERVED_PREFIX
 
 __all__ = ["atomic_file", "disk_failure", "sync_folder"]
 
-_ATTEMPTS = 5
+_ATTEMPTS = 50
 
 
 @contextmanager
@@ -58,14 +58,23 @@ def _open_beside(destination: Path) -> tuple[Path, int]:
     temporary = folder / f"{RESERVED_PREFIX}{uuid.uuid4().hex}"
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
     for _ in range(_ATTEMPTS):
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             # 0o666 less the umask, like any file: tempfile's 0o600 would lock out a web server beside us.
             return temporary, os.open(temporary, flags, 0o666)
         except FileNotFoundError:
             # Somebody deleted the last object of this folder just now, and the empty folder with it.
             continue
+        except FileExistsError:
+            # The same, between mkdir's finding a folder there and its looking whether it is one.
+            if _is_no_folder(folder):
+                raise
     raise FileNotFoundError(f"the folder of {destination.name} keeps disappearing")
+
+
+def _is_no_folder(folder: Path) -> bool:
+    """Whether the path, or one that leads to it, is something else than a folder."""
+    return any(path.exists() and not path.is_dir() for path in (folder, *folder.parents))
 
 
 def sync_folder(folder: Path) -> None:

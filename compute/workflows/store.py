@@ -158,11 +158,15 @@ async def resume(session: AsyncSession, workflow_id: UUID, from_step: str | None
     cancelled = await store.cancel_all(
         session, [task for step in steps if step.step_id in again for task in _running_tasks(step)]
     )
+    put_back = []
     for step in steps:
-        if step.step_id in again:
-            _reset(step, anew=step.step_id == from_step, keep=workflow.reuse)
-        elif StepStatus(step.status) in _FAILED_STEPS or step.blocked:
+        if step.step_id in again or _counts_as_failed(step):
+            if step.status != StepStatus.PENDING:
+                put_back.append(step)
+            if step.step_id in again:
+                _forget_results(step, anew=step.step_id == from_step, keep=workflow.reuse)
             _put_back(step)
+    await _log_steps(session, put_back)
     workflow.errors, workflow.completed_at = [], None
     workflow.fence += 1
     await _move(session, workflow, WorkflowStatus.RUNNING, **_TO_LET)
@@ -295,12 +299,17 @@ def _running_tasks(step: WorkflowStep) -> list[UUID]:
     return [UUID(task_id) for task_id in step.task_ids] if step.status == StepStatus.RUNNING else []
 
 
-def _reset(step: WorkflowStep, *, anew: bool, keep: bool) -> None:
-    """Run it again. What it made before may be taken over only if that is wanted and it is not the very first."""
+def _counts_as_failed(step: WorkflowStep) -> bool:
+    """Whether the workflow could not be completed because of it. Of tolerated failures others have made the best."""
+    tolerated = step.definition["continue_on_error"]
+    return step.blocked or (StepStatus(step.status) in _FAILED_STEPS and not tolerated)
+
+
+def _forget_results(step: WorkflowStep, *, anew: bool, keep: bool) -> None:
+    """It is run again. What it made before may be taken over only if that is wanted and it is not the very first."""
     if anew or not keep:
         step.task_ids, step.content_hash, step.result = [], None, None
     step.fresh, step.approved_at = anew, None
-    _put_back(step)
 
 
 def _put_back(step: WorkflowStep) -> None:

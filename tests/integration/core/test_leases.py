@@ -156,7 +156,7 @@ async def test_only_leases_that_ran_out_are_expired(database: Database) -> None:
     (dead,) = await claim(database, lease=0)
     await claim(database, lease=60)
     async with direct(database) as connection, connection.transaction():
-        assert [(lease, owner) for lease, _, owner in await expired(connection, 10)] == [(lease_of(dead), "test")]
+        assert [(one.lease, one.owner) for one in await expired(connection, 10)] == [(lease_of(dead), "test")]
 
 
 async def test_events_go_with_their_task_and_leave_the_others_alone(database: Database) -> None:

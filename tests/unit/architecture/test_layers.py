@@ -22,7 +22,14 @@ def sources() -> list[Path]:
 
 @pytest.mark.parametrize(
     "module",
-    ["compute.api.app", "compute.dispatch.dispatcher", "compute.events.webhooks", "compute.deployments.args"],
+    [
+        "compute.api.app",
+        "compute.dispatch.dispatcher",
+        "compute.events.webhooks",
+        "compute.deployments.args",
+        "compute.workflows.engine",
+        "compute.workflows.runtime",
+    ],
 )
 def test_no_pipeline_library_is_loaded_outside_the_replicas(module: str) -> None:
     """The ingress and the Dispatcher must start in a second and stay small."""
@@ -32,7 +39,10 @@ def test_no_pipeline_library_is_loaded_outside_the_replicas(module: str) -> None
     assert answer.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", ["compute.api.app", "compute.dispatch.dispatcher"])
+@pytest.mark.parametrize(
+    "module",
+    ["compute.api.app", "compute.dispatch.dispatcher", "compute.workflows.engine", "compute.workflows.runtime"],
+)
 def test_ray_is_not_needed_to_serve_or_to_dispatch(module: str) -> None:
     code = f"import sys, {module}; print('ray' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603

@@ -145,6 +145,21 @@ async def test_a_failure_spares_the_other_branches_and_a_resume_runs_only_what_i
     assert len(await tasks_of(database, ended["id"])) == 5
 
 
+async def test_a_resume_leaves_tolerated_failures_as_they_are(
+    api: httpx.AsyncClient, worker: SubjectPainter, engine: None
+) -> None:
+    broken = {"prompt": "impossible", "max_retries": 0}
+    ended = await run(
+        api, draw("spared", continue_on_error=True, **broken), draw("after", "spared"), draw("x", **broken)
+    )
+    assert (ended["status"], ended["errors"]) == ("FAILED", ["x: ValueError: it cannot be drawn"])
+    worker.broken = False
+    await act(api, ended["id"], "resume")
+    resumed = await wait_for(api, ended["id"], "COMPLETED")
+    assert statuses(resumed) == {"spared": "FAILED", "after": "COMPLETED", "x": "COMPLETED"}
+    assert by_id(resumed)["after"]["task_ids"] == by_id(ended)["after"]["task_ids"]
+
+
 async def test_a_resume_keeps_the_completed_tasks_of_a_step_that_failed(
     api: httpx.AsyncClient, worker: SubjectPainter, engine: None
 ) -> None:
@@ -266,6 +281,8 @@ async def test_every_change_is_in_the_event_log_once(
     api: httpx.AsyncClient, worker: object, engine: None, database: Database
 ) -> None:
     ended = await run(api, draw("a"), draw("b", "a"))
+    await act(api, ended["id"], "resume", from_step="b")
+    await wait_for(api, ended["id"], "COMPLETED")
     async with database.transaction() as session:
         rows = await session.scalars(
             select(WorkflowEvent).where(WorkflowEvent.workflow_id == ended["id"]).order_by(WorkflowEvent.id)
@@ -275,6 +292,11 @@ async def test_every_change_is_in_the_event_log_once(
             (None, "RUNNING"),
             ("a", "RUNNING"),
             ("a", "COMPLETED"),
+            ("b", "RUNNING"),
+            ("b", "COMPLETED"),
+            (None, "COMPLETED"),
+            ("b", "PENDING"),
+            (None, "RUNNING"),
             ("b", "RUNNING"),
             ("b", "COMPLETED"),
             (None, "COMPLETED"),
