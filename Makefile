@@ -15,6 +15,8 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constra
 # Two lanes, each with one thread of its own for arithmetic: more would wait for each other. In order, because what is
 # compiled first decides what later tests find compiled.
 LANES = -n 2 --dist loadfile --no-loadscope-reorder
+# What needs neither Ray nor the machine for itself.
+IN_LANES = tests/unit tests/integration/api tests/integration/events tests/integration/storage
 
 .DEFAULT_GOAL := help
 .PHONY: help up down test check format clean
@@ -30,8 +32,8 @@ down:
 
 test: $(VENV)/.dev
 	@status=0; \
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(LANES) tests/unit || status=1; \
-	$(BIN)/pytest tests/integration tests/cluster tests/acceptance || status=1; \
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(LANES) $(IN_LANES) || status=1; \
+	$(BIN)/pytest $(addprefix --ignore=,$(IN_LANES)) tests || status=1; \
 	exit $$status
 
 check: $(VENV)/.dev
