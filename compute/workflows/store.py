@@ -21,7 +21,7 @@ from compute.tasks import store
 from compute.tasks.ids import new_task_id
 from compute.workflows import graph
 from compute.workflows.check import CheckedWorkflow
-from compute.workflows.states import ENDED_WORKFLOWS, OPEN_WORKFLOWS, WORKFLOW_TRANSITIONS
+from compute.workflows.states import ENDED_WORKFLOWS, OPEN_WORKFLOWS, STEP_TRANSITIONS, WORKFLOW_TRANSITIONS
 
 __all__ = ["approve", "cancel", "create", "get", "locked", "pause", "resume", "start", "steps_of"]
 
@@ -158,15 +158,14 @@ async def resume(session: AsyncSession, workflow_id: UUID, from_step: str | None
     cancelled = await store.cancel_all(
         session, [task for step in steps if step.step_id in again for task in _running_tasks(step)]
     )
-    put_back = []
-    for step in steps:
-        if step.step_id in again or _counts_as_failed(step):
-            if step.status != StepStatus.PENDING:
-                put_back.append(step)
-            if step.step_id in again:
-                _forget_results(step, anew=step.step_id == from_step, keep=workflow.reuse)
-            _put_back(step)
-    await _log_steps(session, put_back)
+    await _stop(session, [step for step in steps if step.step_id in again and step.status == StepStatus.RUNNING])
+    put_back = [step for step in steps if step.step_id in again or _counts_as_failed(step)]
+    ended = [step for step in put_back if step.status != StepStatus.PENDING]
+    for step in put_back:
+        if step.step_id in again:
+            _forget_results(step, anew=step.step_id == from_step, keep=workflow.reuse)
+        _put_back(step)
+    await _log_steps(session, ended)
     workflow.errors, workflow.completed_at = [], None
     workflow.fence += 1
     await _move(session, workflow, WorkflowStatus.RUNNING, **_TO_LET)
@@ -189,12 +188,9 @@ async def cancel(session: AsyncSession, workflow_id: UUID) -> tuple[Workflow, li
         if StepStatus(step.status) in (StepStatus.PENDING, StepStatus.RUNNING)
     ]
     cancelled = await store.cancel_all(session, [task for step in steps for task in _running_tasks(step)])
-    now = datetime.now(UTC)
-    for step in steps:
-        step.status, step.completed_at, step.updated_at, step.awaits_approval = StepStatus.CANCELLED, now, now, False
-    await _log_steps(session, steps)
+    await _stop(session, steps)
     workflow.fence += 1
-    await _move(session, workflow, WorkflowStatus.CANCELLED, completed_at=now, **_TO_LET)
+    await _move(session, workflow, WorkflowStatus.CANCELLED, completed_at=datetime.now(UTC), **_TO_LET)
     connection = await session.connection()
     await connection.exec_driver_sql(
         f"WITH moved AS (SELECT * FROM workflows WHERE id = %(id)s) {CALL_BACK_WORKFLOWS}",  # noqa: S608
@@ -261,6 +257,25 @@ async def _move(session: AsyncSession, workflow: Workflow, status: WorkflowStatu
     await _log(session, workflow)
 
 
+async def _stop(session: AsyncSession, steps: Sequence[WorkflowStep]) -> None:
+    """→ CANCELLED; their tasks are the caller's to cancel."""
+    for step in steps:
+        _enter(step, StepStatus.CANCELLED)
+        step.completed_at, step.awaits_approval = step.updated_at, False
+    await _log_steps(session, steps)
+
+
+def _enter(step: WorkflowStep, status: StepStatus) -> None:
+    """Change a step's status as the table allows it.
+
+    Raises:
+        Conflict: it does not.
+    """
+    if status not in STEP_TRANSITIONS[StepStatus(step.status)]:
+        raise Conflict(f"Step {step.step_id!r} is {step.status} and cannot become {status}.")
+    step.status, step.updated_at = status, datetime.now(UTC)
+
+
 async def _log(session: AsyncSession, workflow: Workflow) -> None:
     session.add(WorkflowEvent(workflow_id=workflow.id, type=EventType.WORKFLOW_STATUS, status=workflow.status))
     await session.flush()
@@ -314,7 +329,8 @@ def _forget_results(step: WorkflowStep, *, anew: bool, keep: bool) -> None:
 
 def _put_back(step: WorkflowStep) -> None:
     """Try it again; those of its tasks that are completed need not be."""
-    step.status, step.blocked, step.awaits_approval = StepStatus.PENDING, False, False
+    if step.status != StepStatus.PENDING:
+        _enter(step, StepStatus.PENDING)
+    step.blocked = step.awaits_approval = False
     step.error_message = step.error_category = step.completed_at = step.deadline_at = step.started_at = None
     step.reused_from, step.retry_count = None, 0
-    step.updated_at = datetime.now(UTC)

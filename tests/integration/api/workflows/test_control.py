@@ -249,6 +249,26 @@ async def test_running_again_from_a_step_runs_it_and_what_is_behind_it(
     assert (await api.post(f"/workflows/{first['id']}/resume", params={"from_step": "x"})).status_code == 404
 
 
+async def test_a_step_that_is_to_be_run_again_is_stopped_first(
+    api: httpx.AsyncClient, worker: SubjectPainter, engine: None, database: Database
+) -> None:
+    worker.seconds_per_step = 0.01
+    workflow_id = await post(api, draw("a", config=SLOW))
+    await until_running(api, workflow_id, "a")
+    await act(api, workflow_id, "pause")
+    worker.seconds_per_step = 0.0
+    await act(api, workflow_id, "resume", from_step="a")
+    assert statuses(await wait_for(api, workflow_id, "COMPLETED")) == {"a": "COMPLETED"}
+    assert sorted(task.status for task in await tasks_of(database, workflow_id)) == ["CANCELLED", "COMPLETED"]
+    async with database.transaction() as session:
+        log = await session.scalars(
+            select(WorkflowEvent.status)
+            .where(WorkflowEvent.workflow_id == workflow_id, WorkflowEvent.step_id == "a")
+            .order_by(WorkflowEvent.id)
+        )
+        assert list(log) == ["RUNNING", "CANCELLED", "PENDING", "RUNNING", "COMPLETED"]
+
+
 async def test_unchanged_steps_are_taken_over_if_that_is_wanted(
     api: httpx.AsyncClient, worker: SubjectPainter, engine: None
 ) -> None:
