@@ -33,7 +33,7 @@ down:
 test: $(VENV)/.dev
 	@status=0; \
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(LANES) $(IN_LANES) || status=1; \
-	$(BIN)/pytest $(addprefix --ignore=,$(IN_LANES)) tests || status=1; \
+	$(BIN)/pytest $(addprefix --ignore=,$(IN_LANES)) tests/integration tests/cluster tests/acceptance || status=1; \
 	exit $$status
 
 check: $(VENV)/.dev
