@@ -1,8 +1,7 @@
 """Accept many tasks with one request: all are checked, then all are stored, or none."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Response
@@ -14,7 +13,8 @@ from compute.api.orders import SpokenOrder, order_of
 from compute.api.present import render_new
 from compute.api.resources import Resources
 from compute.db.tables import Task
-from compute.errors import InvalidInput, TooLarge
+from compute.errors import InvalidInput
+from compute.orders.faults import faults_at
 from compute.orders.intake import RequestIntake
 from compute.orders.order import new_task, validated
 from compute.orders.serving import Serving
@@ -40,7 +40,7 @@ def elements_of(body: dict[str, Any], limit: int) -> list[dict[str, Any]]:
     if len(elements) > limit:
         raise InvalidInput(f"At most {limit} tasks at a time.", field="tasks")
     for index, element in enumerate(elements):
-        with _faults_of(index):
+        with faults_at("tasks", index):
             check_storable(element)
     return elements
 
@@ -55,7 +55,7 @@ async def orders_of(elements: Sequence[dict[str, Any]], serving: Serving) -> lis
     faults: list[Fault] = []
     for index, element in enumerate(elements):
         try:
-            with _faults_of(index):
+            with faults_at("tasks", index):
                 orders.append(order_of(element, serving))
         except RequestValidationError as error:
             faults += error.errors()
@@ -89,7 +89,7 @@ async def _new_tasks(orders: Sequence[SpokenOrder], held: Resources) -> list[Tas
     intakes = {order.served: RequestIntake(held, order.served) for order in orders}
     tasks = []
     for index, order in enumerate(orders):
-        with _faults_of(index):
+        with faults_at("tasks", index):
             tasks.append(await new_task(order, intakes[order.served]))
         if index % _AT_A_TIME == 0:
             await asyncio.sleep(0)
@@ -103,25 +103,6 @@ async def _check_webhooks(orders: Sequence[SpokenOrder], held: Resources) -> Non
     for index, order in enumerate(orders):
         url = order.request.webhook_url
         if url is not None and url not in checked:
-            with _faults_of(index):
+            with faults_at("tasks", index):
                 await held.client.check_url(url, "webhook_url")
             checked.add(url)
-
-
-@contextmanager
-def _faults_of(index: int) -> Iterator[None]:
-    """Makes the errors of one element say which it is."""
-    place = ("body", "tasks", index)
-    try:
-        yield
-    except RequestValidationError as error:
-        raise RequestValidationError(
-            [fault | {"loc": (*place, *fault["loc"][1:])} for fault in error.errors()]
-        ) from None
-    except InvalidInput as error:
-        inner = () if error.field == "body" else tuple(error.field.split("."))
-        raise RequestValidationError(
-            [{"loc": (*place, *inner), "msg": error.detail, "type": "invalid_input"}]
-        ) from None
-    except TooLarge as error:
-        raise TooLarge(f"tasks[{index}].{error.field}: {error.detail}", field=error.field) from None

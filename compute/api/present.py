@@ -1,5 +1,6 @@
 """A row of `tasks` as a client sees it, in either dialect."""
 
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -12,7 +13,7 @@ from compute.schemas.tasks import TaskPublic
 from compute.tasks.registry import kind_of
 from compute.tasks.results import artifacts_of, is_video
 
-__all__ = ["present", "present_canonical", "present_quickstart", "quickstart_status", "render_new"]
+__all__ = ["present", "present_canonical", "present_quickstart", "quickstart_output", "quickstart_status", "render_new"]
 
 _QUICKSTART_STATUS: dict[TaskStatus, QuickstartStatus] = {
     TaskStatus.PENDING: "pending",
@@ -116,12 +117,15 @@ def _quickstart(task: Task, output: QuickstartOutput | None) -> QuickstartTask:
     )
 
 
-async def _output(task: Task, links: RequestLinks) -> QuickstartOutput:
-    if task.deleted_at is not None:
-        return QuickstartOutput(images=[])
+async def quickstart_output(artifacts: Sequence[dict[str, Any]], links: RequestLinks) -> QuickstartOutput:
+    """Results as the quick start shows them."""
     shown = [
         (QuickstartFile(url=await links.to(artifact["path"]), seed=artifact.get("seed")), is_video(artifact))
-        for artifact in artifacts_of(task)
+        for artifact in artifacts
     ]
     images, videos = ([file for file, video in shown if video is wanted] for wanted in (False, True))
     return QuickstartOutput(images=images, videos=videos or None)
+
+
+async def _output(task: Task, links: RequestLinks) -> QuickstartOutput:
+    return await quickstart_output(artifacts_of(task) if task.deleted_at is None else [], links)

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.dialect import Dialect, quickstart_workflow_id
 from compute.api.links import RequestLinks
+from compute.api.present import quickstart_output
 from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.schemas.enums import StepStatus, WorkflowStatus
-from compute.schemas.quickstart import QuickstartFile, QuickstartOutput
 from compute.schemas.quickstart_workflows import QuickstartWorkflow, QuickstartWorkflowStep
 from compute.schemas.workflows import WorkflowPublic, WorkflowStepPublic
 from compute.workflows import graph
@@ -103,7 +103,8 @@ async def look(session: AsyncSession, workflows: Sequence[Workflow], *, estimate
     of_tasks = select(Task.id, Task.progress, Task.retry_count).where(Task.id.in_(wanted))
     found = await session.execute(of_tasks) if wanted else ()
     tasks = {task_id: (progress, retries) for task_id, progress, retries in found}
-    types = {step.task_type for group in steps.values() for step in group} if estimate else set()
+    going = [workflow.id for workflow in workflows if estimate and workflow.status == WorkflowStatus.RUNNING]
+    types = {step.task_type for workflow_id in going for step in steps[workflow_id] if step.status not in ENDED_STEPS}
     seconds = {task_type: await _seconds(session, task_type) for task_type in types}
     known = {task_type: value for task_type, value in seconds.items() if value is not None}
     return [Seen(workflow, steps[workflow.id], tasks, known) for workflow in workflows]
@@ -155,22 +156,14 @@ async def _quickstart(seen: Seen, links: RequestLinks | None) -> QuickstartWorkf
 
 
 async def _quickstart_step(step: WorkflowStepPublic, links: RequestLinks | None) -> QuickstartWorkflowStep:
+    outputs = None if step.result is None else step.result.get("outputs", [])
     return QuickstartWorkflowStep(
         name=step.step_id,
         status=step.status.lower(),
         progress=round(step.progress / 100, 4),
-        output=await _output(step, links) if step.result is not None and links is not None else None,
+        output=await quickstart_output(outputs, links) if outputs is not None and links is not None else None,
         error=step.error_message,
     )
-
-
-async def _output(step: WorkflowStepPublic, links: RequestLinks) -> QuickstartOutput:
-    images: list[QuickstartFile] = []
-    videos: list[QuickstartFile] = []
-    for artifact in (step.result or {}).get("outputs", []):
-        file = QuickstartFile(url=await links.to(artifact["path"]), seed=artifact.get("seed"))
-        (videos if str(artifact.get("content_type", "")).startswith("video/") else images).append(file)
-    return QuickstartOutput(images=images, videos=videos or None)
 
 
 def _step(step: WorkflowStep, tasks: Mapping[UUID, tuple[float, int]]) -> WorkflowStepPublic:

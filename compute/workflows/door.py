@@ -6,13 +6,10 @@ So a faulty address is refused before anything runs, and what happens to it late
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
-
-from compute.errors import InvalidInput, TooLarge
+from compute.orders.faults import faults_at
 from compute.orders.intake import RequestIntake, Sources
 from compute.orders.order import order
 from compute.orders.serving import Serving
-from compute.storage.links import link_secret
 from compute.tasks.registry import kind_of
 from compute.workflows.body import static_body
 from compute.workflows.check import CheckedStep, CheckedWorkflow
@@ -39,18 +36,8 @@ async def take_in(
     intakes: list[RequestIntake] = []
     for place, step in enumerate(checked.steps):
         if not step.dependencies:
-            try:
+            with faults_at("steps", place, "config"):
                 intakes.append(await _first_step(step, values, sources, serving))
-            except InvalidInput as error:
-                loc = ("body", "steps", place, "config", *error.field.split("."))
-                raise RequestValidationError([{"loc": loc, "msg": error.detail, "type": "invalid_input"}]) from None
-            except RequestValidationError as error:
-                inside = ("body", "steps", place, "config")
-                raise RequestValidationError(
-                    [fault | {"loc": (*inside, *fault["loc"][1:])} for fault in error.errors()]
-                ) from None
-            except TooLarge as error:
-                raise TooLarge(f"steps[{place}].{error.field}: {error.detail}", field=error.field) from None
     taken: dict[str, str] = {}
     for intake in intakes:
         await intake.keep()
@@ -62,8 +49,7 @@ async def _first_step(
     step: CheckedStep, values: Mapping[str, Mapping[str, Any]], sources: Sources, serving: Serving
 ) -> RequestIntake:
     kind = kind_of(step.definition.task_type)
-    key = sources.settings.api_key.get_secret_value() if sources.settings.api_key else ""
-    files = StepFiles(sources.settings, sources.objects, link_secret(key))
+    files = StepFiles(sources.settings, sources.objects)
     mapped = await mapped_values(step.definition.input_mappings, {INPUT: values[INPUT], CONFIG: values[CONFIG]}, files)
     orders = [order(kind, body, serving) for body in bodies(static_body(step.definition), mapped, step.spread)]
     served = orders[0].served if orders else serving.pool(kind.queue, frozenset())

@@ -5,7 +5,7 @@ import base64
 from compute.errors import TooLarge
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
-from compute.storage.links import link_to
+from compute.storage.links import link_secret, link_to
 
 __all__ = ["StepFiles"]
 
@@ -16,10 +16,10 @@ class StepFiles:
     """Implements `compute.workflows.mapping.Files` for one step. `known` are the links that were made: a field that
     takes an image gets the stored one for such a link, without a download."""
 
-    def __init__(self, settings: Settings, objects: ObjectStore, secret: bytes) -> None:
+    def __init__(self, settings: Settings, objects: ObjectStore) -> None:
         self._settings = settings
         self._objects = objects
-        self._secret = secret
+        self._secret = link_secret(settings.api_key.get_secret_value() if settings.api_key else "")
         self.known: dict[str, str] = {}
 
     async def link(self, path: str) -> str:

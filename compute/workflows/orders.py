@@ -9,14 +9,12 @@ from sqlalchemy import select
 
 from compute.db.session import Database
 from compute.db.tables import Task
-from compute.errors import Conflict, NotFound
 from compute.events import hints
 from compute.events.hints import HintSender
 from compute.orders.intake import RequestIntake, Sources
 from compute.orders.order import Order, new_task, order
 from compute.orders.serving import Serving
 from compute.schemas.enums import TaskStatus
-from compute.storage.links import link_secret
 from compute.tasks import store
 from compute.tasks.registry import kind_of
 from compute.workflows.fields import required_fields
@@ -56,9 +54,7 @@ class StepOrders:
     hints: HintSender
 
     def files(self) -> StepFiles:
-        settings = self.sources.settings
-        key = settings.api_key.get_secret_value() if settings.api_key else ""
-        return StepFiles(settings, self.sources.objects, link_secret(key))
+        return StepFiles(self.sources.settings, self.sources.objects)
 
     def prepared(
         self,
@@ -119,12 +115,9 @@ class StepOrders:
 
     async def cancel(self, task_ids: Sequence[UUID]) -> None:
         """Cancel those of the tasks that have not ended."""
-        for task_id in task_ids:
-            try:
-                async with self.database.transaction() as session:
-                    await store.cancel(session, task_id)
-            except (Conflict, NotFound):
-                continue
+        async with self.database.transaction() as session:
+            cancelled = await store.cancel_all(session, task_ids)
+        for task_id in cancelled:
             self.hints.hint(hints.CANCELLED, str(task_id))
 
     def hint(self, tasks: Sequence[Task]) -> None:

@@ -170,6 +170,9 @@ WITH given AS MATERIALIZED (
 SELECT id FROM moved
 """
 
+_FINISHABLE = _values(
+    source for source, to in WORKFLOW_TRANSITIONS.items() if {WorkflowStatus.COMPLETED, WorkflowStatus.FAILED} <= to
+)
 # A workflow that fails says which of its steps did. A paused one that has nothing left to do is still paused.
 _FINISH = f"""
 WITH given AS MATERIALIZED (
@@ -195,14 +198,13 @@ WITH given AS MATERIALIZED (
            completed_at = clock_timestamp(), updated_at = clock_timestamp()
       FROM given JOIN held ON held.id = given.workflow AND held.fence = given.fence
       LEFT JOIN faults ON faults.workflow_id = given.workflow
-     WHERE workflows.id = held.id AND held.status = '{WorkflowStatus.RUNNING}' AND NOT given.held
+     WHERE workflows.id = held.id AND held.status IN ({_FINISHABLE}) AND NOT given.held
     RETURNING workflows.*
 ), logged AS (
     INSERT INTO workflow_events (workflow_id, type, status) SELECT id, '{EventType.WORKFLOW_STATUS}', status FROM moved
 ), called AS ({CALL_BACK_WORKFLOWS})
 SELECT id FROM moved UNION ALL SELECT id FROM parked
 """
-assert {WorkflowStatus.COMPLETED, WorkflowStatus.FAILED} <= WORKFLOW_TRANSITIONS[WorkflowStatus.RUNNING]  # noqa: S101
 
 _STANDING = """
 SELECT step.id, step.status, step.task_ids, flow.status, flow.fence
