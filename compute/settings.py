@@ -10,12 +10,38 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from compute.secret_file import kept_secret
 
-__all__ = ["Settings", "get_settings", "with_api_key"]
+__all__ = ["Settings", "TrainableModel", "get_settings", "with_api_key"]
+
+
+class TrainableModel(BaseModel):
+    """A base model that trainings may start from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(
+        min_length=1, description="A folder, a name under the folder of models, or a Hugging Face repository."
+    )
+    family: Literal["flux", "sdxl"] = "flux"
+    resolution: int = Field(
+        default=512, ge=32, le=2048, description="Side in pixels of the square it is trained at unless asked otherwise."
+    )
+    revision: str | None = Field(default=None, description="Of a Hugging Face repository.")
+
+
+_DEMO = TrainableModel(model="demo-flux", resolution=128)
+_TRAINING_MODELS = {
+    # On a fresh installation every name leads to the model that comes with it; an operator sets the real ones.
+    "default": _DEMO,
+    "sd-xl-base": _DEMO,
+    "black-forest-labs/FLUX.1-dev": _DEMO,
+    "tiny-flux": TrainableModel(model="tiny-flux", resolution=64),
+    "tiny-sdxl": TrainableModel(model="tiny-sdxl", family="sdxl", resolution=64),
+}
 
 
 class Settings(BaseSettings):
@@ -71,6 +97,13 @@ class Settings(BaseSettings):
     webhook_max_attempts: int = Field(default=10, ge=1)
     webhook_timeout_seconds: float = Field(default=15.0, gt=0)
 
+    training_models: dict[str, TrainableModel] = Field(
+        default=_TRAINING_MODELS,
+        description="What trainings may start from, by the names that requests use; `default` is one of them.",
+    )
+    training_archive_max_bytes: int = Field(default=2 * 2**30, ge=1024, description="Largest zip file of pictures.")
+    training_log_bytes: int = Field(default=64 * 1024, ge=1024, description="How much of a training's log is kept.")
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("home")
@@ -83,6 +116,13 @@ class Settings(BaseSettings):
     def _split_hosts(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(host.strip().lower() for host in value.split(",") if host.strip())
+        return value
+
+    @field_validator("training_models")
+    @classmethod
+    def _with_default(cls, value: dict[str, TrainableModel]) -> dict[str, TrainableModel]:
+        if "default" not in value:
+            raise ValueError("one of the models is named `default`")
         return value
 
     @property

@@ -12,7 +12,7 @@ from compute.api.deps import require_key
 from compute.api.documentation import document
 from compute.api.guard import RequestGuard
 from compute.api.resources import open_resources
-from compute.api.routes import generation, health, lora, storage, tasks, workflows
+from compute.api.routes import generation, health, lora, storage, tasks, training, workflows
 from compute.api.upload import FIELD_BYTES
 from compute.orders.serving import Serving
 from compute.settings import Settings
@@ -59,6 +59,7 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
     include(generation.router, dependencies=[Depends(require_key)])
     include(tasks.router, dependencies=[Depends(require_key)])
     include(workflows.router, dependencies=[Depends(require_key)])
+    include(training.router, dependencies=[Depends(require_key)])
     include(storage.router)
     include(lora.router)
     include(lora.admin_router)

@@ -1,7 +1,7 @@
-"""A task has two spellings of its id, and so has a workflow; the spelling chooses the dialect of the answer.
+"""A task has two spellings of its id; so have workflows and trainings. It chooses the dialect of the answer.
 
-9f1c…-…-…            canonical: a UUID, upper-case statuses, progress from 0 to 100
-task_9f1c…, wf_9f1c… quick start: the same 32 hex digits, lower-case statuses, progress from 0 to 1
+9f1c…-…-…                         canonical: a UUID, upper-case statuses, progress from 0 to 100
+task_9f1c…, wf_9f1c…, train_9f1c… quick start: the same 32 hex digits, lower-case statuses, progress from 0 to 1
 """
 
 import re
@@ -18,9 +18,12 @@ __all__ = [
     "Dialect",
     "TaskId",
     "TaskRef",
+    "TrainingId",
+    "TrainingRef",
     "WorkflowId",
     "WorkflowRef",
     "quickstart_id",
+    "quickstart_training_id",
     "quickstart_workflow_id",
 ]
 
@@ -46,6 +49,14 @@ class WorkflowRef:
     dialect: Dialect
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingRef:
+    """A training as a path names it."""
+
+    id: UUID
+    dialect: Dialect
+
+
 _HEX = re.compile(r"[0-9a-f]{32}\Z")
 
 
@@ -55,6 +66,10 @@ def quickstart_id(task_id: UUID) -> str:
 
 def quickstart_workflow_id(workflow_id: UUID) -> str:
     return f"wf_{workflow_id.hex}"
+
+
+def quickstart_training_id(training_id: UUID) -> str:
+    return f"train_{training_id.hex}"
 
 
 def _read(text: str, prefix: str, name: str) -> tuple[UUID, Dialect]:
@@ -94,5 +109,18 @@ def _workflow(
     return WorkflowRef(*_read(workflow_id, "wf_", "workflow_id"))
 
 
+def _training(
+    task_id: Annotated[
+        str,
+        Path(
+            description="The training's UUID, or `train_` and its 32 hex digits; it chooses the answer's dialect.",
+            examples=["0b6f0a52-64c8-4a3c-9d0e-0c7a8a0f7f10"],
+        ),
+    ],
+) -> TrainingRef:
+    return TrainingRef(*_read(task_id, "train_", "task_id"))
+
+
 TaskId = Annotated[TaskRef, Depends(_task)]
 WorkflowId = Annotated[WorkflowRef, Depends(_workflow)]
+TrainingId = Annotated[TrainingRef, Depends(_training)]

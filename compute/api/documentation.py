@@ -15,11 +15,20 @@ from pydantic.json_schema import models_json_schema
 
 from compute.schemas.bulk import BulkTasks
 from compute.schemas.enums import ErrorCategory, EventType, ProviderCapability, ProviderType, TaskPriority, TaskType
-from compute.schemas.events import BaseEvent, TaskCreatedEvent, TaskStatusEvent, WorkflowStatusEvent
+from compute.schemas.events import (
+    BaseEvent,
+    PreprocessingStatusEvent,
+    TaskCreatedEvent,
+    TaskStatusEvent,
+    TrainingStatusEvent,
+    WorkflowStatusEvent,
+)
 from compute.schemas.lora import Body_admin_upload_lora, Body_upload_lora, EntityType
 from compute.schemas.providers import LocalProviderConfig
 from compute.schemas.quickstart import QuickstartTask
+from compute.schemas.quickstart_training import QuickstartTrainingCreate
 from compute.schemas.quickstart_workflows import QuickstartCreateWorkflow
+from compute.schemas.training import TrainingTaskCreate
 from compute.schemas.workflows import CreateWorkflow, StartWorkflow, WorkflowUpdate
 from compute.tasks.registry import all_kinds
 from compute.tasks.types.generation import GenerationTaskUpdate
@@ -31,6 +40,7 @@ __all__ = [
     "START_BODY",
     "TASK_BODY",
     "TASK_UPDATE_BODY",
+    "TRAINING_BODY",
     "WORKFLOW_BODY",
     "WORKFLOW_UPDATE_BODY",
     "AnyTask",
@@ -135,6 +145,27 @@ START_BODY = _json_body(
 )
 START_BODY["requestBody"]["required"] = False
 
+_TRAINING_EXAMPLE = {
+    "trigger_word": "zxdress",
+    "source_images": ["https://example.com/dress-1.jpg", "https://example.com/dress-2.jpg"],
+    "entity_type": "PRODUCT",
+    "rank": 16,
+    "steps": 1000,
+    "sample_prompts": ["zxdress on a mannequin"],
+    "preprocessing_transforms": [{"type": "background_removal"}],
+    "origin_instance": "shop",
+}
+_QUICKSTART_TRAINING_EXAMPLE = {
+    "dataset_url": "https://example.com/datasets/dress.zip",
+    "base_model": "default",
+    "output_name": "dress-v1",
+    "config": {"epochs": 100, "learning_rate": 1e-4, "batch_size": 1},
+}
+TRAINING_BODY = _json_body(
+    _any_of("Training Data", [TrainingTaskCreate, QuickstartTrainingCreate]),
+    {"canonical": _TRAINING_EXAMPLE, "quick start": _QUICKSTART_TRAINING_EXAMPLE},
+)
+
 _BY_HAND: list[type[BaseModel]] = [
     *_CREATE,
     *_UPDATE,
@@ -146,6 +177,10 @@ _BY_HAND: list[type[BaseModel]] = [
     TaskCreatedEvent,
     TaskStatusEvent,
     WorkflowStatusEvent,
+    TrainingStatusEvent,
+    PreprocessingStatusEvent,
+    TrainingTaskCreate,
+    QuickstartTrainingCreate,
     CreateWorkflow,
     QuickstartCreateWorkflow,
     StartWorkflow,

@@ -9,6 +9,7 @@ from ray.serve.schema import LoggingConfig
 
 from compute.deployments.args import AppArgs, PoolArgs
 from compute.deployments.dispatcher import DispatcherDeployment
+from compute.deployments.training import SUPERVISOR, TrainingDeployment
 from compute.deployments.workers import ImageWorker, PipelineWorker, StandbyWorker
 from compute.deployments.workflows import WorkflowDeployment
 
@@ -16,7 +17,10 @@ __all__ = ["build"]
 
 
 def build(args: AppArgs) -> Application:
-    """Ingress → (rows) → Dispatcher → pools, and (rows) → Workflows. The ingress reaches them only through Postgres."""
+    """Ingress → (rows) → Dispatcher → pools, and (rows) → Workflows and Training.
+
+    The ingress reaches them only through Postgres.
+    """
     pools = [(pool, _worker(pool), _standby(pool) if pool.standby else None) for pool in args.pools]
     dispatcher = serve.deployment(
         DispatcherDeployment,
@@ -36,6 +40,16 @@ def build(args: AppArgs) -> Application:
         graceful_shutdown_timeout_s=10,
     ).bind(args.workflows, serving)
 
+    models = [worker for pool, worker, _ in pools if pool.model is not None]
+    training = serve.deployment(
+        TrainingDeployment,
+        name=SUPERVISOR,
+        num_replicas=args.training.num_replicas,
+        ray_actor_options={"num_cpus": args.training.num_cpus},
+        health_check_period_s=5,
+        graceful_shutdown_timeout_s=10,
+    ).bind(args.training, models)
+
     def make_app() -> FastAPI:
         # Imported in the replica, once it runs: the ingress must never load a pipeline library.
         from compute.api.app import create_app
@@ -54,7 +68,7 @@ def build(args: AppArgs) -> Application:
         ray_actor_options={"num_cpus": args.ingress.num_cpus},
         # Ray counts and times every request anyway; a line for each costs as much as checking a task.
         logging_config=LoggingConfig(enable_access_log=args.ingress.access_log),
-    ).bind(dispatcher, workflows)
+    ).bind(dispatcher, workflows, training)
 
 
 def _worker(pool: PoolArgs) -> Application:

@@ -9,7 +9,7 @@ from compute.pipelines.config import ModelConfig, size_multiple
 from compute.pipelines.families import get_family
 from compute.tasks.protocol import Role
 
-__all__ = ["AppArgs", "DispatcherArgs", "IngressArgs", "PoolArgs", "WorkflowArgs"]
+__all__ = ["AppArgs", "DispatcherArgs", "IngressArgs", "PoolArgs", "TrainingArgs", "WorkflowArgs"]
 
 
 QueueName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
@@ -43,6 +43,20 @@ class WorkflowArgs(_Args):
     num_replicas: int = Field(default=1, ge=1)
     num_cpus: float = Field(default=0, ge=0)
     runners: int = Field(default=1, ge=1, description="Processes of each replica that order the tasks of steps.")
+
+
+class TrainingArgs(_Args):
+    """Trainings: who submits their jobs, and what Ray sets aside for each."""
+
+    num_replicas: int = Field(default=1, ge=1, description="Supervisors. A second takes over when a node is lost.")
+    num_cpus: float = Field(default=0, ge=0)
+    jobs: int = Field(default=1, ge=0, description="Trainings that run at a time; the others wait.")
+    workers: int = Field(default=1, ge=1, description="Data-parallel workers of one training.")
+    cpus_per_worker: float = Field(
+        default=0, ge=0, description="Cores that Ray sets aside for each; 0 where the pools have taken them all."
+    )
+    gpus_per_worker: float = Field(default=0, ge=0, le=1, description="0 trains on the CPU.")
+    memory_gb_per_worker: float = Field(default=1.0, gt=0, description="Main memory set aside for each, in 10^9 bytes.")
 
 
 class PoolArgs(_Args):
@@ -122,6 +136,7 @@ class AppArgs(_Args):
     ingress: IngressArgs = IngressArgs()
     dispatcher: DispatcherArgs = DispatcherArgs()
     workflows: WorkflowArgs = WorkflowArgs()
+    training: TrainingArgs = TrainingArgs()
     pools: list[PoolArgs] = Field(min_length=1)
 
     @model_validator(mode="after")

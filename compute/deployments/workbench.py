@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import cache
@@ -21,6 +22,7 @@ from compute.tasks.protocol import (
     EncodedImage,
     Job,
     LoraFile,
+    LoraSelection,
     Role,
     StagedModel,
     StoredInput,
@@ -31,6 +33,7 @@ from compute.tasks.stages import Stages
 
 __all__ = ["LocalWorkbench"]
 
+_log = logging.getLogger(__name__)
 _PICTURES = ("pillow", "numpy", "opencv-python-headless")
 _WITH_A_MODEL = ("compute", "torch", "diffusers", "transformers", "peft", *_PICTURES)
 _WITHOUT = ("compute", *_PICTURES, "rembg", "onnxruntime")
@@ -112,6 +115,26 @@ class LocalWorkbench:
                 await self._objects.download(path, file)
                 await asyncio.to_thread(_note_hash, file, noted)
             return LoraFile(name, file, await asyncio.to_thread(noted.read_text))
+
+    async def warm_lora(self, path: str) -> bool:
+        """Have a stored LoRA at hand before the first task names it; whether the model has it now.
+
+        A LoRA that is gone, damaged or made for another model is none of its business, and says so in the log.
+
+        Raises:
+            StorageFailed: the object store could not be reached.
+        """
+        if self._stages is None or not self._stages.takes_loras:
+            return False
+        try:
+            lora = await self.load_lora(path)
+            warm = await self._stages.prefetch((LoraSelection(lora.name, lora.path, 1.0),))
+        except InvalidInput as error:
+            _log.info("%s does without the LoRA %s: %s", self._executor, path, error.detail)
+            return False
+        if warm:
+            _log.info("%s has the LoRA %s", self._executor, path)
+        return warm
 
     async def encode(self, image: Image.Image, image_format: ImageFormat = "png") -> EncodedImage:
         return await asyncio.to_thread(_encode, image, image_format)

@@ -45,6 +45,14 @@ class PipelineWorker:
             async for event in events:
                 yield event
 
+    async def warm_lora(self, path: str) -> bool:
+        """Have a stored LoRA at hand before the first task names it; whether the model has it now.
+
+        Raises:
+            StorageFailed: the object store could not be reached.
+        """
+        return await self._bench.warm_lora(path)
+
 
 class ImageWorker:
     """One replica of a pool without a model: as many jobs compute at a time as it has cores set aside."""

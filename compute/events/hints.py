@@ -14,12 +14,13 @@ from psycopg import sql
 
 from compute.db.session import Database
 
-__all__ = ["CANCELLED", "ENDED", "READY", "WORKFLOW", "HintSender", "listen"]
+__all__ = ["CANCELLED", "ENDED", "READY", "TRAINING", "WORKFLOW", "HintSender", "listen"]
 
 READY = "compute_ready"
 CANCELLED = "compute_cancelled"
 ENDED = "compute_ended"
 WORKFLOW = "compute_workflow"
+TRAINING = "compute_training"
 
 _log = logging.getLogger(__name__)
 _RECONNECT_SECONDS = 1.0

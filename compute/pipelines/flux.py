@@ -1,6 +1,6 @@
 """FLUX.1 on diffusers: one warm set of weights behind all its uses, in three stages."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -20,13 +20,13 @@ from compute.pipelines.lora import Adapters, StaticLoras
 from compute.pipelines.memory import reporting_out_of_memory
 from compute.pipelines.parts import Parts
 from compute.pipelines.placement import pick_device, pick_dtype, place
-from compute.pipelines.prompts import PromptCache
+from compute.pipelines.prompts import PromptCache, prompt_tokens
 from compute.pipelines.quantization import to_fp8
 from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.residence import Visitors
 from compute.pipelines.step_cache import StepCache
 from compute.pipelines.streams import Pace, Ready, finish
-from compute.tasks.protocol import GenerateRequest, OnStep
+from compute.tasks.protocol import GenerateRequest, LoraSelection, OnStep
 
 __all__ = ["FluxModel", "load_flux", "prepare_flux"]
 
@@ -78,7 +78,7 @@ def _activate(config: ModelConfig, kind: type[Starts], parts: dict[str, Any], vi
 
 def _compile_now(pipeline: Any, config: ModelConfig, loras: StaticLoras) -> None:
     """Compile what requests will run, without LoRAs and with, so that none of them waits for it."""
-    text_tokens = config.max_sequence_length
+    text_tokens = prompt_tokens(pipeline, config.max_sequence_length)
     inputs = example_inputs(
         pipeline.transformer,
         image_tokens=text_tokens + 16,  # unlike any other size, or the compiler would take the two for one
@@ -118,7 +118,7 @@ class FluxLatents:
 
 
 class FluxModel:
-    """A warm FLUX.1 of any kind; an `ImageModel`.
+    """A warm FLUX.1 of any kind; an `ImageModel` that `TakesLoras`.
 
     Every part has one user at a time: the text encoders in `prepare`, the transformer and the scheduler in `draw`, the
     VAE in `decode` and for pictures in `prepare`. With offloading all the stages take turns.
@@ -160,6 +160,10 @@ class FluxModel:
             OutOfMemory: the device has too little memory.
         """
         return self.decode(self.draw(self.prepare(request), on_step))
+
+    def prefetch(self, loras: Sequence[LoraSelection]) -> bool:
+        self._loras.prefetch(loras)
+        return {lora.name for lora in loras} <= set(self._loras.loaded)
 
     def prepare(self, request: GenerateRequest) -> FluxPrepared:
         _check(request, self._config.family)

@@ -62,6 +62,11 @@ class Adapters(Protocol):
         ...
 
     @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the LoRAs in main memory, the least recently used first."""
+        ...
+
+    @property
     def on_peft(self) -> bool:
         """Whether PEFT's layers are in the transformer now: code compiled without them must not run."""
         ...
@@ -120,7 +125,6 @@ class StaticLoras:
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        """Names of the LoRAs in main memory, the least recently used first."""
         return self._store.names
 
     @property

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["Embeds", "PromptCache"]
+__all__ = ["Embeds", "PromptCache", "prompt_tokens"]
 
 
 class Embeds(NamedTuple):
@@ -32,7 +32,7 @@ class PromptCache:
         self._encoding = encoding
         self._pipeline = pipeline
         self._capacity = capacity
-        self._max_sequence_length = max_sequence_length
+        self._tokens = prompt_tokens(pipeline, max_sequence_length)
         self._kept: OrderedDict[tuple[str, object], Embeds] = OrderedDict()
 
     def encode(self, prompt: str, text_adapters: object = ()) -> Embeds:
@@ -52,6 +52,11 @@ class PromptCache:
     def _encode(self, prompt: str) -> Embeds:
         with torch.no_grad(), self._encoding():
             embeds, pooled, _ = self._pipeline.encode_prompt(
-                prompt=prompt, max_sequence_length=self._max_sequence_length
+                prompt=prompt, max_sequence_length=self._tokens
             )
         return Embeds(embeds, pooled)
+
+
+def prompt_tokens(pipeline: Any, most: int) -> int:
+    """How long T5's prompts are in this model: at most `most`, and no longer than its tokenizer says that it knows."""
+    return min(most, int(pipeline.tokenizer_2.model_max_length))

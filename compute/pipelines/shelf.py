@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
-from compute.errors import OutOfMemory, TaskFailed
+from compute.errors import InvalidInput, OutOfMemory, TaskFailed
 from compute.pipelines import ModelConfig, prepare
 from compute.pipelines.footprint import expected_bytes, measured_bytes
 from compute.pipelines.places import Drawn, Place, Waiting
-from compute.tasks.protocol import OnStep, Prepared, Role, StagedModel
+from compute.tasks.protocol import LoraSelection, OnStep, Prepared, Role, StagedModel, TakesLoras
 
 __all__ = ["Shelf", "prepare_shelf"]
 
@@ -113,6 +113,25 @@ class Shelf:
         with self._the_only_load(place):
             self._put(place, load())
 
+    def prefetch(self, loras: Sequence[LoraSelection]) -> bool:
+        """Give LoRAs to the models in memory that they fit. No model comes or goes for it, and none counts as used.
+
+        Raises:
+            InvalidInput: they fit none of those that take LoRAs.
+        """
+        taken, refusals = False, []
+        for place in dict.fromkeys(self._places.values()):
+            with self._staying(place) as model:
+                if model is None or not isinstance(model, TakesLoras):
+                    continue
+                try:
+                    taken = model.prefetch(loras) or taken
+                except InvalidInput as error:
+                    refusals.append(error)
+        if refusals and not taken:
+            raise refusals[0]
+        return taken
+
     def prepare(self, request: Any) -> Waiting:
         """Load the model if it is not there, and let it prepare the request.
 
@@ -164,6 +183,17 @@ class Shelf:
             place.last_use = next(self._uses)
         try:
             yield place.model or self._loaded(place)
+        finally:
+            self._release(place)
+
+    @contextmanager
+    def _staying(self, place: Place) -> Iterator[StagedModel | None]:
+        """Inside, the model stays if it is there."""
+        with self._changed:
+            place.busy += 1
+            model = place.model
+        try:
+            yield model
         finally:
             self._release(place)
 

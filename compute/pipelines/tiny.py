@@ -3,14 +3,14 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from compute.pipelines.families import Family, families, get_family
 from compute.storage.loras import ModelCard, read_model_card
 
-__all__ = ["build_tiny", "build_tiny_flux", "ensure_tiny", "write_tiny_lora"]
+__all__ = ["build_tiny", "build_tiny_flux", "ensure_built", "ensure_tiny", "write_tiny_lora"]
 
 
 def build_tiny(folder: Path) -> list[Path]:
@@ -20,10 +20,14 @@ def build_tiny(folder: Path) -> list[Path]:
 
 def ensure_tiny(family: Family, models_root: Path) -> Path:
     """The folder of this family's tiny model, built if it is not there yet."""
-    folder = models_root / family.tiny_name
+    return ensure_built(models_root / family.tiny_name, family.build_tiny)
+
+
+def ensure_built(folder: Path, build: Callable[[Path], None]) -> Path:
+    """The folder of a model that `build` writes, which it does if it is not there yet."""
     if not (folder / "model_index.json").is_file():
         with _published(folder) as unfinished:
-            family.build_tiny(unfinished)
+            build(unfinished)
     return folder
 
 

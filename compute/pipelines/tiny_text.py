@@ -1,11 +1,20 @@
 """Text encoders of the tiny models: byte-level CLIP and character-level T5, built from data made here."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
 
-__all__ = ["clip_text_encoder", "clip_tokenizer", "t5_encoder", "t5_tokenizer"]
+__all__ = ["clip_text_encoder", "clip_text_encoder_with_projection", "clip_tokenizer", "t5_encoder", "t5_tokenizer"]
 
 _CLIP_LENGTH = 77
 _WORD_END = "</w>"
@@ -20,18 +29,37 @@ def clip_tokenizer() -> CLIPTokenizer:
     )
 
 
-def t5_tokenizer() -> T5TokenizerFast:
-    """T5's unigram model with a token per character of the common scripts; every other character is unknown."""
+def t5_tokenizer(words: Sequence[str] = (), *, length: int = 512) -> T5TokenizerFast:
+    """T5's unigram model with a token per character of the common scripts; every other character is unknown.
+
+    `words` have tokens of their own as well; `length` is that of the longest prompt, in tokens.
+    """
     ranges = [(0x21, 0x7F), (0xA1, 0x250), (0x370, 0x530), (0x5D0, 0x5EB), (0x620, 0x64B), (0x3041, 0x30FF)]
     letters = [chr(code) for first, last in ranges for code in range(first, last)]
-    words = ["<pad>", "</s>", "<unk>", "▁", *letters]
-    scores = [0.0, 0.0, 0.0, *([-2.0] * (len(words) - 3))]
-    return T5TokenizerFast(vocab=list(zip(words, scores, strict=True)), extra_ids=0, model_max_length=512)
+    pieces = ["<pad>", "</s>", "<unk>", "▁", *letters]
+    scores = [0.0, 0.0, 0.0, *([-2.0] * (len(pieces) - 3))]
+    vocabulary = [*zip(pieces, scores, strict=True), *((f"▁{word}", -1.0) for word in words)]
+    return T5TokenizerFast(vocab=vocabulary, extra_ids=0, model_max_length=length)
 
 
 def clip_text_encoder(tokenizer: CLIPTokenizer, width: int, random: torch.Generator) -> CLIPTextModel:
     """A two-layer CLIP text model whose pooled output is `width` wide."""
-    config = CLIPTextConfig(
+    model = CLIPTextModel(_clip_config(tokenizer, width))
+    _unit_gain(model, random)
+    return model.eval()
+
+
+def clip_text_encoder_with_projection(
+    tokenizer: CLIPTokenizer, width: int, random: torch.Generator
+) -> CLIPTextModelWithProjection:
+    """The same with a projection of the pooled output, `width` wide as well."""
+    model = CLIPTextModelWithProjection(_clip_config(tokenizer, width))
+    _unit_gain(model, random)
+    return model.eval()
+
+
+def _clip_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
         intermediate_size=2 * width,
@@ -43,9 +71,6 @@ def clip_text_encoder(tokenizer: CLIPTokenizer, width: int, random: torch.Genera
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = CLIPTextModel(config)
-    _unit_gain(model, random)
-    return model.eval()
 
 
 def t5_encoder(tokenizer: T5TokenizerFast, width: int, random: torch.Generator) -> T5EncoderModel:

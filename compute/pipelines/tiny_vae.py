@@ -19,16 +19,27 @@ _WIDTH = 2 * _PAIRS
 _CONSTANT = 4.0
 _RMS = (_CONSTANT**2 / _PAIRS) ** 0.5
 _CONTRAST = 0.7
-_SCALING, _SHIFT = 0.3611, 0.1159
+_FLUX_SCALING, _FLUX_SHIFT = 0.3611, 0.1159
 _LOG_VARIANCE = -12.0
 
 
-def tiny_vae(latent_channels: int, random: torch.Generator) -> AutoencoderKL:
-    """An AutoencoderKL of factor 8 with FLUX.1's latent scaling.
+def tiny_vae(
+    latent_channels: int,
+    random: torch.Generator,
+    *,
+    scaling: float = _FLUX_SCALING,
+    shift: float | None = _FLUX_SHIFT,
+    quant_convs: bool = False,
+) -> AutoencoderKL:
+    """An AutoencoderKL of factor 8, by default with FLUX.1's latent scaling.
 
     Args:
-        latent_channels: 16 in FLUX.1.
+        latent_channels: 16 in FLUX.1, 4 in Stable Diffusion XL.
         random: Source of the rotation and of the small weights around it.
+        scaling: What latents are multiplied with before a network reads them.
+        shift: What is subtracted from them before that.
+        quant_convs: Whether the 1x1 convolutions around the latents are there, as in Stable Diffusion's; they change
+            nothing.
     """
     vae = AutoencoderKL(
         block_out_channels=(_WIDTH,) * 4,
@@ -38,10 +49,10 @@ def tiny_vae(latent_channels: int, random: torch.Generator) -> AutoencoderKL:
         norm_num_groups=1,
         latent_channels=latent_channels,
         sample_size=256,
-        scaling_factor=_SCALING,
-        shift_factor=_SHIFT,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
+        scaling_factor=scaling,
+        shift_factor=shift,
+        use_quant_conv=quant_convs,
+        use_post_quant_conv=quant_convs,
         mid_block_add_attention=True,
     )
     rotation = torch.linalg.qr(torch.randn(latent_channels, _COLOURS, generator=random)).Q.T
@@ -49,8 +60,11 @@ def tiny_vae(latent_channels: int, random: torch.Generator) -> AutoencoderKL:
         for parameter in vae.parameters():
             parameter.zero_()
         _quiet_blocks(vae, random)
-        _set_encoder(vae.encoder, rotation / _CONTRAST / _SCALING)
-        _set_decoder(vae.decoder, rotation * _CONTRAST * _SCALING)
+        _set_encoder(vae.encoder, rotation / _CONTRAST / scaling, shift or 0.0)
+        _set_decoder(vae.decoder, rotation * _CONTRAST * scaling, shift or 0.0)
+        if quant_convs:
+            torch.nn.init.dirac_(vae.quant_conv.weight)
+            torch.nn.init.dirac_(vae.post_quant_conv.weight)
     return vae.eval()
 
 
@@ -65,7 +79,7 @@ def _quiet_blocks(vae: AutoencoderKL, random: torch.Generator) -> None:
             module.weight.normal_(0.0, 0.05, generator=random)
 
 
-def _set_encoder(encoder: Any, to_latents: torch.Tensor) -> None:
+def _set_encoder(encoder: Any, to_latents: torch.Tensor, shift: float) -> None:
     _paired(encoder.conv_in, torch.eye(_COLOURS))
     average = torch.zeros(3, 3)
     average[:2, :2] = 0.25
@@ -74,13 +88,13 @@ def _set_encoder(encoder: Any, to_latents: torch.Tensor) -> None:
     encoder.conv_norm_out.weight.fill_(_RMS)
     latent_channels = to_latents.shape[1]
     _unpaired(encoder.conv_out, to_latents.T, latent_channels)
-    encoder.conv_out.bias[:latent_channels] = _SHIFT
+    encoder.conv_out.bias[:latent_channels] = shift
     encoder.conv_out.bias[latent_channels:] = _LOG_VARIANCE
 
 
-def _set_decoder(decoder: Any, to_colours: torch.Tensor) -> None:
+def _set_decoder(decoder: Any, to_colours: torch.Tensor, shift: float) -> None:
     _paired(decoder.conv_in, to_colours)
-    decoder.conv_in.bias[: 2 * _COLOURS] -= (decoder.conv_in.weight[: 2 * _COLOURS, :, 1, 1] * _SHIFT).sum(dim=1)
+    decoder.conv_in.bias[: 2 * _COLOURS] -= (decoder.conv_in.weight[: 2 * _COLOURS, :, 1, 1] * shift).sum(dim=1)
     line = torch.tensor([0.25, 0.5, 0.25])
     for block in decoder.up_blocks[:-1]:
         _per_channel(block.upsamplers[0].conv, torch.outer(line, line))

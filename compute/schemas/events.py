@@ -7,8 +7,16 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from compute.schemas.enums import ErrorCategory, EventType, TaskStatus, WorkflowStatus
+from compute.schemas.training import TrainingStatus
 
-__all__ = ["BaseEvent", "TaskCreatedEvent", "TaskStatusEvent", "WorkflowStatusEvent"]
+__all__ = [
+    "BaseEvent",
+    "PreprocessingStatusEvent",
+    "TaskCreatedEvent",
+    "TaskStatusEvent",
+    "TrainingStatusEvent",
+    "WorkflowStatusEvent",
+]
 
 
 class BaseEvent(BaseModel):
@@ -63,3 +71,34 @@ class WorkflowStatusEvent(BaseEvent):
     final_step_id: str | None = None
     final_step_result: dict[str, Any] | None = None
     origin_reference: str | None = Field(default=None, description="The caller's own id, as it was sent.")
+
+
+class PreprocessingStatusEvent(BaseEvent):
+    """How far the pictures of a training are prepared: `data` of its events of this type. `metadata` is what the stage
+    says of itself."""
+
+    status: TrainingStatus
+    current_stage: str | None = None
+    progress: float = Field(default=0.0, ge=0, le=100, description="How much of the training is done, in percent.")
+    processed_files_count: int = 0
+    total_files_count: int = 0
+    processed_dataset_path: str | None = Field(default=None, description="Storage path of the prepared data set.")
+    completed_at: datetime | None = Field(default=None, description="When all pictures were prepared.")
+    error_message: str | None = None
+
+
+class TrainingStatusEvent(BaseEvent):
+    """A training has ended. `metadata` has its last `metrics`, the `trigger_word` and the `output_name`."""
+
+    status: TrainingStatus
+    progress: float = Field(default=0.0, ge=0, le=100, description="How much is done, in percent.")
+    current_step: int = 0
+    total_steps: int = 0
+    eta_seconds: int | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    local_model_path: str | None = Field(
+        default=None, description="Storage path of the LoRA's file, or of the folder of a FULL training's model."
+    )
+    error_category: ErrorCategory | None = None
+    error_message: str | None = None

@@ -78,7 +78,7 @@ class LoraFiles:
         stem, extension = split_name(filename)
         if extension != ".safetensors":
             file = await self._converted(file)
-        info = await asyncio.to_thread(check_lora_file, file, None, field="file")
+        info = await asyncio.to_thread(check_lora_file, file, None, field="file", any_model=True)
         sha256 = await asyncio.to_thread(_hash, file)
         name = safe_name(stem)
         for version in versions(name):

@@ -1,4 +1,4 @@
-"""The names under which programs write LoRA tensors, as diffusers' FLUX loader reads them.
+"""The names under which programs write LoRA tensors, as diffusers' FLUX and Stable Diffusion XL loaders read them.
 
 diffusers, ai-toolkit   transformer.transformer_blocks.0.attn.to_q.lora_A.weight
 peft                    base_model.model.transformer_blocks.0.attn.to_q.lora_A.weight, or without a prefix
@@ -7,6 +7,9 @@ onetrainer              lora_transformer_transformer_blocks_0_attn_to_q.lora_dow
 comfyui                 diffusion_model.double_blocks.0.img_attn.qkv.lora_down.weight
 fal                     base_model.model.double_blocks.0.img_attn.qkv.lora_A.weight
 xlabs                   double_blocks.0.processor.qkv_lora1.down.weight
+unet                    unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight
+kohya_unet              lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q.lora_down.weight, or with
+                        diffusers' names of the layers, lora_unet_down_blocks_1_attentions_0_…
 
 Of LoRA's relatives those are known that PEFT applies to layers as diffusers names them: DoRA (lora_magnitude_vector
 beside the pair), LoHa (hada_w1_a …) and LoKr (lokr_w1 …).
@@ -47,9 +50,18 @@ class LoraLayout(StrEnum):
     COMFYUI = "comfyui"
     FAL = "fal"
     XLABS = "xlabs"
+    UNET = "unet"
+    KOHYA_UNET = "kohya_unet"
 
     @property
     def naming(self) -> Naming:
+        """How it names FLUX's layers.
+
+        Raises:
+            NotALora: it has none of them, but a UNet's.
+        """
+        if self in _UNETS:
+            raise NotALora("made for another model: its layers are those of a UNet (Stable Diffusion), not of FLUX")
         return _NAMING[self]
 
 
@@ -62,6 +74,7 @@ _NAMING: dict[LoraLayout, Naming] = {
     LoraLayout.FAL: "original",
     LoraLayout.XLABS: "xlabs",
 }
+_UNETS = frozenset({LoraLayout.UNET, LoraLayout.KOHYA_UNET})
 
 
 class LoraMethod(StrEnum):
@@ -101,7 +114,7 @@ class LoraDescription:
     Attributes:
         layout: Which program's names the tensors carry.
         method: Plain LoRA or a relative.
-        layers: The transformer's layers by the name without prefix and suffix.
+        layers: The layers of the transformer, or of the UNet, by the name without prefix and suffix.
         text_encoder: Whether tensors of a text encoder are there as well.
     """
 
@@ -119,12 +132,26 @@ _PREFIXES: tuple[tuple[re.Pattern[str], LoraLayout], ...] = (
     (re.compile(r"lora_unet_(?=(double|single)_blocks_|img_in|txt_in|time_in|vector_in|guidance_in|final_layer)"),
      LoraLayout.KOHYA),
     (re.compile(r"lora_transformer_"), LoraLayout.ONETRAINER),
+    (re.compile(r"unet\.(?=\w)"), LoraLayout.UNET),
+    (re.compile(r"lora_unet_(?=(down|up|input|output)_blocks_|mid_block_|middle_block_|(time|add)_embedding_|time_embed_|"
+                r"label_emb_)"), LoraLayout.KOHYA_UNET),
     (re.compile(r"(diffusion_model\.)?(?=(double|single)_blocks\.\d+\.processor\.)"), LoraLayout.XLABS),
     (re.compile(r"diffusion_model\.(?=(double|single)_blocks\.|\w+_in\b|final_layer\.)"), LoraLayout.COMFYUI),
     (re.compile(r"(?=(single_)?transformer_blocks\.\d+\.(attn|ff|norm|proj))"), LoraLayout.PEFT),
 )  # fmt: skip
 _TEXT_ENCODER = re.compile(r"(lora_te\d?_|text_encoder(_2)?\.|text_encoders\.)")
 _UNET = re.compile(r"(^|[._])(down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block)[._]")
+_IN_A_TRANSFORMER = r"(proj_in|proj_out|transformer_blocks\.\d+\.(attn[12]\.to_(q|k|v|out\.0)|ff\.net\.(0\.proj|2)))"
+_UNET_LAYERS = tuple(
+    re.compile(pattern.replace(r"\.", "[._]"))
+    for pattern in (
+        rf"((down|up)_blocks\.\d+|mid_block)\.(attentions\.\d+\.{_IN_A_TRANSFORMER}|resnets\.\d+\.time_emb_proj)",
+        r"(time|add)_embedding\.linear_[12]",
+        rf"((input|output)_blocks\.\d+|middle_block)\.\d+\.({_IN_A_TRANSFORMER}|emb_layers\.1)",
+        r"(time_embed|label_emb\.0)\.[02]",
+    )
+)
+"""The linear layers of Stable Diffusion XL's UNet, as diffusers and as the original code names them."""
 _PARTS: tuple[tuple[re.Pattern[str], str | None], ...] = (
     (re.compile(r"([._]lora_(A|down)|(\.lora)?\.down)(\.default)?\.weight$"), "down"),
     (re.compile(r"([._]lora_(B|up)|(\.lora)?\.up)(\.default)?\.weight$"), "up"),
@@ -152,7 +179,7 @@ def of_text_encoder(name: str) -> bool:
 
 
 def split_name(name: str) -> TensorName | None:
-    """What a name of the transformer's part says; None when the tensor is one that is not applied.
+    """What a name of the transformer's or the UNet's part says; None when the tensor is one that is not applied.
 
     Raises:
         NotALora: it belongs to another model, or to no kind of LoRA.
@@ -176,14 +203,13 @@ def describe_layers(shapes: Mapping[str, tuple[int, ...]]) -> LoraDescription:
     transformer = {name: shape for name, shape in shapes.items() if not of_text_encoder(name)}
     if not any(pattern.search(name) for name in transformer for pattern, part in _PARTS if part != "alpha"):
         raise NotALora("not a LoRA: it has no pair of low-rank tensors (lora_A and lora_B, or lora_down and lora_up)")
-    if any(_UNET.search(name) for name in transformer):
-        raise NotALora("made for another model: its layers are those of a UNet (Stable Diffusion), not of FLUX")
     names = {name: split for name in transformer if (split := split_name(name))}
     layout = _layout(names.values())
     layers: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, split in names.items():
         layers.setdefault(split.layer, {})[split.part] = transformer[name]
     layers = {layer: parts for layer, parts in sorted(layers.items()) if parts.keys() != {"alpha"}}
+    _check_architecture(layout, layers)
     method = _method({part for parts in layers.values() for part in parts}, layout)
     described = {layer: _DESCRIBE[method](layer, parts) for layer, parts in layers.items()}
     return LoraDescription(layout, method, described, text_encoder=len(transformer) < len(shapes))
@@ -206,12 +232,22 @@ def _layout(names: Iterable[TensorName]) -> LoraLayout:
     return found.pop()
 
 
+def _check_architecture(layout: LoraLayout, layers: Iterable[str]) -> None:
+    """Of FLUX's layers it is the card that knows which there are."""
+    for layer in layers:
+        if layout in _UNETS and not any(pattern.fullmatch(layer) for pattern in _UNET_LAYERS):
+            raise NotALora(f"made for another model: the UNet of Stable Diffusion XL has no linear layer {layer!r}")
+        if layout not in _UNETS and _UNET.search(layer):
+            raise NotALora(f"made for another model: {layer!r} is a layer of a UNet, in an unknown spelling")
+
+
 def _match(name: str) -> tuple[LoraLayout, str]:
     for prefix, layout in _PREFIXES:
         match = prefix.match(name)
         if match:
             return layout, name[match.end() :]
-    raise NotALora(f"made for another model: FLUX has no layer for {name!r}")
+    kind = "it has layers of a UNet in an unknown spelling," if _UNET.search(name) else "FLUX has no layer for"
+    raise NotALora(f"made for another model: {kind} {name!r}")
 
 
 def _method(parts: Set[str], layout: LoraLayout) -> LoraMethod:
@@ -276,6 +312,8 @@ def _kronecker_factor(name: str, parts: Shapes, index: int) -> LoraLayer:
 
 
 def _product(name: str, up: tuple[int, ...], down: tuple[int, ...]) -> LoraLayer:
+    if len(down) == 4:
+        raise NotALora(f"layer {name!r} is a convolution; only changes of linear layers are supported")
     if len(down) != 2 or len(up) != 2 or down[0] != up[1] or 0 in (*down, *up):
         raise NotALora(f"layer {name!r} has halves that do not fit: {list(down)} and {list(up)}")
     return LoraLayer(in_features=down[1], rank=down[0], out_features=up[0])

@@ -66,7 +66,7 @@ class LoraInfo:
         rank: The largest rank among its layers.
         layout: Which program's names the tensors carry.
         method: Plain LoRA, or a relative that needs more than a product of two matrices.
-        layers: How many linear layers of the transformer it adapts.
+        layers: How many linear layers of the transformer or the UNet it adapts.
         in_features: The distinct input widths of those layers, ascending.
         text_encoder: Whether it also adapts a text encoder.
         size: Bytes of the whole file.
@@ -87,7 +87,7 @@ async def check_lora(store: ObjectStore, path: str, card: ModelCard | None, *, f
     Args:
         store: Where the file lies.
         path: Its path there.
-        card: The model's dimensions; None when unknown, then only the file itself is checked.
+        card: The model's dimensions; None when unknown, then it may be a LoRA of any FLUX.
         field: The request's field that named the file.
 
     Raises:
@@ -103,15 +103,15 @@ async def check_lora(store: ObjectStore, path: str, card: ModelCard | None, *, f
     return _describe(head, stored.size, card, field)
 
 
-def check_lora_file(path: Path, card: ModelCard | None, *, field: str) -> LoraInfo:
-    """`check_lora` for a file on local disk."""
+def check_lora_file(path: Path, card: ModelCard | None, *, field: str, any_model: bool = False) -> LoraInfo:
+    """`check_lora` for a file on local disk; with `any_model` it may be a LoRA of Stable Diffusion XL as well."""
     if not path.is_file():
         raise InvalidInput(f"{field}: the LoRA file is missing", field=field)
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(8)
         head += file.read(max(0, _header_end(head, size, field) - len(head)))
-    return _describe(head, size, card, field)
+    return _describe(head, size, card, field, any_model=any_model)
 
 
 def parse_header(head: bytes, size: int) -> dict[str, TensorHeader]:
@@ -193,14 +193,14 @@ def _check_extents(tensors: Mapping[str, TensorHeader], data_size: int) -> None:
         raise ValueError(f"it has {data_size - expected} bytes behind the last tensor")
 
 
-def _describe(head: bytes, size: int, card: ModelCard | None, field: str) -> LoraInfo:
+def _describe(head: bytes, size: int, card: ModelCard | None, field: str, *, any_model: bool = False) -> LoraInfo:
     try:
         tensors = parse_header(head, size)
     except ValueError as error:
         raise InvalidInput(f"{field}: damaged safetensors file: {error}", field=field) from error
     try:
         lora = describe_layers({name: tensor.shape for name, tensor in tensors.items()})
-        if card is not None:
+        if not any_model:
             _check_fit(lora, card)
     except NotALora as error:
         raise InvalidInput(f"{field}: {error}", field=field) from error
@@ -215,8 +215,11 @@ def _describe(head: bytes, size: int, card: ModelCard | None, field: str) -> Lor
     )
 
 
-def _check_fit(lora: LoraDescription, card: ModelCard) -> None:
-    known = card.linears_named(lora.layout.naming)
+def _check_fit(lora: LoraDescription, card: ModelCard | None) -> None:
+    naming = lora.layout.naming
+    if card is None:
+        return
+    known = card.linears_named(naming)
     unknown = sorted(name for name in lora.layers if name not in known)
     if unknown:
         raise NotALora(f"made for another model: this one has no layer {unknown[0]!r} ({len(unknown)} such layers)")

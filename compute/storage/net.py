@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import urljoin
@@ -14,6 +15,7 @@ from yarl import URL
 
 from compute.errors import InvalidInput, Unavailable
 from compute.storage.addresses import AllowedHosts, is_public, literal_address
+from compute.storage.files import disk_failure
 from compute.storage.resolver import GuardedResolver, NotPublicError
 
 __all__ = ["Fetched", "GuardedClient", "PostResult"]
@@ -91,6 +93,22 @@ class GuardedClient:
                 if response.status != 200:
                     raise InvalidInput(f"the server answered {response.status} instead of a file", field=field)
                 return Fetched(await _read_all(response, max_bytes, field), response.content_type)
+
+    async def download(self, url: str, destination: Path, *, max_bytes: int, timeout: float, field: str) -> None:
+        """As `fetch`, into a new local file and piece by piece, for what does not belong into memory.
+
+        `timeout`, in seconds, replaces the client's.
+
+        Raises:
+            InvalidInput: as `fetch`.
+            StorageFailed: this machine's disk is full, or fails.
+        """
+        async with _as_invalid_input(field), asyncio.timeout(timeout):
+            response = await self._follow(self._checked(url, field), field)
+            async with response:
+                if response.status != 200:
+                    raise InvalidInput(f"the server answered {response.status} instead of a file", field=field)
+                await _write_all(response, destination, max_bytes, field)
 
     async def post(
         self,
@@ -212,17 +230,37 @@ def _join(base: URL, location: str, field: str) -> str:
 
 
 async def _read_all(response: aiohttp.ClientResponse, max_bytes: int, field: str) -> bytes:
+    body = bytearray()
+    async for chunk in _chunks(response, max_bytes, field):
+        body += chunk
+    return bytes(body)
+
+
+async def _write_all(response: aiohttp.ClientResponse, destination: Path, max_bytes: int, field: str) -> None:
+    try:
+        file = await asyncio.to_thread(destination.open, "xb")
+    except OSError as error:
+        raise disk_failure("writing", "a download", error) from error
+    with file:
+        async for chunk in _chunks(response, max_bytes, field):
+            try:
+                await asyncio.to_thread(file.write, chunk)
+            except OSError as error:
+                raise disk_failure("writing", "a download", error) from error
+
+
+async def _chunks(response: aiohttp.ClientResponse, max_bytes: int, field: str) -> AsyncIterator[bytes]:
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise InvalidInput("the server compresses the file though it was asked not to", field=field)
     too_large = InvalidInput(f"the file is larger than {max_bytes} bytes", field=field)
     if (response.content_length or 0) > max_bytes:
         raise too_large
-    body = bytearray()
+    received = 0
     async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > max_bytes:
+        received += len(chunk)
+        if received > max_bytes:
             raise too_large
-    return bytes(body)
+        yield chunk
 
 
 async def _read_start(response: aiohttp.ClientResponse, length: int) -> str:

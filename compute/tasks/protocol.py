@@ -5,11 +5,11 @@ raises `TaskFailed` (or `InvalidInput`) when it cannot finish. It never touches 
 is tested with a plain Workbench, without Ray and without Postgres.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from uuid import UUID
 
 from PIL import Image
@@ -37,6 +37,7 @@ __all__ = [
     "StagedModel",
     "Started",
     "StoredInput",
+    "TakesLoras",
     "Turn",
     "VideoRequest",
     "WorkEvent",
@@ -211,6 +212,21 @@ class ImageModel(StagedModel, Protocol):
     def generate(self, request: GenerateRequest, on_step: OnStep) -> Image.Image:
         """The three stages in a row, for whoever has the model to themselves. Raises what they raise."""
         return self.decode(self.draw(self.prepare(request), on_step))
+
+
+@runtime_checkable
+class TakesLoras(Protocol):
+    """A model that can have LoRAs at hand before a request names them."""
+
+    def prefetch(self, loras: Sequence[LoraSelection]) -> bool:
+        """Check the files and read them into main memory, and to the device where there is room; True if they stay.
+
+        For any thread, beside the stages; what goes on there draws what it would have drawn.
+
+        Raises:
+            InvalidInput: a file is damaged or does not fit.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

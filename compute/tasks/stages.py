@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from compute.tasks.protocol import Latents, Prepared, StagedModel, Turn
+from compute.tasks.protocol import Latents, LoraSelection, Prepared, StagedModel, TakesLoras, Turn
 from compute.tasks.stepping import Stepper
 
 __all__ = ["UNSAVED_IMAGES", "Stages"]
@@ -42,6 +42,19 @@ class Stages:
         prepared = self._preparing.submit(self._model.prepare, request).result()
         latents = self._drawing.submit(self._model.draw, prepared, lambda done, total: None).result()
         self._decoding.submit(self._model.decode, latents).result()
+
+    @property
+    def takes_loras(self) -> bool:
+        return isinstance(self._model, TakesLoras)
+
+    async def prefetch(self, loras: Sequence[LoraSelection]) -> bool:
+        """Whether the model has these LoRAs at hand now. The stages' threads go on meanwhile.
+
+        Raises:
+            InvalidInput: a file is damaged or does not fit.
+        """
+        model = self._model
+        return isinstance(model, TakesLoras) and await asyncio.to_thread(model.prefetch, loras)
 
     async def prepare(self, request: Any) -> Prepared:
         return await _run(self._preparing, partial(self._model.prepare, request))

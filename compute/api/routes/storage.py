@@ -22,6 +22,7 @@ from compute.storage.media import Media
 from compute.storage.paths import clean_path, clean_prefix
 from compute.tasks.registry import all_kinds
 from compute.tasks.submission import Answer
+from compute.training.spec import TRAININGS
 
 router = APIRouter(prefix="/storage/images", tags=["Storage"])
 keyed = [Depends(require_key)]
@@ -98,13 +99,14 @@ async def get_image(
 ) -> Response:
     """The image or video at a storage path, or a part of it (`Range: bytes=0-1023`).
 
-    Needs the API key, or the signature of a link that an answer gave out.
+    Needs the API key, or the signature of a link that an answer gave out; such a link may also lead to a LoRA.
     """
     if expires is not None and signature is not None:
         held.links.verify(path, expires, signature)
+        found = await _linked(path, held)
     else:
         authenticate(given, held)
-    found = await _existing(path, held)
+        found = await _existing(path, held)
     if (direct := await held.objects.url(found.path, held.settings.link_ttl_seconds)) is not None:
         return RedirectResponse(direct, 307)
     return _served(request, held, found)
@@ -147,7 +149,7 @@ def _content_path(media: Media) -> str:
 def _writable(path: str) -> str:
     cleaned = _readable(path)
     results = tuple(f"{kind.folder}/" for kind in all_kinds().values())
-    if cleaned.startswith((INPUTS, *results)):
+    if cleaned.startswith((INPUTS, TRAININGS, *results)):
         raise Forbidden(f"path: {cleaned.partition('/')[0]}/ holds what tasks used and made, and is read-only.")
     return cleaned
 
@@ -168,7 +170,16 @@ def _cleaned(clean: Callable[[str], str], given: str) -> str:
 
 
 async def _existing(path: str, held: Resources) -> StoredObject:
-    cleaned = _readable(path)
+    return await _found(_readable(path), held)
+
+
+async def _linked(path: str, held: Resources) -> StoredObject:
+    """What a link of ours names: a result of a task, or the LoRA that a training made."""
+    cleaned = _cleaned(clean_path, path)
+    return await _found(cleaned if cleaned.startswith(LORAS) else _readable(path), held)
+
+
+async def _found(cleaned: str, held: Resources) -> StoredObject:
     found = await held.objects.stat(cleaned)
     if found is None:
         raise NotFound(f"There is no image {cleaned}.")

@@ -1,0 +1,67 @@
+"""/training: models that learn something new."""
+
+from fastapi import APIRouter, Request, Response
+
+from compute.api.body import json_object
+from compute.api.deps import LinksDep, ResourcesDep
+from compute.api.dialect import TrainingId
+from compute.api.documentation import TRAINING_BODY
+from compute.api.idempotency import IdempotencyHeader, IdempotentRequest, respond
+from compute.api.training_changes import cancel_training, create_training
+from compute.api.training_present import listed, present
+from compute.api.training_queries import EventQuery, TrainingQuery
+from compute.schemas.quickstart_training import QuickstartTraining
+from compute.schemas.training import TrainingEventList, TrainingEventPublic, TrainingTask, TrainingTaskList
+from compute.training import store
+
+router = APIRouter(prefix="/training", tags=["Training"])
+
+AnyTraining = TrainingTask | QuickstartTraining
+
+
+@router.post("/", status_code=201, response_model=AnyTraining, openapi_extra=TRAINING_BODY)
+async def create(request: Request, held: ResourcesDep, key: IdempotencyHeader = None) -> Response:
+    """Train a LoRA, or a whole model, on pictures: named one by one, or in a zip file. Everything that can be checked
+    at once is; whether each file is a picture, the training finds out and names those that are not."""
+    body = await json_object(request)
+    idempotent = IdempotentRequest(key, request, body)
+    if replay := await idempotent.replay(held.database):
+        return replay
+    return respond(await create_training(body, idempotent, held))
+
+
+@router.get("/")
+async def list_trainings(filters: TrainingQuery, held: ResourcesDep) -> TrainingTaskList:
+    """Trainings, newest first, without their logs, source images and samples."""
+    async with held.database.transaction() as session:
+        page = await store.page(session, skip=filters.skip, limit=filters.limit, **filters.columns())
+    return TrainingTaskList(
+        tasks=[listed(one) for one in page.trainings], total=page.total, skip=filters.skip, limit=filters.limit
+    )
+
+
+@router.get("/{task_id}", response_model=AnyTraining)
+async def get_training(ref: TrainingId, held: ResourcesDep, links: LinksDep) -> AnyTraining:
+    """One training: how far it is, what it measures, what it drew on the way, and the model that came of it."""
+    async with held.database.transaction() as session:
+        training = await store.get(session, ref.id)
+    return await present(training, ref.dialect, links)
+
+
+@router.get("/{task_id}/events")
+async def list_events(ref: TrainingId, filters: EventQuery, held: ResourcesDep) -> TrainingEventList:
+    """What happened to a training, oldest first. Ask again with the last id as `after` for what came since."""
+    async with held.database.transaction() as session:
+        await store.get(session, ref.id)
+        events = await store.events_of(session, ref.id, after=filters.after, limit=filters.limit)
+    shown = [
+        TrainingEventPublic(id=one.id, type=one.type, status=one.status, data=one.data, created_at=one.created_at)
+        for one in events
+    ]
+    return TrainingEventList(events=shown)
+
+
+@router.post("/{task_id}/cancel", response_model=AnyTraining)
+async def cancel(ref: TrainingId, held: ResourcesDep, links: LinksDep) -> AnyTraining:
+    """Stop a training that has not ended, after the step that it is at. What it made so far stays."""
+    return await present(await cancel_training(held, ref.id), ref.dialect, links)

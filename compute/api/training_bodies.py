@@ -1,0 +1,61 @@
+"""From a body of `POST /training/` to an order. Its fields choose the dialect.
+
+The quick start names a zip file (`dataset_url`) and a `base_model`, and puts the rest into `config`; here that becomes
+the canonical request that says the same.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from compute.api.dialect import Dialect
+from compute.errors import InvalidInput
+from compute.orders.order import validated
+from compute.schemas.quickstart_training import QuickstartTrainingConfig, QuickstartTrainingCreate
+from compute.schemas.training import TrainingTaskCreate
+
+__all__ = ["faults_in", "order_of"]
+
+_QUICKSTART_NAMES = {"base_model_path": "base_model"} | {
+    name: f"config.{name}" for name in QuickstartTrainingConfig.model_fields
+}
+
+
+def order_of(body: dict[str, Any]) -> tuple[TrainingTaskCreate, Dialect]:
+    """What a body orders, and the dialect in which it is written.
+
+    Raises:
+        InvalidInput, RequestValidationError: it is none.
+    """
+    if _is_quickstart(body):
+        return _translated(validated(QuickstartTrainingCreate, body)), Dialect.QUICKSTART
+    return validated(TrainingTaskCreate, body), Dialect.CANONICAL
+
+
+@contextmanager
+def faults_in(dialect: Dialect) -> Iterator[None]:
+    """Makes what is wrong with a canonical request say where in the body of this dialect it is."""
+    try:
+        yield
+    except InvalidInput as error:
+        if dialect is Dialect.CANONICAL:
+            raise
+        name, dot, rest = error.field.partition(".")
+        raise InvalidInput(error.detail, field=f"{_QUICKSTART_NAMES.get(name, name)}{dot}{rest}") from None
+
+
+def _is_quickstart(body: dict[str, Any]) -> bool:
+    return "config" in body or "base_model" in body or ("dataset_url" in body and "trigger_word" not in body)
+
+
+def _translated(order: QuickstartTrainingCreate) -> TrainingTaskCreate:
+    config = order.config.model_dump(exclude_unset=True)
+    if "trigger_word" not in config:
+        if order.output_name is None:
+            raise InvalidInput("Give it a name.", field="output_name")
+        config["trigger_word"] = re.sub(r"[-._]+", "_", order.output_name).strip("_") or order.output_name
+    if not order.dataset_url:
+        raise InvalidInput("Give the address or storage path of a zip file of pictures.", field="dataset_url")
+    frame = order.model_dump(exclude_unset=True, exclude={"base_model", "config"})
+    return TrainingTaskCreate(**frame, **config, base_model_path=order.base_model)

@@ -1,0 +1,50 @@
+"""What a client may do to trainings: order and cancel."""
+
+from typing import Any
+from uuid import UUID
+
+from compute.api.idempotency import IdempotentRequest, ReplayError
+from compute.api.resources import Resources
+from compute.api.training_bodies import faults_in, order_of
+from compute.api.training_present import render_new
+from compute.api.training_sources import take_in
+from compute.db.tables import Training
+from compute.events import hints
+from compute.tasks.ids import new_task_id
+from compute.tasks.submission import Answer
+from compute.training import store
+from compute.training.orders import spec_of
+
+__all__ = ["cancel_training", "create_training"]
+
+
+async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, held: Resources) -> Answer:
+    """Store a training; replay the first answer to a repeated key.
+
+    Raises:
+        RequestValidationError, InvalidInput, TooLarge: it cannot be done, or its pictures cannot be had; nothing was
+            stored.
+        StorageFailed: its pictures could not be kept.
+    """
+    request, dialect = order_of(body)
+    with faults_in(dialect):
+        spec = spec_of(request, new_task_id(), held.settings.training_models)
+    images = await take_in(request, held)
+    spec = spec.model_copy(update={"data": spec.data.model_copy(update={"images": tuple(images)})})
+    try:
+        async with held.database.transaction() as session:
+            training = await store.create(session, spec, request)
+            answer = Answer(201, render_new(training, dialect))
+            await idempotent.remember(session, answer)
+    except ReplayError as replay:
+        return replay.answer
+    held.hints.hint(hints.TRAINING)
+    return answer
+
+
+async def cancel_training(held: Resources, training_id: UUID) -> Training:
+    """See `store.cancel`."""
+    async with held.database.transaction() as session:
+        training = await store.cancel(session, training_id)
+    held.hints.hint(hints.TRAINING)
+    return training

@@ -1,0 +1,181 @@
+"""The rows of a training as a client sees them, in either dialect."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from compute.api.dialect import Dialect, quickstart_training_id
+from compute.api.links import RequestLinks
+from compute.db.tables import Training
+from compute.schemas.quickstart import QuickstartStatus
+from compute.schemas.quickstart_training import (
+    QuickstartTraining,
+    QuickstartTrainingModel,
+    QuickstartTrainingOutput,
+    QuickstartTrainingSample,
+)
+from compute.schemas.training import TrainingSample, TrainingStatus, TrainingTask
+from compute.storage.lora_names import LORAS
+
+__all__ = ["listed", "present", "render_new"]
+
+_QUICKSTART_STATUS: dict[TrainingStatus, QuickstartStatus] = {
+    TrainingStatus.PENDING: "pending",
+    # The samples know one word for all that goes on.
+    TrainingStatus.PREPROCESSING: "running",
+    TrainingStatus.TRAINING: "running",
+    TrainingStatus.COMPLETED: "completed",
+    TrainingStatus.FAILED: "failed",
+    TrainingStatus.CANCELLED: "cancelled",
+}
+_FROM_ROW = (
+    "id",
+    "created_at",
+    "updated_at",
+    "origin_instance",
+    "origin_zone",
+    "origin_version",
+    "origin_tenant_id",
+    "entity_id",
+    "status",
+    "progress",
+    "current_step",
+    "total_steps",
+    "eta_seconds",
+    "local_model_path",
+    "metrics",
+    "loss_plot_path",
+    "started_at",
+    "completed_at",
+    "error_message",
+    "error_category",
+    "attempts",
+    "preprocessing_stage",
+    "processed_files_count",
+    "total_files_count",
+    "preprocessing_started_at",
+    "preprocessing_completed_at",
+    "processed_dataset_path",
+    "rejected_files",
+    "priority",
+    "priority_changed_at",
+)
+_FROM_REQUEST = (
+    "training_type",
+    "entity_type",
+    "trigger_word",
+    "training_folder",
+    "rank",
+    "save_every",
+    "max_step_saves_to_keep",
+    "batch_size",
+    "epochs",
+    "learning_rate",
+    "gradient_accumulation",
+    "optimizer",
+    "seed",
+    "resolution",
+    "bypass_guidance_embedding",
+    "base_model_path",
+    "base_model",
+    "output_name",
+    "sample_every",
+    "sample_steps",
+    "sample_prompts",
+    "dataset_url",
+    "preprocessing_transforms",
+    "preprocessing_captioning_strategy",
+    "preprocessing_captioning_prompt",
+)
+
+
+async def present(training: Training, dialect: Dialect, links: RequestLinks) -> TrainingTask | QuickstartTraining:
+    """The answer in a dialect, with everything that is known."""
+    if dialect is Dialect.QUICKSTART:
+        return await _quickstart(training, links)
+    task = TrainingTask(**_fields(training), **_long_fields(training))
+    task.model_url, task.loss_plot_url = await _model_url(training, links), await _link(training.loss_plot_path, links)
+    task.samples = [TrainingSample(**one, url=await links.to(one["path"])) for one in training.samples]
+    return task
+
+
+def listed(training: Training) -> TrainingTask:
+    """What a list says of a training, which may have been read without `spec` and `logs`."""
+    return TrainingTask(**_fields(training))
+
+
+def render_new(training: Training, dialect: Dialect) -> str:
+    """A training that was just stored, as JSON. It has no results, and so no links."""
+    if dialect is Dialect.QUICKSTART:
+        return _quickstart_frame(training, None).model_dump_json()
+    return TrainingTask(**_fields(training), **_long_fields(training)).model_dump_json()
+
+
+def _fields(training: Training) -> dict[str, Any]:
+    request = training.request
+    return {
+        **{name: getattr(training, name) for name in _FROM_ROW},
+        **{name: request[name] for name in _FROM_REQUEST},
+        # How many steps a number of epochs is, only the pictures tell.
+        "steps": request["steps"] or training.total_steps,
+        "webhook_url": training.webhook_url or "",
+        "lora_path": _lora_path(training),
+        "celery_training_task_id": training.job_id,
+    }
+
+
+def _long_fields(training: Training) -> dict[str, Any]:
+    return {"logs": training.logs, "source_images": training.spec["data"]["images"]}
+
+
+async def _quickstart(training: Training, links: RequestLinks) -> QuickstartTraining:
+    if training.status == TrainingStatus.PENDING:
+        return _quickstart_frame(training, None)
+    path = training.local_model_path
+    model = None
+    if path is not None:
+        model = QuickstartTrainingModel(
+            name=training.request["output_name"],
+            path=_lora_path(training) or path,
+            url=await _model_url(training, links),
+        )
+    samples = [
+        QuickstartTrainingSample(
+            url=await links.to(one["path"]), prompt=one["prompt"], step=one["step"], seed=one["seed"]
+        )
+        for one in training.samples
+    ]
+    output = QuickstartTrainingOutput(metrics=_quickstart_metrics(training.metrics), model=model, samples=samples)
+    return _quickstart_frame(training, output)
+
+
+def _quickstart_frame(training: Training, output: QuickstartTrainingOutput | None) -> QuickstartTraining:
+    return QuickstartTraining(
+        id=quickstart_training_id(training.id),
+        status=_QUICKSTART_STATUS[TrainingStatus(training.status)],
+        progress=round(training.progress / 100, 4),
+        created_at=training.created_at,
+        started_at=training.started_at,
+        completed_at=training.completed_at,
+        output=output,
+        error=training.error_message,
+    )
+
+
+def _quickstart_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics with the samples' word for the epoch."""
+    rest = {name: value for name, value in metrics.items() if name != "epoch"}
+    return ({"current_epoch": metrics["epoch"]} if "epoch" in metrics else {}) | rest
+
+
+def _lora_path(training: Training) -> str | None:
+    path = training.local_model_path or ""
+    return path.removeprefix(LORAS) if path.startswith(LORAS) else None
+
+
+async def _model_url(training: Training, links: RequestLinks) -> str | None:
+    """A link to the LoRA's file; a FULL training's model is a folder."""
+    return await _link(training.local_model_path if _lora_path(training) else None, links)
+
+
+async def _link(path: str | None, links: RequestLinks) -> str | None:
+    return None if path is None else await links.to(path)

@@ -1,0 +1,159 @@
+"""The pictures that an order names: looked at before it is accepted, as far as that is quick.
+
+An address is read and its host looked up; a storage path must exist; what was sent inline is decoded and kept. Whether
+all of them are pictures, the job finds out.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from urllib.parse import urlsplit
+
+from fastapi.exceptions import RequestValidationError
+
+from compute.api.resources import Resources
+from compute.errors import InvalidInput
+from compute.orders.intake import RequestIntake
+from compute.orders.serving import ServedModel
+from compute.schemas.training import TrainingTaskCreate
+from compute.storage.net import MAX_URL_CHARACTERS
+from compute.storage.paths import clean_path
+
+__all__ = ["take_in"]
+
+_AT_ONCE = 50
+_MOST_FAULTS = 100
+_LOOK_UP_SECONDS = 20.0
+"""For all hosts together. Those that are not looked up by then the job finds reachable, or not."""
+_NO_MODEL = ServedModel(None, 1, queue="training", roles=frozenset())
+_FIELD = "source_images"
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]{64,}={0,2}\s*")
+"""A path of that length has a dot in it."""
+
+
+async def take_in(request: TrainingTaskCreate, held: Resources) -> list[str]:
+    """The pictures of a request, as addresses and storage paths; those that were sent inline are stored now.
+
+    Raises:
+        RequestValidationError: some cannot be had; names each of them, up to a hundred. Nothing was stored.
+        InvalidInput: the zip file or the webhook cannot be had.
+        StorageFailed: they could not be looked for, or kept.
+    """
+    if request.webhook_url is not None:
+        await held.client.check_url(request.webhook_url, "webhook_url")
+    if request.dataset_url is not None:
+        await _check_archive(request.dataset_url, held)
+    sources = [source.strip() for source in request.source_images or ()]
+    faults = _Faults()
+    await _check_addresses([(place, one) for place, one in enumerate(sources) if _is_address(one)], held, faults)
+    intake = RequestIntake(held, _NO_MODEL)
+    others = [(place, one) for place, one in enumerate(sources) if not _is_address(one)]
+
+    async def look(place: int, source: str) -> None:
+        sources[place] = await _stored(source, place, held, intake)
+
+    await _each(others, look, faults)
+    faults.raise_if_any()
+    await intake.keep()
+    return sources
+
+
+class _Faults:
+    """What is wrong with the elements of a list, in their order."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, InvalidInput] = {}
+
+    def add(self, place: int, error: InvalidInput) -> None:
+        self._found[place] = error
+
+    def raise_if_any(self) -> None:
+        """Raises:
+        RequestValidationError: there are some.
+        """
+        if self._found:
+            first = sorted(self._found.items())[:_MOST_FAULTS]
+            raise RequestValidationError(
+                [{"loc": ("body", _FIELD, place), "msg": one.detail, "type": "invalid_input"} for place, one in first]
+            )
+
+
+async def _check_archive(source: str, held: Resources) -> None:
+    if _is_address(source):
+        await held.client.check_url(source, "dataset_url")
+        return
+    path = clean_path(source, field="dataset_url")
+    stored = await held.objects.stat(path)
+    if stored is None:
+        raise InvalidInput(f"There is no stored file {path}.", field="dataset_url")
+    if stored.size > (most := held.settings.training_archive_max_bytes):
+        raise InvalidInput(f"A zip file of pictures has at most {most} bytes.", field="dataset_url")
+
+
+async def _check_addresses(addresses: Sequence[tuple[int, str]], held: Resources, faults: _Faults) -> None:
+    """Every host is looked up once, with the first of its addresses."""
+    firsts: dict[str, int] = {}
+    for place, url in addresses:
+        firsts.setdefault(_origin(url), place)
+
+    async def look_up(place: int, url: str) -> None:
+        await held.client.check_url(url, _field(place))
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LOOK_UP_SECONDS):
+            await _each([one for one in addresses if firsts[_origin(one[1])] == one[0]], look_up, faults)
+    for place, url in addresses:
+        # What is left to be said of an address whose host is fine.
+        if len(url) > MAX_URL_CHARACTERS or not url.isprintable() or " " in url:
+            faults.add(place, InvalidInput("a URL is short, and cannot hold spaces or control characters"))
+
+
+async def _stored(source: str, place: int, held: Resources, intake: RequestIntake) -> str:
+    """The path of a picture that is stored, or will be."""
+    field = _field(place)
+    if source[:5].lower() == "data:" or _BASE64.fullmatch(source):
+        return (await intake.image(source, field=field)).path
+    if "://" in source:
+        raise InvalidInput("use an http:// or https:// URL", field=field)
+    path = clean_path(source, field=field)
+    if await held.objects.stat(path) is None:
+        raise InvalidInput(f"There is no stored file {path}.", field=field)
+    return path
+
+
+async def _each(items: Iterable[tuple[int, str]], work: Callable[[int, str], Awaitable[None]], faults: _Faults) -> None:
+    """Do `work` for all, some at a time, and note what is wrong with each."""
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for place, source in waiting:
+            try:
+                await work(place, source)
+            except InvalidInput as error:
+                faults.add(place, error)
+
+    workers = [asyncio.create_task(worker()) for _ in range(_AT_ONCE)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for one in workers:
+            one.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+def _is_address(source: str) -> bool:
+    return source[:7].lower() == "http://" or source[:8].lower() == "https://"
+
+
+def _origin(url: str) -> str:
+    """Scheme, host and port as they are spelled."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _field(place: int) -> str:
+    return f"{_FIELD}.{place}"

@@ -1,0 +1,159 @@
+"""The supervisor of trainings as a Serve deployment: one Ray job for each, watched until its training has ended.
+
+    PENDING row ──take──▶ submit `python -m compute.training.job --task … --fence …` ──watch──▶ the job reports itself
+                                        ▲                                              │
+                                        └────────────── again, if the job is lost ◀────┘
+"""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from datetime import UTC, datetime
+
+import ray
+from ray import serve
+from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.serve.handle import DeploymentHandle
+
+from compute.db.migrate import upgrade
+from compute.db.session import DATABASE_AWAY, Database
+from compute.deployments.args import TrainingArgs
+from compute.deployments.logs import configure_logging
+from compute.deployments.warm_loras import warm_lora
+from compute.settings import get_settings
+from compute.training.queue import Loss, RetryRule, Run, TrainingQueue
+
+__all__ = ["SUPERVISOR", "TrainingDeployment", "entrypoint"]
+
+_log = logging.getLogger(__name__)
+SUPERVISOR = "Training"
+"""The deployment's name."""
+
+_PERIOD_SECONDS = 1.0
+_SUBMISSION_SECONDS = 60.0
+"""How long a job may be unknown to Ray after its row was taken, before it counts as lost."""
+_STOP_SECONDS = 5.0
+"""How long the job of a training that has ended may take to end by itself."""
+
+
+class TrainingDeployment:
+    """Submits, watches and stops jobs until the replica is stopped. The jobs go on without it."""
+
+    async def __init__(self, args: TrainingArgs, pools: list[DeploymentHandle]) -> None:  # type: ignore[misc]
+        """`pools`: handles of the replicas that draw, and can keep LoRAs."""
+        settings = get_settings()
+        configure_logging(settings)
+        if not settings.database_url:
+            raise ValueError("DATABASE_URL is not set")
+        await asyncio.to_thread(upgrade, settings.database_url)
+        self._args = args
+        self._pools = pools
+        self._database = Database(settings.database_url)
+        rule = RetryRule(settings.max_retries, settings.retry_backoff_seconds)
+        self._queue = TrainingQueue(self._database, rule)
+        context = serve.get_replica_context()
+        self._name = f"{context.app_name}/{context.deployment}"
+        self._jobs = JobSubmissionClient(ray.get_runtime_context().gcs_address)
+        self._work = asyncio.create_task(self._supervise(), name="supervising trainings")
+
+    async def warm(self, path: str) -> int:
+        """Have every replica that can use it read a stored LoRA; how many have."""
+        return await warm_lora(self._pools, path)
+
+    def check_health(self) -> None:
+        """Serve asks now and then; a loop that ended means that this replica must be replaced.
+
+        Raises:
+            RuntimeError: it has ended.
+        """
+        if self._work.done():
+            raise RuntimeError(f"{self._work.get_name()} has ended") from self._work.exception()
+
+    async def _supervise(self) -> None:
+        while True:
+            try:
+                for run in await self._queue.take_next(self._args.jobs):
+                    await self._submit(run)
+                for run in await self._queue.running():
+                    await self._watch(run)
+                for run in await self._queue.to_stop():
+                    await self._stop(run)
+            except DATABASE_AWAY as error:
+                _log.warning("the database is out of reach: %s", error)
+            await asyncio.sleep(_PERIOD_SECONDS)
+
+    async def _submit(self, run: Run) -> None:
+        _log.info("submitting %s for training %s, attempt %d", run.job_id, run.training_id, run.attempt)
+        try:
+            await asyncio.to_thread(
+                self._jobs.submit_job,
+                entrypoint=entrypoint(run, self._args, self._name),
+                submission_id=run.job_id,
+                metadata={"training": str(run.training_id)},
+            )
+        except Exception as error:  # Ray's dashboard is away, or refuses: the job counts as lost in a while
+            _log.warning("job %s could not be submitted: %s", run.job_id, error)
+
+    async def _watch(self, run: Run) -> None:
+        status = await self._status(run)
+        if status is None:
+            age = (datetime.now(UTC) - run.submitted_at).total_seconds()
+            if age > _SUBMISSION_SECONDS:
+                await self._lost(run, "Ray does not know its job")
+        elif status.is_terminal():
+            # Its last report may be on its way, but it is sent before the process ends.
+            await self._lost(run, await self._reason(run, status))
+
+    async def _lost(self, run: Run, reason: str) -> None:
+        what = await self._queue.lost(run, reason)
+        if what is not Loss.NOT_OURS:
+            _log.warning("job %s of training %s was lost (%s): %s", run.job_id, run.training_id, reason, what.value)
+
+    async def _stop(self, run: Run) -> None:
+        status = await self._status(run)
+        if status is None or status.is_terminal():
+            await self._queue.stopped(run)
+            return
+        ended = run.ended_at or run.submitted_at
+        if (datetime.now(UTC) - ended).total_seconds() > _STOP_SECONDS:
+            _log.info("stopping %s: its training is %s", run.job_id, run.status)
+            with contextlib.suppress(RuntimeError):
+                await asyncio.to_thread(self._jobs.stop_job, run.job_id)
+
+    async def _status(self, run: Run) -> JobStatus | None:
+        """None while Ray does not know the job, or cannot be asked."""
+        try:
+            return await asyncio.to_thread(self._jobs.get_job_status, run.job_id)
+        except RuntimeError as error:
+            _log.debug("no status of %s: %s", run.job_id, error)
+            return None
+
+    async def _reason(self, run: Run, status: JobStatus) -> str:
+        try:
+            info = await asyncio.to_thread(self._jobs.get_job_info, run.job_id)
+        except RuntimeError:
+            return f"its job is {status.value}"
+        return f"its job is {status.value}: {(info.message or '')[-300:]}"
+
+    async def __del__(self) -> None:
+        """Serve awaits this when the replica is stopped in good order."""
+        self._work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._work
+        await self._database.close()
+
+
+def entrypoint(run: Run, args: TrainingArgs, supervisor: str) -> str:
+    """The job's command line."""
+    options = {
+        "task": run.training_id,
+        "fence": run.fence,
+        "workers": args.workers,
+        "cpus": args.cpus_per_worker,
+        "gpus": args.gpus_per_worker,
+        "memory-gb": args.memory_gb_per_worker,
+        "supervisor": supervisor,
+    }
+    words = " ".join(f"--{name} {value}" for name, value in options.items())
+    return f"{sys.executable} -m compute.training.job {words}"

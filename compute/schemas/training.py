@@ -1,0 +1,336 @@
+"""Trainings as clients order them and as the API shows them."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from compute.schemas.enums import ErrorCategory, EventType, TaskPriority
+from compute.schemas.fields import MAX_PROMPT
+from compute.schemas.lora import EntityType
+from compute.schemas.tasks import ShortText
+
+__all__ = [
+    "MAX_BATCH",
+    "MAX_EPOCHS",
+    "MAX_IMAGES",
+    "MAX_RANK",
+    "MAX_SAMPLE_PROMPTS",
+    "MAX_STEPS",
+    "MAX_TRAINING_SEED",
+    "OUTPUT_NAME",
+    "BaseModelName",
+    "CaptioningStrategy",
+    "Optimizer",
+    "TimestepSampling",
+    "TrainingEventList",
+    "TrainingEventPublic",
+    "TrainingFrame",
+    "TrainingOptions",
+    "TrainingSample",
+    "TrainingStatus",
+    "TrainingTask",
+    "TrainingTaskCreate",
+    "TrainingTaskList",
+    "TrainingType",
+    "TriggerWord",
+    "Weighting",
+]
+
+MAX_IMAGES = 5_000
+"""Pictures of one data set."""
+MAX_STEPS = 100_000
+MAX_EPOCHS = 10_000
+MAX_RANK = 256
+MAX_BATCH = 1024
+MAX_SAMPLE_PROMPTS = 16
+MAX_TRAINING_SEED = 2**32 - 1
+OUTPUT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+"""A file name without its ending."""
+_ONE_LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+"""Some text on one line."""
+
+Optimizer = Literal["adamw", "adamw8bit", "adafactor", "sgd"]
+TimestepSampling = Literal["logit_normal", "uniform", "mode", "shifted"]
+Weighting = Literal["none", "min_snr", "sigma_sqrt", "cosmap"]
+
+_Guidance = Annotated[float, Field(ge=0, le=30)]
+_Source = Annotated[str, Field(min_length=1)]
+_Prompt = Annotated[str, Field(max_length=MAX_PROMPT)]
+TriggerWord = Annotated[str, Field(max_length=100, pattern=_ONE_LINE)]
+BaseModelName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class TrainingType(StrEnum):
+    """What is learned: a LoRA beside frozen weights, or the weights themselves."""
+
+    LORA = "LORA"
+    FULL = "FULL"
+
+
+class TrainingStatus(StrEnum):
+    """Where a training is in its life; `compute.training.states` holds the allowed transitions."""
+
+    PENDING = "PENDING"
+    PREPROCESSING = "PREPROCESSING"
+    TRAINING = "TRAINING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class CaptioningStrategy(StrEnum):
+    """Where the captions come from: the trigger word alone, the files' names or the texts beside them, or a model
+    that looks at the pictures."""
+
+    TRIGGER_ONLY = "trigger_only"
+    FILENAME = "filename"
+    VISION = "vision"
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_default(cls, values: Any) -> Any:
+        """So that a field is among `model_fields_set` only when something was said."""
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if value is not None or name not in cls.model_fields}
+
+
+class TrainingFrame(_Request):
+    """What an order says of a training as a whole, in either dialect."""
+
+    training_type: TrainingType = Field(
+        default=TrainingType.LORA, description="LORA: a small file beside the model. FULL: all of its weights."
+    )
+    entity_type: EntityType = Field(
+        default=EntityType.PRODUCT, description="What is taught; it decides the LoRA's folder."
+    )
+    entity_id: UUID | None = Field(default=None, description="The caller's id of what is taught.")
+    dataset_url: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="Address or storage path of a zip file of pictures, with captions in text files of the same names.",
+    )
+    output_name: str | None = Field(
+        default=None, pattern=OUTPUT_NAME, description="Name of the LoRA's file, without ending; from the trigger word."
+    )
+    priority: TaskPriority | None = Field(
+        default=TaskPriority.NORMAL, description="0 low, 1 normal, 2 high, 3 urgent: a higher one is begun first."
+    )
+    webhook_url: str | None = Field(
+        default=None, max_length=2048, description="Called once, signed, when the training has ended."
+    )
+    origin_instance: ShortText | None = Field(
+        default="unknown", description="Which installation of the caller sends this."
+    )
+    origin_zone: ShortText | None = Field(default=None, description="The caller's environment or region, e.g. `eu`.")
+    origin_version: ShortText | None = Field(default=None, description="Version of the caller.")
+    origin_tenant_id: ShortText | None = Field(
+        default=None, description="The caller's tenant. Tenants of one priority take turns."
+    )
+
+
+class TrainingOptions(_Request):
+    """How it is done, in either dialect. Null means the default."""
+
+    rank: int | None = Field(default=16, ge=1, le=MAX_RANK, description="Rank of the LoRA's matrices.")
+    steps: int | None = Field(default=1000, ge=1, le=MAX_STEPS, description="How often the weights are changed.")
+    epochs: int | None = Field(
+        default=None, ge=1, le=MAX_EPOCHS, description="Instead of `steps`: how often each picture is seen."
+    )
+    learning_rate: float | None = Field(default=1e-4, gt=0, le=1)
+    batch_size: int | None = Field(
+        default=1, ge=1, le=MAX_BATCH, description="Pictures of one micro-batch, over all workers."
+    )
+    gradient_accumulation: int | None = Field(
+        default=1, ge=1, le=MAX_BATCH, description="Micro-batches that make one step."
+    )
+    optimizer: Optimizer | None = "adamw8bit"
+    save_every: int | None = Field(default=2000, ge=1, le=MAX_STEPS, description="Steps between checkpoints.")
+    max_step_saves_to_keep: int | None = Field(default=4, ge=1, le=100, description="Latest checkpoints that are kept.")
+    sample_prompts: list[_Prompt] | None = Field(
+        default=[],
+        max_length=MAX_SAMPLE_PROMPTS,
+        description="What is drawn on the way, always with the same seeds, to see how it goes.",
+    )
+    sample_every: int | None = Field(
+        default=250, ge=1, le=MAX_STEPS, description="Steps between pictures of `sample_prompts`."
+    )
+    sample_steps: int | None = Field(default=25, ge=1, le=200, description="Denoising steps of those pictures.")
+    seed: int | None = Field(
+        default=0, ge=0, le=MAX_TRAINING_SEED, description="Of the order, the noise and the first weights."
+    )
+    resolution: int | None = Field(
+        default=None, ge=32, le=2048, description="Side in pixels of the square with a picture's area; the model's own."
+    )
+    bypass_guidance_embedding: bool | None = Field(
+        default=False, description="Train a guidance-distilled model without its guidance embedding."
+    )
+    guidance: tuple[_Guidance, _Guidance] | None = Field(
+        default=(1.0, 1.0), description="Range of the guidance that a guidance-distilled model is told while it learns."
+    )
+    timesteps: TimestepSampling | None = Field(default="logit_normal", description="How noise levels are drawn.")
+    weighting: Weighting | None = Field(default="none", description="How much each noise level counts.")
+    caption_dropout: float | None = Field(
+        default=0.0, ge=0, le=1, description="Share of pictures that are learned without their caption."
+    )
+    base_precision: Literal["full", "fp8"] | None = Field(
+        default="full", description="fp8: a LoRA's frozen base takes half the memory."
+    )
+    gradient_checkpointing: bool | None = Field(default=None, description="null: for models above a billion weights.")
+    compile: bool | None = Field(default=False, description="Use torch.compile.")
+    ema_decay: float | None = Field(
+        default=None, gt=0, lt=1, description="Keep an exponential moving average of the weights, with this decay."
+    )
+    workers: int | None = Field(default=None, ge=1, le=64, description="Data-parallel workers; the deployment's.")
+    preprocessing_transforms: list[dict[str, Any]] | None = Field(
+        default=None,
+        max_length=32,
+        description="What is done to the pictures: `resize`, `crop`, `flip`, `background_removal`.",
+        examples=[[{"type": "background_removal"}, {"type": "flip"}]],
+    )
+    preprocessing_captioning_strategy: CaptioningStrategy | None = Field(
+        default=CaptioningStrategy.TRIGGER_ONLY,
+        description="`trigger_only`, `filename` (or a text file beside the picture) or `vision`.",
+    )
+    preprocessing_captioning_prompt: str | None = Field(
+        default=None, max_length=MAX_PROMPT, description="What a vision model is asked about each picture."
+    )
+
+
+class TrainingTaskCreate(TrainingOptions, TrainingFrame):
+    """Teach a model something new."""
+
+    trigger_word: TriggerWord = Field(description="The word that will call it up in a prompt.")
+    source_images: list[_Source] | None = Field(
+        default=[],
+        max_length=MAX_IMAGES,
+        description=f"1 to {MAX_IMAGES} pictures, unless there is a `dataset_url`: http(s) addresses, storage paths, "
+        "data URLs or base64.",
+    )
+    base_model_path: BaseModelName | None = Field(
+        default="black-forest-labs/FLUX.1-dev",
+        description="The model that learns, by a name that this installation knows.",
+    )
+
+
+class TrainingSample(BaseModel):
+    """A picture drawn on the way."""
+
+    step: int = Field(description="After how many steps.")
+    prompt: str
+    seed: int
+    path: str = Field(description="Its storage path.")
+    url: str | None = Field(default=None, description="A link to it that needs no key and expires.")
+
+
+class TrainingTask(BaseModel):
+    """A training as the API shows it."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    id: UUID
+    created_at: datetime
+    updated_at: datetime
+    origin_instance: str = "unknown"
+    origin_zone: str | None = None
+    origin_version: str | None = None
+    origin_tenant_id: str | None = None
+
+    training_type: TrainingType = TrainingType.LORA
+    entity_type: EntityType = EntityType.PRODUCT
+    entity_id: UUID | None = None
+    status: TrainingStatus = TrainingStatus.PENDING
+    progress: float = Field(default=0.0, description="How much is done, in percent.")
+    current_step: int = 0
+    total_steps: int = Field(default=1000, description="With `epochs`, 0 until the pictures are counted.")
+    eta_seconds: int | None = Field(default=None, description="While it trains: how long the rest is likely to take.")
+
+    trigger_word: str
+    training_folder: str = Field(default="", description="Storage path of the folder of everything it keeps.")
+    rank: int = 16
+    save_every: int = 2000
+    max_step_saves_to_keep: int = 4
+    batch_size: int = 1
+    steps: int = Field(default=1000, description="As asked for; with `epochs` the same as `total_steps`.")
+    epochs: int | None = None
+    learning_rate: float = 1e-4
+    gradient_accumulation: int = 1
+    optimizer: str = "adamw8bit"
+    seed: int = 0
+    resolution: int | None = Field(default=None, description="Side in pixels of the square with a picture's area.")
+    bypass_guidance_embedding: bool = False
+    base_model_path: str = Field(default="black-forest-labs/FLUX.1-dev", description="As asked for.")
+    base_model: str | None = Field(default=None, description="The model that this name stands for here.")
+    output_name: str | None = None
+    local_model_path: str | None = Field(
+        default=None, description="Storage path of the LoRA's file, or of the folder of a FULL training's model."
+    )
+    lora_path: str | None = Field(default=None, description="The path by which tasks name the LoRA.")
+    model_url: str | None = Field(default=None, description="A link to the LoRA's file that needs no key and expires.")
+
+    sample_every: int = 250
+    sample_steps: int = 25
+    sample_prompts: list[str] = []
+    samples: list[TrainingSample] = []
+    metrics: dict[str, Any] = Field(default={}, description="The latest: loss, learning rate, images a second, memory.")
+    loss_plot_path: str | None = Field(default=None, description="Storage path of a picture of the loss.")
+    loss_plot_url: str | None = Field(default=None, description="A link to it that needs no key and expires.")
+
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    logs: str = Field(default="", description="The end of the job's log.")
+    error_message: str | None = None
+    error_category: ErrorCategory | None = None
+    webhook_url: str = ""
+    celery_training_task_id: str | None = Field(default=None, description="The Ray job's submission id.")
+    celery_preprocessing_task_id: str | None = None
+    celery_chain_task_id: str | None = None
+    attempts: int = Field(default=0, description="How often a job was begun for it.")
+
+    preprocessing_stage: str | None = None
+    processed_files_count: int | None = None
+    total_files_count: int | None = None
+    preprocessing_started_at: datetime | None = None
+    preprocessing_completed_at: datetime | None = None
+    source_images: list[str] = Field(default=[], description="As named; what was sent inline, by its storage path.")
+    dataset_url: str | None = None
+    processed_dataset_path: str | None = None
+    rejected_files: list[dict[str, Any]] = Field(default=[], description="Pictures that were left out, and why.")
+    preprocessing_transforms: list[dict[str, Any]] | None = None
+    preprocessing_captioning_strategy: str = "trigger_only"
+    preprocessing_captioning_prompt: str | None = None
+    priority: TaskPriority = TaskPriority.NORMAL
+    priority_changed_at: datetime | None = None
+
+
+class TrainingTaskList(BaseModel):
+    """Trainings, newest first, without their logs, source images and samples."""
+
+    tasks: list[TrainingTask]
+    total: int = Field(description="How many there are, whatever `skip` and `limit` say.")
+    skip: int
+    limit: int
+
+
+class TrainingEventPublic(BaseModel):
+    """One thing that happened to a training."""
+
+    id: int = Field(description="Grows; `after` takes it.")
+    type: EventType
+    status: TrainingStatus = Field(description="What the training was then.")
+    data: dict[str, Any] | None = None
+    created_at: datetime
+
+
+class TrainingEventList(BaseModel):
+    """Events of one training, oldest first."""
+
+    events: list[TrainingEventPublic]

@@ -1,0 +1,1 @@
+"""Training: LoRA and full fine-tuning, one Ray Job each."""

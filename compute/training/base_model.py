@@ -1,0 +1,32 @@
+"""The base model's diffusers folder on this machine."""
+
+from pathlib import Path
+
+from compute.errors import InvalidInput, NotFound
+from compute.pipelines.config import ModelConfig, resolve_model
+from compute.pipelines.tiny import ensure_built
+from compute.training.models import get_family
+from compute.training.spec import ModelSpec
+
+__all__ = ["base_folder"]
+
+
+def base_folder(model: ModelSpec, models_root: Path) -> Path:
+    """Where the model's files are; what is named by repository is fetched, once.
+
+    Raises:
+        InvalidInput: it is nowhere to be found.
+        OSError: it cannot be fetched.
+    """
+    family = get_family(model.family)
+    if family.build_tiny is not None and model.source == family.tiny_name:
+        return ensure_built(models_root / family.tiny_name, family.build_tiny)
+    try:
+        found = resolve_model(ModelConfig(model=model.source), models_root)
+    except NotFound as error:
+        raise InvalidInput(error.detail, field="base_model_path") from error
+    if isinstance(found, Path):
+        return found
+    from diffusers import DiffusionPipeline
+
+    return Path(DiffusionPipeline.download(found, revision=model.revision, use_safetensors=True))

@@ -1,0 +1,60 @@
+"""Which pictures each micro-batch holds: a function of its number alone, so that a resumed run goes on exactly."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["BatchPlan", "MicroBatch"]
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Pictures of one bucket, by their numbers in it."""
+
+    bucket: int
+    pictures: tuple[int, ...]
+
+    def share(self, rank: int, workers: int) -> tuple[int, ...]:
+        """The part of one data-parallel worker; empty when there are more workers than pictures."""
+        return self.pictures[rank::workers]
+
+
+class BatchPlan:
+    """Every epoch shows every picture once, in an order of its own; a bucket's last batch is filled from its start."""
+
+    def __init__(self, bucket_sizes: Sequence[int], batch_size: int, seed: int) -> None:
+        """Raises:
+        ValueError: there is no picture.
+        """
+        if not sum(bucket_sizes):
+            raise ValueError("there are no pictures")
+        self._sizes = tuple(bucket_sizes)
+        self._batch_size = batch_size
+        self._seed = seed
+        self.per_epoch = sum(-(-size // batch_size) for size in self._sizes)
+        self._epoch = -1
+        self._order: list[MicroBatch] = []
+
+    def epoch_of(self, number: int) -> int:
+        return number // self.per_epoch
+
+    def __getitem__(self, number: int) -> MicroBatch:
+        """The micro-batch with this number, counted from the beginning of the training."""
+        epoch, place = divmod(number, self.per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._shuffled(epoch)
+        return self._order[place]
+
+    def _shuffled(self, epoch: int) -> list[MicroBatch]:
+        source = random.Random(f"{self._seed}/{epoch}")  # noqa: S311 - an order, no secret
+        batches = []
+        for bucket, size in enumerate(self._sizes):
+            order = list(range(size))
+            source.shuffle(order)
+            for start in range(0, size, self._batch_size):
+                numbers = order[start : start + self._batch_size]
+                while len(numbers) < self._batch_size:
+                    numbers += order[: self._batch_size - len(numbers)]
+                batches.append(MicroBatch(bucket, tuple(numbers)))
+        source.shuffle(batches)
+        return batches

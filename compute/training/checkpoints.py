@@ -1,0 +1,88 @@
+"""A checkpoint: a folder from which a training goes on as if it had never stopped.
+
+weights.safetensors   the weights that move, float32
+average.safetensors   their moving average, if one is kept
+state.pt              step, optimizer, schedule, random number generators, measurements; read as data, never as code
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from compute.training.history import History
+from compute.training.trained import Trained
+
+__all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
+
+_WEIGHTS, _AVERAGE, _STATE = "weights.safetensors", "average.safetensors", "state.pt"
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a training is. The position in the data follows from the step."""
+
+    step: int
+    optimizer: torch.optim.Optimizer
+    schedule: Any
+    history: History
+
+
+def save_checkpoint(folder: Path, trained: Trained, progress: Progress) -> None:
+    """Write a checkpoint into an existing folder.
+
+    Raises:
+        OSError: the disk is full, or fails.
+    """
+    save_file(_by_name(trained, [weight.data for weight in trained.masters]), folder / _WEIGHTS)
+    if trained.ema is not None:
+        save_file(_by_name(trained, trained.ema.shadow_params), folder / _AVERAGE)
+    state = {
+        "step": progress.step,
+        "optimizer": progress.optimizer.state_dict(),
+        "schedule": progress.schedule.state_dict(),
+        "history": progress.history.state(),
+        "ema_step": 0 if trained.ema is None else trained.ema.optimization_step,
+        "random": {"torch": torch.get_rng_state(), "cuda": _cuda_states()},
+    }
+    torch.save(state, folder / _STATE)
+
+
+def load_checkpoint(folder: Path, trained: Trained, progress: Progress) -> None:
+    """Bring weights, optimizer, schedule, generators and measurements to where the checkpoint was written.
+
+    Raises:
+        OSError: a file is missing or damaged.
+        ValueError: it belongs to another training.
+    """
+    _restore(trained, [weight.data for weight in trained.masters], folder / _WEIGHTS)
+    state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+    trained.publish()
+    if trained.ema is not None:
+        _restore(trained, trained.ema.shadow_params, folder / _AVERAGE)
+        trained.ema.optimization_step = state["ema_step"]
+    progress.step = state["step"]
+    progress.optimizer.load_state_dict(state["optimizer"])
+    progress.schedule.load_state_dict(state["schedule"])
+    progress.history.restore(state["history"])
+    torch.set_rng_state(state["random"]["torch"])
+    if torch.cuda.is_available() and state["random"]["cuda"]:
+        torch.cuda.set_rng_state_all(state["random"]["cuda"])
+
+
+def _by_name(trained: Trained, values: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.contiguous() for name, value in zip(trained.names, values, strict=True)}
+
+
+def _restore(trained: Trained, values: list[torch.Tensor], file: Path) -> None:
+    found = load_file(file)
+    if found.keys() != set(trained.names):
+        raise ValueError(f"{file} is a checkpoint of another network")
+    for name, value in zip(trained.names, values, strict=True):
+        value.copy_(found[name])
+
+
+def _cuda_states() -> list[torch.Tensor]:
+    return torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []

@@ -1,0 +1,330 @@
+"""Zip archives of pictures and captions, from anybody: unpacked within limits, or refused in words.
+
+Nothing is written under a name from the archive: pictures are numbered. What is neither a picture nor a caption is
+never unpacked. Sizes are checked twice: as the archive claims them, so that most bombs are refused at once, and as they
+come out of the decompressor, because claims cost nothing.
+"""
+
+import errno
+import io
+import logging
+import posixpath
+import unicodedata
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from compute.errors import InvalidInput
+from compute.storage.files import disk_failure
+from compute.training.dataset.captions import clean_caption, read_metadata
+from compute.training.dataset.entries import FIELD, MOST_NAME, natural_order, quoted, refuse, safe_entries
+from compute.training.dataset.images import Rejected
+from compute.training.spec import MAX_IMAGES
+
+__all__ = ["ArchiveLimits", "ArchivedPicture", "Unpacked", "unpack"]
+
+_log = logging.getLogger(__name__)
+
+_PICTURES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif"}
+)
+_CAPTIONS = (".txt", ".caption")
+"""The first that is there counts."""
+_METADATA = "metadata.jsonl"
+_ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"})
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "a gzip file",
+    b"7z\xbc\xaf": "a 7z file",
+    b"Rar!": "a RAR file",
+    b"\xfd7zXZ": "an xz file",
+    b"<": "a web page or XML",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+}
+# Python decompresses the others without a bound: 4 KB of bzip2 can hold gigabytes.
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+_DIRECTORY_BYTES_PER_ENTRY = 256
+_CHUNK = 2**18
+_MOST_CAPTION_BYTES = 2**16
+_MOST_METADATA_BYTES = 2**24
+_RATIO_FLOOR = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLimits:
+    """What an archive may hold.
+
+    Attributes:
+        total_bytes: All that is unpacked.
+        entry_bytes: One file that is unpacked.
+        entries: Files and folders of any kind.
+        pictures: Pictures.
+        ratio: Bytes unpacked for each byte of the archive. Below 64 MiB in all nobody asks: pictures of one colour in
+            a format without compression shrink to next to nothing, too.
+    """
+
+    total_bytes: int = 16 * 2**30
+    entry_bytes: int = 256 * 2**20
+    entries: int = 4 * MAX_IMAGES
+    pictures: int = MAX_IMAGES
+    ratio: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedPicture:
+    """A file that may be a picture: its path in the archive, where it is now, and the caption that came with it."""
+
+    name: str
+    path: Path
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """`pictures` are in natural order (2 before 10); `others` are the files that are not used, and why."""
+
+    pictures: tuple[ArchivedPicture, ...]
+    others: tuple[Rejected, ...]
+
+
+def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> Unpacked:
+    """Unpack the pictures of a zip archive to `folder`, which must be there, with the captions that belong to them.
+
+    Files count as pictures by their suffix; nobody looks inside yet. A caption is a .txt or .caption file of the same
+    name beside a picture, or its row in a metadata.jsonl ({"file_name", "text"}) in its folder or one above. Hidden
+    files and what macOS and Windows add are passed over. When it raises, what it wrote so far is left in `folder`.
+
+    Raises:
+        InvalidInput: no zip archive, damaged, encrypted, above a limit, with an unsafe or ambiguous name in it, or
+            without a picture. The message names the entry.
+        StorageFailed: the disk is full or fails.
+    """
+    limits = limits or ArchiveLimits()
+    try:
+        raw = io.FileIO(archive)
+    except OSError as error:
+        raise disk_failure("reading", "the data set's archive", error) from error
+    with _Bounded(raw, max(2**20, limits.entries * _DIRECTORY_BYTES_PER_ENTRY)) as file, _opened(file) as opened:
+        contents = _sorted(_entries(opened, limits), limits)
+        budget = _Budget(limits, archive.stat().st_size)
+        budget.check_claims(contents.pictures)
+        source = _Source(opened, budget)
+        rejected, texts = _captions(source, contents, limits.entries)
+        pictures = []
+        for number, (name, entry) in enumerate(contents.pictures.items()):
+            target = folder / f"{number:05d}{PurePosixPath(name).suffix.casefold()}"
+            source.copy(name, entry, target)
+            pictures.append(ArchivedPicture(name, target, texts.get(name)))
+    return Unpacked(tuple(pictures), (*contents.others, *rejected))
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """The files of an archive by path, pictures in natural order."""
+
+    pictures: dict[str, zipfile.ZipInfo]
+    captions: dict[str, zipfile.ZipInfo]
+    metadata: dict[str, zipfile.ZipInfo]
+    others: tuple[Rejected, ...]
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which nobody reads more than `most` bytes at once: zipfile reads a whole table of contents, however
+    long the archive says that it is."""
+
+    def __init__(self, raw: io.FileIO, most: int) -> None:
+        super().__init__(raw)
+        self._most = most
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > self._most:
+            raise InvalidInput("the archive's table of contents is too long; it has too many entries", field=FIELD)
+        return super().read(self._most if size is None or size < 0 else size)
+
+
+class _Budget:
+    """Counts what is unpacked, and stops it."""
+
+    def __init__(self, limits: ArchiveLimits, archive_bytes: int) -> None:
+        self._entry_bytes = limits.entry_bytes
+        self._total_bytes = limits.total_bytes
+        self._ratio_bytes = max(_RATIO_FLOOR, limits.ratio * archive_bytes)
+        self._spent = 0
+
+    def check_claims(self, entries: dict[str, zipfile.ZipInfo]) -> None:
+        claimed = 0
+        for name, entry in entries.items():
+            claimed += entry.file_size
+            self._check(name, entry.file_size, claimed)
+
+    def spend(self, name: str, count: int, *, of_entry: int) -> None:
+        """Count bytes of an entry, of which there are `of_entry` by now."""
+        self._spent += count
+        self._check(name, of_entry, self._spent)
+
+    def _check(self, name: str, entry: int, total: int) -> None:
+        if entry > self._entry_bytes:
+            refuse(f"{quoted(name)} unpacks to more than {_mib(self._entry_bytes)}")
+        if total > self._total_bytes:
+            refuse(f"the archive unpacks to more than {_mib(self._total_bytes)} (reached at {quoted(name)})")
+        if total > self._ratio_bytes:
+            refuse(f"the archive unpacks to far more than its size, as only a zip bomb does (at {quoted(name)})")
+
+
+class _Source:
+    """Reads entries of an archive; whatever is wrong with one becomes a refusal that names it."""
+
+    def __init__(self, opened: zipfile.ZipFile, budget: _Budget) -> None:
+        self._opened = opened
+        self._budget = budget
+
+    def copy(self, name: str, entry: zipfile.ZipInfo, target: Path) -> None:
+        try:
+            with target.open("wb") as file:
+                for chunk in self._chunks(name, entry):
+                    file.write(chunk)
+        except OSError as error:
+            raise disk_failure("unpacking", quoted(name), error) from error
+
+    def read(self, name: str, entry: zipfile.ZipInfo, most: int) -> bytes | None:
+        """All of an entry; None if it has more than `most` bytes."""
+        held = bytearray()
+        for chunk in self._chunks(name, entry):
+            held += chunk
+            if len(held) > most:
+                return None
+        return bytes(held)
+
+    def _chunks(self, name: str, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+        if entry.compress_type not in _METHODS:
+            refuse(f"{quoted(name)} is compressed with a method other than deflate")
+        count = 0
+        with _damage(name):
+            source = self._opened.open(entry)
+        with source:
+            while True:
+                with _damage(name):
+                    chunk = source.read(_CHUNK)
+                if not chunk:
+                    break
+                count += len(chunk)
+                self._budget.spend(name, len(chunk), of_entry=count)
+                yield chunk
+        if count != entry.file_size:
+            refuse(f"the archive is damaged: {quoted(name)} has another size than it says")
+
+
+@contextmanager
+def _damage(name: str) -> Iterator[None]:
+    """zlib, struct, zipfile and a seek to nowhere all answer damage with errors of their own."""
+    try:
+        yield
+    except (InvalidInput, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise disk_failure("reading", "the data set's archive", error) from error
+        _log.info("an entry of an archive could not be read: %r", error)
+        raise InvalidInput(f"the archive is damaged at {quoted(name)}", field=FIELD) from error
+
+
+def _opened(file: _Bounded) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except (InvalidInput, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise disk_failure("reading", "the data set's archive", error) from error
+        _log.info("an archive could not be opened: %r", error)
+        raise InvalidInput(_what_it_is(file), field=FIELD) from error
+
+
+def _what_it_is(file: _Bounded) -> str:
+    file.seek(0)
+    start = file.read(512).lstrip()
+    if not start:
+        return "the archive is empty"
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "the zip archive is damaged or incomplete"
+    named = next((name for magic, name in _OTHER_FORMATS.items() if start.startswith(magic)), None)
+    return f"not a zip archive but {named}" if named else "not a zip archive"
+
+
+def _entries(opened: zipfile.ZipFile, limits: ArchiveLimits) -> dict[str, zipfile.ZipInfo]:
+    infos = opened.infolist()
+    if len(infos) > limits.entries:
+        refuse(f"the archive has {len(infos)} entries; at most {limits.entries} are unpacked")
+    return safe_entries(infos)
+
+
+def _sorted(entries: dict[str, zipfile.ZipInfo], limits: ArchiveLimits) -> _Contents:
+    pictures: dict[str, zipfile.ZipInfo] = {}
+    captions: dict[str, zipfile.ZipInfo] = {}
+    metadata: dict[str, zipfile.ZipInfo] = {}
+    others: list[Rejected] = []
+    stems = {_stem(name) for name in entries if _suffix(name) in _PICTURES}
+    for name in sorted(entries, key=natural_order):
+        suffix = _suffix(name)
+        if suffix in _PICTURES:
+            pictures[name] = entries[name]
+        elif PurePosixPath(name).name == _METADATA:
+            metadata[name] = entries[name]
+        elif suffix in _CAPTIONS and _stem(name) in stems:
+            captions[name] = entries[name]
+        else:
+            others.append(Rejected(name, _why_not(suffix)))
+    if not pictures:
+        held = f"; the first of its {len(others)} files is {quoted(others[0].file)}" if others else ""
+        refuse(f"there is no picture in the archive{held}")
+    if len(pictures) > limits.pictures:
+        refuse(f"the archive has {len(pictures)} pictures; a data set has at most {limits.pictures}")
+    return _Contents(pictures, captions, metadata, tuple(others))
+
+
+def _why_not(suffix: str) -> str:
+    if suffix in _ARCHIVES:
+        return "an archive within the archive is not unpacked"
+    if suffix in _CAPTIONS:
+        return "no picture beside it has its name"
+    return "neither a picture in an accepted format nor a caption"
+
+
+def _captions(source: _Source, contents: _Contents, most_rows: int) -> tuple[list[Rejected], dict[str, str]]:
+    """What is wrong with captions, and those that are there by the picture's path. A file beside a picture wins over
+    metadata, and metadata in its own folder over those above."""
+    rejected: list[Rejected] = []
+    texts: dict[str, str] = {}
+    for name, entry in sorted(contents.metadata.items(), key=lambda item: item[0].count("/")):
+        data = source.read(name, entry, _MOST_METADATA_BYTES)
+        if data is None:
+            refuse(f"{quoted(name)} has more than {_mib(_MOST_METADATA_BYTES)}")
+        for file, text in read_metadata(data, name=name, most=most_rows):
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(name), unicodedata.normalize("NFC", file)))
+            if path in contents.pictures:
+                texts[path] = text
+            else:
+                rejected.append(Rejected(clean_caption(file)[:MOST_NAME], f"{name} names it, but it is not there"))
+    beside: dict[str, str] = {}
+    for name, entry in sorted(contents.captions.items(), key=lambda item: _CAPTIONS.index(_suffix(item[0]))):
+        data = source.read(name, entry, _MOST_CAPTION_BYTES)
+        if data is None:
+            rejected.append(Rejected(name, f"a caption has at most {_MOST_CAPTION_BYTES} bytes"))
+        elif text := clean_caption(data):
+            beside.setdefault(_stem(name), text)
+    texts |= {name: beside[_stem(name)] for name in contents.pictures if _stem(name) in beside}
+    return rejected, {name: text for name, text in texts.items() if text}
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.casefold()
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:g} MiB"

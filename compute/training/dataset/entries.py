@@ -1,0 +1,116 @@
+"""What an archive says about its files: which of them count, under which path, and what no honest archive says."""
+
+import logging
+import re
+import stat
+import unicodedata
+import zipfile
+from collections.abc import Sequence
+from typing import NoReturn
+
+from compute.errors import InvalidInput
+
+__all__ = ["FIELD", "MOST_NAME", "natural_order", "quoted", "refuse", "safe_entries"]
+
+FIELD = "dataset_url"
+MOST_NAME = 512
+"""Characters of a path."""
+
+_log = logging.getLogger(__name__)
+
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+_ENCRYPTED = 0x1 | 0x40 | 0x2000
+_UTF_8_NAME = 0x800
+_LOCAL_HEADER = 30
+_DRIVE = re.compile(r"[A-Za-z]:")
+_NUMBERS = re.compile(r"([0-9]+)")
+
+
+def safe_entries(infos: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    """The files that count, by path: no folders, nothing hidden, nothing that macOS and Windows add.
+
+    Those are checked as well: no path is unsafe by accident.
+
+    Raises:
+        InvalidInput: a path that leads elsewhere, a link or device, an encrypted file, a path that is there twice, or
+            entries that share bytes.
+    """
+    _check_overlap(infos)
+    found: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        segments = _segments(info)
+        if info.is_dir() or _passed_over(segments):
+            continue
+        name = "/".join(segments)
+        if info.flag_bits & _ENCRYPTED:
+            refuse(f"{quoted(name)} is encrypted; send an archive without a password")
+        if name in found:
+            refuse(f"{quoted(name)} is in the archive twice")
+        found[name] = info
+    return found
+
+
+def _check_overlap(infos: Sequence[zipfile.ZipInfo]) -> None:
+    """Entries that share their bytes make bombs that the ratio of no single one gives away (Fifield 2019)."""
+    end = 0
+    for info in sorted(infos, key=lambda info: info.header_offset):
+        if info.header_offset < end:
+            refuse(f"{quoted(info.filename)} overlaps with another entry, as only in a zip bomb")
+        end = info.header_offset + _LOCAL_HEADER + info.compress_size
+
+
+def _segments(info: zipfile.ZipInfo) -> list[str]:
+    """The path of an entry, taken apart."""
+    name = _name(info)
+    if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in name):
+        refuse(f"the name {quoted(name)} has control characters in it")
+    if len(name) > MOST_NAME:
+        refuse(f"the name {quoted(name)} has more than {MOST_NAME} characters")
+    if "\\" in name:
+        refuse(f"the path {quoted(name)} has a backslash in it; paths in a zip archive use /")
+    segments = name.split("/")
+    if not name or name.startswith("/") or _DRIVE.match(name) or ".." in segments:
+        refuse(f"the path {quoted(name)} leads out of the archive's folder")
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind == stat.S_IFLNK:
+        refuse(f"{quoted(name)} is a symbolic link")
+    if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
+        refuse(f"{quoted(name)} is a device, not a file")
+    return [segment for segment in segments if segment not in {"", "."}]
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Its name as whoever made the archive saw it: many write UTF-8 without saying so. In Unicode's normal form C,
+    which macOS does not write and metadata files do."""
+    name = info.orig_filename
+    if not info.flag_bits & _UTF_8_NAME:
+        try:
+            name = name.encode("cp437").decode()
+        except UnicodeError:
+            _log.debug("the name of an entry is not UTF-8; taken as code page 437")
+    return unicodedata.normalize("NFC", name)
+
+
+def _passed_over(segments: Sequence[str]) -> bool:
+    hidden = any(segment.startswith(".") or segment == "__MACOSX" for segment in segments)
+    return hidden or not segments or segments[-1].casefold() in _SYSTEM_FILES
+
+
+def natural_order(name: str) -> list[list[str | int]]:
+    """A key that sorts paths folder by folder, numbers by their value and letters without regard to case."""
+    return [
+        [int(part) if part.isascii() and part.isdigit() else part for part in _NUMBERS.split(segment.casefold())]
+        for segment in name.split("/")
+    ]
+
+
+def quoted(name: str) -> str:
+    """A name from an archive as messages have it."""
+    return repr(name if len(name) <= 80 else f"{name[:79]}…")
+
+
+def refuse(reason: str) -> NoReturn:
+    """Raises:
+    InvalidInput: always; about the archive.
+    """
+    raise InvalidInput(reason, field=FIELD)

@@ -1,0 +1,44 @@
+"""Files that users send as pictures of a data set: taken as RGB, or rejected by name and reason."""
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from compute.errors import InvalidInput
+from compute.imaging.flatten import on_white
+from compute.storage.images import decode_image
+
+__all__ = ["MIN_SIDE", "Rejected", "check_image"]
+
+MIN_SIDE = 32
+"""Pixels; a smaller picture teaches nothing but blur."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A file of the data set that is not trained on, by the name that its owner knows, and why."""
+
+    file: str
+    reason: str
+
+
+def check_image(
+    data: bytes, name: str, *, max_bytes: int, max_pixels: int, keep_alpha: bool = False
+) -> Image.Image | Rejected:
+    """The picture in a file: upright, in sRGB, mode RGB, at least MIN_SIDE pixels a side; or why it is none.
+
+    What is transparent becomes white. With `keep_alpha` it stays and the mode is RGBA, for a background removal, which
+    finds the subject in it. `max_bytes` bounds the file, `max_pixels` width x height, before memory is taken for them.
+    """
+    if not data:
+        return Rejected(name, "the file is empty")
+    if len(data) > max_bytes:
+        return Rejected(name, f"the file has {len(data)} bytes; a picture has at most {max_bytes}")
+    try:
+        image = decode_image(data, max_pixels=max_pixels, field="dataset_url").image
+    except InvalidInput as error:
+        return Rejected(name, error.detail)
+    width, height = image.size
+    if min(width, height) < MIN_SIDE:
+        return Rejected(name, f"too small: {width} x {height} pixels; a side has at least {MIN_SIDE}")
+    return image.convert("RGBA") if keep_alpha and image.has_transparency_data else on_white(image)

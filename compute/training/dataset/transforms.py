@@ -1,0 +1,191 @@
+"""Pictures of a data set made ready: cropped, cut out, scaled to the bucket of their shape, mirrored.
+
+Light to import: OpenCV is loaded when a background is removed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from PIL import Image, ImageOps
+from pydantic import TypeAdapter, ValidationError
+
+from compute.errors import InvalidInput
+from compute.imaging.flatten import on_white
+from compute.imaging.geometry import Framing, plan
+from compute.imaging.resize import covering_box, resized
+from compute.imaging.segment import check_model
+from compute.schemas.training_transforms import BackgroundRemoval, Crop, Flip, Resize, Transform
+from compute.training.dataset.buckets import bucket_of
+from compute.training.dataset.images import MIN_SIDE, Rejected
+
+__all__ = ["FIELD", "Prepared", "apply", "parse_transforms"]
+
+FIELD = "preprocessing_transforms"
+
+_TRANSFORMS: TypeAdapter[Transform] = TypeAdapter(Transform)
+_TYPES = tuple(
+    get_args(variant.model_fields["type"].annotation)[0] for variant in (Resize, Crop, Flip, BackgroundRemoval)
+)
+_ALIASES = {
+    "center_crop": "crop",
+    "horizontal_flip": "flip",
+    "remove_background": "background_removal",
+}
+_POSITIONS = {"center": (0.5, 0.5), "top": (0.5, 0.0), "bottom": (0.5, 1.0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A picture as it is trained on.
+
+    Attributes:
+        image: Mode RGB, exactly of a bucket's size.
+        flipped: Whether it is the mirror image.
+        original_size: Width and height in pixels before it was scaled; after crops, if there were any.
+        crop: Top and left of what was kept, in pixels of the scaled picture.
+    """
+
+    image: Image.Image
+    flipped: bool
+    original_size: tuple[int, int]
+    crop: tuple[int, int]
+
+    @property
+    def size_conditioning(self) -> tuple[int, int, int, int, int, int]:
+        """What SDXL is told about it, in SDXL's order: original height and width, crop's top and left, height and
+        width."""
+        width, height = self.original_size
+        return height, width, *self.crop, self.image.height, self.image.width
+
+
+def parse_transforms(items: Sequence[Any] | None) -> tuple[Transform, ...]:
+    """The transforms that a request lists as objects, each with a `type` (or `name`) and its settings.
+
+    Also known are `center_crop`, `horizontal_flip` and `remove_background`. Each type may be there once.
+
+    Raises:
+        InvalidInput: which one is wrong is in `field`, as `preprocessing_transforms.<index>`.
+    """
+    found: list[Transform] = []
+    for index, item in enumerate(items or ()):
+        transform = _parsed(item, f"{FIELD}.{index}")
+        if any(transform.type == other.type for other in found):
+            raise InvalidInput(f"{transform.type} is listed twice", field=f"{FIELD}.{index}")
+        found.append(transform)
+    return tuple(found)
+
+
+def apply(
+    image: Image.Image,
+    transforms: Sequence[Transform],
+    resolution: int,
+    multiple: int,
+    *,
+    name: str,
+    models_root: Path | None = None,
+) -> list[Prepared] | Rejected:
+    """A picture (mode RGB or RGBA) as it is trained on, and its mirror image after it, if that is asked for.
+
+    Crop and background removal are done in the order in which they are listed. Scaling to the bucket comes after them,
+    mirroring last. `resolution`, which a Resize may replace, and `multiple` are those of `buckets`, in pixels. `name`
+    is what a rejection calls the file. A background removal takes CPU time, a second or two for a photograph.
+
+    Raises:
+        InvalidInput: the resolution is below `multiple`, or the segmentation model is not there: no picture of this
+            data set could be prepared.
+    """
+    resize = next((item for item in transforms if isinstance(item, Resize)), Resize(type="resize"))
+    for transform in transforms:
+        if isinstance(transform, Crop):
+            image = _cropped(image, transform)
+        elif isinstance(transform, BackgroundRemoval):
+            try:
+                image = _cut_out(image, transform, models_root)
+            except _NoSubject as error:
+                return Rejected(name, error.reason)
+    if min(image.size) < MIN_SIDE:
+        return Rejected(name, f"too small: {image.width} x {image.height} pixels are left of it")
+    prepared = _fitted(on_white(image), resize, resize.resolution or resolution, multiple, name)
+    if isinstance(prepared, Rejected) or not any(isinstance(item, Flip) for item in transforms):
+        return prepared if isinstance(prepared, Rejected) else [prepared]
+    return [prepared, _mirrored(prepared)]
+
+
+class _NoSubject(Exception):
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _parsed(item: Any, field: str) -> Transform:
+    if not isinstance(item, dict):
+        raise InvalidInput(f'a transform is an object such as {{"type": "flip"}}; {_known()}', field=field)
+    settings = dict(item)
+    asked = settings.pop("type") if "type" in settings else settings.pop("name", None)
+    if not isinstance(asked, str):
+        raise InvalidInput(f'a transform has a "type"; {_known()}', field=field)
+    kind = asked.strip().casefold()
+    kind = _ALIASES.get(kind, kind)
+    if kind not in _TYPES:
+        raise InvalidInput(f"there is no transform {asked[:50]!r}; {_known()}", field=field)
+    try:
+        transform = _TRANSFORMS.validate_python({"type": kind, **settings})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        # The first part of a union's place is the variant.
+        place = ".".join(str(part)[:50] for part in fault["loc"][1:])
+        raise InvalidInput(f"{kind}: {place}: {fault['msg']}", field=field) from None
+    if isinstance(transform, BackgroundRemoval):
+        check_model(transform.model, field=f"{field}.model")
+    return transform
+
+
+def _known() -> str:
+    return f"known: {', '.join(_TYPES)}"
+
+
+def _cropped(image: Image.Image, crop: Crop) -> Image.Image:
+    framing = Framing(mode="crop", aspect_ratio=crop.aspect_ratio, position=_POSITIONS[crop.anchor])
+    left, top, right, bottom = plan(image.size, framing).source
+    return image.crop((round(left), round(top), round(right), round(bottom)))
+
+
+def _cut_out(image: Image.Image, removal: BackgroundRemoval, models_root: Path | None) -> Image.Image:
+    """The subject on one colour, mode RGB."""
+    from compute.imaging.background import remove_background
+    from compute.imaging.segment import load_segmenter
+
+    # A model that is not there is the whole data set's failure.
+    load_segmenter(removal.model, models_root)
+    try:
+        alone = remove_background(image, model=removal.model, models_root=models_root)
+    except InvalidInput as error:
+        raise _NoSubject(error.detail) from error
+    paper = Image.new("RGBA", alone.size, removal.color)
+    paper.alpha_composite(alone)
+    return paper.convert("RGB")
+
+
+def _fitted(image: Image.Image, resize: Resize, resolution: int, multiple: int, name: str) -> Prepared | Rejected:
+    bucket = bucket_of(*image.size, resolution, multiple)
+    scale = max(bucket.width / image.width, bucket.height / image.height)
+    if scale > 1 and not resize.upscale:
+        return Rejected(
+            name,
+            f"too small: {image.width} x {image.height} pixels would be enlarged to {bucket.width} x {bucket.height}",
+        )
+    left, top, *_ = covering_box(image.size, bucket)
+    return Prepared(
+        # Scaling the middle alone is scaling all and cutting the middle out, without the memory for the rest.
+        image=resized(image, bucket),
+        flipped=False,
+        original_size=image.size,
+        crop=(round(top * scale), round(left * scale)),
+    )
+
+
+def _mirrored(prepared: Prepared) -> Prepared:
+    """The crop is from the middle, so that as much is cut off on its other side."""
+    return Prepared(ImageOps.mirror(prepared.image), True, prepared.original_size, prepared.crop)

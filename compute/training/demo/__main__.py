@@ -1,0 +1,44 @@
+"""python -m compute.training.demo OUT: make the demo model, and measure it."""
+
+import json
+import logging
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from compute.training.demo.build import build_demo
+from compute.training.demo.evaluate import evaluate, sheet
+from compute.training.demo.recipe import GPU, TRIAL
+
+_MEASURED = 96
+"""Pictures of the measurement."""
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="The folder of the model, which is replaced.")],
+    report: Annotated[Path, typer.Option(help="A folder for figures and contact sheets.")],
+    trial: Annotated[bool, typer.Option("--trial", help="A minute's run that shows that all parts work.")] = False,
+) -> None:
+    """Make the demo model from nothing: the same seed and the same device give the same model."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    report.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as work:
+        figures = build_demo(out, Path(work), TRIAL if trial else GPU, device)
+    figures["bytes"] = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    figures["adherence"] = {}
+    for side, count in ((64, 8),) if trial else ((128, _MEASURED), (256, 32), (512, 16), (1024, 8)):
+        found, pictures = evaluate(out, count=count, side=side, device=device)
+        figures["adherence"][side] = asdict(found)
+        sheet(pictures[:32]).save(report / f"held-out-{side}.png")
+    (report / "figures.json").write_text(json.dumps(figures, indent=2))
+    print(json.dumps(figures, indent=2))  # noqa: T201 - a command's answer
+
+
+if __name__ == "__main__":
+    typer.run(main)

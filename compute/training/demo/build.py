@@ -1,0 +1,258 @@
+"""Makes the demo model: draws pictures, trains a VAE on them, then a FLUX transformer by our own FULL training."""
+
+import json
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from PIL import Image
+
+from compute.pipelines.quiet import no_progress_bars
+from compute.schemas.training import TrainingType
+from compute.training.cache import CachedPicture, LatentCache, Manifest, write_chunk, write_manifest
+from compute.training.demo.captions import caption
+from compute.training.demo.figures import Scene, draw, scenes
+from compute.training.demo.recipe import Phase, Recipe
+from compute.training.demo.text import POOLED_WIDTH, TEXT_WIDTH, demo_clip, demo_t5
+from compute.training.demo.vae import make_vae, train_vae
+from compute.training.history import StepReport
+from compute.training.models.flux import FAMILY
+from compute.training.models.flux_encoders import load_flux_encoders
+from compute.training.spec import DataSpec, ModelSpec, OptimizerSpec, SampleSpec, TrainingSpec
+from compute.training.trainer import Trainer
+from compute.training.world import World
+
+__all__ = ["build_demo"]
+
+_log = logging.getLogger(__name__)
+_ENCODED_AT_ONCE = 64
+_PROMPTS_AT_ONCE = 512
+_PIXELS_AT_ONCE = 64 * 256 * 256
+
+
+def build_demo(folder: Path, work: Path, recipe: Recipe, device: torch.device) -> dict[str, Any]:
+    """Make the model from nothing in `folder`, with scratch files under `work`. Returns the figures of the making."""
+    no_progress_bars()
+    began = time.perf_counter()
+    with ProcessPoolExecutor() as pool:
+        # All at once: the processes draw the later phases' while the device trains.
+        groups = [_Drawn(pool, side, count, recipe.seed) for side, count in recipe.vae_pictures.items()]
+        later = [
+            [_Drawn(pool, side, count, recipe.seed + 100 + number) for side, count in phase.pictures.items()]
+            for number, phase in enumerate(recipe.phases)
+        ]
+        vae = make_vae()
+        torch.manual_seed(recipe.seed)
+        for module in vae.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+        error = train_vae(
+            vae,
+            [group.pictures() for group in groups],
+            steps=recipe.vae_steps,
+            batch_size=recipe.vae_batch_size,
+            device=device,
+            seed=recipe.seed,
+        )
+        vae_seconds = time.perf_counter() - began
+        _log.info("VAE: L1 %.4f after %.0f s", error, vae_seconds)
+        current = work / "start"
+        _assemble(current, vae.to("cpu"), recipe.seed)
+        losses = []
+        for number, phase in enumerate(recipe.phases):
+            trained, loss = _run_phase(
+                current, work / f"phase-{number}", phase, recipe.seed + number, later[number], device
+            )
+            losses.append(loss)
+            current = trained
+            # After each, so that an interrupted run leaves what it has.
+            _ship(current, folder)
+    return {
+        "recipe": asdict(recipe),
+        "vae_l1": round(error, 5),
+        "vae_seconds": round(vae_seconds),
+        "phase_losses": losses,
+        "seconds": round(time.perf_counter() - began),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "torch": torch.__version__,
+    }
+
+
+class _Drawn:
+    """Scenes of the training world, and their pictures as other processes draw them."""
+
+    def __init__(self, pool: ProcessPoolExecutor, side: int, count: int, seed: int) -> None:
+        self.side = side
+        self.scenes: list[Scene] = list(islice(scenes(seed * 7 + side, count, held_out=False), count))
+        self._arrays = pool.map(partial(_array, side=side), self.scenes, chunksize=32)
+
+    def pictures(self) -> torch.Tensor:
+        """(count, 3, side, side), uint8; once."""
+        return torch.from_numpy(np.stack(list(self._arrays))).permute(0, 3, 1, 2).contiguous()
+
+
+def _array(scene: Scene, side: int) -> np.ndarray[Any, Any]:
+    return np.asarray(draw(scene, side))
+
+
+def _assemble(folder: Path, vae: AutoencoderKL, seed: int) -> None:
+    """A FLUX.1 with this VAE and a transformer that has learned nothing."""
+    source = torch.Generator().manual_seed(seed)
+    tokenizer, clip = demo_clip(source)
+    tokenizer_2, t5 = demo_t5(source)
+    torch.manual_seed(seed)
+    transformer = FluxTransformer2DModel(
+        in_channels=64,
+        out_channels=64,
+        num_layers=2,
+        num_single_layers=4,
+        attention_head_dim=32,
+        num_attention_heads=6,
+        joint_attention_dim=TEXT_WIDTH,
+        pooled_projection_dim=POOLED_WIDTH,
+        guidance_embeds=True,
+        axes_dims_rope=(8, 12, 12),
+    )
+    _zero_gates(transformer)
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        shift=3.0,
+        use_dynamic_shifting=True,
+        base_shift=0.5,
+        max_shift=1.15,
+        base_image_seq_len=256,
+        max_image_seq_len=4096,
+    )
+    FluxPipeline(
+        scheduler=scheduler,
+        vae=vae,
+        text_encoder=clip,
+        tokenizer=tokenizer,
+        text_encoder_2=t5,
+        tokenizer_2=tokenizer_2,
+        transformer=transformer,
+    ).save_pretrained(folder)
+
+
+def _zero_gates(transformer: FluxTransformer2DModel) -> None:
+    """Blocks that begin as if they were not there learn faster (adaLN-Zero, arXiv:2212.09748)."""
+    with torch.no_grad():
+        for name, module in transformer.named_modules():
+            if isinstance(module, torch.nn.Linear) and (".norm" in name or name in ("norm_out.linear", "proj_out")):
+                module.weight.zero_()
+                module.bias.zero_()
+
+
+def _run_phase(
+    base: Path, work: Path, phase: Phase, seed: int, groups: Sequence[_Drawn], device: torch.device
+) -> tuple[Path, float]:
+    cache = _encode(base, work / "cache", groups, seed, device)
+    spec = TrainingSpec(
+        id=uuid.UUID(int=seed),
+        output_name="demo-flux",
+        training_type=TrainingType.FULL,
+        trigger_word="demo",
+        model=ModelSpec(name="demo", source=str(base), resolution=max(phase.pictures)),
+        data=DataSpec(),
+        optimizer=OptimizerSpec(
+            name="adamw",
+            learning_rate=phase.learning_rate,
+            betas=(0.9, 0.99),
+            schedule="cosine",
+            warmup_steps=min(200, phase.steps // 10),
+        ),
+        samples=SampleSpec(),
+        steps=phase.steps,
+        batch_size=phase.batch_size,
+        save_every=phase.steps,
+        seed=seed,
+        guidance=(1.0, 7.0),
+        timesteps="shifted",
+        caption_dropout=0.05,
+        ema_decay=0.998,
+    )
+    _log.info("phase at %s: %d steps of %d", list(phase.pictures), phase.steps, phase.batch_size)
+    trainer = Trainer(spec, FAMILY, base, LatentCache(cache, device), World(0, 1, device))
+    trainer.run(_Log())
+    trained = work / "model"
+    shutil.copytree(base, trained, ignore=shutil.ignore_patterns("transformer"))
+    trainer.export(trained)
+    shutil.rmtree(cache)
+    losses = trainer.history.losses[-200:]
+    return trained, round(sum(losses) / len(losses), 5)
+
+
+def _encode(base: Path, folder: Path, groups: Sequence[_Drawn], seed: int, device: torch.device) -> Path:
+    encoders = load_flux_encoders(base, device=device, dtype=torch.float32)
+    words = np.random.default_rng(seed)
+    numbers: dict[str, int] = {}
+    pictures: list[CachedPicture] = []
+    for chunk, group in enumerate(groups):
+        side, pixels, entries = group.side, group.pictures(), {}
+        size = max(1, min(_ENCODED_AT_ONCE, _PIXELS_AT_ONCE // side**2))
+        for start in range(0, len(pixels), size):
+            part = pixels[start : start + size].to(device).float() / 127.5 - 1.0
+            found = encoders.encode_images(part)
+            for index in range(len(part)):
+                entries[len(pictures) + index] = {name: value[index].half() for name, value in found.items()}
+            for scene in group.scenes[start : start + size]:
+                text = caption(scene, words)
+                number = numbers.setdefault(text, len(numbers))
+                pictures.append(CachedPicture(f"{side}-{len(pictures)}", side, side, number))
+        write_chunk(folder, "images", chunk, entries)
+    prompts = [*numbers, ""]
+    for chunk, start in enumerate(range(0, len(prompts), _PROMPTS_AT_ONCE)):
+        encoded = encoders.encode_prompts(prompts[start : start + _PROMPTS_AT_ONCE])
+        rows = range(len(encoded["pooled"]))
+        write_chunk(
+            folder,
+            "prompts",
+            chunk,
+            {start + row: {name: value[row].half() for name, value in encoded.items()} for row in rows},
+        )
+    write_manifest(folder, Manifest(tuple(pictures), tuple(prompts)))
+    return folder
+
+
+class _Log:
+    """A `Listener` that writes a line now and then, and keeps no checkpoint: a phase is a matter of minutes."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def stepped(self, reports: Sequence[StepReport]) -> None:
+        last = reports[-1]
+        if last.step >= self._next:
+            self._next = last.step + 500
+            _log.info("step %d: loss %.4f, %.0f pictures/s", last.step, last.loss, last.images_per_second)
+
+    def sampled(self, step: int, index: int, picture: Image.Image) -> None:
+        raise NotImplementedError("the phases draw no samples")
+
+    def save(self, step: int, write: Callable[[Path], None] | None) -> None:
+        _log.info("step %d: done", step)
+
+
+def _ship(model: Path, folder: Path) -> None:
+    """Write the model in 16 bits."""
+    pipeline = FluxPipeline.from_pretrained(model, dtype=torch.float16, local_files_only=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    pipeline.save_pretrained(folder)
+    for file in _files(folder):
+        if file.suffix == ".json":
+            # Indented tokenizers are twice the size.
+            file.write_text(json.dumps(json.loads(file.read_text()), ensure_ascii=False, separators=(",", ":")))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())

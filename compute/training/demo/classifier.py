@@ -1,0 +1,233 @@
+"""Judges pictures of the demo world by rules alone: which garment, in which colour, before which background."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from compute.training.demo.figures import GARMENTS, NEW_GARMENT, POSES, PRODUCT_POSES, WEARERS, Scene, labels
+from compute.training.demo.palette import BACKGROUNDS, COLORS, SKINS, Rgb, Tone, tones
+
+__all__ = ["Seen", "classify"]
+
+_SIDE = 128
+"""Pictures are judged at this size."""
+_BOX = 48
+"""Silhouettes are compared at this size."""
+_BORDER = 6
+_UNIFORM = 0.7
+"""The share of the border that must have one colour."""
+_SAME_BACKGROUND = 14.0
+_NEAR_BACKGROUND = 30.0
+"""Distances in CIE L*a*b*: within one background; from a background to its nearest name."""
+_LEAST_CONTRAST = 10.0
+"""How far a garment's colour is from its background's at least; in the same measure."""
+_LEAST_AREA = 0.012
+"""The share of the picture that a garment covers at least."""
+_LEAST_MATCH = 0.6
+"""The overlap from which a silhouette counts as that of a garment."""
+
+_SHADOW = np.float32(0.91)
+"""What a shadow does to a colour in that space."""
+_WEIGHTS: tuple[float, float, float] = (0.5, 0.35, 0.15)
+_KERNEL, _WIDE_KERNEL = np.ones((3, 3), np.uint8), np.ones((5, 5), np.uint8)
+
+Mask = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a picture shows; None where that cannot be told.
+
+    Attributes:
+        garment: One of `figures.GARMENTS`, or `figures.NEW_GARMENT`.
+        color: One of `palette.COLORS`: that of the garment, or of what is there instead of one.
+        background: One of `palette.BACKGROUNDS`.
+        scores: For each garment, how well the silhouette fits it best, from 0 to 1; empty without a silhouette.
+    """
+
+    garment: str | None
+    color: str | None
+    background: str | None
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def classify(image: Image.Image) -> Seen:
+    """What the picture shows: nothing at all if it is noise; no more than the background if that is all there is.
+
+    Raises:
+        ValueError: the picture is not square.
+    """
+    if image.width != image.height:
+        raise ValueError(f"Pictures of the demo world are square, not {image.width} by {image.height} pixels.")
+    pixels = np.asarray(image.convert("RGB"))
+    if image.width != _SIDE:
+        better = cv2.INTER_AREA if image.width > _SIDE else cv2.INTER_CUBIC
+        pixels = cv2.resize(pixels, (_SIDE, _SIDE), interpolation=better)
+    lab = _lab(cv2.medianBlur(pixels, 3))
+    background = _background(lab)
+    if background is None:
+        return Seen(None, None, None)
+    name, behind = background
+    best = Seen(None, None, name)
+    best_score = 0.0
+    nearest = _nearest(lab, behind)
+    whole = _whole(nearest)
+    for color, mask, weight in _candidates(nearest):
+        match = _match(mask, whole)
+        score = float(match.max()) * weight
+        if score > best_score:
+            best_score = score
+            scores = _by_garment(match)
+            garment = max(scores, key=lambda one: scores[one])
+            found = scores[garment] >= _LEAST_MATCH
+            best = Seen(garment if found else None, color, name, scores)
+    return best
+
+
+def _lab(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
+
+
+def _lab_of(colors: list[Rgb]) -> NDArray[np.float32]:
+    return _lab(np.array([colors], np.uint8)).reshape(-1, 3)
+
+
+def _background(lab: NDArray[np.float32]) -> tuple[str, NDArray[np.float32]] | None:
+    """The name and the colour of what is around; None if that is not one named colour. A figure may be cut off by the
+    lower edge of the picture, so only the other three count."""
+    border = np.concatenate([
+        lab[:_BORDER].reshape(-1, 3), lab[:, :_BORDER].reshape(-1, 3), lab[:, -_BORDER:].reshape(-1, 3),
+    ])  # fmt: skip
+    middle = np.median(border, axis=0)
+    if (np.linalg.norm(border - middle, axis=1) < _SAME_BACKGROUND).mean() < _UNIFORM:
+        return None
+    distances = np.linalg.norm(_lab_of(list(BACKGROUNDS.values())) - middle, axis=1)
+    nearest = int(distances.argmin())
+    return (list(BACKGROUNDS)[nearest], middle) if distances[nearest] < _NEAR_BACKGROUND else None
+
+
+@lru_cache(maxsize=1)
+def _prototypes() -> tuple[NDArray[np.float32], list[str]]:
+    """Colours of the demo world and what each belongs to: a garment's colour, or nothing that is looked for."""
+    colors: list[Rgb] = []
+    names: list[str] = []
+    for name in COLORS:
+        table = tones(name, "white", 0)[:, 0]
+        colors += [tuple(table[Tone.GARMENT]), tuple(table[Tone.GARMENT_SHADE])]
+        names += [name, name]
+    for skin in range(len(SKINS)):
+        table = tones("red", "white", skin)[:, 0]
+        colors += [tuple(table[tone]) for tone in (Tone.SKIN, Tone.SKIN_SHADE)]
+        names += ["", ""]
+    colors += [tuple(table[tone]) for tone in (Tone.HAIR, Tone.BASE, Tone.BASE_SHADE)]
+    names += ["", "", ""]
+    return _lab_of(colors), names
+
+
+def _nearest(lab: NDArray[np.float32], behind: NDArray[np.float32]) -> NDArray[np.intp]:
+    """For each pixel, the index of the prototype that it is closest to; beyond the prototypes: the background.
+
+    Prototypes that look like the background do not count."""
+    prototypes, _ = _prototypes()
+    every = np.vstack([prototypes, behind[None], behind[None] * _SHADOW]).astype(np.float32)
+    distance = (every**2).sum(axis=1) - 2 * lab.reshape(-1, 3) @ every.T
+    distance[:, : len(prototypes)][:, np.linalg.norm(prototypes - behind, axis=1) < _LEAST_CONTRAST] = np.inf
+    return np.asarray(distance.argmin(axis=1).reshape(lab.shape[:2]), np.intp)
+
+
+def _whole(nearest: NDArray[np.intp]) -> Mask:
+    """All that is not background."""
+    seen = cv2.morphologyEx((nearest < len(_prototypes()[1])).astype(np.uint8), cv2.MORPH_OPEN, _KERNEL)
+    return _parts(cv2.morphologyEx(seen, cv2.MORPH_CLOSE, _WIDE_KERNEL))
+
+
+def _candidates(nearest: NDArray[np.intp]) -> Iterator[tuple[str, Mask, float]]:
+    """For each colour that a garment could have: where it is, and how much of all such colours it is."""
+    _, names = _prototypes()
+    masks: dict[str, Mask] = {}
+    for color in COLORS:
+        of_color = np.array([*(name == color for name in names), False, False])
+        mask = _parts(cv2.morphologyEx(of_color[nearest].astype(np.uint8), cv2.MORPH_OPEN, _KERNEL))
+        if mask.mean() >= _LEAST_AREA:
+            masks[color] = mask
+    largest = max((mask.sum() for mask in masks.values()), default=1)
+    for color, mask in masks.items():
+        yield color, _closed(mask), float(mask.sum() / largest) ** 0.3
+
+
+def _closed(mask: Mask) -> Mask:
+    """The mask with its outline, and without the gaps that folds and a belt leave."""
+    return np.asarray(cv2.morphologyEx(cv2.dilate(mask, _KERNEL), cv2.MORPH_CLOSE, _WIDE_KERNEL), np.uint8)
+
+
+def _parts(mask: Mask) -> Mask:
+    """The largest part and those that are not much smaller."""
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if count < 2:
+        return mask
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    kept = areas >= 0.12 * areas.max()
+    return np.asarray(kept[parts], np.uint8)
+
+
+def _match(mask: Mask, whole: Mask) -> NDArray[np.float32]:
+    """How well it fits each template, from 0 to 1: the garment's shape, its place on the wearer, the wearer's shape."""
+    templates = _templates()
+    overlaps = []
+    for view, seen, areas in zip(_views(mask, whole), templates.views, templates.areas, strict=True):
+        common = seen @ view
+        overlaps.append(common / (areas + view.sum() - common))
+    return np.asarray(np.tensordot(_WEIGHTS, np.stack(overlaps), 1), np.float32)
+
+
+def _views(mask: Mask, whole: Mask) -> list[NDArray[np.float32]]:
+    box, frame = cv2.boundingRect(mask), cv2.boundingRect(cv2.bitwise_or(mask, whole))
+    return [_framed(mask, box), _framed(mask, frame), _framed(whole, frame)]
+
+
+def _framed(mask: Mask, frame: Sequence[int]) -> NDArray[np.float32]:
+    """What the frame (left, top, width, height) holds, scaled to a square of `_BOX` pixels, its proportions kept: 1
+    inside."""
+    left, top, width, height = frame
+    scale = (_BOX - 2) / max(width, height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    part = mask[top : top + height, left : left + width].astype(np.float32)
+    part = cv2.resize(part, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    square = np.zeros((_BOX, _BOX), np.float32)
+    x, y = (_BOX - size[0]) // 2, (_BOX - size[1]) // 2
+    square[y : y + size[1], x : x + size[0]] = part > 0.5
+    return square.ravel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Templates:
+    views: NDArray[np.float32]
+    areas: NDArray[np.float32]
+    garments: list[str]
+
+
+@lru_cache(maxsize=1)
+def _templates() -> _Templates:
+    views, garments = [], []
+    for garment in (*GARMENTS, NEW_GARMENT):
+        for wearer in (None, *WEARERS):
+            for pose in PRODUCT_POSES if wearer is None else POSES:
+                shown = labels(Scene(garment, "red", "white", pose, wearer), 2 * _SIDE)
+                mask = ((shown >= Tone.GARMENT) & (shown <= Tone.GARMENT_FOLD)).astype(np.uint8)
+                views.append(_views(mask, (shown >= Tone.GARMENT).astype(np.uint8)))
+                garments.append(garment)
+    stacked = np.array(views).transpose(1, 0, 2)
+    return _Templates(stacked, stacked.sum(axis=2), garments)
+
+
+def _by_garment(match: NDArray[np.float32]) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    for garment, value in zip(_templates().garments, match.tolist(), strict=True):
+        scores[garment] = max(value, scores.get(garment, 0.0))
+    return scores

@@ -1,0 +1,77 @@
+"""How well a model draws what it is told, on combinations of garment, colour and background that it never saw."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from diffusers import FluxPipeline
+from PIL import Image
+
+from compute.training.demo.classifier import classify
+from compute.training.demo.figures import Scene, scenes
+
+__all__ = ["Adherence", "evaluate", "held_out_prompts", "sheet"]
+
+_STEPS = 20
+_GUIDANCE = 3.5
+_COLUMNS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Adherence:
+    """Shares of pictures, from 0 to 1: with the right garment, colour and background, and with all three."""
+
+    garment: float
+    color: float
+    background: float
+    all: float
+
+
+def held_out_prompts(count: int, seed: int = 0) -> list[tuple[Scene, str]]:
+    """Scenes that no training saw, and what to ask for to get them."""
+    chosen = islice(scenes(seed, count, held_out=True), count)
+    return [(scene, f"a {scene.color} {scene.garment} on a {scene.background} background") for scene in chosen]
+
+
+def evaluate(
+    folder: Path, *, count: int, side: int, device: torch.device, steps: int = _STEPS
+) -> tuple[Adherence, list[Image.Image]]:
+    """Draw `count` held-out prompts at `side` pixels with a model's folder, and let the rules judge the pictures."""
+    pipeline = FluxPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True).to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    wanted = held_out_prompts(count)
+    pictures: list[Image.Image] = []
+    for start in range(0, count, _COLUMNS):
+        pictures += pipeline(
+            [prompt for _, prompt in wanted[start : start + _COLUMNS]],
+            width=side,
+            height=side,
+            num_inference_steps=steps,
+            guidance_scale=_GUIDANCE,
+            max_sequence_length=pipeline.tokenizer_2.model_max_length,
+            generator=torch.Generator("cpu").manual_seed(start),
+        ).images
+    return _judged([scene for scene, _ in wanted], pictures), pictures
+
+
+def sheet(pictures: Sequence[Image.Image]) -> Image.Image:
+    """The pictures side by side, eight in a row."""
+    side = pictures[0].width
+    rows = -(-len(pictures) // _COLUMNS)
+    page = Image.new("RGB", (_COLUMNS * side, rows * side), "white")
+    for index, picture in enumerate(pictures):
+        page.paste(picture, (index % _COLUMNS * side, index // _COLUMNS * side))
+    return page
+
+
+def _judged(wanted: Sequence[Scene], pictures: Sequence[Image.Image]) -> Adherence:
+    seen = [classify(picture) for picture in pictures]
+    hits = [
+        (one.garment == scene.garment, one.color == scene.color, one.background == scene.background)
+        for scene, one in zip(wanted, seen, strict=True)
+    ]
+    count = len(hits)
+    garment, color, background = (sum(hit[place] for hit in hits) / count for place in range(3))
+    return Adherence(garment, color, background, sum(all(hit) for hit in hits) / count)

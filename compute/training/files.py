@@ -1,0 +1,26 @@
+"""The object store for code that is not asynchronous: tasks and workers of a training."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from compute.settings import get_settings
+from compute.storage.base import ObjectStore
+from compute.storage.factory import open_store
+
+__all__ = ["with_store"]
+
+T = TypeVar("T")
+
+
+def with_store(work: Callable[[ObjectStore], Awaitable[T]]) -> T:
+    """Run `work` in an event loop of its own, with the settings' store, which is closed at the end."""
+
+    async def opened() -> T:
+        objects = open_store(get_settings())
+        try:
+            return await work(objects)
+        finally:
+            await objects.close()
+
+    return asyncio.run(opened())

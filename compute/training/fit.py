@@ -1,0 +1,89 @@
+"""A training on Ray Train: workers that restart from the last checkpoint, whatever happens to them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from compute.errors import TaskFailed
+from compute.settings import Settings
+from compute.training.inbox import Inbox
+from compute.training.spec import TrainingSpec
+from compute.training.worker import WorkerTask, train_worker
+
+__all__ = ["WorkerResources", "fit"]
+
+_RUN = "run"
+_RESTARTS = 3
+"""How often Ray Train starts the workers anew before the job gives up, and leaves the rest to whoever submitted it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerResources:
+    """What Ray sets aside for a training.
+
+    Attributes:
+        workers: Data-parallel workers.
+        cpus: Cores of each; 0 where the serving pools have taken them all.
+        gpus: GPUs of each, 0 or 1.
+        memory_gb: Main memory of each, in GB (10^9 bytes).
+    """
+
+    workers: int = 1
+    cpus: float = 0.0
+    gpus: float = 0.0
+    memory_gb: float = 1.0
+
+
+def fit(spec: TrainingSpec, settings: Settings, resources: WorkerResources, inbox: Inbox) -> Checkpoint:
+    """Train to the last step, from wherever an earlier job left off; the last checkpoint, with the result in it.
+
+    Raises:
+        TaskFailed: Ray Train ended without one.
+        ray.train.TrainingFailedError: the workers were lost too often.
+    """
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"task": WorkerTask(spec, inbox)},
+        torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=spec.workers or resources.workers,
+            use_gpu=resources.gpus > 0,
+            resources_per_worker={"CPU": resources.cpus, "memory": resources.memory_gb * 1e9}
+            | ({"GPU": resources.gpus} if resources.gpus else {}),
+        ),
+        run_config=RunConfig(
+            name=_RUN,
+            checkpoint_config=CheckpointConfig(num_to_keep=spec.max_step_saves_to_keep),
+            failure_config=FailureConfig(max_failures=_RESTARTS),
+            **_storage(spec, settings),
+        ),
+    )
+    result = trainer.fit()
+    if result.checkpoint is None:
+        raise TaskFailed("Ray Train ended without a checkpoint.")
+    return result.checkpoint
+
+
+def _storage(spec: TrainingSpec, settings: Settings) -> dict[str, Any]:
+    """Where checkpoints go: into the object store, under the training's folder, the same for every job of it."""
+    if settings.storage == "local":
+        return {"storage_path": str(settings.storage_root / spec.folder)}
+    import boto3
+    from pyarrow.fs import S3FileSystem
+
+    endpoint = settings.s3_endpoint_url or ""
+    scheme, _, host = endpoint.rpartition("://")
+    credentials = boto3.Session().get_credentials()
+    frozen = credentials.get_frozen_credentials() if credentials is not None else None
+    filesystem = S3FileSystem(
+        access_key=frozen.access_key if frozen else None,
+        secret_key=frozen.secret_key if frozen else None,
+        session_token=frozen.token if frozen else None,
+        region=boto3.Session().region_name,
+        endpoint_override=host or None,
+        scheme=scheme or "https",
+    )
+    prefix = f"{settings.s3_prefix.strip('/')}/" if settings.s3_prefix.strip("/") else ""
+    return {"storage_path": f"{settings.s3_bucket}/{prefix}{spec.folder}", "storage_filesystem": filesystem}

@@ -1,0 +1,105 @@
+"""How the workers of a training talk to its driver: an actor that holds their messages until the driver takes them."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from compute.schemas.enums import ErrorCategory
+from compute.training.history import StepReport
+
+__all__ = ["Failed", "Inbox", "InboxActor", "LogLines", "Message", "Saved", "Sampled", "Started", "Stepped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The first step is about to be taken, or the one after the last checkpoint."""
+
+    step: int
+    total_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """Steps were taken."""
+
+    reports: tuple[StepReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Pictures were drawn after a step: each with `prompt`, `seed` and its storage `path`."""
+
+    step: int
+    samples: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint is stored, and the plot of the losses so far."""
+
+    step: int
+    seconds: float
+    loss_plot_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogLines:
+    """Lines of a worker's log."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The training cannot go on; another try would end the same."""
+
+    category: ErrorCategory
+    detail: str
+
+
+Message = Started | Stepped | Sampled | Saved | LogLines | Failed
+
+
+class InboxActor:
+    """The messages that the driver has not taken yet, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._news = asyncio.Event()
+
+    async def put(self, message: Message) -> None:
+        self._messages.append(message)
+        self._news.set()
+
+    async def take(self, seconds: float) -> list[Message]:
+        """All messages; without any, wait up to `seconds` for one."""
+        try:
+            await asyncio.wait_for(self._news.wait(), seconds)
+        except TimeoutError:
+            return []
+        self._news.clear()
+        taken, self._messages = self._messages, []
+        return taken
+
+
+class Inbox:
+    """The actor as both sides use it."""
+
+    def __init__(self) -> None:
+        self._actor = ray.remote(num_cpus=0)(InboxActor).remote()
+
+    def put(self, message: Message) -> None:
+        """Send, without waiting."""
+        self._actor.put.remote(message)
+
+    def put_and_wait(self, message: Message) -> None:
+        """Send, and return when it has arrived."""
+        ray.get(self._actor.put.remote(message))
+
+    def take(self, seconds: float) -> Sequence[Message]:
+        """All messages; without any, wait up to `seconds` for one."""
+        taken: list[Message] = ray.get(self._actor.take.remote(seconds))
+        return taken

@@ -1,0 +1,207 @@
+"""One training as one Ray job.
+
+    ray job submit -- python -m compute.training.job --config train.yaml
+
+With DATABASE_URL the job has a row like any training of the API's, and reports to it. The API's supervisor submits the
+same with `--task` and `--fence` in place of the file.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import ray
+import typer
+import yaml
+from pydantic import ValidationError
+
+from compute.errors import ComputeError, TaskFailed
+from compute.schemas.enums import ErrorCategory
+from compute.schemas.training import TrainingStatus
+from compute.settings import Settings, get_settings
+from compute.storage.base import ObjectStore
+from compute.storage.factory import open_store
+from compute.training.fit import WorkerResources, fit
+from compute.training.inbox import Failed, Inbox
+from compute.training.preprocess import Resources, preprocess
+from compute.training.progress import JobReport
+from compute.training.registry import base_model
+from compute.training.reporter import Reporter
+from compute.training.results import publish
+from compute.training.spec import TrainingSpec
+
+__all__ = ["read_config", "run"]
+
+_LOST, _FAILED = 3, 1
+"""Exit codes: another job works on the training, or nobody does any more; it failed."""
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    config: Annotated[Path | None, typer.Option(help="A YAML file with what to train; see docs/training.md.")] = None,
+    task: Annotated[uuid.UUID | None, typer.Option(help="A training of the API's, by its id.")] = None,
+    fence: Annotated[int, typer.Option(help="What that training's row expects of its job.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = 1,
+    cpus: Annotated[float, typer.Option(min=0, help="Cores that Ray sets aside for each worker.")] = 0.0,
+    gpus: Annotated[
+        float | None, typer.Option(min=0, max=1, help="GPUs of each; by default 1 if there is one.")
+    ] = None,
+    memory_gb: Annotated[float, typer.Option(min=0.1, help="Main memory that is set aside for each.")] = 1.0,
+    supervisor: Annotated[str | None, typer.Option(help="Who warms the result: application/deployment.")] = None,
+) -> None:
+    """Train a model, and register what was learned."""
+    settings = get_settings()
+    logging.basicConfig(level=settings.log_level, stream=sys.stderr)
+    try:
+        spec, report = _what_to_do(config, task, fence, settings)
+    except (ComputeError, ValidationError, OSError, yaml.YAMLError) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command's answer
+        raise SystemExit(2) from None
+    ray.init(address="auto" if ray_is_there() else None, namespace="serve", log_to_driver=False)
+    if gpus is None:
+        gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
+    resources = WorkerResources(workers, cpus, gpus, memory_gb)
+    run(spec, settings, resources, report, supervisor)
+
+
+def run(
+    spec: TrainingSpec,
+    settings: Settings,
+    resources: WorkerResources,
+    report: JobReport | None,
+    supervisor: str | None = None,
+) -> None:
+    """Preprocess, train, publish; ends the process when the training fails or is somebody else's."""
+    reporter = Reporter(spec, report, on_lost=_leave)
+    try:
+        asyncio.run(_run(spec, settings, resources, report, reporter, supervisor))
+    except ComputeError as error:
+        category = error.category if isinstance(error, TaskFailed) else ErrorCategory.INVALID_INPUT
+        _fail(reporter, report, category, error.detail)
+    reporter.close()
+
+
+async def _run(
+    spec: TrainingSpec,
+    settings: Settings,
+    resources: WorkerResources,
+    report: JobReport | None,
+    reporter: Reporter,
+    supervisor: str | None,
+) -> None:
+    objects = open_store(settings)
+    try:
+        reporter.enter(TrainingStatus.PREPROCESSING)
+        reporter.log(f"base model {spec.model.source} ({spec.model.name}), {spec.training_type.lower()}")
+        await preprocess(spec, objects, Resources(resources.cpus, resources.gpus), reporter)
+        reporter.enter(TrainingStatus.TRAINING, processed_dataset_path=f"{spec.folder}/dataset")
+        inbox = Inbox()
+        threading.Thread(target=_listen, args=(inbox, reporter, report), name="listening", daemon=True).start()
+        checkpoint = await asyncio.to_thread(fit, spec, settings, resources, inbox)
+        _hear_all(inbox, reporter, report)
+        path = await publish(spec, settings, objects, checkpoint)
+        reporter.log(f"stored {path}")
+        await _warm(path, supervisor, reporter)
+        await objects.delete_prefix(f"{spec.folder}/cache/")
+        await _settle(objects, report, path)
+        reporter.log("completed")
+    finally:
+        await objects.close()
+
+
+async def _settle(objects: ObjectStore, report: JobReport | None, path: str) -> None:
+    if report is not None and not report.complete({"local_model_path": path}):
+        _leave()
+
+
+async def _warm(path: str, supervisor: str | None, reporter: Reporter) -> None:
+    """Have the serving replicas read the LoRA, so that the first task that names it finds it warm."""
+    if supervisor is None:
+        return
+    from ray import serve
+
+    application, _, deployment = supervisor.partition("/")
+    try:
+        replicas = await serve.get_deployment_handle(deployment, application).warm.remote(path)
+    except Exception as error:  # the result is stored, and a task that names it will read it
+        reporter.log(f"not warmed: {type(error).__name__}: {error}")
+    else:
+        reporter.log(f"warm on {replicas} replicas")
+
+
+def _listen(inbox: Inbox, reporter: Reporter, report: JobReport | None) -> None:
+    while True:
+        _hear_all(inbox, reporter, report, seconds=5.0)
+
+
+def _hear_all(inbox: Inbox, reporter: Reporter, report: JobReport | None, seconds: float = 0.0) -> None:
+    for message in inbox.take(seconds):
+        if isinstance(message, Failed):
+            _fail(reporter, report, message.category, message.detail)
+        reporter.hear(message)
+
+
+def _fail(reporter: Reporter, report: JobReport | None, category: ErrorCategory, detail: str) -> None:
+    """End the training, and with this process everything that Ray runs for it."""
+    reporter.log(f"failed ({category.value}): {detail}")
+    if report is not None:
+        report.fail(category, detail)
+    reporter.close()
+    os._exit(_FAILED)
+
+
+def _leave() -> None:
+    print("another job works on this training, or it has ended", flush=True)  # noqa: T201 - the Ray job's log
+    os._exit(_LOST)
+
+
+def read_config(text: str, settings: Settings) -> TrainingSpec:
+    """The spec in a YAML file. `model` may be the name of a base model; `id` and `output_name` may be left out.
+
+    Raises:
+        InvalidInput: there is no such base model.
+        ValidationError: anything else is wrong.
+    """
+    found: dict[str, Any] = yaml.safe_load(text) or {}
+    found.setdefault("id", str(uuid.uuid4()))
+    if isinstance(found.get("trigger_word"), str):
+        found.setdefault("output_name", f"{''.join(filter(str.isalnum, found['trigger_word']))}-{found['id'][:8]}")
+    if isinstance(found.get("model", "default"), str):
+        found["model"] = base_model(found.get("model", "default"), settings.training_models, field="model").model_dump()
+    return TrainingSpec.model_validate(found)
+
+
+def _what_to_do(
+    config: Path | None, task: uuid.UUID | None, fence: int, settings: Settings
+) -> tuple[TrainingSpec, JobReport | None]:
+    if (config is None) == (task is None):
+        raise typer.BadParameter("give either --config or --task")
+    if config is not None:
+        spec = read_config(config.read_text(), settings)
+        if settings.database_url is None:
+            return spec, None
+        report = JobReport(settings.database_url, spec.id, fence, log_bytes=settings.training_log_bytes)
+        if not report.insert_if_missing(spec):
+            _leave()
+        return spec, report
+    if task is None or settings.database_url is None:
+        raise typer.BadParameter("--task needs DATABASE_URL")
+    report = JobReport(settings.database_url, task, fence, log_bytes=settings.training_log_bytes)
+    return report.spec(), report
+
+
+def ray_is_there() -> bool:
+    """Whether this process belongs to a cluster: as one of its jobs, or by RAY_ADDRESS."""
+    return "RAY_ADDRESS" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+if __name__ == "__main__":
+    app()

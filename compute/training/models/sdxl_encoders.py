@@ -1,0 +1,90 @@
+"""SDXL's VAE and its two CLIP text encoders: what a picture and a caption become before the training."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline
+from diffusers.image_processor import VaeImageProcessor
+from PIL import Image
+
+from compute.training.models.base import ImageFacts, Tensors
+from compute.training.models.sdxl_noise import time_ids
+
+__all__ = ["SdxlEncoders", "decode", "load_sdxl_encoders"]
+
+
+def load_sdxl_encoders(folder: Path, *, device: torch.device, dtype: torch.dtype) -> "SdxlEncoders":
+    """Everything of the folder but the UNet. The VAE comes in float32 if its configuration says that it needs that.
+
+    Raises:
+        OSError: a file is missing or damaged.
+    """
+    vae_config = AutoencoderKL.load_config(folder / "vae", local_files_only=True)
+    vae = _load_vae(folder, torch.float32 if vae_config.get("force_upcast", True) else dtype)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(
+        folder, vae=vae, unet=None, dtype=dtype, use_safetensors=True, local_files_only=True
+    )
+    return SdxlEncoders(pipeline.to(device))
+
+
+class SdxlEncoders:
+    """Implements `Encoders`.
+
+    The empty prompt is zeros where the folder's model_index.json says so (`force_zeros_for_empty_prompt`), as SDXL
+    itself learned what it draws without a caption; elsewhere it is encoded like any other.
+    """
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+        self._zeros_for_empty = bool(pipeline.config.force_zeros_for_empty_prompt)
+
+    @torch.no_grad()
+    def encode_image(self, pixels: torch.Tensor, about: ImageFacts | None = None) -> Tensors:
+        vae = self._pipeline.vae
+        found = vae.encode(pixels.unsqueeze(0).to(vae.device, vae.dtype)).latent_dist
+        scale = vae.config.scaling_factor
+        height, width = pixels.shape[-2:]
+        about = about or ImageFacts(original_size=(width, height))
+        return {
+            "mean": (found.mean[0] * scale).float().cpu(),
+            "std": (found.std[0] * scale).float().cpu(),
+            "time_ids": time_ids(about.original_size, about.crop_top_left, (width, height)),
+        }
+
+    @torch.no_grad()
+    def encode_prompt(self, prompt: str) -> Tensors:
+        """`prompt_embeds`: the last hidden states but one of both encoders, side by side, (tokens, width); `pooled`:
+        the projected output of the second, (width,)."""
+        embeds, _, pooled, _ = self._pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
+        if not prompt and self._zeros_for_empty:
+            embeds, pooled = torch.zeros_like(embeds), torch.zeros_like(pooled)
+        return {"prompt_embeds": embeds[0].cpu(), "pooled": pooled[0].cpu()}
+
+
+def decode(folder: Path, latents: torch.Tensor, *, device: torch.device) -> Image.Image:
+    """The RGB picture of latents (1, channels, height / 8, width / 8), scaled as the UNet reads them.
+
+    It is decoded in float32: SDXL's own VAE overflows in 16 bits.
+    """
+    vae, processor = _vae(folder)
+    vae.to(device)
+    try:
+        with torch.no_grad():
+            unscaled = latents.float() / vae.config.scaling_factor
+            decoded = vae.decode(unscaled.to(device), return_dict=False)[0]
+    finally:
+        # Between samples its memory belongs to the training.
+        vae.to("cpu")
+    picture: Image.Image = processor.postprocess(decoded.cpu(), output_type="pil")[0]
+    return picture
+
+
+@lru_cache(maxsize=1)
+def _vae(folder: Path) -> tuple[Any, Any]:
+    return _load_vae(folder, torch.float32), VaeImageProcessor(vae_scale_factor=8)
+
+
+def _load_vae(folder: Path, dtype: torch.dtype) -> Any:
+    return AutoencoderKL.from_pretrained(folder / "vae", dtype=dtype, use_safetensors=True, local_files_only=True)

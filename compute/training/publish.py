@@ -1,0 +1,31 @@
+"""A finished LoRA goes where uploads go, and tasks can name it from then on."""
+
+from pathlib import Path
+
+from compute.errors import Conflict, InvalidInput, TaskFailed
+from compute.settings import Settings
+from compute.storage.base import ObjectStore
+from compute.storage.lora_files import LoraFiles, SavedLora
+from compute.storage.lora_names import folder_of
+from compute.training.spec import TrainingSpec
+
+__all__ = ["publish_lora"]
+
+
+async def publish_lora(objects: ObjectStore, settings: Settings, file: Path, spec: TrainingSpec) -> SavedLora:
+    """Store the LoRA as `loras/<folder of its entity type>/<output name>.safetensors`.
+
+    A name that another file has is numbered, `…_v2`. The very same file is not stored twice, so a job that is run
+    again after it has published answers what it answered the first time (`created` is False then).
+
+    Raises:
+        TaskFailed: the file is no LoRA, or its name has been used too often.
+        StorageFailed: it could not be stored; nothing is there.
+    """
+    loras = LoraFiles(objects, max_bytes=settings.lora_max_bytes, convert_seconds=settings.lora_convert_seconds)
+    try:
+        folder = folder_of(spec.entity_type)
+        return await loras.save(file, f"{spec.output_name}.safetensors", folder, number_duplicates=True)
+    except (Conflict, InvalidInput) as error:
+        # It is this project's own file; the client's input is not to blame.
+        raise TaskFailed(f"The LoRA could not be registered: {error.detail}") from error

@@ -1,0 +1,196 @@
+"""Which trainings get a Ray job next, and what becomes of the jobs that there are: the supervisor's view of the rows.
+
+A training that is open and has no job gets one, under a new fence. At most `limit` jobs at a time over all supervisors:
+they choose one after another. A higher priority comes first, then whose tenant has fewer jobs, then who came earlier.
+A job that is lost is followed by another one, up to a number of losses without a new checkpoint between them.
+"""
+
+# ruff: noqa: S608 - the parts of these statements are constants; values are parameters
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from compute.db.session import Database
+from compute.events.training_outbox import CALL_BACK_TRAININGS, LOG_TRAININGS
+from compute.schemas.enums import ErrorCategory, EventType
+from compute.schemas.training import TrainingStatus
+from compute.training.states import ENDED_TRAININGS, OPEN_TRAININGS, sources_of
+
+__all__ = ["Loss", "RetryRule", "Run", "TrainingQueue"]
+
+_LOCK = 5_270_042_113
+"""Of choosing, as the server's advisory locks are named."""
+_LONGEST_REASON = 500
+
+
+def _values(statuses: frozenset[TrainingStatus]) -> str:
+    return ", ".join(f"'{status}'" for status in sorted(statuses))
+
+
+_OPEN, _ENDED = _values(OPEN_TRAININGS), _values(ENDED_TRAININGS)
+_SHOWN = (
+    "trainings.id, trainings.fence, trainings.job_id, trainings.status, trainings.attempts, trainings.submitted_at, "
+    "trainings.completed_at"
+)
+
+_TAKE = f"""
+WITH jobs AS (
+    SELECT tenant, count(*) AS held FROM trainings WHERE job_open AND job_id IS NOT NULL GROUP BY tenant
+), ready AS (
+    SELECT id, priority, created_at,
+           coalesce(held, 0) + row_number() OVER (PARTITION BY tenant ORDER BY priority DESC, created_at, id) AS turn
+      FROM trainings LEFT JOIN jobs USING (tenant)
+     WHERE status IN ({_OPEN}) AND NOT job_open AND run_after <= statement_timestamp()
+), chosen AS (
+    SELECT id FROM ready ORDER BY priority DESC, turn, created_at, id
+     LIMIT greatest(:limit - (SELECT coalesce(sum(held), 0) FROM jobs), 0)
+)
+UPDATE trainings
+   SET fence = fence + 1, attempts = attempts + 1, job_open = true,
+       job_id = 'train-' || replace(trainings.id::text, '-', '') || '-' || (fence + 1),
+       submitted_at = statement_timestamp(), updated_at = statement_timestamp()
+  FROM chosen
+ WHERE trainings.id = chosen.id AND status IN ({_OPEN}) AND NOT job_open
+RETURNING {_SHOWN}
+"""
+_JOBS = f"SELECT {_SHOWN} FROM trainings WHERE job_open AND job_id IS NOT NULL ORDER BY submitted_at, id"
+
+_FAILABLE = ", ".join(f"'{status}'" for status in sources_of(TrainingStatus.FAILED))
+_LOST = f"""
+WITH moved AS (
+    UPDATE trainings
+       SET fence = fence + 1, job_open = false, losses = losses + 1, eta_seconds = NULL,
+           run_after = statement_timestamp() + least(:backoff * 2 ^ least(losses, 30), :longest) * interval '1 s',
+           status = CASE WHEN losses >= :retries THEN '{TrainingStatus.FAILED}' ELSE status END,
+           error_category = CASE WHEN losses >= :retries THEN '{ErrorCategory.INTERNAL}' END,
+           error_message = CASE WHEN losses >= :retries
+                                THEN format('The training''s job was lost %s times, the last time: %s',
+                                            losses + 1, CAST(:reason AS text)) END,
+           completed_at = CASE WHEN losses >= :retries THEN statement_timestamp() END,
+           updated_at = statement_timestamp()
+     WHERE id = :id AND fence = :fence AND job_open AND status IN ({_FAILABLE})
+    RETURNING *
+), told AS (
+    INSERT INTO training_events (training_id, type, status, data)
+    SELECT id, '{EventType.TRAINING_PROGRESS}', status,
+           jsonb_build_object('lost_job', job_id, 'reason', CAST(:reason AS text))
+      FROM moved
+), logged AS ({LOG_TRAININGS} WHERE status = '{TrainingStatus.FAILED}'
+), called AS ({CALL_BACK_TRAININGS} AND status = '{TrainingStatus.FAILED}')
+SELECT status FROM moved
+"""
+_STOPPED = f"""
+UPDATE trainings SET job_open = false
+ WHERE id = :id AND job_id = :job_id AND job_open AND status IN ({_ENDED}) RETURNING id
+"""
+
+
+class Loss(Enum):
+    """What follows a lost job."""
+
+    AGAIN = "again"
+    FAILED = "failed"
+    NOT_OURS = "not ours"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRule:
+    """`max_retries` losses without a new checkpoint are borne; the n-th new job waits `backoff_seconds` · 2ⁿ⁻¹, at
+    most `longest_seconds`."""
+
+    max_retries: int
+    backoff_seconds: float
+    longest_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A training and the Ray job that was submitted, or is to be submitted, for it.
+
+    Attributes:
+        fence: What the job must report with.
+        job_id: Its submission id.
+        attempt: Which of the training's jobs it is, from 1.
+        submitted_at: When the training was taken for it.
+        ended_at: When the training ended, if it has.
+    """
+
+    training_id: UUID
+    fence: int
+    job_id: str
+    status: TrainingStatus
+    attempt: int
+    submitted_at: datetime
+    ended_at: datetime | None
+
+
+class TrainingQueue:
+    """For any number of supervisors. Raises one of DATABASE_AWAY while the server is out of reach."""
+
+    def __init__(self, database: Database, rule: RetryRule) -> None:
+        self._database = database
+        self._rule = rule
+
+    async def take_next(self, limit: int) -> list[Run]:
+        """Give jobs to trainings that wait, as long as there are fewer than `limit`; the caller submits them."""
+        async with self._database.transaction() as session:
+            # A statement sees what was committed before it began: the choice is a second one, behind the lock.
+            await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            taken = await session.execute(text(_TAKE), {"limit": limit})
+            return [_run(row) for row in taken]
+
+    async def jobs(self) -> list[Run]:
+        """The jobs that may still be there, also of trainings that have ended."""
+        async with self._database.transaction() as session:
+            return [_run(row) for row in await session.execute(text(_JOBS))]
+
+    async def running(self) -> list[Run]:
+        """Those of `jobs` whose trainings go on: to be watched."""
+        return [run for run in await self.jobs() if run.status in OPEN_TRAININGS]
+
+    async def to_stop(self) -> list[Run]:
+        """Those of `jobs` whose trainings have ended: to be stopped, unless they end by themselves."""
+        return [run for run in await self.jobs() if run.status in ENDED_TRAININGS]
+
+    async def stopped(self, run: Run) -> bool:
+        """Note that the job of a training that has ended is no longer there; whether that was news."""
+        async with self._database.transaction() as session:
+            found = await session.execute(text(_STOPPED), {"id": run.training_id, "job_id": run.job_id})
+            return found.first() is not None
+
+    async def lost(self, run: Run, reason: str) -> Loss:
+        """Note that the job ended, or was never there, while its training goes on. It must not be running any more.
+
+        Returns what follows: another job, or the training has FAILED with `reason`. NOT_OURS: the training has ended
+        meanwhile, or has another job.
+        """
+        given: dict[str, Any] = {
+            "id": run.training_id,
+            "fence": run.fence,
+            "retries": self._rule.max_retries,
+            "backoff": self._rule.backoff_seconds,
+            "longest": self._rule.longest_seconds,
+            "reason": reason.replace("\0", "")[:_LONGEST_REASON],
+        }
+        async with self._database.transaction() as session:
+            status = await session.scalar(text(_LOST), given)
+        if status is None:
+            return Loss.NOT_OURS
+        return Loss.FAILED if status == TrainingStatus.FAILED else Loss.AGAIN
+
+
+def _run(row: Any) -> Run:
+    return Run(
+        training_id=row.id,
+        fence=row.fence,
+        job_id=row.job_id,
+        status=TrainingStatus(row.status),
+        attempt=row.attempts,
+        submitted_at=row.submitted_at,
+        ended_at=row.completed_at,
+    )

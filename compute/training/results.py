@@ -1,0 +1,64 @@
+"""What a finished training leaves behind: a LoRA among the others, or a whole model."""
+
+import asyncio
+import json
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from compute.schemas.training import TrainingType
+from compute.settings import Settings
+from compute.storage.base import ObjectStore
+from compute.training.base_model import base_folder
+from compute.training.publish import publish_lora
+from compute.training.spec import TrainingSpec
+from compute.training.worker import ABOUT, EXPORT
+
+__all__ = ["publish"]
+
+
+async def publish(spec: TrainingSpec, settings: Settings, objects: ObjectStore, checkpoint: Any) -> str:
+    """Store the result that a checkpoint of Ray Train holds, and return its storage path: a LoRA's file, or the folder
+    of a diffusers model.
+
+    Raises:
+        TaskFailed: the weights are not finite, or do not fit their files.
+        StorageFailed: it could not be stored.
+    """
+    with checkpoint.as_directory() as folder:
+        export = Path(folder) / EXPORT
+        if spec.training_type is TrainingType.LORA:
+            return await _publish_lora(spec, settings, objects, export)
+        return await _publish_model(spec, settings, objects, export)
+
+
+async def _publish_lora(spec: TrainingSpec, settings: Settings, objects: ObjectStore, export: Path) -> str:
+    from safetensors.torch import load_file
+
+    from compute.training.lora_export import export_lora
+
+    adapter = load_file(export / "adapter.safetensors")
+    about = json.loads((export / ABOUT).read_text())
+    date = datetime.fromisoformat(about["date"])
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{spec.output_name}.safetensors"
+        await asyncio.to_thread(export_lora, adapter, file, spec, steps=about["steps"], date=date)
+        saved = await publish_lora(objects, settings, file, spec)
+    return saved.path
+
+
+async def _publish_model(spec: TrainingSpec, settings: Settings, objects: ObjectStore, export: Path) -> str:
+    """The parts that were trained, and beside them those of the base model."""
+    target = f"models/{spec.output_name}"
+    base = base_folder(spec.model, settings.models_root)
+    trained = {path.relative_to(export): path for path in export.rglob("*") if path.is_file() and path.name != ABOUT}
+    parts = {path.parts[0] for path in trained}
+    kept = {
+        path.relative_to(base): path
+        for path in base.rglob("*")
+        if path.is_file() and path.relative_to(base).parts[0] not in parts and not path.name.startswith(".")
+    }
+    for name, path in sorted((kept | trained).items()):
+        await objects.put(f"{target}/{name.as_posix()}", path, "application/octet-stream")
+    return target

@@ -1,0 +1,86 @@
+"""The files of a LoRA for SDXL's UNet: the names of diffusers, and those that kohya's scripts and ComfyUI use."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+if TYPE_CHECKING:
+    from compute.training.models.base import Tensors
+
+__all__ = ["to_diffusers", "to_files", "to_kohya"]
+
+_NAME = re.compile(r"(?:base_model\.model\.)?(?P<layer>.+)\.lora_(?P<half>[AB])(?:\.default)?\.weight")
+_BLOCK = re.compile(r"(?:(?P<side>down|up)_blocks\.(?P<block>\d+)|mid_block)\.attentions\.(?P<place>\d+)\.(?P<rest>.+)")
+_LAYERS_PER_BLOCK = 2
+"""Of every SDXL; the original code counts through all layers and the down- or upsampler behind each block's."""
+
+
+def to_files(
+    state: Mapping[str, torch.Tensor], alpha: float, rank: int
+) -> "dict[Literal['diffusers', 'kohya'], Tensors]":
+    """The tensors of both files, by layout; arguments and errors are those of `to_diffusers` and `to_kohya`."""
+    return {
+        "diffusers": to_diffusers(state, alpha=alpha, rank=rank),
+        "kohya": to_kohya(state, alpha=alpha),
+    }
+
+
+def to_diffusers(state: Mapping[str, torch.Tensor], *, alpha: float, rank: int) -> "Tensors":
+    """`unet.<layer>.lora_A.weight` and `.lora_B.weight`, as `StableDiffusionXLPipeline.load_lora_weights` reads them.
+
+    These names have no place for alpha, so alpha / rank is multiplied into B: whoever reads the file, with or without
+    its metadata, applies the LoRA as it was trained.
+
+    Args:
+        state: What PEFT gives as the adapter's state, with or without its prefix.
+        alpha: What the training's scale alpha / rank was made of.
+        rank: The same.
+
+    Raises:
+        ValueError: a tensor is no half of a LoRA's pair.
+    """
+    scale = alpha / rank
+    found: Tensors = {}
+    for layer, half, tensor in _halves(state):
+        value = tensor if half == "A" or scale == 1.0 else (tensor.float() * scale).to(tensor.dtype)
+        found[f"unet.{layer}.lora_{half}.weight"] = value.contiguous()
+    return found
+
+
+def to_kohya(state: Mapping[str, torch.Tensor], *, alpha: float) -> "Tensors":
+    """`lora_unet_<layer>.lora_down.weight`, `.lora_up.weight` and `.alpha`, with layers as the original code has them.
+
+    kohya's scripts know no other names for SDXL; ComfyUI and diffusers read them as well.
+
+    Raises:
+        ValueError: a tensor is no half of a LoRA's pair, or changes something else than the UNet's attention blocks.
+    """
+    found: Tensors = {}
+    for layer, half, tensor in _halves(state):
+        name = f"lora_unet_{_original(layer).replace('.', '_')}"
+        found[f"{name}.{'lora_down' if half == 'A' else 'lora_up'}.weight"] = tensor.contiguous()
+        found[f"{name}.alpha"] = torch.tensor(float(alpha))
+    return found
+
+
+def _halves(state: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, str, torch.Tensor]]:
+    for name, tensor in state.items():
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise ValueError(f"{name!r} is no half of a LoRA's pair")
+        yield match["layer"], match["half"], tensor
+
+
+def _original(layer: str) -> str:
+    """diffusers' name of a layer in an attention block as the original code has it."""
+    match = _BLOCK.fullmatch(layer)
+    if match is None:
+        raise ValueError(f"{layer!r} is in none of the UNet's attention blocks")
+    rest, place = match["rest"], int(match["place"])
+    if match["side"] is None:
+        return f"middle_block.1.{rest}"
+    first = int(match["block"]) * (_LAYERS_PER_BLOCK + 1) + place
+    # Number 0 of the input blocks is the first convolution.
+    return f"input_blocks.{1 + first}.1.{rest}" if match["side"] == "down" else f"output_blocks.{first}.1.{rest}"

@@ -1,0 +1,129 @@
+"""Trainings as the API reads and changes them: one transaction each, opened by the caller.
+
+Whoever ends a training from outside raises its fence: what its job still reports is dropped.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
+
+from compute.db.tables import Training, TrainingEvent
+from compute.errors import Conflict, NotFound
+from compute.events.training_outbox import CALL_BACK_TRAININGS
+from compute.schemas.enums import EventType
+from compute.schemas.training import TrainingStatus, TrainingTaskCreate
+from compute.training.orders import request_of
+from compute.training.spec import TrainingSpec
+from compute.training.states import TRAINING_TRANSITIONS
+
+__all__ = ["DEFAULT_TENANT", "cancel", "create", "events_of", "get", "page"]
+
+DEFAULT_TENANT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPage:
+    """Some trainings, newest first, without `spec` and `logs`; `total` is how many there are in all."""
+
+    trainings: list[Training]
+    total: int
+
+
+async def create(session: AsyncSession, spec: TrainingSpec, request: TrainingTaskCreate) -> Training:
+    """Store a training that waits for its turn. Of `request` that is used which `spec` does not hold."""
+    training = Training(
+        id=spec.id,
+        tenant=request.origin_tenant_id or DEFAULT_TENANT,
+        status=TrainingStatus.PENDING,
+        priority=int(request.priority or 0),
+        spec=spec.model_dump(mode="json"),
+        request=request_of(spec),
+        total_steps=spec.steps or 0,
+        origin_instance=request.origin_instance,
+        origin_zone=request.origin_zone,
+        origin_version=request.origin_version,
+        origin_tenant_id=request.origin_tenant_id,
+        entity_id=request.entity_id,
+        webhook_url=request.webhook_url,
+    )
+    session.add(training)
+    await session.flush()
+    await _log(session, training)
+    await session.refresh(training)
+    return training
+
+
+async def get(session: AsyncSession, training_id: UUID) -> Training:
+    """The row of `training_id`.
+
+    Raises:
+        NotFound: there is none.
+    """
+    training = await session.get(Training, training_id)
+    if training is None:
+        raise NotFound(f"There is no training {training_id}.")
+    return training
+
+
+async def page(session: AsyncSession, *, skip: int, limit: int, **wanted: Any) -> TrainingPage:
+    """Trainings whose columns are as `wanted`, newest first, but for the first `skip`."""
+    total = await session.scalar(select(func.count()).select_from(Training).filter_by(**wanted))
+    rows = await session.scalars(
+        select(Training)
+        .options(defer(Training.spec, raiseload=True), defer(Training.logs, raiseload=True))
+        .filter_by(**wanted)
+        .order_by(Training.created_at.desc(), Training.id.desc())
+        .offset(skip)
+        .limit(limit)
+    )
+    return TrainingPage(list(rows), total or 0)
+
+
+async def cancel(session: AsyncSession, training_id: UUID) -> Training:
+    """End a training. Its job stops at its next step, and what it still reports is dropped.
+
+    Raises:
+        NotFound: there is no such training.
+        Conflict: it has already ended.
+    """
+    training: Training | None = await session.scalar(
+        select(Training).where(Training.id == training_id).with_for_update(),
+        execution_options={"populate_existing": True},
+    )
+    if training is None:
+        raise NotFound(f"There is no training {training_id}.")
+    if TrainingStatus.CANCELLED not in TRAINING_TRANSITIONS[TrainingStatus(training.status)]:
+        raise Conflict(f"Training {training_id} is {training.status} and cannot become CANCELLED.")
+    now = datetime.now(UTC)
+    training.status, training.completed_at, training.updated_at = TrainingStatus.CANCELLED, now, now
+    training.fence += 1
+    training.eta_seconds = training.preprocessing_stage = None
+    await session.flush()
+    await _log(session, training)
+    connection = await session.connection()
+    await connection.exec_driver_sql(
+        f"WITH moved AS (SELECT * FROM trainings WHERE id = %(id)s) {CALL_BACK_TRAININGS}",  # noqa: S608
+        {"id": training_id},
+    )
+    return training
+
+
+async def events_of(session: AsyncSession, training_id: UUID, *, after: int, limit: int) -> list[TrainingEvent]:
+    """The events of a training with ids above `after`, oldest first."""
+    rows = await session.scalars(
+        select(TrainingEvent)
+        .where(TrainingEvent.training_id == training_id, TrainingEvent.id > after)
+        .order_by(TrainingEvent.id)
+        .limit(limit)
+    )
+    return list(rows)
+
+
+async def _log(session: AsyncSession, training: Training) -> None:
+    session.add(TrainingEvent(training_id=training.id, type=EventType.TRAINING_STATUS, status=training.status))
+    await session.flush()

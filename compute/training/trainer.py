@@ -1,0 +1,288 @@
+"""The training itself: one process of one or several, with torch and no Ray."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+import torch
+from PIL import Image
+
+from compute.errors import OutOfMemory, TaskFailed
+from compute.schemas.enums import ErrorCategory
+from compute.schemas.training import TrainingType
+from compute.training.batches import BatchPlan
+from compute.training.cache import LatentCache
+from compute.training.checkpoints import Progress, load_checkpoint, save_checkpoint
+from compute.training.history import History, StepReport
+from compute.training.models.base import Denoiser, TrainableFamily
+from compute.training.optimizers import make_optimizer, make_schedule
+from compute.training.spec import TrainingSpec
+from compute.training.trained import prepare
+from compute.training.world import World
+
+__all__ = ["Listener", "Trainer", "training_dtype"]
+
+_REPORT_SECONDS = 0.5
+
+
+class Listener(Protocol):
+    """What is told of a training. Only the first worker's listener hears of steps and samples."""
+
+    def stepped(self, reports: Sequence[StepReport]) -> None:
+        """Steps were taken since the last call."""
+        ...
+
+    def sampled(self, step: int, index: int, picture: Image.Image) -> None:
+        """A picture was drawn for the sample prompt of that index."""
+        ...
+
+    def save(self, step: int, write: Callable[[Path], None] | None) -> None:
+        """A checkpoint is due: every worker calls this, and the first one's has `write`, which fills a folder."""
+        ...
+
+
+class Trainer:
+    """Brings a model from its first step to its last."""
+
+    def __init__(
+        self, spec: TrainingSpec, family: TrainableFamily, base: Path, cache: LatentCache, world: World
+    ) -> None:
+        """Load the network of the diffusers folder `base` and make it ready.
+
+        Raises:
+            OSError: a file of the model is missing or damaged.
+            OutOfMemory: the device is too small for it.
+        """
+        self._spec = spec
+        self._family = family
+        self._base = base
+        self._cache = cache
+        self._world = world
+        self._dtype = training_dtype(spec, world.device)
+        with _reporting_out_of_memory(spec):
+            self._denoiser: Denoiser = family.load_denoiser(base, spec, device=world.device, dtype=self._dtype)
+            self._trained = prepare(self._denoiser, spec, self._dtype)
+        self._weights = self._trained.masters
+        world.share_from_first(weight.data for weight in self._weights)
+        self._trained.publish()
+        self._plan = BatchPlan([len(bucket.captions) for bucket in cache.buckets], spec.batch_size, spec.seed)
+        optimizer = make_optimizer(self._weights, spec.optimizer, world.device)
+        schedule = make_schedule(optimizer, spec.optimizer, self.total_steps)
+        self._progress = Progress(0, optimizer, schedule, History())
+        self._random = torch.Generator(world.device)
+
+    @property
+    def total_steps(self) -> int:
+        if self._spec.steps is not None:
+            return self._spec.steps
+        return math.ceil((self._spec.epochs or 1) * self._plan.per_epoch / self._spec.gradient_accumulation)
+
+    @property
+    def step(self) -> int:
+        """Steps that were taken."""
+        return self._progress.step
+
+    @property
+    def history(self) -> History:
+        return self._progress.history
+
+    def restore(self, folder: Path) -> None:
+        """Go on from a checkpoint. Raises what `load_checkpoint` raises."""
+        load_checkpoint(folder, self._trained, self._progress)
+
+    def run(self, listener: Listener) -> None:
+        """Take all the steps that are left.
+
+        Raises:
+            OutOfMemory: the device is too small; the message says what to change.
+            TaskFailed: the loss is no number any more; the message names the step.
+        """
+        with _reporting_out_of_memory(self._spec):
+            self._run(listener)
+
+    def export(self, folder: Path) -> None:
+        """Write what was learned: `adapter.safetensors` (LoRA, as PEFT names it) or the network's diffusers folder."""
+        if self._trained.is_lora:
+            from safetensors.torch import save_file
+
+            save_file(self._trained.adapter(), folder / "adapter.safetensors")
+        else:
+            self._trained.save_whole(folder / self._family.part)
+
+    def _run(self, listener: Listener) -> None:
+        meter = _Meter(self._spec, self._world, self._plan)
+        saved = self.step
+        while self.step < self.total_steps:
+            meter.add(self.step + 1, *self._take_step(), self._progress.schedule.get_last_lr()[0])
+            self._progress.step += 1
+            last = self.step == self.total_steps
+            saves = last or self.step % self._spec.save_every == 0
+            samples = bool(self._spec.samples.prompts) and (last or self.step % self._spec.samples.every == 0)
+            if saves or samples or meter.is_due():
+                self._tell(meter, listener)
+            if samples and self._world.rank == 0:
+                self._sample(listener)
+            if saves and saved < self.step:
+                listener.save(self.step, self._write if self._world.rank == 0 else None)
+                saved = self.step
+            meter.resume()
+
+    def _take_step(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """One optimizer step over `batch_size * gradient_accumulation` pictures; its loss and gradient norm."""
+        spec, world = self._spec, self._world
+        pictures = spec.batch_size * spec.gradient_accumulation
+        loss = torch.zeros((), device=world.device)
+        for micro in range(spec.gradient_accumulation):
+            number = self.step * spec.gradient_accumulation + micro
+            mine = self._plan[number].share(world.rank, world.size)
+            if mine:
+                # By position, so that a resumed run draws the same noise.
+                self._random.manual_seed(((spec.seed + 1) * 1_000_003 + number) * 64 + world.rank)
+                part = self._losses(self._plan[number].bucket, mine, number).sum() / pictures
+                part.backward()  # type: ignore[no-untyped-call]
+                self._trained.collect_gradients()
+                loss += part.detach()
+        if world.size > 1:
+            for weight in self._weights:
+                if weight.grad is None:
+                    weight.grad = torch.zeros_like(weight)
+            world.add_up([*(weight.grad for weight in self._weights if weight.grad is not None), loss])
+        norm = torch.nn.utils.clip_grad_norm_(self._weights, spec.optimizer.max_grad_norm)
+        self._progress.optimizer.step()
+        self._trained.publish()
+        self._progress.optimizer.zero_grad(set_to_none=True)
+        self._progress.schedule.step()
+        if self._trained.ema is not None:
+            self._trained.ema.step(self._weights)
+        return loss, norm.detach()
+
+    def _losses(self, bucket: int, pictures: Sequence[int], number: int) -> torch.Tensor:
+        tensors, captions = self._cache.pictures(bucket, pictures, dropped=self._dropped(len(pictures), number))
+        mean, std = tensors.pop("mean").float(), tensors.pop("std").float()
+        latents = mean + std * torch.randn(mean.shape, generator=self._random, device=mean.device)
+        return self._denoiser.loss(latents, tensors | captions, self._random)
+
+    def _dropped(self, count: int, number: int) -> torch.Tensor | None:
+        if not self._spec.caption_dropout:
+            return None
+        random = torch.Generator().manual_seed((self._spec.seed + 1) * 999_983 + number)
+        return torch.rand(count, generator=random) < self._spec.caption_dropout
+
+    def _tell(self, meter: "_Meter", listener: Listener) -> None:
+        reports = meter.take()
+        for report in reports:
+            if not math.isfinite(report.loss):
+                raise TaskFailed(
+                    f"The loss became {report.loss} at step {report.step}; the learning rate "
+                    f"({self._spec.optimizer.learning_rate:g}) is probably too high.",
+                    category=ErrorCategory.INVALID_INPUT,
+                )
+            self._progress.history.add(report)
+        if self._world.rank == 0 and reports:
+            listener.stepped(reports)
+
+    @torch.no_grad()
+    def _sample(self, listener: Listener) -> None:
+        spec, side = self._spec, self._spec.model.resolution
+        empty = self._cache.prompt("")
+        self._denoiser.module.eval()
+        try:
+            with self._trained.averaged():
+                for index, prompt in enumerate(spec.samples.prompts):
+                    latents = self._denoiser.draw(
+                        self._cache.prompt(prompt),
+                        spec,
+                        seed=spec.samples.seed + index,
+                        size=(side, side),
+                        negative=empty,
+                    )
+                    picture = self._family.decode(self._base, latents.float(), device=self._world.device)
+                    listener.sampled(self.step, index, picture)
+        finally:
+            self._denoiser.module.train()
+
+    def _write(self, folder: Path) -> None:
+        save_checkpoint(folder, self._trained, self._progress)
+
+
+class _Meter:
+    """Collects steps without waiting for the device, until somebody wants to know."""
+
+    def __init__(self, spec: TrainingSpec, world: World, plan: BatchPlan) -> None:
+        self._spec = spec
+        self._device = world.device
+        self._plan = plan
+        self._waiting: list[tuple[int, torch.Tensor, torch.Tensor, float]] = []
+        self._since = time.perf_counter()
+
+    def add(self, step: int, loss: torch.Tensor, norm: torch.Tensor, learning_rate: float) -> None:
+        self._waiting.append((step, loss, norm, learning_rate))
+
+    def is_due(self) -> bool:
+        return time.perf_counter() - self._since >= _REPORT_SECONDS
+
+    def resume(self) -> None:
+        """The clock goes on: what was done after `take` is no part of a step."""
+        if not self._waiting:
+            self._since = time.perf_counter()
+
+    def take(self) -> list[StepReport]:
+        if not self._waiting:
+            return []
+        losses = torch.stack([loss for _, loss, _, _ in self._waiting]).tolist()
+        norms = torch.stack([norm for _, _, norm, _ in self._waiting]).tolist()
+        seconds = (time.perf_counter() - self._since) / len(self._waiting)
+        pictures, memory = self._spec.batch_size * self._spec.gradient_accumulation, _memory(self._device)
+        reports = [
+            StepReport(
+                step=step,
+                epoch=self._plan.epoch_of((step - 1) * self._spec.gradient_accumulation) + 1,
+                loss=loss,
+                learning_rate=learning_rate,
+                grad_norm=norm,
+                seconds=seconds,
+                images_per_second=pictures / seconds,
+                memory_bytes=memory,
+            )
+            for (step, _, _, learning_rate), loss, norm in zip(self._waiting, losses, norms, strict=True)
+        ]
+        self._waiting.clear()
+        return reports
+
+
+def training_dtype(spec: TrainingSpec, device: torch.device) -> torch.dtype:
+    """What products are computed in: bfloat16 on a device that has it, unless the spec says otherwise."""
+    if spec.precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return torch.bfloat16 if spec.precision == "bf16" else torch.float32
+
+
+def _memory(device: torch.device) -> int:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+
+
+@contextmanager
+def _reporting_out_of_memory(spec: TrainingSpec) -> Iterator[None]:
+    """Turn torch's error into our own, which says what to change."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError):
+        raise OutOfMemory(f"CUDA out of memory while training; {_smaller(spec)}.") from None
+
+
+def _smaller(spec: TrainingSpec) -> str:
+    ways = []
+    if spec.batch_size > 1:
+        ways.append(f"lower batch_size ({spec.batch_size}) and raise gradient_accumulation instead")
+    if spec.gradient_checkpointing is not True:
+        ways.append("set gradient_checkpointing")
+    if spec.training_type is TrainingType.FULL:
+        ways.append("train a LoRA")
+    elif spec.base_precision == "full":
+        ways.append("set base_precision to fp8")
+    ways.append(f"lower the resolution ({spec.model.resolution})")
+    return "; or ".join(ways)

@@ -1,0 +1,171 @@
+"""One worker of a training, as Ray Train runs it: the model's network, the cache, and the way back to the driver."""
+
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import ray.train
+import ray.train.torch
+from PIL import Image
+
+from compute.errors import ComputeError, TaskFailed
+from compute.schemas.enums import ErrorCategory
+from compute.settings import Settings, get_settings
+from compute.storage.base import ObjectStore
+from compute.storage.codec import encode
+from compute.storage.files import disk_failure
+from compute.training.base_model import base_folder
+from compute.training.cache import LatentCache
+from compute.training.files import with_store
+from compute.training.history import StepReport
+from compute.training.inbox import Failed, Inbox, LogLines, Sampled, Saved, Started, Stepped
+from compute.training.models import get_family
+from compute.training.plot import plot_loss
+from compute.training.spec import TrainingSpec
+from compute.training.trainer import Trainer
+from compute.training.world import PeerLost, World
+
+__all__ = ["ABOUT", "EXPORT", "WorkerTask", "train_worker"]
+
+EXPORT = "export"
+"""The folder of the last checkpoint that holds what was learned."""
+ABOUT = "about.json"
+"""Its file that says after how many steps, and when: a job that publishes again makes the same file."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTask:
+    """What every worker is given."""
+
+    spec: TrainingSpec
+    inbox: Inbox
+
+
+def train_worker(config: dict[str, WorkerTask]) -> None:
+    """Train, from the last checkpoint if there is one.
+
+    What would fail again in the same way is told to the driver, which ends the job. What may pass (a worker that was
+    killed takes the others' connections with it) is raised: Ray Train starts all workers anew.
+    """
+    task = config["task"]
+    first = ray.train.get_context().get_world_rank() == 0
+    if first:
+        logging.getLogger("compute").addHandler(_ToInbox(task.inbox))
+        logging.getLogger("compute").setLevel(logging.INFO)
+    try:
+        _train(task)
+    except PeerLost:
+        raise
+    except ComputeError as error:
+        category = error.category if isinstance(error, TaskFailed) else ErrorCategory.INVALID_INPUT
+        task.inbox.put_and_wait(Failed(category, error.detail))
+        raise
+    except OSError as error:
+        failure = disk_failure("writing", "the training's files", error)
+        task.inbox.put_and_wait(Failed(failure.category, failure.detail))
+        raise
+    except Exception as error:
+        _log.exception("a worker failed")
+        task.inbox.put_and_wait(Failed(ErrorCategory.INTERNAL, f"{type(error).__name__}: {error}"))
+        raise
+
+
+def _train(task: WorkerTask) -> None:
+    spec, settings = task.spec, get_settings()
+    device = ray.train.torch.get_device()
+    world = World.joined(device)
+    scratch = _local_cache(spec, settings)
+    base = base_folder(spec.model, settings.models_root)
+    trainer = Trainer(spec, get_family(spec.model.family), base, LatentCache(scratch, device), world)
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            trainer.restore(Path(folder))
+        _log.info("going on after step %d", trainer.step)
+    if world.rank == 0:
+        task.inbox.put(Started(trainer.step, trainer.total_steps))
+    trainer.run(_WorkerListener(task, trainer))
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _WorkerListener:
+    """Implements `Listener` on Ray Train and the object store."""
+
+    def __init__(self, task: WorkerTask, trainer: Trainer) -> None:
+        self._spec = task.spec
+        self._inbox = task.inbox
+        self._trainer = trainer
+
+    def stepped(self, reports: Sequence[StepReport]) -> None:
+        self._inbox.put(Stepped(tuple(reports)))
+
+    def sampled(self, step: int, index: int, picture: Image.Image) -> None:
+        path = f"{self._spec.folder}/samples/step-{step:06d}/{index}.png"
+        self._store(path, encode(picture, "png"), "image/png")
+        samples = self._spec.samples
+        found = {"prompt": samples.prompts[index], "seed": samples.seed + index, "path": path}
+        self._inbox.put(Sampled(step, (found,)))
+
+    def save(self, step: int, write: Callable[[Path], None] | None) -> None:
+        if write is None:
+            ray.train.report({"step": step})
+            return
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder))
+            if step == self._trainer.total_steps:
+                export = Path(folder) / EXPORT
+                export.mkdir()
+                self._trainer.export(export)
+                about = {"steps": step, "date": datetime.now(UTC).isoformat(timespec="seconds")}
+                (export / ABOUT).write_text(json.dumps(about))
+            ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        seconds = time.perf_counter() - began
+        plot = f"{self._spec.folder}/loss.png"
+        history = self._trainer.history
+        picture = plot_loss(
+            range(1, len(history.losses) + 1),
+            history.losses,
+            history.learning_rates,
+            name=self._spec.output_name,
+            total_steps=self._trainer.total_steps,
+        )
+        self._store(plot, picture, "image/png")
+        self._inbox.put(Saved(step, seconds, plot))
+
+    def _store(self, path: str, data: bytes, content_type: str) -> None:
+        async def put(objects: ObjectStore) -> None:
+            await objects.put(path, data, content_type)
+
+        with_store(put)
+
+
+class _ToInbox(logging.Handler):
+    def __init__(self, inbox: Inbox) -> None:
+        super().__init__()
+        self._inbox = inbox
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._inbox.put(LogLines((record.getMessage(),)))
+
+
+def _local_cache(spec: TrainingSpec, settings: Settings) -> Path:
+    """The cache's files on this machine, in a folder of this process's own."""
+    parent = settings.cache_root / "training"
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{spec.id.hex}-", dir=parent))
+
+    async def fetch(objects: ObjectStore) -> None:
+        prefix = f"{spec.folder}/cache/"
+        for stored in await objects.list(prefix, 100_000):
+            await objects.download(stored.path, folder / stored.path.removeprefix(prefix))
+
+    with_store(fetch)
+    return folder
