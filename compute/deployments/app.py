@@ -40,7 +40,7 @@ def build(args: AppArgs) -> Application:
         graceful_shutdown_timeout_s=10,
     ).bind(args.workflows, serving)
 
-    models = [worker for pool, worker, _ in pools if pool.model is not None]
+    drawing = [worker for pool, worker, _ in pools if pool.by_role.keys() - {"video"}]
     training = serve.deployment(
         TrainingDeployment,
         name=SUPERVISOR,
@@ -48,7 +48,7 @@ def build(args: AppArgs) -> Application:
         ray_actor_options={"num_cpus": args.training.num_cpus},
         health_check_period_s=5,
         graceful_shutdown_timeout_s=10,
-    ).bind(args.training, models)
+    ).bind(args.training, drawing)
 
     def make_app() -> FastAPI:
         # Imported in the replica, once it runs: the ingress must never load a pipeline library.

@@ -1,8 +1,8 @@
 """The supervisor of trainings as a Serve deployment: one Ray job for each, watched until its training has ended.
 
-    PENDING row ──take──▶ submit `python -m compute.training.job --task … --fence …` ──watch──▶ the job reports itself
-                                        ▲                                              │
-                                        └────────────── again, if the job is lost ◀────┘
+PENDING row ──take──▶ submit `python -m compute.training.job --task … --fence …` ──watch──▶ the job reports itself
+                                    ▲                                              │
+                                    └────────────── again, if the job is lost ◀────┘
 """
 
 import asyncio

@@ -125,19 +125,19 @@ def check_size(width: int, height: int, *, family: str = "flux") -> None:
 def resolve_model(config: ModelConfig, models_root: Path) -> str | Path:
     """Where the model is: a local folder, or a Hugging Face repository id.
 
-    A family's tiny model is built under `models_root` when it is named and not there yet.
+    A model of the project's own is written to `models_root` when it is named and not there yet.
 
     Raises:
         NotFound: neither a folder nor a repository id.
     """
-    from compute.pipelines.tiny import ensure_tiny
+    from compute.pipelines.tiny import ensure_built
 
     for folder in (models_root / config.model, Path(config.model)):
         if (folder / "model_index.json").is_file():
             return folder
     for family in families().values():
-        if config.model == family.tiny_name:
-            return ensure_tiny(family, models_root)
+        if build := family.own_models.get(config.model):
+            return ensure_built(models_root / config.model, build)
     if config.model.count("/") == 1 and not config.model.startswith((".", "/", "~")):
         return config.model
     raise NotFound(f"No model {config.model!r}: not a folder, not under {models_root}, not a repository id")

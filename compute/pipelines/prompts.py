@@ -51,9 +51,7 @@ class PromptCache:
 
     def _encode(self, prompt: str) -> Embeds:
         with torch.no_grad(), self._encoding():
-            embeds, pooled, _ = self._pipeline.encode_prompt(
-                prompt=prompt, max_sequence_length=self._tokens
-            )
+            embeds, pooled, _ = self._pipeline.encode_prompt(prompt=prompt, max_sequence_length=self._tokens)
         return Embeds(embeds, pooled)
 
 

@@ -10,7 +10,7 @@ import ray
 from compute.schemas.enums import ErrorCategory
 from compute.training.history import StepReport
 
-__all__ = ["Failed", "Inbox", "InboxActor", "LogLines", "Message", "Saved", "Sampled", "Started", "Stepped"]
+__all__ = ["Failed", "Inbox", "InboxActor", "LogLines", "Message", "Sampled", "Saved", "Started", "Stepped"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import os
 import sys
 import threading
 import uuid
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +22,7 @@ from pydantic import ValidationError
 
 from compute.errors import ComputeError, TaskFailed
 from compute.schemas.enums import ErrorCategory
-from compute.schemas.training import TrainingStatus
+from compute.schemas.training import TrainingStatus, TrainingType
 from compute.settings import Settings, get_settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
@@ -109,7 +108,8 @@ async def _run(
         _hear_all(inbox, reporter, report)
         path = await publish(spec, settings, objects, checkpoint)
         reporter.log(f"stored {path}")
-        await _warm(path, supervisor, reporter)
+        if spec.training_type is TrainingType.LORA:
+            await _warm(path, supervisor, reporter)
         await objects.delete_prefix(f"{spec.folder}/cache/")
         await _settle(objects, report, path)
         reporter.log("completed")

@@ -52,6 +52,13 @@ async def _publish_model(spec: TrainingSpec, settings: Settings, objects: Object
     """The parts that were trained, and beside them those of the base model."""
     target = f"models/{spec.output_name}"
     base = base_folder(spec.model, settings.models_root)
+    for name, path in sorted(_model_files(base, export).items()):
+        await objects.put(f"{target}/{name.as_posix()}", path, "application/octet-stream")
+    return target
+
+
+def _model_files(base: Path, export: Path) -> dict[Path, Path]:
+    """The files of the whole model, by their paths in it."""
     trained = {path.relative_to(export): path for path in export.rglob("*") if path.is_file() and path.name != ABOUT}
     parts = {path.parts[0] for path in trained}
     kept = {
@@ -59,6 +66,4 @@ async def _publish_model(spec: TrainingSpec, settings: Settings, objects: Object
         for path in base.rglob("*")
         if path.is_file() and path.relative_to(base).parts[0] not in parts and not path.name.startswith(".")
     }
-    for name, path in sorted((kept | trained).items()):
-        await objects.put(f"{target}/{name.as_posix()}", path, "application/octet-stream")
-    return target
+    return kept | trained

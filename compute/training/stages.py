@@ -1,4 +1,4 @@
-"""What the tasks of the preprocessing do, each on a chunk of pictures. They run on any node, with files in the store."""
+"""What the tasks of the preprocessing do, each on a chunk of pictures: on any node, with files in the store."""
 
 import asyncio
 import io

@@ -143,7 +143,7 @@ class Trainer:
                 # By position, so that a resumed run draws the same noise.
                 self._random.manual_seed(((spec.seed + 1) * 1_000_003 + number) * 64 + world.rank)
                 part = self._losses(self._plan[number].bucket, mine, number).sum() / pictures
-                part.backward()  # type: ignore[no-untyped-call]
+                part.backward()
                 self._trained.collect_gradients()
                 loss += part.detach()
         if world.size > 1:

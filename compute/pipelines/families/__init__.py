@@ -34,6 +34,8 @@ class Family:
         prepare: Loads the model into host memory, from the configuration and its source, a local folder or a hub id.
         tiny_name: The model name that stands for the random-weight model of this architecture.
         build_tiny: Writes that model into an empty folder.
+        demo_name: The name of the trained model of this architecture that comes with the project, if there is one.
+        build_demo: Writes that one into an empty folder.
         role: What its models do on a replica.
     """
 
@@ -43,6 +45,14 @@ class Family:
     tiny_name: str
     build_tiny: Callable[[Path], None]
     role: "Role" = "draw"
+    demo_name: str | None = None
+    build_demo: Callable[[Path], None] | None = None
+
+    @property
+    def own_models(self) -> dict[str, Callable[[Path], None]]:
+        """The models of this architecture that the project makes itself: by name, what writes one."""
+        own = {self.tiny_name: self.build_tiny}
+        return own if self.demo_name is None or self.build_demo is None else own | {self.demo_name: self.build_demo}
 
 
 @cache

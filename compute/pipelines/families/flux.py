@@ -1,5 +1,6 @@
 """FLUX.1: two text encoders, a rectified-flow transformer and a VAE of factor 8 whose latents are packed 2x2."""
 
+import shutil
 from pathlib import Path
 
 from compute.pipelines.config import ModelConfig
@@ -7,6 +8,9 @@ from compute.pipelines.families import Activation, Family
 from compute.pipelines.weights import local_folder, reading_ahead
 
 __all__ = ["FAMILY"]
+
+_DEMO = Path(__file__).parents[1] / "demo_flux"
+"""See compute/training/demo for how it was made."""
 
 
 def _prepare(config: ModelConfig, source: str | Path) -> Activation:
@@ -22,4 +26,16 @@ def _build_tiny(folder: Path) -> None:
     save_tiny_flux(folder)
 
 
-FAMILY = Family(name="flux", size_multiple=16, prepare=_prepare, tiny_name="tiny-flux", build_tiny=_build_tiny)
+def _build_demo(folder: Path) -> None:
+    shutil.copytree(_DEMO, folder, dirs_exist_ok=True)
+
+
+FAMILY = Family(
+    name="flux",
+    size_multiple=16,
+    prepare=_prepare,
+    tiny_name="tiny-flux",
+    build_tiny=_build_tiny,
+    demo_name="demo-flux",
+    build_demo=_build_demo,
+)

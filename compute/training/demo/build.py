@@ -42,51 +42,62 @@ _PIXELS_AT_ONCE = 64 * 256 * 256
 
 
 def build_demo(folder: Path, work: Path, recipe: Recipe, device: torch.device) -> dict[str, Any]:
-    """Make the model from nothing in `folder`, with scratch files under `work`. Returns the figures of the making."""
+    """Make the model from nothing in `folder`. Returns the figures of the making.
+
+    What is done is kept under `work`, so that a making that was interrupted goes on there.
+    """
     no_progress_bars()
-    began = time.perf_counter()
+    figures = _Figures(work / "figures.json")
     with ProcessPoolExecutor() as pool:
-        # All at once: the processes draw the later phases' while the device trains.
-        groups = [_Drawn(pool, side, count, recipe.seed) for side, count in recipe.vae_pictures.items()]
-        later = [
-            [_Drawn(pool, side, count, recipe.seed + 100 + number) for side, count in phase.pictures.items()]
-            for number, phase in enumerate(recipe.phases)
-        ]
-        vae = make_vae()
-        torch.manual_seed(recipe.seed)
-        for module in vae.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
-        error = train_vae(
-            vae,
-            [group.pictures() for group in groups],
-            steps=recipe.vae_steps,
-            batch_size=recipe.vae_batch_size,
-            device=device,
-            seed=recipe.seed,
-        )
-        vae_seconds = time.perf_counter() - began
-        _log.info("VAE: L1 %.4f after %.0f s", error, vae_seconds)
         current = work / "start"
-        _assemble(current, vae.to("cpu"), recipe.seed)
-        losses = []
+        if not current.exists():
+            _make_start(current, recipe, pool, device, figures)
         for number, phase in enumerate(recipe.phases):
-            trained, loss = _run_phase(
-                current, work / f"phase-{number}", phase, recipe.seed + number, later[number], device
-            )
-            losses.append(loss)
+            trained = work / f"phase-{number}"
+            if not trained.exists():
+                _run_phase(current, trained, phase, recipe.seed + number, pool, device, figures)
             current = trained
-            # After each, so that an interrupted run leaves what it has.
-            _ship(current, folder)
+    _ship(current, folder)
     return {
         "recipe": asdict(recipe),
-        "vae_l1": round(error, 5),
-        "vae_seconds": round(vae_seconds),
-        "phase_losses": losses,
-        "seconds": round(time.perf_counter() - began),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        **figures.found,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} cores",
         "torch": torch.__version__,
     }
+
+
+class _Figures:
+    """What was measured, kept in a file from part to part."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+
+    def add(self, name: str, **values: float) -> None:
+        self.found[name] = values
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._file.write_text(json.dumps(self.found))
+
+
+def _make_start(
+    folder: Path, recipe: Recipe, pool: ProcessPoolExecutor, device: torch.device, figures: _Figures
+) -> None:
+    began = time.perf_counter()
+    groups = [_Drawn(pool, side, count, recipe.seed) for side, count in recipe.vae_pictures.items()]
+    torch.manual_seed(recipe.seed)
+    vae = make_vae()
+    error = train_vae(
+        vae,
+        [group.pictures() for group in groups],
+        steps=recipe.vae_steps,
+        batch_size=recipe.vae_batch_size,
+        crop=recipe.vae_crop,
+        device=device,
+        seed=recipe.seed,
+    )
+    figures.add("vae", l1=round(error, 5), seconds=round(time.perf_counter() - began))
+    _log.info("VAE: L1 %.4f", error)
+    _assemble(folder, vae.to("cpu"), recipe.seed)
 
 
 class _Drawn:
@@ -118,7 +129,7 @@ def _assemble(folder: Path, vae: AutoencoderKL, seed: int) -> None:
         num_layers=2,
         num_single_layers=4,
         attention_head_dim=32,
-        num_attention_heads=6,
+        num_attention_heads=5,
         joint_attention_dim=TEXT_WIDTH,
         pooled_projection_dim=POOLED_WIDTH,
         guidance_embeds=True,
@@ -154,8 +165,18 @@ def _zero_gates(transformer: FluxTransformer2DModel) -> None:
 
 
 def _run_phase(
-    base: Path, work: Path, phase: Phase, seed: int, groups: Sequence[_Drawn], device: torch.device
-) -> tuple[Path, float]:
+    base: Path,
+    folder: Path,
+    phase: Phase,
+    seed: int,
+    pool: ProcessPoolExecutor,
+    device: torch.device,
+    figures: _Figures,
+) -> None:
+    began = time.perf_counter()
+    groups = [_Drawn(pool, side, count, seed + 100) for side, count in phase.pictures.items()]
+    work = folder.with_name(f".{folder.name}")
+    shutil.rmtree(work, ignore_errors=True)
     cache = _encode(base, work / "cache", groups, seed, device)
     spec = TrainingSpec(
         id=uuid.UUID(int=seed),
@@ -184,12 +205,12 @@ def _run_phase(
     _log.info("phase at %s: %d steps of %d", list(phase.pictures), phase.steps, phase.batch_size)
     trainer = Trainer(spec, FAMILY, base, LatentCache(cache, device), World(0, 1, device))
     trainer.run(_Log())
-    trained = work / "model"
-    shutil.copytree(base, trained, ignore=shutil.ignore_patterns("transformer"))
-    trainer.export(trained)
-    shutil.rmtree(cache)
+    shutil.copytree(base, work / "model", ignore=shutil.ignore_patterns("transformer"))
+    trainer.export(work / "model")
+    (work / "model").rename(folder)
+    shutil.rmtree(work)
     losses = trainer.history.losses[-200:]
-    return trained, round(sum(losses) / len(losses), 5)
+    figures.add(folder.name, loss=round(sum(losses) / len(losses), 5), seconds=round(time.perf_counter() - began))
 
 
 def _encode(base: Path, folder: Path, groups: Sequence[_Drawn], seed: int, device: torch.device) -> Path:

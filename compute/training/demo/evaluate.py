@@ -32,7 +32,7 @@ class Adherence:
 def held_out_prompts(count: int, seed: int = 0) -> list[tuple[Scene, str]]:
     """Scenes that no training saw, and what to ask for to get them."""
     chosen = islice(scenes(seed, count, held_out=True), count)
-    return [(scene, f"a {scene.color} {scene.garment} on a {scene.background} background") for scene in chosen]
+    return [(scene, f"{_named(scene)} on a {scene.background} background") for scene in chosen]
 
 
 def evaluate(
@@ -64,6 +64,13 @@ def sheet(pictures: Sequence[Image.Image]) -> Image.Image:
     for index, picture in enumerate(pictures):
         page.paste(picture, (index % _COLUMNS * side, index // _COLUMNS * side))
     return page
+
+
+def _named(scene: Scene) -> str:
+    phrase = f"{scene.color} {scene.garment}"
+    if scene.garment.endswith("s"):
+        return phrase
+    return f"an {phrase}" if phrase[0] in "aeiou" else f"a {phrase}"
 
 
 def _judged(wanted: Sequence[Scene], pictures: Sequence[Image.Image]) -> Adherence:

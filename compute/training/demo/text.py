@@ -6,6 +6,8 @@ neighbours, one and two places before and behind it: its heads look at fixed dis
 CLIP's pooled vector says nothing; every prompt has the same.
 """
 
+from typing import Any
+
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
@@ -14,7 +16,7 @@ from compute.training.demo.captions import VOCABULARY
 
 __all__ = ["POOLED_WIDTH", "TEXT_TOKENS", "TEXT_WIDTH", "demo_clip", "demo_t5"]
 
-TEXT_TOKENS = 64
+TEXT_TOKENS = 48
 """Tokens of a prompt; what is behind them is not read."""
 TEXT_WIDTH = 128
 POOLED_WIDTH = 32
@@ -64,7 +66,7 @@ def demo_t5(random: torch.Generator) -> tuple[T5TokenizerFast, T5EncoderModel]:
     return tokenizer, model.eval()
 
 
-def _look_at_neighbours(block: torch.nn.Module, random: torch.Generator) -> None:
+def _look_at_neighbours(block: Any, random: torch.Generator) -> None:
     attention, feed_forward = block.layer[0].SelfAttention, block.layer[1].DenseReluDense
     attention.q.weight.zero_()
     attention.k.weight.zero_()

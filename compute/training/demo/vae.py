@@ -11,11 +11,10 @@ from torch.nn import functional
 __all__ = ["make_vae", "train_vae"]
 
 _log = logging.getLogger(__name__)
-_WIDTHS = (24, 48, 64, 80)
+_WIDTHS = (16, 32, 64, 96)
 _LATENT_CHANNELS = 16
 _KL_WEIGHT = 1e-5
 _EDGE_WEIGHT = 0.5
-_CROP = 128
 
 
 def make_vae() -> AutoencoderKL:
@@ -27,7 +26,7 @@ def make_vae() -> AutoencoderKL:
         layers_per_block=1,
         norm_num_groups=8,
         latent_channels=_LATENT_CHANNELS,
-        sample_size=_CROP,
+        sample_size=128,
         scaling_factor=1.0,
         shift_factor=0.0,
         use_quant_conv=False,
@@ -42,16 +41,18 @@ def train_vae(
     *,
     steps: int,
     batch_size: int,
+    crop: int,
     device: torch.device,
     seed: int,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 2e-3,
 ) -> float:
     """Train on crops of pictures, then scale the latents to unit variance. Returns the last steps' mean error.
 
     Args:
         pictures: Groups of pictures of one size, each (pictures, 3, height, width), uint8.
         steps: Optimizer steps.
-        batch_size: Crops of 128 by 128 pixels a step.
+        batch_size: Crops of a step.
+        crop: Side of a crop, in pixels.
     """
     random = torch.Generator(device).manual_seed(seed)
     pictures = [group.to(device) for group in pictures]
@@ -61,8 +62,8 @@ def train_vae(
     errors: list[torch.Tensor] = []
     began = time.perf_counter()
     for step in range(steps):
-        pixels = _crops(pictures, batch_size, random).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        pixels = _crops(pictures, batch_size, crop, random).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=_computes_in_bf16(device)):
             found = vae.encode(pixels).latent_dist
             noise = torch.randn(found.mean.shape, generator=random, device=device)
             decoded = vae.decode(found.mean + found.std * noise).sample
@@ -79,20 +80,23 @@ def train_vae(
             mean = torch.stack(errors[-100:]).mean().item()
             _log.info("VAE step %d: L1 %.4f, %.0f s", step + 1, mean, time.perf_counter() - began)
     vae.eval()
-    _normalise(vae, _crops(pictures, 256, random))
+    _normalise(vae, _crops(pictures, 256, crop, random))
     return torch.stack(errors[-100:]).mean().item()
 
 
-def _crops(pictures: Sequence[torch.Tensor], count: int, random: torch.Generator) -> torch.Tensor:
+def _crops(pictures: Sequence[torch.Tensor], count: int, side: int, random: torch.Generator) -> torch.Tensor:
     """Random crops as floats from -1 to 1, all from one group, so that they are a single copy."""
     device = random.device
     which, down, right = torch.rand(3, generator=random, device=device).tolist()
     group = pictures[int(which * len(pictures))]
     chosen = torch.randint(len(group), (count,), generator=random, device=device)
     height, width = group.shape[-2:]
-    top = int(down * (height - min(_CROP, height) + 1))
-    left = int(right * (width - min(_CROP, width) + 1))
-    return group[:, :, top : top + _CROP, left : left + _CROP][chosen].float() / 127.5 - 1.0
+    top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
+    return group[:, :, top : top + side, left : left + side][chosen].float() / 127.5 - 1.0
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
 
 
 def _edges(drawn: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ arXiv:2403.03206).
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,6 @@ class FluxDenoiser:
         return velocity
 
     def _input_dtype(self) -> torch.dtype:
-        # Under autocast the weights may be wider than what they compute in.
         dtype: torch.dtype = self.module.dtype
         return dtype
 
@@ -154,7 +154,7 @@ class FluxDenoiser:
         mu = {"mu": self._mu(latents)} if self._scheduler.config.use_dynamic_shifting else {}
         self._scheduler.set_timesteps(sigmas=sigmas, device="cpu", **mu)
         points: list[float] = self._scheduler.sigmas.tolist()
-        return list(zip(points[:-1], points[1:], strict=True))
+        return list(pairwise(points))
 
 
 class _WithoutGuidance(torch.nn.Module):
@@ -169,4 +169,4 @@ class _WithoutGuidance(torch.nn.Module):
 
     def forward(self, timestep: torch.Tensor, _guidance: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
         time = self.timestep_embedder(self.time_proj(timestep).to(pooled.dtype))
-        return time + self.text_embedder(pooled)  # type: ignore[no-any-return]
+        return time + self.text_embedder(pooled)

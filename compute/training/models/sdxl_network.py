@@ -97,7 +97,6 @@ class SdxlDenoiser:
         return latents
 
     def _predict(self, noisy: torch.Tensor, steps: torch.Tensor, batch: Tensors) -> torch.Tensor:
-        # Under autocast the weights may be wider than what they compute in.
         dtype = self.module.dtype
         predicted: torch.Tensor = self.module(
             noisy.to(dtype),
