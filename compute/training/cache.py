@@ -7,6 +7,7 @@
 Chunks are written one by one, by as many tasks as there are; only the manifest ties them together.
 """
 
+import errno
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from compute.training.models.base import Tensors
@@ -80,6 +81,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
     return path
 
 
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        raw = json.loads(path.read_bytes())
+        return Manifest(tuple(CachedPicture(**picture) for picture in raw["pictures"]), tuple(raw["captions"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise OSError(errno.EIO, f"{path.name} is damaged ({error})") from error
+
+
 class LatentCache:
     """The cache as the training reads it."""
 
@@ -87,8 +96,7 @@ class LatentCache:
         """Raises:
         OSError: a file is missing or damaged.
         """
-        raw = json.loads((folder / MANIFEST).read_text())
-        self.manifest = Manifest(tuple(CachedPicture(**picture) for picture in raw["pictures"]), tuple(raw["captions"]))
+        self.manifest = _read_manifest(folder / MANIFEST)
         self._device = device
         images = _Chunks(folder.glob("images-*.safetensors"))
         self.buckets = _buckets(self.manifest.pictures, images)
@@ -140,14 +148,23 @@ class _Chunks:
         self._places: dict[int, dict[str, Any]] = defaultdict(dict)
         self.bytes = 0
         for file in sorted(files):
-            opened = safe_open(file, framework="pt")
+            opened = _opened(file)
             self.bytes += file.stat().st_size
             for key in opened.keys():  # noqa: SIM118 - no mapping
                 number, _, name = key.partition(".")
                 self._places[int(number)][name] = opened
 
     def read(self, number: int) -> Tensors:
+        if number not in self._places:
+            raise FileNotFoundError(errno.ENOENT, f"nothing with number {number} is in the cache")
         return {name: opened.get_tensor(f"{number}.{name}") for name, opened in self._places[number].items()}
+
+
+def _opened(file: Path) -> Any:
+    try:
+        return safe_open(file, framework="pt")
+    except SafetensorError as error:
+        raise OSError(errno.EIO, f"{file.name} is damaged ({error})") from error
 
 
 def _buckets(pictures: Sequence[CachedPicture], chunks: _Chunks) -> list[Bucket]:

@@ -5,11 +5,14 @@ average.safetensors   their moving average, if one is kept
 state.pt              step, optimizer, schedule, random number generators, measurements; read as data, never as code
 """
 
+import errno
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from compute.training.history import History
@@ -58,7 +61,7 @@ def load_checkpoint(folder: Path, trained: Trained, progress: Progress) -> None:
         ValueError: it belongs to another training.
     """
     _restore(trained, [weight.data for weight in trained.masters], folder / _WEIGHTS)
-    state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+    state = _read_state(folder / _STATE)
     trained.publish()
     if trained.ema is not None:
         _restore(trained, trained.ema.shadow_params, folder / _AVERAGE)
@@ -69,7 +72,8 @@ def load_checkpoint(folder: Path, trained: Trained, progress: Progress) -> None:
     progress.history.restore(state["history"])
     torch.set_rng_state(state["random"]["torch"])
     if torch.cuda.is_available() and state["random"]["cuda"]:
-        torch.cuda.set_rng_state_all(state["random"]["cuda"])
+        # The machine may have fewer devices than the one that wrote this.
+        torch.cuda.set_rng_state_all(state["random"]["cuda"][: torch.cuda.device_count()])
 
 
 def _by_name(trained: Trained, values: list[torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -77,11 +81,23 @@ def _by_name(trained: Trained, values: list[torch.Tensor]) -> dict[str, torch.Te
 
 
 def _restore(trained: Trained, values: list[torch.Tensor], file: Path) -> None:
-    found = load_file(file)
-    if found.keys() != set(trained.names):
+    try:
+        found = load_file(file)
+    except SafetensorError as error:
+        raise OSError(errno.EIO, f"{file.name} is damaged ({error})") from error
+    expected = {name: value.shape for name, value in zip(trained.names, values, strict=True)}
+    if {name: value.shape for name, value in found.items()} != expected:
         raise ValueError(f"{file} is a checkpoint of another network")
     for name, value in zip(trained.names, values, strict=True):
         value.copy_(found[name])
+
+
+def _read_state(file: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise OSError(errno.EIO, f"{file.name} is damaged, or holds more than data") from error
+    return state
 
 
 def _cuda_states() -> list[torch.Tensor]:

@@ -12,6 +12,8 @@ import os
 import sys
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,9 +105,8 @@ async def _run(
         await preprocess(spec, objects, Resources(resources.cpus, resources.gpus), reporter)
         reporter.enter(TrainingStatus.TRAINING, processed_dataset_path=f"{spec.folder}/dataset")
         inbox = Inbox()
-        threading.Thread(target=_listen, args=(inbox, reporter, report), name="listening", daemon=True).start()
-        checkpoint = await asyncio.to_thread(fit, spec, settings, resources, inbox)
-        _hear_all(inbox, reporter, report)
+        with _listening(inbox, reporter, report):
+            checkpoint = await asyncio.to_thread(fit, spec, settings, resources, inbox)
         path = await publish(spec, settings, objects, checkpoint)
         reporter.log(f"stored {path}")
         if spec.training_type is TrainingType.LORA:
@@ -137,12 +138,26 @@ async def _warm(path: str, supervisor: str | None, reporter: Reporter) -> None:
         reporter.log(f"warm on {replicas} replicas")
 
 
-def _listen(inbox: Inbox, reporter: Reporter, report: JobReport | None) -> None:
-    while True:
-        _hear_all(inbox, reporter, report, seconds=5.0)
+@contextmanager
+def _listening(inbox: Inbox, reporter: Reporter, report: JobReport | None) -> Iterator[None]:
+    """While inside, hear what the workers say; at the end, hear them out."""
+    ended = threading.Event()
+
+    def listen() -> None:
+        while not ended.is_set():
+            _hear(inbox, reporter, report, seconds=1.0)
+        _hear(inbox, reporter, report, seconds=0.0)
+
+    listener = threading.Thread(target=listen, name="listening", daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        listener.join()
 
 
-def _hear_all(inbox: Inbox, reporter: Reporter, report: JobReport | None, seconds: float = 0.0) -> None:
+def _hear(inbox: Inbox, reporter: Reporter, report: JobReport | None, *, seconds: float) -> None:
     for message in inbox.take(seconds):
         if isinstance(message, Failed):
             _fail(reporter, report, message.category, message.detail)

@@ -56,6 +56,7 @@ class Trainer:
         Raises:
             OSError: a file of the model is missing or damaged.
             OutOfMemory: the device is too small for it.
+            PeerLost: another worker is gone.
         """
         self._spec = spec
         self._family = family
@@ -99,7 +100,8 @@ class Trainer:
 
         Raises:
             OutOfMemory: the device is too small; the message says what to change.
-            TaskFailed: the loss is no number any more; the message names the step.
+            PeerLost: another worker is gone.
+            TaskFailed: the loss or its gradient is no number any more; the message names the step.
         """
         with _reporting_out_of_memory(self._spec):
             self._run(listener)
@@ -161,26 +163,30 @@ class Trainer:
         return loss, norm.detach()
 
     def _losses(self, bucket: int, pictures: Sequence[int], number: int) -> torch.Tensor:
-        tensors, captions = self._cache.pictures(bucket, pictures, dropped=self._dropped(len(pictures), number))
+        tensors, captions = self._cache.pictures(bucket, pictures, dropped=self._dropped(number))
         mean, std = tensors.pop("mean").float(), tensors.pop("std").float()
         latents = mean + std * torch.randn(mean.shape, generator=self._random, device=mean.device)
         return self._denoiser.loss(latents, tensors | captions, self._random)
 
-    def _dropped(self, count: int, number: int) -> torch.Tensor | None:
+    def _dropped(self, number: int) -> torch.Tensor | None:
+        """Which pictures of this worker's share learn without caption: the same whoever has them."""
         if not self._spec.caption_dropout:
             return None
         random = torch.Generator().manual_seed((self._spec.seed + 1) * 999_983 + number)
-        return torch.rand(count, generator=random) < self._spec.caption_dropout
+        dropped = torch.rand(self._spec.batch_size, generator=random) < self._spec.caption_dropout
+        return dropped[self._world.rank :: self._world.size]
 
     def _tell(self, meter: "_Meter", listener: Listener) -> None:
         reports = meter.take()
         for report in reports:
-            if not math.isfinite(report.loss):
-                raise TaskFailed(
-                    f"The loss became {report.loss} at step {report.step}; the learning rate "
-                    f"({self._spec.optimizer.learning_rate:g}) is probably too high.",
-                    category=ErrorCategory.INVALID_INPUT,
-                )
+            # A gradient that is no number has spoiled the weights already, though the loss of its step is a good one.
+            for what, value in (("loss", report.loss), ("gradient", report.grad_norm)):
+                if not math.isfinite(value):
+                    raise TaskFailed(
+                        f"The {what} became {value} at step {report.step}; the learning rate "
+                        f"({self._spec.optimizer.learning_rate:g}) is probably too high.",
+                        category=ErrorCategory.INVALID_INPUT,
+                    )
             self._progress.history.add(report)
         if self._world.rank == 0 and reports:
             listener.stepped(reports)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ray.train
-import ray.train.torch
 from PIL import Image
 
 from compute.errors import ComputeError, TaskFailed
@@ -20,16 +20,16 @@ from compute.settings import Settings, get_settings
 from compute.storage.base import ObjectStore
 from compute.storage.codec import encode
 from compute.storage.files import disk_failure
-from compute.training.base_model import base_folder
-from compute.training.cache import LatentCache
 from compute.training.files import with_store
 from compute.training.history import StepReport
 from compute.training.inbox import Failed, Inbox, LogLines, Sampled, Saved, Started, Stepped
 from compute.training.models import get_family
 from compute.training.plot import plot_loss
 from compute.training.spec import TrainingSpec
-from compute.training.trainer import Trainer
-from compute.training.world import PeerLost, World
+from compute.training.world import PeerLost
+
+if TYPE_CHECKING:
+    from compute.training.trainer import Trainer
 
 __all__ = ["ABOUT", "EXPORT", "WorkerTask", "train_worker"]
 
@@ -78,8 +78,16 @@ def train_worker(config: dict[str, WorkerTask]) -> None:
 
 
 def _train(task: WorkerTask) -> None:
+    # Here and not above: the driver imports this module, too, and needs none of the model libraries.
+    from ray.train.torch import get_device
+
+    from compute.training.base_model import base_folder
+    from compute.training.cache import LatentCache
+    from compute.training.trainer import Trainer
+    from compute.training.world import World
+
     spec, settings = task.spec, get_settings()
-    device = ray.train.torch.get_device()
+    device = get_device()
     world = World.joined(device)
     scratch = _local_cache(spec, settings)
     base = base_folder(spec.model, settings.models_root)
@@ -98,7 +106,7 @@ def _train(task: WorkerTask) -> None:
 class _WorkerListener:
     """Implements `Listener` on Ray Train and the object store."""
 
-    def __init__(self, task: WorkerTask, trainer: Trainer) -> None:
+    def __init__(self, task: WorkerTask, trainer: "Trainer") -> None:
         self._spec = task.spec
         self._inbox = task.inbox
         self._trainer = trainer

@@ -1,6 +1,7 @@
 """The workers of one training: they share every step's pictures and add up their gradients."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -50,19 +51,32 @@ class World:
             _add_up(waiting)
 
     def share_from_first(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Give every worker what the first one has."""
+        """Give every worker what the first one has.
+
+        Raises:
+            PeerLost: a worker is gone.
+        """
         if self.size > 1:
             for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+                with _noticing_loss():
+                    dist.broadcast(tensor, src=0)
 
 
 def _add_up(tensors: list[torch.Tensor]) -> None:
     flat = torch.cat([tensor.flatten() for tensor in tensors])
-    try:
+    with _noticing_loss():
         dist.all_reduce(flat)
-    except RuntimeError as error:
-        raise PeerLost(str(error)) from error
     start = 0
     for tensor in tensors:
         tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
         start += tensor.numel()
+
+
+@contextmanager
+def _noticing_loss() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise PeerLost(str(error)) from error
