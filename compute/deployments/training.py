@@ -30,6 +30,9 @@ _log = logging.getLogger(__name__)
 SUPERVISOR = "Training"
 """The deployment's name."""
 
+JOBS_AWAY = (RuntimeError, ConnectionError, ValueError)
+"""What Ray's job API raises when it cannot be reached, or knows no such job."""
+
 _PERIOD_SECONDS = 1.0
 _SUBMISSION_SECONDS = 60.0
 """How long a job may be unknown to Ray after its row was taken, before it counts as lost."""
@@ -54,7 +57,7 @@ class TrainingDeployment:
         self._queue = TrainingQueue(self._database, rule)
         context = serve.get_replica_context()
         self._name = f"{context.app_name}/{context.deployment}"
-        self._jobs = JobSubmissionClient(ray.get_runtime_context().gcs_address)
+        self._jobs = _Jobs(ray.get_runtime_context().gcs_address)
         self._work = asyncio.create_task(self._supervise(), name="supervising trainings")
 
     async def warm(self, path: str) -> int:
@@ -86,13 +89,9 @@ class TrainingDeployment:
     async def _submit(self, run: Run) -> None:
         _log.info("submitting %s for training %s, attempt %d", run.job_id, run.training_id, run.attempt)
         try:
-            await asyncio.to_thread(
-                self._jobs.submit_job,
-                entrypoint=entrypoint(run, self._args, self._name),
-                submission_id=run.job_id,
-                metadata={"training": str(run.training_id)},
-            )
-        except Exception as error:  # Ray's dashboard is away, or refuses: the job counts as lost in a while
+            await self._jobs.submit(run, entrypoint(run, self._args, self._name))
+        except JOBS_AWAY as error:
+            # If it has not arrived, it counts as lost in a while.
             _log.warning("job %s could not be submitted: %s", run.job_id, error)
 
     async def _watch(self, run: Run) -> None:
@@ -118,23 +117,22 @@ class TrainingDeployment:
         ended = run.ended_at or run.submitted_at
         if (datetime.now(UTC) - ended).total_seconds() > _STOP_SECONDS:
             _log.info("stopping %s: its training is %s", run.job_id, run.status)
-            with contextlib.suppress(RuntimeError):
-                await asyncio.to_thread(self._jobs.stop_job, run.job_id)
+            with contextlib.suppress(*JOBS_AWAY):
+                await self._jobs.stop(run)
 
     async def _status(self, run: Run) -> JobStatus | None:
         """None while Ray does not know the job, or cannot be asked."""
         try:
-            return await asyncio.to_thread(self._jobs.get_job_status, run.job_id)
-        except RuntimeError as error:
+            return await self._jobs.status(run)
+        except JOBS_AWAY as error:
             _log.debug("no status of %s: %s", run.job_id, error)
             return None
 
     async def _reason(self, run: Run, status: JobStatus) -> str:
         try:
-            info = await asyncio.to_thread(self._jobs.get_job_info, run.job_id)
-        except RuntimeError:
+            return f"its job is {status.value}: {(await self._jobs.message(run))[-300:]}"
+        except JOBS_AWAY:
             return f"its job is {status.value}"
-        return f"its job is {status.value}: {(info.message or '')[-300:]}"
 
     async def __del__(self) -> None:
         """Serve awaits this when the replica is stopped in good order."""
@@ -142,6 +140,34 @@ class TrainingDeployment:
         with contextlib.suppress(asyncio.CancelledError):
             await self._work
         await self._database.close()
+
+
+class _Jobs:
+    """Ray's job API, reached when it is first needed: an application that trains nothing works without a dashboard."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._opened: JobSubmissionClient | None = None
+
+    async def submit(self, run: Run, command: str) -> None:
+        about = {"training": str(run.training_id)}
+        client = await self._client()
+        await asyncio.to_thread(client.submit_job, entrypoint=command, submission_id=run.job_id, metadata=about)
+
+    async def status(self, run: Run) -> JobStatus:
+        return await asyncio.to_thread((await self._client()).get_job_status, run.job_id)
+
+    async def message(self, run: Run) -> str:
+        info = await asyncio.to_thread((await self._client()).get_job_info, run.job_id)
+        return info.message or ""
+
+    async def stop(self, run: Run) -> None:
+        await asyncio.to_thread((await self._client()).stop_job, run.job_id)
+
+    async def _client(self) -> JobSubmissionClient:
+        if self._opened is None:
+            self._opened = await asyncio.to_thread(JobSubmissionClient, self._address)
+        return self._opened
 
 
 def entrypoint(run: Run, args: TrainingArgs, supervisor: str) -> str:

@@ -25,7 +25,6 @@ __all__ = ["Bucket", "CachedPicture", "LatentCache", "Manifest", "write_chunk", 
 
 MANIFEST = "manifest.json"
 _RESIDENT_BYTES = 2**31
-"""Prompts up to this size together are kept on the training's device; more are read as they are needed."""
 _RESIDENT_SHARE = 1 / 8
 """Pictures that take less than this share of a device's free memory are kept there."""
 
@@ -92,9 +91,11 @@ def _read_manifest(path: Path) -> Manifest:
 class LatentCache:
     """The cache as the training reads it."""
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
-        """Raises:
-        OSError: a file is missing or damaged.
+    def __init__(self, folder: Path, device: torch.device, *, resident_bytes: int = _RESIDENT_BYTES) -> None:
+        """Prompts that take at most `resident_bytes` together are kept on the device; more are read as needed.
+
+        Raises:
+            OSError: a file is missing or damaged.
         """
         self.manifest = _read_manifest(folder / MANIFEST)
         self._device = device
@@ -103,7 +104,7 @@ class LatentCache:
         if device.type == "cuda" and images.bytes < torch.cuda.mem_get_info(device)[0] * _RESIDENT_SHARE:
             self.buckets = [bucket.to(device) for bucket in self.buckets]
         self._prompts = _Chunks(folder.glob("prompts-*.safetensors"))
-        self._resident = self._stacked() if self._prompts.bytes <= _RESIDENT_BYTES else None
+        self._resident = self._stacked() if self._prompts.bytes <= resident_bytes else None
 
     def pictures(
         self, bucket: int, indices: Sequence[int], *, dropped: torch.Tensor | None = None
@@ -126,6 +127,8 @@ class LatentCache:
         Raises:
             ValueError: it was not.
         """
+        if text not in self.manifest.captions:
+            raise ValueError(f"the prompt {text!r} was not encoded")
         number = self.manifest.captions.index(text)
         return {name: value[0] for name, value in self._captions(torch.tensor([number])).items()}
 

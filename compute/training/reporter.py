@@ -19,14 +19,14 @@ from compute.training.spec import TrainingSpec
 __all__ = ["Reporter"]
 
 _log = logging.getLogger(__name__)
-_FLUSH_SECONDS = 0.5
+_FLUSH_SECONDS = 0.25
 _EVENT_SECONDS = 5.0
 _SMOOTHING = 0.1
 """Weight of the latest step in the mean time of a step."""
 
 
 class Reporter:
-    """Collects news and writes them twice a second. It is the preprocessing's `StageListener`, too.
+    """Collects news and writes them four times a second. It is the preprocessing's `StageListener`, too.
 
     When the row says that this job is no longer the one (it was cancelled, or another took over), `on_lost` is called.
     """

@@ -131,9 +131,7 @@ class Bench:
     def trainer(self, spec: TrainingSpec, family: TrainableFamily = FAMILY, world: World = ALONE) -> Trainer:
         return Trainer(spec, family, self.model, self.cache, world)
 
-    def train(
-        self, spec: TrainingSpec, listener: Recorder | None = None, family: TrainableFamily = FAMILY
-    ) -> Trainer:
+    def train(self, spec: TrainingSpec, listener: Recorder | None = None, family: TrainableFamily = FAMILY) -> Trainer:
         """A training from its first step to its last."""
         trainer = self.trainer(spec, family)
         trainer.run(listener or Recorder())

@@ -39,9 +39,7 @@ def test_a_batch_is_the_same_in_whatever_order_they_are_asked_for(
 
 
 @given(SIZES, BATCH, SEED, st.integers(1, 12), st.integers(0, 100))
-def test_workers_share_a_batch_among_them(
-    sizes: list[int], batch: int, seed: int, workers: int, number: int
-) -> None:
+def test_workers_share_a_batch_among_them(sizes: list[int], batch: int, seed: int, workers: int, number: int) -> None:
     found = BatchPlan(sizes, batch, seed)[number]
     shares = [found.share(rank, workers) for rank in range(workers)]
     assert sorted(picture for share in shares for picture in share) == sorted(found.pictures)

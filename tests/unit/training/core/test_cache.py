@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import compute.training.cache
 from compute.training.cache import LatentCache, Manifest, write_manifest
 from compute.training.encode import encode_pictures
 from compute.training.models.base import Encoders
-from tests.unit.training.core.rig import CAPTIONS, CPU, Bench, Recorder, pictures, spec_of
+from compute.training.models.flux import FAMILY
+from compute.training.trainer import Trainer
+from tests.unit.training.core.rig import ALONE, CAPTIONS, CPU, Bench, Recorder, pictures, spec_of
 
 
 @pytest.fixture
@@ -49,14 +50,13 @@ def test_a_prompt_that_was_not_encoded_is_unknown(bench: Bench) -> None:
         bench.cache.prompt("purple")
 
 
-def test_prompts_read_one_by_one_are_those_kept_in_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    resident = bench.cache
-    expected = bench.train(spec_of(caption_dropout=0.5)).history.losses
-    monkeypatch.setattr(compute.training.cache, "_RESIDENT_BYTES", 0)
-    lazy = bench.cache
+def test_prompts_read_one_by_one_are_those_kept_in_memory(bench: Bench) -> None:
+    resident, lazy = bench.cache, LatentCache(bench.folder, CPU, resident_bytes=0)
     for text in CAPTIONS:
         assert all(torch.equal(lazy.prompt(text)[name], value) for name, value in resident.prompt(text).items())
-    assert bench.train(spec_of(caption_dropout=0.5)).history.losses == expected
+    trainer = Trainer(spec_of(caption_dropout=0.5), FAMILY, bench.model, lazy, ALONE)
+    trainer.run(Recorder())
+    assert trainer.history.losses == bench.train(spec_of(caption_dropout=0.5)).history.losses
 
 
 def test_what_is_encoded_twice_is_the_same_file(encoders: Encoders, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def _empty(file: Path) -> None:
 @pytest.mark.parametrize("name", ["manifest.json", "images-00001.safetensors", "prompts-00002.safetensors"])
 def test_a_file_that_is_gone_or_damaged_is_noticed(copy: Path, name: str, damage: Callable[[Path], None]) -> None:
     damage(copy / name)
-    with pytest.raises(OSError, match=r"manifest|chunk|images-00001|cache|prompts-00002"):
+    with pytest.raises(OSError, match="manifest|cache|damaged"):
         LatentCache(copy, CPU)
 
 

@@ -119,7 +119,7 @@ class _Code:
         return Path.touch, (self.trace,)
 
 
-@pytest.mark.parametrize("write", [torch.save, lambda state, file: file.write_bytes(pickle.dumps(state))])
+@pytest.mark.parametrize("write", [torch.save, lambda state, file: file.write_bytes(pickle.dumps(state, protocol=2))])
 def test_a_checkpoint_is_data_and_never_code(bench: Bench, checkpoints: Path, tmp_path: Path, write: Any) -> None:
     folder = shutil.copytree(checkpoints / "3", tmp_path / "3")
     write({"step": 3, "history": _Code(tmp_path / "was here")}, folder / "state.pt")

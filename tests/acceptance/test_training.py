@@ -1,0 +1,164 @@
+"""Training as its users see it: pictures in, a LoRA out that tasks can use, whatever dies on the way."""
+
+import io
+import re
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from PIL import Image
+
+from compute.training.demo.figures import NEW_GARMENT, draw, scenes
+from tests.acceptance.conftest import Stack
+
+START_SECONDS = 180
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    with stack.client() as client:
+        yield client
+
+
+@contextmanager
+def shared(folder: Path) -> Iterator[str]:
+    """The folder behind a web server of the caller's own."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def kimonos(folder: Path) -> None:
+    """kimonos.zip: eight pictures of a garment that the demo model has never seen, and a file that is no picture."""
+    with zipfile.ZipFile(folder / "kimonos.zip", "w") as archive:
+        for index, scene in enumerate(islice(scenes(3, 8, garments=(NEW_GARMENT,)), 8)):
+            file = io.BytesIO()
+            draw(scene, 128).save(file, "PNG")
+            archive.writestr(f"{index}.png", file.getvalue())
+        archive.writestr("readme.txt", "about these pictures")
+
+
+def until(check: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
+        if value := check():
+            return value
+        time.sleep(0.1)
+    raise TimeoutError(f"no {what} within {seconds} s")
+
+
+def workers(stack: Stack) -> list[psutil.Process]:
+    """The processes that train for this stack."""
+    assert stack.process is not None
+    found = []
+    for process in psutil.Process(stack.process.pid).children(recursive=True):
+        try:
+            if process.cmdline() and process.cmdline()[0].startswith("ray::RayTrainWorker"):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def test_a_lora_is_trained_through_the_death_of_its_worker_and_used_by_a_task(
+    stack: Stack, client: httpx.Client, tmp_path: Path
+) -> None:
+    kimonos(tmp_path)
+    with shared(tmp_path) as address:
+        answer = client.post(
+            "/api/v1/training/",
+            json={
+                "dataset_url": f"{address}/kimonos.zip",
+                "base_model": "sd-xl-base",
+                "output_name": "kimono-v1",
+                "config": {
+                    "epochs": 20,
+                    "learning_rate": 1e-3,
+                    "batch_size": 2,
+                    "save_every": 10,
+                    "sample_prompts": ["a red kimono_v1 on a white background"],
+                },
+            },
+        )
+        assert answer.status_code == 201, answer.text
+        training_id = answer.json()["id"]
+        assert re.fullmatch(r"train_[0-9a-f]{32}", training_id)
+
+        def look() -> dict[str, Any]:
+            seen: dict[str, Any] = client.get(f"/api/v1/training/{training_id}").json()
+            assert seen["status"] in {"pending", "running", "completed"}, seen["error"]
+            return seen
+
+        until(lambda: ((look()["output"] or {}).get("metrics") or {}).get("step", 0) > 12, "step beyond a checkpoint")
+    (victim,) = workers(stack)
+    victim.kill()
+    done = until(lambda: (seen := look())["status"] == "completed" and seen, "end")
+
+    metrics = done["output"]["metrics"]
+    assert (done["progress"], metrics["step"], metrics["current_epoch"]) == (1.0, 80, 20)
+    assert metrics["loss"] > 0
+    (sample,) = done["output"]["samples"]
+    assert Image.open(io.BytesIO(httpx.get(sample["url"]).content)).size == (128, 128)
+    canonical = client.get(f"/api/v1/training/{_uuid(training_id)}").json()
+    assert "going on after step" in canonical["logs"]
+    assert "warm on 1 replicas" in canonical["logs"]
+    assert [one["file"] for one in canonical["rejected_files"]] == ["readme.txt"]
+
+    request = {"prompt": "a red kimono_v1 on a white background", "width": 128, "height": 128, "steps": 6, "seed": 1}
+    plain = _drawn(client, request)
+    learned = _drawn(client, request | {"product_model_path": done["output"]["model"]["path"]})
+    assert plain != learned
+
+
+def test_a_cancelled_training_ends_its_processes(stack: Stack, client: httpx.Client, tmp_path: Path) -> None:
+    kimonos(tmp_path)
+    body = {"trigger_word": "kimono", "steps": 100_000, "base_model_path": "default"}
+    with shared(tmp_path) as address:
+        created = client.post("/api/v1/training/", json={"dataset_url": f"{address}/kimonos.zip", **body})
+        assert created.status_code == 201, created.text
+        path = f"/api/v1/training/{created.json()['id']}"
+        until(lambda: client.get(path).json()["current_step"] > 0, "step")
+    cancelled = client.post(f"{path}/cancel").json()
+    assert cancelled["status"] == "CANCELLED"
+    until(lambda: not workers(stack), "end of its workers", 10)
+    assert client.get(path).json()["current_step"] - cancelled["current_step"] <= 0
+    assert client.post(f"{path}/cancel").status_code == 409
+
+
+def _uuid(training_id: str) -> str:
+    digits = training_id.removeprefix("train_")
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def _drawn(client: httpx.Client, request: dict[str, Any]) -> bytes:
+    created = client.post("/api/v1/tasks/generation", json=request).json()
+    done = until(
+        lambda: (
+            (seen := client.get(f"/api/v1/tasks/{created['id']}").json())["status"] in {"completed", "failed"} and seen
+        ),
+        "picture",
+        60,
+    )
+    assert done["status"] == "completed", done["error"]
+    return httpx.get(done["output"]["images"][0]["url"]).content
