@@ -84,7 +84,7 @@ def _ours(options: argparse.Namespace) -> dict[str, Any]:
     command += ["--resolution", str(options.resolution)]
     command += ["--precision", "bf16" if options.mixed_precision == "bf16" else "fp32"]
     command += ["--compile"] if options.compile else []
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 

@@ -21,10 +21,10 @@ from PIL import Image
 from compute.training.cache import CachedPicture, LatentCache, Manifest, write_manifest
 from compute.training.encode import encode_pictures, encode_prompts
 from compute.training.history import StepReport
+from compute.training.memory import training_dtype
 from compute.training.models import get_family
-from compute.training.models.base import TrainableFamily
 from compute.training.spec import DataSpec, ModelSpec, OptimizerSpec, TrainingSpec
-from compute.training.trainer import Trainer, training_dtype
+from compute.training.trainer import Trainer
 from compute.training.world import World
 
 _UNCOUNTED = 5

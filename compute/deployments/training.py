@@ -17,10 +17,12 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from ray.serve.handle import DeploymentHandle
 
 from compute.db.migrate import upgrade
-from compute.db.session import DATABASE_AWAY, Database
+from compute.db.session import Database
 from compute.deployments.args import TrainingArgs
 from compute.deployments.logs import configure_logging
 from compute.deployments.warm_loras import warm_lora
+from compute.events import hints
+from compute.events.ticker import Ticker
 from compute.settings import get_settings
 from compute.training.queue import Loss, RetryRule, Run, TrainingQueue
 
@@ -30,10 +32,11 @@ _log = logging.getLogger(__name__)
 SUPERVISOR = "Training"
 """The deployment's name."""
 
-JOBS_AWAY = (RuntimeError, ConnectionError, ValueError)
-"""What Ray's job API raises when it cannot be reached, or knows no such job."""
+JOBS_AWAY = (RuntimeError, OSError)
+"""What Ray's job API raises when it cannot be reached, or refuses."""
 
 _PERIOD_SECONDS = 1.0
+_REST_SECONDS = 0.2
 _SUBMISSION_SECONDS = 60.0
 """How long a job may be unknown to Ray after its row was taken, before it counts as lost."""
 _STOP_SECONDS = 5.0
@@ -58,7 +61,16 @@ class TrainingDeployment:
         context = serve.get_replica_context()
         self._name = f"{context.app_name}/{context.deployment}"
         self._jobs = _Jobs(ray.get_runtime_context().gcs_address)
-        self._work = asyncio.create_task(self._supervise(), name="supervising trainings")
+        ticker = Ticker(
+            self._database,
+            [hints.TRAINING],
+            _PERIOD_SECONDS,
+            rest=_REST_SECONDS,
+            tick=self._supervise,
+            wanted=lambda: True,
+        )
+        ticker.wake()
+        self._work = asyncio.create_task(ticker.run(), name="supervising trainings")
 
     async def warm(self, path: str) -> int:
         """Have every replica that can use it read a stored LoRA; how many have."""
@@ -74,17 +86,13 @@ class TrainingDeployment:
             raise RuntimeError(f"{self._work.get_name()} has ended") from self._work.exception()
 
     async def _supervise(self) -> None:
-        while True:
-            try:
-                for run in await self._queue.take_next(self._args.jobs):
-                    await self._submit(run)
-                for run in await self._queue.running():
-                    await self._watch(run)
-                for run in await self._queue.to_stop():
-                    await self._stop(run)
-            except DATABASE_AWAY as error:
-                _log.warning("the database is out of reach: %s", error)
-            await asyncio.sleep(_PERIOD_SECONDS)
+        """One look at everything."""
+        for run in await self._queue.take_next(self._args.jobs):
+            await self._submit(run)
+        for run in await self._queue.running():
+            await self._watch(run)
+        for run in await self._queue.to_stop():
+            await self._stop(run)
 
     async def _submit(self, run: Run) -> None:
         _log.info("submitting %s for training %s, attempt %d", run.job_id, run.training_id, run.attempt)
@@ -95,7 +103,12 @@ class TrainingDeployment:
             _log.warning("job %s could not be submitted: %s", run.job_id, error)
 
     async def _watch(self, run: Run) -> None:
-        status = await self._status(run)
+        try:
+            status = await self._jobs.status(run)
+        except JOBS_AWAY as error:
+            # Nobody knows: the job may well be running.
+            _log.warning("no status of %s: %s", run.job_id, error)
+            return
         if status is None:
             age = (datetime.now(UTC) - run.submitted_at).total_seconds()
             if age > _SUBMISSION_SECONDS:
@@ -110,23 +123,17 @@ class TrainingDeployment:
             _log.warning("job %s of training %s was lost (%s): %s", run.job_id, run.training_id, reason, what.value)
 
     async def _stop(self, run: Run) -> None:
-        status = await self._status(run)
-        if status is None or status.is_terminal():
-            await self._queue.stopped(run)
-            return
-        ended = run.ended_at or run.submitted_at
-        if (datetime.now(UTC) - ended).total_seconds() > _STOP_SECONDS:
-            _log.info("stopping %s: its training is %s", run.job_id, run.status)
-            with contextlib.suppress(*JOBS_AWAY):
-                await self._jobs.stop(run)
-
-    async def _status(self, run: Run) -> JobStatus | None:
-        """None while Ray does not know the job, or cannot be asked."""
         try:
-            return await self._jobs.status(run)
+            status = await self._jobs.status(run)
+            if status is None or status.is_terminal():
+                await self._queue.stopped(run)
+                return
+            ended = run.ended_at or run.submitted_at
+            if (datetime.now(UTC) - ended).total_seconds() > _STOP_SECONDS:
+                _log.info("stopping %s: its training is %s", run.job_id, run.status)
+                await self._jobs.stop(run)
         except JOBS_AWAY as error:
-            _log.debug("no status of %s: %s", run.job_id, error)
-            return None
+            _log.warning("job %s cannot be stopped now: %s", run.job_id, error)
 
     async def _reason(self, run: Run, status: JobStatus) -> str:
         try:
@@ -154,8 +161,14 @@ class _Jobs:
         client = await self._client()
         await asyncio.to_thread(client.submit_job, entrypoint=command, submission_id=run.job_id, metadata=about)
 
-    async def status(self, run: Run) -> JobStatus:
-        return await asyncio.to_thread((await self._client()).get_job_status, run.job_id)
+    async def status(self, run: Run) -> JobStatus | None:
+        """None if Ray does not know the job."""
+        try:
+            return await asyncio.to_thread((await self._client()).get_job_status, run.job_id)
+        except RuntimeError as error:
+            if "404" in str(error) or "does not exist" in str(error):
+                return None
+            raise
 
     async def message(self, run: Run) -> str:
         info = await asyncio.to_thread((await self._client()).get_job_info, run.job_id)

@@ -48,7 +48,8 @@ def fit(spec: TrainingSpec, settings: Settings, resources: WorkerResources, inbo
         train_loop_config={"task": WorkerTask(spec, inbox)},
         torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=spec.workers or resources.workers,
+            # Of more workers than pictures some would have nothing to do.
+            num_workers=min(spec.workers or resources.workers, spec.batch_size),
             use_gpu=resources.gpus > 0,
             resources_per_worker={"CPU": resources.cpus, "memory": resources.memory_gb * 1e9}
             | ({"GPU": resources.gpus} if resources.gpus else {}),

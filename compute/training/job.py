@@ -22,14 +22,14 @@ import typer
 import yaml
 from pydantic import ValidationError
 
-from compute.errors import ComputeError, TaskFailed
+from compute.errors import ComputeError, InvalidInput, TaskFailed, Unavailable
 from compute.schemas.enums import ErrorCategory
-from compute.schemas.training import TrainingStatus, TrainingType
+from compute.schemas.training import CaptioningStrategy, TrainingStatus, TrainingType
 from compute.settings import Settings, get_settings
-from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
 from compute.training.fit import WorkerResources, fit
 from compute.training.inbox import Failed, Inbox
+from compute.training.orders import default_output_name
 from compute.training.preprocess import Resources, preprocess
 from compute.training.progress import JobReport
 from compute.training.registry import base_model
@@ -84,6 +84,9 @@ def run(
     reporter = Reporter(spec, report, on_lost=_leave)
     try:
         asyncio.run(_run(spec, settings, resources, report, reporter, supervisor))
+    except Unavailable:
+        # Whoever submitted this job submits it again.
+        raise
     except ComputeError as error:
         category = error.category if isinstance(error, TaskFailed) else ErrorCategory.INVALID_INPUT
         _fail(reporter, report, category, error.detail)
@@ -111,16 +114,14 @@ async def _run(
         reporter.log(f"stored {path}")
         if spec.training_type is TrainingType.LORA:
             await _warm(path, supervisor, reporter)
-        await objects.delete_prefix(f"{spec.folder}/cache/")
-        await _settle(objects, report, path)
         reporter.log("completed")
+        reporter.flush()
+        if report is not None and not report.complete({"local_model_path": path}):
+            _leave()
+        # Last: a job that follows one that was killed before it had settled finds the data set as it was.
+        await objects.delete_prefix(f"{spec.folder}/cache/")
     finally:
         await objects.close()
-
-
-async def _settle(objects: ObjectStore, report: JobReport | None, path: str) -> None:
-    if report is not None and not report.complete({"local_model_path": path}):
-        _leave()
 
 
 async def _warm(path: str, supervisor: str | None, reporter: Reporter) -> None:
@@ -188,10 +189,15 @@ def read_config(text: str, settings: Settings) -> TrainingSpec:
     found: dict[str, Any] = yaml.safe_load(text) or {}
     found.setdefault("id", str(uuid.uuid4()))
     if isinstance(found.get("trigger_word"), str):
-        found.setdefault("output_name", f"{''.join(filter(str.isalnum, found['trigger_word']))}-{found['id'][:8]}")
+        found.setdefault("output_name", default_output_name(found["trigger_word"], uuid.UUID(found["id"])))
     if isinstance(found.get("model", "default"), str):
         found["model"] = base_model(found.get("model", "default"), settings.training_models, field="model").model_dump()
-    return TrainingSpec.model_validate(found)
+    spec = TrainingSpec.model_validate(found)
+    if bool(spec.data.images) == bool(spec.data.archive):
+        raise InvalidInput("Give either images or an archive.", field="data")
+    if spec.data.captioning is CaptioningStrategy.VISION:
+        raise InvalidInput("No vision provider is configured; use trigger_only or filename.", field="data.captioning")
+    return spec
 
 
 def _what_to_do(

@@ -10,6 +10,7 @@ from compute.errors import InvalidInput
 from compute.schemas.training import MAX_IMAGES, CaptioningStrategy, TrainingTaskCreate, TrainingType
 from compute.settings import TrainableModel
 from compute.training.dataset.transforms import parse_transforms
+from compute.training.models import get_family
 from compute.training.registry import base_model
 from compute.training.spec import DataSpec, OptimizerSpec, SampleSpec, TrainingSpec
 
@@ -48,11 +49,13 @@ def spec_of(request: TrainingTaskCreate, training_id: UUID, models: Mapping[str,
     """
     _check_data(request)
     _check_options(request)
+    model = base_model(_given(request.base_model_path), models, resolution=request.resolution)
+    _check_weighting(request, model.family)
     values = request.model_dump(include=set(_COPIED))
     return TrainingSpec(
         id=training_id,
         output_name=request.output_name or default_output_name(request.trigger_word, training_id),
-        model=base_model(_given(request.base_model_path), models, resolution=request.resolution),
+        model=model,
         data=DataSpec(
             images=tuple(_given(request.source_images)),
             archive=request.dataset_url,
@@ -128,6 +131,12 @@ def _check_options(request: TrainingTaskCreate) -> None:
         raise InvalidInput("The range begins above its end.", field="guidance")
     if (request.workers or 1) > _given(request.batch_size):
         raise InvalidInput("Of more workers than batch_size some would have nothing to do.", field="workers")
+
+
+def _check_weighting(request: TrainingTaskCreate, family: str) -> None:
+    known = get_family(family).weightings
+    if _given(request.weighting) not in known:
+        raise InvalidInput(f"Models of family {family} know {', '.join(sorted(known))}.", field="weighting")
 
 
 def _given(value: Any) -> Any:

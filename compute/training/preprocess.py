@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
 import ray
+from ray.exceptions import RayTaskError
 
 from compute.errors import InvalidInput
 from compute.storage.base import ObjectStore
@@ -34,6 +35,8 @@ _CHUNK = 16
 """Pictures of one task."""
 _AT_ONCE = 32
 """Tasks that are handed to Ray at a time; it queues what has no core yet."""
+_AT_ONCE_UNCOUNTED = 2
+"""The same where a task reserves no core, so that Ray would start them all."""
 _DONE = "dataset/manifest.json"
 
 
@@ -96,7 +99,7 @@ class _Run:
         data = self._spec.data
         if data.archive is not None:
             self._listener.stage("downloading", 0, 1)
-            raws, rejected = await self._task(stages.fetch_archive)(self._spec)
+            raws, rejected = await _result(self._task(stages.fetch_archive)(self._spec))
             self._listener.stage("downloading", 1, 1)
             self._reject(rejected)
             return list(raws)
@@ -138,10 +141,10 @@ class _Run:
             ]
             self._listener.stage("encoding", 0, total)
             for number, (method, chunk) in enumerate(work):
-                await method.remote(number, chunk)
+                await _result(method.remote(number, chunk))
                 processed += len(chunk)
                 self._listener.stage("encoding", processed, total)
-            await encoder.manifest.remote(manifest)
+            await _result(encoder.manifest.remote(manifest))
         finally:
             ray.kill(encoder)
 
@@ -156,15 +159,16 @@ class _Run:
         task, results, processed = self._task(function), [], 0
         self._listener.stage(name, 0, total)
         waiting: list[tuple[Any, int]] = []
+        at_once = _AT_ONCE if self._resources.cpus else _AT_ONCE_UNCOUNTED
         for chunk in chunks:
             waiting.append((task(self._spec, chunk), len(chunk)))
-            if len(waiting) >= _AT_ONCE:
+            if len(waiting) >= at_once:
                 reference, count = waiting.pop(0)
-                results += await reference
+                results += await _result(reference)
                 processed += count
                 self._listener.stage(name, processed, total)
         for reference, count in waiting:
-            results += await reference
+            results += await _result(reference)
             processed += count
             self._listener.stage(name, processed, total)
         return results
@@ -185,6 +189,14 @@ class _Run:
         if files:
             self.all_rejected += files
             self._listener.rejected(files)
+
+
+async def _result(reference: Any) -> Any:
+    """What a task returns; what it raises is raised as it was."""
+    try:
+        return await reference
+    except RayTaskError as error:
+        raise error.cause from None
 
 
 def _caption(spec: TrainingSpec, data: DataSpec, picture: Picture) -> str:

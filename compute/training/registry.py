@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from compute.errors import InvalidInput
 from compute.settings import TrainableModel
+from compute.training.models import get_family
 from compute.training.spec import ModelSpec
 
 __all__ = ["base_model"]
@@ -21,13 +22,16 @@ def base_model(
         field: The request's field that named it.
 
     Raises:
-        InvalidInput: there is none; lists those that there are.
+        InvalidInput: there is none (lists those that there are), or it cannot be trained at that resolution.
     """
     own_names = {model.model: model for model in models.values()}
     found = models.get(name) or own_names.get(name)
     if found is None:
         known = ", ".join(dict.fromkeys([*models, *own_names]))
         raise InvalidInput(f"There is no base model of this name; known: {known}.", field=field)
+    multiple = get_family(found.family).size_multiple
+    if resolution is not None and resolution % multiple:
+        raise InvalidInput(f"{resolution} is not a multiple of {multiple}.", field="resolution")
     return ModelSpec(
         name=name,
         source=found.model,

@@ -60,7 +60,7 @@ class Reporter:
         if name != self._stage or processed == total:
             self._stage = name
             self.log(f"{name}: {processed} of {total}")
-            self._flush()
+            self.flush()
             if self._report is not None:
                 self._report.add_event({"stage": name, "processed": processed, "total": total})
 
@@ -101,7 +101,7 @@ class Reporter:
         """Write what is left."""
         self._stopping.set()
         self._thread.join()
-        self._flush()
+        self.flush()
 
     def _stepped(self, reports: Sequence[StepReport]) -> None:
         last = reports[-1]
@@ -142,9 +142,10 @@ class Reporter:
 
     def _flush_forever(self) -> None:
         while not self._stopping.wait(_FLUSH_SECONDS):
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write now what there is."""
         with self._lock:
             columns, self._columns = self._columns, {}
             lines, self._lines = self._lines, []

@@ -50,7 +50,7 @@ async def _publish_lora(spec: TrainingSpec, settings: Settings, objects: ObjectS
 
 async def _publish_model(spec: TrainingSpec, settings: Settings, objects: ObjectStore, export: Path) -> str:
     """The parts that were trained, and beside them those of the base model."""
-    target = f"models/{spec.output_name}"
+    target = f"{spec.folder}/model"
     base = base_folder(spec.model, settings.models_root)
     for name, path in sorted(_model_files(base, export).items()):
         await objects.put(f"{target}/{name.as_posix()}", path, "application/octet-stream")

@@ -143,6 +143,16 @@ class TrainingSpec(_Spec):
             raise ValueError("give either steps or epochs")
         return self
 
+    @model_validator(mode="after")
+    def _options_that_work_together(self) -> Self:
+        if self.base_precision == "fp8" and self.training_type is TrainingType.FULL:
+            raise ValueError("all weights are learned; only a LoRA's frozen base can be fp8")
+        if self.guidance[0] > self.guidance[1]:
+            raise ValueError("the range of guidance begins above its end")
+        if (self.workers or 1) > self.batch_size:
+            raise ValueError("of more workers than batch_size some would have nothing to do")
+        return self
+
     @property
     def folder(self) -> str:
         """Where its files are, as a prefix of storage paths."""

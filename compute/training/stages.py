@@ -21,7 +21,7 @@ from compute.training.dataset.images import Rejected, check_image
 from compute.training.dataset.transforms import Prepared, apply
 from compute.training.files import with_store
 from compute.training.models import get_family
-from compute.training.models.base import ImageFacts
+from compute.training.models.base import Encoders, ImageFacts
 from compute.training.spec import TrainingSpec
 
 __all__ = ["EncoderActor", "Picture", "Raw", "fetch_archive", "fetch_pictures", "transform", "validate"]
@@ -152,27 +152,23 @@ class EncoderActor:
     """The frozen parts of the model, in a process that ends when they have done their part."""
 
     def __init__(self, spec: TrainingSpec) -> None:
-        import torch
-
-        from compute.training.base_model import base_folder
-        from compute.training.trainer import training_dtype
-
         self._spec = spec
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        folder = base_folder(spec.model, get_settings().models_root)
-        dtype = training_dtype(spec, device)
-        self._encoders = get_family(spec.model.family).load_encoders(folder, device=device, dtype=dtype)
+        self._loaded: Encoders | None = None
 
     def prompts(self, chunk: int, prompts: Sequence[tuple[int, str]]) -> None:
         """Encode captions, given with their number, into one file of the cache."""
         from compute.training.encode import encode_prompts
+        from compute.training.memory import reporting_out_of_memory
 
         with tempfile.TemporaryDirectory() as folder:
-            self._store(encode_prompts(self._encoders, prompts, Path(folder), chunk))
+            with reporting_out_of_memory(self._spec):
+                file = encode_prompts(self._encoders(), prompts, Path(folder), chunk)
+            self._store(file)
 
     def pictures(self, chunk: int, pictures: Sequence[tuple[int, Picture]]) -> None:
         """Encode pictures, given with their number, into one file of the cache."""
         from compute.training.encode import encode_pictures
+        from compute.training.memory import reporting_out_of_memory
 
         async def load(objects: ObjectStore, _client: GuardedClient) -> list[bytes]:
             return [await objects.get(picture.path) for _, picture in pictures]
@@ -183,12 +179,28 @@ class EncoderActor:
             for (number, picture), image in zip(pictures, opened, strict=True)
         ]
         with tempfile.TemporaryDirectory() as folder:
-            self._store(encode_pictures(self._encoders, entries, Path(folder), chunk))
+            with reporting_out_of_memory(self._spec):
+                file = encode_pictures(self._encoders(), entries, Path(folder), chunk)
+            self._store(file)
 
     def manifest(self, manifest: Manifest) -> None:
         """The cache is complete."""
         with tempfile.TemporaryDirectory() as folder:
             self._store(write_manifest(Path(folder), manifest))
+
+    def _encoders(self) -> Encoders:
+        """Loaded at the first use, whose errors reach the caller as they are."""
+        import torch
+
+        from compute.training.base_model import base_folder
+        from compute.training.memory import training_dtype
+
+        if self._loaded is None:
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            folder = base_folder(self._spec.model, get_settings().models_root)
+            dtype = training_dtype(self._spec, device)
+            self._loaded = get_family(self._spec.model.family).load_encoders(folder, device=device, dtype=dtype)
+        return self._loaded
 
     def _store(self, file: Path) -> None:
         async def put(objects: ObjectStore, _client: GuardedClient) -> None:

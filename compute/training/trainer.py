@@ -2,29 +2,27 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import psutil
 import torch
 from PIL import Image
 
-from compute.errors import OutOfMemory, TaskFailed
+from compute.errors import TaskFailed
 from compute.schemas.enums import ErrorCategory
-from compute.schemas.training import TrainingType
 from compute.training.batches import BatchPlan
 from compute.training.cache import LatentCache
 from compute.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from compute.training.history import History, StepReport
+from compute.training.memory import reporting_out_of_memory, training_dtype, used_memory
 from compute.training.models.base import Denoiser, TrainableFamily
 from compute.training.optimizers import make_optimizer, make_schedule
 from compute.training.spec import TrainingSpec
 from compute.training.trained import prepare
 from compute.training.world import World
 
-__all__ = ["Listener", "Trainer", "training_dtype"]
+__all__ = ["Listener", "Trainer"]
 
 _REPORT_SECONDS = 0.5
 
@@ -64,7 +62,7 @@ class Trainer:
         self._cache = cache
         self._world = world
         self._dtype = training_dtype(spec, world.device)
-        with _reporting_out_of_memory(spec):
+        with reporting_out_of_memory(spec):
             self._denoiser: Denoiser = family.load_denoiser(base, spec, device=world.device, dtype=self._dtype)
             self._trained = prepare(self._denoiser, spec, self._dtype)
         self._weights = self._trained.masters
@@ -81,6 +79,11 @@ class Trainer:
         if self._spec.steps is not None:
             return self._spec.steps
         return math.ceil((self._spec.epochs or 1) * self._plan.per_epoch / self._spec.gradient_accumulation)
+
+    @property
+    def _save_every(self) -> int:
+        """As asked for, and ten times at least: a training that is interrupted loses no more than a tenth."""
+        return min(self._spec.save_every, max(1, self.total_steps // 10))
 
     @property
     def step(self) -> int:
@@ -103,7 +106,7 @@ class Trainer:
             PeerLost: another worker is gone.
             TaskFailed: the loss or its gradient is no number any more; the message names the step.
         """
-        with _reporting_out_of_memory(self._spec):
+        with reporting_out_of_memory(self._spec):
             self._run(listener)
 
     def export(self, folder: Path) -> None:
@@ -119,10 +122,11 @@ class Trainer:
         meter = _Meter(self._spec, self._world, self._plan)
         saved = self.step
         while self.step < self.total_steps:
-            meter.add(self.step + 1, *self._take_step(), self._progress.schedule.get_last_lr()[0])
+            rate = self._progress.schedule.get_last_lr()[0]
+            meter.add(self.step + 1, *self._take_step(), rate)
             self._progress.step += 1
             last = self.step == self.total_steps
-            saves = last or self.step % self._spec.save_every == 0
+            saves = last or self.step % self._save_every == 0
             samples = bool(self._spec.samples.prompts) and (last or self.step % self._spec.samples.every == 0)
             if saves or samples or meter.is_due():
                 self._tell(meter, listener)
@@ -242,7 +246,7 @@ class _Meter:
         losses = torch.stack([loss for _, loss, _, _ in self._waiting]).tolist()
         norms = torch.stack([norm for _, _, norm, _ in self._waiting]).tolist()
         seconds = (time.perf_counter() - self._since) / len(self._waiting)
-        pictures, memory = self._spec.batch_size * self._spec.gradient_accumulation, _memory(self._device)
+        pictures, memory = self._spec.batch_size * self._spec.gradient_accumulation, used_memory(self._device)
         reports = [
             StepReport(
                 step=step,
@@ -258,37 +262,3 @@ class _Meter:
         ]
         self._waiting.clear()
         return reports
-
-
-def training_dtype(spec: TrainingSpec, device: torch.device) -> torch.dtype:
-    """What products are computed in: bfloat16 on a device that has it, unless the spec says otherwise."""
-    if spec.precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return torch.bfloat16 if spec.precision == "bf16" else torch.float32
-
-
-def _memory(device: torch.device) -> int:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
-
-
-@contextmanager
-def _reporting_out_of_memory(spec: TrainingSpec) -> Iterator[None]:
-    """Turn torch's error into our own, which says what to change."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError):
-        raise OutOfMemory(f"CUDA out of memory while training; {_smaller(spec)}.") from None
-
-
-def _smaller(spec: TrainingSpec) -> str:
-    ways = []
-    if spec.batch_size > 1:
-        ways.append(f"lower batch_size ({spec.batch_size}) and raise gradient_accumulation instead")
-    if spec.gradient_checkpointing is not True:
-        ways.append("set gradient_checkpointing")
-    if spec.training_type is TrainingType.FULL:
-        ways.append("train a LoRA")
-    elif spec.base_precision == "full":
-        ways.append("set base_precision to fp8")
-    ways.append(f"lower the resolution ({spec.model.resolution})")
-    return "; or ".join(ways)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import ray.train
 from PIL import Image
 
-from compute.errors import ComputeError, TaskFailed
+from compute.errors import ComputeError, StorageFailed, TaskFailed
 from compute.schemas.enums import ErrorCategory
 from compute.settings import Settings, get_settings
 from compute.storage.base import ObjectStore
@@ -38,6 +38,8 @@ EXPORT = "export"
 ABOUT = "about.json"
 """Its file that says after how many steps, and when: a job that publishes again makes the same file."""
 _log = logging.getLogger(__name__)
+_PAUSES = (1.0, 5.0, 20.0)
+"""Seconds before an object store that failed is tried again: hours of training do not end for a moment of its."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def _train(task: WorkerTask) -> None:
     spec, settings = task.spec, get_settings()
     device = get_device()
     world = World.joined(device)
-    scratch = _local_cache(spec, settings)
+    scratch = _local_cache(spec, settings, world.rank)
     base = base_folder(spec.model, settings.models_root)
     trainer = Trainer(spec, get_family(spec.model.family), base, LatentCache(scratch, device), world)
     checkpoint = ray.train.get_checkpoint()
@@ -152,7 +154,15 @@ class _WorkerListener:
         async def put(objects: ObjectStore) -> None:
             await objects.put(path, data, content_type)
 
-        with_store(put)
+        for pause in (*_PAUSES, None):
+            try:
+                with_store(put)
+                return
+            except StorageFailed as error:
+                if pause is None:
+                    raise
+                _log.warning("storing %s is tried again: %s", path, error.detail)
+                time.sleep(pause)
 
 
 class _ToInbox(logging.Handler):
@@ -164,11 +174,12 @@ class _ToInbox(logging.Handler):
         self._inbox.put(LogLines((record.getMessage(),)))
 
 
-def _local_cache(spec: TrainingSpec, settings: Settings) -> Path:
-    """The cache's files on this machine, in a folder of this process's own."""
-    parent = settings.cache_root / "training"
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{spec.id.hex}-", dir=parent))
+def _local_cache(spec: TrainingSpec, settings: Settings, rank: int) -> Path:
+    """The cache's files on this machine, in a folder of this worker's own."""
+    folder = settings.cache_root / "training" / f"{spec.id.hex}-{rank}"
+    # A worker that was killed left its own behind.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
     async def fetch(objects: ObjectStore) -> None:
         prefix = f"{spec.folder}/cache/"

@@ -25,7 +25,7 @@ from compute.training.demo.captions import caption
 from compute.training.demo.figures import Scene, draw, scenes
 from compute.training.demo.recipe import Phase, Recipe
 from compute.training.demo.text import POOLED_WIDTH, TEXT_WIDTH, demo_clip, demo_t5
-from compute.training.demo.vae import make_vae, train_vae
+from compute.training.demo.vae import make_vae, train_decoder, train_vae
 from compute.training.history import StepReport
 from compute.training.models.flux import FAMILY
 from compute.training.models.flux_encoders import load_flux_encoders
@@ -57,7 +57,10 @@ def build_demo(folder: Path, work: Path, recipe: Recipe, device: torch.device) -
             if not trained.exists():
                 _run_phase(current, trained, phase, recipe.seed + number, pool, device, figures)
             current = trained
-    _ship(current, folder)
+        sharpened = work / "sharpened"
+        if not sharpened.exists():
+            _sharpen(current, sharpened, recipe, pool, device, figures)
+    _ship(sharpened, folder)
     return {
         "recipe": asdict(recipe),
         **figures.found,
@@ -162,6 +165,30 @@ def _zero_gates(transformer: FluxTransformer2DModel) -> None:
             if isinstance(module, torch.nn.Linear) and (".norm" in name or name in ("norm_out.linear", "proj_out")):
                 module.weight.zero_()
                 module.bias.zero_()
+
+
+def _sharpen(
+    base: Path, folder: Path, recipe: Recipe, pool: ProcessPoolExecutor, device: torch.device, figures: _Figures
+) -> None:
+    """The same model with a decoder that has learned more; what the transformer draws stays as it is."""
+    began = time.perf_counter()
+    groups = [_Drawn(pool, side, count, recipe.seed + 50) for side, count in recipe.vae_pictures.items()]
+    vae = AutoencoderKL.from_pretrained(base / "vae", local_files_only=True)
+    error = train_decoder(
+        vae,
+        [group.pictures() for group in groups],
+        steps=recipe.decoder_steps,
+        batch_size=recipe.vae_batch_size,
+        crop=recipe.vae_crop,
+        device=device,
+        seed=recipe.seed + 50,
+    )
+    figures.add("decoder", l1=round(error, 5), seconds=round(time.perf_counter() - began))
+    unfinished = folder.with_name(f".{folder.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(base, unfinished, ignore=shutil.ignore_patterns("vae"))
+    vae.to("cpu").save_pretrained(unfinished / "vae")
+    unfinished.rename(folder)
 
 
 def _run_phase(

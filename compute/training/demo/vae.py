@@ -1,4 +1,4 @@
-"""The demo model's VAE: FLUX.1's layout in about a million weights, trained on drawn pictures."""
+"""The demo model's VAE: FLUX.1's layout in 1.7 million weights, trained on drawn pictures."""
 
 import logging
 import time
@@ -8,13 +8,15 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional
 
-__all__ = ["make_vae", "train_vae"]
+__all__ = ["make_vae", "train_decoder", "train_vae"]
 
 _log = logging.getLogger(__name__)
 _WIDTHS = (16, 32, 64, 96)
 _LATENT_CHANNELS = 16
 _KL_WEIGHT = 1e-5
 _EDGE_WEIGHT = 0.5
+_LATENT_NOISE = 0.05
+"""Of latents of unit variance."""
 
 
 def make_vae() -> AutoencoderKL:
@@ -103,6 +105,47 @@ def _edges(drawn: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """How much the differences between neighbouring pixels differ: blurred edges cost."""
     across = functional.l1_loss(drawn.diff(dim=-1), wanted.diff(dim=-1))
     return across + functional.l1_loss(drawn.diff(dim=-2), wanted.diff(dim=-2))
+
+
+def train_decoder(
+    vae: AutoencoderKL,
+    pictures: Sequence[torch.Tensor],
+    *,
+    steps: int,
+    batch_size: int,
+    crop: int,
+    device: torch.device,
+    seed: int,
+    learning_rate: float = 1e-3,
+) -> float:
+    """Train the decoder alone, so that the latents stay what a transformer has learned. Returns the last steps' mean
+    error. The arguments are those of `train_vae`.
+
+    It learns from latents with a little noise, because drawn ones are never quite right.
+    """
+    random = torch.Generator(device).manual_seed(seed)
+    pictures = [group.to(device) for group in pictures]
+    vae.to(device, memory_format=torch.channels_last).train().encoder.requires_grad_(False)
+    optimizer = torch.optim.AdamW(vae.decoder.parameters(), lr=learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.05)
+    errors: list[torch.Tensor] = []
+    for _ in range(steps):
+        pixels = _crops(pictures, batch_size, crop, random).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=_computes_in_bf16(device)):
+            with torch.no_grad():
+                latents = vae.encode(pixels).latent_dist.mean.float()
+            noise = torch.randn(latents.shape, generator=random, device=device)
+            decoded = vae.decode(latents + noise * (_LATENT_NOISE / vae.config.scaling_factor)).sample
+        decoded = decoded.float()
+        error = functional.l1_loss(decoded, pixels)
+        optimizer.zero_grad(set_to_none=True)
+        (error + _EDGE_WEIGHT * _edges(decoded, pixels)).backward()
+        torch.nn.utils.clip_grad_norm_(vae.decoder.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        errors.append(error.detach())
+    vae.eval()
+    return torch.stack(errors[-100:]).mean().item()
 
 
 @torch.no_grad()

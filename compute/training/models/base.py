@@ -87,6 +87,7 @@ class TrainableFamily:
     Attributes:
         name: The value of `family` in a model's entry in the registry.
         size_multiple: Width and height of training pictures are multiples of this many pixels.
+        weightings: The values of `weighting` that mean something here.
         part: The part of the diffusers folder that is trained: `transformer` or `unet`.
         load_encoders: From a diffusers folder, to a device, in a dtype.
         load_denoiser: The same for the network, which comes in the dtype that it is given.
@@ -97,6 +98,7 @@ class TrainableFamily:
 
     name: str
     size_multiple: int
+    weightings: frozenset[str]
     part: str
     load_encoders: "LoadEncoders"
     load_denoiser: "LoadDenoiser"

@@ -35,6 +35,7 @@ def _decode(folder: Path, latents: "torch.Tensor", *, device: "torch.device") ->
 FAMILY = TrainableFamily(
     name="flux",
     size_multiple=16,
+    weightings=frozenset({"none", "sigma_sqrt", "cosmap"}),
     part="transformer",
     load_encoders=_load_encoders,
     load_denoiser=_load_denoiser,

@@ -42,6 +42,7 @@ FAMILY = TrainableFamily(
     name="sdxl",
     # As the model was trained; its UNet halves the latents twice, so 32 is what it needs at least.
     size_multiple=64,
+    weightings=frozenset({"none", "min_snr"}),
     part="unet",
     load_encoders=_load_encoders,
     load_denoiser=_load_denoiser,

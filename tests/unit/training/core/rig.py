@@ -155,8 +155,8 @@ class Lines:
         torch.nn.init.constant_(self.module[0].weight, first)
 
     def loss(self, latents: torch.Tensor, batch: Tensors, random: torch.Generator) -> torch.Tensor:
-        errors: torch.Tensor = self.module(batch["pooled"]) - latents.flatten(1).mean(dim=1, keepdim=True)
-        return errors.square().mean(dim=1)
+        said: torch.Tensor = self.module(batch["pooled"].to(self.module[0].weight.dtype)).float()
+        return (said - latents.flatten(1).mean(dim=1, keepdim=True)).square().mean(dim=1)
 
     def draw(self, prompt: Tensors, spec: TrainingSpec, **_settings: Any) -> torch.Tensor:
         drawn: torch.Tensor = self.module(prompt["pooled"]).view(1, 1, 2, 2)

@@ -82,7 +82,7 @@ def _empty(file: Path) -> None:
 @pytest.mark.parametrize("name", ["manifest.json", "images-00001.safetensors", "prompts-00002.safetensors"])
 def test_a_file_that_is_gone_or_damaged_is_noticed(copy: Path, name: str, damage: Callable[[Path], None]) -> None:
     damage(copy / name)
-    with pytest.raises(OSError, match="manifest|cache|damaged"):
+    with pytest.raises(OSError, match=r"manifest|cache|damaged"):
         LatentCache(copy, CPU)
 
 

@@ -83,8 +83,10 @@ class _Exhausted(torch.nn.Module):
     [
         (
             {"batch_size": 4},
-            "lower batch_size (4) and raise gradient_accumulation instead; or set gradient_checkpointing; or "
-            "set base_precision to fp8; or lower the resolution (64)",
+            (
+                "lower batch_size (4) and raise gradient_accumulation instead; or set gradient_checkpointing; or "
+                "set base_precision to fp8; or lower the resolution (64)"
+            ),
         ),
         (
             {"batch_size": 1, "gradient_checkpointing": True, "base_precision": "fp8"},

@@ -22,7 +22,14 @@ def test_a_layer_keeps_its_product(layer: nn.Linear) -> None:
     expected, found = layer(given), frozen(given)
     assert (found - expected).norm() < 0.04 * expected.norm()
     assert found.dtype == torch.float32
-    assert frozen(given.bfloat16()).dtype == torch.bfloat16 if frozen.bias is None else True
+
+
+def test_its_product_is_in_the_format_of_what_it_is_given() -> None:
+    narrow = nn.Linear(192, 96, dtype=torch.bfloat16)
+    given = torch.randn(3, 192).bfloat16()
+    expected, found = narrow(given), FrozenLinear(narrow)(given)
+    assert found.dtype == torch.bfloat16
+    assert (found - expected).float().norm() < 0.04 * expected.float().norm()
 
 
 def test_rows_of_any_size_are_kept_as_well(layer: nn.Linear) -> None:
@@ -31,7 +38,7 @@ def test_rows_of_any_size_are_kept_as_well(layer: nn.Linear) -> None:
     uneven.weight.data = layer.weight.data * sizes
     given = torch.randn(64, 192)
     expected, found = uneven(given), FrozenLinear(uneven)(given)
-    assert ((found - expected).norm(dim=0) < 0.04 * expected.norm(dim=0)).all()
+    assert ((found - expected).norm(dim=0) < 0.05 * expected.norm(dim=0)).all()
 
 
 def test_rows_of_zeros_stay_zeros() -> None:

@@ -38,6 +38,17 @@ def test_full_training_moves_every_layer(bench: Bench) -> None:
     assert [n for n, weight in watched.module.named_parameters() if torch.equal(weight, before[n])] == []
 
 
+def test_alpha_says_how_much_a_lora_counts(bench: Bench, tmp_path: Path) -> None:
+    """The second halves start as zeros, so that one plain step makes them the gradient, which alpha / rank scales."""
+    asked = spec_of(optimizer="sgd", steps=1, moves={"weight_decay": 0, "max_grad_norm": 1e9})
+    by_default, once, twice = (
+        learned(bench.train(asked.model_copy(update={"alpha": alpha})), tmp_path / str(alpha)) for alpha in (None, 4, 8)
+    )
+    for name in (name for name in once if ".lora_B." in name):
+        assert torch.equal(by_default[name], once[name])
+        torch.testing.assert_close(twice[name], 2 * once[name], rtol=1e-3, atol=1e-6)
+
+
 def test_every_step_is_reported_once_and_in_order(bench: Bench) -> None:
     heard = Recorder()
     trainer = bench.train(spec_of(steps=9, batch_size=3, gradient_accumulation=2), heard)
@@ -71,12 +82,15 @@ def test_the_same_seed_gives_the_same_training_and_another_one_another(bench: Be
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_several_micro_batches_count_as_one_batch(lines: Bench) -> None:
+@pytest.mark.parametrize(("precision", "within"), [("fp32", 1e-6), ("bf16", 1e-3)])
+def test_several_micro_batches_count_as_one_batch(lines: Bench, precision: str, within: float) -> None:
     """Seven pictures in batches of seven or one by one are the same step."""
-    family = family_of(Lines)
-    whole = lines.train(spec_of(training_type="FULL", batch_size=7), family=family)
-    parts = lines.train(spec_of(training_type="FULL", batch_size=1, gradient_accumulation=7), family=family)
-    assert parts.history.losses == pytest.approx(whole.history.losses, rel=1e-6)
+    asked: dict[str, Any] = {"training_type": "FULL", "precision": precision, "learning_rate": 0.1}
+    whole, parts = (
+        lines.train(spec_of(**asked, batch_size=batch, gradient_accumulation=7 // batch), family=family_of(Lines))
+        for batch in (7, 1)
+    )
+    assert parts.history.losses == pytest.approx(whole.history.losses, rel=within)
 
 
 def test_a_long_gradient_is_cut(lines: Bench) -> None:

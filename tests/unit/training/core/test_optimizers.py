@@ -71,7 +71,5 @@ def test_the_learning_rate_goes_as_asked(schedule: str, warmup: int, expected: l
 
 
 def test_the_training_reports_the_rate_of_each_step(bench: Bench) -> None:
-    trainer = bench.train(
-        spec_of(batch_size=1, learning_rate=0.004, moves={"schedule": "linear", "warmup_steps": 2})
-    )
+    trainer = bench.train(spec_of(batch_size=1, learning_rate=0.004, moves={"schedule": "linear", "warmup_steps": 2}))
     assert trainer.history.learning_rates == pytest.approx([0, 0.002, 0.004, 0.002])

@@ -89,6 +89,8 @@ def _work(job: Job, rank: int) -> None:
         world_size=job.size,
         timeout=timedelta(seconds=PATIENCE),
     )
+    # Until all are there, a dead one would be missed by whoever arranges the meeting.
+    dist.barrier()
     if (rank, 0) == (job.victim, job.at):
         _die()
     facts = _train(job, rank)
