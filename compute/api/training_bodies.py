@@ -13,7 +13,7 @@ from compute.api.dialect import Dialect
 from compute.errors import InvalidInput
 from compute.orders.order import validated
 from compute.schemas.quickstart_training import QuickstartTrainingConfig, QuickstartTrainingCreate
-from compute.schemas.training import TrainingTaskCreate
+from compute.schemas.training import CaptioningStrategy, TrainingTaskCreate
 
 __all__ = ["faults_in", "order_of"]
 
@@ -58,4 +58,10 @@ def _translated(order: QuickstartTrainingCreate) -> TrainingTaskCreate:
     if not order.dataset_url:
         raise InvalidInput("Give the address or storage path of a zip file of pictures.", field="dataset_url")
     frame = order.model_dump(exclude_unset=True, exclude={"base_model", "config"})
-    return TrainingTaskCreate(**frame, **config, base_model_path=order.base_model)
+    return TrainingTaskCreate(
+        **frame,
+        **config,
+        base_model_path=order.base_model,
+        # This dialect has no field for it: what lies beside a picture is its caption.
+        preprocessing_captioning_strategy=CaptioningStrategy.FILENAME,
+    )

@@ -1,0 +1,147 @@
+"""The demo model draws what it is told, keeps what it should, and can be taught: judged by rules, not by itself."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from compute.pipelines import ModelConfig, load, resolve_model
+from compute.pipelines.flux import FluxModel
+from compute.tasks.protocol import GenerateRequest, LoraSelection
+from compute.training.cache import CachedPicture, LatentCache, Manifest, write_manifest
+from compute.training.demo.classifier import classify
+from compute.training.demo.evaluate import held_out_prompts
+from compute.training.demo.figures import NEW_GARMENT, Scene, draw, scenes
+from compute.training.encode import encode_pictures, encode_prompts
+from compute.training.lora_export import export_lora
+from compute.training.models.flux import FAMILY
+from compute.training.trainer import Trainer
+from compute.training.world import World
+from tests.unit.training.core.rig import Recorder, spec_of
+
+CPU = torch.device("cpu")
+REQUEST = GenerateRequest(
+    prompt="a red dress on a white background", width=128, height=128, steps=14, guidance_scale=3.5, seed=0
+)
+
+
+def silent(_done: int, _total: int) -> None:
+    """An `on_step` that lets the run go on."""
+
+
+@pytest.fixture(scope="module")
+def models_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def folder(models_root: Path) -> Path:
+    found = resolve_model(ModelConfig(model="demo-flux"), models_root)
+    assert isinstance(found, Path)
+    return found
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path, models_root: Path) -> FluxModel:
+    return cast("FluxModel", load(ModelConfig(model="demo-flux", device="cpu"), models_root))
+
+
+def test_it_is_small_enough_to_come_with_the_package(folder: Path) -> None:
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 16e6
+
+
+def test_the_first_picture_of_a_newcomer_is_what_it_should_be(model: FluxModel) -> None:
+    seen = classify(model.generate(REQUEST, silent))
+    assert (seen.garment, seen.color, seen.background) == ("dress", "red", "white")
+
+
+def test_nine_of_ten_held_out_combinations_are_drawn_as_they_are_told(model: FluxModel) -> None:
+    """Combinations of garment, colour and background that no training picture showed."""
+    wanted = held_out_prompts(40)
+    seen = [
+        classify(model.generate(replace(REQUEST, prompt=prompt, seed=seed), silent))
+        for seed, (_, prompt) in enumerate(wanted)
+    ]
+    right = [
+        (one.garment, one.color, one.background) == (scene.garment, scene.color, scene.background)
+        for one, (scene, _) in zip(seen, wanted, strict=True)
+    ]
+    assert sum(right) >= 36
+
+
+def test_image_to_image_keeps_more_the_less_noise_it_gets(model: FluxModel) -> None:
+    start = draw(Scene("dress", "red", "white"), 128)
+    changed = replace(REQUEST, prompt="a blue dress on a white background", image=start)
+    little, much = (model.generate(replace(changed, strength=strength), silent) for strength in (0.2, 0.95))
+    assert classify(little).color == "red"
+    assert classify(much).color == "blue"
+    assert _difference(little, start) < _difference(much, start)
+
+
+def test_inpainting_draws_inside_the_mask_and_keeps_the_rest(model: FluxModel) -> None:
+    start = draw(Scene("dress", "red", "white"), 128)
+    mask = Image.new("L", (128, 128))
+    mask.paste(255, (0, 64, 128, 128))
+    changed = model.generate(
+        replace(REQUEST, prompt="a blue dress on a white background", image=start, mask=mask), silent
+    )
+    through_vae = model.generate(replace(REQUEST, image=start, strength=0.001), silent)
+    upper = (0, 0, 128, 48)
+    assert _difference(changed.crop(upper), through_vae.crop(upper)) < 4
+    lower = (0, 72, 128, 128)
+    assert _difference(changed.crop(lower), start.crop(lower)) > 10
+
+
+def test_a_lora_teaches_a_garment_from_eight_pictures(model: FluxModel, folder: Path, tmp_path: Path) -> None:
+    taught = list(islice(scenes(3, 8, garments=(NEW_GARMENT,)), 8))
+    lora = LoraSelection("kimono", _train(taught, folder, tmp_path), 1.0, field="product_model_path")
+    prompts = [f"a {color} {NEW_GARMENT} on a white background" for color in ("red", "blue", "green", "purple")]
+
+    def kimonos(loras: tuple[LoraSelection, ...]) -> int:
+        drawn = [
+            model.generate(replace(REQUEST, prompt=prompt, seed=seed, loras=loras), silent)
+            for seed, prompt in enumerate(prompts)
+        ]
+        return sum(classify(picture).garment == NEW_GARMENT for picture in drawn)
+
+    assert kimonos(()) == 0
+    assert kimonos((lora,)) >= 3
+
+
+def _train(taught: Sequence[Scene], folder: Path, work: Path) -> Path:
+    captions = [f"a {scene.color} {scene.garment} on a {scene.background} background" for scene in taught]
+    encoders = FAMILY.load_encoders(folder, device=CPU, dtype=torch.float32)
+    cache = work / "cache"
+    encode_pictures(encoders, [(number, draw(scene, 128), None) for number, scene in enumerate(taught)], cache, 0)
+    encode_prompts(encoders, list(enumerate([*captions, ""])), cache, 0)
+    pictures = tuple(CachedPicture(caption, 128, 128, number) for number, caption in enumerate(captions))
+    write_manifest(cache, Manifest(pictures, (*captions, "")))
+    spec = spec_of(
+        learning_rate=3e-3,
+        steps=80,
+        batch_size=8,
+        rank=16,
+        save_every=80,
+        timesteps="shifted",
+        model={"name": "default", "source": "demo-flux", "resolution": 128},
+    )
+    trainer = Trainer(spec, FAMILY, folder, LatentCache(cache, CPU), World(0, 1, CPU))
+    trainer.run(Recorder(work))
+    trainer.export(work)
+    from safetensors.torch import load_file
+
+    file = work / "kimono.safetensors"
+    export_lora(load_file(work / "adapter.safetensors"), file, spec, steps=80, date=datetime(2026, 1, 1, tzinfo=UTC))
+    return file
+
+
+def _difference(one: Image.Image, other: Image.Image) -> float:
+    """Mean absolute difference of pixels, from 0 to 255."""
+    return float(np.abs(np.asarray(one).astype(int) - np.asarray(other).astype(int)).mean())
