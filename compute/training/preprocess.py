@@ -123,8 +123,8 @@ class _Run:
             text = _caption(spec, data, picture)
             number = numbers.setdefault(text, len(numbers))
             cached.append(CachedPicture(picture.name, picture.width, picture.height, number))
-        for prompt in (*spec.samples.prompts, ""):
-            numbers.pop("", None) if prompt == "" else numbers.setdefault(prompt, len(numbers))
+        for prompt in spec.samples.prompts:
+            numbers.setdefault(prompt, len(numbers))
         self._listener.stage("captioning", len(pictures), len(pictures))
         return Manifest(tuple(cached), (*numbers, ""))
 

@@ -15,7 +15,7 @@ from compute.training.publish import publish_lora
 from compute.training.spec import TrainingSpec
 from compute.training.worker import ABOUT, EXPORT
 
-__all__ = ["publish"]
+__all__ = ["model_files", "publish"]
 
 
 async def publish(spec: TrainingSpec, settings: Settings, objects: ObjectStore, checkpoint: Any) -> str:
@@ -52,12 +52,12 @@ async def _publish_model(spec: TrainingSpec, settings: Settings, objects: Object
     """The parts that were trained, and beside them those of the base model."""
     target = f"{spec.folder}/model"
     base = base_folder(spec.model, settings.models_root)
-    for name, path in sorted(_model_files(base, export).items()):
+    for name, path in sorted(model_files(base, export).items()):
         await objects.put(f"{target}/{name.as_posix()}", path, "application/octet-stream")
     return target
 
 
-def _model_files(base: Path, export: Path) -> dict[Path, Path]:
+def model_files(base: Path, export: Path) -> dict[Path, Path]:
     """The files of the whole model, by their paths in it."""
     trained = {path.relative_to(export): path for path in export.rglob("*") if path.is_file() and path.name != ABOUT}
     parts = {path.parts[0] for path in trained}
