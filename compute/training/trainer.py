@@ -25,6 +25,8 @@ from compute.training.world import World
 __all__ = ["Listener", "Trainer"]
 
 _REPORT_SECONDS = 0.5
+_RARELY = 25
+"""Steps between checkpoints that are not worth asking for more."""
 
 
 class Listener(Protocol):
@@ -82,8 +84,8 @@ class Trainer:
 
     @property
     def _save_every(self) -> int:
-        """As asked for, and ten times at least: a training that is interrupted loses no more than a tenth."""
-        return min(self._spec.save_every, max(1, self.total_steps // 10))
+        """As asked for, but a long training that is interrupted loses no more than a tenth."""
+        return min(self._spec.save_every, max(_RARELY, self.total_steps // 10))
 
     @property
     def step(self) -> int:

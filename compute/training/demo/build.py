@@ -25,7 +25,7 @@ from compute.training.demo.captions import caption
 from compute.training.demo.figures import Scene, draw, scenes
 from compute.training.demo.recipe import Phase, Recipe
 from compute.training.demo.text import POOLED_WIDTH, TEXT_WIDTH, demo_clip, demo_t5
-from compute.training.demo.vae import make_vae, train_decoder, train_vae
+from compute.training.demo.vae import fix_spread, make_vae, train_decoder, train_vae
 from compute.training.history import StepReport
 from compute.training.models.flux import FAMILY
 from compute.training.models.flux_encoders import load_flux_encoders
@@ -204,6 +204,12 @@ def _run_phase(
     groups = [_Drawn(pool, side, count, seed + 100) for side, count in phase.pictures.items()]
     work = folder.with_name(f".{folder.name}")
     shutil.rmtree(work, ignore_errors=True)
+    if not phase.sampled:
+        shutil.copytree(base, work / "base")
+        base = work / "base"
+        vae = AutoencoderKL.from_pretrained(base / "vae", local_files_only=True)
+        fix_spread(vae)
+        vae.save_pretrained(base / "vae")
     cache = _encode(base, work / "cache", groups, seed, device)
     spec = TrainingSpec(
         id=uuid.UUID(int=seed),

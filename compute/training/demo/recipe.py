@@ -7,12 +7,19 @@ __all__ = ["SHIPPED", "TRIAL", "Phase", "Recipe"]
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One FULL training, which goes on from the last one's weights. `pictures` maps a side in pixels to how many."""
+    """One FULL training, which goes on from the last one's weights.
+
+    Attributes:
+        pictures: How many there are of each side in pixels.
+        sampled: Whether it learns from latents as the VAE's encoder draws them, or from their means. From this phase on
+            the encoder's spread is zero.
+    """
 
     pictures: dict[int, int]
     steps: int
     batch_size: int
     learning_rate: float
+    sampled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,10 @@ SHIPPED = Recipe(
     vae_crop=64,
     vae_steps=3_000,
     vae_batch_size=16,
-    phases=(Phase({128: 8_000}, steps=2_600, batch_size=32, learning_rate=1e-3),),
+    phases=(
+        Phase({128: 8_000}, steps=2_600, batch_size=32, learning_rate=1e-3),
+        Phase({128: 8_000}, steps=2_400, batch_size=32, learning_rate=8e-4, sampled=False),
+    ),
     decoder_steps=1_500,
 )
 """The one that the shipped weights come from: about an hour on two CPU cores."""

@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional
 
-__all__ = ["make_vae", "train_decoder", "train_vae"]
+__all__ = ["fix_spread", "make_vae", "train_decoder", "train_vae"]
 
 _log = logging.getLogger(__name__)
 _WIDTHS = (16, 32, 64, 96)
@@ -17,6 +17,8 @@ _KL_WEIGHT = 1e-5
 _EDGE_WEIGHT = 0.5
 _LATENT_NOISE = 0.05
 """Of latents of unit variance."""
+_CERTAIN = -30.0
+"""The logarithm of a variance of nothing."""
 
 
 def make_vae() -> AutoencoderKL:
@@ -105,6 +107,13 @@ def _edges(drawn: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """How much the differences between neighbouring pixels differ: blurred edges cost."""
     across = functional.l1_loss(drawn.diff(dim=-1), wanted.diff(dim=-1))
     return across + functional.l1_loss(drawn.diff(dim=-2), wanted.diff(dim=-2))
+
+
+@torch.no_grad()
+def fix_spread(vae: AutoencoderKL) -> None:
+    """Let the encoder answer with certainty: its latents are their means."""
+    vae.encoder.conv_out.weight[_LATENT_CHANNELS:] = 0.0
+    vae.encoder.conv_out.bias[_LATENT_CHANNELS:] = _CERTAIN
 
 
 def train_decoder(

@@ -14,7 +14,7 @@ def test_the_curl_line_carries_a_valid_request_with_the_key() -> None:
     assert "http://127.0.0.1:8000/api/v1/tasks/generation" in words
     assert "Authorization: Bearer key with 'quotes'" in words
     body = CreateGenerationTask.model_validate(json.loads(words[words.index("-d") + 1]))
-    assert body.steps <= 8
+    assert body.steps <= 20
     assert max(body.width, body.height) <= 256
 
 

@@ -179,13 +179,14 @@ def family_of(make: Callable[[], Denoiser]) -> TrainableFamily:
     return replace(FAMILY, name="lines", load_denoiser=load)
 
 
-def fill_lines(folder: Path, values: Sequence[float]) -> Path:
-    """A cache of pictures of one number each, under captions that have nothing to do with one another."""
+def fill_lines(folder: Path, values: Sequence[float], *, spread: float = 0.0) -> Path:
+    """A cache of pictures of one number each, of which the encoder is as unsure as `spread` says, under captions that
+    have nothing to do with one another."""
     captions = [f"{number}" for number in range(len(values))]
-    mean = {number: torch.full((1, 2, 2), value) for number, value in enumerate(values)}
-    write_chunk(folder, "images", 0, {n: {"mean": value, "std": torch.zeros(1, 2, 2)} for n, value in mean.items()})
+    shown = [{"mean": torch.full((1, 2, 2), value), "std": torch.full((1, 2, 2), spread)} for value in values]
+    write_chunk(folder, "images", 0, dict(enumerate(shown)))
     codes = torch.nn.functional.one_hot(torch.arange(len(values) + 1), 8).float()
     write_chunk(folder, "prompts", 0, {number: {"pooled": code} for number, code in enumerate(codes)})
-    shown = (CachedPicture(caption, 16, 16, number) for number, caption in enumerate(captions))
-    write_manifest(folder, Manifest(tuple(shown), (*captions, "")))
+    listed = (CachedPicture(caption, 16, 16, number) for number, caption in enumerate(captions))
+    write_manifest(folder, Manifest(tuple(listed), (*captions, "")))
     return folder

@@ -138,11 +138,5 @@ def test_adapters_are_float32_beside_8_bits(bench: Bench) -> None:
     assert torch.float8_e4m3fn in formats.values()
 
 
-def test_full_training_freezes_nothing(bench: Bench) -> None:
-    watched = Watched()
-    bench.trainer(spec_of(base_precision="fp8", training_type="FULL"), watched.family)
-    assert {weight.dtype for weight in watched.module.parameters()} == {torch.float32}
-
-
 def _bytes(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))

@@ -7,8 +7,19 @@ from typing import Any
 import pytest
 import torch
 
+from compute.training.models.base import Tensors
 from compute.training.trainer import Trainer
-from tests.unit.training.core.rig import ALONE, Bench, Lines, Recorder, Watched, family_of, learned, spec_of
+from tests.unit.training.core.rig import (
+    ALONE,
+    Bench,
+    Lines,
+    Recorder,
+    Watched,
+    family_of,
+    fill_lines,
+    learned,
+    spec_of,
+)
 
 
 @pytest.mark.parametrize(("kind", "share"), [("LORA", 0.85), ("FULL", 0.6)])
@@ -91,6 +102,26 @@ def test_several_micro_batches_count_as_one_batch(lines: Bench, precision: str, 
         for batch in (7, 1)
     )
     assert parts.history.losses == pytest.approx(whole.history.losses, rel=within)
+
+
+class _Watching(Lines):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[torch.Tensor] = []
+
+    def loss(self, latents: torch.Tensor, batch: Tensors, random: torch.Generator) -> torch.Tensor:
+        self.shown.append(latents)
+        return super().loss(latents, batch, random)
+
+
+def test_latents_are_drawn_anew_from_what_the_encoder_said(tmp_path: Path) -> None:
+    made = _Watching()
+    bench = Bench(tmp_path, fill_lines(tmp_path, [3.0] * 7, spread=2.0))
+    bench.train(spec_of(training_type="FULL", batch_size=7, steps=20), family=family_of(lambda: made))
+    shown = torch.stack(made.shown)
+    assert len(shown.unique()) == shown.numel() == 20 * 7 * 4
+    assert float(shown.mean()) == pytest.approx(3.0, abs=0.4)
+    assert float(shown.std()) == pytest.approx(2.0, abs=0.3)
 
 
 def test_a_long_gradient_is_cut(lines: Bench) -> None:
