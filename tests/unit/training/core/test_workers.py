@@ -38,8 +38,10 @@ def are_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> b
 def test_together_they_do_what_one_does(lines: Bench, tmp_path: Path, size: int, options: dict[str, Any]) -> None:
     asked = spec_of(**LINEAR | options)
     alone = Lines()
-    lines.train(asked, family=family_of(lambda: alone))
-    shared = ended(Job(lines, asked, size, tmp_path, linear=True))
+    losses = lines.train(asked, family=family_of(lambda: alone)).history.losses
+    job = Job(lines, asked, size, tmp_path, linear=True)
+    shared = ended(job)
+    assert facts_of(job, 0)["losses"] == pytest.approx(losses, rel=1e-5)
     for weights in shared:
         torch.testing.assert_close(weights, dict(alone.module.state_dict()))
         assert are_equal(weights, shared[0])
