@@ -1,5 +1,6 @@
 """Training as its users see it: pictures in, a LoRA out that tasks can use, whatever dies on the way."""
 
+import base64
 import io
 import re
 import time
@@ -49,13 +50,19 @@ def shared(folder: Path) -> Iterator[str]:
     server.server_close()
 
 
-def kimonos(folder: Path) -> None:
-    """kimonos.zip: eight pictures of a garment that the demo model has never seen, and a file that is no picture."""
+def kimonos() -> Iterator[bytes]:
+    """Eight pictures of a garment that the demo model has never seen."""
+    for scene in islice(scenes(3, 8, garments=(NEW_GARMENT,)), 8):
+        file = io.BytesIO()
+        draw(scene, 128).save(file, "PNG")
+        yield file.getvalue()
+
+
+def pack(folder: Path) -> None:
+    """kimonos.zip: the pictures, and a file that is none."""
     with zipfile.ZipFile(folder / "kimonos.zip", "w") as archive:
-        for index, scene in enumerate(islice(scenes(3, 8, garments=(NEW_GARMENT,)), 8)):
-            file = io.BytesIO()
-            draw(scene, 128).save(file, "PNG")
-            archive.writestr(f"{index}.png", file.getvalue())
+        for index, data in enumerate(kimonos()):
+            archive.writestr(f"{index}.png", data)
         archive.writestr("readme.txt", "about these pictures")
 
 
@@ -84,7 +91,7 @@ def workers(stack: Stack) -> list[psutil.Process]:
 def test_a_lora_is_trained_through_the_death_of_its_worker_and_used_by_a_task(
     stack: Stack, client: httpx.Client, tmp_path: Path
 ) -> None:
-    kimonos(tmp_path)
+    pack(tmp_path)
     with shared(tmp_path) as address:
         answer = client.post(
             "/api/v1/training/",
@@ -131,14 +138,19 @@ def test_a_lora_is_trained_through_the_death_of_its_worker_and_used_by_a_task(
     assert plain != learned
 
 
-def test_a_cancelled_training_ends_its_processes(stack: Stack, client: httpx.Client, tmp_path: Path) -> None:
-    kimonos(tmp_path)
-    body = {"trigger_word": "kimono", "steps": 100_000, "base_model_path": "default"}
-    with shared(tmp_path) as address:
-        created = client.post("/api/v1/training/", json={"dataset_url": f"{address}/kimonos.zip", **body})
-        assert created.status_code == 201, created.text
-        path = f"/api/v1/training/{created.json()['id']}"
-        until(lambda: client.get(path).json()["current_step"] > 0, "step")
+def test_a_cancelled_training_ends_its_processes(stack: Stack, client: httpx.Client) -> None:
+    pictures = [base64.b64encode(data).decode() for data in kimonos()]
+    body = {"trigger_word": "kimono", "steps": 100_000, "base_model_path": "default", "source_images": pictures}
+    created = client.post("/api/v1/training/", json=body)
+    assert created.status_code == 201, created.text
+    path = f"/api/v1/training/{created.json()['id']}"
+
+    def has_begun() -> bool:
+        seen = client.get(path).json()
+        assert seen["status"] in {"PENDING", "PREPROCESSING", "TRAINING"}, seen["error_message"]
+        return bool(seen["current_step"] > 0)
+
+    until(has_begun, "step")
     cancelled = client.post(f"{path}/cancel").json()
     assert cancelled["status"] == "CANCELLED"
     until(lambda: not workers(stack), "end of its workers", 10)

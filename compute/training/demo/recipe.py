@@ -42,9 +42,9 @@ SHIPPED = Recipe(
     vae_batch_size=16,
     phases=(
         Phase({128: 8_000}, steps=2_600, batch_size=32, learning_rate=1e-3),
-        Phase({128: 8_000}, steps=2_400, batch_size=32, learning_rate=8e-4, sampled=False),
+        Phase({128: 6_000}, steps=900, batch_size=32, learning_rate=1e-3, sampled=False),
     ),
-    decoder_steps=1_500,
+    decoder_steps=300,
 )
 """The one that the shipped weights come from: about an hour on two CPU cores."""
 
