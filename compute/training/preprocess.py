@@ -38,6 +38,7 @@ _AT_ONCE = 32
 _AT_ONCE_UNCOUNTED = 2
 """The same where a task reserves no core, so that Ray would start them all."""
 _DONE = "dataset/manifest.json"
+_CACHE_DONE = "manifest.json"
 
 
 class StageListener(Protocol):
@@ -70,7 +71,8 @@ async def preprocess(
         StorageFailed: the object store, or this machine's disk, failed.
     """
     done = f"{spec.folder}/{_DONE}"
-    if await objects.stat(done) is not None:
+    # A training that was completed has no cache any more; who runs it again by hand makes it anew.
+    if await objects.stat(done) is not None and await objects.stat(f"{spec.folder}/cache/{_CACHE_DONE}") is not None:
         found = json.loads(await objects.get(done))
         listener.rejected([Rejected(**one) for one in found["rejected"]])
         return Manifest(tuple(CachedPicture(**one) for one in found["pictures"]), tuple(found["captions"]))
