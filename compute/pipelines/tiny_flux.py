@@ -16,7 +16,7 @@ from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.tiny_text import clip_text_encoder, clip_tokenizer, t5_encoder, t5_tokenizer
 from compute.pipelines.tiny_vae import tiny_vae
 
-__all__ = ["save_tiny_flux", "save_tiny_flux_fill", "save_tiny_flux_kontext"]
+__all__ = ["flux_scheduler", "save_tiny_flux", "save_tiny_flux_fill", "save_tiny_flux_kontext"]
 
 _SEED = 20240801
 _LATENT_CHANNELS = 16
@@ -56,16 +56,8 @@ def _save(
 
 def _parts(random: torch.Generator, in_channels: int, attention_gain: float) -> dict[str, Any]:
     clip, t5 = clip_tokenizer(), t5_tokenizer()
-    scheduler = FlowMatchEulerDiscreteScheduler(
-        shift=3.0,
-        use_dynamic_shifting=True,
-        base_shift=0.5,
-        max_shift=1.15,
-        base_image_seq_len=256,
-        max_image_seq_len=4096,
-    )
     return {
-        "scheduler": scheduler,
+        "scheduler": flux_scheduler(),
         "vae": tiny_vae(_LATENT_CHANNELS, random),
         "text_encoder": clip_text_encoder(clip, _TEXT_WIDTH, random),
         "tokenizer": clip,
@@ -73,6 +65,18 @@ def _parts(random: torch.Generator, in_channels: int, attention_gain: float) -> 
         "tokenizer_2": t5,
         "transformer": _transformer(random, in_channels, attention_gain),
     }
+
+
+def flux_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """FLUX.1-dev's: more noise for larger pictures."""
+    return FlowMatchEulerDiscreteScheduler(
+        shift=3.0,
+        use_dynamic_shifting=True,
+        base_shift=0.5,
+        max_shift=1.15,
+        base_image_seq_len=256,
+        max_image_seq_len=4096,
+    )
 
 
 def _transformer(random: torch.Generator, in_channels: int, attention_gain: float) -> FluxTransformer2DModel:

@@ -1,52 +1,20 @@
-"""The files of a LoRA for SDXL's UNet: the names of diffusers, and those that kohya's scripts and ComfyUI use."""
+"""A LoRA for SDXL's UNet under the names that kohya's scripts, ComfyUI and diffusers all read."""
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
     from compute.training.models.base import Tensors
 
-__all__ = ["to_diffusers", "to_files", "to_kohya"]
+__all__ = ["to_kohya"]
 
 _NAME = re.compile(r"(?:base_model\.model\.)?(?P<layer>.+)\.lora_(?P<half>[AB])(?:\.default)?\.weight")
 _BLOCK = re.compile(r"(?:(?P<side>down|up)_blocks\.(?P<block>\d+)|mid_block)\.attentions\.(?P<place>\d+)\.(?P<rest>.+)")
 _LAYERS_PER_BLOCK = 2
 """Of every SDXL; the original code counts through all layers and the down- or upsampler behind each block's."""
-
-
-def to_files(
-    state: Mapping[str, torch.Tensor], alpha: float, rank: int
-) -> "dict[Literal['diffusers', 'kohya'], Tensors]":
-    """The tensors of both files, by layout; arguments and errors are those of `to_diffusers` and `to_kohya`."""
-    return {
-        "diffusers": to_diffusers(state, alpha=alpha, rank=rank),
-        "kohya": to_kohya(state, alpha=alpha),
-    }
-
-
-def to_diffusers(state: Mapping[str, torch.Tensor], *, alpha: float, rank: int) -> "Tensors":
-    """`unet.<layer>.lora_A.weight` and `.lora_B.weight`, as `StableDiffusionXLPipeline.load_lora_weights` reads them.
-
-    These names have no place for alpha, so alpha / rank is multiplied into B: whoever reads the file, with or without
-    its metadata, applies the LoRA as it was trained.
-
-    Args:
-        state: What PEFT gives as the adapter's state, with or without its prefix.
-        alpha: What the training's scale alpha / rank was made of.
-        rank: The same.
-
-    Raises:
-        ValueError: a tensor is no half of a LoRA's pair.
-    """
-    scale = alpha / rank
-    found: Tensors = {}
-    for layer, half, tensor in _halves(state):
-        value = tensor if half == "A" or scale == 1.0 else (tensor.float() * scale).to(tensor.dtype)
-        found[f"unet.{layer}.lora_{half}.weight"] = value.contiguous()
-    return found
 
 
 def to_kohya(state: Mapping[str, torch.Tensor], *, alpha: float) -> "Tensors":

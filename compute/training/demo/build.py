@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
 from PIL import Image
 
 from compute.pipelines.quiet import no_progress_bars
+from compute.pipelines.tiny_flux import flux_scheduler
 from compute.schemas.training import TrainingType
 from compute.training.cache import CachedPicture, LatentCache, Manifest, write_chunk, write_manifest
 from compute.training.demo.captions import caption
@@ -139,16 +140,8 @@ def _assemble(folder: Path, vae: AutoencoderKL, seed: int) -> None:
         axes_dims_rope=(8, 12, 12),
     )
     _zero_gates(transformer)
-    scheduler = FlowMatchEulerDiscreteScheduler(
-        shift=3.0,
-        use_dynamic_shifting=True,
-        base_shift=0.5,
-        max_shift=1.15,
-        base_image_seq_len=256,
-        max_image_seq_len=4096,
-    )
     FluxPipeline(
-        scheduler=scheduler,
+        scheduler=flux_scheduler(),
         vae=vae,
         text_encoder=clip,
         tokenizer=tokenizer,

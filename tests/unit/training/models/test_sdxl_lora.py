@@ -1,8 +1,7 @@
-"""A trained LoRA of SDXL acts in diffusers as it did in the training, from a file of either layout."""
+"""A trained LoRA of SDXL acts in diffusers as it did in the training."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 
 from compute.pipelines.tiny_sdxl import save_tiny_sdxl
 from compute.training.models.base import Tensors
-from compute.training.sdxl_lora import to_files, to_kohya
+from compute.training.sdxl_lora import to_kohya
 from tests.unit.training.models.sdxl_rig import CAPTIONS, denoiser_of, encoders_of, plain, spec_of
 
 RANK, ALPHA = 4, 6
@@ -42,15 +41,11 @@ def trained(folder: Path) -> tuple[Tensors, torch.Tensor]:
     return get_peft_model_state_dict(unet), drawn
 
 
-@pytest.mark.parametrize("layout", ["diffusers", "kohya"])
 def test_diffusers_draws_with_it_what_the_training_drew(
-    folder: Path,
-    trained: tuple[Tensors, torch.Tensor],
-    tmp_path: Path,
-    layout: Literal["diffusers", "kohya"],
+    folder: Path, trained: tuple[Tensors, torch.Tensor], tmp_path: Path
 ) -> None:
     state, expected = trained
-    save_file(to_files(state, ALPHA, RANK)[layout], tmp_path / "lora.safetensors")
+    save_file(to_kohya(state, alpha=ALPHA), tmp_path / "lora.safetensors")
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder, use_safetensors=True)
     without = plain(pipeline)
     pipeline.load_lora_weights(tmp_path, weight_name="lora.safetensors")
@@ -81,14 +76,13 @@ def test_kohya_names_layers_as_the_original_code_does(block: str, original: str,
 def test_names_of_the_adapter_and_its_wrapper_are_left_out(trained: tuple[Tensors, torch.Tensor]) -> None:
     state, _ = trained
     wrapped = {f"base_model.model.{name}".replace(".weight", ".default.weight"): state[name] for name in state}
-    torch.testing.assert_close(to_files(wrapped, ALPHA, RANK), to_files(state, ALPHA, RANK))
+    torch.testing.assert_close(to_kohya(wrapped, alpha=ALPHA), to_kohya(state, alpha=ALPHA))
 
 
 def test_every_layer_keeps_both_halves(trained: tuple[Tensors, torch.Tensor]) -> None:
     state, _ = trained
-    files = to_files(state, ALPHA, RANK)
-    assert len(files["diffusers"]) == len(state) == 2 * 170
-    assert len(files["kohya"]) == 3 * 170
+    assert len(state) == 2 * 170
+    assert len(to_kohya(state, alpha=ALPHA)) == 3 * 170
 
 
 @pytest.mark.parametrize(
