@@ -60,7 +60,8 @@ class TrainingDeployment:
         self._queue = TrainingQueue(self._database, rule)
         context = serve.get_replica_context()
         self._name = f"{context.app_name}/{context.deployment}"
-        self._jobs = _Jobs(ray.get_runtime_context().gcs_address)
+        self._cluster = ray.get_runtime_context().gcs_address
+        self._jobs = _Jobs(self._cluster)
         ticker = Ticker(
             self._database,
             [hints.TRAINING],
@@ -97,7 +98,7 @@ class TrainingDeployment:
     async def _submit(self, run: Run) -> None:
         _log.info("submitting %s for training %s, attempt %d", run.job_id, run.training_id, run.attempt)
         try:
-            await self._jobs.submit(run, entrypoint(run, self._args, self._name))
+            await self._jobs.submit(run, entrypoint(run, self._args, self._name, self._cluster))
         except JOBS_AWAY as error:
             # If it has not arrived, it counts as lost in a while.
             _log.warning("job %s could not be submitted: %s", run.job_id, error)
@@ -183,8 +184,11 @@ class _Jobs:
         return self._opened
 
 
-def entrypoint(run: Run, args: TrainingArgs, supervisor: str) -> str:
-    """The job's command line."""
+def entrypoint(run: Run, args: TrainingArgs, supervisor: str, cluster: str) -> str:
+    """The job's command line.
+
+    It names the cluster, because Ray tells a job the address of any cluster that it finds on the job's machine.
+    """
     options = {
         "task": run.training_id,
         "fence": run.fence,
@@ -193,6 +197,7 @@ def entrypoint(run: Run, args: TrainingArgs, supervisor: str) -> str:
         "gpus": args.gpus_per_worker,
         "memory-gb": args.memory_gb_per_worker,
         "supervisor": supervisor,
+        "cluster": cluster,
     }
     words = " ".join(f"--{name} {value}" for name, value in options.items())
     return f"{sys.executable} -m compute.training.job {words}"

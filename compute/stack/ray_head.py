@@ -16,6 +16,7 @@ from ray import serve
 from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
 from ray._private.node import Node
 from ray._private.parameter import RayParams
+from ray._private.utils import write_ray_address
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from ray.serve._private.api import serve_start
 from ray.serve.schema import ServeDeploySchema
@@ -65,6 +66,8 @@ class RayHead:
             shutdown_at_exit=False,
             spawn_reaper=True,
         )
+        # Where Ray looks for the cluster of a job; without it a job may join any other cluster of this machine.
+        write_ray_address(self._node.address, str(runtime))
         self.logs = Path(self._node.get_logs_dir_path())
         ray.init(
             address=self._node.address,

@@ -57,6 +57,7 @@ def main(
     ] = None,
     memory_gb: Annotated[float, typer.Option(min=0.1, help="Main memory that is set aside for each.")] = 1.0,
     supervisor: Annotated[str | None, typer.Option(help="Who warms the result: application/deployment.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="The address of the Ray cluster to work on.")] = None,
 ) -> None:
     """Train a model, and register what was learned."""
     settings = get_settings()
@@ -66,7 +67,7 @@ def main(
     except (ComputeError, ValidationError, OSError, yaml.YAMLError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command's answer
         raise SystemExit(2) from None
-    ray.init(address="auto" if ray_is_there() else None, namespace="serve", log_to_driver=False)
+    ray.init(address=cluster or ("auto" if ray_is_there() else None), namespace="serve", log_to_driver=False)
     if gpus is None:
         gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
     resources = WorkerResources(workers, cpus, gpus, memory_gb)

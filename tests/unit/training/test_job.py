@@ -63,15 +63,16 @@ def test_what_cannot_be_done_is_refused_before_anything_starts(change: tuple[str
         read_config(SHORT.replace(*change), Settings())
 
 
-def test_the_command_line_names_the_training_its_fence_and_what_it_gets() -> None:
+def test_the_command_line_names_the_training_its_fence_its_cluster_and_what_it_gets() -> None:
     training_id = UUID(int=7)
     run = Run(training_id, 3, "train-7-3", TrainingStatus.PENDING, 1, datetime.now(UTC), None)
-    words = shlex.split(entrypoint(run, TrainingArgs(workers=2, gpus_per_worker=1), "compute/Training"))
+    args = TrainingArgs(workers=2, gpus_per_worker=1)
+    words = shlex.split(entrypoint(run, args, "compute/Training", "10.0.0.1:6379"))
     assert words[1:3] == ["-m", "compute.training.job"]
     options = dict(zip(words[3::2], words[4::2], strict=True))
     assert options["--task"] == str(training_id)
     assert (options["--fence"], options["--workers"], options["--gpus"]) == ("3", "2", "1.0")
-    assert options["--supervisor"] == "compute/Training"
+    assert (options["--supervisor"], options["--cluster"]) == ("compute/Training", "10.0.0.1:6379")
 
 
 def test_a_whole_model_is_the_trained_part_and_the_bases_others(tmp_path: Path) -> None:

@@ -64,9 +64,11 @@ def server(answers: Sequence[tuple[int, str]]) -> Iterator[Script]:
         script.url = f"http://127.0.0.1:{listening.server_port}"
         thread = threading.Thread(target=listening.serve_forever, args=(0.05,))
         thread.start()
-        yield script
-        listening.shutdown()
-        thread.join()
+        try:
+            yield script
+        finally:
+            listening.shutdown()
+            thread.join()
 
 
 def refusal(answer: tuple[int, str]) -> ClientError:
