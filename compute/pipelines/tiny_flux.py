@@ -67,12 +67,12 @@ def _parts(random: torch.Generator, in_channels: int, attention_gain: float) -> 
     }
 
 
-def flux_scheduler() -> FlowMatchEulerDiscreteScheduler:
-    """FLUX.1-dev's: more noise for larger pictures."""
+def flux_scheduler(base_shift: float = 0.5) -> FlowMatchEulerDiscreteScheduler:
+    """FLUX.1-dev's: more noise for larger pictures. `base_shift` is what a picture of 256 pixels a side gets."""
     return FlowMatchEulerDiscreteScheduler(
         shift=3.0,
         use_dynamic_shifting=True,
-        base_shift=0.5,
+        base_shift=base_shift,
         max_shift=1.15,
         base_image_seq_len=256,
         max_image_seq_len=4096,

@@ -29,6 +29,7 @@ from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
 from compute.training.fit import WorkerResources, fit
 from compute.training.inbox import Failed, Inbox
+from compute.training.models import get_family
 from compute.training.orders import default_output_name
 from compute.training.preprocess import Resources, preprocess
 from compute.training.progress import JobReport
@@ -184,7 +185,7 @@ def read_config(text: str, settings: Settings) -> TrainingSpec:
     """The spec in a YAML file. `model` may be the name of a base model; `id` and `output_name` may be left out.
 
     Raises:
-        InvalidInput: there is no such base model.
+        InvalidInput: there is no such base model, or it knows no such weighting.
         ValidationError: anything else is wrong.
     """
     found: dict[str, Any] = yaml.safe_load(text) or {}
@@ -196,6 +197,7 @@ def read_config(text: str, settings: Settings) -> TrainingSpec:
     spec = TrainingSpec.model_validate(found)
     if bool(spec.data.images) == bool(spec.data.archive):
         raise InvalidInput("Give either images or an archive.", field="data")
+    get_family(spec.model.family).check_weighting(spec.weighting)
     if spec.data.captioning is CaptioningStrategy.VISION:
         raise InvalidInput("No vision provider is configured; use trigger_only or filename.", field="data.captioning")
     return spec

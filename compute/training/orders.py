@@ -50,7 +50,7 @@ def spec_of(request: TrainingTaskCreate, training_id: UUID, models: Mapping[str,
     _check_data(request)
     _check_options(request)
     model = base_model(_given(request.base_model_path), models, resolution=request.resolution)
-    _check_weighting(request, model.family)
+    get_family(model.family).check_weighting(_given(request.weighting))
     values = request.model_dump(include=set(_COPIED))
     return TrainingSpec(
         id=training_id,
@@ -131,12 +131,6 @@ def _check_options(request: TrainingTaskCreate) -> None:
         raise InvalidInput("The range begins above its end.", field="guidance")
     if (request.workers or 1) > _given(request.batch_size):
         raise InvalidInput("Of more workers than batch_size some would have nothing to do.", field="workers")
-
-
-def _check_weighting(request: TrainingTaskCreate, family: str) -> None:
-    known = get_family(family).weightings
-    if _given(request.weighting) not in known:
-        raise InvalidInput(f"Models of family {family} know {', '.join(sorted(known))}.", field="weighting")
 
 
 def _given(value: Any) -> Any:

@@ -26,7 +26,7 @@ from compute.training.demo.captions import caption
 from compute.training.demo.figures import Scene, draw, scenes
 from compute.training.demo.recipe import Phase, Recipe
 from compute.training.demo.text import POOLED_WIDTH, TEXT_WIDTH, demo_clip, demo_t5
-from compute.training.demo.vae import fix_spread, make_vae, train_decoder, train_vae
+from compute.training.demo.vae import make_vae, train_decoder, train_vae
 from compute.training.history import StepReport
 from compute.training.models.flux import FAMILY
 from compute.training.models.flux_encoders import load_flux_encoders
@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 _ENCODED_AT_ONCE = 64
 _PROMPTS_AT_ONCE = 512
 _PIXELS_AT_ONCE = 64 * 256 * 256
+_SHIFT = 1.0
+"""More noise than FLUX's for pictures this small: of flat ones, only much noise hides what they show."""
 
 
 def build_demo(folder: Path, work: Path, recipe: Recipe, device: torch.device) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def _assemble(folder: Path, vae: AutoencoderKL, seed: int) -> None:
     )
     _zero_gates(transformer)
     FluxPipeline(
-        scheduler=flux_scheduler(),
+        scheduler=flux_scheduler(_SHIFT),
         vae=vae,
         text_encoder=clip,
         tokenizer=tokenizer,
@@ -194,16 +196,11 @@ def _run_phase(
     figures: _Figures,
 ) -> None:
     began = time.perf_counter()
-    groups = [_Drawn(pool, side, count, seed + 100) for side, count in phase.pictures.items()]
     work = folder.with_name(f".{folder.name}")
-    shutil.rmtree(work, ignore_errors=True)
-    if not phase.sampled:
-        shutil.copytree(base, work / "base")
-        base = work / "base"
-        vae = AutoencoderKL.from_pretrained(base / "vae", local_files_only=True)
-        fix_spread(vae)
-        vae.save_pretrained(base / "vae")
-    cache = _encode(base, work / "cache", groups, seed, device)
+    cache = work / "cache"
+    if not cache.exists():
+        groups = [_Drawn(pool, side, count, seed + 100) for side, count in phase.pictures.items()]
+        _encode(base, work / "encoding", groups, seed, device).rename(cache)
     spec = TrainingSpec(
         id=uuid.UUID(int=seed),
         output_name="demo-flux",
@@ -230,7 +227,11 @@ def _run_phase(
     )
     _log.info("phase at %s: %d steps of %d", list(phase.pictures), phase.steps, phase.batch_size)
     trainer = Trainer(spec, FAMILY, base, LatentCache(cache, device), World(0, 1, device))
-    trainer.run(_Log())
+    log = _Log(work / "checkpoint")
+    if log.checkpoint.exists():
+        trainer.restore(log.checkpoint)
+    trainer.run(log)
+    shutil.rmtree(work / "model", ignore_errors=True)
     shutil.copytree(base, work / "model", ignore=shutil.ignore_patterns("transformer"))
     trainer.export(work / "model")
     (work / "model").rename(folder)
@@ -272,9 +273,10 @@ def _encode(base: Path, folder: Path, groups: Sequence[_Drawn], seed: int, devic
 
 
 class _Log:
-    """A `Listener` that writes a line now and then, and keeps no checkpoint: a phase is a matter of minutes."""
+    """A `Listener` that writes a line now and then, and keeps the last checkpoint."""
 
-    def __init__(self) -> None:
+    def __init__(self, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
         self._next = 0
 
     def stepped(self, reports: Sequence[StepReport]) -> None:
@@ -287,7 +289,14 @@ class _Log:
         raise NotImplementedError("the phases draw no samples")
 
     def save(self, step: int, write: Callable[[Path], None] | None) -> None:
-        _log.info("step %d: done", step)
+        if write is not None:
+            unfinished = self.checkpoint.with_name("unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            write(unfinished)
+            shutil.rmtree(self.checkpoint, ignore_errors=True)
+            unfinished.rename(self.checkpoint)
+        _log.info("step %d: saved", step)
 
 
 def _ship(model: Path, folder: Path) -> None:

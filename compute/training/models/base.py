@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from compute.errors import InvalidInput
+
 if TYPE_CHECKING:
     import torch
     from PIL import Image
@@ -105,6 +107,16 @@ class TrainableFamily:
     decode: "Decode"
     tiny_name: str
     build_tiny: Callable[[Path], None] | None = None
+
+    def check_weighting(self, weighting: str) -> None:
+        """Refuse a weighting of another kind of model.
+
+        Raises:
+            InvalidInput: it means nothing here.
+        """
+        if weighting not in self.weightings:
+            known = ", ".join(sorted(self.weightings))
+            raise InvalidInput(f"Models of family {self.name} know {known}, not {weighting}.", field="weighting")
 
 
 class LoadEncoders(Protocol):

@@ -16,7 +16,6 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransfo
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from diffusers.training_utils import compute_density_for_timestep_sampling, compute_loss_weighting_for_sd3
 
-from compute.errors import InvalidInput
 from compute.training.models.base import Tensors
 from compute.training.spec import TrainingSpec
 
@@ -42,14 +41,8 @@ def load_flux_denoiser(folder: Path, spec: TrainingSpec, *, device: torch.device
     """The folder's transformer on the device.
 
     Raises:
-        InvalidInput: the spec asks for a weighting of another kind of model.
         OSError: a file is missing or damaged.
     """
-    if spec.weighting == "min_snr":
-        raise InvalidInput(
-            "min_snr weights the steps of denoising diffusion; for this model use sigma_sqrt, cosmap or none.",
-            field="weighting",
-        )
     transformer = FluxTransformer2DModel.from_pretrained(folder / "transformer", dtype=dtype, local_files_only=True)
     scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
     return FluxDenoiser(transformer.to(device), scheduler, spec)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 
-from compute.errors import InvalidInput
 from compute.training.models.base import Tensors
 from compute.training.models.sdxl_noise import ForwardProcess, load_scheduler, time_ids
 from compute.training.spec import TrainingSpec
@@ -23,14 +22,9 @@ def load_sdxl_denoiser(folder: Path, spec: TrainingSpec, *, device: torch.device
     """The folder's UNet on the device.
 
     Raises:
-        InvalidInput: the folder's scheduler is of another kind of model, or the spec asks for a weighting of one.
+        InvalidInput: the folder's scheduler is of another kind of model.
         OSError: a file is missing or damaged.
     """
-    if spec.weighting not in ("none", "min_snr"):
-        raise InvalidInput(
-            f"{spec.weighting} weights the steps of flow-matching models; for this one use min_snr or none.",
-            field="weighting",
-        )
     scheduler = load_scheduler(folder, spec.prediction)
     unet = UNet2DConditionModel.from_pretrained(
         folder / "unet", dtype=dtype, use_safetensors=True, local_files_only=True

@@ -53,6 +53,11 @@ def test_a_model_may_be_described_in_place() -> None:
         (("steps: 10", "steps: 0"), "greater than or equal to 1"),
         (("steps: 10", "steps: 10\nrank: 4096"), "less than or equal to 256"),
         (("steps: 10", "steps: 10\nepochs: 3"), "either steps or epochs"),
+        (("steps: 10", "steps: 10\nweighting: min_snr"), "Models of family flux know"),
+        (
+            ("model: default", "model: {name: mine, source: /models/mine, family: sdxl}\nweighting: cosmap"),
+            "Models of family sdxl know min_snr, none",
+        ),
         (("steps: 10", "steps: 10\ntraining_type: FULL\nbase_precision: fp8"), "only a LoRA's frozen base"),
         (("steps: 10", "steps: 10\nworkers: 2"), "nothing to do"),
         (("steps: 10", "steps: 10\nlearning_rate: 1"), "Extra inputs"),

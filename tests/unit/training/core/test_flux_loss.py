@@ -10,7 +10,6 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 
-from compute.errors import InvalidInput
 from compute.training.models.base import Tensors
 from compute.training.models.flux_network import FluxDenoiser, load_flux_denoiser
 from compute.training.spec import TrainingSpec
@@ -143,12 +142,6 @@ def test_each_level_weighs_as_asked(weighting: str, weight: Callable[[torch.Tens
     denoiser, stand = stood(oracle(latents, off=1.0), weighting=weighting)
     found = losses(denoiser, latents)
     torch.testing.assert_close(found, weight(stand.seen["timestep"]), rtol=1e-2, atol=1e-3)
-
-
-def test_a_weighting_of_other_models_is_refused(bench: Bench) -> None:
-    with pytest.raises(InvalidInput, match="min_snr") as refused:
-        bench.trainer(spec_of(weighting="min_snr"))
-    assert refused.value.field == "weighting"
 
 
 def test_the_guidance_it_is_told_comes_from_the_range() -> None:

@@ -9,7 +9,6 @@ from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPi
 from peft import LoraConfig
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from compute.errors import InvalidInput
 from compute.pipelines.tiny_sdxl import save_tiny_sdxl
 from compute.training.models.base import Encoders, ImageFacts, Tensors
 from compute.training.models.sdxl import FAMILY
@@ -229,12 +228,6 @@ class TestSamples:
     def test_guidance_needs_something_to_guide_away_from(self, folder: Path, encoders: Encoders) -> None:
         with pytest.raises(ValueError, match="the empty prompt"):
             denoiser_of(folder).draw(encoders.encode_prompt("x"), spec_of(), seed=7, size=(64, 64))
-
-
-def test_a_weighting_of_other_models_is_refused(folder: Path) -> None:
-    with pytest.raises(InvalidInput, match="cosmap") as refused:
-        denoiser_of(folder, spec_of(weighting="cosmap"))
-    assert refused.value.field == "weighting"
 
 
 def _train(
