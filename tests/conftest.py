@@ -1,6 +1,10 @@
-"""What holds for every run."""
+"""What all folders share: an S3 server, moto over HTTP; and the end of a run."""
 
 import faulthandler
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
 
 _EXIT_SECONDS = 60
 
@@ -8,3 +12,40 @@ _EXIT_SECONDS = 60
 def pytest_unconfigure() -> None:
     """A thread that a failed test has left must not keep the run from ending: tell which one it is, and end."""
     faulthandler.dump_traceback_later(_EXIT_SECONDS, exit=True)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server, empty at first."""
+    # Here and below, because most tests need no such library.
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+    assert server._server is not None
+    # moto leaves its listening socket open.
+    server._server.server_close()
+
+
+@pytest.fixture
+def s3_environment(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Credentials where boto3 looks for them; the server's address."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret-value")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    return s3_server
+
+
+@pytest.fixture
+def bucket(s3_environment: str) -> str:
+    """A bucket of the test's own."""
+    import boto3
+
+    name = f"bucket-{uuid4().hex}"
+    client = boto3.client("s3", endpoint_url=s3_environment, region_name="us-east-1")
+    client.create_bucket(Bucket=name)
+    client.close()
+    return name

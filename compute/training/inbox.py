@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from compute.schemas.enums import ErrorCategory
 from compute.training.history import StepReport
@@ -89,7 +90,9 @@ class Inbox:
     """The actor as both sides use it."""
 
     def __init__(self) -> None:
-        self._actor = ray.remote(num_cpus=0)(InboxActor).remote()
+        # It is of no use without its driver, so it may as well end with the driver's node, and with no other.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._actor = ray.remote(num_cpus=0, scheduling_strategy=here)(InboxActor).remote()
 
     def put(self, message: Message) -> None:
         """Send, without waiting."""

@@ -1,13 +1,11 @@
-"""Real services. PostgreSQL: one server a session, one migrated template, one database a test. S3: moto over HTTP."""
+"""Real PostgreSQL: one server a session, one migrated template, one database a test."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
-import boto3
 import psycopg
 import pytest
-from moto.server import ThreadedMotoServer
 from psycopg import sql
 from sqlalchemy.engine import URL
 
@@ -60,35 +58,3 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
     yield database
     await database.close()
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    """The address of an S3 server, empty at first."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-    assert server._server is not None
-    # moto leaves its listening socket open.
-    server._server.server_close()
-
-
-@pytest.fixture
-def s3_environment(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Credentials where boto3 looks for them; the server's address."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test-key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret-value")
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-    return s3_server
-
-
-@pytest.fixture
-def bucket(s3_environment: str) -> str:
-    """A bucket of the test's own."""
-    name = f"bucket-{uuid4().hex}"
-    client = boto3.client("s3", endpoint_url=s3_environment, region_name="us-east-1")
-    client.create_bucket(Bucket=name)
-    client.close()
-    return name

@@ -57,27 +57,23 @@ def test_it_is_small_enough_to_come_with_the_package(folder: Path) -> None:
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 16e6
 
 
-def test_the_first_picture_of_a_newcomer_has_the_right_colours(model: FluxModel) -> None:
+def test_the_first_picture_of_a_newcomer_is_a_red_dress_on_white(model: FluxModel) -> None:
     seen = classify(model.generate(REQUEST, silent))
-    assert (seen.color, seen.background) == ("red", "white")
+    assert (seen.color, seen.garment, seen.background) == ("red", "dress", "white")
 
 
 def test_held_out_combinations_are_drawn_as_they_are_told(model: FluxModel) -> None:
-    """Combinations of garment, colour and background that no training picture showed. The bounds are what these weights
-    reach; nine of ten in all three is what is aimed at."""
+    """Combinations of garment, colour and background that no training picture showed."""
     wanted = held_out_prompts(40)
     seen = [
         classify(model.generate(replace(REQUEST, prompt=prompt, seed=seed), silent))
         for seed, (_, prompt) in enumerate(wanted)
     ]
     right = [
-        (one.background == scene.background, one.color == scene.color, one.garment == scene.garment)
+        (one.garment, one.color, one.background) == (scene.garment, scene.color, scene.background)
         for one, (scene, _) in zip(seen, wanted, strict=True)
     ]
-    backgrounds, colors, garments = (sum(hit[place] for hit in right) for place in range(3))
-    assert backgrounds >= 35
-    assert colors >= 26
-    assert garments >= 8
+    assert sum(right) >= 36
 
 
 def test_image_to_image_keeps_more_the_less_noise_it_gets(model: FluxModel) -> None:
@@ -103,15 +99,20 @@ def test_inpainting_draws_inside_the_mask_and_keeps_the_rest(model: FluxModel) -
     assert _difference(changed.crop(lower), start.crop(lower)) > 10
 
 
-def test_a_lora_of_eight_pictures_changes_what_is_drawn(model: FluxModel, folder: Path, tmp_path: Path) -> None:
+def test_a_lora_of_eight_pictures_teaches_a_new_garment(model: FluxModel, folder: Path, tmp_path: Path) -> None:
     taught = list(islice(scenes(3, 8, garments=(NEW_GARMENT,)), 8))
     lora = LoraSelection("kimono", _train(taught, folder, tmp_path), 1.0, field="product_model_path")
-    prompts = [f"a {color} {NEW_GARMENT} on a white background" for color in ("red", "blue", "green", "purple")]
-
-    for seed, prompt in enumerate(prompts):
-        request = replace(REQUEST, prompt=prompt, seed=seed)
-        plain, learned = (model.generate(replace(request, loras=loras), silent) for loras in ((), (lora,)))
-        assert _difference(plain, learned) > 5
+    colors = ("red", "blue", "green", "purple", "orange", "brown", "yellow", "pink")
+    asked = [
+        replace(REQUEST, prompt=f"a {color} {NEW_GARMENT} on a white background", seed=seed)
+        for seed, color in enumerate(colors)
+    ]
+    plain = [classify(model.generate(request, silent)) for request in asked]
+    learned = [classify(model.generate(replace(request, loras=(lora,)), silent)) for request in asked]
+    assert NEW_GARMENT not in {seen.garment for seen in plain}
+    assert sum(seen.garment == NEW_GARMENT for seen in learned) >= 6
+    # What it knew before, it still knows.
+    assert sum(seen.color == color for seen, color in zip(learned, colors, strict=True)) >= 7
 
 
 def _train(taught: Sequence[Scene], folder: Path, work: Path) -> Path:
@@ -124,10 +125,10 @@ def _train(taught: Sequence[Scene], folder: Path, work: Path) -> Path:
     write_manifest(cache, Manifest(pictures, (*captions, "")))
     spec = spec_of(
         learning_rate=3e-3,
-        steps=80,
+        steps=120,
         batch_size=8,
         rank=16,
-        save_every=80,
+        save_every=120,
         timesteps="shifted",
         model={"name": "default", "source": "demo-flux", "resolution": 128},
     )
@@ -139,7 +140,7 @@ def _train(taught: Sequence[Scene], folder: Path, work: Path) -> Path:
     from safetensors.torch import load_file
 
     file = work / "kimono.safetensors"
-    export_lora(load_file(work / "adapter.safetensors"), file, spec, steps=80, date=datetime(2026, 1, 1, tzinfo=UTC))
+    export_lora(load_file(work / "adapter.safetensors"), file, spec, steps=120, date=datetime(2026, 1, 1, tzinfo=UTC))
     return file
 
 
