@@ -89,7 +89,7 @@ def test_it_goes_on_from_the_last_checkpoint_on_the_nodes_that_are_left(
     assert begun[0] == 0
     assert len(begun) > 1, said
     assert all(step >= 40 for step in begun[1:])
-    stored = re.search(r"stored (products/\S+)", said)
+    stored = re.search(r"stored (loras/\S+)", said)
     assert stored, said
     lora = tmp_path / "lora.safetensors"
     lora.write_bytes(store.get_object(Bucket=bucket, Key=stored[1])["Body"].read())
