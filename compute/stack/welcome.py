@@ -6,7 +6,7 @@ from pathlib import Path
 
 __all__ = ["curl_line", "welcome"]
 
-SAMPLE = {"prompt": "a red dress on a white background", "width": 128, "height": 128, "steps": 20, "seed": 9}
+SAMPLE = {"prompt": "a red dress on a white background", "width": 128, "height": 128, "steps": 20, "seed": 13}
 
 
 def welcome(url: str, api_key: str, dashboard_url: str, token: str | None, logs: Path, seconds: float) -> str:
