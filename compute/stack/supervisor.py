@@ -1,11 +1,9 @@
 """`compute up`: start every part in order, watch over them, stop them in the opposite order."""
 
 import os
-import signal
 import time
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from compute.pipelines.families import families
@@ -22,22 +20,18 @@ from compute.stack.processes import end, leftovers
 from compute.stack.runtime import discard_if_empty, prune_sessions, runtime_folder
 from compute.stack.serve_config import ServeConfig, read_serve_config
 from compute.stack.steps import Steps, say
+from compute.stack.stop_signals import StopRequested, StopSignals
 from compute.stack.welcome import welcome
 
 if TYPE_CHECKING:
     from ray.serve.schema import ServeDeploySchema
 
     from compute.db.embedded import EmbeddedPostgres
-    from compute.stack.ray_head import RayHead
+    from compute.stack.ray_head import Deployments, RayHead
 
 __all__ = ["up"]
 
 WATCH_SECONDS = 1.0
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class StopRequested(BaseException):
-    """Ctrl-C, `compute down`, or a terminal that was closed."""
 
 
 def up(config_path: Path) -> None:
@@ -46,17 +40,20 @@ def up(config_path: Path) -> None:
     Raises:
         StackError: it cannot run, or a part of it died; nothing of it is left behind.
     """
-    steps = Steps()
-    _on_stop_signals(_request_stop)
+    steps, stop = Steps(), StopSignals()
+    stop.listen()
     try:
         # Each part registers how it is stopped; leaving the block does so in the opposite order.
         with ExitStack() as parts:
-            _run(config_path, steps, parts)
+            try:
+                _run(config_path, steps, stop, parts)
+            finally:
+                stop.ignore()
     except StopRequested:
         say(f"[{steps.elapsed:6.1f} s] stopped; the data stays in COMPUTE_HOME")
 
 
-def _run(config_path: Path, steps: Steps, parts: ExitStack) -> None:
+def _run(config_path: Path, steps: Steps, stop: StopSignals, parts: ExitStack) -> None:
     settings, options = load_settings(), load_options()
     config = read_serve_config(config_path, options.http_port)
     home = prepare_home(settings.home)
@@ -78,25 +75,13 @@ def _run(config_path: Path, steps: Steps, parts: ExitStack) -> None:
     _build_models(home, steps)
     os.environ[MARK] = str(home)
     parts.callback(lambda: end(leftovers(home, runtime)))
-    head = _start_ray(runtime, options, steps, parts)
-    _deploy(head, config, schema, options, steps)
+    head = _start_ray(runtime, options, steps, stop, parts)
+    _deploy(head, config, schema, options, steps, stop)
 
     dashboard_url = f"http://127.0.0.1:{options.dashboard_port}"
     lock.publish({"pid": os.getpid(), "url": config.url, "dashboard_url": dashboard_url, "logs": str(head.logs)})
     say(welcome(config.url, api_key, dashboard_url, head.token, head.logs, steps.elapsed))
     _watch(head, database)
-
-
-def _on_stop_signals(handler: "signal._HANDLER") -> None:
-    for number in STOP_SIGNALS:
-        signal.signal(number, handler)
-
-
-def _request_stop(_number: int, _frame: FrameType | None) -> None:
-    # Stopping takes some seconds; an impatient second Ctrl-C must not cut it short.
-    _on_stop_signals(signal.SIG_IGN)
-    say("\nstopping …")
-    raise StopRequested
 
 
 def _api_key(settings: Settings, home: Path) -> str:
@@ -128,8 +113,8 @@ def _build_models(home: Path, steps: Steps) -> None:
             run_own_command("models", "build-tiny", str(models))
 
 
-def _start_ray(runtime: Path, options: StackOptions, steps: Steps, parts: ExitStack) -> "RayHead":
-    with steps.step("Starting Ray"):
+def _start_ray(runtime: Path, options: StackOptions, steps: Steps, stop: StopSignals, parts: ExitStack) -> "RayHead":
+    with steps.step("Starting Ray"), stop.held():
         from compute.stack.ray_head import RayHead
 
         # Ray prints the tracebacks of its tasks to the driver; the operator gets the one line that matters.
@@ -140,24 +125,33 @@ def _start_ray(runtime: Path, options: StackOptions, steps: Steps, parts: ExitSt
             raise StackError(f"Ray did not start: {cause(str(error))} (logs in {runtime})") from error
         parts.callback(head.stop)
         # Ray has put a handler of its own in place of ours.
-        _on_stop_signals(_request_stop)
+        stop.listen()
         return head
 
 
 def _deploy(
-    head: "RayHead", config: ServeConfig, schema: "ServeDeploySchema", options: StackOptions, steps: Steps
+    head: "RayHead",
+    config: ServeConfig,
+    schema: "ServeDeploySchema",
+    options: StackOptions,
+    steps: Steps,
+    stop: StopSignals,
 ) -> None:
     from ray.exceptions import RayError
 
     from compute.stack.readiness import wait_until_ready
 
-    with steps.step(f"Deploying {config.path.name}"):
+    def deployments() -> "Deployments":
+        with stop.held():
+            return head.deployments()
+
+    with steps.step(f"Deploying {config.path.name}"), stop.held():
         try:
             head.deploy(schema)
         except (RayError, RuntimeError, TimeoutError) as error:
             raise StackError(f"Serve did not start: {cause(str(error))} (logs in {head.logs})") from error
     with steps.step("Waiting until a task would run at once") as step:
-        wait_until_ready(config.url, head.deployments, step, options.ready_timeout_seconds)
+        wait_until_ready(config.url, deployments, step, options.ready_timeout_seconds)
 
 
 def _watch(head: "RayHead", database: "EmbeddedPostgres | None") -> None:
