@@ -40,13 +40,12 @@ class StopSignals:
         Raises:
             StopRequested: one has come, whatever else went wrong.
         """
-        before = self._requested
         self._held = True
         try:
             yield
         finally:
             self._held = False
-            if self._requested and not before:
+            if self._requested:
                 raise StopRequested
 
     def _request(self, _number: int, _frame: FrameType | None) -> None:

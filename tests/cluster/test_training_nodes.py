@@ -1,13 +1,10 @@
 """A training over two nodes, with all its files in S3, when one of the nodes is lost."""
 
-import io
 import os
 import re
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import boto3
@@ -15,10 +12,11 @@ import pytest
 from ray.cluster_utils import Cluster as Nodes
 from safetensors import safe_open
 
-from compute.training.demo.figures import draw, scenes
 from tests.cluster.conftest import until
+from tests.unit.training.dataset.archives import picture, zipped
 
 STEPS = 240
+COLOURS = ("red", "green", "blue", "white")
 CONFIG = f"""
 trigger_word: zwx
 output_name: lost-node
@@ -27,7 +25,7 @@ steps: {STEPS}
 batch_size: 2
 save_every: 20
 workers: 2
-data: {{archive: datasets/dresses.zip}}
+data: {{archive: datasets/colours.zip}}
 """
 
 
@@ -49,21 +47,12 @@ def nodes(bucket: str, s3_environment: str, tmp_path: Path, monkeypatch: pytest.
         nodes.shutdown()
 
 
-def pack() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for index, scene in enumerate(islice(scenes(1, 4), 4)):
-            picture = io.BytesIO()
-            draw(scene, 64).save(picture, "PNG")
-            archive.writestr(f"{index}.png", picture.getvalue())
-    return file.getvalue()
-
-
 def test_it_goes_on_from_the_last_checkpoint_on_the_nodes_that_are_left(
     nodes: Nodes, bucket: str, s3_environment: str, tmp_path: Path
 ) -> None:
     store = boto3.client("s3", endpoint_url=s3_environment)
-    store.put_object(Bucket=bucket, Key="datasets/dresses.zip", Body=pack())
+    archive = zipped(tmp_path / "colours.zip", {f"{colour}.png": picture(64, colour) for colour in COLOURS})
+    store.upload_file(str(archive), bucket, "datasets/colours.zip")
     config, log = tmp_path / "train.yaml", tmp_path / "job.log"
     config.write_text(CONFIG)
     command = [sys.executable, "-m", "compute.training.job", "--config", str(config), "--cpus", "1"]
