@@ -40,12 +40,13 @@ class StopSignals:
         Raises:
             StopRequested: one has come, whatever else went wrong.
         """
+        before = self._requested
         self._held = True
         try:
             yield
         finally:
             self._held = False
-            if self._requested:
+            if self._requested and not before:
                 raise StopRequested
 
     def _request(self, _number: int, _frame: FrameType | None) -> None:

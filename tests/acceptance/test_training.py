@@ -4,6 +4,7 @@ import base64
 import io
 import re
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +20,6 @@ from PIL import Image
 
 from compute.training.demo.figures import NEW_GARMENT, draw, scenes
 from tests.acceptance.conftest import Stack
-from tests.unit.training.dataset.archives import zipped
 
 START_SECONDS = 180
 
@@ -62,8 +62,10 @@ def kimonos() -> Iterator[bytes]:
 
 def pack(folder: Path) -> None:
     """kimonos.zip: the pictures, and a file that is none."""
-    pictures = {f"{index}.png": data for index, data in enumerate(kimonos())}
-    zipped(folder / "kimonos.zip", pictures | {"readme.txt": b"about these pictures"})
+    with zipfile.ZipFile(folder / "kimonos.zip", "w") as archive:
+        for index, data in enumerate(kimonos()):
+            archive.writestr(f"{index}.png", data)
+        archive.writestr("readme.txt", "about these pictures")
 
 
 def until(check: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
