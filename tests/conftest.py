@@ -1,12 +1,19 @@
-"""What all folders share: an S3 server, moto over HTTP; and the end of a run."""
+"""What all folders share: an S3 server, moto over HTTP; hypothesis' settings; the end of a run."""
 
 import faulthandler
 from collections.abc import Iterator
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 _EXIT_SECONDS = 60
+
+# How fast a machine is says nothing about the code: no example has a time limit, and slow data are no fault.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_unconfigure() -> None:

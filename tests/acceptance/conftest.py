@@ -15,6 +15,7 @@ import pytest
 
 from compute.stack.preflight import free_port
 from compute.stack.runtime import runtime_path
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 FOREIGN_VARIABLES = ("COMPUTE_", "RAY_", "S3_", "AWS_", "API_KEY", "ADMIN_API_KEY", "DATABASE_URL")
@@ -51,7 +52,7 @@ class Stack:
     def client(self) -> httpx.Client:
         """A client that carries the key; paths are relative to the server, e.g. `/api/v1/tasks/`."""
         headers = {"Authorization": f"Bearer {self.api_key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60.0, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE, trust_env=False)
 
     def environment(self) -> dict[str, str]:
         own = {

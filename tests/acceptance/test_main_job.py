@@ -18,6 +18,7 @@ from standardwebhooks import Webhook
 
 from compute.training.demo.classifier import classify
 from tests.acceptance.conftest import Stack
+from tests.patience import PATIENCE
 
 SMALL = {"width": 64, "height": 64, "steps": 2}
 
@@ -67,7 +68,7 @@ def client(stack: Stack) -> Iterator[httpx.Client]:
         yield client
 
 
-def finish(client: httpx.Client, task_id: str, seconds: float = 60) -> dict[str, Any]:
+def finish(client: httpx.Client, task_id: str, seconds: float = PATIENCE) -> dict[str, Any]:
     give_up = time.monotonic() + seconds
     while time.monotonic() < give_up:
         task: dict[str, Any] = client.get(f"/api/v1/tasks/{task_id}").json()

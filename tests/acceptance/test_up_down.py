@@ -11,13 +11,15 @@ import httpx
 import psutil
 import pytest
 
+from tests.patience import PATIENCE
+
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Stack
 
 NewStack = Callable[[], "Stack"]
 
 
-def finished(client: httpx.Client, task: str, seconds: float = 120) -> dict[str, Any]:
+def finished(client: httpx.Client, task: str, seconds: float = PATIENCE) -> dict[str, Any]:
     """The task, once it has ended."""
     deadline = time.monotonic() + seconds
     while True:
@@ -49,8 +51,8 @@ def test_the_dashboard_wants_the_token_that_was_printed(stack: "Stack") -> None:
     token = re.search(r"Ray token +(\S+)", stack.output.read_text())
     assert token
     address = f"{stack.dashboard_url}/api/serve/applications/"
-    assert httpx.get(address, timeout=30).status_code == 401
-    known = httpx.get(address, headers={"Authorization": f"Bearer {token[1]}"}, timeout=30)
+    assert httpx.get(address, timeout=PATIENCE).status_code == 401
+    known = httpx.get(address, headers={"Authorization": f"Bearer {token[1]}"}, timeout=PATIENCE)
     assert known.status_code == 200
     assert known.json()["applications"]["compute"]["status"] == "RUNNING"
 
@@ -102,7 +104,7 @@ def test_the_data_outlives_a_kill_and_a_neighbour_outlives_both(stack: "Stack", 
     assert mine.api_key == key
     with mine.client() as client:
         assert finished(client, task["id"])["status"] == task["status"] == "completed"
-        picture = httpx.get(task["output"]["images"][0]["url"], timeout=30)
+        picture = httpx.get(task["output"]["images"][0]["url"], timeout=PATIENCE)
         assert picture.headers["content-type"].startswith("image/")
     second_life = processes_of(mine)
     assert alive(first_life) == set()
@@ -110,7 +112,7 @@ def test_the_data_outlives_a_kill_and_a_neighbour_outlives_both(stack: "Stack", 
     stopped = mine.compute("down")
     assert (stopped.returncode, stopped.stdout) == (0, "stopped\n")
     assert mine.process is not None
-    assert mine.process.wait(10) == 0
+    assert mine.process.wait(PATIENCE) == 0
     assert alive(second_life) == set()
     assert mine.compute("status").returncode == 3
     # It never was the neighbour's business.

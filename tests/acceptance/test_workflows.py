@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.acceptance.conftest import ROOT, Stack
 from tests.acceptance.test_main_job import SMALL, neighbour
+from tests.patience import PATIENCE
 
 SIDE = SMALL["width"]
 
@@ -21,7 +22,7 @@ def client(stack: Stack) -> Iterator[httpx.Client]:
         yield client
 
 
-def finish(client: httpx.Client, workflow_id: str, seconds: float = 180) -> dict[str, Any]:
+def finish(client: httpx.Client, workflow_id: str, seconds: float = PATIENCE) -> dict[str, Any]:
     give_up = time.monotonic() + seconds
     while time.monotonic() < give_up:
         found: dict[str, Any] = client.get(f"/api/v1/workflows/{workflow_id}").json()

@@ -14,13 +14,14 @@ import pytest
 import yaml
 
 from compute.stack.preflight import free_port
+from tests.patience import PATIENCE
 
 T = TypeVar("T")
 KEY = "cluster-key"
 CONFIG = Path(__file__).parents[2] / "serve_config.yaml"
 
 
-def until(check: Callable[[], T | None], what: str, seconds: float = 60) -> T:
+def until(check: Callable[[], T | None], what: str, seconds: float = PATIENCE) -> T:
     """The first true value of `check`, asked again and again."""
     give_up = time.monotonic() + seconds
     while time.monotonic() < give_up:
@@ -48,7 +49,7 @@ class Cluster:
         task: dict[str, Any] = self.client.get(f"/tasks/{task_id}").json()
         return task
 
-    def wait(self, task_id: str, *statuses: str, seconds: float = 90) -> dict[str, Any]:
+    def wait(self, task_id: str, *statuses: str, seconds: float = PATIENCE) -> dict[str, Any]:
         def settled() -> dict[str, Any] | None:
             task = self.get(task_id)
             return task if task["status"] in statuses else None
@@ -139,7 +140,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             patch.setenv(name, value)
         with (
             _serving() as url,
-            httpx.Client(base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {KEY}"}, timeout=30) as client,
+            httpx.Client(
+                base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE
+            ) as client,
         ):
             running = Cluster(url, home, client)
             until(running.is_ready, "readiness")

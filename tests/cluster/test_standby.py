@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.cluster.conftest import KEY, Cluster, until
+from tests.patience import PATIENCE
 
 APP = "spare"
 
@@ -42,7 +43,7 @@ def spare(cluster: Cluster) -> Iterator[Cluster]:
     url = f"{cluster.url}/spare"
     headers = {"Authorization": f"Bearer {KEY}"}
     try:
-        with httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=30) as client:
+        with httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=PATIENCE) as client:
             beside = replace(cluster, url=url, client=client)
             until(beside.is_ready, "readiness")
             until(lambda: running("SpareStandby") == 1, "standby")

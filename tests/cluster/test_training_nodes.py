@@ -13,6 +13,7 @@ from ray.cluster_utils import Cluster as Nodes
 from safetensors import safe_open
 
 from tests.cluster.conftest import until
+from tests.patience import PATIENCE
 from tests.unit.training.dataset.archives import picture, zipped
 
 STEPS = 240
@@ -68,7 +69,7 @@ def test_it_goes_on_from_the_last_checkpoint_on_the_nodes_that_are_left(
         assert job.poll() is None, log.read_text()
         nodes.add_node(num_cpus=1)
         nodes.remove_node(min(nodes.worker_nodes, key=lambda node: node.unique_id), allow_graceful=False)
-        assert job.wait(150) == 0, log.read_text()
+        assert job.wait(PATIENCE) == 0, log.read_text()
     finally:
         job.kill()
         job.wait()

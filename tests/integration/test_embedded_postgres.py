@@ -16,6 +16,7 @@ from compute.db import embedded
 from compute.db.embedded import PostgresFailed
 from compute.db.migrate import upgrade
 from compute.stack.preflight import free_port
+from tests.patience import PATIENCE
 
 OWNER = """
 import sys, time
@@ -27,8 +28,8 @@ time.sleep(60)
 """
 
 
-def wait_for_end(pid: int, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for_end(pid: int) -> None:
+    deadline = time.monotonic() + PATIENCE
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, f"process {pid} still runs"
         time.sleep(0.05)

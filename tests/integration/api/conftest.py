@@ -26,6 +26,7 @@ from compute.settings import Settings
 from compute.storage.factory import open_store
 from compute.tasks.protocol import GenerateRequest, Job, OnStep, WorkEvent
 from compute.tasks.registry import kind_of
+from tests.patience import PATIENCE
 
 KEY = "test-key"
 
@@ -123,7 +124,7 @@ async def base_url(settings: Settings) -> AsyncIterator[str]:
 async def api(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client with the right key."""
     async with httpx.AsyncClient(
-        base_url=f"{base_url}/api/v1", headers={"Authorization": f"Bearer {KEY}"}, timeout=20
+        base_url=f"{base_url}/api/v1", headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE
     ) as client:
         yield client
 
@@ -131,7 +132,7 @@ async def api(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def anonymous(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client without a key."""
-    async with httpx.AsyncClient(base_url=base_url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=base_url, timeout=PATIENCE) as client:
         yield client
 
 
@@ -157,8 +158,8 @@ async def worker(database: Database, settings: Settings, painter: Painter) -> As
     await objects.close()
 
 
-async def wait_for(api: httpx.AsyncClient, task_id: str, *statuses: str, seconds: float = 15) -> dict:
-    async with asyncio.timeout(seconds):
+async def wait_for(api: httpx.AsyncClient, task_id: str, *statuses: str) -> dict:
+    async with asyncio.timeout(PATIENCE):
         while True:
             task = (await api.get(f"/tasks/{task_id}")).json()
             if task["status"] in statuses:

@@ -24,6 +24,7 @@ from tests.integration.api.conftest import serving_api
 from tests.integration.api.lossy import LossyWire
 from tests.integration.core.rows import add, new_task
 from tests.integration.events.test_webhook_outage import Outage
+from tests.patience import PATIENCE
 
 SOON = 20.0
 Rows = Callable[[str], list[dict[str, Any]]]
@@ -90,14 +91,14 @@ def stored_ids(rows: Rows) -> set[UUID]:
 async def until_blocked(rows: Rows) -> int:
     """The process id of the backend that waits for the locked table."""
     query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         while not (found := await asyncio.to_thread(rows, query)):
             await asyncio.sleep(0.02)
     return int(found[0]["pid"])
 
 
 async def settled(*work: Awaitable[Answer]) -> list[Answer | BaseException]:
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         return await asyncio.gather(*work, return_exceptions=True)
 
 
@@ -177,7 +178,7 @@ async def test_two_servers_with_the_same_keys_give_the_same_answers(
     api: httpx.AsyncClient, settings: Settings, rows: Rows
 ) -> None:
     body = {"prompt": "a hat", "width": 64, "height": 64, "steps": 1}
-    async with serving_api(settings) as url, httpx.AsyncClient(headers=api.headers, timeout=20) as client:
+    async with serving_api(settings) as url, httpx.AsyncClient(headers=api.headers, timeout=PATIENCE) as client:
         doors = [api, client]
         paths = ["/tasks/", f"{url}/api/v1/tasks/"]
         answers = await asyncio.gather(
@@ -282,7 +283,7 @@ async def test_while_the_database_is_away_nobody_waits_and_nothing_is_stored(
     body = {"prompt": "a hat", "width": 64, "height": 64}
     assert (await api.post("/tasks/", json=body)).status_code == 201
     with outage(postgres, database_url)():
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             answers = await asyncio.gather(*(api.post("/tasks/", json=body) for _ in range(20)))
         assert {answer.status_code for answer in answers} == {503}
         assert {answer.headers["retry-after"] for answer in answers} == {"2"}

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from compute.settings import Settings
 from tests.integration.api.conftest import Painter, wait_for
 from tests.integration.api.lora_bytes import lora
+from tests.patience import PATIENCE
 
 ADMIN = {"Authorization": "Bearer admin-key"}
 TASK = {"task_type": "GENERATION", "prompt": "p", "width": 64, "height": 64, "steps": 1}
@@ -113,7 +114,7 @@ async def test_a_running_task_keeps_its_lora_and_a_waiting_one_ends_as_invalid_i
     worker.seconds_per_step = 0.4
     # Two draw, some more have fetched what they need; the last one waits.
     tasks = [(await api.post("/tasks/", json=TASK | {"style_model_path": path})).json()["id"] for _ in range(8)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(worker.requests) < 2:
             await asyncio.sleep(0.02)
     assert (await delete(api, path)).status_code == 200

@@ -20,6 +20,7 @@ from compute.errors import TooLarge
 from compute.settings import Settings
 from tests.integration.api.conftest import KEY, Painter, wait_for
 from tests.integration.api.lora_bytes import LAYER, checkpoint, lora
+from tests.patience import PATIENCE
 
 MAX_BYTES = 300_000
 
@@ -196,7 +197,7 @@ async def test_the_limit_is_enforced_while_the_body_is_still_coming(
         writer.write(b"%x\r\n%b\r\n" % (len(data), data))
     await writer.drain()
     # The form has no end yet.
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
     writer.close()
     assert leftovers() == []
@@ -206,7 +207,7 @@ async def test_without_a_key_the_body_is_not_read(base_url: str) -> None:
     host = base_url.removeprefix("http://")
     reader, writer = await asyncio.open_connection(*host.split(":"))
     writer.write(_head(host, "Content-Length: 100000", "Expect: 100-continue"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         # Not `100 Continue`, which would ask for the body.
         assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
     writer.close()
@@ -217,7 +218,7 @@ async def test_an_upload_that_is_broken_off_leaves_nothing(base_url: str, leftov
     _, writer = await asyncio.open_connection(*host.split(":"))
     writer.write(_head(host, f"Authorization: Bearer {KEY}", "Content-Length: 250000") + _PART + bytes(100_000))
     await writer.drain()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not leftovers():
             await asyncio.sleep(0.01)
         writer.close()

@@ -14,6 +14,7 @@ from compute.events import hints
 from compute.tasks import store
 from compute.tasks.protocol import Done, Job, Started, WorkEvent
 from tests.integration.core.rows import add
+from tests.patience import PATIENCE
 
 FAR_AWAY = 3600.0
 
@@ -58,7 +59,7 @@ async def watching(database: Database) -> AsyncIterator[TaskWatcher]:
 
 async def listeners(database: Database) -> None:
     """Until the watcher's connection listens: a hint that comes before is for its clock."""
-    async with asyncio.timeout(10), await database.connect() as connection:
+    async with asyncio.timeout(PATIENCE), await database.connect() as connection:
         while not (
             await (
                 await connection.execute("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%cancelled%'")
@@ -68,7 +69,7 @@ async def listeners(database: Database) -> None:
 
 
 async def next_end(changes: AsyncGenerator[State | None]) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         async for state in changes:
             if state is not None and state.status in {"COMPLETED", "CANCELLED"}:
                 return state.status

@@ -12,6 +12,7 @@ from compute.db.session import Database
 from compute.db.tables import Task
 from compute.dispatch.fairness import claim_batch
 from tests.integration.core.rows import add, claim, create, direct, new_task, reload
+from tests.patience import PATIENCE
 
 
 async def add_many(database: Database, rows: list[dict[str, object]]) -> list[Task]:
@@ -75,7 +76,7 @@ async def test_a_row_that_somebody_has_locked_is_passed_over(database: Database)
     held, other = await add_many(database, [{}, {}])
     async with database.transaction() as session:
         await session.scalar(select(Task).where(Task.id == held.id).with_for_update())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             claimed = await claim(database)
     assert [task.id for task in claimed] == [other.id]
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
@@ -18,9 +19,15 @@ from compute.schemas.enums import ErrorCategory
 from compute.tasks import store
 from compute.tasks.protocol import Artifact, Done, Job, Progress, Started, WorkEvent
 from tests.integration.core.rows import add, claim, history, reload, start
+from tests.patience import NEVER, PATIENCE
 
 QUICK = DispatchPolicy(
-    lease=1.0, poll=0.05, pulse=0.05, beat=0.2, retry=RetryPolicy(max_retries=2, backoff_seconds=0.01)
+    # Renewed every two seconds: a busy machine may stall for four before a run that goes on loses its lease.
+    lease=6.0,
+    poll=0.05,
+    pulse=0.05,
+    beat=0.2,
+    retry=RetryPolicy(max_retries=2, backoff_seconds=0.01),
 )
 Script = Callable[[Job], AsyncGenerator[WorkEvent]]
 
@@ -87,8 +94,8 @@ async def dispatching(
             await work
 
 
-async def until(database: Database, task: Task, *statuses: str, seconds: float = 10) -> Task:
-    async with asyncio.timeout(seconds):
+async def until(database: Database, task: Task, *statuses: str) -> Task:
+    async with asyncio.timeout(PATIENCE):
         while (row := await reload(database, task)).status not in statuses:
             await asyncio.sleep(0.02)
     return row
@@ -178,7 +185,7 @@ async def test_a_stream_that_ends_without_a_result_is_a_failure(database: Databa
 
 async def test_a_run_over_its_time_limit_is_stopped(database: Database) -> None:
     policy = DispatchPolicy(
-        lease=1.0, poll=0.05, pulse=0.05, task_timeout=0.2, retry=RetryPolicy(max_retries=0, backoff_seconds=0)
+        lease=6.0, poll=0.05, pulse=0.05, task_timeout=1.0, retry=RetryPolicy(max_retries=0, backoff_seconds=0)
     )
     task = await add(database)
     pool = LocalPool(hang)
@@ -201,7 +208,7 @@ async def test_cancelling_a_running_task_stops_its_worker(database: Database, hi
                 await session.execute(
                     text("SELECT pg_notify(:channel, :id)"), {"channel": hints.CANCELLED, "id": str(task.id)}
                 )
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not pool.stopped:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.3)
@@ -213,7 +220,7 @@ async def test_cancelling_a_running_task_stops_its_worker(database: Database, hi
 async def test_progress_is_written_while_the_task_runs(database: Database) -> None:
     task = await add(database)
     async with dispatching(database, LocalPool(hang)):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while (await reload(database, task)).progress < 1.0:
                 await asyncio.sleep(0.02)
         assert (await reload(database, task)).status == "EXECUTING"
@@ -223,9 +230,11 @@ async def test_the_lease_of_a_long_run_is_renewed_so_that_nobody_takes_it_over(d
     task = await add(database)
     pool = LocalPool(hang)
     async with dispatching(database, pool), dispatching(database, LocalPool(succeed, hands=0), owner="second"):
-        await until(database, task, "EXECUTING")
-        await asyncio.sleep(QUICK.lease * 2)
-        assert (await reload(database, task)).status == "EXECUTING"
+        first = (await until(database, task, "EXECUTING")).lease_expires_at
+        async with asyncio.timeout(PATIENCE):
+            while (row := await reload(database, task)).lease_expires_at <= first + timedelta(seconds=0.3):
+                await asyncio.sleep(0.02)
+        assert row.status == "EXECUTING"
     assert len(pool.started) == 1
 
 
@@ -243,7 +252,7 @@ async def test_a_task_that_kills_its_worker_every_time_ends_as_failed(database: 
     task = await add(database)
     async with dispatching(database, LocalPool(succeed, hands=0)):
         for _ in range(QUICK.retry.max_retries + 1):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while not await claim(database, lease=0.1):
                     await asyncio.sleep(0.05)
         row = await until(database, task, "FAILED")
@@ -275,14 +284,14 @@ async def test_dispatching_goes_on_after_the_database_dropped_every_connection(d
 
 
 async def test_a_hint_starts_a_task_long_before_the_next_poll(database: Database) -> None:
-    slow = DispatchPolicy(lease=30, poll=30, pulse=0.05)
+    slow = DispatchPolicy(lease=30, poll=NEVER, pulse=0.05)
     async with dispatching(database, LocalPool(succeed), slow):
         await asyncio.sleep(0.5)
         sender = hints.HintSender(database)
         sending = asyncio.create_task(sender.run())
         task = await add(database)
         sender.hint(hints.READY, "inference")
-        await until(database, task, "COMPLETED", seconds=5)
+        await until(database, task, "COMPLETED")
         sending.cancel()
 
 

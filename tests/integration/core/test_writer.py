@@ -15,6 +15,7 @@ from compute.schemas.enums import ErrorCategory
 from compute.tasks import store
 from compute.tasks.leases import Beat, Complete, Fail, Release, Start
 from tests.integration.core.rows import add, claim, history, lease_of, reload
+from tests.patience import PATIENCE
 
 COMPLETED_IN_ORDER = ["PENDING", "QUEUED", "EXECUTING", "COMPLETED"]
 
@@ -27,7 +28,7 @@ async def writing(database: Database, *, patience: float = 30) -> AsyncIterator[
         yield writer
     finally:
         writer.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await work
 
 
@@ -174,7 +175,7 @@ async def test_a_row_that_somebody_keeps_locked_holds_up_nobody_else(database: D
         async with database.transaction() as session:
             await session.scalar(select(Task).where(Task.id == locked.id).with_for_update())
             waits = writer.put(start(locked))
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(PATIENCE):
                 assert await asyncio.gather(*(writer.put(start(task)) for task in others)) == [True] * 3
                 assert await asyncio.gather(*(writer.put(Beat(lease_of(task), 9.0)) for task in others)) == [True] * 3
             ends = writer.put(Complete(lease_of(locked), {}))

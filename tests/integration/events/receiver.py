@@ -14,6 +14,7 @@ from compute.db.session import Database
 from compute.db.tables import WebhookAttempt, WebhookDelivery
 from compute.events.webhooks import Backoff, SendPolicy, WebhookSender
 from compute.storage.net import GuardedClient
+from tests.patience import PATIENCE
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
 QUICK = SendPolicy(poll=0.05, lease_margin=20)
@@ -103,7 +104,7 @@ async def sending(
             yield running
         finally:
             running.cancel()
-            await asyncio.wait([running], timeout=8)
+            await asyncio.wait([running], timeout=PATIENCE)
             assert running.cancelled(), "the sender broke, or did not stop"
 
 
@@ -133,9 +134,9 @@ async def attempts(database: Database, delivery_id: UUID) -> list[WebhookAttempt
         return list(found)
 
 
-async def eventually(holds: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
     """Wait until `holds()`; the test fails if it takes longer."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(PATIENCE):
         while True:
             if await holds():
                 return
@@ -150,8 +151,8 @@ async def until_status(database: Database, delivery_id: UUID, status: str) -> We
     return await delivery(database, delivery_id)
 
 
-async def until_received(receiver: Receiver, count: int = 1, seconds: float = 10.0) -> None:
+async def until_received(receiver: Receiver, count: int = 1) -> None:
     async def reached() -> bool:
         return len(receiver.received) >= count
 
-    await eventually(reached, seconds)
+    await eventually(reached)

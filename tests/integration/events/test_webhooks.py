@@ -75,7 +75,7 @@ async def test_a_busy_receiver_may_ask_for_time(database: Database, status: int)
         [sent] = await enqueue(database, receiver.url)
         await until_status(database, sent, "DELIVERED")
     first, second = receiver.received
-    assert 0.9 < second.at - first.at < 3
+    assert second.at - first.at > 0.9
 
 
 async def test_gone_stops_at_once(database: Database) -> None:

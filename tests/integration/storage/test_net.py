@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -12,6 +11,7 @@ from compute.errors import InvalidInput, Unavailable
 from compute.storage.addresses import AllowedHosts
 from compute.storage.net import GuardedClient
 from compute.storage.resolver import GuardedResolver, NotPublicError
+from tests.patience import NEVER, PATIENCE
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handler], Awaitable[str]]
@@ -256,13 +256,11 @@ async def test_a_body_that_is_announced_too_large_is_not_read(serve: Serve, conn
         await response.prepare(request)
         await response.write(b"x" * 500)
         sent += 500
-        await asyncio.sleep(30)
+        await asyncio.sleep(NEVER)
         return response
 
     host = await serve(large)
-    started = time.monotonic()
     assert "larger than 1000" in await refusal(connect(host), f"http://{host}/")
-    assert time.monotonic() - started < 3
     assert sent <= 500
 
 
@@ -296,15 +294,12 @@ async def test_a_slow_body_meets_the_deadline(serve: Serve, connect: Connect) ->
     async def drip(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
-        for _ in range(200):
+        while True:
             await response.write(b"x")
             await asyncio.sleep(0.05)
-        return response
 
     host = await serve(drip)
-    started = time.monotonic()
     assert "too long" in await refusal(connect(host, timeout=0.5), f"http://{host}/")
-    assert time.monotonic() - started < 3
 
 
 async def test_one_deadline_spans_all_redirects(serve: Serve, connect: Connect) -> None:
@@ -366,12 +361,12 @@ async def test_a_post_follows_no_redirect(serve: Serve, connect: Connect) -> Non
 
 async def test_a_post_meets_its_own_deadline(serve: Serve, connect: Connect) -> None:
     async def stall(request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(30)
+        await asyncio.sleep(NEVER)
         return web.Response()
 
     host = await serve(stall)
     with pytest.raises(Unavailable, match="too long"):
-        await connect(host, timeout=20).post(f"http://{host}/", b"{}", {}, timeout=0.3)
+        await connect(host, timeout=PATIENCE).post(f"http://{host}/", b"{}", {}, timeout=0.3)
 
 
 async def test_a_post_to_an_unknown_name_may_work_later(connect: Connect) -> None:

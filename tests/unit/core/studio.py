@@ -30,6 +30,7 @@ from compute.tasks.protocol import (
     WorkEvent,
 )
 from compute.tasks.registry import kind_of
+from tests.patience import PATIENCE
 
 SIDE = 64
 Point = tuple[str, int]
@@ -85,7 +86,7 @@ class Gates:
         gate = self.enter(stage, seed)
         try:
             if gate:
-                assert gate.wait(20)
+                assert gate.wait(PATIENCE)
         finally:
             self.leave(stage, seed)
 
@@ -221,7 +222,7 @@ class Studio:
                     self.finished.append(sitting.seed)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not condition():
                 await asyncio.sleep(0.002)
 

@@ -16,6 +16,7 @@ from compute.errors import InvalidInput, TaskFailed
 from compute.schemas.enums import TaskType
 from compute.tasks.context import RunContext, run_work
 from compute.tasks.protocol import Artifact, Done, GenerateRequest, Job, Progress, Started, WorkEvent
+from tests.patience import PATIENCE
 from tests.unit.core.studio import SIDE, Easel, Gates, picture
 from tests.unit.types.bench import TestBench, make_bench
 
@@ -46,7 +47,7 @@ def asked(seed: int, steps: int = 2) -> GenerateRequest:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
 

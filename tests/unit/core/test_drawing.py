@@ -10,6 +10,7 @@ import pytest
 from compute.errors import InvalidInput, OutOfMemory, StorageFailed
 from compute.tasks.protocol import Artifact, Done, Progress, Started
 from compute.tasks.stages import UNSAVED_IMAGES
+from tests.patience import PATIENCE
 from tests.unit.core.studio import Sitting, Studio
 
 
@@ -100,7 +101,7 @@ async def test_a_store_that_cannot_keep_up_holds_back_the_next_draw_and_that_sho
     assert studio.gates.most_at_once["upload"] <= UNSAVED_IMAGES
     assert studio.finished == list(seeds)
     assert sittings[UNSAVED_IMAGES].timings["blocked_ms"] >= 100
-    assert sittings[0].timings["blocked_ms"] < 100
+    assert sittings[0].timings["blocked_ms"] < sittings[UNSAVED_IMAGES].timings["blocked_ms"]
 
 
 async def test_timings_name_every_stage_and_add_up(studio: Studio) -> None:
@@ -132,13 +133,13 @@ async def _three_jobs_the_middle_one_held(studio: Studio, stage: str) -> list[Si
 
 async def _neighbours_are_whole(studio: Studio, first: Sitting, third: Sitting) -> None:
     studio.gates.let_all_go()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(first.task, third.task)
     assert studio.finished == [1, 3]
     assert await studio.is_whole(first)
     assert await studio.is_whole(third)
     fourth = studio.submit(4)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await fourth.task
     assert await studio.is_whole(fourth)
     assert studio.gates.most_at_once["draw"] == 1
@@ -192,7 +193,7 @@ async def test_a_cancel_for_want_of_room_gives_the_device_back(studio: Studio) -
     blocked.task.cancel()
     await asyncio.wait([blocked.task])
     studio.gates.let_all_go()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await last.task
     assert studio.finished == [*seeds[:UNSAVED_IMAGES], last.seed]
     assert ("draw", blocked.seed) not in studio.gates.began
@@ -206,7 +207,7 @@ async def test_cancelled_twice_a_draw_still_keeps_the_next_one_out(studio: Studi
     first.task.cancel()
     await asyncio.sleep(0)
     first.task.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await second.task
     assert studio.gates.most_at_once["draw"] == 1
 

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from compute.deployments.standby import Standby, StandDown
+from tests.patience import PATIENCE
 
 
 class Clock:
@@ -24,7 +25,7 @@ class Device:
         self.release.set()
 
     def take(self) -> "Device":
-        assert self.release.wait(10)
+        assert self.release.wait(PATIENCE)
         self.taken += 1
         return self
 

@@ -18,7 +18,7 @@ from tests.pictures import product, scene
 
 SLIDERS = ("brightness", "contrast", "saturation", "warmth")
 STEPS = (-1.0, -0.5, -0.05, 0.0, 0.05, 0.5, 1.0)
-usual = settings(max_examples=25, deadline=None)
+usual = settings(max_examples=25)
 amounts = st.floats(-1, 1)
 
 

@@ -99,7 +99,7 @@ def test_softness_is_from_hard_to_soft() -> None:
     softness=st.floats(0, 1),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_subject_is_always_kept(expansion: float, sigma: float, softness: float, seed: int) -> None:
     random = np.random.default_rng(seed)
     matte = random.choice(np.uint8([0, 0, 0, 90, 200, 255]), size=(random.integers(1, 40), random.integers(1, 40)))

@@ -8,8 +8,8 @@ from compute.errors import InvalidInput
 from compute.imaging.geometry import Framing, Margins, Mode, Plan, Size, Subject, aspect_difference, plan
 
 # A busy machine is no failure.
-usual = settings(max_examples=60, deadline=None)
-thorough = settings(max_examples=200, deadline=None)
+usual = settings(max_examples=60)
+thorough = settings(max_examples=200)
 
 sides = st.integers(1, 400)
 sizes = st.tuples(sides, sides)

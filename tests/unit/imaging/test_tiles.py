@@ -116,7 +116,7 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([(32, 16), (96, 32), (64, 16), (512, 64)]))
 def test_tiles_put_back_as_they_were_cut_give_the_same_bytes(width: int, height: int, tiles: tuple[int, int]) -> None:
     picture = noise(width, height)

@@ -15,6 +15,7 @@ from PIL import Image
 from compute.errors import Interrupted, InvalidInput, OutOfMemory
 from compute.pipelines.flux import FluxModel
 from compute.tasks.protocol import GenerateRequest, LoraSelection, OnStep
+from tests.patience import PATIENCE
 from tests.unit.pipelines.conftest import BASE, MakeLora, silent
 
 Draw = Callable[..., np.ndarray]
@@ -75,7 +76,7 @@ def test_stages_of_different_requests_run_at_the_same_time(flux: FluxModel, draw
             with ThreadPoolExecutor(2) as threads:
                 other = threads.submit(flux.prepare, replace(BASE, prompt="unheard of", seed=3))
                 image = threads.submit(flux.decode, latents)
-                beside.extend([other.result(timeout=60), image.result(timeout=60)])
+                beside.extend([other.result(timeout=PATIENCE), image.result(timeout=PATIENCE)])
 
     first = flux.decode(flux.draw(flux.prepare(BASE), on_step))
     other, image = beside

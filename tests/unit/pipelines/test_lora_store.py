@@ -12,6 +12,7 @@ import torch
 from compute.errors import InvalidInput
 from compute.pipelines.lora_store import _Kept
 from compute.tasks.protocol import LoraSelection
+from tests.patience import PATIENCE
 from tests.unit.pipelines.lora_rig import Rig, load_pipeline, make_plain, static_loras
 
 
@@ -70,7 +71,7 @@ def test_fetching_beside_applying_changes_no_byte(rig: Rig, pool: list[LoraSelec
             for number, before in enumerate(expected):
                 assert torch.equal(rig.forward(pool[number : number + 2]), before)
         stop.set()
-        assert all(future.result(timeout=30) > 0 for future in fetching)
+        assert all(future.result(timeout=PATIENCE) > 0 for future in fetching)
     assert len(rig.loras.loaded) == 3
 
 
@@ -82,16 +83,16 @@ def test_threads_that_want_the_same_wait_for_one_reading() -> None:
     def make() -> str:
         made.append("a")
         started.set()
-        release.wait(10)
+        release.wait(PATIENCE)
         return "value"
 
     with ThreadPoolExecutor(3) as threads:
         first = threads.submit(kept.get, "a", make)
-        assert started.wait(10)
+        assert started.wait(PATIENCE)
         others = [threads.submit(kept.get, "a", make) for _ in range(2)]
         assert kept.peek("a") is None
         release.set()
-        assert {future.result(10) for future in (first, *others)} == {"value"}
+        assert {future.result(PATIENCE) for future in (first, *others)} == {"value"}
     assert made == ["a"]
     assert kept.names == ("a",)
 
@@ -102,17 +103,17 @@ def test_a_failed_reading_is_its_own_threads_error_and_is_tried_again() -> None:
 
     def fail() -> str:
         started.set()
-        release.wait(10)
+        release.wait(PATIENCE)
         raise InvalidInput("first: broken", field="first")
 
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(kept.get, "a", fail)
-        assert started.wait(10)
+        assert started.wait(PATIENCE)
         second = threads.submit(kept.get, "a", lambda: "value")
         release.set()
         with pytest.raises(InvalidInput, match="first"):
-            first.result(10)
-        assert second.result(10) == "value"
+            first.result(PATIENCE)
+        assert second.result(PATIENCE) == "value"
 
 
 def test_nothing_is_kept_where_nothing_may_be() -> None:

@@ -17,6 +17,7 @@ from compute.errors import Interrupted, InvalidInput, OutOfMemory
 from compute.pipelines import ModelConfig
 from compute.pipelines.ltx_video import LtxVideoModel, load_ltx_video
 from compute.tasks.protocol import VideoRequest
+from tests.patience import PATIENCE
 from tests.unit.pipelines.conftest import silent
 
 Film = Callable[..., np.ndarray]
@@ -204,7 +205,7 @@ def test_stages_of_different_clips_run_at_the_same_time(ltx: LtxVideoModel, base
             for thread in work:
                 thread.start()
             for thread in work:
-                thread.join(timeout=60)
+                thread.join(timeout=PATIENCE)
 
     second = ltx.decode(ltx.draw(ltx.prepare(replace(base, seed=8, prompt="unheard of")), on_step))
     assert np.array_equal(expected[0], np.stack([np.asarray(frame) for frame in beside[0]]))

@@ -16,6 +16,7 @@ from compute.pipelines.shelf import Shelf, prepare_shelf
 from compute.storage.model_card import ModelCard
 from compute.tasks.protocol import LoraSelection, TakesLoras
 from compute.tasks.stages import Stages
+from tests.patience import PATIENCE
 from tests.unit.pipelines.conftest import BASE, Draw, MakeLora, silent
 from tests.unit.pipelines.flux_rig import model_of, pixels
 from tests.unit.pipelines.lora_rig import make_plain
@@ -50,16 +51,16 @@ def test_fetching_beside_a_draw_changes_no_byte_of_it(
 
     def on_step(_done: int, _total: int) -> None:
         drawing.set()
-        assert go_on.wait(20)
+        assert go_on.wait(PATIENCE)
 
     with ThreadPoolExecutor(2) as threads:
         running = threads.submit(flux.generate, replace(BASE, loras=(mine,)), on_step)
-        assert drawing.wait(20)
+        assert drawing.wait(PATIENCE)
         for number in range(6):
             # More than are kept: what is drawn falls out of the memory meanwhile.
-            assert threads.submit(flux.prefetch, (copied(other, tmp_path, f"other{number}"),)).result(20)
+            assert threads.submit(flux.prefetch, (copied(other, tmp_path, f"other{number}"),)).result(PATIENCE)
         go_on.set()
-        assert np.array_equal(np.asarray(running.result(20)).astype(int), expected)
+        assert np.array_equal(np.asarray(running.result(PATIENCE)).astype(int), expected)
 
 
 def test_what_does_not_fit_is_refused_and_not_kept(flux: FluxModel, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from compute.pipelines.places import Place
 from compute.pipelines.shelf import Shelf, prepare_shelf
 from compute.tasks.protocol import OnStep, Role
 from compute.tasks.stages import Stages
+from tests.patience import PATIENCE
 from tests.unit.pipelines.conftest import BASE, silent
 from tests.unit.pipelines.flux_rig import changed, model_of, right_half
 
@@ -109,7 +110,7 @@ def beside(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
 
 def in_time(future: Future[Any]) -> Any:
-    return future.result(timeout=20)
+    return future.result(timeout=PATIENCE)
 
 
 def test_each_role_has_its_model_loaded_when_it_is_first_asked_for() -> None:
@@ -155,11 +156,11 @@ def test_a_model_in_use_stays_and_the_next_one_waits_for_it() -> None:
 
     def on_step(_done: int, _total: int) -> None:
         drawing.set()
-        assert go_on.wait(20)
+        assert go_on.wait(PATIENCE)
 
     prepared = rig.shelf.prepare(Ask("draw"))
     drawn = beside(rig.shelf.draw, prepared, on_step)
-    assert drawing.wait(20)
+    assert drawing.wait(PATIENCE)
     other = beside(rig.shelf.prepare, Ask("edit"))
     time.sleep(0.05)
     assert rig.shelf.loaded == ("the draw model",)

@@ -220,7 +220,7 @@ def test_formats_that_nobody_asked_for_are_refused(image_format: str) -> None:
     assert "not an image" in refusal(as_file(photo(), image_format))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     image_format=st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]),
     edits=st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=8),

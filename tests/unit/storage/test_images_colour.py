@@ -98,7 +98,7 @@ def test_sixteen_bits_of_a_png_become_the_nearest_of_eight(channels: int) -> Non
         assert np.array_equal(result.reshape(values.shape), nearest(values))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 65535), min_size=3, max_size=3))
 def test_no_sixteen_bit_value_is_cut_off(values: list[int]) -> None:
     pixel = np.array(values, np.uint16).reshape(1, 1, 3)

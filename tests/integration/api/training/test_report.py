@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -260,12 +259,10 @@ async def test_reports_survive_a_broken_connection(database: Database, database_
 
 def test_without_a_database_news_are_dropped_and_the_rest_waits() -> None:
     report = JobReport("postgresql://nobody@127.0.0.1:9/none", new_task_id(), patience_seconds=0.5)
-    started = time.monotonic()
     assert report.update({"current_step": 1})
     assert report.append_logs(["x"])
     with pytest.raises(Unavailable, match=r"out of reach for 0\.5 s"):
         report.fail(ErrorCategory.INTERNAL, "x")
-    assert time.monotonic() - started < 3
 
 
 async def test_threads_share_a_report(database: Database, reports: Reports) -> None:

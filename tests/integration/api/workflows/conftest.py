@@ -18,6 +18,7 @@ from compute.workflows.engine import Engine
 from compute.workflows.runtime import open_runner
 from tests.integration.api.conftest import Painter
 from tests.integration.api.workflows.local import QUICK, SERVING, LocalCompiler
+from tests.patience import PATIENCE
 
 SMALL = {"width": 64, "height": 64, "steps": 1, "seed": 1}
 
@@ -66,9 +67,9 @@ async def engine(settings: Settings, database: Database) -> AsyncIterator[None]:
         yield
 
 
-async def wait_for(api: httpx.AsyncClient, workflow_id: str, *statuses: str, seconds: float = 20) -> dict[str, Any]:
+async def wait_for(api: httpx.AsyncClient, workflow_id: str, *statuses: str) -> dict[str, Any]:
     """The workflow once it has one of these statuses."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(PATIENCE):
         while (found := (await api.get(f"/workflows/{workflow_id}")).json())["status"] not in statuses:
             await asyncio.sleep(0.03)
     return found

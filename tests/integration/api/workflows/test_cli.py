@@ -19,6 +19,7 @@ from PIL import Image
 from compute.tasks.protocol import GenerateRequest
 from tests.integration.api.conftest import KEY
 from tests.integration.api.workflows.conftest import SubjectPainter, draw, mapping, workflow
+from tests.patience import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ async def test_a_step_that_awaits_approval_says_which_command_approves_it(
 ) -> None:
     process = await command.start("run", command.file(workflow(draw("a step", requires_approval=True))))
     assert process.stdout
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while b"awaits approval" not in (line := await process.stdout.readline()):
             assert line
     words = line.decode().split("approval: ")[1].split()

@@ -19,6 +19,7 @@ from tests.integration.api.workflows.conftest import (
     statuses,
     wait_for,
 )
+from tests.patience import PATIENCE
 
 ADJUST = {"task_type": "IMAGE_ADJUSTER", "config": {"brightness": 0.1}}
 SLOW = {"steps": 200}
@@ -26,7 +27,7 @@ SLOW = {"steps": 200}
 
 async def until_running(api: httpx.AsyncClient, workflow_id: str, step: str) -> dict[str, Any]:
     """The workflow once a task of the step is being drawn."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         while True:
             found = (await api.get(f"/workflows/{workflow_id}")).json()
             if by_id(found)[step]["status"] == "RUNNING" and by_id(found)[step]["progress"] > 0:
@@ -66,7 +67,7 @@ async def test_a_paused_workflow_finishes_what_runs_and_begins_nothing(
     workflow_id = await post(api, draw("a", config=SLOW), draw("b", "a"))
     await until_running(api, workflow_id, "a")
     assert (await act(api, workflow_id, "pause"))["status"] == "PAUSED"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while statuses(found := (await api.get(f"/workflows/{workflow_id}")).json())["a"] != "COMPLETED":
             await asyncio.sleep(0.05)
     await asyncio.sleep(0.5)
@@ -83,7 +84,7 @@ async def test_a_step_waits_for_approval_while_the_others_go_on(
     workflow_id = await post(
         api, draw("a"), draw("gate", "a", requires_approval=True), draw("b", "gate"), draw("other")
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not by_id(found := (await api.get(f"/workflows/{workflow_id}")).json())["gate"]["awaits_approval"]:
             await asyncio.sleep(0.05)
     assert found["status"] == "RUNNING"

@@ -14,6 +14,7 @@ from compute.db.tables import Task, WorkflowEvent
 from compute.settings import Settings
 from tests.integration.api.workflows.conftest import draw, mapping, post, running_engine, wait_for
 from tests.integration.api.workflows.deadly import DeadlyWire, engine_behind
+from tests.patience import PATIENCE
 
 CHECKPOINTS = 8
 """A claim; three steps that begin and end; the end."""
@@ -98,7 +99,7 @@ async def test_two_engines_share_workflows_and_run_each_once(
     async with running_engine(settings, database, "one"), running_engine(settings, database, "two"):
         ids = [await post(api, draw("a"), draw("b", "a")) for _ in range(20)]
         for workflow_id in ids:
-            await wait_for(api, workflow_id, "COMPLETED", seconds=30)
+            await wait_for(api, workflow_id, "COMPLETED")
     async with database.transaction() as session:
         tasks = list(await session.scalars(select(Task.status)))
     assert Counter(tasks) == {"COMPLETED": 40}
@@ -117,7 +118,7 @@ async def test_broken_connections_are_waited_out(
                     " WHERE pid <> pg_backend_pid() AND datname = current_database()"
                 )
             )
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE):
         for workflow_id in ids:
             while (answer := await api.get(f"/workflows/{workflow_id}")).json().get("status") != "COMPLETED":
                 assert answer.json().get("status") != "FAILED", answer.text

@@ -14,6 +14,7 @@ import compute
 from compute.tasks.protocol import GenerateRequest
 from tests.integration.api.lora_bytes import lora
 from tests.integration.api.workflows.conftest import SubjectPainter, by_id, statuses, wait_for
+from tests.patience import PATIENCE
 
 EXAMPLES = Path(compute.__file__).parent.parent / "examples"
 
@@ -45,7 +46,7 @@ async def begin(api: httpx.AsyncClient, name: str, **given: Any) -> str:
 
 
 async def ended(api: httpx.AsyncClient, workflow_id: str) -> dict[str, Any]:
-    found = await wait_for(api, workflow_id, "COMPLETED", "FAILED", seconds=60)
+    found = await wait_for(api, workflow_id, "COMPLETED", "FAILED")
     assert found["status"] == "COMPLETED", found["errors"]
     return found
 
@@ -110,11 +111,11 @@ async def test_a_lora_may_come_while_its_step_waits(
 
 async def test_the_short_way_draws_four_and_cuts_four_out(api: httpx.AsyncClient, worker: object, engine: None) -> None:
     workflow_id = await begin(api, "product-to-model")
-    found = await wait_for(api, workflow_id, "completed", "failed", seconds=60)
+    found = await wait_for(api, workflow_id, "completed", "failed")
     assert [len(step["output"]["images"]) for step in found["steps"]] == [4, 4, 4]
 
 
 async def wait_for_approval(api: httpx.AsyncClient, workflow_id: str, step_id: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not by_id((await api.get(f"/workflows/{workflow_id}")).json())[step_id]["awaits_approval"]:
             await asyncio.sleep(0.03)

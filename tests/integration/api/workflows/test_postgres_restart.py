@@ -14,6 +14,7 @@ from compute.db.migrate import upgrade
 from compute.db.session import Database
 from compute.db.tables import Task
 from tests.integration.api.workflows.conftest import SubjectPainter, draw, post
+from tests.patience import PATIENCE
 
 
 class Server:
@@ -61,7 +62,7 @@ async def test_workflows_finish_though_the_server_restarts(
     await asyncio.to_thread(server.stop)
     await asyncio.sleep(1.0)
     await asyncio.to_thread(server.start)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         for workflow_id in ids:
             while (answer := await api.get(f"/workflows/{workflow_id}")).json().get("status") != "COMPLETED":
                 assert answer.json().get("status") != "FAILED", answer.text

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compute.training.batches import BatchPlan
@@ -11,10 +11,8 @@ from compute.training.batches import BatchPlan
 SIZES = st.lists(st.integers(0, 12), min_size=1, max_size=4).filter(lambda sizes: sum(sizes) > 0)
 BATCH = st.integers(1, 9)
 SEED = st.integers(0, 2**32 - 1)
-patient = settings(deadline=None)
 
 
-@patient
 @given(SIZES, BATCH, SEED, st.integers(0, 5))
 def test_an_epoch_shows_every_picture(sizes: list[int], batch: int, seed: int, epoch: int) -> None:
     plan = BatchPlan(sizes, batch, seed)
@@ -32,7 +30,6 @@ def test_an_epoch_shows_every_picture(sizes: list[int], batch: int, seed: int, e
         assert max(counts.values()) - min(counts.values()) <= 1
 
 
-@patient
 @given(SIZES, BATCH, SEED, st.lists(st.integers(0, 200), min_size=1, max_size=8))
 def test_a_batch_is_the_same_in_whatever_order_they_are_asked_for(
     sizes: list[int], batch: int, seed: int, numbers: list[int]
@@ -41,7 +38,6 @@ def test_a_batch_is_the_same_in_whatever_order_they_are_asked_for(
     assert [plan[number] for number in numbers] == [BatchPlan(sizes, batch, seed)[number] for number in numbers]
 
 
-@patient
 @given(SIZES, BATCH, SEED, st.integers(1, 12), st.integers(0, 100))
 def test_workers_share_a_batch_among_them(sizes: list[int], batch: int, seed: int, workers: int, number: int) -> None:
     found = BatchPlan(sizes, batch, seed)[number]

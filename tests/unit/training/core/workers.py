@@ -16,10 +16,8 @@ import torch.distributed as dist
 from compute.training.models.flux import FAMILY
 from compute.training.spec import TrainingSpec
 from compute.training.world import PeerLost, World
+from tests.patience import PATIENCE
 from tests.unit.training.core.rig import CPU, Bench, Lines, Recorder, family_of, learned
-
-PATIENCE = 120.0
-"""Seconds after which workers that should have ended are taken for hung."""
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ class TestNoArchive:
         with pytest.raises(StorageFailed, match="No such file"):
             unpack(place, folder)
 
-    @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6))
     def test_any_damage_is_refused_or_does_no_harm(
         self, place: Path, folder: Path, changes: list[tuple[float, int]]

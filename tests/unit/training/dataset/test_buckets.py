@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from compute.errors import InvalidInput
@@ -11,7 +11,6 @@ MULTIPLES = st.sampled_from([8, 16, 32, 64])
 RESOLUTIONS = st.integers(64, 2048)
 
 
-@settings(deadline=None)
 @given(resolution=RESOLUTIONS, multiple=MULTIPLES)
 def test_buckets_keep_to_the_grid_and_to_the_area(resolution: int, multiple: int) -> None:
     for bucket in buckets(resolution, multiple):
@@ -23,7 +22,6 @@ def test_buckets_keep_to_the_grid_and_to_the_area(resolution: int, multiple: int
         assert long <= 4 * short
 
 
-@settings(deadline=None)
 @given(resolution=RESOLUTIONS, multiple=MULTIPLES)
 def test_areas_are_about_the_same(resolution: int, multiple: int) -> None:
     assume(resolution >= 16 * multiple)
@@ -31,7 +29,6 @@ def test_areas_are_about_the_same(resolution: int, multiple: int) -> None:
         assert bucket.width * bucket.height >= resolution**2 * (1 - 2 * multiple / resolution)
 
 
-@settings(deadline=None)
 @given(resolution=RESOLUTIONS, multiple=MULTIPLES)
 def test_every_bucket_is_there_lying_and_standing(resolution: int, multiple: int) -> None:
     sizes = buckets(resolution, multiple)
@@ -41,7 +38,6 @@ def test_every_bucket_is_there_lying_and_standing(resolution: int, multiple: int
     assert any(bucket == (side, side) for bucket in sizes) or resolution**2 // side // multiple * multiple > side
 
 
-@settings(deadline=None)
 @given(
     resolution=st.integers(16, 64).map(lambda value: value * 32),
     multiple=st.sampled_from([8, 16, 32]),
@@ -54,7 +50,6 @@ def test_little_is_cut_off(resolution: int, multiple: int, aspect: float) -> Non
     assert min(kept, 1 / kept) > 1 - 1 / 7
 
 
-@settings(deadline=None)
 @given(width=st.integers(32, 8192), height=st.integers(32, 8192), resolution=RESOLUTIONS, multiple=MULTIPLES)
 def test_the_nearest_shape_is_chosen(width: int, height: int, resolution: int, multiple: int) -> None:
     def error(bucket: Bucket) -> float:

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compute.errors import InvalidInput
@@ -82,7 +82,6 @@ def test_endless_captions_are_cut() -> None:
     assert caption(text="word " * 1000).startswith("zorb dress, word")
 
 
-@settings(deadline=None)
 @given(st.one_of(st.binary(), st.text(st.characters())))
 def test_any_input_becomes_one_storable_line(text: str | bytes) -> None:
     cleaned = clean_caption(text)
@@ -93,7 +92,6 @@ def test_any_input_becomes_one_storable_line(text: str | bytes) -> None:
     assert len(cleaned) <= MAX_CAPTION
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(min_size=1), st.text())))
 def test_metadata_comes_back_as_it_was_written(rows: list[tuple[str, str]]) -> None:
     lines = (json.dumps({"file_name": file, "text": text}, ensure_ascii=False) for file, text in rows)

@@ -92,7 +92,7 @@ class TestScaling:
         with pytest.raises(InvalidInput, match="multiples of 64"):
             apply(gradient(100, 100), parse_transforms([{"type": "resize", "resolution": 32}]), 512, 64, name="a.png")
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         width=st.integers(32, 700),
         height=st.integers(32, 700),
