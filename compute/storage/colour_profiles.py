@@ -1,6 +1,7 @@
 """Pictures in the colours of their profile to pictures in sRGB."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
 
 
-def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The image with its ICC profile applied; L, RGB or RGBA if there is one that fits.
+def to_srgb(image: Image.Image, profiles: Sequence[bytes]) -> Image.Image:
+    """The image with the first of these ICC profiles applied that fits; L, RGB or RGBA if there is one.
 
     A profile that is broken, or describes other channels than the image has, is ignored. LAB has a meaning without
     one, and is always converted. A profile that moves no colour by more than one level is sRGB, whatever it is called,
@@ -26,23 +27,27 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """
     if image.mode == "LAB":
         return _converted(image, ImageCms.createProfile("LAB"))
-    if not profile:
+    if not profiles:
         return image
     alpha = None
     colours = image if image.mode in {"L", "RGB", "CMYK"} and "transparency" not in image.info else plain_mode(image)
     if colours.mode == "RGBA":
         alpha = colours.getchannel("A")
         colours = colours.convert("L" if image.mode == "LA" else "RGB")
-    try:
-        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if _PROFILE_MODES.get(opened.profile.xcolor_space) != colours.mode or _is_srgb(opened, colours.mode):
-            return image
-        converted = _converted(colours, opened)
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return image
-    if alpha is not None:
-        converted.putalpha(alpha)
-    return converted
+    for profile in profiles:
+        try:
+            opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if _PROFILE_MODES.get(opened.profile.xcolor_space) != colours.mode:
+                continue
+            if _is_srgb(opened, colours.mode):
+                return image
+            converted = _converted(colours, opened)
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            continue
+        if alpha is not None:
+            converted.putalpha(alpha)
+        return converted
+    return image
 
 
 def _converted(colours: Image.Image, profile: Any) -> Image.Image:

@@ -4,7 +4,6 @@ Pillow reads 16-bit grey as it is, but keeps only the upper byte of each channel
 are had from the same decoder: it is told that the bytes lie the other way round.
 """
 
-import io
 import sys
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from compute.errors import InvalidInput
+from compute.storage.formats.opened import open_picture
 
 __all__ = ["to_eight_bits"]
 
@@ -43,7 +43,7 @@ def to_eight_bits(image: Image.Image, data: bytes, raw_mode: str | None, field: 
         raise InvalidInput(f"images with pixels of type {image.mode} are not accepted; {_ADVICE}", field=field)
     if raw_mode not in _OTHER_BYTES:
         return image
-    other = np.asarray(_read_as(data, image.mode, _OTHER_BYTES[raw_mode]))
+    other = np.asarray(_read_as(data, image.mode, _OTHER_BYTES[raw_mode], field))
     if raw_mode == "LA;16B":
         return Image.merge("LA", [_levels(_joined(other[..., high], other[..., high + 1])) for high in (0, 2)])
     values = _joined(np.asarray(image), other)
@@ -74,9 +74,9 @@ def _grey(image: Image.Image) -> Image.Image:
     return _levels(values)
 
 
-def _read_as(data: bytes, mode: str, raw_mode: str) -> Image.Image:
+def _read_as(data: bytes, mode: str, raw_mode: str, field: str) -> Image.Image:
     """The file decoded once more; its size and its format have been checked."""
-    opened = Image.open(io.BytesIO(data))
+    opened = open_picture(data, field)
     if isinstance(opened, ImageFile.ImageFile):
         opened.tile = [tile._replace(args=_with_raw_mode(tile.args, raw_mode)) for tile in opened.tile]
     opened.load()

@@ -13,15 +13,15 @@ from compute.errors import InvalidInput
 from compute.storage.codec import plain_mode
 from compute.storage.colour_profiles import to_srgb
 from compute.storage.deep_pixels import raw_mode_of, to_eight_bits
+from compute.storage.formats.opened import FORMATS, open_picture
 from compute.storage.rights import Rights, read_rights
+from compute.storage.stated_colours import stated_profiles
 
 __all__ = ["DecodedImage", "decode_image", "image_size"]
 
 _log = logging.getLogger(__name__)
 
-# MPO (two pictures in a file, from phones) is opened as a JPEG.
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_ACCEPTED = "PNG, JPEG, WEBP, GIF, BMP, TIFF, AVIF"
+_ACCEPTED = ", ".join(FORMATS)
 
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -47,20 +47,22 @@ class DecodedImage:
 
 
 def decode_image(data: bytes, *, max_pixels: int, field: str) -> DecodedImage:
-    """Decode the first frame. The size in the header is checked before memory is taken for pixels.
+    """Decode the picture that the file is about: its first frame, of a TIFF the first page that is no thumbnail. The
+    size in the header is checked before memory is taken for pixels.
 
-    Of 16 bits a channel the nearest of eight is kept, and grey stays grey. `max_pixels` counts width x height; Pillow's
-    own limit of 89 million holds besides.
+    Colours are converted from whatever the file states (see stated_colours.py). What is beside the pixels may be
+    broken. Of 16 bits a channel the nearest of eight is kept, and grey stays grey. `max_pixels` counts width x height;
+    Pillow's own limit of 89 million holds besides.
 
     Raises:
         InvalidInput: not an accepted format, too many pixels, or damaged. `field` names the request's field.
     """
-    with _refusals(field), Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
+    with _refusals(field), open_picture(data, field) as opened:
         _check_size(opened.size, max_pixels, field)
         raw_mode = raw_mode_of(opened)
+        profiles = stated_profiles(opened, data, field)
         opened.load()
-        profile = opened.info.get("icc_profile")
-        flat = plain_mode(to_srgb(to_eight_bits(opened, data, raw_mode, field), profile))
+        flat = plain_mode(to_srgb(to_eight_bits(opened, data, raw_mode, field), profiles))
         upright = _upright(flat, _orientation(opened))
         rights = _rights(opened)
     upright.info = {}
@@ -73,7 +75,7 @@ def image_size(head: bytes, *, field: str) -> tuple[int, int]:
     Raises:
         InvalidInput: these are not the first bytes of an image.
     """
-    with _refusals(field), Image.open(io.BytesIO(head), formats=_FORMATS) as opened:
+    with _refusals(field), Image.open(io.BytesIO(head), formats=FORMATS) as opened:
         return opened.size
 
 
