@@ -1,7 +1,9 @@
 """Real PostgreSQL: one server a session, one migrated template, one database a test."""
 
 import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -14,16 +16,21 @@ from compute.db.session import Database, normal_url
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
-    """The server's address: COMPUTE_TEST_DATABASE_URL, or an embedded server of our own."""
+def postgres() -> Iterator[URL]:
+    """The server's address: COMPUTE_TEST_DATABASE_URL, or an embedded server of our own.
+
+    Its data do not lie in pytest's own folder: whenever another run starts, pytest shuts that to all but its owner, and
+    under root the server is another user.
+    """
     if given := os.environ.get("COMPUTE_TEST_DATABASE_URL"):
         yield normal_url(given)
         return
     from compute.db.embedded import start
 
-    server = start(tmp_path_factory.mktemp("postgres"))
-    yield normal_url(server.url)
-    server.stop()
+    with tempfile.TemporaryDirectory(prefix="compute-test-") as home:
+        server = start(Path(home))
+        yield normal_url(server.url)
+        server.stop()
 
 
 def _libpq(url: URL) -> str:
