@@ -20,7 +20,7 @@ from compute.stack.runtime import runtime_folder
 
 __all__ = ["KEY", "TASKS", "running_stack", "wait_for"]
 
-KEY = "benchmark"
+KEY = "benchmark-key-long-enough"
 TASKS = "/api/v1/tasks/"
 
 _CONFIG = Path(__file__).parent.parent / "serve_config.yaml"

@@ -116,7 +116,7 @@ class _Client:
 
 async def _by_hand(url: str, home: Path, shape: Shape) -> float:
     clear(url)
-    settings = Settings(database_url=url, home=home, api_key=SecretStr("benchmark"))
+    settings = Settings(database_url=url, home=home, api_key=SecretStr("benchmark-key-long-enough"))
     async with contextlib.AsyncExitStack() as stack:
         database, sender = await stack.enter_async_context(_sending(url))
         objects = open_store(settings)

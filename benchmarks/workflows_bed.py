@@ -141,7 +141,11 @@ async def _run_dispatcher(connection: Connection, url: str, hands: Any) -> None:
 def _advance(connection: Connection, url: str, home: Path) -> None:
     as_nice_as_ray()
     # The step runner's process inherits these. Its niceness comes from Ray, and is relative to ours.
-    os.environ |= {"DATABASE_URL": url, "COMPUTE_HOME": str(home), "API_KEY": "benchmark", "RAY_worker_niceness": "0"}
+    os.environ |= {
+        "DATABASE_URL": url,
+        "COMPUTE_HOME": str(home),
+        "RAY_worker_niceness": "0",
+    }
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from compute.cli_errors import one_line_errors
+from compute.secrets_cli import secrets
 from compute.workflow_cli import workflows
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A self-hosted compute plane for generative media.")
@@ -17,6 +18,7 @@ database = typer.Typer(no_args_is_help=True, help="The database.")
 app.add_typer(models, name="models")
 app.add_typer(database, name="db")
 app.add_typer(workflows, name="workflow")
+app.add_typer(secrets, name="secrets")
 
 
 @app.command()

@@ -5,17 +5,28 @@ DATABASE_URL and S3_*. AWS credentials are read by boto3 itself. What belongs to
 replicas, devices) lives in serve_config.yaml instead.
 """
 
+import os
 import secrets
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 from compute.secret_file import kept_secret
+from compute.secret_rules import checked_key, checked_link_secret, checked_webhook_secret, valid_at_once
 
-__all__ = ["Settings", "TrainableModel", "get_settings", "with_api_key"]
+__all__ = ["SECRETS_VARIABLE", "Settings", "TrainableModel", "get_settings", "ingress_settings", "with_api_key"]
+
+SECRETS_VARIABLE = "COMPUTE_SECRETS"
+"""Names a folder with a file for each variable that shall not stand in the environment."""
 
 
 class TrainableModel(BaseModel):
@@ -47,11 +58,16 @@ _TRAINING_MODELS = {
 class Settings(BaseSettings):
     """Settings of one process; immutable once read."""
 
-    model_config = SettingsConfigDict(env_prefix="COMPUTE_", frozen=True, populate_by_name=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="COMPUTE_", frozen=True, populate_by_name=True, extra="forbid", hide_input_in_errors=True
+    )
 
     home: Path = Field(
         default=Path(".compute"),
         description="The folder of everything that lasts: database, files, models, keys.",
+    )
+    secrets: Path | None = Field(
+        default=None, description="A folder with a file for each variable that shall not stand in the environment."
     )
     api_key: SecretStr | None = Field(default=None, validation_alias="API_KEY")
     admin_api_key: SecretStr | None = Field(default=None, validation_alias="ADMIN_API_KEY")
@@ -68,6 +84,9 @@ class Settings(BaseSettings):
     s3_prefix: str = Field(default="", validation_alias="S3_PREFIX", description="Put before every key.")
     public_url: str | None = Field(
         default=None, description="Base of the links in answers; the request's own host when unset."
+    )
+    link_secret: SecretStr | None = Field(
+        default=None, description="What links to results are signed with; or two, of which the second still opens them."
     )
     link_ttl_seconds: int = Field(default=24 * 3600, ge=60, description="How long a signed result link works.")
 
@@ -93,7 +112,9 @@ class Settings(BaseSettings):
     max_retries: int = Field(default=3, ge=0, description="Runs after the first, for failures that may pass.")
     retry_backoff_seconds: float = Field(default=2.0, ge=0, description="Delay of the first retry; it doubles.")
     task_timeout_seconds: float = Field(default=3600.0, gt=0, description="Longest one run of a task may take.")
-    webhook_secret: SecretStr | None = Field(default=None, description="Standard Webhooks secret (whsec_…).")
+    webhook_secret: SecretStr | None = Field(
+        default=None, description="Standard Webhooks secret (whsec_…); or two, of which receivers may know either."
+    )
     webhook_max_attempts: int = Field(default=10, ge=1)
     webhook_timeout_seconds: float = Field(default=15.0, gt=0)
 
@@ -105,6 +126,55 @@ class Settings(BaseSettings):
     training_log_bytes: int = Field(default=64 * 1024, ge=1024, description="How much of a training's log is kept.")
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the files of COMPUTE_SECRETS."""
+        folder = os.environ.get(SECRETS_VARIABLE, "")
+        # One that is missing is refused below, by name.
+        files = (SecretsSettingsSource(settings_cls, folder),) if Path(folder or os.devnull).is_dir() else ()
+        return (init_settings, env_settings, *files)
+
+    @field_validator("secrets")
+    @classmethod
+    def _there(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_dir():
+            raise ValueError("there is no such folder")
+        return value
+
+    @field_validator("api_key", "admin_api_key")
+    @classmethod
+    def _strong_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            checked_key(value.get_secret_value())
+        return value
+
+    @field_validator("link_secret")
+    @classmethod
+    def _strong_link_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            valid_at_once(value.get_secret_value(), checked_link_secret)
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _standard_webhook_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            valid_at_once(value.get_secret_value(), checked_webhook_secret)
+        return value
+
+    @model_validator(mode="after")
+    def _two_keys(self) -> "Settings":
+        if self.admin_api_key is not None and self.admin_api_key == self.api_key:
+            raise ValueError("ADMIN_API_KEY: must differ from API_KEY, or every client is an administrator")
+        return self
 
     @field_validator("home")
     @classmethod
@@ -143,14 +213,30 @@ def with_api_key(settings: Settings) -> Settings:
 
     Raises:
         OSError: the file can be neither read nor made.
+        ValueError: what the file holds is no key.
     """
     if settings.api_key is not None:
         return settings
-    key = kept_secret(settings.home / "api_key", lambda: f"sk-{secrets.token_urlsafe(24)}")
+    file = settings.home / "api_key"
+    key = kept_secret(file, lambda: f"sk-{secrets.token_urlsafe(24)}")
+    try:
+        checked_key(key)
+    except ValueError as error:
+        raise ValueError(f"{file} {error}") from None
     return settings.model_copy(update={"api_key": SecretStr(key)})
 
 
 @lru_cache
 def get_settings() -> Settings:
-    """The settings of this process, read once."""
-    return Settings()
+    """The settings of this process, read once, without the keys of clients: those are the ingress's alone."""
+    return Settings().model_copy(update={"api_key": None, "admin_api_key": None})
+
+
+def ingress_settings() -> Settings:
+    """The settings of a process that lets clients in, with the keys that it knows them by.
+
+    Raises:
+        OSError: `home`/api_key can be neither read nor made.
+        ValueError: what it holds is no key.
+    """
+    return with_api_key(Settings())

@@ -12,10 +12,10 @@ __all__ = ["Links", "RequestLinks"]
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Makes and checks links. `ttl_seconds` is how long they work."""
+    """Makes and checks links. The first of `secrets` signs, any of them opens; `ttl_seconds` is how long they work."""
 
     objects: ObjectStore
-    secret: bytes
+    secrets: tuple[bytes, ...]
     ttl_seconds: int
     public_url: str | None
 
@@ -27,7 +27,7 @@ class Links:
         """Raises:
         Forbidden: the link is not ours, is for something else, or has expired.
         """
-        links.verify(path, expires, signature, self.secret)
+        links.verify(path, expires, signature, self.secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,5 +41,5 @@ class RequestLinks:
         """A link to the object at `path`."""
         made = self.links
         return await links.link_to(
-            path, made.objects, made.secret, ttl_seconds=made.ttl_seconds, base_url=self.base_url
+            path, made.objects, made.secrets[0], ttl_seconds=made.ttl_seconds, base_url=self.base_url
         )

@@ -13,7 +13,7 @@ from compute.orders.serving import Serving
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
-from compute.storage.links import link_secret
+from compute.storage.link_secret import load_link_secrets
 from compute.storage.media import MediaLoader
 from compute.storage.net import GuardedClient
 from compute.tasks.submission import TaskWriter
@@ -40,13 +40,14 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
     """Open everything; nothing is contacted before the first request.
 
     Raises:
-        ValueError: DATABASE_URL or API_KEY is not set, or the storage settings are incomplete.
+        ValueError: DATABASE_URL or API_KEY is not set, or the storage settings or secrets are not as they must be.
+        OSError: COMPUTE_HOME can be neither read nor written.
     """
     if not settings.database_url:
         raise ValueError("DATABASE_URL is not set")
     if settings.api_key is None:
         raise ValueError("API_KEY is not set")
-    secret = link_secret(settings.api_key.get_secret_value())
+    secrets = await asyncio.to_thread(load_link_secrets, settings)
     async with contextlib.AsyncExitStack() as stack:
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
@@ -69,7 +70,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             media=MediaLoader(settings, client),
             hints=hints,
             writer=writer,
-            links=Links(objects, secret, settings.link_ttl_seconds, settings.public_url),
+            links=Links(objects, secrets, settings.link_ttl_seconds, settings.public_url),
             watcher=watcher,
         )
 

@@ -54,9 +54,9 @@ def build(args: AppArgs) -> Application:
         # Imported in the replica, once it runs: the ingress must never load a pipeline library.
         from compute.api.app import create_app
         from compute.deployments.logs import configure_logging
-        from compute.settings import get_settings, with_api_key
+        from compute.settings import ingress_settings
 
-        settings = with_api_key(get_settings())
+        settings = ingress_settings()
         configure_logging(settings)
         return create_app(settings, serving)
 

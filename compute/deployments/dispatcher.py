@@ -14,7 +14,8 @@ from compute.deployments.pool import ServePool
 from compute.deployments.replicas import ReplicaCounter
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
-from compute.events.webhooks import WebhookSender, load_secret
+from compute.events.webhook_secret import load_secret
+from compute.events.webhooks import WebhookSender
 from compute.settings import Settings, get_settings
 from compute.storage.net import GuardedClient
 

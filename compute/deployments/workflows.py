@@ -20,7 +20,7 @@ from compute.db.session import Database
 from compute.deployments.args import WorkflowArgs
 from compute.deployments.logs import configure_logging
 from compute.orders.serving import Serving
-from compute.settings import get_settings, with_api_key
+from compute.settings import get_settings
 from compute.workflows.engine import Engine, EnginePolicy, Graph
 from compute.workflows.plan import Flow, Outcome, Plan, StepPlan
 from compute.workflows.runner import StepRunner
@@ -55,7 +55,7 @@ class StepRunnerActor:
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> StepRunner:
-        settings = with_api_key(get_settings())
+        settings = get_settings()
         configure_logging(settings)
         return await self._opened.enter_async_context(open_runner(settings, self._serving, _die))
 

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 import traceback
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from standardwebhooks import Webhook
@@ -19,8 +20,11 @@ __all__ = ["post"]
 _log = logging.getLogger(__name__)
 
 
-async def post(client: GuardedClient, signer: Webhook, claimed: Claimed, timeout_seconds: float) -> Outcome:
-    """Send the delivery once. Whatever goes wrong is in the outcome; nothing is raised."""
+async def post(client: GuardedClient, signers: Sequence[Webhook], claimed: Claimed, timeout_seconds: float) -> Outcome:
+    """Send the delivery once, with a signature of each of `signers`.
+
+    Whatever goes wrong is in the outcome; nothing is raised.
+    """
     started_at = datetime.now(UTC)
     begun = time.perf_counter()
     # Escaped to ASCII, so a receiver that decodes the body wrongly before it verifies still sees the same bytes.
@@ -31,7 +35,7 @@ async def post(client: GuardedClient, signer: Webhook, claimed: Claimed, timeout
         answer = await client.post(
             claimed.url,
             body.encode(),
-            _headers(signer, claimed, started_at, body),
+            _headers(signers, claimed, started_at, body),
             timeout_seconds,
             field="webhook_url",
         )
@@ -49,13 +53,13 @@ async def post(client: GuardedClient, signer: Webhook, claimed: Claimed, timeout
     return Outcome(started_at, round((time.perf_counter() - begun) * 1000), status, error, retry_after)
 
 
-def _headers(signer: Webhook, claimed: Claimed, at: datetime, body: str) -> dict[str, str]:
+def _headers(signers: Sequence[Webhook], claimed: Claimed, at: datetime, body: str) -> dict[str, str]:
     return {
         "Content-Type": "application/json",
         "User-Agent": f"compute/{__version__}",
         "webhook-id": str(claimed.id),
         "webhook-timestamp": str(int(at.timestamp())),
-        "webhook-signature": signer.sign(str(claimed.id), at, body),
+        "webhook-signature": " ".join(signer.sign(str(claimed.id), at, body) for signer in signers),
     }
 
 

@@ -16,8 +16,8 @@ Verify the raw bytes of the body before you parse them, with the operator's secr
     event = Webhook(secret).verify(await request.body(), dict(request.headers))
 
 or by hand: decode the base64 after `whsec_` to get the key, compute the HMAC, compare in constant time with each
-`v1,` signature in the header (there may be several, parted by spaces), and refuse timestamps more than five
-minutes away from your clock.
+`v1,` signature in the header (there are two, parted by a space, while the operator changes the secret), and refuse
+timestamps more than five minutes away from your clock.
 
 Answer any 2xx within the sender's timeout (15 s as shipped), and do slow work afterwards. A message can arrive
 more than once, so remember the `webhook-id`s that you have handled; messages are not ordered, so go by the
@@ -39,10 +39,10 @@ from compute.events import webhook_rows as rows
 from compute.events.webhook_post import post
 from compute.events.webhook_receivers import Receivers
 from compute.events.webhook_retry import Backoff, DeliveryStatus, Outcome, Verdict
-from compute.events.webhook_secret import checked_secret, load_secret
+from compute.events.webhook_secret import signing_secrets
 from compute.storage.net import GuardedClient
 
-__all__ = ["Backoff", "DeliveryStatus", "SendPolicy", "WebhookSender", "load_secret"]
+__all__ = ["Backoff", "DeliveryStatus", "SendPolicy", "WebhookSender"]
 
 _log = logging.getLogger(__name__)
 _AWAY = (DBAPIError, PoolTimeoutError)
@@ -84,14 +84,14 @@ class WebhookSender:
         backoff: Backoff | None = None,
         policy: SendPolicy | None = None,
     ) -> None:
-        """Prepare a sender; `timeout_seconds` bounds one whole request.
+        """Prepare a sender; `secret` may be two, parted by white space, and `timeout_seconds` bounds one whole request.
 
         Raises:
-            ValueError: the secret is not of the form `whsec_<base64>`.
+            ValueError: a secret is not of the form `whsec_<base64>`.
         """
         self._database = database
         self._client = client
-        self._signer = Webhook(checked_secret(secret))
+        self._signers = [Webhook(one) for one in signing_secrets(secret)]
         self._max_attempts = max_attempts
         self._timeout_seconds = timeout_seconds
         self._owner = owner
@@ -161,7 +161,7 @@ class WebhookSender:
     async def _deliver(self, claimed: rows.Claimed, lease_ends: float) -> None:
         prompt = False
         try:
-            outcome = await post(self._client, self._signer, claimed, self._timeout_seconds)
+            outcome = await post(self._client, self._signers, claimed, self._timeout_seconds)
             prompt = outcome.delivered and outcome.duration_ms <= _PROMPT_MS
         finally:
             self._receivers.finished(claimed.receiver, prompt=prompt)

@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from compute.settings import Settings
@@ -48,12 +49,17 @@ def _load(model: type[AnySettings]) -> AnySettings:
         return model()
     except ValidationError as error:
         # Never the value itself: it may be a secret in the wrong place.
-        faults = [f"{_variable(model, fault['loc'])}: {fault['msg']}" for fault in error.errors()]
-        raise StackError(f"bad setting: {'; '.join(faults)}") from error
+        raise StackError(f"bad setting: {'; '.join(_fault(model, fault) for fault in error.errors())}") from None
     except SettingsError as error:
         raise StackError(f"bad setting: {error}") from error
 
 
+def _fault(model: type[BaseSettings], fault: ErrorDetails) -> str:
+    message = fault["msg"].removeprefix("Value error, ")
+    # What concerns several settings names them itself.
+    return f"{_variable(model, fault['loc'])}: {message}" if fault["loc"] else message
+
+
 def _variable(model: type[BaseSettings], location: tuple[int | str, ...]) -> str:
-    name = str(location[0]) if location else "?"
+    name = str(location[0])
     return f"COMPUTE_{name.upper()}" if name in model.model_fields else name.upper()

@@ -85,10 +85,11 @@ def _run(config_path: Path, steps: Steps, stop: StopSignals, parts: ExitStack) -
 
 
 def _api_key(settings: Settings, home: Path) -> str:
-    key = with_api_key(settings.model_copy(update={"home": home})).api_key
-    if not key:
-        raise StackError("bad setting: API_KEY: must not be empty")
-    return key.get_secret_value()
+    try:
+        key = with_api_key(settings.model_copy(update={"home": home})).api_key
+    except ValueError as error:
+        raise StackError(f"bad setting: {error}") from error
+    return key.get_secret_value() if key else ""
 
 
 def _lock(home: Path, parts: ExitStack) -> HomeLock:

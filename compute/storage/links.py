@@ -4,20 +4,16 @@ import base64
 import hashlib
 import hmac
 import time
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from compute.errors import Forbidden
 from compute.storage.base import ObjectStore
 
-__all__ = ["link_secret", "link_to", "sign", "verify"]
+__all__ = ["link_to", "sign", "verify"]
 
 MIN_SECRET_BYTES = 16
 _ROUTE = "/api/v1/storage/images/"
-
-
-def link_secret(api_key: str) -> bytes:
-    """What links are signed with wherever this API key is known."""
-    return hashlib.sha256(b"compute result links\n" + api_key.encode()).digest()
 
 
 async def link_to(path: str, objects: ObjectStore, secret: bytes, *, ttl_seconds: int, base_url: str) -> str:
@@ -43,16 +39,17 @@ def sign(path: str, expires_at: int, secret: bytes) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def verify(path: str, expires_at: int, signature: str, secret: bytes) -> None:
-    """Check a signature in constant time.
+def verify(path: str, expires_at: int, signature: str, secrets: Sequence[bytes]) -> None:
+    """Check in constant time whether a link was signed with one of `secrets`.
 
     Raises:
         Forbidden: the signature belongs to another path, time or secret, or the link has expired.
-        ValueError: the secret is shorter than 16 bytes.
+        ValueError: a secret is shorter than 16 bytes.
     """
-    expected = sign(path, expires_at, secret)
     # The bytes are compared because compare_digest refuses text that is not ASCII.
-    if not hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogateescape")):
+    given = signature.encode("utf-8", "surrogateescape")
+    matches = [hmac.compare_digest(sign(path, expires_at, secret).encode(), given) for secret in secrets]
+    if not any(matches):
         raise Forbidden("the link's signature is wrong")
     if time.time() >= expires_at:
         raise Forbidden("the link has expired")

@@ -1,11 +1,13 @@
 """What a runner reads of stored files for the transforms, and the links that it knows to lead to them."""
 
+import asyncio
 import base64
 
 from compute.errors import TooLarge
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
-from compute.storage.links import link_secret, link_to
+from compute.storage.link_secret import load_link_secrets
+from compute.storage.links import link_to
 
 __all__ = ["StepFiles"]
 
@@ -19,14 +21,14 @@ class StepFiles:
     def __init__(self, settings: Settings, objects: ObjectStore) -> None:
         self._settings = settings
         self._objects = objects
-        self._secret = link_secret(settings.api_key.get_secret_value() if settings.api_key else "")
         self.known: dict[str, str] = {}
 
     async def link(self, path: str) -> str:
+        secrets = await asyncio.to_thread(load_link_secrets, self._settings)
         address = await link_to(
             path,
             self._objects,
-            self._secret,
+            secrets[0],
             ttl_seconds=self._settings.link_ttl_seconds,
             base_url=(self._settings.public_url or _DEFAULT_URL).rstrip("/"),
         )

@@ -17,7 +17,7 @@ from compute.stack.preflight import free_port
 from tests.patience import PATIENCE
 
 T = TypeVar("T")
-KEY = "cluster-key"
+KEY = "cluster-key-long-enough"
 CONFIG = Path(__file__).parents[2] / "serve_config.yaml"
 
 

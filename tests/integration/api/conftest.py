@@ -28,7 +28,7 @@ from compute.tasks.protocol import GenerateRequest, Job, OnStep, WorkEvent
 from compute.tasks.registry import kind_of
 from tests.patience import PATIENCE
 
-KEY = "test-key"
+KEY = "test-key-long-enough"
 
 
 @dataclass

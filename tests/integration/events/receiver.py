@@ -80,6 +80,7 @@ async def receiving(receiver: Receiver) -> AsyncIterator[Receiver]:
 async def sending(
     database: Database,
     *,
+    secret: str = SECRET,
     allowed: Sequence[str] = ("127.0.0.1",),
     backoff: Backoff = SOON,
     policy: SendPolicy = QUICK,
@@ -92,7 +93,7 @@ async def sending(
         sender = WebhookSender(
             database,
             client,
-            secret=SECRET,
+            secret=secret,
             max_attempts=max_attempts,
             timeout_seconds=timeout_seconds,
             owner=owner,

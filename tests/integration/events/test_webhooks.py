@@ -40,6 +40,18 @@ async def test_the_signature_verifies(database: Database) -> None:
         Webhook(SECRET).verify(received.body + b" ", received.headers)
 
 
+async def test_while_the_secret_changes_either_verifies(database: Database) -> None:
+    new = "whsec_" + "bmV3a2V5" * 4
+    async with receiving(Receiver()) as receiver, sending(database, secret=f"{new} {SECRET}"):
+        [sent] = await enqueue(database, receiver.url)
+        await until_status(database, sent, "DELIVERED")
+    [received] = receiver.received
+    assert Webhook(new).verify(received.body, received.headers) == Webhook(SECRET).verify(
+        received.body, received.headers
+    )
+    assert len(received.headers["webhook-signature"].split(" ")) == 2
+
+
 async def test_a_delivery_is_logged(database: Database) -> None:
     before = datetime.now(UTC)
     async with receiving(Receiver([202], delay=0.2)) as receiver, sending(database):

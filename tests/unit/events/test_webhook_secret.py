@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
-from compute.events.webhooks import load_secret
+from compute.events.webhook_secret import load_secret, signing_secrets
 from compute.settings import Settings
 
 GIVEN = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -80,8 +80,8 @@ def test_padding_is_optional(tmp_path: Path, unpadded: str) -> None:
     ],
 )
 def test_a_malformed_secret_is_refused_without_repeating_it(tmp_path: Path, wrong: str) -> None:
-    with pytest.raises(ValueError, match="COMPUTE_WEBHOOK_SECRET must be whsec_") as refused:
-        load_secret(settings(tmp_path, wrong))
+    with pytest.raises(ValueError, match="must be whsec_") as refused:
+        settings(tmp_path, wrong)
     assert len(wrong) < 7 or wrong.removeprefix("whsec_") not in str(refused.value)
 
 
@@ -89,3 +89,15 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "webhook_secret").write_text("whsec_short\n")
     with pytest.raises(ValueError, match="webhook_secret must be whsec_"):
         load_from(tmp_path)
+
+
+def test_two_secrets_make_two_signatures(tmp_path: Path) -> None:
+    other = "whsec_" + base64.b64encode(bytes(range(1, 33))).decode()
+    assert signing_secrets(load_secret(settings(tmp_path, f"{GIVEN} {other}"))) == (GIVEN, other)
+    (tmp_path / "webhook_secret").write_text(f"{other}\n{GIVEN}\n")
+    assert signing_secrets(load_from(tmp_path)) == (other, GIVEN)
+
+
+def test_three_secrets_are_too_many(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the new and the old one"):
+        signing_secrets(" ".join("whsec_" + letter * 32 for letter in "ABC"))

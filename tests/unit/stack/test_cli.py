@@ -61,9 +61,11 @@ def test_the_openapi_document_is_printed() -> None:
     assert "/api/v1/tasks/generation" in json.loads(printed.stdout)["paths"]
 
 
-def test_an_empty_key_is_refused(tmp_path: Path) -> None:
-    config = Path(__file__).parents[3] / "serve_config.yaml"
-    environment = {"COMPUTE_HTTP_PORT": "18999", "COMPUTE_DASHBOARD_PORT": "18998", "API_KEY": ""}
-    failed = compute("up", "--config", str(config), COMPUTE_HOME=str(tmp_path), **environment)
-    assert failed.returncode == 1
-    assert failed.stderr == "compute: bad setting: API_KEY: must not be empty\n"
+def test_a_short_key_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    refused = compute("up", "--config", "missing.yaml", COMPUTE_HOME=str(tmp_path / "home"), API_KEY="short-key")
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        "compute: bad setting: API_KEY: "
+        "must have at least 16 characters, all visible ASCII: no spaces, no line breaks\n"
+    )
+    assert not (tmp_path / "home").exists()

@@ -1,0 +1,54 @@
+"""`compute secrets …`: change a kept secret in two steps, so that nobody is locked out in between."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compute.cli_errors import one_line_errors
+
+__all__ = ["secrets"]
+
+secrets = typer.Typer(no_args_is_help=True, help="Change what links and webhooks are signed with.")
+
+
+class Name(StrEnum):
+    """The secrets that change in two steps."""
+
+    LINKS = "links"
+    WEBHOOKS = "webhooks"
+
+
+Which = Annotated[Name, typer.Argument(help="Whose secret.", show_choices=True)]
+
+
+@secrets.command()
+def rotate(name: Which) -> None:
+    """Make a new secret; the old one works beside it until it is retired."""
+    with one_line_errors():
+        from compute.stack import options, rotation
+
+        file = rotation.rotate(options.load_settings(), name.value)
+        typer.echo(f"{file}: the new secret is on the first line, the old one on the second.")
+        _say_next(name, file)
+
+
+@secrets.command()
+def retire(name: Which) -> None:
+    """Forget the old secret."""
+    with one_line_errors():
+        from compute.stack import options, rotation
+
+        file = rotation.retire(options.load_settings(), name.value)
+        typer.echo(f"{file}: the old secret is gone.")
+        typer.echo("Restart the server: a running one knows the old secret until then.")
+
+
+def _say_next(name: Name, file: Path) -> None:
+    typer.echo("1. Restart the server. From then on both secrets are in use.")
+    if name is Name.WEBHOOKS:
+        typer.echo(f"2. Give the receivers of webhooks the new one: head -n 1 {file}")
+    else:
+        typer.echo("2. Wait until the links that were made before have expired (COMPUTE_LINK_TTL_SECONDS).")
+    typer.echo(f"3. compute secrets retire {name.value}, and restart again.")
