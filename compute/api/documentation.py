@@ -28,6 +28,7 @@ from compute.schemas.providers import LocalProviderConfig
 from compute.schemas.quickstart import QuickstartTask
 from compute.schemas.quickstart_training import QuickstartTrainingCreate
 from compute.schemas.quickstart_workflows import QuickstartCreateWorkflow
+from compute.schemas.storage import Body_save_image
 from compute.schemas.training import TrainingTaskCreate
 from compute.schemas.workflows import CreateWorkflow, StartWorkflow, WorkflowUpdate
 from compute.tasks.registry import all_kinds
@@ -46,6 +47,7 @@ __all__ = [
     "AnyTask",
     "AnyTaskPublic",
     "document",
+    "form_body",
 ]
 
 _REF = "#/components/schemas/{model}"
@@ -58,6 +60,12 @@ AnyTask: Any = AnyTaskPublic | QuickstartTask
 def _any_of(title: str, models: Sequence[type[BaseModel]]) -> dict[str, Any]:
     refs = [{"$ref": _REF.format(model=model.__name__)} for model in models]
     return {"anyOf": refs, "title": title} if len(refs) > 1 else refs[0]
+
+
+def form_body(model: str) -> dict[str, Any]:
+    """A multipart form that is read by hand."""
+    schema = {"$ref": _REF.format(model=model)}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 def _json_body(schema: dict[str, Any], examples: dict[str, Any]) -> dict[str, Any]:
@@ -172,6 +180,7 @@ _BY_HAND: list[type[BaseModel]] = [
     GenerationTaskUpdate,
     Body_upload_lora,
     Body_admin_upload_lora,
+    Body_save_image,
     LocalProviderConfig,
     BaseEvent,
     TaskCreatedEvent,

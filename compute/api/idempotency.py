@@ -1,20 +1,30 @@
-"""`Idempotency-Key`: the same request sent again gets the first answer, and nothing happens twice."""
+"""`Idempotency-Key`: the same POST sent again gets the first answer, and nothing happens twice.
+
+One request with a key is at work at a time; the others wait for it and get its answer. What a request changes in the
+database and its key are committed together. Only answers of success are kept: a request that was refused, or that
+failed, has changed nothing and may be sent again with its key.
+"""
 
 import hashlib
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Header, Request, Response
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.db.session import Database
 from compute.db.tables import IdempotencyKey
+from compute.errors import Conflict, NotFound
 from compute.tasks.submission import Answer, RequestKey, key_reused
 
 __all__ = ["REPLAYED_HEADER", "IdempotencyHeader", "IdempotentRequest", "ReplayError", "respond"]
 
 REPLAYED_HEADER = "Idempotency-Replayed"
+_LONGEST_WAIT = "30s"
 IdempotencyHeader = Annotated[
     str | None,
     Header(
@@ -22,8 +32,8 @@ IdempotencyHeader = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="Any text of your own. Sent again with the same body within two days, it replays the first "
-        "answer; with another body it is refused.",
+        description="Any text of your own. Sent again with the same query and body within two days, it replays the "
+        "first answer; with others it is refused.",
     ),
 ]
 
@@ -43,16 +53,35 @@ class ReplayError(Exception):
 
 
 class IdempotentRequest:
-    """One creating request. Without a key nothing is found and nothing is remembered."""
+    """One POST. Without a key nothing is found and nothing is remembered."""
 
     def __init__(self, key: str | None, request: Request, content: Any) -> None:
+        """`content` is what the body says: two bodies that say the same have equal ones."""
         self.key = RequestKey(key, _fingerprint(request, content)) if key else None
+
+    async def settle(self, database: Database, act: Callable[[], Awaitable[Answer]]) -> Response:
+        """Replay the first answer to this key, or else `act`, which does its work in `once`.
+
+        Raises:
+            InvalidInput: the key came with another request.
+        """
+        if replay := await self.replay(database):
+            return replay
+        try:
+            return respond(await act())
+        except ReplayError as first:
+            return respond(first.answer)
+        except (Conflict, NotFound):
+            # Perhaps only because the first request with this key has done it meanwhile.
+            if replay := await self.replay(database):
+                return replay
+            raise
 
     async def replay(self, database: Database) -> Response | None:
         """The first answer to this key, if it was used before.
 
         Raises:
-            InvalidInput: the key came with another body.
+            InvalidInput: the key came with another request.
         """
         if self.key is None:
             return None
@@ -60,11 +89,31 @@ class IdempotentRequest:
             answer = await self.earlier(session)
         return respond(answer) if answer else None
 
+    @asynccontextmanager
+    async def once(self, database: Database) -> AsyncIterator[AsyncSession]:
+        """The transaction in which the request does what it does, and remembers its answer. With a key it begins when
+        no other request with this key is in one, and every transaction inside joins it.
+
+        Raises:
+            ReplayError: a request with this key was answered before.
+            InvalidInput: the key came with another request.
+        """
+        if self.key is None:
+            async with database.transaction() as session:
+                yield session
+            return
+        async with database.shared_transaction() as session:
+            await session.execute(select(func.set_config("lock_timeout", _LONGEST_WAIT, True)))
+            await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(self.key.text, 0))))
+            if (earlier := await self.earlier(session)) is not None:
+                raise ReplayError(earlier)
+            yield session
+
     async def earlier(self, session: AsyncSession) -> Answer | None:
         """The first answer to this key.
 
         Raises:
-            InvalidInput: the key came with another body.
+            InvalidInput: the key came with another request.
         """
         row = await session.get(IdempotencyKey, self.key.text) if self.key else None
         if self.key is None or row is None:
@@ -94,11 +143,13 @@ class IdempotentRequest:
             .returning(IdempotencyKey.key)
         )
         if inserted is None:
+            # Tasks are stored by a writer of their own, which does not wait for others.
             earlier = await self.earlier(session)
             if earlier is not None:
                 raise ReplayError(earlier)
 
 
 def _fingerprint(request: Request, content: Any) -> str:
-    said = json.dumps([request.method, request.url.path, content], sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()
+    query = sorted(request.query_params.multi_items())
+    asked = [request.method, request.url.path, *([query] if query else []), content]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

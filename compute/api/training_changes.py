@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from compute.api.idempotency import IdempotentRequest, ReplayError
+from compute.api.idempotency import IdempotentRequest
 from compute.api.resources import Resources
 from compute.api.training_bodies import faults_in, order_of
 from compute.api.training_present import render_new
@@ -19,9 +19,10 @@ __all__ = ["cancel_training", "create_training"]
 
 
 async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, held: Resources) -> Answer:
-    """Store a training; replay the first answer to a repeated key.
+    """Store a training.
 
     Raises:
+        ReplayError: its key was answered before.
         RequestValidationError, InvalidInput, TooLarge: it cannot be done, or its pictures cannot be had; nothing was
             stored.
         StorageFailed: its pictures could not be kept.
@@ -31,13 +32,10 @@ async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, h
         spec = spec_of(request, new_task_id(), held.settings.training_models)
     images = await take_in(request, held)
     spec = spec.model_copy(update={"data": spec.data.model_copy(update={"images": tuple(images)})})
-    try:
-        async with held.database.transaction() as session:
-            training = await store.create(session, spec, request)
-            answer = Answer(201, render_new(training, dialect))
-            await idempotent.remember(session, answer)
-    except ReplayError as replay:
-        return replay.answer
+    async with idempotent.once(held.database) as session:
+        training = await store.create(session, spec, request)
+        answer = Answer(201, render_new(training, dialect))
+        await idempotent.remember(session, answer)
     held.hints.hint(hints.TRAINING)
     return answer
 

@@ -1,11 +1,14 @@
-"""A multipart form with one big file, streamed to disk: the body is never in memory, and is bounded as it arrives."""
+"""A multipart form with one file, streamed to disk: the body is never in memory, and is bounded as it arrives.
+
+It is as strict as a JSON body: every part has a name that is known, and comes once.
+"""
 
 import asyncio
 import logging
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +31,7 @@ FIELD_BYTES = 2 * 1024 * 1024
 
 _MAX_FIELDS = 16
 _MAX_TEXT = 4096
+_LONGEST_NAME = 60
 _WRITE_BYTES = 1024 * 1024
 _FORGOTTEN_SECONDS = 24 * 3600
 
@@ -50,17 +54,27 @@ class Upload:
 
 
 @asynccontextmanager
-async def received(request: Request, folder: Path, max_bytes: int) -> AsyncIterator[Upload]:
+async def received(
+    request: Request, folder: Path, max_bytes: int, *, texts: Collection[str] = (), noun: str = "file"
+) -> AsyncIterator[Upload]:
     """Receive a form into a new folder under `folder`, which goes with all that is in it when the block ends.
 
+    Args:
+        request: Whose body it is.
+        folder: Where uploads are received.
+        max_bytes: What the file may have.
+        texts: The fields that may come beside the file.
+        noun: What the file is, for people.
+
     Raises:
-        InvalidInput: no multipart form, damaged, or without one `file`; `field` says what is wrong.
+        InvalidInput: no multipart form, damaged, without one `file`, with a field that is unknown, comes twice or is
+            sent as what it is not; `field` says which.
         TooLarge: the file has more than `max_bytes`; raised as soon as that is known.
         StorageFailed: this machine's disk is full, or fails.
         BadRequest: the client went away.
     """
     if int(request.headers.get("content-length", "0")) > max_bytes + FIELD_BYTES:
-        raise _too_large(max_bytes)
+        raise _too_large(noun, max_bytes)
     boundary = _boundary(request)
     await asyncio.to_thread(_remove_forgotten, folder)
     place = folder / uuid.uuid4().hex
@@ -68,7 +82,7 @@ async def received(request: Request, folder: Path, max_bytes: int) -> AsyncItera
         await asyncio.to_thread(place.mkdir, parents=True)
         upload = Upload(place / "upload")
         with upload.file.open("wb") as target:
-            await _receive(request, _Form(upload, target, boundary, max_bytes))
+            await _receive(request, _Form(upload, target, boundary, max_bytes, texts, noun))
         yield upload
     except ClientDisconnect:
         raise BadRequest("The upload was cut off.") from None
@@ -94,10 +108,21 @@ async def _receive(request: Request, form: "_Form") -> None:
 class _Form:
     """Takes the form apart: the parser calls what is named `_on_…` here."""
 
-    def __init__(self, upload: Upload, target: IO[bytes], boundary: bytes, max_bytes: int) -> None:
+    def __init__(
+        self,
+        upload: Upload,
+        target: IO[bytes],
+        boundary: bytes,
+        max_bytes: int,
+        texts: Collection[str],
+        noun: str,
+    ) -> None:
         self._upload = upload
         self._target = target
         self._max_bytes = max_bytes
+        self._known = ("file", *texts)
+        self._noun = noun
+        self._seen: set[str] = set()
         self._parts = 0
         self._ended = False
         self._header = self._value = self._disposition = b""
@@ -134,7 +159,7 @@ class _Form:
         if not self._ended:
             raise InvalidInput("The multipart form is cut off.")
         if not self._upload.filename:
-            raise InvalidInput("Send the LoRA as the file `file`, with its name.", field="file")
+            raise InvalidInput(f"Send the {self._noun} as the file `file`, with its name.", field="file")
 
     def _on_part_begin(self) -> None:
         self._parts += 1
@@ -156,14 +181,26 @@ class _Form:
     def _on_headers_finished(self) -> None:
         # Latin-1 there and back keeps every byte; browsers send UTF-8.
         _, options = parse_options_header(self._disposition.decode("latin-1"))
-        self._name = options.get(b"name", b"").decode(errors="replace")
+        self._name = self._checked_name(options.get(b"name", b"").decode(errors="replace"))
+        filename = options.get(b"filename", b"").decode(errors="replace")
         if self._name != "file":
+            if b"filename" in options:
+                raise InvalidInput("This field is text; it was sent as a file.", field=self._name)
             self._text = bytearray()
             return
+        if not filename:
+            raise InvalidInput(f"Send the {self._noun} as a file, with its name.", field="file")
         self._text = None
-        if self._upload.filename:
-            raise InvalidInput("Send one file.", field="file")
-        self._upload.filename = options.get(b"filename", b"").decode(errors="replace")
+        self._upload.filename = filename
+
+    def _checked_name(self, name: str) -> str:
+        if name not in self._known:
+            shown = f" {name[:_LONGEST_NAME]!r}" if name else " without a name"
+            raise InvalidInput(f"A form here has no field{shown}; it has: {', '.join(self._known)}.")
+        if name in self._seen:
+            raise InvalidInput("This field comes more than once.", field=name)
+        self._seen.add(name)
+        return name
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._text is not None:
@@ -173,12 +210,15 @@ class _Form:
             return
         self._upload.size += end - start
         if self._upload.size > self._max_bytes:
-            raise _too_large(self._max_bytes)
+            raise _too_large(self._noun, self._max_bytes)
         self._target.write(memoryview(data)[start:end])
 
     def _on_part_end(self) -> None:
         if self._text is not None:
-            self._upload.fields[self._name] = self._text.decode(errors="replace")
+            try:
+                self._upload.fields[self._name] = self._text.decode()
+            except UnicodeDecodeError:
+                raise InvalidInput("Text is sent as UTF-8.", field=self._name) from None
 
     def _on_end(self) -> None:
         self._ended = True
@@ -187,12 +227,12 @@ class _Form:
 def _boundary(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
-        raise InvalidInput("Send a form, with Content-Type: multipart/form-data.")
+        raise InvalidInput("Send a form, with Content-Type: multipart/form-data.", field="file")
     return options[b"boundary"]
 
 
-def _too_large(max_bytes: int) -> TooLarge:
-    return TooLarge(f"file: a LoRA has at most {max_bytes} bytes", field="file")
+def _too_large(noun: str, max_bytes: int) -> TooLarge:
+    return TooLarge(f"file: The {noun} has more than {max_bytes} bytes.", field="file")
 
 
 def _remove_forgotten(folder: Path) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from compute.api.dialect import Dialect
-from compute.api.idempotency import IdempotentRequest, ReplayError
+from compute.api.idempotency import IdempotentRequest
 from compute.api.resources import Resources
 from compute.api.workflow_bodies import with_image
 from compute.api.workflow_present import look, render
@@ -50,9 +50,10 @@ _LISTED = 1000
 async def create_workflow(
     definition: CreateWorkflow, dialect: Dialect, *, start: bool, idempotent: IdempotentRequest, held: Resources
 ) -> Answer:
-    """Store a workflow, and with `start` set it going; replay the first answer to a repeated key.
+    """Store a workflow, and with `start` set it going.
 
     Raises:
+        ReplayError: its key was answered before.
         RequestValidationError, TooLarge: it cannot run, or its inputs cannot be had; nothing was stored.
         StorageFailed: its inputs could not be kept.
     """
@@ -64,22 +65,22 @@ async def create_workflow(
     await _check_webhooks(definition, held)
     values = {INPUT: given or {}, CONFIG: definition.config}
     taken = await take_in(checked, values, held, held.serving) if start else None
-    try:
-        async with held.database.transaction() as session:
-            workflow = await store.create(session, definition, checked, taken=taken)
-            (seen,) = await look(session, [workflow])
-            answer = Answer(201, await render(seen, dialect))
-            await idempotent.remember(session, answer)
-    except ReplayError as replay:
-        return replay.answer
+    async with idempotent.once(held.database) as session:
+        workflow = await store.create(session, definition, checked, taken=taken)
+        (seen,) = await look(session, [workflow])
+        answer = Answer(201, await render(seen, dialect))
+        await idempotent.remember(session, answer)
     held.hints.hint(hints.WORKFLOW)
     return answer
 
 
-async def start_workflow(held: Resources, workflow_id: UUID, dialect: Dialect, given: dict[str, Any]) -> Workflow:
+async def start_workflow(
+    workflow_id: UUID, dialect: Dialect, given: dict[str, Any], *, idempotent: IdempotentRequest, held: Resources
+) -> Answer:
     """Set a PENDING workflow going with this input, which adds to that of its definition.
 
     Raises:
+        ReplayError: its key was answered before.
         NotFound: there is no such workflow.
         Conflict: it was started before.
         RequestValidationError, TooLarge: with this input it cannot run; it is as before.
@@ -96,10 +97,13 @@ async def start_workflow(held: Resources, workflow_id: UUID, dialect: Dialect, g
     values = {INPUT: definition.input or {}, CONFIG: definition.config}
     checked = await asyncio.to_thread(check_workflow, definition, held.serving, definition.input)
     taken = await take_in(checked, values, held, held.serving)
-    async with held.database.transaction() as session:
+    async with idempotent.once(held.database) as session:
         workflow = await store.start(session, workflow_id, definition, checked, taken)
+        (seen,) = await look(session, [workflow], estimate=True)
+        answer = Answer(200, await render(seen, dialect))
+        await idempotent.remember(session, answer)
     held.hints.hint(hints.WORKFLOW)
-    return workflow
+    return answer
 
 
 async def update_workflow(held: Resources, workflow_id: UUID, update: WorkflowUpdate) -> Workflow:

@@ -116,7 +116,7 @@ async def present(seen: Seen, dialect: Dialect, links: RequestLinks | None) -> W
 
 
 async def render(seen: Seen, dialect: Dialect) -> str:
-    """A workflow that was just stored, as JSON. It has no results, and so no links."""
+    """A workflow that was just stored or started, as JSON. It has no results, and so no links."""
     return (await present(seen, dialect, None)).model_dump_json()
 
 

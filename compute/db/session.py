@@ -1,7 +1,10 @@
 """Connections to Postgres. One transaction per request, committed at the edge by whoever opened it."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -44,6 +47,19 @@ def normal_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
+@dataclass(slots=True)
+class _Shared:
+    """A transaction that several parts of one request write in."""
+
+    database: "Database"
+    session: AsyncSession
+    after: list[Callable[[], None]] = field(default_factory=list)
+    is_open: bool = True
+
+
+_shared: ContextVar[_Shared | None] = ContextVar("shared_transaction", default=None)
+
+
 class Database:
     """A pool of connections. `pool_size` bounds what one process asks of the server."""
 
@@ -52,12 +68,46 @@ class Database:
         self.engine: AsyncEngine = create_async_engine(
             self.url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_recycle=1800
         )
+        # Shared transactions may wait for each other; connections are left for everybody else.
+        self._shared_slots = asyncio.Semaphore(pool_size)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """Commit when the block ends, roll back when it raises."""
+        """Commit when the block ends, roll back when it raises; within a shared transaction both are left to that."""
+        if (shared := self._joined()) is not None:
+            yield shared.session
+            await shared.session.flush()
+            # The next block reads its rows anew, as it would in a transaction of its own.
+            shared.session.expunge_all()
+            return
         async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    @asynccontextmanager
+    async def shared_transaction(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that every `transaction` inside the block joins: all of it is committed, or nothing."""
+        async with self._shared_slots, AsyncSession(self.engine, expire_on_commit=False) as session:
+            shared = _Shared(self, session)
+            token = _shared.set(shared)
+            try:
+                async with session.begin():
+                    yield session
+            finally:
+                shared.is_open = False
+                _shared.reset(token)
+        for act in shared.after:
+            act()
+
+    def after_commit(self, act: Callable[[], None]) -> None:
+        """Call `act` when the shared transaction of this block is committed; at once if there is none."""
+        if (shared := self._joined()) is not None:
+            shared.after.append(act)
+        else:
+            act()
+
+    def _joined(self) -> _Shared | None:
+        shared = _shared.get()
+        return shared if shared is not None and shared.database is self and shared.is_open else None
 
     async def connect(self) -> Connection:
         """A connection outside the pool for the Dispatcher's statements: autocommit, prepared, planned by key."""

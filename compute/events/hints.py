@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
 import psycopg
 from psycopg import sql
@@ -27,7 +28,7 @@ _RECONNECT_SECONDS = 1.0
 
 
 class HintSender:
-    """Sends hints from a background task; `hint` only notes them and returns."""
+    """Sends hints from a background task; `hint` only notes them, for after the commit, and returns."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -35,6 +36,9 @@ class HintSender:
         self._wake = asyncio.Event()
 
     def hint(self, channel: str, payload: str = "") -> None:
+        self._database.after_commit(partial(self._note, channel, payload))
+
+    def _note(self, channel: str, payload: str) -> None:
         self._pending.add((channel, payload))
         self._wake.set()
 

@@ -1,11 +1,18 @@
 """Answers about stored files."""
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
-__all__ = ["DeletedImage", "ImageList", "StoredImage", "TaskCleanup"]
+__all__ = ["Body_save_image", "DeletedImage", "ImageList", "StoredImage", "TaskCleanup"]
+
+
+class Body_save_image(BaseModel):  # noqa: N801 - the contract's way to name forms
+    """An image, as multipart/form-data."""
+
+    file: Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"}), Field(description="The image.")]
 
 
 class StoredImage(BaseModel):

@@ -13,9 +13,19 @@ from compute.storage.lora_names import BIN, LORAS, safe_name, split_name, versio
 from compute.storage.loras import LoraInfo, check_lora_file
 from compute.storage.paths import clean_path
 
-__all__ = ["DeletedLora", "LoraFiles", "SavedLora"]
+__all__ = ["CheckedLora", "DeletedLora", "LoraFiles", "SavedLora", "sha256_of"]
 
 _TYPE = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedLora:
+    """A LoRA on local disk that may be stored: a safetensors file, and a name that is safe."""
+
+    file: Path
+    name: str
+    sha256: str
+    info: LoraInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,39 +67,48 @@ class LoraFiles:
         # Each loads torch and a whole file into memory.
         self._converting = asyncio.Semaphore(1)
 
-    async def save(self, file: Path, filename: str, folder: str, *, number_duplicates: bool) -> SavedLora:
-        """Check a LoRA file and store it as safetensors under `loras/<folder>/`; when this returns, it can be used.
-
-        The name is made safe. If it is taken by another file, `number_duplicates` decides between `_v2`, `_v3`, …
-        and a refusal. With it, a file that is there already is not stored again: the answer is the one that is.
+    async def check(self, file: Path, filename: str) -> CheckedLora:
+        """Check a LoRA file, and make it safetensors if it is not. Nothing is stored.
 
         Args:
             file: Where the upload lies; a result of conversion is written beside it.
             filename: What the client calls it; the extension says what it is.
-            folder: One of those that `folder_of` gives.
-            number_duplicates: What happens to a name that is taken.
 
         Raises:
             InvalidInput: no LoRA, damaged, of an unknown format, or with code inside; `field` is `file`.
-            Conflict: the name is taken.
-            StorageFailed: it could not be stored; nothing is there.
             Unavailable: the converter does not work.
         """
         stem, extension = split_name(filename)
         if extension != ".safetensors":
             file = await self._converted(file)
         info = await asyncio.to_thread(check_lora_file, file, None, field="file", any_model=True)
-        sha256 = await asyncio.to_thread(_hash, file)
-        name = safe_name(stem)
-        for version in versions(name):
+        return CheckedLora(file, safe_name(stem), await asyncio.to_thread(sha256_of, file), info)
+
+    async def save(self, lora: CheckedLora, folder: str, *, number_duplicates: bool) -> SavedLora:
+        """Store a LoRA under `loras/<folder>/`; when this returns, it can be used.
+
+        If its name is taken by another file, `number_duplicates` decides between `_v2`, `_v3`, … and a refusal. With
+        it, a file that is there already is not stored again: the answer is the one that is.
+
+        Args:
+            lora: As `check` gave it.
+            folder: One of those that `folder_of` gives.
+            number_duplicates: What happens to a name that is taken.
+
+        Raises:
+            Conflict: the name is taken.
+            StorageFailed: it could not be stored; nothing is there.
+        """
+        info, sha256 = lora.info, lora.sha256
+        for version in versions(lora.name):
             path = f"{LORAS}{folder}/{version}.safetensors"
-            if await self._objects.create(path, file, _TYPE) is not None:
+            if await self._objects.create(path, lora.file, _TYPE) is not None:
                 return SavedLora(path, info.size, sha256, info, created=True)
             if not number_duplicates:
                 raise Conflict(f"There is a LoRA {folder}/{version}.safetensors already.")
             if await self._holds(path, info.size, sha256):
                 return SavedLora(path, info.size, sha256, info, created=False)
-        raise Conflict(f"There are too many LoRAs named {name} in {folder}; choose another name.")
+        raise Conflict(f"There are too many LoRAs named {lora.name} in {folder}; choose another name.")
 
     async def delete(self, partial_path: str) -> DeletedLora:
         """Move a LoRA into the bin, from which an operator can move it back.
@@ -140,6 +159,7 @@ class LoraFiles:
         return digest.hexdigest() == sha256
 
 
-def _hash(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """In hex."""
     with file.open("rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()

@@ -25,7 +25,8 @@ async def publish_lora(objects: ObjectStore, settings: Settings, file: Path, spe
     loras = LoraFiles(objects, max_bytes=settings.lora_max_bytes, convert_seconds=settings.lora_convert_seconds)
     try:
         folder = folder_of(spec.entity_type)
-        return await loras.save(file, f"{spec.output_name}.safetensors", folder, number_duplicates=True)
+        lora = await loras.check(file, f"{spec.output_name}.safetensors")
+        return await loras.save(lora, folder, number_duplicates=True)
     except (Conflict, InvalidInput) as error:
         # It is this project's own file; the client's input is not to blame.
         raise TaskFailed(f"The LoRA could not be registered: {error.detail}") from error

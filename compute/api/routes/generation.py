@@ -9,6 +9,7 @@ from compute.api.deps import LinksDep, ResourcesDep, resources_of
 from compute.api.dialect import TaskId
 from compute.api.documentation import GENERATION_BODY, GENERATION_UPDATE_BODY
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
+from compute.api.idempotent_route import IdempotentRoute
 from compute.api.orders import order_generation
 from compute.api.present import present, present_canonical
 from compute.api.queries import GenerationQuery, find
@@ -22,7 +23,7 @@ from compute.schemas.tasks import TaskPublic
 from compute.tasks import store
 from compute.tasks.types.generation import GenerationTaskPublic, GenerationTaskUpdate
 
-router = APIRouter(prefix="/tasks/generation", tags=["Tasks"])
+router = APIRouter(prefix="/tasks/generation", tags=["Tasks"], route_class=IdempotentRoute)
 
 AnyGeneration = GenerationTaskPublic | QuickstartTask
 

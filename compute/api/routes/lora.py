@@ -1,11 +1,15 @@
 """/lora and /admin/lora: bring LoRA files in, see them, put them into the bin."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from compute.api.deps import require_admin_key, require_key, resources_of
+from compute.api.documentation import form_body
+from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
+from compute.api.idempotent_route import IdempotentRoute
 from compute.api.upload import Upload, received
 from compute.errors import BadRequest, InvalidInput
 from compute.orders.order import validated
@@ -19,13 +23,16 @@ from compute.schemas.lora import (
     StoredLoRA,
     UploadForm,
 )
-from compute.storage.lora_files import LoraFiles, SavedLora
+from compute.storage.lora_files import LoraFiles, SavedLora, sha256_of
 from compute.storage.lora_names import LORAS, folder_of
+from compute.tasks.submission import Answer
 
 __all__ = ["UPLOAD_PATHS", "admin_router", "router"]
 
-router = APIRouter(prefix="/lora", tags=["lora"], dependencies=[Depends(require_key)])
-admin_router = APIRouter(prefix="/admin/lora", tags=["admin"], dependencies=[Depends(require_admin_key)])
+router = APIRouter(prefix="/lora", tags=["lora"], dependencies=[Depends(require_key)], route_class=IdempotentRoute)
+admin_router = APIRouter(
+    prefix="/admin/lora", tags=["admin"], dependencies=[Depends(require_admin_key)], route_class=IdempotentRoute
+)
 
 UPLOAD_PATHS = ("/api/v1/lora/upload", "/api/v1/admin/lora/upload")
 """Whose bodies may be as large as a LoRA."""
@@ -40,26 +47,21 @@ _NO_ADMIN: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _form_body(model: str) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{model}"}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
-
-
 @router.post(
     "/upload",
     status_code=201,
     operation_id="upload_lora",
     responses=_TAKEN,
-    openapi_extra=_form_body("Body_upload_lora"),
+    response_model=LoRAUploadResponse,
+    openapi_extra=form_body("Body_upload_lora"),
 )
-async def upload_lora(request: Request) -> LoRAUploadResponse:
+async def upload_lora(request: Request, key: IdempotencyHeader = None) -> Response:
     """Bring a LoRA in: .safetensors, .ckpt, .pt, .pth or .bin, up to 500 MB (as shipped).
 
     It is checked, made safetensors if it is not, and stored under `loras/<folder>/`. A GENERATION task can name its
     `partial_path` as soon as this returns, whichever node runs it. Files are opened without running code.
     """
-    saved, upload, _ = await _save(request, admin=False)
-    return LoRAUploadResponse(**_answer(saved, upload))
+    return await _save(request, key, admin=False)
 
 
 @admin_router.post(
@@ -67,12 +69,12 @@ async def upload_lora(request: Request) -> LoRAUploadResponse:
     status_code=201,
     operation_id="admin_upload_lora",
     responses=_TAKEN | _NO_ADMIN,
-    openapi_extra=_form_body("Body_admin_upload_lora"),
+    response_model=AdminLoRAUploadResponse,
+    openapi_extra=form_body("Body_admin_upload_lora"),
 )
-async def admin_upload_lora(request: Request) -> AdminLoRAUploadResponse:
+async def admin_upload_lora(request: Request, key: IdempotencyHeader = None) -> Response:
     """Bring a LoRA in, as `/lora/upload` does; the entity type `faces` is open here, too."""
-    saved, upload, folder = await _save(request, admin=True)
-    return AdminLoRAUploadResponse(**_answer(saved, upload), entity_type=folder)
+    return await _save(request, key, admin=True)
 
 
 @admin_router.delete("", operation_id="admin_delete_lora", responses=_NO_ADMIN)
@@ -100,20 +102,35 @@ async def list_loras(
     return LoRAList(loras=loras, count=len(loras))
 
 
-async def _save(request: Request, *, admin: bool) -> tuple[SavedLora, Upload, str]:
-    settings = resources_of(request).settings
-    async with received(request, settings.cache_root / "uploads", settings.lora_max_bytes) as upload:
+async def _save(request: Request, key: str | None, *, admin: bool) -> Response:
+    held, loras = resources_of(request), _loras(request)
+    folder_of_uploads, most = held.settings.cache_root / "uploads", held.settings.lora_max_bytes
+    async with received(request, folder_of_uploads, most, texts=UploadForm.model_fields, noun="LoRA") as upload:
         form = validated(UploadForm, upload.fields)
         folder = folder_of(form.entity_type)
         if folder in _ADMIN_FOLDERS and not admin:
             raise InvalidInput("One of clothes, identities, product, styles; faces needs /admin.", field="entity_type")
-        saved = await _loras(request).save(
-            upload.file, upload.filename, folder, number_duplicates=form.use_safe_filename
-        )
-    return saved, upload, folder
+        sent = [upload.filename, await asyncio.to_thread(sha256_of, upload.file), upload.fields]
+        idempotent = IdempotentRequest(key, request, sent)
+
+        async def act() -> Answer:
+            checked = await loras.check(upload.file, upload.filename)
+            async with idempotent.once(held.database) as session:
+                saved = await loras.save(checked, folder, number_duplicates=form.use_safe_filename)
+                answer = Answer(201, _shown(saved, upload, folder if admin else None).model_dump_json())
+                await idempotent.remember(session, answer)
+            return answer
+
+        return await idempotent.settle(held.database, act)
 
 
-def _answer(saved: SavedLora, upload: Upload) -> dict[str, Any]:
+def _shown(saved: SavedLora, upload: Upload, folder: str | None) -> LoRAUploadResponse:
+    """The answer; with `folder` an administrator's."""
+    fields = _fields(saved, upload)
+    return LoRAUploadResponse(**fields) if folder is None else AdminLoRAUploadResponse(**fields, entity_type=folder)
+
+
+def _fields(saved: SavedLora, upload: Upload) -> dict[str, Any]:
     return {
         "file_path": saved.path,
         "partial_path": saved.path.removeprefix(LORAS),

@@ -1,17 +1,21 @@
 """/storage/images: put images in, get them out."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
 from compute.api.conditional import content_headers, requested_range, unchanged
 from compute.api.deps import Credentials, LinksDep, ResourcesDep, authenticate, require_key
-from compute.api.idempotency import IdempotencyHeader, IdempotentRequest, ReplayError, respond
+from compute.api.documentation import form_body
+from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
+from compute.api.idempotent_route import IdempotentRoute
 from compute.api.links import RequestLinks
 from compute.api.resources import Resources
+from compute.api.upload import received
 from compute.errors import BadRequest, Forbidden, InvalidInput, NotFound
 from compute.orders.intake import INPUTS
 from compute.schemas.errors import Problem
@@ -24,10 +28,11 @@ from compute.tasks.registry import all_kinds
 from compute.tasks.submission import Answer
 from compute.training.spec import TRAININGS
 
-router = APIRouter(prefix="/storage/images", tags=["Storage"])
+router = APIRouter(prefix="/storage/images", tags=["Storage"], route_class=IdempotentRoute)
 keyed = [Depends(require_key)]
 
 UPLOADS = "uploads/"
+IMAGE_FORM = form_body("Body_save_image")
 _HIDDEN = (LORAS, BIN)
 _SERVED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/*": {}, "video/mp4": {}}, "description": "The image or video."},
@@ -39,25 +44,20 @@ _SERVED: dict[int | str, dict[str, Any]] = {
 _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 
-@router.post("", status_code=201, dependencies=keyed, response_model=StoredImage)
+@router.post("", status_code=201, dependencies=keyed, response_model=StoredImage, openapi_extra=IMAGE_FORM)
 async def upload_image(
-    file: UploadFile, request: Request, held: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None
+    request: Request, held: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None
 ) -> Response:
     """Store an image under a path made from its content; the same image is stored once."""
-    return await _save(file, None, request, held, links, key)
+    return await _save(None, request, held, links, key)
 
 
-@router.post("/{path:path}", status_code=201, dependencies=keyed, response_model=StoredImage)
+@router.post("/{path:path}", status_code=201, dependencies=keyed, response_model=StoredImage, openapi_extra=IMAGE_FORM)
 async def save_image(
-    path: str,
-    file: UploadFile,
-    request: Request,
-    held: ResourcesDep,
-    links: LinksDep,
-    key: IdempotencyHeader = None,
+    path: str, request: Request, held: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None
 ) -> Response:
     """Store an image under a path of your own, replacing what is there. Folders of results are read-only."""
-    return await _save(file, _writable(path), request, held, links, key)
+    return await _save(_writable(path), request, held, links, key)
 
 
 @router.get("", dependencies=keyed)
@@ -121,25 +121,25 @@ async def delete_image(path: str, held: ResourcesDep) -> DeletedImage:
     return DeletedImage(path=cleaned)
 
 
-async def _save(
-    file: UploadFile, path: str | None, request: Request, held: Resources, links: RequestLinks, key: str | None
-) -> Response:
-    data = await file.read()
-    idempotent = IdempotentRequest(key, request, hashlib.sha256(data).hexdigest())
-    async with held.database.transaction() as session:
-        if answer := await idempotent.earlier(session):
-            return respond(answer)
-    media = await held.media.normalise(data, field="file", keep_format=True)
-    stored = await held.objects.put(path or _content_path(media), media.data, media.content_type)
-    image = await _describe(stored, links)
-    image = image.model_copy(update={"width": media.width, "height": media.height, "sha256": media.sha256})
-    answer = Answer(201, image.model_dump_json())
-    try:
-        async with held.database.transaction() as session:
+async def _save(path: str | None, request: Request, held: Resources, links: RequestLinks, key: str | None) -> Response:
+    settings = held.settings
+    async with received(request, settings.cache_root / "uploads", settings.media_max_bytes, noun="image") as upload:
+        data = await asyncio.to_thread(upload.file.read_bytes)
+    digest = await asyncio.to_thread(hashlib.sha256, data)
+    idempotent = IdempotentRequest(key, request, digest.hexdigest())
+
+    async def act() -> Answer:
+        media = await held.media.normalise(data, field="file", keep_format=True)
+        # The key is claimed before the image is written: what is refused has replaced nothing.
+        async with idempotent.once(held.database) as session:
+            stored = await held.objects.put(path or _content_path(media), media.data, media.content_type)
+            image = await _describe(stored, links)
+            image = image.model_copy(update={"width": media.width, "height": media.height, "sha256": media.sha256})
+            answer = Answer(201, image.model_dump_json())
             await idempotent.remember(session, answer)
-    except ReplayError as replay:
-        return respond(replay.answer)
-    return respond(answer)
+        return answer
+
+    return await idempotent.settle(held.database, act)
 
 
 def _content_path(media: Media) -> str:

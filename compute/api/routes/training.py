@@ -1,12 +1,15 @@
 """/training: models that learn something new."""
 
+from functools import partial
+
 from fastapi import APIRouter, Request, Response
 
 from compute.api.body import json_object
 from compute.api.deps import LinksDep, ResourcesDep
 from compute.api.dialect import TrainingId
 from compute.api.documentation import TRAINING_BODY
-from compute.api.idempotency import IdempotencyHeader, IdempotentRequest, respond
+from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
+from compute.api.idempotent_route import IdempotentRoute
 from compute.api.training_changes import cancel_training, create_training
 from compute.api.training_present import listed, present
 from compute.api.training_queries import EventQuery, TrainingQuery
@@ -14,7 +17,7 @@ from compute.schemas.quickstart_training import QuickstartTraining
 from compute.schemas.training import TrainingEventList, TrainingEventPublic, TrainingTask, TrainingTaskList
 from compute.training import store
 
-router = APIRouter(prefix="/training", tags=["Training"])
+router = APIRouter(prefix="/training", tags=["Training"], route_class=IdempotentRoute)
 
 AnyTraining = TrainingTask | QuickstartTraining
 
@@ -25,9 +28,7 @@ async def create(request: Request, held: ResourcesDep, key: IdempotencyHeader = 
     at once is; whether each file is a picture, the training finds out and names those that are not."""
     body = await json_object(request)
     idempotent = IdempotentRequest(key, request, body)
-    if replay := await idempotent.replay(held.database):
-        return replay
-    return respond(await create_training(body, idempotent, held))
+    return await idempotent.settle(held.database, partial(create_training, body, idempotent, held))
 
 
 @router.get("/")

@@ -1,5 +1,6 @@
 """/workflows: DAGs of steps."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -8,7 +9,8 @@ from compute.api.body import json_object
 from compute.api.deps import LinksDep, ResourcesDep
 from compute.api.dialect import Dialect, WorkflowId, WorkflowRef
 from compute.api.documentation import START_BODY, WORKFLOW_BODY, WORKFLOW_UPDATE_BODY
-from compute.api.idempotency import IdempotencyHeader, IdempotentRequest, respond
+from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
+from compute.api.idempotent_route import IdempotentRoute
 from compute.api.links import RequestLinks
 from compute.api.resources import Resources
 from compute.api.workflow_bodies import definition_of
@@ -33,9 +35,10 @@ from compute.schemas.workflows import (
     WorkflowPublic,
     WorkflowUpdate,
 )
+from compute.tasks.submission import Answer
 from compute.workflows import store
 
-router = APIRouter(prefix="/workflows", tags=["Workflows"])
+router = APIRouter(prefix="/workflows", tags=["Workflows"], route_class=IdempotentRoute)
 
 AnyWorkflow = WorkflowPublic | QuickstartWorkflow
 
@@ -52,13 +55,15 @@ async def create(
     """Define a workflow. It is checked as a whole: names, cycles, mappings, types of fields, and whether the tasks of
     its steps would be accepted; an error names the step."""
     body = await json_object(request)
-    idempotent = IdempotentRequest(key, request, [request.url.query, body])
-    if replay := await idempotent.replay(held.database):
-        return replay
-    definition, dialect = definition_of(body)
-    # The samples start it themselves.
-    begins = start and (dialect is Dialect.CANONICAL or "start" in request.query_params)
-    return respond(await create_workflow(definition, dialect, start=begins, idempotent=idempotent, held=held))
+    idempotent = IdempotentRequest(key, request, body)
+
+    async def act() -> Answer:
+        definition, dialect = definition_of(body)
+        # The samples start it themselves.
+        begins = start and (dialect is Dialect.CANONICAL or "start" in request.query_params)
+        return await create_workflow(definition, dialect, start=begins, idempotent=idempotent, held=held)
+
+    return await idempotent.settle(held.database, act)
 
 
 @router.get("/")
@@ -94,11 +99,13 @@ async def cancel(ref: WorkflowId, held: ResourcesDep, links: LinksDep) -> AnyWor
 
 
 @router.post("/{workflow_id}/start", response_model=AnyWorkflow, openapi_extra=START_BODY)
-async def start(ref: WorkflowId, request: Request, held: ResourcesDep, links: LinksDep) -> AnyWorkflow:
+async def start(ref: WorkflowId, request: Request, held: ResourcesDep, key: IdempotencyHeader = None) -> Response:
     """Set a PENDING workflow going. What `$input` names must be in `input`, here or in the definition."""
     body = await json_object(request) if await request.body() else {}
-    await start_workflow(held, ref.id, ref.dialect, validated(StartWorkflow, body).input)
-    return await _answer(held, ref, links)
+    given = validated(StartWorkflow, body).input
+    idempotent = IdempotentRequest(key, request, body)
+    act = partial(start_workflow, ref.id, ref.dialect, given, idempotent=idempotent, held=held)
+    return await idempotent.settle(held.database, act)
 
 
 @router.post("/{workflow_id}/pause", response_model=AnyWorkflow)

@@ -32,7 +32,8 @@ def file(tmp_path: Path) -> Path:
 async def save(loras: LoraFiles, file: Path, value: float, *, number_duplicates: bool = True) -> SavedLora:
     file = file.with_name(f"upload-{value}")
     file.write_bytes(lora(value))
-    return await loras.save(file, "look.safetensors", "styles", number_duplicates=number_duplicates)
+    checked = await loras.check(file, "look.safetensors")
+    return await loras.save(checked, "styles", number_duplicates=number_duplicates)
 
 
 async def test_a_file_is_stored_once_and_others_of_its_name_beside_it(
@@ -56,7 +57,7 @@ async def test_a_file_is_stored_once_and_others_of_its_name_beside_it(
 async def test_what_is_no_lora_is_not_stored(store: ObjectStore, loras: LoraFiles, file: Path) -> None:
     file.write_bytes(b"x" * 100)
     with pytest.raises(InvalidInput):
-        await loras.save(file, "look.safetensors", "styles", number_duplicates=True)
+        await loras.check(file, "look.safetensors")
     assert await store.list("", 10) == []
 
 
