@@ -9,6 +9,7 @@
     ├── Conflict       409      an action that the present state forbids
     ├── TooLarge       413      more bytes than a limit allows
     ├── Unavailable    503      a dependency is down; nothing was accepted
+    │   └── Overloaded          too much is being done already; come back later
     └── TaskFailed              a task's run ended badly; `category` decides what happens next
         ├── OutOfMemory
         └── StorageFailed
@@ -30,6 +31,7 @@ __all__ = [
     "InvalidInput",
     "NotFound",
     "OutOfMemory",
+    "Overloaded",
     "StorageFailed",
     "TaskFailed",
     "TooLarge",
@@ -107,6 +109,12 @@ class TooLarge(ComputeError):
 class Unavailable(ComputeError):
     status = 503
     code = "UNAVAILABLE"
+
+
+class Overloaded(Unavailable):
+    """This process does as much as it may already; nothing was accepted, and a later try may succeed."""
+
+    code = "OVERLOADED"
 
 
 class TaskFailed(ComputeError):

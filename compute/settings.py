@@ -102,6 +102,9 @@ class Settings(BaseSettings):
         description="What of an image's metadata is stored: nothing, or its author and owner (EXIF Artist, Copyright).",
     )
     body_max_bytes: int = Field(default=48 * 2**20, ge=1024, description="Largest request body.")
+    body_memory_bytes: int = Field(
+        default=512 * 2**20, ge=1024, description="What the bodies that one ingress reads at a time may take together."
+    )
     lora_max_bytes: int = Field(default=500 * 2**20, ge=1024, description="Largest LoRA file that may be uploaded.")
     lora_convert_seconds: float = Field(
         default=120.0, gt=0, description="Longest a checkpoint may take to become safetensors."

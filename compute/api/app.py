@@ -10,16 +10,18 @@ from compute import __version__
 from compute.api import errors
 from compute.api.deps import require_key
 from compute.api.documentation import document
-from compute.api.guard import RequestGuard
+from compute.api.guard import KeyGuard, RequestGuard
 from compute.api.resources import open_resources
 from compute.api.routes import generation, health, lora, storage, tasks, training, workflows
 from compute.api.upload import FIELD_BYTES
+from compute.capacity import Capacity
 from compute.orders.serving import Serving
 from compute.settings import Settings
 from compute.storage.lora_files import LoraFiles
 
 __all__ = ["create_app"]
 
+_PREFIX = "/api/v1"
 DESCRIPTION = """\
 One API in front of a cluster that generates and edits images.
 
@@ -52,10 +54,15 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
         lifespan=lifespan,
     )
     uploads = dict.fromkeys(lora.UPLOAD_PATHS, settings.lora_max_bytes + FIELD_BYTES)
-    app.add_middleware(RequestGuard, max_bytes=settings.body_max_bytes, exceptions=uploads)
+    memory = Capacity(
+        settings.body_memory_bytes, busy="Too many large requests are being read at the moment; try again later."
+    )
+    # The last one is asked first: the key, then the size.
+    app.add_middleware(RequestGuard, max_bytes=settings.body_max_bytes, memory=memory, exceptions=uploads)
+    app.add_middleware(KeyGuard, prefix=_PREFIX)
     errors.install(app)
     # Side by side: each router inside another one would be searched once more by every request.
-    include = partial(app.include_router, prefix="/api/v1", responses=errors.PROBLEMS)
+    include = partial(app.include_router, prefix=_PREFIX, responses=errors.PROBLEMS)
     include(generation.router, dependencies=[Depends(require_key)])
     include(tasks.router, dependencies=[Depends(require_key)])
     include(workflows.router, dependencies=[Depends(require_key)])

@@ -20,6 +20,7 @@ __all__ = [
     "LinksDep",
     "ResourcesDep",
     "authenticate",
+    "authenticate_admin",
     "authorised",
     "require_admin_key",
     "require_key",
@@ -61,23 +62,25 @@ def authenticate(given: HTTPAuthorizationCredentials | None, held: Resources) ->
         raise Unauthorized("Send a valid API key as `Authorization: Bearer <key>`.")
 
 
-async def require_key(request: Request, given: Credentials) -> None:
-    """A dependency of every route but /health and signed links."""
-    authenticate(given, resources_of(request))
-
-
-async def require_admin_key(request: Request, given: Credentials) -> None:
-    """A dependency of every route under /admin.
-
-    Raises:
-        Unauthorized: no key, or one that we did not give out.
-        Forbidden: the plain API key; also when no ADMIN_API_KEY is set, because then nobody is an administrator.
+def authenticate_admin(given: HTTPAuthorizationCredentials | None, held: Resources) -> None:
+    """Raises:
+    Unauthorized: no key, or one that we did not give out.
+    Forbidden: the plain API key; also when no ADMIN_API_KEY is set, because then nobody is an administrator.
     """
-    held = resources_of(request)
     authenticate(given, held)
     if not authorised(given, held.settings.admin_api_key):
         unset = " None is configured here." if held.settings.admin_api_key is None else ""
         raise Forbidden(f"This needs the admin key, ADMIN_API_KEY.{unset}")
+
+
+async def require_key(request: Request, given: Credentials) -> None:
+    """A dependency of every route but /health and signed links; `KeyGuard` has asked before the body was read."""
+    authenticate(given, resources_of(request))
+
+
+async def require_admin_key(request: Request, given: Credentials) -> None:
+    """As `require_key`, of every route under /admin."""
+    authenticate_admin(given, resources_of(request))
 
 
 async def request_links(request: Request) -> RequestLinks:

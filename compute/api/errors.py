@@ -10,10 +10,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from compute.db.session import DATABASE_AWAY
-from compute.errors import ComputeError, InvalidInput, Unauthorized, Unavailable
+from compute.errors import ComputeError, InvalidInput, Overloaded, Unauthorized, Unavailable
 from compute.schemas.errors import HTTPValidationError, Problem
 
-__all__ = ["PROBLEMS", "install"]
+__all__ = ["PROBLEMS", "answer_to", "install"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,10 +35,12 @@ _CODES = {
     412: "PRECONDITION_FAILED",
     413: "TOO_LARGE",
     416: "RANGE_NOT_SATISFIABLE",
+    503: Overloaded.code,
 }
 _HEADERS: Mapping[type[Exception], Mapping[str, str]] = {
     Unauthorized: {"WWW-Authenticate": "Bearer"},
     Unavailable: {"Retry-After": "2"},
+    Overloaded: {"Retry-After": "5"},
 }
 
 
@@ -52,12 +54,17 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _internal_error)
 
 
-async def _compute_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ComputeError)  # noqa: S101 - registered for this class alone
+def answer_to(error: ComputeError) -> JSONResponse:
+    """What a client is told of an error."""
     if isinstance(error, InvalidInput):
         place = [int(part) if part.isdecimal() else part for part in error.field.split(".")]
         return _invalid([{"loc": ["body", *place], "msg": error.detail, "type": "invalid_input"}])
     return _problem(error.status, error.code, error.detail, _HEADERS.get(type(error)))
+
+
+async def _compute_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ComputeError)  # noqa: S101 - registered for this class alone
+    return answer_to(error)
 
 
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:

@@ -1,38 +1,136 @@
-"""Refuses what no route should have to think about: bodies without end, NUL characters in addresses."""
+"""Refuses what no route should have to think about, before anything is read: bodies that are too large or too many at
+once, requests without a key, NUL characters in addresses."""
 
 from collections.abc import Mapping
+from urllib.parse import unquote
 
+from fastapi.security import HTTPAuthorizationCredentials
+from fastapi.security.utils import get_authorization_scheme_param
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["RequestGuard"]
+from compute.api.deps import authenticate, authenticate_admin
+from compute.api.errors import answer_to
+from compute.capacity import Capacity
+from compute.errors import ComputeError, Overloaded, TooLarge
+
+__all__ = ["KeyGuard", "RequestGuard"]
+
+
+class KeyGuard:
+    """ASGI middleware: below `prefix` nothing of a request is read, and no route is looked for, before its key is
+    known. Only a GET or HEAD of a stored file that carries a signature passes without one: its route checks that.
+    """
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app = app
+        self._prefix = f"{prefix}/"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                self._check(scope)
+            except ComputeError as error:
+                await answer_to(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        """Raises:
+        Unauthorized, Forbidden: the key is missing, unknown, or not the one that this needs.
+        """
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if not path.startswith(self._prefix) or self._is_signed(scope, path):
+            return
+        scheme, given = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
+        key = HTTPAuthorizationCredentials(scheme=scheme, credentials=given) if scheme.lower() == "bearer" else None
+        held = scope["app"].state.resources
+        if path.startswith(f"{self._prefix}admin/"):
+            authenticate_admin(key, held)
+        else:
+            authenticate(key, held)
+
+    def _is_signed(self, scope: Scope, path: str) -> bool:
+        if scope["method"] not in ("GET", "HEAD") or not path.startswith(f"{self._prefix}storage/images/"):
+            return False
+        return "signature=" in unquote(scope.get("query_string", b"").decode("latin-1"))
 
 
 class RequestGuard:
-    """ASGI middleware. `max_bytes` bounds a request's body, counted as it arrives; `exceptions` are other bounds
-    for single paths, whose routes stream what they read."""
+    """ASGI middleware. `max_bytes` bounds a request's body: by what it announces before it is read, and by what
+    arrives. `exceptions` are other bounds for single paths, whose routes stream to disk what they read; the bodies of
+    all others together take at most `memory`, because they are read into it.
+    """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, exceptions: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, max_bytes: int, memory: Capacity, exceptions: Mapping[str, int] | None = None
+    ) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._memory = memory
         self._exceptions = exceptions or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seen = 0
-        most = self._exceptions.get(scope["path"], self._max_bytes)
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > most:
-                raise HTTPException(413, f"body: more than {most} bytes")
-            return message
-
         if "\x00" in scope["path"] or b"%00" in scope.get("query_string", b""):
             # Postgres cannot store it, so it can name nothing that exists.
             scope = {**scope, "path": "/bad-request", "raw_path": b"/bad-request"}
-        await self._app(scope, counted, send)
+        streamed = scope["path"] in self._exceptions
+        body = _Body(receive, self._exceptions.get(scope["path"], self._max_bytes), None if streamed else self._memory)
+        try:
+            body.check(_announced(scope))
+        except ComputeError as error:
+            await answer_to(error)(scope, receive, send)
+            return
+        try:
+            await self._app(scope, body.receive, send)
+        finally:
+            body.release()
+
+
+class _Body:
+    """Counts a body as it arrives, and holds the memory that it takes."""
+
+    def __init__(self, receive: Receive, most: int, memory: Capacity | None) -> None:
+        self._receive = receive
+        self._most = most
+        self._memory = memory
+        self._seen = 0
+        self._held = 0
+
+    def check(self, announced: int) -> None:
+        """Raises:
+        TooLarge, Overloaded: a body of that size would be refused while it is read.
+        """
+        if announced > self._most:
+            raise TooLarge(f"body: more than {self._most} bytes")
+        if self._memory is not None:
+            self._memory.check(announced)
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        size = len(message.get("body", b""))
+        self._seen += size
+        if self._seen > self._most:
+            raise HTTPException(413, f"body: more than {self._most} bytes")
+        if self._memory is not None and size:
+            try:
+                self._memory.take_now(size)
+            except Overloaded as error:
+                # As the framework's own error, for it takes any other one from here for a damaged form.
+                raise HTTPException(503, error.detail, {"Retry-After": "5"}) from error
+            self._held += size
+        return message
+
+    def release(self) -> None:
+        if self._memory is not None and self._held:
+            self._memory.give_back(self._held)
+
+
+def _announced(scope: Scope) -> int:
+    length = Headers(scope=scope).get("content-length", "")
+    # The server has refused what is no number; a body of unknown length is counted as it comes.
+    return int(length) if length.isascii() and length.isdigit() else 0

@@ -6,7 +6,6 @@ all of them are pictures, the job finds out.
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ from compute.errors import InvalidInput
 from compute.orders.intake import RequestIntake
 from compute.orders.serving import ServedModel
 from compute.schemas.training import TrainingTaskCreate
+from compute.storage.base64_text import is_inline
 from compute.storage.net import MAX_URL_CHARACTERS
 from compute.storage.paths import clean_path
 
@@ -28,8 +28,6 @@ _LOOK_UP_SECONDS = 20.0
 """For all hosts together. Those that are not looked up by then the job finds reachable, or not."""
 _NO_MODEL = ServedModel(None, 1, queue="training", roles=frozenset())
 _FIELD = "source_images"
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]{64,}={0,2}\s*")
-"""A path of that length has a dot in it."""
 
 
 async def take_in(request: TrainingTaskCreate, held: Resources) -> list[str]:
@@ -112,7 +110,7 @@ async def _check_addresses(addresses: Sequence[tuple[int, str]], held: Resources
 async def _stored(source: str, place: int, held: Resources, intake: RequestIntake) -> str:
     """The path of a picture that is stored, or will be."""
     field = _field(place)
-    if source[:5].lower() == "data:" or _BASE64.fullmatch(source):
+    if is_inline(source):
         return (await intake.image(source, field=field)).path
     if "://" in source:
         raise InvalidInput("use an http:// or https:// URL", field=field)

@@ -32,6 +32,7 @@ FIELD_BYTES = 2 * 1024 * 1024
 _MAX_FIELDS = 16
 _MAX_TEXT = 4096
 _LONGEST_NAME = 60
+_MAX_HEADER = 8192
 _WRITE_BYTES = 1024 * 1024
 _FORGOTTEN_SECONDS = 24 * 3600
 
@@ -168,10 +169,16 @@ class _Form:
         self._disposition = b""
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
+        self._header += data[start : min(end, start + _MAX_HEADER + 1)]
+        self._bound_header()
 
     def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
+        self._value += data[start : min(end, start + _MAX_HEADER + 1)]
+        self._bound_header()
+
+    def _bound_header(self) -> None:
+        if len(self._header) + len(self._value) > _MAX_HEADER:
+            raise InvalidInput(f"A header within the form has at most {_MAX_HEADER} bytes.")
 
     def _on_header_end(self) -> None:
         if self._header.lower() == b"content-disposition":

@@ -14,7 +14,7 @@ from compute.storage.images import image_size
 from compute.storage.lora_names import LORAS
 from compute.storage.loras import check_lora
 from compute.storage.media import Media, MediaLoader
-from compute.storage.paths import clean_path
+from compute.storage.paths import MAX_PATH_CHARACTERS, clean_path
 from compute.tasks.protocol import Role
 from compute.tasks.registry import InputImage
 
@@ -78,7 +78,8 @@ class RequestIntake:
         if source in self._taken:
             return self._taken[source]
         stored = self._known.get(source, source).strip()
-        taken = await (self._stored(stored, field) if _STORED_PATH.match(stored) else self._fetched(source, field))
+        is_path = len(stored) <= MAX_PATH_CHARACTERS and _STORED_PATH.match(stored)
+        taken = await (self._stored(stored, field) if is_path else self._fetched(source, field))
         self._taken[source] = taken
         return taken
 

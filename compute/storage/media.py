@@ -1,18 +1,16 @@
 """Images that users send or name, made safe: the one way in."""
 
 import asyncio
-import base64
-import binascii
 import hashlib
 import os
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes
 
 from PIL import Image
 
 from compute.errors import InvalidInput, TooLarge
 from compute.settings import Settings
+from compute.storage.base64_text import MAX_ESCAPES, decoded, unescaped
 from compute.storage.codec import CONTENT_TYPES, RIGHTS, ImageFormat, encode
 from compute.storage.images import DecodedImage, decode_image
 from compute.storage.net import GuardedClient
@@ -21,7 +19,7 @@ __all__ = ["Media", "MediaLoader", "open_image"]
 
 _KEPT_FORMATS: dict[str, ImageFormat] = {"PNG": "png", "JPEG": "jpeg", "MPO": "jpeg", "WEBP": "webp"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_URL_SAFE = str.maketrans("-_", "+/")
+_SCHEME_CHARACTERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class MediaLoader:
         if text[:7].lower() == "http://" or text[:8].lower() == "https://":
             fetched = await self._client.fetch(text, max_bytes=self._max_bytes, field=field)
             return await self.normalise(fetched.body, field=field)
-        if _SCHEME.match(text):
+        if _SCHEME.match(text[:_SCHEME_CHARACTERS]):
             raise InvalidInput("use an http:// or https:// URL", field=field)
         return await self.normalise(await asyncio.to_thread(self._from_base64, text, field), field=field)
 
@@ -87,18 +85,27 @@ class MediaLoader:
         header, comma, payload = text.partition(",")
         if not comma:
             raise InvalidInput("a data: URL has a comma before its data", field=field)
-        if header.lower().endswith(";base64"):
-            return self._from_base64(payload, field)
-        return unquote_to_bytes(payload)
+        if not header.lower().endswith(";base64"):
+            return self._unescaped(payload, field)
+        # RFC 2397: the base64, too, may be percent-encoded.
+        return self._from_base64(
+            self._unescaped(payload, field).decode("latin-1") if "%" in payload else payload, field
+        )
+
+    def _unescaped(self, text: str, field: str) -> bytes:
+        try:
+            return unescaped(text)
+        except ValueError as error:
+            raise TooLarge(
+                f"a data: URL has at most {MAX_ESCAPES} percent-encoded characters; use base64", field=field
+            ) from error
 
     def _from_base64(self, text: str, field: str) -> bytes:
         if len(text) // 4 * 3 > self._max_bytes + 3:
             raise TooLarge(f"an image has at most {self._max_bytes} bytes", field=field)
-        # Some encoders break lines, use the URL-safe alphabet, or drop the padding.
-        compact = "".join(text.split()).translate(_URL_SAFE).rstrip("=")
         try:
-            data = base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
-        except (binascii.Error, ValueError) as error:
+            data = decoded(text)
+        except ValueError as error:
             raise InvalidInput("neither an http(s) URL, nor a data: URL, nor base64", field=field) from error
         if not data:
             raise InvalidInput("the image is empty", field=field)

@@ -16,15 +16,13 @@ from yarl import URL
 from compute.errors import InvalidInput, Unavailable
 from compute.storage.addresses import AllowedHosts, is_public, literal_address
 from compute.storage.files import disk_failure
+from compute.storage.post import PostClient, PostFailed, PostResult
 from compute.storage.resolver import GuardedResolver, NotPublicError
 
-__all__ = ["Fetched", "GuardedClient", "PostResult"]
+__all__ = ["Fetched", "GuardedClient"]
 
 MAX_REDIRECTS = 5
 MAX_URL_CHARACTERS = 8192
-POST_BODY_BYTES = 1024
-"""How much of the answer to a POST is kept."""
-
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HEADERS = {"User-Agent": "compute", "Accept-Encoding": "identity"}
 # One sentence for a private address and for a name that does not exist: the difference would map our network.
@@ -37,18 +35,6 @@ class Fetched:
 
     body: bytes
     content_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class PostResult:
-    """The status of an answer and its first 1024 bytes as text, undecodable bytes and NULs replaced.
-
-    `retry_after` is that header as it came, if it came: a claim, nothing more.
-    """
-
-    status: int
-    body_start: str
-    retry_after: str | None = None
 
 
 class GuardedClient:
@@ -65,6 +51,7 @@ class GuardedClient:
         self._timeout = timeout
         self._resolver = GuardedResolver(self._allowed)
         self._session: aiohttp.ClientSession | None = None
+        self._posts = PostClient(self._resolver)
 
     async def __aenter__(self) -> Self:
         return self
@@ -78,6 +65,7 @@ class GuardedClient:
         """Close all connections. The client cannot be used afterwards."""
         if self._session is not None:
             await self._session.close()
+        await self._posts.close()
         await self._resolver.close()
 
     async def fetch(self, url: str, *, max_bytes: int, field: str) -> Fetched:
@@ -123,17 +111,11 @@ class GuardedClient:
 
         Raises:
             InvalidInput: the URL is malformed or leads to a place that is not public.
-            Unavailable: the name did not resolve, nobody answered in time, or the connection broke.
+            Unavailable: the name did not resolve, nobody answered in time, or the connection broke before a status.
         """
         target = self._checked(url, field)
-        merged = {**_HEADERS, **headers}
-        async with (
-            _as_unavailable(field),
-            asyncio.timeout(timeout or self._timeout),
-            self._connections().post(target, data=body, headers=merged, allow_redirects=False) as response,
-        ):
-            start = await _read_start(response, POST_BODY_BYTES)
-            return PostResult(response.status, start, response.headers.get("Retry-After"))
+        async with _as_unavailable(field):
+            return await self._posts.post(target, body, {**_HEADERS, **headers}, timeout or self._timeout)
 
     async def check_url(self, url: str, field: str) -> None:
         """Check the syntax of a URL and the addresses that its host has now. Later calls check again.
@@ -263,14 +245,6 @@ async def _chunks(response: aiohttp.ClientResponse, max_bytes: int, field: str) 
         yield chunk
 
 
-async def _read_start(response: aiohttp.ClientResponse, length: int) -> str:
-    start = b""
-    while len(start) < length and (chunk := await response.content.read(length - len(start))):
-        start += chunk
-    # Kept in a database, whose text cannot hold a NUL.
-    return start.decode("utf-8", "replace").replace("\0", "\ufffd")
-
-
 @asynccontextmanager
 async def _as_invalid_input(field: str) -> AsyncIterator[None]:
     """Whatever goes wrong with a file that the user named is for the user to mend. Details stay inside."""
@@ -291,11 +265,9 @@ async def _as_unavailable(field: str) -> AsyncIterator[None]:
         yield
     except TimeoutError as error:
         raise Unavailable("the receiver took too long") from error
-    except aiohttp.ClientConnectorDNSError as error:
-        if isinstance(error.os_error, NotPublicError):
-            raise InvalidInput(_NOT_PUBLIC, field=field) from error
+    except NotPublicError as error:
+        raise InvalidInput(_NOT_PUBLIC, field=field) from error
+    except socket.gaierror as error:
         raise Unavailable(_NOT_PUBLIC) from error
-    except aiohttp.InvalidURL as error:
-        raise InvalidInput("not a valid URL", field=field) from error
-    except (aiohttp.ClientError, OSError) as error:
+    except (PostFailed, OSError) as error:
         raise Unavailable("the connection to the receiver failed") from error

@@ -1,0 +1,105 @@
+"""Work that is bounded before it is done: so much at a time, so many in the queue, so long a wait."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from compute.errors import Overloaded
+
+__all__ = ["Capacity"]
+
+
+@dataclass(eq=False, slots=True)
+class _Ticket:
+    amount: int
+    granted: "asyncio.Future[None]"
+
+
+class Capacity:
+    """A semaphore that counts bytes, or jobs, with a bounded queue. First come, first served, so that a large request
+    is not starved by small ones. Use it within one event loop.
+    """
+
+    def __init__(self, total: int, *, busy: str, waiting: int = 0, seconds: float = 60.0) -> None:
+        """Give out `total` at a time; `waiting` requests may queue for `seconds` each. The others are told `busy`."""
+        self.total = total
+        self._free = total
+        self._busy = busy
+        self._waiting = waiting
+        self._seconds = seconds
+        self._queue: deque[_Ticket] = deque()
+
+    @property
+    def free(self) -> int:
+        """What can be taken without waiting."""
+        return 0 if self._queue else self._free
+
+    @asynccontextmanager
+    async def taken(self, amount: int = 1) -> AsyncIterator[None]:
+        """Hold `amount` until the block ends. More than there is at all counts as everything: it runs alone.
+
+        Raises:
+            Overloaded: too many are waiting, or it took too long. A caller that is cancelled leaves the queue.
+        """
+        amount = min(amount, self.total)
+        await self._take(amount)
+        try:
+            yield
+        finally:
+            self.give_back(amount)
+
+    def check(self, amount: int) -> None:
+        """Raises:
+        Overloaded: `amount` cannot be taken without waiting.
+        """
+        if amount > self.free:
+            raise Overloaded(self._busy)
+
+    def take_now(self, amount: int) -> None:
+        """Take `amount` without waiting; `give_back` returns it.
+
+        Raises:
+            Overloaded: it is not free.
+        """
+        self.check(amount)
+        self._free -= amount
+
+    def give_back(self, amount: int) -> None:
+        """Return what `take_now` took; whoever waits longest is served first."""
+        self._free += amount
+        self._grant()
+
+    async def _take(self, amount: int) -> None:
+        if amount <= self.free:
+            self._free -= amount
+            return
+        if len(self._queue) >= self._waiting:
+            raise Overloaded(self._busy)
+        ticket = _Ticket(amount, asyncio.get_running_loop().create_future())
+        self._queue.append(ticket)
+        try:
+            async with asyncio.timeout(self._seconds):
+                await ticket.granted
+        except TimeoutError:
+            self._leave(ticket)
+            raise Overloaded(self._busy) from None
+        except asyncio.CancelledError:
+            self._leave(ticket)
+            raise
+
+    def _leave(self, ticket: _Ticket) -> None:
+        if ticket in self._queue:
+            self._queue.remove(ticket)
+            self._grant()
+        else:
+            # It was granted in the moment in which its owner gave up.
+            self.give_back(ticket.amount)
+
+    def _grant(self) -> None:
+        while self._queue and self._queue[0].amount <= self._free:
+            ticket = self._queue.popleft()
+            self._free -= ticket.amount
+            if not ticket.granted.done():
+                ticket.granted.set_result(None)

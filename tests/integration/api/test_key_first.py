@@ -1,0 +1,141 @@
+"""The key comes before the body, on every route; so does a size that is announced."""
+
+import asyncio
+import re
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from compute.api.app import create_app
+from compute.orders.serving import Serving
+from compute.settings import Settings
+from tests.integration.api.conftest import KEY
+
+OPEN = {"/health"}
+"""What needs no key."""
+JSON = b"Content-Type: application/json"
+FORM = b"Content-Type: multipart/form-data; boundary=x"
+
+
+def routes(app: FastAPI) -> list[tuple[str, str]]:
+    """Every method and path, and some that do not exist."""
+    known = [
+        (method, re.sub(r"\{[^}]*\}", "x", path))
+        for path, operations in app.openapi()["paths"].items()
+        for method in (one.upper() for one in operations)
+        if path not in OPEN
+    ]
+    assert len(known) > 30
+    unknown = [(method, "/api/v1/nothing/here") for method in ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")]
+    wrong = [("PUT", "/api/v1/tasks/bulk"), ("POST", "/api/v1/admin/nothing"), ("DELETE", "/api/v1/storage/images")]
+    return known + unknown + wrong
+
+
+async def first_line(host: str, *lines: bytes, body: bytes = b"") -> bytes:
+    """The status line of the answer to a request whose body never ends."""
+    reader, writer = await asyncio.open_connection(*host.split(":"))
+    writer.write(b"\r\n".join([*lines, b"Host: " + host.encode(), b"", b""]) + body)
+    try:
+        async with asyncio.timeout(20):
+            return await reader.readline()
+    finally:
+        writer.close()
+
+
+def test_every_other_route_is_known(settings: Settings) -> None:
+    """A router that is put outside the prefix would be open."""
+    app = create_app(settings, Serving({}))
+    outside = {
+        route.path for route in app.routes if isinstance(route, APIRoute) and not route.path.startswith("/api/v1/")
+    }
+    assert outside <= OPEN | {route for route in outside if route.startswith("/docs")}
+
+
+@pytest.mark.parametrize("key", [b"", b"Authorization: Bearer wrong", b"Authorization: Basic dGVzdDprZXk="])
+async def test_a_wrong_key_is_told_before_the_body_comes(base_url: str, settings: Settings, key: bytes) -> None:
+    host = base_url.removeprefix("http://")
+    framings = [
+        (JSON, b"Content-Length: 1000000", b""),
+        (FORM, b"Content-Length: 1000000\r\nExpect: 100-continue", b""),
+        (FORM, b"Transfer-Encoding: chunked", b"5\r\n--x\r\n\r\n"),
+    ]
+    heads = [key] if key else []
+    for method, path in routes(create_app(settings, Serving({}))):
+        for kind, length, body in framings:
+            line = f"{method} {path} HTTP/1.1".encode()
+            answer = await first_line(host, line, *heads, kind, length, body=body)
+            assert answer.startswith(b"HTTP/1.1 401 "), (line, kind, length, answer)
+
+
+async def test_the_admin_key_is_asked_for_before_the_body_comes(base_url: str) -> None:
+    host = base_url.removeprefix("http://")
+    for method, path in [("POST", "/api/v1/admin/lora/upload"), ("DELETE", "/api/v1/admin/lora")]:
+        answer = await first_line(
+            host,
+            f"{method} {path} HTTP/1.1".encode(),
+            f"Authorization: Bearer {KEY}".encode(),
+            FORM,
+            b"Content-Length: 1000000\r\nExpect: 100-continue",
+        )
+        assert answer.startswith(b"HTTP/1.1 403 "), (method, path, answer)
+
+
+async def test_a_body_that_announces_too_much_is_refused_before_it_comes(base_url: str, settings: Settings) -> None:
+    host = base_url.removeprefix("http://")
+    key = f"Authorization: Bearer {KEY}".encode()
+    for path, limit in [
+        ("/api/v1/tasks/", settings.body_max_bytes),
+        ("/api/v1/storage/images", settings.body_max_bytes),
+        ("/api/v1/workflows/", settings.body_max_bytes),
+        ("/api/v1/lora/upload", settings.lora_max_bytes + 2**21),
+    ]:
+        for kind in (JSON, FORM):
+            length = f"Content-Length: {limit + 1}\r\nExpect: 100-continue".encode()
+            answer = await first_line(host, f"POST {path} HTTP/1.1".encode(), key, kind, length)
+            assert answer.startswith(b"HTTP/1.1 413 "), (path, answer)
+
+
+async def test_a_signature_opens_stored_files_alone(anonymous: httpx.AsyncClient) -> None:
+    signed = "?expires=99999999999&signature=abc"
+    for method in ("GET", "HEAD"):
+        answer = await anonymous.request(method, f"/api/v1/storage/images/uploads/x.png{signed}")
+        assert answer.status_code in (401, 403), method
+    for method, path in [
+        ("GET", "/api/v1/tasks/"),
+        ("GET", "/api/v1/storage/images"),
+        ("POST", "/api/v1/storage/images/uploads/x.png"),
+        ("DELETE", "/api/v1/storage/images/uploads/x.png"),
+        ("DELETE", "/api/v1/admin/lora"),
+    ]:
+        assert (await anonymous.request(method, path + signed)).status_code == 401, (method, path)
+
+
+class TestMemoryOfBodies:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"body_memory_bytes": 100_000})
+
+    async def test_bodies_share_what_memory_there_is(self, api: httpx.AsyncClient, base_url: str) -> None:
+        host = base_url.removeprefix("http://")
+        head = (
+            f"POST /api/v1/tasks/ HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 90000\r\n\r\n"
+        )
+        _, writer = await asyncio.open_connection(*host.split(":"))
+        writer.write(head.encode() + b" " * 80_000)
+        await writer.drain()
+        body = b'{"prompt": "a hat", "config": {"x": "%s"}}' % (b"x" * 50_000)
+        kind = {"Content-Type": "application/json"}
+        async with asyncio.timeout(20):
+            while (answer := await api.post("/tasks/", content=body, headers=kind)).status_code == 201:
+                await asyncio.sleep(0.02)
+        assert (answer.status_code, answer.json()["code"]) == (503, "OVERLOADED")
+        assert int(answer.headers["retry-after"]) > 0
+        small = await api.post("/tasks/", json={"prompt": "a hat"})
+        assert small.status_code == 201
+        writer.close()
+        async with asyncio.timeout(20):
+            while (await api.post("/tasks/", content=body, headers=kind)).status_code != 201:
+                await asyncio.sleep(0.02)
