@@ -6,7 +6,8 @@ with Client("http://127.0.0.1:8000", key) as client:
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -93,23 +94,56 @@ class Client:
         """
         return str(self._ask("POST", "/storage/images", files={"file": (file.name, file.read_bytes())})["path"])
 
-    def image_url(self, path: str) -> str:
-        """Where a stored image or clip can be fetched with the key."""
-        return f"{self.url}/api/v1/storage/images/{quote(path)}"
+    def create_generation(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for images; the task, as the quick start's dialect shows it."""
+        return self._ask("POST", "/tasks/generation", content=json.dumps({"type": "generation", **body}).encode())
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        """A task; the spelling of its id chooses the dialect."""
+        return self._ask("GET", f"/tasks/{quote(task_id, safe='')}")
+
+    def cancel_task(self, task_id: str) -> dict[str, Any]:
+        """Cancel a task that has not ended."""
+        return self._ask("POST", f"/tasks/{quote(task_id, safe='')}/cancel")
+
+    def workflow_links(self, workflow_id: str, step_id: str | None) -> list[str]:
+        """Links to the results of a step; they need no key, and expire."""
+        name = _QUICKSTART_ID + _canonical(workflow_id).replace("-", "")
+        seen = self._ask("GET", f"/workflows/{quote(name, safe='')}")
+        outputs = [step["output"] or {} for step in seen["steps"] if step["name"] == step_id]
+        return [made["url"] for output in outputs for kind in ("images", "videos") for made in output.get(kind) or []]
+
+    def download(self, url: str, file: Path) -> None:
+        """Fetch what a link leads to. The key is not sent.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        http = httpx.Client(timeout=_TIMEOUT_SECONDS, mounts=dict.fromkeys(_DIRECT), follow_redirects=True)
+        with self._sent("the store of results"), http:
+            answer = http.get(url)
+        if not answer.is_success:
+            raise ClientError(_refusal(answer, _json(answer)), answer.status_code)
+        file.write_bytes(answer.content)
 
     def _ask(self, method: str, place: str, **parts: Any) -> dict[str, Any]:
-        try:
+        with self._sent(self.url):
             answer = self._http.request(method, place, **parts)
-        except httpx.TimeoutException as error:
-            raise ClientError(f"{self.url} does not answer within {_TIMEOUT_SECONDS:g} s") from error
-        except httpx.RequestError as error:
-            raise ClientError(f"{self.url} cannot be reached: {error}") from error
         body = _json(answer)
         if not answer.is_success:
             raise ClientError(_refusal(answer, body), answer.status_code)
         if not isinstance(body, dict):
             raise ClientError(f"{self.url} does not answer as this API does", answer.status_code)
         return body
+
+    @contextmanager
+    def _sent(self, to: str) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TimeoutException as error:
+            raise ClientError(f"{to} does not answer within {_TIMEOUT_SECONDS:g} s") from error
+        except (httpx.RequestError, httpx.InvalidURL) as error:
+            raise ClientError(f"{to} cannot be reached: {error}") from error
 
 
 def _place(workflow_id: str) -> str:

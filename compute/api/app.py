@@ -11,6 +11,7 @@ from compute.api import errors
 from compute.api.deps import require_key
 from compute.api.documentation import document
 from compute.api.guard import KeyGuard, RequestGuard
+from compute.api.reference import router as reference
 from compute.api.resources import open_resources
 from compute.api.routes import generation, health, lora, storage, tasks, training, workflows
 from compute.api.upload import FIELD_BYTES
@@ -52,6 +53,9 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
         summary="A self-hosted compute plane for generative media.",
         description=DESCRIPTION,
         lifespan=lifespan,
+        # Those that come with FastAPI load their scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
     )
     uploads = dict.fromkeys(lora.UPLOAD_PATHS, settings.lora_max_bytes + FIELD_BYTES)
     memory = Capacity(
@@ -71,5 +75,6 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
     include(lora.router)
     include(lora.admin_router)
     app.include_router(health.router)
+    app.include_router(reference)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app

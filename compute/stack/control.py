@@ -37,20 +37,18 @@ def status(home: Path) -> Status:
         return Status(stack, readiness(client, stack["url"]))
 
 
-def down(home: Path) -> None:
-    """Stop the stack of this home and wait for its end; do nothing if none runs.
+def down(home: Path) -> bool:
+    """Stop the stack of this home and wait for its end; whether one ran.
 
     Raises:
         StackError: it belongs to another user.
     """
     stack = running_stack(home)
-    if stack is None:
-        say("not running")
-    else:
+    if stack is not None:
         _stop(home, stack)
-        say("stopped")
     # None, after an orderly stop; what a killed supervisor has left, otherwise.
     end(leftovers(home, runtime_path(home)))
+    return stack is not None
 
 
 def _stop(home: Path, stack: RunningStack) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compute.stack.errors import StackError
+from compute.stack.hints import own_command
 
 __all__ = ["HomeLock", "RunningStack", "running_stack"]
 
@@ -85,4 +86,5 @@ def _read(file: TextIOWrapper) -> RunningStack:
 
 def _already_running(holder: RunningStack, home: Path) -> str:
     where = f" at {holder['url']}" if "url" in holder else ""
-    return f"already running{where} (process {holder.get('pid', 'unknown')}, COMPUTE_HOME={home}); stop it: make down"
+    stop = own_command("down", home=home)
+    return f"already running{where} (process {holder.get('pid', 'unknown')}, COMPUTE_HOME={home}); stop it: {stop}"

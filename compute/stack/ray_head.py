@@ -17,7 +17,6 @@ from ray._private.authentication.authentication_token_setup import ensure_token_
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 from ray._private.utils import write_ray_address
-from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from ray.serve._private.api import serve_start
 from ray.serve.schema import ServeDeploySchema
 
@@ -76,12 +75,6 @@ class RayHead:
             logging_level=logging.ERROR,
             _node_ip_address=self._node.node_ip_address,
         )
-
-    @property
-    def token(self) -> str | None:
-        """What the dashboard, `ray job submit` and `serve status` ask for."""
-        token: str = AuthenticationTokenLoader.instance().get_raw_token()
-        return token or None
 
     def deploy(self, config: ServeDeploySchema) -> None:
         """Start Serve and hand it the applications; returns before they run."""

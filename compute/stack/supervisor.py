@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from compute.pipelines.families import families
 from compute.settings import Settings, with_api_key
+from compute.stack.api_key import key_source
 from compute.stack.commands import run_own_command
 from compute.stack.database import start_database
 from compute.stack.environment import MARK, tune_ray
@@ -68,7 +69,7 @@ def _run(config_path: Path, steps: Steps, stop: StopSignals, parts: ExitStack) -
     tune_ray(os.environ, runtime)
     schema = config.validated()
 
-    api_key = _api_key(settings, home)
+    api_key, key_from = _api_key(settings, home), key_source(os.environ, home)
     # From here on every process we start inherits what the parts of the system need to find each other.
     os.environ.update(COMPUTE_HOME=str(home), API_KEY=api_key)
     database = start_database(settings, home, steps, parts)
@@ -79,8 +80,9 @@ def _run(config_path: Path, steps: Steps, stop: StopSignals, parts: ExitStack) -
     _deploy(head, config, schema, options, steps, stop)
 
     dashboard_url = f"http://127.0.0.1:{options.dashboard_port}"
-    lock.publish({"pid": os.getpid(), "url": config.url, "dashboard_url": dashboard_url, "logs": str(head.logs)})
-    say(welcome(config.url, api_key, dashboard_url, head.token, head.logs, steps.elapsed))
+    facts = {"url": config.url, "api_key": key_from, "dashboard_url": dashboard_url, "logs": str(head.logs)}
+    lock.publish({"pid": os.getpid(), **facts})
+    say(welcome(config.url, home, key_from, dashboard_url, head.logs, steps.elapsed))
     _watch(head, database)
 
 

@@ -1,44 +1,81 @@
-"""What the operator reads when everything runs."""
+"""What the operator reads when everything runs. It says where secrets lie, and never what they are."""
 
 import json
-import shlex
+import os
 from pathlib import Path
 
-__all__ = ["curl_line", "welcome"]
+from compute.stack.api_key import ENVIRONMENT, KeySource, reading_line
+from compute.stack.hints import own_command, pasteable
 
-SAMPLE = {"prompt": "a red dress on a white background", "width": 128, "height": 128, "steps": 20, "seed": 13}
+__all__ = ["first_picture", "first_picture_by_curl", "welcome"]
+
+PROMPT = "a red dress on a white background"
+SEED = 13
 
 
-def welcome(url: str, api_key: str, dashboard_url: str, token: str | None, logs: Path, seconds: float) -> str:
-    """Everything needed to send the first request."""
-    lines = [
-        "",
-        f"Compute is ready after {seconds:.0f} s.",
-        "",
-        f"  API          {url}/api/v1",
-        f"  API key      {api_key}",
-        f"  Reference    {url}/docs",
-        f"  Dashboard    {dashboard_url}",
-    ]
-    if token:
-        lines += [
-            f"  Ray token    {token}",
-            "               (for `ray` and `serve` commands: export RAY_AUTH_MODE=token)",
+def welcome(url: str, home: Path, key: KeySource, dashboard_url: str, logs: Path, seconds: float) -> str:
+    """Everything needed to come to the first picture, by pasting."""
+    where = f"that of this server's environment (process {os.getpid()})" if key == ENVIRONMENT else f"in {key}"
+    return "\n".join(
+        [
+            "",
+            f"Compute is ready after {seconds:.0f} s.",
+            "",
+            f"  API          {url}/api/v1",
+            f"  API key      {where}",
+            f"  Reference    {url}/docs",
+            f"  Dashboard    {dashboard_url}",
+            *_ray_token(),
+            f"  Logs         {logs}",
+            "",
+            "Draw a picture. Pasted into another shell, this writes picture.png:",
+            "",
+            f"  {first_picture(home, 'picture.png')}",
+            "",
+            "The same with curl, which writes first.png:",
+            "",
+            *(f"  {line}" for line in first_picture_by_curl(url, key, "first.png")),
+            "",
+            f"Ctrl-C here, or this line in another shell, stops it; the data stays in {home}:",
+            "",
+            f"  {own_command('down', home=home)}",
         ]
-    lines += [
-        f"  Logs         {logs}",
-        "",
-        "Draw a picture (the answer names the task; GET it until it is completed):",
-        "",
-        f"  {curl_line(url, api_key)}",
-        "",
-        "Ctrl-C here, or `make down` in another shell, stops it; the data stays.",
+    )
+
+
+def first_picture(home: Path, file: str) -> str:
+    """The command that draws the sample into a file."""
+    return own_command("generate", PROMPT, "--seed", str(SEED), "--out", file, home=home)
+
+
+def first_picture_by_curl(url: str, key: KeySource, file: str) -> list[str]:
+    """The same in steps: ask, wait, download."""
+    header = '-H "Authorization: Bearer $API_KEY"'
+    body = f"-H 'Content-Type: application/json' -d {pasteable([json.dumps({'prompt': PROMPT, 'seed': SEED})])}"
+    waits = """grep -Eq '"status": *"(pending|running)"'"""
+    return [
+        reading_line(key),
+        f"API={pasteable([url])}/api/v1",
+        f'TASK=$(curl -sS "$API/tasks/generation" {header} {body} | {_text("id")})',
+        f'while curl -sS "$API/tasks/$TASK" {header} | tee task.json | {waits}; do sleep 1; done',
+        f'curl -sS "$({_text("url", "task.json")})" -o {pasteable([file])}',
     ]
-    return "\n".join(lines)
 
 
-def curl_line(url: str, api_key: str) -> str:
-    """A command that works when pasted into a shell."""
-    command = ["curl", "-sS", "-X", "POST", f"{url}/api/v1/tasks/generation"]
-    command += ["-H", f"Authorization: Bearer {api_key}", "-H", "Content-Type: application/json"]
-    return shlex.join([*command, "-d", json.dumps(SAMPLE)])
+def _text(name: str, *file: str) -> str:
+    """Takes the first text of this name out of JSON, with what every machine has."""
+    search = " ".join([f"""grep -o '"{name}": *"[^"]*'""", *file])
+    return f"""{search} | head -n 1 | cut -d '"' -f 4"""
+
+
+def _ray_token() -> list[str]:
+    """Where Ray finds its token, which `ray` and `serve` commands need, too."""
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        return []
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return ["  Ray token    RAY_AUTH_TOKEN of this server's environment"]
+    file = os.environ.get("RAY_AUTH_TOKEN_PATH") or str(Path.home() / ".ray" / "auth_token")
+    return [
+        f"  Ray token    in {file}",
+        f"               (for `ray` and `serve`: export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={pasteable([file])})",
+    ]

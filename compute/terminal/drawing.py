@@ -1,6 +1,6 @@
 """A workflow drawn for a terminal: its DAG level by level, every step with its state and its progress."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -57,13 +57,11 @@ class Drawing:
     Attributes:
         workflow: As the API shows it.
         now: For how long what runs has been running.
-        approval: Names the command that approves a step.
         most_lines: How many lines there is room for; the steps that matter least are left out. None shows all.
     """
 
     workflow: Json
     now: datetime
-    approval: Callable[[str], str]
     most_lines: int | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -165,12 +163,10 @@ class Drawing:
         )
 
     def _messages(self) -> Iterator[Text]:
-        """What people have to know or to do, each in full."""
+        """What people have to know, each in full."""
         for step in self.workflow["steps"]:
             is_state, name = state(step), clean(step["step_id"])
-            if is_state == AWAITS_APPROVAL:
-                yield Text.assemble((f"{name} awaits approval: ", "yellow"), self.approval(step["step_id"]))
-            elif is_state in (StepStatus.FAILED, StepStatus.CANCELLED):
+            if is_state in (StepStatus.FAILED, StepStatus.CANCELLED):
                 yield Text.assemble((f"{name}: ", _STYLES[is_state][1]), reason(step) or "")
 
 

@@ -8,7 +8,7 @@ from rich.live import Live
 
 from compute.terminal.drawing import Drawing
 from compute.terminal.lines import changes
-from compute.terminal.words import Json
+from compute.terminal.words import AWAITS_APPROVAL, Json, clean, state
 from compute.workflows.states import ENDED_WORKFLOWS
 
 __all__ = ["show"]
@@ -28,11 +28,17 @@ def show(looks: Iterable[Json], approval: Callable[[str], str], console: Console
 
 def _draw(looks: Iterable[Json], approval: Callable[[str], str], console: Console) -> Json:
     workflow: Json = {}
+    told: set[str] = set()
     with Live(console=console, auto_refresh=False) as live:
         for workflow in looks:
+            for step in workflow["steps"]:
+                if state(step) == AWAITS_APPROVAL and step["step_id"] not in told:
+                    told.add(step["step_id"])
+                    # Above the drawing, whole: a line that the drawing breaks could not be pasted.
+                    _print(console, f"{clean(step['step_id'])} awaits approval: {approval(step['step_id'])}")
             # The last one stays, and is longer than the terminal if need be.
             most = None if workflow["status"] in ENDED_WORKFLOWS else console.height - _LINES_LEFT
-            live.update(Drawing(workflow, datetime.now(UTC), approval, most), refresh=True)
+            live.update(Drawing(workflow, datetime.now(UTC), most), refresh=True)
     return workflow
 
 
@@ -40,6 +46,10 @@ def _write(looks: Iterable[Json], approval: Callable[[str], str], console: Conso
     before: Json | None = None
     for workflow in looks:
         for line in changes(before, workflow, datetime.now(UTC), approval):
-            console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+            _print(console, line)
         before = workflow
     return before or {}
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)

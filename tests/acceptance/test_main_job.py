@@ -1,9 +1,7 @@
 """What a newcomer and a backend engineer do, through HTTP alone."""
 
 import io
-import json
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +14,6 @@ import pytest
 from PIL import Image
 from standardwebhooks import Webhook
 
-from compute.training.demo.classifier import classify
 from tests.acceptance.conftest import Stack
 from tests.patience import PATIENCE
 
@@ -76,19 +73,6 @@ def finish(client: httpx.Client, task_id: str, seconds: float = PATIENCE) -> dic
             return task
         time.sleep(0.1)
     raise TimeoutError(task_id)
-
-
-def test_the_line_that_up_prints_draws_a_red_dress_on_white_when_pasted(stack: Stack, client: httpx.Client) -> None:
-    printed = stack.output.read_text()
-    line = printed[printed.index("curl ") :].split("\n\n")[0]
-    answer = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
-    created = json.loads(answer.stdout[answer.stdout.index("{") :])
-    task = finish(client, created["id"])
-    assert task["status"] == "completed"
-    picture = Image.open(io.BytesIO(httpx.get(task["output"]["images"][0]["url"]).content))
-    assert picture.format == "PNG"
-    seen = classify(picture)
-    assert (seen.color, seen.garment, seen.background) == ("red", "dress", "white")
 
 
 def test_the_quick_start_from_submission_to_files(client: httpx.Client) -> None:

@@ -1,25 +1,127 @@
-"""The line to paste is a complete request."""
+"""What is printed leads to a picture by pasting, wherever the server and its key are, and holds no secret."""
 
 import json
+import os
+import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
-from compute.stack.welcome import curl_line, welcome
+import pytest
+
+from compute.stack.api_key import ENVIRONMENT, kept_key, key_source, reading_line
+from compute.stack.hints import own_command, pasteable
+from compute.stack.lock import HomeLock
+from compute.stack.welcome import first_picture_by_curl, welcome
 from compute.tasks.types.generation import CreateGenerationTask
 
-
-def test_the_curl_line_carries_a_valid_request_with_the_key() -> None:
-    words = shlex.split(curl_line("http://127.0.0.1:8000", "key with 'quotes'"))
-    assert words[0] == "curl"
-    assert "http://127.0.0.1:8000/api/v1/tasks/generation" in words
-    assert "Authorization: Bearer key with 'quotes'" in words
-    body = CreateGenerationTask.model_validate(json.loads(words[words.index("-d") + 1]))
-    assert body.steps <= 20
-    assert max(body.width, body.height) <= 256
+KEYS = ["sk-plain", 'it\'s $(touch gone) `x` \\ "quoted" & ; | * ~ #!', "$'\\x41'"]
+HOMES = ["home", "a folder with spaces", "it's $HOME"]
 
 
-def test_everything_the_operator_needs_is_there() -> None:
-    text = welcome("http://127.0.0.1:8000", "sk-1", "http://127.0.0.1:8265", "ray-token", Path("/var/log/x"), 12.3)
-    for part in ("http://127.0.0.1:8000/api/v1", "sk-1", "http://127.0.0.1:8265", "ray-token", "/var/log/x", "12 s"):
+def pasted(lines: list[str], folder: Path) -> str:
+    """What bash prints for these lines, in an environment that has none of our variables."""
+    bare = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    command = ["bash", "-euo", "pipefail", "-c", "\n".join(lines)]
+    ran = subprocess.run(command, cwd=folder, env=bare, capture_output=True, text=True, check=False)  # noqa: S603
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
+
+
+@pytest.mark.parametrize("home", HOMES)
+@pytest.mark.parametrize("key", KEYS)
+def test_the_line_that_reads_a_kept_key_reads_any_key_in_any_folder(tmp_path: Path, home: str, key: str) -> None:
+    folder = tmp_path / home
+    folder.mkdir()
+    (folder / "api_key").write_text(f"{key}\n")
+    assert pasted([reading_line(key_source({}, folder)), 'printf %s "$API_KEY"'], tmp_path) == key
+    assert kept_key(folder) == key
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_of_the_servers_environment_is_read_there(tmp_path: Path, key: str) -> None:
+    assert key_source({"API_KEY": key}, tmp_path) == ENVIRONMENT
+    code = f"""
+import sys, time
+from pathlib import Path
+from compute.stack.api_key import ENVIRONMENT, reading_line
+from compute.stack.lock import HomeLock
+import os
+lock = HomeLock(Path({str(tmp_path)!r}))
+lock.acquire()
+lock.publish({{"pid": os.getpid(), "api_key": ENVIRONMENT}})
+print(reading_line(ENVIRONMENT), flush=True)
+sys.stdin.read()
+"""
+    server = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", code],
+        env=os.environ | {"API_KEY": key},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with server:
+        assert server.stdout
+        line = server.stdout.readline().rstrip("\n")
+        assert key not in line
+        assert pasted([line, 'printf %s "$API_KEY"'], tmp_path) == key
+        assert kept_key(tmp_path) == key
+        server.communicate("")
+    assert kept_key(tmp_path) is None
+
+
+def test_the_curl_lines_ask_for_a_valid_task_at_this_server() -> None:
+    lines = first_picture_by_curl("http://127.0.0.1:9000", "/home/api_key", "first.png")
+    assert "API=http://127.0.0.1:9000/api/v1" in lines
+    (request,) = [line for line in lines if "tasks/generation" in line]
+    words = shlex.split(request.removeprefix("TASK=$("))
+    CreateGenerationTask.model_validate(json.loads(words[words.index("-d") + 1]))
+    assert lines[-1].endswith("-o first.png")
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_own_commands_paste_in_another_folder_with_any_home(tmp_path: Path, home: str) -> None:
+    folder = tmp_path / home
+    shown = pasted([own_command("status", "--json", home=folder) + " || [ $? = 3 ]"], tmp_path)
+    assert json.loads(shown) == {"running": False, "missing": None}
+
+
+@pytest.mark.parametrize("name", ["compute", "my folder/compute", "it's/compute"])
+def test_own_commands_name_the_program_that_was_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [name])
+    assert shlex.split(own_command("workflow", "watch", "x")) == [str(tmp_path / name), "workflow", "watch", "x"]
+
+
+@pytest.mark.parametrize("word", ["plain", "two words", "it's", "\x1b[2J", "a\nb'\\", "é\u202e", ""])
+def test_any_word_arrives_and_none_steers_the_terminal(tmp_path: Path, word: str) -> None:
+    line = pasteable(["printf", "%s", word])
+    assert line.isprintable()
+    assert pasted([line], tmp_path) == word
+
+
+def test_everything_the_operator_needs_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "ray_token"))
+    file = str(tmp_path / "api_key")
+    text = welcome("http://127.0.0.1:8000", tmp_path, file, "http://127.0.0.1:8265", Path("/var/log/x"), 12.3)
+    for part in ("http://127.0.0.1:8000/api/v1", file, "http://127.0.0.1:8265", "ray_token", "/var/log/x", "12 s"):
         assert part in text
-    assert "Ray token" not in welcome("http://h", "k", "http://d", None, Path("/l"), 1)
+    assert "picture.png" in text
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "not-to-be-seen")
+    other = welcome("http://h", tmp_path, ENVIRONMENT, "http://d", Path("/l"), 1)
+    assert "not-to-be-seen" not in other
+    assert re.search(rf"API key +that of this server's environment \(process {os.getpid()}\)", other)
+
+
+def test_a_home_in_which_nothing_runs_has_the_key_that_lies_there(tmp_path: Path) -> None:
+    assert kept_key(tmp_path) is None
+    lock = HomeLock(tmp_path)
+    lock.acquire()
+    lock.publish({"pid": os.getpid(), "api_key": str(tmp_path / "api_key")})
+    (tmp_path / "api_key").write_text("sk-1\n")
+    assert kept_key(tmp_path) == "sk-1"
+    lock.release()

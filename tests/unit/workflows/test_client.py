@@ -26,10 +26,12 @@ COMPLETED = (
             step("draw", StepStatus.COMPLETED),
             status=WorkflowStatus.COMPLETED,
             completed_at=NOW,
-            final_step_result={"outputs": [{"path": "generations/a b/1/0.png"}]},
+            final_step_id="draw",
         )
     ),
 )
+LINK = "http://127.0.0.1:8000/api/v1/storage/images/generations/1/0.png?expires=1&signature=x"
+LINKS = (200, json.dumps({"steps": [{"name": "draw", "output": {"images": [{"url": LINK}]}}]}))
 
 
 @dataclass
@@ -121,10 +123,11 @@ def watched(url: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_server_that_is_away_for_a_moment_is_waited_for(tmp_path: Path) -> None:
-    with server([RUNNING, GATEWAY, GATEWAY, COMPLETED]) as script:
+    with server([RUNNING, GATEWAY, GATEWAY, COMPLETED, LINKS]) as script:
         ended = watched(script.url, tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines()[-1] == f"{script.url}/api/v1/storage/images/generations/a%20b/1/0.png"
+    assert ended.stdout.splitlines()[-1] == LINK
+    assert script.asked[-1] == f"GET /api/v1/workflows/wf_{ID.hex}"
 
 
 def test_a_server_that_was_never_there_is_not_waited_for(tmp_path: Path) -> None:

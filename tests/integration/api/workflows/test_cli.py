@@ -36,19 +36,29 @@ class Command:
     url: str
     folder: Path
 
-    async def start(self, *arguments: str, **environment: str | None) -> asyncio.subprocess.Process:
+    async def start(
+        self, *arguments: str, program: str = "workflow", **environment: str | None
+    ) -> asyncio.subprocess.Process:
         """Runs it in this environment, where None takes a variable away."""
         told = {"COMPUTE_HOME": str(self.folder), "API_KEY": KEY, "COMPUTE_URL": self.url, "FORCE_COLOR": None}
         variables = {**os.environ, **told, **environment}
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "compute.cli", "workflow", *arguments),
+            *(sys.executable, "-m", "compute.cli", program, *arguments),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={name: value for name, value in variables.items() if value is not None},
         )
 
-    async def __call__(self, *arguments: str, **environment: str | None) -> Ended:
-        return await self.end(await self.start(*arguments, **environment))
+    async def __call__(self, *arguments: str, program: str = "workflow", **environment: str | None) -> Ended:
+        return await self.end(await self.start(*arguments, program=program, **environment))
+
+    async def paste(self, line: str) -> Ended:
+        """Runs a line that was printed in a bash that has none of our variables but the key."""
+        names = ("PATH", "PYTHONPATH")
+        bare = {name: os.environ[name] for name in names if name in os.environ} | {"API_KEY": KEY}
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec("bash", "-c", line, stdout=pipe, stderr=pipe, env=bare, cwd="/")
+        return await self.end(process)
 
     async def end(self, process: asyncio.subprocess.Process) -> Ended:
         out, err = await asyncio.wait_for(process.communicate(), 60)
@@ -60,13 +70,18 @@ class Command:
         return str(path)
 
 
+def size_of(file: Path) -> tuple[int, int]:
+    with Image.open(file) as picture:
+        return picture.size
+
+
 @pytest.fixture
 def command(base_url: str, tmp_path: Path) -> Command:
     return Command(base_url, tmp_path)
 
 
 async def test_a_workflow_is_watched_to_its_end_and_its_results_are_named(
-    command: Command, api: httpx.AsyncClient, worker: object, engine: None
+    command: Command, anonymous: httpx.AsyncClient, worker: object, engine: None
 ) -> None:
     ended = await command("run", command.file(workflow(draw("first"), draw("second", "first"))))
     assert (ended.code, ended.err) == (0, "")
@@ -75,7 +90,7 @@ async def test_a_workflow_is_watched_to_its_end_and_its_results_are_named(
     assert sum(line.startswith("first: COMPLETED (") for line in lines) == 1
     assert sum(line.startswith("second: COMPLETED (") for line in lines) == 1
     assert lines[-1].startswith("test: COMPLETED (")
-    answer = await api.get(result)
+    answer = await anonymous.get(result)
     assert Image.open(io.BytesIO(answer.content)).size == (64, 64)
 
 
@@ -144,9 +159,7 @@ async def test_a_step_that_awaits_approval_says_which_command_approves_it(
     async with asyncio.timeout(PATIENCE):
         while b"awaits approval" not in (line := await process.stdout.readline()):
             assert line
-    words = line.decode().split("approval: ")[1].split()
-    assert words[:3] == ["compute", "workflow", "approve"]
-    approved = await command("approve", words[3], "a step", "--url", command.url)
+    approved = await command.paste(line.decode().split("approval: ")[1])
     assert (approved.code, approved.out) == (0, ["a step is approved"])
     assert (await command.end(process)).code == 0
 
@@ -161,9 +174,11 @@ async def test_ctrl_c_leaves_the_workflow_running_and_says_how_to_go_on(
     ended = await command.end(process)
     workflow_id = first.split()[-1]
     assert ended.code == 130
-    assert f"compute workflow watch {workflow_id} --url {command.url}" in ended.err
-    assert f"compute workflow cancel {workflow_id} --url {command.url}" in ended.err
     assert (await api.get(f"/workflows/{workflow_id}")).json()["status"] == "RUNNING"
+    watch, cancel = (line.split(": ")[1] for line in ended.err.splitlines())
+    assert " workflow watch " in watch
+    cancelled = await command.paste(cancel)
+    assert (cancelled.code, cancelled.out) == (0, ["CANCELLED"])
 
 
 async def test_a_refused_definition_names_every_fault_and_its_place(command: Command, api: httpx.AsyncClient) -> None:
@@ -230,3 +245,57 @@ async def test_the_key_is_found_where_the_server_keeps_it_and_is_never_made(comm
     assert not kept.exists()
     kept.write_text(f"{KEY}\n")
     assert (await command(*arguments, API_KEY=None)).code == 0
+
+
+async def test_with_json_the_answer_is_one_value_and_the_progress_goes_elsewhere(
+    command: Command, anonymous: httpx.AsyncClient, worker: object, engine: None
+) -> None:
+    file = command.file(workflow(draw("first")))
+    ended = await command("run", file, "--json")
+    assert ended.code == 0, ended.err
+    shown = json.loads("\n".join(ended.out))
+    assert (ended.code, shown["status"]) == (0, "COMPLETED")
+    assert "first: COMPLETED" in ended.err
+    (link,) = shown["links"]
+    assert (await anonymous.get(link)).status_code == 200
+    for name in ("watch", "show"):
+        again = await command(name, shown["id"], "--json")
+        assert again.code == 0, again.err
+        assert json.loads("\n".join(again.out))["id"] == shown["id"]
+    waits = command.file(workflow(draw("gate", requires_approval=True)))
+    started = json.loads("\n".join((await command("run", waits, "--no-watch", "--json")).out))
+    cancelled = await command("cancel", started["id"], "--json")
+    assert json.loads("\n".join(cancelled.out))["id"] == started["id"]
+
+
+async def test_a_refused_key_is_named_by_where_it_came_from(command: Command) -> None:
+    file = command.file(workflow(draw("first")))
+    wrong = "a-wrong-key-that-is-long-enough-to-be-one"
+    for arguments, environment, source in (
+        (("--key", wrong), {}, "--key"),
+        ((), {"API_KEY": wrong}, "API_KEY"),
+    ):
+        ended = await command("run", file, *arguments, **environment)
+        assert (ended.code, ended.err) == (1, f"compute: {command.url} refuses the key that came from {source}\n")
+    (command.folder / "api_key").write_text(wrong)
+    ended = await command("run", file, API_KEY=None)
+    assert ended.err == f"compute: {command.url} refuses the key that came from the server in {command.folder}\n"
+
+
+async def test_a_prompt_becomes_files_whose_names_are_printed(command: Command, worker: object, tmp_path: Path) -> None:
+    size = ("--width", "64", "--height", "64", "--steps", "1", "--seed", "3")
+    out = tmp_path / "my pictures.png"
+    ended = await command("a hat", *size, "--count", "2", "--out", str(out), program="generate")
+    assert (ended.code, ended.out) == (0, [str(out), str(tmp_path / "my pictures-2.png")])
+    assert [size_of(Path(file)) for file in ended.out] == [(64, 64), (64, 64)]
+    told = await command("a hat", *size, "--out", str(out), "--json", program="generate")
+    assert json.loads("\n".join(told.out))["files"] == [str(out)]
+    refused = await command("a hat", "--width", "1", program="generate")
+    assert (refused.code, refused.out) == (1, [])
+    assert refused.err.startswith("compute: width: ")
+    failed = await command("impossible", *size, program="generate")
+    assert failed.code == 1
+    assert "it cannot be drawn" in failed.err
+    nowhere = await command("a hat", *size, "--out", str(tmp_path / "no" / "x.png"), program="generate")
+    assert nowhere.code == 1
+    assert nowhere.err.endswith("No such file or directory\n")

@@ -4,16 +4,16 @@ Exit codes: 0 completed, 1 failed, cancelled or not accepted, 2 wrong usage, 130
 """
 
 import json
-import shlex
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compute.cli_errors import one_line_errors
+from compute.cli.answers import AsJson, print_json
+from compute.cli.errors import INTERRUPTED
+from compute.cli.server import Key, Server, Url, connected
 
 if TYPE_CHECKING:
     from compute.client import Client
@@ -22,17 +22,10 @@ __all__ = ["workflows"]
 
 workflows = typer.Typer(no_args_is_help=True, help="Workflows on a running server.")
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-INTERRUPTED = 130
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 60.0
 """How long a server may be away while a workflow is watched."""
 
-Url = Annotated[str, typer.Option("--url", envvar="COMPUTE_URL", help="Where the server is.")]
-Key = Annotated[
-    str | None,
-    typer.Option("--key", help="By default API_KEY, else what `compute up` keeps in COMPUTE_HOME.", show_default=False),
-]
 WorkflowId = Annotated[str, typer.Argument(help="The workflow's id.", show_default=False)]
 
 
@@ -45,68 +38,75 @@ def run(
         typer.Option("--input", metavar="KEY=VALUE", help="Its input: JSON, else text; @FILE uploads an image."),
     ] = None,
     input_file: Annotated[Path | None, typer.Option(help="A file of inputs; --input goes before it.")] = None,
-    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+    url: Url = None,
     key: Key = None,
 ) -> None:
-    """Run a workflow that is defined in a file. Without --watch only its id is printed."""
+    """Run a workflow that is defined in a file, and watch it to its end.
+
+    With --no-watch it returns at once and prints the workflow's id.
+    """
     pairs = _pairs(given or [])
-    with _connected(url, key) as client:
+    with connected(url, key) as (client, server):
         body = _object(file)
         values = _values(client, body, input_file, pairs)
         workflow_id = client.create_workflow(body | ({"input": values} if values else {}))
         if watch:
-            _watch(client, workflow_id)
+            _watch(client, server, workflow_id, as_json)
+        elif as_json:
+            print_json(client.workflow(workflow_id))
         else:
             typer.echo(workflow_id)
 
 
 @workflows.command("watch")
-def watch_workflow(workflow_id: WorkflowId, url: Url = DEFAULT_URL, key: Key = None) -> None:
+def watch_workflow(workflow_id: WorkflowId, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
     """Show a workflow's progress until it has ended."""
-    with _connected(url, key) as client:
-        _watch(client, workflow_id)
+    with connected(url, key) as (client, server):
+        _watch(client, server, workflow_id, as_json)
+
+
+@workflows.command()
+def show(workflow_id: WorkflowId, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
+    """Show how far a workflow is, once."""
+    from rich.console import Console
+
+    from compute.terminal.show import show as draw
+
+    with connected(url, key) as (client, server):
+        workflow = client.workflow(workflow_id)
+        if as_json:
+            print_json(workflow)
+        else:
+            draw([workflow], lambda step: server.hint("workflow", "approve", workflow_id, step), Console())
 
 
 @workflows.command()
 def approve(
     workflow_id: WorkflowId,
     step: Annotated[str, typer.Argument(help="The step's name.", show_default=False)],
-    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+    url: Url = None,
     key: Key = None,
 ) -> None:
     """Let a step run that requires approval."""
-    with _connected(url, key) as client:
-        client.approve_step(workflow_id, step)
-        typer.echo(f"{step} is approved")
+    with connected(url, key) as (client, _):
+        answer = client.approve_step(workflow_id, step)
+        if as_json:
+            print_json(answer)
+        else:
+            typer.echo(f"{step} is approved")
 
 
 @workflows.command()
-def cancel(workflow_id: WorkflowId, url: Url = DEFAULT_URL, key: Key = None) -> None:
+def cancel(workflow_id: WorkflowId, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
     """Cancel a workflow; what is completed stays."""
-    with _connected(url, key) as client:
-        typer.echo(client.cancel_workflow(workflow_id)["status"])
-
-
-@contextmanager
-def _connected(url: str, key: str | None) -> Iterator["Client"]:
-    from compute.client import Client, ClientError
-
-    with one_line_errors(ClientError), Client(url, key or _kept_key()) as client:
-        yield client
-
-
-def _kept_key() -> str:
-    """API_KEY, or the key of the server on this machine; it is never made here."""
-    from compute.stack.errors import StackError
-    from compute.stack.options import load_settings
-
-    settings = load_settings()
-    if settings.api_key is not None:
-        return settings.api_key.get_secret_value()
-    try:
-        return (settings.home / "api_key").read_text(encoding="utf-8").strip()
-    except FileNotFoundError as error:
-        raise StackError("no API key: give --key, or set API_KEY or COMPUTE_HOME") from error
+    with connected(url, key) as (client, _):
+        answer = client.cancel_workflow(workflow_id)
+        if as_json:
+            print_json(answer)
+        else:
+            typer.echo(answer["status"])
 
 
 def _pairs(given: Sequence[str]) -> dict[str, str]:
@@ -168,8 +168,8 @@ def _object(file: Path) -> dict[str, Any]:
     return found
 
 
-def _watch(client: "Client", workflow_id: str) -> None:
-    """Show it to its end, and then where its results are."""
+def _watch(client: "Client", server: Server, workflow_id: str, as_json: bool) -> None:
+    """Show it to its end, and then where its results are, by links that need no key."""
     from rich.console import Console
 
     from compute.schemas.enums import WorkflowStatus
@@ -178,18 +178,21 @@ def _watch(client: "Client", workflow_id: str) -> None:
     from compute.terminal.words import failure
 
     def command(name: str, *arguments: str) -> str:
-        place = [] if client.url == DEFAULT_URL else ["--url", client.url]
-        return shlex.join(["compute", "workflow", name, workflow_id, *arguments, *place])
+        return server.hint("workflow", name, workflow_id, *arguments)
 
     try:
-        ended = show(_looks(client, workflow_id), lambda step: command("approve", step), Console())
+        ended = show(_looks(client, workflow_id), lambda step: command("approve", step), Console(stderr=as_json))
     except KeyboardInterrupt:
         typer.echo(f"The workflow goes on. Watch it: {command('watch')}\nCancel it: {command('cancel')}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    links = client.workflow_links(workflow_id, ended["final_step_id"])
+    if as_json:
+        print_json({**ended, "links": links})
+    else:
+        for link in links:
+            typer.echo(link)
     if ended["status"] != WorkflowStatus.COMPLETED:
         raise StackError(f"the workflow is {failure(ended)}")
-    for output in (ended["final_step_result"] or {}).get("outputs", []):
-        typer.echo(client.image_url(output["path"]))
 
 
 def _looks(client: "Client", workflow_id: str) -> Iterator[dict[str, Any]]:

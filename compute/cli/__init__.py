@@ -1,6 +1,6 @@
 """The `compute` command. Everything is imported where it is used, so that `--help` is quick.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not running, 4 running but not ready.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not running, 4 running but not ready, 130 interrupted.
 """
 
 from pathlib import Path
@@ -8,17 +8,36 @@ from typing import Annotated
 
 import typer
 
-from compute.cli_errors import one_line_errors
-from compute.secrets_cli import secrets
-from compute.workflow_cli import workflows
+from compute import __version__
+from compute.cli.answers import AsJson, print_json
+from compute.cli.errors import one_line_errors
+from compute.cli.generate import generate
+from compute.cli.secrets import secrets
+from compute.cli.workflow import workflows
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="A self-hosted compute plane for generative media.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True, help="Models on this machine.")
 database = typer.Typer(no_args_is_help=True, help="The database.")
 app.add_typer(models, name="models")
 app.add_typer(database, name="db")
 app.add_typer(workflows, name="workflow")
 app.add_typer(secrets, name="secrets")
+app.command()(generate)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """A self-hosted compute plane for generative media."""
 
 
 @app.command()
@@ -33,38 +52,53 @@ def up(
 
 
 @app.command()
-def down() -> None:
+def down(as_json: AsJson = False) -> None:
     """Stop what `compute up` started; the data stays."""
     with one_line_errors():
         from compute.stack import control, options
 
-        control.down(options.load_settings().home.expanduser().absolute())
+        stopped = control.down(options.load_settings().home)
+        if as_json:
+            print_json({"stopped": stopped})
+        else:
+            typer.echo("stopped" if stopped else "not running")
 
 
 @app.command()
-def status() -> None:
+def status(as_json: AsJson = False) -> None:
     """Say whether it runs (exit code 3 if not) and is ready (4 if not)."""
     with one_line_errors():
         from compute.stack import control, options
         from compute.stack.errors import ExitCode
 
-        found = control.status(options.load_settings().home.expanduser().absolute())
-        if found.stack is None:
+        found = control.status(options.load_settings().home)
+        if as_json:
+            print_json({"running": found.stack is not None, "missing": found.missing, **(found.stack or {})})
+        elif found.stack is None:
             typer.echo("not running")
+        else:
+            for name, value in found.stack.items():
+                typer.echo(f"{name}: {value}")
+            typer.echo(f"ready: {'no, ' + found.missing if found.missing else 'yes'}")
+        if found.stack is None:
             raise typer.Exit(ExitCode.NOT_RUNNING)
-        for name, value in found.stack.items():
-            typer.echo(f"{name}: {value}")
-        typer.echo(f"ready: {'no, ' + found.missing if found.missing else 'yes'}")
         raise typer.Exit(ExitCode.NOT_READY if found.missing else ExitCode.OK)
 
 
 @models.command("build-tiny")
-def build_tiny(folder: Annotated[Path, typer.Argument(help="Where the models go.")]) -> None:
+def build_tiny(
+    folder: Annotated[Path, typer.Argument(help="Where the models go.", show_default=False)], as_json: AsJson = False
+) -> None:
     """Build tiny models of the real architectures with random weights; those that exist stay."""
-    from compute.pipelines import tiny
+    with one_line_errors():
+        from compute.pipelines import tiny
 
-    for model in tiny.build_tiny(folder):
-        typer.echo(model)
+        built = tiny.build_tiny(folder)
+        if as_json:
+            print_json([str(model) for model in built])
+        else:
+            for model in built:
+                typer.echo(model)
 
 
 @database.command("upgrade")
@@ -91,12 +125,9 @@ def openapi() -> None:
 
 
 @app.command()
-def version() -> None:
+def version(as_json: AsJson = False) -> None:
     """Print the version."""
-    from compute import __version__
-
-    typer.echo(__version__)
-
-
-if __name__ == "__main__":
-    app()
+    if as_json:
+        print_json({"version": __version__})
+    else:
+        typer.echo(__version__)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from compute.cli_errors import one_line_errors
+from compute.cli.answers import AsJson, print_json
+from compute.cli.errors import one_line_errors
 
 __all__ = ["secrets"]
 
@@ -24,31 +25,40 @@ Which = Annotated[Name, typer.Argument(help="Whose secret.", show_choices=True)]
 
 
 @secrets.command()
-def rotate(name: Which) -> None:
+def rotate(name: Which, as_json: AsJson = False) -> None:
     """Make a new secret; the old one works beside it until it is retired."""
     with one_line_errors():
         from compute.stack import options, rotation
 
-        file = rotation.rotate(options.load_settings(), name.value)
+        settings = options.load_settings()
+        file = rotation.rotate(settings, name.value)
+        if as_json:
+            print_json({"file": str(file), "valid": 2})
+            return
         typer.echo(f"{file}: the new secret is on the first line, the old one on the second.")
-        _say_next(name, file)
+        _say_next(name, file, settings.home)
 
 
 @secrets.command()
-def retire(name: Which) -> None:
+def retire(name: Which, as_json: AsJson = False) -> None:
     """Forget the old secret."""
     with one_line_errors():
         from compute.stack import options, rotation
 
         file = rotation.retire(options.load_settings(), name.value)
+        if as_json:
+            print_json({"file": str(file), "valid": 1})
+            return
         typer.echo(f"{file}: the old secret is gone.")
         typer.echo("Restart the server: a running one knows the old secret until then.")
 
 
-def _say_next(name: Name, file: Path) -> None:
+def _say_next(name: Name, file: Path, home: Path) -> None:
+    from compute.stack.hints import own_command, pasteable
+
     typer.echo("1. Restart the server. From then on both secrets are in use.")
     if name is Name.WEBHOOKS:
-        typer.echo(f"2. Give the receivers of webhooks the new one: head -n 1 {file}")
+        typer.echo(f"2. Give the receivers of webhooks the new one: {pasteable(['head', '-n', '1', str(file)])}")
     else:
         typer.echo("2. Wait until the links that were made before have expired (COMPUTE_LINK_TTL_SECONDS).")
-    typer.echo(f"3. compute secrets retire {name.value}, and restart again.")
+    typer.echo(f"3. Retire the old one, and restart again: {own_command('secrets', 'retire', name.value, home=home)}")

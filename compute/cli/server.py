@@ -1,0 +1,99 @@
+"""Which server a command speaks to, and with which key. Everything is imported where it is used.
+
+The server is --url, COMPUTE_URL, the one that runs in COMPUTE_HOME, or else http://127.0.0.1:8000. The key is --key,
+API_KEY, or that of the server in COMPUTE_HOME, wherever it has it from.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compute.cli.errors import one_line_errors
+
+if TYPE_CHECKING:
+    from compute.client import Client
+
+__all__ = ["Key", "Server", "Url", "connected"]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+UNAUTHORIZED = 401
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        envvar="COMPUTE_URL",
+        help=f"Where the server is: by default the one that runs in COMPUTE_HOME, else {DEFAULT_URL}.",
+        show_default=False,
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", help="By default API_KEY, else that of the server in COMPUTE_HOME.", show_default=False),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server, and how other commands find it.
+
+    Attributes:
+        key_from: Where the key came from, in words.
+        home: The COMPUTE_HOME that says where it is, or what its key is; None if nothing of it was needed.
+        asked: The address that was given; None if it was found without.
+    """
+
+    url: str
+    key: str
+    key_from: str
+    home: Path | None
+    asked: str | None
+
+    def hint(self, *arguments: str) -> str:
+        """A command for the same server that pastes as it is, as long as API_KEY is what it is here."""
+        from compute.stack.hints import own_command
+
+        return own_command(*arguments, *(["--url", self.asked] if self.asked else []), home=self.home)
+
+
+@contextmanager
+def connected(url: str | None, key: str | None) -> Iterator[tuple["Client", Server]]:
+    """A client of the server that is meant. What goes wrong inside is one line and exit code 1."""
+    from compute.client import Client, ClientError
+
+    with one_line_errors(ClientError):
+        server = _find(url, key)
+        try:
+            with Client(server.url, server.key) as client:
+                yield client, server
+        except ClientError as error:
+            if error.status != UNAUTHORIZED:
+                raise
+            raise ClientError(f"{server.url} refuses the key that came from {server.key_from}", error.status) from error
+
+
+def _find(url: str | None, key: str | None) -> Server:
+    from compute.stack.api_key import kept_key
+    from compute.stack.errors import StackError
+    from compute.stack.lock import running_stack
+    from compute.stack.options import load_settings
+
+    settings = load_settings()
+    home, running = settings.home, running_stack(settings.home)
+    given = key or (settings.api_key.get_secret_value() if settings.api_key is not None else None)
+    kept = kept_key(home) if given is None or running else None
+    used = given or kept
+    if not used:
+        raise StackError(
+            f"no API key: {home} has none; set API_KEY to the server's, give --key, or set COMPUTE_HOME to the server's"
+        )
+    found = str((running or {}).get("url", DEFAULT_URL))
+    url = (url or found).rstrip("/")
+    needed = used == kept or url == found != DEFAULT_URL
+    key_from = "--key" if key else "API_KEY" if given else f"the server in {home}"
+    known = found if needed else DEFAULT_URL
+    return Server(url, used, key_from, home if needed else None, None if url == known else url)
