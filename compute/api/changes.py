@@ -16,7 +16,7 @@ from compute.orders.intake import RequestIntake
 from compute.orders.providers import check_providers
 from compute.schemas.enums import EventType, TaskStatus
 from compute.schemas.tasks import TaskUpdate
-from compute.storage.paths import clean_path
+from compute.storage.readable import check_readable
 from compute.tasks import store
 from compute.tasks.registry import kind_of
 from compute.tasks.states import TERMINAL
@@ -44,7 +44,10 @@ async def update_task(held: Resources, task_id: UUID, update: TaskUpdate) -> Tas
     changes = update.model_dump(exclude_none=True)
     async with held.database.transaction() as session:
         present = await store.get(session, task_id)
-    inputs = await _take_inputs(held, present, update, changes)
+    intake, inputs = await _take_inputs(held, present, update, changes)
+    # Nothing is kept for a change that is refused.
+    _apply(present, changes, inputs)
+    await intake.keep()
     async with held.database.transaction() as session:
         task = await _locked(session, task_id)
         _apply(task, changes, inputs)
@@ -121,8 +124,10 @@ async def _locked(session: AsyncSession, task_id: UUID) -> Task:
     return task
 
 
-async def _take_inputs(held: Resources, task: Task, update: TaskUpdate, changes: dict[str, Any]) -> dict[str, Any]:
-    """The part of `spec` that the changes replace, checked and kept before any row is locked."""
+async def _take_inputs(
+    held: Resources, task: Task, update: TaskUpdate, changes: dict[str, Any]
+) -> tuple[RequestIntake, dict[str, Any]]:
+    """The part of `spec` that the changes replace, checked before any row is locked, and what must be kept for it."""
     kind = kind_of(task.task_type)
     check_providers(update, kind)
     served = held.serving.queues.get(task.queue)
@@ -132,9 +137,7 @@ async def _take_inputs(held: Resources, task: Task, update: TaskUpdate, changes:
         # It was prepared for the models of its present queue; another one must have them, too.
         changes["queue_name"] = held.serving.pool(queue, served.roles).queue
     intake = RequestIntake(held, served)
-    inputs = await kind.prepare_update(changes, task.spec, intake)
-    await intake.keep()
-    return inputs
+    return intake, await kind.prepare_update(changes, task.spec, intake)
 
 
 def _apply(task: Task, changes: dict[str, Any], inputs: dict[str, Any]) -> None:
@@ -168,7 +171,7 @@ async def _end(session: AsyncSession, task: Task, status: TaskStatus, changes: d
         raise Conflict(f"A client cannot move a task to {status}; the Dispatcher does.")
     values: dict[str, Any] = {}
     if status is TaskStatus.COMPLETED:
-        path = clean_path(changes.get("result_image_path", ""), field="result_image_path")
+        path = check_readable(changes.get("result_image_path", ""), field="result_image_path")
         values = {"progress": 100.0, "result": {"artifacts": [{"path": path}], "metadata": {}}}
     elif "error_category" in changes:
         values = {"error_category": changes["error_category"]}

@@ -37,9 +37,9 @@ class RequestLinks:
     links: Links
     base_url: str
 
-    async def to(self, path: str) -> str:
-        """A link to the object at `path`."""
+    async def to(self, path: str, *, model: bool = False) -> str:
+        """A link to the object at `path`, which may be read, or with `model` is the LoRA that a training made."""
         made = self.links
         return await links.link_to(
-            path, made.objects, made.secrets[0], ttl_seconds=made.ttl_seconds, base_url=self.base_url
+            path, made.objects, made.secrets[0], ttl_seconds=made.ttl_seconds, base_url=self.base_url, model=model
         )

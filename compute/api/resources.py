@@ -34,6 +34,10 @@ class Resources:
     links: Links
     watcher: TaskWatcher
 
+    @property
+    def link_secrets(self) -> tuple[bytes, ...]:
+        return self.links.secrets
+
 
 @contextlib.asynccontextmanager
 async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[Resources]:

@@ -7,7 +7,7 @@ from compute.api.idempotency import IdempotentRequest
 from compute.api.resources import Resources
 from compute.api.training_bodies import faults_in, order_of
 from compute.api.training_present import render_new
-from compute.api.training_sources import take_in
+from compute.api.training_sources import by_path, take_in
 from compute.db.tables import Training
 from compute.events import hints
 from compute.tasks.ids import new_task_id
@@ -28,6 +28,7 @@ async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, h
         StorageFailed: its pictures could not be kept.
     """
     request, dialect = order_of(body)
+    request = await by_path(request, held)
     with faults_in(dialect):
         spec = spec_of(request, new_task_id(), held.settings.training_models)
     images = await take_in(request, held)

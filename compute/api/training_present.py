@@ -174,7 +174,8 @@ def _lora_path(training: Training) -> str | None:
 
 async def _model_url(training: Training, links: RequestLinks) -> str | None:
     """A link to the LoRA's file; a FULL training's model is a folder."""
-    return await _link(training.local_model_path if _lora_path(training) else None, links)
+    path = training.local_model_path
+    return await links.to(path, model=True) if path is not None and _lora_path(training) else None
 
 
 async def _link(path: str | None, links: RequestLinks) -> str | None:

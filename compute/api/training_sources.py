@@ -7,6 +7,7 @@ all of them are pictures, the job finds out.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi.exceptions import RequestValidationError
@@ -17,10 +18,11 @@ from compute.orders.intake import RequestIntake
 from compute.orders.serving import ServedModel
 from compute.schemas.training import TrainingTaskCreate
 from compute.storage.base64_text import is_inline
+from compute.storage.links import stored_path
 from compute.storage.net import MAX_URL_CHARACTERS
-from compute.storage.paths import clean_path
+from compute.storage.readable import check_readable
 
-__all__ = ["take_in"]
+__all__ = ["by_path", "take_in"]
 
 _AT_ONCE = 50
 _MOST_FAULTS = 100
@@ -28,6 +30,30 @@ _LOOK_UP_SECONDS = 20.0
 """For all hosts together. Those that are not looked up by then the job finds reachable, or not."""
 _NO_MODEL = ServedModel(None, 1, queue="training", roles=frozenset())
 _FIELD = "source_images"
+
+
+async def by_path(request: TrainingTaskCreate, held: Resources) -> TrainingTaskCreate:
+    """The request with the storage paths to which links of ours lead in their place.
+
+    Raises:
+        RequestValidationError: some have expired.
+    """
+
+    async def path_of(source: str, field: str) -> str:
+        return await stored_path(source, held.objects, held.link_secrets, field=field) or source
+
+    faults = _Faults()
+    sources = list(request.source_images or ())
+
+    async def replace(place: int, source: str) -> None:
+        sources[place] = await path_of(source, _field(place))
+
+    await _each([one for one in enumerate(sources) if _is_address(one[1])], replace, faults)
+    faults.raise_if_any()
+    changes: dict[str, Any] = {"source_images": sources} if sources else {}
+    if request.dataset_url is not None:
+        changes["dataset_url"] = await path_of(request.dataset_url, "dataset_url")
+    return request.model_copy(update=changes)
 
 
 async def take_in(request: TrainingTaskCreate, held: Resources) -> list[str]:
@@ -81,7 +107,7 @@ async def _check_archive(source: str, held: Resources) -> None:
     if _is_address(source):
         await held.client.check_url(source, "dataset_url")
         return
-    path = clean_path(source, field="dataset_url")
+    path = check_readable(source, field="dataset_url")
     stored = await held.objects.stat(path)
     if stored is None:
         raise InvalidInput(f"There is no stored file {path}.", field="dataset_url")
@@ -114,7 +140,7 @@ async def _stored(source: str, place: int, held: Resources, intake: RequestIntak
         return (await intake.image(source, field=field)).path
     if "://" in source:
         raise InvalidInput("use an http:// or https:// URL", field=field)
-    path = clean_path(source, field=field)
+    path = check_readable(source, field=field)
     if await held.objects.stat(path) is None:
         raise InvalidInput(f"There is no stored file {path}.", field=field)
     return path

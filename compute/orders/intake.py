@@ -1,6 +1,7 @@
 """Checks and takes in what a request names: images are fetched and kept by content, LoRAs are inspected."""
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -11,10 +12,12 @@ from compute.orders.serving import ServedModel
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.images import image_size
-from compute.storage.lora_names import LORAS
+from compute.storage.links import stored_path
+from compute.storage.lora_names import stored_lora
 from compute.storage.loras import check_lora
 from compute.storage.media import Media, MediaLoader
 from compute.storage.paths import MAX_PATH_CHARACTERS, clean_path
+from compute.storage.readable import check_readable
 from compute.tasks.protocol import Role
 from compute.tasks.registry import InputImage
 
@@ -42,6 +45,11 @@ class Sources(Protocol):
 
     @property
     def media(self) -> MediaLoader: ...
+
+    @property
+    def link_secrets(self) -> tuple[bytes, ...]:
+        """Those of the links that lead to stored files."""
+        ...
 
 
 class RequestIntake:
@@ -75,16 +83,14 @@ class RequestIntake:
         return () if self._served.name is None else (self._served.name,)
 
     async def image(self, source: str, *, field: str) -> InputImage:
-        if source in self._taken:
-            return self._taken[source]
-        stored = self._known.get(source, source).strip()
-        is_path = len(stored) <= MAX_PATH_CHARACTERS and _STORED_PATH.match(stored)
-        taken = await (self._stored(stored, field) if is_path else self._fetched(source, field))
-        self._taken[source] = taken
-        return taken
+        if source not in self._taken:
+            path = await self._path_of(source, field)
+            self._taken[source] = await (self._fetched(source, field) if path is None else self._stored(path, field))
+        return self._taken[source]
 
     async def lora(self, path: str, *, field: str) -> str:
-        stored = LORAS + clean_path(path, field=field)
+        linked = await stored_path(path, self._held.objects, self._held.link_secrets, field=field)
+        stored = stored_lora(linked or path, field=field)
         card = await asyncio.to_thread(self._served.card, self._held.settings.models_root)
         await check_lora(self._held.objects, stored, card, field=field)
         return stored
@@ -100,6 +106,24 @@ class RequestIntake:
             if await self._held.objects.stat(path) is None:
                 await self._held.objects.put(path, media.data, media.content_type)
 
+    async def _path_of(self, source: str, field: str) -> str | None:
+        """The storage path that a source names, or to which a link of ours leads; None if it is something else."""
+        objects, known = self._held.objects, self._known.get(source)
+        if known is not None and await objects.stat(known) is not None:
+            return known
+        if (linked := await stored_path(source, objects, self._held.link_secrets, field=field)) is not None:
+            return linked
+        text = source.strip()
+        if len(text) > MAX_PATH_CHARACTERS:
+            return None
+        if _STORED_PATH.match(text):
+            return text
+        # Paths of a client's own need not end like an image, and short base64 looks like one of them.
+        with contextlib.suppress(InvalidInput):
+            if "://" not in text and await objects.stat(clean_path(text)) is not None:
+                return text
+        return None
+
     async def _fetched(self, source: str, field: str) -> InputImage:
         media = await self._held.media.load(source, field=field)
         path = f"{INPUTS}{media.sha256[:2]}/{media.sha256}.png"
@@ -109,9 +133,7 @@ class RequestIntake:
         return InputImage(path, media.width, media.height)
 
     async def _stored(self, source: str, field: str) -> InputImage:
-        path = clean_path(source, field=field)
-        if path.startswith(LORAS):
-            raise InvalidInput("This is no image.", field=field)
+        path = check_readable(source, field=field)
         try:
             head = await self._held.objects.read(path, 0, _HEAD_BYTES)
         except NotFound:

@@ -31,7 +31,8 @@ class CreateTask(BaseModel):
     origin_instance: ShortText = Field(default="default", description="Which installation of the caller sends this.")
     origin_zone: ShortText | None = Field(default=None, description="The caller's environment or region, e.g. `eu`.")
     origin_tenant_id: ShortText | None = Field(
-        default=None, description="The caller's tenant. Tenants of one priority take turns."
+        default=None,
+        description="The caller's tenant: a label, by which tenants of one priority take turns. Any key reads all.",
     )
     origin_reference: ShortText | None = Field(default=None, description="The caller's own id for this request.")
     workflow_id: ShortText | None = Field(default=None, description="The workflow that this task is a step of.")

@@ -133,7 +133,8 @@ class TrainingFrame(_Request):
     origin_zone: ShortText | None = Field(default=None, description="The caller's environment or region, e.g. `eu`.")
     origin_version: ShortText | None = Field(default=None, description="Version of the caller.")
     origin_tenant_id: ShortText | None = Field(
-        default=None, description="The caller's tenant. Tenants of one priority take turns."
+        default=None,
+        description="The caller's tenant. A label: tenants of one priority take turns, and any key reads all.",
     )
 
 

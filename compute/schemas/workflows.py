@@ -132,7 +132,9 @@ class CreateWorkflow(_Definition):
     )
     origin_zone: str | None = Field(default=None, max_length=50, description="The caller's environment or region.")
     origin_tenant_id: str | None = Field(
-        default=None, max_length=100, description="The caller's tenant; its tasks take turns with those of others."
+        default=None,
+        max_length=100,
+        description="The caller's tenant. A label: its tasks take turns with those of others, and any key reads all.",
     )
     origin_reference: str | None = Field(default=None, max_length=512, description="The caller's own id for it.")
     webhook_url: Url | None = Field(default=None, description="Called, signed, when the workflow has ended.")

@@ -1,6 +1,6 @@
 """What every object store does. Paths are those of `clean_path`; a prefix is a plain string prefix, as in S3."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -86,10 +86,12 @@ class ObjectStore(Protocol):
         """What is known about the object; None if it does not exist."""
         ...
 
-    async def list(self, prefix: str, limit: int, *, excluding: tuple[str, ...] = ()) -> list[StoredObject]:
+    async def list(
+        self, prefix: str, limit: int, *, excluding: Callable[[str], bool] | None = None
+    ) -> list[StoredObject]:
         """The first `limit` objects whose path starts with `prefix`, in order of their paths.
 
-        Those whose path starts with one of `excluding` are passed over; they do not count.
+        Those of whose path `excluding` holds are passed over; they do not count.
         """
         ...
 
@@ -115,6 +117,10 @@ class ObjectStore(Protocol):
 
     async def url(self, path: str, expires_seconds: int) -> str | None:
         """A link that needs no key: presigned, or the CDN's. None if the API must serve the bytes itself."""
+        ...
+
+    async def path_of(self, url: str) -> str | None:
+        """The path to which a link of `url` leads, whether or not it has expired; None for any other address."""
         ...
 
     def stream(self, path: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:

@@ -5,7 +5,7 @@ import io
 import os
 import shutil
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
@@ -54,7 +54,9 @@ class LocalStore:
     async def stat(self, path: str) -> StoredObject | None:
         return await asyncio.to_thread(self._stat, clean_path(path))
 
-    async def list(self, prefix: str, limit: int, *, excluding: tuple[str, ...] = ()) -> list[StoredObject]:
+    async def list(
+        self, prefix: str, limit: int, *, excluding: Callable[[str], bool] | None = None
+    ) -> list[StoredObject]:
         return await asyncio.to_thread(self._list, clean_prefix(prefix), limit, excluding)
 
     async def delete(self, path: str) -> bool:
@@ -70,6 +72,9 @@ class LocalStore:
 
     async def url(self, path: str, expires_seconds: int) -> str | None:
         clean_path(path)
+        return None
+
+    async def path_of(self, url: str) -> str | None:
         return None
 
     async def stream(self, path: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
@@ -164,9 +169,9 @@ class LocalStore:
         except NotFound:
             return None
 
-    def _list(self, prefix: str, limit: int, excluding: tuple[str, ...]) -> _Objects:
+    def _list(self, prefix: str, limit: int, excluding: Callable[[str], bool] | None) -> _Objects:
         with _translated("listing", prefix):
-            wanted = (path for path in _walk(self._root, "", prefix) if not path.startswith(excluding))
+            wanted = (path for path in _walk(self._root, "", prefix) if not (excluding and excluding(path)))
             # An object that was deleted since its folder was read has no description any more.
             described = (self._stat(path) for path in wanted)
             return list(islice((stored for stored in described if stored), max(limit, 0)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from compute.errors import Conflict, NotFound
 from compute.storage.base import ObjectStore, StoredObject
 from compute.storage.converter import convert_checkpoint
-from compute.storage.lora_names import BIN, LORAS, safe_name, split_name, versions
+from compute.storage.lora_names import BIN, LORAS, safe_name, split_name, stored_lora, versions
 from compute.storage.loras import LoraInfo, check_lora_file
 from compute.storage.paths import clean_path
 
@@ -116,14 +116,14 @@ class LoraFiles:
         Tasks that are running have their own copy; those that wait for it end as INVALID_INPUT.
 
         Args:
-            partial_path: `<folder>/<name>.safetensors`, as `save` chose it.
+            partial_path: `<folder>/<name>.safetensors`, as `save` chose it, or its whole path.
 
         Raises:
             InvalidInput: no path below the folder of LoRAs.
             NotFound: there is no such LoRA.
             StorageFailed: it could not be moved; it is where it was.
         """
-        inside = clean_path(partial_path, field="partial_path")
+        inside = stored_lora(partial_path, field="partial_path").removeprefix(LORAS)
         folder, _, name = inside.rpartition("/")
         now = datetime.now(UTC)
         # The time keeps apart files that had one name, one after the other.

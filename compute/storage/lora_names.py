@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from compute.errors import InvalidInput
+from compute.storage.paths import clean_path
 
-__all__ = ["BIN", "FORMATS", "LORAS", "UNSORTED", "folder_of", "safe_name", "split_name", "versions"]
+__all__ = ["BIN", "FORMATS", "LORAS", "UNSORTED", "folder_of", "safe_name", "split_name", "stored_lora", "versions"]
 
 LORAS = "loras/"
 BIN = "bin/"
@@ -38,6 +39,16 @@ _FOLDERS = {
     "": UNSORTED,
 }
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z", re.IGNORECASE)
+
+
+def stored_lora(path: str, *, field: str) -> str:
+    """The storage path of a LoRA that is named by its path below the folder of LoRAs, or by its whole path.
+
+    Raises:
+        InvalidInput: it is no storage path.
+    """
+    cleaned = clean_path(path, field=field)
+    return cleaned if cleaned.startswith(LORAS) else LORAS + cleaned
 
 
 def folder_of(entity_type: str | None, *, field: str = "entity_type") -> str:

@@ -2,13 +2,13 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import boto3
 from botocore.client import Config
@@ -76,7 +76,9 @@ class S3Store:
     async def stat(self, path: str) -> StoredObject | None:
         return await asyncio.to_thread(self._stat, clean_path(path))
 
-    async def list(self, prefix: str, limit: int, *, excluding: tuple[str, ...] = ()) -> list[StoredObject]:
+    async def list(
+        self, prefix: str, limit: int, *, excluding: Callable[[str], bool] | None = None
+    ) -> list[StoredObject]:
         return await asyncio.to_thread(self._list, clean_prefix(prefix), limit, excluding)
 
     async def delete(self, path: str) -> bool:
@@ -96,6 +98,22 @@ class S3Store:
             return f"{self._public_url}/{quote(key)}"
         # In a thread, because credentials of a role may have to be renewed first.
         return await asyncio.to_thread(self._presign, key, min(expires_seconds, MAX_LINK_SECONDS))
+
+    async def path_of(self, url: str) -> str | None:
+        address, _, query = url.partition("?")
+        if self._public_url is not None:
+            base = f"{self._public_url}/"
+        elif "X-Amz-Signature=" in query or "Signature=" in query:
+            base = (await asyncio.to_thread(self._presign, "k", 60)).partition("?")[0].removesuffix("k")
+        else:
+            return None
+        key = unquote(address.removeprefix(base))
+        if not address.startswith(base) or not key.startswith(self._prefix):
+            return None
+        try:
+            return clean_path(key[len(self._prefix) :])
+        except InvalidInput:
+            return None
 
     async def stream(self, path: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         if start < 0 or (length is not None and length < 0):
@@ -207,15 +225,15 @@ class S3Store:
         for page in pages:
             yield from page.get("Contents", ())
 
-    def _list(self, prefix: str, limit: int, excluding: tuple[str, ...]) -> _Objects:
+    def _list(self, prefix: str, limit: int, excluding: Callable[[str], bool] | None) -> _Objects:
         if limit <= 0:
             return []
-        hidden = tuple(self._key(path) for path in excluding)
         with self._translated("listing", prefix):
             # Consoles mark "folders" with empty objects whose key ends in a slash; no path of ours does.
-            page = self._page if hidden else limit
+            page = self._page if excluding else limit
             keyed = ((entry["Key"], entry) for entry in self._entries(prefix, page))
-            wanted = (entry for key, entry in keyed if not (key.endswith("/") or key.startswith(hidden)))
+            named = ((key[len(self._prefix) :], entry) for key, entry in keyed if not key.endswith("/"))
+            wanted = (entry for path, entry in named if not (excluding and excluding(path)))
             return [self._listed(entry) for entry in islice(wanted, limit)]
 
     def _listed(self, entry: dict[str, Any]) -> StoredObject:

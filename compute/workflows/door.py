@@ -49,7 +49,7 @@ async def _first_step(
     step: CheckedStep, values: Mapping[str, Mapping[str, Any]], sources: Sources, serving: Serving
 ) -> RequestIntake:
     kind = kind_of(step.definition.task_type)
-    files = StepFiles(sources.settings, sources.objects)
+    files = StepFiles(sources)
     mapped = await mapped_values(step.definition.input_mappings, {INPUT: values[INPUT], CONFIG: values[CONFIG]}, files)
     orders = [order(kind, body, serving) for body in bodies(static_body(step.definition), mapped, step.spread)]
     served = orders[0].served if orders else serving.pool(kind.queue, frozenset())

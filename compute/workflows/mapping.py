@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from compute.errors import InvalidInput
+from compute.errors import InvalidInput, NotFound
 from compute.schemas.enums import TransformType
 from compute.schemas.workflows import Condition, FieldMapping
 
@@ -33,13 +33,18 @@ class Files(Protocol):
     """What two of the transforms ask of stored files."""
 
     async def link(self, path: str) -> str:
-        """An address from which the file can be downloaded without a key."""
+        """An address from which the file can be downloaded without a key.
+
+        Raises:
+            InvalidInput: it may not be read.
+        """
         ...
 
     async def base64(self, path: str) -> str:
         """The file's content.
 
         Raises:
+            InvalidInput: it may not be read.
             NotFound: there is no such file.
         """
         ...
@@ -146,7 +151,7 @@ async def _mapped(mapping: FieldMapping, results: Results, files: Files) -> Any:
         if is_link and mapping.transform not in _OF_PATHS:
             value = await _transform(TransformType.URL, value, None, files)
         value = await _transform(mapping.transform, value, mapping.index, files)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, InvalidInput, NotFound) as error:
         raise InvalidInput(f"{mapping.from_step}.{mapping.from_field}: {error}", field=mapping.to_field) from None
     return MISSING if value is None else value
 

@@ -54,7 +54,7 @@ class StepOrders:
     hints: HintSender
 
     def files(self) -> StepFiles:
-        return StepFiles(self.sources.settings, self.sources.objects)
+        return StepFiles(self.sources)
 
     def prepared(
         self,

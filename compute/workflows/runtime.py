@@ -12,6 +12,7 @@ from compute.orders.serving import Serving
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
+from compute.storage.link_secret import load_link_secrets
 from compute.storage.media import MediaLoader
 from compute.storage.net import GuardedClient
 from compute.workflows.ledger import Ledger
@@ -28,6 +29,7 @@ class _Sources:
     settings: Settings
     objects: ObjectStore
     media: MediaLoader
+    link_secrets: tuple[bytes, ...]
 
 
 @contextlib.asynccontextmanager
@@ -55,7 +57,8 @@ async def open_runner(
         for loop in loops:
             loop.add_done_callback(partial(_report, on_failure))
             stack.push_async_callback(_stop, loop)
-        sources = _Sources(settings, objects, MediaLoader(settings, client))
+        secrets = await asyncio.to_thread(load_link_secrets, settings)
+        sources = _Sources(settings, objects, MediaLoader(settings, client), secrets)
         orders = StepOrders(sources, serving, database, hints)
         yield StepRunner(ledger, ends, orders, Reuse(database))
 

@@ -21,9 +21,10 @@ from compute.orders.intake import INPUTS
 from compute.schemas.errors import Problem
 from compute.schemas.storage import DeletedImage, ImageList, StoredImage
 from compute.storage.base import StoredObject
-from compute.storage.lora_names import BIN, LORAS
+from compute.storage.lora_names import LORAS
 from compute.storage.media import Media
 from compute.storage.paths import clean_path, clean_prefix
+from compute.storage.readable import is_hidden, why_hidden
 from compute.tasks.registry import all_kinds
 from compute.tasks.submission import Answer
 from compute.training.spec import TRAININGS
@@ -33,7 +34,6 @@ keyed = [Depends(require_key)]
 
 UPLOADS = "uploads/"
 IMAGE_FORM = form_body("Body_save_image")
-_HIDDEN = (LORAS, BIN)
 _SERVED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/*": {}, "video/mp4": {}}, "description": "The image or video."},
     206: {"description": "The part of it that `Range` asks for."},
@@ -69,7 +69,7 @@ async def list_images(
 ) -> ImageList:
     """Stored images by path."""
     cleaned = _cleaned(clean_prefix, prefix)
-    found = await held.objects.list(cleaned, limit, excluding=_HIDDEN)
+    found = await held.objects.list(cleaned, limit, excluding=is_hidden)
     images = [await _describe(item, links) for item in found]
     return ImageList(images=images, count=len(images), prefix=prefix)
 
@@ -149,15 +149,16 @@ def _content_path(media: Media) -> str:
 def _writable(path: str) -> str:
     cleaned = _readable(path)
     results = tuple(f"{kind.folder}/" for kind in all_kinds().values())
-    if cleaned.startswith((INPUTS, TRAININGS, *results)):
+    # With a slash: a file by the name of such a folder would stand in its way.
+    if f"{cleaned.casefold()}/".startswith((INPUTS, TRAININGS, *results)):
         raise Forbidden(f"path: {cleaned.partition('/')[0]}/ holds what tasks used and made, and is read-only.")
     return cleaned
 
 
 def _readable(path: str) -> str:
     cleaned = _cleaned(clean_path, path)
-    if cleaned.startswith(_HIDDEN):
-        raise Forbidden(f"path: {cleaned.partition('/')[0]}/ holds no images.")
+    if (reason := why_hidden(cleaned)) is not None:
+        raise Forbidden(f"path: {reason}")
     return cleaned
 
 

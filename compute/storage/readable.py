@@ -1,0 +1,47 @@
+"""Which stored files a caller may read, list, remove, link to, or name in a request: one rule, by whatever way.
+
+    loras/                             tasks use them by name; nobody reads them as files
+    bin/                               what an administrator removed
+    training/{id}/dataset, cache, run  what a training works with
+
+The API key opens everything else. Links to a LoRA are made by its training's answer alone, with `model=True`.
+"""
+
+import re
+
+from compute.errors import InvalidInput
+from compute.storage.lora_names import BIN, LORAS
+from compute.storage.paths import clean_path
+
+__all__ = ["check_readable", "is_hidden", "why_hidden"]
+
+# Some file systems do not tell upper case from lower case.
+_INTERNAL = re.compile(r"training/[^/]+/(dataset|cache|run)/")
+_REASONS = {LORAS: "LoRAs are used by name", BIN: "it holds what was removed"}
+
+
+def why_hidden(path: str) -> str | None:
+    """Why a clean path, or all below it, may not be read; None if it may."""
+    folded = f"{path.casefold()}/"
+    for folder, reason in _REASONS.items():
+        if folded.startswith(folder):
+            return f"{folder} is not readable: {reason}."
+    if internal := _INTERNAL.match(folded):
+        return f"{internal[0]} is not readable: only its training uses it."
+    return None
+
+
+def is_hidden(path: str) -> bool:
+    return why_hidden(path) is not None
+
+
+def check_readable(path: str, *, field: str) -> str:
+    """The normal form of a storage path that a request names.
+
+    Raises:
+        InvalidInput: it is none, or what lies there may not be read; `field` names the part of the request.
+    """
+    cleaned = clean_path(path, field=field)
+    if (reason := why_hidden(cleaned)) is not None:
+        raise InvalidInput(reason, field=field)
+    return cleaned
