@@ -5,6 +5,7 @@ task_9f1c…, wf_9f1c…, train_9f1c… quick start: the same 32 hex digits, low
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
@@ -22,6 +23,7 @@ __all__ = [
     "TrainingRef",
     "WorkflowId",
     "WorkflowRef",
+    "as_spelled",
     "quickstart_id",
     "quickstart_training_id",
     "quickstart_workflow_id",
@@ -58,6 +60,9 @@ class TrainingRef:
 
 
 _HEX = re.compile(r"[0-9a-f]{32}\Z")
+_CANONICAL = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_QUICKSTART_WORDS = {"QUEUED": "pending", "EXECUTING": "running", "PREPROCESSING": "running", "TRAINING": "running"}
+_STATUS = re.compile(rf"\b(?:PENDING|RUNNING|PAUSED|COMPLETED|FAILED|CANCELLED|{'|'.join(_QUICKSTART_WORDS)})\b")
 
 
 def quickstart_id(task_id: UUID) -> str:
@@ -70,6 +75,18 @@ def quickstart_workflow_id(workflow_id: UUID) -> str:
 
 def quickstart_training_id(training_id: UUID) -> str:
     return f"train_{training_id.hex}"
+
+
+def as_spelled(message: str, names: Iterable[object]) -> str:
+    """A message about what a path names, in the spelling and the words in which the path does so."""
+    for name in names:
+        prefix, _, digits = str(name).partition("_")
+        if prefix in ("task", "wf", "train") and _HEX.match(digits):
+            message = message.replace(str(UUID(digits)), str(name))
+            message = _STATUS.sub(lambda found: _QUICKSTART_WORDS.get(found[0], found[0].lower()), message)
+        elif _CANONICAL.fullmatch(str(name)):
+            message = message.replace(str(name).lower(), str(name))
+    return message
 
 
 def _read(text: str, prefix: str, name: str) -> tuple[UUID, Dialect]:

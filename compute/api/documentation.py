@@ -23,7 +23,7 @@ from compute.schemas.events import (
     TrainingStatusEvent,
     WorkflowStatusEvent,
 )
-from compute.schemas.lora import Body_admin_upload_lora, Body_upload_lora, EntityType
+from compute.schemas.lora import Body_admin_upload_lora, Body_upload_lora, EntityType, LoRADeleteRequest
 from compute.schemas.providers import LocalProviderConfig
 from compute.schemas.quickstart import QuickstartTask
 from compute.schemas.quickstart_training import QuickstartTrainingCreate
@@ -38,6 +38,7 @@ __all__ = [
     "BULK_BODY",
     "GENERATION_BODY",
     "GENERATION_UPDATE_BODY",
+    "LORA_DELETE_BODY",
     "START_BODY",
     "TASK_BODY",
     "TASK_UPDATE_BODY",
@@ -118,6 +119,10 @@ GENERATION_UPDATE_BODY = _json_body(
     _any_of("Generation Update", [GenerationTaskUpdate]), {"weaker LoRA": {"style_lora_weight": 0.4}}
 )
 
+LORA_DELETE_BODY = _json_body(
+    _any_of("LoRA", [LoRADeleteRequest]), {"by its path": {"partial_path": "identities/my_lora.safetensors"}}
+)
+
 _WORKFLOW_EXAMPLE = {
     "name": "A dress, larger",
     "origin_instance": "shop",
@@ -181,6 +186,7 @@ _BY_HAND: list[type[BaseModel]] = [
     Body_upload_lora,
     Body_admin_upload_lora,
     Body_save_image,
+    LoRADeleteRequest,
     LocalProviderConfig,
     BaseEvent,
     TaskCreatedEvent,

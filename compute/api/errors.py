@@ -1,4 +1,4 @@
-"""Every error becomes an answer here, once. Nothing of the input is echoed, nothing internal leaks."""
+"""Every error becomes an answer here, once: in the caller's spelling and dialect, bounded, and without internals."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -9,8 +9,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from compute.api.bounded import bounded_faults, bounded_text
+from compute.api.dialect import as_spelled
 from compute.db.session import DATABASE_AWAY
 from compute.errors import ComputeError, InvalidInput, Overloaded, Unauthorized, Unavailable
+from compute.orders.faults import place_of
+from compute.orders.sentences import presented
 from compute.schemas.errors import HTTPValidationError, Problem
 
 __all__ = ["PROBLEMS", "answer_to", "install"]
@@ -54,26 +58,25 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _internal_error)
 
 
-def answer_to(error: ComputeError) -> JSONResponse:
-    """What a client is told of an error."""
+def answer_to(error: ComputeError, names: Iterable[object] = ()) -> JSONResponse:
+    """What a client is told of an error. `names` are those of the path, whose spelling it gets."""
     if isinstance(error, InvalidInput):
-        place = [int(part) if part.isdecimal() else part for part in error.field.split(".")]
-        return _invalid([{"loc": ["body", *place], "msg": error.detail, "type": "invalid_input"}])
-    return _problem(error.status, error.code, error.detail, _HEADERS.get(type(error)))
+        return _invalid([{"loc": ("body", *place_of(error.field)), "msg": error.detail, "type": "invalid_input"}])
+    return _problem(error.status, error.code, as_spelled(error.detail, names), _HEADERS.get(type(error)))
 
 
-async def _compute_error(_: Request, error: Exception) -> JSONResponse:
+async def _compute_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ComputeError)  # noqa: S101 - registered for this class alone
-    return answer_to(error)
+    return answer_to(error, request.path_params.values())
 
 
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class alone
-    found = [{"loc": item["loc"], "msg": item["msg"], "type": item["type"]} for item in error.errors()]
-    if all(item["loc"][:1] == ("body",) for item in found):
+    # What FastAPI itself has validated still has its input with it.
+    found = [fault for item in error.errors() for fault in (presented([item]) if "input" in item else [item])]
+    if all(fault["loc"][:1] == ("body",) for fault in found):
         return _invalid(found)
-    where = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in found)
-    return _problem(400, "BAD_REQUEST", where)
+    return _problem(400, "BAD_REQUEST", " ".join(fault["msg"] for fault in bounded_faults(found)))
 
 
 async def _http_error(_: Request, error: Exception) -> JSONResponse:
@@ -93,8 +96,8 @@ async def _internal_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": detail, "code": code}, status, headers)
+    return JSONResponse({"detail": bounded_text(detail), "code": code}, status, headers)
 
 
 def _invalid(items: Iterable[Mapping[str, Any]]) -> JSONResponse:
-    return JSONResponse({"detail": [dict(item) for item in items], "code": InvalidInput.code}, InvalidInput.status)
+    return JSONResponse({"detail": bounded_faults(items), "code": InvalidInput.code}, InvalidInput.status)

@@ -75,7 +75,7 @@ class RequestGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if "\x00" in scope["path"] or b"%00" in scope.get("query_string", b""):
+        if "\x00" in scope["path"]:
             # Postgres cannot store it, so it can name nothing that exists.
             scope = {**scope, "path": "/bad-request", "raw_path": b"/bad-request"}
         streamed = scope["path"] in self._exceptions

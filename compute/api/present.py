@@ -13,9 +13,17 @@ from compute.schemas.tasks import TaskPublic
 from compute.tasks.registry import kind_of
 from compute.tasks.results import artifacts_of, is_video
 
-__all__ = ["present", "present_canonical", "present_quickstart", "quickstart_output", "quickstart_status", "render_new"]
+__all__ = [
+    "QUICKSTART_STATUS",
+    "present",
+    "present_canonical",
+    "present_quickstart",
+    "quickstart_output",
+    "quickstart_status",
+    "render_new",
+]
 
-_QUICKSTART_STATUS: dict[TaskStatus, QuickstartStatus] = {
+QUICKSTART_STATUS: dict[TaskStatus, QuickstartStatus] = {
     TaskStatus.PENDING: "pending",
     # The samples know no "queued"; to them a task that waits is pending.
     TaskStatus.QUEUED: "pending",
@@ -87,7 +95,7 @@ async def present_quickstart(task: Task, links: RequestLinks) -> QuickstartTask:
 
 
 def quickstart_status(status: TaskStatus) -> QuickstartStatus:
-    return _QUICKSTART_STATUS[status]
+    return QUICKSTART_STATUS[status]
 
 
 def _canonical_fields(task: Task) -> dict[str, Any]:

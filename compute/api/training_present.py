@@ -16,9 +16,9 @@ from compute.schemas.quickstart_training import (
 from compute.schemas.training import TrainingSample, TrainingStatus, TrainingTask
 from compute.storage.lora_names import LORAS
 
-__all__ = ["listed", "present", "render_new"]
+__all__ = ["QUICKSTART_STATUS", "listed", "present", "render_new"]
 
-_QUICKSTART_STATUS: dict[TrainingStatus, QuickstartStatus] = {
+QUICKSTART_STATUS: dict[TrainingStatus, QuickstartStatus] = {
     TrainingStatus.PENDING: "pending",
     # The samples know one word for all that goes on.
     TrainingStatus.PREPROCESSING: "running",
@@ -151,7 +151,7 @@ async def _quickstart(training: Training, links: RequestLinks) -> QuickstartTrai
 def _quickstart_frame(training: Training, output: QuickstartTrainingOutput | None) -> QuickstartTraining:
     return QuickstartTraining(
         id=quickstart_training_id(training.id),
-        status=_QUICKSTART_STATUS[TrainingStatus(training.status)],
+        status=QUICKSTART_STATUS[TrainingStatus(training.status)],
         progress=round(training.progress / 100, 4),
         created_at=training.created_at,
         started_at=training.started_at,

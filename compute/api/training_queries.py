@@ -3,41 +3,45 @@
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field
 
+from compute.api.status_words import StatusWords
+from compute.api.training_present import QUICKSTART_STATUS
+from compute.schemas.parameters import Label, WholeNumber
 from compute.schemas.training import TrainingStatus
 
 __all__ = ["EventQuery", "TrainingQuery"]
 
 
+_STATUSES = StatusWords(TrainingStatus, QUICKSTART_STATUS)
+TrainingStatusWord = Annotated[str, *_STATUSES.annotations]
+
+
 class TrainingFilters(BaseModel):
     """The query of `GET /training/`."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    limit: int = Field(default=10, ge=1, le=200, description="At most this many trainings.")
-    skip: int = Field(default=0, ge=0, le=1_000_000, description="Leave out this many of the newest.")
-    status: TrainingStatus | None = Field(default=None, description="Only trainings in this status.")
-    origin_instance: str | None = Field(default=None, description="Only trainings from this installation.")
-    origin_tenant_id: str | None = Field(default=None, description="Only trainings of this tenant.")
-
-    @field_validator("status", mode="before")
-    @classmethod
-    def _any_case(cls, value: Any) -> Any:
-        return value.upper() if isinstance(value, str) else value
+    limit: WholeNumber = Field(default=10, ge=1, le=200, description="At most this many trainings.")
+    skip: WholeNumber = Field(default=0, ge=0, le=1_000_000, description="Leave out this many of the newest.")
+    status: TrainingStatusWord | None = Field(
+        default=None, description="Only trainings in this status, in the words of either dialect."
+    )
+    origin_instance: Label | None = Field(default=None, description="Only trainings from this installation.")
+    origin_tenant_id: Label | None = Field(default=None, description="Only trainings of this tenant.")
 
     def columns(self) -> dict[str, Any]:
         """The columns that rows must have like this."""
-        return self.model_dump(exclude={"limit", "skip"}, exclude_none=True)
+        return self.model_dump(exclude={"limit", "skip", "status"}, exclude_none=True)
+
+    def statuses(self) -> tuple[str, ...] | None:
+        """The statuses that rows may have; None for any."""
+        return None if self.status is None else _STATUSES.meaning(self.status)
 
 
 class EventFilters(BaseModel):
     """The query of `GET /training/{task_id}/events`."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    after: int = Field(default=0, ge=0, le=2**63 - 1, description="Only events with a higher id.")
-    limit: int = Field(default=100, ge=1, le=1000, description="At most this many events.")
+    after: WholeNumber = Field(default=0, ge=0, le=2**63 - 1, description="Only events with a higher id.")
+    limit: WholeNumber = Field(default=100, ge=1, le=1000, description="At most this many events.")
 
 
 TrainingQuery = Annotated[TrainingFilters, Query()]

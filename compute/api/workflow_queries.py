@@ -1,40 +1,43 @@
 """Lists of workflows: the filters of the contract, newest first."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.api.status_words import StatusWords
 from compute.db.tables import Workflow
 from compute.schemas.enums import WorkflowStatus
+from compute.schemas.parameters import Flag, Label, WholeNumber
 
 __all__ = ["WorkflowQuery", "find_workflows"]
+
+
+_STATUSES = StatusWords(WorkflowStatus, {status: status.lower() for status in WorkflowStatus})
+WorkflowStatusWord = Annotated[str, *_STATUSES.annotations]
 
 
 class WorkflowFilters(BaseModel):
     """The query of `GET /workflows/`."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    limit: int = Field(default=50, ge=1, le=200, description="At most this many workflows, each with its steps.")
-    skip: int = Field(default=0, ge=0, le=1_000_000, description="Leave out this many of the newest.")
-    status: WorkflowStatus | None = Field(default=None, description="Only workflows in this status.")
-    origin_instance: str | None = Field(default=None, description="Only workflows from this installation.")
-    origin_tenant_id: str | None = Field(default=None, description="Only workflows of this tenant.")
-    include_deleted: bool = Field(default=False, description="Also those that were cleaned up.")
-
-    @field_validator("status", mode="before")
-    @classmethod
-    def _any_case(cls, value: Any) -> Any:
-        return value.upper() if isinstance(value, str) else value
+    limit: WholeNumber = Field(default=50, ge=1, le=200, description="At most this many, each with its steps.")
+    skip: WholeNumber = Field(default=0, ge=0, le=1_000_000, description="Leave out this many of the newest.")
+    status: WorkflowStatusWord | None = Field(
+        default=None, description="Only workflows in this status, in the words of either dialect."
+    )
+    origin_instance: Label | None = Field(default=None, description="Only workflows from this installation.")
+    origin_tenant_id: Label | None = Field(default=None, description="Only workflows of this tenant.")
+    include_deleted: Flag = Field(default=False, description="Also those that were cleaned up.")
 
 
 async def find_workflows(session: AsyncSession, filters: WorkflowFilters) -> tuple[list[Workflow], int]:
     """The workflows that match, newest first, and how many there are without `skip` and `limit`."""
-    wanted = filters.model_dump(exclude={"limit", "skip", "include_deleted"}, exclude_none=True)
+    wanted = filters.model_dump(exclude={"limit", "skip", "include_deleted", "status"}, exclude_none=True)
     matching = select(Workflow).filter_by(**wanted)
+    if filters.status is not None:
+        matching = matching.where(Workflow.status.in_(_STATUSES.meaning(filters.status)))
     if not filters.include_deleted:
         matching = matching.where(Workflow.deleted_at.is_(None))
     total = await session.scalar(select(func.count()).select_from(matching.subquery()))

@@ -1,13 +1,24 @@
 """Faults of one part of a body, told by where it stands in the whole."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 
 from compute.errors import InvalidInput, TooLarge
+from compute.orders.sentences import as_sent, names_of_field
 
-__all__ = ["faults_at"]
+__all__ = ["faults_at", "named_as_sent", "place_of"]
+
+_MOST_DIGITS = 9
+
+
+def place_of(field: str) -> tuple[str | int, ...]:
+    """A dotted path such as `source_images.3` as a place in a body."""
+    parts = field.split(".")
+    return tuple(int(part) if part.isdecimal() and len(part) <= _MOST_DIGITS else part for part in parts)
 
 
 @contextmanager
@@ -20,10 +31,23 @@ def faults_at(*place: str | int) -> Iterator[None]:
             [fault | {"loc": ("body", *place, *fault["loc"][1:])} for fault in error.errors()]
         ) from None
     except InvalidInput as error:
-        inner = () if error.field == "body" else tuple(error.field.split("."))
+        inner = () if error.field == "body" else place_of(error.field)
         raise RequestValidationError(
             [{"loc": ("body", *place, *inner), "msg": error.detail, "type": "invalid_input"}]
         ) from None
     except TooLarge as error:
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
         raise TooLarge(f"{where}.{error.field}: {error.detail}", field=error.field) from None
+
+
+@contextmanager
+def named_as_sent(model: type[BaseModel], sent: Mapping[str, Any]) -> Iterator[None]:
+    """Makes errors that speak of the fields of `model` call them what the caller has called them."""
+    try:
+        yield
+    except (InvalidInput, TooLarge) as error:
+        first, *inside = place_of(error.field)
+        names = names_of_field(model, str(first)) if first in model.model_fields else (str(first),)
+        name = next((one for one in names if one in sent), names[0])
+        place = as_sent((name, *inside), sent, absent=1 + len(inside))
+        raise type(error)(error.detail, field=".".join(map(str, place))) from None

@@ -1,5 +1,6 @@
 """What a set of fields orders, checked as far as that needs no network, and the row that it becomes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -8,7 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from compute.db.tables import Task
 from compute.errors import InvalidInput
+from compute.orders.faults import named_as_sent
 from compute.orders.providers import check_providers
+from compute.orders.sentences import presented
 from compute.orders.serving import ServedModel, Serving
 from compute.schemas.enums import ProviderType, TaskStatus
 from compute.schemas.tasks import CreateTask
@@ -32,11 +35,12 @@ DEFAULT_TENANT = "default"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A request that is sound in itself. `served` is the model behind its queue."""
+    """A request that is sound in itself. `served` is the model behind its queue, `sent` the fields as they came."""
 
     kind: TaskKind[Any]
     request: CreateTask
     served: ServedModel
+    sent: Mapping[str, Any]
 
 
 def named_kind(name: Any, *, field: str = "task_type") -> TaskKind[Any]:
@@ -59,9 +63,10 @@ def order(kind: TaskKind[Any], fields: dict[str, Any], serving: Serving) -> Orde
         InvalidInput, RequestValidationError: it cannot be accepted.
     """
     request = validated(kind.create_model, fields)
-    served = serving.pool(request.queue_name or kind.queue_for(request), kind.roles_for(request))
-    check_providers(request, kind)
-    return Order(kind, request, served)
+    with named_as_sent(kind.create_model, fields):
+        served = serving.pool(request.queue_name or kind.queue_for(request), kind.roles_for(request))
+        check_providers(request, kind)
+    return Order(kind, request, served, fields)
 
 
 def validated(model: type[ModelT], body: dict[str, Any]) -> ModelT:
@@ -73,8 +78,9 @@ def validated(model: type[ModelT], body: dict[str, Any]) -> ModelT:
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        items = error.errors(include_input=False, include_url=False, include_context=False)
-        raise RequestValidationError([item | {"loc": ("body", *item["loc"])} for item in items]) from None
+        raise RequestValidationError(
+            presented(error.errors(include_url=False), sent=body, model=model, at=("body",))
+        ) from None
 
 
 async def new_task(order: Order, intake: Intake) -> Task:
@@ -83,7 +89,9 @@ async def new_task(order: Order, intake: Intake) -> Task:
     Raises:
         InvalidInput: its inputs cannot be had.
     """
-    return _row(order, await order.kind.prepare(order.request, intake))
+    with named_as_sent(order.kind.create_model, order.sent):
+        spec = await order.kind.prepare(order.request, intake)
+    return _row(order, spec)
 
 
 def _row(order: Order, spec: dict[str, Any]) -> Task:

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from compute.schemas.strict import JsonBody
 
 __all__ = ["BulkTasks"]
 
 
-class BulkTasks(BaseModel):
+class BulkTasks(JsonBody):
     """Tasks that are accepted together or not at all. Each is what `POST /tasks/` takes."""
-
-    model_config = ConfigDict(extra="forbid")
 
     tasks: list[dict[str, Any]] = Field(min_length=1, description="In the order in which they are answered.")

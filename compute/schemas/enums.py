@@ -1,6 +1,11 @@
 """The contract's enumerations. More values may be added; none is ever renamed."""
 
 from enum import IntEnum, StrEnum
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_before_validator_function
 
 __all__ = [
     "ErrorCategory",
@@ -14,6 +19,12 @@ __all__ = [
     "TransformType",
     "WorkflowStatus",
 ]
+
+
+def _whole_number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise PydanticCustomError("int_type", "must be a whole number")
+    return value
 
 
 class TaskType(StrEnum):
@@ -44,7 +55,9 @@ class TaskStatus(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "TaskStatus | None":
-        return cls.EXECUTING if value == "PROCESSING" else None
+        """A status in the words of the quick start, or of those that call execution processing."""
+        word = value.upper() if isinstance(value, str) else ""
+        return cls.EXECUTING if word in ("PROCESSING", "RUNNING") else cls.__members__.get(word)
 
 
 class TaskPriority(IntEnum):
@@ -54,6 +67,11 @@ class TaskPriority(IntEnum):
     NORMAL = 1
     HIGH = 2
     URGENT = 3
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Only a whole number is one: neither `"2"` nor `2.0` nor `true`."""
+        return no_info_before_validator_function(_whole_number, handler(source))
 
 
 class ErrorCategory(StrEnum):

@@ -6,6 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from compute.schemas.parameters import Flag
+from compute.schemas.strict import JsonBody
+
 __all__ = [
     "AdminLoRAUploadResponse",
     "Body_admin_upload_lora",
@@ -38,7 +41,7 @@ class UploadForm(BaseModel):
         max_length=64,
         description="What it shows: clothes, identities (or subject), product, styles. It decides the folder.",
     )
-    use_safe_filename: bool = Field(
+    use_safe_filename: Flag = Field(
         default=True,
         description="What happens when the name is taken: true stores the file as `…_v2` (or answers the stored one, "
         "if it is the same file), false refuses it with 409.",
@@ -90,10 +93,8 @@ class AdminLoRAUploadResponse(LoRAUploadResponse):
     entity_type: str = Field(description="The folder that it was put into.", examples=["identities"])
 
 
-class LoRADeleteRequest(BaseModel):
+class LoRADeleteRequest(JsonBody):
     """Which LoRA goes."""
-
-    model_config = ConfigDict(extra="forbid")
 
     partial_path: str = Field(
         description="As the upload answered it.", max_length=512, examples=["identities/my_lora.safetensors"]

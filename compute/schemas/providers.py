@@ -2,15 +2,15 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from compute.schemas.strict import JsonBody
 
 __all__ = ["LocalProviderConfig"]
 
 
-class LocalProviderConfig(BaseModel):
+class LocalProviderConfig(JsonBody):
     """Settings of tasks that this cluster runs itself."""
-
-    model_config = ConfigDict(extra="forbid")
 
     provider_type: Literal["LOCAL"] = "LOCAL"
     rembg_model: str | None = Field(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from compute.schemas.quickstart import QuickstartOutput
+from compute.schemas.strict import JsonBody
 from compute.schemas.workflows import StepId
 
 __all__ = ["QuickstartCreateWorkflow", "QuickstartStepDefinition", "QuickstartWorkflow", "QuickstartWorkflowStep"]
@@ -14,7 +15,7 @@ QuickstartStepStatus = Literal["pending", "running", "completed", "failed", "ski
 QuickstartWorkflowStatus = Literal["pending", "running", "paused", "completed", "failed", "cancelled"]
 
 
-class QuickstartStepDefinition(BaseModel):
+class QuickstartStepDefinition(JsonBody):
     """One step. It works on the images of the step before, all of them, unless it says otherwise with the fields of a
     canonical step, which it may have as well."""
 
@@ -28,7 +29,7 @@ class QuickstartStepDefinition(BaseModel):
     depends_on: list[str] = []
 
 
-class QuickstartCreateWorkflow(BaseModel):
+class QuickstartCreateWorkflow(JsonBody):
     """A workflow that waits to be started. It may have the other fields of a canonical one as well."""
 
     model_config = ConfigDict(extra="allow")

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from compute.schemas.enums import ErrorCategory, ProviderType, TaskPriority, TaskStatus
+from compute.schemas.strict import JsonBody
 
 __all__ = ["CreateTask", "ShortText", "TaskPublic", "TaskUpdate"]
 
@@ -16,10 +17,10 @@ MAX_SHORT_TEXT = 200
 ShortText = Annotated[str, Field(max_length=MAX_SHORT_TEXT)]
 
 
-class CreateTask(BaseModel):
+class CreateTask(JsonBody):
     """What a client sends to have something done."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     priority: TaskPriority = Field(
         default=TaskPriority.NORMAL, description="0 low, 1 normal, 2 high, 3 urgent: a higher one is run first."
@@ -94,10 +95,8 @@ class TaskPublic(BaseModel):
     )
 
 
-class TaskUpdate(BaseModel):
+class TaskUpdate(JsonBody):
     """What a client may change. A `status` must be one that the present state can end in."""
-
-    model_config = ConfigDict(extra="forbid")
 
     status: TaskStatus | None = Field(default=None, description="CANCELLED, FAILED or COMPLETED, where allowed.")
     priority: TaskPriority | None = Field(default=None, description="Moves a waiting task in its queue.")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from compute.schemas.enums import ErrorCategory, EventType, TaskPriority
 from compute.schemas.fields import MAX_PROMPT
 from compute.schemas.lora import EntityType
+from compute.schemas.strict import JsonBody
 from compute.schemas.tasks import ShortText
 
 __all__ = [
@@ -90,9 +91,7 @@ class CaptioningStrategy(StrEnum):
     VISION = "vision"
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
+class _Request(JsonBody):
     @model_validator(mode="before")
     @classmethod
     def _null_is_default(cls, values: Any) -> Any:

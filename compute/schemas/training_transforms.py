@@ -5,13 +5,15 @@ Two have their place wherever they are listed: all pictures are scaled after the
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from compute.schemas.strict import JsonBody
 
 __all__ = ["BackgroundRemoval", "Crop", "Flip", "Resize", "Transform"]
 
 
-class _Transform(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Transform(JsonBody):
+    model_config = ConfigDict(frozen=True)
 
 
 class Resize(_Transform):

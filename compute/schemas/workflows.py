@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from compute.schemas.enums import ErrorCategory, ProviderType, StepStatus, TaskType, TransformType, WorkflowStatus
+from compute.schemas.strict import JsonBody
 
 __all__ = [
     "MAX_STEPS",
@@ -32,11 +33,7 @@ FieldPath = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-
 Url = Annotated[str, Field(max_length=512)]
 
 
-class _Definition(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class FieldMapping(_Definition):
+class FieldMapping(JsonBody):
     """Hands a value on: from a step's result, the workflow's input or its configuration to a field of this step.
 
     A list that meets a field for a single value makes one task for each of its elements. Of several mappings to one
@@ -59,11 +56,11 @@ class FieldMapping(_Definition):
     @model_validator(mode="after")
     def _index_with_index(self) -> "FieldMapping":
         if (self.transform is TransformType.INDEX) != (self.index is not None):
-            raise ValueError("`index` and the transform INDEX go together")
+            raise ValueError("Fields `index` and `transform` go together: `index` is for INDEX, which needs it.")
         return self
 
 
-class Condition(_Definition):
+class Condition(JsonBody):
     """When a step is to be run. If it does not hold, the step is SKIPPED, and the workflow goes on."""
 
     from_step: str = Field(min_length=1, max_length=100, description="As in a mapping.")
@@ -76,11 +73,11 @@ class Condition(_Definition):
     @model_validator(mode="after")
     def _list_for_in(self) -> "Condition":
         if self.op == "in" and not isinstance(self.value, list):
-            raise ValueError("`in` needs a list as `value`")
+            raise ValueError("Field `value` must be a list when `op` is in.")
         return self
 
 
-class WorkflowStepDefinition(_Definition):
+class WorkflowStepDefinition(JsonBody):
     """One step: a task, or one for each element of a list."""
 
     id: StepId = Field(description="Its name within the workflow.")
@@ -117,7 +114,7 @@ class WorkflowStepDefinition(_Definition):
     )
 
 
-class CreateWorkflow(_Definition):
+class CreateWorkflow(JsonBody):
     """A DAG of steps."""
 
     name: str = Field(min_length=1, max_length=255, description="What people call it.")
@@ -148,13 +145,13 @@ class CreateWorkflow(_Definition):
     )
 
 
-class StartWorkflow(_Definition):
+class StartWorkflow(JsonBody):
     """What a workflow is started with."""
 
     input: dict[str, Any] = Field(default={}, description="Values for mappings from `$input`.")
 
 
-class WorkflowUpdate(_Definition):
+class WorkflowUpdate(JsonBody):
     """What may be changed at any time."""
 
     name: str | None = Field(default=None, min_length=1, max_length=255)

@@ -3,6 +3,7 @@
 Whoever ends a training from outside raises its fence: what its job still reports is dropped.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -70,13 +71,17 @@ async def get(session: AsyncSession, training_id: UUID) -> Training:
     return training
 
 
-async def page(session: AsyncSession, *, skip: int, limit: int, **wanted: Any) -> TrainingPage:
-    """Trainings whose columns are as `wanted`, newest first, but for the first `skip`."""
-    total = await session.scalar(select(func.count()).select_from(Training).filter_by(**wanted))
+async def page(
+    session: AsyncSession, *, skip: int, limit: int, statuses: Collection[str] | None = None, **wanted: Any
+) -> TrainingPage:
+    """Trainings whose columns are as `wanted` and whose status is one of `statuses`, newest first, but for the first
+    `skip`."""
+    matching = select(Training).filter_by(**wanted)
+    if statuses is not None:
+        matching = matching.where(Training.status.in_(statuses))
+    total = await session.scalar(matching.with_only_columns(func.count()))
     rows = await session.scalars(
-        select(Training)
-        .options(defer(Training.spec, raiseload=True), defer(Training.logs, raiseload=True))
-        .filter_by(**wanted)
+        matching.options(defer(Training.spec, raiseload=True), defer(Training.logs, raiseload=True))
         .order_by(Training.created_at.desc(), Training.id.desc())
         .offset(skip)
         .limit(limit)

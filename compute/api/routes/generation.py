@@ -9,11 +9,11 @@ from compute.api.deps import LinksDep, ResourcesDep, resources_of
 from compute.api.dialect import TaskId
 from compute.api.documentation import GENERATION_BODY, GENERATION_UPDATE_BODY
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
-from compute.api.idempotent_route import IdempotentRoute
 from compute.api.orders import order_generation
 from compute.api.present import present, present_canonical
 from compute.api.queries import GenerationQuery, find
 from compute.api.resources import Resources
+from compute.api.strict import StrictRoute
 from compute.db.tables import Task
 from compute.errors import NotFound
 from compute.orders.order import validated
@@ -23,7 +23,7 @@ from compute.schemas.tasks import TaskPublic
 from compute.tasks import store
 from compute.tasks.types.generation import GenerationTaskPublic, GenerationTaskUpdate
 
-router = APIRouter(prefix="/tasks/generation", tags=["Tasks"], route_class=IdempotentRoute)
+router = APIRouter(prefix="/tasks/generation", tags=["Tasks"], route_class=StrictRoute)
 
 AnyGeneration = GenerationTaskPublic | QuickstartTask
 

@@ -8,8 +8,10 @@ from pydantic import BaseModel
 from compute import __version__
 from compute.api.deps import ResourcesDep
 from compute.api.readiness import check_all
+from compute.api.strict import StrictRoute
+from compute.schemas.parameters import Flag
 
-router = APIRouter(tags=["Health"])
+router = APIRouter(route_class=StrictRoute, tags=["Health"])
 
 
 class Health(BaseModel):
@@ -26,7 +28,7 @@ class Health(BaseModel):
 async def health(
     held: ResourcesDep,
     response: Response,
-    ready: Annotated[bool, Query(description="1 asks whether a task would run at once.")] = False,
+    ready: Annotated[Flag, Query(description="1 asks whether a task would run at once.")] = False,
 ) -> Health:
     """Liveness, and with `?ready=1` readiness of the database, the object store and every pool of workers."""
     if not ready:

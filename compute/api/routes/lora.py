@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from compute.api.body import json_object
 from compute.api.deps import require_admin_key, require_key, resources_of
-from compute.api.documentation import form_body
+from compute.api.documentation import LORA_DELETE_BODY, form_body
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
-from compute.api.idempotent_route import IdempotentRoute
+from compute.api.strict import StrictRoute
 from compute.api.upload import Upload, received
 from compute.errors import BadRequest, InvalidInput
 from compute.orders.order import validated
@@ -23,15 +24,16 @@ from compute.schemas.lora import (
     StoredLoRA,
     UploadForm,
 )
+from compute.schemas.parameters import Label, WholeNumber
 from compute.storage.lora_files import LoraFiles, SavedLora, sha256_of
 from compute.storage.lora_names import LORAS, folder_of
 from compute.tasks.submission import Answer
 
 __all__ = ["UPLOAD_PATHS", "admin_router", "router"]
 
-router = APIRouter(prefix="/lora", tags=["lora"], dependencies=[Depends(require_key)], route_class=IdempotentRoute)
+router = APIRouter(prefix="/lora", tags=["lora"], dependencies=[Depends(require_key)], route_class=StrictRoute)
 admin_router = APIRouter(
-    prefix="/admin/lora", tags=["admin"], dependencies=[Depends(require_admin_key)], route_class=IdempotentRoute
+    prefix="/admin/lora", tags=["admin"], dependencies=[Depends(require_admin_key)], route_class=StrictRoute
 )
 
 UPLOAD_PATHS = ("/api/v1/lora/upload", "/api/v1/admin/lora/upload")
@@ -77,12 +79,13 @@ async def admin_upload_lora(request: Request, key: IdempotencyHeader = None) -> 
     return await _save(request, key, admin=True)
 
 
-@admin_router.delete("", operation_id="admin_delete_lora", responses=_NO_ADMIN)
-async def delete_lora(body: LoRADeleteRequest, request: Request) -> LoRADeleteResponse:
+@admin_router.delete("", operation_id="admin_delete_lora", responses=_NO_ADMIN, openapi_extra=LORA_DELETE_BODY)
+async def delete_lora(request: Request) -> LoRADeleteResponse:
     """Move a LoRA into the bin, out of which an operator can bring it back.
 
     Tasks that run go on with their copy; tasks that wait for it end as FAILED with INVALID_INPUT.
     """
+    body = validated(LoRADeleteRequest, await json_object(request))
     deleted = await _loras(request).delete(body.partial_path)
     return LoRADeleteResponse(full_path=deleted.path, bin_path=deleted.bin_path, timestamp=deleted.at)
 
@@ -90,8 +93,8 @@ async def delete_lora(body: LoRADeleteRequest, request: Request) -> LoRADeleteRe
 @router.get("")
 async def list_loras(
     request: Request,
-    entity_type: Annotated[str | None, Query(max_length=64, description="Only this folder.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000, description="At most this many.")] = 100,
+    entity_type: Annotated[Label | None, Query(description="Only this folder.")] = None,
+    limit: Annotated[WholeNumber, Query(ge=1, le=1000, description="At most this many.")] = 100,
 ) -> LoRAList:
     """The LoRAs that tasks can name."""
     found = await _loras(request).list(None if entity_type is None else _query_folder(entity_type), limit)

@@ -12,13 +12,14 @@ from compute.api.conditional import content_headers, requested_range, unchanged
 from compute.api.deps import Credentials, LinksDep, ResourcesDep, authenticate, require_key
 from compute.api.documentation import form_body
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
-from compute.api.idempotent_route import IdempotentRoute
 from compute.api.links import RequestLinks
 from compute.api.resources import Resources
+from compute.api.strict import StrictRoute
 from compute.api.upload import received
 from compute.errors import BadRequest, Forbidden, InvalidInput, NotFound
 from compute.orders.intake import INPUTS
 from compute.schemas.errors import Problem
+from compute.schemas.parameters import Label, WholeNumber
 from compute.schemas.storage import DeletedImage, ImageList, StoredImage
 from compute.storage.base import StoredObject
 from compute.storage.lora_names import LORAS
@@ -29,7 +30,7 @@ from compute.tasks.registry import all_kinds
 from compute.tasks.submission import Answer
 from compute.training.spec import TRAININGS
 
-router = APIRouter(prefix="/storage/images", tags=["Storage"], route_class=IdempotentRoute)
+router = APIRouter(prefix="/storage/images", tags=["Storage"], route_class=StrictRoute)
 keyed = [Depends(require_key)]
 
 UPLOADS = "uploads/"
@@ -65,7 +66,7 @@ async def list_images(
     held: ResourcesDep,
     links: LinksDep,
     prefix: Annotated[str, Query(max_length=512, description="Only paths that start with this.")] = "",
-    limit: Annotated[int, Query(ge=1, le=1000, description="At most this many.")] = 100,
+    limit: Annotated[WholeNumber, Query(ge=1, le=1000, description="At most this many.")] = 100,
 ) -> ImageList:
     """Stored images by path."""
     cleaned = _cleaned(clean_prefix, prefix)
@@ -94,13 +95,15 @@ async def get_image(
     request: Request,
     held: ResourcesDep,
     given: Credentials,
-    expires: Annotated[int | None, Query(description="With `signature`: a link of ours.")] = None,
-    signature: Annotated[str | None, Query(max_length=200)] = None,
+    expires: Annotated[WholeNumber | None, Query(description="With `signature`: a link of ours.")] = None,
+    signature: Annotated[Label | None, Query(description="With `expires`.")] = None,
 ) -> Response:
     """The image or video at a storage path, or a part of it (`Range: bytes=0-1023`).
 
     Needs the API key, or the signature of a link that an answer gave out; such a link may also lead to a LoRA.
     """
+    if (expires is None) is not (signature is None):
+        raise BadRequest("Parameters `expires` and `signature` go together.")
     if expires is not None and signature is not None:
         held.links.verify(path, expires, signature)
         found = await _linked(path, held)

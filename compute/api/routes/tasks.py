@@ -13,11 +13,11 @@ from compute.api.deps import LinksDep, ResourcesDep, resources_of
 from compute.api.dialect import TaskId
 from compute.api.documentation import BULK_BODY, TASK_BODY, TASK_UPDATE_BODY, AnyTask, AnyTaskPublic
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
-from compute.api.idempotent_route import IdempotentRoute
 from compute.api.orders import order_of
 from compute.api.present import present, present_canonical
 from compute.api.queries import TaskQuery, find
 from compute.api.stream import task_events
+from compute.api.strict import StrictRoute
 from compute.orders.order import validated
 from compute.schemas.quickstart import QuickstartTask
 from compute.schemas.storage import TaskCleanup
@@ -25,7 +25,7 @@ from compute.schemas.tasks import TaskPublic
 from compute.tasks import store
 from compute.tasks.registry import kind_of
 
-router = APIRouter(prefix="/tasks", tags=["Tasks"], route_class=IdempotentRoute)
+router = APIRouter(prefix="/tasks", tags=["Tasks"], route_class=StrictRoute)
 
 
 @router.post("/", status_code=201, response_model=AnyTask, openapi_extra=TASK_BODY)

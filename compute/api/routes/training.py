@@ -9,7 +9,7 @@ from compute.api.deps import LinksDep, ResourcesDep
 from compute.api.dialect import TrainingId
 from compute.api.documentation import TRAINING_BODY
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
-from compute.api.idempotent_route import IdempotentRoute
+from compute.api.strict import StrictRoute
 from compute.api.training_changes import cancel_training, create_training
 from compute.api.training_present import listed, present
 from compute.api.training_queries import EventQuery, TrainingQuery
@@ -17,7 +17,7 @@ from compute.schemas.quickstart_training import QuickstartTraining
 from compute.schemas.training import TrainingEventList, TrainingEventPublic, TrainingTask, TrainingTaskList
 from compute.training import store
 
-router = APIRouter(prefix="/training", tags=["Training"], route_class=IdempotentRoute)
+router = APIRouter(prefix="/training", tags=["Training"], route_class=StrictRoute)
 
 AnyTraining = TrainingTask | QuickstartTraining
 
@@ -35,7 +35,9 @@ async def create(request: Request, held: ResourcesDep, key: IdempotencyHeader = 
 async def list_trainings(filters: TrainingQuery, held: ResourcesDep) -> TrainingTaskList:
     """Trainings, newest first, without their logs, source images and samples."""
     async with held.database.transaction() as session:
-        page = await store.page(session, skip=filters.skip, limit=filters.limit, **filters.columns())
+        page = await store.page(
+            session, skip=filters.skip, limit=filters.limit, statuses=filters.statuses(), **filters.columns()
+        )
     return TrainingTaskList(
         tasks=[listed(one) for one in page.trainings], total=page.total, skip=filters.skip, limit=filters.limit
     )

@@ -10,9 +10,9 @@ from compute.api.deps import LinksDep, ResourcesDep
 from compute.api.dialect import Dialect, WorkflowId, WorkflowRef
 from compute.api.documentation import START_BODY, WORKFLOW_BODY, WORKFLOW_UPDATE_BODY
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
-from compute.api.idempotent_route import IdempotentRoute
 from compute.api.links import RequestLinks
 from compute.api.resources import Resources
+from compute.api.strict import StrictRoute
 from compute.api.workflow_bodies import definition_of
 from compute.api.workflow_changes import (
     approve_step,
@@ -27,9 +27,11 @@ from compute.api.workflow_changes import (
 from compute.api.workflow_present import canonical, look, present
 from compute.api.workflow_queries import WorkflowQuery, find_workflows
 from compute.orders.order import validated
+from compute.schemas.parameters import Flag
 from compute.schemas.quickstart_workflows import QuickstartWorkflow
 from compute.schemas.workflows import (
     StartWorkflow,
+    StepId,
     WorkflowCleanupResponse,
     WorkflowListResponse,
     WorkflowPublic,
@@ -38,7 +40,7 @@ from compute.schemas.workflows import (
 from compute.tasks.submission import Answer
 from compute.workflows import store
 
-router = APIRouter(prefix="/workflows", tags=["Workflows"], route_class=IdempotentRoute)
+router = APIRouter(prefix="/workflows", tags=["Workflows"], route_class=StrictRoute)
 
 AnyWorkflow = WorkflowPublic | QuickstartWorkflow
 
@@ -48,7 +50,7 @@ async def create(
     request: Request,
     held: ResourcesDep,
     start: Annotated[
-        bool, Query(description="Set it going at once; by default not with the quick start's steps.")
+        Flag, Query(description="Set it going at once; by default not with the quick start's steps.")
     ] = True,
     key: IdempotencyHeader = None,
 ) -> Response:
@@ -121,7 +123,7 @@ async def resume(
     held: ResourcesDep,
     links: LinksDep,
     from_step: Annotated[
-        str | None, Query(description="Run this step and all behind it again, also in a COMPLETED workflow.")
+        StepId | None, Query(description="Run this step and all behind it again, also in a COMPLETED workflow.")
     ] = None,
 ) -> AnyWorkflow:
     """Go on with a PAUSED or FAILED workflow: what failed is tried again, what is completed stays."""
@@ -140,7 +142,7 @@ async def approve(ref: WorkflowId, step_id: str, held: ResourcesDep, links: Link
 async def cleanup(
     ref: WorkflowId,
     held: ResourcesDep,
-    cleanup_tasks: Annotated[bool, Query(description="Also remove the files of its tasks.")] = True,
+    cleanup_tasks: Annotated[Flag, Query(description="Also remove the files of its tasks.")] = True,
 ) -> WorkflowCleanupResponse:
     """Mark a workflow that has ended as deleted, and remove the files of its tasks. Lists leave it out from then on."""
     workflow, detail = await clean_up_workflow(held, ref.id, tasks=cleanup_tasks)

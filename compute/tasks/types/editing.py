@@ -6,12 +6,13 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 from PIL import Image
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, Field
 
 from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, Prompt, ResultImage, Seed
+from compute.schemas.strict import JsonBody
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, run_work
 from compute.tasks.edit_work import Plan, plan_edit
@@ -33,10 +34,8 @@ def _old(name: str) -> Any:
     return Field(default=None, description=f"Deprecated, use {name}.", json_schema_extra={"deprecated": True})
 
 
-class ReferenceImage(BaseModel):
+class ReferenceImage(JsonBody):
     """A picture to look at."""
-
-    model_config = ConfigDict(extra="forbid")
 
     url: ImageSource
     type: str | None = Field(

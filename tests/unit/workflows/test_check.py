@@ -155,7 +155,7 @@ def test_a_transform_that_can_never_be_applied_is_refused(field: str, transform:
 
 @pytest.mark.parametrize("wrong", [{"transform": "INDEX"}, {"index": 0}, {"transform": "LAST", "index": 0}])
 def test_an_index_without_the_transform_index_is_no_definition(wrong: Body) -> None:
-    with pytest.raises(ValidationError, match="`index` and the transform INDEX go together"):
+    with pytest.raises(ValidationError, match="`index` and `transform` go together"):
         definition(draw("a"), drawn_from("b", "a", "prompt", **wrong))
 
 
@@ -204,7 +204,7 @@ def test_what_a_task_would_be_refused_for_is_named_by_its_place(config: Body, na
 
 
 def test_a_field_that_nothing_gives_is_missed() -> None:
-    assert faults(draw("a", config={})) == {of_config(0, "prompt"): "Field required"}
+    assert faults(draw("a", config={})) == {of_config(0, "prompt"): "Field `prompt` is required."}
     assert faults(draw("a"), step("b", "REFINE", depends_on=["a"])).keys() == {of_config(1, "base_image_url")}
 
 

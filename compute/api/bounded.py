@@ -1,0 +1,39 @@
+"""Answers about errors, cut to a size that does not grow with what was sent."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["bounded_faults", "bounded_text"]
+
+MOST_FAULTS = 100
+_TEXT = 1000
+_PART = 100
+_PARTS = 32
+_BYTES = 16 * 1024
+
+
+def bounded_text(text: str, most: int = _TEXT) -> str:
+    """At most `most` characters of a text, and none that cannot be sent."""
+    whole = text if len(text) <= most else f"{text[: most - 1]}…"
+    return whole.encode("utf-8", "replace").decode()
+
+
+def bounded_faults(faults: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Faults as an answer shows them: up to a hundred, and some kilobytes in all; the last one counts the rest."""
+    found = list(faults)
+    shown: list[dict[str, Any]] = []
+    size = 0
+    for fault in found[:MOST_FAULTS]:
+        one = {"loc": _place(fault["loc"]), "msg": bounded_text(fault["msg"]), "type": fault["type"]}
+        size += len(json.dumps(one))
+        if size > _BYTES:
+            break
+        shown.append(one)
+    if left := len(found) - len(shown):
+        shown.append({"loc": ["body"], "msg": f"There are {left} more faults.", "type": "more"})
+    return shown
+
+
+def _place(loc: Iterable[str | int]) -> list[str | int]:
+    return [bounded_text(part, _PART) if isinstance(part, str) else part for part in loc][:_PARTS]

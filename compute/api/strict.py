@@ -1,0 +1,139 @@
+"""What a route does not read, it refuses: unknown and repeated parameters, and bodies where none is read.
+
+`StrictRoute` is the class of every route, so that no route can forget it. What a route reads is what it declares: its
+query parameters, and a body if it has one or documents one.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import Depends, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+
+from compute.api.idempotent_route import IdempotentRoute
+from compute.errors import BadRequest
+
+__all__ = ["StrictRoute"]
+
+_DIGITS = 4
+"""A body that is not wanted is looked at, to name what is in it, if its length has no more."""
+_MOST_NAMED = 10
+_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+class StrictRoute(IdempotentRoute):
+    """A route that refuses what it does not read. The check comes after those of the router, such as that of the key,
+    and before anything else."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], *, dependencies: Any = None, **options: Any) -> None:
+        check = _Check()
+        super().__init__(path, endpoint, dependencies=[*(dependencies or ()), Depends(check)], **options)
+        check.parameters = tuple(dict.fromkeys(_parameters(self.dependant)))
+        check.headers = tuple(dict.fromkeys(_headers(self.dependant)))
+        check.reads_body = self.body_field is not None or "requestBody" in (self.openapi_extra or {})
+
+
+class _Check:
+    """The check of one route. `headers` are those that may be there once."""
+
+    parameters: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    reads_body = False
+
+    async def __call__(self, request: Request) -> None:
+        """Raises:
+        BadRequest: the query has something that the route does not read, or a header is there twice.
+        RequestValidationError: there is a body, and the route reads none.
+        """
+        if query := request.scope["query_string"]:
+            self._check_names([name for name, _ in _decoded(query)])
+        for header in self.headers:
+            if len(request.headers.getlist(header)) > 1:
+                raise BadRequest(f"Header `{header}` may be there once only.")
+        if not self.reads_body and _announces_body(request):
+            await self._refuse_body(request)
+
+    def _check_names(self, names: list[str]) -> None:
+        known = ", ".join(f"`{name}`" for name in self.parameters)
+        for name, count in Counter(names).items():
+            if name not in self.parameters:
+                takes = f"known here: {known}" if known else "this route takes none"
+                raise BadRequest(f"Parameter `{_short(name)}` is unknown; {takes}.")
+            if count > 1:
+                raise BadRequest(f"Parameter `{name}` may be given once only.")
+
+    async def _refuse_body(self, request: Request) -> None:
+        """Refuses a body, but for an empty object. One that announces to be long is not read for that."""
+        announced = request.headers.get("content-length", "0")
+        small = announced.isdecimal() and len(announced) <= _DIGITS
+        body = (await request.body()).strip() if small else None
+        if body not in (b"", b"{}"):
+            raise RequestValidationError([self._fault(name) for name in _names_in(body)])
+
+    def _fault(self, name: str | None) -> dict[str, Any]:
+        said = "This route reads no body; leave it out."
+        if name in self.parameters:
+            said = f"This route reads no body; send `{name}` as a parameter in the address."
+        return {"loc": ("body",) if name is None else ("body", name), "msg": said, "type": "unexpected_body"}
+
+
+def _parameters(dependant: Dependant) -> Iterable[str]:
+    """The names of all query parameters, those of models one by one."""
+    for field in dependant.query_params:
+        kind = field.field_info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from (info.alias or name for name, info in kind.model_fields.items())
+        else:
+            yield field.alias
+    for inner in dependant.dependencies:
+        yield from _parameters(inner)
+
+
+def _headers(dependant: Dependant) -> Iterable[str]:
+    yield from (field.alias for field in dependant.header_params)
+    for inner in dependant.dependencies:
+        yield from _headers(inner)
+
+
+def _decoded(query: bytes) -> list[tuple[str, str]]:
+    """The parameters of a query.
+
+    Raises:
+        BadRequest: it is not what percent-encoding makes of UTF-8, or has NUL characters.
+    """
+    if _BROKEN_ESCAPE.search(query):
+        raise BadRequest("The query is not percent-encoded: `%` is followed by two hex digits, itself it is `%25`.")
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
+    except UnicodeError:
+        raise BadRequest("The query is not percent-encoded UTF-8.") from None
+    except ValueError:
+        raise BadRequest("The query has too many parameters.") from None
+    for name, value in pairs:
+        if "\x00" in name or "\x00" in value:
+            raise BadRequest(f"Parameter `{_short(name)}` must not contain NUL characters.")
+    return pairs
+
+
+def _announces_body(request: Request) -> bool:
+    length = request.headers.get("content-length", "0").strip()
+    return "transfer-encoding" in request.headers or length != "0"
+
+
+def _names_in(body: bytes | None) -> list[str | None]:
+    """The keys of a small JSON object; without any, None for the body as a whole."""
+    try:
+        found = json.loads(body) if body is not None and len(body) < 10**_DIGITS else None
+    except (ValueError, RecursionError):
+        found = None
+    return [*found][:_MOST_NAMED] if isinstance(found, dict) and found else [None]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 64 else f"{name[:64]}…"
