@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     )
     media_max_bytes: int = Field(default=32 * 2**20, ge=1, description="Largest image a user may send or name.")
     media_max_pixels: int = Field(default=8192 * 8192, ge=1, description="Largest image by decoded size.")
+    media_decode_bytes: int = Field(
+        default=2 * 2**30, ge=2**20, description="Memory of the images that one process decodes at a time, in bytes."
+    )
     media_timeout_seconds: float = Field(default=15.0, gt=0, description="For one whole download, redirects included.")
     metadata_policy: Literal["strip", "keep-rights"] = Field(
         default="strip",
@@ -108,6 +111,14 @@ class Settings(BaseSettings):
     lora_max_bytes: int = Field(default=500 * 2**20, ge=1024, description="Largest LoRA file that may be uploaded.")
     lora_convert_seconds: float = Field(
         default=120.0, gt=0, description="Longest a checkpoint may take to become safetensors."
+    )
+    lora_uploads_bytes: int = Field(
+        default=4 * 2**30,
+        ge=2048,
+        description="Disk that the LoRAs which one ingress takes in at a time may use; each counts twice its size.",
+    )
+    lora_conversions_waiting: int = Field(
+        default=4, ge=0, description="Checkpoints that may wait while another one becomes safetensors."
     )
     bulk_max_tasks: int = Field(default=1000, ge=1, description="Tasks that one bulk request may bring.")
 

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from compute.capacity import Capacity
 from compute.errors import InvalidInput, NotFound, TaskFailed
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.codec import CONTENT_TYPES, ImageFormat, encode
+from compute.storage.images import decode_cost
 from compute.storage.media import open_image
 from compute.tasks.protocol import (
     Artifact,
@@ -37,6 +39,8 @@ _log = logging.getLogger(__name__)
 _PICTURES = ("pillow", "numpy", "opencv-python-headless")
 _WITH_A_MODEL = ("compute", "torch", "diffusers", "transformers", "peft", *_PICTURES)
 _WITHOUT = ("compute", *_PICTURES, "rembg", "onnxruntime")
+_MOST_WAITING = 1000
+_WAIT_SECONDS = 600.0
 _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4"}
 
 
@@ -62,6 +66,12 @@ class LocalWorkbench:
         self._names: Mapping[Role, str] = names or ({} if model is None else {"draw": model.name})
         self._slots = asyncio.Semaphore(slots)
         self._versions = _versions(_WITHOUT if model is None else _WITH_A_MODEL)
+        self._memory = Capacity(
+            settings.media_decode_bytes,
+            busy="The images of other tasks took the memory for decoding for too long.",
+            waiting=_MOST_WAITING,
+            seconds=_WAIT_SECONDS,
+        )
         self._downloads: dict[Path, asyncio.Lock] = {}
 
     @property
@@ -97,7 +107,10 @@ class LocalWorkbench:
             data = await self._objects.get(path)
         except NotFound:
             raise InvalidInput(f"The input {path} is gone.", field=field) from None
-        return await asyncio.to_thread(_decode, data, self._settings.media_max_pixels, field)
+        most = self._settings.media_max_pixels
+        cost = await asyncio.to_thread(decode_cost, data, max_pixels=most, field=field)
+        async with self._memory.taken(cost):
+            return await asyncio.to_thread(_decode, data, most, field)
 
     async def load_lora(self, path: str) -> LoraFile:
         """Raises:

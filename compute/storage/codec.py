@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from compute.imaging.flatten import on_white
 from compute.storage.rights import Rights
 
-__all__ = ["CONTENT_TYPES", "RIGHTS", "ImageFormat", "encode", "plain_mode"]
+__all__ = ["CONTENT_TYPES", "RIGHTS", "ImageFormat", "encode", "is_plain", "plain_mode"]
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 
@@ -53,9 +53,14 @@ def encode(image: Image.Image, image_format: ImageFormat, *, metadata: Mapping[s
     return buffer.getvalue()
 
 
+def is_plain(image: Image.Image) -> bool:
+    """Whether it is in mode L, RGB or RGBA, and says nothing of transparency beside its pixels."""
+    return image.mode in _PLAIN_MODES and "transparency" not in image.info
+
+
 def plain_mode(image: Image.Image) -> Image.Image:
     """A copy of the image in mode L, RGB or RGBA; RGBA only if it has transparency."""
-    if image.mode in _PLAIN_MODES and "transparency" not in image.info:
+    if is_plain(image):
         return image.copy()
     if image.mode == "1":
         return image.convert("L")

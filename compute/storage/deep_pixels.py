@@ -5,6 +5,7 @@ are had from the same decoder: it is told that the bytes lie the other way round
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from compute.errors import InvalidInput
 from compute.storage.formats.opened import open_picture
 
-__all__ = ["to_eight_bits"]
+__all__ = ["raw_mode_of", "to_eight_bits"]
+
+Box = tuple[int, int, int, int]
 
 # libtiff hands out bytes in the order of this machine (16N), other decoders in that of the file (big or little endian).
 _OTHER_ORDER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
@@ -23,6 +26,7 @@ _COLOURS = ("RGB", "RGBX", "RGBA", "CMYK")
 _OTHER_BYTES = {f"{mode};{order}": f"{mode};{other}" for mode in _COLOURS for order, other in _OTHER_ORDER.items()}
 # Grey with alpha: grey high, grey low, alpha high, alpha low, which Pillow calls four channels.
 _OTHER_BYTES["LA;16B"] = "RGBA"
+_BAND_PIXELS = 2**20
 _PHOTOMETRIC = 262
 _WHITE_IS_ZERO = 0
 _BITS_PER_SAMPLE = 258
@@ -43,15 +47,15 @@ def to_eight_bits(image: Image.Image, data: bytes, raw_mode: str | None, field: 
         raise InvalidInput(f"images with pixels of type {image.mode} are not accepted; {_ADVICE}", field=field)
     if raw_mode not in _OTHER_BYTES:
         return image
-    other = np.asarray(_read_as(data, image.mode, _OTHER_BYTES[raw_mode], field))
+    other = _read_as(data, image.mode, _OTHER_BYTES[raw_mode], field)
     if raw_mode == "LA;16B":
-        return Image.merge("LA", [_levels(_joined(other[..., high], other[..., high + 1])) for high in (0, 2)])
-    values = _joined(np.asarray(image), other)
-    bands = [_levels(values[..., band]) for band in range(values.shape[2])]
+        return _by_bands(image.size, "LA", lambda box: _grey_and_alpha(np.asarray(other.crop(box))))
     clear = image.info.get("transparency")
     if image.mode == "RGB" and isinstance(clear, tuple):
-        return Image.merge("RGBA", [*bands, _opaque((values != np.array(clear)).any(axis=-1))])
-    return Image.merge(image.mode, bands)
+        return _by_bands(
+            image.size, "RGBA", lambda box: _colours(image.crop(box), other.crop(box), "RGBA", np.array(clear))
+        )
+    return _by_bands(image.size, image.mode, lambda box: _colours(image.crop(box), other.crop(box), image.mode), other)
 
 
 def raw_mode_of(opened: Image.Image) -> str | None:
@@ -60,18 +64,52 @@ def raw_mode_of(opened: Image.Image) -> str | None:
     return _raw_mode(tiles[0].args) if tiles else None
 
 
+def _by_bands(
+    size: tuple[int, int], mode: str, work: Callable[[Box], Image.Image], into: Image.Image | None = None
+) -> Image.Image:
+    """The picture that `work` makes of one band of rows after another, because sixteen bits are worked on in numbers of
+    thirty-two. `into` is a picture of that size and mode whose pixels are not needed once their band is done."""
+    width, height = size
+    rows = max(_BAND_PIXELS // width, 1)
+    made = Image.new(mode, size) if into is None else into
+    for top in range(0, height, rows):
+        box = (0, top, width, min(top + rows, height))
+        made.paste(work(box), box)
+    return made
+
+
 def _grey(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.uint32)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        return _by_bands(image.size, "LA", lambda box: _clear_grey(_grey_values(image, box), clear))
+    return _by_bands(image.size, "L", lambda box: _levels(_grey_values(image, box)))
+
+
+def _grey_values(image: Image.Image, box: Box) -> NDArray[np.uint32]:
+    values = np.asarray(image.crop(box)).astype(np.uint32)
     tags: Any = getattr(image, "tag_v2", {})
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
         values = values * 65535 // (2**bits - 1)
         if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
             values = 65535 - values
-    clear = image.info.get("transparency")
-    if isinstance(clear, int):
-        return Image.merge("LA", (_levels(values), _opaque(values != clear)))
-    return _levels(values)
+    return values
+
+
+def _clear_grey(values: NDArray[np.uint32], clear: int) -> Image.Image:
+    return Image.merge("LA", (_levels(values), _opaque(values != clear)))
+
+
+def _grey_and_alpha(four: NDArray[np.uint8]) -> Image.Image:
+    return Image.merge("LA", [_levels(_joined(four[..., high], four[..., high + 1])) for high in (0, 2)])
+
+
+def _colours(high: Image.Image, low: Image.Image, mode: str, clear: NDArray[Any] | None = None) -> Image.Image:
+    values = _joined(np.asarray(high), np.asarray(low))
+    bands = [_levels(values[..., band]) for band in range(values.shape[2])]
+    if clear is not None:
+        bands.append(_opaque((values != clear).any(axis=-1)))
+    return Image.merge(mode, bands)
 
 
 def _read_as(data: bytes, mode: str, raw_mode: str, field: str) -> Image.Image:

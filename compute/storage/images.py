@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from compute.errors import InvalidInput
-from compute.storage.codec import plain_mode
+from compute.storage.codec import is_plain, plain_mode
 from compute.storage.colour_profiles import to_srgb
 from compute.storage.deep_pixels import raw_mode_of, to_eight_bits
 from compute.storage.formats.opened import FORMATS, open_picture
 from compute.storage.rights import Rights, read_rights
 from compute.storage.stated_colours import stated_profiles
 
-__all__ = ["DecodedImage", "decode_image", "image_size"]
+__all__ = ["DecodedImage", "decode_cost", "decode_image", "image_size"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +32,14 @@ _TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_GREY_MODES = frozenset({"1", "L", "I;16", "I;16B", "I;16L", "I;16N"})
+# What a pixel takes at the worst moment: four bytes each as it was read, the lower bytes of deep colours, with its
+# colours taken out of their profile, upright, and encoded. tests/unit/storage/test_decode_memory.py measures them.
+_GREY_BYTES = 12
+_COLOUR_BYTES = 24
+# These decoders hold pictures of their own besides.
+_DECODER_BYTES = {"WEBP": 12, "AVIF": 12, "GIF": 8, "TIFF": 8}
+_SPARE_BYTES = 8 * 2**20
 # Once for the process: the warnings module keeps its filters in a global list that threads would tear.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -62,11 +70,26 @@ def decode_image(data: bytes, *, max_pixels: int, field: str) -> DecodedImage:
         raw_mode = raw_mode_of(opened)
         profiles = stated_profiles(opened, data, field)
         opened.load()
-        flat = plain_mode(to_srgb(to_eight_bits(opened, data, raw_mode, field), profiles))
+        coloured = to_srgb(to_eight_bits(opened, data, raw_mode, field), profiles)
+        # A large picture is not copied once more if it is one of our own making already.
+        flat = coloured if coloured is not opened and is_plain(coloured) else plain_mode(coloured)
         upright = _upright(flat, _orientation(opened))
         rights = _rights(opened)
     upright.info = {}
     return DecodedImage(upright, opened.format or "PNG", rights)
+
+
+def decode_cost(data: bytes, *, max_pixels: int, field: str) -> int:
+    """Bytes of memory that `decode_image` and encoding its result take at most, by what the header says.
+
+    Raises:
+        InvalidInput: as `decode_image`, as far as a header can tell.
+    """
+    with _refusals(field), open_picture(data, field) as opened:
+        _check_size(opened.size, max_pixels, field)
+        width, height = opened.size
+        of_pixel = _GREY_BYTES if opened.mode in _GREY_MODES else _COLOUR_BYTES
+        return width * height * (of_pixel + _DECODER_BYTES.get(opened.format or "", 0)) + _SPARE_BYTES
 
 
 def image_size(head: bytes, *, field: str) -> tuple[int, int]:

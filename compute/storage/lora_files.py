@@ -2,10 +2,12 @@
 
 import asyncio
 import hashlib
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from compute.capacity import Capacity
 from compute.errors import Conflict, NotFound
 from compute.storage.base import ObjectStore, StoredObject
 from compute.storage.converter import convert_checkpoint
@@ -59,13 +61,46 @@ class DeletedLora:
 class LoraFiles:
     """Use it within one event loop."""
 
-    def __init__(self, objects: ObjectStore, *, max_bytes: int, convert_seconds: float) -> None:
-        """Keep files in `objects`; what is converted may have `max_bytes` of tensors and take `convert_seconds`."""
+    def __init__(
+        self,
+        objects: ObjectStore,
+        *,
+        max_bytes: int,
+        convert_seconds: float,
+        uploads_bytes: int = 4 * 2**30,
+        conversions_waiting: int = 4,
+    ) -> None:
+        """Keep files in `objects`.
+
+        Args:
+            objects: Where they are stored.
+            max_bytes: The most that a file, and the tensors of a checkpoint, may have.
+            convert_seconds: The longest that a checkpoint may take to become safetensors.
+            uploads_bytes: Disk that all uploads may use at a time.
+            conversions_waiting: How many checkpoints may wait while another one is converted.
+        """
         self._objects = objects
         self._max_bytes = max_bytes
         self._convert_seconds = convert_seconds
+        self._disk = Capacity(
+            uploads_bytes, busy="Too many LoRA files are being taken in at the moment; try again later."
+        )
         # Each loads torch and a whole file into memory.
-        self._converting = asyncio.Semaphore(1)
+        self._converting = Capacity(
+            1,
+            busy="Too many LoRA files wait for their conversion; try again later, or send safetensors.",
+            waiting=conversions_waiting,
+            seconds=convert_seconds * (conversions_waiting + 1),
+        )
+
+    def room(self, announced: int | None) -> AbstractAsyncContextManager[None]:
+        """Disk for an upload of that many bytes, or of unknown size, and for what it is converted into.
+
+        Raises:
+            Overloaded: other uploads have it.
+        """
+        size = self._max_bytes if announced is None else min(announced, self._max_bytes)
+        return self._disk.taken(2 * size)
 
     async def check(self, file: Path, filename: str) -> CheckedLora:
         """Check a LoRA file, and make it safetensors if it is not. Nothing is stored.
@@ -77,6 +112,7 @@ class LoraFiles:
         Raises:
             InvalidInput: no LoRA, damaged, of an unknown format, or with code inside; `field` is `file`.
             Unavailable: the converter does not work.
+            Overloaded: too many files wait to be converted. Who is cancelled frees its place.
         """
         stem, extension = split_name(filename)
         if extension != ".safetensors":
@@ -139,7 +175,7 @@ class LoraFiles:
 
     async def _converted(self, file: Path) -> Path:
         result = file.with_name(f"{file.name}.safetensors")
-        async with self._converting:
+        async with self._converting.taken():
             await convert_checkpoint(
                 file, result, max_bytes=self._max_bytes, seconds=self._convert_seconds, field="file"
             )

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from compute.capacity import Capacity
 from compute.errors import InvalidInput, TooLarge
 from compute.settings import Settings
 from compute.storage.base64_text import MAX_ESCAPES, decoded, unescaped
 from compute.storage.codec import CONTENT_TYPES, RIGHTS, ImageFormat, encode
-from compute.storage.images import DecodedImage, decode_image
+from compute.storage.images import DecodedImage, decode_cost, decode_image
 from compute.storage.net import GuardedClient
 
 __all__ = ["Media", "MediaLoader", "open_image"]
@@ -20,6 +21,8 @@ __all__ = ["Media", "MediaLoader", "open_image"]
 _KEPT_FORMATS: dict[str, ImageFormat] = {"PNG": "png", "JPEG": "jpeg", "MPO": "jpeg", "WEBP": "webp"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SCHEME_CHARACTERS = 32
+_MOST_WAITING = 256
+_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,13 @@ class MediaLoader:
         self._max_pixels = settings.media_max_pixels
         self._keep_rights = settings.metadata_policy == "keep-rights"
         self._client = client
-        # A decoded image is up to 4 bytes a pixel, twice while it is converted; more at once than
-        # there are cores to work on them would only take memory.
+        self._memory = Capacity(
+            settings.media_decode_bytes,
+            busy="Too many images are being decoded at the moment; try again later.",
+            waiting=_MOST_WAITING,
+            seconds=_WAIT_SECONDS,
+        )
+        # More at once than there are cores to work on them would only take memory.
         self._slots = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def load(self, source: str, *, field: str) -> Media:
@@ -73,10 +81,12 @@ class MediaLoader:
         Raises:
             InvalidInput: no image that we accept, too many pixels, or damaged.
             TooLarge: more than `media_max_bytes`.
+            Overloaded: the memory for decoding is taken, by many images or by large ones.
         """
         if len(data) > self._max_bytes:
             raise TooLarge(f"an image has at most {self._max_bytes} bytes", field=field)
-        async with self._slots:
+        cost = await asyncio.to_thread(decode_cost, data, max_pixels=self._max_pixels, field=field)
+        async with self._memory.taken(cost), self._slots:
             return await asyncio.to_thread(
                 _normalise, data, self._max_pixels, field, keep_format=keep_format, keep_rights=self._keep_rights
             )

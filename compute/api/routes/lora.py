@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from compute.api.body import json_object
+from compute.api.connected import while_connected
 from compute.api.deps import require_admin_key, require_key, resources_of
 from compute.api.documentation import LORA_DELETE_BODY, form_body
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
@@ -108,7 +109,11 @@ async def list_loras(
 async def _save(request: Request, key: str | None, *, admin: bool) -> Response:
     held, loras = resources_of(request), _loras(request)
     folder_of_uploads, most = held.settings.cache_root / "uploads", held.settings.lora_max_bytes
-    async with received(request, folder_of_uploads, most, texts=UploadForm.model_fields, noun="LoRA") as upload:
+    length = request.headers.get("content-length")
+    async with (
+        loras.room(None if length is None else int(length)),
+        received(request, folder_of_uploads, most, texts=UploadForm.model_fields, noun="LoRA") as upload,
+    ):
         form = validated(UploadForm, upload.fields)
         folder = folder_of(form.entity_type)
         if folder in _ADMIN_FOLDERS and not admin:
@@ -117,7 +122,7 @@ async def _save(request: Request, key: str | None, *, admin: bool) -> Response:
         idempotent = IdempotentRequest(key, request, sent)
 
         async def act() -> Answer:
-            checked = await loras.check(upload.file, upload.filename)
+            checked = await while_connected(request, loras.check(upload.file, upload.filename))
             async with idempotent.once(held.database) as session:
                 saved = await loras.save(checked, folder, number_duplicates=form.use_safe_filename)
                 answer = Answer(201, _shown(saved, upload, folder if admin else None).model_dump_json())
