@@ -1,74 +1,202 @@
-"""Reads a JSON body that may be anything, and hands on only what the database can keep."""
+"""Reads a JSON body that may be anything, and hands on only what can be kept as it was sent.
 
+The work is bounded before it is done: reading JSON holds up every other request, and takes up to a hundred times the
+memory of its text. What a body may be large for is the text of an image.
+"""
+
+import asyncio
 import json
 import math
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 
 from compute.errors import InvalidInput
+from compute.orders.sentences import name_of
 
-__all__ = ["check_storable", "json_object"]
+__all__ = ["MAX_VALUES", "json_object", "parsed"]
 
 MAX_DEPTH = 32
 """Objects and lists inside each other; real requests need five."""
+MAX_VALUES = 50_000
+"""Of one body: a thousand tasks of fifty fields, or a workflow of 500 steps with a hundred values each."""
+_MOST_ESCAPES = 2_000_000
+"""The base64 of the largest image has fewer, with line breaks or with its slashes escaped."""
+_MOST_DIGITS = 128
+_MOST_FAULTS = 100
+
+_BACKSLASH = ord("\\")
+_WINDOW = 256 * 1024
+# Half of a pair, as far as that can be told here, or NUL.
+_SUSPICIOUS = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")
+_ZERO = re.compile(r"-?[0.]+(?:[eE].*)?")
+
+Place = tuple[str | int, ...]
 
 
-async def json_object(request: Request, *, storable: bool = True) -> dict[str, Any]:
-    """The request's body as a JSON object; with `storable` what `check_storable` lets pass.
+async def json_object(request: Request) -> dict[str, Any]:
+    """The request's body as a JSON object.
 
     Raises:
-        InvalidInput: another content type, no JSON, not an object, or not storable.
+        InvalidInput: another content type, no JSON, not an object, or too much of it.
+        RequestValidationError: something in it cannot be kept; says where.
     """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise InvalidInput("Send JSON, with Content-Type: application/json.")
+    content = await request.body()
+    # A thread takes as long, but others have their turns meanwhile.
+    return await asyncio.to_thread(parsed, content) if len(content) > _WINDOW else parsed(content)
+
+
+def parsed(content: bytes) -> dict[str, Any]:
+    """A JSON object as it was written: no key twice, no number that would come back as another one.
+
+    Raises:
+        InvalidInput: no JSON, not an object, or too much of it.
+        RequestValidationError: something in it cannot be kept; says where.
+    """
+    _check_amount(content)
     try:
-        body = json.loads(await request.body())
+        body = _DECODER.decode(content.decode())
+    except UnicodeDecodeError:
+        raise InvalidInput("The body must be UTF-8.") from None
     except RecursionError:
-        raise InvalidInput("The JSON is nested too deeply.") from None
-    except ValueError as error:
-        raise InvalidInput(f"This is not JSON: {_where(error)}.") from None
+        raise InvalidInput(f"The JSON is nested more than {MAX_DEPTH} levels deep.") from None
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"This is not JSON: {error.msg} at character {error.pos}.") from None
     if not isinstance(body, dict):
         raise InvalidInput("Send a JSON object.")
-    if storable:
-        check_storable(body)
+    suspicious = b"\\u" in content and _SUSPICIOUS.search(content) is not None
+    faults = [
+        {"loc": ("body", *place), "msg": f"Field `{name_of(place)}` {said}.", "type": "invalid_json"}
+        for place, said in islice(_faults(body, texts=suspicious), _MOST_FAULTS)
+    ]
+    if faults:
+        raise RequestValidationError(faults)
     return body
 
 
-def check_storable(body: dict[str, Any]) -> None:
+def _check_amount(content: bytes) -> None:
     """Raises:
-    InvalidInput: nested too deeply, text that the database cannot keep, or a number that is none.
+    InvalidInput: it would take too long to read.
     """
-    pending: list[tuple[str, Any, int]] = [(name, value, 1) for name, value in _named(body)]
+    if _has_as_many(content, (b"\\",), _MOST_ESCAPES):
+        raise InvalidInput(f"The JSON has more than {_MOST_ESCAPES} escaped characters.")
+    # Every value but the first stands behind one of these, and so does many a word of a prompt.
+    if _has_as_many(content, (b",", b"[", b"{"), MAX_VALUES) and _has_too_many_values(content):
+        raise InvalidInput(f"The JSON has more than {MAX_VALUES} values.")
+
+
+def _has_as_many(content: bytes, characters: Sequence[bytes], most: int) -> bool:
+    found = 0
+    for start in range(0, len(content), _WINDOW):
+        found += sum(content.count(one, start, start + _WINDOW) for one in characters)
+        if found >= most:
+            return True
+    return False
+
+
+def _has_too_many_values(content: bytes) -> bool:
+    """Whether there are as many separators outside of strings. Strings are found by their quotes, of which there may be
+    four a value."""
+    separators, inside, at = 0, False, 0
+    for _ in range(4 * MAX_VALUES):
+        quote = content.find(b'"', at)
+        if not inside:
+            separators += _separators(content, at, len(content) if quote < 0 else quote)
+        if separators >= MAX_VALUES:
+            return True
+        if quote < 0:
+            return False
+        if not (inside and _is_escaped(content, quote)):
+            inside = not inside
+        at = quote + 1
+    return True
+
+
+def _separators(content: bytes, start: int, end: int) -> int:
+    return sum(content.count(one, start, end) for one in (b",", b"[", b"{"))
+
+
+def _is_escaped(content: bytes, place: int) -> bool:
+    """Whether an odd number of backslashes stands before a place."""
+    first = place
+    while content[first - 1] == _BACKSLASH:
+        first -= 1
+    return (place - first) % 2 == 1
+
+
+class _Unusable:
+    """Stands for a value that cannot be kept, and says why."""
+
+    def __init__(self, said: str) -> None:
+        self.said = said
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                made[name] = _Unusable("is there more than once")
+            seen.add(name)
+    return made
+
+
+def _integer(text: str) -> Any:
+    return int(text) if len(text) <= _MOST_DIGITS else _Unusable(f"must have at most {_MOST_DIGITS} digits")
+
+
+def _number(text: str) -> Any:
+    if len(text) > _MOST_DIGITS:
+        return _Unusable(f"must have at most {_MOST_DIGITS} digits")
+    value = float(text)
+    if math.isinf(value):
+        return _Unusable("must be a finite number")
+    if value == 0 and _ZERO.fullmatch(text) is None:
+        return _Unusable("must be 0, or farther from it")
+    return value
+
+
+def _no_number(text: str) -> Any:
+    return _Unusable(f"must be a number, which {text} is not in JSON")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_no_number
+)
+
+
+def _faults(body: dict[str, Any], *, texts: bool) -> Iterator[tuple[Place, str]]:
+    """What cannot be kept, each with its place. `texts`: some text may be of that kind."""
+    pending: list[tuple[Place, Any]] = [((), body)]
     while pending:
-        name, value, depth = pending.pop()
-        if depth > MAX_DEPTH:
-            raise InvalidInput(f"Nested more than {MAX_DEPTH} levels deep.", field=name)
-        if isinstance(value, dict):
-            pending += [(name, item, depth + 1) for _, item in _named(value, name)]
-        elif isinstance(value, list):
-            pending += [(name, item, depth + 1) for item in value]
-        elif isinstance(value, str):
-            _check_text(value, name)
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise InvalidInput("Not a finite number.", field=name)
+        place, holder = pending.pop()
+        if len(place) >= MAX_DEPTH:
+            yield place[:1], f"must be nested at most {MAX_DEPTH} levels deep"
+            return
+        for key, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
+            if isinstance(value, dict | list):
+                pending.append(((*place, key), value))
+            elif isinstance(value, _Unusable):
+                yield (*place, key), value.said
+            elif texts and isinstance(value, str) and (said := _wrong_text(value)):
+                yield (*place, key), said
+            if texts and isinstance(key, str) and (said := _wrong_text(key)):
+                yield place, f"has a key that {said}"
 
 
-def _where(error: ValueError) -> str:
-    return f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else "it cannot be read"
-
-
-def _named(items: dict[str, Any], field: str = "body") -> list[tuple[str, Any]]:
-    for key in items:
-        _check_text(key, field)
-    return list(items.items())
-
-
-def _check_text(text: str, field: str) -> None:
+def _wrong_text(text: str) -> str | None:
     if "\x00" in text:
-        raise InvalidInput("Text must not contain NUL characters.", field=field)
+        return "must not contain NUL characters"
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidInput("Text must be valid Unicode.", field=field) from None
+        return "must be valid Unicode"
+    return None

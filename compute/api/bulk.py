@@ -7,7 +7,6 @@ from typing import Any
 from fastapi import Response
 from fastapi.exceptions import RequestValidationError
 
-from compute.api.body import check_storable
 from compute.api.idempotency import IdempotentRequest, respond
 from compute.api.orders import SpokenOrder, order_of
 from compute.api.present import render_new
@@ -31,17 +30,14 @@ Fault = dict[str, Any]
 
 
 def elements_of(body: dict[str, Any], limit: int) -> list[dict[str, Any]]:
-    """The elements of a bulk body, which may hold anything but what the database cannot keep.
+    """The elements of a bulk body, which may hold anything.
 
     Raises:
-        RequestValidationError, InvalidInput: the body has another shape, more than `limit` elements, or a bad one.
+        RequestValidationError, InvalidInput: the body has another shape, or more than `limit` elements.
     """
     elements = validated(BulkTasks, body).tasks
     if len(elements) > limit:
         raise InvalidInput(f"At most {limit} tasks at a time.", field="tasks")
-    for index, element in enumerate(elements):
-        with faults_at("tasks", index):
-            check_storable(element)
     return elements
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel
 
-__all__ = ["Fault", "as_sent", "names_of_field", "presented", "sentence"]
+__all__ = ["Fault", "as_sent", "name_of", "names_of_field", "presented", "sentence"]
 
 Fault = dict[str, Any]
 """`loc`, `msg` and `type`, as an answer shows them."""
@@ -90,7 +90,7 @@ def sentence(error: Any, loc: Sequence[str | int]) -> str:
     said = _said(error)
     if error["type"] == "value_error":
         return said
-    return f"{_KINDS.get(str(loc[0]) if loc else '', 'Field')} `{_name(loc)}` {said}."
+    return f"{_KINDS.get(str(loc[0]) if loc else '', 'Field')} `{name_of(loc)}` {said}."
 
 
 def names_of_field(model: type[BaseModel], field: str) -> tuple[str, ...]:
@@ -158,7 +158,7 @@ _SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 }
 
 
-def _name(loc: Sequence[str | int]) -> str:
+def name_of(loc: Sequence[str | int]) -> str:
     """The last name in a place with the numbers after it, as in `source_images[3]`."""
     name = ""
     for part in loc:

@@ -46,7 +46,7 @@ async def create_tasks(request: Request, held: ResourcesDep, key: IdempotencyHea
     order in which they were sent, each in its own dialect. An error names its element:
     `["body", "tasks", 3, "prompt"]`.
     """
-    body = await json_object(request, storable=False)
+    body = await json_object(request)
     elements = elements_of(body, held.settings.bulk_max_tasks)
     idempotent = IdempotentRequest(key, request, body)
     if replay := await idempotent.replay(held.database):

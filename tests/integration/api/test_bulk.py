@@ -66,7 +66,7 @@ async def test_a_thousand_tasks_are_one_transaction(api: httpx.AsyncClient, data
         ({"width": 72}, ["width"]),
         ({"promt": "typo"}, ["promt"]),
         ({"prompt": "nul \x00"}, ["prompt"]),
-        ({"config": {"deep": ["x\x00"]}}, ["config"]),
+        ({"config": {"deep": ["x\x00"]}}, ["config", "deep", 0]),
         ({"task_type": "PAINTING"}, ["task_type"]),
         ({"queue_name": "nowhere"}, ["queue_name"]),
         ({"provider_type": "FAL_STANDARD"}, ["provider_type"]),
