@@ -10,6 +10,7 @@ import secrets
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -55,6 +56,11 @@ _TRAINING_MODELS = {
 }
 
 
+def _is_base(address: str) -> bool:
+    parts = urlsplit(address)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
+
+
 class Settings(BaseSettings):
     """Settings of one process; immutable once read."""
 
@@ -87,6 +93,14 @@ class Settings(BaseSettings):
     )
     link_secret: SecretStr | None = Field(
         default=None, description="What links to results are signed with; or two, of which the second still opens them."
+    )
+    local_url: str = Field(
+        default="http://127.0.0.1:8000",
+        description="Where the API listens: base of the links where there is no request, or one without a host. Its "
+        "scheme is that of all links that are not public.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Origins whose pages may call the API from a browser; `*` for all."
     )
     link_ttl_seconds: int = Field(default=24 * 3600, ge=60, description="How long a signed result link works.")
 
@@ -200,6 +214,28 @@ class Settings(BaseSettings):
     def _split_hosts(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(host.strip().lower() for host in value.split(",") if host.strip())
+        return value
+
+    @field_validator("public_url", "local_url")
+    @classmethod
+    def _check_base(cls, value: str | None) -> str | None:
+        if value is not None and not _is_base(value):
+            raise ValueError("must be an address such as https://api.example.com, without a query")
+        return value
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(origin.strip().rstrip("/").lower() for origin in value.split(",") if origin.strip())
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [origin for origin in value if origin != "*" and not (_is_base(origin) and origin.count("/") == 2)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is neither * nor an origin such as https://app.example.com")
         return value
 
     @field_validator("training_models")

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from fastapi import Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from compute import __version__
 from compute.api import errors
@@ -12,6 +13,11 @@ from compute.api.deps import require_key
 from compute.api.documentation import document
 from compute.api.guard import KeyGuard, RequestGuard
 from compute.api.reference import router as reference
+from compute.api.http.cors import cors_options
+from compute.api.http.media_types import MediaTypes
+from compute.api.http.methods import Methods
+from compute.api.http.routes import RouteTable
+from compute.api.http.well_formed import WellFormed
 from compute.api.resources import open_resources
 from compute.api.routes import generation, health, lora, storage, tasks, training, workflows
 from compute.api.upload import FIELD_BYTES
@@ -61,13 +67,6 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    uploads = dict.fromkeys(lora.UPLOAD_PATHS, settings.lora_max_bytes + FIELD_BYTES)
-    memory = Capacity(
-        settings.body_memory_bytes, busy="Too many large requests are being read at the moment; try again later."
-    )
-    # The last one is asked first: the key, then the size.
-    app.add_middleware(RequestGuard, max_bytes=settings.body_max_bytes, memory=memory, exceptions=uploads)
-    app.add_middleware(KeyGuard, prefix=_PREFIX)
     errors.install(app)
     # Side by side: each router inside another one would be searched once more by every request.
     include = partial(app.include_router, prefix=_PREFIX, responses=errors.PROBLEMS)
@@ -81,4 +80,21 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
     app.include_router(health.router)
     app.include_router(reference)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
+    _add_middleware(app, settings)
     return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """The last one is asked first: is it a request, has its path that method, the key, the size, the type."""
+    routes = RouteTable(app.routes)
+    uploads = dict.fromkeys(lora.UPLOAD_PATHS, settings.lora_max_bytes + FIELD_BYTES)
+    memory = Capacity(
+        settings.body_memory_bytes, busy="Too many large requests are being read at the moment; try again later."
+    )
+    app.add_middleware(MediaTypes, routes=routes, document=app.openapi)
+    app.add_middleware(RequestGuard, max_bytes=settings.body_max_bytes, memory=memory, exceptions=uploads)
+    app.add_middleware(KeyGuard, prefix=_PREFIX)
+    app.add_middleware(Methods, routes=routes, settings=settings)
+    app.add_middleware(WellFormed)
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, **cors_options(settings))

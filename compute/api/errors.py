@@ -38,6 +38,7 @@ _CODES = {
     409: "CONFLICT",
     412: "PRECONDITION_FAILED",
     413: "TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
     416: "RANGE_NOT_SATISFIABLE",
     503: Overloaded.code,
 }

@@ -1,5 +1,5 @@
 """Refuses what no route should have to think about, before anything is read: bodies that are too large or too many at
-once, requests without a key, NUL characters in addresses."""
+once, requests without a key."""
 
 from collections.abc import Mapping
 from urllib.parse import unquote
@@ -75,9 +75,6 @@ class RequestGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if "\x00" in scope["path"]:
-            # Postgres cannot store it, so it can name nothing that exists.
-            scope = {**scope, "path": "/bad-request", "raw_path": b"/bad-request"}
         streamed = scope["path"] in self._exceptions
         body = _Body(receive, self._exceptions.get(scope["path"], self._max_bytes), None if streamed else self._memory)
         try:

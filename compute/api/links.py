@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from compute.api.http.host import public_base
+from compute.settings import Settings
 from compute.storage import links
 from compute.storage.base import ObjectStore
 
@@ -17,11 +19,11 @@ class Links:
     objects: ObjectStore
     secrets: tuple[bytes, ...]
     ttl_seconds: int
-    public_url: str | None
+    settings: Settings
 
     def seen_from(self, request: Request) -> "RequestLinks":
         """Links whose host is the one that this client used, unless a public one is set."""
-        return RequestLinks(self, (self.public_url or str(request.base_url)).rstrip("/"))
+        return RequestLinks(self, public_base(request.scope, self.settings))
 
     def verify(self, path: str, expires: int, signature: str) -> None:
         """Raises:

@@ -74,7 +74,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             media=MediaLoader(settings, client),
             hints=hints,
             writer=writer,
-            links=Links(objects, secrets, settings.link_ttl_seconds, settings.public_url),
+            links=Links(objects, secrets, settings.link_ttl_seconds, settings),
             watcher=watcher,
         )
 

@@ -72,6 +72,7 @@ def _run(config_path: Path, steps: Steps, stop: StopSignals, parts: ExitStack) -
     api_key, key_from = _api_key(settings, home), key_source(os.environ, home)
     # From here on every process we start inherits what the parts of the system need to find each other.
     os.environ.update(COMPUTE_HOME=str(home), API_KEY=api_key)
+    os.environ.setdefault("COMPUTE_LOCAL_URL", config.url)
     database = start_database(settings, home, steps, parts)
     _build_models(home, steps)
     os.environ[MARK] = str(home)

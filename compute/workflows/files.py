@@ -9,8 +9,6 @@ from compute.storage.readable import check_readable
 
 __all__ = ["StepFiles"]
 
-_DEFAULT_URL = "http://127.0.0.1:8000"
-
 
 class StepFiles:
     """Implements `compute.workflows.mapping.Files` for one step. `known` are the links that were made: a field that
@@ -29,7 +27,7 @@ class StepFiles:
             self._objects,
             self._secret,
             ttl_seconds=self._settings.link_ttl_seconds,
-            base_url=(self._settings.public_url or _DEFAULT_URL).rstrip("/"),
+            base_url=(self._settings.public_url or self._settings.local_url).rstrip("/"),
         )
         self.known[address] = cleaned
         return address

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
+from fastapi.security import HTTPAuthorizationCredentials
 
 from compute.api.conditional import content_headers, requested_range, unchanged
 from compute.api.deps import Credentials, LinksDep, ResourcesDep, authenticate, require_key
@@ -42,6 +43,11 @@ _SERVED: dict[int | str, dict[str, Any]] = {
     307: {"description": "Where the image is, when the store or a CDN serves it."},
     416: {"model": Problem, "description": "`Range` begins behind its end."},
 }
+_CHECKED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "The client has it already (`If-None-Match`, `If-Modified-Since`)."},
+}
+Expires = Annotated[WholeNumber | None, Query(description="With `signature`: a link of ours.")]
+Signature = Annotated[Label | None, Query(description="With `expires`.")]
 _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 
@@ -75,10 +81,18 @@ async def list_images(
     return ImageList(images=images, count=len(images), prefix=prefix)
 
 
-@router.head("/{path:path}", dependencies=keyed, summary="Check Image Exists")
-async def check_image(path: str, request: Request, held: ResourcesDep) -> Response:
-    """200 with the image's size and type, 304 if the caller has it already, or 404; no body."""
-    found = await _existing(path, held)
+@router.head("/{path:path}", summary="Check Image Exists", responses=_CHECKED)
+async def check_image(
+    path: str,
+    request: Request,
+    held: ResourcesDep,
+    given: Credentials,
+    expires: Expires = None,
+    signature: Signature = None,
+) -> Response:
+    """200 with the image's size and type, 304 if the caller has it already, or 404; no body. What reading it needs,
+    this needs: the API key, or the signature of a link."""
+    found = await _permitted(path, held, given, expires, signature)
     if unchanged(request.headers, found):
         return Response(status_code=304, headers=content_headers(found))
     headers = content_headers(found) | {"Content-Length": str(found.size)}
@@ -95,21 +109,14 @@ async def get_image(
     request: Request,
     held: ResourcesDep,
     given: Credentials,
-    expires: Annotated[WholeNumber | None, Query(description="With `signature`: a link of ours.")] = None,
-    signature: Annotated[Label | None, Query(description="With `expires`.")] = None,
+    expires: Expires = None,
+    signature: Signature = None,
 ) -> Response:
     """The image or video at a storage path, or a part of it (`Range: bytes=0-1023`).
 
     Needs the API key, or the signature of a link that an answer gave out; such a link may also lead to a LoRA.
     """
-    if (expires is None) is not (signature is None):
-        raise BadRequest("Parameters `expires` and `signature` go together.")
-    if expires is not None and signature is not None:
-        held.links.verify(path, expires, signature)
-        found = await _linked(path, held)
-    else:
-        authenticate(given, held)
-        found = await _existing(path, held)
+    found = await _permitted(path, held, given, expires, signature)
     if (direct := await held.objects.url(found.path, held.settings.link_ttl_seconds)) is not None:
         return RedirectResponse(direct, 307)
     return _served(request, held, found)
@@ -171,6 +178,23 @@ def _cleaned(clean: Callable[[str], str], given: str) -> str:
     except InvalidInput as error:
         # It stands in the address, not in the payload.
         raise BadRequest(f"{error.field}: {error.detail}") from None
+
+
+async def _permitted(
+    path: str,
+    held: Resources,
+    given: HTTPAuthorizationCredentials | None,
+    expires: int | None,
+    signature: str | None,
+) -> StoredObject:
+    """The object, for whoever has a link to it or the API key."""
+    if (expires is None) is not (signature is None):
+        raise BadRequest("Parameters `expires` and `signature` go together.")
+    if expires is not None and signature is not None:
+        held.links.verify(path, expires, signature)
+        return await _linked(path, held)
+    authenticate(given, held)
+    return await _existing(path, held)
 
 
 async def _existing(path: str, held: Resources) -> StoredObject:
