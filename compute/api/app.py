@@ -10,14 +10,14 @@ from fastapi.middleware.cors import CORSMiddleware
 from compute import __version__
 from compute.api import errors
 from compute.api.deps import require_key
-from compute.api.documentation import document
 from compute.api.guard import KeyGuard, RequestGuard
-from compute.api.reference import router as reference
 from compute.api.http.cors import cors_options
 from compute.api.http.media_types import MediaTypes
 from compute.api.http.methods import Methods
 from compute.api.http.routes import RouteTable
 from compute.api.http.well_formed import WellFormed
+from compute.api.openapi.document import openapi_document, served_document
+from compute.api.reference import router as reference
 from compute.api.resources import open_resources
 from compute.api.routes import generation, health, lora, storage, tasks, training, workflows
 from compute.api.upload import FIELD_BYTES
@@ -63,7 +63,8 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
         summary="A self-hosted compute plane for generative media.",
         description=DESCRIPTION,
         lifespan=lifespan,
-        # Those that come with FastAPI load their scripts from elsewhere.
+        # Those that come with FastAPI load their scripts from elsewhere, and know one server.
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )
@@ -79,7 +80,8 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
     include(lora.admin_router)
     app.include_router(health.router)
     app.include_router(reference)
-    app.openapi = lambda: document(app)  # type: ignore[method-assign]
+    app.add_route("/openapi.json", partial(served_document, settings), include_in_schema=False)
+    app.openapi = lambda: openapi_document(app, settings)  # type: ignore[method-assign]
     _add_middleware(app, settings)
     return app
 

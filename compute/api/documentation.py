@@ -205,9 +205,7 @@ _ENUMS = (TaskType, TaskPriority, ProviderType, ProviderCapability, EntityType, 
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, made once, with the models that only bodies read by hand and webhooks use."""
-    if app.openapi_schema is not None:
-        return app.openapi_schema
+    """What the framework makes of the routes, with the models that only bodies read by hand and webhooks use."""
     made: dict[str, Any] = get_openapi(
         title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
     )
@@ -219,5 +217,4 @@ def document(app: FastAPI) -> dict[str, Any]:
         kind = "integer" if enum is TaskPriority else "string"
         schema = {"type": kind, "enum": [member.value for member in enum], "title": enum.__name__}
         schemas.setdefault(enum.__name__, schema | {"description": enum.__doc__})
-    app.openapi_schema = made
     return made

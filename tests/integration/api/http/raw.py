@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import dataclass
 
+from tests.patience import PATIENCE
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -13,45 +15,28 @@ class Answer:
     body: bytes
 
 
-async def send(base_url: str, request: bytes, seconds: float = 30) -> Answer | None:
-    """The answer to a request that ends its connection; None if the server closed it without one."""
+async def send(base_url: str, request: bytes) -> Answer | None:
+    """The answer to a request after which the server closes; None if it closes without one."""
     host, _, port = base_url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         writer.write(request)
-        await writer.drain()
-        async with asyncio.timeout(seconds):
-            head = await _head(reader)
-            if head is None:
-                return None
-            status, headers = head
-            if status == 100:
-                head = await _head(reader)
-                assert head is not None
-                status, headers = head
-            return Answer(status, headers, await _body(reader, headers))
+        async with asyncio.timeout(PATIENCE):
+            received = await reader.read()
+    except ConnectionError:
+        return None
     finally:
         writer.close()
-
-
-async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]] | None:
-    try:
-        text = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    except (asyncio.IncompleteReadError, ConnectionError):
+    received = received.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+    if not received:
         return None
-    first, *lines = text.strip().split("\r\n")
+    head, _, body = received.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
     pairs = (line.partition(":") for line in lines)
-    return int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}
+    return Answer(int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}, body)
 
 
-async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
-    """As much as arrives before the server waits for the next request."""
-    if (length := headers.get("content-length")) is not None:
-        try:
-            return await asyncio.wait_for(reader.readexactly(int(length)), 1)
-        except (TimeoutError, asyncio.IncompleteReadError) as error:
-            return getattr(error, "partial", b"")
-    try:
-        return await asyncio.wait_for(reader.read(), 0.5)
-    except TimeoutError:
-        return b""
+def request(method: str, path: str, *lines: bytes, body: bytes = b"", version: str = "1.1") -> bytes:
+    """A request with these header lines, to be closed after its answer."""
+    head = [f"{method} {path} HTTP/{version}".encode(), *lines, b"Connection: close"]
+    return b"\r\n".join(head) + b"\r\n\r\n" + body

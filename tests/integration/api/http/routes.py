@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from compute.api.app import create_app
 from compute.orders.serving import Serving
 from compute.settings import Settings
+from tests.integration.api.conftest import KEY
 
 UNKNOWN = {
     "task_id": "0b6f0a52-64c8-4a3c-9d0e-0c7a8a0f7f10",
@@ -27,7 +28,7 @@ class Route:
 
 def all_routes() -> list[Route]:
     """Every operation, in the document's order."""
-    document = create_app(Settings(api_key="key"), Serving({})).openapi()
+    document = create_app(Settings(api_key=KEY), Serving({})).openapi()
     return [
         Route(method.upper(), template, filled(template), tuple(operation.get("requestBody", {}).get("content", {})))
         for template, item in document["paths"].items()

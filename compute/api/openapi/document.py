@@ -1,0 +1,39 @@
+"""The whole document, made once."""
+
+import copy
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from compute.api.documentation import document
+from compute.api.http.host import public_base
+from compute.api.openapi.events import describe_event_stream, describe_webhooks
+from compute.api.openapi.operations import TAGS, describe_operations
+from compute.api.openapi.schemas import tidy_schemas
+from compute.api.openapi.unions import name_unions
+from compute.settings import Settings
+
+__all__ = ["openapi_document", "served_document"]
+
+
+def openapi_document(app: FastAPI, settings: Settings) -> dict[str, Any]:
+    """The document. Its server is the public base, else the address at which the stack listens."""
+    if app.openapi_schema is None:
+        # What it shares with the modules that made it stays as it is there.
+        made = copy.deepcopy(document(app))
+        made["servers"] = [{"url": (settings.public_url or settings.local_url).rstrip("/")}]
+        made["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
+        describe_webhooks(made)
+        name_unions(made)
+        describe_event_stream(made)
+        describe_operations(made)
+        tidy_schemas(made)
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+async def served_document(settings: Settings, request: Request) -> JSONResponse:
+    """The document for this client, whose server is the one that it has called."""
+    made: dict[str, Any] = request.app.openapi()
+    return JSONResponse(made | {"servers": [{"url": public_base(request.scope, settings)}]})

@@ -1,0 +1,141 @@
+"""Operations under names that a person would choose, with every status that they answer."""
+
+import re
+from typing import Any
+
+from compute.api.openapi.walk import named
+
+__all__ = ["TAGS", "describe_operations"]
+
+TAGS = {
+    "Tasks": "Have images and clips made, and follow how it goes.",
+    "Workflows": "Tasks that hand their results to each other.",
+    "Training": "Teach a model something new.",
+    "Storage": "Images that requests name, and results.",
+    "LoRAs": "The LoRAs that tasks can name.",
+    "Admin": "What needs the admin key.",
+    "Health": "Whether the service is there.",
+    "Webhooks": "What is sent to a `webhook_url`.",
+}
+_TAG_NAMES = {"lora": "LoRAs", "admin": "Admin"}
+_NAMES = {
+    "POST /tasks/bulk": "create_tasks",
+    "PUT /tasks/{task_id}": "update_task",
+    "DELETE /tasks/{task_id}": "delete_task",
+    "POST /tasks/{task_id}/cleanup": "clean_up_task",
+    "POST /tasks/{task_id}/cancel": "cancel_task",
+    "GET /tasks/{task_id}/events": "stream_task_events",
+    "POST /workflows/": "create_workflow",
+    "PATCH /workflows/{workflow_id}": "update_workflow",
+    "DELETE /workflows/{workflow_id}": "cancel_workflow",
+    "POST /workflows/{workflow_id}/start": "start_workflow",
+    "POST /workflows/{workflow_id}/pause": "pause_workflow",
+    "POST /workflows/{workflow_id}/resume": "resume_workflow",
+    "POST /workflows/{workflow_id}/steps/{step_id}/approve": "approve_workflow_step",
+    "POST /workflows/{workflow_id}/cleanup": "clean_up_workflow",
+    "POST /training/": "create_training",
+    "GET /training/{task_id}/events": "list_training_events",
+    "POST /training/{task_id}/cancel": "cancel_training",
+    "GET /health": "get_health",
+}
+"""Where the name of the route's function is not the operation's."""
+
+_PROBLEMS = {
+    "400": "The request itself is malformed: an address, an id, a parameter, a header.",
+    "401": "No API key, or an unknown one.",
+    "403": "The key does not allow this, or a link was changed or has expired.",
+    "404": "There is no such thing.",
+    "409": "What it is about is not in a state that allows this.",
+    "412": "The object is not the one that `If-Match` or `If-Unmodified-Since` asks for.",
+    "413": "A body, or an image in it, has more bytes than a limit allows.",
+    "415": "A body of another type than this route reads, or in a content coding.",
+    "416": "`Range` begins behind the end.",
+    "422": "The payload cannot be accepted; nothing was stored.",
+    "500": "A fault of ours; the log of the ingress says more.",
+    "503": "A dependency is away, or there is too much to do at the moment; nothing was accepted.",
+}
+_HEADERS = {
+    "Accept": "The types that this route reads.",
+    "Accept-Encoding": "The content codings that bodies may have.",
+    "Accept-Ranges": "`bytes`.",
+    "Content-Range": "Which part of the object this is, or how large the object is.",
+    "ETag": "The object's version.",
+    "Idempotency-Replayed": "`true` if this is the first answer to the same `Idempotency-Key`, sent again.",
+    "Last-Modified": "When the object was stored.",
+    "Location": "Where the object is.",
+    "Retry-After": "Seconds to wait before the request is sent again.",
+    "WWW-Authenticate": "`Bearer`.",
+}
+_STATUS_HEADERS = {
+    "307": ("Location",),
+    "401": ("WWW-Authenticate",),
+    "415": ("Accept", "Accept-Encoding"),
+    "416": ("Content-Range",),
+    "503": ("Retry-After",),
+}
+_OBJECT = "/storage/images/{path}"
+_OBJECT_HEADERS = ("Accept-Ranges", "ETag", "Last-Modified")
+
+
+def describe_operations(document: dict[str, Any]) -> None:
+    """Name every operation and give it the answers that follow from what it is."""
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            # The framework puts the path and the method behind the name of the route's function.
+            place = re.sub(r"\W", "_", f"{path}_{method}")
+            operation["operationId"] = operation["operationId"].removesuffix(place)
+            _describe(operation, method.upper(), path.removeprefix("/api/v1"))
+
+
+def _describe(operation: dict[str, Any], method: str, path: str) -> None:
+    operation["operationId"] = _NAMES.get(f"{method} {path}", operation["operationId"])
+    operation["summary"] = operation["operationId"].replace("_", " ").capitalize()
+    operation["tags"] = [_TAG_NAMES.get(tag, tag) for tag in operation.get("tags", [])]
+    answers: dict[str, Any] = operation["responses"]
+    wanted = _statuses(operation, method, path)
+    for status in wanted - answers.keys():
+        answers[status] = _refusal(status)
+    for status in _PROBLEMS.keys() & answers.keys() - wanted:
+        if status in ("404", "422"):  # what the framework gives to every route
+            del answers[status]
+    if method == "HEAD":
+        for answer in answers.values():
+            answer.pop("content", None)
+    _add_headers(operation, method, path)
+    operation["responses"] = dict(sorted(answers.items()))
+
+
+def _refusal(status: str) -> dict[str, Any]:
+    schema = named("HTTPValidationError" if status == "422" else "Problem")
+    return {"description": _PROBLEMS[status], "content": {"application/json": {"schema": schema}}}
+
+
+def _statuses(operation: dict[str, Any], method: str, path: str) -> set[str]:
+    """The refusals that an operation can answer with."""
+    found = {"400", "500", "503"}
+    if operation.get("security"):
+        found.add("401")
+    if "{" in path or path == "/admin/lora":
+        found.add("404")
+    if path.startswith("/admin/") or path == _OBJECT:
+        found.add("403")
+    if method == "POST" or "requestBody" in operation:
+        found |= {"409", "413", "415", "422"}
+    if method == "DELETE":
+        found |= {"409"}
+    if path == _OBJECT and method in ("GET", "HEAD"):
+        found.add("412")
+    return found
+
+
+def _add_headers(operation: dict[str, Any], method: str, path: str) -> None:
+    for status, answer in operation["responses"].items():
+        names = [*_STATUS_HEADERS.get(status, ())]
+        if method == "POST" and status in ("200", "201"):
+            names.append("Idempotency-Replayed")
+        if path == _OBJECT and method in ("GET", "HEAD") and status in ("200", "206", "304"):
+            names += [*_OBJECT_HEADERS, *(["Content-Range"] if status == "206" else [])]
+        if names:
+            answer["headers"] = {
+                name: {"description": _HEADERS[name], "schema": {"type": "string"}} for name in names
+            } | answer.get("headers", {})
