@@ -30,6 +30,7 @@ _ALWAYS = {"config", "errors", "executor_type", "executor_instance", "celery_tas
 }
 _WHILE_PENDING = {"priority", "queue_name", "origin_tenant_id", "provider_type"}
 _IN_SPEC_ALWAYS = {"service_requests", "fal_app_id", "fal_request_id"}
+_SENT = {"config", "provider_config", "fallback_provider_config"}
 _VERDICT = {"status", "result_image_path", "error_category"}
 
 
@@ -153,6 +154,8 @@ def _apply(task: Task, changes: dict[str, Any], inputs: dict[str, Any]) -> None:
             _require_unchanged(task, name, value)
     if "origin_tenant_id" in changes:
         task.tenant = changes["origin_tenant_id"]
+    if sent := {name: changes[name] for name in _SENT & changes.keys()}:
+        task.sent = (task.sent or {}) | sent
     task.spec = task.spec | inputs | {name: changes[name] for name in _IN_SPEC_ALWAYS & set(changes)}
 
 

@@ -103,6 +103,7 @@ def _canonical_fields(task: Task) -> dict[str, Any]:
     spec = task.spec
     for name in _FROM_SPEC:
         fields[name] = spec.get(name)
+    fields |= task.sent or {}
     fields["errors"] = task.errors or None
     if task.result is not None:
         fields["metadata"] = task.result.get("metadata", {}) | {"outputs": task.result.get("artifacts", [])}

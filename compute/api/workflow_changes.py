@@ -199,9 +199,9 @@ async def clean_up_workflow(
 def _definition(workflow: Workflow, steps: Sequence[WorkflowStep], given: dict[str, Any]) -> CreateWorkflow:
     """A stored workflow as it was defined, with more input."""
     names = CreateWorkflow.model_fields.keys() - {"steps", "input"}
-    stored = {name: getattr(workflow, name) for name in names}
+    stored = {name: getattr(workflow, name) for name in names} | workflow.values
     return validated(
-        CreateWorkflow, stored | {"steps": [step.definition for step in steps], "input": workflow.input | given}
+        CreateWorkflow, stored | {"steps": [step.defined for step in steps], "input": workflow.values["input"] | given}
     )
 
 

@@ -125,7 +125,7 @@ def canonical(seen: Seen) -> WorkflowPublic:
     final = next((step for step in steps if step.step_id == workflow.final_step_id), None)
     current = _current(seen)
     return WorkflowPublic(
-        **{name: getattr(workflow, name) for name in _OF_WORKFLOW},
+        **{name: getattr(workflow, name) for name in _OF_WORKFLOW} | workflow.values,
         total_steps=len(steps),
         completed_steps=sum(step.status in (StepStatus.COMPLETED, StepStatus.SKIPPED) for step in steps),
         progress=_progress(steps),
@@ -167,7 +167,7 @@ async def _quickstart_step(step: WorkflowStepPublic, links: RequestLinks | None)
 
 
 def _step(step: WorkflowStep, tasks: Mapping[UUID, tuple[float, int]]) -> WorkflowStepPublic:
-    fields = {name: getattr(step, name) for name in _OF_STEP} | {name: step.definition[name] for name in _DEFINED}
+    fields = {name: getattr(step, name) for name in _OF_STEP} | {name: step.defined[name] for name in _DEFINED}
     running = [tasks.get(UUID(task_id), (0.0, 0)) for task_id in step.task_ids if step.status == StepStatus.RUNNING]
     if running:
         fields["retry_count"] = sum(retries for _, retries in running)

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Index, Integer, SmallInteger, Text, func, text
+from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Identity, Index, Integer, SmallInteger, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -25,6 +25,8 @@ __all__ = [
 ]
 
 _NOW = func.now()
+_AS_SENT = JSON(none_as_null=True)
+"""Text that comes back as it is, unlike jsonb, which changes numbers and the order of keys."""
 
 
 class Base(DeclarativeBase):
@@ -42,7 +44,7 @@ class Task(Base):
     `spec` is what the worker needs (inputs already stored, seed already chosen), so that every attempt does the
     same work. `fence` grows with every claim and every end from outside: a worker's write that carries an older one
     is dropped. `max_retries` is the setting's when it is NULL; `step_id` is the step of its workflow, if it is one's.
-    `progress` is in percent. Times are UTC.
+    `progress` is in percent. Times are UTC. `sent` has `config` and the providers' configurations as they were sent.
     """
 
     __tablename__ = "tasks"
@@ -57,6 +59,7 @@ class Task(Base):
     spec: Mapped[dict[str, Any]]
     result: Mapped[dict[str, Any] | None]
     config: Mapped[dict[str, Any] | None]
+    sent: Mapped[dict[str, Any] | None] = mapped_column(_AS_SENT)
 
     origin_instance: Mapped[str]
     origin_zone: Mapped[str | None]
@@ -204,7 +207,8 @@ class Workflow(Base):
 
     `fence` grows with every claim by an engine and every change from outside; a write that carries an older one is
     dropped. `parked` workflows have nothing for an engine to do until somebody resumes or approves. `taken` maps the
-    sources that the definition and the input name to the paths at which they are stored.
+    sources that the definition and the input name to the paths at which they are stored. `sent` has `config` and
+    `input` as they were sent.
     """
 
     __tablename__ = "workflows"
@@ -215,6 +219,7 @@ class Workflow(Base):
     status: Mapped[str]
     config: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     input: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    sent: Mapped[dict[str, Any] | None] = mapped_column(_AS_SENT)
     taken: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     reuse: Mapped[bool] = mapped_column(server_default=text("false"))
     suppress_subtask_events: Mapped[bool] = mapped_column(server_default=text("true"))
@@ -244,13 +249,19 @@ class Workflow(Base):
         Index("workflows_created", text("created_at DESC"), text("id DESC")),
     )
 
+    @property
+    def values(self) -> dict[str, dict[str, Any]]:
+        """`config` and `input`, as they were sent."""
+        return {"config": self.config, "input": self.input} | (self.sent or {})
+
 
 class WorkflowStep(Base):
     """One step of a workflow: what it was defined as, and what became of it.
 
     `spread` names the fields that are given one element of a list to each task; a step with any is a task for every
     element. `task_ids` are its tasks in that order. `result` is what other steps may take from it. `blocked`: it was
-    skipped because a step before it failed. `fresh`: it must not take over an earlier result.
+    skipped because a step before it failed. `fresh`: it must not take over an earlier result. `sent` is what is the
+    caller's own in `definition`, as it was sent.
     """
 
     __tablename__ = "workflow_steps"
@@ -261,6 +272,7 @@ class WorkflowStep(Base):
     step_id: Mapped[str]
     task_type: Mapped[str]
     definition: Mapped[dict[str, Any]]
+    sent: Mapped[dict[str, Any] | None] = mapped_column(_AS_SENT)
     dependencies: Mapped[list[Any]]
     spread: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
 
@@ -294,6 +306,11 @@ class WorkflowStep(Base):
         ),
         Index("workflow_steps_timed", "task_type", "completed_at", postgresql_where=text("status = 'COMPLETED'")),
     )
+
+    @property
+    def defined(self) -> dict[str, Any]:
+        """`definition`, with what is the caller's own as it was sent."""
+        return self.definition | (self.sent or {})
 
 
 class WorkflowEvent(Base):

@@ -29,6 +29,8 @@ _KEPT_IN_SPEC = {
     "fallback_provider_config",
     "fallback_provider_capabilities",
 }
+_SENT = ("config", "provider_config", "fallback_provider_config")
+"""Objects that are the caller's own, kept as they were sent."""
 _BLANK = dict.fromkeys(column.key for column in Task.__table__.columns)
 DEFAULT_TENANT = "default"
 
@@ -114,6 +116,7 @@ def _row(order: Order, spec: dict[str, Any]) -> Task:
         errors=[],
         spec=spec,
         config=request.config,
+        sent={name: value for name in _SENT if (value := getattr(request, name)) is not None} or None,
         origin_instance=request.origin_instance,
         origin_zone=request.origin_zone,
         origin_tenant_id=request.origin_tenant_id,

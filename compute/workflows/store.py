@@ -16,7 +16,7 @@ from compute.db.tables import Workflow, WorkflowEvent, WorkflowStep
 from compute.errors import Conflict, NotFound
 from compute.events.workflow_outbox import CALL_BACK_WORKFLOWS
 from compute.schemas.enums import EventType, StepStatus, WorkflowStatus
-from compute.schemas.workflows import CreateWorkflow
+from compute.schemas.workflows import CreateWorkflow, WorkflowStepDefinition
 from compute.tasks import store
 from compute.tasks.ids import new_task_id
 from compute.workflows import graph
@@ -25,6 +25,7 @@ from compute.workflows.states import ENDED_WORKFLOWS, OPEN_WORKFLOWS, STEP_TRANS
 
 __all__ = ["approve", "cancel", "create", "get", "locked", "pause", "resume", "start", "steps_of"]
 
+_SENT = ("config", "provider_config", "fallback_provider_config", "when")
 _FAILED_STEPS = frozenset({StepStatus.FAILED, StepStatus.CANCELLED})
 _TO_LET = {"lease_owner": None, "lease_expires_at": None, "parked": False}
 """What an engine may claim at once."""
@@ -41,6 +42,7 @@ async def create(
         input=definition.input or {},
         taken={},
         errors=[],
+        sent={"config": definition.config, "input": definition.input or {}},
         **definition.model_dump(exclude={"steps", "input"}),
     )
     session.add(workflow)
@@ -52,7 +54,7 @@ async def create(
             "position": position,
             "step_id": step.definition.id,
             "task_type": step.definition.task_type,
-            "definition": step.definition.model_dump(mode="json"),
+            **_columns(step.definition),
             "dependencies": list(step.dependencies),
             "spread": sorted(step.spread),
             "status": StepStatus.PENDING,
@@ -64,6 +66,12 @@ async def create(
     if taken is not None:
         await _start(session, workflow, taken)
     return workflow
+
+
+def _columns(step: WorkflowStepDefinition) -> dict[str, dict[str, Any]]:
+    """What a row keeps of a definition: as we read it, and what is the caller's own in it as it was sent."""
+    definition = step.model_dump(mode="json")
+    return {"definition": definition, "sent": {name: definition[name] for name in _SENT}}
 
 
 async def get(session: AsyncSession, workflow_id: UUID) -> Workflow:
@@ -121,8 +129,9 @@ async def start(
     require_not_deleted(workflow)
     _require(workflow, WorkflowStatus.RUNNING, only_from={WorkflowStatus.PENDING})
     workflow.input = definition.input or {}
+    workflow.sent = workflow.values | {"input": workflow.input}
     for row, step in zip(await steps_of(session, [workflow_id]), checked.steps, strict=True):
-        row.definition = step.definition.model_dump(mode="json")
+        row.definition, row.sent = _columns(step.definition).values()
         row.dependencies, row.spread = list(step.dependencies), sorted(step.spread)
     await _start(session, workflow, taken)
     return workflow
