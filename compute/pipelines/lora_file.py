@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from compute.pipelines.lora_changes import check_changes
 from compute.pipelines.lora_names import Target, targets
+from compute.pipelines.lora_pair import Pair
 from compute.storage.lora_layouts import (
     LoraMethod,
     NotALora,
@@ -18,28 +21,17 @@ from compute.storage.lora_layouts import (
     describe_layers,
     of_text_encoder,
     split_name,
+    split_part,
 )
 from compute.storage.model_card import ModelCard
 
-__all__ = ["LoraFile", "Pair", "TextPart", "read_lora"]
+__all__ = ["LoraFile", "TextPart", "read_lora"]
 
 logger = logging.getLogger(__name__)
 
 _ADAPTER_METADATA = "lora_adapter_metadata"
 
 Tensors = Mapping[str, torch.Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One layer's update as a product: `down` (rank, in), `up` (out, rank); alpha/rank is multiplied into `up`."""
-
-    down: torch.Tensor
-    up: torch.Tensor
-
-    @property
-    def rank(self) -> int:
-        return self.down.shape[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +76,7 @@ def read_lora(path: Path, card: ModelCard) -> LoraFile:
         KeyError: a layer is not one of the model's.
     """
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        tensors = {name: _usable(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         metadata = file.metadata() or {}
     tensors |= _alphas(tensors, metadata)
     described = describe_layers({name: tuple(tensor.shape) for name, tensor in tensors.items()})
@@ -94,9 +86,17 @@ def read_lora(path: Path, card: ModelCard) -> LoraFile:
     table = targets(described.layout.naming, card)
     pairs = {name: pair for layer, parts in layers.items() for name, pair in _pairs(parts, table[layer])}
     if described.method is LoraMethod.LORA:
+        check_changes(described.method, pairs, {})
         return LoraFile(described.method, pairs, text=text)
-    extra = {name: tensor for layer, parts in layers.items() for name, tensor in _extra(layer, parts)}
+    # One layer for one: the relatives of LoRA are refused in other layouts.
+    extra = {name: tensor for layer, parts in layers.items() for name, tensor in _extra(table[layer][0].layer, parts)}
+    check_changes(described.method, pairs, extra)
     return LoraFile(described.method, pairs, extra, text)
+
+
+def _usable(tensor: torch.Tensor) -> torch.Tensor:
+    """Numbers of eight bits are for keeping: neither PEFT nor the buffers can compute with them."""
+    return tensor.to(torch.bfloat16) if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
 
 
 def _by_layer(tensors: Tensors) -> dict[str, dict[str, torch.Tensor]]:
@@ -140,7 +140,10 @@ def _scale(parts: Tensors, rank: int) -> float:
         return 1.0
     if parts["alpha"].numel() != 1:
         raise NotALora(f"an alpha is one number, not {parts['alpha'].numel()}")
-    return parts["alpha"].item() / rank
+    scale = parts["alpha"].item() / rank
+    if not math.isfinite(scale):
+        raise NotALora("an alpha is not a finite number")
+    return scale
 
 
 def _text_part(tensors: Tensors) -> TextPart | None:
@@ -149,12 +152,26 @@ def _text_part(tensors: Tensors) -> TextPart | None:
         return None
     from diffusers import FluxPipeline
 
+    check_changes(LoraMethod.LORA, _text_pairs(tensors), {})
     spelled = {_as_kohya(name): tensor for name, tensor in tensors.items()}
     converted, alphas = FluxPipeline.lora_state_dict(spelled, return_alphas=True)
     kept = {name: tensor for name, tensor in converted.items() if name.startswith("text_encoder.")}
     if len(kept) < len([name for name in tensors if not name.endswith(".alpha")]):
         logger.warning("A LoRA changes more of the text encoders than CLIP's layers; that part is left out.")
     return TextPart(kept, alphas or {}) if kept else None
+
+
+def _text_pairs(tensors: Tensors) -> dict[str, Pair]:
+    layers: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        if (split := split_part(name)) is not None:
+            layer, part = split
+            layers.setdefault(layer, {})[part] = tensor
+    pairs = {}
+    for layer, parts in layers.items():
+        if {"down", "up"} <= parts.keys() and parts["down"].ndim == parts["up"].ndim == 2:
+            pairs[layer] = Pair(parts["down"], parts["up"].float() * _scale(parts, parts["down"].shape[0]))
+    return pairs
 
 
 def _as_kohya(name: str) -> str:

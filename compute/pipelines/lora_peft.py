@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from compute.pipelines.lora_file import LoraFile, Pair, TextPart
+from compute.pipelines.lora_file import LoraFile, TextPart
+from compute.pipelines.lora_pair import Pair
 from compute.pipelines.lora_store import UNFIT, unfit
 from compute.storage.lora_layouts import LoraMethod
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from compute.errors import InvalidInput
 from compute.pipelines.lora_buffers import FlatLora, RowLayout
 from compute.pipelines.lora_file import LoraFile, TextPart, read_lora
+from compute.storage.lora_layouts import NotALora
 from compute.storage.loras import ModelCard, check_lora_file
 from compute.tasks.protocol import LoraSelection
 
@@ -31,6 +32,8 @@ UNFIT = (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, Asserti
 
 def unfit(field: str, error: Exception) -> InvalidInput:
     """The error for a LoRA that passed the header's check and still cannot be applied."""
+    if isinstance(error, NotALora):
+        return InvalidInput(f"{field}: {error}", field=field)
     return InvalidInput(f"{field}: the LoRA cannot be applied to this model: {error}", field=field)
 
 

@@ -18,6 +18,7 @@ from compute.storage.paths import clean_path
 __all__ = ["CheckedLora", "DeletedLora", "LoraFiles", "SavedLora", "sha256_of"]
 
 _TYPE = "application/octet-stream"
+_CHECKPOINTS = (b"PK\x03\x04", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class LoraFiles:
 
         Args:
             file: Where the upload lies; a result of conversion is written beside it.
-            filename: What the client calls it; the extension says what it is.
+            filename: What the client calls it. Its extension must be a known one; what it is, its first bytes say.
 
         Raises:
             InvalidInput: no LoRA, damaged, of an unknown format, or with code inside; `field` is `file`.
@@ -115,7 +116,7 @@ class LoraFiles:
             Overloaded: too many files wait to be converted. Who is cancelled frees its place.
         """
         stem, extension = split_name(filename)
-        if extension != ".safetensors":
+        if await asyncio.to_thread(_is_checkpoint, file, extension):
             file = await self._converted(file)
         info = await asyncio.to_thread(check_lora_file, file, None, field="file", any_model=True)
         return CheckedLora(file, safe_name(stem), await asyncio.to_thread(sha256_of, file), info)
@@ -193,6 +194,16 @@ class LoraFiles:
         except NotFound:
             return False
         return digest.hexdigest() == sha256
+
+
+def _is_checkpoint(file: Path, extension: str) -> bool:
+    """Whether it is a file of PyTorch, whatever it is called: a zip archive or a pickle. The ninth byte of safetensors
+    begins a JSON object. What looks like neither is what its name says."""
+    with file.open("rb") as source:
+        head = source.read(64)
+    if head[8:].lstrip().startswith(b"{"):
+        return False
+    return extension != ".safetensors" or head.startswith(_CHECKPOINTS)
 
 
 def sha256_of(file: Path) -> str:

@@ -4,6 +4,7 @@ diffusers, ai-toolkit   transformer.transformer_blocks.0.attn.to_q.lora_A.weight
 peft                    base_model.model.transformer_blocks.0.attn.to_q.lora_A.weight, or without a prefix
 kohya                   lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight, .lora_up.weight, .alpha
 onetrainer              lora_transformer_transformer_blocks_0_attn_to_q.lora_down.weight
+lycoris                 lycoris_transformer_blocks_0_attn_to_q.lokr_w1, as SimpleTuner writes it
 comfyui                 diffusion_model.double_blocks.0.img_attn.qkv.lora_down.weight
 fal                     base_model.model.double_blocks.0.img_attn.qkv.lora_A.weight
 xlabs                   double_blocks.0.processor.qkv_lora1.down.weight
@@ -33,6 +34,7 @@ __all__ = [
     "describe_layers",
     "of_text_encoder",
     "split_name",
+    "split_part",
 ]
 
 
@@ -47,6 +49,7 @@ class LoraLayout(StrEnum):
     PEFT = "peft"
     KOHYA = "kohya"
     ONETRAINER = "onetrainer"
+    LYCORIS = "lycoris"
     COMFYUI = "comfyui"
     FAL = "fal"
     XLABS = "xlabs"
@@ -70,6 +73,7 @@ _NAMING: dict[LoraLayout, Naming] = {
     LoraLayout.PEFT: "diffusers",
     LoraLayout.KOHYA: "original_flat",
     LoraLayout.ONETRAINER: "diffusers_flat",
+    LoraLayout.LYCORIS: "diffusers_flat",
     LoraLayout.COMFYUI: "original",
     LoraLayout.FAL: "original",
     LoraLayout.XLABS: "xlabs",
@@ -132,6 +136,8 @@ _PREFIXES: tuple[tuple[re.Pattern[str], LoraLayout], ...] = (
     (re.compile(r"lora_unet_(?=(double|single)_blocks_|img_in|txt_in|time_in|vector_in|guidance_in|final_layer)"),
      LoraLayout.KOHYA),
     (re.compile(r"lora_transformer_"), LoraLayout.ONETRAINER),
+    (re.compile(r"lycoris_(?=(single_)?transformer_blocks_|x_embedder|context_embedder|time_text_embed_|norm_out_|proj_out)"),
+     LoraLayout.LYCORIS),
     (re.compile(r"unet\.(?=\w)"), LoraLayout.UNET),
     (re.compile(r"lora_unet_(?=(down|up|input|output)_blocks_|mid_block_|middle_block_|(time|add)_embedding_|time_embed_|"
                 r"label_emb_)"), LoraLayout.KOHYA_UNET),
@@ -139,7 +145,9 @@ _PREFIXES: tuple[tuple[re.Pattern[str], LoraLayout], ...] = (
     (re.compile(r"diffusion_model\.(?=(double|single)_blocks\.|\w+_in\b|final_layer\.)"), LoraLayout.COMFYUI),
     (re.compile(r"(?=(single_)?transformer_blocks\.\d+\.(attn|ff|norm|proj))"), LoraLayout.PEFT),
 )  # fmt: skip
-_TEXT_ENCODER = re.compile(r"(lora_te\d?_|text_encoder(_2)?\.|text_encoders\.)")
+_TEXT_ENCODER = re.compile(
+    r"(lora_te\d?_|lycoris_te\d?_|(base_model\.model\.)?(text_encoder(_[23])?|text_model)\.|text_encoders\.)"
+)
 _UNET = re.compile(r"(^|[._])(down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block)[._]")
 _IN_A_TRANSFORMER = r"(proj_in|proj_out|transformer_blocks\.\d+\.(attn[12]\.to_(q|k|v|out\.0)|ff\.net\.(0\.proj|2)))"
 _UNET_LAYERS = tuple(
@@ -170,7 +178,12 @@ _CONTROL = re.compile(r"norm_(added_)?[qk]\.|(query|key)_norm\.scale")
 # Changes of biases and norms, which no loader of FLUX LoRAs applies.
 _IGNORED = re.compile(r"(\.diff|\.diff_b)$")
 # PEFT has the relatives of LoRA for layers as the model has them, so not for fused ones.
-_ONE_TO_ONE = frozenset({LoraLayout.DIFFUSERS, LoraLayout.PEFT})
+_ONE_TO_ONE = frozenset({LoraLayout.DIFFUSERS, LoraLayout.PEFT, LoraLayout.ONETRAINER, LoraLayout.LYCORIS})
+# What programs write beside weights that they have quantised.
+_QUANTISED = re.compile(
+    r"(\.|_)(weight_scale(_2)?|scale_weight|scale|scales|zero_point|zeros|absmax|quant_map|quant_state[.\w]*|scaled_fp8|"
+    r"nested_absmax|nested_quant_map|qweight|qzeros|g_idx|SCB|CB)$"
+)
 
 
 def of_text_encoder(name: str) -> bool:
@@ -187,10 +200,17 @@ def split_name(name: str) -> TensorName | None:
     if _IGNORED.search(name):
         return None
     layout, rest = _match(name)
-    for pattern, part in _PARTS:
-        if match := pattern.search(rest):
-            return TensorName(layout, rest[: match.start()], part or match.group(1))
+    if (split := split_part(rest)) is not None:
+        return TensorName(layout, *split)
     raise NotALora(f"not a plain LoRA: {name!r} is neither half of a low-rank pair ({layout} layout)")
+
+
+def split_part(name: str) -> tuple[str, str] | None:
+    """A tensor's layer and the part of its change, in any layout; None when it is no part of a change."""
+    for pattern, part in _PARTS:
+        if match := pattern.search(name):
+            return name[: match.start()], part or match.group(1)
+    return None
 
 
 def describe_layers(shapes: Mapping[str, tuple[int, ...]]) -> LoraDescription:
@@ -201,7 +221,9 @@ def describe_layers(shapes: Mapping[str, tuple[int, ...]]) -> LoraDescription:
     """
     _refuse_other_methods(shapes)
     transformer = {name: shape for name, shape in shapes.items() if not of_text_encoder(name)}
-    if not any(pattern.search(name) for name in transformer for pattern, part in _PARTS if part != "alpha"):
+    if not _holds_pairs(transformer):
+        if _holds_pairs(shapes):
+            raise NotALora("it changes a text encoder only, and no layer of the transformer; that is not supported")
         raise NotALora("not a LoRA: it has no pair of low-rank tensors (lora_A and lora_B, or lora_down and lora_up)")
     names = {name: split for name in transformer if (split := split_name(name))}
     layout = _layout(names.values())
@@ -215,6 +237,10 @@ def describe_layers(shapes: Mapping[str, tuple[int, ...]]) -> LoraDescription:
     return LoraDescription(layout, method, described, text_encoder=len(transformer) < len(shapes))
 
 
+def _holds_pairs(names: Iterable[str]) -> bool:
+    return any(pattern.search(name) for name in names for pattern, part in _PARTS if part != "alpha")
+
+
 def _refuse_other_methods(names: Mapping[str, object]) -> None:
     for name in names:
         for mark, reason in _REFUSED.items():
@@ -223,6 +249,10 @@ def _refuse_other_methods(names: Mapping[str, object]) -> None:
         if _CONTROL.search(name):
             # diffusers would overwrite the base model's own norms with these, for every later request too.
             raise NotALora(f"control LoRAs are not supported: it replaces layers of the model ({name!r})")
+        if _QUANTISED.search(name):
+            raise NotALora(
+                f"quantised weights are not supported ({name!r}); export the LoRA in float32, float16 or bfloat16"
+            )
 
 
 def _layout(names: Iterable[TensorName]) -> LoraLayout:

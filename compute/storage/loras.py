@@ -1,13 +1,10 @@
-"""What a LoRA file is, read from its safetensors header alone: no weights are fetched and torch is not imported.
+"""What a LoRA file is, and whether a model can use it; torch is not imported.
 
-    8 bytes little-endian N | N bytes of JSON: {tensor: {dtype, shape, data_offsets}} | tensor data
-
-The ingress checks with it before a task is accepted; a replica checks the same things again before it loads.
+Of a stored file the header is read and no weights are fetched: the ingress checks so before a task is accepted. A file
+on disk, which is an upload or a replica's copy, is checked in the same way, and its numbers besides.
 """
 
-import json
-import math
-import struct
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,47 +12,21 @@ from pathlib import Path
 from compute.errors import InvalidInput, NotFound
 from compute.storage.base import ObjectStore
 from compute.storage.lora_layouts import LoraDescription, LoraLayout, LoraMethod, NotALora, describe_layers
+from compute.storage.lora_numbers import FLOATS, check_finite
 from compute.storage.model_card import ModelCard, read_model_card
+from compute.storage.safetensors_header import TensorHeader, header_end, read_header, shortened
 
 __all__ = [
     "LoraInfo",
     "ModelCard",
-    "TensorHeader",
     "check_lora",
     "check_lora_file",
-    "parse_header",
     "read_model_card",
 ]
 
 _FIRST_READ = 256 * 1024
-_MAX_HEADER = 16 * 2**20
-_BITS = {
-    "F64": 64,
-    "I64": 64,
-    "U64": 64,
-    "F32": 32,
-    "I32": 32,
-    "U32": 32,
-    "F16": 16,
-    "BF16": 16,
-    "I16": 16,
-    "U16": 16,
-    "I8": 8,
-    "U8": 8,
-    "BOOL": 8,
-    "F8_E4M3": 8,
-    "F8_E5M2": 8,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class TensorHeader:
-    """One tensor of a safetensors file; `begin` and `end` are byte offsets behind the header."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
+_WHOLE_NUMBERS = (".alpha", ".diff", ".diff_b")
+"""Endings of what may be whole numbers, or is not applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,46 +71,37 @@ async def check_lora(store: ObjectStore, path: str, card: ModelCard | None, *, f
         head = await _read_header(store, path, stored.size, field)
     except (InvalidInput, NotFound) as error:
         raise InvalidInput(_with_field(error.detail, field), field=field) from error
-    return _describe(head, stored.size, card, field)
+    return await asyncio.to_thread(_checked, head, stored.size, card, field)
 
 
 def check_lora_file(path: Path, card: ModelCard | None, *, field: str, any_model: bool = False) -> LoraInfo:
-    """`check_lora` for a file on local disk; with `any_model` it may be a LoRA of Stable Diffusion XL as well."""
+    """`check_lora` for a file on local disk, of which every number is read as well; with `any_model` it may be a LoRA
+    of Stable Diffusion XL.
+
+    Raises:
+        InvalidInput: as `check_lora`, or a tensor holds NaN or infinity.
+    """
     if not path.is_file():
         raise InvalidInput(f"{field}: the LoRA file is missing", field=field)
     size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(8)
-        head += file.read(max(0, _header_end(head, size, field) - len(head)))
-    return _describe(head, size, card, field, any_model=any_model)
-
-
-def parse_header(head: bytes, size: int) -> dict[str, TensorHeader]:
-    """Every tensor that a safetensors header lists.
-
-    Args:
-        head: The file's first bytes, at least the whole header.
-        size: Bytes of the whole file; the tensors must fill it exactly.
-
-    Raises:
-        ValueError: it is not a whole, consistent safetensors file.
-    """
-    end = 8 + struct.unpack("<Q", head[:8])[0]
     try:
-        listed = json.loads(head[8:end])
-    except (RecursionError, ValueError) as error:
-        raise ValueError("its header is not JSON") from error
-    if not isinstance(listed, dict):
-        raise ValueError("its header is not a JSON object")
-    listed.pop("__metadata__", None)
-    tensors = {name: _tensor(name, entry) for name, entry in listed.items()}
-    _check_extents(tensors, size - end)
-    return tensors
+        with path.open("rb") as file:
+            head = file.read(8)
+            head += file.read(header_end(head, size) - len(head))
+        tensors = read_header(head, size)
+        info = _describe(tensors, size, card, any_model=any_model)
+        check_finite(path, tensors)
+    except ValueError as error:
+        raise InvalidInput(f"{field}: {error}", field=field) from error
+    return info
 
 
 async def _read_header(store: ObjectStore, path: str, size: int, field: str) -> bytes:
     head = await store.read(path, 0, min(size, _FIRST_READ))
-    needed = _header_end(head, size, field)
+    try:
+        needed = header_end(head, size)
+    except ValueError as error:
+        raise InvalidInput(str(error), field=field) from error
     if needed > len(head):
         head += await store.read(path, len(head), needed - len(head))
     return head
@@ -149,61 +111,20 @@ def _with_field(detail: str, field: str) -> str:
     return detail if detail.startswith(f"{field}: ") else f"{field}: {detail}"
 
 
-def _header_end(head: bytes, size: int, field: str) -> int:
-    """Offset of the first byte behind the header; refuses what cannot be safetensors before reading more."""
-    if len(head) < 8:
-        raise InvalidInput(f"{field}: not a safetensors file (only {size} bytes)", field=field)
-    length: int = struct.unpack("<Q", head[:8])[0]
-    if length > min(size - 8, _MAX_HEADER) or length < 2:
-        raise InvalidInput(f"{field}: not a safetensors file, or cut off inside its header", field=field)
-    return 8 + length
-
-
-def _tensor(name: str, entry: object) -> TensorHeader:
-    if not isinstance(entry, Mapping):
-        raise ValueError(f"tensor {name!r} has no description")
-    dtype = entry.get("dtype")
-    if not (isinstance(dtype, str) and dtype in _BITS):
-        raise ValueError(f"tensor {name!r} has the unknown dtype {dtype!r}")
-    shape, offsets = _sizes(name, entry.get("shape")), _sizes(name, entry.get("data_offsets"))
-    if len(offsets) != 2:
-        raise ValueError(f"tensor {name!r} has no begin and end")
-    begin, end = offsets
-    if (end - begin) * 8 != math.prod(shape) * _BITS[dtype]:
-        raise ValueError(f"tensor {name!r} has {end - begin} bytes, which is wrong for {dtype} of {list(shape)}")
-    return TensorHeader(dtype=dtype, shape=shape, begin=begin, end=end)
-
-
-def _sizes(name: str, value: object) -> tuple[int, ...]:
-    if not (isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)):
-        raise ValueError(f"tensor {name!r} has no proper shape and offsets")
-    return tuple(value)
-
-
-def _check_extents(tensors: Mapping[str, TensorHeader], data_size: int) -> None:
-    """The tensors must lie one behind the other and fill the file: a hole or an overlap is damage."""
-    expected = 0
-    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
-        if tensor.begin != expected:
-            raise ValueError(f"tensor {name!r} does not begin where the one before it ends")
-        expected = tensor.end
-    if expected > data_size:
-        raise ValueError(f"it is cut off: the header lists {expected} bytes of tensors, {data_size} are there")
-    if expected < data_size:
-        raise ValueError(f"it has {data_size - expected} bytes behind the last tensor")
-
-
-def _describe(head: bytes, size: int, card: ModelCard | None, field: str, *, any_model: bool = False) -> LoraInfo:
+def _checked(head: bytes, size: int, card: ModelCard | None, field: str) -> LoraInfo:
     try:
-        tensors = parse_header(head, size)
+        return _describe(read_header(head, size), size, card)
     except ValueError as error:
-        raise InvalidInput(f"{field}: damaged safetensors file: {error}", field=field) from error
-    try:
-        lora = describe_layers({name: tensor.shape for name, tensor in tensors.items()})
-        if not any_model:
-            _check_fit(lora, card)
-    except NotALora as error:
         raise InvalidInput(f"{field}: {error}", field=field) from error
+
+
+def _describe(
+    tensors: Mapping[str, TensorHeader], size: int, card: ModelCard | None, *, any_model: bool = False
+) -> LoraInfo:
+    lora = describe_layers({name: tensor.shape for name, tensor in tensors.items()})
+    _check_formats(tensors)
+    if not any_model:
+        _check_fit(lora, card)
     return LoraInfo(
         rank=max(layer.rank for layer in lora.layers.values()),
         layout=lora.layout,
@@ -213,6 +134,16 @@ def _describe(head: bytes, size: int, card: ModelCard | None, field: str, *, any
         text_encoder=lora.text_encoder,
         size=size,
     )
+
+
+def _check_formats(tensors: Mapping[str, TensorHeader]) -> None:
+    """Weights that were quantised to whole numbers mean nothing without the scale that is elsewhere."""
+    for name, tensor in tensors.items():
+        if tensor.dtype not in FLOATS and not name.endswith(_WHOLE_NUMBERS):
+            raise NotALora(
+                f"tensor {shortened(name)} holds numbers of type {tensor.dtype}; quantised weights are not supported, "
+                "export the LoRA in float32, float16 or bfloat16"
+            )
 
 
 def _check_fit(lora: LoraDescription, card: ModelCard | None) -> None:

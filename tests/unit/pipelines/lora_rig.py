@@ -47,6 +47,11 @@ class Rig:
         self.loras.apply(selections)
         return run(self.pipeline.transformer, tokens)
 
+    def encode_with(self, selections: Sequence[LoraSelection]) -> None:
+        """Let them act on the text encoder for a moment."""
+        with self.loras.on_text_encoders(selections):
+            pass
+
     def base(self, tokens: int = 20) -> torch.Tensor:
         return run(self.plain.transformer, tokens)
 

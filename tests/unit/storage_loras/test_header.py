@@ -13,7 +13,8 @@ from safetensors.numpy import save
 
 from compute.errors import InvalidInput
 from compute.storage.local import LocalStore
-from compute.storage.loras import LoraInfo, ModelCard, check_lora, check_lora_file, parse_header, read_model_card
+from compute.storage.loras import LoraInfo, ModelCard, check_lora, check_lora_file, read_model_card
+from compute.storage.safetensors_header import read_header
 
 FLUX_DEV = ModelCard(
     inner_dim=3072,
@@ -125,7 +126,10 @@ async def test_a_big_file_is_not_downloaded(store: LocalStore) -> None:
         (pair("diffusion_model.blocks.0.self_attn.q", 5120, 5120), "made for another model"),
         (pair("diffusion_model.joint_blocks.0.x_block.attn.qkv", 1536, 4608), "made for another model"),
         ({"transformer_blocks.0.attn.to_q.weight": (4, 4)}, "not a LoRA"),
-        (kohya("lora_te1_text_model_encoder_layers_0_mlp_fc1", 768, 3072), "not a LoRA"),
+        (kohya("lora_te1_text_model_encoder_layers_0_mlp_fc1", 768, 3072), "changes a text encoder only"),
+        (pair("text_encoder.text_model.encoder.layers.0.mlp.fc1", 768, 3072), "changes a text encoder only"),
+        (pair("text_encoder_2.encoder.block.0.layer.0.SelfAttention.q", 4096, 4096), "changes a text encoder only"),
+        (pair("base_model.model.text_model.encoder.layers.0.mlp.fc1", 768, 3072), "changes a text encoder only"),
         (ATTENTION | {"transformer.transformer_blocks.0.attn.norm_q.weight": (128,)}, "control LoRA"),
         (ATTENTION | {"transformer.transformer_blocks.0.attn.to_q.dora_scale": (3072,)}, "DoRA"),
         ({"lora_unet_double_blocks_0_img_attn_proj.lokr_w1": (4, 4)}, "LoKr"),
@@ -210,7 +214,7 @@ def test_the_header_agrees_with_the_library_that_wrote_it() -> None:
         "c": np.zeros((0, 4), np.uint8),
     }
     data = save(arrays, metadata={"k": "v"})
-    tensors = parse_header(data, len(data))
+    tensors = read_header(data, len(data))
     assert {name: tensor.shape for name, tensor in tensors.items()} == {"a": (), "b": (2, 3), "c": (0, 4)}
 
 
