@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(firstword $(shell for python in python3.11 python3.12 python3; do \
 	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python; done))
-PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+INSTALL = @$(BIN)/python tools/install.py
 # Two lanes, each with one thread of its own for arithmetic: more would wait for each other. In order, because what is
 # compiled first decides what later tests find compiled.
 LANES = -n 2 --dist loadfile --no-loadscope-reorder
@@ -51,13 +51,11 @@ clean:
 
 # Stamps: dependencies are installed once, and again when their lists change.
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing the dependencies (a few minutes, once) …"
-	$(PIP_INSTALL) --editable .
+	$(INSTALL) "the dependencies" $(VENV)/install.log --constraint constraints.txt --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime
-	@echo "Installing the tools for development (once) …"
-	$(PIP_INSTALL) --editable '.[dev]'
+	$(INSTALL) "the tools for development" $(VENV)/install-dev.log --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 $(BIN)/python:
@@ -65,4 +63,4 @@ $(BIN)/python:
 		echo "Compute needs Python 3.11 or 3.12: install one, or name it with make PYTHON=/path/to/python" >&2; exit 1; fi
 	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
 		echo "$(PYTHON) has no venv module: install it (on Debian: apt install python3-venv)" >&2; exit 1; fi
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)

@@ -20,6 +20,8 @@ __all__ = ["Client", "ClientError"]
 _TIMEOUT_SECONDS = 60.0
 """For one request. Starting a workflow fetches the inputs that it names."""
 _QUICKSTART_ID = "wf_"
+_OF_WORKFLOW = ("id", "name", "status", "steps", "progress", "final_step_id", "error_message")
+_OF_TASK = ("id", "status", "progress", "output", "error")
 _DIRECT = ("all://127.0.0.1", "all://localhost")
 """Never asked for through a proxy, whatever the environment says."""
 
@@ -71,16 +73,16 @@ class Client:
         Returns:
             Its UUID.
         """
-        created = self._ask("POST", "/workflows/", params={"start": start}, content=json.dumps(body).encode())
+        created = self._ask("POST", "/workflows/", "id", params={"start": start}, content=json.dumps(body).encode())
         return _canonical(str(created["id"]))
 
     def workflow(self, workflow_id: str) -> dict[str, Any]:
         """A workflow with its steps, as the API shows it."""
-        return self._ask("GET", _place(workflow_id))
+        return self._ask("GET", _place(workflow_id), *_OF_WORKFLOW)
 
     def cancel_workflow(self, workflow_id: str) -> dict[str, Any]:
         """Cancel a workflow that has not ended; what is completed stays."""
-        return self._ask("DELETE", _place(workflow_id))
+        return self._ask("DELETE", _place(workflow_id), "status")
 
     def approve_step(self, workflow_id: str, step_id: str) -> dict[str, Any]:
         """Let a step run that requires approval."""
@@ -92,15 +94,17 @@ class Client:
         Raises:
             OSError: the file cannot be read.
         """
-        return str(self._ask("POST", "/storage/images", files={"file": (file.name, file.read_bytes())})["path"])
+        return str(self._ask("POST", "/storage/images", "path", files={"file": (file.name, file.read_bytes())})["path"])
 
     def create_generation(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask for images; the task, as the quick start's dialect shows it."""
-        return self._ask("POST", "/tasks/generation", content=json.dumps({"type": "generation", **body}).encode())
+        return self._ask(
+            "POST", "/tasks/generation", *_OF_TASK, content=json.dumps({"type": "generation", **body}).encode()
+        )
 
     def task(self, task_id: str) -> dict[str, Any]:
         """A task; the spelling of its id chooses the dialect."""
-        return self._ask("GET", f"/tasks/{quote(task_id, safe='')}")
+        return self._ask("GET", f"/tasks/{quote(task_id, safe='')}", *_OF_TASK)
 
     def cancel_task(self, task_id: str) -> dict[str, Any]:
         """Cancel a task that has not ended."""
@@ -109,7 +113,7 @@ class Client:
     def workflow_links(self, workflow_id: str, step_id: str | None) -> list[str]:
         """Links to the results of a step; they need no key, and expire."""
         name = _QUICKSTART_ID + _canonical(workflow_id).replace("-", "")
-        seen = self._ask("GET", f"/workflows/{quote(name, safe='')}")
+        seen = self._ask("GET", f"/workflows/{quote(name, safe='')}", "steps")
         outputs = [step["output"] or {} for step in seen["steps"] if step["name"] == step_id]
         return [made["url"] for output in outputs for kind in ("images", "videos") for made in output.get(kind) or []]
 
@@ -126,13 +130,14 @@ class Client:
             raise ClientError(_refusal(answer, _json(answer)), answer.status_code)
         file.write_bytes(answer.content)
 
-    def _ask(self, method: str, place: str, **parts: Any) -> dict[str, Any]:
+    def _ask(self, method: str, place: str, *fields: str, **parts: Any) -> dict[str, Any]:
+        """The answer, an object that has at least these fields."""
         with self._sent(self.url):
             answer = self._http.request(method, place, **parts)
         body = _json(answer)
         if not answer.is_success:
             raise ClientError(_refusal(answer, body), answer.status_code)
-        if not isinstance(body, dict):
+        if not isinstance(body, dict) or not body.keys() >= set(fields):
             raise ClientError(f"{self.url} does not answer as this API does", answer.status_code)
         return body
 

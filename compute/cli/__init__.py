@@ -101,6 +101,22 @@ def build_tiny(
                 typer.echo(model)
 
 
+@models.command("draw-samples")
+def draw_samples(
+    folder: Annotated[Path, typer.Argument(help="Where the pictures go.", show_default=False)], as_json: AsJson = False
+) -> None:
+    """Draw eight pictures of a kimono, which the demo model does not know, to train a LoRA with."""
+    with one_line_errors():
+        from compute.training.demo import samples
+
+        drawn = samples.draw_samples(folder)
+        if as_json:
+            print_json([str(file) for file in drawn])
+        else:
+            for file in drawn:
+                typer.echo(file)
+
+
 @database.command("upgrade")
 def upgrade() -> None:
     """Bring the database that DATABASE_URL names to the present schema."""

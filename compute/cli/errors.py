@@ -32,6 +32,8 @@ def one_line_errors(*also: type[Exception]) -> Iterator[None]:
 
 
 def _said(error: Exception) -> str:
+    """The message, without signs that a terminal would act on: parts of it may be somebody else's."""
+    said = str(error)
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+        said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in said)

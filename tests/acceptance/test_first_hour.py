@@ -1,13 +1,14 @@
 """A newcomer pastes what is printed and documented, and has a picture on the disk."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from compute.stack.runtime import runtime_path
-from tests.acceptance.conftest import Stack
-from tests.acceptance.pasting import paste, printed_lines, seen_in
+from tests.acceptance.conftest import ROOT, Stack
+from tests.acceptance.pasting import checkout, paste, printed_lines, seen_in, shell_blocks
 
 LARGEST_LOG = 64 * 2**20
 SHORTEST_SECRET = 16
@@ -55,3 +56,61 @@ def test_no_command_prints_a_secret(stack: Stack, arguments: list[str]) -> None:
     said = stack.compute(*arguments)
     for name, secret in secrets_of(stack.home).items():
         assert secret not in said.stdout + said.stderr, name
+
+
+PAGES = (
+    "docs/loras.md",
+    "docs/api.md",
+    "docs/workflows.md",
+    "docs/demo-model.md",
+    "docs/training.md",
+    "examples/README.md",
+)
+OTHERWISE_TRIED = (
+    "make ",  # what `stack` did
+    "export RAY_AUTH_MODE=",  # a job of Ray's, with a file of the operator's own
+    "export COMPUTE_TRAINING_MODELS=",  # an operator's models
+    "python -m compute.training.demo",  # makes the demo model anew, in hours
+)
+STRICT_CURL = 'curl() { command curl --fail-with-body "$@"; }\n'
+
+
+def samples(page: str, stack: Stack) -> list[str]:
+    """The shell samples of a page, for this stack's port."""
+    blocks = [block for block in shell_blocks(ROOT / page) if not block.startswith(OTHERWISE_TRIED)]
+    return [block.replace("http://127.0.0.1:8000", stack.url) for block in blocks]
+
+
+@pytest.fixture(scope="module")
+def newcomer(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of somebody who has pasted all of the README."""
+    folder = checkout(stack, tmp_path_factory.mktemp("newcomer") / "my compute")
+    paste(STRICT_CURL + "".join(samples("README.md", stack)), folder)
+    yield folder
+    with stack.client() as client:
+        for training in client.get("/api/v1/training/", params={"limit": 100}).json()["tasks"]:
+            if training["status"] in {"PENDING", "PREPROCESSING", "TRAINING"}:
+                client.post(f"/api/v1/training/{training['id']}/cancel")
+
+
+def test_the_readme_ends_with_pictures_on_the_disk(newcomer: Path) -> None:
+    for name in ("dress.png", "dress-0.png", "dress-1.png"):
+        seen = seen_in(newcomer / name)
+        assert (seen.color, seen.garment, seen.background) == ("red", "dress", "white"), name
+    seen = seen_in(newcomer / "kimono.png")
+    assert (seen.color, seen.garment) == ("red", "kimono")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_sample_of_a_page_runs_as_it_stands(stack: Stack, newcomer: Path, page: str) -> None:
+    variables = samples("docs/api.md", stack)[0]
+    blocks = samples(page, stack)
+    assert blocks
+    paste(STRICT_CURL + variables + "".join(blocks), newcomer)
+
+
+def test_no_page_has_samples_that_nobody_tries() -> None:
+    """Every page with shell samples is pasted here, but the operator's, which name their own machines."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")]
+    with_samples = {str(page.relative_to(ROOT)) for page in pages if shell_blocks(page)}
+    assert with_samples - {"README.md", *PAGES} == {"CONTRIBUTING.md", "docs/configuration.md"}

@@ -12,11 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from compute.cli import app
 from compute.client import Client, ClientError
 from compute.schemas.enums import StepStatus, WorkflowStatus
 from tests.unit.workflows.views import ID, NOW, step, workflow
 
+ROOT = Path(__file__).parents[3]
 GATEWAY = (502, "<html>Bad Gateway</html>")
 RUNNING = (200, json.dumps(workflow(step("draw", StepStatus.RUNNING))))
 COMPLETED = (
@@ -97,7 +100,7 @@ def test_one_fault_is_one_line_and_several_have_one_each() -> None:
     assert both == "2 things are wrong:\n  steps.1.config.width: too wide\n  no"
 
 
-@pytest.mark.parametrize("body", ["<html>", "[]"])
+@pytest.mark.parametrize("body", ["<html>", "[]", "{}", "null", '"text"', '{"id": 1}'])
 def test_another_kind_of_server_is_recognised(body: str) -> None:
     assert "does not answer as this API does" in str(refusal((200, body)))
 
@@ -134,3 +137,34 @@ def test_a_server_that_was_never_there_is_not_waited_for(tmp_path: Path) -> None
     with server([GATEWAY]) as script:
         ended = watched(script.url, tmp_path)
     assert (ended.returncode, ended.stderr) == (1, "compute: the server answers 502 Bad Gateway\n")
+
+
+COMMANDS = [
+    ["generate", "a hat"],
+    ["workflow", "watch", str(ID)],
+    ["workflow", "show", str(ID)],
+    ["workflow", "cancel", str(ID)],
+    ["workflow", "run", str(ROOT / "examples" / "product-to-model.yaml")],
+]
+STRANGE = [
+    (200, "<html>Sign in</html>"),
+    (200, "{}"),
+    (302, ""),
+    (401, "<html>Unauthorized</html>"),
+    (404, '{"message": "no Route matched"}'),
+    (422, '{"detail": [{"loc": ["body", "x"], "msg": "\\u001b[2Jno", "type": "y"}]}'),
+    (502, "<html>Bad Gateway</html>"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: "-".join(words[:2]))
+def test_whatever_a_server_answers_a_command_says_one_thing_and_exits_with_1(
+    tmp_path: Path, command: list[str]
+) -> None:
+    for answer in STRANGE:
+        with server([answer]) as script:
+            line = [*command, "--url", script.url, "--key", "key"]
+            ended = CliRunner().invoke(app, line, env={"COMPUTE_HOME": str(tmp_path)})
+        assert (ended.exit_code, ended.stdout) == (1, ""), answer
+        assert ended.stderr.startswith("compute: "), answer
+        assert (ended.stderr.count("\n"), "\x1b" in ended.stderr) == (1, False), answer
