@@ -17,6 +17,7 @@ from compute.api.http.methods import Methods
 from compute.api.http.routes import RouteTable
 from compute.api.http.well_formed import WellFormed
 from compute.api.openapi.document import openapi_document, served_document
+from compute.api.patience import BodyPatience
 from compute.api.reference import router as reference
 from compute.api.resources import open_resources
 from compute.api.routes import generation, health, lora, storage, tasks, training, workflows
@@ -98,5 +99,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(KeyGuard, prefix=_PREFIX)
     app.add_middleware(Methods, routes=routes, settings=settings)
     app.add_middleware(WellFormed)
+    # Around all that answers without having read the body.
+    app.add_middleware(BodyPatience)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, **cors_options(settings))

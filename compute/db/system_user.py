@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SystemUser", "system_user"]
+__all__ = ["NAME", "SystemUser", "system_user"]
 
 NAME = "pgserver"
 

@@ -53,11 +53,11 @@ def build(args: AppArgs) -> Application:
     def make_app() -> FastAPI:
         # Imported in the replica, once it runs: the ingress must never load a pipeline library.
         from compute.api.app import create_app
-        from compute.deployments.logs import configure_logging
+        from compute.deployments.process import begin_process
         from compute.settings import ingress_settings
 
         settings = ingress_settings()
-        configure_logging(settings)
+        begin_process(settings)
         return create_app(settings, serving)
 
     return serve.deployment(

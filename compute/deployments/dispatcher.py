@@ -9,8 +9,8 @@ from ray.serve.handle import DeploymentHandle
 from compute.db.migrate import upgrade
 from compute.db.session import Database
 from compute.deployments.args import PoolArgs
-from compute.deployments.logs import configure_logging
 from compute.deployments.pool import ServePool
+from compute.deployments.process import begin_process
 from compute.deployments.replicas import ReplicaCounter
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
@@ -30,7 +30,7 @@ class DispatcherDeployment:
     ) -> None:
         """`pools`: the arguments of each, the handle of its replicas, and that of its standbys if it has any."""
         settings = get_settings()
-        configure_logging(settings)
+        begin_process(settings)
         if not settings.database_url:
             raise ValueError("DATABASE_URL is not set")
         await asyncio.to_thread(upgrade, settings.database_url)

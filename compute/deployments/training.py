@@ -19,7 +19,7 @@ from ray.serve.handle import DeploymentHandle
 from compute.db.migrate import upgrade
 from compute.db.session import Database
 from compute.deployments.args import TrainingArgs
-from compute.deployments.logs import configure_logging
+from compute.deployments.process import begin_process
 from compute.deployments.warm_loras import warm_lora
 from compute.events import hints
 from compute.events.ticker import Ticker
@@ -49,7 +49,7 @@ class TrainingDeployment:
     async def __init__(self, args: TrainingArgs, pools: list[DeploymentHandle]) -> None:  # type: ignore[misc]
         """`pools`: handles of the replicas that draw, and can keep LoRAs."""
         settings = get_settings()
-        configure_logging(settings)
+        begin_process(settings)
         if not settings.database_url:
             raise ValueError("DATABASE_URL is not set")
         await asyncio.to_thread(upgrade, settings.database_url)

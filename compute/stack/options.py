@@ -19,6 +19,7 @@ class StackOptions(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="COMPUTE_", frozen=True, extra="ignore")
 
+    http_host: str | None = Field(default=None, min_length=1, description="Overrides serve_config.yaml's host.")
     http_port: int | None = Field(default=None, ge=1, le=65535, description="Overrides serve_config.yaml's port.")
     dashboard_port: int = Field(default=8265, ge=1, le=65535, description="Where the Ray dashboard listens.")
     ready_timeout_seconds: float = Field(

@@ -1,13 +1,16 @@
 """What must hold before anything is started: checked in milliseconds, reported in one line."""
 
+import grp
 import os
 import shutil
 import socket
+import stat
 import tempfile
 from pathlib import Path
 
 import psutil
 
+from compute.db.system_user import NAME as SERVER_ACCOUNT
 from compute.stack.errors import StackError
 
 __all__ = ["check_disk", "check_port", "free_port", "prepare_home"]
@@ -24,10 +27,35 @@ def prepare_home(home: Path) -> Path:
     home = home.expanduser().absolute()
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _close(home)
         with tempfile.TemporaryFile(dir=home):
             return home
     except OSError as error:
         raise StackError(f"COMPUTE_HOME={home} cannot be used: {error.strerror}") from error
+
+
+def _close(home: Path) -> None:
+    """Shut other users out: pictures, models and secrets lie in it. PostgreSQL's own account may pass through.
+
+    Raises:
+        StackError: the folder is there for everybody, such as /tmp.
+    """
+    found = home.stat()
+    if os.geteuid() not in {0, found.st_uid}:
+        # Whoever owns it decides who gets in; what is made in it is closed in any case.
+        return
+    if found.st_mode & stat.S_ISVTX:
+        raise StackError(f"COMPUTE_HOME={home} is shared with other users; name a folder in it instead")
+    others = stat.S_IRWXO | (stat.S_IRGRP | stat.S_IWGRP if found.st_gid == _server_group() else stat.S_IRWXG)
+    if found.st_mode & others:
+        home.chmod(stat.S_IMODE(found.st_mode) & ~others)
+
+
+def _server_group() -> int | None:
+    try:
+        return grp.getgrnam(SERVER_ACCOUNT).gr_gid
+    except KeyError:
+        return None
 
 
 def check_disk(*folders: Path) -> None:

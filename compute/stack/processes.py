@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from compute.stack.environment import MARK
+from compute.stack.mark import MARK
 
 __all__ = ["end", "leftovers"]
 

@@ -21,6 +21,7 @@ from ray.serve._private.api import serve_start
 from ray.serve.schema import ServeDeploySchema
 
 from compute.stack.failures import cause
+from compute.stack.front_door import LOOPBACK
 from compute.stack.preflight import free_port
 
 __all__ = ["Deployments", "RayHead"]
@@ -41,16 +42,18 @@ class Deployments:
 class RayHead:
     """The head node. Serve is driven by the same calls that `serve run` makes."""
 
-    def __init__(self, runtime: Path, dashboard_port: int) -> None:
+    def __init__(self, folder: Path, dashboard_port: int) -> None:
+        """Start Ray with its sessions and sockets in `folder`."""
         # `ray.init` would fix the port of the dashboard's agent, on which two clusters of one machine would meet.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         ensure_token_if_auth_enabled(None, create_token_if_missing=True)
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         self._node = Node(
             RayParams(
-                temp_dir=str(runtime),
+                node_ip_address=LOOPBACK,
+                temp_dir=str(folder),
                 include_dashboard=True,
-                dashboard_host="127.0.0.1",
+                dashboard_host=LOOPBACK,
                 dashboard_port=dashboard_port,
                 dashboard_agent_listen_port=free_port(),
                 object_store_memory=object_store_bytes(),
@@ -66,7 +69,7 @@ class RayHead:
             spawn_reaper=True,
         )
         # Where Ray looks for the cluster of a job; without it a job may join any other cluster of this machine.
-        write_ray_address(self._node.address, str(runtime))
+        write_ray_address(self._node.address, str(folder))
         self.logs = Path(self._node.get_logs_dir_path())
         ray.init(
             address=self._node.address,

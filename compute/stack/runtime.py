@@ -8,7 +8,7 @@ from pathlib import Path
 
 from compute.stack.errors import StackError
 
-__all__ = ["discard_if_empty", "prune_sessions", "runtime_folder", "runtime_path"]
+__all__ = ["discard_if_empty", "prune_sessions", "ray_folder", "runtime_folder", "runtime_path"]
 
 KEPT_SESSIONS = 3
 
@@ -31,6 +31,11 @@ def runtime_folder(home: Path) -> Path:
         raise StackError(f"{folder} belongs to somebody else; remove it")
     folder.chmod(0o700)
     return folder
+
+
+def ray_folder(runtime: Path) -> Path:
+    """Ray's part of it. Ray opens its folder and its sockets to every user, so it gets one below a closed one."""
+    return runtime / "r"
 
 
 def discard_if_empty(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """serve_config.yaml: read, checked key by key, and pointed at the port that was asked for."""
 
+import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,13 +32,23 @@ class ServeConfig:
     port: int
 
     @property
+    def open_to_others(self) -> bool:
+        """Whether other machines can reach it."""
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host != "localhost"
+
+    @property
     def url(self) -> str:
         """Where a client on this machine finds the API."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
-        return f"http://{host}:{self.port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
-    def validated(self) -> "ServeDeploySchema":
-        """The content as Serve understands it. Imports Serve, which reads its environment then.
+    def validated(self, host: str | None = None) -> "ServeDeploySchema":
+        """The content as Serve understands it, listening on `host` instead if one is given.
+
+        Imports Serve, which reads its environment then.
 
         Raises:
             StackError: a key is unknown or a value is wrong.
@@ -48,7 +59,10 @@ class ServeConfig:
         for unknown in _unknown_keys(ServeDeploySchema, self.content, ()):
             raise StackError(f"{self.path.name}: unknown key {unknown!r}")
         with self._faults_named(""):
-            schema = ServeDeploySchema.model_validate(self.content)
+            options = self.content["http_options"]
+            schema = ServeDeploySchema.model_validate(
+                self.content | {"http_options": options | {"host": host or self.host}}
+            )
         for index, application in enumerate(schema.applications):
             if application.import_path == OUR_APPLICATION:
                 # Our own arguments, before Ray is started rather than from inside it.
@@ -65,8 +79,8 @@ class ServeConfig:
             raise StackError(f"{self.path.name}: {'; '.join(faults)}") from error
 
 
-def read_serve_config(path: Path, port: int | None) -> ServeConfig:
-    """Read the file; `port` overrides the one it names.
+def read_serve_config(path: Path, port: int | None, host: str | None = None) -> ServeConfig:
+    """Read the file; `port` and `host` override those it names.
 
     Raises:
         StackError: no such file, or it is not YAML of the right shape.
@@ -81,11 +95,11 @@ def read_serve_config(path: Path, port: int | None) -> ServeConfig:
         raise StackError(f"{path.name} must hold a mapping with `http_options` and `applications`")
     options = content.get("http_options", {})
     chosen = port or options.get("port", DEFAULT_PORT)
-    host = options.get("host", "127.0.0.1")
-    if not isinstance(chosen, int) or not isinstance(host, str):
+    address = host or options.get("host", "127.0.0.1")
+    if not isinstance(chosen, int) or not isinstance(address, str):
         raise StackError(f"{path.name}: http_options.port must be a number and http_options.host a name")
-    content["http_options"] = options | {"host": host, "port": chosen}
-    return ServeConfig(path, content, host, chosen)
+    content["http_options"] = options | {"host": address, "port": chosen}
+    return ServeConfig(path, content, address, chosen)
 
 
 def _unknown_keys(model: type[BaseModel], value: Any, trail: tuple[str, ...]) -> Iterator[str]:

@@ -1,28 +1,34 @@
 """`compute up`: start every part in order, watch over them, stop them in the opposite order."""
 
 import os
+import secrets
+import sys
 import time
+from collections.abc import MutableMapping
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compute.pipelines.families import families
-from compute.settings import Settings, with_api_key
-from compute.stack.api_key import key_source
+from compute.secret_file import kept_secret
+from compute.settings import SECRETS_VARIABLE, Settings, with_api_key
+from compute.stack.api_key import key_file
 from compute.stack.commands import run_own_command
 from compute.stack.database import start_database
-from compute.stack.environment import MARK, tune_ray
+from compute.stack.environment import put_haproxy_in_front, serve_host, tune_ray
 from compute.stack.errors import StackError
 from compute.stack.failures import cause
+from compute.stack.handover import forget, forget_others, handed_over
 from compute.stack.lock import HomeLock
+from compute.stack.mark import MARK
 from compute.stack.options import StackOptions, load_options, load_settings
 from compute.stack.preflight import check_disk, check_port, prepare_home
 from compute.stack.processes import end, leftovers
-from compute.stack.runtime import discard_if_empty, prune_sessions, runtime_folder
+from compute.stack.runtime import discard_if_empty, prune_sessions, ray_folder, runtime_folder
 from compute.stack.serve_config import ServeConfig, read_serve_config
 from compute.stack.steps import Steps, say
 from compute.stack.stop_signals import StopRequested, StopSignals
-from compute.stack.welcome import welcome
+from compute.stack.welcome import warning, welcome
 
 if TYPE_CHECKING:
     from ray.serve.schema import ServeDeploySchema
@@ -41,37 +47,58 @@ def up(config_path: Path) -> None:
     Raises:
         StackError: it cannot run, or a part of it died; nothing of it is left behind.
     """
+    # What we and all those we start write is nobody else's to read.
+    os.umask(0o077)
+    settings = load_settings()
+    home = prepare_home(settings.home)
+    _leave_secrets(home)
     steps, stop = Steps(), StopSignals()
     stop.listen()
     try:
         # Each part registers how it is stopped; leaving the block does so in the opposite order.
         with ExitStack() as parts:
+            parts.callback(forget, os.environ.get(SECRETS_VARIABLE), home)
             try:
-                _run(config_path, steps, stop, parts)
+                _run(config_path, settings, home, steps, stop, parts)
             finally:
                 stop.ignore()
     except StopRequested:
         say(f"[{steps.elapsed:6.1f} s] stopped; the data stays in COMPUTE_HOME")
 
 
-def _run(config_path: Path, steps: Steps, stop: StopSignals, parts: ExitStack) -> None:
-    settings, options = load_settings(), load_options()
-    config = read_serve_config(config_path, options.http_port)
-    home = prepare_home(settings.home)
+def _leave_secrets(home: Path) -> None:
+    """If there are secrets in our environment, begin again without them; the files have them then."""
+    try:
+        environment = handed_over(home, os.environ)
+    except OSError as error:
+        raise StackError(f"secrets cannot be kept in COMPUTE_HOME={home}: {error.strerror}") from error
+    if environment is not None:
+        os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606 - what we are already
+
+
+def _run(config_path: Path, settings: Settings, home: Path, steps: Steps, stop: StopSignals, parts: ExitStack) -> None:
+    options = load_options()
+    config = read_serve_config(config_path, options.http_port, options.http_host)
     lock = _lock(home, parts)
+    forget_others(os.environ.get(SECRETS_VARIABLE), home)
     runtime = runtime_folder(home)
     parts.callback(discard_if_empty, runtime)
     _clear_leftovers(home, runtime, steps)
     check_disk(home, runtime)
     check_port(config.host, config.port, "COMPUTE_HTTP_PORT")
     check_port("127.0.0.1", options.dashboard_port, "COMPUTE_DASHBOARD_PORT")
-    prune_sessions(runtime)
+    prune_sessions(ray_folder(runtime))
     tune_ray(os.environ, runtime)
-    schema = config.validated()
+    put_haproxy_in_front(os.environ, runtime, config.host)
+    _keep_token(os.environ, home)
+    schema = config.validated(serve_host(os.environ, config.host))
+    if config.open_to_others:
+        say(warning(config.host, config.port))
 
-    api_key, key_from = _api_key(settings, home), key_source(os.environ, home)
+    _check_key(settings)
+    key = key_file(os.environ, home)
     # From here on every process we start inherits what the parts of the system need to find each other.
-    os.environ.update(COMPUTE_HOME=str(home), API_KEY=api_key)
+    os.environ["COMPUTE_HOME"] = str(home)
     os.environ.setdefault("COMPUTE_LOCAL_URL", config.url)
     database = start_database(settings, home, steps, parts)
     _build_models(home, steps)
@@ -81,18 +108,26 @@ def _run(config_path: Path, steps: Steps, stop: StopSignals, parts: ExitStack) -
     _deploy(head, config, schema, options, steps, stop)
 
     dashboard_url = f"http://127.0.0.1:{options.dashboard_port}"
-    facts = {"url": config.url, "api_key": key_from, "dashboard_url": dashboard_url, "logs": str(head.logs)}
+    facts = {"url": config.url, "api_key": str(key), "dashboard_url": dashboard_url, "logs": str(head.logs)}
     lock.publish({"pid": os.getpid(), **facts})
-    say(welcome(config.url, home, key_from, dashboard_url, head.logs, steps.elapsed))
+    say(welcome(config.url, home, key, dashboard_url, head.logs, steps.elapsed))
     _watch(head, database)
 
 
-def _api_key(settings: Settings, home: Path) -> str:
+def _check_key(settings: Settings) -> None:
+    """See to it that there is a key; the ingress reads it itself."""
     try:
-        key = with_api_key(settings.model_copy(update={"home": home})).api_key
+        with_api_key(settings)
     except ValueError as error:
         raise StackError(f"bad setting: {error}") from error
-    return key.get_secret_value() if key else ""
+
+
+def _keep_token(environment: MutableMapping[str, str], home: Path) -> None:
+    """Ray's token is a file like our other secrets, unless the operator has named another one."""
+    if environment.get("RAY_AUTH_MODE") == "token" and not environment.get("RAY_AUTH_TOKEN_PATH"):
+        file = home / "ray_token"
+        kept_secret(file, lambda: secrets.token_hex(32))
+        environment["RAY_AUTH_TOKEN_PATH"] = str(file)
 
 
 def _lock(home: Path, parts: ExitStack) -> HomeLock:
@@ -124,7 +159,7 @@ def _start_ray(runtime: Path, options: StackOptions, steps: Steps, stop: StopSig
         # Ray prints the tracebacks of its tasks to the driver; the operator gets the one line that matters.
         parts.enter_context(redirect_stdout(parts.enter_context((runtime / "driver.out").open("w", buffering=1))))
         try:
-            head = RayHead(runtime, options.dashboard_port)
+            head = RayHead(ray_folder(runtime), options.dashboard_port)
         except (RuntimeError, OSError, TimeoutError, ValueError) as error:
             raise StackError(f"Ray did not start: {cause(str(error))} (logs in {runtime})") from error
         parts.callback(head.stop)

@@ -4,25 +4,24 @@ import json
 import os
 from pathlib import Path
 
-from compute.stack.api_key import ENVIRONMENT, KeySource, reading_line
+from compute.stack.api_key import reading_line
 from compute.stack.hints import own_command, pasteable
 
-__all__ = ["first_picture", "first_picture_by_curl", "welcome"]
+__all__ = ["first_picture", "first_picture_by_curl", "warning", "welcome"]
 
 PROMPT = "a red dress on a white background"
 SEED = 13
 
 
-def welcome(url: str, home: Path, key: KeySource, dashboard_url: str, logs: Path, seconds: float) -> str:
+def welcome(url: str, home: Path, key: Path, dashboard_url: str, logs: Path, seconds: float) -> str:
     """Everything needed to come to the first picture, by pasting."""
-    where = f"that of this server's environment (process {os.getpid()})" if key == ENVIRONMENT else f"in {key}"
     return "\n".join(
         [
             "",
             f"Compute is ready after {seconds:.0f} s.",
             "",
             f"  API          {url}/api/v1",
-            f"  API key      {where}",
+            f"  API key      in {key}",
             f"  Reference    {url}/docs",
             f"  Dashboard    {dashboard_url}",
             *_ray_token(),
@@ -43,12 +42,20 @@ def welcome(url: str, home: Path, key: KeySource, dashboard_url: str, logs: Path
     )
 
 
+def warning(host: str, port: int) -> str:
+    """What an operator is told who opens the API to other machines."""
+    return (
+        f"Other machines can reach the API on {host}, port {port}, in plain HTTP: whoever is on the way reads the keys."
+        " Put TLS in front of it (docs/configuration.md)."
+    )
+
+
 def first_picture(home: Path, file: str) -> str:
     """The command that draws the sample into a file."""
     return own_command("generate", PROMPT, "--seed", str(SEED), "--out", file, home=home)
 
 
-def first_picture_by_curl(url: str, key: KeySource, file: str) -> list[str]:
+def first_picture_by_curl(url: str, key: Path, file: str) -> list[str]:
     """The same in steps: ask, wait, download."""
     header = '-H "Authorization: Bearer $API_KEY"'
     body = f"-H 'Content-Type: application/json' -d {pasteable([json.dumps({'prompt': PROMPT, 'seed': SEED})])}"
@@ -72,9 +79,7 @@ def _ray_token() -> list[str]:
     """Where Ray finds its token, which `ray` and `serve` commands need, too."""
     if os.environ.get("RAY_AUTH_MODE") != "token":
         return []
-    if os.environ.get("RAY_AUTH_TOKEN"):
-        return ["  Ray token    RAY_AUTH_TOKEN of this server's environment"]
-    file = os.environ.get("RAY_AUTH_TOKEN_PATH") or str(Path.home() / ".ray" / "auth_token")
+    file = os.environ["RAY_AUTH_TOKEN_PATH"]
     return [
         f"  Ray token    in {file}",
         f"               (for `ray` and `serve`: export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={pasteable([file])})",

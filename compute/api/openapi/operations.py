@@ -45,6 +45,7 @@ _PROBLEMS = {
     "401": "No API key, or an unknown one.",
     "403": "The key does not allow this, or a link was changed or has expired.",
     "404": "There is no such thing.",
+    "408": "The body came too slowly; nothing was stored.",
     "409": "What it is about is not in a state that allows this.",
     "412": "The object is not the one that `If-Match` or `If-Unmodified-Since` asks for.",
     "413": "A body, or an image in it, has more bytes than a limit allows.",
@@ -120,7 +121,7 @@ def _statuses(operation: dict[str, Any], method: str, path: str) -> set[str]:
     if path.startswith("/admin/") or path == _OBJECT:
         found.add("403")
     if method == "POST" or "requestBody" in operation:
-        found |= {"409", "413", "415", "422"}
+        found |= {"408", "409", "413", "415", "422"}
     if method == "DELETE":
         found |= {"409"}
     if path == _OBJECT and method in ("GET", "HEAD"):

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from compute.stack.environment import tune_ray
+import pytest
+
+from compute.stack.environment import put_haproxy_in_front, serve_host, tune_ray
 
 RUNTIME = Path("/tmp/compute-12345678")  # noqa: S108
 
@@ -43,3 +45,25 @@ def test_haproxys_socket_fits_into_a_socket_address() -> None:
     node_id = "f" * 56
     # HAProxy binds a temporary name first, which adds its process id and a suffix.
     assert len(f"{base}/{node_id}/{name}.4194304.tmp") < 108
+
+
+def test_ray_stays_on_loopback() -> None:
+    """What keeps it there is a variable meant for other systems; the stack's own test looks at the ports."""
+    environment: dict[str, str] = {}
+    tune_ray(environment, RUNTIME)
+    assert environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
+
+
+@pytest.mark.parametrize(("haproxy", "host"), [("1", "127.0.0.1"), ("0", "0.0.0.0")])
+def test_only_what_is_in_front_is_open_to_others(tmp_path: Path, haproxy: str, host: str) -> None:
+    environment = {"RAY_SERVE_ENABLE_HA_PROXY": haproxy}
+    tune_ray(environment, tmp_path)
+    put_haproxy_in_front(environment, tmp_path, "0.0.0.0")
+    assert serve_host(environment, "0.0.0.0") == host
+    assert (tmp_path / "h" / "haproxy").exists() == (haproxy == "1")
+
+
+def test_the_operators_haproxy_is_the_one_that_is_started(tmp_path: Path) -> None:
+    environment = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_HAPROXY_BINARY_PATH": "/opt/haproxy"}
+    put_haproxy_in_front(environment, tmp_path, "127.0.0.1")
+    assert "/opt/haproxy" in Path(environment["RAY_SERVE_HAPROXY_BINARY_PATH"]).read_text()

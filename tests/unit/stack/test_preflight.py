@@ -36,6 +36,20 @@ def test_home_is_made_private_and_absolute(tmp_path: Path, monkeypatch: pytest.M
     assert prepare_home(home) == home
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o777, 0o750])
+def test_a_home_that_is_there_is_closed(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(mode)
+    prepare_home(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_for_everybody_is_no_home(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    with pytest.raises(StackError, match="is shared with other users; name a folder in it instead"):
+        prepare_home(tmp_path)
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+
+
 def test_a_home_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StackError, match=r"COMPUTE_HOME=.*cannot be used: Not a directory"):

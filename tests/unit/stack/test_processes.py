@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from compute.stack.environment import MARK
+from compute.stack.mark import MARK
 from compute.stack.processes import end, leftovers
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"

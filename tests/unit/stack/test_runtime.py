@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from compute.stack.errors import StackError
-from compute.stack.runtime import KEPT_SESSIONS, discard_if_empty, prune_sessions, runtime_folder, runtime_path
+from compute.stack.runtime import (
+    KEPT_SESSIONS,
+    discard_if_empty,
+    prune_sessions,
+    ray_folder,
+    runtime_folder,
+    runtime_path,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +47,12 @@ def test_a_trap_laid_by_somebody_else_is_refused(tmp_path: Path) -> None:
     folder.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StackError, match="belongs to somebody else"):
         runtime_folder(tmp_path / "a")
+
+
+def test_rays_sockets_fit_into_a_socket_address() -> None:
+    home = Path("/home/somebody/projects/compute/.compute")
+    folder = ray_folder(Path("/tmp") / runtime_path(home).name)  # noqa: S108
+    assert len(f"{folder}/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store") < 108
 
 
 def test_old_sessions_go_and_the_last_ones_stay(tmp_path: Path) -> None:
