@@ -5,42 +5,45 @@ becomes the mappings that a canonical definition would have.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from fastapi.exceptions import RequestValidationError
+
 from compute.api.dialect import Dialect
-from compute.errors import InvalidInput
-from compute.orders.order import named_kind, validated
-from compute.schemas.enums import TaskType, TransformType
-from compute.schemas.quickstart_workflows import QuickstartCreateWorkflow
+from compute.api.workflow_reading import Body, read_body
+from compute.schemas.enums import TransformType
 from compute.schemas.workflows import CreateWorkflow, FieldMapping, WorkflowStepDefinition
-from compute.tasks.registry import TaskKind, kind_named, kind_of
+from compute.tasks.registry import TaskKind, kind_of
 from compute.workflows.fields import names_of, required_fields, source_shapes, target_shapes
 from compute.workflows.plan import INPUT
 
-__all__ = ["definition_of", "with_image"]
-
-_OPERATIONS: dict[str, tuple[TaskType, dict[str, str]]] = {
-    "upscale": (TaskType.REFINE, {"scale": "upscale_factor"}),
-    "remove-background": (TaskType.BACKGROUND_REMOVAL, {}),
-}
-"""What the quick start calls `processing`: the type that does it, and other names of its fields."""
+__all__ = ["definition_of", "read", "with_image"]
 
 _OUTPUTS = ("result_image_paths", "result_image_path")
 _IMAGE = "image_url"
+
+
+def read(body: dict[str, Any]) -> Body:
+    """What a body amounts to, as far as it can be read; the quick start's steps have their images handed on."""
+    found = read_body(body)
+    if (reading := found.reading) is not None and found.dialect is Dialect.QUICKSTART:
+        opaque = {index for index, place in enumerate(reading.places) if place in reading.unknown}
+        steps = _wired(reading.definition.steps, opaque)
+        found.reading = replace(reading, definition=reading.definition.model_copy(update={"steps": steps}))
+    return found
 
 
 def definition_of(body: dict[str, Any]) -> tuple[CreateWorkflow, Dialect]:
     """The definition that a body amounts to, and the dialect in which it is written.
 
     Raises:
-        InvalidInput, RequestValidationError: it is none.
+        RequestValidationError: it is none.
     """
-    steps = body.get("steps")
-    if isinstance(steps, list) and any(isinstance(step, dict) and _is_quickstart(step) for step in steps):
-        return _translated(body), Dialect.QUICKSTART
-    if isinstance(steps, list):
-        body = body | {"steps": [_with_known_type(step) for step in steps]}
-    return validated(CreateWorkflow, body), Dialect.CANONICAL
+    found = read(body)
+    if found.faults or found.reading is None:
+        raise RequestValidationError(found.faults)
+    return found.reading.definition, found.dialect
 
 
 def with_image(definition: CreateWorkflow) -> CreateWorkflow:
@@ -51,51 +54,15 @@ def with_image(definition: CreateWorkflow) -> CreateWorkflow:
     return definition.model_copy(update={"steps": steps})
 
 
-def _is_quickstart(step: dict[str, Any]) -> bool:
-    return "type" in step and "task_type" not in step
-
-
-def _with_known_type(step: Any) -> Any:
-    """The step with the type's own name, where requests may use another one."""
-    if not isinstance(step, dict) or not isinstance(step.get("task_type"), str):
-        return step
-    try:
-        return step | {"task_type": kind_named(step["task_type"]).name}
-    except KeyError:
-        return step
-
-
-def _translated(body: dict[str, Any]) -> CreateWorkflow:
-    validated(QuickstartCreateWorkflow, body)
-    steps = [_step(place, step) for place, step in enumerate(body["steps"])]
-    definition = validated(CreateWorkflow, {"origin_instance": "default"} | body | {"steps": steps})
-    return definition.model_copy(update={"steps": _wired(definition.steps)})
-
-
-def _step(place: int, step: dict[str, Any]) -> dict[str, Any]:
-    """The step as a canonical one, as far as that can be said of it alone."""
-    rest = {name: value for name, value in step.items() if name not in ("name", "type", "config")}
-    task_type, config = step["type"], dict(step.get("config") or {})
-    if str(task_type).lower() == "processing":
-        task_type, config = _operation(place, config)
-    kind = named_kind(task_type, field=f"steps.{place}.type")
-    return {"id": step["name"], "task_type": kind.name, "config": config} | rest
-
-
-def _operation(place: int, config: dict[str, Any]) -> tuple[TaskType, dict[str, Any]]:
-    operation = config.pop("operation", None)
-    if not isinstance(operation, str) or operation not in _OPERATIONS:
-        known = ", ".join(_OPERATIONS)
-        raise InvalidInput(f"There is no such operation; known: {known}.", field=f"steps.{place}.config.operation")
-    task_type, names = _OPERATIONS[operation]
-    return task_type, {names.get(name, name): value for name, value in config.items()}
-
-
-def _wired(steps: Sequence[WorkflowStepDefinition]) -> list[WorkflowStepDefinition]:
-    """The steps with their images handed on: from the first step before that makes any, else from the input."""
-    kinds = {step.id: kind_of(step.task_type) for step in steps}
+def _wired(steps: Sequence[WorkflowStepDefinition], opaque: set[int]) -> list[WorkflowStepDefinition]:
+    """The steps with their images handed on: from the first step before that makes any, else from the input. Of those
+    at the places `opaque` nobody knows what they do."""
+    kinds = {step.id: kind_of(step.task_type) for place, step in enumerate(steps) if place not in opaque}
     wired = []
-    for step in steps:
+    for place, step in enumerate(steps):
+        if place in opaque:
+            wired.append(step)
+            continue
         sources = [(parent, field) for parent in step.depends_on if (field := _images_of(kinds.get(parent)))]
         if not _has_image(step) and sources:
             step = _mapped(step, *sources[0])

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from fastapi.exceptions import RequestValidationError
 from sqlalchemy import select
 
 from compute.api.dialect import Dialect
 from compute.api.idempotency import IdempotentRequest
 from compute.api.resources import Resources
-from compute.api.workflow_bodies import with_image
+from compute.api.workflow_bodies import read, with_image
 from compute.api.workflow_present import look, render
 from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.errors import Conflict, InvalidInput, StorageFailed
@@ -28,7 +29,7 @@ from compute.schemas.workflows import (
 from compute.tasks.registry import kind_of
 from compute.tasks.submission import Answer
 from compute.workflows import store
-from compute.workflows.check import check_workflow
+from compute.workflows.check import check_workflow, inputs_read, unread_inputs
 from compute.workflows.door import take_in
 from compute.workflows.plan import CONFIG, INPUT
 from compute.workflows.states import OPEN_WORKFLOWS
@@ -48,7 +49,7 @@ _LISTED = 1000
 
 
 async def create_workflow(
-    definition: CreateWorkflow, dialect: Dialect, *, start: bool, idempotent: IdempotentRequest, held: Resources
+    body: dict[str, Any], *, start: bool | None, idempotent: IdempotentRequest, held: Resources
 ) -> Answer:
     """Store a workflow, and with `start` set it going.
 
@@ -57,11 +58,28 @@ async def create_workflow(
         RequestValidationError, TooLarge: it cannot run, or its inputs cannot be had; nothing was stored.
         StorageFailed: its inputs could not be kept.
     """
-    if start and dialect is Dialect.QUICKSTART:
-        definition = with_image(definition)
-    given = (definition.input or {}) if start else None
     # Up to a quarter of a second for 500 steps: other requests have their turns meanwhile.
-    checked = await asyncio.to_thread(check_workflow, definition, held.serving, given)
+    found = await asyncio.to_thread(read, body)
+    if found.reading is None:
+        raise RequestValidationError(found.faults)
+    definition, dialect = found.reading.definition, found.dialect
+    # The quick start's samples start theirs themselves.
+    start = dialect is Dialect.CANONICAL if start is None else start
+    also_read: set[str] = set()
+    if dialect is Dialect.QUICKSTART:
+        with_it = with_image(definition)
+        definition, also_read = (with_it, set()) if start else (definition, inputs_read(with_it))
+    given = (definition.input or {}) if start else None
+    with found.in_its_words():
+        checked = await asyncio.to_thread(
+            check_workflow,
+            definition,
+            held.serving,
+            given,
+            reading=found.reading,
+            found=found.faults,
+            also_read=also_read,
+        )
     await _check_webhooks(definition, held)
     values = {INPUT: given or {}, CONFIG: definition.config}
     taken = await take_in(checked, values, held, held.serving) if start else None
@@ -94,8 +112,13 @@ async def start_workflow(
     definition = _definition(workflow, steps, given)
     if dialect is Dialect.QUICKSTART:
         definition = with_image(definition)
+    read_of_it = inputs_read(definition)
+    if unread := unread_inputs(given, read_of_it):
+        raise RequestValidationError(unread)
     values = {INPUT: definition.input or {}, CONFIG: definition.config}
-    checked = await asyncio.to_thread(check_workflow, definition, held.serving, definition.input)
+    checked = await asyncio.to_thread(
+        check_workflow, definition, held.serving, definition.input, also_read=workflow.input
+    )
     taken = await take_in(checked, values, held, held.serving)
     async with idempotent.once(held.database) as session:
         workflow = await store.start(session, workflow_id, definition, checked, taken)

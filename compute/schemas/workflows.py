@@ -125,7 +125,7 @@ class CreateWorkflow(JsonBody):
         default=None, description="Values for mappings from `$input`, unless they are sent when it is started."
     )
     origin_instance: str = Field(
-        min_length=1, max_length=100, description="Which installation of the caller sends this."
+        default="default", min_length=1, max_length=100, description="Which installation of the caller sends this."
     )
     origin_zone: str | None = Field(default=None, max_length=50, description="The caller's environment or region.")
     origin_tenant_id: str | None = Field(

@@ -4,7 +4,7 @@ Everything that is wrong is found at once, and every fault says where it is.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,12 @@ from fastapi.exceptions import RequestValidationError
 from compute.errors import InvalidInput
 from compute.orders.order import named_kind
 from compute.orders.serving import Serving
-from compute.schemas.workflows import MAX_STEPS, CreateWorkflow, WorkflowStepDefinition
+from compute.schemas.workflows import MAX_STEPS, Condition, CreateWorkflow, FieldMapping, WorkflowStepDefinition
 from compute.workflows import graph
 from compute.workflows.check_step import CheckedStep, Known, check_step
 from compute.workflows.plan import CONFIG, INPUT
 
-__all__ = ["CheckedStep", "CheckedWorkflow", "check_workflow"]
+__all__ = ["CheckedStep", "CheckedWorkflow", "Reading", "check_workflow", "inputs_read", "unread_inputs"]
 
 _MOST_FAULTS = 100
 _NAMED = 20
@@ -35,25 +35,113 @@ class CheckedWorkflow:
     final_step_id: str
 
 
-def check_workflow(definition: CreateWorkflow, serving: Serving, given: Mapping[str, Any] | None) -> CheckedWorkflow:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A definition as far as it could be read of a body.
+
+    Attributes:
+        definition: Its sound steps, and as much of the rest.
+        places: Where in the body each of those steps is.
+        unread: Names of steps that could not be read; others may wait for them.
+        partial: Places of steps of whose tasks a part is missing.
+        unknown: Places of steps whose type is unknown.
+        whole: Nothing of any step is missing.
+    """
+
+    definition: CreateWorkflow
+    places: tuple[int, ...]
+    unread: frozenset[str] = frozenset()
+    partial: frozenset[int] = frozenset()
+    unknown: frozenset[int] = frozenset()
+    whole: bool = True
+
+
+def check_workflow(
+    definition: CreateWorkflow,
+    serving: Serving,
+    given: Mapping[str, Any] | None,
+    *,
+    reading: Reading | None = None,
+    found: Sequence[Mapping[str, Any]] = (),
+    also_read: Collection[str] = (),
+) -> CheckedWorkflow:
     """Check a definition against what is served here; `given` is its input, or None while that is not known.
+
+    Args:
+        definition: What is checked.
+        serving: What is served.
+        given: The input.
+        reading: Of what body it was read, if a part of that is missing.
+        found: What is known to be wrong with that.
+        also_read: Names of the input that nobody reads now, but may later.
 
     Raises:
         RequestValidationError: names everything that is wrong, up to a hundred faults.
     """
-    _refuse(_faulty_names(definition))
-    edges = {step.id: _parents(step) for step in definition.steps}
-    _refuse(_unknown_names(definition, edges) or _waiting_for_each_other(edges))
+    reading = reading or Reading(definition, tuple(range(len(definition.steps))))
+    faults: _Faults = [dict(fault) for fault in found]
+    if len(definition.steps) > MAX_STEPS:
+        message = f"{len(definition.steps)} steps; at most {MAX_STEPS} are allowed."
+        raise RequestValidationError([_fault("steps", message=message), *faults][:_MOST_FAULTS])
+    opaque = {place for place, step in enumerate(definition.steps) if reading.places[place] in reading.unknown}
+    named, uninstalled = _faulty_names(definition, opaque)
+    faults += named
+    opaque |= uninstalled
+    edges = {step.id: [name for name in _parents(step) if name not in reading.unread] for step in definition.steps}
+    faults += _unknown_names(definition, edges, reading.unread)
+    known_edges = {name: [parent for parent in parents if parent in edges] for name, parents in edges.items()}
+    faults += _waiting_for_each_other(known_edges)
+    if reading.whole:
+        faults += _unread_inputs(definition, also_read)
+    checked = {}
     known = Known(serving, {INPUT: given, CONFIG: definition.config})
-    places = {step.id: place for place, step in enumerate(definition.steps)}
-    faults: _Faults = []
-    for step_id in graph.walk(edges):
-        place = places[step_id]
-        known.steps[step_id], found = check_step(definition.steps[place], tuple(edges[step_id]), known)
-        faults += [_at(place, *loc, message=message) for loc, message in found]
-    _refuse(faults)
-    last = max(graph.sinks(edges), key=places.__getitem__)
-    return CheckedWorkflow(tuple(known.steps[step.id] for step in definition.steps), last)
+    for place in _in_order(definition, known_edges):
+        step = definition.steps[place]
+        if place in opaque:
+            continue
+        partial = reading.places[place] in reading.partial
+        checked[place], wrong = check_step(step, tuple(edges[step.id]), known, partial=partial)
+        known.steps[step.id] = checked[place]
+        faults += [_at(place, *loc, message=message) for loc, message in wrong]
+    _refuse([_in_body(fault, reading) for fault in faults[len(found) :]], found)
+    last = max(graph.sinks(edges), key=[step.id for step in definition.steps].index)
+    return CheckedWorkflow(tuple(checked[place] for place in range(len(definition.steps))), last)
+
+
+def inputs_read(definition: CreateWorkflow) -> set[str]:
+    """The names of the input that its steps take from."""
+    sources: list[FieldMapping | Condition] = []
+    for step in definition.steps:
+        sources += [*step.input_mappings, *([step.when] if step.when else [])]
+    return {source.from_field.partition(".")[0] for source in sources if source.from_step == INPUT}
+
+
+def unread_inputs(given: Iterable[str], read: Collection[str]) -> list[dict[str, Any]]:
+    """A fault for every name of an input that no step takes anything from."""
+    known = ", ".join(sorted(read)[:_NAMED]) or "nothing"
+    return [
+        _fault("input", name, message=f"No step reads `{name[:_NAMED]}` of the input; they read: {known}.")
+        for name in given
+        if name not in read
+    ]
+
+
+def _unread_inputs(definition: CreateWorkflow, also_read: Collection[str]) -> _Faults:
+    return unread_inputs(definition.input or {}, inputs_read(definition) | set(also_read))
+
+
+def _in_order(definition: CreateWorkflow, edges: graph.Edges) -> list[int]:
+    """The places of all steps, each behind its parents where there is such an order."""
+    ranks = {name: rank for rank, name in enumerate([*graph.walk(edges), *graph.unreachable(edges)])}
+    return sorted(range(len(definition.steps)), key=lambda place: ranks[definition.steps[place].id])
+
+
+def _in_body(fault: dict[str, Any], reading: Reading) -> dict[str, Any]:
+    """The fault with the place of its step in the body."""
+    loc = fault["loc"]
+    if loc[1:2] == ("steps",) and len(loc) > 2:
+        return fault | {"loc": (*loc[:2], reading.places[loc[2]], *loc[3:])}
+    return fault
 
 
 def _parents(step: WorkflowStepDefinition) -> list[str]:
@@ -62,24 +150,26 @@ def _parents(step: WorkflowStepDefinition) -> list[str]:
     return list(dict.fromkeys([*step.depends_on, *(source for source in sources if source not in (INPUT, CONFIG))]))
 
 
-def _faulty_names(definition: CreateWorkflow) -> _Faults:
-    if len(definition.steps) > MAX_STEPS:
-        return [_fault("steps", message=f"{len(definition.steps)} steps; at most {MAX_STEPS} are allowed.")]
+def _faulty_names(definition: CreateWorkflow, unknown: set[int]) -> tuple[_Faults, set[int]]:
+    """Faults of ids and types, and the places of steps whose type is not installed."""
     counts = Counter(step.id for step in definition.steps)
     faults = [
         _at(place, "id", message=f"There are {counts[step.id]} steps named {step.id!r}.")
         for place, step in enumerate(definition.steps)
         if counts[step.id] > 1
     ]
+    uninstalled = set()
     for place, step in enumerate(definition.steps):
         try:
-            named_kind(step.task_type)
+            if place not in unknown:
+                named_kind(step.task_type)
         except InvalidInput as error:
             faults.append(_at(place, "task_type", message=error.detail))
-    return faults
+            uninstalled.add(place)
+    return faults, uninstalled
 
 
-def _unknown_names(definition: CreateWorkflow, edges: graph.Edges) -> _Faults:
+def _unknown_names(definition: CreateWorkflow, edges: graph.Edges, unread: Collection[str]) -> _Faults:
     faults: _Faults = []
     for place, step in enumerate(definition.steps):
         named: list[tuple[tuple[str | int, ...], str]] = [
@@ -89,7 +179,7 @@ def _unknown_names(definition: CreateWorkflow, edges: graph.Edges) -> _Faults:
         ]
         for loc, name in named:
             special = name in (INPUT, CONFIG) and loc[0] != "depends_on"
-            if name not in edges and not special:
+            if name not in edges and name not in unread and not special:
                 faults.append(_at(place, *loc, message=f"There is no step {name!r}."))
     return faults
 
@@ -102,9 +192,9 @@ def _waiting_for_each_other(edges: graph.Edges) -> _Faults:
     return [_fault("steps", message=f"These steps can never begin, for they wait for each other: {names}.")]
 
 
-def _refuse(faults: _Faults) -> None:
-    if faults:
-        raise RequestValidationError(faults[:_MOST_FAULTS])
+def _refuse(faults: _Faults, found: Sequence[Mapping[str, Any]]) -> None:
+    if faults or found:
+        raise RequestValidationError([*map(dict, found), *faults][:_MOST_FAULTS])
 
 
 def _at(place: int, *loc: str | int, message: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One step of a definition: do its mappings fit, and would its tasks be accepted?"""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from compute.errors import InvalidInput
 from compute.orders.order import order
 from compute.orders.serving import Serving
+from compute.schemas.enums import TransformType
 from compute.schemas.workflows import FieldMapping, WorkflowStepDefinition
+from compute.storage.readable import check_readable
 from compute.tasks.registry import TaskKind, kind_of
 from compute.workflows.body import OWNED, static_body
 from compute.workflows.fields import (
@@ -62,17 +64,19 @@ class _MisfitError(Exception):
 
 
 def check_step(
-    step: WorkflowStepDefinition, dependencies: tuple[str, ...], known: Known
+    step: WorkflowStepDefinition, dependencies: tuple[str, ...], known: Known, *, partial: bool = False
 ) -> tuple[CheckedStep, list[Fault]]:
-    """Check a step whose parents have been checked. With faults, the step is what those behind it may assume."""
+    """Check a step; of a parent that is not known yet, any value may come. With faults, the step is what those behind
+    it may assume. Of one that is `partial` nobody can say whether its tasks would be accepted."""
     kind = kind_of(step.task_type)
     faults: list[Fault] = [
         (("config", name), "Tasks get this from their workflow.") for name in sorted(OWNED & step.config.keys())
     ]
     if step.config.get("task_type", step.task_type) != step.task_type:
         faults.append((("config", "task_type"), "The step names the type of its tasks."))
-    faults += _doubly_named(step, kind)
-    spread = set()
+    twice = list(_doubly_named(step, kind))
+    faults += twice
+    spread, misfits = set(), set[int]()
     filled = Counter(mapping.to_field for mapping in step.input_mappings)
     for index, mapping in enumerate(step.input_mappings):
         try:
@@ -80,13 +84,16 @@ def check_step(
                 spread.add(mapping.to_field)
         except _MisfitError as misfit:
             faults.append((("input_mappings", index, misfit.field), str(misfit)))
+            misfits.add(index)
     if step.when is not None:
         try:
             _source(step.when.from_step, step.when.from_field, known, needed=False)
         except _MisfitError as misfit:
             faults.append((("when", misfit.field), str(misfit)))
-    if not faults:
-        faults += _refusals(step, kind, known, frozenset(spread))
+    if not partial and not twice:
+        placed = {place for place, _ in faults}
+        refusals = _refusals(step, kind, known, frozenset(spread), misfits)
+        faults += [(place, message) for place, message in refusals if place not in placed]
     return CheckedStep(step, dependencies, frozenset(spread)), faults
 
 
@@ -114,6 +121,7 @@ def _is_spread(mapping: FieldMapping, kind: TaskKind[Any], known: Known, *, need
         raise _MisfitError("to_field", f"{kind.name} has no field {mapping.to_field!r} to fill.")
     target = targets[mapping.to_field]
     source = _source(mapping.from_step, mapping.from_field, known, needed=needed)
+    _check_paths(mapping, known)
     made = transformed(source, mapping.transform)
     if made is None:
         raise _MisfitError("transform", f"{mapping.transform} cannot be applied to {source}.")
@@ -123,6 +131,22 @@ def _is_spread(mapping: FieldMapping, kind: TaskKind[Any], known: Known, *, need
         return True
     hint = " The transform LIST makes a list of it." if "array" in target.kinds and target.element.accepts(made) else ""
     raise _MisfitError("to_field", f"{mapping.to_field} takes {target}; it would get {made}.{hint}")
+
+
+def _check_paths(mapping: FieldMapping, known: Known) -> None:
+    """Raises:
+    _MisfitError: a file that the transform would read is one that nobody may read.
+    """
+    values = known.values.get(mapping.from_step)
+    if values is None or mapping.transform not in (TransformType.URL, TransformType.BASE64):
+        return
+    value = find({mapping.from_step: values}, mapping.from_step, mapping.from_field)
+    for path in value if isinstance(value, list) else [value]:
+        try:
+            if isinstance(path, str):
+                check_readable(path, field="from_field")
+        except InvalidInput as error:
+            raise _MisfitError("from_field", error.detail) from None
 
 
 def _source(step_id: str, path: str, known: Known, *, needed: bool) -> Shape:
@@ -137,7 +161,9 @@ def _source(step_id: str, path: str, known: Known, *, needed: bool) -> Shape:
         if values is not None and value is MISSING and needed:
             raise _MisfitError("from_field", f"{step_id} has no value {path!r}.")
         return ANYTHING if value is MISSING else shape_of_value(value)
-    parent = known.steps[step_id]
+    parent = known.steps.get(step_id)
+    if parent is None:
+        return ANYTHING
     shapes = source_shapes(kind_of(parent.definition.task_type))
     name, *inner = path.split(".")
     if name not in shapes:
@@ -185,10 +211,10 @@ class _Draft:
 
 
 def _refusals(
-    step: WorkflowStepDefinition, kind: TaskKind[Any], known: Known, spread: frozenset[str]
+    step: WorkflowStepDefinition, kind: TaskKind[Any], known: Known, spread: frozenset[str], misfits: Collection[int]
 ) -> Iterator[Fault]:
     """Why the step's tasks would not be accepted, as far as their fields are known by now."""
-    draft = _draft(step, kind, known, spread)
+    draft = _draft(step, kind, known, spread, misfits)
     try:
         order(kind, draft.body, known.serving)
     except InvalidInput as error:
@@ -202,7 +228,9 @@ def _refusals(
                 yield draft.place(loc), fault["msg"]
 
 
-def _draft(step: WorkflowStepDefinition, kind: TaskKind[Any], known: Known, spread: frozenset[str]) -> _Draft:
+def _draft(
+    step: WorkflowStepDefinition, kind: TaskKind[Any], known: Known, spread: frozenset[str], misfits: Collection[int]
+) -> _Draft:
     body = static_body(step)
     draft = _Draft(body, {name: (name,) for name in body.keys() - step.config.keys()})
     if "provider_type" in draft.places:
@@ -210,12 +238,14 @@ def _draft(step: WorkflowStepDefinition, kind: TaskKind[Any], known: Known, spre
     filled: set[str] = set()
     for index, mapping in enumerate(step.input_mappings):
         # The first that has a value counts; one that is known to have none leaves the field to the others.
-        if mapping.to_field in filled or _has_none(mapping, known):
+        if mapping.to_field in filled or mapping.to_field not in target_shapes(kind):
+            continue
+        if index not in misfits and _has_none(mapping, known):
             continue
         filled.add(mapping.to_field)
         names = names_of(kind, mapping.to_field)
         draft.places |= dict.fromkeys(names, ("input_mappings", index, "from_field"))
-        value = _known_value(mapping, known)
+        value = MISSING if index in misfits else _known_value(mapping, known)
         if mapping.to_field in spread and isinstance(value, list):
             value = next(iter(value), MISSING)
         if value is MISSING:

@@ -7,13 +7,12 @@ from fastapi import APIRouter, Query, Request, Response
 
 from compute.api.body import json_object
 from compute.api.deps import LinksDep, ResourcesDep
-from compute.api.dialect import Dialect, WorkflowId, WorkflowRef
+from compute.api.dialect import WorkflowId, WorkflowRef
 from compute.api.documentation import START_BODY, WORKFLOW_BODY, WORKFLOW_UPDATE_BODY
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
 from compute.api.links import RequestLinks
 from compute.api.resources import Resources
 from compute.api.strict import StrictRoute
-from compute.api.workflow_bodies import definition_of
 from compute.api.workflow_changes import (
     approve_step,
     cancel_workflow,
@@ -37,7 +36,6 @@ from compute.schemas.workflows import (
     WorkflowPublic,
     WorkflowUpdate,
 )
-from compute.tasks.submission import Answer
 from compute.workflows import store
 
 router = APIRouter(prefix="/workflows", tags=["Workflows"], route_class=StrictRoute)
@@ -59,12 +57,8 @@ async def create(
     body = await json_object(request)
     idempotent = IdempotentRequest(key, request, body)
 
-    async def act() -> Answer:
-        definition, dialect = definition_of(body)
-        # The samples start it themselves.
-        begins = start and (dialect is Dialect.CANONICAL or "start" in request.query_params)
-        return await create_workflow(definition, dialect, start=begins, idempotent=idempotent, held=held)
-
+    begins = start if "start" in request.query_params else None
+    act = partial(create_workflow, body, start=begins, idempotent=idempotent, held=held)
     return await idempotent.settle(held.database, act)
 
 

@@ -145,7 +145,7 @@ async def test_a_transform_that_cannot_be_applied_names_source_and_target(
 
 
 async def test_a_file_that_is_gone_is_said_to_be_gone() -> None:
-    with pytest.raises(NotFound, match=r"gone\.png"):
+    with pytest.raises(InvalidInput, match=r"gone\.png"):
         await transformed("gone.png", "BASE64")
 
 
