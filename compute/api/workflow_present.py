@@ -1,7 +1,7 @@
 """The rows of a workflow as a client sees them, in either dialect."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -20,10 +20,12 @@ from compute.workflows import graph
 from compute.workflows.states import ENDED_STEPS, ENDED_WORKFLOWS
 from compute.workflows.store import steps_of
 
-__all__ = ["Seen", "canonical", "look", "present", "render"]
+__all__ = ["Seen", "canonical", "look", "look_at_each", "present", "render"]
 
 _RECENT = 50
 """How many steps of a type an estimate is the average of."""
+
+_STEPS_AT_A_TIME = 300
 
 _DEFINED = (
     "config",
@@ -108,6 +110,26 @@ async def look(session: AsyncSession, workflows: Sequence[Workflow], *, estimate
     seconds = {task_type: await _seconds(session, task_type) for task_type in types}
     known = {task_type: value for task_type, value in seconds.items() if value is not None}
     return [Seen(workflow, steps[workflow.id], tasks, known) for workflow in workflows]
+
+
+async def look_at_each(session: AsyncSession, workflows: Sequence[Workflow]) -> AsyncIterator[Seen]:
+    """`look`, for a few hundred steps at a time: a list of large workflows has many."""
+    ids = [workflow.id for workflow in workflows]
+    counted = select(WorkflowStep.workflow_id, func.count()).where(WorkflowStep.workflow_id.in_(ids))
+    found = await session.execute(counted.group_by(WorkflowStep.workflow_id))
+    counts: dict[UUID, int] = {row[0]: row[1] for row in found}
+    group: list[Workflow] = []
+    steps = 0
+    for workflow in workflows:
+        more = counts.get(workflow.id, 0)
+        if group and steps + more > _STEPS_AT_A_TIME:
+            for seen in await look(session, group):
+                yield seen
+            group, steps = [], 0
+        group.append(workflow)
+        steps += more
+    for seen in await look(session, group) if group else ():
+        yield seen
 
 
 async def present(seen: Seen, dialect: Dialect, links: RequestLinks | None) -> WorkflowPublic | QuickstartWorkflow:

@@ -123,3 +123,4 @@ class LoRAList(BaseModel):
 
     loras: list[StoredLoRA]
     count: int
+    next_cursor: str | None = Field(default=None, description="The `cursor` of the next page; null on the last one.")

@@ -34,6 +34,7 @@ class ImageList(BaseModel):
     images: list[StoredImage]
     count: int
     prefix: str
+    next_cursor: str | None = Field(default=None, description="The `cursor` of the next page; null on the last one.")
 
 
 class DeletedImage(BaseModel):

@@ -318,6 +318,7 @@ class TrainingTaskList(BaseModel):
     total: int = Field(description="How many there are, whatever `skip` and `limit` say.")
     skip: int
     limit: int
+    next_cursor: str | None = Field(default=None, description="The `cursor` of the next page; null on the last one.")
 
 
 class TrainingEventPublic(BaseModel):
@@ -334,3 +335,4 @@ class TrainingEventList(BaseModel):
     """Events of one training, oldest first."""
 
     events: list[TrainingEventPublic]
+    next_cursor: str | None = Field(default=None, description="The `cursor` of the next page; null on the last one.")

@@ -242,6 +242,7 @@ class WorkflowListResponse(BaseModel):
     total: int = Field(description="How many match, whatever `skip` and `limit` say.")
     skip: int
     limit: int
+    next_cursor: str | None = Field(default=None, description="The `cursor` of the next page; null on the last one.")
 
 
 class WorkflowCleanupError(BaseModel):

@@ -87,9 +87,9 @@ class ObjectStore(Protocol):
         ...
 
     async def list(
-        self, prefix: str, limit: int, *, excluding: Callable[[str], bool] | None = None
+        self, prefix: str, limit: int, *, excluding: Callable[[str], bool] | None = None, after: str = ""
     ) -> list[StoredObject]:
-        """The first `limit` objects whose path starts with `prefix`, in order of their paths.
+        """The first `limit` objects whose path starts with `prefix` and comes behind `after`, in order of their paths.
 
         Those of whose path `excluding` holds are passed over; they do not count.
         """

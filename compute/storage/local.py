@@ -55,9 +55,9 @@ class LocalStore:
         return await asyncio.to_thread(self._stat, clean_path(path))
 
     async def list(
-        self, prefix: str, limit: int, *, excluding: Callable[[str], bool] | None = None
+        self, prefix: str, limit: int, *, excluding: Callable[[str], bool] | None = None, after: str = ""
     ) -> list[StoredObject]:
-        return await asyncio.to_thread(self._list, clean_prefix(prefix), limit, excluding)
+        return await asyncio.to_thread(self._list, clean_prefix(prefix), limit, excluding, after)
 
     async def delete(self, path: str) -> bool:
         return await asyncio.to_thread(self._delete, clean_path(path))
@@ -169,9 +169,9 @@ class LocalStore:
         except NotFound:
             return None
 
-    def _list(self, prefix: str, limit: int, excluding: Callable[[str], bool] | None) -> _Objects:
+    def _list(self, prefix: str, limit: int, excluding: Callable[[str], bool] | None, after: str) -> _Objects:
         with _translated("listing", prefix):
-            wanted = (path for path in _walk(self._root, "", prefix) if not (excluding and excluding(path)))
+            wanted = (path for path in _walk(self._root, "", prefix, after) if not (excluding and excluding(path)))
             # An object that was deleted since its folder was read has no description any more.
             described = (self._stat(path) for path in wanted)
             return list(islice((stored for stored in described if stored), max(limit, 0)))
@@ -225,8 +225,9 @@ class LocalStore:
             folder = folder.parent
 
 
-def _walk(folder: Path, key: str, prefix: str) -> Iterator[str]:
-    """Paths under `folder` that start with `prefix`, in order; folders that cannot hold one are not opened."""
+def _walk(folder: Path, key: str, prefix: str, after: str = "") -> Iterator[str]:
+    """Paths under `folder` that start with `prefix` and come behind `after`, in order; folders that cannot hold one are
+    not opened."""
     try:
         with os.scandir(folder) as scan:
             # A folder sorts as `name/`, or `a/b` would come before `a.png` in one store and after it in the other.
@@ -237,9 +238,11 @@ def _walk(folder: Path, key: str, prefix: str) -> Iterator[str]:
         return
     for name, entry in entries:
         path = key + name
+        if path <= after and not (name.endswith("/") and after.startswith(path)):
+            continue
         if name.endswith("/"):
             if path.startswith(prefix) or prefix.startswith(path):
-                yield from _walk(folder / name, path, prefix)
+                yield from _walk(folder / name, path, prefix, after)
         elif path.startswith(prefix) and entry.is_file(follow_symlinks=False) and not name.startswith(RESERVED_PREFIX):
             yield path
 

@@ -170,9 +170,9 @@ class LoraFiles:
             raise NotFound(f"There is no LoRA {inside}.")
         return DeletedLora(LORAS + inside, bin_path, now)
 
-    async def list(self, folder: str | None, limit: int) -> list[StoredObject]:
-        """The first `limit` LoRAs, of one folder or all, in order of their paths."""
-        return await self._objects.list(f"{LORAS}{folder}/" if folder else LORAS, limit)
+    async def list(self, folder: str | None, limit: int, *, after: str = "") -> list[StoredObject]:
+        """The first `limit` LoRAs behind the path `after`, of one folder or all, in order of their paths."""
+        return await self._objects.list(f"{LORAS}{folder}/" if folder else LORAS, limit, after=after)
 
     async def _converted(self, file: Path) -> Path:
         result = file.with_name(f"{file.name}.safetensors")

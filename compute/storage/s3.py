@@ -77,9 +77,9 @@ class S3Store:
         return await asyncio.to_thread(self._stat, clean_path(path))
 
     async def list(
-        self, prefix: str, limit: int, *, excluding: Callable[[str], bool] | None = None
+        self, prefix: str, limit: int, *, excluding: Callable[[str], bool] | None = None, after: str = ""
     ) -> list[StoredObject]:
-        return await asyncio.to_thread(self._list, clean_prefix(prefix), limit, excluding)
+        return await asyncio.to_thread(self._list, clean_prefix(prefix), limit, excluding, after)
 
     async def delete(self, path: str) -> bool:
         return await asyncio.to_thread(self._delete, clean_path(path))
@@ -218,20 +218,23 @@ class S3Store:
         content_type = answer.get("ContentType") or UNKNOWN
         return StoredObject(path, answer["ContentLength"], content_type, _etag(answer), answer["LastModified"])
 
-    def _entries(self, prefix: str, limit: int) -> Iterator[dict[str, Any]]:
+    def _entries(self, prefix: str, limit: int, after: str = "") -> Iterator[dict[str, Any]]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=self._key(prefix), PaginationConfig={"PageSize": min(limit, self._page)}
+            Bucket=self._bucket,
+            Prefix=self._key(prefix),
+            PaginationConfig={"PageSize": min(limit, self._page)},
+            **({"StartAfter": self._key(after)} if after else {}),
         )
         for page in pages:
             yield from page.get("Contents", ())
 
-    def _list(self, prefix: str, limit: int, excluding: Callable[[str], bool] | None) -> _Objects:
+    def _list(self, prefix: str, limit: int, excluding: Callable[[str], bool] | None, after: str) -> _Objects:
         if limit <= 0:
             return []
         with self._translated("listing", prefix):
             # Consoles mark "folders" with empty objects whose key ends in a slash; no path of ours does.
             page = self._page if excluding else limit
-            keyed = ((entry["Key"], entry) for entry in self._entries(prefix, page))
+            keyed = ((entry["Key"], entry) for entry in self._entries(prefix, page, after))
             named = ((key[len(self._prefix) :], entry) for key, entry in keyed if not key.endswith("/"))
             wanted = (entry for path, entry in named if not (excluding and excluding(path)))
             return [self._listed(entry) for entry in islice(wanted, limit)]

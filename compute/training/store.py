@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
+from compute.db.pages import Place, newest_first, rows_of
 from compute.db.tables import Training, TrainingEvent
 from compute.errors import Conflict, NotFound
 from compute.events.training_outbox import CALL_BACK_TRAININGS
@@ -72,21 +73,23 @@ async def get(session: AsyncSession, training_id: UUID) -> Training:
 
 
 async def page(
-    session: AsyncSession, *, skip: int, limit: int, statuses: Collection[str] | None = None, **wanted: Any
+    session: AsyncSession,
+    *,
+    skip: int,
+    limit: int,
+    behind: Place | None = None,
+    statuses: Collection[str] | None = None,
+    **wanted: Any,
 ) -> TrainingPage:
-    """Trainings whose columns are as `wanted` and whose status is one of `statuses`, newest first, but for the first
-    `skip`."""
+    """Trainings whose columns are as `wanted` and whose status is one of `statuses`, newest first, those behind a place
+    but for the first `skip`."""
     matching = select(Training).filter_by(**wanted)
     if statuses is not None:
         matching = matching.where(Training.status.in_(statuses))
     total = await session.scalar(matching.with_only_columns(func.count()))
-    rows = await session.scalars(
-        matching.options(defer(Training.spec, raiseload=True), defer(Training.logs, raiseload=True))
-        .order_by(Training.created_at.desc(), Training.id.desc())
-        .offset(skip)
-        .limit(limit)
-    )
-    return TrainingPage(list(rows), total or 0)
+    short = matching.options(defer(Training.spec, raiseload=True), defer(Training.logs, raiseload=True))
+    rows = await rows_of(session, newest_first(short, Training, behind, skip=skip, limit=limit), limit)
+    return TrainingPage(rows, total or 0)
 
 
 async def cancel(session: AsyncSession, training_id: UUID) -> Training:

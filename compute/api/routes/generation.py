@@ -10,6 +10,7 @@ from compute.api.dialect import TaskId
 from compute.api.documentation import GENERATION_BODY, GENERATION_UPDATE_BODY
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
 from compute.api.orders import order_generation
+from compute.api.paging import PAGED, json_list, list_answer
 from compute.api.present import present, present_canonical
 from compute.api.queries import GenerationQuery, find
 from compute.api.resources import Resources
@@ -42,12 +43,15 @@ async def create_generation_task(request: Request, key: IdempotencyHeader = None
     return replay or await accept(order_generation(body, held.serving), idempotent, held)
 
 
-@router.get("", response_model=list[GenerationTaskPublic])
-async def list_generation_tasks(filters: GenerationQuery, held: ResourcesDep, links: LinksDep) -> list[TaskPublic]:
-    """Generation tasks, newest first."""
+@router.get("", response_model=list[GenerationTaskPublic], responses=PAGED)
+async def list_generation_tasks(
+    filters: GenerationQuery, request: Request, held: ResourcesDep, links: LinksDep
+) -> Response:
+    """Generation tasks, newest first. The header `Link` leads to the next page."""
     async with held.database.transaction() as session:
-        tasks = await find(session, filters, task_type=TaskType.GENERATION)
-    return [await present_canonical(task, links) for task in tasks]
+        page = await find(session, filters, task_type=TaskType.GENERATION)
+    rendered = await json_list(page.rows, lambda task: present_canonical(task, links))
+    return list_answer(rendered, page.next, request, links)
 
 
 @router.get("/{task_id}", response_model=AnyGeneration)

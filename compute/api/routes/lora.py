@@ -8,9 +8,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from compute.api.body import json_object
 from compute.api.connected import while_connected
-from compute.api.deps import require_admin_key, require_key, resources_of
+from compute.api.deps import LinksDep, require_admin_key, require_key, resources_of
 from compute.api.documentation import LORA_DELETE_BODY, form_body
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
+from compute.api.paging import PAGED, PATH_CURSOR, Page, cursor_of, json_list, list_answer, place_behind
 from compute.api.strict import StrictRoute
 from compute.api.upload import Upload, received
 from compute.errors import BadRequest, InvalidInput
@@ -25,7 +26,8 @@ from compute.schemas.lora import (
     StoredLoRA,
     UploadForm,
 )
-from compute.schemas.parameters import Label, WholeNumber
+from compute.schemas.parameters import WholeNumber
+from compute.storage.base import StoredObject
 from compute.storage.lora_files import LoraFiles, SavedLora, sha256_of
 from compute.storage.lora_names import LORAS, folder_of
 from compute.tasks.submission import Answer
@@ -40,6 +42,7 @@ admin_router = APIRouter(
 UPLOAD_PATHS = ("/api/v1/lora/upload", "/api/v1/admin/lora/upload")
 """Whose bodies may be as large as a LoRA."""
 
+_LISTED = "loras"
 _ADMIN_FOLDERS = frozenset({"faces"})
 _TAKEN: dict[int | str, dict[str, Any]] = {
     409: {"model": Problem, "description": "The name is taken, and `use_safe_filename` is false."},
@@ -91,19 +94,25 @@ async def delete_lora(request: Request) -> LoRADeleteResponse:
     return LoRADeleteResponse(full_path=deleted.path, bin_path=deleted.bin_path, timestamp=deleted.at)
 
 
-@router.get("")
+@router.get("", response_model=LoRAList, responses=PAGED)
 async def list_loras(
     request: Request,
-    entity_type: Annotated[Label | None, Query(description="Only this folder.")] = None,
+    links: LinksDep,
+    entity_type: Annotated[str | None, Query(max_length=64, description="Only this folder.")] = None,
     limit: Annotated[WholeNumber, Query(ge=1, le=1000, description="At most this many.")] = 100,
-) -> LoRAList:
-    """The LoRAs that tasks can name."""
-    found = await _loras(request).list(None if entity_type is None else _query_folder(entity_type), limit)
-    loras = [
-        StoredLoRA(partial_path=item.path.removeprefix(LORAS), file_size=item.size, modified=item.modified)
-        for item in found
-    ]
-    return LoRAList(loras=loras, count=len(loras))
+    cursor: Annotated[str | None, PATH_CURSOR] = None,
+) -> Response:
+    """The LoRAs that tasks can name. The header `Link` leads to the next page."""
+    folder = None if entity_type is None else _query_folder(entity_type)
+    after = "" if cursor is None else place_behind(_LISTED, cursor)
+    found = await _loras(request).list(folder, limit + 1, after=after)
+    page = Page.of(found, limit, lambda item: cursor_of(_LISTED, item.path))
+    rendered = await json_list(page.rows, _listed)
+    return list_answer(rendered, page.next, request, links, name="loras", rest={"count": len(page.rows)})
+
+
+def _listed(item: StoredObject) -> StoredLoRA:
+    return StoredLoRA(partial_path=item.path.removeprefix(LORAS), file_size=item.size, modified=item.modified)
 
 
 async def _save(request: Request, key: str | None, *, admin: bool) -> Response:

@@ -14,6 +14,7 @@ from compute.api.deps import Credentials, LinksDep, ResourcesDep, authenticate, 
 from compute.api.documentation import form_body
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
 from compute.api.links import RequestLinks
+from compute.api.paging import PAGED, PATH_CURSOR, Page, cursor_of, json_list, list_answer, place_behind
 from compute.api.resources import Resources
 from compute.api.strict import StrictRoute
 from compute.api.upload import received
@@ -36,6 +37,7 @@ keyed = [Depends(require_key)]
 
 UPLOADS = "uploads/"
 IMAGE_FORM = form_body("Body_save_image")
+_LISTED = "images"
 _SERVED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/*": {}, "video/mp4": {}}, "description": "The image or video."},
     206: {"description": "The part of it that `Range` asks for."},
@@ -67,18 +69,23 @@ async def save_image(
     return await _save(_writable(path), request, held, links, key)
 
 
-@router.get("", dependencies=keyed)
+@router.get("", dependencies=keyed, response_model=ImageList, responses=PAGED)
 async def list_images(
+    request: Request,
     held: ResourcesDep,
     links: LinksDep,
     prefix: Annotated[str, Query(max_length=512, description="Only paths that start with this.")] = "",
     limit: Annotated[WholeNumber, Query(ge=1, le=1000, description="At most this many.")] = 100,
-) -> ImageList:
-    """Stored images by path."""
+    cursor: Annotated[str | None, PATH_CURSOR] = None,
+) -> Response:
+    """Stored images by path. The header `Link` leads to the next page."""
     cleaned = _cleaned(clean_prefix, prefix)
-    found = await held.objects.list(cleaned, limit, excluding=is_hidden)
-    images = [await _describe(item, links) for item in found]
-    return ImageList(images=images, count=len(images), prefix=prefix)
+    after = "" if cursor is None else place_behind(_LISTED, cursor)
+    found = await held.objects.list(cleaned, limit + 1, excluding=is_hidden, after=after)
+    page = Page.of(found, limit, lambda item: cursor_of(_LISTED, item.path))
+    rendered = await json_list(page.rows, lambda item: _describe(item, links))
+    rest = {"count": len(page.rows), "prefix": prefix}
+    return list_answer(rendered, page.next, request, links, name="images", rest=rest)
 
 
 @router.head("/{path:path}", summary="Check Image Exists", responses=_CHECKED)

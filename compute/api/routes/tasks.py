@@ -14,6 +14,7 @@ from compute.api.dialect import TaskId
 from compute.api.documentation import BULK_BODY, TASK_BODY, TASK_UPDATE_BODY, AnyTask, AnyTaskPublic
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
 from compute.api.orders import order_of
+from compute.api.paging import PAGED, json_list, list_answer
 from compute.api.present import present, present_canonical
 from compute.api.queries import TaskQuery, find
 from compute.api.stream import task_events
@@ -54,12 +55,13 @@ async def create_tasks(request: Request, held: ResourcesDep, key: IdempotencyHea
     return await accept_all(await orders_of(elements, held.serving), idempotent, held)
 
 
-@router.get("/", response_model=list[AnyTaskPublic])
-async def list_tasks(filters: TaskQuery, held: ResourcesDep, links: LinksDep) -> list[TaskPublic]:
-    """Tasks, newest first."""
+@router.get("/", response_model=list[AnyTaskPublic], responses=PAGED)
+async def list_tasks(filters: TaskQuery, request: Request, held: ResourcesDep, links: LinksDep) -> Response:
+    """Tasks, newest first. The header `Link` leads to the next page."""
     async with held.database.transaction() as session:
-        tasks = await find(session, filters)
-    return [await present_canonical(task, links) for task in tasks]
+        page = await find(session, filters)
+    rendered = await json_list(page.rows, lambda task: present_canonical(task, links))
+    return list_answer(rendered, page.next, request, links)
 
 
 @router.get("/{task_id}", response_model=AnyTask)

@@ -9,10 +9,12 @@ from compute.api.deps import LinksDep, ResourcesDep
 from compute.api.dialect import TrainingId
 from compute.api.documentation import TRAINING_BODY
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
+from compute.api.paging import PAGED, Page, cursor_of, json_list, list_answer, next_row, page_by_time
 from compute.api.strict import StrictRoute
 from compute.api.training_changes import cancel_training, create_training
 from compute.api.training_present import listed, present
-from compute.api.training_queries import EventQuery, TrainingQuery
+from compute.api.training_queries import EVENTS, TRAININGS, EventQuery, TrainingQuery
+from compute.db.tables import TrainingEvent
 from compute.schemas.quickstart_training import QuickstartTraining
 from compute.schemas.training import TrainingEventList, TrainingEventPublic, TrainingTask, TrainingTaskList
 from compute.training import store
@@ -31,16 +33,24 @@ async def create(request: Request, held: ResourcesDep, key: IdempotencyHeader = 
     return await idempotent.settle(held.database, partial(create_training, body, idempotent, held))
 
 
-@router.get("/")
-async def list_trainings(filters: TrainingQuery, held: ResourcesDep) -> TrainingTaskList:
-    """Trainings, newest first, without their logs, source images and samples."""
+@router.get("/", response_model=TrainingTaskList, responses=PAGED)
+async def list_trainings(filters: TrainingQuery, request: Request, held: ResourcesDep, links: LinksDep) -> Response:
+    """Trainings, newest first, without their logs, source images and samples. The header `Link` leads to the next
+    page."""
+    behind = next_row(TRAININGS, filters.cursor, skip=filters.skip)
     async with held.database.transaction() as session:
-        page = await store.page(
-            session, skip=filters.skip, limit=filters.limit, statuses=filters.statuses(), **filters.columns()
+        found = await store.page(
+            session,
+            skip=filters.skip,
+            limit=filters.limit + 1,
+            behind=behind,
+            statuses=filters.statuses(),
+            **filters.columns(),
         )
-    return TrainingTaskList(
-        tasks=[listed(one) for one in page.trainings], total=page.total, skip=filters.skip, limit=filters.limit
-    )
+    page = page_by_time(TRAININGS, found.trainings, filters.limit)
+    rest = {"total": found.total, "skip": filters.skip, "limit": filters.limit}
+    rendered = await json_list(page.rows, listed)
+    return list_answer(rendered, page.next, request, links, name="tasks", rest=rest)
 
 
 @router.get("/{task_id}", response_model=AnyTraining)
@@ -51,17 +61,22 @@ async def get_training(ref: TrainingId, held: ResourcesDep, links: LinksDep) -> 
     return await present(training, ref.dialect, links)
 
 
-@router.get("/{task_id}/events")
-async def list_events(ref: TrainingId, filters: EventQuery, held: ResourcesDep) -> TrainingEventList:
-    """What happened to a training, oldest first. Ask again with the last id as `after` for what came since."""
+@router.get("/{task_id}/events", response_model=TrainingEventList, responses=PAGED)
+async def list_events(
+    ref: TrainingId, filters: EventQuery, request: Request, held: ResourcesDep, links: LinksDep
+) -> Response:
+    """What happened to a training, oldest first. Ask again with the last id as `after` for what came since; the header
+    `Link` leads to what is there already."""
+    begin = filters.begin()
     async with held.database.transaction() as session:
         await store.get(session, ref.id)
-        events = await store.events_of(session, ref.id, after=filters.after, limit=filters.limit)
-    shown = [
-        TrainingEventPublic(id=one.id, type=one.type, status=one.status, data=one.data, created_at=one.created_at)
-        for one in events
-    ]
-    return TrainingEventList(events=shown)
+        events = await store.events_of(session, ref.id, after=begin, limit=filters.limit + 1)
+    page = Page.of(events, filters.limit, lambda event: cursor_of(EVENTS, str(event.id)))
+    return list_answer(await json_list(page.rows, _event), page.next, request, links, name="events")
+
+
+def _event(one: TrainingEvent) -> TrainingEventPublic:
+    return TrainingEventPublic(id=one.id, type=one.type, status=one.status, data=one.data, created_at=one.created_at)
 
 
 @router.post("/{task_id}/cancel", response_model=AnyTraining)

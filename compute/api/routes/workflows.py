@@ -11,6 +11,7 @@ from compute.api.dialect import WorkflowId, WorkflowRef
 from compute.api.documentation import START_BODY, WORKFLOW_BODY, WORKFLOW_UPDATE_BODY
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
 from compute.api.links import RequestLinks
+from compute.api.paging import PAGED, json_list, list_answer
 from compute.api.resources import Resources
 from compute.api.strict import StrictRoute
 from compute.api.workflow_changes import (
@@ -23,7 +24,7 @@ from compute.api.workflow_changes import (
     start_workflow,
     update_workflow,
 )
-from compute.api.workflow_present import canonical, look, present
+from compute.api.workflow_present import canonical, look, look_at_each, present
 from compute.api.workflow_queries import WorkflowQuery, find_workflows
 from compute.orders.order import validated
 from compute.schemas.parameters import Flag
@@ -62,15 +63,14 @@ async def create(
     return await idempotent.settle(held.database, act)
 
 
-@router.get("/")
-async def list_workflows(filters: WorkflowQuery, held: ResourcesDep) -> WorkflowListResponse:
-    """Workflows with their steps, newest first."""
+@router.get("/", response_model=WorkflowListResponse, responses=PAGED)
+async def list_workflows(filters: WorkflowQuery, request: Request, held: ResourcesDep, links: LinksDep) -> Response:
+    """Workflows with their steps, newest first. The header `Link` leads to the next page."""
     async with held.database.transaction() as session:
-        workflows, total = await find_workflows(session, filters)
-        seen = await look(session, workflows)
-    return WorkflowListResponse(
-        workflows=[canonical(one) for one in seen], total=total, skip=filters.skip, limit=filters.limit
-    )
+        page, total = await find_workflows(session, filters)
+        rendered = await json_list(look_at_each(session, page.rows), canonical)
+    rest = {"total": total, "skip": filters.skip, "limit": filters.limit}
+    return list_answer(rendered, page.next, request, links, name="workflows", rest=rest)
 
 
 @router.get("/{workflow_id}", response_model=AnyWorkflow)

@@ -1,0 +1,184 @@
+"""Pages of lists: a cursor that keeps its place while rows come and go, and answers that let others have their turn.
+
+    Link: <https://…/tasks/?limit=100&cursor=…>; rel="next"
+    X-Next-Cursor: …
+
+A cursor says behind which row a page begins, so a row that comes or goes meanwhile moves nothing. Clients need not
+understand it; it belongs to the list that gave it out.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+from urllib.parse import parse_qsl, urlencode
+from uuid import UUID
+
+from fastapi import Query, Request, Response
+from pydantic import BaseModel, Field
+
+from compute.api.links import RequestLinks
+from compute.db.pages import Place
+from compute.errors import BadRequest
+
+__all__ = [
+    "CURSOR",
+    "PAGED",
+    "PATH_CURSOR",
+    "CursorText",
+    "Page",
+    "cursor_of",
+    "json_list",
+    "list_answer",
+    "next_row",
+    "page_by_time",
+    "place_behind",
+]
+
+T = TypeVar("T")
+
+_MOST_CHARACTERS = 4096
+_DESCRIPTION = "Where the page begins: what `X-Next-Cursor` of the last one said"
+CURSOR = Field(
+    default=None, min_length=1, max_length=_MOST_CHARACTERS, description=f"{_DESCRIPTION}. It goes without `skip`."
+)
+CursorText = str | None
+PATH_CURSOR = Query(min_length=1, max_length=_MOST_CHARACTERS, description=f"{_DESCRIPTION}.")
+PAGED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "headers": {
+            "Link": {"description": 'The next page: `<address>; rel="next"`.', "schema": {"type": "string"}},
+            "X-Next-Cursor": {"description": "The `cursor` of the next page.", "schema": {"type": "string"}},
+        }
+    }
+}
+_REFUSAL = "cursor: Send what `X-Next-Cursor` of this list said, as it was."
+_AT_A_TIME = 20
+"""Rows after which other requests have their turn."""
+
+
+class _Dated(Protocol):
+    @property
+    def created_at(self) -> datetime: ...
+
+    @property
+    def id(self) -> UUID: ...
+
+
+RowT = TypeVar("RowT", bound=_Dated)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some rows of a list, and the cursor of those behind them; None at the end."""
+
+    rows: Sequence[T]
+    next: str | None
+
+    @classmethod
+    def of(cls, rows: Sequence[T], limit: int, cursor: Callable[[T], str]) -> "Page[T]":
+        """The first `limit` of `rows`, of which there is one more if there is another page."""
+        shown = rows[:limit]
+        return cls(shown, cursor(shown[-1]) if len(rows) > limit else None)
+
+
+def cursor_of(listed: str, *place: str) -> str:
+    """The cursor of a place in the list of this name."""
+    return base64.urlsafe_b64encode(json.dumps([listed, *place]).encode()).decode().rstrip("=")
+
+
+def place_behind(listed: str, cursor: str) -> str:
+    """The place that a cursor of this list names.
+
+    Raises:
+        BadRequest: it was not given out by this list.
+    """
+    return _read(listed, cursor, 1)[0]
+
+
+def next_row(listed: str, cursor: str | None, *, skip: int = 0) -> Place | None:
+    """Behind which row a page of a list by time begins; None for the first page.
+
+    Raises:
+        BadRequest: the cursor is none of this list, or comes together with `skip`.
+    """
+    if cursor is None:
+        return None
+    if skip:
+        raise BadRequest("cursor: Send either `cursor` or `skip`.")
+    created_at, row_id = _read(listed, cursor, 2)
+    try:
+        place = Place(datetime.fromisoformat(created_at), UUID(row_id))
+    except ValueError:
+        raise BadRequest(_REFUSAL) from None
+    if place.created_at.tzinfo is None:
+        raise BadRequest(_REFUSAL)
+    return place
+
+
+def page_by_time(listed: str, rows: Sequence[RowT], limit: int) -> Page[RowT]:
+    """The page of a list by time; `rows` has one more than `limit` if there is another page."""
+    return Page.of(rows, limit, lambda row: cursor_of(listed, row.created_at.isoformat(), str(row.id)))
+
+
+def _read(listed: str, cursor: str, parts: int) -> list[str]:
+    try:
+        said = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+    except (ValueError, RecursionError):
+        raise BadRequest(_REFUSAL) from None
+    known = isinstance(said, list) and len(said) == parts + 1 and all(isinstance(part, str) for part in said)
+    if not known or said[0] != listed or cursor_of(*said) != cursor:
+        raise BadRequest(_REFUSAL)
+    return [str(part) for part in said[1:]]
+
+
+async def json_list(
+    rows: Iterable[T] | AsyncIterator[T], render: Callable[[T], BaseModel] | Callable[[T], Awaitable[BaseModel]]
+) -> str:
+    """The JSON of each row, as a list. However many there are, nobody is held up."""
+    made: list[str] = []
+    async for row in _each(rows):
+        shown = render(row)
+        model = shown if isinstance(shown, BaseModel) else await shown
+        made.append(model.model_dump_json(by_alias=True))
+        if len(made) % _AT_A_TIME == 0:
+            await asyncio.sleep(0)
+    return f"[{','.join(made)}]"
+
+
+async def _each(rows: Iterable[T] | AsyncIterator[T]) -> AsyncIterator[T]:
+    if isinstance(rows, AsyncIterator):
+        async for row in rows:
+            yield row
+    else:
+        for row in rows:
+            yield row
+
+
+def list_answer(
+    rendered: str,
+    cursor: str | None,
+    request: Request,
+    links: RequestLinks,
+    *,
+    name: str | None = None,
+    rest: dict[str, Any] | None = None,
+) -> Response:
+    """The answer with a rendered list, and where the next page is.
+
+    With `name` the answer is an object that has the list under this name, `rest` beside it, and `next_cursor`.
+    """
+    if name is not None:
+        rest = (rest or {}) | {"next_cursor": cursor}
+        rendered = f"{{{json.dumps(name)}:{rendered},{json.dumps(rest)[1:]}"
+    headers = {}
+    if cursor is not None:
+        said = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        query = urlencode([(key, value) for key, value in said if key not in ("cursor", "skip", "after")])
+        path = request.url.path.removeprefix(request.scope.get("root_path", ""))
+        begun = f"{links.base_url}{path}?{query}{'&' if query else ''}cursor={cursor}"
+        headers = {"Link": f'<{begun}>; rel="next"', "X-Next-Cursor": cursor}
+    return Response(rendered, headers=headers, media_type="application/json")
