@@ -18,9 +18,11 @@ from pathlib import Path, PurePosixPath
 
 from compute.errors import InvalidInput
 from compute.storage.files import disk_failure
-from compute.training.dataset.captions import clean_caption, read_metadata
+from compute.training.dataset.captions import DAMAGED, clean_caption, read_metadata
+from compute.training.dataset.encodings import decode_text
 from compute.training.dataset.entries import FIELD, MOST_NAME, natural_order, quoted, refuse, safe_entries
 from compute.training.dataset.images import Rejected
+from compute.training.dataset.names import ArchiveNames
 from compute.training.spec import MAX_IMAGES
 
 __all__ = ["ArchiveLimits", "ArchivedPicture", "Unpacked", "unpack"]
@@ -45,6 +47,7 @@ _OTHER_FORMATS = {
 }
 # Python decompresses the others without a bound: 4 KB of bzip2 can hold gigabytes.
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+_UNREAD_NAME = "the encoding of its name cannot be told; it is trained on, and its name is no caption"
 _DIRECTORY_BYTES_PER_ENTRY = 256
 _CHUNK = 2**18
 _MOST_CAPTION_BYTES = 2**16
@@ -107,7 +110,8 @@ def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> 
     except OSError as error:
         raise disk_failure("reading", "the data set's archive", error) from error
     with _Bounded(raw, max(2**20, limits.entries * _DIRECTORY_BYTES_PER_ENTRY)) as file, _opened(file) as opened:
-        contents = _sorted(_entries(opened, limits), limits)
+        names = ArchiveNames(opened.infolist())
+        contents = _sorted(_entries(opened, names, limits), limits)
         budget = _Budget(limits, archive.stat().st_size)
         budget.check_claims(contents.pictures)
         source = _Source(opened, budget)
@@ -116,8 +120,15 @@ def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> 
         for number, (name, entry) in enumerate(contents.pictures.items()):
             target = folder / f"{number:05d}{PurePosixPath(name).suffix.casefold()}"
             source.copy(name, entry, target)
-            pictures.append(ArchivedPicture(name, target, texts.get(name)))
+            if not names.is_read(entry):
+                rejected.append(Rejected(name, _UNREAD_NAME))
+            pictures.append(ArchivedPicture(_shown(name, entry, names, number), target, texts.get(name)))
     return Unpacked(tuple(pictures), (*contents.others, *rejected))
+
+
+def _shown(name: str, entry: zipfile.ZipInfo, names: ArchiveNames, number: int) -> str:
+    """The name; in the place of one that cannot be read, one that says nothing."""
+    return name if names.is_read(entry) else f"picture {number:05d}{PurePosixPath(name).suffix.casefold()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,11 +264,11 @@ def _what_it_is(file: _Bounded) -> str:
     return f"not a zip archive but {named}" if named else "not a zip archive"
 
 
-def _entries(opened: zipfile.ZipFile, limits: ArchiveLimits) -> dict[str, zipfile.ZipInfo]:
+def _entries(opened: zipfile.ZipFile, names: ArchiveNames, limits: ArchiveLimits) -> dict[str, zipfile.ZipInfo]:
     infos = opened.infolist()
     if len(infos) > limits.entries:
         refuse(f"the archive has {len(infos)} entries; at most {limits.entries} are unpacked")
-    return safe_entries(infos)
+    return safe_entries(infos, names)
 
 
 def _sorted(entries: dict[str, zipfile.ZipInfo], limits: ArchiveLimits) -> _Contents:
@@ -265,14 +276,14 @@ def _sorted(entries: dict[str, zipfile.ZipInfo], limits: ArchiveLimits) -> _Cont
     captions: dict[str, zipfile.ZipInfo] = {}
     metadata: dict[str, zipfile.ZipInfo] = {}
     others: list[Rejected] = []
-    stems = {_stem(name) for name in entries if _suffix(name) in _PICTURES}
+    stems = {key for name in entries if _suffix(name) in _PICTURES for key in _keys(name)}
     for name in sorted(entries, key=natural_order):
         suffix = _suffix(name)
         if suffix in _PICTURES:
             pictures[name] = entries[name]
-        elif PurePosixPath(name).name == _METADATA:
+        elif PurePosixPath(name).name.casefold() == _METADATA:
             metadata[name] = entries[name]
-        elif suffix in _CAPTIONS and _stem(name) in stems:
+        elif suffix in _CAPTIONS and _stem(name).casefold() in stems:
             captions[name] = entries[name]
         else:
             others.append(Rejected(name, _why_not(suffix)))
@@ -301,21 +312,60 @@ def _captions(source: _Source, contents: _Contents, most_rows: int) -> tuple[lis
         data = source.read(name, entry, _MOST_METADATA_BYTES)
         if data is None:
             refuse(f"{quoted(name)} has more than {_mib(_MOST_METADATA_BYTES)}")
-        for file, text in read_metadata(data, name=name, most=most_rows):
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(name), unicodedata.normalize("NFC", file)))
+        rows, faults = read_metadata(data, name=name, most=most_rows)
+        rejected += [Rejected(name, fault) for fault in faults]
+        for file, text in rows:
+            path = _beside(name, file)
             if path in contents.pictures:
                 texts[path] = text
             else:
                 rejected.append(Rejected(clean_caption(file)[:MOST_NAME], f"{name} names it, but it is not there"))
-    beside: dict[str, str] = {}
+    unread, beside = _files_beside(source, contents)
+    texts |= beside
+    return [*rejected, *unread], {name: text for name, text in texts.items() if text}
+
+
+def _files_beside(source: _Source, contents: _Contents) -> tuple[list[Rejected], dict[str, str]]:
+    rejected: list[Rejected] = []
+    found: dict[str, str] = {}
     for name, entry in sorted(contents.captions.items(), key=lambda item: _CAPTIONS.index(_suffix(item[0]))):
-        data = source.read(name, entry, _MOST_CAPTION_BYTES)
-        if data is None:
-            rejected.append(Rejected(name, f"a caption has at most {_MOST_CAPTION_BYTES} bytes"))
-        elif text := clean_caption(data):
-            beside.setdefault(_stem(name), text)
-    texts |= {name: beside[_stem(name)] for name in contents.pictures if _stem(name) in beside}
-    return rejected, {name: text for name, text in texts.items() if text}
+        text = _caption(source, name, entry)
+        if isinstance(text, Rejected):
+            rejected.append(text)
+        elif text:
+            for key in (_stem(name), _stem(name).casefold()):
+                found.setdefault(key, text)
+    texts: dict[str, str] = {}
+    for picture in contents.pictures:
+        # As it is spelled first: two pictures may differ in nothing but their capitals.
+        called = next((key for key in (picture, _stem(picture), *_keys(picture)) if key in found), None)
+        if called is not None:
+            texts[picture] = found[called]
+    return rejected, texts
+
+
+def _caption(source: _Source, name: str, entry: zipfile.ZipInfo) -> str | Rejected:
+    data = source.read(name, entry, _MOST_CAPTION_BYTES)
+    if data is None:
+        return Rejected(name, f"a caption has at most {_MOST_CAPTION_BYTES} bytes")
+    text = decode_text(data)
+    if text is None:
+        return Rejected(name, "its encoding cannot be told; save it as UTF-8")
+    if DAMAGED in text:
+        return Rejected(name, "the caption was damaged before (it holds U+FFFD)")
+    return clean_caption(text)
+
+
+def _beside(metadata: str, file: str) -> str:
+    """The path in the archive of what a metadata file names."""
+    named = unicodedata.normalize("NFC", file).replace("\\", "/")
+    return posixpath.normpath(posixpath.join(posixpath.dirname(metadata), named))
+
+
+def _keys(picture: str) -> tuple[str, str]:
+    """What a caption beside a picture may be called, without its suffix: `a.jpg` has `a.jpg.txt` or `a.txt`, in any
+    case."""
+    return picture.casefold(), _stem(picture).casefold()
 
 
 def _suffix(name: str) -> str:

@@ -7,17 +7,21 @@ from pathlib import PurePosixPath
 
 from compute.errors import InvalidInput
 from compute.schemas.training import CaptioningStrategy
+from compute.training.dataset.encodings import decode_text
 
-__all__ = ["MAX_CAPTION", "caption_for", "clean_caption", "read_metadata", "words_of_name"]
+__all__ = ["DAMAGED", "MAX_CAPTION", "caption_for", "clean_caption", "read_metadata", "words_of_name"]
 
 MAX_CAPTION = 2000
 """Characters."""
+
+DAMAGED = "\N{REPLACEMENT CHARACTER}"
+"""What programs put in the place of letters that they could not read."""
 
 _TEXT_KEYS = ("text", "caption", "prompt")
 """What data sets call it; `text` is the field's."""
 _CAMERA_WORDS = frozenset({"dsc", "dscf", "dscn", "image", "img", "photo", "picture", "pxl", "screenshot", "untitled"})
 """Names that cameras and programs give, which say nothing about the picture."""
-_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_MOST_FAULTS = 50
 
 
 def caption_for(strategy: CaptioningStrategy, *, trigger_word: str, file: str, text: str | None = None) -> str:
@@ -42,13 +46,8 @@ def caption_for(strategy: CaptioningStrategy, *, trigger_word: str, file: str, t
             )
 
 
-def clean_caption(text: str | bytes) -> str:
-    """One line without control characters, in Unicode's normal form C, at most MAX_CAPTION characters.
-
-    Bytes are UTF-8, or UTF-16 with a byte order mark; what is neither becomes U+FFFD.
-    """
-    if isinstance(text, bytes):
-        text = _decoded(text)
+def clean_caption(text: str) -> str:
+    """One line without control characters, in Unicode's normal form C, at most MAX_CAPTION characters."""
     visible = "".join(map(_visible, text))
     return unicodedata.normalize("NFC", " ".join(visible.split()))[:MAX_CAPTION].rstrip()
 
@@ -64,31 +63,49 @@ def words_of_name(file: str) -> str:
     return " ".join(word for word in told if word.casefold() not in _CAMERA_WORDS)
 
 
-def read_metadata(data: bytes, *, name: str, most: int) -> list[tuple[str, str]]:
+def read_metadata(data: bytes, *, name: str, most: int) -> tuple[list[tuple[str, str]], list[str]]:
     """The rows of a `metadata.jsonl`, as the imagefolder of Hugging Face datasets has it: (file name, caption).
+
+    What is wrong with rows that are passed over comes second.
 
     `name` is what messages call the file; it has `most` rows at most.
 
     Raises:
-        InvalidInput: a line is no JSON object with `file_name` and `text`, or there are too many.
+        InvalidInput: there are too many.
     """
+    text = decode_text(data)
+    if text is None:
+        return [], ["its encoding cannot be told; save it as UTF-8"]
     # Not splitlines: JSON strings may hold separators such as U+2028 as they are.
-    lines = [(number, line) for number, line in enumerate(_decoded(data).split("\n"), start=1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if len(lines) > most:
         raise InvalidInput(f"{name} has {len(lines)} lines; at most {most} are read", field="dataset_url")
-    return [_row(line, f"{name}, line {number}") for number, line in lines]
+    rows: list[tuple[str, str]] = []
+    faults: list[str] = []
+    for number, line in lines:
+        row = _row(line)
+        if isinstance(row, str):
+            faults.append(f"line {number}: {row}")
+        else:
+            rows.append(row)
+    if len(faults) > _MOST_FAULTS:
+        faults[_MOST_FAULTS:] = [f"{len(faults) - _MOST_FAULTS} more lines are passed over"]
+    return rows, faults
 
 
-def _row(line: str, where: str) -> tuple[str, str]:
+def _row(line: str) -> tuple[str, str] | str:
+    """A file's name and its caption, or what is wrong."""
     try:
         row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{where}: not JSON", field="dataset_url") from error
+    except (ValueError, RecursionError):
+        return "not JSON"
     if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
-        raise InvalidInput(f'{where}: "file_name" is missing', field="dataset_url")
+        return '"file_name" is missing'
     texts = [row[key] for key in _TEXT_KEYS if isinstance(row.get(key), str)]
     if not texts:
-        raise InvalidInput(f'{where}: "text", the caption, is missing', field="dataset_url")
+        return '"text", the caption, is missing'
+    if DAMAGED in texts[0]:
+        return "the caption was damaged before (it holds U+FFFD)"
     return row["file_name"], clean_caption(texts[0])
 
 
@@ -100,11 +117,6 @@ def _triggered(trigger: str, text: str) -> str:
     return f"{trigger}, {text}"[:MAX_CAPTION].rstrip()
 
 
-def _decoded(data: bytes) -> str:
-    encoding = "utf-16" if data.startswith(_UTF_16_MARKS) else "utf-8-sig"
-    return data.decode(encoding, errors="replace")
-
-
 def _visible(character: str) -> str:
     match unicodedata.category(character):
         case "Zl" | "Zp":
@@ -113,6 +125,6 @@ def _visible(character: str) -> str:
             return " " if character.isspace() else ""
         case "Cs":
             # Half of a pair, which JSON can hold and UTF-8 cannot.
-            return "\N{REPLACEMENT CHARACTER}"
+            return ""
         case _:
             return character

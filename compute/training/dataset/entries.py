@@ -1,6 +1,5 @@
 """What an archive says about its files: which of them count, under which path, and what no honest archive says."""
 
-import logging
 import re
 import stat
 import unicodedata
@@ -9,6 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from compute.errors import InvalidInput
+from compute.training.dataset.names import ArchiveNames
 
 __all__ = ["FIELD", "MOST_NAME", "natural_order", "quoted", "refuse", "safe_entries"]
 
@@ -16,17 +16,14 @@ FIELD = "dataset_url"
 MOST_NAME = 512
 """Characters of a path."""
 
-_log = logging.getLogger(__name__)
-
-_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
-_UTF_8_NAME = 0x800
 _LOCAL_HEADER = 30
 _DRIVE = re.compile(r"[A-Za-z]:")
 _NUMBERS = re.compile(r"([0-9]+)")
 
 
-def safe_entries(infos: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+def safe_entries(infos: Sequence[zipfile.ZipInfo], names: ArchiveNames) -> dict[str, zipfile.ZipInfo]:
     """The files that count, by path: no folders, nothing hidden, nothing that macOS and Windows add.
 
     Those are checked as well: no path is unsafe by accident.
@@ -38,8 +35,9 @@ def safe_entries(infos: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]
     _check_overlap(infos)
     found: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
-        segments = _segments(info)
-        if info.is_dir() or _passed_over(segments):
+        path = names.of(info)
+        segments = _segments(path, info)
+        if path.endswith("/") or _passed_over(segments):
             continue
         name = "/".join(segments)
         if info.flag_bits & _ENCRYPTED:
@@ -59,15 +57,12 @@ def _check_overlap(infos: Sequence[zipfile.ZipInfo]) -> None:
         end = info.header_offset + _LOCAL_HEADER + info.compress_size
 
 
-def _segments(info: zipfile.ZipInfo) -> list[str]:
+def _segments(name: str, info: zipfile.ZipInfo) -> list[str]:
     """The path of an entry, taken apart."""
-    name = _name(info)
     if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in name):
         refuse(f"the name {quoted(name)} has control characters in it")
     if len(name) > MOST_NAME:
         refuse(f"the name {quoted(name)} has more than {MOST_NAME} characters")
-    if "\\" in name:
-        refuse(f"the path {quoted(name)} has a backslash in it; paths in a zip archive use /")
     segments = name.split("/")
     if not name or name.startswith("/") or _DRIVE.match(name) or ".." in segments:
         refuse(f"the path {quoted(name)} leads out of the archive's folder")
@@ -77,18 +72,6 @@ def _segments(info: zipfile.ZipInfo) -> list[str]:
     if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
         refuse(f"{quoted(name)} is a device, not a file")
     return [segment for segment in segments if segment not in {"", "."}]
-
-
-def _name(info: zipfile.ZipInfo) -> str:
-    """Its name as whoever made the archive saw it: many write UTF-8 without saying so. In Unicode's normal form C,
-    which macOS does not write and metadata files do."""
-    name = info.orig_filename
-    if not info.flag_bits & _UTF_8_NAME:
-        try:
-            name = name.encode("cp437").decode()
-        except UnicodeError:
-            _log.debug("the name of an entry is not UTF-8; taken as code page 437")
-    return unicodedata.normalize("NFC", name)
 
 
 def _passed_over(segments: Sequence[str]) -> bool:

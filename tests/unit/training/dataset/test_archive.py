@@ -120,16 +120,24 @@ class TestWhatIsTaken:
     @pytest.mark.parametrize(
         ("row", "reason"),
         [
-            (b"file_name,text", "metadata.jsonl, line 2: not JSON"),
-            (b"[" * 100_000, "metadata.jsonl, line 2: not JSON"),
-            (b'["a.png", "text"]', 'metadata.jsonl, line 2: "file_name" is missing'),
-            (b'{"file_name": 3, "text": "x"}', 'metadata.jsonl, line 2: "file_name" is missing'),
-            (b'{"file_name": "a.png"}', 'metadata.jsonl, line 2: "text", the caption, is missing'),
+            (b"file_name,text", "line 2: not JSON"),
+            (b"null", 'line 2: "file_name" is missing'),
+            (b"[" * 100_000, "line 2: not JSON"),
+            (b'["a.png", "text"]', 'line 2: "file_name" is missing'),
+            (b'{"file_name": 3, "text": "x"}', 'line 2: "file_name" is missing'),
+            (b'{"file_name": null, "text": "x"}', 'line 2: "file_name" is missing'),
+            (b'{"file_name": "b.png"}', 'line 2: "text", the caption, is missing'),
+            (b'{"file_name": "b.png", "text": null}', 'line 2: "text", the caption, is missing'),
+            (b'{"file_name": "b.png", "text": 7}', 'line 2: "text", the caption, is missing'),
+            (b'{"file_name": "b.png", "text": "\\ufffd"}', "line 2: the caption was damaged before (it holds U+FFFD)"),
         ],
     )
-    def test_broken_metadata_is_refused_with_its_line(self, place: Path, folder: Path, row: bytes, reason: str) -> None:
-        good = b'{"file_name": "a.png", "text": "x"}\n'
-        assert refusal(zipped(place, {"a.png": picture(), "metadata.jsonl": good + row}), folder) == reason
+    def test_a_broken_row_of_metadata_is_passed_over(self, place: Path, folder: Path, row: bytes, reason: str) -> None:
+        lines = b'{"file_name": "a.png", "text": "x"}\n' + row + b'\n\n{"file_name": "c.png", "text": "y"}\n'
+        files = {"a.png": picture(), "b.png": picture(), "c.png": picture(), "metadata.jsonl": lines}
+        unpacked = unpack(zipped(place, files), folder)
+        assert texts(unpacked) == {"a.png": "x", "b.png": None, "c.png": "y"}
+        assert reasons(unpacked) == {"metadata.jsonl": reason}
 
     def test_what_systems_add_is_passed_over(self, place: Path, folder: Path) -> None:
         files = {
@@ -233,8 +241,8 @@ class TestUnsafe:
         assert list(folder.iterdir()) == []
 
     def test_backslashes(self, place: Path, folder: Path) -> None:
-        reason = refusal(zipped(place, {"..\\evil.png": picture()}), folder)
-        assert "backslash" in reason
+        for name in ("..\\evil.png", "looks\\..\\..\\evil.png", "\\evil.png", "C:\\evil.png", "\\\\host\\evil.png"):
+            assert "leads out" in refusal(zipped(place, {name: picture()}), folder)
 
     def test_an_unsafe_path_among_hidden_files_is_no_exception(self, place: Path, folder: Path) -> None:
         assert "leads out" in refusal(zipped(place, {"a.png": picture(), "__MACOSX/../../b": b"x"}), folder)

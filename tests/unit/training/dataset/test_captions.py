@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from compute.errors import InvalidInput
 from compute.schemas.training import CaptioningStrategy
 from compute.training.dataset.captions import (
+    DAMAGED,
     MAX_CAPTION,
     caption_for,
     clean_caption,
@@ -63,11 +64,9 @@ def test_vision_is_refused_until_there_is_a_model_for_it() -> None:
     assert caught.value.field == "preprocessing_captioning_strategy"
 
 
-def test_bytes_are_decoded_as_far_as_they_can_be() -> None:
-    assert clean_caption(b"\xef\xbb\xbfred\x00 dress\x1b[31m\r\n\tlong") == "red dress[31m long"
-    assert clean_caption("grün".encode("latin-1")) == "gr\N{REPLACEMENT CHARACTER}n"
-    assert clean_caption("grün".encode("utf-16")) == "grün"
-    assert clean_caption("\ud83d alone") == "\N{REPLACEMENT CHARACTER} alone"
+def test_what_is_no_text_is_left_out() -> None:
+    assert clean_caption("red\x00 dress\x1b[31m\r\n\tlong") == "red dress[31m long"
+    assert clean_caption("\ud83d alone") == "alone"
     assert clean_caption("one\u2028two\u2029three\x85four") == "one two three four"
     assert clean_caption("gru\u0308n") == "grün"
 
@@ -82,8 +81,8 @@ def test_endless_captions_are_cut() -> None:
     assert caption(text="word " * 1000).startswith("zorb dress, word")
 
 
-@given(st.one_of(st.binary(), st.text(st.characters())))
-def test_any_input_becomes_one_storable_line(text: str | bytes) -> None:
+@given(st.text(st.characters()))
+def test_any_input_becomes_one_storable_line(text: str) -> None:
     cleaned = clean_caption(text)
     assert "\0" not in cleaned
     assert len(cleaned.encode()) >= len(cleaned)
@@ -97,9 +96,10 @@ def test_metadata_comes_back_as_it_was_written(rows: list[tuple[str, str]]) -> N
     lines = (json.dumps({"file_name": file, "text": text}, ensure_ascii=False) for file, text in rows)
     data = "\n".join(lines).encode()
     read = read_metadata(data, name="metadata.jsonl", most=1000)
-    assert read == [(file, clean_caption(text)) for file, text in rows]
+    assert read[0] == [(file, clean_caption(text)) for file, text in rows if DAMAGED not in text]
+    assert len(read[1]) == min(sum(DAMAGED in text for _, text in rows), 51)
 
 
 def test_other_names_for_the_caption_in_metadata() -> None:
     data = b'{"file_name": "a.png", "caption": "one"}\r\n{"file_name": "b.png", "prompt": "two", "text": "three"}'
-    assert read_metadata(data, name="m", most=9) == [("a.png", "one"), ("b.png", "three")]
+    assert read_metadata(data, name="m", most=9) == ([("a.png", "one"), ("b.png", "three")], [])

@@ -1,0 +1,83 @@
+"""What the names in a zip archive say, whatever program wrote them.
+
+The format knows UTF-8 (a flag, or Info-ZIP's extra field) and code page 437. In truth names are in the code page of the
+machine that made the archive; all of one archive are in the same.
+"""
+
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Sequence
+
+from compute.training.dataset.encodings import legacy_encoding
+
+__all__ = ["ArchiveNames"]
+
+_UTF_8_FLAG = 0x800
+_UNICODE_PATH = 0x7075
+_MOST_EVIDENCE = 2**16
+
+
+class ArchiveNames:
+    """Paths of entries, with / between folders and in Unicode's normal form C, which macOS does not write and metadata
+    files do."""
+
+    def __init__(self, infos: Sequence[zipfile.ZipInfo]) -> None:
+        evidence = b"\n".join(raw for info in infos if _stated(info) is None and (raw := _raw(info)))[:_MOST_EVIDENCE]
+        self._encoding = legacy_encoding(evidence, names=True) if evidence else None
+
+    def of(self, info: zipfile.ZipInfo) -> str:
+        """The path; one that cannot be read is told apart from others, and says nothing."""
+        name = _stated(info)
+        if name is None:
+            raw = _raw(info)
+            try:
+                name = raw.decode(self._encoding or "cp437")
+            except UnicodeDecodeError:
+                name = raw.decode("cp437")
+        # Windows' own separator, read after decoding: it is also half of some characters.
+        return unicodedata.normalize("NFC", name).replace("\\", "/")
+
+    def is_read(self, info: zipfile.ZipInfo) -> bool:
+        """Whether the path is what its author wrote."""
+        if _stated(info) is not None:
+            return True
+        try:
+            return self._encoding is not None and bool(_raw(info).decode(self._encoding))
+        except UnicodeDecodeError:
+            return False
+
+
+def _stated(info: zipfile.ZipInfo) -> str | None:
+    """The name where the archive says how to read it, or where it is UTF-8 without saying so."""
+    if info.flag_bits & _UTF_8_FLAG:
+        return info.orig_filename
+    if (name := _unicode_path(info)) is not None:
+        return name
+    try:
+        return _raw(info).decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _raw(info: zipfile.ZipInfo) -> bytes:
+    return info.orig_filename.encode("cp437")
+
+
+def _unicode_path(info: zipfile.ZipInfo) -> str | None:
+    """Info-ZIP's extra field, which counts while it belongs to the name that is there."""
+    extra = info.extra
+    while len(extra) >= 4:
+        kind, size = int.from_bytes(extra[:2], "little"), int.from_bytes(extra[2:4], "little")
+        field = extra[4 : 4 + size]
+        if (
+            kind == _UNICODE_PATH
+            and field[:1] == b"\1"
+            and int.from_bytes(field[1:5], "little") == zlib.crc32(_raw(info))
+        ):
+            try:
+                return field[5:].decode()
+            except UnicodeDecodeError:
+                return None
+        extra = extra[4 + size :]
+    return None
