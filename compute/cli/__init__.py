@@ -89,7 +89,7 @@ def status(as_json: AsJson = False) -> None:
 def build_tiny(
     folder: Annotated[Path, typer.Argument(help="Where the models go.", show_default=False)], as_json: AsJson = False
 ) -> None:
-    """Build tiny models of the real architectures with random weights; those that exist stay."""
+    """Build tiny models of the real architectures with random weights; those that are up to date stay."""
     with one_line_errors():
         from compute.pipelines import tiny
 

@@ -23,6 +23,7 @@ __all__ = ["Order", "named_kind", "new_task", "order", "validated"]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _KEPT_IN_SPEC = {
+    "native",
     "provider_config",
     "active_provider_capabilities",
     "fallback_provider_type",

@@ -7,6 +7,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from compute.errors import InvalidInput, NotFound
 from compute.pipelines.families import families, get_family
+from compute.pipelines.native import NativeSize
+from compute.pipelines.own_models import ensure_current
 
 __all__ = ["Attention", "Compile", "ModelConfig", "StepCacheLevel", "check_size", "resolve_model", "size_multiple"]
 
@@ -76,6 +78,11 @@ class ModelConfig(BaseModel):
     )
     lora_cache: int = Field(default=8, ge=0, description="LoRAs that stay in the replica's memory between requests.")
     lora_device_cache: int = Field(default=4, ge=0, description="Of those, how many stay on a CUDA device as well.")
+    native_size: NativeSize | None = Field(
+        default=None,
+        description="The sizes that the model draws well; others are drawn at one of these and brought to what was "
+        "asked for. Unset: what native_size.json in the model's folder says, or else the family's.",
+    )
     prompt_cache: int = Field(default=32, ge=1, description="Encoded prompts kept on the replica.")
     max_sequence_length: int = Field(
         default=512, ge=16, le=512, description="Tokens of the long prompt; 256 for FLUX.1-schnell."
@@ -125,19 +132,23 @@ def check_size(width: int, height: int, *, family: str = "flux") -> None:
 def resolve_model(config: ModelConfig, models_root: Path) -> str | Path:
     """Where the model is: a local folder, or a Hugging Face repository id.
 
-    A model of the project's own is written to `models_root` when it is named and not there yet.
+    A model of the project's own is written to `models_root` when it is named and not there yet, or there as an earlier
+    version made it.
 
     Raises:
         NotFound: neither a folder nor a repository id.
     """
-    from compute.pipelines.tiny import ensure_built
-
-    for folder in (models_root / config.model, Path(config.model)):
-        if (folder / "model_index.json").is_file():
+    here, elsewhere = models_root / config.model, Path(config.model)
+    own = next((own for family in families().values() if (own := family.own_models.get(config.model))), None)
+    if own is not None and (here.exists() or not _is_model(elsewhere)):
+        return ensure_current(here, own)
+    for folder in (here, elsewhere):
+        if _is_model(folder):
             return folder
-    for family in families().values():
-        if build := family.own_models.get(config.model):
-            return ensure_built(models_root / config.model, build)
     if config.model.count("/") == 1 and not config.model.startswith((".", "/", "~")):
         return config.model
     raise NotFound(f"No model {config.model!r}: not a folder, not under {models_root}, not a repository id")
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "model_index.json").is_file()

@@ -14,10 +14,12 @@ from PIL import Image
 from compute.errors import InvalidInput
 from compute.pipelines.compilation import CompiledBlocks, example_inputs
 from compute.pipelines.config import ModelConfig, check_size
+from compute.pipelines.finite import FiniteCheck
 from compute.pipelines.flux_starts import BaseStarts, Blend, Start, Starts
 from compute.pipelines.loading import load_parts, with_most_room
 from compute.pipelines.lora import Adapters, StaticLoras
 from compute.pipelines.memory import reporting_out_of_memory
+from compute.pipelines.native import OwnSizes, own_sizes
 from compute.pipelines.parts import Parts
 from compute.pipelines.placement import pick_device, pick_dtype, place
 from compute.pipelines.prompts import PromptCache, prompt_tokens
@@ -26,7 +28,8 @@ from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.residence import Visitors
 from compute.pipelines.step_cache import StepCache
 from compute.pipelines.streams import Pace, Ready, finish
-from compute.tasks.protocol import GenerateRequest, LoraSelection, OnStep
+from compute.pipelines.weights import local_folder
+from compute.tasks.protocol import GenerateRequest, LoraSelection, OnStep, Role, Size
 
 __all__ = ["FluxModel", "load_flux", "prepare_flux"]
 
@@ -51,10 +54,13 @@ def prepare_flux(config: ModelConfig, source: str | Path, kind: type[Starts] = B
     no_progress_bars()
     device = pick_device(config)
     parts = load_parts(source, dtype=pick_dtype(config, device), revision=config.revision)
-    return partial(_activate, config, kind, parts, device)
+    sizes = own_sizes(config, local_folder(source, config.revision))
+    return partial(_activate, config, kind, parts, sizes, device)
 
 
-def _activate(config: ModelConfig, kind: type[Starts], parts: dict[str, Any], visible: torch.device) -> "FluxModel":
+def _activate(
+    config: ModelConfig, kind: type[Starts], parts: dict[str, Any], sizes: OwnSizes, visible: torch.device
+) -> "FluxModel":
     device = with_most_room(visible)
     pipeline = FluxPipeline(**parts)
     pipeline.set_progress_bar_config(disable=True)
@@ -70,7 +76,7 @@ def _activate(config: ModelConfig, kind: type[Starts], parts: dict[str, Any], vi
         dtype=pipeline.transformer.dtype,
     )
     place(pipeline, config, device)
-    model = FluxModel(config, pipeline, starts, loras)
+    model = FluxModel(config, pipeline, starts, loras, sizes)
     if config.compile != "off":
         _compile_now(pipeline, config, loras)
     return model
@@ -118,7 +124,7 @@ class FluxLatents:
 
 
 class FluxModel:
-    """A warm FLUX.1 of any kind; an `ImageModel` that `TakesLoras`.
+    """A warm FLUX.1 of any kind; an `ImageModel` that `TakesLoras` and `ChoosesSize`.
 
     Every part has one user at a time: the text encoders in `prepare`, the transformer and the scheduler in `draw`, the
     VAE in `decode` and for pictures in `prepare`. With offloading all the stages take turns.
@@ -127,11 +133,15 @@ class FluxModel:
         pipeline: The diffusers pipeline that has the parts and the hooks between them.
     """
 
-    def __init__(self, config: ModelConfig, pipeline: FluxPipeline, starts: Starts, loras: Adapters) -> None:
+    def __init__(
+        self, config: ModelConfig, pipeline: FluxPipeline, starts: Starts, loras: Adapters, sizes: OwnSizes
+    ) -> None:
         self.pipeline: Any = pipeline
         self._config = config
         self._starts = starts
         self._loras = loras
+        self._sizes = sizes
+        self._finite = FiniteCheck(config.model)
         self._blocks = CompiledBlocks(pipeline.transformer, config)
         self._step_cache = StepCache(pipeline.transformer, config.step_cache)
         self._device = pipeline._execution_device
@@ -141,6 +151,9 @@ class FluxModel:
     @property
     def name(self) -> str:
         return self._config.model
+
+    def own_size(self, role: Role, size: Size) -> Size:
+        return self._sizes.nearest(size)
 
     def modules(self) -> Iterator[torch.nn.Module]:
         """Its parts that have weights."""
@@ -158,6 +171,7 @@ class FluxModel:
             InvalidInput: a size off the grid, a strength outside (0, 1], a LoRA that does not fit, or pictures that
                 these weights have no use for.
             OutOfMemory: the device has too little memory.
+            TaskFailed: what was drawn is not finite.
         """
         return self.decode(self.draw(self.prepare(request), on_step))
 
@@ -185,6 +199,7 @@ class FluxModel:
             with self._blocks.as_they_are(self._loras.on_peft):
                 packed = self._denoise(prepared, on_step)
             finish(self._device)
+            self._finite.latents(packed, prepared.request.loras)
             return FluxLatents(prepared.request, packed, Ready.after_this(packed))
 
     def decode(self, latents: FluxLatents) -> Image.Image:
@@ -196,7 +211,9 @@ class FluxModel:
             self._parts.vae(),
         ):
             latents.ready.wait()
-            return self._starts.vae.decode(latents.packed, request.width, request.height)
+            pixels = self._starts.vae.decode(latents.packed, request.width, request.height)
+            self._finite.pixels(pixels, request.loras)
+            return self._starts.vae.picture(pixels)
 
     def _denoise(self, prepared: FluxPrepared, on_step: OnStep) -> torch.Tensor:
         request, start = prepared.request, prepared.start

@@ -45,10 +45,13 @@ class FluxVae:
         latents: torch.Tensor = found.mode() if generator is None else found.sample(generator)
         return (latents - self._vae.config.shift_factor) * self._vae.config.scaling_factor
 
-    def decode(self, packed: torch.Tensor, width: int, height: int) -> Image.Image:
-        """The RGB picture of latents in patches (1, tokens, 4 * channels)."""
+    def decode(self, packed: torch.Tensor, width: int, height: int) -> torch.Tensor:
+        """The pixels of latents in patches (1, tokens, 4 * channels), about from -1 to 1: (1, 3, height, width)."""
         latents = self._unpack(packed, height, width, self._factor)
         latents = (latents / self._vae.config.scaling_factor) + self._vae.config.shift_factor
-        decoded = self._vae.decode(latents.to(self.device), return_dict=False)[0]
+        return torch.as_tensor(self._vae.decode(latents.to(self.device), return_dict=False)[0])
+
+    def picture(self, decoded: torch.Tensor) -> Image.Image:
+        """The RGB picture of decoded pixels."""
         picture: Image.Image = self._processor.postprocess(decoded, output_type="pil")[0]
         return picture

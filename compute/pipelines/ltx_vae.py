@@ -33,8 +33,8 @@ class LtxVae:
         return torch.as_tensor(self._normalized(latents, self._vae.latents_mean, self._vae.latents_std)).float()
 
     def decode(self, latents: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """The frames of latents (1, channels, latent frames, height / 32, width / 32): RGB bytes in main memory,
-        (8n + 1, height, width, 3)."""
+        """The pixels of latents (1, channels, latent frames, height / 32, width / 32), about from -1 to 1:
+        (3, 8n + 1, height, width)."""
         vae = self._vae
         latents = self._denormalized(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
         latents = latents.to(device=get_module_execution_device(vae), dtype=vae.dtype)
@@ -43,6 +43,9 @@ class LtxVae:
             noise = torch.randn(latents.shape, generator=generator, dtype=latents.dtype).to(latents.device)
             latents = (1 - _DECODE_NOISE) * latents + _DECODE_NOISE * noise
             timestep = torch.tensor([_DECODE_TIMESTEP], device=latents.device, dtype=latents.dtype)
-        clip = vae.decode(latents, timestep, return_dict=False)[0][0]
+        return torch.as_tensor(vae.decode(latents, timestep, return_dict=False)[0][0])
+
+    def frames(self, clip: torch.Tensor) -> torch.Tensor:
+        """Decoded pixels as RGB bytes in main memory: (8n + 1, height, width, 3)."""
         levels = (clip.float() / 2 + 0.5).clamp(0, 1) * 255
         return torch.as_tensor(levels.round().to(torch.uint8).permute(1, 2, 3, 0).cpu())

@@ -14,16 +14,19 @@ from PIL import Image
 from compute.errors import InvalidInput
 from compute.pipelines.attention import set_attention
 from compute.pipelines.config import ModelConfig
+from compute.pipelines.finite import FiniteCheck
 from compute.pipelines.loading import load_parts, with_most_room
 from compute.pipelines.ltx_denoise import Clip, Conditioning, Denoiser
 from compute.pipelines.ltx_vae import LtxVae
 from compute.pipelines.memory import reporting_out_of_memory
+from compute.pipelines.native import OwnSizes, own_sizes
 from compute.pipelines.parts import Parts
 from compute.pipelines.placement import pick_device, pick_dtype, place_weights
 from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.residence import Visitors
 from compute.pipelines.streams import Pace, Ready, finish
-from compute.tasks.protocol import OnStep, VideoRequest
+from compute.pipelines.weights import local_folder
+from compute.tasks.protocol import OnStep, Role, Size, VideoRequest
 
 __all__ = ["LtxVideoModel", "load_ltx_video", "prepare_ltx_video"]
 
@@ -63,14 +66,15 @@ def prepare_ltx_video(config: ModelConfig, source: str | Path) -> Callable[[], "
     parts = load_parts(source, dtype=pick_dtype(config, device), revision=config.revision)
     if parts["scheduler"].config.use_dynamic_shifting:
         raise ValueError(f"{source} has the schedule of LTX-Video before 0.9.5; use 0.9.5 or newer")
-    return partial(_activate, config, parts, device)
+    sizes = own_sizes(config, local_folder(source, config.revision))
+    return partial(_activate, config, parts, sizes, device)
 
 
-def _activate(config: ModelConfig, parts: dict[str, Any], visible: torch.device) -> "LtxVideoModel":
+def _activate(config: ModelConfig, parts: dict[str, Any], sizes: OwnSizes, visible: torch.device) -> "LtxVideoModel":
     pipeline = LTXConditionPipeline(**parts)
     pipeline.set_progress_bar_config(disable=True)
     _place(pipeline, config, with_most_room(visible))
-    return LtxVideoModel(config, pipeline)
+    return LtxVideoModel(config, pipeline, sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +104,10 @@ class LtxVideoModel:
     VAE in `decode` and for the image in `prepare`. With offloading all the stages take turns.
     """
 
-    def __init__(self, config: ModelConfig, pipeline: Any) -> None:
+    def __init__(self, config: ModelConfig, pipeline: Any, sizes: OwnSizes) -> None:
         self._config = config
+        self._sizes = sizes
+        self._finite = FiniteCheck(config.model)
         self._pipeline = pipeline
         self._vae = LtxVae(pipeline)
         self._denoiser = Denoiser(pipeline)
@@ -112,6 +118,9 @@ class LtxVideoModel:
     @property
     def name(self) -> str:
         return self._config.model
+
+    def own_size(self, role: Role, size: Size) -> Size:
+        return self._sizes.nearest(size)
 
     def modules(self) -> Iterator[torch.nn.Module]:
         """Its parts that have weights."""
@@ -156,6 +165,7 @@ class LtxVideoModel:
             prepared.ready.wait()
             latents = self._denoiser.draw(prepared.clip, prepared.given, request.steps, generator, after_step)
             finish(self._device)
+            self._finite.latents(latents)
             return LtxLatents(request, latents, Ready.after_this(latents))
 
     def decode(self, latents: LtxLatents) -> list[Image.Image]:
@@ -169,7 +179,9 @@ class LtxVideoModel:
             self._parts.vae(),
         ):
             latents.ready.wait()
-            drawn = self._vae.decode(latents.latents, generator)
+            pixels = self._vae.decode(latents.latents, generator)
+            self._finite.pixels(pixels)
+            drawn = self._vae.frames(pixels)
         kept = drawn[:: _every(request.fps)][: request.frames]
         return [_sized(Image.fromarray(frame.numpy()), request.width, request.height) for frame in kept]
 

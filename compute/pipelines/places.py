@@ -6,6 +6,7 @@ from threading import Lock
 from typing import Any
 from weakref import WeakSet
 
+from compute.pipelines.native import OwnSizes
 from compute.tasks.protocol import Latents, Prepared, Role, StagedModel
 
 __all__ = ["Drawn", "Place", "Waiting"]
@@ -13,11 +14,12 @@ __all__ = ["Drawn", "Place", "Waiting"]
 
 @dataclass(eq=False)
 class Place:
-    """One model, in memory or not. Everything below `expected` changes under the shelf's lock.
+    """One model, in memory or not. Everything below `sizes` changes under the shelf's lock.
 
     Attributes:
         role: The first role that it has.
         load: Brings it to its device.
+        sizes: Those that it draws.
         expected: Bytes that its weights are expected to take; 0 if that is not known.
         bytes: Bytes that they took when they were last in memory.
         busy: Calls that are using it now, and drawn pictures that wait to be decoded.
@@ -30,6 +32,7 @@ class Place:
     role: Role
     load: Callable[[], StagedModel]
     expected: int = 0
+    sizes: OwnSizes | None = None
     model: StagedModel | None = None
     bytes: int = 0
     busy: int = 0

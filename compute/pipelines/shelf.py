@@ -21,10 +21,12 @@ from typing import Any
 import torch
 
 from compute.errors import InvalidInput, OutOfMemory, TaskFailed
-from compute.pipelines import ModelConfig, prepare
+from compute.pipelines import ModelConfig, prepare, resolve_model
 from compute.pipelines.footprint import expected_bytes, measured_bytes
+from compute.pipelines.native import own_sizes
 from compute.pipelines.places import Drawn, Place, Waiting
-from compute.tasks.protocol import LoraSelection, OnStep, Prepared, Role, StagedModel, TakesLoras
+from compute.pipelines.weights import local_folder
+from compute.tasks.protocol import LoraSelection, OnStep, Prepared, Role, Size, StagedModel, TakesLoras
 
 __all__ = ["Shelf", "prepare_shelf"]
 
@@ -55,7 +57,7 @@ def prepare_shelf(
             if budget is not None and expected > budget:
                 raise ValueError(_too_large(config.model, role, expected, budget))
             load = partial(_load, config, models_root)
-            places[config] = Place(config.model, role, load, expected)
+            places[config] = Place(config.model, role, load, expected, own_sizes(config, _folder(config, models_root)))
     first = next(iter(models.values()))
     activate = prepare(first, models_root)
     shelf = Shelf({role: places[config] for role, config in models.items()}, budget=budget)
@@ -101,6 +103,10 @@ class Shelf:
         """What the weights in memory take."""
         with self._changed:
             return sum(place.bytes for place in self._in_memory())
+
+    def own_size(self, role: Role, size: Size) -> Size:
+        place = self._places.get(role)
+        return size if place is None or place.sizes is None else place.sizes.nearest(size)
 
     def put(self, role: Role, load: Callable[[], StagedModel]) -> None:
         """Load the model of a role now, in this way.
@@ -263,6 +269,10 @@ class Shelf:
 
     def _in_memory(self) -> list[Place]:
         return [place for place in dict.fromkeys(self._places.values()) if place.model is not None]
+
+
+def _folder(config: ModelConfig, models_root: Path) -> Path | None:
+    return local_folder(resolve_model(config, models_root), config.revision)
 
 
 def _load(config: ModelConfig, models_root: Path) -> StagedModel:

@@ -1,16 +1,13 @@
 """Tiny models of the real architectures, with random weights: every loading and running path is the real one."""
 
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from compute.pipelines.families import Family, families, get_family
+from compute.pipelines.own_models import ensure_current
 from compute.storage.loras import ModelCard, read_model_card
 
-__all__ = ["build_tiny", "build_tiny_flux", "ensure_built", "ensure_tiny", "write_tiny_lora"]
+__all__ = ["build_tiny", "build_tiny_flux", "ensure_tiny", "write_tiny_lora"]
 
 
 def build_tiny(folder: Path) -> list[Path]:
@@ -19,42 +16,13 @@ def build_tiny(folder: Path) -> list[Path]:
 
 
 def ensure_tiny(family: Family, models_root: Path) -> Path:
-    """The folder of this family's tiny model, built if it is not there yet."""
-    return ensure_built(models_root / family.tiny_name, family.build_tiny)
-
-
-def ensure_built(folder: Path, build: Callable[[Path], None]) -> Path:
-    """The folder of a model that `build` writes, which it does if it is not there yet."""
-    if not (folder / "model_index.json").is_file():
-        with _published(folder) as unfinished:
-            build(unfinished)
-    return folder
+    """The folder of this family's tiny model, built if it is not there yet, or as an earlier version built it."""
+    return ensure_current(models_root / family.tiny_name, family.tiny)
 
 
 def build_tiny_flux(folder: Path) -> None:
     """Build the tiny FLUX.1-dev into `folder` (a few MB, about a second). The same weights every time."""
-    with _published(folder) as unfinished:
-        get_family("flux").build_tiny(unfinished)
-
-
-@contextmanager
-def _published(folder: Path) -> Iterator[Path]:
-    """A scratch folder that becomes `folder` in one rename, so that no reader sees half a model.
-
-    Of several processes that build at once the first rename wins; the models are identical.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield unfinished
-        unfinished.chmod(0o755)
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            if not (folder / "model_index.json").is_file():
-                raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    ensure_current(folder, get_family("flux").tiny)
 
 
 def write_tiny_lora(path: Path, model: Path | ModelCard, *, rank: int = 4, seed: int = 0, scale: float = 1.0) -> Path:

@@ -4,7 +4,18 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-__all__ = ["MAX_PROMPT", "MAX_SEED", "ImageSource", "Prompt", "ResultImage", "ResultImages", "ResultVideo", "Seed"]
+__all__ = [
+    "MAX_PROMPT",
+    "MAX_SEED",
+    "NATIVE",
+    "ImageSource",
+    "NativeChoice",
+    "Prompt",
+    "ResultImage",
+    "ResultImages",
+    "ResultVideo",
+    "Seed",
+]
 
 MAX_SEED = 2**63 - 1
 MAX_PROMPT = 10_000
@@ -21,6 +32,18 @@ Prompt = Annotated[str, Field(max_length=MAX_PROMPT)]
 Seed = Annotated[
     int, Field(ge=0, le=MAX_SEED, description="The same request with the same seed gives the same result.")
 ]
+
+
+NATIVE = (
+    "Draw at a size that the model is good at, and bring the result to the size that was asked for; "
+    "`metadata.drawn_at` says so where the two differ. False: draw at exactly the size that was asked for."
+)
+
+
+class NativeChoice(BaseModel):
+    """Whose size is drawn: the model's or the request's."""
+
+    native: bool = Field(default=True, description=NATIVE)
 
 
 class ResultImage(BaseModel):

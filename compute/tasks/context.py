@@ -12,6 +12,7 @@ from PIL import Image
 from compute.storage.codec import ImageFormat
 from compute.tasks.clock import StageClock
 from compute.tasks.inputs import JobInputs
+from compute.tasks.native import sized_note, wants_native
 from compute.tasks.protocol import (
     Artifact,
     Done,
@@ -20,6 +21,7 @@ from compute.tasks.protocol import (
     Job,
     Progress,
     Role,
+    Size,
     Started,
     Turn,
     VideoRequest,
@@ -71,12 +73,17 @@ class RunContext:
         self._my_turn: Turn | None = None
         self._clock = StageClock(also=("compute",))
         self._outputs = 0
+        self._native = wants_native(job)
         self._notes: dict[str, Any] = {}
 
     @property
     def models_root(self) -> Path:
         """The folder under which small models (detectors, segmentation) are looked for."""
         return self._bench.models_root
+
+    def own_size(self, size: Size) -> Size:
+        """The size at which the model draws a picture of `size` well: `size` itself if the request insists on it."""
+        return self._bench.stages.own_size(self._role, size) if self._native else size
 
     async def load(self, path: str, *, field: str) -> Image.Image:
         """A stored input; `field` is the request's field that named it.
@@ -99,7 +106,12 @@ class RunContext:
             yield
 
     async def draw(self, request: GenerateRequest | VideoRequest, *, share: Share = _WHOLE) -> Any:
-        """Prepare, draw and decode one request while holding the device. Raises what the model raises."""
+        """Prepare, draw and decode one request while holding the device. Raises what the model raises.
+
+        The metadata says at which size it was drawn if the model has another one of its own.
+        """
+        asked = request.width, request.height
+        self.note(**sized_note(self.own_size(asked), asked))
         async with aclosing(self.draw_all([request], share=share)) as drawn:
             return await anext(drawn)
 
@@ -112,16 +124,16 @@ class RunContext:
         try:
             for index in range(len(requests)):
                 if not ahead:
-                    ahead.append(self._beside("prepare", stages.prepare(requests[index])))
+                    ahead.append(self._prepared(requests[index]))
                 prepared = await ahead[0]
                 ahead.popleft()
                 if index + 1 < len(requests):
-                    ahead.append(self._beside("prepare", stages.prepare(requests[index + 1])))
-                latents = await self._drawn(prepared, index, len(requests), share)
+                    ahead.append(self._prepared(requests[index + 1]))
+                drawn = await self._drawn(prepared, index, len(requests), share)
                 if behind:
                     yield await behind[0]
                     behind.popleft()
-                behind.append(self._beside("decode", stages.decode(latents)))
+                behind.append(self._beside("decode", stages.decode(drawn)))
             for decoding in behind:
                 yield await decoding
         finally:
@@ -194,6 +206,9 @@ class RunContext:
                 async for done, total in steps:
                     self.progress(share[0] + (share[1] - share[0]) * (index + done / total) / count)
         return stepper.result
+
+    def _prepared(self, request: GenerateRequest | VideoRequest) -> "asyncio.Task[Any]":
+        return self._beside("prepare", self._bench.stages.prepare(request, native=self._native))
 
     def _beside(self, stage: str, work: Awaitable[T]) -> "asyncio.Task[T]":
         async def timed() -> T:

@@ -9,18 +9,18 @@ from typing import Any
 from compute.errors import Interrupted
 from compute.tasks.clock import StageClock
 from compute.tasks.inputs import JobInputs
+from compute.tasks.native import sized_note, wants_native
 from compute.tasks.protocol import (
     Artifact,
     Done,
     GenerateRequest,
     Job,
-    Latents,
-    Prepared,
     Progress,
     Started,
     Workbench,
     WorkEvent,
 )
+from compute.tasks.stages import Staged
 
 __all__ = ["draw_images"]
 
@@ -57,7 +57,7 @@ async def draw_images(
             await my_turn()
             clock.lap("save")
             made = {"model": model, "versions": dict(bench.versions), "inputs": inputs.hashes}
-            yield Done({**made, **clock.report()})
+            yield Done({**made, **images.sized(), **clock.report()})
     finally:
         await images.stop()
 
@@ -72,6 +72,7 @@ class _Images:
         self._clock = clock
         self._saves: deque[asyncio.Task[Artifact]] = deque()
         self._stopped = False
+        self._native = wants_native(job)
         self._ahead = self._prepare(0)
 
     async def prepare_first(self) -> None:
@@ -115,20 +116,27 @@ class _Images:
         if self._saves:
             await asyncio.wait(self._saves)
 
-    def _prepare(self, index: int) -> asyncio.Task[Prepared]:
-        ahead = asyncio.create_task(self._bench.stages.prepare(self._requests[index]))
+    def sized(self) -> dict[str, Any]:
+        """For the metadata: the size at which they were drawn, where it is not that of the results. All have one."""
+        first = self._requests[0]
+        asked = first.width, first.height
+        return sized_note(self._bench.stages.own_size(first.role, asked), asked) if self._native else {}
+
+    def _prepare(self, index: int) -> asyncio.Task[Staged]:
+        stages = self._bench.stages
+        ahead = asyncio.create_task(stages.prepare(self._requests[index], native=self._native))
         ahead.add_done_callback(_retrieve)
         return ahead
 
-    def _save(self, index: int, latents: Latents, seed: int, room: ExitStack) -> None:
-        save = asyncio.create_task(self._decode_and_store(index, latents, seed))
+    def _save(self, index: int, drawn: Staged, seed: int, room: ExitStack) -> None:
+        save = asyncio.create_task(self._decode_and_store(index, drawn, seed))
         save.add_done_callback(_retrieve)
         save.add_done_callback(lambda _: room.close())
         self._saves.append(save)
 
-    async def _decode_and_store(self, index: int, latents: Latents, seed: int) -> Artifact:
+    async def _decode_and_store(self, index: int, drawn: Staged, seed: int) -> Artifact:
         with self._stage("decode"):
-            image = await self._bench.stages.decode(latents)
+            image = await self._bench.stages.decode(drawn)
         with self._stage("encode"):
             encoded = await self._bench.encode(image)
         with self._stage("upload"):

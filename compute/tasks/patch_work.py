@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 from PIL import Image
 
+from compute.imaging.change import with_change
 from compute.imaging.colour import match_colour
 from compute.imaging.similarity import Scores, compare
 from compute.schemas.fields import MAX_SEED
 from compute.tasks.context import RunContext, Share
+from compute.tasks.native import sized_note
 from compute.tasks.protocol import GenerateRequest
 
 __all__ = ["SAME_SCENE", "Limits", "PatchSettings", "Redrawn", "redraw", "working_size"]
@@ -84,7 +85,9 @@ async def redraw(
     The result has the patch's size and its colours. Where the model draws smaller than the patch is, only what it
     changed is enlarged and added, so the patch's own fine detail stays.
     """
-    size = working_size(patch.size, side=settings.side, multiple=settings.multiple)
+    wanted = working_size(patch.size, side=settings.side, multiple=settings.multiple)
+    size = context.own_size(wanted)
+    context.note(**sized_note(size, wanted))
     start = await context.compute(partial(patch.resize, size, Image.Resampling.LANCZOS))
     for attempt in range(settings.attempts):
         request = GenerateRequest(
@@ -128,10 +131,7 @@ def _at_patch_size(patch: Image.Image, start: Image.Image, drawn: Image.Image) -
     """What was drawn, from the model's size to the patch's."""
     if start.width >= patch.width and start.height >= patch.height:
         return drawn.resize(patch.size, Image.Resampling.LANCZOS)
-    before, after = (
-        np.asarray(image.resize(patch.size, Image.Resampling.BICUBIC), np.int16) for image in (start, drawn)
-    )
-    return Image.fromarray(np.clip(np.asarray(patch, np.int16) + after - before, 0, 255).astype(np.uint8))
+    return with_change(patch, start, drawn)
 
 
 def _part(share: Share, index: int, count: int) -> Share:

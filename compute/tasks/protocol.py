@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Artifact",
+    "ChoosesSize",
     "Done",
     "EncodedFile",
     "EncodedImage",
@@ -34,6 +35,7 @@ __all__ = [
     "Prepared",
     "Progress",
     "Role",
+    "Size",
     "StagedModel",
     "Started",
     "StoredInput",
@@ -99,6 +101,10 @@ OnStep = Callable[[int, int], None]
 Role = Literal["draw", "edit", "fill", "video"]
 """Which of a replica's models does a request: the base (from text, from an image, inpainting), the one that follows
 instructions about pictures, the one made for filling masks, and the one that makes clips."""
+
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +232,15 @@ class TakesLoras(Protocol):
         Raises:
             InvalidInput: a file is damaged or does not fit.
         """
+        ...
+
+
+@runtime_checkable
+class ChoosesSize(Protocol):
+    """A model that draws well at some sizes only."""
+
+    def own_size(self, role: Role, size: Size) -> Size:
+        """The size at which its model of this role had better draw a picture of `size`."""
         ...
 
 

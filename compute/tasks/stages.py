@@ -5,13 +5,15 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from compute.tasks.protocol import Latents, LoraSelection, Prepared, StagedModel, TakesLoras, Turn
+from compute.tasks.native import Drawing
+from compute.tasks.protocol import ChoosesSize, LoraSelection, OnStep, Role, Size, StagedModel, TakesLoras, Turn
 from compute.tasks.stepping import Stepper
 
-__all__ = ["UNSAVED_IMAGES", "Stages"]
+__all__ = ["UNSAVED_IMAGES", "Staged", "Stages"]
 
 T = TypeVar("T")
 
@@ -20,11 +22,22 @@ UNSAVED_IMAGES = 4
 up holds back the next draw instead of filling the memory (50 MB for an image of 4096 x 4096)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A drawing between two stages, and what the model made of it in the last one."""
+
+    drawing: Drawing
+    value: Any
+
+
 class Stages:
     """Each stage of the model has one thread of its own.
 
     So two calls of a stage never overlap, those who wait are served in turn, and a call that nobody waits for any
     more keeps the next one out until it has ended. CUDA graphs need it, too: they belong to the thread that made them.
+
+    A picture of a size that the model does not draw well is drawn at a size of the model's own, and then brought to the
+    size that was asked for.
     """
 
     def __init__(self, model: StagedModel, *, unsaved_images: int = UNSAVED_IMAGES) -> None:
@@ -39,9 +52,9 @@ class Stages:
 
     def warm_up(self, request: Any) -> None:
         """Draw an image in the threads that will draw all others. Blocks, and raises what the stages raise."""
-        prepared = self._preparing.submit(self._model.prepare, request).result()
-        latents = self._drawing.submit(self._model.draw, prepared, lambda done, total: None).result()
-        self._decoding.submit(self._model.decode, latents).result()
+        prepared = self._preparing.submit(self._prepare, self._drawing_of(request, True)).result()
+        drawn = self._drawing.submit(self._draw, prepared, lambda done, total: None).result()
+        self._decoding.submit(self._decode, drawn).result()
 
     @property
     def takes_loras(self) -> bool:
@@ -56,8 +69,13 @@ class Stages:
         model = self._model
         return isinstance(model, TakesLoras) and await asyncio.to_thread(model.prefetch, loras)
 
-    async def prepare(self, request: Any) -> Prepared:
-        return await _run(self._preparing, partial(self._model.prepare, request))
+    def own_size(self, role: Role, size: Size) -> Size:
+        """The size at which the model of this role draws a picture of `size`, unless it is told to draw just that."""
+        return self._model.own_size(role, size) if isinstance(self._model, ChoosesSize) else size
+
+    async def prepare(self, request: Any, *, native: bool = True) -> Staged:
+        """`native`: draw at a size that the model is good at. False: at the size that the request says."""
+        return await _run(self._preparing, partial(self._prepare, self._drawing_of(request, native)))
 
     @asynccontextmanager
     async def device(self) -> AsyncGenerator[None]:
@@ -72,12 +90,13 @@ class Stages:
         room.callback(self._places.release)
         return room
 
-    def draw(self, prepared: Prepared) -> Stepper[Latents]:
+    def draw(self, prepared: Staged) -> Stepper[Staged]:
         """The draw, not yet begun. Hold the device and a `room`."""
-        return Stepper(partial(self._model.draw, prepared), self._drawing)
+        return Stepper(partial(self._draw, prepared), self._drawing)
 
-    async def decode(self, latents: Latents) -> Any:
-        return await _run(self._decoding, partial(self._model.decode, latents))
+    async def decode(self, drawn: Staged) -> Any:
+        """The picture, or the frames, at exactly the size that was asked for."""
+        return await _run(self._decoding, partial(self._decode, drawn))
 
     @contextmanager
     def place(self) -> Iterator[Turn]:
@@ -98,6 +117,19 @@ class Stages:
         """End the threads once they are idle."""
         for threads in (self._preparing, self._drawing, self._decoding):
             threads.shutdown(wait=False)
+
+    def _drawing_of(self, request: Any, native: bool) -> Drawing:
+        asked = request.width, request.height
+        return Drawing.at(request, self.own_size(request.role, asked) if native else asked)
+
+    def _prepare(self, drawing: Drawing) -> Staged:
+        return Staged(drawing, self._model.prepare(drawing.request))
+
+    def _draw(self, prepared: Staged, on_step: OnStep) -> Staged:
+        return Staged(prepared.drawing, self._model.draw(prepared.value, on_step))
+
+    def _decode(self, drawn: Staged) -> Any:
+        return drawn.drawing.finished(self._model.decode(drawn.value))
 
     def _call_the_first(self) -> None:
         if self._line:

@@ -3,19 +3,25 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import overload
 
 import numpy as np
 from PIL import Image
 
+from compute.imaging.change import with_change
 from compute.imaging.tiles import TiledPicture, TileGrid, with_colours_of
 from compute.schemas.fields import MAX_SEED
 from compute.tasks.context import RunContext, Share
-from compute.tasks.protocol import GenerateRequest
+from compute.tasks.native import sized_note
+from compute.tasks.protocol import GenerateRequest, Size
 
 __all__ = ["TileSettings", "redraw_in_tiles"]
+
+_LEAST_TILE = 512
+_OVERLAPS = 8
+"""Of a tile that is as small as the model's own size, so much is in common with each neighbour: an eighth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +50,16 @@ async def redraw_in_tiles(
 ) -> Image.Image:
     """Draw an RGB picture anew, in place, while holding the device; its colours stay, see `with_colours_of`.
 
-    A tile is put back while the next one is drawn. Beside the picture, one row of tiles is in memory.
+    A tile is put back while the next one is drawn. Beside the picture, one row of tiles is in memory. A model that
+    draws no larger tiles than of `_LEAST_TILE` pixels a side would need hundreds of them, and see of each but a patch:
+    it draws the whole picture at once, at its own size, and what it changes is brought into the picture.
     """
+    tile = min(context.own_size((settings.tile, settings.tile)))
+    size = context.own_size(picture.size)
+    if tile < settings.tile:
+        if tile < _LEAST_TILE and size != picture.size:
+            return await _redraw_at_once(context, picture, size, settings, share)
+        settings = replace(settings, tile=tile, overlap=tile // _OVERLAPS // settings.multiple * settings.multiple)
     tiled = TiledPicture(picture, _grid(picture, settings))
     context.note(tiles=len(tiled))
     placing = asyncio.ensure_future(asyncio.sleep(0))
@@ -60,6 +74,28 @@ async def redraw_in_tiles(
         finally:
             await asyncio.wait([placing])
     return tiled.picture()
+
+
+async def _redraw_at_once(
+    context: RunContext, picture: Image.Image, size: Size, settings: TileSettings, share: Share
+) -> Image.Image:
+    context.note(tiles=1, **sized_note(size, picture.size))
+    small = await context.compute(partial(picture.resize, size, Image.Resampling.LANCZOS))
+    drawn = await context.draw(_request(settings, small, settings.seed), share=share)
+    return await context.compute(lambda: with_change(picture, small, with_colours_of(small, drawn)))
+
+
+def _request(settings: TileSettings, picture: Image.Image, seed: int) -> GenerateRequest:
+    return GenerateRequest(
+        prompt=settings.prompt,
+        width=picture.width,
+        height=picture.height,
+        steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        seed=seed,
+        image=picture,
+        strength=settings.denoise,
+    )
 
 
 def _grid(picture: Image.Image, settings: TileSettings) -> TileGrid:
@@ -89,17 +125,7 @@ class _TileRequests(Sequence[GenerateRequest]):
     def __getitem__(self, index: int | slice) -> GenerateRequest | Sequence[GenerateRequest]:
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
-        settings, cut = self._settings, self._tiled.cut(index)
-        return GenerateRequest(
-            prompt=settings.prompt,
-            width=cut.width,
-            height=cut.height,
-            steps=settings.steps,
-            guidance_scale=settings.guidance_scale,
-            seed=_tile_seed(settings.seed, index),
-            image=cut,
-            strength=settings.denoise,
-        )
+        return _request(self._settings, self._tiled.cut(index), _tile_seed(self._settings.seed, index))
 
 
 def _tile_seed(seed: int, index: int) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from compute.errors import InvalidInput, NotFound
 from compute.pipelines.config import ModelConfig, resolve_model
-from compute.pipelines.tiny import ensure_built
+from compute.pipelines.own_models import ensure_current, tiny_model
 from compute.training.models import get_family
 from compute.training.spec import ModelSpec
 
@@ -20,7 +20,7 @@ def base_folder(model: ModelSpec, models_root: Path) -> Path:
     """
     family = get_family(model.family)
     if family.build_tiny is not None and model.source == family.tiny_name:
-        return ensure_built(models_root / family.tiny_name, family.build_tiny)
+        return ensure_current(models_root / family.tiny_name, tiny_model(family.build_tiny))
     try:
         found = resolve_model(ModelConfig(model=model.source), models_root)
     except NotFound as error:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compute.errors import NotFound
+from compute.pipelines.native import NativeSize
+from compute.pipelines.own_models import OwnModel
 
 if TYPE_CHECKING:
     from compute.pipelines.config import ModelConfig
@@ -33,9 +35,10 @@ class Family:
         size_multiple: Width and height must be multiples of this many pixels.
         prepare: Loads the model into host memory, from the configuration and its source, a local folder or a hub id.
         tiny_name: The model name that stands for the random-weight model of this architecture.
-        build_tiny: Writes that model into an empty folder.
+        tiny: How that model is made.
         demo_name: The name of the trained model of this architecture that comes with the project, if there is one.
-        build_demo: Writes that one into an empty folder.
+        demo: How that one is made.
+        native_size: The sizes that its models draw well, unless a model or the settings say others.
         role: What its models do on a replica.
     """
 
@@ -43,16 +46,17 @@ class Family:
     size_multiple: int
     prepare: "Callable[[ModelConfig, str | Path], Activation]"
     tiny_name: str
-    build_tiny: Callable[[Path], None]
+    tiny: OwnModel
+    native_size: NativeSize
     role: "Role" = "draw"
     demo_name: str | None = None
-    build_demo: Callable[[Path], None] | None = None
+    demo: OwnModel | None = None
 
     @property
-    def own_models(self) -> dict[str, Callable[[Path], None]]:
-        """The models of this architecture that the project makes itself: by name, what writes one."""
-        own = {self.tiny_name: self.build_tiny}
-        return own if self.demo_name is None or self.build_demo is None else own | {self.demo_name: self.build_demo}
+    def own_models(self) -> dict[str, OwnModel]:
+        """The models of this architecture that the project makes itself, by name."""
+        own = {self.tiny_name: self.tiny}
+        return own if self.demo_name is None or self.demo is None else own | {self.demo_name: self.demo}
 
 
 @cache

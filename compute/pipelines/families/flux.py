@@ -5,6 +5,8 @@ from pathlib import Path
 
 from compute.pipelines.config import ModelConfig
 from compute.pipelines.families import Activation, Family
+from compute.pipelines.native import NativeSize
+from compute.pipelines.own_models import OwnModel, tiny_model
 from compute.pipelines.weights import local_folder, reading_ahead
 
 __all__ = ["FAMILY"]
@@ -35,7 +37,8 @@ FAMILY = Family(
     size_multiple=16,
     prepare=_prepare,
     tiny_name="tiny-flux",
-    build_tiny=_build_tiny,
+    tiny=tiny_model(_build_tiny),
+    native_size=NativeSize(most_pixels=2 * 1024 * 1024),
     demo_name="demo-flux",
-    build_demo=_build_demo,
+    demo=OwnModel(_build_demo, (_DEMO,)),
 )

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from compute.pipelines.config import ModelConfig
 from compute.pipelines.families import Activation, Family
+from compute.pipelines.native import NativeSize
+from compute.pipelines.own_models import tiny_model
 from compute.pipelines.weights import local_folder, reading_ahead
 
 __all__ = ["FAMILY"]
@@ -28,6 +30,7 @@ FAMILY = Family(
     size_multiple=2,
     prepare=_prepare,
     tiny_name="tiny-ltx-video",
-    build_tiny=_build_tiny,
+    tiny=tiny_model(_build_tiny),
+    native_size=NativeSize(most_pixels=1280 * 768),
     role="video",
 )

@@ -12,9 +12,10 @@ from pydantic import AliasChoices, Field, model_validator
 from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
-from compute.schemas.fields import ImageSource, Prompt, ResultImage, Seed
+from compute.schemas.fields import NATIVE, ImageSource, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, run_work
+from compute.tasks.native import sized_note
 from compute.tasks.protocol import GenerateRequest, Job, Role, Workbench, WorkEvent
 from compute.tasks.registry import InputImage, Intake, TaskKind
 from compute.tasks.results import first_path
@@ -52,6 +53,7 @@ _ONLY_FOR = {field: strategy for strategy, field in _SOURCES.items()} | {
     "light_threshold": BackgroundFixStrategy.COLOR_SHIFT,
     "seed": BackgroundFixStrategy.REPLACE_PROMPT,
     "steps": BackgroundFixStrategy.REPLACE_PROMPT,
+    "native": BackgroundFixStrategy.REPLACE_PROMPT,
 }
 _DEFAULT_EXPANSION = 0.005
 _DEFAULT_BLUR_SIGMA = 20.0
@@ -87,6 +89,7 @@ class CreateBackgroundFixTask(CreateTask):
     )
     seed: Seed | None = None
     steps: int | None = Field(default=None, ge=1, le=200, description="REPLACE_PROMPT: denoising steps, 28 by default.")
+    native: bool | None = Field(default=None, description=f"REPLACE_PROMPT: {NATIVE} True by default.")
 
     mask_expansion_percentage: float | None = Field(
         default=None,
@@ -305,5 +308,5 @@ async def _draw_behind(spec: dict[str, Any], context: RunContext) -> None:
     async with context.device():
         drawn: Image.Image = await context.draw(request, share=(0.0, 0.95))
     result, notes = await context.compute(partial(replace, scene, drawn, spec, context.models_root))
-    context.note(**notes)
+    context.note(**notes, **sized_note(context.own_size(size), base.size))
     await context.publish(result, seed=spec["seed"])

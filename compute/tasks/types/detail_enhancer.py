@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field
 from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
-from compute.schemas.fields import ImageSource, Prompt, ResultImage, Seed
+from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, run_work
 from compute.tasks.protocol import Job, Workbench, WorkEvent
@@ -29,7 +29,7 @@ CAREFUL_TRANSFER = 0.5
 ATTEMPTS = 2
 
 
-class CreateDetailEnhancerTask(CreateTask):
+class CreateDetailEnhancerTask(NativeChoice, CreateTask):
     """Make the detail of a garment, a logo or the whole subject crisp, after a reference picture if there is one."""
 
     task_type: Literal[TaskType.DETAIL_ENHANCER] = TaskType.DETAIL_ENHANCER

@@ -11,11 +11,12 @@ from pydantic import AliasChoices, Field
 from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
-from compute.schemas.fields import ImageSource, Prompt, ResultImage, Seed
+from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.strict import JsonBody
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, run_work
 from compute.tasks.edit_work import Plan, plan_edit
+from compute.tasks.native import drawn_note
 from compute.tasks.protocol import GenerateRequest, Job, Role, Workbench, WorkEvent
 from compute.tasks.registry import InputImage, Intake, TaskKind
 from compute.tasks.results import first_path
@@ -46,7 +47,7 @@ class ReferenceImage(JsonBody):
     )
 
 
-class CreateEditingTask(CreateTask):
+class CreateEditingTask(NativeChoice, CreateTask):
     """Change a picture. Exactly one of `base_image`, `base_image_url` and `base_image_data` names it.
 
     Without a mask the whole picture may change; with one only what is white in it, and every other pixel of the result
@@ -304,7 +305,7 @@ async def _edit(spec: dict[str, Any], context: RunContext) -> None:
             multiple=spec["size_multiple"],
         )
     )
-    context.note(role=spec["role"], drawn_at=list(plan.view.size))
+    context.note(role=spec["role"], **drawn_note(context.own_size(plan.view.size)))
     if spec["note"]:
         context.note(note=spec["note"])
     async with context.device():

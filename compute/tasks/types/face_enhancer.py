@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field
 from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
-from compute.schemas.fields import ImageSource, Prompt, ResultImage, Seed
+from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, run_work
 from compute.tasks.protocol import Job, Workbench, WorkEvent
@@ -27,7 +27,7 @@ IDENTITY_DENOISE = 0.4
 FREE_DENOISE = 0.7
 
 
-class CreateFaceEnhancerTask(CreateTask):
+class CreateFaceEnhancerTask(NativeChoice, CreateTask):
     """Draw the faces of a picture anew: sharper, with natural skin."""
 
     task_type: Literal[TaskType.FACE_ENHANCER] = TaskType.FACE_ENHANCER

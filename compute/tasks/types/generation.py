@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.schemas.enums import ErrorCategory, ProviderCapability, ProviderType, TaskType
-from compute.schemas.fields import MAX_PROMPT, MAX_SEED, ResultImage, ResultImages
+from compute.schemas.fields import MAX_PROMPT, MAX_SEED, NativeChoice, ResultImage, ResultImages
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.tasks.drawing import draw_images
 from compute.tasks.inputs import JobInputs
@@ -48,7 +48,7 @@ class LoraFields(BaseModel):
     product2_lora_weight: float | None = _lora_weight("second product")
 
 
-class CreateGenerationTask(LoraFields, CreateTask):
+class CreateGenerationTask(NativeChoice, LoraFields, CreateTask):
     """Draw one or more images."""
 
     task_type: Literal[TaskType.GENERATION] = TaskType.GENERATION

@@ -11,7 +11,7 @@ from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.imaging.resize import Layers
 from compute.schemas.enums import ProviderCapability, TaskType
-from compute.schemas.fields import ImageSource, Prompt, ResultImage, Seed
+from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, Share, run_work
 from compute.tasks.protocol import Job, Workbench, WorkEvent
@@ -40,7 +40,7 @@ _FACTOR_CAPABILITIES = {
 }
 
 
-class CreateRefineTask(CreateTask):
+class CreateRefineTask(NativeChoice, CreateTask):
     """Enlarge a picture, draw its detail anew, and improve its faces.
 
     The size comes from `upscale_factor`, or from `target_width` and `target_height`; with neither it stays.

@@ -16,7 +16,7 @@ from compute.errors import InvalidInput
 from compute.imaging.flatten import on_white
 from compute.imaging.resize import resized
 from compute.schemas.enums import ProviderCapability, TaskType
-from compute.schemas.fields import MAX_SEED, ImageSource, Prompt, ResultVideo, Seed
+from compute.schemas.fields import MAX_SEED, ImageSource, NativeChoice, Prompt, ResultVideo, Seed
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, run_work
 from compute.tasks.protocol import Job, VideoRequest, Workbench, WorkEvent
@@ -57,7 +57,7 @@ def _side(description: str) -> Any:
     return Field(default=None, ge=SIDES[0], le=SIDES[1], multiple_of=2, description=description)
 
 
-class CreateVideoGenerationTask(CreateTask):
+class CreateVideoGenerationTask(NativeChoice, CreateTask):
     """Make a clip that begins with an image.
 
     Without a size it has the shape of the image, at about 393,000 pixels. With both sides the image is scaled to cover

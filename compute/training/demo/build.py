@@ -18,6 +18,7 @@ import torch
 from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
 from PIL import Image
 
+from compute.pipelines.native import NATIVE_FILE, NativeSize
 from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.tiny_flux import flux_scheduler
 from compute.schemas.training import TrainingType
@@ -37,6 +38,8 @@ from compute.training.world import World
 __all__ = ["build_demo"]
 
 _log = logging.getLogger(__name__)
+_NATIVE = NativeSize(most_pixels=128 * 128, longest_side=144)
+"""It learns squares of 128 pixels; a latent more on one side does no harm, two do."""
 _ENCODED_AT_ONCE = 64
 _PROMPTS_AT_ONCE = 512
 _PIXELS_AT_ONCE = 64 * 256 * 256
@@ -304,6 +307,7 @@ def _ship(model: Path, folder: Path) -> None:
     pipeline = FluxPipeline.from_pretrained(model, dtype=torch.float16, local_files_only=True)
     shutil.rmtree(folder, ignore_errors=True)
     pipeline.save_pretrained(folder)
+    (folder / NATIVE_FILE).write_text(_NATIVE.model_dump_json(exclude_defaults=True))
     for file in _files(folder):
         if file.suffix == ".json":
             # Indented tokenizers are twice the size.

@@ -11,6 +11,7 @@ from PIL import Image
 
 from compute.pipelines.prompts import prompt_tokens
 from compute.training.models.base import ImageFacts, Tensors
+from compute.training.models.samples import sample_picture
 
 __all__ = ["FluxEncoders", "decode", "load_flux_encoders"]
 
@@ -70,8 +71,7 @@ def decode(folder: Path, latents: torch.Tensor, *, device: torch.device) -> Imag
     finally:
         # Between samples its memory belongs to the training.
         vae.to("cpu")
-    picture: Image.Image = processor.postprocess(decoded.float().cpu(), output_type="pil")[0]
-    return picture
+    return sample_picture(decoded, processor)
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from compute.training.models.base import ImageFacts, Tensors
+from compute.training.models.samples import sample_picture
 from compute.training.models.sdxl_noise import time_ids
 
 __all__ = ["SdxlEncoders", "decode", "load_sdxl_encoders"]
@@ -77,8 +78,7 @@ def decode(folder: Path, latents: torch.Tensor, *, device: torch.device) -> Imag
     finally:
         # Between samples its memory belongs to the training.
         vae.to("cpu")
-    picture: Image.Image = processor.postprocess(decoded.cpu(), output_type="pil")[0]
-    return picture
+    return sample_picture(decoded, processor)
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,52 @@
+"""Numbers that are not finite, of whatever cause, end a draw: clamped to pixels they would look like a picture."""
+
+from collections.abc import Sequence
+
+import torch
+
+from compute.errors import InvalidInput, TaskFailed
+from compute.tasks.protocol import LoraSelection
+
+__all__ = ["FiniteCheck", "is_finite"]
+
+
+class FiniteCheck:
+    """Looks through what one model makes, and tells a LoRA's fault from the model's own."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._sound = False
+
+    def latents(self, values: torch.Tensor, loras: Sequence[LoraSelection] = ()) -> None:
+        """Refuse latents that are not finite.
+
+        Raises:
+            InvalidInput: LoRAs made them, on a model that draws without them.
+            TaskFailed: the model did.
+        """
+        if not is_finite(values):
+            raise self._fault("latents", loras)
+
+    def pixels(self, values: torch.Tensor, loras: Sequence[LoraSelection] = ()) -> None:
+        """The same for pixels that are not clamped yet. Raises what `latents` raises."""
+        if not is_finite(values):
+            raise self._fault("pixels", loras)
+        self._sound = self._sound or not loras
+
+    def _fault(self, what: str, loras: Sequence[LoraSelection]) -> InvalidInput | TaskFailed:
+        if loras and self._sound:
+            named = ", ".join(f"{lora.field} (weight {lora.weight:g})" for lora in loras)
+            return InvalidInput(
+                f"With {named} the model draws {what} that are not finite: the LoRA's numbers are too large for it. "
+                "Lower the weight, or leave the LoRA out.",
+                field=loras[0].field,
+            )
+        return TaskFailed(
+            f"The model {self._model} draws {what} that are not finite. Its weights are damaged, or too large for its "
+            "number format: fetch the model again, or set dtype to bfloat16 or float32 in serve_config.yaml."
+        )
+
+
+def is_finite(values: torch.Tensor) -> bool:
+    """Whether there is neither NaN nor an infinite number."""
+    return bool(torch.isfinite(values).all())

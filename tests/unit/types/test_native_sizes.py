@@ -1,0 +1,97 @@
+"""Every type that draws leaves the size to its model: the result has the size asked for, and says what was drawn."""
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from compute.pipelines import ModelConfig, load
+from compute.schemas.fields import NativeChoice
+from compute.tasks.protocol import StagedModel
+from compute.tasks.registry import all_kinds, kind_named
+from tests.pictures import portrait, scene
+from tests.unit.types.bench import Outcome, make_bench, run_type
+
+NATIVE = {"native_size": {"most_pixels": 64 * 64}}
+PICTURE = scene((256, 192))
+REQUESTS: dict[str, dict[str, Any]] = {
+    "GENERATION": {"prompt": "a dress", "width": 256, "height": 192, "steps": 2, "num_outputs": 2},
+    "EDITING": {"base_image": "in.png", "prompt": "a hat", "steps": 2},
+    "REFINE": {"base_image_url": "in.png", "upscale_steps": 4},
+    "BACKGROUND_FIX": {"base_image": "face.png", "background_prompt": "a beach", "steps": 2},
+    "FACE_ENHANCER": {"input_image": "face.png", "steps": 4, "working_size": 256},
+    "DETAIL_ENHANCER": {"base_image": "in.png", "steps": 4, "working_size": 256},
+    "VIDEO_GENERATION": {
+        "input_image_url": "in.png", "width": 256, "height": 192, "steps": 1, "duration_seconds": 1, "fps": 8,
+        "cfg_scale": 0,
+    },
+}  # fmt: skip
+
+
+@cache
+def small_model(family: str) -> StagedModel:
+    """A tiny model that says it draws no more than 64 x 64 pixels well."""
+    config = ModelConfig.model_validate({"model": f"tiny-{family}", "family": family, "device": "cpu", **NATIVE})
+    return load(config, Path(mkdtemp(prefix="compute-models-")))
+
+
+async def run(name: str, tmp_path: Path, **changes: Any) -> Outcome:
+    kind = kind_named(name)
+    family = "ltx-video" if name == "VIDEO_GENERATION" else "flux"
+    request = {"seed" if name != "REFINE" else "upscale_seed": 3} | REQUESTS[name] | changes
+    files = {"in.png": PICTURE, "face.png": portrait((256, 256))}
+    return await run_type(kind, request, make_bench(tmp_path, small_model(family)), files)
+
+
+def test_no_type_that_draws_is_left_out() -> None:
+    draws = {name for name, kind in all_kinds().items() if "native" in kind.create_model.model_fields}
+    assert draws == set(REQUESTS)
+    with_prompts = {kind.name for kind in all_kinds().values() if issubclass(kind.create_model, NativeChoice)}
+    assert with_prompts == draws - {"BACKGROUND_FIX"}
+
+
+@pytest.mark.parametrize("name", sorted(REQUESTS))
+async def test_it_is_drawn_at_the_models_own_size_and_comes_at_the_size_asked_for(name: str, tmp_path: Path) -> None:
+    outcome = await run(name, tmp_path)
+    drawn = outcome.metadata["drawn_at"]
+    assert drawn["width"] * drawn["height"] <= 64 * 64
+    expected = (256, 256) if name in ("BACKGROUND_FIX", "FACE_ENHANCER") else (256, 192)
+    assert {(made.width, made.height) for made in outcome.artifacts} == {expected}
+    assert drawn["width"] / drawn["height"] == pytest.approx(1.0 if expected == (256, 256) else 4 / 3, rel=0.15)
+
+
+@pytest.mark.parametrize("name", ["GENERATION", "REFINE", "VIDEO_GENERATION"])
+async def test_who_insists_on_a_size_gets_it_drawn(name: str, tmp_path: Path) -> None:
+    outcome = await run(name, tmp_path, native=False)
+    # The row's spec keeps what a request says; `run_type` has no row.
+    assert "native" not in outcome.spec
+    kind = kind_named(name)
+    assert kind.create_model.model_validate(REQUESTS[name] | {"native": False}).native is False  # type: ignore[attr-defined]
+
+
+async def test_outside_of_a_mask_nothing_changes(tmp_path: Path) -> None:
+    mask = Image.new("L", PICTURE.size)
+    mask.paste(255, (100, 60, 180, 130))
+    kind = kind_named("EDITING")
+    files = {"in.png": PICTURE, "mask.png": mask}
+    request = REQUESTS["EDITING"] | {"mask": "mask.png"}
+    outcome = await run_type(kind, request, make_bench(tmp_path, small_model("flux")), files)
+    assert outcome.metadata["drawn_at"]["width"] <= 80
+    changed = (np.asarray(outcome.images[0]) != np.asarray(PICTURE)).any(axis=-1)
+    assert changed[60:130, 100:180].mean() > 0.9
+    changed[60:130, 100:180] = False
+    assert not changed.any()
+
+
+async def test_a_large_picture_is_refined_at_once_and_keeps_its_detail(tmp_path: Path) -> None:
+    outcome = await run("REFINE", tmp_path, target_width=1024, target_height=768, upscale_denoise=0.1)
+    assert outcome.metadata["tiles"] == 1
+    assert outcome.images[0].size == (1024, 768)
+    plain = np.asarray(PICTURE.resize((1024, 768), Image.Resampling.LANCZOS), int)
+    fine = np.asarray(outcome.images[0], int)
+    # What differs from one pixel to the next is the picture's; the model, at 64 pixels, can only change the rest.
+    assert np.abs(np.diff(fine, axis=1) - np.diff(plain, axis=1)).mean() < 1.0
