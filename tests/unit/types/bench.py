@@ -103,6 +103,8 @@ async def run_type(
 ) -> Outcome:
     """Prepare and run one request. `files` are stored images by path; `intake` sets other attributes of the intake."""
     spec = await prepare(kind, request, bench, files, roles=roles, **intake)
+    # As the row of a request keeps it.
+    spec |= {name: request[name] for name in ("native",) if name in request}
     job = Job(uuid.uuid4(), kind.name, 1, spec)
     async with aclosing(kind.run(job, bench.bench)) as running:
         events = [event async for event in running]
