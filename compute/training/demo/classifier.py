@@ -59,14 +59,11 @@ class Seen:
 def classify(image: Image.Image) -> Seen:
     """What the picture shows: nothing at all if it is noise; no more than the background if that is all there is.
 
-    Raises:
-        ValueError: the picture is not square.
+    Pictures of the demo world are square; one that is not gets more of what is at its edges.
     """
-    if image.width != image.height:
-        raise ValueError(f"Pictures of the demo world are square, not {image.width} by {image.height} pixels.")
-    pixels = np.asarray(image.convert("RGB"))
-    if image.width != _SIDE:
-        better = cv2.INTER_AREA if image.width > _SIDE else cv2.INTER_CUBIC
+    pixels = _squared(np.asarray(image.convert("RGB")))
+    if len(pixels) != _SIDE:
+        better = cv2.INTER_AREA if len(pixels) > _SIDE else cv2.INTER_CUBIC
         pixels = cv2.resize(pixels, (_SIDE, _SIDE), interpolation=better)
     lab = _lab(cv2.medianBlur(pixels, 3))
     background = _background(lab)
@@ -87,6 +84,13 @@ def classify(image: Image.Image) -> Seen:
             found = scores[garment] >= _LEAST_MATCH
             best = Seen(garment if found else None, color, name, scores)
     return best
+
+
+def _squared(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
+    missing = max(height, width) - height, max(height, width) - width
+    around = [(side // 2, side - side // 2) for side in missing]
+    return np.pad(pixels, (*around, (0, 0)), mode="edge")
 
 
 def _lab(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

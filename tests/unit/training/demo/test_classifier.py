@@ -94,6 +94,10 @@ def test_a_background_of_two_colours_is_none() -> None:
     assert classify(image).background is None
 
 
-def test_only_square_pictures_are_judged() -> None:
-    with pytest.raises(ValueError, match="square"):
-        classify(Image.new("RGB", (128, 96)))
+@pytest.mark.parametrize("more", [(0, 32), (32, 0)])
+def test_a_picture_that_is_not_square_is_judged_with_more_of_its_edges(more: tuple[int, int]) -> None:
+    picture = np.asarray(draw(Scene("dress", "red", "white"), 128))
+    across, down = more
+    wider = np.pad(picture, ((down, down), (across, across), (0, 0)), mode="edge")
+    seen = classify(Image.fromarray(wider))
+    assert (seen.garment, seen.color, seen.background) == ("dress", "red", "white")

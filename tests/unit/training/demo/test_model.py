@@ -15,6 +15,7 @@ from PIL import Image
 from compute.pipelines import ModelConfig, load, resolve_model
 from compute.pipelines.flux import FluxModel
 from compute.tasks.protocol import GenerateRequest, LoraSelection
+from compute.tasks.stages import Stages
 from compute.training.cache import CachedPicture, LatentCache, Manifest, write_manifest
 from compute.training.demo.classifier import classify
 from compute.training.demo.evaluate import held_out_prompts
@@ -74,6 +75,24 @@ def test_held_out_combinations_are_drawn_as_they_are_told(model: FluxModel) -> N
         for one, (scene, _) in zip(seen, wanted, strict=True)
     ]
     assert sum(right) >= 36
+
+
+@pytest.mark.parametrize("size", [(1024, 1024), (768, 1024)])
+async def test_a_large_picture_is_drawn_small_and_shows_what_it_should(model: FluxModel, size: tuple[int, int]) -> None:
+    """At the default number of steps, as a request without a size gets it: drawn at 128 pixels and enlarged."""
+    stages = Stages(model)
+    wanted = held_out_prompts(10)
+    right = 0
+    for seed, (scene, prompt) in enumerate(wanted):
+        request = replace(REQUEST, prompt=prompt, seed=seed, width=size[0], height=size[1], steps=28)
+        stepper = stages.draw(await stages.prepare(request))
+        assert [step async for step in stepper.steps()][-1] == (28, 28)
+        picture = await stages.decode(stepper.result)
+        assert picture.size == size
+        seen = classify(picture)
+        right += (seen.garment, seen.color, seen.background) == (scene.garment, scene.color, scene.background)
+    stages.close()
+    assert right >= 8
 
 
 def test_image_to_image_keeps_more_the_less_noise_it_gets(model: FluxModel) -> None:
