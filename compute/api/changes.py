@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.api.needs import require_unneeded_tasks
 from compute.api.resources import Resources
 from compute.db.tables import Task
 from compute.errors import Conflict, NotFound
@@ -83,7 +84,7 @@ async def clean_up_task(held: Resources, task_id: UUID) -> tuple[Task, int]:
 
     Raises:
         NotFound: there is no such task.
-        Conflict: it has not ended yet.
+        Conflict: it has not ended yet, or what has not ended needs its files.
         StorageFailed: its files could not be removed; the task is as before.
     """
     removed = await _remove_files(held, task_id)
@@ -98,7 +99,7 @@ async def delete_task(held: Resources, task_id: UUID) -> Task:
 
     Raises:
         NotFound: there is no such task.
-        Conflict: it has not ended yet.
+        Conflict: it has not ended yet, or what has not ended needs its files.
         StorageFailed: its files could not be removed; the task is as before.
     """
     await _remove_files(held, task_id)
@@ -115,6 +116,8 @@ async def _remove_files(held: Resources, task_id: UUID) -> int:
         task = await store.get(session, task_id)
     if TaskStatus(task.status) not in TERMINAL:
         raise Conflict(f"Task {task_id} is {task.status}; cancel it first.")
+    async with held.database.transaction() as session:
+        await require_unneeded_tasks(session, [task])
     return await held.objects.delete_prefix(f"{kind_of(task.task_type).folder}/{task_id}/")
 
 

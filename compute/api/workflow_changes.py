@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from compute.api.dialect import Dialect
 from compute.api.idempotency import IdempotentRequest
+from compute.api.needs import require_unneeded_tasks
 from compute.api.resources import Resources
 from compute.api.workflow_bodies import read, with_image
 from compute.api.workflow_present import look, render
@@ -31,6 +32,7 @@ from compute.tasks.submission import Answer
 from compute.workflows import store
 from compute.workflows.check import check_workflow, inputs_read, unread_inputs
 from compute.workflows.door import take_in
+from compute.workflows.losses import without_files, without_tasks
 from compute.workflows.plan import CONFIG, INPUT
 from compute.workflows.states import OPEN_WORKFLOWS
 
@@ -156,9 +158,14 @@ async def pause_workflow(held: Resources, workflow_id: UUID) -> Workflow:
 
 
 async def resume_workflow(held: Resources, workflow_id: UUID, from_step: str | None) -> Workflow:
-    """See `store.resume`."""
+    """See `store.resume`; steps whose files are gone are run again where others need them."""
     async with held.database.transaction() as session:
-        workflow, cancelled = await store.resume(session, workflow_id, from_step)
+        await store.get(session, workflow_id)
+        steps = await store.steps_of(session, [workflow_id])
+        lost = await without_tasks(session, steps)
+    lost |= await without_files(held.objects, steps)
+    async with held.database.transaction() as session:
+        workflow, cancelled = await store.resume(session, workflow_id, from_step, lost=lost)
     _stop(held, cancelled)
     held.hints.hint(hints.WORKFLOW)
     return workflow
@@ -188,15 +195,18 @@ async def clean_up_workflow(
 
     Raises:
         NotFound: there is no such workflow.
-        Conflict: it runs, or is paused.
+        Conflict: it runs, or is paused, or another one that has not ended needs its files.
     """
     async with held.database.transaction() as session:
         workflow = await store.locked(session, workflow_id)
         if WorkflowStatus(workflow.status) in OPEN_WORKFLOWS:
             raise Conflict(f"Workflow {workflow_id} is {workflow.status}; cancel it first.")
-        workflow.deleted_at = workflow.deleted_at or datetime.now(UTC)
         own = select(Task).where(Task.workflow_id == str(workflow_id), Task.step_id.is_not(None))
         rows = list(await session.scalars(own.order_by(Task.created_at))) if tasks else []
+        # It is PENDING, or has ended: not one of those that need them.
+        made = [task for task in rows if task.deleted_at is None]
+        await require_unneeded_tasks(session, made if workflow.status != WorkflowStatus.PENDING else [])
+        workflow.deleted_at = workflow.deleted_at or datetime.now(UTC)
     deleted: list[str] = []
     errors: list[WorkflowCleanupError] = []
     cleaned: list[UUID] = []

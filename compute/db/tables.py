@@ -246,6 +246,7 @@ class Workflow(Base):
 
     __table_args__ = (
         Index("workflows_open", "created_at", postgresql_where=text("status IN ('RUNNING', 'PAUSED') AND NOT parked")),
+        Index("workflows_unended", "id", postgresql_where=text("status IN ('PENDING', 'RUNNING', 'PAUSED')")),
         Index("workflows_created", text("created_at DESC"), text("id DESC")),
     )
 

@@ -19,6 +19,7 @@ from compute.tasks import store
 from compute.tasks.registry import kind_of
 from compute.workflows.fields import required_fields
 from compute.workflows.files import StepFiles
+from compute.workflows.losses import all_there, paths_of_tasks
 from compute.workflows.plan import StepPlan
 from compute.workflows.results import content_hash
 
@@ -91,7 +92,9 @@ class StepOrders:
                     Task.id.in_(plan.task_ids), Task.status == TaskStatus.COMPLETED, Task.deleted_at.is_(None)
                 )
             )
-            return {task.id: task for task in tasks}
+            completed = list(tasks)
+        there = [task for task in completed if await all_there(self.sources.objects, paths_of_tasks([task]))]
+        return {task.id: task for task in there}
 
     async def tasks(self, plan: StepPlan, prepared: Prepared, kept: Mapping[UUID, Task]) -> list[Task]:
         """A task for every body, new or kept; their inputs are stored.

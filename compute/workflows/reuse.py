@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from compute.db.session import Database
 from compute.db.tables import Task, Workflow, WorkflowStep
+from compute.storage.base import ObjectStore
+from compute.workflows.losses import all_there, paths_of_tasks
 from compute.workflows.orders import Prepared
 from compute.workflows.plan import StepPlan
 
@@ -28,8 +30,9 @@ class Earlier:
 class Reuse:
     """Looks for them among the steps of the same tenant."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, objects: ObjectStore) -> None:
         self._database = database
+        self._objects = objects
 
     async def find(self, plan: StepPlan, prepared: Prepared) -> Earlier | None:
         """The latest step that was asked for the same and whose files nobody has removed; it may be this very one,
@@ -46,12 +49,15 @@ class Reuse:
                 .order_by(WorkflowStep.completed_at.desc())
                 .limit(_CANDIDATES)
             )
-            for step, task_ids, result, reused_from in rows.all():
-                there = await session.scalar(
-                    select(func.count()).where(
-                        Task.id.in_([UUID(task_id) for task_id in task_ids]), Task.deleted_at.is_(None)
-                    )
-                )
-                if there == len(task_ids) > 0:
-                    return Earlier(reused_from or step, task_ids, result)
+            candidates = rows.all()
+        for step, task_ids, result, reused_from in candidates:
+            if task_ids and await self._is_whole(task_ids):
+                return Earlier(reused_from or step, task_ids, result)
         return None
+
+    async def _is_whole(self, task_ids: list[str]) -> bool:
+        async with self._database.transaction() as session:
+            wanted = [UUID(task_id) for task_id in task_ids]
+            found = await session.scalars(select(Task).where(Task.id.in_(wanted), Task.deleted_at.is_(None)))
+            tasks = list(found)
+        return len(tasks) == len(task_ids) and await all_there(self._objects, paths_of_tasks(tasks))

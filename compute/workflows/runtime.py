@@ -60,7 +60,7 @@ async def open_runner(
         secrets = await asyncio.to_thread(load_link_secrets, settings)
         sources = _Sources(settings, objects, MediaLoader(settings, client), secrets)
         orders = StepOrders(sources, serving, database, hints)
-        yield StepRunner(ledger, ends, orders, Reuse(database))
+        yield StepRunner(ledger, ends, orders, Reuse(database, objects))
 
 
 def _report(on_failure: Callable[[BaseException], None], loop: asyncio.Task[None]) -> None:

@@ -4,7 +4,7 @@ Whoever changes a workflow locks its row. A change that an engine must not miss 
 unparks: the next engine that looks compiles what is left to do, and what the last one still reports is dropped.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,13 @@ from compute.tasks import store
 from compute.tasks.ids import new_task_id
 from compute.workflows import graph
 from compute.workflows.check import CheckedWorkflow
-from compute.workflows.states import ENDED_WORKFLOWS, OPEN_WORKFLOWS, STEP_TRANSITIONS, WORKFLOW_TRANSITIONS
+from compute.workflows.states import (
+    ENDED_STEPS,
+    ENDED_WORKFLOWS,
+    OPEN_WORKFLOWS,
+    STEP_TRANSITIONS,
+    WORKFLOW_TRANSITIONS,
+)
 
 __all__ = ["approve", "cancel", "create", "get", "locked", "pause", "resume", "start", "steps_of"]
 
@@ -149,10 +155,13 @@ async def pause(session: AsyncSession, workflow_id: UUID) -> Workflow:
     return workflow
 
 
-async def resume(session: AsyncSession, workflow_id: UUID, from_step: str | None) -> tuple[Workflow, list[UUID]]:
+async def resume(
+    session: AsyncSession, workflow_id: UUID, from_step: str | None, *, lost: Collection[str] = ()
+) -> tuple[Workflow, list[UUID]]:
     """FAILED or PAUSED → RUNNING: what failed is tried again, what has ended well stays. With `from_step` that step
-    and all behind it are run again, also of a COMPLETED workflow. Returns the workflow and the tasks that were
-    cancelled because their steps start anew.
+    and all behind it are run again, also of a COMPLETED workflow. Of the steps whose files are `lost` those are run
+    again from which something that is left to do takes. Returns the workflow and the tasks that were cancelled because
+    their steps start anew.
 
     Raises:
         NotFound: there is no such workflow, or no such step.
@@ -168,11 +177,14 @@ async def resume(session: AsyncSession, workflow_id: UUID, from_step: str | None
         session, [task for step in steps if step.step_id in again for task in _running_tasks(step)]
     )
     await _stop(session, [step for step in steps if step.step_id in again and step.status == StepStatus.RUNNING])
-    put_back = [step for step in steps if step.step_id in again or _counts_as_failed(step)]
+    redone = _to_redo(steps, again, lost)
+    put_back = [step for step in steps if step.step_id in again | redone or _counts_as_failed(step)]
     ended = [step for step in put_back if step.status != StepStatus.PENDING]
     for step in put_back:
         if step.step_id in again:
             _forget_results(step, anew=step.step_id == from_step, keep=workflow.reuse)
+        elif step.step_id in redone:
+            step.task_ids, step.content_hash, step.result, step.fresh = [], None, None, True
         _put_back(step)
     await _log_steps(session, ended)
     workflow.errors, workflow.completed_at = [], None
@@ -317,6 +329,24 @@ def _again(steps: Sequence[WorkflowStep], from_step: str | None) -> set[str]:
     if from_step not in edges:
         raise NotFound(f"There is no step {from_step!r}; there are: {', '.join(edges)}.")
     return graph.descendants(edges, from_step)
+
+
+def _to_redo(steps: Sequence[WorkflowStep], again: set[str], lost: Collection[str]) -> set[str]:
+    """The completed steps of which something is lost that is needed for what is left to do."""
+    named = {step.step_id: step for step in steps}
+    left = [
+        step.step_id
+        for step in steps
+        if step.step_id in again or _counts_as_failed(step) or StepStatus(step.status) not in ENDED_STEPS
+    ]
+    redone: set[str] = set()
+    for step_id in left:
+        for parent in named[step_id].dependencies:
+            completed = named[parent].status == StepStatus.COMPLETED and parent not in again
+            if completed and parent in lost and parent not in redone:
+                redone.add(parent)
+                left.append(parent)
+    return redone
 
 
 def _running_tasks(step: WorkflowStep) -> list[UUID]:

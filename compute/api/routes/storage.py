@@ -14,6 +14,7 @@ from compute.api.deps import Credentials, LinksDep, ResourcesDep, authenticate, 
 from compute.api.documentation import form_body
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
 from compute.api.links import RequestLinks
+from compute.api.needs import require_unneeded
 from compute.api.paging import PAGED, PATH_CURSOR, Page, cursor_of, json_list, list_answer, place_behind
 from compute.api.resources import Resources
 from compute.api.strict import StrictRoute
@@ -131,8 +132,10 @@ async def get_image(
 
 @router.delete("/{path:path}", dependencies=keyed)
 async def delete_image(path: str, held: ResourcesDep) -> DeletedImage:
-    """Remove an image."""
+    """Remove an image that nothing needs which has not ended yet."""
     cleaned = _readable(path)
+    async with held.database.transaction() as session:
+        await require_unneeded(session, cleaned)
     if not await held.objects.delete(cleaned):
         raise NotFound(f"There is no image {cleaned}.")
     return DeletedImage(path=cleaned)

@@ -55,7 +55,7 @@ async def refused(api: httpx.AsyncClient, body: Any, **params: Any) -> list[dict
             ["body", "steps", 0, "config", "operation"],
         ),
         ({"name": "x", "steps": ["a"]}, ["body", "steps", 0]),
-        ({"name": "x", "steps": {"a": 1}}, ["body", "origin_instance"]),
+        ({"name": "x", "steps": {"a": 1}}, ["body", "steps"]),
     ],
 )
 async def test_a_definition_that_cannot_run_is_refused_by_its_place(

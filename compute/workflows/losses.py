@@ -1,0 +1,63 @@
+"""Which steps have lost what they made: their tasks were cleaned up or deleted, or their files are gone."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from compute.db.tables import Task, WorkflowStep
+from compute.storage.base import ObjectStore
+from compute.tasks.results import artifacts_of
+
+__all__ = ["all_there", "paths_of_tasks", "without_files", "without_tasks"]
+
+_AT_ONCE = 16
+
+
+async def without_tasks(session: AsyncSession, steps: Sequence[WorkflowStep]) -> set[str]:
+    """The steps with results of which a task was cleaned up or deleted."""
+    wanted = {step.step_id: {UUID(task_id) for task_id in step.task_ids} for step in steps if step.result is not None}
+    there = await session.scalars(
+        select(Task.id).where(Task.id.in_(set[UUID]().union(*wanted.values())), Task.deleted_at.is_(None))
+    )
+    found = set(there)
+    return {step_id for step_id, task_ids in wanted.items() if not task_ids <= found}
+
+
+async def without_files(objects: ObjectStore, steps: Sequence[WorkflowStep]) -> set[str]:
+    """The steps of whose results a file is gone.
+
+    Raises:
+        StorageFailed: the store could not be asked.
+    """
+    return {step.step_id for step in steps if step.result and not await all_there(objects, _paths_of(step.result))}
+
+
+async def all_there(objects: ObjectStore, paths: Iterable[str]) -> bool:
+    """Whether every one of these files exists.
+
+    Raises:
+        StorageFailed: the store could not be asked.
+    """
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def there(path: str) -> bool:
+        async with slots:
+            return await objects.stat(path) is not None
+
+    return all(await asyncio.gather(*(there(path) for path in set(paths))))
+
+
+def paths_of_tasks(tasks: Iterable[Task]) -> list[str]:
+    """The files that tasks have made."""
+    return [artifact["path"] for task in tasks for artifact in artifacts_of(task)]
+
+
+def _paths_of(result: Mapping[str, Any]) -> list[str]:
+    outputs = result.get("outputs")
+    return (
+        [one["path"] for one in outputs if isinstance(one, dict) and "path" in one] if isinstance(outputs, list) else []
+    )
