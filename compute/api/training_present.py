@@ -2,21 +2,28 @@
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from compute.api.dialect import Dialect, quickstart_training_id
 from compute.api.links import RequestLinks
-from compute.db.tables import Training
+from compute.db.tables import Training, TrainingEvent
 from compute.schemas.quickstart import QuickstartStatus
 from compute.schemas.quickstart_training import (
     QuickstartTraining,
+    QuickstartTrainingEvent,
     QuickstartTrainingModel,
     QuickstartTrainingOutput,
     QuickstartTrainingSample,
 )
-from compute.schemas.training import TrainingSample, TrainingStatus, TrainingTask
+from compute.schemas.training import (
+    TrainingEventPublic,
+    TrainingSample,
+    TrainingStatus,
+    TrainingTask,
+)
 from compute.storage.lora_names import LORAS
 
-__all__ = ["QUICKSTART_STATUS", "listed", "present", "render_new"]
+__all__ = ["QUICKSTART_STATUS", "listed", "present", "presented_event", "render_new"]
 
 QUICKSTART_STATUS: dict[TrainingStatus, QuickstartStatus] = {
     TrainingStatus.PENDING: "pending",
@@ -101,6 +108,39 @@ async def present(training: Training, dialect: Dialect, links: RequestLinks) -> 
 def listed(training: Training) -> TrainingTask:
     """What a list says of a training, which may have been read without `spec` and `logs`."""
     return TrainingTask(**_fields(training))
+
+
+def presented_event(event: TrainingEvent, dialect: Dialect) -> TrainingEventPublic | QuickstartTrainingEvent:
+    """One thing that happened to a training, in a dialect."""
+    if dialect is Dialect.QUICKSTART:
+        return _quickstart_event(event)
+    return TrainingEventPublic(
+        id=event.id, type=event.type, status=event.status, data=event.data, created_at=event.created_at
+    )
+
+
+def _quickstart_event(event: TrainingEvent) -> QuickstartTrainingEvent:
+    return QuickstartTrainingEvent(
+        id=event.id,
+        type=event.type.lower(),
+        status=QUICKSTART_STATUS[TrainingStatus(event.status)],
+        data=None if event.data is None else _quickstart_data(event.data),
+        created_at=event.created_at,
+    )
+
+
+def _quickstart_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event says, in the words and units of the samples."""
+    said = _quickstart_metrics(data)
+    if "task_id" in said:
+        said["task_id"] = quickstart_training_id(UUID(said["task_id"]))
+    if "event_type" in said:
+        said["event_type"] = said["event_type"].lower()
+    if "status" in said:
+        said["status"] = QUICKSTART_STATUS[TrainingStatus(said["status"])]
+    if isinstance(said.get("progress"), int | float):
+        said["progress"] = round(said["progress"] / 100, 4)
+    return said
 
 
 def render_new(training: Training, dialect: Dialect) -> str:

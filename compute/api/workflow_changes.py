@@ -14,6 +14,7 @@ from compute.api.idempotency import IdempotentRequest
 from compute.api.needs import require_unneeded_tasks
 from compute.api.resources import Resources
 from compute.api.workflow_bodies import read, with_image
+from compute.api.workflow_faults import faults_of_input
 from compute.api.workflow_present import look, render
 from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.errors import Conflict, InvalidInput, StorageFailed
@@ -118,10 +119,11 @@ async def start_workflow(
     if unread := unread_inputs(given, read_of_it):
         raise RequestValidationError(unread)
     values = {INPUT: definition.input or {}, CONFIG: definition.config}
-    checked = await asyncio.to_thread(
-        check_workflow, definition, held.serving, definition.input, also_read=workflow.input
-    )
-    taken = await take_in(checked, values, held, held.serving)
+    with faults_of_input(definition):
+        checked = await asyncio.to_thread(
+            check_workflow, definition, held.serving, definition.input, also_read=workflow.input
+        )
+        taken = await take_in(checked, values, held, held.serving)
     async with idempotent.once(held.database) as session:
         workflow = await store.start(session, workflow_id, definition, checked, taken)
         (seen,) = await look(session, [workflow], estimate=True)

@@ -9,18 +9,29 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from compute.api.dialect import Dialect, quickstart_workflow_id
+from compute.api.dialect import Dialect, quickstart_id, quickstart_workflow_id
 from compute.api.links import RequestLinks
 from compute.api.present import quickstart_output
 from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.schemas.enums import StepStatus, WorkflowStatus
-from compute.schemas.quickstart_workflows import QuickstartWorkflow, QuickstartWorkflowStep
-from compute.schemas.workflows import WorkflowPublic, WorkflowStepPublic
+from compute.schemas.quickstart_workflows import (
+    QuickstartCleanupDetail,
+    QuickstartCleanupError,
+    QuickstartWorkflow,
+    QuickstartWorkflowCleanup,
+    QuickstartWorkflowStep,
+)
+from compute.schemas.workflows import (
+    WorkflowCleanupDetail,
+    WorkflowCleanupResponse,
+    WorkflowPublic,
+    WorkflowStepPublic,
+)
 from compute.workflows import graph
 from compute.workflows.states import ENDED_STEPS, ENDED_WORKFLOWS
 from compute.workflows.store import steps_of
 
-__all__ = ["Seen", "canonical", "look", "look_at_each", "present", "render"]
+__all__ = ["Seen", "canonical", "look", "look_at_each", "present", "present_cleanup", "render"]
 
 _RECENT = 50
 """How many steps of a type an estimate is the average of."""
@@ -140,6 +151,22 @@ async def present(seen: Seen, dialect: Dialect, links: RequestLinks | None) -> W
 async def render(seen: Seen, dialect: Dialect) -> str:
     """A workflow that was just stored or started, as JSON. It has no results, and so no links."""
     return (await present(seen, dialect, None)).model_dump_json()
+
+
+async def present_cleanup(
+    seen: Seen, detail: WorkflowCleanupDetail, dialect: Dialect, links: RequestLinks
+) -> WorkflowCleanupResponse | QuickstartWorkflowCleanup:
+    """What a cleanup did, in a dialect."""
+    if dialect is Dialect.CANONICAL:
+        return WorkflowCleanupResponse(workflow=canonical(seen), cleanup=detail)
+    errors = [
+        QuickstartCleanupError(
+            task_id=quickstart_id(one.task_id), name=one.step_id, type=one.task_type.lower(), error=one.error
+        )
+        for one in detail.errors
+    ]
+    told = QuickstartCleanupDetail(**detail.model_dump(exclude={"errors"}), errors=errors)
+    return QuickstartWorkflowCleanup(workflow=await _quickstart(seen, links), cleanup=told)
 
 
 def canonical(seen: Seen) -> WorkflowPublic:

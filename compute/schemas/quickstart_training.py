@@ -12,6 +12,8 @@ __all__ = [
     "QuickstartTraining",
     "QuickstartTrainingConfig",
     "QuickstartTrainingCreate",
+    "QuickstartTrainingEvent",
+    "QuickstartTrainingEventList",
     "QuickstartTrainingModel",
     "QuickstartTrainingOutput",
     "QuickstartTrainingSample",
@@ -73,3 +75,19 @@ class QuickstartTraining(BaseModel):
     completed_at: datetime | None = None
     output: QuickstartTrainingOutput | None = None
     error: str | None = Field(default=None, description="Why it failed, in one line.")
+
+
+class QuickstartTrainingEvent(BaseModel):
+    """One thing that happened to a training, with lower-case words and progress from 0 to 1."""
+
+    id: int = Field(description="Grows; `after` takes it.")
+    type: str = Field(examples=["training_status"])
+    status: QuickstartStatus = Field(description="What the training was then.")
+    data: dict[str, Any] | None = None
+    created_at: datetime
+
+
+class QuickstartTrainingEventList(BaseModel):
+    """Events of one training, oldest first."""
+
+    events: list[QuickstartTrainingEvent]

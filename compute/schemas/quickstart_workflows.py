@@ -9,7 +9,15 @@ from compute.schemas.quickstart import QuickstartOutput
 from compute.schemas.strict import JsonBody
 from compute.schemas.workflows import StepId
 
-__all__ = ["QuickstartCreateWorkflow", "QuickstartStepDefinition", "QuickstartWorkflow", "QuickstartWorkflowStep"]
+__all__ = [
+    "QuickstartCleanupDetail",
+    "QuickstartCleanupError",
+    "QuickstartCreateWorkflow",
+    "QuickstartStepDefinition",
+    "QuickstartWorkflow",
+    "QuickstartWorkflowCleanup",
+    "QuickstartWorkflowStep",
+]
 
 QuickstartStepStatus = Literal["pending", "running", "completed", "failed", "skipped", "cancelled"]
 QuickstartWorkflowStatus = Literal["pending", "running", "paused", "completed", "failed", "cancelled"]
@@ -62,3 +70,28 @@ class QuickstartWorkflow(BaseModel):
     created_at: datetime
     started_at: datetime | None = None
     completed_at: datetime | None = None
+
+
+class QuickstartCleanupError(BaseModel):
+    """A task whose files could not be removed."""
+
+    task_id: str = Field(description="`task_` and 32 hex digits.")
+    name: str = Field(description="Its step.")
+    type: str
+    error: str
+
+
+class QuickstartCleanupDetail(BaseModel):
+    """What a cleanup did."""
+
+    tasks_processed: int
+    tasks_cleaned: int
+    deleted_paths: list[str]
+    errors: list[QuickstartCleanupError]
+
+
+class QuickstartWorkflowCleanup(BaseModel):
+    """The workflow, which lists leave out from now on, and what was removed."""
+
+    workflow: QuickstartWorkflow
+    cleanup: QuickstartCleanupDetail

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, WithJsonSchema
 
-__all__ = ["Body_save_image", "DeletedImage", "ImageList", "StoredImage", "TaskCleanup"]
+__all__ = ["Body_save_image", "DeletedImage", "ImageList", "QuickstartTaskCleanup", "StoredImage", "TaskCleanup"]
 
 
 class Body_save_image(BaseModel):  # noqa: N801 - the contract's way to name forms
@@ -48,6 +48,15 @@ class TaskCleanup(BaseModel):
     """What a cleanup did."""
 
     task_id: UUID
+    is_deleted: bool = True
+    deleted_at: datetime
+    deleted_files: int = Field(description="Files removed by this call.")
+
+
+class QuickstartTaskCleanup(BaseModel):
+    """What a cleanup did, in the quick-start dialect."""
+
+    task_id: str = Field(description="`task_` and 32 hex digits.")
     is_deleted: bool = True
     deleted_at: datetime
     deleted_files: int = Field(description="Files removed by this call.")

@@ -10,7 +10,7 @@ from compute.api.body import json_object
 from compute.api.bulk import accept_all, elements_of, orders_of
 from compute.api.changes import cancel_task, clean_up_task, delete_task, update_task
 from compute.api.deps import LinksDep, ResourcesDep, resources_of
-from compute.api.dialect import TaskId
+from compute.api.dialect import Dialect, TaskId, quickstart_id
 from compute.api.documentation import BULK_BODY, TASK_BODY, TASK_UPDATE_BODY, AnyTask, AnyTaskPublic
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
 from compute.api.orders import order_of
@@ -21,12 +21,14 @@ from compute.api.stream import task_events
 from compute.api.strict import StrictRoute
 from compute.orders.order import validated
 from compute.schemas.quickstart import QuickstartTask
-from compute.schemas.storage import TaskCleanup
+from compute.schemas.storage import QuickstartTaskCleanup, TaskCleanup
 from compute.schemas.tasks import TaskPublic
 from compute.tasks import store
 from compute.tasks.registry import kind_of
 
 router = APIRouter(prefix="/tasks", tags=["Tasks"], route_class=StrictRoute)
+
+AnyCleanup = TaskCleanup | QuickstartTaskCleanup
 
 
 @router.post("/", status_code=201, response_model=AnyTask, openapi_extra=TASK_BODY)
@@ -90,11 +92,13 @@ async def remove_task(ref: TaskId, held: ResourcesDep, links: LinksDep) -> TaskP
     return await present(await delete_task(held, ref.id), ref.dialect, links)
 
 
-@router.post("/{task_id}/cleanup")
-async def clean_up(ref: TaskId, held: ResourcesDep) -> TaskCleanup:
+@router.post("/{task_id}/cleanup", response_model=AnyCleanup)
+async def clean_up(ref: TaskId, held: ResourcesDep) -> AnyCleanup:
     """Remove the files of a task that has ended; the task itself stays, marked as deleted."""
     task, removed = await clean_up_task(held, ref.id)
     assert task.deleted_at is not None  # noqa: S101 - clean_up_task has just set it
+    if ref.dialect is Dialect.QUICKSTART:
+        return QuickstartTaskCleanup(task_id=quickstart_id(task.id), deleted_at=task.deleted_at, deleted_files=removed)
     return TaskCleanup(task_id=task.id, deleted_at=task.deleted_at, deleted_files=removed)
 
 

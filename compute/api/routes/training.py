@@ -12,16 +12,16 @@ from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
 from compute.api.paging import PAGED, Page, cursor_of, json_list, list_answer, next_row, page_by_time
 from compute.api.strict import StrictRoute
 from compute.api.training_changes import cancel_training, create_training
-from compute.api.training_present import listed, present
+from compute.api.training_present import listed, present, presented_event
 from compute.api.training_queries import EVENTS, TRAININGS, EventQuery, TrainingQuery
-from compute.db.tables import TrainingEvent
-from compute.schemas.quickstart_training import QuickstartTraining
-from compute.schemas.training import TrainingEventList, TrainingEventPublic, TrainingTask, TrainingTaskList
+from compute.schemas.quickstart_training import QuickstartTraining, QuickstartTrainingEventList
+from compute.schemas.training import TrainingEventList, TrainingTask, TrainingTaskList
 from compute.training import store
 
 router = APIRouter(prefix="/training", tags=["Training"], route_class=StrictRoute)
 
 AnyTraining = TrainingTask | QuickstartTraining
+AnyEvents = TrainingEventList | QuickstartTrainingEventList
 
 
 @router.post("/", status_code=201, response_model=AnyTraining, openapi_extra=TRAINING_BODY)
@@ -61,7 +61,7 @@ async def get_training(ref: TrainingId, held: ResourcesDep, links: LinksDep) -> 
     return await present(training, ref.dialect, links)
 
 
-@router.get("/{task_id}/events", response_model=TrainingEventList, responses=PAGED)
+@router.get("/{task_id}/events", response_model=AnyEvents, responses=PAGED)
 async def list_events(
     ref: TrainingId, filters: EventQuery, request: Request, held: ResourcesDep, links: LinksDep
 ) -> Response:
@@ -72,11 +72,8 @@ async def list_events(
         await store.get(session, ref.id)
         events = await store.events_of(session, ref.id, after=begin, limit=filters.limit + 1)
     page = Page.of(events, filters.limit, lambda event: cursor_of(EVENTS, str(event.id)))
-    return list_answer(await json_list(page.rows, _event), page.next, request, links, name="events")
-
-
-def _event(one: TrainingEvent) -> TrainingEventPublic:
-    return TrainingEventPublic(id=one.id, type=one.type, status=one.status, data=one.data, created_at=one.created_at)
+    shown = await json_list(page.rows, partial(presented_event, dialect=ref.dialect))
+    return list_answer(shown, page.next, request, links, name="events")
 
 
 @router.post("/{task_id}/cancel", response_model=AnyTraining)

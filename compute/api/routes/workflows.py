@@ -24,11 +24,11 @@ from compute.api.workflow_changes import (
     start_workflow,
     update_workflow,
 )
-from compute.api.workflow_present import canonical, look, look_at_each, present
+from compute.api.workflow_present import canonical, look, look_at_each, present, present_cleanup
 from compute.api.workflow_queries import WorkflowQuery, find_workflows
 from compute.orders.order import validated
 from compute.schemas.parameters import Flag
-from compute.schemas.quickstart_workflows import QuickstartWorkflow
+from compute.schemas.quickstart_workflows import QuickstartWorkflow, QuickstartWorkflowCleanup
 from compute.schemas.workflows import (
     StartWorkflow,
     StepId,
@@ -42,6 +42,7 @@ from compute.workflows import store
 router = APIRouter(prefix="/workflows", tags=["Workflows"], route_class=StrictRoute)
 
 AnyWorkflow = WorkflowPublic | QuickstartWorkflow
+AnyCleanup = WorkflowCleanupResponse | QuickstartWorkflowCleanup
 
 
 @router.post("/", status_code=201, response_model=AnyWorkflow, openapi_extra=WORKFLOW_BODY)
@@ -132,17 +133,18 @@ async def approve(ref: WorkflowId, step_id: str, held: ResourcesDep, links: Link
     return await _answer(held, ref, links)
 
 
-@router.post("/{workflow_id}/cleanup")
+@router.post("/{workflow_id}/cleanup", response_model=AnyCleanup)
 async def cleanup(
     ref: WorkflowId,
     held: ResourcesDep,
+    links: LinksDep,
     cleanup_tasks: Annotated[Flag, Query(description="Also remove the files of its tasks.")] = True,
-) -> WorkflowCleanupResponse:
+) -> AnyCleanup:
     """Mark a workflow that has ended as deleted, and remove the files of its tasks. Lists leave it out from then on."""
     workflow, detail = await clean_up_workflow(held, ref.id, tasks=cleanup_tasks)
     async with held.database.transaction() as session:
         (seen,) = await look(session, [workflow])
-    return WorkflowCleanupResponse(workflow=canonical(seen), cleanup=detail)
+    return await present_cleanup(seen, detail, ref.dialect, links)
 
 
 async def _answer(held: Resources, ref: WorkflowRef, links: RequestLinks) -> AnyWorkflow:
