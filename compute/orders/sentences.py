@@ -43,6 +43,7 @@ _WORDS: Mapping[str, str] = {
     "greater_than": "must be greater than {gt}",
     "less_than_equal": "must be at most {le}",
     "less_than": "must be less than {lt}",
+    "multiple_of": "must be a multiple of {multiple_of}",
     "string_too_long": "must have at most {max_length} characters",
     "too_short": "must have at least {min_length} elements",
     "too_long": "must have at most {max_length} elements",
