@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from compute.schemas.text import VISIBLE_OR_BLANK
+
 __all__ = [
     "MAX_PROMPT",
     "MAX_SEED",
@@ -28,7 +30,7 @@ ImageSource = Annotated[
         examples=["https://example.com/dress.jpg"],
     ),
 ]
-Prompt = Annotated[str, Field(max_length=MAX_PROMPT)]
+Prompt = Annotated[str, Field(max_length=MAX_PROMPT), VISIBLE_OR_BLANK]
 Seed = Annotated[
     int, Field(ge=0, le=MAX_SEED, description="The same request with the same seed gives the same result.")
 ]

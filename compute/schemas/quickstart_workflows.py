@@ -1,12 +1,13 @@
 """A workflow in the quick-start dialect."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from compute.schemas.quickstart import QuickstartOutput
 from compute.schemas.strict import JsonBody
+from compute.schemas.text import VISIBLE
 from compute.schemas.workflows import StepId
 
 __all__ = [
@@ -42,7 +43,7 @@ class QuickstartCreateWorkflow(JsonBody):
 
     model_config = ConfigDict(extra="allow")
 
-    name: str = Field(min_length=1, max_length=255)
+    name: Annotated[str, VISIBLE] = Field(min_length=1, max_length=255)
     steps: list[QuickstartStepDefinition] = Field(min_length=1)
 
 

@@ -12,6 +12,7 @@ from compute.schemas.fields import MAX_PROMPT
 from compute.schemas.lora import EntityType
 from compute.schemas.strict import JsonBody
 from compute.schemas.tasks import ShortText
+from compute.schemas.text import VISIBLE, VISIBLE_OR_BLANK
 
 __all__ = [
     "MAX_BATCH",
@@ -59,8 +60,8 @@ Weighting = Literal["none", "min_snr", "sigma_sqrt", "cosmap"]
 
 _Guidance = Annotated[float, Field(ge=0, le=30)]
 _Source = Annotated[str, Field(min_length=1)]
-_Prompt = Annotated[str, Field(max_length=MAX_PROMPT)]
-TriggerWord = Annotated[str, Field(max_length=100, pattern=_ONE_LINE)]
+_Prompt = Annotated[str, Field(max_length=MAX_PROMPT), VISIBLE_OR_BLANK]
+TriggerWord = Annotated[str, Field(max_length=100, pattern=_ONE_LINE), VISIBLE]
 BaseModelName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -200,8 +201,8 @@ class TrainingOptions(_Request):
         default=CaptioningStrategy.TRIGGER_ONLY,
         description="`trigger_only`, `filename` (or a text file beside the picture) or `vision`.",
     )
-    preprocessing_captioning_prompt: str | None = Field(
-        default=None, max_length=MAX_PROMPT, description="What a vision model is asked about each picture."
+    preprocessing_captioning_prompt: _Prompt | None = Field(
+        default=None, description="What a vision model is asked about each picture."
     )
 
 

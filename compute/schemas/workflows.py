@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from compute.schemas.enums import ErrorCategory, ProviderType, StepStatus, TaskType, TransformType, WorkflowStatus
 from compute.schemas.strict import JsonBody
+from compute.schemas.text import VISIBLE
 
 __all__ = [
     "MAX_STEPS",
@@ -28,7 +29,7 @@ __all__ = [
 
 MAX_STEPS = 500
 
-StepId = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s$/][^/]*$")]
+StepId = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s$/][^/]*$"), VISIBLE]
 FieldPath = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
 Url = Annotated[str, Field(max_length=512)]
 
@@ -117,7 +118,7 @@ class WorkflowStepDefinition(JsonBody):
 class CreateWorkflow(JsonBody):
     """A DAG of steps."""
 
-    name: str = Field(min_length=1, max_length=255, description="What people call it.")
+    name: Annotated[str, VISIBLE] = Field(min_length=1, max_length=255, description="What people call it.")
     description: str | None = Field(default=None, max_length=1000)
     steps: list[WorkflowStepDefinition] = Field(min_length=1, description=f"The DAG, at most {MAX_STEPS} steps.")
     config: dict[str, Any] = Field(default={}, description="Values for mappings from `$config`.")
@@ -154,7 +155,7 @@ class StartWorkflow(JsonBody):
 class WorkflowUpdate(JsonBody):
     """What may be changed at any time."""
 
-    name: str | None = Field(default=None, min_length=1, max_length=255)
+    name: Annotated[str, VISIBLE] | None = Field(default=None, min_length=1, max_length=255)
     description: str | None = Field(default=None, max_length=1000)
     webhook_url: Url | None = None
 

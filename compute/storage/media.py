@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from PIL import Image
 
@@ -21,6 +22,7 @@ __all__ = ["Media", "MediaLoader", "open_image"]
 _KEPT_FORMATS: dict[str, ImageFormat] = {"PNG": "png", "JPEG": "jpeg", "MPO": "jpeg", "WEBP": "webp"}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SCHEME_CHARACTERS = 32
+_HEADER_CHARACTERS = 64
 _MOST_WAITING = 256
 _WAIT_SECONDS = 60.0
 
@@ -92,10 +94,11 @@ class MediaLoader:
             )
 
     def _from_data_url(self, text: str, field: str) -> bytes:
-        header, comma, payload = text.partition(",")
+        # What follows a # is no part of the data; it stands percent-encoded there.
+        header, comma, payload = text.partition("#")[0].partition(",")
         if not comma:
             raise InvalidInput("a data: URL has a comma before its data", field=field)
-        if not header.lower().endswith(";base64"):
+        if not _says_base64(header):
             return self._unescaped(payload, field)
         # RFC 2397: the base64, too, may be percent-encoded.
         return self._from_base64(
@@ -120,6 +123,12 @@ class MediaLoader:
         if not data:
             raise InvalidInput("the image is empty", field=field)
         return data
+
+
+def _says_base64(header: str) -> bool:
+    """Whether a data URL ends in `;base64` before its comma, with spaces around or escaped as the rest may be."""
+    ending = unquote(header[-_HEADER_CHARACTERS:]).rstrip().lower()
+    return ending.endswith("base64") and ending.removesuffix("base64").rstrip().endswith(";")
 
 
 def open_image(data: bytes, *, max_pixels: int, field: str = "image") -> Image.Image:

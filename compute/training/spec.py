@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compute.schemas.lora import EntityType
+from compute.schemas.text import VISIBLE, VISIBLE_OR_BLANK
 from compute.schemas.training import (
     MAX_BATCH,
     MAX_EPOCHS,
@@ -78,7 +79,7 @@ class OptimizerSpec(_Spec):
 class SampleSpec(_Spec):
     """Pictures drawn on the way, always with the same seeds."""
 
-    prompts: tuple[str, ...] = Field(default=(), max_length=MAX_SAMPLE_PROMPTS)
+    prompts: tuple[Annotated[str, VISIBLE_OR_BLANK], ...] = Field(default=(), max_length=MAX_SAMPLE_PROMPTS)
     every: int = Field(default=250, ge=1)
     steps: int = Field(default=25, ge=1, le=200)
     guidance_scale: float = Field(default=3.5, ge=0, le=30)
@@ -92,7 +93,7 @@ class TrainingSpec(_Spec):
     output_name: str = Field(pattern=OUTPUT_NAME)
     training_type: TrainingType = TrainingType.LORA
     entity_type: EntityType = EntityType.PRODUCT
-    trigger_word: str = Field(min_length=1, max_length=100)
+    trigger_word: Annotated[str, VISIBLE] = Field(min_length=1, max_length=100)
     model: ModelSpec
     data: DataSpec
     optimizer: OptimizerSpec = OptimizerSpec()

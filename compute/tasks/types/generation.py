@@ -4,15 +4,16 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.schemas.enums import ErrorCategory, ProviderCapability, ProviderType, TaskType
-from compute.schemas.fields import MAX_PROMPT, MAX_SEED, NativeChoice, ResultImage, ResultImages
+from compute.schemas.fields import MAX_PROMPT, MAX_SEED, NativeChoice, Prompt, ResultImage, ResultImages
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
+from compute.schemas.text import VISIBLE
 from compute.tasks.drawing import draw_images
 from compute.tasks.inputs import JobInputs
 from compute.tasks.protocol import GenerateRequest, Job, LoraSelection, Workbench, WorkEvent
@@ -52,9 +53,11 @@ class CreateGenerationTask(NativeChoice, LoraFields, CreateTask):
     """Draw one or more images."""
 
     task_type: Literal[TaskType.GENERATION] = TaskType.GENERATION
-    prompt: str = Field(min_length=1, max_length=MAX_PROMPT, pattern=r"\S", description="What the image shows.")
-    negative_prompt: str | None = Field(
-        default=None, max_length=MAX_PROMPT, description="What it must not show (true classifier-free guidance)."
+    prompt: Annotated[str, VISIBLE] = Field(
+        min_length=1, max_length=MAX_PROMPT, pattern=r"\S", description="What the image shows."
+    )
+    negative_prompt: Prompt | None = Field(
+        default=None, description="What it must not show (true classifier-free guidance)."
     )
     model: ShortText | None = Field(default=None, description="`default`, or the name of the model that is served.")
     width: int = Field(

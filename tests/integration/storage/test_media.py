@@ -6,7 +6,7 @@ import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_from_bytes
+from urllib.parse import quote, quote_from_bytes
 
 import numpy as np
 import pytest
@@ -80,8 +80,16 @@ async def test_a_url(loader: MediaLoader, host: str, site: dict[str, web.Respons
         "data:image/png;base64," + base64.b64encode(PNG).decode(),
         "DATA:;BASE64," + base64.b64encode(PNG).decode(),
         "data:image/jpeg," + quote_from_bytes(PNG),
+        "data:image/png;base64," + quote(base64.b64encode(PNG).decode(), safe=""),
+        "data:image/png;base64," + quote(base64.encodebytes(PNG).decode(), safe=""),
+        "data:image/png;charset=utf-8;name=a.png;base64," + base64.b64encode(PNG).decode(),
+        "data:image/png ; Base64 ," + base64.b64encode(PNG).decode(),
+        "data:image/png%3Bbase64," + base64.b64encode(PNG).decode(),
+        "data:;base64,\r\n " + base64.encodebytes(PNG).decode(),
+        "data:base64," + quote_from_bytes(PNG),
+        "data:," + quote_from_bytes(PNG) + "#fragment",
+        "data:image/png;base64," + base64.urlsafe_b64encode(PNG).decode().rstrip("=") + "#",
     ],
-    ids=["base64", "lines", "unpadded", "urlsafe", "data", "upper", "percent"],
 )
 async def test_inline_images(loader: MediaLoader, source: str) -> None:
     media = await loader.load(source, field="image")
