@@ -117,16 +117,18 @@ async def _check_archive(source: str, held: Resources) -> None:
 
 async def _check_addresses(addresses: Sequence[tuple[int, str]], held: Resources, faults: _Faults) -> None:
     """Every host is looked up once, with the first of its addresses."""
-    firsts: dict[str, int] = {}
+    firsts: dict[str, tuple[int, str]] = {}
     for place, url in addresses:
-        firsts.setdefault(_origin(url), place)
+        firsts.setdefault(_origin(url[:MAX_URL_CHARACTERS]), (place, url))
+        if place % _AT_ONCE == 0:
+            await asyncio.sleep(0)
 
     async def look_up(place: int, url: str) -> None:
         await held.client.check_url(url, _field(place))
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LOOK_UP_SECONDS):
-            await _each([one for one in addresses if firsts[_origin(one[1])] == one[0]], look_up, faults)
+            await _each(firsts.values(), look_up, faults)
     for place, url in addresses:
         # What is left to be said of an address whose host is fine.
         if len(url) > MAX_URL_CHARACTERS or not url.isprintable() or " " in url:
@@ -156,6 +158,8 @@ async def _each(items: Iterable[tuple[int, str]], work: Callable[[int, str], Awa
                 await work(place, source)
             except InvalidInput as error:
                 faults.add(place, error)
+            # Some work waits for nothing, and there may be thousands of it.
+            await asyncio.sleep(0)
 
     workers = [asyncio.create_task(worker()) for _ in range(_AT_ONCE)]
     try:

@@ -1,15 +1,17 @@
 """Fields that several task types have in common."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from compute.schemas.text import VISIBLE_OR_BLANK
 
 __all__ = [
+    "MAX_FREE_CHARACTERS",
     "MAX_PROMPT",
     "MAX_SEED",
     "NATIVE",
+    "FreeObject",
     "ImageSource",
     "NativeChoice",
     "Prompt",
@@ -30,6 +32,26 @@ ImageSource = Annotated[
         examples=["https://example.com/dress.jpg"],
     ),
 ]
+MAX_FREE_CHARACTERS = 1_000_000
+"""Of names and texts in an object that may hold anything. It is kept with the task and comes back in every list."""
+
+
+def _bounded(value: dict[str, Any]) -> dict[str, Any]:
+    left, seen = [value], 0
+    while left:
+        one: Any = left.pop()
+        if isinstance(one, str):
+            seen += len(one)
+        elif isinstance(one, dict):
+            left += [*one.keys(), *one.values()]
+        elif isinstance(one, list):
+            left += one
+        if seen > MAX_FREE_CHARACTERS:
+            raise ValueError(f"must hold at most {MAX_FREE_CHARACTERS} characters of text")
+    return value
+
+
+FreeObject = Annotated[dict[str, Any], AfterValidator(_bounded)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT), VISIBLE_OR_BLANK]
 Seed = Annotated[
     int, Field(ge=0, le=MAX_SEED, description="The same request with the same seed gives the same result.")

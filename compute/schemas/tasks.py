@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from compute.schemas.enums import ErrorCategory, ProviderType, TaskPriority, TaskStatus
+from compute.schemas.fields import FreeObject
 from compute.schemas.strict import JsonBody
 
 __all__ = ["CreateTask", "ShortText", "TaskPublic", "TaskUpdate"]
@@ -25,7 +26,7 @@ class CreateTask(JsonBody):
     priority: TaskPriority = Field(
         default=TaskPriority.NORMAL, description="0 low, 1 normal, 2 high, 3 urgent: a higher one is run first."
     )
-    config: dict[str, Any] | None = Field(default=None, description="Anything the caller wants kept with the task.")
+    config: FreeObject | None = Field(default=None, description="Anything the caller wants kept with the task.")
     webhook_url: str | None = Field(
         default=None, max_length=2048, description="Called once, signed, when the task has ended."
     )
@@ -40,14 +41,14 @@ class CreateTask(JsonBody):
     queue_name: ShortText | None = Field(default=None, description="A queue other than the type's own.")
 
     provider_type: ProviderType | None = Field(default=None, description="Who executes it; LOCAL is this cluster.")
-    provider_config: dict[str, Any] | None = Field(default=None, description="Settings for that provider.")
+    provider_config: FreeObject | None = Field(default=None, description="Settings for that provider.")
     active_provider_capabilities: list[str] | None = Field(
         default=None, description="What the provider must be able to do."
     )
     fallback_provider_type: ProviderType | None = Field(
         default=None, description="Who takes over when the first provider has used up its retries."
     )
-    fallback_provider_config: dict[str, Any] | None = Field(default=None, description="Settings for the fallback.")
+    fallback_provider_config: FreeObject | None = Field(default=None, description="Settings for the fallback.")
     fallback_provider_capabilities: list[str] | None = Field(
         default=None, description="What the fallback must be able to do."
     )
@@ -100,7 +101,7 @@ class TaskUpdate(JsonBody):
 
     status: TaskStatus | None = Field(default=None, description="CANCELLED, FAILED or COMPLETED, where allowed.")
     priority: TaskPriority | None = Field(default=None, description="Moves a waiting task in its queue.")
-    config: dict[str, Any] | None = Field(default=None, description="Replaces the whole object.")
+    config: FreeObject | None = Field(default=None, description="Replaces the whole object.")
     errors: list[str] | None = Field(default=None, description="Replaces the list.")
     executor_type: ShortText | None = None
     executor_instance: ShortText | None = None
