@@ -13,7 +13,7 @@ from compute.api.present import render_new
 from compute.api.resources import Resources
 from compute.db.tables import Task
 from compute.errors import InvalidInput
-from compute.orders.faults import faults_at
+from compute.orders.faults import Faults, faults_at
 from compute.orders.intake import RequestIntake
 from compute.orders.order import new_task, validated
 from compute.orders.serving import Serving
@@ -81,24 +81,28 @@ async def accept_all(orders: Sequence[SpokenOrder], idempotent: IdempotentReques
 
 async def _new_tasks(orders: Sequence[SpokenOrder], held: Resources) -> list[Task]:
     """The rows. An input that several elements name is taken in once."""
-    await _check_webhooks(orders, held)
+    faults = Faults()
+    await _check_webhooks(orders, held, faults)
     intakes = {order.served: RequestIntake(held, order.served) for order in orders}
     tasks = []
     for index, order in enumerate(orders):
-        with faults_at("tasks", index):
+        with faults.of("tasks", index):
             tasks.append(await new_task(order, intakes[order.served]))
+        if faults.enough:
+            break
         if index % _AT_A_TIME == 0:
             await asyncio.sleep(0)
+    faults.raise_if_any()
     for intake in intakes.values():
         await intake.keep()
     return tasks
 
 
-async def _check_webhooks(orders: Sequence[SpokenOrder], held: Resources) -> None:
+async def _check_webhooks(orders: Sequence[SpokenOrder], held: Resources, faults: Faults) -> None:
     checked = set()
     for index, order in enumerate(orders):
         url = order.request.webhook_url
-        if url is not None and url not in checked:
-            with faults_at("tasks", index):
+        if url is not None and url not in checked and not faults.enough:
+            with faults.of("tasks", index):
                 await held.client.check_url(url, "webhook_url")
             checked.add(url)

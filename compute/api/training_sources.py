@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 
 from compute.api.resources import Resources
 from compute.errors import InvalidInput
+from compute.orders.faults import Faults
 from compute.orders.intake import RequestIntake
 from compute.orders.serving import ServedModel
 from compute.schemas.training import TrainingTaskCreate
@@ -60,14 +61,17 @@ async def take_in(request: TrainingTaskCreate, held: Resources) -> list[str]:
     """The pictures of a request, as addresses and storage paths; those that were sent inline are stored now.
 
     Raises:
-        RequestValidationError: some cannot be had; names each of them, up to a hundred. Nothing was stored.
-        InvalidInput: the zip file or the webhook cannot be had.
+        RequestValidationError: some of them, the zip file or the webhook cannot be had; names each, up to a hundred.
+            Nothing was stored.
         StorageFailed: they could not be looked for, or kept.
     """
+    others_too = Faults()
     if request.webhook_url is not None:
-        await held.client.check_url(request.webhook_url, "webhook_url")
+        with others_too.of():
+            await held.client.check_url(request.webhook_url, "webhook_url")
     if request.dataset_url is not None:
-        await _check_archive(request.dataset_url, held)
+        with others_too.of():
+            await _check_archive(request.dataset_url, held)
     sources = [source.strip() for source in request.source_images or ()]
     faults = _Faults()
     await _check_addresses([(place, one) for place, one in enumerate(sources) if _is_address(one)], held, faults)
@@ -78,7 +82,9 @@ async def take_in(request: TrainingTaskCreate, held: Resources) -> list[str]:
         sources[place] = await _stored(source, place, held, intake)
 
     await _each(others, look, faults)
-    faults.raise_if_any()
+    with others_too.of():
+        faults.raise_if_any()
+    others_too.raise_if_any()
     await intake.keep()
     return sources
 

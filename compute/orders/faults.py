@@ -1,5 +1,6 @@
 """Faults of one part of a body, told by where it stands in the whole."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,9 +11,11 @@ from pydantic import BaseModel
 from compute.errors import InvalidInput, TooLarge
 from compute.orders.sentences import as_sent, names_of_field
 
-__all__ = ["faults_at", "named_as_sent", "place_of"]
+__all__ = ["MOST_FAULTS", "Faults", "faults_at", "named_as_sent", "place_of"]
 
+MOST_FAULTS = 100
 _MOST_DIGITS = 9
+_GATHER_SECONDS = 10.0
 
 
 def place_of(field: str) -> tuple[str | int, ...]:
@@ -38,6 +41,37 @@ def faults_at(*place: str | int) -> Iterator[None]:
     except TooLarge as error:
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
         raise TooLarge(f"{where}.{error.field}: {error.detail}", field=error.field) from None
+
+
+class Faults:
+    """The faults of all parts of a body, gathered until there are enough, or the rest takes too long."""
+
+    def __init__(self) -> None:
+        self.found: list[Any] = []
+        self._since: float | None = None
+
+    @contextmanager
+    def of(self, *place: str | int) -> Iterator[None]:
+        """Note what is wrong with the part at `place`, as `faults_at` tells it."""
+        try:
+            with faults_at(*place):
+                yield
+        except RequestValidationError as error:
+            self.found += error.errors()
+            self._since = self._since or time.monotonic()
+
+    @property
+    def enough(self) -> bool:
+        """Whether the parts that are left need not be looked at: it is refused anyway."""
+        late = self._since is not None and time.monotonic() - self._since > _GATHER_SECONDS
+        return late or len(self.found) >= MOST_FAULTS
+
+    def raise_if_any(self) -> None:
+        """Raises:
+        RequestValidationError: there are some; names up to a hundred.
+        """
+        if self.found:
+            raise RequestValidationError(self.found[:MOST_FAULTS])
 
 
 @contextmanager

@@ -6,7 +6,7 @@ So a faulty address is refused before anything runs, and what happens to it late
 from collections.abc import Mapping
 from typing import Any
 
-from compute.orders.faults import faults_at
+from compute.orders.faults import Faults
 from compute.orders.intake import RequestIntake, Sources
 from compute.orders.order import order
 from compute.orders.serving import Serving
@@ -34,10 +34,12 @@ async def take_in(
         StorageFailed: they could not be kept.
     """
     intakes: list[RequestIntake] = []
+    faults = Faults()
     for place, step in enumerate(checked.steps):
-        if not step.dependencies:
-            with faults_at("steps", place, "config"):
+        if not step.dependencies and not faults.enough:
+            with faults.of("steps", place, "config"):
                 intakes.append(await _first_step(step, values, sources, serving))
+    faults.raise_if_any()
     taken: dict[str, str] = {}
     for intake in intakes:
         await intake.keep()
