@@ -55,7 +55,8 @@ STOPPING = {
 }
 
 # Ray takes 127.0.0.1 for the node's address, as it does on a Mac, and every port of its own listens there alone.
-LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# A call of Ray's that comes after the end would otherwise start a cluster of its own, in the folder of everybody's.
+LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}
 
 HABITS = {
     "RAY_AUTH_MODE": "token",

@@ -3,6 +3,7 @@
 Import this only after `tune_ray`: Ray reads its environment when it is imported.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -17,7 +18,9 @@ from ray._private.authentication.authentication_token_setup import ensure_token_
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 from ray._private.utils import write_ray_address
+from ray.exceptions import RayError
 from ray.serve._private.api import serve_start
+from ray.serve._private.client import ServeControllerClient
 from ray.serve.schema import ServeDeploySchema
 
 from compute.stack.failures import cause
@@ -71,6 +74,7 @@ class RayHead:
         # Where Ray looks for the cluster of a job; without it a job may join any other cluster of this machine.
         write_ray_address(self._node.address, str(folder))
         self.logs = Path(self._node.get_logs_dir_path())
+        self._client: ServeControllerClient | None = None
         ray.init(
             address=self._node.address,
             namespace="serve",
@@ -88,6 +92,7 @@ class RayHead:
             global_logging_config=config.logging_config,
             controller_options=config.controller_options,
         )
+        self._client = client
         client.deploy_apps(config)
 
     def deployments(self) -> Deployments:
@@ -106,18 +111,20 @@ class RayHead:
 
     def stop(self, serve_seconds: float = 15.0) -> None:
         """Let the replicas finish for `serve_seconds`, then end every process of this cluster and no other."""
-        if self.dead() is None:
-            # In a thread, because it may wait longer than we want to; the cluster's end ends it too.
-            draining = threading.Thread(target=_delete_applications, daemon=True)
+        if self.dead() is None and self._client is not None:
+            # In a thread, because it may wait longer than we want to; the cluster's end ends it too. By the client, for
+            # the functions of `serve` would start another cluster once this one has gone.
+            draining = threading.Thread(target=_delete_applications, args=(self._client,), daemon=True)
             draining.start()
             draining.join(serve_seconds)
         ray.shutdown()
         self._node.kill_all_processes(check_alive=False, allow_graceful=False)
 
 
-def _delete_applications() -> None:
-    for name in serve.status().applications:
-        serve.delete(name)
+def _delete_applications(client: ServeControllerClient) -> None:
+    # The cluster may end meanwhile.
+    with contextlib.suppress(RayError):
+        client.delete_all_apps()
 
 
 def object_store_bytes() -> int:

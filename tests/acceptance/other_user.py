@@ -1,0 +1,68 @@
+"""What another user of the machine sees: tried as `nobody` where we are root."""
+
+import os
+import pickle
+import pwd
+import socket
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+__all__ = ["can_try", "entered_by_nobody", "open_by_mode"]
+
+
+def can_try() -> bool:
+    """Whether we may become somebody else."""
+    return os.geteuid() == 0
+
+
+def entered_by_nobody(paths: Iterable[Path]) -> list[str]:
+    """Those of the paths that `nobody` can list, read, write or connect to."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        account = pwd.getpwnam("nobody")
+        os.setgroups([])
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+        found = [str(path) for path in paths if _enters(path)]
+        with os.fdopen(writing, "wb") as told:
+            pickle.dump(found, told)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as told:
+        found = pickle.load(told)  # noqa: S301 - our own child's
+    os.waitpid(child, 0)
+    return list(found)
+
+
+def open_by_mode(path: Path) -> bool:
+    """Whether others or a group may do anything with it, by its mode and those of the folders above it."""
+    others = stat.S_IRWXO | stat.S_IRWXG
+    try:
+        return bool(path.lstat().st_mode & others) and all(
+            folder.stat().st_mode & (stat.S_IXOTH | stat.S_IXGRP) for folder in path.parents
+        )
+    except FileNotFoundError:
+        return False
+
+
+def _enters(path: Path) -> bool:
+    try:
+        kind = path.stat().st_mode
+        if stat.S_ISSOCK(kind):
+            return _connects(path)
+        return any(os.access(path, how) for how in (os.R_OK, os.W_OK, os.X_OK))
+    except OSError:
+        return False
+
+
+def _connects(path: Path) -> bool:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_UNIX, kind) as client:
+            try:
+                client.connect(str(path))
+            except OSError:
+                continue
+            return True
+    return False
