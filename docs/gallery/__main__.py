@@ -1,6 +1,6 @@
 """Draws docs/gallery/sheet.webp, every task type's inputs and outputs: `python -m docs.gallery`.
 
-No server is needed: the types run as they do on a worker, on the tiny models, whose random weights draw noise.
+No server is needed: the types run as they do on a worker, on the models of serve_config.yaml.
 """
 
 import asyncio

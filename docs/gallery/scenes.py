@@ -6,6 +6,8 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from compute.schemas.enums import TaskType
+from compute.training.demo.figures import Scene as DemoScene
+from compute.training.demo.figures import draw
 from tests import pictures
 
 __all__ = ["SCENES", "Scene"]
@@ -32,23 +34,24 @@ _PRODUCT = pictures.product((384, 384))
 _FIGURE = pictures.full_figure((320, 480))
 _PORTRAIT = pictures.portrait((384, 384))
 _SCENE = pictures.scene((480, 320))
+_WORN = draw(DemoScene("dress", "green", "beige", wearer="woman"), 256)
 _WARM_WALL = Image.new("RGB", (320, 480), (236, 214, 190))
 
 SCENES = [
     Scene(
         TaskType.GENERATION,
-        "from a prompt (random weights draw noise)",
-        {"prompt": "a red dress on a white background", "width": 256, "height": 256, "steps": 4, "seed": 7},
+        "from a prompt, 1024 x 1024; drawn at 128 x 128",
+        {"prompt": "a red dress on a white background", "seed": 13},
     ),
     Scene(
         TaskType.EDITING,
-        "inside a mask; outside it every pixel stays",
+        "inside a mask; outside it every pixel stays (random weights)",
         {"base_image": "in/figure.png", "mask": "in/mask.png", "prompt": "a blue jacket", "steps": 4, "seed": 7},
         {"in/figure.png": _FIGURE, "in/mask.png": _mask(_FIGURE.size, (0.25, 0.25, 0.75, 0.6))},
     ),
     Scene(
         TaskType.EDITING,
-        "by instruction, with a reference",
+        "by instruction, with a reference (random weights)",
         {
             "base_image": "in/figure.png",
             "reference_images": [{"url": "in/product.png", "type": "garment"}],
@@ -60,13 +63,19 @@ SCENES = [
     ),
     Scene(
         TaskType.REFINE,
-        "twice the size, in tiles; denoise 0.15",
-        {"base_image_url": "in/scene.png", "upscale_factor": 2, "upscale_denoise": 0.15, "upscale_steps": 8},
-        {"in/scene.png": _SCENE},
+        "four times the size; denoise 0.3",
+        {
+            "base_image_url": "in/worn.png",
+            "upscale_factor": 4,
+            "upscale_denoise": 0.3,
+            "upscale_prompt": "a woman wearing a green dress on a beige background",
+            "upscale_seed": 7,
+        },
+        {"in/worn.png": _WORN},
     ),
     Scene(
         TaskType.VIDEO_GENERATION,
-        "one second at 12 frames per second",
+        "one second at 12 frames per second (random weights)",
         {"input_image_url": "in/product.png", "prompt": "it turns", "duration": 1, "fps": 12, "steps": 2, "seed": 7},
         {"in/product.png": _PRODUCT},
     ),
@@ -90,9 +99,9 @@ SCENES = [
     ),
     Scene(
         TaskType.BACKGROUND_FIX,
-        "REPLACE_PROMPT (noise behind the subject)",
-        {"base_image": "in/figure.png", "background_prompt": "a studio", "strategy": "REPLACE_PROMPT", "steps": 4},
-        {"in/figure.png": _FIGURE},
+        "REPLACE_PROMPT: a blue background",
+        {"base_image": "in/worn.png", "background_prompt": "a green dress on a blue background", "seed": 7},
+        {"in/worn.png": _WORN},
     ),
     Scene(
         TaskType.FACE_ENHANCER,

@@ -1,4 +1,4 @@
-"""A worker with all the tiny models and one without any, in this process."""
+"""A worker with the models of serve_config.yaml and one without any, in this process."""
 
 import io
 import time
