@@ -96,7 +96,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     memory = Capacity(
         settings.body_memory_bytes, busy="Too many large requests are being read at the moment; try again later."
     )
-    app.add_middleware(MediaTypes, routes=routes, document=app.openapi)
+    app.add_middleware(MediaTypes, table=routes, routes=app.routes)
     app.add_middleware(RequestGuard, max_bytes=settings.body_max_bytes, memory=memory, exceptions=uploads)
     app.add_middleware(KeyGuard, prefix=_PREFIX)
     app.add_middleware(Methods, routes=routes, settings=settings)

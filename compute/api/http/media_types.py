@@ -1,11 +1,11 @@
 """Bodies of another type than a route reads: 415 (RFC 9110, section 15.5.16)."""
 
-from collections.abc import Callable
-from functools import cached_property
-from typing import Any
+from collections.abc import Sequence
 
+from fastapi.routing import iter_route_contexts
 from starlette.datastructures import Headers
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from compute.api.http.problem import problem
@@ -19,22 +19,17 @@ _FORM, _FORM_WITHOUT_FILES = "multipart/form-data", "application/x-www-form-urle
 
 
 class MediaTypes:
-    """ASGI middleware: what a route reads is what the OpenAPI document says of it. A body without a type is left to
+    """ASGI middleware: what a route reads is what it documents. A body without a type is left to
     the route. So is a form without files where one with files is read: the route says what is missing."""
 
-    def __init__(self, app: ASGIApp, routes: RouteTable, document: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, app: ASGIApp, table: RouteTable, routes: Sequence[BaseRoute]) -> None:
         self._app = app
-        self._routes = routes
-        self._document = document
-
-    @cached_property
-    def _read(self) -> dict[tuple[str, str], tuple[str, ...]]:
-        return {
-            (path, method.upper()): tuple(operation["requestBody"]["content"])
-            for path, item in self._document()["paths"].items()
-            for method, operation in item.items()
-            if "requestBody" in operation
-        }
+        self._table = table
+        self._read: dict[tuple[str, str], tuple[str, ...]] = {}
+        for context in iter_route_contexts(routes):
+            extra = getattr(context.original_route, "openapi_extra", None) or {}
+            if (content := extra.get("requestBody", {}).get("content")) is not None:
+                self._read |= {(context.path or "", method): tuple(content) for method in context.methods or ()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope) if scope["type"] == "http" else None
@@ -45,7 +40,7 @@ class MediaTypes:
         given = headers.get("content-type")
         if given is None or not has_body(headers):
             return None
-        template = self._routes.template(scope["path"], scope["method"])
+        template = self._table.template(scope["path"], scope["method"])
         read = self._read.get((template or "", scope["method"]))
         if read is None or _is_read(given.partition(";")[0].strip().lower(), read):
             return None

@@ -33,7 +33,7 @@ class RouteTable:
             # A mounted application answers for itself; those that we mount serve files.
             methods = frozenset(context.methods or {"GET", "HEAD"})
             if "{" in context.path or context.methods is None:
-                self._patterns.append(_Entry(context.path_format or "", context.path_regex, methods))
+                self._patterns.append(_Entry(context.path, context.path_regex, methods))
             else:
                 self._literal[context.path] |= methods
 

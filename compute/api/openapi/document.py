@@ -1,5 +1,6 @@
 """The whole document, made once."""
 
+import asyncio
 import copy
 from typing import Any
 
@@ -35,5 +36,5 @@ def openapi_document(app: FastAPI, settings: Settings) -> dict[str, Any]:
 
 async def served_document(settings: Settings, request: Request) -> JSONResponse:
     """The document for this client, whose server is the one that it has called."""
-    made: dict[str, Any] = request.app.openapi()
+    made: dict[str, Any] = await asyncio.to_thread(request.app.openapi)
     return JSONResponse(made | {"servers": [{"url": public_base(request.scope, settings)}]})

@@ -12,12 +12,12 @@ TAGS = {
     "Workflows": "Tasks that hand their results to each other.",
     "Training": "Teach a model something new.",
     "Storage": "Images that requests name, and results.",
-    "LoRAs": "The LoRAs that tasks can name.",
+    "Loras": "The LoRAs that tasks can name.",
     "Admin": "What needs the admin key.",
     "Health": "Whether the service is there.",
     "Webhooks": "What is sent to a `webhook_url`.",
 }
-_TAG_NAMES = {"lora": "LoRAs", "admin": "Admin"}
+_TAG_NAMES = {"lora": "Loras", "admin": "Admin"}
 _NAMES = {
     "POST /tasks/bulk": "create_tasks",
     "PUT /tasks/{task_id}": "update_task",

@@ -33,7 +33,7 @@ def tidy_schemas(document: dict[str, Any]) -> None:
     _part_quickstart(document, schemas)
     for kept, other in _WITHOUT_DEFAULTS.items():
         if kept in schemas:
-            schemas[other] = copy.deepcopy(schemas[kept])
+            schemas[other] = copy.deepcopy(schemas[kept]) | {"title": other}
     for operation in operations:
         _use_others(operation.get("requestBody"))
     asked = references([operation.get("requestBody") for operation in operations], schemas)

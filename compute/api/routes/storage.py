@@ -39,9 +39,13 @@ keyed = [Depends(require_key)]
 UPLOADS = "uploads/"
 IMAGE_FORM = form_body("Body_save_image")
 _LISTED = "images"
+_BYTES = {
+    kind: {"schema": {"type": "string", "format": "binary"}}
+    for kind in ("application/octet-stream", "image/jpeg", "image/png", "image/webp", "video/mp4")
+}
 _SERVED: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/*": {}, "video/mp4": {}}, "description": "The image or video."},
-    206: {"description": "The part of it that `Range` asks for."},
+    200: {"content": _BYTES, "description": "The image or video, or what else a link leads to."},
+    206: {"content": _BYTES, "description": "The part of it that `Range` asks for."},
     304: {"description": "The client has it already (`If-None-Match`, `If-Modified-Since`)."},
     307: {"description": "Where the image is, when the store or a CDN serves it."},
     416: {"model": Problem, "description": "`Range` begins behind its end."},

@@ -26,6 +26,7 @@ from compute.settings import Settings
 from compute.storage.factory import open_store
 from compute.tasks.protocol import GenerateRequest, Job, OnStep, WorkEvent
 from compute.tasks.registry import kind_of
+from tests.declared import Recorder
 from tests.patience import PATIENCE
 
 KEY = "test-key-long-enough"
@@ -102,7 +103,8 @@ async def serving_api(settings: Settings) -> AsyncIterator[str]:
     no_model = ServedModel(None, 1, queue="image", roles=frozenset())
     serving = Serving({"inference": painter, "refine": painter, "image": no_model})
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(settings, serving), log_level="warning", timeout_graceful_shutdown=2)
+    recorder = Recorder(create_app(settings, serving))
+    config = uvicorn.Config(recorder, log_level="warning", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
     serve = asyncio.create_task(server.serve([listener]))
     while not server.started:
@@ -111,6 +113,7 @@ async def serving_api(settings: Settings) -> AsyncIterator[str]:
     server.should_exit = True
     await serve
     listener.close()
+    assert recorder.faults == set()
 
 
 @pytest.fixture
