@@ -15,6 +15,7 @@ import pytest
 
 from compute.stack.preflight import free_port
 from compute.stack.runtime import runtime_path
+from tests.declared import check_response
 from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +61,13 @@ class Stack:
     def client(self) -> httpx.Client:
         """A client that carries the key; paths are relative to the server, e.g. `/api/v1/tasks/`."""
         headers = {"Authorization": f"Bearer {self.api_key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE, trust_env=False)
+        return httpx.Client(
+            base_url=self.url,
+            headers=headers,
+            timeout=PATIENCE,
+            trust_env=False,
+            event_hooks={"response": [check_response]},
+        )
 
     def environment(self) -> dict[str, str]:
         own = {
