@@ -96,9 +96,8 @@ def _describe(operation: dict[str, Any], method: str, path: str) -> None:
     wanted = _statuses(operation, method, path)
     for status in wanted - answers.keys():
         answers[status] = _refusal(status)
-    for status in _PROBLEMS.keys() & answers.keys() - wanted:
-        if status in ("404", "422"):  # what the framework gives to every route
-            del answers[status]
+    if "404" not in wanted:
+        answers.pop("404", None)  # one of those that every route is given
     if method == "HEAD":
         for answer in answers.values():
             answer.pop("content", None)
@@ -112,18 +111,16 @@ def _refusal(status: str) -> dict[str, Any]:
 
 
 def _statuses(operation: dict[str, Any], method: str, path: str) -> set[str]:
-    """The refusals that an operation can answer with."""
-    found = {"400", "500", "503"}
+    """The refusals that an operation can answer with. A body may be refused (413, 415, 422) also where none is read."""
+    found = {"400", "413", "415", "422", "500", "503"}
     if operation.get("security"):
         found.add("401")
     if "{" in path or path == "/admin/lora":
         found.add("404")
     if path.startswith("/admin/") or path == _OBJECT:
         found.add("403")
-    if method == "POST" or "requestBody" in operation:
-        found |= {"408", "409", "413", "415", "422"}
-    if method == "DELETE":
-        found |= {"409"}
+    if method == "DELETE" or method == "POST" or "requestBody" in operation:
+        found |= {"408", "409"}
     if path == _OBJECT and method in ("GET", "HEAD"):
         found.add("412")
     return found
