@@ -89,7 +89,7 @@ def as_sent(loc: Sequence[str | int], sent: Any, *, absent: int = 0) -> tuple[st
 def sentence(error: Any, loc: Sequence[str | int]) -> str:
     """What is wrong at `loc`, as a sentence that names its last part."""
     said = _said(error)
-    if error["type"] == "value_error":
+    if error["type"] == "value_error" and not said.startswith("must "):
         return said
     return f"{_KINDS.get(str(loc[0]) if loc else '', 'Field')} `{name_of(loc)}` {said}."
 
@@ -126,6 +126,8 @@ def _said(error: Any) -> str:
 
 def _own_words(context: Mapping[str, Any]) -> str:
     said = str(context.get("error", ""))
+    if said.startswith("must "):
+        return said
     return f"{said[:1].upper()}{said[1:].removesuffix('.')}."
 
 
