@@ -16,7 +16,7 @@ __all__ = ["Range", "content_headers", "requested_range", "unchanged"]
 # One range: `first-last`, `first-` or `-how many of the last`. Nobody has a file of more than 18 digits.
 _RANGE = re.compile(r"bytes\s*=\s*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))\s*\Z", re.IGNORECASE)
 # One element of a list of tags, which may be empty, and the comma behind it.
-_ELEMENT = re.compile(r'[ \t]*((?:W/)?"[!\x23-\x7e\x80-\xff]*")?[ \t]*(?:,|\Z)')
+_ELEMENT = re.compile(r'[ \t]*(?:((?:W/)?"[!\x23-\x7e\x80-\xff]*")[ \t]*)?(?:,|\Z)')
 
 
 @dataclass(frozen=True, slots=True)
