@@ -187,16 +187,16 @@ class TiledPicture:
         self._band[left:] = 0
 
 
-def with_colours_of(original: Image.Image, drawn: Image.Image) -> Image.Image:
+def with_colours_of(original: Image.Image, drawn: Image.Image, *, cell: int = _COLOUR_CELL) -> Image.Image:
     """`drawn` with the low frequencies of `original`; both RGB and of one size.
 
     Models for image to image shift colours a little, each tile in its own way, which shows as a chequerboard. So fine
     detail is taken from the one and colour from the other, the idea of StableSR's colour correction (Wang et al. 2023,
-    arXiv:2305.07015, section 3.4). It splits by wavelets; here low frequencies are the means of cells of about 64
+    arXiv:2305.07015, section 3.4). It splits by wavelets; here low frequencies are the means of cells of about `cell`
     pixels, interpolated, which is a lot cheaper and as smooth.
     """
     shift = np.asarray(original, np.float32) - np.asarray(drawn, np.float32)
-    cells = [max(1, round(side / _COLOUR_CELL)) for side in original.size]
+    cells = [max(1, round(side / cell)) for side in original.size]
     for channel in range(shift.shape[-1]):
         shift[..., channel] = _low_frequencies(shift[..., channel], cells)
     shift += np.asarray(drawn)

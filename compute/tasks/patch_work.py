@@ -9,6 +9,7 @@ from PIL import Image
 from compute.imaging.change import with_change
 from compute.imaging.colour import match_colour
 from compute.imaging.similarity import Scores, compare
+from compute.imaging.tiles import with_colours_of
 from compute.schemas.fields import MAX_SEED
 from compute.tasks.context import RunContext, Share
 from compute.tasks.native import sized_note
@@ -21,6 +22,8 @@ _WEAKER = 0.6
 _LEAST_NOISE = 0.01
 _SMALLEST_WORKING_SIDE = 512
 _ENLARGEMENT = 2
+_COLOUR_CELL = 16
+"""Pixels of what is drawn. Where that is smaller than the patch, colours are the patch's down to this size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,8 @@ def _at_patch_size(patch: Image.Image, start: Image.Image, drawn: Image.Image) -
     """What was drawn, from the model's size to the patch's."""
     if start.width >= patch.width and start.height >= patch.height:
         return drawn.resize(patch.size, Image.Resampling.LANCZOS)
-    return with_change(patch, start, drawn)
+    # A model that draws no larger knows little of what it sees: it may sharpen what is there, and colour nothing.
+    return with_change(patch, start, with_colours_of(start, drawn, cell=_COLOUR_CELL))
 
 
 def _part(share: Share, index: int, count: int) -> Share:
