@@ -8,10 +8,13 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 from PIL import Image
+from sqlalchemy.engine import URL
 
 from tests.integration.api.conftest import KEY
 from tests.integration.api.held_loop import Watched, watched_api
@@ -145,16 +148,21 @@ FORMS: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
 
 
 @pytest.fixture(scope="module")
-def server(postgres: Any, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def server(postgres: URL, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    name = f"test_{uuid4().hex}"
+    admin = postgres.set(drivername="postgresql").render_as_string(hide_password=False)
     settings = {
         "api_key": KEY,
-        "database_url": postgres.set(database=template).render_as_string(hide_password=False),
+        "database_url": postgres.set(database=name).render_as_string(hide_password=False),
         "home": Path(tmp_path_factory.mktemp("held")),
         "media_allowed_hosts": "127.0.0.1",
         "storage": "local",
     }
-    with watched_api(settings) as running:
-        yield running
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        with watched_api(settings) as running:
+            yield running
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture
