@@ -11,7 +11,7 @@ from PIL import Image
 from compute.training.demo.classifier import Seen, classify
 from tests.acceptance.conftest import ROOT, Stack
 
-SECONDS = 600.0
+SECONDS = 1800.0
 
 
 def printed_lines(stack: Stack) -> list[str]:
