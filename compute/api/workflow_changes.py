@@ -16,6 +16,7 @@ from compute.api.resources import Resources
 from compute.api.workflow_bodies import read, with_image
 from compute.api.workflow_faults import faults_of_input
 from compute.api.workflow_present import look, render
+from compute.db.as_sent import definition_of, values_of
 from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.errors import Conflict, InvalidInput, StorageFailed
 from compute.events import hints
@@ -234,9 +235,10 @@ async def clean_up_workflow(
 def _definition(workflow: Workflow, steps: Sequence[WorkflowStep], given: dict[str, Any]) -> CreateWorkflow:
     """A stored workflow as it was defined, with more input."""
     names = CreateWorkflow.model_fields.keys() - {"steps", "input"}
-    stored = {name: getattr(workflow, name) for name in names} | workflow.values
+    stored = {name: getattr(workflow, name) for name in names} | values_of(workflow)
     return validated(
-        CreateWorkflow, stored | {"steps": [step.defined for step in steps], "input": workflow.values["input"] | given}
+        CreateWorkflow,
+        stored | {"steps": [definition_of(step) for step in steps], "input": values_of(workflow)["input"] | given},
     )
 
 

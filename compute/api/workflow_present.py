@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from compute.api.dialect import Dialect, quickstart_id, quickstart_workflow_id
 from compute.api.links import RequestLinks
 from compute.api.present import quickstart_output
+from compute.db.as_sent import definition_of, values_of
 from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.schemas.enums import StepStatus, WorkflowStatus
 from compute.schemas.quickstart_workflows import (
@@ -174,7 +175,7 @@ def canonical(seen: Seen) -> WorkflowPublic:
     final = next((step for step in steps if step.step_id == workflow.final_step_id), None)
     current = _current(seen)
     return WorkflowPublic(
-        **{name: getattr(workflow, name) for name in _OF_WORKFLOW} | workflow.values,
+        **{name: getattr(workflow, name) for name in _OF_WORKFLOW} | values_of(workflow),
         total_steps=len(steps),
         completed_steps=sum(step.status in (StepStatus.COMPLETED, StepStatus.SKIPPED) for step in steps),
         progress=_progress(steps),
@@ -216,7 +217,7 @@ async def _quickstart_step(step: WorkflowStepPublic, links: RequestLinks | None)
 
 
 def _step(step: WorkflowStep, tasks: Mapping[UUID, tuple[float, int]]) -> WorkflowStepPublic:
-    fields = {name: getattr(step, name) for name in _OF_STEP} | {name: step.defined[name] for name in _DEFINED}
+    fields = {name: getattr(step, name) for name in _OF_STEP} | {name: definition_of(step)[name] for name in _DEFINED}
     running = [tasks.get(UUID(task_id), (0.0, 0)) for task_id in step.task_ids if step.status == StepStatus.RUNNING]
     if running:
         fields["retry_count"] = sum(retries for _, retries in running)

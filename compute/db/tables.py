@@ -26,7 +26,7 @@ __all__ = [
 
 _NOW = func.now()
 _AS_SENT = JSON(none_as_null=True)
-"""Text that comes back as it is, unlike jsonb, which changes numbers and the order of keys."""
+"""Comes back as it is, unlike jsonb."""
 
 
 class Base(DeclarativeBase):
@@ -250,11 +250,6 @@ class Workflow(Base):
         Index("workflows_created", text("created_at DESC"), text("id DESC")),
     )
 
-    @property
-    def values(self) -> dict[str, dict[str, Any]]:
-        """`config` and `input`, as they were sent."""
-        return {"config": self.config, "input": self.input} | (self.sent or {})
-
 
 class WorkflowStep(Base):
     """One step of a workflow: what it was defined as, and what became of it.
@@ -307,11 +302,6 @@ class WorkflowStep(Base):
         ),
         Index("workflow_steps_timed", "task_type", "completed_at", postgresql_where=text("status = 'COMPLETED'")),
     )
-
-    @property
-    def defined(self) -> dict[str, Any]:
-        """`definition`, with what is the caller's own as it was sent."""
-        return self.definition | (self.sent or {})
 
 
 class WorkflowEvent(Base):

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.db.as_sent import definition_of, values_of
 from compute.db.tables import Workflow, WorkflowStep
 from compute.schemas.enums import StepStatus
 from compute.schemas.workflows import WorkflowStepDefinition
@@ -54,7 +55,7 @@ def _plan(workflow: Workflow, steps: Sequence[WorkflowStep]) -> Plan:
     )
     edges = {step.step_id: step.dependencies for step in steps}
     named = {step.step_id: step for step in steps}
-    given = {INPUT: workflow.values["input"], CONFIG: workflow.values["config"]}
+    given = {INPUT: values_of(workflow)["input"], CONFIG: values_of(workflow)["config"]}
     ended = {step.step_id: _outcome(step) for step in steps if StepStatus(step.status) in ENDED_STEPS}
     left = [_step_plan(flow, named[name], given) for name in graph.walk(edges) if name not in ended]
     return Plan(flow, tuple(left), ended, tuple(graph.sinks(edges)))
@@ -73,7 +74,7 @@ def _outcome(step: WorkflowStep) -> Outcome:
 
 
 def _step_plan(flow: Flow, step: WorkflowStep, given: dict[str, dict[str, Any]]) -> StepPlan:
-    definition = WorkflowStepDefinition.model_validate(step.defined)
+    definition = WorkflowStepDefinition.model_validate(definition_of(step))
     sources = {mapping.from_step for mapping in definition.input_mappings}
     sources |= {definition.when.from_step} if definition.when else set()
     return StepPlan(

@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.db.as_sent import values_of
 from compute.db.tables import Workflow, WorkflowEvent, WorkflowStep
 from compute.errors import Conflict, NotFound
 from compute.events.workflow_outbox import CALL_BACK_WORKFLOWS
@@ -135,7 +136,7 @@ async def start(
     require_not_deleted(workflow)
     _require(workflow, WorkflowStatus.RUNNING, only_from={WorkflowStatus.PENDING})
     workflow.input = definition.input or {}
-    workflow.sent = workflow.values | {"input": workflow.input}
+    workflow.sent = values_of(workflow) | {"input": workflow.input}
     for row, step in zip(await steps_of(session, [workflow_id]), checked.steps, strict=True):
         row.definition, row.sent = _columns(step.definition).values()
         row.dependencies, row.spread = list(step.dependencies), sorted(step.spread)
