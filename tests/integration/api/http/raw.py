@@ -1,6 +1,7 @@
 """Requests as bytes on a socket: what no client library would send."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 from tests.patience import PATIENCE
@@ -27,6 +28,8 @@ async def send(base_url: str, request: bytes) -> Answer | None:
         return None
     finally:
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
     received = received.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
     if not received:
         return None
