@@ -25,8 +25,7 @@ __all__ = [
 ]
 
 _NOW = func.now()
-_AS_SENT = JSON(none_as_null=True)
-"""Comes back as it is, unlike jsonb."""
+_AS_SENT = JSON(none_as_null=True)  # comes back as it is, unlike jsonb
 
 
 class Base(DeclarativeBase):
@@ -207,8 +206,7 @@ class Workflow(Base):
 
     `fence` grows with every claim by an engine and every change from outside; a write that carries an older one is
     dropped. `parked` workflows have nothing for an engine to do until somebody resumes or approves. `taken` maps the
-    sources that the definition and the input name to the paths at which they are stored. `sent` has `config` and
-    `input` as they were sent.
+    sources that the definition and the input name to the paths at which they are stored. `sent`: both as sent.
     """
 
     __tablename__ = "workflows"
@@ -256,8 +254,8 @@ class WorkflowStep(Base):
 
     `spread` names the fields that are given one element of a list to each task; a step with any is a task for every
     element. `task_ids` are its tasks in that order. `result` is what other steps may take from it. `blocked`: it was
-    skipped because a step before it failed. `fresh`: it must not take over an earlier result. `sent` is what is the
-    caller's own in `definition`, as it was sent.
+    skipped because a step before it failed. `fresh`: it must not take over an earlier result. `sent`: the
+    caller's own of `definition`.
     """
 
     __tablename__ = "workflow_steps"
