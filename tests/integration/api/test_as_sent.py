@@ -67,8 +67,8 @@ async def test_what_an_older_process_replaces_is_not_what_was_sent_first(
 
 async def test_what_a_workflow_has_of_its_callers_comes_back(api: httpx.AsyncClient) -> None:
     step = {"id": "draw", "task_type": "GENERATION", "config": SMALL | {"config": OWN}}
-    step["when"] = {"from_step": "$config", "from_field": "whole", "value": OWN}
-    body = {"name": "w", "origin_instance": "tests", "config": OWN, "input": OWN, "steps": [step]}
+    step["when"] = {"from_step": "$input", "from_field": "own.whole", "value": OWN}
+    body = {"name": "w", "origin_instance": "tests", "config": OWN, "input": {"own": OWN}, "steps": [step]}
     made = await api.post("/workflows/?start=false", json=body)
     assert made.status_code == 201, made.text
     flow = made.json()["id"]
@@ -77,7 +77,7 @@ async def test_what_a_workflow_has_of_its_callers_comes_back(api: httpx.AsyncCli
     listed = (await api.get("/workflows/")).json()["workflows"]
     for found in (made.json(), started.json(), (await api.get(f"/workflows/{flow}")).json(), *listed):
         assert same(found["config"])
-        assert same(found["input"])
+        assert same(found["input"]["own"])
         assert same(found["steps"][0]["config"]["config"])
         assert same(found["steps"][0]["when"]["value"])
 
