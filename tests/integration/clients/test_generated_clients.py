@@ -19,8 +19,8 @@ TSCONFIG = {
     "compilerOptions": {
         "strict": True,
         "noEmit": True,
-        "module": "nodenext",
-        "moduleResolution": "nodenext",
+        "module": "esnext",
+        "moduleResolution": "bundler",
         "target": "es2022",
         "lib": ["es2022", "dom", "dom.iterable"],
         "types": [],
