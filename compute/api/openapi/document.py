@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from pydantic.json_schema import models_json_schema
 
 from compute.api.documentation import document
 from compute.api.http.host import public_base
@@ -13,6 +14,8 @@ from compute.api.openapi.events import describe_event_stream, describe_webhooks
 from compute.api.openapi.operations import TAGS, describe_operations
 from compute.api.openapi.schemas import tidy_schemas
 from compute.api.openapi.unions import name_unions
+from compute.api.openapi.walk import REF
+from compute.schemas.errors import HTTPValidationError
 from compute.settings import Settings
 
 __all__ = ["openapi_document", "served_document"]
@@ -25,6 +28,9 @@ def openapi_document(app: FastAPI, settings: Settings) -> dict[str, Any]:
         made = copy.deepcopy(document(app))
         made["servers"] = [{"url": (settings.public_url or settings.local_url).rstrip("/")}]
         made["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
+        # The framework puts its own in place of ours.
+        _, errors = models_json_schema([(HTTPValidationError, "serialization")], ref_template=f"{REF}{{model}}")
+        made["components"]["schemas"] |= errors["$defs"]
         describe_webhooks(made)
         name_unions(made)
         describe_event_stream(made)

@@ -36,6 +36,13 @@ _UNIONS: dict[str, dict[str, Any]] = {
     "GenerationTask": _either(f"A generation task, {_DIALECT}.", "GenerationTaskPublic", "QuickstartTask"),
     "UpdateTask": _either("What may be changed depends on the task's type.", *_UPDATE),
     "Workflow": _either(f"A workflow, {_DIALECT}.", "WorkflowPublic", "QuickstartWorkflow"),
+    "CleanedTask": _either(f"A task without its files, {_DIALECT}.", "TaskCleanup", "QuickstartTaskCleanup"),
+    "CleanedWorkflow": _either(
+        f"A workflow without its files, {_DIALECT}.", "WorkflowCleanupResponse", "QuickstartWorkflowCleanup"
+    ),
+    "TrainingEvents": _either(
+        f"What happened to a training, {_DIALECT}.", "TrainingEventList", "QuickstartTrainingEventList"
+    ),
     "Training": _either(f"A training, {_DIALECT}.", "TrainingTask", "QuickstartTraining"),
 }
 
