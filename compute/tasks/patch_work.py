@@ -23,7 +23,7 @@ _LEAST_NOISE = 0.01
 _SMALLEST_WORKING_SIDE = 512
 _ENLARGEMENT = 2
 _COLOUR_CELL = 16
-"""Pixels of what is drawn. Where that is smaller than the patch, colours are the patch's down to this size."""
+"""Pixels of what is drawn. Where the model's own size is smaller than usual, colours are the patch's down to this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,9 @@ async def redraw(
             strength=max(settings.denoise * _WEAKER**attempt, _LEAST_NOISE),
         )
         drawn = await context.draw(request, share=_part(share, attempt, settings.attempts))
+        if size != wanted:
+            # A model that draws no larger knows little of what it sees: it may sharpen, and colour nothing.
+            drawn = await context.compute(partial(with_colours_of, start, drawn, cell=_COLOUR_CELL))
         result, scores = await context.compute(_checked(patch, start, drawn, context))
         if settings.limits.accept(scores):
             context.progress(share[1])
@@ -134,8 +137,7 @@ def _at_patch_size(patch: Image.Image, start: Image.Image, drawn: Image.Image) -
     """What was drawn, from the model's size to the patch's."""
     if start.width >= patch.width and start.height >= patch.height:
         return drawn.resize(patch.size, Image.Resampling.LANCZOS)
-    # A model that draws no larger knows little of what it sees: it may sharpen what is there, and colour nothing.
-    return with_change(patch, start, with_colours_of(start, drawn, cell=_COLOUR_CELL))
+    return with_change(patch, start, drawn)
 
 
 def _part(share: Share, index: int, count: int) -> Share:
