@@ -56,8 +56,6 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
                 uploads_bytes=settings.lora_uploads_bytes,
                 conversions_waiting=settings.lora_conversions_waiting,
             )
-            # Made now: the first client would wait for it, and everybody else with it.
-            app.openapi()
             yield
 
     app = FastAPI(
