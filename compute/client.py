@@ -15,15 +15,24 @@ from uuid import UUID
 
 import httpx
 
-__all__ = ["Client", "ClientError"]
+__all__ = ["Client", "ClientError", "is_loopback"]
 
 _TIMEOUT_SECONDS = 60.0
 """For one request. Starting a workflow fetches the inputs that it names."""
 _QUICKSTART_ID = "wf_"
 _OF_WORKFLOW = ("id", "name", "status", "steps", "progress", "final_step_id", "error_message")
 _OF_TASK = ("id", "status", "progress", "output", "error")
-_DIRECT = ("all://127.0.0.1", "all://localhost")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_DIRECT = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 """Never asked for through a proxy, whatever the environment says."""
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a request for this address stays on this machine, as the client that sends it reads the address."""
+    try:
+        return httpx.URL(url).host in _LOOPBACK
+    except httpx.InvalidURL:
+        return False
 
 
 class ClientError(Exception):

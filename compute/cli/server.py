@@ -1,7 +1,8 @@
 """Which server a command speaks to, and with which key. Everything is imported where it is used.
 
 The server is --url, COMPUTE_URL, the one that runs in COMPUTE_HOME, or else http://127.0.0.1:8000. The key is --key,
-API_KEY, or that of the server in COMPUTE_HOME, wherever it has it from.
+API_KEY, or that of the server in COMPUTE_HOME, wherever it has it from. That one goes to this server and to loopback
+only: whoever makes somebody paste `--url https://…` does not get it.
 """
 
 from collections.abc import Iterator
@@ -33,7 +34,11 @@ Url = Annotated[
 ]
 Key = Annotated[
     str | None,
-    typer.Option("--key", help="By default API_KEY, else that of the server in COMPUTE_HOME.", show_default=False),
+    typer.Option(
+        "--key",
+        help="By default API_KEY; else that of the server in COMPUTE_HOME, which is sent to no other machine.",
+        show_default=False,
+    ),
 ]
 
 
@@ -78,7 +83,6 @@ def connected(url: str | None, key: str | None) -> Iterator[tuple["Client", Serv
 
 def _find(url: str | None, key: str | None) -> Server:
     from compute.stack.api_key import kept_key
-    from compute.stack.errors import StackError
     from compute.stack.lock import running_stack
     from compute.stack.options import load_settings
 
@@ -86,14 +90,26 @@ def _find(url: str | None, key: str | None) -> Server:
     home, running = settings.home, running_stack(settings.home)
     given = key or (settings.api_key.get_secret_value() if settings.api_key is not None else None)
     kept = kept_key(home) if given is None or running else None
-    used = given or kept
-    if not used:
-        raise StackError(
-            f"no API key: {home} has none; set API_KEY to the server's, give --key, or set COMPUTE_HOME to the server's"
-        )
     found = str((running or {}).get("url", DEFAULT_URL))
     url = (url or found).rstrip("/")
+    used = given or _for_this_server(kept, home, url, found)
     needed = used == kept or url == found != DEFAULT_URL
     key_from = "--key" if key else "API_KEY" if given else f"the server in {home}"
     known = found if needed else DEFAULT_URL
     return Server(url, used, key_from, home if needed else None, None if url == known else url)
+
+
+def _for_this_server(kept: str | None, home: Path, url: str, found: str) -> str:
+    from compute.client import is_loopback
+    from compute.stack.errors import StackError
+
+    if not kept:
+        raise StackError(
+            f"no API key: {home} has none; set API_KEY to the server's, give --key, or set COMPUTE_HOME to the server's"
+        )
+    if url != found and not is_loopback(url):
+        raise StackError(
+            f"no API key for {url}: the one in {home} is sent to its own server and to loopback only; "
+            "set API_KEY to that server's, or give --key"
+        )
+    return kept
