@@ -13,6 +13,7 @@ from compute.deployments.warm_up import warm_up_request
 from compute.errors import ComputeError, InvalidInput, TaskFailed
 from compute.pipelines import ModelConfig, load
 from compute.pipelines.families import families
+from compute.pipelines.finite import FiniteCheck
 from compute.pipelines.flux import FluxModel
 from compute.pipelines.tiny import write_tiny_lora
 from compute.schemas.enums import ErrorCategory
@@ -49,10 +50,26 @@ def test_a_lora_whose_numbers_overflow_is_named(peft: bool, models_root: Path, t
     model = cast("FluxModel", load(config, models_root))
     before = model.generate(BASE, silent)
     lora = huge_lora(models_root / "tiny-flux", tmp_path)
-    with pytest.raises(InvalidInput, match=r"product_model_path \(weight 2\).*not finite") as error:
+    with pytest.raises(InvalidInput) as error:
         model.generate(replace(BASE, loras=(lora,)), silent)
     assert error.value.field == "product_model_path"
     assert model.generate(BASE, silent).tobytes() == before.tobytes()
+
+
+def test_what_only_a_lora_makes_infinite_is_its_fault() -> None:
+    """However sound its file is: what a layer multiplies may still grow beyond all bounds."""
+    check = FiniteCheck("a-model")
+    lora = LoraSelection("big", Path("big.safetensors"), 2.0, field="style_model_path")
+    nothing = torch.full((1, 3, 8, 8), float("nan"))
+    with pytest.raises(TaskFailed, match="a-model"):
+        check.latents(nothing, (lora,))
+    check.pixels(torch.zeros(1, 3, 8, 8))
+    for look in (check.latents, check.pixels):
+        with pytest.raises(InvalidInput, match=r"style_model_path \(weight 2\).*not finite") as error:
+            look(nothing, (lora,))
+        assert error.value.field == "style_model_path"
+        with pytest.raises(TaskFailed, match="a-model"):
+            look(nothing)
 
 
 def test_a_lora_on_a_broken_model_is_not_to_blame(models_root: Path, tmp_path: Path) -> None:
