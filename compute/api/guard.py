@@ -103,7 +103,7 @@ class _Body:
         TooLarge, Overloaded: a body of that size would be refused while it is read.
         """
         if announced > self._most:
-            raise TooLarge(f"body: more than {self._most} bytes")
+            raise TooLarge(self._too_large())
         if self._memory is not None:
             self._memory.check(announced)
 
@@ -112,7 +112,7 @@ class _Body:
         size = len(message.get("body", b""))
         self._seen += size
         if self._seen > self._most:
-            raise HTTPException(413, f"body: more than {self._most} bytes")
+            raise HTTPException(413, self._too_large())
         if self._memory is not None and size:
             try:
                 self._memory.take_now(size)
@@ -121,6 +121,9 @@ class _Body:
                 raise HTTPException(503, error.detail, {"Retry-After": "5"}) from error
             self._held += size
         return message
+
+    def _too_large(self) -> str:
+        return f"The body has more than {self._most} bytes."
 
     def release(self) -> None:
         if self._memory is not None and self._held:
