@@ -16,7 +16,7 @@ from compute.api.http.media_types import MediaTypes
 from compute.api.http.methods import Methods
 from compute.api.http.routes import RouteTable
 from compute.api.http.well_formed import WellFormed
-from compute.api.openapi.document import openapi_document, served_document
+from compute.api.openapi.document import ServedDocument, openapi_document
 from compute.api.patience import BodyPatience
 from compute.api.reference import router as reference
 from compute.api.resources import open_resources
@@ -81,7 +81,7 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
     include(lora.admin_router)
     app.include_router(health.router)
     app.include_router(reference)
-    app.add_route("/openapi.json", partial(served_document, settings), include_in_schema=False)
+    app.add_route("/openapi.json", ServedDocument(settings).answer, include_in_schema=False)
     app.openapi = lambda: openapi_document(app, settings)  # type: ignore[method-assign]
     _add_middleware(app, settings)
     return app

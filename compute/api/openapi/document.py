@@ -18,7 +18,7 @@ from compute.api.openapi.walk import REF
 from compute.schemas.errors import HTTPValidationError
 from compute.settings import Settings
 
-__all__ = ["openapi_document", "served_document"]
+__all__ = ["ServedDocument", "openapi_document"]
 
 
 def openapi_document(app: FastAPI, settings: Settings) -> dict[str, Any]:
@@ -40,7 +40,15 @@ def openapi_document(app: FastAPI, settings: Settings) -> dict[str, Any]:
     return app.openapi_schema
 
 
-async def served_document(settings: Settings, request: Request) -> JSONResponse:
-    """The document for this client, whose server is the one that it has called."""
-    made: dict[str, Any] = await asyncio.to_thread(request.app.openapi)
-    return JSONResponse(made | {"servers": [{"url": public_base(request.scope, settings)}]})
+class ServedDocument:
+    """The document as a route: made when it is first asked for, once, however many ask together."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._making = asyncio.Lock()
+
+    async def answer(self, request: Request) -> JSONResponse:
+        """The document for this client, whose server is the one that it has called."""
+        async with self._making:
+            made: dict[str, Any] = await asyncio.to_thread(request.app.openapi)
+        return JSONResponse(made | {"servers": [{"url": public_base(request.scope, self._settings)}]})
