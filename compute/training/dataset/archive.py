@@ -9,7 +9,6 @@ import errno
 import io
 import logging
 import posixpath
-import unicodedata
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from compute.training.dataset.captions import DAMAGED, clean_caption, read_metad
 from compute.training.dataset.encodings import decode_text
 from compute.training.dataset.entries import FIELD, MOST_NAME, natural_order, quoted, refuse, safe_entries
 from compute.training.dataset.images import Rejected
-from compute.training.dataset.names import ArchiveNames
+from compute.training.dataset.names import ArchiveNames, normal_path
 from compute.training.spec import MAX_IMAGES
 
 __all__ = ["ArchiveLimits", "ArchivedPicture", "Unpacked", "unpack"]
@@ -358,8 +357,7 @@ def _caption(source: _Source, name: str, entry: zipfile.ZipInfo) -> str | Reject
 
 def _beside(metadata: str, file: str) -> str:
     """The path in the archive of what a metadata file names."""
-    named = unicodedata.normalize("NFC", file).replace("\\", "/")
-    return posixpath.normpath(posixpath.join(posixpath.dirname(metadata), named))
+    return posixpath.normpath(posixpath.join(posixpath.dirname(metadata), normal_path(file)))
 
 
 def _keys(picture: str) -> tuple[str, str]:

@@ -12,6 +12,8 @@ from compute.training.dataset.encodings import decode_text
 __all__ = ["DAMAGED", "MAX_CAPTION", "caption_for", "clean_caption", "read_metadata", "words_of_name"]
 
 MAX_CAPTION = 2000
+# Normal form C makes one character of a few; to make it takes time with the square of a run of accents.
+_MOST_NORMALISED = 4 * MAX_CAPTION
 """Characters."""
 
 DAMAGED = "\N{REPLACEMENT CHARACTER}"
@@ -49,7 +51,8 @@ def caption_for(strategy: CaptioningStrategy, *, trigger_word: str, file: str, t
 def clean_caption(text: str) -> str:
     """One line without control characters, in Unicode's normal form C, at most MAX_CAPTION characters."""
     visible = "".join(map(_visible, text))
-    return unicodedata.normalize("NFC", " ".join(visible.split()))[:MAX_CAPTION].rstrip()
+    line = " ".join(visible.split())[:_MOST_NORMALISED]
+    return unicodedata.normalize("NFC", line)[:MAX_CAPTION].rstrip()
 
 
 def words_of_name(file: str) -> str:

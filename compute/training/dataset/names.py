@@ -11,11 +11,20 @@ from collections.abc import Sequence
 
 from compute.training.dataset.encodings import legacy_encoding
 
-__all__ = ["ArchiveNames"]
+__all__ = ["ArchiveNames", "normal_path"]
 
 _UTF_8_FLAG = 0x800
 _UNICODE_PATH = 0x7075
 _MOST_EVIDENCE = 2**16
+_MOST_CHARACTERS = 4096
+
+
+def normal_path(path: str) -> str:
+    """A path in normal form C, with / between folders. One far longer than any that is accepted stays as it is."""
+    # To normalise takes time with the square of a run of accents.
+    composed = unicodedata.normalize("NFC", path) if len(path) <= _MOST_CHARACTERS else path
+    # Windows' own separator, read after decoding: it is also half of some characters.
+    return composed.replace("\\", "/")
 
 
 class ArchiveNames:
@@ -35,8 +44,7 @@ class ArchiveNames:
                 name = raw.decode(self._encoding or "cp437")
             except UnicodeDecodeError:
                 name = raw.decode("cp437")
-        # Windows' own separator, read after decoding: it is also half of some characters.
-        return unicodedata.normalize("NFC", name).replace("\\", "/")
+        return normal_path(name)
 
     def is_read(self, info: zipfile.ZipInfo) -> bool:
         """Whether the path is what its author wrote."""
