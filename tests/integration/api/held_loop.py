@@ -15,6 +15,7 @@ import uvicorn
 from compute.api.app import create_app
 from compute.orders.serving import ServedModel, Serving
 from compute.settings import Settings
+from tests.patience import PATIENCE
 
 __all__ = ["Watched", "watched_api"]
 
@@ -45,11 +46,11 @@ def watched_api(settings: dict[str, Any]) -> Iterator[Watched]:
         process = context.Process(target=_serve, args=(settings, listener, worst, ready), daemon=True)
         process.start()
         try:
-            assert ready.wait(120)
+            assert ready.wait(PATIENCE)
             yield Watched(f"http://127.0.0.1:{listener.getsockname()[1]}", worst)
         finally:
             process.terminate()
-            process.join(30)
+            process.join(PATIENCE)
 
 
 def _serve(settings: dict[str, Any], listener: socket.socket, worst: Any, ready: Any) -> None:

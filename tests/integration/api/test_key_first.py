@@ -12,6 +12,7 @@ from compute.api.app import create_app
 from compute.orders.serving import Serving
 from compute.settings import Settings
 from tests.integration.api.conftest import KEY
+from tests.patience import PATIENCE
 
 OPEN = {"/health"}
 """What needs no key."""
@@ -38,7 +39,7 @@ async def first_line(host: str, *lines: bytes, body: bytes = b"") -> bytes:
     reader, writer = await asyncio.open_connection(*host.split(":"))
     writer.write(b"\r\n".join([*lines, b"Host: " + host.encode(), b"", b""]) + body)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             return await reader.readline()
     finally:
         writer.close()
@@ -128,7 +129,7 @@ class TestMemoryOfBodies:
         await writer.drain()
         body = b'{"prompt": "a hat", "config": {"x": "%s"}}' % (b"x" * 50_000)
         kind = {"Content-Type": "application/json"}
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while (answer := await api.post("/tasks/", content=body, headers=kind)).status_code == 201:
                 await asyncio.sleep(0.02)
         assert (answer.status_code, answer.json()["code"]) == (503, "OVERLOADED")
@@ -136,6 +137,6 @@ class TestMemoryOfBodies:
         small = await api.post("/tasks/", json={"prompt": "a hat"})
         assert small.status_code == 201
         writer.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while (await api.post("/tasks/", content=body, headers=kind)).status_code != 201:
                 await asyncio.sleep(0.02)

@@ -10,6 +10,7 @@ import pytest
 from compute.settings import Settings
 from tests.integration.api.conftest import KEY
 from tests.integration.api.lora_bytes import checkpoint, lora
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -44,13 +45,13 @@ async def test_uploads_share_what_disk_there_is(api: httpx.AsyncClient, base_url
     for _, writer in stalled:
         writer.write(head.encode())
         await writer.drain()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while (answer := await upload(api, lora(), "look.safetensors")).status_code == 201:
             await asyncio.sleep(0.02)
     assert (answer.status_code, answer.json()["code"]) == (503, "OVERLOADED")
     for _, writer in stalled:
         writer.close()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while (await upload(api, lora(), "look.safetensors")).status_code != 201:
             await asyncio.sleep(0.02)
 
@@ -68,7 +69,7 @@ async def test_who_goes_away_frees_its_place(
     _, writer = await asyncio.open_connection(*host.split(":"))
     writer.write(head.encode() + form)
     await writer.drain()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not leftovers():
             await asyncio.sleep(0.01)
         writer.close()

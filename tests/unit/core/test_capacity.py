@@ -6,10 +6,11 @@ import pytest
 
 from compute.capacity import Capacity
 from compute.errors import Overloaded
+from tests.patience import PATIENCE
 
 
 async def until(condition: "asyncio.Event") -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await condition.wait()
 
 
@@ -28,7 +29,7 @@ class Holder:
 
     async def end(self) -> None:
         self.let_go.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await self.task
 
 
