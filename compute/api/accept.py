@@ -26,5 +26,8 @@ async def accept(order: SpokenOrder, idempotent: IdempotentRequest, held: Resour
     intake = RequestIntake(held, order.served)
     task = await new_task(order, intake)
     await intake.keep()
-    submission = Submission([task], lambda: Answer(201, render_new(task, order.dialect)), idempotent.key)
-    return respond(await held.writer.submit(submission))
+
+    async def answer() -> Answer:
+        return Answer(201, render_new(task, order.dialect))
+
+    return respond(await held.writer.submit(Submission([task], answer, idempotent.key)))

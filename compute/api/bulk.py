@@ -73,8 +73,13 @@ async def accept_all(orders: Sequence[SpokenOrder], idempotent: IdempotentReques
     tasks = await _new_tasks(orders, held)
     dialects = [order.dialect for order in orders]
 
-    def answer() -> Answer:
-        return Answer(201, f"[{','.join(map(render_new, tasks, dialects))}]")
+    async def answer() -> Answer:
+        rendered: list[str] = []
+        for task, dialect in zip(tasks, dialects, strict=True):
+            rendered.append(render_new(task, dialect))
+            if len(rendered) % _AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        return Answer(201, f"[{','.join(rendered)}]")
 
     return respond(await held.writer.submit(Submission(tasks, answer, idempotent.key)))
 

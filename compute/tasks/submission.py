@@ -86,7 +86,7 @@ class TaskWriter:
         outcome = await entry.outcome
         if isinstance(outcome, ComputeError):
             raise outcome
-        return outcome or submission.answer()
+        return outcome or await submission.answer()
 
     async def close(self) -> None:
         """Refuse what comes, write what waits, and close the connection."""

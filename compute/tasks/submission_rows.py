@@ -4,8 +4,9 @@ Every attempt at a batch inserts the same ids, so a batch whose outcome is not k
 there already is found instead of doubled, and a statement that still runs elsewhere is waited for.
 """
 
+import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -45,7 +46,7 @@ class Submission:
     """
 
     tasks: Sequence[Task]
-    answer: Callable[[], Answer]
+    answer: Callable[[], Awaitable[Answer]]
     key: RequestKey | None = None
 
 
@@ -65,6 +66,8 @@ _GIVEN = {
     if column.server_default is None and column.key != "status"
 }
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
+# Other requests have their turn after this many tasks.
+_AT_A_TIME = 20
 _COLUMNS = ", ".join(_GIVEN)
 _RECORD = ", ".join(f"{name} {kind}" for name, kind in _GIVEN.items())
 _AT = "now() + place * interval '1 microsecond'"
@@ -154,7 +157,7 @@ async def _settle_keys(connection: Connection, batch: Sequence[Submission]) -> l
 
 async def _insert_keys(connection: Connection, first: Mapping[str, tuple[RequestKey, Submission]]) -> dict[str, Answer]:
     """Store the keys with their answers. Returns those that nobody used before."""
-    answers = {text: submission.answer() for text, (_, submission) in first.items()}
+    answers = {text: await submission.answer() for text, (_, submission) in first.items()}
     columns = (
         list(first),
         [key.fingerprint for key, _ in first.values()],
@@ -185,7 +188,7 @@ async def insert_tasks(connection: Connection, placed: Sequence[tuple[int, Task]
     """Insert tasks with their places in the order of the batch; those that are there already stay as they are."""
     if not placed:
         return
-    rows = _to_json([_row(place, task) for place, task in placed])
+    rows = await _rows(placed)
     times: dict[UUID, datetime] = dict(
         await (await connection.execute(_INSERT_TASKS, (rows,), prepare=True)).fetchall()
     )
@@ -195,6 +198,16 @@ async def insert_tasks(connection: Connection, placed: Sequence[tuple[int, Task]
         times |= dict(await (await connection.execute(_TIMES, (missing,))).fetchall())
     for _, task in placed:
         _set_time(task, times[task.id])
+
+
+async def _rows(placed: Sequence[tuple[int, Task]]) -> str:
+    """The tasks as a JSON list."""
+    made: list[str] = []
+    for place, task in placed:
+        made.append(_to_json(_row(place, task)))
+        if len(made) % _AT_A_TIME == 0:
+            await asyncio.sleep(0)
+    return f"[{','.join(made)}]"
 
 
 def _row(place: int, task: Task) -> dict[str, Any]:

@@ -32,8 +32,11 @@ Rows = Callable[[str], list[dict[str, Any]]]
 
 def submission(*tasks: Task, key: str | None = None, fingerprint: str = "same") -> Submission:
     stored = tasks or (new_task(),)
-    answer = Answer(201, " ".join(str(task.id) for task in stored))
-    return Submission(stored, lambda: answer, RequestKey(key, fingerprint) if key else None)
+
+    async def answer() -> Answer:
+        return Answer(201, " ".join(str(task.id) for task in stored))
+
+    return Submission(stored, answer, RequestKey(key, fingerprint) if key else None)
 
 
 @asynccontextmanager
