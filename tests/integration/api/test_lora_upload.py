@@ -249,9 +249,9 @@ BROKEN_FORMS: list[tuple[bytes, str]] = [
     (b"--x\r\n\r\n", "body"),
     (b"nonsense", "body"),
     (_PART + b"cut off", "body"),
-    (b'--x\r\nContent-Disposition: form-data; name="t"\r\n\r\n' + b"x" * 5000 + b"\r\n--x--\r\n", "body"),
+    (b'--x\r\nContent-Disposition: form-data; name="t"\r\n\r\n' + b"x" * 5000 + b"\r\n--x--\r\n", "t"),
     (b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--x--\r\n', "file"),
-    (b'--x\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n--x--\r\n', "file"),
+    (b'--x\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n--x--\r\n', "other"),
     (_PART + b"a\r\n" + _PART + b"b\r\n--x--\r\n", "file"),
 ]
 
