@@ -86,7 +86,7 @@ async def page(
     matching = select(Training).filter_by(**wanted)
     if statuses is not None:
         matching = matching.where(Training.status.in_(statuses))
-    total = await session.scalar(matching.with_only_columns(func.count()))
+    total = await session.scalar(matching.with_only_columns(func.count(), maintain_column_froms=True))
     short = matching.options(defer(Training.spec, raiseload=True), defer(Training.logs, raiseload=True))
     rows = await rows_of(session, newest_first(short, Training, behind, skip=skip, limit=limit), limit)
     return TrainingPage(rows, total or 0)

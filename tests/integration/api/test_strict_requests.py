@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from compute.settings import Settings
 from tests.integration.api.conftest import KEY
+from tests.patience import PATIENCE
 
 ADMIN_KEY = "admin-test-key-of-some-length"
 ID = "5b1f0c1e-0000-4000-8000-000000000000"
@@ -23,7 +24,7 @@ def settings(settings: Settings) -> Settings:
 async def client(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client that may use every route."""
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-    async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=PATIENCE) as client:
         yield client
 
 
