@@ -257,7 +257,6 @@ async def test_refusals_say_what_there_is(api: httpx.AsyncClient) -> None:
     assert "No vision provider is configured" in fault["msg"]
     (fault,) = await refused(api, canonical(source_images=["https://1.1.1.1/a.png"] * 10_000))
     assert "5000" in fault["msg"]
-    assert "10000" in fault["msg"]
 
 
 async def test_every_picture_that_is_not_there_is_named(api: httpx.AsyncClient, settings: Settings) -> None:
