@@ -55,7 +55,7 @@ PAGED: dict[int | str, dict[str, Any]] = {
         }
     }
 }
-_REFUSAL = "cursor: Send what `X-Next-Cursor` of this list said, as it was."
+_REFUSAL = "`cursor` must be what `X-Next-Cursor` of this list said, as it was."
 _AT_A_TIME = 20
 """Rows after which other requests have their turn."""
 

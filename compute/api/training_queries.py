@@ -63,7 +63,7 @@ class EventFilters(BaseModel):
             raise BadRequest("cursor: Send either `cursor` or `after`.")
         last = place_behind(EVENTS, self.cursor)
         if not (last.isascii() and last.isdecimal() and len(last) < 19):
-            raise BadRequest("cursor: Send what `X-Next-Cursor` of this list said, as it was.")
+            raise BadRequest("`cursor` must be what `X-Next-Cursor` of this list said, as it was.")
         return int(last)
 
 
