@@ -98,7 +98,7 @@ async def delete_lora(request: Request) -> LoRADeleteResponse:
 async def list_loras(
     request: Request,
     links: LinksDep,
-    entity_type: Annotated[str | None, Query(max_length=64, description="Only this folder.")] = None,
+    entity_type: Annotated[str | None, Query(min_length=1, max_length=64, description="Only this folder.")] = None,
     limit: Annotated[WholeNumber, Query(ge=1, le=1000, description="At most this many.")] = 100,
     cursor: Annotated[str | None, PATH_CURSOR] = None,
 ) -> Response:
