@@ -68,6 +68,7 @@ PAGES = (
 )
 OTHERWISE_TRIED = (
     "make ",  # what `stack` did
+    "npx ",  # tests/integration/clients makes these clients
     "export RAY_AUTH_MODE=",  # a job of Ray's, with a file of the operator's own
     "export COMPUTE_TRAINING_MODELS=",  # an operator's models
     "python -m compute.training.demo",  # makes the demo model anew, in hours
