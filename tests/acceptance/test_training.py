@@ -20,8 +20,9 @@ from PIL import Image
 
 from compute.training.demo.figures import NEW_GARMENT, draw, scenes
 from tests.acceptance.conftest import Stack
+from tests.patience import PATIENCE
 
-START_SECONDS = 180
+START_SECONDS = PATIENCE
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def test_a_cancelled_training_ends_its_processes(stack: Stack, client: httpx.Cli
     until(has_begun, "step")
     cancelled = client.post(f"{path}/cancel").json()
     assert cancelled["status"] == "CANCELLED"
-    until(lambda: not workers(stack), "end of its workers", 10)
+    until(lambda: not workers(stack), "end of its workers")
     assert client.get(path).json()["current_step"] - cancelled["current_step"] <= 0
     assert client.post(f"{path}/cancel").status_code == 409
 

@@ -65,7 +65,7 @@ def test_it_goes_on_from_the_last_checkpoint_on_the_nodes_that_are_left(
             env=os.environ | {"RAY_LOG_TO_DRIVER": "0"},
         )
     try:
-        until(lambda: "step 40: checkpoint" in log.read_text() or job.poll() is not None, "checkpoint", 120)
+        until(lambda: "step 40: checkpoint" in log.read_text() or job.poll() is not None, "checkpoint")
         assert job.poll() is None, log.read_text()
         nodes.add_node(num_cpus=1)
         nodes.remove_node(min(nodes.worker_nodes, key=lambda node: node.unique_id), allow_graceful=False)

@@ -39,7 +39,7 @@ def ended(cluster: Cluster, workflow_id: str) -> dict[str, Any]:
         found = get(cluster, workflow_id)
         return found if found["status"] in ("COMPLETED", "FAILED") else None
 
-    return until(settled, f"end of workflow {workflow_id}", 120)
+    return until(settled, f"end of workflow {workflow_id}")
 
 
 def kill(cluster: Cluster, title: str) -> None:
