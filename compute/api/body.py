@@ -16,7 +16,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
 from compute.errors import InvalidInput
-from compute.orders.sentences import name_of
+from compute.schemas.sentences import name_of
 
 __all__ = ["MAX_VALUES", "json_object", "parsed"]
 

@@ -1,16 +1,28 @@
 """Answers about errors, cut to a size that does not grow with what was sent."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["bounded_faults", "bounded_text"]
+__all__ = ["as_sentence", "bounded_faults", "bounded_text"]
 
 MOST_FAULTS = 100
 _TEXT = 1000
 _PART = 100
 _PARTS = 32
 _BYTES = 16 * 1024
+_WORD = re.compile(r"[a-z]+[ ,:;'-]")
+_ENDS = (".", "!", "?", "…")
+
+
+def as_sentence(text: str) -> str:
+    """A text that may be part of a sentence, such as what a file's reader says, with a capital letter and a full stop.
+
+    What begins with a name (of a field, say) keeps its spelling.
+    """
+    begun = f"{text[:1].upper()}{text[1:]}" if _WORD.match(text) else text
+    return begun if begun.endswith(_ENDS) else f"{begun}."
 
 
 def bounded_text(text: str, most: int = _TEXT) -> str:
@@ -25,7 +37,7 @@ def bounded_faults(faults: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     shown: list[dict[str, Any]] = []
     size = 0
     for fault in found[:MOST_FAULTS]:
-        one = {"loc": _place(fault["loc"]), "msg": bounded_text(fault["msg"]), "type": fault["type"]}
+        one = {"loc": _place(fault["loc"]), "msg": bounded_text(as_sentence(fault["msg"])), "type": fault["type"]}
         size += len(json.dumps(one))
         if size > _BYTES:
             break

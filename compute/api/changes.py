@@ -57,7 +57,7 @@ async def update_task(held: Resources, task_id: UUID, update: TaskUpdate) -> Tas
         if (status := changes.get("status")) is not None and status != task.status:
             task = await _end(session, task, status, changes)
         elif "result_image_path" in changes:
-            raise Conflict("result_image_path is set together with status COMPLETED.")
+            raise Conflict("Field `result_image_path` is set together with `status` COMPLETED.")
         else:
             task.updated_at = datetime.now(UTC)
             await session.flush()
@@ -136,7 +136,7 @@ async def _take_inputs(
     check_providers(update, kind)
     served = held.serving.queues.get(task.queue)
     if served is None:
-        raise Conflict(f"No workers serve the queue {task.queue!r} of this task.")
+        raise Conflict(f"No workers serve the queue `{task.queue}` of this task.")
     if (queue := changes.get("queue_name")) is not None:
         # It was prepared for the models of its present queue; another one must have them, too.
         changes["queue_name"] = held.serving.pool(queue, served.roles).queue
@@ -164,12 +164,12 @@ def _apply(task: Task, changes: dict[str, Any], inputs: dict[str, Any]) -> None:
 
 def _require_pending(status: TaskStatus, name: str) -> None:
     if status is not TaskStatus.PENDING:
-        raise Conflict(f"{name} can be changed only while the task is PENDING; it is {status}.")
+        raise Conflict(f"Field `{name}` can be changed only while the task is PENDING; it is {status}.")
 
 
 def _require_unchanged(task: Task, name: str, value: Any) -> None:
     if value != getattr(task, name, task.spec.get(name)):
-        raise Conflict(f"{name} is set by the server.")
+        raise Conflict(f"Field `{name}` is set by the server.")
 
 
 async def _end(session: AsyncSession, task: Task, status: TaskStatus, changes: dict[str, Any]) -> Task:

@@ -98,7 +98,7 @@ def _read(text: str, prefix: str, name: str) -> tuple[UUID, Dialect]:
     except ValueError:
         parsed = None
     if parsed is None or str(parsed) != text.lower():
-        raise BadRequest(f"{name}: neither a UUID nor {prefix} and 32 hex digits.")
+        raise BadRequest(f"Parameter `{name}` must be a UUID, or `{prefix}` and 32 hex digits in lower case.")
     return parsed, Dialect.CANONICAL
 
 

@@ -9,13 +9,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from compute.api.bounded import bounded_faults, bounded_text
+from compute.api.bounded import as_sentence, bounded_faults, bounded_text
 from compute.api.dialect import as_spelled
 from compute.db.session import DATABASE_AWAY
 from compute.errors import ComputeError, InvalidInput, Overloaded, Unauthorized, Unavailable
 from compute.orders.faults import place_of
-from compute.orders.sentences import presented
 from compute.schemas.errors import HTTPValidationError, Problem
+from compute.schemas.sentences import presented
 
 __all__ = ["PROBLEMS", "answer_to", "install"]
 
@@ -98,7 +98,7 @@ async def _internal_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": bounded_text(detail), "code": code}, status, headers)
+    return JSONResponse({"detail": bounded_text(as_sentence(detail)), "code": code}, status, headers)
 
 
 def _invalid(items: Iterable[Mapping[str, Any]]) -> JSONResponse:

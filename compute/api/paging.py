@@ -55,7 +55,7 @@ PAGED: dict[int | str, dict[str, Any]] = {
         }
     }
 }
-_REFUSAL = "`cursor` must be what `X-Next-Cursor` of this list said, as it was."
+_REFUSAL = "Parameter `cursor` must be what `X-Next-Cursor` of this list said, as it was."
 _AT_A_TIME = 20
 """Rows after which other requests have their turn."""
 
@@ -108,7 +108,7 @@ def next_row(listed: str, cursor: str | None, *, skip: int = 0) -> Place | None:
     if cursor is None:
         return None
     if skip:
-        raise BadRequest("cursor: Send either `cursor` or `skip`.")
+        raise BadRequest("Parameters `cursor` and `skip` exclude each other; send one of them.")
     created_at, row_id = _read(listed, cursor, 2)
     try:
         place = Place(datetime.fromisoformat(created_at), UUID(row_id))

@@ -63,7 +63,7 @@ class _Body:
             async with asyncio.timeout(self._left):
                 message = await self._receive()
         except TimeoutError:
-            raise HTTPException(408, "body: It came too slowly. Send the request again.") from None
+            raise HTTPException(408, "The body came too slowly. Send the request again.") from None
         self._left += len(message.get("body", b"")) / self._bytes_per_second - (loop.time() - begun)
         self.complete = not message.get("more_body", False)
         return message

@@ -60,10 +60,10 @@ class EventFilters(BaseModel):
         if self.cursor is None:
             return self.after
         if self.after:
-            raise BadRequest("cursor: Send either `cursor` or `after`.")
+            raise BadRequest("Parameters `cursor` and `after` exclude each other; send one of them.")
         last = place_behind(EVENTS, self.cursor)
         if not (last.isascii() and last.isdecimal() and len(last) < 19):
-            raise BadRequest("`cursor` must be what `X-Next-Cursor` of this list said, as it was.")
+            raise BadRequest("Parameter `cursor` must be what `X-Next-Cursor` of this list said, as it was.")
         return int(last)
 
 

@@ -138,7 +138,7 @@ async def _check_addresses(addresses: Sequence[tuple[int, str]], held: Resources
     for place, url in addresses:
         # What is left to be said of an address whose host is fine.
         if len(url) > MAX_URL_CHARACTERS or not url.isprintable() or " " in url:
-            faults.add(place, InvalidInput("a URL is short, and cannot hold spaces or control characters"))
+            faults.add(place, InvalidInput("A URL is short, and cannot hold spaces or control characters."))
 
 
 async def _stored(source: str, place: int, held: Resources, intake: RequestIntake) -> str:
@@ -147,7 +147,7 @@ async def _stored(source: str, place: int, held: Resources, intake: RequestIntak
     if is_inline(source):
         return (await intake.image(source, field=field)).path
     if "://" in source:
-        raise InvalidInput("use an http:// or https:// URL", field=field)
+        raise InvalidInput("Use an http:// or https:// URL.", field=field)
     path = check_readable(source, field=field)
     if await held.objects.stat(path) is None:
         raise InvalidInput(f"There is no stored file {path}.", field=field)

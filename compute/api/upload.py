@@ -242,7 +242,7 @@ def _boundary(request: Request) -> bytes:
 
 
 def _too_large(noun: str, max_bytes: int) -> TooLarge:
-    return TooLarge(f"file: The {noun} has more than {max_bytes} bytes.", field="file")
+    return TooLarge(f"The {noun} in `file` has more than {max_bytes} bytes.", field="file")
 
 
 def _remove_forgotten(folder: Path) -> None:

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from compute.api.dialect import Dialect
 from compute.errors import InvalidInput
 from compute.orders.order import named_kind
-from compute.orders.sentences import Fault, presented
 from compute.schemas.enums import TaskType
+from compute.schemas.sentences import Fault, presented
 from compute.schemas.workflows import CreateWorkflow
 from compute.workflows.check import Reading
 

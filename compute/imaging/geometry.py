@@ -127,7 +127,7 @@ def plan(size: Size, framing: Framing, subject: Subject | None = None) -> Plan:
         return _scaled(x, y, framing)
     spans = _crop_spans(x, y, framing.ratio) if mode == "crop" else _pad_spans(x, y, framing.ratio)
     if spans is None:
-        raise InvalidInput("no crop of this image leaves these margins; use mode pad or auto", field="mode")
+        raise InvalidInput("No crop of this image leaves these margins; use mode pad or auto.", field="mode")
     whole = _whole(spans, size, framing.ratio, outside=mode == "pad")
     target = framing.size or whole
     if target == whole:

@@ -59,12 +59,14 @@ def rembg_segmenter(model: str, models_root: Path | None) -> RembgSegmenter:
         TaskFailed: the file is damaged, or no model of this kind.
     """
     if find_spec("rembg") is None or find_spec("onnxruntime") is None:
-        raise InvalidInput(f"{model} needs rembg, which is not installed on the image workers.", field=_FIELD)
+        raise InvalidInput(f"The model {model} needs rembg, which is not installed on the image workers.", field=_FIELD)
     names = model_files(model)
     files = tuple(models_root / name for name in names) if models_root is not None else ()
     missing = names[0] if not files else next((n for n, f in zip(names, files, strict=True) if not f.is_file()), None)
     if missing is not None:
-        detail = f"{model} is not installed on the image workers: there is no {missing} below their models folder."
+        detail = (
+            f"The model {model} is not installed on the image workers: there is no {missing} below their models folder."
+        )
         raise InvalidInput(detail, field=_FIELD)
     with _loading:
         return _load(model, files)

@@ -88,7 +88,7 @@ def check_model(model: str, *, field: str = "provider_config.rembg_model") -> No
     """
     if model not in SEGMENTATION_MODELS:
         known = ", ".join(SEGMENTATION_MODELS)
-        raise InvalidInput(f"There is no segmentation model {model!r}; known: {known}.", field=field)
+        raise InvalidInput(f"There is no segmentation model `{model}`; known: {known}.", field=field)
 
 
 def load_segmenter(model: str, models_root: Path | None) -> Segmenter:

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
 from compute.errors import InvalidInput, TooLarge
-from compute.orders.sentences import as_sent, names_of_field
+from compute.schemas.sentences import as_sent, names_of_field
 
 __all__ = ["MOST_FAULTS", "Faults", "faults_at", "named_as_sent", "place_of"]
 
@@ -40,7 +40,7 @@ def faults_at(*place: str | int) -> Iterator[None]:
         ) from None
     except TooLarge as error:
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
-        raise TooLarge(f"{where}.{error.field}: {error.detail}", field=error.field) from None
+        raise TooLarge(f"Field `{where}.{error.field}` is too large. {error.detail}", field=error.field) from None
 
 
 class Faults:

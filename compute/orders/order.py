@@ -11,9 +11,9 @@ from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.orders.faults import named_as_sent
 from compute.orders.providers import check_providers
-from compute.orders.sentences import presented
 from compute.orders.serving import ServedModel, Serving
 from compute.schemas.enums import ProviderType, TaskStatus
+from compute.schemas.sentences import presented
 from compute.schemas.tasks import CreateTask
 from compute.tasks.ids import new_task_id
 from compute.tasks.registry import Intake, TaskKind, all_kinds, kind_named

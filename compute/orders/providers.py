@@ -19,8 +19,8 @@ def check_providers(request: BaseModel, kind: TaskKind[Any]) -> None:
     """
     for field in ("provider_type", "fallback_provider_type"):
         if (provider := getattr(request, field, None)) not in (None, ProviderType.LOCAL):
-            raise InvalidInput(f"{provider} is not set up here; available: LOCAL.", field=field)
+            raise InvalidInput(f"Provider {provider} is not set up here; available: LOCAL.", field=field)
     for field in ("active_provider_capabilities", "fallback_provider_capabilities"):
         missing = sorted(set(getattr(request, field, None) or ()) - kind.capabilities)
         if missing:
-            raise InvalidInput(f"{kind.name} on LOCAL does not offer {', '.join(missing)}.", field=field)
+            raise InvalidInput(f"Tasks of type {kind.name} on LOCAL do not offer {', '.join(missing)}.", field=field)

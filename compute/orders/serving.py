@@ -59,9 +59,9 @@ class Serving:
         served = self.queues.get(queue)
         if served is None:
             known = ", ".join(sorted(self.queues))
-            raise InvalidInput(f"No workers serve the queue {queue!r}; served: {known}.", field="queue_name")
+            raise InvalidInput(f"No workers serve the queue `{queue}`; served: {known}.", field="queue_name")
         if missing := sorted(roles - served.roles):
             raise InvalidInput(
-                f"The workers of the queue {queue!r} have no model for this ({', '.join(missing)}).", field="queue_name"
+                f"The workers of the queue `{queue}` have no model for this ({', '.join(missing)}).", field="queue_name"
             )
         return served

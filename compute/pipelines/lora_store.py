@@ -33,8 +33,8 @@ UNFIT = (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, Asserti
 def unfit(field: str, error: Exception) -> InvalidInput:
     """The error for a LoRA that passed the header's check and still cannot be applied."""
     if isinstance(error, NotALora):
-        return InvalidInput(f"{field}: {error}", field=field)
-    return InvalidInput(f"{field}: the LoRA cannot be applied to this model: {error}", field=field)
+        return InvalidInput(str(error), field=field)
+    return InvalidInput(f"The LoRA cannot be applied to this model: {error}", field=field)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,16 +46,16 @@ async def convert_checkpoint(source: Path, destination: Path, *, max_bytes: int,
             sentence = await child.stdout.read(_MAX_SENTENCE)
             code = await child.wait()
     except TimeoutError:
-        raise InvalidInput(f"{field}: it takes more than {seconds:g} seconds to read", field=field) from None
+        raise InvalidInput(f"It takes more than {seconds:g} seconds to read.", field=field) from None
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
     if code == REFUSED:
-        raise InvalidInput(f"{field}: {sentence.decode(errors='replace')}", field=field)
+        raise InvalidInput(sentence.decode(errors="replace"), field=field)
     if code < 0:
         # Killed for memory or time, or crashed: the file did that.
-        raise InvalidInput(f"{field}: it cannot be read within the limits for such a file", field=field)
+        raise InvalidInput("It cannot be read within the limits for such a file.", field=field)
     if code != os.EX_OK:
         raise Unavailable("LoRA files cannot be converted now; the log of the ingress says why.")
 

@@ -31,7 +31,7 @@ async def link_to(
         Forbidden: it may not be read; with `model`, the LoRA that a training made may.
     """
     if not (model and path.startswith(LORAS)) and (reason := why_hidden(path)) is not None:
-        raise Forbidden(f"path: {reason}")
+        raise Forbidden(reason)
     direct = await objects.url(path, ttl_seconds)
     if direct is not None:
         return direct
@@ -85,9 +85,9 @@ def verify(path: str, expires_at: int, signature: str, secrets: Sequence[bytes])
         ValueError: a secret is shorter than 16 bytes.
     """
     if not _matches(path, expires_at, signature, secrets):
-        raise Forbidden("the link's signature is wrong")
+        raise Forbidden("The link's signature is wrong.")
     if time.time() >= expires_at:
-        raise Forbidden("the link has expired")
+        raise Forbidden("The link has expired.")
 
 
 def _matches(path: str, expires_at: int, signature: str, secrets: Sequence[bytes]) -> bool:

@@ -271,7 +271,7 @@ def _writing(path: str) -> Iterator[None]:
     try:
         yield
     except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
-        raise Conflict(f"{path} runs through a file, or is a folder; choose another path") from error
+        raise Conflict(f"The path {path} runs through a file, or is a folder; choose another path.") from error
     except OSError as error:
         raise disk_failure("writing", path, error) from error
 

@@ -72,7 +72,7 @@ def split_name(filename: str, *, field: str = "file") -> tuple[str, str]:
     last = filename.replace("\\", "/").rpartition("/")[2].strip()
     extension = PurePosixPath(last).suffix.lower()
     if extension not in FORMATS:
-        raise InvalidInput(f"{field}: a LoRA file ends in one of {', '.join(FORMATS)}", field=field)
+        raise InvalidInput(f"A LoRA file ends in one of {', '.join(FORMATS)}.", field=field)
     return last[: -len(extension)], extension
 
 

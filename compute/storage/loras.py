@@ -67,10 +67,10 @@ async def check_lora(store: ObjectStore, path: str, card: ModelCard | None, *, f
     try:
         stored = await store.stat(path)
         if stored is None:
-            raise NotFound(f"no LoRA at {path}")
+            raise NotFound(f"There is no LoRA at {path}.")
         head = await _read_header(store, path, stored.size, field)
     except (InvalidInput, NotFound) as error:
-        raise InvalidInput(_with_field(error.detail, field), field=field) from error
+        raise InvalidInput(error.detail, field=field) from error
     return await asyncio.to_thread(_checked, head, stored.size, card, field)
 
 
@@ -82,7 +82,7 @@ def check_lora_file(path: Path, card: ModelCard | None, *, field: str, any_model
         InvalidInput: as `check_lora`, or a tensor holds NaN or infinity.
     """
     if not path.is_file():
-        raise InvalidInput(f"{field}: the LoRA file is missing", field=field)
+        raise InvalidInput("The LoRA file is missing.", field=field)
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
@@ -92,7 +92,7 @@ def check_lora_file(path: Path, card: ModelCard | None, *, field: str, any_model
         info = _describe(tensors, size, card, any_model=any_model)
         check_finite(path, tensors)
     except ValueError as error:
-        raise InvalidInput(f"{field}: {error}", field=field) from error
+        raise InvalidInput(str(error), field=field) from error
     return info
 
 
@@ -107,15 +107,11 @@ async def _read_header(store: ObjectStore, path: str, size: int, field: str) -> 
     return head
 
 
-def _with_field(detail: str, field: str) -> str:
-    return detail if detail.startswith(f"{field}: ") else f"{field}: {detail}"
-
-
 def _checked(head: bytes, size: int, card: ModelCard | None, field: str) -> LoraInfo:
     try:
         return _describe(read_header(head, size), size, card)
     except ValueError as error:
-        raise InvalidInput(f"{field}: {error}", field=field) from error
+        raise InvalidInput(str(error), field=field) from error
 
 
 def _describe(
@@ -141,7 +137,7 @@ def _check_formats(tensors: Mapping[str, TensorHeader]) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype not in FLOATS and not name.endswith(_WHOLE_NUMBERS):
             raise NotALora(
-                f"tensor {shortened(name)} holds numbers of type {tensor.dtype}; quantised weights are not supported, "
+                f"Tensor {shortened(name)} holds numbers of type {tensor.dtype}; quantised weights are not supported, "
                 "export the LoRA in float32, float16 or bfloat16"
             )
 
@@ -158,6 +154,6 @@ def _check_fit(lora: LoraDescription, card: ModelCard | None) -> None:
         wanted = known[name]
         if (layer.in_features, layer.out_features) != wanted:
             raise NotALora(
-                f"made for another model: layer {name!r} is {layer.in_features}→{layer.out_features} in the LoRA "
+                f"Made for another model: layer {name!r} is {layer.in_features}→{layer.out_features} in the LoRA "
                 f"and {wanted[0]}→{wanted[1]} in the model"
             )

@@ -25,9 +25,9 @@ def why_hidden(path: str) -> str | None:
     folded = f"{path.casefold()}/"
     for folder, reason in _REASONS.items():
         if folded.startswith(folder):
-            return f"{folder} is not readable: {reason}."
+            return f"Folder {folder} is not readable: {reason}."
     if internal := _INTERNAL.match(folded):
-        return f"{internal[0]} is not readable: only its training uses it."
+        return f"Folder {internal[0]} is not readable: only its training uses it."
     return None
 
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from compute.errors import InvalidInput
 from compute.imaging.segment import GRABCUT, check_model
 from compute.schemas.providers import LocalProviderConfig
+from compute.schemas.sentences import presented
 
 __all__ = ["chosen_model"]
 
@@ -22,7 +23,7 @@ def chosen_model(provider_config: dict[str, Any] | None) -> str:
     try:
         settings = LocalProviderConfig.model_validate(provider_config or {})
     except ValidationError as error:
-        fault = error.errors()[0]
+        fault = presented(error.errors())[0]
         raise InvalidInput(fault["msg"], field=".".join(map(str, ("provider_config", *fault["loc"])))) from None
     if settings.rembg_model is None:
         return GRABCUT

@@ -31,7 +31,9 @@ def base_model(
         raise InvalidInput(f"There is no base model of this name; known: {known}.", field=field)
     multiple = get_family(found.family).size_multiple
     if resolution is not None and resolution % multiple:
-        raise InvalidInput(f"{resolution} is not a multiple of {multiple}.", field="resolution")
+        raise InvalidInput(
+            f"Field `resolution` must be a multiple of {multiple}; {resolution} is none.", field="resolution"
+        )
     return ModelSpec(
         name=name,
         source=found.model,

@@ -36,5 +36,5 @@ class StepFiles:
         cleaned = check_readable(path, field="path")
         stat = await self._objects.stat(cleaned)
         if stat is not None and stat.size > self._settings.media_max_bytes:
-            raise TooLarge(f"{path} has more than {self._settings.media_max_bytes} bytes.")
+            raise TooLarge(f"The file {path} has more than {self._settings.media_max_bytes} bytes.")
         return base64.b64encode(await self._objects.get(cleaned)).decode()

@@ -108,7 +108,7 @@ def bodies(static: Mapping[str, Any], values: Mapping[str, Any], spread: frozens
             raise InvalidInput(f"Lists that are dealt together must be of one length: {sizes}.", field=name)
     count = len(values[dealt[0]])
     if count > MAX_TASKS:
-        raise InvalidInput(f"{count} tasks for one step; at most {MAX_TASKS} are made.", field=dealt[0])
+        raise InvalidInput(f"A step makes at most {MAX_TASKS} tasks; this one would make {count}.", field=dealt[0])
     return [{**static, **values, **{name: values[name][index] for name in dealt}} for index in range(count)]
 
 
@@ -122,7 +122,7 @@ def holds(condition: Condition, results: Results) -> bool:
     try:
         return _compare(condition.op, found, condition.value)
     except TypeError:
-        raise InvalidInput(f"{condition.from_field} and the value cannot be compared.", field="when") from None
+        raise InvalidInput(f"Field `{condition.from_field}` and the value cannot be compared.", field="when") from None
 
 
 def _compare(op: str, found: Any, value: Any) -> bool:
@@ -152,7 +152,9 @@ async def _mapped(mapping: FieldMapping, results: Results, files: Files) -> Any:
             value = await _transform(TransformType.URL, value, None, files)
         value = await _transform(mapping.transform, value, mapping.index, files)
     except (TypeError, ValueError, InvalidInput, NotFound) as error:
-        raise InvalidInput(f"{mapping.from_step}.{mapping.from_field}: {error}", field=mapping.to_field) from None
+        raise InvalidInput(
+            f"Field `{mapping.from_field}` of `{mapping.from_step}` cannot be taken: {error}", field=mapping.to_field
+        ) from None
     return MISSING if value is None else value
 
 

@@ -231,13 +231,13 @@ async def approve(session: AsyncSession, workflow_id: UUID, step_id: str) -> Wor
     workflow = await locked(session, workflow_id)
     step = next((step for step in await steps_of(session, [workflow_id]) if step.step_id == step_id), None)
     if step is None:
-        raise NotFound(f"Workflow {workflow_id} has no step {step_id!r}.")
+        raise NotFound(f"Workflow {workflow_id} has no step `{step_id}`.")
     if not step.definition["requires_approval"]:
-        raise Conflict(f"Step {step_id!r} does not wait for approval.")
+        raise Conflict(f"Step `{step_id}` does not wait for approval.")
     if step.approved_at is not None:
         return workflow
     if step.status != StepStatus.PENDING or WorkflowStatus(workflow.status) in ENDED_WORKFLOWS:
-        raise Conflict(f"Step {step_id!r} is {step.status} in a workflow that is {workflow.status}.")
+        raise Conflict(f"Step `{step_id}` is {step.status} in a workflow that is {workflow.status}.")
     now = datetime.now(UTC)
     step.approved_at = step.updated_at = workflow.updated_at = now
     step.awaits_approval = False
@@ -294,7 +294,7 @@ def _enter(step: WorkflowStep, status: StepStatus) -> None:
         Conflict: it does not.
     """
     if status not in STEP_TRANSITIONS[StepStatus(step.status)]:
-        raise Conflict(f"Step {step.step_id!r} is {step.status} and cannot become {status}.")
+        raise Conflict(f"Step `{step.step_id}` is {step.status} and cannot become {status}.")
     step.status, step.updated_at = status, datetime.now(UTC)
 
 
@@ -328,7 +328,7 @@ def _again(steps: Sequence[WorkflowStep], from_step: str | None) -> set[str]:
         return set()
     edges = {step.step_id: step.dependencies for step in steps}
     if from_step not in edges:
-        raise NotFound(f"There is no step {from_step!r}; there are: {', '.join(edges)}.")
+        raise NotFound(f"There is no step `{from_step}`; there are: {', '.join(edges)}.")
     return graph.descendants(edges, from_step)
 
 

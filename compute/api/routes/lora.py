@@ -167,7 +167,7 @@ def _query_folder(entity_type: str) -> str:
         return folder_of(entity_type)
     except InvalidInput as error:
         # It stands in the address, not in the payload.
-        raise BadRequest(f"{error.field}: {error.detail}") from None
+        raise BadRequest(f"Parameter `{error.field}` is wrong. {error.detail}") from None
 
 
 def _loras(request: Request) -> LoraFiles:

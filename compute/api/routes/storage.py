@@ -175,14 +175,14 @@ def _writable(path: str) -> str:
     results = tuple(f"{kind.folder}/" for kind in all_kinds().values())
     # With a slash: a file by the name of such a folder would stand in its way.
     if f"{cleaned.casefold()}/".startswith((INPUTS, TRAININGS, *results)):
-        raise Forbidden(f"path: {cleaned.partition('/')[0]}/ holds what tasks used and made, and is read-only.")
+        raise Forbidden(f"Folder {cleaned.partition('/')[0]}/ holds what tasks used and made, and is read-only.")
     return cleaned
 
 
 def _readable(path: str) -> str:
     cleaned = _cleaned(clean_path, path)
     if (reason := why_hidden(cleaned)) is not None:
-        raise Forbidden(f"path: {reason}")
+        raise Forbidden(reason)
     return cleaned
 
 
@@ -191,7 +191,7 @@ def _cleaned(clean: Callable[[str], str], given: str) -> str:
         return clean(given)
     except InvalidInput as error:
         # It stands in the address, not in the payload.
-        raise BadRequest(f"{error.field}: {error.detail}") from None
+        raise BadRequest(f"Parameter `{error.field}` is no storage path. {error.detail}") from None
 
 
 async def _permitted(

@@ -229,7 +229,7 @@ def _checked_strategy(request: CreateBackgroundFixTask) -> BackgroundFixStrategy
         if owner is not strategy and getattr(request, field) is not None:
             raise InvalidInput(f"This is for {owner} only, and the strategy is {strategy}.", field=field)
     if getattr(request, _SOURCES[strategy]) is None:
-        raise InvalidInput(f"{strategy} needs it.", field=_SOURCES[strategy])
+        raise InvalidInput(f"Strategy {strategy} needs it.", field=_SOURCES[strategy])
     return strategy
 
 

@@ -232,14 +232,16 @@ _KEPT_FIELDS = _SHOWN_FIELDS - {"reference_image_path"} | {"num_outputs", "true_
 def _check_model(request: CreateGenerationTask, intake: Intake) -> None:
     if request.model is not None and request.model not in ("default", *intake.model_names):
         known = ", ".join(("default", *intake.model_names))
-        raise InvalidInput(f"There is no model {request.model!r} here; known: {known}.", field="model")
+        raise InvalidInput(f"There is no model `{request.model}` here; known: {known}.", field="model")
 
 
 def _check_size(request: CreateGenerationTask, intake: Intake) -> None:
     for field in ("width", "height"):
         value = getattr(request, field)
         if value % intake.size_multiple:
-            raise InvalidInput(f"{value} is not a multiple of {intake.size_multiple}.", field=field)
+            raise InvalidInput(
+                f"Field `{field}` must be a multiple of {intake.size_multiple}; {value} is none.", field=field
+            )
 
 
 async def _take_loras(fields: Mapping[str, Any], intake: Intake) -> list[dict[str, Any]]:

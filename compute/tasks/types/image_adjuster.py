@@ -192,7 +192,7 @@ def _check_shape(request: CreateImageAdjusterTask) -> None:
     sized = [name for name in ("target_width", "target_height") if getattr(request, name) is not None]
     if len(sized) == 1:
         missing = "target_height" if sized == ["target_width"] else "target_width"
-        raise InvalidInput(f"{sized[0]} needs {missing}.", field=missing)
+        raise InvalidInput(f"Field `{sized[0]}` needs `{missing}`.", field=missing)
     if sized and request.aspect_ratio is not None:
         raise InvalidInput("Give either this or target_width and target_height.", field="aspect_ratio")
     if request.cropping_position is not None and request.mode != "crop":
@@ -203,7 +203,7 @@ def _check_shape(request: CreateImageAdjusterTask) -> None:
         raise InvalidInput(f"Mode {request.mode} needs aspect_ratio, a target size or margins.", field="mode")
     if all(getattr(request, name) is None for name in (*_SLIDERS, "prompt")):
         asked = "aspect_ratio, target_width and target_height, margins, reference_image, brightness, contrast, …"
-        raise InvalidInput(f"Nothing is asked for; give one of {asked}", field="aspect_ratio")
+        raise InvalidInput(f"Nothing is asked for; give one of {asked}.", field="aspect_ratio")
 
 
 def _check_margins(request: CreateImageAdjusterTask) -> None:
@@ -211,7 +211,7 @@ def _check_margins(request: CreateImageAdjusterTask) -> None:
         total = (getattr(request, one) or 0) + (getattr(request, other) or 0)
         if total >= 1:
             field = one if getattr(request, one) else other
-            raise InvalidInput(f"{one} and {other} make {total:g} together and leave no room.", field=field)
+            raise InvalidInput(f"Fields `{one}` and `{other}` make {total:g} together and leave no room.", field=field)
 
 
 def _check_scaling(request: CreateImageAdjusterTask) -> None:

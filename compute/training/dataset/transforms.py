@@ -16,6 +16,7 @@ from compute.imaging.flatten import on_white
 from compute.imaging.geometry import Framing, plan
 from compute.imaging.resize import covering_box, resized
 from compute.imaging.segment import check_model
+from compute.schemas.sentences import presented
 from compute.schemas.training_transforms import BackgroundRemoval, Crop, Flip, Resize, Transform
 from compute.training.dataset.buckets import bucket_of
 from compute.training.dataset.images import MIN_SIDE, Rejected
@@ -72,7 +73,7 @@ def parse_transforms(items: Sequence[Any] | None) -> tuple[Transform, ...]:
     for index, item in enumerate(items or ()):
         transform = _parsed(item, f"{FIELD}.{index}")
         if any(transform.type == other.type for other in found):
-            raise InvalidInput(f"{transform.type} is listed twice", field=f"{FIELD}.{index}")
+            raise InvalidInput(f"A transform of type {transform.type} is listed twice.", field=f"{FIELD}.{index}")
         found.append(transform)
     return tuple(found)
 
@@ -121,29 +122,29 @@ class _NoSubject(Exception):
 
 def _parsed(item: Any, field: str) -> Transform:
     if not isinstance(item, dict):
-        raise InvalidInput(f'a transform is an object such as {{"type": "flip"}}; {_known()}', field=field)
+        raise InvalidInput(f'A transform is an object such as {{"type": "flip"}}; {_known()}', field=field)
     settings = dict(item)
     asked = settings.pop("type") if "type" in settings else settings.pop("name", None)
     if not isinstance(asked, str):
-        raise InvalidInput(f'a transform has a "type"; {_known()}', field=field)
+        raise InvalidInput(f'A transform has a "type"; {_known()}', field=field)
     kind = asked.strip().casefold()
     kind = _ALIASES.get(kind, kind)
     if kind not in _TYPES:
-        raise InvalidInput(f"there is no transform {asked[:50]!r}; {_known()}", field=field)
+        raise InvalidInput(f"There is no transform `{asked[:50]}`; {_known()}", field=field)
     try:
         transform = _TRANSFORMS.validate_python({"type": kind, **settings})
     except ValidationError as error:
-        fault = error.errors()[0]
-        # The first part of a union's place is the variant.
-        place = ".".join(str(part)[:50] for part in fault["loc"][1:])
-        raise InvalidInput(f"{kind}: {place}: {fault['msg']}", field=field) from None
+        # Without the first part of its place, which is the union's variant.
+        fault = presented([one | {"loc": one["loc"][1:]} for one in error.errors()])[0]
+        place = ".".join(str(part)[:50] for part in (field, *fault["loc"]))
+        raise InvalidInput(fault["msg"], field=place) from None
     if isinstance(transform, BackgroundRemoval):
         check_model(transform.model, field=f"{field}.model")
     return transform
 
 
 def _known() -> str:
-    return f"known: {', '.join(_TYPES)}"
+    return f"known: {', '.join(_TYPES)}."
 
 
 def _cropped(image: Image.Image, crop: Crop) -> Image.Image:

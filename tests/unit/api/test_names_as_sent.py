@@ -6,8 +6,8 @@ import pytest
 
 from compute.errors import InvalidInput
 from compute.orders.order import Order, new_task, validated
-from compute.orders.sentences import names_of_field
 from compute.orders.serving import ServedModel
+from compute.schemas.sentences import names_of_field
 from compute.tasks.protocol import Role
 from compute.tasks.registry import InputImage, TaskKind, all_kinds
 

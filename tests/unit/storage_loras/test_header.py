@@ -181,7 +181,7 @@ async def test_any_truncation_of_a_good_file_is_refused(store: LocalStore) -> No
 
 
 async def test_a_missing_lora_is_refused(store: LocalStore) -> None:
-    with pytest.raises(InvalidInput, match=r"subject_lora: no LoRA at gone\.safetensors") as caught:
+    with pytest.raises(InvalidInput, match=r"There is no LoRA at gone\.safetensors") as caught:
         await check_lora(store, "gone.safetensors", None, field="subject_lora")
     assert caught.value.field == "subject_lora"
 

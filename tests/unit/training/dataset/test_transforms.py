@@ -209,23 +209,23 @@ class TestParsing:
         assert parse_transforms([short]) == (meant,)
 
     @pytest.mark.parametrize(
-        ("item", "message"),
+        ("item", "place", "message"),
         [
-            ({"type": "blur"}, "there is no transform 'blur'; known: resize, crop, flip, background_removal"),
-            ({}, 'a transform has a "type"; known: resize, crop, flip, background_removal'),
-            ({"type": 3}, 'a transform has a "type"; known: resize, crop, flip, background_removal'),
-            ("flip", "known: resize, crop, flip, background_removal"),
-            ({"type": "resize", "resolution": 1}, "resize: resolution: Input should be greater than or equal to 32"),
-            ({"type": "resize", "side": 512}, "resize: side: Extra inputs are not permitted"),
-            ({"type": "crop", "anchor": "left"}, "crop: anchor: Input should be 'center', 'top' or 'bottom'"),
-            ({"type": "crop", "aspect_ratio": float("nan")}, "crop: aspect_ratio: "),
-            ({"type": "background_removal", "color": "red"}, "background_removal: color: "),
+            ({"type": "blur"}, "", "There is no transform `blur`; known: resize, crop, flip, background_removal."),
+            ({}, "", 'A transform has a "type"; known: resize, crop, flip, background_removal.'),
+            ({"type": 3}, "", 'A transform has a "type"; known: resize, crop, flip, background_removal.'),
+            ("flip", "", "known: resize, crop, flip, background_removal"),
+            ({"type": "resize", "resolution": 1}, ".resolution", "Field `resolution` must be at least 32."),
+            ({"type": "resize", "side": 512}, ".side", "Field `side` is unknown here."),
+            ({"type": "crop", "anchor": "left"}, ".anchor", "Field `anchor` must be one of center, top, bottom."),
+            ({"type": "crop", "aspect_ratio": float("nan")}, ".aspect_ratio", "Field `aspect_ratio` "),
+            ({"type": "background_removal", "color": "red"}, ".color", "Field `color` "),
         ],
     )
-    def test_what_is_wrong_is_named_with_its_place(self, item: Any, message: str) -> None:
+    def test_what_is_wrong_is_named_with_its_place(self, item: Any, place: str, message: str) -> None:
         with pytest.raises(InvalidInput) as caught:
             parse_transforms([{"type": "flip"}, item])
-        assert caught.value.field == "preprocessing_transforms.1"
+        assert caught.value.field == f"preprocessing_transforms.1{place}"
         assert message in caught.value.detail
 
     def test_unknown_segmentation_models(self) -> None:

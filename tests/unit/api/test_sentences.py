@@ -1,0 +1,56 @@
+"""What a client is told is a sentence, wherever in the code it was written."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+import compute
+from compute.api.bounded import as_sentence
+from compute.api.errors import answer_to
+from compute.errors import BadRequest, Conflict, InvalidInput, NotFound
+from compute.training.dataset.transforms import parse_transforms
+
+REFUSALS = {"BadRequest", "Conflict", "Forbidden", "InvalidInput", "TooLarge", "Unauthorized"}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("the image is damaged or incomplete", "The image is damaged or incomplete."),
+        ("made for another model: it has no layer x", "Made for another model: it has no layer x."),
+        ("Give it a name.", "Give it a name."),
+        ("product_model_path names no LoRA", "product_model_path names no LoRA."),
+        ("a/b.png is gone", "a/b.png is gone."),
+    ],
+)
+def test_an_answer_begins_with_a_capital_and_ends_with_a_stop(said: str, told: str) -> None:
+    assert as_sentence(said) == told
+    for error in (BadRequest(said), Conflict(said), NotFound(said)):
+        assert json.loads(bytes(answer_to(error).body))["detail"] == told
+    assert json.loads(bytes(answer_to(InvalidInput(said)).body))["detail"][0]["msg"] == told
+
+
+def test_refusals_show_no_representation_and_no_prefix() -> None:
+    """`'name'` is Python's spelling, and `field: ` before a message repeats what the place says."""
+    walked = 0
+    for path in Path(compute.__file__).parent.joinpath("api").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in REFUSALS):
+                continue
+            walked += 1
+            message = ast.unparse(node.args[0])
+            assert "!r}" not in message, (path, message)
+            begin = message.lstrip("f").strip("'\"")
+            assert begin[:1].isupper() or not isinstance(node.args[0], ast.Constant | ast.JoinedStr), (path, message)
+    assert walked > 40
+
+
+def test_a_fault_of_a_transform_speaks_our_words_and_says_where() -> None:
+    for setting, value in (("aspect_ratio", "wide"), ("anchor", "nowhere"), ("bogus", 1)):
+        with pytest.raises(InvalidInput) as caught:
+            parse_transforms([{"type": "crop", setting: value}])
+        assert caught.value.field == f"preprocessing_transforms.0.{setting}"
+        assert caught.value.detail.startswith(f"Field `{setting}` ")
+        assert "Input should" not in caught.value.detail
