@@ -6,6 +6,8 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from compute.api.http.well_formed import has_body
+
 __all__ = ["BodyPatience"]
 
 SECONDS = 30.0
@@ -26,7 +28,7 @@ class BodyPatience:
         self._bytes_per_second = bytes_per_second
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _has_body(scope):
+        if scope["type"] != "http" or not has_body(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
         body = _Body(receive, self._seconds, self._bytes_per_second)
@@ -76,8 +78,3 @@ class _Body:
         except HTTPException:
             return False
         return True
-
-
-def _has_body(scope: Scope) -> bool:
-    headers = Headers(scope=scope)
-    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers

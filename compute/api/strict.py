@@ -16,6 +16,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
+from compute.api.http.well_formed import has_body
 from compute.api.idempotent_route import IdempotentRoute
 from compute.errors import BadRequest
 
@@ -56,7 +57,7 @@ class _Check:
         for header in self.headers:
             if len(request.headers.getlist(header)) > 1:
                 raise BadRequest(f"Header `{header}` may be there once only.")
-        if not self.reads_body and _announces_body(request):
+        if not self.reads_body and has_body(request.headers):
             await self._refuse_body(request)
 
     def _check_names(self, names: list[str]) -> None:
@@ -119,11 +120,6 @@ def _decoded(query: bytes) -> list[tuple[str, str]]:
         if "\x00" in name or "\x00" in value:
             raise BadRequest(f"Parameter `{_short(name)}` must not contain NUL characters.")
     return pairs
-
-
-def _announces_body(request: Request) -> bool:
-    length = request.headers.get("content-length", "0").strip()
-    return "transfer-encoding" in request.headers or length != "0"
 
 
 def _names_in(body: bytes | None) -> list[str | None]:

@@ -147,7 +147,7 @@ def resolve_model(config: ModelConfig, models_root: Path) -> str | Path:
             return folder
     if config.model.count("/") == 1 and not config.model.startswith((".", "/", "~")):
         return config.model
-    raise NotFound(f"No model {config.model!r}: not a folder, not under {models_root}, not a repository id")
+    raise NotFound(f"No model `{config.model}`: not a folder, not under {models_root}, not a repository id")
 
 
 def _is_model(folder: Path) -> bool:

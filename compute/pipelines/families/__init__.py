@@ -75,5 +75,5 @@ def get_family(name: str) -> Family:
     """
     known = families()
     if name not in known:
-        raise NotFound(f"Unknown model family {name!r}; known: {', '.join(known)}")
+        raise NotFound(f"Unknown model family `{name}`; known: {', '.join(known)}")
     return known[name]

@@ -31,5 +31,5 @@ def get_family(name: str) -> TrainableFamily:
     """
     known = families()
     if name not in known:
-        raise NotFound(f"Models of family {name!r} cannot be trained; known: {', '.join(known)}")
+        raise NotFound(f"Models of family `{name}` cannot be trained; known: {', '.join(known)}")
     return known[name]

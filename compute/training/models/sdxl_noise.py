@@ -83,7 +83,7 @@ def load_scheduler(folder: Path, prediction: Literal["auto"] | Prediction = "aut
     kind: Any = getattr(diffusers, str(name), None)
     known = isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
     if not known:
-        raise InvalidInput(f"The model's scheduler is {name!r}, which is none of diffusers'.", field="base_model")
+        raise InvalidInput(f"The model's scheduler is `{name}`, which is none of diffusers'.", field="base_model")
     chosen = {} if prediction == "auto" else {"prediction_type": prediction}
     scheduler: Any = kind.from_config(config, **chosen)
     continuous = scheduler.config.get("timestep_type") == "continuous"
@@ -91,7 +91,7 @@ def load_scheduler(folder: Path, prediction: Literal["auto"] | Prediction = "aut
         raise InvalidInput(f"A model of this family has a schedule of steps; {name} has none here.", field="base_model")
     if scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
         raise InvalidInput(
-            f"The model predicts {scheduler.config.prediction_type!r}; only epsilon and v_prediction can be trained.",
+            f"The model predicts `{scheduler.config.prediction_type}`; only epsilon and v_prediction can be trained.",
             field="base_model",
         )
     return scheduler

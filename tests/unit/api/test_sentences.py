@@ -2,6 +2,7 @@
 
 import ast
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from compute.api.errors import answer_to
 from compute.errors import BadRequest, Conflict, InvalidInput, NotFound
 from compute.training.dataset.transforms import parse_transforms
 
-REFUSALS = {"BadRequest", "Conflict", "Forbidden", "InvalidInput", "TooLarge", "Unauthorized"}
+ROOT = Path(compute.__file__).parent
+REFUSALS = {"BadRequest", "Conflict", "Forbidden", "InvalidInput", "NotFound", "TooLarge", "Unauthorized"}
 
 
 @pytest.mark.parametrize(
@@ -32,19 +34,29 @@ def test_an_answer_begins_with_a_capital_and_ends_with_a_stop(said: str, told: s
     assert json.loads(bytes(answer_to(InvalidInput(said)).body))["detail"][0]["msg"] == told
 
 
-def test_refusals_show_no_representation_and_no_prefix() -> None:
-    """`'name'` is Python's spelling, and `field: ` before a message repeats what the place says."""
-    walked = 0
-    for path in Path(compute.__file__).parent.joinpath("api").rglob("*.py"):
+def messages(folder: Path) -> Iterator[tuple[Path, ast.expr]]:
+    """What refusals below a folder say, as it is written there."""
+    for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in REFUSALS):
-                continue
-            walked += 1
-            message = ast.unparse(node.args[0])
-            assert "!r}" not in message, (path, message)
-            begin = message.lstrip("f").strip("'\"")
-            assert begin[:1].isupper() or not isinstance(node.args[0], ast.Constant | ast.JoinedStr), (path, message)
-    assert walked > 40
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in REFUSALS:
+                yield path, node.args[0]
+
+
+def test_no_refusal_shows_a_representation() -> None:
+    """`'name'` is Python's spelling."""
+    found = list(messages(ROOT))
+    assert len(found) > 200
+    assert [(path, text) for path, said in found if "!r}" in (text := ast.unparse(said))] == []
+
+
+def test_no_answer_of_the_api_has_a_prefix() -> None:
+    """`field: ` before a message repeats what the place says."""
+    found = list(messages(ROOT / "api"))
+    assert len(found) > 40
+    for path, said in found:
+        if isinstance(said, ast.Constant | ast.JoinedStr):
+            text = ast.unparse(said)
+            assert text.lstrip("f").strip("'\"")[:1].isupper(), (path, text)
 
 
 def test_a_fault_of_a_transform_speaks_our_words_and_says_where() -> None:
