@@ -202,7 +202,7 @@ class _Form:
 
     def _checked_name(self, name: str) -> str:
         if name not in self._known:
-            shown = f" {name[:_LONGEST_NAME]!r}" if name else " without a name"
+            shown = f" `{name[:_LONGEST_NAME]}`" if name else " without a name"
             raise InvalidInput(
                 f"A form here has no field{shown}; it has: {', '.join(self._known)}.",
                 field=name[:_LONGEST_NAME] or "body",

@@ -114,7 +114,7 @@ def _pairs(given: Sequence[str]) -> dict[str, str]:
     for pair in given:
         name, equals, value = pair.partition("=")
         if not name or not equals or name in pairs:
-            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE, or its key is given twice.", param_hint="--input")
+            raise typer.BadParameter(f"`{pair}` is not KEY=VALUE, or its key is given twice.", param_hint="--input")
         pairs[name] = value
     return pairs
 

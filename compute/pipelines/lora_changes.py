@@ -45,7 +45,7 @@ def check_changes(method: LoraMethod, pairs: Mapping[str, Pair], extra: Tensors)
 def _check(layer: str, change: float) -> None:
     if not change <= MOST_CHANGE:
         raise NotALora(
-            f"it changes the layer {layer!r} by numbers that are far too large; its alpha or weights are wrong"
+            f"it changes the layer `{layer}` by numbers that are far too large; its alpha or weights are wrong"
         )
 
 

@@ -148,7 +148,7 @@ class Shelf:
         place = self._places.get(request.role)
         if place is None:
             raise TaskFailed(
-                f"No model of this replica has the role {request.role!r} (it has {', '.join(self._places)}); "
+                f"No model of this replica has the role `{request.role}` (it has {', '.join(self._places)}); "
                 f"name one under models.{request.role} of its pool."
             )
         with self._using(place) as model:

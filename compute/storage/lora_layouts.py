@@ -202,7 +202,7 @@ def split_name(name: str) -> TensorName | None:
     layout, rest = _match(name)
     if (split := split_part(rest)) is not None:
         return TensorName(layout, *split)
-    raise NotALora(f"not a plain LoRA: {name!r} is neither half of a low-rank pair ({layout} layout)")
+    raise NotALora(f"not a plain LoRA: `{name}` is neither half of a low-rank pair ({layout} layout)")
 
 
 def split_part(name: str) -> tuple[str, str] | None:
@@ -245,13 +245,13 @@ def _refuse_other_methods(names: Mapping[str, object]) -> None:
     for name in names:
         for mark, reason in _REFUSED.items():
             if mark in name:
-                raise NotALora(f"{reason} ({name!r})")
+                raise NotALora(f"{reason} (`{name}`)")
         if _CONTROL.search(name):
             # diffusers would overwrite the base model's own norms with these, for every later request too.
-            raise NotALora(f"control LoRAs are not supported: it replaces layers of the model ({name!r})")
+            raise NotALora(f"control LoRAs are not supported: it replaces layers of the model (`{name}`)")
         if _QUANTISED.search(name):
             raise NotALora(
-                f"quantised weights are not supported ({name!r}); export the LoRA in float32, float16 or bfloat16"
+                f"quantised weights are not supported (`{name}`); export the LoRA in float32, float16 or bfloat16"
             )
 
 
@@ -266,9 +266,9 @@ def _check_architecture(layout: LoraLayout, layers: Iterable[str]) -> None:
     """Of FLUX's layers it is the card that knows which there are."""
     for layer in layers:
         if layout in _UNETS and not any(pattern.fullmatch(layer) for pattern in _UNET_LAYERS):
-            raise NotALora(f"made for another model: the UNet of Stable Diffusion XL has no linear layer {layer!r}")
+            raise NotALora(f"made for another model: the UNet of Stable Diffusion XL has no linear layer `{layer}`")
         if layout not in _UNETS and _UNET.search(layer):
-            raise NotALora(f"made for another model: {layer!r} is a layer of a UNet, in an unknown spelling")
+            raise NotALora(f"made for another model: `{layer}` is a layer of a UNet, in an unknown spelling")
 
 
 def _match(name: str) -> tuple[LoraLayout, str]:
@@ -277,7 +277,7 @@ def _match(name: str) -> tuple[LoraLayout, str]:
         if match:
             return layout, name[match.end() :]
     kind = "it has layers of a UNet in an unknown spelling," if _UNET.search(name) else "FLUX has no layer for"
-    raise NotALora(f"made for another model: {kind} {name!r}")
+    raise NotALora(f"made for another model: {kind} `{name}`")
 
 
 def _method(parts: Set[str], layout: LoraLayout) -> LoraMethod:
@@ -301,7 +301,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 def _lora(name: str, parts: Shapes) -> LoraLayer:
     down, up = parts.get("down"), parts.get("up")
     if down is None or up is None:
-        raise NotALora(f"layer {name!r} has only one half of its low-rank pair")
+        raise NotALora(f"layer `{name}` has only one half of its low-rank pair")
     return _product(name, up, down)
 
 
@@ -309,17 +309,17 @@ def _dora(name: str, parts: Shapes) -> LoraLayer:
     layer = _lora(name, parts)
     magnitude = parts.get("magnitude")
     if magnitude is None or math.prod(magnitude) != layer.out_features:
-        raise NotALora(f"DoRA: layer {name!r} needs a magnitude for each of its {layer.out_features} outputs")
+        raise NotALora(f"DoRA: layer `{name}` needs a magnitude for each of its {layer.out_features} outputs")
     return layer
 
 
 def _loha(name: str, parts: Shapes) -> LoraLayer:
     wanted = {f"hada_w{index}_{half}" for index in (1, 2) for half in "ab"}
     if not wanted <= parts.keys():
-        raise NotALora(f"LoHa: layer {name!r} lacks {', '.join(sorted(wanted - parts.keys()))}")
+        raise NotALora(f"LoHa: layer `{name}` lacks {', '.join(sorted(wanted - parts.keys()))}")
     first, second = (_product(name, parts[f"hada_w{i}_a"], parts[f"hada_w{i}_b"]) for i in (1, 2))
     if first != second:
-        raise NotALora(f"LoHa: layer {name!r} multiplies two products of different sizes")
+        raise NotALora(f"LoHa: layer `{name}` multiplies two products of different sizes")
     return first
 
 
@@ -337,15 +337,15 @@ def _kronecker_factor(name: str, parts: Shapes, index: int) -> LoraLayer:
     if whole is not None and len(whole) == 2 and 0 not in whole:
         return LoraLayer(in_features=whole[1], rank=0, out_features=whole[0])
     if a is None or b is None:
-        raise NotALora(f"LoKr: layer {name!r} lacks its factor lokr_w{index}")
+        raise NotALora(f"LoKr: layer `{name}` lacks its factor lokr_w{index}")
     return _product(name, a, b)
 
 
 def _product(name: str, up: tuple[int, ...], down: tuple[int, ...]) -> LoraLayer:
     if len(down) == 4:
-        raise NotALora(f"layer {name!r} is a convolution; only changes of linear layers are supported")
+        raise NotALora(f"layer `{name}` is a convolution; only changes of linear layers are supported")
     if len(down) != 2 or len(up) != 2 or down[0] != up[1] or 0 in (*down, *up):
-        raise NotALora(f"layer {name!r} has halves that do not fit: {list(down)} and {list(up)}")
+        raise NotALora(f"layer `{name}` has halves that do not fit: {list(down)} and {list(up)}")
     return LoraLayer(in_features=down[1], rank=down[0], out_features=up[0])
 
 

@@ -149,11 +149,11 @@ def _check_fit(lora: LoraDescription, card: ModelCard | None) -> None:
     known = card.linears_named(naming)
     unknown = sorted(name for name in lora.layers if name not in known)
     if unknown:
-        raise NotALora(f"made for another model: this one has no layer {unknown[0]!r} ({len(unknown)} such layers)")
+        raise NotALora(f"made for another model: this one has no layer `{unknown[0]}` ({len(unknown)} such layers)")
     for name, layer in lora.layers.items():
         wanted = known[name]
         if (layer.in_features, layer.out_features) != wanted:
             raise NotALora(
-                f"Made for another model: layer {name!r} is {layer.in_features}→{layer.out_features} in the LoRA "
+                f"Made for another model: layer `{name}` is {layer.in_features}→{layer.out_features} in the LoRA "
                 f"and {wanted[0]}→{wanted[1]} in the model"
             )

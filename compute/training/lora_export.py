@@ -121,14 +121,14 @@ def _layers(adapter: Mapping[str, torch.Tensor], rank: int) -> dict[str, tuple[t
     for name, tensor in adapter.items():
         match = _NAME.fullmatch(name)
         if match is None:
-            raise TaskFailed(f"The adapter has a tensor {name!r} that is no half of a low-rank pair.")
+            raise TaskFailed(f"The adapter has a tensor `{name}` that is no half of a low-rank pair.")
         found.setdefault(match["layer"], {})[match["half"]] = tensor.detach().cpu()
     if not found:
         raise TaskFailed("The adapter has no layers.")
     for layer, halves in found.items():
         shapes = [tuple(half.shape) for half in halves.values()]
         if len(halves) != 2 or halves["A"].shape[0] != rank or halves["B"].shape[1:] != (rank,):
-            raise TaskFailed(f"Layer {layer!r} of the adapter is no pair of rank {rank}: {shapes}.")
+            raise TaskFailed(f"Layer `{layer}` of the adapter is no pair of rank {rank}: {shapes}.")
     return {layer: (halves["A"], halves["B"]) for layer, halves in sorted(found.items())}
 
 

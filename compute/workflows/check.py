@@ -154,7 +154,7 @@ def _faulty_names(definition: CreateWorkflow, unknown: set[int]) -> tuple[_Fault
     """Faults of ids and types, and the places of steps whose type is not installed."""
     counts = Counter(step.id for step in definition.steps)
     faults = [
-        _at(place, "id", message=f"There are {counts[step.id]} steps named {step.id!r}.")
+        _at(place, "id", message=f"There are {counts[step.id]} steps named `{step.id}`.")
         for place, step in enumerate(definition.steps)
         if counts[step.id] > 1
     ]
@@ -180,7 +180,7 @@ def _unknown_names(definition: CreateWorkflow, edges: graph.Edges, unread: Colle
         for loc, name in named:
             special = name in (INPUT, CONFIG) and loc[0] != "depends_on"
             if name not in edges and name not in unread and not special:
-                faults.append(_at(place, *loc, message=f"There is no step {name!r}."))
+                faults.append(_at(place, *loc, message=f"There is no step `{name}`."))
     return faults
 
 

@@ -118,7 +118,7 @@ def _is_spread(mapping: FieldMapping, kind: TaskKind[Any], known: Known, *, need
     """
     targets = target_shapes(kind)
     if mapping.to_field not in targets or mapping.to_field in OWNED | {"task_type"}:
-        raise _MisfitError("to_field", f"{kind.name} has no field {mapping.to_field!r} to fill.")
+        raise _MisfitError("to_field", f"{kind.name} has no field `{mapping.to_field}` to fill.")
     target = targets[mapping.to_field]
     source = _source(mapping.from_step, mapping.from_field, known, needed=needed)
     _check_paths(mapping, known)
@@ -159,7 +159,7 @@ def _source(step_id: str, path: str, known: Known, *, needed: bool) -> Shape:
         values = known.values[step_id]
         value = MISSING if values is None else find({step_id: values}, step_id, path)
         if values is not None and value is MISSING and needed:
-            raise _MisfitError("from_field", f"{step_id} has no value {path!r}.")
+            raise _MisfitError("from_field", f"{step_id} has no value `{path}`.")
         return ANYTHING if value is MISSING else shape_of_value(value)
     parent = known.steps.get(step_id)
     if parent is None:
@@ -169,7 +169,7 @@ def _source(step_id: str, path: str, known: Known, *, needed: bool) -> Shape:
     if name not in shapes:
         offered = ", ".join(sorted(shapes))
         raise _MisfitError(
-            "from_field", f"Results of {parent.definition.task_type} have no {name!r}; they have: {offered}."
+            "from_field", f"Results of {parent.definition.task_type} have no `{name}`; they have: {offered}."
         )
     shape = list_of(shapes[name]) if parent.many and not shapes[name].is_list else shapes[name]
     return _inside(shape, name, inner)
@@ -184,12 +184,12 @@ def _inside(shape: Shape, name: str, path: list[str]) -> Shape:
     for part in path:
         if shape.is_list:
             if not part.isdecimal():
-                raise _MisfitError("from_field", f"{name} is {shape}: a number must follow, not {part!r}.")
+                raise _MisfitError("from_field", f"{name} is {shape}: a number must follow, not `{part}`.")
             shape = shape.element
         elif "object" in shape.kinds:
             shape = ANYTHING
         else:
-            raise _MisfitError("from_field", f"{name} is {shape} and has nothing inside, so no {part!r}.")
+            raise _MisfitError("from_field", f"{name} is {shape} and has nothing inside, so no `{part}`.")
     return shape
 
 

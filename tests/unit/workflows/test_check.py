@@ -40,7 +40,7 @@ def test_five_hundred_steps_are_fine_and_one_more_is_not() -> None:
 
 
 def test_each_of_two_steps_with_one_name_is_named() -> None:
-    message = "There are 2 steps named 'a'."
+    message = "There are 2 steps named `a`."
     assert faults(draw("a"), draw("b"), draw("a")) == {("steps", 0, "id"): message, ("steps", 2, "id"): message}
 
 
@@ -53,15 +53,15 @@ def test_a_task_type_that_is_not_installed_is_named_with_those_that_are(task_typ
 
 def test_a_dependency_that_there_is_not_is_named_by_its_place() -> None:
     assert faults(draw("a"), draw("b", depends_on=["a", "c"])) == {
-        ("steps", 1, "depends_on", 1): "There is no step 'c'."
+        ("steps", 1, "depends_on", 1): "There is no step `c`."
     }
 
 
 def test_a_source_that_there_is_not_is_named_by_its_place() -> None:
     when = {"from_step": "d", "from_field": "seed"}
     assert faults(draw("a"), refined("b", "c"), draw("e", when=when)) == {
-        of_mapping(1, "from_step"): "There is no step 'c'.",
-        ("steps", 2, "when", "from_step"): "There is no step 'd'.",
+        of_mapping(1, "from_step"): "There is no step `c`.",
+        ("steps", 2, "when", "from_step"): "There is no step `d`.",
     }
 
 
@@ -97,7 +97,7 @@ def test_a_field_that_results_do_not_have_is_named_with_those_they_have() -> Non
     found = faults(draw("a"), refined("b", "a", "result_video_path"))
     assert found.keys() == {of_mapping(1, "from_field")}
     message = found[of_mapping(1, "from_field")]
-    assert "have no 'result_video_path'" in message
+    assert "have no `result_video_path`" in message
     assert "outputs, product2_lora_weight" in message
 
 
@@ -116,7 +116,7 @@ def test_a_path_into_what_became_a_list_needs_a_place() -> None:
 @pytest.mark.parametrize("field", ["base_picture", "task_type", "workflow_id", "origin_tenant_id"])
 def test_a_field_that_tasks_do_not_take_is_named(field: str) -> None:
     found = faults(draw("a"), refined("b", "a"), draw("c", mapping("a", "prompt", field)))
-    assert found == {of_mapping(2, "to_field"): f"GENERATION has no field {field!r} to fill."}
+    assert found == {of_mapping(2, "to_field"): f"GENERATION has no field `{field}` to fill."}
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_what_is_wrong_beside_a_field_that_is_not_known_yet_is_found_all_the_sam
 
 def test_a_step_whose_queue_nobody_serves_is_refused() -> None:
     found = faults(step("a", "VIDEO_GENERATION", config={"input_image_url": "in.png"}))
-    assert "'video'; served: image, inference, refine" in found[of_config(0, "queue_name")]
+    assert "`video`; served: image, inference, refine" in found[of_config(0, "queue_name")]
 
 
 PROVIDER_FAULTS: list[tuple[Body, Place]] = [
@@ -244,7 +244,7 @@ def test_a_value_that_the_input_lacks_is_missed_once_the_input_is_known() -> Non
     assert faults(*steps) == {}
     assert faults(*steps, given={"words": {"first": "x"}}) == {}
     for given in ({}, {"words": {}}, {"words": {"first": None}}, {"words": "x"}):
-        assert faults(*steps, given=given) == {of_mapping(1, "from_field"): "$input has no value 'words.first'."}
+        assert faults(*steps, given=given) == {of_mapping(1, "from_field"): "$input has no value `words.first`."}
 
 
 @pytest.mark.parametrize("value", [7, True, {"a": 1}, [7], [[["x"]]]])

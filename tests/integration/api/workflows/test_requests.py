@@ -73,7 +73,7 @@ async def test_too_many_steps_and_cycles_are_named(api: httpx.AsyncClient) -> No
 
 async def test_input_that_does_not_fit_is_refused_at_the_start(api: httpx.AsyncClient) -> None:
     workflow_id = await post(api, draw("a", input_mappings=[mapping("$input", "size", "width")]), start=False)
-    for given, message in (({}, "$input has no value 'size'."), ({"size": "wide"}, "width takes number")):
+    for given, message in (({}, "$input has no value `size`."), ({"size": "wide"}, "width takes number")):
         answer = await api.post(f"/workflows/{workflow_id}/start", json={"input": given})
         assert answer.status_code == 422, answer.text
         assert answer.json()["detail"][0]["loc"] == ["body", "input", "size"]
