@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -79,6 +80,7 @@ class SlowClients:
     each: int
     _open: dict[socket.socket, tuple[str, Iterator[bytes]]] = field(default_factory=dict)
     _ports: dict[int, str] = field(default_factory=dict)
+    _seen: set[int] = field(default_factory=set)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> "SlowClients":
@@ -102,14 +104,21 @@ class SlowClients:
         for client in self._open:
             client.close()
 
-    def held(self, server: psutil.Process) -> dict[str, int]:
+    def held(self, server: psutil.Process) -> Counter[str]:
         """How many connections of each kind the server still has."""
-        found: dict[str, int] = {}
-        for connection in server.net_connections("tcp"):
-            kind = self._ports.get(connection.raddr.port) if connection.raddr else None
-            if kind and connection.status in (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT):
-                found[kind] = found.get(kind, 0) + 1
-        return found
+        ports = {
+            connection.raddr.port
+            for connection in server.net_connections("tcp")
+            if connection.raddr and connection.status in (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT)
+        }
+        ports &= self._ports.keys()
+        self._seen |= ports
+        return Counter(self._ports[port] for port in ports)
+
+    def never_held(self, server: psutil.Process) -> Counter[str]:
+        """How many of each kind were in no answer of `held` so far, this one's included: a busy server accepts late."""
+        self.held(server)
+        return Counter(kind for port, kind in self._ports.items() if port not in self._seen)
 
     def _drip_on(self) -> None:
         while not self._stop.wait(DRIP_SECONDS):

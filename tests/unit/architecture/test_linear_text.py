@@ -100,7 +100,7 @@ def _patterns() -> dict[str, tuple[re.Pattern[Any], str]]:
         module = importlib.import_module("compute." + path.removesuffix(".py").replace("/", "."))
         for name, value in vars(module).items():
             for number, pattern in enumerate(_within(value)):
-                for method in _methods(tree, name):
+                for method in sorted(_methods(tree, name)):
                     found[f"{path}:{name}[{number}].{method}"] = (pattern, method)
     return found
 
