@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
@@ -18,6 +19,7 @@ from compute.storage.loras import check_lora
 from compute.storage.media import Media, MediaLoader
 from compute.storage.paths import MAX_PATH_CHARACTERS, clean_path
 from compute.storage.readable import check_readable
+from compute.storage.together import for_each
 from compute.tasks.protocol import Role
 from compute.tasks.registry import InputImage
 
@@ -27,6 +29,7 @@ INPUTS = "inputs/"
 
 # They are held in memory until all are there: this many times the largest one.
 _MOST_NEW = 8
+_FETCHED_AT_ONCE = 4
 
 # A PNG or WebP says its size in the first bytes; the headers before that of a JPEG we wrote fit as well.
 _HEAD_BYTES = 64 * 1024
@@ -54,7 +57,7 @@ class Sources(Protocol):
 
 class RequestIntake:
     """The `Intake` of one request, for one task or many. Nothing is stored until `keep`, so a refused request leaves
-    nothing behind; what is named twice is fetched once.
+    nothing behind; what is named twice, also at the same time, is fetched once.
 
     `known` are sources that were taken in before, each with the path at which it is stored.
     """
@@ -65,6 +68,8 @@ class RequestIntake:
         self._known = known
         self._new: dict[str, Media] = {}
         self._taken: dict[str, InputImage] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._fetches = asyncio.Semaphore(_FETCHED_AT_ONCE)
 
     @property
     def roles(self) -> frozenset[Role]:
@@ -83,9 +88,11 @@ class RequestIntake:
         return () if self._served.name is None else (self._served.name,)
 
     async def image(self, source: str, *, field: str) -> InputImage:
-        if source not in self._taken:
-            path = await self._path_of(source, field)
-            self._taken[source] = await (self._fetched(source, field) if path is None else self._stored(path, field))
+        async with self._locks[source]:
+            if source not in self._taken:
+                path = await self._path_of(source, field)
+                taking = self._fetched(source, field) if path is None else self._stored(path, field)
+                self._taken[source] = await taking
         return self._taken[source]
 
     async def lora(self, path: str, *, field: str) -> str:
@@ -102,9 +109,12 @@ class RequestIntake:
 
     async def keep(self) -> None:
         """Store the new images; one that is there already is not written again."""
-        for path, media in self._new.items():
-            if await self._held.objects.stat(path) is None:
-                await self._held.objects.put(path, media.data, media.content_type)
+        await for_each(self._new.items(), self._keep_one)
+
+    async def _keep_one(self, new: tuple[str, Media]) -> None:
+        path, media = new
+        if await self._held.objects.stat(path) is None:
+            await self._held.objects.put(path, media.data, media.content_type)
 
     async def _path_of(self, source: str, field: str) -> str | None:
         """The storage path that a source names, or to which a link of ours leads; None if it is something else."""
@@ -125,7 +135,8 @@ class RequestIntake:
         return None
 
     async def _fetched(self, source: str, field: str) -> InputImage:
-        media = await self._held.media.load(source, field=field)
+        async with self._fetches:
+            media = await self._held.media.load(source, field=field)
         path = f"{INPUTS}{media.sha256[:2]}/{media.sha256}.png"
         self._new[path] = media
         if sum(len(new.data) for new in self._new.values()) > _MOST_NEW * self._held.settings.media_max_bytes:

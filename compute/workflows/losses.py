@@ -1,6 +1,5 @@
 """Which steps have lost what they made: their tasks were cleaned up or deleted, or their files are gone."""
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -10,11 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.db.tables import Task, WorkflowStep
 from compute.storage.base import ObjectStore
+from compute.storage.together import for_each
 from compute.tasks.results import artifacts_of
 
-__all__ = ["all_there", "paths_of_tasks", "without_files", "without_tasks"]
-
-_AT_ONCE = 16
+__all__ = ["missing", "paths_of_tasks", "without_files", "without_tasks"]
 
 
 async def without_tasks(session: AsyncSession, steps: Sequence[WorkflowStep]) -> set[str]:
@@ -33,22 +31,20 @@ async def without_files(objects: ObjectStore, steps: Sequence[WorkflowStep]) -> 
     Raises:
         StorageFailed: the store could not be asked.
     """
-    return {step.step_id for step in steps if step.result and not await all_there(objects, _paths_of(step.result))}
+    made = {step.step_id: _paths_of(step.result) for step in steps if step.result}
+    gone = await missing(objects, (path for paths in made.values() for path in paths))
+    return {step_id for step_id, paths in made.items() if not gone.isdisjoint(paths)}
 
 
-async def all_there(objects: ObjectStore, paths: Iterable[str]) -> bool:
-    """Whether every one of these files exists.
+async def missing(objects: ObjectStore, paths: Iterable[str]) -> set[str]:
+    """Those of the files that do not exist.
 
     Raises:
         StorageFailed: the store could not be asked.
     """
-    slots = asyncio.Semaphore(_AT_ONCE)
-
-    async def there(path: str) -> bool:
-        async with slots:
-            return await objects.stat(path) is not None
-
-    return all(await asyncio.gather(*(there(path) for path in set(paths))))
+    asked = list(set(paths))
+    found = await for_each(asked, objects.stat)
+    return {path for path, stat in zip(asked, found, strict=True) if stat is None}
 
 
 def paths_of_tasks(tasks: Iterable[Task]) -> list[str]:

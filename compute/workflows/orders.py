@@ -15,11 +15,12 @@ from compute.orders.intake import RequestIntake, Sources
 from compute.orders.order import Order, new_task, order
 from compute.orders.serving import Serving
 from compute.schemas.enums import TaskStatus
+from compute.storage.together import for_each
 from compute.tasks import store
 from compute.tasks.registry import kind_of
 from compute.workflows.fields import required_fields
 from compute.workflows.files import StepFiles
-from compute.workflows.losses import all_there, paths_of_tasks
+from compute.workflows.losses import missing, paths_of_tasks
 from compute.workflows.plan import StepPlan
 from compute.workflows.results import content_hash
 
@@ -93,8 +94,8 @@ class StepOrders:
                 )
             )
             completed = list(tasks)
-        there = [task for task in completed if await all_there(self.sources.objects, paths_of_tasks([task]))]
-        return {task.id: task for task in there}
+        gone = await missing(self.sources.objects, paths_of_tasks(completed))
+        return {task.id: task for task in completed if gone.isdisjoint(paths_of_tasks([task]))}
 
     async def tasks(self, plan: StepPlan, prepared: Prepared, kept: Mapping[UUID, Task]) -> list[Task]:
         """A task for every body, new or kept; their inputs are stored.
@@ -103,17 +104,21 @@ class StepOrders:
             InvalidInput, RequestValidationError: a task cannot be accepted.
             StorageFailed: inputs could not be kept.
         """
-        tasks: list[Task] = []
-        intake: RequestIntake | None = None
-        for place, body in enumerate(prepared.bodies):
-            if kept and plan.task_ids[place] in kept:
-                tasks.append(kept[plan.task_ids[place]])
-                continue
-            placed = self._order(plan, body)
-            intake = intake or RequestIntake(self.sources, placed.served, prepared.known)
-            tasks.append(_of_workflow(await new_task(placed, intake), plan))
-        if intake is not None:
-            await intake.keep()
+        held = [kept.get(plan.task_ids[place]) if kept else None for place in range(len(prepared.bodies))]
+        wanted = [body for body, task in zip(prepared.bodies, held, strict=True) if task is None]
+        made = iter(await self._new(plan, wanted, prepared.known))
+        return [next(made) if task is None else task for task in held]
+
+    async def _new(self, plan: StepPlan, bodies: Sequence[dict[str, Any]], known: Mapping[str, str]) -> list[Task]:
+        if not bodies:
+            return []
+        intake = RequestIntake(self.sources, self._order(plan, bodies[0]).served, known)
+
+        async def new(body: dict[str, Any]) -> Task:
+            return _of_workflow(await new_task(self._order(plan, body), intake), plan)
+
+        tasks = await for_each(bodies, new)
+        await intake.keep()
         return tasks
 
     async def cancel(self, task_ids: Sequence[UUID]) -> None:

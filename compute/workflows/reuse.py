@@ -9,7 +9,7 @@ from sqlalchemy import select
 from compute.db.session import Database
 from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.storage.base import ObjectStore
-from compute.workflows.losses import all_there, paths_of_tasks
+from compute.workflows.losses import missing, paths_of_tasks
 from compute.workflows.orders import Prepared
 from compute.workflows.plan import StepPlan
 
@@ -60,4 +60,4 @@ class Reuse:
             wanted = [UUID(task_id) for task_id in task_ids]
             found = await session.scalars(select(Task).where(Task.id.in_(wanted), Task.deleted_at.is_(None)))
             tasks = list(found)
-        return len(tasks) == len(task_ids) and await all_there(self._objects, paths_of_tasks(tasks))
+        return len(tasks) == len(task_ids) and not await missing(self._objects, paths_of_tasks(tasks))
