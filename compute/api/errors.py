@@ -9,8 +9,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from compute.api.bounded import as_sentence, bounded_faults, bounded_text
+from compute.api.bounded import bounded_faults
 from compute.api.dialect import as_spelled
+from compute.api.http.problem import problem
 from compute.db.session import DATABASE_AWAY
 from compute.errors import ComputeError, InvalidInput, Overloaded, Unauthorized, Unavailable
 from compute.orders.faults import place_of
@@ -64,7 +65,7 @@ def answer_to(error: ComputeError, names: Iterable[object] = ()) -> JSONResponse
     """What a client is told of an error. `names` are those of the path, whose spelling it gets."""
     if isinstance(error, InvalidInput):
         return _invalid([{"loc": ("body", *place_of(error.field)), "msg": error.detail, "type": "invalid_input"}])
-    return _problem(error.status, error.code, as_spelled(error.detail, names), _HEADERS.get(type(error)))
+    return problem(error.status, error.code, as_spelled(error.detail, names), _HEADERS.get(type(error)))
 
 
 async def _compute_error(request: Request, error: Exception) -> JSONResponse:
@@ -78,27 +79,23 @@ async def _validation_error(_: Request, error: Exception) -> JSONResponse:
     found = [fault for item in error.errors() for fault in (presented([item]) if "input" in item else [item])]
     if all(fault["loc"][:1] == ("body",) for fault in found):
         return _invalid(found)
-    return _problem(400, "BAD_REQUEST", " ".join(fault["msg"] for fault in bounded_faults(found)))
+    return problem(400, "BAD_REQUEST", " ".join(fault["msg"] for fault in bounded_faults(found)))
 
 
 async def _http_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
     code = _CODES.get(error.status_code, f"HTTP_{error.status_code}")
-    return _problem(error.status_code, code, str(error.detail), error.headers)
+    return problem(error.status_code, code, str(error.detail), error.headers)
 
 
 async def _database_away(_: Request, error: Exception) -> JSONResponse:
     _log.error("the database did not answer: %s", error)
-    return _problem(503, "UNAVAILABLE", "The database does not answer; try again.", _HEADERS[Unavailable])
+    return problem(503, "UNAVAILABLE", "The database does not answer; try again.", _HEADERS[Unavailable])
 
 
 async def _internal_error(request: Request, error: Exception) -> JSONResponse:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _problem(500, "INTERNAL", "Something failed on our side; the log of the ingress says what.")
-
-
-def _problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": bounded_text(as_sentence(detail)), "code": code}, status, headers)
+    return problem(500, "INTERNAL", "Something failed on our side; the log of the ingress says what.")
 
 
 def _invalid(items: Iterable[Mapping[str, Any]]) -> JSONResponse:

@@ -127,10 +127,12 @@ def page_by_time(listed: str, rows: Sequence[RowT], limit: int) -> Page[RowT]:
 def _read(listed: str, cursor: str, parts: int) -> list[str]:
     try:
         said = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+        # A store asks for a place by name: what no name can hold is no place.
+        json.dumps(said, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise BadRequest(_REFUSAL) from None
     known = isinstance(said, list) and len(said) == parts + 1 and all(isinstance(part, str) for part in said)
-    if not known or said[0] != listed or cursor_of(*said) != cursor:
+    if not known or said[0] != listed or cursor_of(*said) != cursor or any("\0" in part for part in said):
         raise BadRequest(_REFUSAL)
     return [str(part) for part in said[1:]]
 

@@ -12,11 +12,14 @@ __all__ = ["BodyPatience"]
 
 SECONDS = 30.0
 BYTES_PER_SECOND = 2048
+DRAINED_BYTES = 64 * 2**20
+"""Of a body that nobody wants: more than an honest client still has on its way when it is refused."""
 
 
 class BodyPatience:
-    """ASGI middleware: all the waiting for a request's body together takes at most `seconds`, and one more for every
-    `bytes_per_second` that have come. The time in which nobody asks for the body does not count.
+    """ASGI middleware: a client may let us wait `seconds` for its body, and what it has used of them comes back with
+    every `bytes_per_second` that come, but no more: who was quick at first must not be slow for hours. The time in
+    which nobody asks for the body does not count.
 
     What an answer has left unread is waited for as well, so that a client that sends it all before it listens hears
     the answer; one that takes too long loses its connection.
@@ -48,7 +51,7 @@ class BodyPatience:
 class _Body:
     def __init__(self, receive: Receive, seconds: float, bytes_per_second: float) -> None:
         self._receive = receive
-        self._left = seconds
+        self._seconds = self._left = seconds
         self._bytes_per_second = bytes_per_second
         self.complete = False
 
@@ -66,15 +69,17 @@ class _Body:
                 message = await self._receive()
         except TimeoutError:
             raise HTTPException(408, "The body came too slowly. Send the request again.") from None
-        self._left += len(message.get("body", b"")) / self._bytes_per_second - (loop.time() - begun)
+        came = len(message.get("body", b"")) / self._bytes_per_second
+        self._left = min(self._left - (loop.time() - begun) + came, self._seconds)
         self.complete = not message.get("more_body", False)
         return message
 
     async def drained(self) -> bool:
-        """Read the rest; whether it came in time."""
+        """Read the rest; whether it ended in time, and before it was too much."""
+        read = 0
         try:
-            while not self.complete:
-                await self.receive()
+            while not self.complete and read <= DRAINED_BYTES:
+                read += len((await self.receive()).get("body", b""))
         except HTTPException:
             return False
-        return True
+        return self.complete

@@ -26,11 +26,11 @@ class StatusWords:
             called_so = tuple(status.value for status, name in quickstart.items() if name == word)
             self._meanings[word] = called_so
             self._meanings.setdefault(word.upper(), called_so)
-        known = ", ".join([*(status.value for status in statuses), *dict.fromkeys(quickstart.values())])
-        self._refusal = f"must be one of {known}"
+        known = [*(status.value for status in statuses), *dict.fromkeys(quickstart.values())]
+        self._refusal = f"must be one of {', '.join(known)}"
         self.annotations = (
             AfterValidator(self._checked),
-            WithJsonSchema({"type": "string", "enum": [status.value for status in statuses]}),
+            WithJsonSchema({"type": "string", "enum": known}),
         )
 
     def meaning(self, word: str) -> tuple[str, ...]:

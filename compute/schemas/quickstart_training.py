@@ -91,3 +91,4 @@ class QuickstartTrainingEventList(BaseModel):
     """Events of one training, oldest first."""
 
     events: list[QuickstartTrainingEvent]
+    next_cursor: str | None = Field(default=None, description="The `cursor` of the next page; null on the last one.")

@@ -19,6 +19,8 @@ _SENT = (
     "Range",
 )
 _SHOWN = (
+    "Accept",
+    "Accept-Encoding",
     "Accept-Ranges",
     "Allow",
     "Content-Length",
@@ -26,9 +28,11 @@ _SHOWN = (
     "ETag",
     REPLAYED_HEADER,
     "Last-Modified",
+    "Link",
     "Location",
     "Retry-After",
     "WWW-Authenticate",
+    "X-Next-Cursor",
 )
 
 

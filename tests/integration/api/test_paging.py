@@ -208,6 +208,7 @@ async def test_a_cursor_that_is_none_is_refused(api: httpx.AsyncClient, lists: d
     good = (await api.get(f"{path}limit=1")).headers["x-next-cursor"]
     foreign = [cursor_of(other, *["x"] * parts) for other in (*NAMES, "x") for parts in range(4)]
     foreign += [cursor_of(other, START.isoformat(), str(uuid4())) for other in NAMES if other != name]
+    foreign += [cursor_of(name, *["\ud800"] * parts) for parts in (1, 2)] + [cursor_of(name, "a\0b")]
     foreign += [cursor_of(name, "2026-01-01T00:00:00", "nothing"), cursor_of(name, "2026-01-01", str(uuid4()))]
     broken = ["", "x", "!", good + "A", good[:-2], good + "=", "null", "a" * 5000, "W10", "e30"]
     for cursor in foreign + broken:

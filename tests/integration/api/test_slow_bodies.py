@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from compute.api.patience import BodyPatience
+from compute.api.patience import DRAINED_BYTES, BodyPatience
 from tests.patience import PATIENCE
 
 SECONDS = 1.0
@@ -109,3 +109,26 @@ async def test_who_sends_all_before_listening_hears_the_refusal_and_keeps_the_co
             await writer.drain()
             async with asyncio.timeout(PATIENCE):
                 assert (await reader.readuntil(b'"refused"')).startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize(("path", "status"), [("/reads", b"408"), ("/refuses", b"401")])
+async def test_who_was_quick_at_first_has_no_time_to_spare_for_it(path: str, status: bytes) -> None:
+    first = b"x" * 4 * 2**20
+    async with connection() as (reader, writer):
+        writer.write(head(path, len(first) + 1) + first)
+        # At a thousand bytes a second that would be an hour.
+        assert (await answer(reader)).startswith(b"HTTP/1.1 " + status)
+
+
+async def test_what_nobody_wants_is_not_read_without_end() -> None:
+    async with connection() as (reader, writer):
+        writer.write(b"POST /refuses HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        piece = b"100000\r\n" + b"x" * 2**20 + b"\r\n"
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 4 * DRAINED_BYTES:
+                writer.write(piece)
+                await writer.drain()
+                sent += 2**20
+        assert sent < 4 * DRAINED_BYTES
+        assert (await answer(reader))[:13] in (b"", b"HTTP/1.1 401 ")
