@@ -210,6 +210,19 @@ async def test_a_body_that_is_no_usable_json_is_refused(
     await assert_nothing_stored(api, settings)
 
 
+@pytest.mark.parametrize(
+    ("content", "content_type"),
+    [(b"prompt=hat", "application/x-www-form-urlencoded"), (b'{"prompt": "hat"}', "text/plain")],
+)
+async def test_a_body_that_is_called_no_json_is_refused(
+    api: httpx.AsyncClient, settings: Settings, content: bytes, content_type: str
+) -> None:
+    for path in ("/tasks/", "/tasks/generation"):
+        answer = await api.post(path, content=content, headers={"Content-Type": content_type})
+        assert (answer.status_code, answer.json()["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE"), answer.text
+    await assert_nothing_stored(api, settings)
+
+
 async def test_a_body_over_the_limit_is_refused(api: httpx.AsyncClient, settings: Settings) -> None:
     content = b'{"prompt": "' + b"x" * settings.body_max_bytes + b'"}'
     answer = await api.post("/tasks/", content=content, headers={"Content-Type": "application/json"})

@@ -20,13 +20,13 @@ from compute.events.hints import HintSender
 from compute.schemas.events import TaskCreatedEvent
 from compute.settings import Settings
 from compute.tasks.submission import Answer, Patience, RequestKey, Submission, TaskWriter
+from compute.tasks.submission_link import AWAY
 from tests.integration.api.conftest import serving_api
 from tests.integration.api.lossy import LossyWire
 from tests.integration.core.rows import add, new_task
 from tests.integration.events.test_webhook_outage import Outage
-from tests.patience import PATIENCE
+from tests.patience import NEVER, PATIENCE
 
-SOON = 20.0
 Rows = Callable[[str], list[dict[str, Any]]]
 
 
@@ -280,7 +280,18 @@ async def test_an_outcome_that_stays_unknown_is_called_unknown_and_the_key_makes
     assert len(stored_ids(rows)) == 2
 
 
-async def test_while_the_database_is_away_nobody_waits_and_nothing_is_stored(
+async def test_while_the_database_is_away_nobody_waits(postgres: URL, database_url: str, rows: Rows) -> None:
+    patience = Patience(statement=NEVER, answer=NEVER, outcome=NEVER)
+    async with writing(database_url, patience=patience) as writer:
+        await writer.submit(submission())
+        with outage(postgres, database_url)():
+            outcomes = await settled(*(writer.submit(submission()) for _ in range(20)))
+        assert {str(outcome) for outcome in outcomes} == {AWAY}
+        assert {type(outcome) for outcome in outcomes} == {Unavailable}
+    assert len(stored_ids(rows)) == 1
+
+
+async def test_while_the_database_is_away_everybody_is_told_and_nothing_is_stored(
     postgres: URL, database_url: str, api: httpx.AsyncClient, rows: Rows
 ) -> None:
     body = {"prompt": "a hat", "width": 64, "height": 64}

@@ -228,13 +228,21 @@ async def test_progress_is_written_while_the_task_runs(database: Database) -> No
 
 async def test_the_lease_of_a_long_run_is_renewed_so_that_nobody_takes_it_over(database: Database) -> None:
     task = await add(database)
-    pool = LocalPool(hang)
+
+    async def endless(job: Job) -> AsyncGenerator[WorkEvent]:
+        yield Started("replica-1", "tiny")
+        await asyncio.sleep(NEVER)
+
+    pool = LocalPool(endless)
+    lease = timedelta(seconds=QUICK.lease)
     async with dispatching(database, pool), dispatching(database, LocalPool(succeed, hands=0), owner="second"):
         first = (await until(database, task, "EXECUTING")).lease_expires_at
         async with asyncio.timeout(PATIENCE):
-            while (row := await reload(database, task)).lease_expires_at <= first + timedelta(seconds=0.3):
-                await asyncio.sleep(0.02)
-        assert row.status == "EXECUTING"
+            # Renewed after the first lease would have ended, while the second looks for what went silent.
+            while (row := await reload(database, task)).lease_expires_at <= first + lease:
+                assert (row.status, row.retry_count) == ("EXECUTING", 0)
+                await asyncio.sleep(0.05)
+        assert (row.status, row.retry_count) == ("EXECUTING", 0)
     assert len(pool.started) == 1
 
 

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 from compute.db.session import Database
 from tests.integration.events.receiver import (
     QUICK,
     Receiver,
+    attempts,
     delivery,
     enqueue,
     eventually,
@@ -24,7 +26,8 @@ async def test_a_hanging_receiver_delays_nobody_else(database: Database) -> None
         # More than one claim looks at: the healthy receiver's delivery lies behind all of it.
         await enqueue(database, hanging.url, 1500)
         await enqueue(database, healthy.url, 3)
-        async with sending(database):
+        # No time limit ever makes room by ending the hanging request.
+        async with sending(database, timeout_seconds=NEVER):
             await until_received(healthy, 3)
             await asyncio.sleep(0.2)
     assert len(hanging.received) == 1
@@ -36,7 +39,7 @@ async def test_hanging_receivers_do_not_use_up_the_sender(database: Database) ->
         for receiver in hanging:
             await enqueue(database, receiver.url, 20)
         await enqueue(database, healthy.url, 20)
-        async with sending(database, policy=type(QUICK)(poll=0.05, in_flight=4)):
+        async with sending(database, policy=type(QUICK)(poll=0.05, in_flight=4), timeout_seconds=NEVER):
             await until_received(healthy, 20)
     assert [len(receiver.received) for receiver in hanging] == [1, 1, 1]
 
@@ -77,19 +80,24 @@ async def test_a_killed_senders_delivery_is_sent_again_after_its_lease(database:
     # Longer than a busy machine needs from the request's arrival to the cancel.
     timeout, margin = 3.0, 1.0
     policy = type(QUICK)(poll=0.05, lease_margin=margin)
+    begun = datetime.now(UTC)
     async with receiving(Receiver(delay=NEVER)) as receiver:
         [sent] = await enqueue(database, receiver.url)
         async with sending(database, policy=policy, timeout_seconds=timeout) as doomed:
             await until_received(receiver)
+            seen = datetime.now(UTC)
             doomed.cancel()
         row = await delivery(database, sent)
         assert (row.status, row.attempts) == ("PENDING", 0)
+        lease = timedelta(seconds=timeout + margin)
+        # Claimed between these two moments, for so long and no longer.
+        assert begun + lease <= row.next_attempt_at <= seen + lease
         receiver.delay = 0
         async with sending(database, policy=policy, timeout_seconds=timeout):
             await until_status(database, sent, "DELIVERED")
     assert receiver.ids() == [sent, sent]
-    # Not before its lease has run out. The claim comes a little before the request that the receiver times.
-    assert receiver.received[1].at - receiver.received[0].at > timeout + margin - 0.3
+    [attempt] = await attempts(database, sent)
+    assert attempt.attempted_at >= row.next_attempt_at
 
 
 async def test_stopping_is_never_overheard(database: Database) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import delete
@@ -16,7 +16,9 @@ from tests.integration.events.receiver import (
     SECRET,
     Receiver,
     attempts,
+    delivery,
     enqueue,
+    eventually,
     receiving,
     sending,
     until_received,
@@ -86,8 +88,25 @@ async def test_a_busy_receiver_may_ask_for_time(database: Database, status: int)
     async with receiving(Receiver([status, 200], headers={"Retry-After": "1"})) as receiver, sending(database):
         [sent] = await enqueue(database, receiver.url)
         await until_status(database, sent, "DELIVERED")
-    first, second = receiver.received
-    assert second.at - first.at > 0.9
+    first, second = await attempts(database, sent)
+    assert second.attempted_at - first.attempted_at >= timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_busy_receiver_gets_the_time_that_it_asks_for_and_no_more(database: Database, status: int) -> None:
+    asked = timedelta(hours=1)
+    headers = {"Retry-After": str(int(asked.total_seconds()))}
+    async with receiving(Receiver([status], headers=headers)) as receiver, sending(database):
+        [sent] = await enqueue(database, receiver.url)
+
+        async def tried() -> bool:
+            return (await delivery(database, sent)).attempts == 1
+
+        await eventually(tried)
+        seen = datetime.now(UTC)
+        row = await delivery(database, sent)
+    [first] = await attempts(database, sent)
+    assert first.attempted_at + asked <= row.next_attempt_at <= seen + asked
 
 
 async def test_gone_stops_at_once(database: Database) -> None:

@@ -80,11 +80,16 @@ def test_any_word_arrives_and_none_steers_the_terminal(tmp_path: Path, word: str
 def test_everything_the_operator_needs_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "ray_token"))
+    secrets = {"api_key": "sk-not-to-be-seen", "ray_token": "token-not-to-be-seen"}
+    for name, secret in secrets.items():
+        (tmp_path / name).write_text(f"{secret}\n")
+        monkeypatch.setenv({"api_key": "API_KEY", "ray_token": "RAY_AUTH_TOKEN"}[name], secret)
     file = tmp_path / "api_key"
     text = welcome("http://127.0.0.1:8000", tmp_path, file, "http://127.0.0.1:8265", Path("/var/log/x"), 12.3)
     for part in ("http://127.0.0.1:8000/api/v1", str(file), "http://127.0.0.1:8265", "ray_token", "/var/log/x", "12 s"):
         assert part in text
     assert "picture.png" in text
+    assert not [name for name, secret in secrets.items() if secret in text]
 
 
 def test_a_home_in_which_nothing_runs_has_the_key_that_lies_there(tmp_path: Path) -> None:

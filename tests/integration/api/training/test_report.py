@@ -20,6 +20,7 @@ from compute.training.progress import JobReport
 from compute.training.queue import RetryRule, TrainingQueue
 from compute.training.spec import TrainingSpec
 from tests.integration.api.training.rows import cancel, change, deliveries, events, order, row, statuses
+from tests.patience import NEVER, PATIENCE
 
 HOOK = "http://127.0.0.1:9/hook"
 PREPROCESSING, TRAINING = TrainingStatus.PREPROCESSING, TrainingStatus.TRAINING
@@ -257,12 +258,29 @@ async def test_reports_survive_a_broken_connection(database: Database, database_
     assert (await row(database, training_id)).status == "TRAINING"
 
 
-def test_without_a_database_news_are_dropped_and_the_rest_waits() -> None:
-    report = JobReport("postgresql://nobody@127.0.0.1:9/none", new_task_id(), patience_seconds=0.5)
-    assert report.update({"current_step": 1})
-    assert report.append_logs(["x"])
-    with pytest.raises(Unavailable, match=r"out of reach for 0\.5 s"):
-        report.fail(ErrorCategory.INTERNAL, "x")
+async def test_without_a_database_news_are_dropped_at_once() -> None:
+    report = JobReport("postgresql://nobody@127.0.0.1:9/none", new_task_id(), patience_seconds=NEVER)
+    async with asyncio.timeout(PATIENCE):
+        assert await asyncio.to_thread(report.update, {"current_step": 1})
+        assert await asyncio.to_thread(report.append_logs, ["x"])
+
+
+async def test_without_a_database_the_rest_waits_as_long_as_it_may() -> None:
+    calls = 0
+
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        calls += 1
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"postgresql://nobody@127.0.0.1:{port}/none?sslmode=disable&gssencmode=disable"
+        # Less than it rests between two attempts.
+        report = JobReport(url, new_task_id(), patience_seconds=0.5)
+        with pytest.raises(Unavailable, match=r"out of reach for 0\.5 s"):
+            await asyncio.to_thread(report.fail, ErrorCategory.INTERNAL, "x")
+    assert calls == 1
 
 
 async def test_threads_share_a_report(database: Database, reports: Reports) -> None:

@@ -176,9 +176,11 @@ async def test_ctrl_c_leaves_the_workflow_running_and_says_how_to_go_on(
     assert ended.code == 130
     assert (await api.get(f"/workflows/{workflow_id}")).json()["status"] == "RUNNING"
     watch, cancel = (line.split(": ")[1] for line in ended.err.splitlines())
-    assert " workflow watch " in watch
+    assert f" workflow watch {workflow_id} --url {command.url}" in watch
     cancelled = await command.paste(cancel)
     assert (cancelled.code, cancelled.out) == (0, ["CANCELLED"])
+    watched = await command.paste(watch)
+    assert (watched.code, watched.err) == (1, "compute: the workflow is CANCELLED\n")
 
 
 async def test_a_refused_definition_names_every_fault_and_its_place(command: Command, api: httpx.AsyncClient) -> None:

@@ -8,6 +8,8 @@ import zlib
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from compute.schemas.training import CaptioningStrategy
 from compute.training.dataset.archive import Unpacked, unpack
@@ -124,6 +126,19 @@ def test_every_unicode(place: Path, tmp_path: Path, encoding: str) -> None:
     assert decode_text(text.encode(encoding)) == text
     files = {"a.png": picture(), "metadata.jsonl": json.dumps({"file_name": "a.png", "text": text}).encode(encoding)}
     assert taught(unpack(zipped(place, files), tmp_path)) == [f"zxd, {text}"]
+
+
+@given(st.binary())
+@example(b"\xff\xfe\x00")
+@example(b"\xff\xfe\x00\x00\xff\xff\xff\xff")
+@example(b"\x00\xd8a\x00")
+def test_any_bytes_are_text_that_can_be_stored_or_nobodys(data: bytes) -> None:
+    text = decode_text(data)
+    if text is None:
+        assert not data.isascii()
+    else:
+        # No half of a pair, which no database stores.
+        assert text.encode().decode() == text
 
 
 def test_a_replacement_character_is_never_learned(place: Path, tmp_path: Path) -> None:
