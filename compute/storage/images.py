@@ -14,6 +14,7 @@ from compute.storage.codec import is_plain, plain_mode
 from compute.storage.colour_profiles import to_srgb
 from compute.storage.deep_pixels import raw_mode_of, to_eight_bits
 from compute.storage.formats.opened import FORMATS, open_picture
+from compute.storage.formats.parts import MOST_PARTS, TooManyParts
 from compute.storage.rights import Rights, read_rights
 from compute.storage.stated_colours import stated_profiles
 
@@ -74,7 +75,7 @@ def decode_image(data: bytes, *, max_pixels: int, field: str) -> DecodedImage:
         # A large picture is not copied once more if it is one of our own making already.
         flat = coloured if coloured is not opened and is_plain(coloured) else plain_mode(coloured)
         upright = _upright(flat, _orientation(opened))
-        rights = _rights(opened)
+        rights = _rights(opened, data)
     upright.info = {}
     return DecodedImage(upright, opened.format or "PNG", rights)
 
@@ -108,6 +109,10 @@ def _refusals(field: str) -> Iterator[None]:
         yield
     except (InvalidInput, MemoryError):
         raise
+    except TooManyParts as error:
+        raise InvalidInput(
+            f"the file has more than {MOST_PARTS} chunks, segments, tags or values; export the image anew", field=field
+        ) from error
     except UnidentifiedImageError as error:
         raise InvalidInput(f"not an image in an accepted format ({_ACCEPTED})", field=field) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -141,9 +146,9 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _rights(image: Image.Image) -> Rights | None:
+def _rights(image: Image.Image, data: bytes) -> Rights | None:
     try:
-        return read_rights(image)
+        return read_rights(image, data)
     except Exception as error:
         # As with its orientation: a broken block beside the picture.
         _log.info("an image's metadata could not be read: %r", error)

@@ -6,9 +6,12 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from compute.storage.formats import png
+
 __all__ = ["Rights", "read_rights"]
 
 _MOST_CHARACTERS = 500
+_AUTHOR, _OWNER = "Author", "Copyright"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -26,11 +29,15 @@ class Rights:
                 exif[tag] = text.encode()
 
 
-def read_rights(image: Image.Image) -> Rights | None:
-    """What a file says in its EXIF or, as a PNG, in its text; None if it says nothing."""
+def read_rights(image: Image.Image, data: bytes) -> Rights | None:
+    """What a file says in its EXIF or, as a PNG, in its text; None if it says nothing.
+
+    `image` is open, `data` the file as it came.
+    """
     exif = image.getexif()
-    artist = _text(exif.get(ExifTags.Base.Artist)) or _text(image.info.get("Author"))
-    owner = _text(exif.get(ExifTags.Base.Copyright)) or _text(image.info.get("Copyright"))
+    told = png.texts(data, frozenset({_AUTHOR, _OWNER})) if data.startswith(png.SIGNATURE) else {}
+    artist = _text(exif.get(ExifTags.Base.Artist)) or _text(told.get(_AUTHOR))
+    owner = _text(exif.get(ExifTags.Base.Copyright)) or _text(told.get(_OWNER))
     return Rights(artist, owner) if artist or owner else None
 
 

@@ -138,7 +138,8 @@ def _of_exif(opened: Image.Image, *, grey: bool) -> Iterator[bytes]:
         exif = opened.getexif()
         details = exif.get_ifd(ExifTags.IFD.Exif)
         index = exif.get_ifd(ExifTags.IFD.Interop).get(_INTEROP_INDEX)
-        space, tags = details.get(_EXIF_IFD_SPACE), dict(exif)
+        space = details.get(_EXIF_IFD_SPACE)
+        tags = {tag: exif[tag] for tag in (_WHITE_POINT, _PRIMARIES, _TRANSFER_FUNCTION) if tag in exif}
     except Exception:
         # As with its orientation: a broken block beside the picture.
         return

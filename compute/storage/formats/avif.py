@@ -3,13 +3,17 @@
 ftyp | meta: pitm (the picture's item), iinf (items), iprp: ipco (properties), ipma (which item has which) | mdat
 """
 
+import io
 import struct
 from collections.abc import Iterator, Sequence
+
+from compute.storage.formats.parts import parts
 
 __all__ = ["is_avif", "stated_codes", "without_metadata"]
 
 _BRANDS = (b"avif", b"avis")
-_MOST_BOXES = 10_000
+_MOST_BOXES = 1000
+_MOST_ITEMS = 1000
 _CODES = struct.Struct(">HHHB")
 
 Box = tuple[bytes, memoryview]
@@ -33,19 +37,23 @@ def stated_codes(data: bytes) -> tuple[int, int] | None:
     return stated
 
 
-def without_metadata(data: bytes) -> bytes:
+def without_metadata(data: bytes) -> io.BytesIO:
     """The file in which EXIF and XMP are items of a type that nobody reads; all offsets stay as they are."""
-    patched = bytearray(data)
+    patched = io.BytesIO(data)
     for place in _item_types(data):
         if data[place : place + 4] in {b"Exif", b"mime"}:
-            patched[place : place + 4] = b"none"
-    return bytes(patched)
+            patched.seek(place)
+            patched.write(b"none")
+    patched.seek(0)
+    return patched
 
 
 def _item_types(data: bytes) -> Iterator[int]:
     """Where the types of the items stand."""
     place = data.find(b"infe")
-    while place >= 0:
+    for _ in parts():
+        if place < 0:
+            return
         version = data[place + 4] if place + 4 < len(data) else 0
         # Version, flags, the item's number (of four bytes from version 3 on) and its protection come before it.
         yield place + 8 + (4 if version >= 3 else 2) + 2
@@ -59,7 +67,7 @@ def _of_item(top: Sequence[Box]) -> tuple[int, int] | None:
     item = _primary(meta)
     for kind, body in properties:
         if kind == b"ipma":
-            for index in _associations(body).get(item, ()):
+            for index in _associated(body, item):
                 if 0 < index <= len(listed) and (codes := _codes(listed[index - 1])):
                     return codes
     return None
@@ -103,22 +111,23 @@ def _primary(meta: Sequence[Box]) -> int:
     return int.from_bytes(body[4:8] if body[0] else body[4:6], "big")
 
 
-def _associations(body: memoryview) -> dict[int, list[int]]:
-    """The numbers of the properties (from 1) of each item."""
+def _associated(body: memoryview, wanted: int) -> Sequence[int]:
+    """The numbers of an item's properties (from 1)."""
     wide_items, wide_properties = body[0] >= 1, bool(body[3] & 1)
     (count,) = struct.unpack(">I", body[4:8])
-    position, found = 8, dict[int, list[int]]()
-    for _ in range(min(count, _MOST_BOXES)):
+    position = 8
+    for _ in range(min(count, _MOST_ITEMS)):
         width = 4 if wide_items else 2
         item = int.from_bytes(body[position : position + width], "big")
         many, position = body[position + width], position + width + 1
         size = 2 if wide_properties else 1
-        places = range(position, position + many * size, size)
-        # The highest bit says that the property is essential.
-        mask = 0x7FFF if wide_properties else 0x7F
-        found[item] = [int.from_bytes(body[place : place + size], "big") & mask for place in places]
+        if item == wanted:
+            # The highest bit says that the property is essential.
+            mask = 0x7FFF if wide_properties else 0x7F
+            places = range(position, position + many * size, size)
+            return [int.from_bytes(body[place : place + size], "big") & mask for place in places]
         position += many * size
-    return found
+    return ()
 
 
 def _codes(box: Box) -> tuple[int, int] | None:

@@ -4,7 +4,8 @@ import io
 
 from PIL import Image
 
-from compute.storage.formats import avif, jpeg, png, tiff, webp
+from compute.storage.formats import avif, gif, jpeg, png, tiff, webp
+from compute.storage.formats.parts import MOST_EXIF
 
 __all__ = ["FORMATS", "open_picture"]
 
@@ -19,20 +20,28 @@ def open_picture(data: bytes, field: str) -> Image.Image:
 
     Raises:
         InvalidInput: a TIFF that holds only masks.
+        TooManyParts: reading it would take far more than its size tells.
     """
+    bare = _bare(data, field)
     try:
-        return Image.open(io.BytesIO(_bare(data, field)), formats=FORMATS)
+        opened = Image.open(bare, formats=FORMATS)
     except Exception:
         if not avif.is_avif(data):
             raise
-        return Image.open(io.BytesIO(avif.without_metadata(data)), formats=FORMATS)
+        opened = Image.open(avif.without_metadata(data), formats=FORMATS)
+    if len(opened.info.get("exif") or b"") > MOST_EXIF:
+        del opened.info["exif"]
+    return opened
 
 
-def _bare(data: bytes, field: str) -> bytes:
+def _bare(data: bytes, field: str) -> io.BytesIO:
+    """What the decoder reads; a copy of the file at most."""
     if data.startswith(png.SIGNATURE):
         return png.bare(data)
     if data.startswith(jpeg.SIGNATURE):
         return jpeg.bare(data)
     if webp.is_webp(data):
         return webp.bare(data)
-    return tiff.bare(data, field) if tiff.is_tiff(data) else data
+    if gif.is_gif(data):
+        return gif.bare(data)
+    return tiff.bare(data, field) if tiff.is_tiff(data) else io.BytesIO(data)

@@ -35,6 +35,8 @@ PNG = png(COLOURS)
 CHUNKS = {
     "3 MB of zTXt": chunk(b"zTXt", b"k\0\0" + zlib.compress(b"a" * 3_200_000)),
     "80 MB of iTXt": chunk(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(b"a" * 80_000_000)),
+    "an owner of 80 MB": chunk(b"iTXt", b"Copyright\0\1\0\0\0" + zlib.compress(b"a" * 80_000_000)),
+    "an author of 3 MB": chunk(b"zTXt", b"Author\0\0" + zlib.compress(b"a" * 3_200_000)),
     "text with a wrong checksum": chunk(b"tEXt", b"k\0v")[:-1] + b"!",
     "text that is not UTF-8": chunk(b"iTXt", b"Author\0\0\0\0\0\xff\xfe"),
     "text that is not deflated": chunk(b"iTXt", b"Author\0\1\0\0\0no zlib"),
