@@ -224,7 +224,7 @@ def test_a_device_that_is_too_small_is_reported_as_such() -> None:
 
 
 def test_a_role_without_a_model_is_named() -> None:
-    with pytest.raises(TaskFailed, match=r"role 'video' \(it has draw, edit, fill\).*models\.video"):
+    with pytest.raises(TaskFailed, match=r"role `video` \(it has draw, edit, fill\).*models\.video"):
         Rig(room=1).shelf.prepare(Ask("video"))
 
 
