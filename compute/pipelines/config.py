@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from compute.errors import InvalidInput, NotFound
 from compute.pipelines.families import families, get_family
-from compute.pipelines.native import NativeSize
+from compute.pipelines.native import NativeSize, OwnSizes
 from compute.pipelines.own_models import ensure_current
 
 __all__ = ["Attention", "Compile", "ModelConfig", "StepCacheLevel", "check_size", "resolve_model", "size_multiple"]
@@ -94,6 +94,12 @@ class ModelConfig(BaseModel):
         if value not in families():
             raise ValueError(f"unknown family {value!r}; known: {', '.join(families())}")
         return value
+
+    @model_validator(mode="after")
+    def _sizes_on_the_grid(self) -> Self:
+        if self.native_size is not None:
+            OwnSizes(self.native_size, get_family(self.family).grid)
+        return self
 
     @model_validator(mode="after")
     def _settings_that_work_together(self) -> Self:

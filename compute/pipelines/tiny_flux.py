@@ -12,6 +12,7 @@ from diffusers import (
     FluxTransformer2DModel,
 )
 
+from compute.pipelines.native import NativeSize, state_native_size
 from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.tiny_text import clip_text_encoder, clip_tokenizer, t5_encoder, t5_tokenizer
 from compute.pipelines.tiny_vae import tiny_vae
@@ -24,6 +25,8 @@ _PATCH_CHANNELS = 4 * _LATENT_CHANNELS
 _FILL_CHANNELS = 2 * _PATCH_CHANNELS + 4 * 8 * 8
 """What FLUX.1 Fill reads of a patch: what is drawn, the masked picture, and the mask of its 16 x 16 pixels."""
 _TEXT_WIDTH = 32
+_NATIVE = NativeSize(most_pixels=256 * 256)
+"""The noise that random weights draw is as good at a small size."""
 
 
 def save_tiny_flux(folder: Path) -> None:
@@ -37,11 +40,13 @@ def save_tiny_flux_kontext(folder: Path) -> None:
     Its attention is sharper: the pictures that it looks at reach what it draws on no other way.
     """
     _save(FluxKontextPipeline, folder, seed=_SEED + 1, attention_gain=2.0)
+    state_native_size(folder, _NATIVE)
 
 
 def save_tiny_flux_fill(folder: Path) -> None:
     """Write a FLUX.1-Fill-dev into `folder`."""
     _save(FluxFillPipeline, folder, seed=_SEED + 2, in_channels=_FILL_CHANNELS)
+    state_native_size(folder, _NATIVE)
 
 
 def _save(

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, LTXConditionPipeline, LTXVideoTransformer3DModel
 
+from compute.pipelines.native import NativeSize, state_native_size
 from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.tiny_ltx_vae import tiny_ltx_vae
 from compute.pipelines.tiny_text import t5_encoder, t5_tokenizer
@@ -15,6 +16,8 @@ _SEED = 20241121
 _LATENT_CHANNELS = 16
 _TEXT_WIDTH = 32
 _HEADS, _HEAD_WIDTH = 2, 24
+_NATIVE = NativeSize(most_pixels=256 * 160)
+"""The noise that random weights draw is as good at a small size."""
 
 
 def save_tiny_ltx(folder: Path) -> None:
@@ -24,6 +27,7 @@ def save_tiny_ltx(folder: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         _pipeline(random).save_pretrained(folder)
+    state_native_size(folder, _NATIVE)
 
 
 def _pipeline(random: torch.Generator) -> LTXConditionPipeline:

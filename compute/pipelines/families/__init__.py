@@ -32,7 +32,8 @@ class Family:
 
     Attributes:
         name: The value of `family` in the configuration.
-        size_multiple: Width and height must be multiples of this many pixels.
+        size_multiple: Width and height of a request must be multiples of this many pixels.
+        grid: Those of what the models draw are.
         prepare: Loads the model into host memory, from the configuration and its source, a local folder or a hub id.
         tiny_name: The model name that stands for the random-weight model of this architecture.
         tiny: How that model is made.
@@ -44,6 +45,7 @@ class Family:
 
     name: str
     size_multiple: int
+    grid: int
     prepare: "Callable[[ModelConfig, str | Path], Activation]"
     tiny_name: str
     tiny: OwnModel

@@ -35,6 +35,7 @@ def _build_demo(folder: Path) -> None:
 FAMILY = Family(
     name="flux",
     size_multiple=16,
+    grid=16,
     prepare=_prepare,
     tiny_name="tiny-flux",
     tiny=tiny_model(_build_tiny),

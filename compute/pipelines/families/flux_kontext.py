@@ -28,6 +28,7 @@ def _build_tiny(folder: Path) -> None:
 FAMILY = Family(
     name="flux-kontext",
     size_multiple=16,
+    grid=16,
     prepare=_prepare,
     tiny_name="tiny-flux-kontext",
     tiny=tiny_model(_build_tiny),

@@ -24,10 +24,11 @@ def _build_tiny(folder: Path) -> None:
     save_tiny_ltx(folder)
 
 
-# Any size of even pixels: the model draws on a grid of 32 and its frames are brought to the size asked for.
+# A clip has even sides; its frames are brought from the model's grid to the size that was asked for.
 FAMILY = Family(
     name="ltx-video",
     size_multiple=2,
+    grid=32,
     prepare=_prepare,
     tiny_name="tiny-ltx-video",
     tiny=tiny_model(_build_tiny),

@@ -18,7 +18,7 @@ import torch
 from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
 from PIL import Image
 
-from compute.pipelines.native import NATIVE_FILE, NativeSize
+from compute.pipelines.native import NativeSize, state_native_size
 from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.tiny_flux import flux_scheduler
 from compute.schemas.training import TrainingType
@@ -307,7 +307,7 @@ def _ship(model: Path, folder: Path) -> None:
     pipeline = FluxPipeline.from_pretrained(model, dtype=torch.float16, local_files_only=True)
     shutil.rmtree(folder, ignore_errors=True)
     pipeline.save_pretrained(folder)
-    (folder / NATIVE_FILE).write_text(_NATIVE.model_dump_json(exclude_defaults=True))
+    state_native_size(folder, _NATIVE)
     for file in _files(folder):
         if file.suffix == ".json":
             # Indented tokenizers are twice the size.

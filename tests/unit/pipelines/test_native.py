@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -25,11 +25,32 @@ def test_a_size_outside_is_drawn_inside_on_the_grid_and_in_about_its_shape(width
     drawn = sizes.nearest((width, height))
     assert drawn[0] * drawn[1] <= 128 * 128
     assert max(drawn) <= 144
-    if drawn != (width, height):
-        assert not drawn[0] % 16
-        assert not drawn[1] % 16
-        if max(width, height) <= 2 * min(width, height):
-            assert 0.9 < drawn[0] / drawn[1] / (width / height) < 1.12
+    assert not drawn[0] % 16
+    assert not drawn[1] % 16
+    if drawn[0] < width and max(width, height) <= 2 * min(width, height):
+        assert 0.9 < drawn[0] / drawn[1] / (width / height) < 1.12
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> OwnSizes:
+    """Whatever a model may say, also what no picture of most shapes fits into."""
+    most = draw(st.integers(256, 1 << 28))
+    least, longest = draw(st.integers(0, most)), draw(st.integers(16, 16_384))
+    native = NativeSize(most_pixels=most, least_pixels=least, longest_side=longest)
+    try:
+        return OwnSizes(native, draw(st.sampled_from([8, 16, 32, 64])))
+    except ValueError:
+        reject()
+
+
+@given(sizes=ranges(), width=st.integers(1, 16_384), height=st.integers(1, 16_384))
+def test_what_is_drawn_is_in_the_range_and_on_the_grid_and_drawn_again_it_stays(
+    sizes: OwnSizes, width: int, height: int
+) -> None:
+    drawn = sizes.nearest((width, height))
+    assert sizes.native.least_pixels <= drawn[0] * drawn[1] <= sizes.native.most_pixels
+    assert max(drawn) <= sizes.native.longest_side
+    assert not any(side % sizes.grid for side in drawn)
     assert sizes.nearest(drawn) == drawn
 
 
@@ -42,7 +63,8 @@ def test_a_size_outside_is_drawn_inside_on_the_grid_and_in_about_its_shape(width
         ((1920, 1088), (144, 80)),
         ((4096, 4096), (128, 128)),
         ((128, 96), (128, 96)),
-        ((50, 30), (50, 30)),
+        ((50, 30), (64, 32)),
+        ((16, 4096), (16, 144)),
     ],
 )
 def test_the_demo_model_draws_at_128_pixels(asked: tuple[int, int], drawn: tuple[int, int], tmp_path: Path) -> None:
@@ -64,8 +86,63 @@ def test_flux_draws_every_size_up_to_two_megapixels_as_it_is(size: tuple[int, in
 def test_a_size_below_the_range_is_drawn_larger() -> None:
     sizes = OwnSizes(NativeSize(most_pixels=1 << 20, least_pixels=1 << 16), 16)
     assert sizes.nearest((64, 64)) == (256, 256)
-    width, height = sizes.nearest((64, 128))
-    assert width * height >= 1 << 16
+    assert sizes.nearest((64, 128)) == (192, 384)
+    assert sizes.nearest((16, 4096)) == (16, 4096)
+
+
+def test_a_size_in_the_range_comes_onto_the_grid_that_the_model_draws_on() -> None:
+    assert OwnSizes(NativeSize(most_pixels=1 << 20), 32).nearest((410, 250)) == (416, 256)
+
+
+WRONG_RANGES: list[tuple[dict[str, Any], str]] = [
+    ({"most_pixels": 0}, "native_size.most_pixels"),
+    ({"most_pixels": -4096}, "native_size.most_pixels"),
+    ({"most_pixels": 255}, "native_size.most_pixels"),
+    ({"most_pixels": (1 << 28) + 1}, "native_size.most_pixels"),
+    ({"most_pixels": True}, "native_size.most_pixels"),
+    ({"most_pixels": 65536.0}, "native_size.most_pixels"),
+    ({"most_pixels": "65536"}, "native_size.most_pixels"),
+    ({"most_pixels": 4096, "least_pixels": -1}, "native_size.least_pixels"),
+    ({"most_pixels": 4096, "least_pixels": 4097}, "least_pixels must not exceed most_pixels: 4097 > 4096"),
+    ({"most_pixels": 4096, "longest_side": 15}, "native_size.longest_side"),
+    ({"most_pixels": 4096, "longest_side": 16_385}, "native_size.longest_side"),
+    ({"most_pixels": 4000, "least_pixels": 3900}, "multiples of 16"),
+    ({"most_pixels": 4096, "least_pixels": 4096, "longest_side": 48}, "multiples of 16"),
+    ({"longest_side": 512}, "native_size.most_pixels"),
+]
+
+
+@pytest.mark.parametrize(("native", "named"), WRONG_RANGES, ids=str)
+def test_a_range_without_a_picture_is_refused_in_the_settings_and_in_the_folder(
+    native: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        ModelConfig.model_validate({"native_size": native})
+    assert named in str(refused.value)
+    (tmp_path / NATIVE_FILE).write_text(json.dumps(native))
+    with pytest.raises(ValueError, match=named.removeprefix("native_size.").partition(":")[0]):
+        own_sizes(ModelConfig(), tmp_path)
+
+
+def test_the_grid_is_that_of_the_family() -> None:
+    ModelConfig.model_validate({"family": "flux", "native_size": {"most_pixels": 512}})
+    with pytest.raises(ValidationError, match="multiples of 32"):
+        ModelConfig.model_validate({"family": "ltx-video", "native_size": {"most_pixels": 512}})
+
+
+@pytest.mark.parametrize("name", ["flux-kontext", "flux-fill", "ltx-video"])
+def test_a_tiny_model_says_in_its_folder_what_it_draws_well(name: str, tmp_path: Path) -> None:
+    config = ModelConfig(model=families()[name].tiny_name, family=name)
+    folder = resolve_model(config, tmp_path)
+    assert isinstance(folder, Path)
+    assert (folder / NATIVE_FILE).is_file()
+    assert own_sizes(config, folder).native.most_pixels <= 256 * 256
+
+
+def test_the_shipped_settings_leave_sizes_to_the_models() -> None:
+    """So that a user's model under a name of ours, or in place of ours, is drawn at its own size."""
+    shipped = Path(__file__).parents[3] / "serve_config.yaml"
+    assert "native_size" not in shipped.read_text(encoding="utf-8")
 
 
 def test_settings_count_more_than_the_folder_and_the_folder_more_than_the_family(tmp_path: Path) -> None:
@@ -92,5 +169,6 @@ def test_a_wrong_setting_is_refused_by_name() -> None:
 
 def test_every_family_says_what_it_draws_well() -> None:
     for name, family in families().items():
-        assert own_sizes(ModelConfig(family=name), None).grid == family.size_multiple
+        assert own_sizes(ModelConfig(family=name), None).grid == family.grid
+        assert family.grid % family.size_multiple == 0
         assert family.native_size.most_pixels >= 512 * 512

@@ -16,7 +16,8 @@ from compute.tasks.registry import all_kinds, kind_named
 from tests.pictures import portrait, scene
 from tests.unit.types.bench import Outcome, make_bench, run_type
 
-NATIVE = {"native_size": {"most_pixels": 64 * 64}}
+MOST_PIXELS = {"flux": 64 * 64, "ltx-video": 128 * 96}
+"""Clips are drawn on a grid of 32 pixels."""
 PICTURE = scene((256, 192))
 REQUESTS: dict[str, dict[str, Any]] = {
     "GENERATION": {"prompt": "a dress", "width": 256, "height": 192, "steps": 2, "num_outputs": 2},
@@ -34,17 +35,21 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 @cache
 def small_model(family: str) -> StagedModel:
-    """A tiny model that says it draws no more than 64 x 64 pixels well."""
-    config = ModelConfig.model_validate({"model": f"tiny-{family}", "family": family, "device": "cpu", **NATIVE})
+    """A tiny model that says it draws no more than `MOST_PIXELS` well."""
+    native = {"native_size": {"most_pixels": MOST_PIXELS[family]}}
+    config = ModelConfig.model_validate({"model": f"tiny-{family}", "family": family, "device": "cpu", **native})
     return load(config, Path(mkdtemp(prefix="compute-models-")))
 
 
 async def run(name: str, tmp_path: Path, **changes: Any) -> Outcome:
     kind = kind_named(name)
-    family = "ltx-video" if name == "VIDEO_GENERATION" else "flux"
     request = {"seed" if name != "REFINE" else "upscale_seed": 3} | REQUESTS[name] | changes
     files = {"in.png": PICTURE, "face.png": portrait((256, 256))}
-    return await run_type(kind, request, make_bench(tmp_path, small_model(family)), files)
+    return await run_type(kind, request, make_bench(tmp_path, small_model(_family(name))), files)
+
+
+def _family(name: str) -> str:
+    return "ltx-video" if name == "VIDEO_GENERATION" else "flux"
 
 
 def test_no_type_that_draws_is_left_out() -> None:
@@ -58,7 +63,7 @@ def test_no_type_that_draws_is_left_out() -> None:
 async def test_it_is_drawn_at_the_models_own_size_and_comes_at_the_size_asked_for(name: str, tmp_path: Path) -> None:
     outcome = await run(name, tmp_path)
     drawn = outcome.metadata["drawn_at"]
-    assert drawn["width"] * drawn["height"] <= 64 * 64
+    assert drawn["width"] * drawn["height"] <= MOST_PIXELS[_family(name)]
     expected = (256, 256) if name in ("BACKGROUND_FIX", "FACE_ENHANCER") else (256, 192)
     assert {(made.width, made.height) for made in outcome.artifacts} == {expected}
     if name != "DETAIL_ENHANCER":  # which draws a region of any shape
