@@ -53,12 +53,14 @@ def build(args: AppArgs) -> Application:
     def make_app() -> FastAPI:
         # Imported in the replica, once it runs: the ingress must never load a pipeline library.
         from compute.api.app import create_app
-        from compute.deployments.process import begin_process
+        from compute.deployments.process import begin_process, leave_out_of_collections
         from compute.settings import ingress_settings
 
         settings = ingress_settings()
         begin_process(settings)
-        return create_app(settings, serving)
+        app = create_app(settings, serving)
+        leave_out_of_collections()
+        return app
 
     return serve.deployment(
         serve.ingress(make_app)(),

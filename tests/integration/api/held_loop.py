@@ -1,5 +1,6 @@
-"""The API in a process of its own, which notes the longest time that its event loop was held: in seconds of the CPU of
-the loop's thread, so that other work on the machine does not count."""
+"""The API in a process of its own, which notes the longest time that its event loop was held: by its own thread, or by
+another one that kept the interpreter to itself. Other processes do not count: they take wall time, and no CPU time of
+this one."""
 
 import asyncio
 import multiprocessing
@@ -13,18 +14,19 @@ from typing import Any
 import uvicorn
 
 from compute.api.app import create_app
+from compute.deployments.process import leave_out_of_collections
 from compute.orders.serving import ServedModel, Serving
 from compute.settings import Settings
 from tests.patience import PATIENCE
 
-__all__ = ["Watched", "watched_api"]
+__all__ = ["Watched", "watch", "watched_api"]
 
 _TICK = 0.005
 
 
 @dataclass
 class Watched:
-    """The running API. `held` is the longest hold since `reset`, in seconds of CPU."""
+    """The running API. `held` is the longest hold since `reset`, in seconds in which the process was at work."""
 
     url: str
     _worst: Any
@@ -62,20 +64,22 @@ async def _run(settings: dict[str, Any], listener: socket.socket, worst: Any, re
     no_model = ServedModel(None, 1, queue="image", roles=frozenset())
     serving = Serving({"inference": painter, "refine": painter, "image": no_model})
     app = create_app(Settings(**settings), serving)
+    leave_out_of_collections()
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
     serve = asyncio.create_task(server.serve([listener]))
-    watch = asyncio.create_task(_watch(worst))
+    watching = asyncio.create_task(watch(worst))
     while not server.started:
         await asyncio.sleep(0.01)
     ready.set()
     await serve
-    watch.cancel()
+    watching.cancel()
 
 
-async def _watch(worst: Any) -> None:
-    last = time.thread_time()
+async def watch(worst: Any) -> None:
+    """Keep the longest hold of this loop in `worst`, until cancelled."""
+    wall, cpu = time.perf_counter(), time.process_time()
     while True:
         await asyncio.sleep(_TICK)
-        now = time.thread_time()
-        worst.value = max(worst.value, now - last)
-        last = now
+        now_wall, now_cpu = time.perf_counter(), time.process_time()
+        worst.value = max(worst.value, min(now_wall - wall, now_cpu - cpu))
+        wall, cpu = now_wall, now_cpu
