@@ -2,13 +2,32 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from compute.errors import Overloaded
 
-__all__ = ["Capacity"]
+__all__ = ["Capacity", "in_thread"]
+
+T = TypeVar("T")
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """CPU work in a thread. Cancelled, it waits for the thread, which cannot be stopped: it holds a core and memory."""
+    working = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        while not working.done():
+            # Whoever is in a hurry may cancel again.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([working])
+        if not working.cancelled():
+            # Nobody wants its error any more.
+            working.exception()
+        raise
 
 
 @dataclass(eq=False, slots=True)

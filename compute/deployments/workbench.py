@@ -5,18 +5,17 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from PIL import Image
 
-from compute.capacity import Capacity
 from compute.errors import InvalidInput, NotFound, TaskFailed
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.codec import CONTENT_TYPES, ImageFormat, encode
-from compute.storage.images import decode_cost
+from compute.storage.decoding import Decoding
 from compute.storage.media import open_image
 from compute.tasks.protocol import (
     Artifact,
@@ -66,8 +65,9 @@ class LocalWorkbench:
         self._names: Mapping[Role, str] = names or ({} if model is None else {"draw": model.name})
         self._slots = asyncio.Semaphore(slots)
         self._versions = _versions(_WITHOUT if model is None else _WITH_A_MODEL)
-        self._memory = Capacity(
+        self._decoding = Decoding(
             settings.media_decode_bytes,
+            max_pixels=settings.media_max_pixels,
             busy="The images of other tasks took the memory for decoding for too long.",
             waiting=_MOST_WAITING,
             seconds=_WAIT_SECONDS,
@@ -107,10 +107,8 @@ class LocalWorkbench:
             data = await self._objects.get(path)
         except NotFound:
             raise InvalidInput(f"The input {path} is gone.", field=field) from None
-        most = self._settings.media_max_pixels
-        cost = await asyncio.to_thread(decode_cost, data, max_pixels=most, field=field)
-        async with self._memory.taken(cost):
-            return await asyncio.to_thread(_decode, data, most, field)
+        work = partial(_decode, data, self._settings.media_max_pixels, field)
+        return await self._decoding.run(work, data, field=field)
 
     async def load_lora(self, path: str) -> LoraFile:
         """Raises:

@@ -18,7 +18,7 @@ from compute.storage.formats.parts import MOST_PARTS, TooManyParts
 from compute.storage.rights import Rights, read_rights
 from compute.storage.stated_colours import stated_profiles
 
-__all__ = ["DecodedImage", "decode_cost", "decode_image", "image_size"]
+__all__ = ["DecodedImage", "decode_cost", "decode_image", "image_size", "opening_cost"]
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +80,12 @@ def decode_image(data: bytes, *, max_pixels: int, field: str) -> DecodedImage:
     return DecodedImage(upright, opened.format or "PNG", rights)
 
 
+def opening_cost(data: bytes) -> int:
+    """Bytes of memory that a file takes at most before its header is known: itself, what is made of it for the decoder,
+    and that once more for the lower bytes of deep colours."""
+    return 3 * len(data) + _SPARE_BYTES
+
+
 def decode_cost(data: bytes, *, max_pixels: int, field: str) -> int:
     """Bytes of memory that `decode_image` and encoding its result take at most, by what the header says.
 
@@ -90,7 +96,8 @@ def decode_cost(data: bytes, *, max_pixels: int, field: str) -> int:
         _check_size(opened.size, max_pixels, field)
         width, height = opened.size
         of_pixel = _GREY_BYTES if opened.mode in _GREY_MODES else _COLOUR_BYTES
-        return width * height * (of_pixel + _DECODER_BYTES.get(opened.format or "", 0)) + _SPARE_BYTES
+        of_pixels = width * height * (of_pixel + _DECODER_BYTES.get(opened.format or "", 0))
+        return of_pixels + opening_cost(data)
 
 
 def image_size(head: bytes, *, field: str) -> tuple[int, int]:

@@ -2,19 +2,19 @@
 
 import asyncio
 import hashlib
-import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import unquote
 
 from PIL import Image
 
-from compute.capacity import Capacity
 from compute.errors import InvalidInput, TooLarge
 from compute.settings import Settings
 from compute.storage.base64_text import MAX_ESCAPES, decoded, unescaped
 from compute.storage.codec import CONTENT_TYPES, RIGHTS, ImageFormat, encode
-from compute.storage.images import DecodedImage, decode_cost, decode_image
+from compute.storage.decoding import Decoding
+from compute.storage.images import DecodedImage, decode_image
 from compute.storage.net import GuardedClient
 
 __all__ = ["Media", "MediaLoader", "open_image"]
@@ -47,14 +47,13 @@ class MediaLoader:
         self._max_pixels = settings.media_max_pixels
         self._keep_rights = settings.metadata_policy == "keep-rights"
         self._client = client
-        self._memory = Capacity(
+        self._decoding = Decoding(
             settings.media_decode_bytes,
+            max_pixels=settings.media_max_pixels,
             busy="Too many images are being decoded at the moment; try again later.",
             waiting=_MOST_WAITING,
             seconds=_WAIT_SECONDS,
         )
-        # More at once than there are cores to work on them would only take memory.
-        self._slots = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def load(self, source: str, *, field: str) -> Media:
         """The image behind an http(s) URL, in a `data:` URL, or in bare base64, as a PNG.
@@ -87,11 +86,10 @@ class MediaLoader:
         """
         if len(data) > self._max_bytes:
             raise TooLarge(f"an image has at most {self._max_bytes} bytes", field=field)
-        cost = await asyncio.to_thread(decode_cost, data, max_pixels=self._max_pixels, field=field)
-        async with self._memory.taken(cost), self._slots:
-            return await asyncio.to_thread(
-                _normalise, data, self._max_pixels, field, keep_format=keep_format, keep_rights=self._keep_rights
-            )
+        work = partial(
+            _normalise, data, self._max_pixels, field, keep_format=keep_format, keep_rights=self._keep_rights
+        )
+        return await self._decoding.run(work, data, field=field)
 
     def _from_data_url(self, text: str, field: str) -> bytes:
         # What follows a # is no part of the data; it stands percent-encoded there.

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from compute.capacity import in_thread
 from compute.storage.codec import ImageFormat
 from compute.tasks.clock import StageClock
 from compute.tasks.inputs import JobInputs
@@ -143,13 +144,7 @@ class RunContext:
     async def compute(self, call: Callable[[], T]) -> T:
         """CPU work in a thread. Cancelled, it waits for the thread, which cannot be stopped and holds a core."""
         with self._clock.beside("compute"):
-            working = asyncio.ensure_future(asyncio.to_thread(call))
-            try:
-                return await asyncio.shield(working)
-            except asyncio.CancelledError:
-                await asyncio.wait([working])
-                _retrieve(working)
-                raise
+            return await in_thread(call)
 
     def progress(self, fraction: float) -> None:
         """How much of the whole job is done, from 0 to 1."""
