@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Identity, Index, Integer, SmallInteger, Text, func, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Index, Integer, SmallInteger, Text, func, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from compute.db.columns import AS_SENT, Jsonb
 
 __all__ = [
     "Base",
@@ -25,14 +26,13 @@ __all__ = [
 ]
 
 _NOW = func.now()
-_AS_SENT = JSON(none_as_null=True)  # comes back as it is, unlike jsonb
 
 
 class Base(DeclarativeBase):
     type_annotation_map = {
         datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB,
-        list[Any]: JSONB,
+        dict[str, Any]: Jsonb,
+        list[Any]: Jsonb,
         str: Text,
     }
 
@@ -58,7 +58,7 @@ class Task(Base):
     spec: Mapped[dict[str, Any]]
     result: Mapped[dict[str, Any] | None]
     config: Mapped[dict[str, Any] | None]
-    sent: Mapped[dict[str, Any] | None] = mapped_column(_AS_SENT)
+    sent: Mapped[dict[str, Any] | None] = mapped_column(AS_SENT)
 
     origin_instance: Mapped[str]
     origin_zone: Mapped[str | None]
@@ -217,7 +217,7 @@ class Workflow(Base):
     status: Mapped[str]
     config: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     input: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
-    sent: Mapped[dict[str, Any] | None] = mapped_column(_AS_SENT)
+    sent: Mapped[dict[str, Any] | None] = mapped_column(AS_SENT)
     taken: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     reuse: Mapped[bool] = mapped_column(server_default=text("false"))
     suppress_subtask_events: Mapped[bool] = mapped_column(server_default=text("true"))
@@ -266,7 +266,7 @@ class WorkflowStep(Base):
     step_id: Mapped[str]
     task_type: Mapped[str]
     definition: Mapped[dict[str, Any]]
-    sent: Mapped[dict[str, Any] | None] = mapped_column(_AS_SENT)
+    sent: Mapped[dict[str, Any] | None] = mapped_column(AS_SENT)
     dependencies: Mapped[list[Any]]
     spread: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
 

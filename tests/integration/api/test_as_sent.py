@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 from sqlalchemy import text
 
 from compute.db.session import Database
@@ -54,6 +55,26 @@ async def test_a_config_that_is_replaced_comes_back_too(api: httpx.AsyncClient) 
         assert same((await api.get(f"/tasks/{task}")).json()["config"])
     await api.put(f"/tasks/{task}", json={"priority": 3})
     assert same((await api.get(f"/tasks/{task}")).json()["config"])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"a": 1}, {"a": 1.0}),
+        ({"a": 1.0}, {"a": True}),
+        ({"a": [{"b": 0}]}, {"a": [{"b": False}]}),
+        ({"a": 0.0}, {"a": -0.0}),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+    ],
+)
+async def test_a_config_that_is_nearly_the_same_replaces_the_other(
+    api: httpx.AsyncClient, first: Any, second: Any
+) -> None:
+    task = (await api.post("/tasks/", json=SMALL | {"config": first})).json()["id"]
+    changed = await api.put(f"/tasks/{task}", json={"config": second})
+    assert changed.status_code == 200, changed.text
+    for found in (changed, await api.get(f"/tasks/{task}")):
+        assert json.dumps(found.json()["config"]) == json.dumps(second)
 
 
 async def test_what_an_older_process_replaces_is_not_what_was_sent_first(
