@@ -10,12 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from compute.errors import InvalidInput
 from compute.imaging.flatten import on_white
 from compute.imaging.foreground import cut_out, foreground_colours
 from compute.imaging.lab import lab_from_srgb, srgb_from_lab
+from compute.imaging.resize import resized
 from compute.imaging.segment import own_alpha, subject_mask
 
 __all__ = [
@@ -146,7 +147,7 @@ def put_behind(pixels: Bytes, matte: Bytes, kept: Bytes, background: Bytes, *, s
 
 def fit_behind(background: Image.Image, size: tuple[int, int]) -> Image.Image:
     """A picture scaled to cover `size` (width, height) and cut to it from its middle; transparency becomes white."""
-    return ImageOps.fit(on_white(background), size, Image.Resampling.LANCZOS)
+    return resized(on_white(background), size)
 
 
 def _softened(hard: Bytes, soft: Bytes, softness: float) -> Bytes:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compute.imaging.lab import lab_from_srgb, srgb_from_lab
+from compute.imaging.resize import at_size
 
 __all__ = ["sharpen", "transfer_detail"]
 
@@ -67,7 +68,7 @@ def transfer_detail(
     """
     if amount <= 0:
         return image.copy()
-    stretched = reference.convert("RGB").resize(image.size, Image.Resampling.LANCZOS)
+    stretched = at_size(reference.convert("RGB"), image.size)
     lab, other = (lab_from_srgb(np.asarray(picture.convert("RGB"))) for picture in (image, stretched))
     seen = _weights(mask)
     seen_there = _weights(reference_mask.resize(image.size))

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
-__all__ = ["Layers", "covering_box", "resized"]
+__all__ = ["Layers", "at_size", "covering_box", "open_at", "resized"]
 
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
@@ -40,6 +41,19 @@ class Layers:
 def resized(image: Image.Image, size: Size) -> Image.Image:
     """The image in exactly this (width, height), by Lanczos; what does not fit its shape is cut off on both sides."""
     return image.resize(size, Image.Resampling.LANCZOS, box=covering_box(image.size, size))
+
+
+def at_size(image: Image.Image, size: Size) -> Image.Image:
+    """The whole image in exactly this (width, height), by Lanczos, stretched if need be; itself if it has that size."""
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def open_at(mask: Image.Image, size: Size) -> Image.Image:
+    """A mask in another (width, height), mode L: white wherever anything of it is open, however little and however
+    much smaller it becomes; black elsewhere."""
+    # In floating point, because one pixel of many is less than one of 255 levels.
+    opened = Image.fromarray((np.asarray(mask.convert("L")) > 0).astype(np.float32))
+    return Image.fromarray((np.asarray(opened.resize(size, Image.Resampling.BOX)) > 0).astype(np.uint8) * np.uint8(255))
 
 
 def covering_box(size: Size, target: Size) -> Box:

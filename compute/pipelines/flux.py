@@ -19,7 +19,7 @@ from compute.pipelines.flux_starts import BaseStarts, Blend, Start, Starts
 from compute.pipelines.loading import load_parts, with_most_room
 from compute.pipelines.lora import Adapters, StaticLoras
 from compute.pipelines.memory import reporting_out_of_memory
-from compute.pipelines.native import OwnSizes, own_sizes
+from compute.pipelines.native import DrawsOwnSizes, OwnSizes, own_sizes
 from compute.pipelines.parts import Parts
 from compute.pipelines.placement import pick_device, pick_dtype, place
 from compute.pipelines.prompts import PromptCache, prompt_tokens
@@ -29,7 +29,7 @@ from compute.pipelines.residence import Visitors
 from compute.pipelines.step_cache import StepCache
 from compute.pipelines.streams import Pace, Ready, finish
 from compute.pipelines.weights import local_folder
-from compute.tasks.protocol import GenerateRequest, LoraSelection, OnStep, Role, Size
+from compute.tasks.protocol import GenerateRequest, LoraSelection, OnStep
 
 __all__ = ["FluxModel", "load_flux", "prepare_flux"]
 
@@ -123,7 +123,7 @@ class FluxLatents:
     ready: Ready
 
 
-class FluxModel:
+class FluxModel(DrawsOwnSizes):
     """A warm FLUX.1 of any kind; an `ImageModel` that `TakesLoras` and `ChoosesSize`.
 
     Every part has one user at a time: the text encoders in `prepare`, the transformer and the scheduler in `draw`, the
@@ -136,11 +136,11 @@ class FluxModel:
     def __init__(
         self, config: ModelConfig, pipeline: FluxPipeline, starts: Starts, loras: Adapters, sizes: OwnSizes
     ) -> None:
+        super().__init__(sizes)
         self.pipeline: Any = pipeline
         self._config = config
         self._starts = starts
         self._loras = loras
-        self._sizes = sizes
         self._finite = FiniteCheck(config.model)
         self._blocks = CompiledBlocks(pipeline.transformer, config)
         self._step_cache = StepCache(pipeline.transformer, config.step_cache)
@@ -151,9 +151,6 @@ class FluxModel:
     @property
     def name(self) -> str:
         return self._config.model
-
-    def own_size(self, role: Role, size: Size) -> Size:
-        return self._sizes.nearest(size)
 
     def modules(self) -> Iterator[torch.nn.Module]:
         """Its parts that have weights."""

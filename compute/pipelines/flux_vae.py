@@ -6,6 +6,8 @@ import torch
 from diffusers.utils.torch_utils import get_module_execution_device
 from PIL import Image
 
+from compute.imaging.resize import at_size
+
 __all__ = ["FluxVae"]
 
 
@@ -35,7 +37,7 @@ class FluxVae:
 
     def pixels(self, image: Image.Image, width: int, height: int) -> torch.Tensor:
         """The picture, scaled to this size, as floats from -1 to 1 in main memory: (1, 3, height, width)."""
-        scaled = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+        scaled = at_size(image.convert("RGB"), (width, height))
         pixels: torch.Tensor = self._processor.preprocess(scaled, height=height, width=width)
         return pixels
 

@@ -6,6 +6,8 @@ import torch
 from diffusers.utils.torch_utils import get_module_execution_device
 from PIL import Image
 
+from compute.imaging.resize import at_size
+
 __all__ = ["LtxVae"]
 
 _DECODE_TIMESTEP, _DECODE_NOISE = 0.05, 0.025
@@ -26,7 +28,7 @@ class LtxVae:
 
     def encode(self, image: Image.Image, width: int, height: int, generator: torch.Generator) -> torch.Tensor:
         """The picture, scaled to this size in pixels, as latents (1, channels, 1, height / 32, width / 32)."""
-        frame = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+        frame = at_size(image.convert("RGB"), (width, height))
         pixels = self._processor.preprocess(frame, height, width).unsqueeze(2)
         pixels = pixels.to(device=get_module_execution_device(self._vae), dtype=self._vae.dtype)
         latents = self._vae.encode(pixels).latent_dist.sample(generator)

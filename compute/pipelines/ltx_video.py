@@ -12,6 +12,7 @@ from diffusers import LTXConditionPipeline
 from PIL import Image
 
 from compute.errors import InvalidInput
+from compute.imaging.resize import at_size
 from compute.pipelines.attention import set_attention
 from compute.pipelines.config import ModelConfig
 from compute.pipelines.finite import FiniteCheck
@@ -19,14 +20,14 @@ from compute.pipelines.loading import load_parts, with_most_room
 from compute.pipelines.ltx_denoise import Clip, Conditioning, Denoiser
 from compute.pipelines.ltx_vae import LtxVae
 from compute.pipelines.memory import reporting_out_of_memory
-from compute.pipelines.native import OwnSizes, own_sizes
+from compute.pipelines.native import DrawsOwnSizes, OwnSizes, own_sizes
 from compute.pipelines.parts import Parts
 from compute.pipelines.placement import pick_device, pick_dtype, place_weights
 from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.residence import Visitors
 from compute.pipelines.streams import Pace, Ready, finish
 from compute.pipelines.weights import local_folder
-from compute.tasks.protocol import OnStep, Role, Size, VideoRequest
+from compute.tasks.protocol import OnStep, VideoRequest
 
 __all__ = ["LtxVideoModel", "load_ltx_video", "prepare_ltx_video"]
 
@@ -97,7 +98,7 @@ class LtxLatents:
     ready: Ready
 
 
-class LtxVideoModel:
+class LtxVideoModel(DrawsOwnSizes):
     """A warm LTX-Video; a `StagedModel` that takes `VideoRequest` and makes a list of RGB frames.
 
     As in `FluxModel` every part has one user at a time: the text encoder in `prepare`, the transformer in `draw`, the
@@ -105,8 +106,8 @@ class LtxVideoModel:
     """
 
     def __init__(self, config: ModelConfig, pipeline: Any, sizes: OwnSizes) -> None:
+        super().__init__(sizes)
         self._config = config
-        self._sizes = sizes
         self._finite = FiniteCheck(config.model)
         self._pipeline = pipeline
         self._vae = LtxVae(pipeline)
@@ -118,9 +119,6 @@ class LtxVideoModel:
     @property
     def name(self) -> str:
         return self._config.model
-
-    def own_size(self, role: Role, size: Size) -> Size:
-        return self._sizes.nearest(size)
 
     def modules(self) -> Iterator[torch.nn.Module]:
         """Its parts that have weights."""
@@ -183,7 +181,8 @@ class LtxVideoModel:
             self._finite.pixels(pixels)
             drawn = self._vae.frames(pixels)
         kept = drawn[:: _every(request.fps)][: request.frames]
-        return [_sized(Image.fromarray(frame.numpy()), request.width, request.height) for frame in kept]
+        # The image was stretched to the grid by up to 31 pixels; this is the way back.
+        return [at_size(Image.fromarray(frame.numpy()), (request.width, request.height)) for frame in kept]
 
     def _prompts(self, request: VideoRequest) -> tuple[torch.Tensor, torch.Tensor]:
         """What the transformer reads, and which of it counts; with guidance the negative prompt comes first."""
@@ -262,8 +261,3 @@ def _image_noise(motion: float) -> float:
     is linear: 0 shows the image as it is, 0.5 is the pipeline's own amount, 1 twice that.
     """
     return 2 * motion * _IMAGE_NOISE
-
-
-def _sized(frame: Image.Image, width: int, height: int) -> Image.Image:
-    """The image was stretched to the grid by up to 31 pixels; this is the way back."""
-    return frame if frame.size == (width, height) else frame.resize((width, height), Image.Resampling.LANCZOS)

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 if TYPE_CHECKING:
     from compute.pipelines.config import ModelConfig
+    from compute.tasks.protocol import Role
 
-__all__ = ["NATIVE_FILE", "NativeSize", "OwnSizes", "own_sizes", "state_native_size"]
+__all__ = ["NATIVE_FILE", "DrawsOwnSizes", "NativeSize", "OwnSizes", "own_sizes", "state_native_size"]
 
 Size = tuple[int, int]
 
@@ -105,6 +106,16 @@ class OwnSizes:
 
     def _down(self, side: float) -> int:
         return math.floor(side / self.grid + 1e-9) * self.grid
+
+
+class DrawsOwnSizes:
+    """Implements `ChoosesSize` for a single model."""
+
+    def __init__(self, sizes: OwnSizes) -> None:
+        self._sizes = sizes
+
+    def own_size(self, role: "Role", size: Size) -> Size:
+        return self._sizes.nearest(size)
 
 
 def own_sizes(config: "ModelConfig", folder: Path | None) -> OwnSizes:

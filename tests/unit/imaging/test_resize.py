@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from compute.imaging.resize import Layers, covering_box, resized
+from compute.imaging.resize import Layers, at_size, covering_box, open_at, resized
 
 sides = st.integers(1, 16_384)
 sizes = st.tuples(sides, sides)
@@ -35,6 +35,27 @@ def test_what_does_not_fit_is_cut_off_and_nothing_is_squeezed() -> None:
     stripes.paste("white", (40, 0, 80, 40))
     whole = stripes.resize((240, 80), Image.Resampling.LANCZOS)
     assert np.array_equal(np.asarray(resized(stripes, (80, 80))), np.asarray(whole.crop((80, 0, 160, 80))))
+
+
+def test_a_picture_of_the_right_size_is_itself() -> None:
+    picture = Image.new("RGB", (7, 5))
+    assert at_size(picture, (7, 5)) is picture
+    assert at_size(picture, (14, 5)).size == (14, 5)
+
+
+@given(st.integers(0, 255), st.integers(0, 255), st.integers(1, 255), st.tuples(st.integers(1, 64), st.integers(1, 64)))
+def test_one_open_pixel_opens_the_mask_at_any_size(left: int, top: int, level: int, size: tuple[int, int]) -> None:
+    mask = Image.new("L", (256, 256))
+    mask.putpixel((left, top), level)
+    smaller = np.asarray(open_at(mask, size))
+    assert set(np.unique(smaller)) <= {0, 255}
+    assert smaller[int((top + 0.5) * size[1] / 256), int((left + 0.5) * size[0] / 256)] == 255
+    assert (smaller > 0).sum() <= 4
+
+
+def test_a_closed_mask_stays_closed_and_an_open_one_open() -> None:
+    assert open_at(Image.new("L", (40, 30)), (7, 90)).getextrema() == (0, 0)
+    assert open_at(Image.new("1", (40, 30), 1), (7, 90)).getextrema() == (255, 255)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
