@@ -100,6 +100,11 @@ class TileGrid:
             down=Axis.split(height, tile=tile, overlap=overlap, multiple=multiple),
         )
 
+    @property
+    def tile_size(self) -> tuple[int, int]:
+        """Width and height of every tile."""
+        return self.across.tile, self.down.tile
+
     def __len__(self) -> int:
         return len(self.across.starts) * len(self.down.starts)
 

@@ -22,6 +22,7 @@ from compute.imaging.background import (
     shift_background,
 )
 from compute.imaging.flatten import on_white
+from compute.imaging.resize import at_size
 from compute.imaging.segment import own_alpha, subject_mask
 
 __all__ = ["Scene", "color_shift", "cut", "inpainting", "replace"]
@@ -86,7 +87,7 @@ def replace(
 
 def inpainting(scene: Scene, spec: dict[str, Any], size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
     """The picture and the mask to draw with, at `size` (width, height): white is drawn anew."""
-    image = Image.fromarray(scene.pixels).resize(size, Image.Resampling.LANCZOS)
+    image = at_size(Image.fromarray(scene.pixels), size)
     kept = Image.fromarray(scene.kept).resize(size, Image.Resampling.BOX)
     return image, kept.point(lambda value: 255 if value < _DRAWN_ANEW else 0)
 

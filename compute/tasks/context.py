@@ -106,13 +106,16 @@ class RunContext:
                 self.events.put_nowait(Started(self._bench.executor, self._bench.model_name(self._role)))
             yield
 
-    async def draw(self, request: GenerateRequest | VideoRequest, *, share: Share = _WHOLE) -> Any:
+    async def draw(
+        self, request: GenerateRequest | VideoRequest, *, shown: Size | None = None, share: Share = _WHOLE
+    ) -> Any:
         """Prepare, draw and decode one request while holding the device. Raises what the model raises.
 
-        The metadata says at which size it was drawn if the model has another one of its own.
+        The metadata says at which size it was drawn, if the result shows it at another one: at `shown`, which is the
+        request's own size unless the caller resizes what is drawn.
         """
         asked = request.width, request.height
-        self.note(**sized_note(self.own_size(asked), asked))
+        self.note(**sized_note(self.own_size(asked), shown or asked))
         async with aclosing(self.draw_all([request], share=share)) as drawn:
             return await anext(drawn)
 

@@ -7,6 +7,7 @@ from PIL import Image
 from compute.errors import InvalidInput
 from compute.imaging.blend import Box, Weights, composite, cover, feather, mask_of, region_around, whole_cells
 from compute.imaging.flatten import on_white
+from compute.imaging.resize import at_size, open_at
 
 __all__ = ["Plan", "plan_edit"]
 
@@ -27,10 +28,12 @@ class Plan:
     Attributes:
         view: What the model is shown: RGB, on its grid.
         mask: What it may change of that, in whole latents; None for everything.
+        shown: The (width, height) that this part has in the result.
     """
 
     view: Image.Image
     mask: Image.Image | None
+    shown: tuple[int, int]
     _base: Image.Image
     _box: Box
     _weights: Weights | None
@@ -39,11 +42,11 @@ class Plan:
     def finish(self, drawn: Image.Image) -> Image.Image:
         """The result at exactly the requested size. Takes CPU time: call it in a thread."""
         if self._weights is None:
-            return _resized(drawn, self._size)
+            return at_size(drawn, self._size)
         region = self._base.crop(self._box)
         result = self._base.convert("RGBA" if self._base.mode == "RGBA" else "RGB")
-        result.paste(composite(region, _resized(drawn, region.size), self._weights), self._box[:2])
-        return _resized(result, self._size)
+        result.paste(composite(region, at_size(drawn, region.size), self._weights), self._box[:2])
+        return at_size(result, self._size)
 
 
 def plan_edit(
@@ -67,7 +70,7 @@ def plan_edit(
     kept = cover(base.size, size)
     fitted = base.crop(kept)
     if mask is None:
-        return Plan(_view(fitted, work_pixels, multiple), None, fitted, (0, 0, *fitted.size), None, size)
+        return Plan(_view(fitted, work_pixels, multiple), None, size, fitted, (0, 0, *fitted.size), None, size)
     whole = mask_of(mask, base.size).crop(kept)
     box = region_around(whole, margin=_MARGIN, least=_LEAST_SIDE)
     if box is None:
@@ -76,22 +79,13 @@ def plan_edit(
         box = (0, 0, *fitted.size)
     view = _view(fitted.crop(box), work_pixels, multiple)
     part = whole.crop(box)
-    open_cells = whole_cells(_shrunk_mask(part, view.size), _CELL)
+    open_cells = whole_cells(open_at(part, view.size), _CELL)
     radius = min(_WIDEST_FEATHER, round(min(part.size) * _FEATHER))
-    return Plan(view, open_cells, fitted, box, feather(part, radius), size)
+    width, height = (round(part.size[axis] * size[axis] / fitted.size[axis]) for axis in (0, 1))
+    return Plan(view, open_cells, (width, height), fitted, box, feather(part, radius), size)
 
 
 def _view(picture: Image.Image, work_pixels: int, multiple: int) -> Image.Image:
     scale = min(1.0, (work_pixels / (picture.width * picture.height)) ** 0.5)
     width, height = (max(multiple, round(side * scale / multiple) * multiple) for side in picture.size)
-    return _resized(on_white(picture), (width, height))
-
-
-def _shrunk_mask(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
-    # A box filter misses no pixel of what is open, however much smaller it becomes.
-    opened = mask.point(lambda value: 255 if value else 0)
-    return opened.resize(size, Image.Resampling.BOX).point(lambda value: 255 if value else 0)
-
-
-def _resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+    return at_size(on_white(picture), (width, height))

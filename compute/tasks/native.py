@@ -3,11 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from PIL import Image
-
+from compute.imaging.resize import at_size, open_at
 from compute.tasks.protocol import GenerateRequest, Job, Size, VideoRequest
 
-__all__ = ["Drawing", "drawn_note", "sized_note", "wants_native"]
+__all__ = ["Drawing", "sized_note", "wants_native"]
 
 RequestT = TypeVar("RequestT", GenerateRequest, VideoRequest)
 
@@ -28,8 +27,8 @@ class Drawing:
     def finished(self, drawn: Any) -> Any:
         """What the model drew, a picture or a list of frames, at the size that was asked for."""
         if isinstance(drawn, list):
-            return [_sized(frame, self.asked) for frame in drawn]
-        return _sized(drawn, self.asked)
+            return [at_size(frame, self.asked) for frame in drawn]
+        return at_size(drawn, self.asked)
 
 
 def wants_native(job: Job) -> bool:
@@ -39,25 +38,11 @@ def wants_native(job: Job) -> bool:
 
 def sized_note(drawn: Size, result: Size) -> dict[str, Any]:
     """For a result's metadata: the size at which it was drawn, where that is another one."""
-    return {} if drawn == result else drawn_note(drawn)
-
-
-def drawn_note(size: Size) -> dict[str, Any]:
-    """For a result's metadata: the size at which it was drawn."""
-    return {"drawn_at": {"width": size[0], "height": size[1]}}
+    return {} if drawn == result else {"drawn_at": {"width": drawn[0], "height": drawn[1]}}
 
 
 def _at_size(request: RequestT, size: Size) -> RequestT:
     sized = replace(request, width=size[0], height=size[1])
     if isinstance(sized, GenerateRequest) and sized.mask is not None:
-        return replace(sized, mask=_mask_at(sized.mask, size))
+        return replace(sized, mask=open_at(sized.mask, size))
     return sized
-
-
-def _mask_at(mask: Image.Image, size: Size) -> Image.Image:
-    # A box filter misses no pixel of what is open, however much smaller it becomes.
-    return mask.convert("L").resize(size, Image.Resampling.BOX).point(lambda value: 255 if value else 0)
-
-
-def _sized(picture: Image.Image, size: Size) -> Image.Image:
-    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)

@@ -8,11 +8,11 @@ from PIL import Image
 
 from compute.imaging.change import with_change
 from compute.imaging.colour import match_colour
+from compute.imaging.resize import at_size
 from compute.imaging.similarity import Scores, compare
 from compute.imaging.tiles import with_colours_of
 from compute.schemas.fields import MAX_SEED
 from compute.tasks.context import RunContext, Share
-from compute.tasks.native import sized_note
 from compute.tasks.protocol import GenerateRequest
 
 __all__ = ["SAME_SCENE", "Limits", "PatchSettings", "Redrawn", "redraw", "working_size"]
@@ -90,8 +90,7 @@ async def redraw(
     """
     wanted = working_size(patch.size, side=settings.side, multiple=settings.multiple)
     size = context.own_size(wanted)
-    context.note(**sized_note(size, wanted))
-    start = await context.compute(partial(patch.resize, size, Image.Resampling.LANCZOS))
+    start = await context.compute(partial(at_size, patch, size))
     for attempt in range(settings.attempts):
         request = GenerateRequest(
             prompt=settings.prompt,
@@ -103,7 +102,7 @@ async def redraw(
             image=start,
             strength=max(settings.denoise * _WEAKER**attempt, _LEAST_NOISE),
         )
-        drawn = await context.draw(request, share=_part(share, attempt, settings.attempts))
+        drawn = await context.draw(request, shown=wanted, share=_part(share, attempt, settings.attempts))
         if size != wanted:
             # A model that draws no larger knows little of what it sees: it may sharpen, and colour nothing.
             drawn = await context.compute(partial(with_colours_of, start, drawn, cell=_COLOUR_CELL))
@@ -136,7 +135,7 @@ def _checked(
 def _at_patch_size(patch: Image.Image, start: Image.Image, drawn: Image.Image) -> Image.Image:
     """What was drawn, from the model's size to the patch's."""
     if start.width >= patch.width and start.height >= patch.height:
-        return drawn.resize(patch.size, Image.Resampling.LANCZOS)
+        return at_size(drawn, patch.size)
     return with_change(patch, start, drawn)
 
 

@@ -1,6 +1,7 @@
 """A picture of any size drawn anew by a model that is good at one size: image to image over overlapping tiles."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from compute.imaging.change import with_change
+from compute.imaging.resize import at_size
 from compute.imaging.tiles import TiledPicture, TileGrid, with_colours_of
 from compute.schemas.fields import MAX_SEED
 from compute.tasks.context import RunContext, Share
@@ -52,16 +54,19 @@ async def redraw_in_tiles(
 
     A tile is put back while the next one is drawn. Beside the picture, one row of tiles is in memory. A model that
     draws no larger tiles than of `_LEAST_TILE` pixels a side would need hundreds of them, and see of each but a patch:
-    it draws the whole picture at once, at its own size, and what it changes is brought into the picture.
+    it draws the whole picture at once, at its own size, and what it changes is brought into the picture. The metadata
+    says at which size was drawn, if it is not that of the picture or of the usual tiles.
     """
+    usual = _grid(picture, settings)
     tile = min(context.own_size((settings.tile, settings.tile)))
     size = context.own_size(picture.size)
-    if tile < settings.tile:
-        if tile < _LEAST_TILE and size != picture.size:
+    if tile < settings.tile and math.prod(size) < math.prod(picture.size):
+        if tile < _LEAST_TILE:
             return await _redraw_at_once(context, picture, size, settings, share)
         settings = replace(settings, tile=tile, overlap=tile // _OVERLAPS // settings.multiple * settings.multiple)
-    tiled = TiledPicture(picture, _grid(picture, settings))
-    context.note(tiles=len(tiled))
+    grid = _grid(picture, settings)
+    context.note(tiles=len(grid), **sized_note(context.own_size(grid.tile_size), usual.tile_size))
+    tiled = TiledPicture(picture, grid)
     placing = asyncio.ensure_future(asyncio.sleep(0))
     async with aclosing(context.draw_all(_TileRequests(tiled, settings), share=share)) as tiles:
         try:
@@ -79,9 +84,9 @@ async def redraw_in_tiles(
 async def _redraw_at_once(
     context: RunContext, picture: Image.Image, size: Size, settings: TileSettings, share: Share
 ) -> Image.Image:
-    context.note(tiles=1, **sized_note(size, picture.size))
-    small = await context.compute(partial(picture.resize, size, Image.Resampling.LANCZOS))
-    drawn = await context.draw(_request(settings, small, settings.seed), share=share)
+    context.note(tiles=1)
+    small = await context.compute(partial(at_size, picture, size))
+    drawn = await context.draw(_request(settings, small, settings.seed), shown=picture.size, share=share)
     return await context.compute(lambda: with_change(picture, small, with_colours_of(small, drawn)))
 
 

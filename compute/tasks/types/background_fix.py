@@ -15,7 +15,6 @@ from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import NATIVE, ImageSource, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, run_work
-from compute.tasks.native import sized_note
 from compute.tasks.protocol import GenerateRequest, Job, Role, Workbench, WorkEvent
 from compute.tasks.registry import InputImage, Intake, TaskKind
 from compute.tasks.results import first_path
@@ -306,7 +305,7 @@ async def _draw_behind(spec: dict[str, Any], context: RunContext) -> None:
         mask=mask,
     )
     async with context.device():
-        drawn: Image.Image = await context.draw(request, share=(0.0, 0.95))
+        drawn: Image.Image = await context.draw(request, shown=base.size, share=(0.0, 0.95))
     result, notes = await context.compute(partial(replace, scene, drawn, spec, context.models_root))
-    context.note(**notes, **sized_note(context.own_size(size), base.size))
+    context.note(**notes)
     await context.publish(result, seed=spec["seed"])

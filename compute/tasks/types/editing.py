@@ -16,7 +16,6 @@ from compute.schemas.strict import JsonBody
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.tasks.context import RunContext, run_work
 from compute.tasks.edit_work import Plan, plan_edit
-from compute.tasks.native import drawn_note
 from compute.tasks.protocol import GenerateRequest, Job, Role, Workbench, WorkEvent
 from compute.tasks.registry import InputImage, Intake, TaskKind
 from compute.tasks.results import first_path
@@ -305,11 +304,11 @@ async def _edit(spec: dict[str, Any], context: RunContext) -> None:
             multiple=spec["size_multiple"],
         )
     )
-    context.note(role=spec["role"], **drawn_note(context.own_size(plan.view.size)))
+    context.note(role=spec["role"])
     if spec["note"]:
         context.note(note=spec["note"])
     async with context.device():
-        drawn = await context.draw(_request(spec, plan, references))
+        drawn = await context.draw(_request(spec, plan, references), shown=plan.shown)
     result = await context.compute(lambda: plan.finish(drawn))
     await context.publish(result, seed=spec["seed"])
 
