@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
+from compute.db.as_sent import kept_as_sent
 from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.orders.faults import named_as_sent
@@ -18,7 +19,7 @@ from compute.schemas.tasks import CreateTask
 from compute.tasks.ids import new_task_id
 from compute.tasks.registry import Intake, TaskKind, all_kinds, kind_named
 
-__all__ = ["Order", "named_kind", "new_task", "order", "validated"]
+__all__ = ["Order", "named_kind", "new_task", "order", "prepared", "validated"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -92,16 +93,26 @@ async def new_task(order: Order, intake: Intake) -> Task:
     Raises:
         InvalidInput: its inputs cannot be had.
     """
+    return _row(order, await prepared(order, intake))
+
+
+async def prepared(order: Order, intake: Intake) -> dict[str, Any]:
+    """The `spec` of an order, whose inputs are noted in `intake`.
+
+    Raises:
+        InvalidInput, TooLarge: its inputs cannot be had; speaks of fields as they were sent.
+    """
     with named_as_sent(order.kind.create_model, order.sent):
-        spec = await order.kind.prepare(order.request, intake)
-    return _row(order, spec)
+        spec: dict[str, Any] = await order.kind.prepare(order.request, intake)
+    return spec
 
 
 def _row(order: Order, spec: dict[str, Any]) -> Task:
     request = order.request
     also_kept = _KEPT_IN_SPEC & request.model_fields_set
     if also_kept:
-        spec = spec | request.model_dump(mode="json", include=also_kept, exclude_none=True)
+        kept = request.model_dump(mode="json", include=also_kept)
+        spec = spec | {name: value for name, value in kept.items() if value is not None}
     task = Task()
     # All at once, and whole: it never enters a session, which alone would need to be told of every attribute.
     vars(task).update(
@@ -117,7 +128,7 @@ def _row(order: Order, spec: dict[str, Any]) -> Task:
         errors=[],
         spec=spec,
         config=request.config,
-        sent={name: value for name in _SENT if (value := getattr(request, name)) is not None} or None,
+        sent=kept_as_sent({name: getattr(request, name) for name in _SENT}),
         origin_instance=request.origin_instance,
         origin_zone=request.origin_zone,
         origin_tenant_id=request.origin_tenant_id,

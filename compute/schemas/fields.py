@@ -1,5 +1,6 @@
 """Fields that several task types have in common."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
@@ -7,11 +8,14 @@ from pydantic import AfterValidator, BaseModel, Field
 from compute.schemas.text import VISIBLE_OR_BLANK
 
 __all__ = [
+    "MAX_DEFINITION_CHARACTERS",
     "MAX_FREE_CHARACTERS",
     "MAX_PROMPT",
     "MAX_SEED",
     "NATIVE",
+    "Capabilities",
     "FreeObject",
+    "FreeValue",
     "ImageSource",
     "NativeChoice",
     "Prompt",
@@ -19,6 +23,8 @@ __all__ = [
     "ResultImages",
     "ResultVideo",
     "Seed",
+    "Sources",
+    "bounded_text_of",
 ]
 
 MAX_SEED = 2**63 - 1
@@ -34,24 +40,36 @@ ImageSource = Annotated[
 ]
 MAX_FREE_CHARACTERS = 1_000_000
 """Of names and texts in an object that may hold anything. It is kept with the task and comes back in every list."""
+MAX_DEFINITION_CHARACTERS = 8_000_000
+"""The same for what a workflow hands to its tasks, where an inline image of 6 MB may be."""
 
 
-def _bounded(value: dict[str, Any]) -> dict[str, Any]:
+def bounded_text_of(value: Any, most: int) -> Any:
+    """`value`, which is JSON.
+
+    Raises:
+        ValueError: its names and texts together have more than `most` characters.
+    """
     left, seen = [value], 0
     while left:
         one: Any = left.pop()
         if isinstance(one, str):
             seen += len(one)
+        elif isinstance(one, BaseModel):
+            left += vars(one).values()
         elif isinstance(one, dict):
             left += [*one.keys(), *one.values()]
         elif isinstance(one, list):
             left += one
-        if seen > MAX_FREE_CHARACTERS:
-            raise ValueError(f"must hold at most {MAX_FREE_CHARACTERS} characters of text")
+        if seen > most:
+            raise ValueError(f"must hold at most {most} characters of text")
     return value
 
 
-FreeObject = Annotated[dict[str, Any], AfterValidator(_bounded)]
+FreeValue = Annotated[Any, AfterValidator(partial(bounded_text_of, most=MAX_FREE_CHARACTERS))]
+FreeObject = Annotated[dict[str, Any], AfterValidator(partial(bounded_text_of, most=MAX_FREE_CHARACTERS))]
+Sources = Annotated[dict[str, Any], AfterValidator(partial(bounded_text_of, most=MAX_DEFINITION_CHARACTERS))]
+Capabilities = Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=100)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT), VISIBLE_OR_BLANK]
 Seed = Annotated[
     int, Field(ge=0, le=MAX_SEED, description="The same request with the same seed gives the same result.")

@@ -1,14 +1,15 @@
 """A workflow in the quick-start dialect."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from compute.schemas.fields import Sources
 from compute.schemas.quickstart import QuickstartOutput
 from compute.schemas.strict import JsonBody
 from compute.schemas.text import VISIBLE
-from compute.schemas.workflows import StepId
+from compute.schemas.workflows import MAX_STEPS, StepId
 
 __all__ = [
     "QuickstartCleanupDetail",
@@ -31,11 +32,13 @@ class QuickstartStepDefinition(JsonBody):
     model_config = ConfigDict(extra="allow")
 
     name: StepId = Field(description="Its name within the workflow.")
-    type: str = Field(description="`generation`, `processing`, or another type of task.", examples=["processing"])
-    config: dict[str, Any] = Field(
+    type: str = Field(
+        max_length=100, description="`generation`, `processing`, or another type of task.", examples=["processing"]
+    )
+    config: Sources = Field(
         default={}, description="Fields of the task; for `processing` also `operation`: `upscale`, `remove-background`."
     )
-    depends_on: list[str] = []
+    depends_on: list[Annotated[str, Field(max_length=100)]] = Field(default=[], max_length=MAX_STEPS)
 
 
 class QuickstartCreateWorkflow(JsonBody):

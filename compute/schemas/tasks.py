@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from compute.schemas.enums import ErrorCategory, ProviderType, TaskPriority, TaskStatus
-from compute.schemas.fields import FreeObject
+from compute.schemas.fields import Capabilities, FreeObject
 from compute.schemas.strict import JsonBody
 
 __all__ = ["CreateTask", "ShortText", "TaskPublic", "TaskUpdate"]
@@ -42,14 +42,14 @@ class CreateTask(JsonBody):
 
     provider_type: ProviderType | None = Field(default=None, description="Who executes it; LOCAL is this cluster.")
     provider_config: FreeObject | None = Field(default=None, description="Settings for that provider.")
-    active_provider_capabilities: list[str] | None = Field(
+    active_provider_capabilities: Capabilities | None = Field(
         default=None, description="What the provider must be able to do."
     )
     fallback_provider_type: ProviderType | None = Field(
         default=None, description="Who takes over when the first provider has used up its retries."
     )
     fallback_provider_config: FreeObject | None = Field(default=None, description="Settings for the fallback.")
-    fallback_provider_capabilities: list[str] | None = Field(
+    fallback_provider_capabilities: Capabilities | None = Field(
         default=None, description="What the fallback must be able to do."
     )
 
@@ -102,6 +102,8 @@ class TaskUpdate(JsonBody):
     status: TaskStatus | None = Field(default=None, description="CANCELLED, FAILED or COMPLETED, where allowed.")
     priority: TaskPriority | None = Field(default=None, description="Moves a waiting task in its queue.")
     config: FreeObject | None = Field(default=None, description="Replaces the whole object.")
-    errors: list[str] | None = Field(default=None, description="Replaces the list.")
+    errors: list[Annotated[str, Field(max_length=10_000)]] | None = Field(
+        default=None, max_length=100, description="Replaces the list."
+    )
     executor_type: ShortText | None = None
     executor_instance: ShortText | None = None

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compute.schemas.enums import ErrorCategory, EventType, TaskPriority
-from compute.schemas.fields import MAX_PROMPT
+from compute.schemas.fields import MAX_PROMPT, FreeObject
 from compute.schemas.lora import EntityType
 from compute.schemas.strict import JsonBody
 from compute.schemas.tasks import ShortText
@@ -191,7 +191,7 @@ class TrainingOptions(_Request):
         default=None, gt=0, lt=1, description="Keep an exponential moving average of the weights, with this decay."
     )
     workers: int | None = Field(default=None, ge=1, le=64, description="Data-parallel workers; the deployment's.")
-    preprocessing_transforms: list[dict[str, Any]] | None = Field(
+    preprocessing_transforms: list[FreeObject] | None = Field(
         default=None,
         max_length=32,
         description="What is done to the pictures: `resize`, `crop`, `flip`, `background_removal`.",

@@ -1,12 +1,21 @@
 """Workflows as clients define them and as the API shows them."""
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from compute.schemas.enums import ErrorCategory, ProviderType, StepStatus, TaskType, TransformType, WorkflowStatus
+from compute.schemas.fields import (
+    MAX_DEFINITION_CHARACTERS,
+    Capabilities,
+    FreeObject,
+    FreeValue,
+    Sources,
+    bounded_text_of,
+)
 from compute.schemas.strict import JsonBody
 from compute.schemas.text import VISIBLE
 
@@ -69,7 +78,7 @@ class Condition(JsonBody):
     op: Literal["eq", "ne", "gt", "ge", "lt", "le", "in", "exists"] = Field(
         default="eq", description="How the value is compared with `value`; `exists` asks whether there is one at all."
     )
-    value: Any = Field(default=None, description="What it is compared with; a list for `in`.")
+    value: FreeValue = Field(default=None, description="What it is compared with; a list for `in`.")
 
     @model_validator(mode="after")
     def _list_for_in(self) -> "Condition":
@@ -83,23 +92,27 @@ class WorkflowStepDefinition(JsonBody):
 
     id: StepId = Field(description="Its name within the workflow.")
     task_type: TaskType = Field(description="What its tasks do.")
-    config: dict[str, Any] = Field(default={}, description="Fields of the task that are known beforehand.")
-    depends_on: list[str] = Field(
-        default=[], description="Steps that must have ended before. Those that mappings name are among them anyway."
+    config: Sources = Field(default={}, description="Fields of the task that are known beforehand.")
+    depends_on: list[Annotated[str, Field(max_length=100)]] = Field(
+        default=[],
+        max_length=MAX_STEPS,
+        description="Steps that must have ended before. Those that mappings name are among them anyway.",
     )
-    input_mappings: list[FieldMapping] = Field(default=[], description="Fields that come from elsewhere.")
+    input_mappings: list[FieldMapping] = Field(
+        default=[], max_length=MAX_STEPS, description="Fields that come from elsewhere."
+    )
     max_retries: int = Field(default=3, ge=0, le=20, description="Further runs of each of its tasks after a failure.")
-    provider_config: dict[str, Any] | None = Field(
+    provider_config: FreeObject | None = Field(
         default=None, description="Who executes it (`provider_type`) and that provider's settings."
     )
-    active_provider_capabilities: list[str] | None = Field(
+    active_provider_capabilities: Capabilities | None = Field(
         default=None, description="What the provider must be able to do."
     )
     fallback_provider_type: ProviderType | None = Field(
         default=None, description="Who takes over when the first provider has used up its retries."
     )
-    fallback_provider_config: dict[str, Any] | None = Field(default=None, description="Settings for the fallback.")
-    fallback_provider_capabilities: list[str] | None = Field(
+    fallback_provider_config: FreeObject | None = Field(default=None, description="Settings for the fallback.")
+    fallback_provider_capabilities: Capabilities | None = Field(
         default=None, description="What the fallback must be able to do."
     )
     when: Condition | None = Field(default=None, description="Run it only if this holds.")
@@ -120,9 +133,11 @@ class CreateWorkflow(JsonBody):
 
     name: Annotated[str, VISIBLE] = Field(min_length=1, max_length=255, description="What people call it.")
     description: str | None = Field(default=None, max_length=1000)
-    steps: list[WorkflowStepDefinition] = Field(min_length=1, description=f"The DAG, at most {MAX_STEPS} steps.")
-    config: dict[str, Any] = Field(default={}, description="Values for mappings from `$config`.")
-    input: dict[str, Any] | None = Field(
+    steps: Annotated[
+        list[WorkflowStepDefinition], AfterValidator(partial(bounded_text_of, most=MAX_DEFINITION_CHARACTERS))
+    ] = Field(min_length=1, description=f"The DAG, at most {MAX_STEPS} steps.")
+    config: Sources = Field(default={}, description="Values for mappings from `$config`.")
+    input: Sources | None = Field(
         default=None, description="Values for mappings from `$input`, unless they are sent when it is started."
     )
     origin_instance: str = Field(
@@ -149,7 +164,7 @@ class CreateWorkflow(JsonBody):
 class StartWorkflow(JsonBody):
     """What a workflow is started with."""
 
-    input: dict[str, Any] = Field(default={}, description="Values for mappings from `$input`.")
+    input: Sources = Field(default={}, description="Values for mappings from `$input`.")
 
 
 class WorkflowUpdate(JsonBody):

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from compute.db.as_sent import values_of
+from compute.db.as_sent import kept_as_sent, values_of
 from compute.db.tables import Workflow, WorkflowEvent, WorkflowStep
 from compute.errors import Conflict, NotFound
 from compute.events.workflow_outbox import CALL_BACK_WORKFLOWS
@@ -49,7 +49,7 @@ async def create(
         input=definition.input or {},
         taken={},
         errors=[],
-        sent={"config": definition.config, "input": definition.input or {}},
+        sent=kept_as_sent({"config": definition.config, "input": definition.input or {}}),
         **definition.model_dump(exclude={"steps", "input"}),
     )
     session.add(workflow)
@@ -75,10 +75,10 @@ async def create(
     return workflow
 
 
-def _columns(step: WorkflowStepDefinition) -> dict[str, dict[str, Any]]:
+def _columns(step: WorkflowStepDefinition) -> dict[str, dict[str, Any] | None]:
     """What a row keeps of a definition: as we read it, and what is the caller's own in it as it was sent."""
     definition = step.model_dump(mode="json")
-    return {"definition": definition, "sent": {name: definition[name] for name in _SENT}}
+    return {"definition": definition, "sent": kept_as_sent({name: definition[name] for name in _SENT})}
 
 
 async def get(session: AsyncSession, workflow_id: UUID) -> Workflow:
@@ -135,10 +135,11 @@ async def start(
     workflow = await locked(session, workflow_id)
     require_not_deleted(workflow)
     _require(workflow, WorkflowStatus.RUNNING, only_from={WorkflowStatus.PENDING})
-    workflow.input = definition.input or {}
-    workflow.sent = values_of(workflow) | {"input": workflow.input}
+    values = values_of(workflow) | {"input": definition.input or {}}
+    workflow.input, workflow.sent = values["input"], kept_as_sent(values)
     for row, step in zip(await steps_of(session, [workflow_id]), checked.steps, strict=True):
-        row.definition, row.sent = _columns(step.definition).values()
+        for name, value in _columns(step.definition).items():
+            setattr(row, name, value)
         row.dependencies, row.spread = list(step.dependencies), sorted(step.spread)
     await _start(session, workflow, taken)
     return workflow

@@ -11,7 +11,17 @@ from pydantic import BaseModel, Field
 from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.schemas.enums import ErrorCategory, ProviderCapability, ProviderType, TaskType
-from compute.schemas.fields import MAX_PROMPT, MAX_SEED, NativeChoice, Prompt, ResultImage, ResultImages
+from compute.schemas.fields import (
+    MAX_PROMPT,
+    MAX_SEED,
+    Capabilities,
+    FreeObject,
+    FreeValue,
+    NativeChoice,
+    Prompt,
+    ResultImage,
+    ResultImages,
+)
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.schemas.text import VISIBLE
 from compute.tasks.drawing import draw_images
@@ -132,12 +142,14 @@ class GenerationTaskUpdate(LoraFields, GenerationTaskPublicUpdate):
     queue_name: ShortText | None = Field(default=None, description="Moves a waiting task to another queue.")
     service_task_id: ShortText | None = None
     celery_task_id: ShortText | None = None
-    service_requests: list[dict[str, Any]] | None = Field(default=None, description="Log of calls to outside services.")
+    service_requests: list[FreeObject] | None = Field(
+        default=None, max_length=100, description="Log of calls to outside services."
+    )
     provider_type: ProviderType | None = None
-    active_provider_capabilities: list[str] | None = None
+    active_provider_capabilities: Capabilities | None = None
     fallback_provider_type: ProviderType | None = None
-    fallback_provider_config: Any | None = None
-    fallback_provider_capabilities: list[str] | None = None
+    fallback_provider_config: FreeValue | None = None
+    fallback_provider_capabilities: Capabilities | None = None
     fal_app_id: ShortText | None = None
     fal_request_id: ShortText | None = None
     reference_image_path: str | None = Field(default=None, max_length=512, description="Storage path to start from.")
