@@ -16,6 +16,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
 from compute.errors import InvalidInput
+from compute.orders.faults import MOST_FAULTS
 from compute.schemas.sentences import name_of
 
 __all__ = ["MAX_VALUES", "json_object", "parsed"]
@@ -27,7 +28,6 @@ MAX_VALUES = 50_000
 _MOST_ESCAPES = 2_000_000
 """The base64 of the largest image has fewer, with line breaks or with its slashes escaped."""
 _MOST_DIGITS = 128
-_MOST_FAULTS = 100
 
 _BACKSLASH = ord("\\")
 _WINDOW = 256 * 1024
@@ -74,7 +74,7 @@ def parsed(content: bytes) -> dict[str, Any]:
     suspicious = b"\\u" in content and _SUSPICIOUS.search(content) is not None
     faults = [
         {"loc": ("body", *place), "msg": f"Field `{name_of(place)}` {said}.", "type": "invalid_json"}
-        for place, said in islice(_faults(body, texts=suspicious), _MOST_FAULTS)
+        for place, said in islice(_faults(body, texts=suspicious), MOST_FAULTS)
     ]
     if faults:
         raise RequestValidationError(faults)

@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from compute.orders.faults import MOST_FAULTS
+
 __all__ = ["as_sentence", "bounded_faults", "bounded_text"]
 
-MOST_FAULTS = 100
 _TEXT = 1000
 _PART = 100
 _PARTS = 32

@@ -13,7 +13,7 @@ from compute.api.present import render_new
 from compute.api.resources import Resources
 from compute.db.tables import Task
 from compute.errors import InvalidInput
-from compute.orders.faults import Faults, faults_at
+from compute.orders.faults import MOST_FAULTS, Faults, faults_at
 from compute.orders.intake import RequestIntake
 from compute.orders.order import new_task, validated
 from compute.orders.serving import Serving
@@ -22,7 +22,6 @@ from compute.tasks.submission import Answer, Submission
 
 __all__ = ["accept_all", "elements_of", "orders_of"]
 
-_MOST_ERRORS = 100
 # Other requests have their turn after this many elements.
 _AT_A_TIME = 20
 
@@ -58,7 +57,7 @@ async def orders_of(elements: Sequence[dict[str, Any]], serving: Serving) -> lis
         if index % _AT_A_TIME == 0:
             await asyncio.sleep(0)
     if faults:
-        raise RequestValidationError(faults[:_MOST_ERRORS])
+        raise RequestValidationError(faults[:MOST_FAULTS])
     return orders
 
 

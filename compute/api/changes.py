@@ -1,14 +1,18 @@
 """What a client may do to a task that exists: update, cancel, clean up, delete."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from pydantic import BaseModel
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.api.idempotency import IdempotentRequest
 from compute.api.needs import require_unneeded_tasks
 from compute.api.resources import Resources
+from compute.db.as_sent import kept_as_sent
 from compute.db.tables import Task
 from compute.errors import Conflict, NotFound
 from compute.events import hints
@@ -20,7 +24,8 @@ from compute.schemas.tasks import TaskUpdate
 from compute.storage.readable import check_readable
 from compute.tasks import store
 from compute.tasks.registry import kind_of
-from compute.tasks.states import TERMINAL
+from compute.tasks.states import TERMINAL, can_move
+from compute.tasks.submission import Answer
 
 __all__ = ["cancel_task", "clean_up_task", "delete_task", "update_task"]
 
@@ -43,25 +48,24 @@ async def update_task(held: Resources, task_id: UUID, update: TaskUpdate) -> Tas
         Conflict: the task's state forbids it, or the field is the server's.
         InvalidInput: a LoRA, image or queue that cannot be used.
     """
-    changes = update.model_dump(exclude_none=True)
+    changes = {name: value for name, value in update.model_dump().items() if value is not None}
     async with held.database.transaction() as session:
         present = await store.get(session, task_id)
     intake, inputs = await _take_inputs(held, present, update, changes)
     # Nothing is kept for a change that is refused.
+    _verdict(present, changes)
     _apply(present, changes, inputs)
     await intake.keep()
     async with held.database.transaction() as session:
         task = await _locked(session, task_id)
+        verdict = _verdict(task, changes)
         _apply(task, changes, inputs)
+        task.updated_at = datetime.now(UTC)
         await session.flush()
-        if (status := changes.get("status")) is not None and status != task.status:
-            task = await _end(session, task, status, changes)
-        elif "result_image_path" in changes:
-            raise Conflict("Field `result_image_path` is set together with `status` COMPLETED.")
-        else:
-            task.updated_at = datetime.now(UTC)
-            await session.flush()
+        if verdict is None:
             await record(session, [task], EventType.TASK_UPDATED)
+        else:
+            task = await store.end(session, task_id, changes["status"], **verdict)
     _hint(held, task)
     return task
 
@@ -79,19 +83,24 @@ async def cancel_task(held: Resources, task_id: UUID) -> Task:
     return task
 
 
-async def clean_up_task(held: Resources, task_id: UUID) -> tuple[Task, int]:
+async def clean_up_task(
+    held: Resources, task_id: UUID, idempotent: IdempotentRequest, shown: Callable[[Task, int], BaseModel]
+) -> Answer:
     """Remove a task's files and mark it deleted; the row stays. Doing it again changes nothing.
 
     Raises:
+        ReplayError: its key was answered before.
         NotFound: there is no such task.
         Conflict: it has not ended yet, or what has not ended needs its files.
         StorageFailed: its files could not be removed; the task is as before.
     """
     removed = await _remove_files(held, task_id)
-    async with held.database.transaction() as session:
+    async with idempotent.once(held.database) as session:
         task = await _locked(session, task_id)
         task.deleted_at = task.deleted_at or datetime.now(UTC)
-    return task, removed
+        answer = Answer(200, shown(task, removed).model_dump_json())
+        await idempotent.remember(session, answer)
+    return answer
 
 
 async def delete_task(held: Resources, task_id: UUID) -> Task:
@@ -158,7 +167,7 @@ def _apply(task: Task, changes: dict[str, Any], inputs: dict[str, Any]) -> None:
     if "origin_tenant_id" in changes:
         task.tenant = changes["origin_tenant_id"]
     if sent := {name: changes[name] for name in _SENT & changes.keys()}:
-        task.sent = (task.sent or {}) | sent
+        task.sent = kept_as_sent((task.sent or {}) | sent)
     task.spec = task.spec | inputs | {name: changes[name] for name in _IN_SPEC_ALWAYS & set(changes)}
 
 
@@ -172,16 +181,26 @@ def _require_unchanged(task: Task, name: str, value: Any) -> None:
         raise Conflict(f"Field `{name}` is set by the server.")
 
 
-async def _end(session: AsyncSession, task: Task, status: TaskStatus, changes: dict[str, Any]) -> Task:
+def _verdict(task: Task, changes: dict[str, Any]) -> dict[str, Any] | None:
+    """What the task ends with by these changes; None if they do not end it.
+
+    Raises:
+        Conflict: it cannot end so.
+        InvalidInput: its result is no path.
+    """
+    status = TaskStatus(changes.get("status", task.status))
+    if status == task.status:
+        if "result_image_path" in changes:
+            raise Conflict("Field `result_image_path` is set together with `status` COMPLETED.")
+        return None
     if status not in TERMINAL:
         raise Conflict(f"A client cannot move a task to {status}; the Dispatcher does.")
-    values: dict[str, Any] = {}
+    if not can_move(TaskStatus(task.status), status):
+        raise Conflict(f"Task {task.id} is {task.status} and cannot become {status}.")
     if status is TaskStatus.COMPLETED:
         path = check_readable(changes.get("result_image_path", ""), field="result_image_path")
-        values = {"progress": 100.0, "result": {"artifacts": [{"path": path}], "metadata": {}}}
-    elif "error_category" in changes:
-        values = {"error_category": changes["error_category"]}
-    return await store.end(session, task.id, status, **values)
+        return {"progress": 100.0, "result": {"artifacts": [{"path": path}], "metadata": {}}}
+    return {"error_category": changes["error_category"]} if "error_category" in changes else {}
 
 
 def _hint(held: Resources, task: Task) -> None:

@@ -83,10 +83,21 @@ def as_spelled(message: str, names: Iterable[object]) -> str:
         prefix, _, digits = str(name).partition("_")
         if prefix in ("task", "wf", "train") and _HEX.match(digits):
             message = message.replace(str(UUID(digits)), str(name))
-            message = _STATUS.sub(lambda found: _QUICKSTART_WORDS.get(found[0], found[0].lower()), message)
+            message = _with_quickstart_words(message)
         elif _CANONICAL.fullmatch(str(name)):
             message = message.replace(str(name).lower(), str(name))
     return message
+
+
+def _with_quickstart_words(message: str) -> str:
+    """The message with the quick start's words for statuses, but in what it quotes."""
+    parts = message.split("`")
+    parts[::2] = [_STATUS.sub(_quickstart_word, part) for part in parts[::2]]
+    return "`".join(parts)
+
+
+def _quickstart_word(found: re.Match[str]) -> str:
+    return _QUICKSTART_WORDS.get(found[0], found[0].lower())
 
 
 def _read(text: str, prefix: str, name: str) -> tuple[UUID, Dialect]:

@@ -17,6 +17,7 @@ from compute.errors import ComputeError, InvalidInput, Overloaded, Unauthorized,
 from compute.orders.faults import place_of
 from compute.schemas.errors import HTTPValidationError, Problem
 from compute.schemas.sentences import presented
+from compute.tasks.submission import KEY_HEADER
 
 __all__ = ["PROBLEMS", "answer_to", "install"]
 
@@ -64,7 +65,8 @@ def install(app: FastAPI) -> None:
 def answer_to(error: ComputeError, names: Iterable[object] = ()) -> JSONResponse:
     """What a client is told of an error. `names` are those of the path, whose spelling it gets."""
     if isinstance(error, InvalidInput):
-        return _invalid([{"loc": ("body", *place_of(error.field)), "msg": error.detail, "type": "invalid_input"}])
+        place = ("header", error.field) if error.field == KEY_HEADER else ("body", *place_of(error.field))
+        return _invalid([{"loc": place, "msg": error.detail, "type": "invalid_input"}])
     return problem(error.status, error.code, as_spelled(error.detail, names), _HEADERS.get(type(error)))
 
 

@@ -5,11 +5,13 @@ database and its key are committed together. Only answers of success are kept: a
 failed, has changed nothing and may be sent again with its key.
 """
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
+from weakref import WeakValueDictionary
 
 from fastapi import Header, Request, Response
 from sqlalchemy import func, select
@@ -19,16 +21,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from compute.db.session import Database
 from compute.db.tables import IdempotencyKey
 from compute.errors import Conflict, NotFound
-from compute.tasks.submission import Answer, RequestKey, key_reused
+from compute.tasks.submission import KEY_HEADER, Answer, RequestKey, key_reused
 
 __all__ = ["REPLAYED_HEADER", "IdempotencyHeader", "IdempotentRequest", "ReplayError", "respond"]
 
 REPLAYED_HEADER = "Idempotency-Replayed"
 _LONGEST_WAIT = "30s"
+_SMALL_BODY = 64 * 1024
+_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 IdempotencyHeader = Annotated[
     str | None,
     Header(
-        alias="Idempotency-Key",
+        alias=KEY_HEADER,
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
@@ -55,9 +59,19 @@ class ReplayError(Exception):
 class IdempotentRequest:
     """One POST. Without a key nothing is found and nothing is remembered."""
 
-    def __init__(self, key: str | None, request: Request, content: Any) -> None:
-        """`content` is what the body says: two bodies that say the same have equal ones."""
-        self.key = RequestKey(key, _fingerprint(request, content)) if key else None
+    def __init__(self, key: RequestKey | None) -> None:
+        self.key = key
+
+    @classmethod
+    async def of(cls, key: str | None, request: Request, content: Any) -> Self:
+        """A request as its headers and body make it. `content` is what the body says: two bodies that say the same have
+        equal ones."""
+        if key is None:
+            return cls(None)
+        # A thread takes as long with the text of an image, but others have their turns meanwhile.
+        if int(request.headers.get("content-length", _SMALL_BODY + 1)) > _SMALL_BODY:
+            return cls(RequestKey(key, await asyncio.to_thread(_fingerprint, request, content)))
+        return cls(RequestKey(key, _fingerprint(request, content)))
 
     async def settle(self, database: Database, act: Callable[[], Awaitable[Answer]]) -> Response:
         """Replay the first answer to this key, or else `act`, which does its work in `once`.
@@ -102,7 +116,9 @@ class IdempotentRequest:
             async with database.transaction() as session:
                 yield session
             return
-        async with database.shared_transaction() as session:
+        # Those of one process wait here, so that they hold one connection together.
+        turn = _turns.setdefault(self.key.text, asyncio.Lock())
+        async with turn, database.shared_transaction() as session:
             await session.execute(select(func.set_config("lock_timeout", _LONGEST_WAIT, True)))
             await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(self.key.text, 0))))
             if (earlier := await self.earlier(session)) is not None:

@@ -39,8 +39,10 @@ def _once(endpoint: Endpoint, status_code: int) -> Endpoint:
     async def once(*, keyed_request: Request, key: str | None, **given: Any) -> Any:
         if key is None:
             return await endpoint(**given)
-        body = hashlib.sha256(await keyed_request.body()).hexdigest()
-        idempotent = IdempotentRequest(key, keyed_request, body)
+        sent = (await keyed_request.body()).strip()
+        # These say the same.
+        body = None if sent in (b"", b"{}") else hashlib.sha256(sent).hexdigest()
+        idempotent = await IdempotentRequest.of(key, keyed_request, body)
         database = resources_of(keyed_request).database
 
         async def act() -> Answer:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from urllib.parse import quote
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, String, cast, func, literal, or_, select
@@ -24,9 +25,10 @@ _OPEN_WORKFLOWS = [WorkflowStatus.PENDING, WorkflowStatus.RUNNING, WorkflowStatu
 
 async def require_unneeded(session: AsyncSession, path: str) -> None:
     """Raises:
-    Conflict: a task or training that has not ended names the file, or a workflow does, or has a result with it.
+    Conflict: a task or training that has not ended names the file or a link to it, or a workflow does, or has a
+        result with it.
     """
-    await _require_unnamed(session, [json.dumps(path, ensure_ascii=False)])
+    await _require_unnamed(session, [json.dumps(path, ensure_ascii=False), f"/{quote(path)}?"])
 
 
 async def require_unneeded_tasks(session: AsyncSession, tasks: Iterable[Task]) -> None:
@@ -41,7 +43,8 @@ async def require_unneeded_tasks(session: AsyncSession, tasks: Iterable[Task]) -
     if own and (workflow := await session.scalar(opened)) is not None:
         raise _needed(f"workflow {workflow.id}, which is {workflow.status}")
     if found:
-        await _require_unnamed(session, [f'"{kind_of(task.task_type).folder}/{task.id}/' for task in found])
+        folders = [f"{kind_of(task.task_type).folder}/{task.id}/" for task in found]
+        await _require_unnamed(session, [f"{before}{folder}" for folder in folders for before in ('"', "/")])
 
 
 async def _require_unnamed(session: AsyncSession, words: list[str]) -> None:
@@ -51,18 +54,16 @@ async def _require_unnamed(session: AsyncSession, words: list[str]) -> None:
     training = select(Training.id).where(Training.status.in_(OPEN_TRAININGS), _names(Training.spec, words))
     if (found := await session.scalar(training.limit(1))) is not None:
         raise _needed(f"training {found}")
-    named = or_(
-        *(_names(column, words) for column in (Workflow.input, Workflow.config, Workflow.taken)),
-        _names(WorkflowStep.definition, words),
-        _names(WorkflowStep.result, words),
-    )
-    workflow = (
-        select(Workflow.id, Workflow.status)
-        .join(WorkflowStep, WorkflowStep.workflow_id == Workflow.id)
-        .where(Workflow.status.in_(_OPEN_WORKFLOWS), named)
-    )
-    if (row := (await session.execute(workflow.limit(1))).first()) is not None:
-        raise _needed(f"workflow {row.id}, which is {row.status}")
+    columns = (Workflow.input, Workflow.config, Workflow.taken)
+    opened = select(Workflow.id, Workflow.status).where(Workflow.status.in_(_OPEN_WORKFLOWS))
+    named = or_(*(_names(column, words) for column in columns))
+    in_steps = or_(_names(WorkflowStep.definition, words), _names(WorkflowStep.result, words))
+    for workflow in (
+        opened.where(named),
+        opened.join(WorkflowStep, WorkflowStep.workflow_id == Workflow.id).where(in_steps),
+    ):
+        if (row := (await session.execute(workflow.limit(1))).first()) is not None:
+            raise _needed(f"workflow {row.id}, which is {row.status}")
 
 
 def _names(column: InstrumentedAttribute[object], words: list[str]) -> ColumnElement[bool]:

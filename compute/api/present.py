@@ -9,6 +9,7 @@ from compute.api.links import RequestLinks
 from compute.db.tables import Task
 from compute.schemas.enums import TaskStatus
 from compute.schemas.quickstart import QuickstartFile, QuickstartOutput, QuickstartStatus, QuickstartTask
+from compute.schemas.storage import QuickstartTaskCleanup, TaskCleanup
 from compute.schemas.tasks import TaskPublic
 from compute.tasks.registry import kind_of
 from compute.tasks.results import artifacts_of, is_video
@@ -92,6 +93,14 @@ async def present_canonical(task: Task, links: RequestLinks) -> TaskPublic:
 
 async def present_quickstart(task: Task, links: RequestLinks) -> QuickstartTask:
     return _quickstart(task, await _output(task, links) if task.status == TaskStatus.COMPLETED else None)
+
+
+def present_cleanup(task: Task, removed: int, *, dialect: Dialect) -> TaskCleanup | QuickstartTaskCleanup:
+    """A task of which `removed` files are gone."""
+    assert task.deleted_at is not None  # noqa: S101 - that is what cleaning up sets
+    if dialect is Dialect.QUICKSTART:
+        return QuickstartTaskCleanup(task_id=quickstart_id(task.id), deleted_at=task.deleted_at, deleted_files=removed)
+    return TaskCleanup(task_id=task.id, deleted_at=task.deleted_at, deleted_files=removed)
 
 
 def quickstart_status(status: TaskStatus) -> QuickstartStatus:

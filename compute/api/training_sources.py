@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 
 from compute.api.resources import Resources
 from compute.errors import InvalidInput
-from compute.orders.faults import Faults
+from compute.orders.faults import MOST_FAULTS, Faults
 from compute.orders.intake import RequestIntake
 from compute.orders.serving import ServedModel
 from compute.schemas.training import TrainingTaskCreate
@@ -26,7 +26,6 @@ from compute.storage.readable import check_readable
 __all__ = ["by_path", "take_in"]
 
 _AT_ONCE = 50
-_MOST_FAULTS = 100
 _LOOK_UP_SECONDS = 20.0
 """For all hosts together. Those that are not looked up by then the job finds reachable, or not."""
 _NO_MODEL = ServedModel(None, 1, queue="training", roles=frozenset())
@@ -103,7 +102,7 @@ class _Faults:
         RequestValidationError: there are some.
         """
         if self._found:
-            first = sorted(self._found.items())[:_MOST_FAULTS]
+            first = sorted(self._found.items())[:MOST_FAULTS]
             raise RequestValidationError(
                 [{"loc": ("body", _FIELD, place), "msg": one.detail, "type": "invalid_input"} for place, one in first]
             )

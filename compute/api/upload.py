@@ -4,6 +4,7 @@ It is as strict as a JSON body: every part has a name that is known, and comes o
 """
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import time
@@ -249,6 +250,8 @@ def _remove_forgotten(folder: Path) -> None:
     """What an ingress that was killed left behind: an upload does not take a day."""
     oldest = time.time() - _FORGOTTEN_SECONDS
     for place in folder.glob("*/"):
-        if place.stat().st_mtime < oldest:
-            _log.warning("removing an upload that was never finished: %s", place.name)
-            shutil.rmtree(place, ignore_errors=True)
+        # Another upload may just have ended and removed it.
+        with contextlib.suppress(FileNotFoundError):
+            if place.stat().st_mtime < oldest:
+                _log.warning("removing an upload that was never finished: %s", place.name)
+                shutil.rmtree(place, ignore_errors=True)

@@ -1,13 +1,15 @@
 """What a client may do to workflows: create, start, update, pause, resume, approve, cancel, clean up."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.dialect import Dialect
 from compute.api.idempotency import IdempotentRequest
@@ -51,6 +53,9 @@ __all__ = [
 
 _LISTED = 1000
 
+Shown = Callable[[AsyncSession, Workflow], Awaitable[BaseModel]]
+"""Makes the answer with a workflow."""
+
 
 async def create_workflow(
     body: dict[str, Any], *, start: bool | None, idempotent: IdempotentRequest, held: Resources
@@ -84,9 +89,9 @@ async def create_workflow(
             found=found.faults,
             also_read=also_read,
         )
-    await _check_webhooks(definition, held)
-    values = {INPUT: given or {}, CONFIG: definition.config}
-    taken = await take_in(checked, values, held, held.serving) if start else None
+        await _check_webhooks(definition, held)
+        values = {INPUT: given or {}, CONFIG: definition.config}
+        taken = await take_in(checked, values, held, held.serving) if start else None
     async with idempotent.once(held.database) as session:
         workflow = await store.create(session, definition, checked, taken=taken)
         (seen,) = await look(session, [workflow])
@@ -160,18 +165,25 @@ async def pause_workflow(held: Resources, workflow_id: UUID) -> Workflow:
         return await store.pause(session, workflow_id)
 
 
-async def resume_workflow(held: Resources, workflow_id: UUID, from_step: str | None) -> Workflow:
-    """See `store.resume`; steps whose files are gone are run again where others need them."""
+async def resume_workflow(
+    held: Resources, workflow_id: UUID, from_step: str | None, idempotent: IdempotentRequest, shown: Shown
+) -> Answer:
+    """See `store.resume`; steps whose files are gone are run again where others need them. `shown` is the answer.
+
+    Raises:
+        ReplayError: its key was answered before.
+    """
     async with held.database.transaction() as session:
         await store.get(session, workflow_id)
         steps = await store.steps_of(session, [workflow_id])
         lost = await without_tasks(session, steps)
     lost |= await without_files(held.objects, steps)
-    async with held.database.transaction() as session:
+    async with idempotent.once(held.database) as session:
         workflow, cancelled = await store.resume(session, workflow_id, from_step, lost=lost)
+        answer = await _remembered(idempotent, session, await shown(session, workflow))
     _stop(held, cancelled)
     held.hints.hint(hints.WORKFLOW)
-    return workflow
+    return answer
 
 
 async def cancel_workflow(held: Resources, workflow_id: UUID) -> Workflow:
@@ -191,12 +203,18 @@ async def approve_step(held: Resources, workflow_id: UUID, step_id: str) -> Work
 
 
 async def clean_up_workflow(
-    held: Resources, workflow_id: UUID, *, tasks: bool
-) -> tuple[Workflow, WorkflowCleanupDetail]:
+    held: Resources,
+    workflow_id: UUID,
+    idempotent: IdempotentRequest,
+    shown: Callable[[AsyncSession, Workflow, WorkflowCleanupDetail], Awaitable[BaseModel]],
+    *,
+    tasks: bool,
+) -> Answer:
     """Mark a workflow as deleted; with `tasks` remove the files of its tasks and mark those as well. What cannot be
-    removed is reported; doing it again tries again.
+    removed is reported; doing it again tries again. `shown` is the answer.
 
     Raises:
+        ReplayError: its key was answered before.
         NotFound: there is no such workflow.
         Conflict: it runs, or is paused, or another one that has not ended needs its files.
     """
@@ -223,13 +241,19 @@ async def clean_up_workflow(
                     task_id=task.id, step_id=task.step_id or "", task_type=task.task_type, error=error.detail
                 )
             )
-    async with held.database.transaction() as session:
-        for task in await session.scalars(select(Task).where(Task.id.in_(cleaned), Task.deleted_at.is_(None))):
-            task.deleted_at = datetime.now(UTC)
     detail = WorkflowCleanupDetail(
         tasks_processed=len(rows), tasks_cleaned=len(cleaned), deleted_paths=deleted, errors=errors
     )
-    return workflow, detail
+    async with idempotent.once(held.database) as session:
+        for task in await session.scalars(select(Task).where(Task.id.in_(cleaned), Task.deleted_at.is_(None))):
+            task.deleted_at = datetime.now(UTC)
+        return await _remembered(idempotent, session, await shown(session, workflow, detail))
+
+
+async def _remembered(idempotent: IdempotentRequest, session: AsyncSession, shown: BaseModel) -> Answer:
+    answer = Answer(200, shown.model_dump_json())
+    await idempotent.remember(session, answer)
+    return answer
 
 
 def _definition(workflow: Workflow, steps: Sequence[WorkflowStep], given: dict[str, Any]) -> CreateWorkflow:

@@ -24,9 +24,9 @@ from compute.errors import ComputeError, Unavailable
 from compute.events import hints
 from compute.events.hints import HintSender
 from compute.tasks.submission_link import AWAY, UNKNOWN, Patience, WriteLink
-from compute.tasks.submission_rows import Answer, Outcome, RequestKey, Submission, key_reused
+from compute.tasks.submission_rows import KEY_HEADER, Answer, Outcome, RequestKey, Submission, key_reused
 
-__all__ = ["Answer", "Patience", "RequestKey", "Submission", "TaskWriter", "key_reused"]
+__all__ = ["KEY_HEADER", "Answer", "Patience", "RequestKey", "Submission", "TaskWriter", "key_reused"]
 
 _log = logging.getLogger(__name__)
 _LARGEST_BATCH = 500

@@ -18,7 +18,9 @@ from compute.db.session import Connection
 from compute.db.tables import Task
 from compute.errors import ComputeError, InvalidInput, Unavailable
 
-__all__ = ["Answer", "Outcome", "RequestKey", "Submission", "insert_tasks", "key_reused", "write"]
+__all__ = ["KEY_HEADER", "Answer", "Outcome", "RequestKey", "Submission", "insert_tasks", "key_reused", "write"]
+
+KEY_HEADER = "Idempotency-Key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ Outcome = Answer | ComputeError | None
 
 def key_reused() -> InvalidInput:
     """Why a key that came with another request is refused."""
-    return InvalidInput("This key was used for another request.", field="Idempotency-Key")
+    return InvalidInput("This key was used for another request.", field=KEY_HEADER)
 
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]

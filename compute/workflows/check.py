@@ -11,6 +11,7 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 
 from compute.errors import InvalidInput
+from compute.orders.faults import MOST_FAULTS
 from compute.orders.order import named_kind
 from compute.orders.serving import Serving
 from compute.schemas.workflows import MAX_STEPS, Condition, CreateWorkflow, FieldMapping, WorkflowStepDefinition
@@ -20,7 +21,6 @@ from compute.workflows.plan import CONFIG, INPUT
 
 __all__ = ["CheckedStep", "CheckedWorkflow", "Reading", "check_workflow", "inputs_read", "unread_inputs"]
 
-_MOST_FAULTS = 100
 _NAMED = 20
 
 _Faults = list[dict[str, Any]]
@@ -82,7 +82,7 @@ def check_workflow(
     faults: _Faults = [dict(fault) for fault in found]
     if len(definition.steps) > MAX_STEPS:
         message = f"{len(definition.steps)} steps; at most {MAX_STEPS} are allowed."
-        raise RequestValidationError([_fault("steps", message=message), *faults][:_MOST_FAULTS])
+        raise RequestValidationError([_fault("steps", message=message), *faults][:MOST_FAULTS])
     opaque = {place for place, step in enumerate(definition.steps) if reading.places[place] in reading.unknown}
     named, uninstalled = _faulty_names(definition, opaque)
     faults += named
@@ -194,7 +194,7 @@ def _waiting_for_each_other(edges: graph.Edges) -> _Faults:
 
 def _refuse(faults: _Faults, found: Sequence[Mapping[str, Any]]) -> None:
     if faults or found:
-        raise RequestValidationError([*map(dict, found), *faults][:_MOST_FAULTS])
+        raise RequestValidationError([*map(dict, found), *faults][:MOST_FAULTS])
 
 
 def _at(place: int, *loc: str | int, message: str) -> dict[str, Any]:

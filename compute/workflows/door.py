@@ -8,7 +8,7 @@ from typing import Any
 
 from compute.orders.faults import Faults
 from compute.orders.intake import RequestIntake, Sources
-from compute.orders.order import order
+from compute.orders.order import order, prepared
 from compute.orders.serving import Serving
 from compute.storage.together import for_each
 from compute.tasks.registry import kind_of
@@ -57,5 +57,5 @@ async def _first_step(
     orders = [order(kind, body, serving) for body in bodies(static_body(step.definition), mapped, step.spread)]
     served = orders[0].served if orders else serving.pool(kind.queue, frozenset())
     intake = RequestIntake(sources, served, files.known)
-    await for_each(orders, lambda one: kind.prepare(one.request, intake))
+    await for_each(orders, lambda one: prepared(one, intake))
     return intake

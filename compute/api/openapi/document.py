@@ -2,10 +2,10 @@
 
 import asyncio
 import copy
+import json
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, Request, Response
 from pydantic.json_schema import models_json_schema
 
 from compute.api.documentation import document
@@ -46,9 +46,18 @@ class ServedDocument:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._making = asyncio.Lock()
+        self._made: bytes | None = None
 
-    async def answer(self, request: Request) -> JSONResponse:
+    async def answer(self, request: Request) -> Response:
         """The document for this client, whose server is the one that it has called."""
         async with self._making:
-            made: dict[str, Any] = await asyncio.to_thread(request.app.openapi)
-        return JSONResponse(made | {"servers": [{"url": public_base(request.scope, self._settings)}]})
+            if self._made is None:
+                self._made = await asyncio.to_thread(_all_but_servers, request.app)
+        servers = json.dumps([{"url": public_base(request.scope, self._settings)}])
+        return Response(self._made + b', "servers": ' + servers.encode() + b"}", media_type="application/json")
+
+
+def _all_but_servers(app: FastAPI) -> bytes:
+    """The JSON of the document but for its servers, and without the last brace."""
+    made = {name: value for name, value in app.openapi().items() if name != "servers"}
+    return json.dumps(made, ensure_ascii=False).encode().removesuffix(b"}")

@@ -38,7 +38,8 @@ async def create_generation_task(request: Request, key: IdempotencyHeader = None
     """
     held = resources_of(request)
     body = await json_object(request)
-    idempotent = IdempotentRequest(key, request, {name: value for name, value in body.items() if name != "type"})
+    said = {name: value for name, value in body.items() if name != "type"}
+    idempotent = await IdempotentRequest.of(key, request, said)
     replay = await idempotent.replay(held.database)
     return replay or await accept(order_generation(body, held.serving), idempotent, held)
 

@@ -128,7 +128,7 @@ async def _save(request: Request, key: str | None, *, admin: bool) -> Response:
         if folder in _ADMIN_FOLDERS and not admin:
             raise InvalidInput("One of clothes, identities, product, styles; faces needs /admin.", field="entity_type")
         sent = [upload.filename, await asyncio.to_thread(sha256_of, upload.file), upload.fields]
-        idempotent = IdempotentRequest(key, request, sent)
+        idempotent = await IdempotentRequest.of(key, request, sent)
 
         async def act() -> Answer:
             checked = await while_connected(request, loras.check(upload.file, upload.filename))

@@ -150,7 +150,7 @@ async def _save(path: str | None, request: Request, held: Resources, links: Requ
     async with received(request, settings.cache_root / "uploads", settings.media_max_bytes, noun="image") as upload:
         data = await asyncio.to_thread(upload.file.read_bytes)
     digest = await asyncio.to_thread(hashlib.sha256, data)
-    idempotent = IdempotentRequest(key, request, digest.hexdigest())
+    idempotent = await IdempotentRequest.of(key, request, digest.hexdigest())
 
     async def act() -> Answer:
         media = await held.media.normalise(data, field="file", keep_format=True)

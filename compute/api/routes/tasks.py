@@ -1,6 +1,7 @@
 """/tasks: every type of task through one door."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -10,12 +11,12 @@ from compute.api.body import json_object
 from compute.api.bulk import accept_all, elements_of, orders_of
 from compute.api.changes import cancel_task, clean_up_task, delete_task, update_task
 from compute.api.deps import LinksDep, ResourcesDep, resources_of
-from compute.api.dialect import Dialect, TaskId, quickstart_id
+from compute.api.dialect import TaskId
 from compute.api.documentation import BULK_BODY, TASK_BODY, TASK_UPDATE_BODY, AnyTask, AnyTaskPublic
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
 from compute.api.orders import order_of
 from compute.api.paging import PAGED, json_list, list_answer
-from compute.api.present import present, present_canonical
+from compute.api.present import present, present_canonical, present_cleanup
 from compute.api.queries import TaskQuery, find
 from compute.api.stream import task_events
 from compute.api.strict import StrictRoute
@@ -37,7 +38,7 @@ async def create_task(request: Request, key: IdempotencyHeader = None) -> Respon
     answer is sent."""
     held = resources_of(request)
     body = await json_object(request)
-    idempotent = IdempotentRequest(key, request, body)
+    idempotent = await IdempotentRequest.of(key, request, body)
     return await idempotent.replay(held.database) or await accept(order_of(body, held.serving), idempotent, held)
 
 
@@ -51,7 +52,7 @@ async def create_tasks(request: Request, held: ResourcesDep, key: IdempotencyHea
     """
     body = await json_object(request)
     elements = elements_of(body, held.settings.bulk_max_tasks)
-    idempotent = IdempotentRequest(key, request, body)
+    idempotent = await IdempotentRequest.of(key, request, body)
     if replay := await idempotent.replay(held.database):
         return replay
     return await accept_all(await orders_of(elements, held.serving), idempotent, held)
@@ -93,13 +94,11 @@ async def remove_task(ref: TaskId, held: ResourcesDep, links: LinksDep) -> TaskP
 
 
 @router.post("/{task_id}/cleanup", response_model=AnyCleanup)
-async def clean_up(ref: TaskId, held: ResourcesDep) -> AnyCleanup:
+async def clean_up(ref: TaskId, request: Request, held: ResourcesDep, key: IdempotencyHeader = None) -> Response:
     """Remove the files of a task that has ended; the task itself stays, marked as deleted."""
-    task, removed = await clean_up_task(held, ref.id)
-    assert task.deleted_at is not None  # noqa: S101 - clean_up_task has just set it
-    if ref.dialect is Dialect.QUICKSTART:
-        return QuickstartTaskCleanup(task_id=quickstart_id(task.id), deleted_at=task.deleted_at, deleted_files=removed)
-    return TaskCleanup(task_id=task.id, deleted_at=task.deleted_at, deleted_files=removed)
+    idempotent = await IdempotentRequest.of(key, request, None)
+    shown = partial(present_cleanup, dialect=ref.dialect)
+    return await idempotent.settle(held.database, partial(clean_up_task, held, ref.id, idempotent, shown))
 
 
 @router.post("/{task_id}/cancel", response_model=AnyTask)

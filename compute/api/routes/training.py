@@ -29,7 +29,7 @@ async def create(request: Request, held: ResourcesDep, key: IdempotencyHeader = 
     """Train a LoRA, or a whole model, on pictures: named one by one, or in a zip file. Everything that can be checked
     at once is; whether each file is a picture, the training finds out and names those that are not."""
     body = await json_object(request)
-    idempotent = IdempotentRequest(key, request, body)
+    idempotent = await IdempotentRequest.of(key, request, body)
     return await idempotent.settle(held.database, partial(create_training, body, idempotent, held))
 
 

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.body import json_object
 from compute.api.deps import LinksDep, ResourcesDep
@@ -26,12 +27,14 @@ from compute.api.workflow_changes import (
 )
 from compute.api.workflow_present import canonical, look, look_at_each, present, present_cleanup
 from compute.api.workflow_queries import WorkflowQuery, find_workflows
+from compute.db.tables import Workflow
 from compute.orders.order import validated
 from compute.schemas.parameters import Flag
 from compute.schemas.quickstart_workflows import QuickstartWorkflow, QuickstartWorkflowCleanup
 from compute.schemas.workflows import (
     StartWorkflow,
     StepId,
+    WorkflowCleanupDetail,
     WorkflowCleanupResponse,
     WorkflowListResponse,
     WorkflowPublic,
@@ -57,7 +60,7 @@ async def create(
     """Define a workflow. It is checked as a whole: names, cycles, mappings, types of fields, and whether the tasks of
     its steps would be accepted; an error names the step."""
     body = await json_object(request)
-    idempotent = IdempotentRequest(key, request, body)
+    idempotent = await IdempotentRequest.of(key, request, body)
 
     begins = start if "start" in request.query_params else None
     act = partial(create_workflow, body, start=begins, idempotent=idempotent, held=held)
@@ -100,7 +103,7 @@ async def start(ref: WorkflowId, request: Request, held: ResourcesDep, key: Idem
     """Set a PENDING workflow going. What `$input` names must be in `input`, here or in the definition."""
     body = await json_object(request) if await request.body() else {}
     given = validated(StartWorkflow, body).input
-    idempotent = IdempotentRequest(key, request, body)
+    idempotent = await IdempotentRequest.of(key, request, body)
     act = partial(start_workflow, ref.id, ref.dialect, given, idempotent=idempotent, held=held)
     return await idempotent.settle(held.database, act)
 
@@ -115,15 +118,18 @@ async def pause(ref: WorkflowId, held: ResourcesDep, links: LinksDep) -> AnyWork
 @router.post("/{workflow_id}/resume", response_model=AnyWorkflow)
 async def resume(
     ref: WorkflowId,
+    request: Request,
     held: ResourcesDep,
     links: LinksDep,
     from_step: Annotated[
         StepId | None, Query(description="Run this step and all behind it again, also in a COMPLETED workflow.")
     ] = None,
-) -> AnyWorkflow:
+    key: IdempotencyHeader = None,
+) -> Response:
     """Go on with a PAUSED or FAILED workflow: what failed is tried again, what is completed stays."""
-    await resume_workflow(held, ref.id, from_step)
-    return await _answer(held, ref, links)
+    idempotent = await IdempotentRequest.of(key, request, None)
+    shown = partial(_shown, ref=ref, links=links)
+    return await idempotent.settle(held.database, partial(resume_workflow, held, ref.id, from_step, idempotent, shown))
 
 
 @router.post("/{workflow_id}/steps/{step_id}/approve", response_model=AnyWorkflow)
@@ -136,18 +142,28 @@ async def approve(ref: WorkflowId, step_id: str, held: ResourcesDep, links: Link
 @router.post("/{workflow_id}/cleanup", response_model=AnyCleanup)
 async def cleanup(
     ref: WorkflowId,
+    request: Request,
     held: ResourcesDep,
     links: LinksDep,
     cleanup_tasks: Annotated[Flag, Query(description="Also remove the files of its tasks.")] = True,
-) -> AnyCleanup:
+    key: IdempotencyHeader = None,
+) -> Response:
     """Mark a workflow that has ended as deleted, and remove the files of its tasks. Lists leave it out from then on."""
-    workflow, detail = await clean_up_workflow(held, ref.id, tasks=cleanup_tasks)
-    async with held.database.transaction() as session:
+    idempotent = await IdempotentRequest.of(key, request, None)
+
+    async def shown(session: AsyncSession, workflow: Workflow, detail: WorkflowCleanupDetail) -> AnyCleanup:
         (seen,) = await look(session, [workflow])
-    return await present_cleanup(seen, detail, ref.dialect, links)
+        return await present_cleanup(seen, detail, ref.dialect, links)
+
+    act = partial(clean_up_workflow, held, ref.id, idempotent, shown, tasks=cleanup_tasks)
+    return await idempotent.settle(held.database, act)
 
 
 async def _answer(held: Resources, ref: WorkflowRef, links: RequestLinks) -> AnyWorkflow:
     async with held.database.transaction() as session:
-        (seen,) = await look(session, [await store.get(session, ref.id)], estimate=True)
+        return await _shown(session, await store.get(session, ref.id), ref=ref, links=links)
+
+
+async def _shown(session: AsyncSession, workflow: Workflow, *, ref: WorkflowRef, links: RequestLinks) -> AnyWorkflow:
+    (seen,) = await look(session, [workflow], estimate=True)
     return await present(seen, ref.dialect, links)

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from fastapi.exceptions import RequestValidationError
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 
 from compute.api import documentation
 from compute.api.bounded import bounded_faults
+from compute.api.dialect import as_spelled, quickstart_workflow_id
 from compute.orders.order import validated
 from compute.schemas.sentences import names_of_field
 from compute.schemas.strict import JsonBody
@@ -120,3 +122,11 @@ def test_an_answer_about_faults_does_not_grow_with_them(faults: list[dict[str, A
     assert len(shown) <= 101
     if len(faults) > 1:
         assert f"{len(faults) - len(shown) + 1} more" in shown[-1]["msg"]
+
+
+def test_a_message_is_in_the_words_of_its_path_but_for_what_it_quotes() -> None:
+    workflow = UUID("0b6f0a52-64c8-4a3c-9d0e-0c7a8a0f7f10")
+    said = f"Step `FAILED` of workflow {workflow} is FAILED."
+    quickstart = quickstart_workflow_id(workflow)
+    assert as_spelled(said, [quickstart]) == f"Step `FAILED` of workflow {quickstart} is failed."
+    assert as_spelled(said, [workflow]) == said

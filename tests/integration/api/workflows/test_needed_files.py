@@ -56,6 +56,16 @@ async def test_files_of_an_open_workflow_stay_until_it_has_ended(api: httpx.Asyn
     assert (await api.post(f"/tasks/{step['task_id']}/cleanup")).json()["deleted_files"] == 1
 
 
+async def test_a_file_to_which_a_workflow_has_a_link_stays(api: httpx.AsyncClient) -> None:
+    stored = (await api.post("/storage/images", files={"file": ("a b.png", picture())})).json()
+    step = draw("a", requires_approval=True, input_mappings=[mapping("$input", "image", "reference_image_url")])
+    made = await post(api, step, input={"image": stored["url"]})
+    answer = await api.delete(f"/storage/images/{stored['path']}")
+    assert (answer.status_code, made in answer.text) == (409, True)
+    assert (await api.delete(f"/workflows/{made}")).status_code == 200
+    assert (await api.delete(f"/storage/images/{stored['path']}")).status_code == 200
+
+
 async def test_what_a_workflow_took_over_from_another_stays_too(api: httpx.AsyncClient) -> None:
     first = await run(api, draw("a"), reuse=True)
     second = await post(api, draw("a"), redrawn("b", "a", requires_approval=True), reuse=True)
