@@ -1,10 +1,12 @@
 """What another user of the machine sees: tried as `nobody` where we are root."""
 
+import json
 import os
-import pickle
 import pwd
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,22 +20,11 @@ def can_try() -> bool:
 
 def entered_by_nobody(paths: Iterable[Path]) -> list[str]:
     """Those of the paths that `nobody` can list, read, write or connect to."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        account = pwd.getpwnam("nobody")
-        os.setgroups([])
-        os.setgid(account.pw_gid)
-        os.setuid(account.pw_uid)
-        found = [str(path) for path in paths if _enters(path)]
-        with os.fdopen(writing, "wb") as told:
-            pickle.dump(found, told)
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as told:
-        found = pickle.load(told)  # noqa: S301 - our own child's
-    os.waitpid(child, 0)
-    return list(found)
+    # This file as a program: a copy of this process would have its locks, and none of the threads that hold them.
+    asked = json.dumps([os.fsdecode(path) for path in paths])
+    told = subprocess.run([sys.executable, __file__], input=asked, capture_output=True, text=True, check=True)  # noqa: S603
+    found: list[str] = json.loads(told.stdout)
+    return found
 
 
 def open_by_mode(path: Path) -> bool:
@@ -66,3 +57,16 @@ def _connects(path: Path) -> bool:
                 continue
             return True
     return False
+
+
+def _become_nobody() -> None:
+    account = pwd.getpwnam("nobody")
+    os.setgroups([])
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+
+
+if __name__ == "__main__":
+    asked = json.load(sys.stdin)
+    _become_nobody()
+    json.dump([path for path in asked if _enters(Path(path))], sys.stdout)

@@ -1,11 +1,12 @@
 """What a running stack lets others see: its files and sockets, its ports, its processes' environments."""
 
+import contextlib
 import ipaddress
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import httpx
 import psutil
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tests.acceptance.conftest import Stack
 
 ABSTRACT = ("@", "\x00")
+T = TypeVar("T")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
 
@@ -29,10 +31,17 @@ def processes(stack: "Stack") -> list[psutil.Process]:
     assert stack.process is not None
     supervisor = psutil.Process(stack.process.pid)
     found = [supervisor, *supervisor.children(recursive=True)]
-    names = " ".join(" ".join(process.cmdline()) for process in found)
+    names = " ".join(" ".join(line) for _, line in still(found, psutil.Process.cmdline))
     for part in ("gcs_server", "raylet", "haproxy", "postgres", "Ingress", "Dashboard"):
         assert part in names, part
     return found
+
+
+def still(processes: list[psutil.Process], ask: Callable[[psutil.Process], T]) -> Iterator[tuple[psutil.Process, T]]:
+    """What those processes answer that have not ended meanwhile, as a connection of the database's may."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            yield process, ask(process)
 
 
 def names_of(path: Path) -> Iterator[Path]:
@@ -41,14 +50,13 @@ def names_of(path: Path) -> Iterator[Path]:
 
 def in_use(processes: list[psutil.Process]) -> set[Path]:
     """The files, folders and sockets that the processes hold, but for software and devices."""
+
+    def holds(process: psutil.Process) -> list[str]:
+        sockets = [connection.laddr for connection in process.net_connections("unix") if connection.laddr]
+        return [process.cwd(), *(file.path for file in process.open_files()), *sockets]
+
     found = set()
-    for process in processes:
-        try:
-            held = [process.cwd(), *(file.path for file in process.open_files())]
-            held += [connection.laddr for connection in process.net_connections("unix") if connection.laddr]
-        except psutil.NoSuchProcess:
-            # A connection of the database's has ended.
-            continue
+    for _, held in still(processes, holds):
         assert not [name for name in held if name.startswith(ABSTRACT)], "everybody may connect to these"
         found |= {Path(name) for name in held}
     return {path for path in found if not _is_software(path)}
@@ -94,12 +102,12 @@ def test_nothing_is_left_where_everybody_looks(stack: "Stack", processes: list[p
 
 def test_every_port_is_this_machines_own(processes: list[psutil.Process]) -> None:
     doors = []
-    for process in processes:
-        for connection in process.net_connections("inet"):
+    for process, connections in still(processes, lambda process: process.net_connections("inet")):
+        for connection in connections:
             if connection.status == psutil.CONN_LISTEN or (connection.laddr and not connection.raddr):
                 address = ipaddress.ip_address(connection.laddr.ip)
                 plain = getattr(address, "ipv4_mapped", None) or address
-                doors.append((process.name(), str(plain), connection.laddr.port))
+                doors.append((process.pid, str(plain), connection.laddr.port))
     assert len(doors) > 20
     assert [door for door in doors if not ipaddress.ip_address(door[1]).is_loopback] == []
 

@@ -47,11 +47,16 @@ async def tasks_of(database: Database, workflow_id: str) -> list[Task]:
         return list(await session.scalars(select(Task).where(Task.workflow_id == workflow_id)))
 
 
+async def another_ends(api: httpx.AsyncClient) -> None:
+    """The engine has looked at what there is to do, more than once."""
+    await wait_for(api, await post(api, draw("first"), draw("then", "first")), "COMPLETED")
+
+
 async def test_a_workflow_waits_to_be_started_if_that_is_wanted(
     api: httpx.AsyncClient, worker: object, engine: None
 ) -> None:
     workflow_id = await post(api, draw("a"), start=False)
-    await asyncio.sleep(0.4)
+    await another_ends(api)
     assert (await api.get(f"/workflows/{workflow_id}")).json()["status"] == "PENDING"
     await act(api, workflow_id, "start")
     ended = await wait_for(api, workflow_id, "COMPLETED")
@@ -70,7 +75,8 @@ async def test_a_paused_workflow_finishes_what_runs_and_begins_nothing(
     async with asyncio.timeout(PATIENCE):
         while statuses(found := (await api.get(f"/workflows/{workflow_id}")).json())["a"] != "COMPLETED":
             await asyncio.sleep(0.05)
-    await asyncio.sleep(0.5)
+    await another_ends(api)
+    found = (await api.get(f"/workflows/{workflow_id}")).json()
     assert (found["status"], statuses(found)["b"]) == ("PAUSED", "PENDING")
     assert (await act(api, workflow_id, "resume"))["status"] == "RUNNING"
     ended = await wait_for(api, workflow_id, "COMPLETED", "FAILED")
