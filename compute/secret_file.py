@@ -47,7 +47,8 @@ def _complete_file(beside: Path, content: str) -> Iterator[Path]:
     """A temporary file in the same folder, written to the disk and readable by its owner only."""
     descriptor, name = tempfile.mkstemp(prefix=f".{beside.name}-", dir=beside.parent)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        # What came from the environment may be no text; its bytes stay what they are.
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
             stream.write(content + "\n")
             stream.flush()
             os.fsync(stream.fileno())

@@ -24,7 +24,15 @@ from pydantic_settings import (
 from compute.secret_file import kept_secret
 from compute.secret_rules import checked_key, checked_link_secret, checked_webhook_secret, valid_at_once
 
-__all__ = ["SECRETS_VARIABLE", "Settings", "TrainableModel", "get_settings", "ingress_settings", "with_api_key"]
+__all__ = [
+    "SECRETS_VARIABLE",
+    "Settings",
+    "TrainableModel",
+    "get_settings",
+    "ingress_settings",
+    "setting_variables",
+    "with_api_key",
+]
 
 SECRETS_VARIABLE = "COMPUTE_SECRETS"
 """Names a folder with a file for each variable that shall not stand in the environment."""
@@ -274,6 +282,13 @@ def with_api_key(settings: Settings) -> Settings:
     except ValueError as error:
         raise ValueError(f"{file} {error}") from None
     return settings.model_copy(update={"api_key": SecretStr(key)})
+
+
+def setting_variables() -> tuple[str, ...]:
+    """The names of the variables that set something here."""
+    return tuple(
+        str(field.validation_alias or f"COMPUTE_{name}").upper() for name, field in Settings.model_fields.items()
+    )
 
 
 @lru_cache

@@ -12,18 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from compute.secret_file import write_secret
-from compute.settings import SECRETS_VARIABLE
+from compute.settings import SECRETS_VARIABLE, setting_variables
 
 __all__ = ["OUR_SECRETS", "forget", "forget_others", "handed_over"]
 
 OUR_SECRETS = ("API_KEY", "ADMIN_API_KEY", "DATABASE_URL", "COMPUTE_LINK_SECRET", "COMPUTE_WEBHOOK_SECRET")
-"""Read from the folder that COMPUTE_SECRETS names."""
+"""Read from the folder that COMPUTE_SECRETS names, or from the environment; in any case, as all our settings are."""
 
-# Those of libraries, and the variable with which each library is shown a file instead.
+# The variable with which a library is shown a file, and those in whose place it comes, the one that counts most first.
 _TOKENS = {
-    "HF_TOKEN": "HF_TOKEN_PATH",
-    "HUGGING_FACE_HUB_TOKEN": "HF_TOKEN_PATH",
-    "RAY_AUTH_TOKEN": "RAY_AUTH_TOKEN_PATH",
+    "HF_TOKEN_PATH": ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
+    "RAY_AUTH_TOKEN_PATH": ("RAY_AUTH_TOKEN",),
 }
 _AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _PASSWORD = "PGPASSWORD"  # noqa: S105 - its name
@@ -31,27 +30,27 @@ _PREFIX = "secrets-"
 
 
 def handed_over(home: Path, environment: Mapping[str, str]) -> dict[str, str] | None:
-    """The environment with files in `home` in place of its secrets; None if it holds none.
+    """The environment with files in `home` in place of its secrets; None if it holds none. An empty one is none: it
+    stays, and its reader goes on to the next place.
 
     Raises:
-        OSError: the files cannot be written.
+        OSError: the files cannot be written, or those of COMPUTE_SECRETS not be read.
     """
-    secrets = {name: value for name, value in environment.items() if name in _secret_names()}
-    if not secrets:
+    ours = {name: name.upper() for name, value in environment.items() if value and name.upper() in OUR_SECRETS}
+    theirs = {name: value for name in _of_libraries() if (value := environment.get(name))}
+    if not ours and not theirs:
         return None
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
-    kept = {name: value for name, value in environment.items() if name not in secrets}
-    before = environment.get(SECRETS_VARIABLE)
-    files = {file.name: file.read_text() for file in Path(before).iterdir() if file.is_file()} if before else {}
-    files |= {name: secrets[name] for name in OUR_SECRETS if name in secrets}
+    kept = {name: value for name, value in environment.items() if name not in ours and name not in theirs}
+    files = _settings_in(environment.get(SECRETS_VARIABLE)) | {file: environment[name] for name, file in ours.items()}
     kept[SECRETS_VARIABLE] = str(folder)
-    for name, variable in _TOKENS.items():
-        if name in secrets:
-            files[name], kept[variable] = secrets[name], str(folder / name)
-    if _AWS[0] in secrets:
-        files["aws"], kept["AWS_SHARED_CREDENTIALS_FILE"] = _aws_file(secrets, environment), str(folder / "aws")
-    if _PASSWORD in secrets:
-        files["pgpass"], kept["PGPASSFILE"] = _password_file(secrets[_PASSWORD]), str(folder / "pgpass")
+    for variable, names in _TOKENS.items():
+        if name := next((name for name in names if name in theirs), None):
+            files[name], kept[variable] = theirs[name], str(folder / name)
+    if _AWS[0] in theirs:
+        files["aws"], kept["AWS_SHARED_CREDENTIALS_FILE"] = _aws_file(theirs, environment), str(folder / "aws")
+    if _PASSWORD in theirs:
+        files["pgpass"], kept["PGPASSFILE"] = _password_file(theirs[_PASSWORD]), str(folder / "pgpass")
     for name, content in files.items():
         write_secret(folder / name, content)
     return kept
@@ -70,8 +69,20 @@ def forget_others(folder: str | None, home: Path) -> None:
             forget(str(left), home)
 
 
-def _secret_names() -> set[str]:
-    return {*OUR_SECRETS, *_TOKENS, *_AWS, _PASSWORD}
+def _of_libraries() -> tuple[str, ...]:
+    return (*(name for names in _TOKENS.values() for name in names), *_AWS, _PASSWORD)
+
+
+def _settings_in(folder: str | None) -> dict[str, str]:
+    """What an operator's folder says of our settings, by variable. Whatever else lies in it is not ours to copy."""
+    if not folder:
+        return {}
+    files = {file.name.upper(): file for file in Path(folder).iterdir() if file.is_file()}
+    return {
+        variable: files[variable].read_text(encoding="utf-8", errors="surrogateescape")
+        for variable in setting_variables()
+        if variable in files
+    }
 
 
 def _aws_file(secrets: Mapping[str, str], environment: Mapping[str, str]) -> str:

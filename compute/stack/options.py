@@ -6,7 +6,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from compute.settings import Settings
+from compute.settings import SECRETS_VARIABLE, Settings
 from compute.stack.errors import StackError
 
 __all__ = ["StackOptions", "load_options", "load_settings"]
@@ -51,6 +51,8 @@ def _load(model: type[AnySettings]) -> AnySettings:
     except ValidationError as error:
         # Never the value itself: it may be a secret in the wrong place.
         raise StackError(f"bad setting: {'; '.join(_fault(model, fault) for fault in error.errors())}") from None
+    except UnicodeDecodeError:
+        raise StackError(f"bad setting: a file in the folder that {SECRETS_VARIABLE} names is not text") from None
     except SettingsError as error:
         raise StackError(f"bad setting: {error}") from error
 

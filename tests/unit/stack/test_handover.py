@@ -101,6 +101,61 @@ def test_the_operators_own_folder_of_secrets_is_kept_in_mind(tmp_path: Path) -> 
     assert (folder / "API_KEY").read_text().strip() == KEY
 
 
+@pytest.mark.parametrize("name", ["api_key", "Api_Key", "API_KEY"])
+def test_our_names_are_read_in_any_case_and_so_are_they_taken(name: str, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "Api_key").write_text("from-the-folder")
+    environment = kept(tmp_path, **{name: KEY}, COMPUTE_SECRETS=str(own))
+    assert KEY not in environment.values()
+    files = list(Path(environment["COMPUTE_SECRETS"]).iterdir())
+    assert [(file.name, file.read_text().strip()) for file in files] == [("API_KEY", KEY)]
+
+
+@pytest.mark.parametrize("name", ["PASSWORD", "MY_API_KEY", "hf_token", "aws_secret_access_key", "API_KEY_FILE"])
+def test_what_nobody_here_reads_is_nobodys_secret(name: str, tmp_path: Path) -> None:
+    assert handed_over(tmp_path, {name: "x"}) is None
+    environment = kept(tmp_path, API_KEY=KEY, **{name: "x"})
+    assert environment[name] == "x"
+
+
+def test_files_that_are_not_ours_are_not_copied(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "PASSWORD").write_text("somebody else's")
+    (own / "keystore.p12").write_bytes(bytes(range(256)))
+    (own / "compute_storage").write_text("s3\n")
+    folder = Path(kept(tmp_path, API_KEY=KEY, COMPUTE_SECRETS=str(own))["COMPUTE_SECRETS"])
+    assert {file.name: file.read_text().strip() for file in folder.iterdir()} == {
+        "API_KEY": KEY,
+        "COMPUTE_STORAGE": "s3",
+    }
+
+
+def test_bytes_that_are_no_text_stay_what_they_are(tmp_path: Path) -> None:
+    environment = kept(tmp_path, PGPASSWORD=os.fsdecode(b"caf\xe9"))
+    assert Path(environment["PGPASSFILE"]).read_bytes() == b"*:*:*:*:caf\xe9\n"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_hugging_face_tokens_the_one_counts_that_counted_before(order: int, tmp_path: Path) -> None:
+    given = [("HF_TOKEN", "hf_present"), ("HUGGING_FACE_HUB_TOKEN", "hf_old")][::order]
+    environment = kept(tmp_path, **dict(given))
+    assert Path(environment["HF_TOKEN_PATH"]).read_text() == "hf_present\n"
+    assert not {"hf_present", "hf_old"} & {*environment.values()}
+
+
+EMPTY = ["HF_TOKEN", "AWS_ACCESS_KEY_ID", "PGPASSWORD", "API_KEY", "RAY_AUTH_TOKEN"]
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_an_empty_variable_hides_no_file_that_is_read_then(name: str, tmp_path: Path) -> None:
+    assert handed_over(tmp_path, {name: ""}) is None
+    own = {"HF_TOKEN_PATH": "a", "AWS_SHARED_CREDENTIALS_FILE": "b", "PGPASSFILE": "c", "RAY_AUTH_TOKEN_PATH": "d"}
+    environment = kept(tmp_path, **own, **{name: "", "DATABASE_URL": "postgresql://host/name"})
+    assert {variable: environment[variable] for variable in own} == own
+
+
 def test_what_is_over_is_removed_and_nothing_else(tmp_path: Path) -> None:
     first, second = (kept(tmp_path, API_KEY=KEY)["COMPUTE_SECRETS"] for _ in range(2))
     own = tmp_path / "own"
