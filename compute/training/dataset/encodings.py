@@ -24,6 +24,8 @@ _HANGUL = re.compile(rb"(?:[\xb0-\xc8][\xa1-\xfe]){3,}")
 # GB 2312's characters in order of pronunciation, which are those of everyday, and its punctuation.
 _GB_EVERYDAY = re.compile(rb"(?:[\xb0-\xd7][\xa1-\xfe]|[\xa1\xa3][\xa1-\xfe])+")
 _BIG5_EVERYDAY = re.compile(rb"(?:[\xa4-\xc6][\x40-\x7e\xa1-\xfe]|\xa1[\x40-\x7e\xa1-\xfe])+")
+_RUN_OF_PAIRS = re.compile(rb"(?:[\x80-\xff][\x00-\xff])+")
+_LONG_RUN = 3
 _DOS_LETTERS = frozenset(b"\x80\x81\x82\x83\x84\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96"
                          b"\x97\x98\x99\x9a\xa0\xa1\xa2\xa3\xa4\xa5\xe1")  # fmt: skip
 # Letters, without those of Icelandic, in whose places Turkish has more frequent ones; and what word processors put
@@ -56,6 +58,32 @@ def legacy_encoding(data: bytes, *, names: bool = False) -> str | None:
     `names`: the bytes are names from a zip archive, where DOS code pages are at home.
     """
     high = [byte for byte in data if byte >= 0x80]
+    if _stand_apart(data) and (encoding := _of_two_bytes(data)):
+        return encoding
+    if _HIGH_WORD.search(data):
+        return _cyrillic(high)
+    if names and set(high) <= _DOS_LETTERS:
+        return "cp437"
+    if set(high) <= _WINDOWS_LETTERS | _WINDOWS_SIGNS and _decoded(data, "cp1252") is not None:
+        return "cp1252"
+    return None
+
+
+def _stand_apart(data: bytes) -> bool:
+    """Whether characters of two bytes would stand beside Latin words: within one, what looks like them are its accents
+    in some other encoding, each with the letter behind it."""
+    apart = within = 0
+    for run in _RUN_OF_PAIRS.finditer(data):
+        pairs = (run.end() - run.start()) // 2
+        beside_letters = data[run.start() - 1 : run.start()].isalpha() or data[run.end() : run.end() + 1].isalpha()
+        if pairs < _LONG_RUN and beside_letters:
+            within += pairs
+        else:
+            apart += pairs
+    return apart > within
+
+
+def _of_two_bytes(data: bytes) -> str | None:
     text = _decoded(data, "cp932")
     if text is not None and _is_japanese(text):
         return "cp932"
@@ -65,12 +93,6 @@ def legacy_encoding(data: bytes, *, names: bool = False) -> str | None:
         return "gb18030"
     if any(byte < 0x80 for _, byte in _pairs(data)) and _is_chinese(data, _BIG5_EVERYDAY, "big5"):
         return "big5"
-    if _HIGH_WORD.search(data):
-        return _cyrillic(high)
-    if names and set(high) <= _DOS_LETTERS:
-        return "cp437"
-    if set(high) <= _WINDOWS_LETTERS | _WINDOWS_SIGNS and _decoded(data, "cp1252") is not None:
-        return "cp1252"
     return None
 
 

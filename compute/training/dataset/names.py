@@ -7,7 +7,7 @@ machine that made the archive; all of one archive are in the same.
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from compute.training.dataset.encodings import legacy_encoding
 
@@ -32,7 +32,7 @@ class ArchiveNames:
     files do."""
 
     def __init__(self, infos: Sequence[zipfile.ZipInfo]) -> None:
-        evidence = b"\n".join(raw for info in infos if _stated(info) is None and (raw := _raw(info)))[:_MOST_EVIDENCE]
+        evidence = _evidence(_raw(info) for info in infos if _stated(info) is None)
         self._encoding = legacy_encoding(evidence, names=True) if evidence else None
 
     def of(self, info: zipfile.ZipInfo) -> str:
@@ -54,6 +54,17 @@ class ArchiveNames:
             return self._encoding is not None and bool(_raw(info).decode(self._encoding))
         except UnicodeDecodeError:
             return False
+
+
+def _evidence(names: Iterable[bytes]) -> bytes:
+    """Whole names, as many as are needed: half a character would fit no encoding."""
+    taken, size = list[bytes](), 0
+    for name in names:
+        if taken and size + len(name) > _MOST_EVIDENCE:
+            break
+        taken.append(name)
+        size += len(name)
+    return b"\n".join(taken)
 
 
 def _stated(info: zipfile.ZipInfo) -> str | None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from compute.schemas.training import CaptioningStrategy
 from compute.training.dataset.archive import Unpacked, unpack
 from compute.training.dataset.captions import DAMAGED, caption_for
-from compute.training.dataset.encodings import decode_text
+from compute.training.dataset.encodings import decode_text, legacy_encoding
+from compute.training.dataset.names import ArchiveNames
 from tests.unit.training.dataset.archives import picture, zipped
 
 TOLD = [
@@ -39,6 +40,20 @@ UNTOLD = [
     ("cp874", "ชุดแดง"),
     ("cp1250", "sukienka czerwona łódź"),
 ]
+
+
+LATIN = {
+    "cp1250": [
+        "biała sukienka", "żółta spódnica, że aż miło", "mała łąka i żaba", "płaszcz, szal i kołnierz", "żaden",
+        "kłębek wełny, błękitna bluzka i mała łapka", "těžký kabát", "kék kosztüm gallérral", "rochie roşie şi albă",
+    ],
+    "cp1252": ["une robe d’été à fleurs", "château pâle", "Kleid für Mädchen", "señora", "en blå kjole på gården"],
+    "cp437": ["château", "âge, pâle, bâton", "robe d'été", "Mädchen größer", "señora", "pâte à gâteau, tâche"],
+    "cp850": ["château pâle", "châle, mâle, pâté", "en blå kjole"],
+    "cp852": ["biała sukienka", "żółta spódnica", "těžký kabát", "kłódka i małpa"],
+    "cp1254": ["kırmızı elbise", "ışıltılı gömlek"],
+}  # fmt: skip
+TWO_BYTES = {"cp932", "cp949", "gb18030", "big5"}
 
 
 def raw_names(path: Path, files: dict[bytes, bytes], **extra: bytes) -> Path:
@@ -216,3 +231,23 @@ class TestPairs:
         unpacked = unpack(zipped(place, files), tmp_path)
         assert {one.name: one.text for one in unpacked.pictures} == {"set/a.png": "one", "set/sub/b.png": "two"}
         assert unpacked.others == ()
+
+
+@pytest.mark.parametrize("names", [True, False])
+@pytest.mark.parametrize(
+    ("encoding", "text"), [(encoding, text) for encoding, texts in LATIN.items() for text in texts]
+)
+def test_latin_words_with_accents_are_no_characters_of_two_bytes(encoding: str, text: str, names: bool) -> None:
+    data = text.encode(encoding)
+    assert legacy_encoding(data, names=names) not in TWO_BYTES
+    assert legacy_encoding(b"\n".join([data + b".png", data + b"2.png"]), names=names) not in TWO_BYTES
+
+
+@pytest.mark.parametrize("shift", range(3))
+@pytest.mark.parametrize(("encoding", "text"), TOLD[:5])
+def test_however_many_names_there_are_none_is_cut_within_a_character(encoding: str, text: str, shift: int) -> None:
+    names = [f"{'a' * shift}{number:04d} {text * 9}.png" for number in range(2000)]
+    infos = [zipfile.ZipInfo(name.encode(encoding).decode("cp437")) for name in names]
+    read = ArchiveNames(infos)
+    assert [read.of(info) for info in infos] == names
+    assert all(read.is_read(info) for info in infos)
