@@ -326,20 +326,24 @@ def _captions(source: _Source, contents: _Contents, most_rows: int) -> tuple[lis
 
 def _files_beside(source: _Source, contents: _Contents) -> tuple[list[Rejected], dict[str, str]]:
     rejected: list[Rejected] = []
-    found: dict[str, str] = {}
+    spelled: dict[str, str] = {}
     for name, entry in sorted(contents.captions.items(), key=lambda item: _CAPTIONS.index(_suffix(item[0]))):
         text = _caption(source, name, entry)
         if isinstance(text, Rejected):
             rejected.append(text)
         elif text:
-            for key in (_stem(name), _stem(name).casefold()):
-                found.setdefault(key, text)
+            spelled.setdefault(_stem(name), text)
+    # Two pictures may differ in nothing but their capitals: what one is called exactly is not about the other.
+    taken = {key for picture in contents.pictures for key in (picture, _stem(picture))}
+    others: dict[str, str] = {}
+    for called, text in spelled.items():
+        if called not in taken:
+            others.setdefault(called.casefold(), text)
     texts: dict[str, str] = {}
     for picture in contents.pictures:
-        # As it is spelled first: two pictures may differ in nothing but their capitals.
-        called = next((key for key in (picture, _stem(picture), *_keys(picture)) if key in found), None)
-        if called is not None:
-            texts[picture] = found[called]
+        candidates = [spelled.get(picture), spelled.get(_stem(picture)), *map(others.get, _keys(picture))]
+        if (found := next(filter(None, candidates), None)) is not None:
+            texts[picture] = found
     return rejected, texts
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import zipfile
 import zlib
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -207,10 +208,21 @@ class TestPairs:
         assert taught(unpacked) == ["zxd, a coat"]
         assert unpacked.others == ()
 
-    def test_spelling_counts_where_only_capitals_differ(self, place: Path, tmp_path: Path) -> None:
-        files = {"a.png": picture(), "A.png": picture(), "a.txt": b"small", "A.txt": b"capital"}
-        unpacked = unpack(zipped(place, files), tmp_path)
+    @pytest.mark.parametrize("names", permutations(["a.png", "A.png", "a.txt", "A.txt"]), ids=" ".join)
+    def test_spelling_counts_where_only_capitals_differ(
+        self, place: Path, tmp_path: Path, names: tuple[str, ...]
+    ) -> None:
+        texts = {"a.txt": b"small", "A.txt": b"capital"}
+        unpacked = unpack(zipped(place, {name: texts.get(name, picture()) for name in names}), tmp_path)
         assert {one.name: one.text for one in unpacked.pictures} == {"a.png": "small", "A.png": "capital"}
+
+    @pytest.mark.parametrize("caption", ["A.txt", "A.png.txt", "A.caption"])
+    def test_what_one_picture_is_called_exactly_is_not_about_another(
+        self, place: Path, tmp_path: Path, caption: str
+    ) -> None:
+        files = {"a.png": picture(), caption: b"capital", "A.png": picture()}
+        unpacked = unpack(zipped(place, files), tmp_path)
+        assert {one.name: one.text for one in unpacked.pictures} == {"a.png": None, "A.png": "capital"}
 
     def test_the_caption_with_the_whole_name_counts_more(self, place: Path, tmp_path: Path) -> None:
         files = {"a.png": picture(), "a.jpg": picture(image_format="JPEG"), "a.txt": b"both", "a.png.txt": b"this"}
