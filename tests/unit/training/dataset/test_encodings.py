@@ -208,7 +208,7 @@ class TestPairs:
         assert taught(unpacked) == ["zxd, a coat"]
         assert unpacked.others == ()
 
-    @pytest.mark.parametrize("names", permutations(["a.png", "A.png", "a.txt", "A.txt"]), ids=" ".join)
+    @pytest.mark.parametrize("names", [*permutations(["a.png", "A.png", "a.txt", "A.txt"])], ids=" ".join)
     def test_spelling_counts_where_only_capitals_differ(
         self, place: Path, tmp_path: Path, names: tuple[str, ...]
     ) -> None:
