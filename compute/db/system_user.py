@@ -31,8 +31,9 @@ class SystemUser:
 
     def let_through(self, home: Path, binaries: Path) -> None:
         """Open the way to `home` and to the binaries: folders may be passed through, not listed."""
-        os.chown(home, -1, self.gid)
-        _allow(home, stat.S_IXGRP)
+        if not home.stat().st_mode & stat.S_IXOTH:
+            os.chown(home, -1, self.gid)
+            _allow(home, stat.S_IXGRP)
         for folder in {*home.parents, *binaries.parents, binaries}:
             _allow(folder, stat.S_IXOTH)
         if not (binaries / "postgres").stat().st_mode & stat.S_IXOTH:

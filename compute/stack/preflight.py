@@ -12,10 +12,12 @@ import psutil
 
 from compute.db.system_user import NAME as SERVER_ACCOUNT
 from compute.stack.errors import StackError
+from compute.stack.hints import pasteable
 
-__all__ = ["check_disk", "check_port", "free_port", "prepare_home"]
+__all__ = ["check_disk", "check_port", "free_port", "left_open", "prepare_home"]
 
 MIN_FREE_BYTES = 512 * 2**20
+_OF_A_NEW_DISK = {"lost+found"}
 
 
 def prepare_home(home: Path) -> Path:
@@ -34,21 +36,45 @@ def prepare_home(home: Path) -> Path:
         raise StackError(f"COMPUTE_HOME={home} cannot be used: {error.strerror}") from error
 
 
+def left_open(home: Path) -> str | None:
+    """What an operator is told of a home that others may enter: what is made in it is closed, the rest is not ours."""
+    found = home.stat()
+    if found.st_uid != os.geteuid():
+        return (
+            f"COMPUTE_HOME={home} belongs to another user, who decides who may enter it. What is made in it is closed."
+        )
+    if _others(found):
+        return f"COMPUTE_HOME={home} is open to other users, and stays so. What is made in it is closed."
+    return None
+
+
 def _close(home: Path) -> None:
     """Shut other users out: pictures, models and secrets lie in it. PostgreSQL's own account may pass through.
 
+    Only a folder that was empty is changed. Who opens it later, or keeps other things in it, has a reason.
+
     Raises:
-        StackError: the folder is there for everybody, such as /tmp.
+        StackError: the folder is there for everybody, such as /tmp, or holds something else that others may change.
     """
     found = home.stat()
-    if os.geteuid() not in {0, found.st_uid}:
-        # Whoever owns it decides who gets in; what is made in it is closed in any case.
-        return
     if found.st_mode & stat.S_ISVTX:
         raise StackError(f"COMPUTE_HOME={home} is shared with other users; name a folder in it instead")
-    others = stat.S_IRWXO | (stat.S_IRGRP | stat.S_IWGRP if found.st_gid == _server_group() else stat.S_IRWXG)
-    if found.st_mode & others:
+    others = _others(found)
+    if found.st_uid != os.geteuid() or not others:
+        return
+    if {entry.name for entry in home.iterdir()} <= _OF_A_NEW_DISK:
         home.chmod(stat.S_IMODE(found.st_mode) & ~others)
+    elif others & (stat.S_IWGRP | stat.S_IWOTH):
+        raise StackError(
+            f"COMPUTE_HOME={home} has other files in it, and other users may write to it; name a folder in it instead, "
+            f"or close it with: {pasteable(['chmod', 'go=', str(home)])}"
+        )
+
+
+def _others(found: os.stat_result) -> int:
+    """What others than the owner and PostgreSQL's account may do."""
+    group = stat.S_IRGRP | stat.S_IWGRP if found.st_gid == _server_group() else stat.S_IRWXG
+    return found.st_mode & (stat.S_IRWXO | group)
 
 
 def _server_group() -> int | None:

@@ -23,7 +23,7 @@ from compute.stack.handover import forget, forget_others, handed_over
 from compute.stack.lock import HomeLock
 from compute.stack.mark import MARK
 from compute.stack.options import StackOptions, load_options, load_settings
-from compute.stack.preflight import check_disk, check_port, prepare_home
+from compute.stack.preflight import check_disk, check_port, left_open, prepare_home
 from compute.stack.processes import end, leftovers
 from compute.stack.runtime import discard_if_empty, prune_sessions, ray_folder, runtime_folder
 from compute.stack.serve_config import ServeConfig, read_serve_config
@@ -81,6 +81,8 @@ def _run(config_path: Path, settings: Settings, home: Path, steps: Steps, stop: 
     options = load_options()
     config = read_serve_config(config_path, options.http_port, options.http_host)
     lock = _lock(home, parts)
+    if note := left_open(home):
+        say(note)
     forget_others(os.environ.get(SECRETS_VARIABLE), home)
     runtime = runtime_folder(home)
     parts.callback(discard_if_empty, runtime)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from compute.stack.errors import StackError
-from compute.stack.preflight import check_disk, check_port, free_port, prepare_home
+from compute.stack.preflight import check_disk, check_port, free_port, left_open, prepare_home
 
 
 def test_a_free_port_passes_and_a_taken_one_is_named_with_its_owner() -> None:
@@ -39,8 +39,41 @@ def test_home_is_made_private_and_absolute(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("mode", [0o755, 0o777, 0o750])
 def test_a_home_that_is_there_is_closed(tmp_path: Path, mode: int) -> None:
     tmp_path.chmod(mode)
+    (tmp_path / "lost+found").mkdir()
     prepare_home(tmp_path)
     assert tmp_path.stat().st_mode & 0o777 == 0o700
+    assert left_open(tmp_path) is None
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o711])
+def test_a_folder_with_other_things_in_it_stays_as_it_is_and_that_is_said(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "page.html").write_text("somebody serves it")
+    tmp_path.chmod(mode)
+    for _ in range(2):
+        prepare_home(tmp_path)
+        assert tmp_path.stat().st_mode & 0o777 == mode
+        assert left_open(tmp_path) == (
+            f"COMPUTE_HOME={tmp_path} is open to other users, and stays so. What is made in it is closed."
+        )
+        (tmp_path / "supervisor.lock").write_text("")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_folder_with_other_things_in_it_that_others_may_change_is_refused(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "page.html").write_text("")
+    tmp_path.chmod(mode)
+    with pytest.raises(StackError, match=f"other users may write to it; .*chmod go= {tmp_path}"):
+        prepare_home(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a folder away needs root")
+def test_another_users_folder_is_not_touched(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, -1)
+    tmp_path.chmod(0o755)
+    prepare_home(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    assert "belongs to another user" in str(left_open(tmp_path))
 
 
 def test_a_folder_for_everybody_is_no_home(tmp_path: Path) -> None:
