@@ -19,7 +19,13 @@ from safetensors import SafetensorError, safe_open
 __all__ = ["MAX_HEADER", "TensorHeader", "header_end", "read_header", "shortened"]
 
 MAX_HEADER = 16 * 2**20
-"""Bytes. The library takes 100 MB; headers of LoRAs have less than one."""
+"""Bytes. The library takes 100 MB; those of LoRAs have less than one, unless a trainer noted every word of its data."""
+
+# The largest LoRAs have some 10,000 tensors, each of five strings and some ten values.
+_MOST_STRINGS = 2**17
+_MOST_VALUES = 2**18
+_EXPLAINED = 2 * 2**20
+"""Bytes of a header that is read once more to tell what is wrong."""
 
 _BITS = {
     "F64": 64,
@@ -85,6 +91,7 @@ def read_header(head: bytes, size: int) -> dict[str, TensorHeader]:
         ValueError: the library would refuse the file; the message says why.
     """
     head = head[: header_end(head, size)]
+    _check_parts(head[8:])
     file = os.memfd_create("safetensors")
     try:
         _write(file, head)
@@ -108,6 +115,16 @@ def _write(file: int, data: bytes) -> None:
         view = view[os.write(file, view) :]
 
 
+def _check_parts(header: bytes) -> None:
+    """Long texts are read at once; what takes time, and lets nobody else have theirs, is how many things there are."""
+    unescaped = header.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if unescaped.count(b'"') > 2 * _MOST_STRINGS:
+        raise ValueError(f"its header has more than {_MOST_STRINGS} strings")
+    between = b"".join(unescaped.split(b'"')[::2])
+    if sum(map(between.count, (b"{", b"[", b","))) > _MOST_VALUES:
+        raise ValueError(f"its header has more than {_MOST_VALUES} values")
+
+
 def _listed(path: Path) -> dict[str, TensorHeader]:
     tensors: dict[str, TensorHeader] = {}
     begin = 0
@@ -127,6 +144,8 @@ def _reason(error: SafetensorError) -> str:
 
 def _fault(head: bytes, size: int) -> str | None:
     """What is wrong, in words that name the tensor; None if only the library knows."""
+    if len(head) > _EXPLAINED:
+        return None
     try:
         listed = json.loads(head[8:])
     except (RecursionError, ValueError):

@@ -143,3 +143,36 @@ def test_no_weights_are_read_and_no_room_is_taken() -> None:
     header = json.dumps({"a": {"dtype": "F32", "shape": [2**38 - 64], "data_offsets": [0, size - 256]}}).encode()
     head = file_of(header.ljust(248), 0)
     assert read_header(head, size)["a"].end == size - 256
+
+
+def many(count: int, note: str = "") -> bytes:
+    listed: dict[str, object] = {
+        f"lora_unet_input_blocks_{number}.lora_down.weight": {
+            "dtype": "F16",
+            "shape": [1, 1, 1, 1],
+            "data_offsets": [2 * number, 2 * number + 2],
+        }
+        for number in range(count)
+    }
+    return json.dumps(listed | {"__metadata__": {"note": note}}).encode()
+
+
+@pytest.mark.parametrize("note", ["", 'tag": 1, "' * 1_000_000], ids=["bare", "with 10 MB of text"])
+def test_the_largest_headers_in_use_are_read(note: str) -> None:
+    file = file_of(many(10_000, note), 20_000)
+    assert len(read_header(file, len(file))) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (many(30_000), "131072 strings"),
+        (b'{"a":[' + b"[]," * 200_000 + b"[]]}", "262144 values"),
+        (b'{"a":[' + b"0," * 300_000 + b"0]}", "262144 values"),
+        (b"[" * 300_000, "262144 values"),
+        (b'{"__metadata__":{' + b",".join(b'"%d":"\\""' % number for number in range(100_000)) + b"}}", "strings"),
+    ],
+)
+def test_a_header_of_more_things_than_any_in_use_is_not_read(header: bytes, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        read_header(file_of(header, 0), len(header) + 8)
