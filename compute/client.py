@@ -126,18 +126,14 @@ class Client:
         outputs = [step["output"] or {} for step in seen["steps"] if step["name"] == step_id]
         return [made["url"] for output in outputs for kind in ("images", "videos") for made in output.get(kind) or []]
 
-    def download(self, url: str, file: Path) -> None:
-        """Fetch what a link leads to. The key is not sent.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+    def download(self, url: str) -> bytes:
+        """What a link leads to. The key is not sent."""
         http = httpx.Client(timeout=_TIMEOUT_SECONDS, mounts=dict.fromkeys(_DIRECT), follow_redirects=True)
         with self._sent("the store of results"), http:
             answer = http.get(url)
         if not answer.is_success:
             raise ClientError(_refusal(answer, _json(answer)), answer.status_code)
-        file.write_bytes(answer.content)
+        return answer.content
 
     def _ask(self, method: str, place: str, *fields: str, **parts: Any) -> dict[str, Any]:
         """The answer, an object that has at least these fields."""

@@ -4,8 +4,7 @@ Exit codes: 0 completed, 1 failed, cancelled or not accepted, 2 wrong usage, 130
 """
 
 import json
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ import typer
 from compute.cli.answers import AsJson, print_json
 from compute.cli.errors import INTERRUPTED
 from compute.cli.server import Key, Server, Url, connected
+from compute.cli.watching import looks
 
 if TYPE_CHECKING:
     from compute.client import Client
@@ -23,8 +23,6 @@ __all__ = ["workflows"]
 workflows = typer.Typer(no_args_is_help=True, help="Workflows on a running server.")
 
 POLL_SECONDS = 0.5
-PATIENCE_SECONDS = 60.0
-"""How long a server may be away while a workflow is watched."""
 
 WorkflowId = Annotated[str, typer.Argument(help="The workflow's id.", show_default=False)]
 
@@ -176,12 +174,16 @@ def _watch(client: "Client", server: Server, workflow_id: str, as_json: bool) ->
     from compute.stack.errors import StackError
     from compute.terminal.show import show
     from compute.terminal.words import failure
+    from compute.workflows.states import ENDED_WORKFLOWS
 
     def command(name: str, *arguments: str) -> str:
         return server.hint("workflow", name, workflow_id, *arguments)
 
+    seen = looks(
+        lambda: client.workflow(workflow_id), lambda found: found["status"] in ENDED_WORKFLOWS, pause=POLL_SECONDS
+    )
     try:
-        ended = show(_looks(client, workflow_id), lambda step: command("approve", step), Console(stderr=as_json))
+        ended = show(seen, lambda step: command("approve", step), Console(stderr=as_json))
     except KeyboardInterrupt:
         typer.echo(f"The workflow goes on. Watch it: {command('watch')}\nCancel it: {command('cancel')}", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -193,23 +195,3 @@ def _watch(client: "Client", server: Server, workflow_id: str, as_json: bool) ->
             typer.echo(link)
     if ended["status"] != WorkflowStatus.COMPLETED:
         raise StackError(f"the workflow is {failure(ended)}")
-
-
-def _looks(client: "Client", workflow_id: str) -> Iterator[dict[str, Any]]:
-    """The workflow again and again until it has ended; for a while also while the server is away."""
-    from compute.client import ClientError
-    from compute.workflows.states import ENDED_WORKFLOWS
-
-    seen: float | None = None
-    while True:
-        try:
-            workflow = client.workflow(workflow_id)
-        except ClientError as error:
-            if not error.may_pass or seen is None or time.monotonic() - seen > PATIENCE_SECONDS:
-                raise
-        else:
-            seen = time.monotonic()
-            yield workflow
-            if workflow["status"] in ENDED_WORKFLOWS:
-                return
-        time.sleep(POLL_SECONDS)

@@ -9,6 +9,7 @@ from compute.secret_file import kept_secret, write_secret
 from compute.secret_rules import checked_link_secret, checked_webhook_secret, valid_at_once
 from compute.settings import Settings
 from compute.stack.errors import StackError
+from compute.stack.hints import own_command
 from compute.storage import link_secret
 
 __all__ = ["KEPT_SECRETS", "retire", "rotate"]
@@ -40,7 +41,8 @@ def rotate(settings: Settings, name: str) -> Path:
     """
     file, present = _present(settings, name)
     if len(present) > 1:
-        raise StackError(f"{file} holds an old secret still; end the change under way: compute secrets retire {name}")
+        retiring = own_command("secrets", "retire", name, home=settings.home)
+        raise StackError(f"{file} holds an old secret still; end the change under way: {retiring}")
     return _write(file, [KEPT_SECRETS[name].make(), *present])
 
 
@@ -52,7 +54,8 @@ def retire(settings: Settings, name: str) -> Path:
     """
     file, present = _present(settings, name)
     if len(present) == 1:
-        raise StackError(f"{file} holds no old secret; begin a change: compute secrets rotate {name}")
+        rotating = own_command("secrets", "rotate", name, home=settings.home)
+        raise StackError(f"{file} holds no old secret; begin a change: {rotating}")
     return _write(file, present[:1])
 
 

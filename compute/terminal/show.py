@@ -31,11 +31,13 @@ def _draw(looks: Iterable[Json], approval: Callable[[str], str], console: Consol
     told: set[str] = set()
     with Live(console=console, auto_refresh=False) as live:
         for workflow in looks:
-            for step in workflow["steps"]:
-                if state(step) == AWAITS_APPROVAL and step["step_id"] not in told:
-                    told.add(step["step_id"])
+            waiting = [step["step_id"] for step in workflow["steps"] if state(step) == AWAITS_APPROVAL]
+            for step_id in waiting:
+                if step_id not in told:
                     # Above the drawing, whole: a line that the drawing breaks could not be pasted.
-                    _print(console, f"{clean(step['step_id'])} awaits approval: {approval(step['step_id'])}")
+                    _print(console, f"{clean(step_id)} awaits approval: {approval(step_id)}")
+            # A step that is run again awaits another approval.
+            told = set(waiting)
             # The last one stays, and is longer than the terminal if need be.
             most = None if workflow["status"] in ENDED_WORKFLOWS else console.height - _LINES_LEFT
             live.update(Drawing(workflow, datetime.now(UTC), most), refresh=True)

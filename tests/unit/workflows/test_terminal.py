@@ -164,6 +164,23 @@ def test_a_terminal_gets_the_command_that_approves_once_and_unbroken() -> None:
     assert file.getvalue().count(f"gate awaits approval: compute workflow approve {ID} gate\n") == 1
 
 
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipe"])
+def test_every_approval_is_asked_for_also_the_second_of_one_step(terminal: bool) -> None:
+    def gates(first: bool, second: bool) -> dict[str, Any]:
+        return workflow(step("a", S.PENDING, awaits_approval=first), step("b", S.PENDING, awaits_approval=second))
+
+    ended = workflow(step("a", S.COMPLETED), step("b", S.COMPLETED), status=WorkflowStatus.COMPLETED, completed_at=NOW)
+    seen = [gates(True, False), gates(False, True), gates(True, True), gates(True, False), gates(False, False), ended]
+    file = io.StringIO()
+    show(
+        [look for look in seen for _ in range(2)],
+        approval,
+        Console(file=file, width=100, height=30, force_terminal=terminal),
+    )
+    asked = re.findall(r"(\w) ?:? awaits approval", file.getvalue())
+    assert asked == ["a", "b", "a"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [

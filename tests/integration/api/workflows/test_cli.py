@@ -298,6 +298,36 @@ async def test_a_prompt_becomes_files_whose_names_are_printed(command: Command, 
     failed = await command("impossible", *size, program="generate")
     assert failed.code == 1
     assert "it cannot be drawn" in failed.err
-    nowhere = await command("a hat", *size, "--out", str(tmp_path / "no" / "x.png"), program="generate")
+    new = tmp_path / "no" / "such folder" / "x.png"
+    made = await command("a hat", *size, "--out", str(new), program="generate")
+    assert (made.code, made.out, size_of(new)) == (0, [str(new)], (64, 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "image_format"), [("x.JPG", "JPEG"), ("x.jpeg", "JPEG"), ("x.webp", "WEBP"), ("x", "PNG")]
+)
+async def test_a_file_has_the_format_that_its_name_says(
+    command: Command, worker: object, tmp_path: Path, name: str, image_format: str
+) -> None:
+    size = ("--width", "64", "--height", "64", "--steps", "1", "--seed", "3")
+    made = await command("a hat", *size, "--out", str(tmp_path / name), program="generate")
+    assert (made.code, made.out) == (0, [str(tmp_path / name)])
+    with Image.open(tmp_path / name) as picture:
+        assert (picture.format, picture.size) == (image_format, (64, 64))
+
+
+async def test_what_could_not_be_kept_is_not_drawn(
+    command: Command, worker: object, painter: SubjectPainter, tmp_path: Path
+) -> None:
+    size = ("--width", "64", "--height", "64", "--steps", "1")
+    unknown = await command("a hat", *size, "--out", str(tmp_path / "x.bmp"), program="generate")
+    assert unknown.code == 2
+    assert all(suffix in unknown.err for suffix in (".png", ".jpg", ".jpeg", ".webp"))
+    (tmp_path / "file").write_text("")
+    nowhere = await command("a hat", *size, "--out", str(tmp_path / "file" / "x.png"), program="generate")
     assert nowhere.code == 1
-    assert nowhere.err.endswith("No such file or directory\n")
+    assert "file" in nowhere.err
+    assert "Traceback" not in nowhere.err
+    assert painter.requests == []
+    within = await command("a hat", *size, "--out", str(tmp_path), program="generate")
+    assert within.out == [str(tmp_path / "picture.png")]
