@@ -19,6 +19,7 @@ __all__ = ["link_to", "sign", "stored_path", "verify"]
 MIN_SECRET_BYTES = 16
 _ROUTE = "/api/v1/storage/images/"
 _LONGEST_LINK = 4096
+_SCHEME = re.compile(r"\s*https?://", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,12}")
 
 
@@ -45,9 +46,10 @@ async def stored_path(address: str, objects: ObjectStore, secrets: Sequence[byte
     Raises:
         InvalidInput: it is ours, and has expired; `field` names the part of the request.
     """
-    base, _, query = address.strip().partition("?")
-    if not base.lower().startswith(("http://", "https://")) or len(address) > _LONGEST_LINK:
+    # Where an address may stand there may be a whole image, too.
+    if len(address) > _LONGEST_LINK or not _SCHEME.match(address):
         return None
+    base, _, query = address.strip().partition("?")
     given = dict(parse_qsl(query))
     _, route, quoted = base.partition(_ROUTE)
     if not route or given.keys() != {"expires", "signature"} or not _NUMBER.fullmatch(given["expires"]):

@@ -103,12 +103,14 @@ class S3Store:
         address, _, query = url.partition("?")
         if self._public_url is not None:
             base = f"{self._public_url}/"
-        elif "X-Amz-Signature=" in query or "Signature=" in query:
+        elif "Signature=" in query:
             base = (await asyncio.to_thread(self._presign, "k", 60)).partition("?")[0].removesuffix("k")
         else:
             return None
+        if not address.startswith(base):
+            return None
         key = unquote(address.removeprefix(base))
-        if not address.startswith(base) or not key.startswith(self._prefix):
+        if not key.startswith(self._prefix):
             return None
         try:
             return clean_path(key[len(self._prefix) :])

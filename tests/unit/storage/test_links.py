@@ -1,10 +1,12 @@
 import re
 import time
+from pathlib import Path
 
 import pytest
 
 from compute.errors import Forbidden
-from compute.storage.links import sign, verify
+from compute.storage.links import link_to, sign, stored_path, verify
+from compute.storage.local import LocalStore
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 LATER = 4_102_444_800  # in the year 2100
@@ -51,3 +53,25 @@ def test_path_and_time_cannot_trade_characters() -> None:
 def test_a_short_secret_is_a_mistake_of_ours() -> None:
     with pytest.raises(ValueError, match="16"):
         sign("a", LATER, b"short")
+
+
+class Inline(str):
+    """An image of megabytes, at which nobody may look from end to end."""
+
+    def strip(self, *_: object) -> str:
+        raise AssertionError("it was read to its end")
+
+    partition = lower = split = strip  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("start", ["", "data:image/png;base64,", "https://"])
+async def test_an_image_that_stands_in_the_place_of_an_address_is_not_read(tmp_path: Path, start: str) -> None:
+    image = Inline(start + "A" * 5_000_000)
+    assert await stored_path(image, LocalStore(tmp_path), [SECRET], field="base_image") is None
+
+
+async def test_a_link_is_known_whatever_stands_around_it(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    link = await link_to("results/1.png", store, SECRET, ttl_seconds=60, base_url="http://here")
+    for address in (link, f" {link}\n", link.replace("http://", "HTTP://")):
+        assert await stored_path(address, store, [SECRET], field="base_image") == "results/1.png"
