@@ -1,6 +1,5 @@
 """Connections to Postgres. One transaction per request, committed at the edge by whoever opened it."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -12,6 +11,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from compute.capacity import Capacity
 
 __all__ = ["DATABASE_AWAY", "Connection", "Database", "normal_url"]
 
@@ -25,6 +26,9 @@ DATABASE_AWAY = (
     psycopg.InterfaceError,
 )
 """What a query raises while the server restarts, cannot be reached or has no connection left: try again."""
+
+_MOST_WAITING = 1000
+_WAIT_SECONDS = 30.0
 
 # The Dispatcher's statements reach every row by a key. One plan for good, and none that scans: a table that grew since
 # its statistics were taken would otherwise be read whole, or be a hash table, for each of them. And whoever keeps a row
@@ -69,7 +73,12 @@ class Database:
             self.url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_recycle=1800
         )
         # Shared transactions may wait for each other; connections are left for everybody else.
-        self._shared_slots = asyncio.Semaphore(pool_size)
+        self._shared_slots = Capacity(
+            pool_size,
+            busy="Too many requests with an Idempotency-Key are being carried out; try again later.",
+            waiting=_MOST_WAITING,
+            seconds=_WAIT_SECONDS,
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -85,8 +94,12 @@ class Database:
 
     @asynccontextmanager
     async def shared_transaction(self) -> AsyncIterator[AsyncSession]:
-        """A transaction that every `transaction` inside the block joins: all of it is committed, or nothing."""
-        async with self._shared_slots, AsyncSession(self.engine, expire_on_commit=False) as session:
+        """A transaction that every `transaction` inside the block joins: all of it is committed, or nothing.
+
+        Raises:
+            Overloaded: too many wait for one, or it took too long.
+        """
+        async with self._shared_slots.taken(), AsyncSession(self.engine, expire_on_commit=False) as session:
             shared = _Shared(self, session)
             token = _shared.set(shared)
             try:
