@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-__all__ = ["MANIFEST", "OwnModel", "ensure_current", "is_current", "tiny_model"]
+__all__ = ["MANIFEST", "OwnModel", "ensure_current", "is_current", "is_settled", "tiny_model"]
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +54,13 @@ def tiny_model(build: Callable[[Path], None]) -> OwnModel:
 def is_current(folder: Path, model: OwnModel) -> bool:
     """Whether the folder has this model as this version makes it."""
     return _made_from(folder) == model.version
+
+
+def is_settled(folder: Path, model: OwnModel) -> bool:
+    """Whether `ensure_current` leaves the folder as it is: it is current, or not ours to replace."""
+    if is_current(folder, model):
+        return True
+    return (folder / "model_index.json").is_file() and not (_is_ours(folder) and os.access(folder.parent, os.W_OK))
 
 
 def ensure_current(folder: Path, model: OwnModel) -> Path:

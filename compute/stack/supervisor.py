@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compute.pipelines.families import families
-from compute.pipelines.own_models import is_current
+from compute.pipelines.own_models import is_settled
 from compute.secret_file import kept_secret
 from compute.settings import SECRETS_VARIABLE, Settings, with_api_key
 from compute.stack.api_key import key_file
@@ -150,7 +150,7 @@ def _clear_leftovers(home: Path, runtime: Path, steps: Steps) -> None:
 
 def _build_models(home: Path, steps: Steps) -> None:
     models = home / "models"
-    if not all(is_current(models / family.tiny_name, family.tiny) for family in families().values()):
+    if not all(is_settled(models / family.tiny_name, family.tiny) for family in families().values()):
         with steps.step("Building the tiny models"):
             run_own_command("models", "build-tiny", str(models))
 

@@ -8,7 +8,7 @@ import pytest
 
 from compute.pipelines import ModelConfig, resolve_model
 from compute.pipelines.families import families
-from compute.pipelines.own_models import MANIFEST, OwnModel, ensure_current, is_current
+from compute.pipelines.own_models import MANIFEST, OwnModel, ensure_current, is_current, is_settled
 
 NAME = "tiny-flux"
 
@@ -56,11 +56,14 @@ def weights(folder: Path) -> str:
 
 
 def test_a_newer_version_replaces_what_an_older_one_made(package: Path, installed: Path) -> None:
+    assert not is_settled(installed, shipped(package))
     assert weights(ensure_current(installed, shipped(package))) == "old"
     assert is_current(installed, shipped(package))
     newer = upgraded(package)
     assert not is_current(installed, newer)
+    assert not is_settled(installed, newer)
     assert weights(ensure_current(installed, newer)) == "new"
+    assert is_settled(installed, newer)
     assert [entry.name for entry in installed.parent.iterdir()] == [NAME]
 
 
@@ -89,7 +92,10 @@ def test_what_somebody_changed_stays(touch: Callable[[Path], None], package: Pat
     ensure_current(installed, shipped(package))
     touch(installed)
     before = {file: file.read_bytes() for file in installed.rglob("*") if file.is_file()}
-    ensure_current(installed, upgraded(package))
+    newer = upgraded(package)
+    # So nothing is started to build it, at this start or at the next.
+    assert is_settled(installed, newer)
+    ensure_current(installed, newer)
     assert {file: file.read_bytes() for file in installed.rglob("*") if file.is_file()} == before
 
 
