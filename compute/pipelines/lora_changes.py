@@ -4,6 +4,7 @@ Files are made of finite numbers (see storage/lora_numbers.py), but their produc
 each overflow in float16, and an alpha of 10³⁰ everywhere.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -16,6 +17,11 @@ __all__ = ["MOST_CHANGE", "check_changes"]
 MOST_CHANGE = 2.0**15
 """The largest number that a change of a weight may reach: half of what float16 holds, and some 100,000 times what any
 weight of a model is."""
+
+_BLOCK = 2**20
+"""Numbers that are converted at a time."""
+_SURE = 1e-30, 1e38
+"""Between these, sums of squares in float32 have lost nothing that matters."""
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -58,9 +64,22 @@ def _factor(layer: str, extra: Tensors, index: int) -> float:
 
 def _product(up: torch.Tensor, down: torch.Tensor) -> float:
     """The most that a number of `up` times `down` can be."""
-    rows = torch.linalg.vector_norm(up, dim=1, dtype=torch.float64).max()
-    columns = torch.linalg.vector_norm(down, dim=0, dtype=torch.float64).max()
-    return float(rows * columns)
+    return _longest(up, dim=1) * _longest(down, dim=0)
+
+
+def _longest(matrix: torch.Tensor, dim: int) -> float:
+    """The length of the longest row (`dim` 1) or column (0)."""
+    # Float32 takes a fifth of the time of float64, and is as good wherever squares are in its range.
+    squares = _most_squares(matrix, dim, torch.float32)
+    if not _SURE[0] < squares < _SURE[1]:
+        squares = _most_squares(matrix, dim, torch.float64)
+    return math.sqrt(squares)
+
+
+def _most_squares(matrix: torch.Tensor, dim: int, dtype: torch.dtype) -> float:
+    blocks = matrix.split(max(1, _BLOCK // max(1, matrix.shape[1])))
+    sums = [block.to(dtype).square().sum(dim) for block in blocks]
+    return float((torch.cat(sums) if dim else torch.stack(sums).sum(0)).max())
 
 
 def _largest(tensor: torch.Tensor) -> float:
