@@ -10,7 +10,6 @@ import secrets
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -23,6 +22,7 @@ from pydantic_settings import (
 
 from compute.secret_file import kept_secret
 from compute.secret_rules import checked_key, checked_link_secret, checked_webhook_secret, valid_at_once
+from compute.setting_rules import checked_base, checked_origin, misspelt
 
 __all__ = [
     "SECRETS_VARIABLE",
@@ -62,11 +62,6 @@ _TRAINING_MODELS = {
     "tiny-flux": TrainableModel(model="tiny-flux", resolution=64),
     "tiny-sdxl": TrainableModel(model="tiny-sdxl", family="sdxl", resolution=64),
 }
-
-
-def _is_base(address: str) -> bool:
-    parts = urlsplit(address)
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
 
 
 class Settings(BaseSettings):
@@ -183,6 +178,11 @@ class Settings(BaseSettings):
     def _there(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_dir():
             raise ValueError("there is no such folder")
+        if value is not None:
+            files = [file.name for file in value.iterdir() if file.is_file()]
+            given = {name.upper() for name in (*files, *os.environ)}
+            if (found := misspelt(files, setting_variables(), given)) is not None:
+                raise ValueError(f"it holds {found[0]}, which is no setting; {found[1]} is one")
         return value
 
     @field_validator("api_key", "admin_api_key")
@@ -212,6 +212,15 @@ class Settings(BaseSettings):
             raise ValueError("ADMIN_API_KEY: must differ from API_KEY, or every client is an administrator")
         return self
 
+    @model_validator(mode="after")
+    def _room_for_a_body(self) -> "Settings":
+        if self.body_memory_bytes < self.body_max_bytes:
+            raise ValueError(
+                f"COMPUTE_BODY_MEMORY_BYTES: must be at least COMPUTE_BODY_MAX_BYTES ({self.body_max_bytes}), or a "
+                "body of the largest size never finds room"
+            )
+        return self
+
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -224,27 +233,22 @@ class Settings(BaseSettings):
             return tuple(host.strip().lower() for host in value.split(",") if host.strip())
         return value
 
-    @field_validator("public_url", "local_url")
+    @field_validator("public_url", "local_url", "s3_public_url", "s3_endpoint_url")
     @classmethod
     def _check_base(cls, value: str | None) -> str | None:
-        if value is not None and not _is_base(value):
-            raise ValueError("must be an address such as https://api.example.com, without a query")
-        return value
+        return value if value is None else checked_base(value)
 
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(origin.strip().rstrip("/").lower() for origin in value.split(",") if origin.strip())
+            return tuple(origin.strip() for origin in value.split(",") if origin.strip())
         return value
 
     @field_validator("cors_origins")
     @classmethod
     def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        wrong = [origin for origin in value if origin != "*" and not (_is_base(origin) and origin.count("/") == 2)]
-        if wrong:
-            raise ValueError(f"{wrong[0]!r} is neither * nor an origin such as https://app.example.com")
-        return value
+        return tuple(origin if origin == "*" else checked_origin(origin) for origin in value)
 
     @field_validator("training_models")
     @classmethod
