@@ -24,7 +24,7 @@ from compute.dispatch.retry import RetryPolicy
 from compute.orders.serving import ServedModel, Serving
 from compute.settings import Settings
 from compute.storage.factory import open_store
-from compute.tasks.protocol import GenerateRequest, Job, OnStep, WorkEvent
+from compute.tasks.protocol import GenerateRequest, Job, OnStep, Role, WorkEvent
 from compute.tasks.registry import kind_of
 from tests.declared import Recorder
 from tests.patience import PATIENCE
@@ -97,11 +97,12 @@ def settings(database_url: str, tmp_path: Path, storage_settings: dict[str, obje
 
 
 @asynccontextmanager
-async def serving_api(settings: Settings) -> AsyncIterator[str]:
-    """The API on a socket of its own; its address."""
-    painter = ServedModel("painter", 16)
+async def serving_api(settings: Settings, roles: frozenset[Role] = frozenset({"draw"})) -> AsyncIterator[str]:
+    """The API on a socket of its own, before a model that can do this; its address."""
+    painter = ServedModel("painter", 16, roles=roles)
     no_model = ServedModel(None, 1, queue="image", roles=frozenset())
-    serving = Serving({"inference": painter, "refine": painter, "image": no_model})
+    queues = {"inference": painter, "refine": painter, "image": no_model}
+    serving = Serving(queues | ({"video": painter} if "video" in roles else {}))
     listener = socket.create_server(("127.0.0.1", 0))
     recorder = Recorder(create_app(settings, serving))
     config = uvicorn.Config(recorder, log_level="warning", timeout_graceful_shutdown=2)

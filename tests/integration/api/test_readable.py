@@ -1,7 +1,7 @@
 """What a plain key must not read, it cannot read by any way; what one answer hands out, other requests take."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -13,7 +13,9 @@ from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
 from compute.storage.link_secret import load_link_secrets
 from compute.storage.links import link_to, sign
-from tests.integration.api.conftest import Painter, wait_for
+from compute.tasks.protocol import Role
+from tests.file_fields import FileField, file_fields
+from tests.integration.api.conftest import Painter, serving_api, wait_for
 from tests.integration.api.lora_bytes import lora
 from tests.integration.api.test_storage import picture
 
@@ -25,18 +27,15 @@ HIDDEN = [
     "training/0198d3c1/cache/a.png",
     "training/0198d3c1/run/checkpoint/a.png",
 ]
-IMAGE_BODIES: list[tuple[str, dict[str, Any]]] = [
-    ("reference_image_url", SMALL),
-    ("input_image_url", SMALL),
-    ("base_image", {"task_type": "EDITING", "prompt": "red"}),
-    ("base_image_url", {"task_type": "REFINE"}),
-    ("image_url", {"type": "background_removal"}),
-    ("input_image_paths", {"task_type": "BACKGROUND_REMOVAL"}),
-    ("input_image", {"task_type": "IMAGE_ADJUSTER", "brightness": 0.1}),
-    ("input_image", {"task_type": "FACE_ENHANCER"}),
-    ("base_image", {"task_type": "BACKGROUND_FIX", "background_prompt": "a beach"}),
-    ("base_image", {"task_type": "DETAIL_ENHANCER"}),
-]
+THERE = "refs/there.png"
+ROLES = frozenset(get_args(Role))
+
+
+@pytest.fixture
+async def base_url(settings: Settings) -> AsyncIterator[str]:
+    """The API before a model that can do everything."""
+    async with serving_api(settings, ROLES) as url:
+        yield url
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ async def objects(settings: Settings) -> AsyncIterator[ObjectStore]:
 
 @pytest.fixture
 async def hidden(objects: ObjectStore) -> list[str]:
-    for path in HIDDEN:
+    for path in (*HIDDEN, THERE):
         await objects.put(path, picture(size=(128, 128)), "image/png")
     return HIDDEN
 
@@ -67,27 +66,29 @@ def disguises(path: str) -> list[str]:
     ]
 
 
-def step(path_field: str, transform: str | None) -> dict[str, Any]:
-    mapping = {"from_step": "$config", "from_field": "picture", "to_field": path_field, "transform": transform}
-    return {"id": "draw", "task_type": "GENERATION", "config": SMALL, "input_mappings": [mapping]}
+def flow(field: FileField, source: str, body: dict[str, Any], transform: str | None, given: str) -> dict[str, Any]:
+    """A workflow whose step finds a file in the place that `given` names, and all else as in `body`."""
+    mapping = {"from_step": given, "from_field": "picture", "to_field": field.name, "transform": transform}
+    rest = {name: value for name, value in body.items() if name not in ("task_type", field.name)}
+    one = {"id": "step", "task_type": field.kind.name, "config": rest, "input_mappings": [mapping]}
+    return {"name": "w", given.removeprefix("$"): {"picture": source}, "steps": [one]}
 
 
 @pytest.mark.parametrize("path", HIDDEN)
 async def test_no_request_reads_what_is_hidden(
     api: httpx.AsyncClient, objects: ObjectStore, hidden: list[str], path: str
 ) -> None:
-    for name in disguises(path):
+    for number, name in enumerate(disguises(path)):
         for method in ("GET", "HEAD", "DELETE"):
             answer = await api.request(method, f"/storage/images/{quote(name)}")
             assert answer.status_code in (400, 403, 404), (method, name)
-        for field, body in IMAGE_BODIES:
-            value = [name] if field == "input_image_paths" else name
-            assert (await api.post("/tasks/", json=body | {field: value})).status_code == 422, (field, name)
-        for body in ({"trigger_word": "zx", "source_images": [name]}, {"trigger_word": "zx", "dataset_url": name}):
-            assert (await api.post("/training/", json=body)).status_code == 422, name
-        for transform in ("URL", "BASE64", None):
-            flow = {"name": "w", "config": {"picture": name}, "steps": [step("reference_image_url", transform)]}
-            assert (await api.post("/workflows/", json=flow)).status_code == 422, (name, transform)
+        # Every field takes every path in by the same door: two spellings tell that it does.
+        for field in file_fields() if number < 2 else file_fields()[:1]:
+            for body in field.bodies(name, THERE):
+                answer = await api.post("/tasks/", json=body)
+                assert (answer.status_code, field.name in answer.text) == (422, True), (body, answer.text)
+        for training in ({"source_images": [name]}, {"dataset_url": name}, {"base_model_path": name}):
+            assert (await api.post("/training/", json={"trigger_word": "zx", **training})).status_code == 422, name
         task = (await api.post("/tasks/", json=SMALL)).json()["id"]
         for change in ({"reference_image_path": name}, {"status": "COMPLETED", "result_image_path": name}):
             changed = await api.put(f"/tasks/generation/{task}", json=change)
@@ -96,11 +97,24 @@ async def test_no_request_reads_what_is_hidden(
     assert await objects.stat(path) is not None
 
 
+async def test_no_workflow_reads_what_is_hidden(api: httpx.AsyncClient, hidden: list[str]) -> None:
+    for field in file_fields():
+        direct = field.bodies(hidden[0], THERE)[0]
+        for given in ("$config", "$input"):
+            for transform in ("URL", "BASE64", "LIST", None):
+                body = flow(field, hidden[0], direct, transform, given)
+                answer = await api.post("/workflows/", json=body)
+                assert answer.status_code == 422, (body, answer.text)
+        one = {"id": "step", "task_type": direct.pop("task_type"), "config": direct}
+        answer = await api.post("/workflows/", json={"name": "w", "steps": [one]})
+        assert (answer.status_code, field.name in answer.text) == (422, True), (one, answer.text)
+
+
 async def test_no_list_shows_what_is_hidden(api: httpx.AsyncClient, hidden: list[str]) -> None:
     await api.post("/storage/images/refs/a.png", files={"file": ("a.png", picture())})
     for prefix in ("", *{path.rpartition("/")[0] + "/" for path in hidden}, *hidden):
         listed = (await api.get("/storage/images", params={"prefix": prefix})).json()
-        assert [one["path"] for one in listed["images"]] == ([] if prefix else ["refs/a.png"]), prefix
+        assert [one["path"] for one in listed["images"]] == ([] if prefix else ["refs/a.png", THERE]), prefix
 
 
 async def test_signed_links_lead_to_nothing_hidden_but_a_lora(
@@ -134,17 +148,19 @@ async def test_whatever_an_upload_hands_out_every_image_field_takes(
 ) -> None:
     sent = {"file": ("a.png", picture(size=(128, 128)))}
     stored = (await api.post(f"/storage/images/{quote(path)}", files=sent)).json()
-    for name, body in IMAGE_BODIES:
-        value = [stored[field]] if name == "input_image_paths" else stored[field]
-        answer = await api.post("/tasks/", json=body | {name: value})
-        assert answer.status_code == 201, (name, answer.text)
+    for taking in file_fields():
+        if taking.is_lora or taking.is_inline:
+            continue
+        for body in taking.bodies(stored[field], stored["path"]):
+            answer = await api.post("/tasks/", json=body)
+            assert answer.status_code == 201, (body, answer.text)
+        for transform in ("URL", "BASE64", None) if (path, field) == (ODD[4], "path") else (None,):
+            body = taking.bodies("", stored["path"])[0]
+            transform = "LIST" if isinstance(body[taking.name], list) else transform
+            answer = await api.post("/workflows/", json=flow(taking, stored[field], body, transform, "$config"))
+            assert answer.status_code == 201, (transform, answer.text)
     training = await api.post("/training/", json={"trigger_word": "zx", "source_images": [stored[field]]})
     assert training.status_code == 201, training.text
-    for transform in ("URL", "BASE64", None) if field == "path" else (None,):
-        flow = {"name": "w", "config": {"picture": stored[field]}}
-        target = "reference_image_data" if transform == "BASE64" else "reference_image_url"
-        answer = await api.post("/workflows/", json=flow | {"steps": [step(target, transform)]})
-        assert answer.status_code == 201, (transform, answer.text)
     if field == "path":
         task = (await api.post("/tasks/", json=SMALL)).json()["id"]
         changed = await api.put(f"/tasks/generation/{task}", json={"reference_image_path": stored["path"]})

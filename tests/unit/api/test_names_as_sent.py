@@ -1,53 +1,55 @@
-"""What is wrong with an image is told under the name that the caller gave it, for every type and every name."""
+"""What is wrong with a file is told under the name that the caller gave it, for every type, field, name and shape."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from compute.errors import InvalidInput
 from compute.orders.order import Order, new_task, validated
 from compute.orders.serving import ServedModel
-from compute.schemas.sentences import names_of_field
 from compute.tasks.protocol import Role
-from compute.tasks.registry import InputImage, TaskKind, all_kinds
+from compute.tasks.registry import InputImage, all_kinds
+from tests.file_fields import FileField, file_fields
+
+MISSING, THERE = "a/missing.png", "a/there.png"
+ROLES = frozenset(get_args(Role))
 
 
-class NothingThere:
-    """An intake that finds none of the images."""
+class OneMissing:
+    """An intake that finds every file but one."""
 
-    roles: frozenset[Role] = frozenset({"draw"})
+    roles = ROLES
     max_pixels = 2**20
     size_multiple = 16
     model_names = ("default",)
 
     async def image(self, source: str, *, field: str) -> InputImage:
-        raise InvalidInput("There is no such image.", field=field)
+        if source == MISSING:
+            raise InvalidInput("There is no such image.", field=field)
+        return InputImage(source, 64, 64)
 
     async def lora(self, path: str, *, field: str) -> str:
         raise InvalidInput("There is no such LoRA.", field=field)
 
 
-def image_names() -> list[tuple[TaskKind[Any], str]]:
-    return [
-        (kind, name)
-        for kind in all_kinds().values()
-        for field in kind.image_fields
-        for name in names_of_field(kind.create_model, field)
-    ]
+def places(value: Any, name: str) -> str:
+    """Where in a value, as a message names it, the file is that is missing."""
+    if isinstance(value, list):
+        return places(value[0], f"{name}.0")
+    return name
 
 
-@pytest.mark.parametrize(("kind", "name"), image_names(), ids=lambda value: getattr(value, "name", value))
-async def test_an_image_is_called_what_the_caller_called_it(kind: TaskKind[Any], name: str) -> None:
-    more = {field: "brighter" for field in ("prompt", "background_prompt") if field in kind.create_model.model_fields}
-    several = name in ("input_image_paths", "image_url")
-    for value, place in [("a/b.png", name)] + ([(["a/b.png"], f"{name}.0")] if several else []):
-        body = more | {name: value}
-        served = ServedModel("default", roles=NothingThere.roles)
-        placed = Order(kind, validated(kind.create_model, body), served, body)
+@pytest.mark.parametrize("field", file_fields(), ids=lambda field: f"{field.kind.name}-{field.name}")
+async def test_a_file_is_called_what_the_caller_called_it(field: FileField) -> None:
+    for body in field.bodies(MISSING, THERE):
+        sent = {name: value for name, value in body.items() if name != "task_type"}
+        placed = Order(field.kind, validated(field.kind.create_model, sent), ServedModel("default", roles=ROLES), sent)
         with pytest.raises(InvalidInput) as refused:
-            await new_task(placed, NothingThere())
-        assert refused.value.field == place
+            await new_task(placed, OneMissing())
+        assert refused.value.field == places(body[field.name], field.name)
 
 
-def test_some_names_are_walked() -> None:
-    assert len(image_names()) >= 15
+def test_no_type_is_left_out() -> None:
+    found = {(field.kind.name, field.field) for field in file_fields()}
+    assert found >= {(kind.name, name) for kind in all_kinds().values() for name in kind.image_fields}
+    assert {"mask", "reference_images", "palette_image", "style_model_path"} <= {name for _, name in found}
