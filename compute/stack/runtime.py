@@ -44,8 +44,9 @@ def discard_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def prune_sessions(folder: Path) -> None:
-    """Keep the logs of the last few runs."""
-    sessions = [path for path in folder.glob("session_*") if path.is_dir() and not path.is_symlink()]
+def prune_sessions(runtime: Path) -> None:
+    """Keep the logs of the last few runs, also of those before Ray had a folder of its own in here."""
+    found = [path for folder in (runtime, ray_folder(runtime)) for path in folder.glob("session_*")]
+    sessions = [path for path in found if path.is_dir() and not path.is_symlink()]
     for old in sorted(sessions, key=lambda path: path.stat().st_mtime)[: -KEPT_SESSIONS or None]:
         shutil.rmtree(old, ignore_errors=True)

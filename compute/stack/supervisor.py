@@ -90,7 +90,7 @@ def _run(config_path: Path, settings: Settings, home: Path, steps: Steps, stop: 
     check_disk(home, runtime)
     check_port(config.host, config.port, "COMPUTE_HTTP_PORT")
     check_port("127.0.0.1", options.dashboard_port, "COMPUTE_DASHBOARD_PORT")
-    prune_sessions(ray_folder(runtime))
+    prune_sessions(runtime)
     tune_ray(os.environ, runtime)
     put_haproxy_in_front(os.environ, runtime, config.host)
     _keep_token(os.environ, home)

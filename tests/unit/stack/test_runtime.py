@@ -56,10 +56,14 @@ def test_rays_sockets_fit_into_a_socket_address() -> None:
 
 
 def test_old_sessions_go_and_the_last_ones_stay(tmp_path: Path) -> None:
-    sessions = [tmp_path / f"session_{number}" for number in range(KEPT_SESSIONS + 2)]
+    ray = ray_folder(tmp_path)
+    earlier = [tmp_path / f"session_0{number}" for number in range(2)]
+    sessions = [*earlier, *(ray / f"session_{number}" for number in range(KEPT_SESSIONS))]
     for age, session in enumerate(sessions):
         (session / "logs").mkdir(parents=True)
         os.utime(session, (1_000_000 + age, 1_000_000 + age))
     (tmp_path / "h").mkdir()
+    (ray / "session_latest").symlink_to(sessions[-1])
     prune_sessions(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["h", *(path.name for path in sessions[2:])]
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "h", ray])
+    assert sorted(ray.iterdir()) == sorted([*sessions[2:], ray / "session_latest"])
