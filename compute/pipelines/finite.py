@@ -21,8 +21,8 @@ class FiniteCheck:
         """Refuse latents that are not finite.
 
         Raises:
-            InvalidInput: LoRAs made them, on a model that draws without them.
-            TaskFailed: the model did.
+            InvalidInput: LoRAs made them, on a model that has drawn before.
+            TaskFailed: the model did; or nobody can say yet, because it has drawn nothing before.
         """
         if not is_finite(values):
             raise self._fault("latents", loras)
@@ -31,11 +31,17 @@ class FiniteCheck:
         """The same for pixels that are not clamped yet. Raises what `latents` raises."""
         if not is_finite(values):
             raise self._fault("pixels", loras)
-        self._sound = self._sound or not loras
+        self._sound = True
 
     def _fault(self, what: str, loras: Sequence[LoraSelection]) -> InvalidInput | TaskFailed:
-        if loras and self._sound:
-            named = ", ".join(f"{lora.field} (weight {lora.weight:g})" for lora in loras)
+        named = ", ".join(f"{lora.field} (weight {lora.weight:g})" for lora in loras)
+        if loras and not self._sound:
+            return TaskFailed(
+                f"With {named} the model {self._model} draws {what} that are not finite, and it has drawn nothing else "
+                "yet: the LoRA's numbers may be too large for it, or its own weights are damaged. Lower the weight, or "
+                "try without the LoRA."
+            )
+        if loras:
             return InvalidInput(
                 f"With {named} the model draws {what} that are not finite: the LoRA's numbers are too large for it. "
                 "Lower the weight, or leave the LoRA out.",
