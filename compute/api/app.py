@@ -49,13 +49,7 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_resources(settings, serving) as held:
             app.state.resources = held
-            app.state.loras = LoraFiles(
-                held.objects,
-                max_bytes=settings.lora_max_bytes,
-                convert_seconds=settings.lora_convert_seconds,
-                uploads_bytes=settings.lora_uploads_bytes,
-                conversions_waiting=settings.lora_conversions_waiting,
-            )
+            app.state.loras = LoraFiles(held.objects, settings)
             yield
 
     app = FastAPI(

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from compute.api.deps import authenticate, authenticate_admin
 from compute.api.errors import answer_to
+from compute.api.http.well_formed import announced
 from compute.capacity import Capacity
 from compute.errors import ComputeError, Overloaded, TooLarge
 
@@ -78,7 +79,7 @@ class RequestGuard:
         streamed = scope["path"] in self._exceptions
         body = _Body(receive, self._exceptions.get(scope["path"], self._max_bytes), None if streamed else self._memory)
         try:
-            body.check(_announced(scope))
+            body.check(announced(Headers(scope=scope)) or 0)
         except ComputeError as error:
             await answer_to(error)(scope, receive, send)
             return
@@ -98,14 +99,14 @@ class _Body:
         self._seen = 0
         self._held = 0
 
-    def check(self, announced: int) -> None:
+    def check(self, size: int) -> None:
         """Raises:
         TooLarge, Overloaded: a body of that size would be refused while it is read.
         """
-        if announced > self._most:
+        if size > self._most:
             raise TooLarge(self._too_large())
         if self._memory is not None:
-            self._memory.check(announced)
+            self._memory.check(size)
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -128,9 +129,3 @@ class _Body:
     def release(self) -> None:
         if self._memory is not None and self._held:
             self._memory.give_back(self._held)
-
-
-def _announced(scope: Scope) -> int:
-    length = Headers(scope=scope).get("content-length", "")
-    # The server has refused what is no number; a body of unknown length is counted as it comes.
-    return int(length) if length.isascii() and length.isdigit() else 0

@@ -18,6 +18,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.api.http.well_formed import announced
 from compute.db.session import Database
 from compute.db.tables import IdempotencyKey
 from compute.errors import Conflict, NotFound
@@ -69,7 +70,8 @@ class IdempotentRequest:
         if key is None:
             return cls(None)
         # A thread takes as long with the text of an image, but others have their turns meanwhile.
-        if int(request.headers.get("content-length", _SMALL_BODY + 1)) > _SMALL_BODY:
+        size = announced(request.headers)
+        if size is None or size > _SMALL_BODY:
             return cls(RequestKey(key, await asyncio.to_thread(_fingerprint, request, content)))
         return cls(RequestKey(key, _fingerprint(request, content)))
 

@@ -15,14 +15,14 @@ from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
-from compute.api.http.well_formed import has_body
+from compute.api.http.well_formed import announced, has_body
 from compute.api.idempotent_route import IdempotentRoute
 from compute.errors import BadRequest
 
 __all__ = ["StrictRoute"]
 
-_DIGITS = 4
-"""A body that is not wanted is looked at, to name what is in it, if its length has no more."""
+_LOOKED_AT = 10_000
+"""Bytes. A shorter body that is not wanted is looked at, to name what is in it."""
 _MOST_NAMED = 10
 
 
@@ -69,10 +69,9 @@ class _Check:
 
     async def _refuse_body(self, request: Request) -> None:
         """Refuses a body, but for an empty object. One that announces to be long is not read for that."""
+        size = announced(request.headers)
         # In chunks it may be of any length.
-        announced = request.headers.get("content-length", "")
-        small = announced.isdecimal() and len(announced) <= _DIGITS
-        body = (await request.body()).strip() if small else None
+        body = (await request.body()).strip() if size is not None and size < _LOOKED_AT else None
         if body not in (b"", b"{}"):
             raise RequestValidationError([self._fault(name) for name in _names_in(body)])
 
@@ -116,7 +115,7 @@ def _names(query: bytes) -> list[str]:
 def _names_in(body: bytes | None) -> list[str | None]:
     """The keys of a small JSON object; without any, None for the body as a whole."""
     try:
-        found = json.loads(body) if body is not None and len(body) < 10**_DIGITS else None
+        found = json.loads(body) if body is not None and len(body) < _LOOKED_AT else None
     except (ValueError, RecursionError):
         found = None
     return [*found][:_MOST_NAMED] if isinstance(found, dict) and found else [None]

@@ -20,6 +20,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
+from compute.api.http.well_formed import announced
 from compute.errors import BadRequest, InvalidInput, TooLarge
 from compute.storage.files import disk_failure
 
@@ -75,7 +76,7 @@ async def received(
         StorageFailed: this machine's disk is full, or fails.
         BadRequest: the client went away.
     """
-    if int(request.headers.get("content-length", "0")) > max_bytes + FIELD_BYTES:
+    if (announced(request.headers) or 0) > max_bytes + FIELD_BYTES:
         raise _too_large(noun, max_bytes)
     boundary = _boundary(request)
     await asyncio.to_thread(_remove_forgotten, folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from compute.capacity import Capacity
 from compute.errors import Conflict, NotFound
+from compute.settings import Settings
 from compute.storage.base import ObjectStore, StoredObject
 from compute.storage.converter import convert_checkpoint
 from compute.storage.lora_names import BIN, LORAS, safe_name, split_name, stored_lora, versions
@@ -62,36 +63,20 @@ class DeletedLora:
 class LoraFiles:
     """Use it within one event loop."""
 
-    def __init__(
-        self,
-        objects: ObjectStore,
-        *,
-        max_bytes: int,
-        convert_seconds: float,
-        uploads_bytes: int = 4 * 2**30,
-        conversions_waiting: int = 4,
-    ) -> None:
-        """Keep files in `objects`.
-
-        Args:
-            objects: Where they are stored.
-            max_bytes: The most that a file, and the tensors of a checkpoint, may have.
-            convert_seconds: The longest that a checkpoint may take to become safetensors.
-            uploads_bytes: Disk that all uploads may use at a time.
-            conversions_waiting: How many checkpoints may wait while another one is converted.
-        """
+    def __init__(self, objects: ObjectStore, settings: Settings) -> None:
+        """Keep files in `objects`, within the limits of the settings."""
         self._objects = objects
-        self._max_bytes = max_bytes
-        self._convert_seconds = convert_seconds
+        self._max_bytes = settings.lora_max_bytes
+        self._convert_seconds = settings.lora_convert_seconds
         self._disk = Capacity(
-            uploads_bytes, busy="Too many LoRA files are being taken in at the moment; try again later."
+            settings.lora_uploads_bytes, busy="Too many LoRA files are being taken in at the moment; try again later."
         )
         # Each loads torch and a whole file into memory.
         self._converting = Capacity(
             1,
             busy="Too many LoRA files wait for their conversion; try again later, or send safetensors.",
-            waiting=conversions_waiting,
-            seconds=convert_seconds * (conversions_waiting + 1),
+            waiting=settings.lora_conversions_waiting,
+            seconds=settings.lora_convert_seconds * (settings.lora_conversions_waiting + 1),
         )
 
     def room(self, announced: int | None) -> AbstractAsyncContextManager[None]:

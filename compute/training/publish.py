@@ -22,7 +22,7 @@ async def publish_lora(objects: ObjectStore, settings: Settings, file: Path, spe
         TaskFailed: the file is no LoRA, or its name has been used too often.
         StorageFailed: it could not be stored; nothing is there.
     """
-    loras = LoraFiles(objects, max_bytes=settings.lora_max_bytes, convert_seconds=settings.lora_convert_seconds)
+    loras = LoraFiles(objects, settings)
     try:
         folder = folder_of(spec.entity_type)
         lora = await loras.check(file, f"{spec.output_name}.safetensors")

@@ -10,7 +10,7 @@ from compute.api.http.address import address_fault
 from compute.api.http.host import host_fault
 from compute.api.http.problem import problem
 
-__all__ = ["WellFormed", "has_body"]
+__all__ = ["WellFormed", "announced", "has_body"]
 
 # A number of bytes that any integer can hold; servers bound it, too, each in its own way.
 _LENGTH = re.compile(r"[0-9]{1,18}")
@@ -27,9 +27,17 @@ class WellFormed:
         await (refusal or self._app)(scope, receive, send)
 
 
+def announced(headers: Headers) -> int | None:
+    """Bytes of a request's body as its head has them: 0 where there is none, None where they come in chunks."""
+    if "transfer-encoding" in headers:
+        return None
+    length = headers.get("content-length", "0")
+    return int(length) if _LENGTH.fullmatch(length) else None
+
+
 def has_body(headers: Headers) -> bool:
     """Whether a request brings content."""
-    return "transfer-encoding" in headers or headers.get("content-length", "0").strip("0") != ""
+    return announced(headers) != 0
 
 
 def _refusal(scope: Scope) -> Response | None:

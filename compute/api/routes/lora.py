@@ -10,6 +10,7 @@ from compute.api.body import json_object
 from compute.api.connected import while_connected
 from compute.api.deps import LinksDep, require_admin_key, require_key, resources_of
 from compute.api.documentation import LORA_DELETE_BODY, form_body
+from compute.api.http.well_formed import announced
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
 from compute.api.paging import PAGED, PATH_CURSOR, Page, cursor_of, json_list, list_answer, place_behind
 from compute.api.strict import StrictRoute
@@ -118,9 +119,8 @@ def _listed(item: StoredObject) -> StoredLoRA:
 async def _save(request: Request, key: str | None, *, admin: bool) -> Response:
     held, loras = resources_of(request), _loras(request)
     folder_of_uploads, most = held.settings.cache_root / "uploads", held.settings.lora_max_bytes
-    length = request.headers.get("content-length")
     async with (
-        loras.room(None if length is None else int(length)),
+        loras.room(announced(request.headers)),
         received(request, folder_of_uploads, most, texts=UploadForm.model_fields, noun="LoRA") as upload,
     ):
         form = validated(UploadForm, upload.fields)

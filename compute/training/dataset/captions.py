@@ -12,9 +12,9 @@ from compute.training.dataset.encodings import decode_text
 __all__ = ["DAMAGED", "MAX_CAPTION", "caption_for", "clean_caption", "read_metadata", "words_of_name"]
 
 MAX_CAPTION = 2000
+"""Characters."""
 # Normal form C makes one character of a few; to make it takes time with the square of a run of accents.
 _MOST_NORMALISED = 4 * MAX_CAPTION
-"""Characters."""
 
 DAMAGED = "\N{REPLACEMENT CHARACTER}"
 """What programs put in the place of letters that they could not read."""

@@ -11,6 +11,7 @@ from starlette.types import Message
 
 from compute.api.upload import received
 from compute.errors import Conflict, InvalidInput, NotFound, StorageFailed
+from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.lora_files import LoraFiles, SavedLora
 from compute.storage.loras import check_lora
@@ -19,7 +20,7 @@ from tests.integration.api.lora_bytes import lora
 
 @pytest.fixture
 def loras(store: ObjectStore) -> LoraFiles:
-    return LoraFiles(store, max_bytes=1_000_000, convert_seconds=60)
+    return LoraFiles(store, Settings(lora_max_bytes=1_000_000, lora_convert_seconds=60))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from compute.errors import InvalidInput
+from compute.settings import Settings
 from compute.storage.local import LocalStore
 from compute.storage.lora_files import LoraFiles
 from compute.storage.loras import check_lora_file
@@ -109,7 +110,7 @@ async def test_a_file_is_what_it_is_whatever_it_is_called(tmp_path: Path, extens
         written(file, tensors)
     else:
         saved(file, tensors, _use_new_zipfile_serialization=kind == "zip")
-    loras = LoraFiles(LocalStore(tmp_path / "storage"), max_bytes=10**6, convert_seconds=60)
+    loras = LoraFiles(LocalStore(tmp_path / "storage"), Settings(lora_max_bytes=10**6, lora_convert_seconds=60))
     stored = await loras.save(await loras.check(file, f"look.{extension}"), "styles", number_duplicates=True)
     assert stored.path == "loras/styles/look.safetensors"
     assert stored.info.rank == 2
@@ -118,6 +119,6 @@ async def test_a_file_is_what_it_is_whatever_it_is_called(tmp_path: Path, extens
 async def test_a_checkpoint_with_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
     tensors = ones(PAIR, torch.float32)
     tensors[f"{LAYER}.lora_A.weight"][0, 0] = float("inf")
-    loras = LoraFiles(LocalStore(tmp_path / "storage"), max_bytes=10**6, convert_seconds=60)
+    loras = LoraFiles(LocalStore(tmp_path / "storage"), Settings(lora_max_bytes=10**6, lora_convert_seconds=60))
     with pytest.raises(InvalidInput, match="not finite"):
         await loras.check(saved(tmp_path / "upload", tensors), "look.pt")
