@@ -1,20 +1,35 @@
 """Alembic's entry point."""
 
+import time
+
 from alembic import context
-from sqlalchemy import create_engine, pool, text
+from sqlalchemy import Connection, create_engine, pool, text
 
 from compute.db.tables import Base
 
 # Any constant will do: it only has to be the same in every process that migrates.
 _MIGRATION_LOCK = 7_310_424
+_POLL_SECONDS = 0.2
+
+
+def wait_for_turn(guard: Connection) -> None:
+    """Have the lock until this connection ends. Nobody waits for it within a statement: an index that is built beside
+    running work waits for the end of all statements, so both would wait for ever."""
+    while not guard.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _MIGRATION_LOCK}):
+        time.sleep(_POLL_SECONDS)
+
 
 url = context.config.get_main_option("sqlalchemy.url")
 if url is None:
     raise RuntimeError("sqlalchemy.url is not set: migrate with compute.db.migrate.upgrade")
 
 engine = create_engine(url, poolclass=pool.NullPool)
-with engine.begin() as connection:
-    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-    context.configure(connection=connection, target_metadata=Base.metadata, compare_type=True)
-    context.run_migrations()
+with engine.connect() as guard, engine.connect() as connection:
+    wait_for_turn(guard.execution_options(isolation_level="AUTOCOMMIT"))
+    # One migration holds no lock that another one took.
+    context.configure(
+        connection=connection, target_metadata=Base.metadata, compare_type=True, transaction_per_migration=True
+    )
+    with context.begin_transaction():
+        context.run_migrations()
 engine.dispose()
