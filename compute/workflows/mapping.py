@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from compute.errors import InvalidInput, NotFound
 from compute.schemas.enums import TransformType
 from compute.schemas.workflows import Condition, FieldMapping
+from compute.storage.together import for_each
 
 __all__ = ["MISSING", "Files", "bodies", "find", "holds", "look_up", "mapped_values"]
 
@@ -174,7 +175,7 @@ async def _transform(transform: TransformType | None, value: Any, index: int | N
             return json.dumps(value, ensure_ascii=False)
         case _:
             if isinstance(value, list):
-                return [await _one(transform, item, files) for item in value]
+                return await for_each(value, lambda item: _one(transform, item, files))
             return await _one(transform, value, files)
 
 

@@ -1,5 +1,6 @@
 """Values on their way from one step to another."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,9 @@ from pydantic import ValidationError
 from compute.errors import InvalidInput, NotFound
 from compute.schemas.enums import TransformType
 from compute.schemas.workflows import Condition, FieldMapping
+from compute.storage.together import AT_ONCE
 from compute.workflows.mapping import MISSING, bodies, find, holds, look_up, mapped_values
+from tests.patience import PATIENCE
 from tests.unit.workflows.definitions import field_mapping
 
 RESULT = {
@@ -37,6 +40,17 @@ class StoredFiles:
         if path == "gone.png":
             raise NotFound("There is no gone.png.")
         return f"base64 of {path}"
+
+
+class FarFiles(StoredFiles):
+    """Answers when as many are asked for as may be at once: whoever asks in turn waits for ever."""
+
+    def __init__(self) -> None:
+        self._asking = asyncio.Barrier(AT_ONCE)
+
+    async def base64(self, path: str) -> str:
+        await self._asking.wait()
+        return await super().base64(path)
 
 
 async def mapped(*mappings: FieldMapping, **values: Any) -> dict[str, Any]:
@@ -338,3 +352,11 @@ def test_a_condition_may_ask_for_a_link_that_is_stored_as_a_path() -> None:
 
 def test_a_condition_reads_the_input_as_a_mapping_does() -> None:
     assert holds(condition("result_image_url", "exists", source="$input"), RESULTS)
+
+
+async def test_files_of_a_long_list_are_read_together_and_stay_in_order() -> None:
+    paths = [f"{place}.png" for place in range(2 * AT_ONCE)]
+    mapping = field_mapping("own", "value", transform="BASE64")
+    async with asyncio.timeout(PATIENCE):
+        found = await mapped_values([mapping], {"own": {"value": paths}}, FarFiles())
+    assert found["prompt"] == [f"base64 of {path}" for path in paths]
