@@ -85,23 +85,18 @@ def run(
     """Preprocess, train, publish; ends the process when the training fails or is somebody else's."""
     reporter = Reporter(spec, report, on_lost=_leave)
     try:
-        asyncio.run(_run(spec, settings, resources, report, reporter, supervisor))
+        asyncio.run(_run(spec, settings, resources, reporter, supervisor))
     except Unavailable:
         # Whoever submitted this job submits it again.
         raise
     except ComputeError as error:
         category = error.category if isinstance(error, TaskFailed) else ErrorCategory.INVALID_INPUT
-        _fail(reporter, report, category, error.detail)
+        _fail(reporter, category, error.detail)
     reporter.close()
 
 
 async def _run(
-    spec: TrainingSpec,
-    settings: Settings,
-    resources: WorkerResources,
-    report: JobReport | None,
-    reporter: Reporter,
-    supervisor: str | None,
+    spec: TrainingSpec, settings: Settings, resources: WorkerResources, reporter: Reporter, supervisor: str | None
 ) -> None:
     objects = open_store(settings)
     try:
@@ -110,15 +105,14 @@ async def _run(
         await preprocess(spec, objects, Resources(resources.cpus, resources.gpus), reporter)
         reporter.enter(TrainingStatus.TRAINING, processed_dataset_path=f"{spec.folder}/dataset")
         inbox = Inbox()
-        with _listening(inbox, reporter, report):
+        with _listening(inbox, reporter):
             checkpoint = await asyncio.to_thread(fit, spec, settings, resources, inbox)
         path = await publish(spec, settings, objects, checkpoint)
         reporter.log(f"stored {path}")
         if spec.training_type is TrainingType.LORA:
             await _warm(path, supervisor, reporter)
         reporter.log("completed")
-        reporter.flush()
-        if report is not None and not report.complete({"local_model_path": path}):
+        if not reporter.complete({"local_model_path": path}):
             _leave()
         # Last: a job that follows one that was killed before it had settled finds the data set as it was.
         await objects.delete_prefix(f"{spec.folder}/cache/")
@@ -142,14 +136,14 @@ async def _warm(path: str, supervisor: str | None, reporter: Reporter) -> None:
 
 
 @contextmanager
-def _listening(inbox: Inbox, reporter: Reporter, report: JobReport | None) -> Iterator[None]:
+def _listening(inbox: Inbox, reporter: Reporter) -> Iterator[None]:
     """While inside, hear what the workers say; at the end, hear them out."""
     ended = threading.Event()
 
     def listen() -> None:
         while not ended.is_set():
-            _hear(inbox, reporter, report, seconds=1.0)
-        _hear(inbox, reporter, report, seconds=0.0)
+            _hear(inbox, reporter, seconds=1.0)
+        _hear(inbox, reporter, seconds=0.0)
 
     listener = threading.Thread(target=listen, name="listening", daemon=True)
     listener.start()
@@ -160,19 +154,16 @@ def _listening(inbox: Inbox, reporter: Reporter, report: JobReport | None) -> It
         listener.join()
 
 
-def _hear(inbox: Inbox, reporter: Reporter, report: JobReport | None, *, seconds: float) -> None:
+def _hear(inbox: Inbox, reporter: Reporter, *, seconds: float) -> None:
     for message in inbox.take(seconds):
         if isinstance(message, Failed):
-            _fail(reporter, report, message.category, message.detail)
+            _fail(reporter, message.category, message.detail)
         reporter.hear(message)
 
 
-def _fail(reporter: Reporter, report: JobReport | None, category: ErrorCategory, detail: str) -> None:
+def _fail(reporter: Reporter, category: ErrorCategory, detail: str) -> None:
     """End the training, and with this process everything that Ray runs for it."""
-    reporter.log(f"failed ({category.value}): {detail}")
-    if report is not None:
-        report.fail(category, detail)
-    reporter.close()
+    reporter.fail(category, detail)
     os._exit(_FAILED)
 
 

@@ -3,12 +3,13 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ray.util.metrics import Gauge
 
+from compute.schemas.enums import ErrorCategory
 from compute.schemas.training import TrainingStatus
 from compute.training.dataset.images import Rejected
 from compute.training.history import StepReport
@@ -97,8 +98,21 @@ class Reporter:
         with self._lock:
             self._lines.append(stamped)
 
+    def complete(self, columns: Mapping[str, Any]) -> bool:
+        """Write what is left, then that the training has COMPLETED; False if this job is no longer the one."""
+        # Closed first: whoever asks for a training that has ended would take its end for the loss of the job.
+        self.close()
+        return self._report is None or self._report.complete(columns)
+
+    def fail(self, category: ErrorCategory, message: str) -> None:
+        """Write what is left, then that the training has FAILED."""
+        self.log(f"failed ({category.value}): {message}")
+        self.close()
+        if self._report is not None:
+            self._report.fail(category, message)
+
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left, and ask no more whether this job is the one."""
         self._stopping.set()
         self._thread.join()
         self.flush()

@@ -18,6 +18,7 @@ from compute.schemas.training import TrainingStatus
 from compute.tasks.ids import new_task_id
 from compute.training.progress import JobReport
 from compute.training.queue import RetryRule, TrainingQueue
+from compute.training.reporter import Reporter
 from compute.training.spec import TrainingSpec
 from tests.integration.api.training.rows import cancel, change, deliveries, events, order, row, statuses
 from tests.patience import NEVER, PATIENCE
@@ -298,3 +299,40 @@ async def test_threads_share_a_report(database: Database, reports: Reports) -> N
     for thread in threads:
         thread.join()
     assert len((await row(database, training_id)).logs.splitlines()) == 40
+
+
+@pytest.mark.parametrize("end", ["COMPLETED", "FAILED"])
+async def test_a_training_that_its_job_has_ended_was_not_lost(end: str, database: Database, reports: Reports) -> None:
+    training_id = await begun(database)
+    report = reports(training_id)
+    lost = threading.Event()
+    reporter = Reporter(await asyncio.to_thread(report.spec), report, on_lost=lost.set)
+    try:
+        await asyncio.to_thread(reporter.enter, PREPROCESSING)
+        await asyncio.to_thread(reporter.enter, TRAINING)
+        reporter.log("the last line")
+        if end == "COMPLETED":
+            assert await asyncio.to_thread(reporter.complete, {"local_model_path": "loras/products/x.safetensors"})
+        else:
+            await asyncio.to_thread(reporter.fail, ErrorCategory.INTERNAL, "it broke")
+        # Whoever asks now is told that the row has ended, as the thread that asks four times a second would be.
+        await asyncio.to_thread(reporter.flush)
+    finally:
+        reporter.close()
+    assert not lost.is_set()
+    seen = await row(database, training_id)
+    assert seen.status == end
+    assert "the last line" in seen.logs
+
+
+async def test_a_job_whose_training_was_cancelled_is_told(database: Database, reports: Reports) -> None:
+    training_id = await begun(database)
+    report = reports(training_id)
+    lost = threading.Event()
+    reporter = Reporter(await asyncio.to_thread(report.spec), report, on_lost=lost.set)
+    try:
+        await cancel(database, training_id)
+        assert await asyncio.to_thread(lost.wait, PATIENCE)
+        assert not await asyncio.to_thread(reporter.complete, {})
+    finally:
+        reporter.close()
