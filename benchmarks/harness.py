@@ -25,6 +25,7 @@ from psycopg import sql
 from compute.db.embedded import start
 from compute.db.migrate import upgrade
 from compute.db.session import normal_url
+from compute.stack.environment import PATIENCE
 
 __all__ = [
     "Server",
@@ -40,8 +41,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-_RAY_WORKER_NICENESS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,8 @@ def as_nice_as_ray() -> None:
 
     On a machine with fewer cores than busy processes the scheduler would otherwise favour whatever runs without Ray.
     """
-    os.nice(int(os.environ.get("RAY_worker_niceness", _RAY_WORKER_NICENESS)))  # noqa: SIM112 - Ray spells it so
+    name = "RAY_worker_niceness"
+    os.nice(int(os.environ.get(name, PATIENCE[name])))
 
 
 def median(values: Sequence[float]) -> float:
