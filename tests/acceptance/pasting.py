@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -47,10 +48,15 @@ def checkout(stack: Stack, folder: Path) -> Path:
     (folder / ".compute").symlink_to(stack.home)
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
-    (programs / "python").symlink_to(sys.executable)
-    compute = programs / "compute"
-    compute.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m compute.cli "$@"\n')
-    compute.chmod(0o755)
+    python = shlex.quote(sys.executable)
+    for name, command in (
+        ("python", python),
+        ("compute", f"{python} -m compute.cli"),
+        ("ray", f"{python} -m ray.scripts.scripts"),
+    ):
+        program = programs / name
+        program.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {command} "$@"\n')
+        program.chmod(0o755)
     for name in ("examples", "docs"):
         (folder / name).symlink_to(ROOT / name)
     return folder

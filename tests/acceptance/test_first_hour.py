@@ -82,7 +82,6 @@ PAGES = (
 OTHERWISE_TRIED = (
     "make ",  # what `stack` did
     "npx ",  # tests/integration/clients makes these clients
-    "export RAY_AUTH_MODE=",  # a job of Ray's, with a file of the operator's own
     "export COMPUTE_TRAINING_MODELS=",  # an operator's models
     "python -m compute.training.demo",  # makes the demo model anew, in hours
 )
@@ -90,9 +89,12 @@ STRICT_CURL = 'curl() { command curl --fail-with-body "$@"; }\n'
 
 
 def samples(page: str, stack: Stack) -> list[str]:
-    """The shell samples of a page, for this stack's port."""
+    """The shell samples of a page, for this stack's ports."""
     blocks = [block for block in shell_blocks(ROOT / page) if not block.startswith(OTHERWISE_TRIED)]
-    return [block.replace("http://127.0.0.1:8000", stack.url) for block in blocks]
+    ports = {"http://127.0.0.1:8000": stack.url, "http://127.0.0.1:8265": stack.dashboard_url}
+    for written, meant in ports.items():
+        blocks = [block.replace(written, meant) for block in blocks]
+    return blocks
 
 
 @pytest.fixture(scope="module")
