@@ -29,7 +29,6 @@ GIVEN_SECRETS = {
     "PGPASSWORD": "password-of-the-acceptance-tests",
 }
 """What the operator has in the environment, needed or not."""
-STOP_SECONDS = 60.0
 
 
 @dataclass
@@ -121,7 +120,7 @@ class Stack:
         """Send the supervisor a signal and wait for its end; its exit code."""
         assert self.process is not None
         self.process.send_signal(how)
-        return self.process.wait(STOP_SECONDS)
+        return self.process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +136,7 @@ def new_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[],
     for stack in made:
         stack.compute("down")
         if stack.process:
-            stack.process.wait(STOP_SECONDS)
+            stack.process.wait(PATIENCE)
         shutil.rmtree(runtime_path(stack.home), ignore_errors=True)
 
 

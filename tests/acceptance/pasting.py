@@ -11,8 +11,9 @@ from PIL import Image
 
 from compute.training.demo.classifier import Seen, classify
 from tests.acceptance.conftest import ROOT, Stack
+from tests.patience import PATIENCE
 
-SECONDS = 1800.0
+SECONDS = 6 * PATIENCE
 
 
 def printed_lines(stack: Stack) -> list[str]:

@@ -21,10 +21,11 @@ from PIL import Image
 from compute.training.demo.figures import Scene, draw
 from tests.acceptance.conftest import Stack
 from tests.acceptance.test_training import pack, until
+from tests.patience import PATIENCE
 
 SAMPLES = Path(__file__).parent / "samples"
 API_HOST, STORAGE_HOST = "https://compute.example.com", "https://storage.example.com"
-SECONDS = 600.0
+SECONDS = 2 * PATIENCE
 TO_JAVASCRIPT = """
 const { transpileModule } = require("typescript");
 const source = require("fs").readFileSync(0, "utf8");

@@ -129,7 +129,7 @@ def test_a_lora_is_trained_through_the_death_of_its_worker_and_used_by_a_task(
     assert (done["progress"], metrics["step"], metrics["current_epoch"]) == (1.0, 80, 20)
     assert metrics["loss"] > 0
     (sample,) = done["output"]["samples"]
-    assert Image.open(io.BytesIO(httpx.get(sample["url"]).content)).size == (128, 128)
+    assert Image.open(io.BytesIO(httpx.get(sample["url"], timeout=PATIENCE).content)).size == (128, 128)
     canonical = client.get(f"/api/v1/training/{_uuid(training_id)}").json()
     assert "going on after step" in canonical["logs"]
     assert "warm on 1 replicas" in canonical["logs"]
@@ -176,4 +176,4 @@ def _drawn(client: httpx.Client, request: dict[str, Any]) -> bytes:
         60,
     )
     assert done["status"] == "completed", done["error"]
-    return httpx.get(done["output"]["images"][0]["url"]).content
+    return httpx.get(done["output"]["images"][0]["url"], timeout=PATIENCE).content

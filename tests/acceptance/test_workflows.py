@@ -67,7 +67,7 @@ def test_the_sample_starts_from_a_picture_and_ends_with_four_cut_outs(client: ht
     pictures = []
     for step in ended["steps"]:
         assert len(step["output"]["images"]) == 4
-        answer = httpx.get(step["output"]["images"][0]["url"])
+        answer = httpx.get(step["output"]["images"][0]["url"], timeout=PATIENCE)
         pictures.append(Image.open(io.BytesIO(answer.content)))
     assert [(picture.size, picture.mode) for picture in pictures] == [
         ((SIDE, SIDE), "RGB"),

@@ -69,7 +69,7 @@ class Cluster:
 
     def is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/health?ready=1", timeout=5).status_code == 200
+            return httpx.get(f"{self.url}/health?ready=1", timeout=PATIENCE).status_code == 200
         except httpx.HTTPError:
             return False
 

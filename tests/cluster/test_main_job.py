@@ -10,6 +10,7 @@ from PIL import Image
 
 from compute.pipelines.tiny import write_tiny_lora
 from tests.cluster.conftest import Cluster
+from tests.patience import PATIENCE
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -35,7 +36,7 @@ def test_four_outputs_have_four_seeds_and_four_pictures(cluster: Cluster) -> Non
     created = cluster.post("/tasks/generation", num_outputs=4, seed=11)
     task = cluster.wait(created["id"], "completed")
     assert [image["seed"] for image in task["output"]["images"]] == [11, 12, 13, 14]
-    pictures = [httpx.get(image["url"]).content for image in task["output"]["images"]]
+    pictures = [httpx.get(image["url"], timeout=PATIENCE).content for image in task["output"]["images"]]
     assert len(set(pictures)) == 4
     assert cluster.draw(seed=13) == pictures[2], "one of several is the same as it alone"
 

@@ -27,7 +27,7 @@ from compute.storage.factory import open_store
 from compute.tasks.protocol import GenerateRequest, Job, OnStep, Role, WorkEvent
 from compute.tasks.registry import kind_of
 from tests.declared import Recorder
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until_started
 
 KEY = "test-key-long-enough"
 
@@ -108,8 +108,7 @@ async def serving_api(settings: Settings, roles: frozenset[Role] = frozenset({"d
     config = uvicorn.Config(recorder, log_level="warning", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
     serve = asyncio.create_task(server.serve([listener]))
-    while not server.started:
-        await asyncio.sleep(0.01)
+    await until_started(server, serve)
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     server.should_exit = True
     await serve

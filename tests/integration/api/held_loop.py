@@ -17,7 +17,7 @@ from compute.api.app import create_app
 from compute.deployments.process import leave_out_of_collections
 from compute.orders.serving import ServedModel, Serving
 from compute.settings import Settings
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until_started
 
 __all__ = ["Watched", "watch", "watched_api"]
 
@@ -68,8 +68,7 @@ async def _run(settings: dict[str, Any], listener: socket.socket, worst: Any, re
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
     serve = asyncio.create_task(server.serve([listener]))
     watching = asyncio.create_task(watch(worst))
-    while not server.started:
-        await asyncio.sleep(0.01)
+    await until_started(server, serve)
     ready.set()
     await serve
     watching.cancel()

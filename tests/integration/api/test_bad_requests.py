@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from compute.settings import Settings
+from tests.patience import NEVER
 
 GOOD = {"prompt": "a hat", "width": 64, "height": 64, "steps": 1}
 
@@ -45,7 +46,7 @@ async def hostile() -> AsyncIterator[str]:
     """A server that answers in every bad way."""
 
     async def slow(_: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(30)
+        await asyncio.sleep(NEVER)
         return web.Response()
 
     async def endless(request: web.Request) -> web.StreamResponse:

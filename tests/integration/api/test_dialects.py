@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.integration.api.test_idempotency import SMALL, Scene
+from tests.patience import PATIENCE
 
 PREFIXES = {"tasks": "task", "workflows": "wf", "training": "train"}
 CANONICAL_WORDS = re.compile(r'"(?:PENDING|QUEUED|EXECUTING|RUNNING|PAUSED|COMPLETED|FAILED|CANCELLED|\w+_STATUS)"')
@@ -16,7 +17,7 @@ BODIES: dict[str, dict[str, Any]] = {"PUT": {"priority": 2}, "PATCH": {"name": "
 
 async def named_routes(base_url: str) -> list[tuple[str, str]]:
     """The method and the path below /api/v1 of every operation on one task, workflow or training."""
-    async with httpx.AsyncClient(base_url=base_url) as client:
+    async with httpx.AsyncClient(base_url=base_url, timeout=PATIENCE) as client:
         paths = (await client.get("/openapi.json")).json()["paths"]
     found = [
         (method.upper(), path.removeprefix("/api/v1"))

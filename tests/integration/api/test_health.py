@@ -3,6 +3,7 @@ import asyncio
 import httpx
 
 from tests.integration.api.conftest import Painter
+from tests.patience import PATIENCE
 
 
 async def test_liveness_needs_nothing(anonymous: httpx.AsyncClient) -> None:
@@ -20,11 +21,9 @@ async def test_not_ready_says_what_is_missing(anonymous: httpx.AsyncClient) -> N
 
 
 async def test_ready_when_a_task_would_run_at_once(anonymous: httpx.AsyncClient, worker: Painter) -> None:
-    for _ in range(100):
-        answer = await anonymous.get("/health", params={"ready": 1})
-        if answer.status_code == 200:
-            break
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(PATIENCE):
+        while (answer := await anonymous.get("/health", params={"ready": 1})).status_code != 200:
+            await asyncio.sleep(0.05)
     assert answer.json() == {
         "status": "ready",
         "version": answer.json()["version"],

@@ -19,6 +19,7 @@ from sqlalchemy.engine import URL
 
 from tests.integration.api.conftest import KEY
 from tests.integration.api.held_loop import Watched, watch, watched_api
+from tests.patience import PATIENCE
 
 MOST_SECONDS = 0.2
 """For which nobody else is answered."""
@@ -169,7 +170,7 @@ def server(postgres: URL, template: str, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 async def client(server: Watched) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(
-        base_url=f"{server.url}/api/v1", headers={"Authorization": f"Bearer {KEY}"}, timeout=300
+        base_url=f"{server.url}/api/v1", headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE
     ) as client:
         yield client
 
@@ -180,7 +181,7 @@ async def held_by(server: Watched, client: httpx.AsyncClient, *request: Any, **o
 
     async def ask() -> None:
         nonlocal healthy
-        async with httpx.AsyncClient(base_url=server.url, timeout=300) as other:
+        async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as other:
             while True:
                 healthy += (await other.get("/health")).status_code == 200
                 await asyncio.sleep(0.05)

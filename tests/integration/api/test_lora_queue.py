@@ -21,7 +21,7 @@ def settings(settings: Settings) -> Settings:
 
 
 async def upload(api: httpx.AsyncClient, data: bytes, name: str) -> httpx.Response:
-    return await api.post("/lora/upload", files={"file": (name, data)}, data={"entity_type": "styles"}, timeout=120)
+    return await api.post("/lora/upload", files={"file": (name, data)}, data={"entity_type": "styles"})
 
 
 async def test_a_full_queue_tells_when_to_come_back(api: httpx.AsyncClient) -> None:

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from compute.api.patience import DRAINED_BYTES, BodyPatience
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until_started
 
 SECONDS = 1.0
 RATE = 1000.0
@@ -36,8 +36,7 @@ async def connection() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.Stre
     app = Starlette(routes=routes, middleware=[patience])
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
     running = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
+    await until_started(server, running)
     port = server.servers[0].sockets[0].getsockname()[1]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

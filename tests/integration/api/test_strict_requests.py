@@ -216,7 +216,7 @@ async def test_a_name_that_is_not_found_is_spelled_as_it_was(client: httpx.Async
 
 
 async def test_a_key_is_asked_for_first(base_url: str) -> None:
-    async with httpx.AsyncClient(base_url=base_url) as client:
+    async with httpx.AsyncClient(base_url=base_url, timeout=PATIENCE) as client:
         assert (await client.get("/api/v1/tasks/?bogus=1")).status_code == 401
         right = {"Authorization": f"Bearer {KEY}"}
         assert (await client.get("/api/v1/tasks/?bogus=1", headers=right)).status_code == 400

@@ -293,13 +293,17 @@ async def test_dispatching_goes_on_after_the_database_dropped_every_connection(d
 
 async def test_a_hint_starts_a_task_long_before_the_next_poll(database: Database) -> None:
     slow = DispatchPolicy(lease=30, poll=NEVER, pulse=0.05)
+    found_at_first = await add(database)
     async with dispatching(database, LocalPool(succeed), slow):
-        await asyncio.sleep(0.5)
+        await until(database, found_at_first, "COMPLETED")
         sender = hints.HintSender(database)
         sending = asyncio.create_task(sender.run())
         task = await add(database)
-        sender.hint(hints.READY, "inference")
-        await until(database, task, "COMPLETED")
+        async with asyncio.timeout(PATIENCE):
+            while (await reload(database, task)).status != "COMPLETED":
+                # Again and again, because it may only just begin to listen.
+                sender.hint(hints.READY, "inference")
+                await asyncio.sleep(0.05)
         sending.cancel()
 
 

@@ -14,6 +14,7 @@ from tests.integration.events.receiver import (
     Receiver,
     attempts,
     enqueue,
+    eventually,
     receiving,
     sending,
     until_received,
@@ -51,6 +52,15 @@ class Outage:
         )
 
 
+async def until_logged(caplog: pytest.LogCaptureFixture, words: str) -> None:
+    """Until this is in the log: what comes of an outage has come."""
+
+    async def told() -> bool:
+        return words in caplog.text
+
+    await eventually(told)
+
+
 @pytest.fixture
 def outage(postgres: URL, database_url: str) -> Outage:
     return Outage(postgres, str(make_url(database_url).database))
@@ -64,31 +74,34 @@ async def test_sending_goes_on_after_an_outage(
         with outage():
             sender = sending(database)
             running = await sender.__aenter__()
-            await asyncio.sleep(0.5)
+            await until_logged(caplog, "the database is out of reach")
             assert not running.done()
             assert receiver.received == []
         await until_status(database, sent, "DELIVERED")
         await sender.__aexit__(None, None, None)
-    assert "the database is out of reach" in caplog.text
 
 
-async def test_an_answer_that_comes_during_an_outage_is_not_asked_for_twice(database: Database, outage: Outage) -> None:
+async def test_an_answer_that_comes_during_an_outage_is_not_asked_for_twice(
+    database: Database, outage: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
     async with receiving(Receiver(delay=0.3)) as receiver, sending(database):
         [sent] = await enqueue(database, receiver.url)
         await until_received(receiver)
         with outage():
-            await asyncio.sleep(1.0)
+            await until_logged(caplog, "database out of reach, trying again")
         await until_status(database, sent, "DELIVERED")
     assert receiver.ids() == [sent]
     assert len(await attempts(database, sent)) == 1
 
 
-async def test_stopping_does_not_lose_an_answer(database: Database, outage: Outage) -> None:
+async def test_stopping_does_not_lose_an_answer(
+    database: Database, outage: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
     async with receiving(Receiver(delay=0.2)) as receiver, sending(database) as running:
         [sent] = await enqueue(database, receiver.url)
         await until_received(receiver)
         with outage():
-            await asyncio.sleep(0.6)
+            await until_logged(caplog, "database out of reach, trying again")
             running.cancel()
             await asyncio.sleep(0.2)
         await until_status(database, sent, "DELIVERED")

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from compute.api.openapi.document import ServedDocument
 from compute.settings import Settings
+from tests.patience import PATIENCE
 
 
 async def test_many_who_ask_at_once_wait_for_one_making_of_the_document() -> None:
@@ -22,7 +23,7 @@ async def test_many_who_ask_at_once_wait_for_one_making_of_the_document() -> Non
             at_once += 1
             most = max(most, at_once)
         # Lets those who ask meanwhile come in before this one ends.
-        asked.wait()
+        assert asked.wait(PATIENCE)
         with counting:
             at_once -= 1
         return {"openapi": "3.1.0"}
@@ -30,10 +31,11 @@ async def test_many_who_ask_at_once_wait_for_one_making_of_the_document() -> Non
     app.openapi = making  # type: ignore[method-assign]
     app.add_route("/openapi.json", ServedDocument(Settings()).answer)
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", timeout=PATIENCE) as client:
         gets = [asyncio.create_task(client.get("/openapi.json")) for _ in range(4)]
-        while not at_once:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE):
+            while not at_once:
+                await asyncio.sleep(0)
         for _ in range(100):
             await asyncio.sleep(0.001)
         asked.set()

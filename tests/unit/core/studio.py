@@ -94,8 +94,9 @@ class Gates:
         """The same for a stage on the event loop."""
         gate = self.enter(stage, seed)
         try:
-            while gate and not gate.is_set():
-                await asyncio.sleep(0.005)
+            async with asyncio.timeout(PATIENCE):
+                while gate and not gate.is_set():
+                    await asyncio.sleep(0.005)
         finally:
             self.leave(stage, seed)
 
@@ -117,7 +118,9 @@ class Easel(ImageModel):
             for step in range(prepared.steps):
                 time.sleep(0.002)
                 on_step(step + 1, prepared.steps)
+            give_up = time.monotonic() + PATIENCE
             while gate and not gate.is_set():
+                assert time.monotonic() < give_up
                 time.sleep(0.002)
                 on_step(prepared.steps, prepared.steps)
         finally:

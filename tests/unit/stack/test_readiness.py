@@ -14,6 +14,7 @@ from compute.stack.preflight import free_port
 from compute.stack.ray_head import Deployments
 from compute.stack.readiness import readiness, wait_until_ready
 from compute.stack.steps import Steps
+from tests.patience import PATIENCE
 
 
 class Health(BaseHTTPRequestHandler):
@@ -53,7 +54,7 @@ WARMING = {"status": "not ready", "checks": {"database": "ok", "queue inference"
 def test_what_is_missing(health: tuple[str, type[Health]]) -> None:
     url, handler = health
     handler.answers = [(404, "no such route"), (503, WARMING), (200, {"status": "ready"})]
-    with httpx.Client() as client:
+    with httpx.Client(timeout=PATIENCE) as client:
         assert readiness(client, f"http://127.0.0.1:{free_port()}") == "the HTTP server"
         assert readiness(client, url) == "the application"
         assert readiness(client, url) == "queue inference (no warm replica yet)"

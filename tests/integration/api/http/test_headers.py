@@ -11,6 +11,7 @@ from tests.integration.api.conftest import KEY, serving_api
 from tests.integration.api.http.raw import Answer, request, send
 from tests.integration.api.http.routes import Route, all_routes
 from tests.integration.api.test_storage import upload
+from tests.patience import PATIENCE
 
 HOST = b"Host: api.test"
 KEYED = b"Authorization: Bearer " + KEY.encode()
@@ -196,7 +197,7 @@ async def test_a_client_that_waits_to_be_told_to_go_on_is_told(base_url: str) ->
 async def test_pages_of_named_origins_may_call_and_others_not(settings: Settings) -> None:
     named = settings.model_copy(update={"cors_origins": ("https://app.test",)})
     preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
-    async with serving_api(named) as url, httpx.AsyncClient(base_url=url) as client:
+    async with serving_api(named) as url, httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
         asked = await client.options("/api/v1/tasks/", headers=preflight | {"Origin": "https://app.test"})
         assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, "https://app.test")
         assert "Authorization" in asked.headers["access-control-allow-headers"]
@@ -216,7 +217,7 @@ async def test_pages_of_named_origins_may_call_and_others_not(settings: Settings
         # A few need no leave.
         assert declared - shown <= {"cache-control", "content-type"}
         assert {"idempotency-replayed", "link", "x-next-cursor"} <= declared
-    async with serving_api(settings) as url, httpx.AsyncClient(base_url=url) as client:
+    async with serving_api(settings) as url, httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
         asked = await client.options("/api/v1/tasks/", headers=preflight | {"Origin": "https://app.test"})
         assert not [name for name in asked.headers if name.startswith("access-control")]
 

@@ -61,7 +61,7 @@ class Command:
         return await self.end(process)
 
     async def end(self, process: asyncio.subprocess.Process) -> Ended:
-        out, err = await asyncio.wait_for(process.communicate(), 60)
+        out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
         return Ended(process.returncode, out.decode().splitlines(), err.decode())
 
     def file(self, body: dict[str, Any], name: str = "workflow.yaml") -> str:
