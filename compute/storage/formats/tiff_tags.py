@@ -83,6 +83,8 @@ class Tags:
         return not offset or Directory(self, offset[0]).is_endless()
 
     def number(self, letter: str, place: int) -> int:
+        if place >= len(self.data):
+            return 0
         try:
             value: int = struct.unpack_from(f"{self.order}{letter}", self.data, place)[0]
         except struct.error:

@@ -105,6 +105,15 @@ def test_a_chain_of_pages_that_never_ends() -> None:
         assert np.array_equal(decode(bytes(data)), LARGE)
 
 
+@pytest.mark.parametrize("following", [2**63, 2**64 - 1, 2**31])
+def test_a_chain_that_leads_out_of_a_large_file(following: int) -> None:
+    data = bytearray(tiff((LARGE, {}), big=True))
+    (start,) = struct.unpack_from("<Q", data, 8)
+    (count,) = struct.unpack_from("<Q", data, start)
+    struct.pack_into("<Q", data, start + 8 + 20 * count, following)
+    assert np.array_equal(decode(bytes(data)), LARGE)
+
+
 @pytest.mark.parametrize("image_format", ["GIF", "PNG", "WEBP", "AVIF", "MPO"])
 def test_the_first_picture_of_the_others(image_format: str) -> None:
     # Grey levels that every one of these formats keeps.
