@@ -80,7 +80,7 @@ async def test_a_replica_does_without_what_it_cannot_use(bench: TestBench, caplo
         assert not await bench.bench.warm_lora(PATH)
         assert not await bench.bench.warm_lora("loras/styles/gone.safetensors")
     first, second = (record.getMessage() for record in caplog.records)
-    assert "bench#1 does without the LoRA loras/products/red-dress.safetensors: lora: made for another model" in first
+    assert "bench#1 does without the LoRA loras/products/red-dress.safetensors: Made for another model" in first
     assert "loras/styles/gone.safetensors is gone" in second
 
 
