@@ -1,6 +1,7 @@
-"""What all folders share: an S3 server, moto over HTTP; hypothesis' settings; the end of a run."""
+"""What all folders share: an S3 server, moto over HTTP; hypothesis' settings; the start and the end of a run."""
 
 import faulthandler
+import os
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -14,6 +15,15 @@ hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
 )
 hypothesis.settings.load_profile("any machine")
+
+
+def pytest_configure() -> None:
+    """What the developer's shell is set to is nothing that a test may depend on."""
+    from compute.settings import SECRETS_VARIABLE, setting_variables
+
+    ours = {name.upper() for name in setting_variables()} | {SECRETS_VARIABLE}
+    for name in [name for name in os.environ if name.upper() in ours]:
+        del os.environ[name]
 
 
 def pytest_unconfigure() -> None:

@@ -11,7 +11,7 @@ from compute.api.app import create_app
 from compute.orders.serving import Serving
 from compute.settings import Settings
 
-__all__ = ["DeclaredStatuses", "Recorder", "check_response"]
+__all__ = ["DeclaredStatuses", "Recorder", "check_response", "check_response_async"]
 
 
 class DeclaredStatuses:
@@ -56,6 +56,11 @@ def check_response(response: httpx.Response) -> None:
     """An event hook of a client: fails the test that saw what is not declared."""
     fault = _of_this_version().fault(response.request.method, response.request.url.path, response.status_code)
     assert fault is None, fault
+
+
+async def check_response_async(response: httpx.Response) -> None:
+    """The same of an asynchronous client."""
+    check_response(response)
 
 
 @cache

@@ -15,6 +15,7 @@ import pytest
 from compute.stack.runtime import runtime_path
 from tests.acceptance.conftest import GIVEN_SECRETS, ROOT
 from tests.acceptance.other_user import can_try, entered_by_nobody, open_by_mode
+from tests.declared import check_response
 from tests.patience import PATIENCE
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def test_no_secret_is_in_an_environment_or_a_command_line(stack: "Stack", proces
 
 
 def test_the_key_that_left_the_environment_works(stack: "Stack") -> None:
-    admin = httpx.Client(headers={"Authorization": f"Bearer {GIVEN_SECRETS['ADMIN_API_KEY']}"}, timeout=PATIENCE)
+    headers = {"Authorization": f"Bearer {GIVEN_SECRETS['ADMIN_API_KEY']}"}
+    admin = httpx.Client(headers=headers, timeout=PATIENCE, event_hooks={"response": [check_response]})
     with admin, stack.client() as plain:
         assert admin.get(f"{stack.url}/api/v1/tasks/").status_code == 200
         assert plain.post("/api/v1/admin/lora/upload").status_code == 403

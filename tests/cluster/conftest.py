@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from compute.stack.preflight import free_port
+from tests.declared import check_response
 from tests.patience import PATIENCE
 
 T = TypeVar("T")
@@ -141,7 +142,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         with (
             _serving() as url,
             httpx.Client(
-                base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE
+                base_url=f"{url}/api/v1",
+                headers={"Authorization": f"Bearer {KEY}"},
+                timeout=PATIENCE,
+                event_hooks={"response": [check_response]},
             ) as client,
         ):
             running = Cluster(url, home, client)

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from sqlalchemy.engine import URL
 
+from tests.declared import check_response_async
 from tests.integration.api.conftest import KEY
 from tests.integration.api.held_loop import Watched, watch, watched_api
 from tests.patience import PATIENCE
@@ -170,7 +171,10 @@ def server(postgres: URL, template: str, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 async def client(server: Watched) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(
-        base_url=f"{server.url}/api/v1", headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE
+        base_url=f"{server.url}/api/v1",
+        headers={"Authorization": f"Bearer {KEY}"},
+        timeout=PATIENCE,
+        event_hooks={"response": [check_response_async]},
     ) as client:
         yield client
 
