@@ -26,11 +26,12 @@ class StatusWords:
             called_so = tuple(status.value for status, name in quickstart.items() if name == word)
             self._meanings[word] = called_so
             self._meanings.setdefault(word.upper(), called_so)
-        known = [*(status.value for status in statuses), *dict.fromkeys(quickstart.values())]
-        self._refusal = f"must be one of {', '.join(known)}"
+        dialects = [[status.value for status in statuses], list(dict.fromkeys(quickstart.values()))]
+        self._refusal = f"must be one of {', '.join(word for words in dialects for word in words)}"
         self.annotations = (
             AfterValidator(self._checked),
-            WithJsonSchema({"type": "string", "enum": known}),
+            # Apart: generators of clients name a member after its word, in one case for all.
+            WithJsonSchema({"anyOf": [{"type": "string", "enum": words} for words in dialects]}),
         )
 
     def meaning(self, word: str) -> tuple[str, ...]:

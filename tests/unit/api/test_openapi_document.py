@@ -55,6 +55,13 @@ def test_unions_stand_under_names_and_tasks_are_told_apart(document: dict[str, A
         assert set(mapping.values()) == {member["$ref"] for member in schemas[name]["oneOf"]}
 
 
+def test_no_enumeration_has_words_that_only_their_case_tells_apart(document: dict[str, Any]) -> None:
+    """A generator that names its members after them would name two alike."""
+    enumerations = [item["enum"] for item in objects(document) if isinstance(item.get("enum"), list)]
+    assert len(enumerations) > 20
+    assert [words for words in enumerations if len({str(word).upper() for word in words}) < len(words)] == []
+
+
 def test_an_error_says_its_code(document: dict[str, Any]) -> None:
     for name in ("Problem", "HTTPValidationError"):
         assert "code" in document["components"]["schemas"][name]["required"]
