@@ -57,7 +57,7 @@ def test_flux_sizes_are_multiples_of_sixteen() -> None:
 
 
 def test_an_unknown_family_is_named_with_the_known_ones() -> None:
-    with pytest.raises(NotFound, match="'dalle'; known: flux"):
+    with pytest.raises(NotFound, match="`dalle`; known: flux"):
         get_family("dalle")
     assert "flux" in families()
 

@@ -66,7 +66,7 @@ def test_fetching_beside_a_draw_changes_no_byte_of_it(
 def test_what_does_not_fit_is_refused_and_not_kept(flux: FluxModel, tmp_path: Path) -> None:
     card = ModelCard(128, 32, 32, 64, 1, 1, guidance_embeds=True)
     wide = make_plain(tmp_path / "wide.safetensors", card, rank=2)
-    with pytest.raises(InvalidInput, match="made for another model"):
+    with pytest.raises(InvalidInput, match="Made for another model"):
         flux.prefetch((wide,))
 
 
