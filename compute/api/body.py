@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
+from compute.api.long_texts import LongTexts, is_escaped
 from compute.errors import InvalidInput
 from compute.orders.faults import MOST_FAULTS
 from compute.schemas.sentences import name_of
@@ -29,7 +30,8 @@ _MOST_ESCAPES = 2_000_000
 """The base64 of the largest image has fewer, with line breaks or with its slashes escaped."""
 _MOST_DIGITS = 128
 
-_BACKSLASH = ord("\\")
+_ESCAPE = 6
+"""Bytes of an escaped character."""
 _WINDOW = 256 * 1024
 # Half of a pair, as far as that can be told here, or NUL.
 _SUSPICIOUS = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")
@@ -61,17 +63,21 @@ def parsed(content: bytes) -> dict[str, Any]:
         RequestValidationError: something in it cannot be kept; says where.
     """
     _check_amount(content)
+    texts = None
     try:
-        body = _DECODER.decode(content.decode())
+        texts = LongTexts(content)
+        body = _DECODER.decode(texts.rest.decode())
     except UnicodeDecodeError:
         raise InvalidInput("The body must be UTF-8.") from None
     except RecursionError:
         raise InvalidInput(f"The JSON is nested more than {MAX_DEPTH} levels deep.") from None
     except json.JSONDecodeError as error:
-        raise InvalidInput(f"This is not JSON: {error.msg} at character {error.pos}.") from None
+        place = texts.place(error.pos) if texts else error.pos
+        raise InvalidInput(f"This is not JSON: {error.msg} at character {place}.") from None
     if not isinstance(body, dict):
         raise InvalidInput("Send a JSON object.")
-    suspicious = b"\\u" in content and _SUSPICIOUS.search(content) is not None
+    texts.put_back(body)
+    suspicious = _is_suspicious(content)
     faults = [
         {"loc": ("body", *place), "msg": f"Field `{name_of(place)}` {said}.", "type": "invalid_json"}
         for place, said in islice(_faults(body, texts=suspicious), MOST_FAULTS)
@@ -90,6 +96,12 @@ def _check_amount(content: bytes) -> None:
     # Every value but the first stands behind one of these, and so does many a word of a prompt.
     if _has_as_many(content, (b",", b"[", b"{"), MAX_VALUES) and _has_too_many_values(content):
         raise InvalidInput(f"The JSON has more than {MAX_VALUES} values.")
+
+
+def _is_suspicious(content: bytes) -> bool:
+    """Whether some text may be one that cannot be kept."""
+    windows = range(0, len(content), _WINDOW)
+    return any(_SUSPICIOUS.search(content, start, start + _WINDOW + _ESCAPE) for start in windows)
 
 
 def _has_as_many(content: bytes, characters: Sequence[bytes], most: int) -> bool:
@@ -113,7 +125,7 @@ def _has_too_many_values(content: bytes) -> bool:
             return True
         if quote < 0:
             return False
-        if not (inside and _is_escaped(content, quote)):
+        if not (inside and is_escaped(content, quote)):
             inside = not inside
         at = quote + 1
     return True
@@ -121,14 +133,6 @@ def _has_too_many_values(content: bytes) -> bool:
 
 def _separators(content: bytes, start: int, end: int) -> int:
     return sum(content.count(one, start, end) for one in (b",", b"[", b"{"))
-
-
-def _is_escaped(content: bytes, place: int) -> bool:
-    """Whether an odd number of backslashes stands before a place."""
-    first = place
-    while content[first - 1] == _BACKSLASH:
-        first -= 1
-    return (place - first) % 2 == 1
 
 
 class _Unusable:

@@ -195,12 +195,13 @@ def _verdict(task: Task, changes: dict[str, Any]) -> dict[str, Any] | None:
         return None
     if status not in TERMINAL:
         raise Conflict(f"A client cannot move a task to {status}; the Dispatcher does.")
-    if not can_move(TaskStatus(task.status), status):
-        raise Conflict(f"Task {task.id} is {task.status} and cannot become {status}.")
+    verdict = {"error_category": changes["error_category"]} if "error_category" in changes else {}
     if status is TaskStatus.COMPLETED:
         path = check_readable(changes.get("result_image_path", ""), field="result_image_path")
-        return {"progress": 100.0, "result": {"artifacts": [{"path": path}], "metadata": {}}}
-    return {"error_category": changes["error_category"]} if "error_category" in changes else {}
+        verdict = {"progress": 100.0, "result": {"artifacts": [{"path": path}], "metadata": {}}}
+    if not can_move(TaskStatus(task.status), status):
+        raise Conflict(f"Task {task.id} is {task.status} and cannot become {status}.")
+    return verdict
 
 
 def _hint(held: Resources, task: Task) -> None:

@@ -29,6 +29,7 @@ __all__ = ["REPLAYED_HEADER", "IdempotencyHeader", "IdempotentRequest", "ReplayE
 REPLAYED_HEADER = "Idempotency-Replayed"
 _LONGEST_WAIT = "30s"
 _SMALL_BODY = 64 * 1024
+_LONG_TEXT = 1024 * 1024
 _turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 IdempotencyHeader = Annotated[
     str | None,
@@ -169,5 +170,20 @@ class IdempotentRequest:
 
 def _fingerprint(request: Request, content: Any) -> str:
     query = sorted(request.query_params.multi_items())
-    asked = [request.method, request.url.path, *([query] if query else []), content]
+    asked = [request.method, request.url.path, *([query] if query else []), _condensed(content)]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _condensed(value: Any) -> Any:
+    """What a body says, with the digests of long texts in their places."""
+    if isinstance(value, dict):
+        return {name: _condensed(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_condensed(one) for one in value]
+    if not isinstance(value, str) or len(value) <= _LONG_TEXT:
+        return value
+    digest = hashlib.sha256()
+    # One piece at a time, between which other threads have their turns.
+    for start in range(0, len(value), _LONG_TEXT):
+        digest.update(value[start : start + _LONG_TEXT].encode())
+    return ["sha256", digest.hexdigest()]

@@ -30,14 +30,17 @@ from tests.declared import Recorder
 from tests.patience import PATIENCE, until_started
 
 KEY = "test-key-long-enough"
+_GLANCE = 0.01
 
 
 @dataclass
 class Painter:
-    """Draws one colour per seed, a step at a time; remembers what it was asked for."""
+    """Draws one colour per seed, a step at a time; remembers what it was asked for. What has a prompt that is `held`
+    stays at its first step, where it still hears that its task was cancelled."""
 
     name: str = "painter"
     seconds_per_step: float = 0.0
+    held: set[str] = field(default_factory=set)
     requests: list[GenerateRequest] = field(default_factory=list)
     steps_done: int = 0
 
@@ -52,6 +55,11 @@ class Painter:
             time.sleep(self.seconds_per_step)
             self.steps_done += 1
             on_step(step + 1, request.steps)
+            for _ in range(round(PATIENCE / _GLANCE)):
+                if request.prompt not in self.held:
+                    break
+                time.sleep(_GLANCE)
+                on_step(step + 1, request.steps)
         return request
 
     def decode(self, request: GenerateRequest) -> Image.Image:
@@ -155,6 +163,7 @@ async def worker(database: Database, settings: Settings, painter: Painter) -> As
     policy = DispatchPolicy(lease=2, poll=0.1, pulse=0.05, beat=0.2, retry=RetryPolicy(1, 0.01))
     work = asyncio.create_task(Dispatcher(database, pools, policy, "test").run())
     yield painter
+    painter.held.clear()
     work.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await work

@@ -106,7 +106,11 @@ async def test_inputs_are_shared_by_content_and_stay(api: httpx.AsyncClient, wor
 
 async def test_a_change_that_is_refused_keeps_no_picture(api: httpx.AsyncClient) -> None:
     task = (await api.post("/tasks/", json=TASK)).json()
-    for verdict in ({"status": "COMPLETED"}, {"status": "EXECUTING"}, {"result_image_path": "uploads/a.png"}):
+    for verdict in (
+        {"status": "COMPLETED", "result_image_path": "uploads/a.png"},
+        {"status": "EXECUTING"},
+        {"result_image_path": "uploads/a.png"},
+    ):
         answer = await api.put(f"/tasks/generation/{task['id']}", json={"reference_image_path": picture()} | verdict)
         assert (answer.status_code, answer.json()["code"]) == (409, "CONFLICT"), answer.text
     assert (await api.get("/storage/images", params={"prefix": "inputs/"})).json()["count"] == 0

@@ -149,8 +149,8 @@ RULES: list[Callable[[Place], bool]] = [
     client_with_the_patience_of_its_library,
     elapsed_time_as_a_verdict,
     deadline_of_its_own,
-    # sleep_until_it_must_have_happened,
-    # loop_that_may_never_end,
+    sleep_until_it_must_have_happened,
+    loop_that_may_never_end,
 ]
 
 

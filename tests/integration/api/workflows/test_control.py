@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from compute.db.session import Database
 from compute.db.tables import Task, WorkflowEvent
+from compute.tasks.states import TERMINAL
 from tests.integration.api.workflows.conftest import (
     SubjectPainter,
     by_id,
@@ -22,7 +23,7 @@ from tests.integration.api.workflows.conftest import (
 from tests.patience import PATIENCE
 
 ADJUST = {"task_type": "IMAGE_ADJUSTER", "config": {"brightness": 0.1}}
-SLOW = {"steps": 200}
+LONG = "a picture that takes long"
 
 
 async def until_running(api: httpx.AsyncClient, workflow_id: str, step: str) -> dict[str, Any]:
@@ -47,6 +48,13 @@ async def tasks_of(database: Database, workflow_id: str) -> list[Task]:
         return list(await session.scalars(select(Task).where(Task.workflow_id == workflow_id)))
 
 
+async def until_ended(database: Database, workflow_id: str, count: int) -> None:
+    """So many of the workflow's tasks have ended."""
+    async with asyncio.timeout(PATIENCE):
+        while [task.status in TERMINAL for task in await tasks_of(database, workflow_id)].count(True) < count:
+            await asyncio.sleep(0.02)
+
+
 async def another_ends(api: httpx.AsyncClient) -> None:
     """The engine has looked at what there is to do, more than once."""
     await wait_for(api, await post(api, draw("first"), draw("then", "first")), "COMPLETED")
@@ -68,10 +76,11 @@ async def test_a_workflow_waits_to_be_started_if_that_is_wanted(
 async def test_a_paused_workflow_finishes_what_runs_and_begins_nothing(
     api: httpx.AsyncClient, worker: SubjectPainter, engine: None
 ) -> None:
-    worker.seconds_per_step = 0.005
-    workflow_id = await post(api, draw("a", config=SLOW), draw("b", "a"))
+    worker.held = {LONG}
+    workflow_id = await post(api, draw("a", prompt=LONG, config={"steps": 20}), draw("b", "a"))
     await until_running(api, workflow_id, "a")
     assert (await act(api, workflow_id, "pause"))["status"] == "PAUSED"
+    worker.held.clear()
     async with asyncio.timeout(PATIENCE):
         while statuses(found := (await api.get(f"/workflows/{workflow_id}")).json())["a"] != "COMPLETED":
             await asyncio.sleep(0.05)
@@ -113,15 +122,15 @@ async def test_approving_early_means_that_nothing_waits(api: httpx.AsyncClient, 
 async def test_cancelling_stops_running_tasks_and_ends_every_step(
     api: httpx.AsyncClient, worker: SubjectPainter, engine: None, database: Database
 ) -> None:
-    worker.seconds_per_step = 0.01
-    workflow_id = await post(api, draw("a"), draw("b", "a", config=SLOW), draw("c", "b"))
+    worker.held = {LONG}
+    workflow_id = await post(api, draw("a"), draw("b", "a", prompt=LONG, config={"steps": 100}), draw("c", "b"))
     await until_running(api, workflow_id, "b")
     cancelled = await api.delete(f"/workflows/{workflow_id}")
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "CANCELLED")
     assert statuses(cancelled.json()) == {"a": "COMPLETED", "b": "CANCELLED", "c": "CANCELLED"}
-    done = worker.steps_done
-    await asyncio.sleep(0.6)
-    assert worker.steps_done <= done + 3
+    worker.held.clear()
+    await another_ends(api)
+    assert worker.steps_done < 100
     assert sorted(task.status for task in await tasks_of(database, workflow_id)) == ["CANCELLED", "COMPLETED"]
     assert (await api.delete(f"/workflows/{workflow_id}")).status_code == 409
     assert (await api.post(f"/workflows/{workflow_id}/resume")).status_code == 409
@@ -219,8 +228,8 @@ async def test_a_step_that_tolerates_failures_hands_on_what_was_done(
 async def test_a_step_that_takes_too_long_fails_and_its_task_stops(
     api: httpx.AsyncClient, worker: SubjectPainter, engine: None, database: Database
 ) -> None:
-    worker.seconds_per_step = 0.02
-    ended = await run(api, draw("slow", config=SLOW, timeout_seconds=0.5), draw("behind", "slow"))
+    worker.held = {LONG}
+    ended = await run(api, draw("slow", prompt=LONG, config={"steps": 20}, timeout_seconds=0.5), draw("behind", "slow"))
     step = by_id(ended)["slow"]
     assert (step["status"], step["error_category"]) == ("FAILED", "PROVIDER_TIMEOUT")
     assert step["error_message"] == "It took longer than its 0.5 s."
@@ -230,8 +239,8 @@ async def test_a_step_that_takes_too_long_fails_and_its_task_stops(
 async def test_cancelling_a_steps_task_ends_the_step_and_the_workflow(
     api: httpx.AsyncClient, worker: SubjectPainter, engine: None
 ) -> None:
-    worker.seconds_per_step = 0.01
-    workflow_id = await post(api, draw("a", config=SLOW))
+    worker.held = {LONG}
+    workflow_id = await post(api, draw("a", prompt=LONG, config={"steps": 20}))
     running = await until_running(api, workflow_id, "a")
     await api.post(f"/tasks/{by_id(running)['a']['task_id']}/cancel")
     ended = await wait_for(api, workflow_id, "FAILED")
@@ -259,12 +268,13 @@ async def test_running_again_from_a_step_runs_it_and_what_is_behind_it(
 async def test_a_step_that_is_to_be_run_again_is_stopped_first(
     api: httpx.AsyncClient, worker: SubjectPainter, engine: None, database: Database
 ) -> None:
-    worker.seconds_per_step = 0.01
-    workflow_id = await post(api, draw("a", config=SLOW))
+    worker.held = {LONG}
+    workflow_id = await post(api, draw("a", prompt=LONG, config={"steps": 20}))
     await until_running(api, workflow_id, "a")
     await act(api, workflow_id, "pause")
-    worker.seconds_per_step = 0.0
     await act(api, workflow_id, "resume", from_step="a")
+    await until_ended(database, workflow_id, 1)
+    worker.held.clear()
     assert statuses(await wait_for(api, workflow_id, "COMPLETED")) == {"a": "COMPLETED"}
     assert sorted(task.status for task in await tasks_of(database, workflow_id)) == ["CANCELLED", "COMPLETED"]
     async with database.transaction() as session:

@@ -73,7 +73,8 @@ async def undisturbed(api: httpx.AsyncClient, database: Database, settings: Sett
     async with wire.open(), engine_behind(wire, settings):
         workflow_id = await post(api, *STEPS)
         await wait_for(api, workflow_id, "COMPLETED", "FAILED")
-    assert wire.checkpoints == CHECKPOINTS
+    # A machine that is busy may lose a lease, and claim again.
+    assert wire.checkpoints >= CHECKPOINTS
     return await story(api, database, workflow_id)
 
 
@@ -87,7 +88,7 @@ async def test_an_engine_that_is_killed_at_any_checkpoint_changes_nothing(
         wire = DeadlyWire(settings.database_url or "", fatal=checkpoint, afterwards=afterwards)
         async with wire.open(), engine_behind(wire, settings) as victim:
             workflow_id = await post(api, *STEPS)
-            assert await asyncio.to_thread(victim.wait, 20) == -9, f"it survived checkpoint {checkpoint}"
+            assert await asyncio.to_thread(victim.wait, PATIENCE) == -9, f"it survived checkpoint {checkpoint}"
         async with running_engine(settings, database):
             await wait_for(api, workflow_id, "COMPLETED", "FAILED")
         assert await story(api, database, workflow_id) == expected, f"killed at checkpoint {checkpoint}"

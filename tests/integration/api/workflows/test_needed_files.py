@@ -111,10 +111,10 @@ async def test_a_task_that_was_taken_over_is_not_taken_over_again_once_its_file_
 
 @pytest.mark.parametrize("path", ["refs/one.png", 'refs/a "b" é.png'])
 async def test_inputs_of_what_waits_stay(api: httpx.AsyncClient, painter: SubjectPainter, path: str) -> None:
-    painter.seconds_per_step = 0.2
+    painter.held = {"long"}
     for _ in range(2):
         # Both hands are busy, so that the next one waits.
-        await api.post("/tasks/", json=SMALL | {"prompt": "long", "steps": 200})
+        await api.post("/tasks/", json=SMALL | {"prompt": "long"})
     await api.post(f"/storage/images/{path}", files={"file": ("a.png", picture())})
     task = (await api.post("/tasks/", json=SMALL | {"prompt": "x", "reference_image_url": path})).json()
     training = (await api.post("/training/", json={"trigger_word": "zx", "source_images": [path]})).json()

@@ -58,9 +58,13 @@ async def test_workflows_finish_though_the_server_restarts(
 ) -> None:
     worker.seconds_per_step = 0.01
     ids = [await post(api, draw("a", config={"steps": 30}), draw("b", "a"), draw("c", "b")) for _ in range(4)]
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(PATIENCE):
+        while worker.steps_done < 20:
+            await asyncio.sleep(0.02)
     await asyncio.to_thread(server.stop)
-    await asyncio.sleep(1.0)
+    async with asyncio.timeout(PATIENCE):
+        while (await api.get(f"/workflows/{ids[0]}")).status_code != 503:
+            await asyncio.sleep(0.02)
     await asyncio.to_thread(server.start)
     async with asyncio.timeout(PATIENCE):
         for workflow_id in ids:
