@@ -126,7 +126,7 @@ def test_a_damaged_file_is_each_requests_own_error(rig: Rig, pool: list[LoraSele
     path = tmp_path / "cut.safetensors"
     path.write_bytes(pool[0].path.read_bytes()[:-8])
     for field in ("subject_lora", "style_lora"):
-        with pytest.raises(InvalidInput, match=f"{field}: .*cut off") as caught:
+        with pytest.raises(InvalidInput, match="cut off") as caught:
             rig.loras.prefetch((pool[0], LoraSelection("cut", path, 1.0, field)))
         assert caught.value.field == field
     assert rig.loras.loaded == ("0",)
