@@ -150,7 +150,7 @@ def test_numbers_that_are_not_finite_are_refused_and_leave_no_trace(
     tensors["transformer.x_embedder.lora_A.weight"][0, 0] = float("nan")
     broken = write(tmp_path / "nan.safetensors", tensors)
     expected = rig.forward(four[:2])
-    with pytest.raises(InvalidInput, match=r"field_nan: .* not finite") as caught:
+    with pytest.raises(InvalidInput, match="not finite") as caught:
         rig.loras.apply((*four[:2], broken))
     assert caught.value.field == "field_nan"
     assert "nan" not in rig.loras.loaded

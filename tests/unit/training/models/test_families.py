@@ -16,7 +16,7 @@ def test_families_are_found_by_their_names() -> None:
 
 
 def test_an_unknown_family_is_answered_with_the_known() -> None:
-    with pytest.raises(NotFound, match=r"'sd15'.*flux.*sdxl"):
+    with pytest.raises(NotFound, match=r"`sd15`.*flux.*sdxl"):
         get_family("sd15")
 
 
