@@ -41,7 +41,8 @@ class LongTexts:
         parts: list[bytes] = []
         done = at = length = 0
         for _ in range(_MOST_QUOTES):
-            opening = content.find(b'"', at)
+            # Most bodies are too short to hold one.
+            opening = content.find(b'"', at) if len(content) - at > _LONG else -1
             closing = _closing(content, opening + 1) if opening >= 0 else -1
             if closing < 0:
                 break
