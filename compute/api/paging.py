@@ -26,6 +26,7 @@ from compute.errors import BadRequest
 
 __all__ = [
     "CURSOR",
+    "CURSOR_REFUSAL",
     "PAGED",
     "PATH_CURSOR",
     "CursorText",
@@ -55,7 +56,7 @@ PAGED: dict[int | str, dict[str, Any]] = {
         }
     }
 }
-_REFUSAL = "Parameter `cursor` must be what `X-Next-Cursor` of this list said, as it was."
+CURSOR_REFUSAL = "Parameter `cursor` must be what `X-Next-Cursor` of this list said, as it was."
 _AT_A_TIME = 20
 """Rows after which other requests have their turn."""
 
@@ -113,9 +114,9 @@ def next_row(listed: str, cursor: str | None, *, skip: int = 0) -> Place | None:
     try:
         place = Place(datetime.fromisoformat(created_at), UUID(row_id))
     except ValueError:
-        raise BadRequest(_REFUSAL) from None
+        raise BadRequest(CURSOR_REFUSAL) from None
     if place.created_at.tzinfo is None:
-        raise BadRequest(_REFUSAL)
+        raise BadRequest(CURSOR_REFUSAL)
     return place
 
 
@@ -130,10 +131,10 @@ def _read(listed: str, cursor: str, parts: int) -> list[str]:
         # A store asks for a place by name: what no name can hold is no place.
         json.dumps(said, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
-        raise BadRequest(_REFUSAL) from None
+        raise BadRequest(CURSOR_REFUSAL) from None
     known = isinstance(said, list) and len(said) == parts + 1 and all(isinstance(part, str) for part in said)
     if not known or said[0] != listed or cursor_of(*said) != cursor or any("\0" in part for part in said):
-        raise BadRequest(_REFUSAL)
+        raise BadRequest(CURSOR_REFUSAL)
     return [str(part) for part in said[1:]]
 
 

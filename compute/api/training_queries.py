@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from compute.api.paging import CURSOR, CursorText, place_behind
+from compute.api.paging import CURSOR, CURSOR_REFUSAL, CursorText, place_behind
 from compute.api.status_words import StatusWords
 from compute.api.training_present import QUICKSTART_STATUS
 from compute.errors import BadRequest
@@ -63,7 +63,7 @@ class EventFilters(BaseModel):
             raise BadRequest("Parameters `cursor` and `after` exclude each other; send one of them.")
         last = place_behind(EVENTS, self.cursor)
         if not (last.isascii() and last.isdecimal() and len(last) < 19):
-            raise BadRequest("Parameter `cursor` must be what `X-Next-Cursor` of this list said, as it was.")
+            raise BadRequest(CURSOR_REFUSAL)
         return int(last)
 
 
