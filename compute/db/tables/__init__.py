@@ -1,0 +1,28 @@
+"""The tables. One row of `tasks` is the truth about one task; everything else follows from it.
+
+All of them are known to `Base.metadata` once this package is imported.
+"""
+
+from compute.db.tables.base import Base
+from compute.db.tables.dispatch import DispatcherBeat, TenantTurn
+from compute.db.tables.keys import IdempotencyKey
+from compute.db.tables.tasks import Task, TaskEvent
+from compute.db.tables.trainings import Training, TrainingEvent
+from compute.db.tables.webhooks import WebhookAttempt, WebhookDelivery
+from compute.db.tables.workflows import Workflow, WorkflowEvent, WorkflowStep
+
+__all__ = [
+    "Base",
+    "DispatcherBeat",
+    "IdempotencyKey",
+    "Task",
+    "TaskEvent",
+    "TenantTurn",
+    "Training",
+    "TrainingEvent",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "Workflow",
+    "WorkflowEvent",
+    "WorkflowStep",
+]

@@ -1,0 +1,23 @@
+"""What every table stands on: the class of their rows and the types of their columns."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import DateTime, Text, func
+from sqlalchemy.orm import DeclarativeBase
+
+from compute.db.columns import Jsonb
+
+__all__ = ["NOW", "Base"]
+
+
+NOW = func.now()
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: Jsonb,
+        list[Any]: Jsonb,
+        str: Text,
+    }

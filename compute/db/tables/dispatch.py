@@ -1,0 +1,30 @@
+"""What Dispatchers tell each other and the API."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Mapped, mapped_column
+
+from compute.db.tables.base import NOW, Base
+
+__all__ = ["DispatcherBeat", "TenantTurn"]
+
+
+class TenantTurn(Base):
+    """When a tenant was last served from a queue, so that tenants take turns."""
+
+    __tablename__ = "tenant_turns"
+
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    served_at: Mapped[datetime]
+
+
+class DispatcherBeat(Base):
+    """A living dispatcher and the pools it sees; readiness is read from here, not asked of Ray."""
+
+    __tablename__ = "dispatchers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    pools: Mapped[dict[str, Any]]

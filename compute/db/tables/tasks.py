@@ -1,0 +1,107 @@
+"""Tasks, and what happened to them."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Identity, Index, Integer, SmallInteger, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from compute.db.columns import AS_SENT
+from compute.db.tables.base import NOW, Base
+
+__all__ = ["Task", "TaskEvent"]
+
+
+class Task(Base):
+    """One accepted request. Only `compute.tasks.store` writes it.
+
+    `spec` is what the worker needs (inputs already stored, seed already chosen), so that every attempt does the
+    same work. `fence` grows with every claim and every end from outside: a worker's write that carries an older one
+    is dropped. `max_retries` is the setting's when it is NULL; `step_id` is the step of its workflow, if it is one's.
+    `progress` is in percent. Times are UTC. `sent` has `config` and the providers' configurations as they were sent.
+    """
+
+    __tablename__ = "tasks"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    task_type: Mapped[str]
+    queue: Mapped[str]
+    tenant: Mapped[str]
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    status: Mapped[str]
+    progress: Mapped[float] = mapped_column(server_default="0")
+    spec: Mapped[dict[str, Any]]
+    result: Mapped[dict[str, Any] | None]
+    config: Mapped[dict[str, Any] | None]
+    sent: Mapped[dict[str, Any] | None] = mapped_column(AS_SENT)
+
+    origin_instance: Mapped[str]
+    origin_zone: Mapped[str | None]
+    origin_tenant_id: Mapped[str | None]
+    origin_reference: Mapped[str | None]
+    workflow_id: Mapped[str | None]
+    step_id: Mapped[str | None]
+    webhook_url: Mapped[str | None]
+    max_retries: Mapped[int | None] = mapped_column(SmallInteger)
+
+    provider_type: Mapped[str | None]
+    executor_type: Mapped[str | None]
+    executor_instance: Mapped[str | None]
+    celery_task_id: Mapped[str | None]
+    service_task_id: Mapped[str | None]
+
+    fence: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    run_after: Mapped[datetime] = mapped_column(server_default=NOW)
+    retry_count: Mapped[int] = mapped_column(Integer, server_default="0")
+    errors: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    error_category: Mapped[str | None]
+
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        # What may be claimed: small however many rows are finished, and in the order the claim walks it.
+        Index(
+            "tasks_ready",
+            "queue",
+            "priority",
+            "tenant",
+            "created_at",
+            "id",
+            postgresql_where=text("status = 'PENDING'"),
+        ),
+        Index("tasks_leased", "queue", "tenant", postgresql_where=text("status IN ('QUEUED', 'EXECUTING')")),
+        Index("tasks_created", text("created_at DESC"), text("id DESC")),
+        Index("tasks_workflow", "workflow_id", postgresql_where=text("workflow_id IS NOT NULL")),
+        # Rows are rewritten in place several times while a task lives: leave room on the page for that.
+        {
+            "postgresql_with": {
+                "fillfactor": "70",
+                "autovacuum_vacuum_scale_factor": "0.02",
+                "autovacuum_vacuum_threshold": "500",
+            }
+        },
+    )
+
+
+class TaskEvent(Base):
+    """One thing that happened to a task, written in the transaction that made it happen.
+
+    `data` is what the event says beyond its status; a change of status that the Dispatcher wrote has none, because
+    the task's row says it all. Events go with their task: a trigger on `tasks` deletes them (see migration 0002).
+    """
+
+    __tablename__ = "task_events"
+
+    task_id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    type: Mapped[str]
+    status: Mapped[str]
+    data: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
