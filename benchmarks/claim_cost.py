@@ -12,6 +12,7 @@ import psycopg
 
 from benchmarks.harness import Server, interleave, median, print_table, say, spread
 from benchmarks.rows import fill_finished, fill_waiting, settle, tidy
+from compute.db.direct import connect_by_key
 from compute.db.session import Connection, Database
 from compute.dispatch.fairness import claim_batch
 
@@ -69,7 +70,7 @@ def _backlog(server: Server, finished: int, waiting: int, runner: asyncio.Runner
             fill_waiting(connection, queue=_queue(tenants), count=waiting, tenants=tenants)
         tidy(connection)
         say(f"  {finished:,} finished rows written in {time.perf_counter() - began:.0f} s")
-        direct = runner.run(database.connect())
+        direct = runner.run(connect_by_key(database))
         yield _Backlog(direct, connection, runner)
         runner.run(direct.close())
 

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.rows import empty, fill_waiting, tidy
+from compute.db.direct import connect_by_key
 from compute.db.session import Database
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.fairness import claim_batch
@@ -124,7 +125,7 @@ async def _together(one: Any, database_url: str, count: int, *more: Any) -> None
 
 async def _claim_and_settle(database_url: str, batch: int) -> None:
     database = Database(database_url)
-    async with await database.connect() as connection:
+    async with await connect_by_key(database) as connection:
         while claimed := await claim_batch(connection, _QUEUE, batch, owner="benchmark", lease_seconds=15):
             held = await settle_batch(connection, [_ended(one) for one in claimed])
             if len(held) != len(claimed):

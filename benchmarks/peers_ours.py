@@ -8,6 +8,7 @@ import uvloop
 from benchmarks.drain import drain_with_dispatcher
 from benchmarks.peers_arm import WARM_UP, connect, empty, rate, run_on_uvloop, tidy
 from benchmarks.rows import fill_waiting
+from compute.db.direct import connect_by_key
 from compute.db.session import Connection, Database
 from compute.dispatch.fairness import claim_batch
 from compute.tasks.leases import Complete, Start, settle_batch
@@ -47,7 +48,7 @@ async def _drain(url: str, jobs: int, claimers: int, batch: int) -> float:
         fill_waiting(admin, queue=_QUEUE, count=jobs, tenants=_TENANTS)
         tidy(admin, _TABLES)
     database = Database(url)
-    connections = [await database.connect() for _ in range(claimers)]
+    connections = [await connect_by_key(database) for _ in range(claimers)]
     began = time.time()
     await asyncio.gather(*[_claimer(connection, batch) for connection in connections])
     reached = rate(jobs, began)

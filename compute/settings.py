@@ -81,6 +81,12 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(default=None, validation_alias="API_KEY")
     admin_api_key: SecretStr | None = Field(default=None, validation_alias="ADMIN_API_KEY")
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
+    database_pooled: bool = Field(
+        default=False, description="DATABASE_URL leads to a PgBouncer that pools by transaction."
+    )
+    database_direct_url: str | None = Field(
+        default=None, description="The server behind that PgBouncer, for migrations and for hints without polling."
+    )
 
     storage: Literal["local", "s3"] = "local"
     s3_bucket: str | None = Field(default=None, validation_alias="S3_BUCKET")

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from compute.api.bounded import bounded_faults
 from compute.api.dialect import as_spelled
 from compute.api.http.problem import problem
-from compute.db.session import DATABASE_AWAY
+from compute.db.away import DatabaseAway
 from compute.errors import ComputeError, InvalidInput, Overloaded, Unauthorized, Unavailable
 from compute.orders.faults import place_of
 from compute.schemas.errors import HTTPValidationError, Problem
@@ -57,8 +57,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ComputeError, _compute_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    for away in DATABASE_AWAY:
-        app.add_exception_handler(away, _database_away)
     app.add_exception_handler(Exception, _internal_error)
 
 
@@ -67,11 +65,17 @@ def answer_to(error: ComputeError, names: Iterable[object] = ()) -> JSONResponse
     if isinstance(error, InvalidInput):
         place = ("header", error.field) if error.field == KEY_HEADER else ("body", *place_of(error.field))
         return _invalid([{"loc": place, "msg": error.detail, "type": "invalid_input"}])
-    return problem(error.status, error.code, as_spelled(error.detail, names), _HEADERS.get(type(error)))
+    return problem(error.status, error.code, as_spelled(error.detail, names), _headers(error))
+
+
+def _headers(error: ComputeError) -> Mapping[str, str] | None:
+    return next((_HEADERS[kind] for kind in type(error).__mro__ if kind in _HEADERS), None)
 
 
 async def _compute_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ComputeError)  # noqa: S101 - registered for this class alone
+    if isinstance(error, DatabaseAway):
+        _log.error("the database did not do it: %s", error)
     return answer_to(error, request.path_params.values())
 
 
@@ -88,11 +92,6 @@ async def _http_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
     code = _CODES.get(error.status_code, f"HTTP_{error.status_code}")
     return problem(error.status_code, code, str(error.detail), error.headers)
-
-
-async def _database_away(_: Request, error: Exception) -> JSONResponse:
-    _log.error("the database did not answer: %s", error)
-    return problem(503, "UNAVAILABLE", "The database does not answer; try again.", _HEADERS[Unavailable])
 
 
 async def _internal_error(request: Request, error: Exception) -> JSONResponse:

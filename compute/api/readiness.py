@@ -6,7 +6,7 @@ from datetime import timedelta
 from sqlalchemy import func, select
 
 from compute.api.resources import Resources
-from compute.db.session import DATABASE_AWAY
+from compute.db.away import DatabaseAway
 from compute.db.tables import DispatcherBeat
 from compute.errors import ComputeError
 
@@ -40,7 +40,7 @@ async def _pools(held: Resources) -> dict[str, str]:
             beats = list(
                 await session.scalars(select(DispatcherBeat.pools).where(DispatcherBeat.seen_at > func.now() - _FRESH))
             )
-    except DATABASE_AWAY:
+    except DatabaseAway:
         return {"database": "out of reach"}
     verdicts = {"database": "ok", "dispatcher": "ok" if beats else "none has reported for 10 s"}
     for queue in sorted({pool.queue for pool in held.serving.queues.values()}):

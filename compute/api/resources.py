@@ -53,7 +53,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
         raise ValueError("API_KEY is not set")
     secrets = await asyncio.to_thread(load_link_secrets, settings)
     async with contextlib.AsyncExitStack() as stack:
-        database = Database(settings.database_url)
+        database = Database.of(settings)
         stack.push_async_callback(database.close)
         objects = open_store(settings)
         stack.push_async_callback(objects.close)

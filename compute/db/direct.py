@@ -1,39 +1,85 @@
-"""One connection that is kept for the Dispatcher's statements, and made again when it breaks."""
+"""One connection that is kept for statements of a loop, and made again when it breaks."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from compute.db.session import DATABASE_AWAY, Connection, Database
+from compute.db.away import RowLocked, StatementTooSlow, away
+from compute.db.session import Connection, Database, set_locally
 
-__all__ = ["DirectConnection"]
+__all__ = ["DirectConnection", "connect_by_key"]
 
 T = TypeVar("T")
 
+# Statements of the loops reach every row by a key. One plan for good, and none that scans: a table that grew since its
+# statistics were taken would otherwise be read whole, or be a hash table, for each of them. And whoever keeps a row
+# locked must not hold up all the others of a batch.
+_BY_KEY = {
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    "cpu_tuple_cost": "1",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "lock_timeout": "1s",
+}
+
 
 class DirectConnection:
-    """Not shared: one caller at a time. Connects at the first use."""
+    """Not shared: one caller at a time. Connects at the first use; statements are prepared, and planned by key."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: Connection | None = None
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Do `work` over the connection. Whether a statement that broke it took effect is not known.
+        """Do `work` over the connection, which is in autocommit mode, or in a transaction where only that keeps a
+        server. Whether a statement that broke it took effect is not known.
 
         Raises:
-            one of DATABASE_AWAY: the server is out of reach; the next call connects again.
+            DatabaseAway: the server is out of reach; the next call connects again.
         """
-        if self._connection is None:
-            self._connection = await self._database.connect()
         try:
-            return await work(self._connection)
-        except (*DATABASE_AWAY, asyncio.CancelledError):
+            connection = self._connection = self._connection or await connect_by_key(self._database)
+            if not self._database.pooled:
+                return await work(connection)
+            async with connection.transaction():
+                await connection.execute(set_locally(self._database.patience.settings | _BY_KEY))
+                return await work(connection)
+        except asyncio.CancelledError:
             # A cancelled statement may leave its answer on the line, for the next one to read.
             await self.close()
             raise
+        except Exception as error:
+            trouble = away(error)
+            if trouble is None:
+                raise
+            if not isinstance(trouble, RowLocked | StatementTooSlow):
+                await self.close()
+            raise trouble from error
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+
+async def connect_by_key(database: Database) -> Connection:
+    """A connection whose statements are prepared and planned by key, unless it leads to a pooler.
+
+    Raises:
+        psycopg.OperationalError: there is none.
+    """
+    if database.pooled:
+        return await database.connect()
+    connection = await database.connect(prepare_threshold=0)
+    try:
+        await connection.execute(_set(_BY_KEY), prepare=False)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+def _set(settings: Mapping[str, str]) -> str:
+    return "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())

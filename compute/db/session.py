@@ -1,42 +1,29 @@
 """Connections to Postgres. One transaction per request, committed at the edge by whoever opened it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
-import psycopg
-from psycopg.rows import TupleRow
+from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from compute.capacity import Capacity
+from compute.db.away import AwayReason, away, told_apart
+from compute.db.patience import Patience, PatientConnection, connect
+from compute.settings import Settings
 
-__all__ = ["DATABASE_AWAY", "Connection", "Database", "normal_url"]
+__all__ = ["Connection", "Database", "libpq_url", "normal_url", "set_locally"]
 
-Connection = psycopg.AsyncConnection[TupleRow]
-
-DATABASE_AWAY = (
-    OperationalError,
-    InterfaceError,
-    PoolTimeoutError,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-)
-"""What a query raises while the server restarts, cannot be reached or has no connection left: try again."""
+Connection = PatientConnection
 
 _MOST_WAITING = 1000
 _WAIT_SECONDS = 30.0
-
-# The Dispatcher's statements reach every row by a key. One plan for good, and none that scans: a table that grew since
-# its statistics were taken would otherwise be read whole, or be a hash table, for each of them. And whoever keeps a row
-# locked must not hold up all the others of a batch.
-_DISPATCHING = """
-SET plan_cache_mode = force_generic_plan; SET jit = off; SET cpu_tuple_cost = 1;
-SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET lock_timeout = '1s'
-"""
+_CHECKOUT_SECONDS = 10.0
+_ELSEWHERE = frozenset({AwayReason.READ_ONLY, AwayReason.SHUTTING_DOWN})
+"""What another connection may be spared: a failover leaves those that were open with the server that was."""
 
 
 def normal_url(url: str) -> URL:
@@ -49,6 +36,11 @@ def normal_url(url: str) -> URL:
     if parsed.get_backend_name() not in {"postgresql", "postgres"}:
         raise ValueError("DATABASE_URL must be a postgresql:// address")
     return parsed.set(drivername="postgresql+psycopg")
+
+
+def libpq_url(url: str) -> str:
+    """The same address as libpq spells it."""
+    return normal_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 @dataclass(slots=True)
@@ -65,13 +57,41 @@ _shared: ContextVar[_Shared | None] = ContextVar("shared_transaction", default=N
 
 
 class Database:
-    """A pool of connections. `pool_size` bounds what one process asks of the server."""
+    """A pool of connections. Every wait for the server has an end, which `patience` says."""
 
-    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 8,
+        patience: Patience | None = None,
+        pooled: bool = False,
+        direct_url: str | None = None,
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            pool_size: What one process asks of the server at most, twice; so many connections it keeps.
+            pooled: `url` leads to a PgBouncer in transaction mode: nothing may outlast a transaction.
+            direct_url: The server itself, for what only a session can do (LISTEN); None where `url` is that, or where
+                there is none.
+        """
         self.url = normal_url(url)
+        self.patience = patience or Patience()
+        self.pooled = pooled
+        self._direct_url = direct_url
         self.engine: AsyncEngine = create_async_engine(
-            self.url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_recycle=1800
+            self.url,
+            async_creator=self._connect_for_pool,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=_CHECKOUT_SECONDS,
+            pool_pre_ping=True,
+            pool_recycle=1800,
         )
+        event.listen(self.engine.sync_engine, "handle_error", _leave_those_that_were_open)
+        if pooled:
+            event.listen(self.engine.sync_engine, "begin", self._set_locally)
         # Shared transactions may wait for each other; connections are left for everybody else.
         self._shared_slots = Capacity(
             pool_size,
@@ -80,17 +100,39 @@ class Database:
             seconds=_WAIT_SECONDS,
         )
 
+    @classmethod
+    def of(cls, settings: Settings, *, patience: Patience | None = None) -> "Database":
+        """The one that the settings name.
+
+        Raises:
+            ValueError: DATABASE_URL is not set, or no Postgres address.
+        """
+        if not settings.database_url:
+            raise ValueError("DATABASE_URL is not set")
+        return cls(
+            settings.database_url,
+            patience=patience,
+            pooled=settings.database_pooled,
+            direct_url=settings.database_direct_url,
+        )
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """Commit when the block ends, roll back when it raises; within a shared transaction both are left to that."""
+        """Commit when the block ends, roll back when it raises; within a shared transaction both are left to that.
+
+        Raises:
+            DatabaseAway: the database is away. When it was lost during the commit, whether that took effect is not
+                known.
+        """
         if (shared := self._joined()) is not None:
             yield shared.session
             await shared.session.flush()
             # The next block reads its rows anew, as it would in a transaction of its own.
             shared.session.expunge_all()
             return
-        async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
-            yield session
+        with told_apart():
+            async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+                yield session
 
     @asynccontextmanager
     async def shared_transaction(self) -> AsyncIterator[AsyncSession]:
@@ -98,16 +140,19 @@ class Database:
 
         Raises:
             Overloaded: too many wait for one, or it took too long.
+            DatabaseAway: as `transaction` does.
         """
-        async with self._shared_slots.taken(), AsyncSession(self.engine, expire_on_commit=False) as session:
-            shared = _Shared(self, session)
-            token = _shared.set(shared)
-            try:
-                async with session.begin():
-                    yield session
-            finally:
-                shared.is_open = False
-                _shared.reset(token)
+        async with self._shared_slots.taken():
+            with told_apart():
+                async with AsyncSession(self.engine, expire_on_commit=False) as session:
+                    shared = _Shared(self, session)
+                    token = _shared.set(shared)
+                    try:
+                        async with session.begin():
+                            yield session
+                    finally:
+                        shared.is_open = False
+                        _shared.reset(token)
         for act in shared.after:
             act()
 
@@ -122,22 +167,43 @@ class Database:
         shared = _shared.get()
         return shared if shared is not None and shared.database is self and shared.is_open else None
 
-    async def connect(self) -> Connection:
-        """A connection outside the pool for the Dispatcher's statements: autocommit, prepared, planned by key."""
-        connection = await psycopg.AsyncConnection.connect(
-            self.libpq_url, autocommit=True, prepare_threshold=0, connect_timeout=10
-        )
-        try:
-            await connection.execute(_DISPATCHING, prepare=False)
-        except BaseException:
-            await connection.close()
-            raise
-        return connection
+    async def connect(self, **more: Any) -> Connection:
+        """A connection outside the pool, in autocommit mode; `more` are arguments of psycopg's.
+
+        Raises:
+            psycopg.OperationalError: there is none.
+        """
+        return await connect(self.libpq_url, self.patience, pooled=self.pooled, **more)
 
     @property
     def libpq_url(self) -> str:
-        """The same address as libpq spells it, for a connection outside the pool (LISTEN)."""
-        return self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        """The address as libpq spells it."""
+        return libpq_url(str(self.url.render_as_string(hide_password=False)))
+
+    @property
+    def listening_url(self) -> str | None:
+        """Where LISTEN works, as libpq spells it; None where nothing but a pooler can be reached."""
+        if self._direct_url is not None:
+            return libpq_url(self._direct_url)
+        return None if self.pooled else self.libpq_url
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+    async def _connect_for_pool(self) -> Connection:
+        return await self.connect(autocommit=False)
+
+    def _set_locally(self, connection: Any) -> None:
+        connection.exec_driver_sql(set_locally(self.patience.settings))
+
+
+def set_locally(settings: Mapping[str, str]) -> str:
+    """Settings of the server for the transaction that has begun."""
+    return "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings.items())
+
+
+def _leave_those_that_were_open(context: Any) -> None:
+    """Have the pool make its connections anew, where the error says that the server has another part by now."""
+    trouble = away(context.original_exception)
+    if trouble is not None and trouble.reason in _ELSEWHERE:
+        context.is_disconnect = True

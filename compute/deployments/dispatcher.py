@@ -36,7 +36,7 @@ class DispatcherDeployment:
         await asyncio.to_thread(upgrade, settings.database_url)
         context = serve.get_replica_context()
         serving = [ServePool(args, handle, standby) for args, handle, standby in pools]
-        self._database = Database(settings.database_url)
+        self._database = Database.of(settings)
         self._client = GuardedClient(settings.media_allowed_hosts, settings.webhook_timeout_seconds)
         owner = f"dispatcher#{context.replica_id.unique_id}"
         dispatcher = Dispatcher(self._database, serving, _policy(settings), owner)

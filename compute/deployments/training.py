@@ -55,7 +55,7 @@ class TrainingDeployment:
         await asyncio.to_thread(upgrade, settings.database_url)
         self._args = args
         self._pools = pools
-        self._database = Database(settings.database_url)
+        self._database = Database.of(settings)
         rule = RetryRule(settings.max_retries, settings.retry_backoff_seconds)
         self._queue = TrainingQueue(self._database, rule)
         context = serve.get_replica_context()

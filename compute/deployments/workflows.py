@@ -102,7 +102,7 @@ class WorkflowDeployment:
         if not settings.database_url:
             raise ValueError("DATABASE_URL is not set")
         await asyncio.to_thread(upgrade, settings.database_url)
-        self._database = Database(settings.database_url)
+        self._database = Database.of(settings)
         owner = f"engine#{serve.get_replica_context().replica_id.unique_id}"
         engine = Engine(
             self._database, RayCompiler(serving, args.runners), EnginePolicy(lease=settings.lease_seconds), owner

@@ -10,8 +10,9 @@ from uuid import UUID
 from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 
+from compute.db.away import DatabaseAway
 from compute.db.direct import DirectConnection
-from compute.db.session import DATABASE_AWAY, Database
+from compute.db.session import Database
 from compute.db.tables import DispatcherBeat
 from compute.dispatch.fairness import claim_batch
 from compute.dispatch.pool import Pool
@@ -97,7 +98,7 @@ class Dispatcher:
             claimed = await connection.run(
                 lambda direct: claim_batch(direct, pool.queue, limit, owner=self._owner, lease_seconds=policy.lease)
             )
-        except DATABASE_AWAY as error:
+        except DatabaseAway as error:
             _log.warning("claiming from %s paused, the database is out of reach: %s", pool.queue, error)
             return 0
         for task in claimed:
@@ -165,7 +166,7 @@ class Dispatcher:
         while True:
             try:
                 await action()
-            except DATABASE_AWAY as error:
+            except DatabaseAway as error:
                 _log.warning("the database is out of reach, trying again: %s", error)
             await asyncio.sleep(seconds)
 

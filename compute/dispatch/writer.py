@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
-import psycopg
-
+from compute.db.away import DatabaseAway, RowLocked
 from compute.db.direct import DirectConnection
-from compute.db.session import DATABASE_AWAY, Connection, Database
+from compute.db.session import Connection, Database
 from compute.tasks.leases import (
     Beat,
     Complete,
@@ -105,14 +104,14 @@ class LeaseWriter:
         while batch:
             try:
                 held = await self._write([entry.write for entry in batch], again=again)
-            except psycopg.errors.LockNotAvailable:
+            except RowLocked:
                 if len(batch) == 1:
                     # In front of what was put later: that may be this task's end.
                     self._entries.extendleft(_patient(batch))
                     return
                 await self._one_by_one(batch)
                 return
-            except DATABASE_AWAY as error:
+            except DatabaseAway as error:
                 _log.warning("%d writes wait, the database is out of reach: %s", len(batch), error)
                 batch = _patient(batch)
                 again = True

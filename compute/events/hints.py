@@ -7,13 +7,15 @@ connection of its own, and a burst of submits makes one notification.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from functools import partial
 
-import psycopg
 from psycopg import sql
 
-from compute.db.session import Database
+from compute.db.away import DatabaseAway, told_apart
+from compute.db.direct import DirectConnection
+from compute.db.patience import Patience, connect
+from compute.db.session import Connection, Database
 
 __all__ = ["CANCELLED", "ENDED", "READY", "TRAINING", "WORKFLOW", "HintSender", "listen"]
 
@@ -25,6 +27,9 @@ TRAINING = "compute_training"
 
 _log = logging.getLogger(__name__)
 _RECONNECT_SECONDS = 1.0
+_QUIET_SECONDS = 5.0
+"""After so long without a hint the listener asks whether the server is still there."""
+_NOTIFY = "SELECT pg_notify(channel, payload) FROM unnest(%s::text[], %s::text[]) AS hint (channel, payload)"
 
 
 class HintSender:
@@ -32,6 +37,7 @@ class HintSender:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._connection = DirectConnection(database)
         self._pending: set[tuple[str, str]] = set()
         self._wake = asyncio.Event()
 
@@ -44,42 +50,55 @@ class HintSender:
 
     async def run(self) -> None:
         """Send until cancelled; a lost connection loses hints, which polling makes good."""
-        while True:
-            try:
-                async with await psycopg.AsyncConnection.connect(
-                    self._database.libpq_url, autocommit=True
-                ) as connection:
-                    await self._send_over(connection)
-            except psycopg.OperationalError as error:
-                _log.warning("hints paused, the database is out of reach: %s", error)
-                await asyncio.sleep(_RECONNECT_SECONDS)
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                pending, self._pending = self._pending, set()
+                try:
+                    await self._connection.run(partial(_send, pending))
+                except DatabaseAway as error:
+                    _log.warning("hints paused, the database is out of reach: %s", error)
+                    await asyncio.sleep(_RECONNECT_SECONDS)
+        finally:
+            await self._connection.close()
 
-    async def _send_over(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            pending, self._pending = self._pending, set()
-            for channel, payload in pending:
-                await connection.execute("SELECT pg_notify(%s, %s)", (channel, payload))
+
+async def _send(hints: Collection[tuple[str, str]], connection: Connection) -> None:
+    channels, payloads = zip(*hints, strict=True)
+    await connection.execute(_NOTIFY, (list(channels), list(payloads)))
 
 
 async def listen(database: Database, channels: Sequence[str], on_hint: Callable[[str, str], None]) -> None:
-    """Call `on_hint(channel, payload)` for every hint on `channels` until cancelled, reconnecting as needed."""
+    """Call `on_hint(channel, payload)` for every hint on `channels` until cancelled, reconnecting as needed.
+
+    Behind a pooler nobody can listen: without the server's own address this waits, and polling does all.
+    """
+    if (url := database.listening_url) is None:
+        _log.info("no hints: COMPUTE_DATABASE_DIRECT_URL is not set, and the database is behind a pooler")
+        await asyncio.Event().wait()
+        return
     while True:
         try:
-            async with _listening(database, channels) as connection:
-                async for hint in connection.notifies():
-                    on_hint(hint.channel, hint.payload)
-        except psycopg.OperationalError as error:
+            with told_apart():
+                async with _listening(url, database.patience, channels) as connection:
+                    await _hear(connection, on_hint)
+        except DatabaseAway as error:
             _log.warning("listening paused, the database is out of reach: %s", error)
         await asyncio.sleep(_RECONNECT_SECONDS)
 
 
+async def _hear(connection: Connection, on_hint: Callable[[str, str], None]) -> None:
+    while True:
+        async for hint in connection.notifies(timeout=_QUIET_SECONDS):
+            on_hint(hint.channel, hint.payload)
+        # Nobody has anything to say, or nobody is there any more.
+        await connection.execute("SELECT")
+
+
 @contextlib.asynccontextmanager
-async def _listening(
-    database: Database, channels: Sequence[str]
-) -> AsyncIterator[psycopg.AsyncConnection[tuple[object, ...]]]:
-    async with await psycopg.AsyncConnection.connect(database.libpq_url, autocommit=True) as connection:
+async def _listening(url: str, patience: Patience, channels: Sequence[str]) -> AsyncIterator[Connection]:
+    async with await connect(url, patience, pooled=False) as connection:
         for channel in channels:
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         yield connection

@@ -6,7 +6,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from compute.db.session import DATABASE_AWAY, Database
+from compute.db.away import DatabaseAway
+from compute.db.session import Database
 from compute.events import hints
 
 __all__ = ["Ticker"]
@@ -64,7 +65,7 @@ class Ticker:
             began = time.monotonic()
             try:
                 await self._tick()
-            except DATABASE_AWAY as error:
+            except DatabaseAway as error:
                 _log.warning("asking for news later, the database is out of reach: %s", error)
             await asyncio.sleep(max(time.monotonic() - began, self._rest))
             with contextlib.suppress(TimeoutError):

@@ -30,10 +30,9 @@ import contextlib
 import logging
 from dataclasses import dataclass
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from standardwebhooks import Webhook
 
+from compute.db.away import DatabaseAway
 from compute.db.session import Database
 from compute.events import webhook_rows as rows
 from compute.events.webhook_post import post
@@ -45,7 +44,6 @@ from compute.storage.net import GuardedClient
 __all__ = ["Backoff", "DeliveryStatus", "SendPolicy", "WebhookSender"]
 
 _log = logging.getLogger(__name__)
-_AWAY = (DBAPIError, PoolTimeoutError)
 _WRITERS = 4
 _PROMPT_MS = 2000
 _RETRY_WRITE_SECONDS = 0.5
@@ -129,8 +127,8 @@ class WebhookSender:
                 claimed = await rows.claim(
                     session, limit=free, rooms=self._receivers.rooms(), lease_seconds=self._lease_seconds
                 )
-        except _AWAY as error:
-            _log.warning("%s: sending paused, the database is out of reach: %s", self._owner, _cause(error))
+        except DatabaseAway as error:
+            _log.warning("%s: sending paused, the database is out of reach: %s", self._owner, error)
             return 0
         for delivery in claimed:
             self._launch(delivery, lease_ends)
@@ -180,8 +178,8 @@ class WebhookSender:
                             session, claimed, outcome, max_attempts=self._max_attempts, backoff=self._backoff
                         )
                     break
-                except _AWAY as error:
-                    _log.warning("%s: database out of reach, trying again: %s", self._owner, _cause(error))
+                except DatabaseAway as error:
+                    _log.warning("%s: database out of reach, trying again: %s", self._owner, error)
                     if loop.time() > lease_ends:
                         _log.error("%s: webhook %s: its attempt could not be written", self._owner, claimed.id)
                         return
@@ -206,8 +204,3 @@ class WebhookSender:
             await asyncio.wait(self._work, timeout=_STOP_SECONDS)
         for work in self._work:
             work.cancel()
-
-
-def _cause(error: DBAPIError | PoolTimeoutError) -> BaseException:
-    """The driver's own words: SQLAlchemy's would repeat the statement with its values."""
-    return (error.orig or error) if isinstance(error, DBAPIError) else error

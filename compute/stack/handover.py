@@ -16,7 +16,14 @@ from compute.settings import SECRETS_VARIABLE, setting_variables
 
 __all__ = ["OUR_SECRETS", "forget", "forget_others", "handed_over"]
 
-OUR_SECRETS = ("API_KEY", "ADMIN_API_KEY", "DATABASE_URL", "COMPUTE_LINK_SECRET", "COMPUTE_WEBHOOK_SECRET")
+OUR_SECRETS = (
+    "API_KEY",
+    "ADMIN_API_KEY",
+    "DATABASE_URL",
+    "COMPUTE_DATABASE_DIRECT_URL",
+    "COMPUTE_LINK_SECRET",
+    "COMPUTE_WEBHOOK_SECRET",
+)
 """Read from the folder that COMPUTE_SECRETS names, or from the environment; in any case, as all our settings are."""
 
 # The variable with which a library is shown a file, and those in whose place it comes, the one that counts most first.

@@ -23,16 +23,15 @@ from compute.db.session import Database
 from compute.errors import ComputeError, Unavailable
 from compute.events import hints
 from compute.events.hints import HintSender
-from compute.tasks.submission_link import AWAY, UNKNOWN, Patience, WriteLink
+from compute.tasks.submission_link import AWAY, OUTCOME_SECONDS, UNKNOWN, WriteLink
 from compute.tasks.submission_rows import KEY_HEADER, Answer, Outcome, RequestKey, Submission, key_reused
 
-__all__ = ["KEY_HEADER", "Answer", "Patience", "RequestKey", "Submission", "TaskWriter", "key_reused"]
+__all__ = ["KEY_HEADER", "Answer", "RequestKey", "Submission", "TaskWriter", "key_reused"]
 
 _log = logging.getLogger(__name__)
 _LARGEST_BATCH = 500
 _MOST_WAITING = 5000
 _STOP_SECONDS = 8.0
-_PATIENCE = Patience()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,9 +54,9 @@ class TaskWriter:
         *,
         largest_batch: int = _LARGEST_BATCH,
         most_waiting: int = _MOST_WAITING,
-        patience: Patience = _PATIENCE,
+        outcome_seconds: float = OUTCOME_SECONDS,
     ) -> None:
-        self._link = WriteLink(database.libpq_url, patience)
+        self._link = WriteLink(database, outcome_seconds=outcome_seconds)
         self._hints = hint_sender
         self._largest_batch = largest_batch
         self._most_waiting = most_waiting

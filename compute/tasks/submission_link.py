@@ -4,16 +4,18 @@ import asyncio
 import logging
 import select
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import psycopg
 
-from compute.db.session import Connection
+from compute.db.away import DatabaseAway, RowLocked, StatementTooSlow, told_apart
+from compute.db.patience import connect
+from compute.db.session import Connection, Database, set_locally
 from compute.errors import Unavailable
 from compute.tasks.submission_rows import Outcome, Submission, write
 
-__all__ = ["AWAY", "UNKNOWN", "Patience", "WriteLink"]
+__all__ = ["AWAY", "OUTCOME_SECONDS", "UNKNOWN", "WriteLink"]
 
+OUTCOME_SECONDS = 5.0
 AWAY = "The database does not answer; try again."
 UNKNOWN = (
     "The database was lost while it stored this, and whether it did is not known."
@@ -21,21 +23,9 @@ UNKNOWN = (
 )
 
 _log = logging.getLogger(__name__)
-_CONNECT_SECONDS = 5
 _PAUSE_SECONDS = 0.1
 # After a refused connection nobody asks again for so long; a crowd of clients must not keep a server from starting.
 _HOLD_OFF_SECONDS = 0.25
-_REFUSED = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds. `statement` is how long the server may work; one that is silent for `answer`, which is longer, is gone.
-    `outcome` is how long the outcome of a write is looked for after the connection was lost."""
-
-    statement: float = 10.0
-    answer: float = 15.0
-    outcome: float = 5.0
 
 
 class _NotConnectedError(Exception):
@@ -49,9 +39,12 @@ class _LostError(Exception):
 class WriteLink:
     """One connection, opened when it is needed and again after it was lost. It serves one writer."""
 
-    def __init__(self, url: str, patience: Patience) -> None:
-        self._url = url
-        self._patience = patience
+    def __init__(self, database: Database, *, outcome_seconds: float = OUTCOME_SECONDS) -> None:
+        """`outcome_seconds` is how long the outcome of a write is looked for after the connection was lost."""
+        self._url = database.libpq_url
+        self._pooled = database.pooled
+        self._patience = database.patience
+        self._outcome_seconds = outcome_seconds
         self._connection: Connection | None = None
         self._not_before = 0.0
 
@@ -73,9 +66,9 @@ class WriteLink:
             except _LostError as error:
                 lost_at = lost_at or loop.time()
                 _log.warning("the connection was lost during a write, which is repeated: %s", error)
-            except _REFUSED as error:
+            except DatabaseAway as error:
                 raise Unavailable(UNKNOWN if lost_at else AWAY) from error
-            if loop.time() > lost_at + self._patience.outcome:
+            if loop.time() > lost_at + self._outcome_seconds:
                 raise Unavailable(UNKNOWN)
             await asyncio.sleep(_PAUSE_SECONDS)
 
@@ -88,15 +81,22 @@ class WriteLink:
     async def _attempt(self, batch: Sequence[Submission]) -> list[Outcome]:
         connection = await self._open()
         try:
-            async with asyncio.timeout(self._patience.answer):
-                return await write(connection, batch)
-        except (TimeoutError, psycopg.Error) as error:
-            lost = connection.closed or isinstance(error, TimeoutError)
-            if lost or isinstance(error, _REFUSED):
+            with told_apart():
+                return await self._write(connection, batch)
+        except DatabaseAway as error:
+            lost = connection.closed
+            if lost or not isinstance(error, RowLocked | StatementTooSlow):
                 await self.close()
             if lost:
-                raise _LostError(str(error) or "no answer") from error
+                raise _LostError(str(error)) from error
             raise
+
+    async def _write(self, connection: Connection, batch: Sequence[Submission]) -> list[Outcome]:
+        if not self._pooled:
+            return await write(connection, batch)
+        async with connection.transaction():
+            await connection.execute(set_locally(self._patience.settings))
+            return await write(connection, batch)
 
     async def _open(self) -> Connection:
         if self._connection is not None and _hung_up(self._connection):
@@ -107,26 +107,12 @@ class WriteLink:
             if loop.time() < self._not_before:
                 raise _NotConnectedError
             try:
-                self._connection = await self._connect()
+                self._connection = await connect(self._url, self._patience, pooled=self._pooled)
             except psycopg.OperationalError as error:
                 self._not_before = loop.time() + _HOLD_OFF_SECONDS
                 _log.warning("tasks cannot be stored, the database is out of reach: %s", error)
                 raise _NotConnectedError from error
         return self._connection
-
-    async def _connect(self) -> Connection:
-        connection = await psycopg.AsyncConnection.connect(
-            self._url,
-            autocommit=True,
-            connect_timeout=_CONNECT_SECONDS,
-            tcp_user_timeout=int(self._patience.answer * 1000),
-        )
-        try:
-            await connection.execute(f"SET statement_timeout = {int(self._patience.statement * 1000)}")
-        except BaseException:
-            await connection.close()
-            raise
-        return connection
 
 
 def _hung_up(connection: Connection) -> bool:

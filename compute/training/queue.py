@@ -130,7 +130,7 @@ class Run:
 
 
 class TrainingQueue:
-    """For any number of supervisors. Raises one of DATABASE_AWAY while the server is out of reach."""
+    """For any number of supervisors. Raises DatabaseAway while the server is out of reach."""
 
     def __init__(self, database: Database, rule: RetryRule) -> None:
         self._database = database

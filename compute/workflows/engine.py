@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from compute.db.away import DatabaseAway
 from compute.db.direct import DirectConnection
-from compute.db.session import DATABASE_AWAY, Connection, Database
+from compute.db.session import Connection, Database
 from compute.events import hints
 from compute.workflows import rows
 from compute.workflows.plan import Plan
@@ -85,7 +86,7 @@ class Engine:
         while True:
             try:
                 claimed = await self._claim(connection)
-            except DATABASE_AWAY as error:
+            except DatabaseAway as error:
                 _log.warning("claiming workflows paused, the database is out of reach: %s", error)
                 claimed = 0
             if not claimed:
@@ -141,7 +142,7 @@ class Engine:
                 for some in _in_parts(list(self._held), _RENEWED_TOGETHER):
                     still = await connection.run(partial(self._renew, some))
                     self._forget(set(some) - still)
-            except DATABASE_AWAY as error:
+            except DatabaseAway as error:
                 _log.warning("leases of workflows are renewed later, the database is out of reach: %s", error)
 
     async def _renew(self, holders: Sequence[Holder], connection: Connection) -> set[Holder]:
@@ -158,7 +159,7 @@ class Engine:
         connection = DirectConnection(self._database)
         try:
             await connection.run(lambda direct: rows.release(direct, holders))
-        except DATABASE_AWAY as error:
+        except DatabaseAway as error:
             _log.warning("leases of workflows run out by themselves, the database is out of reach: %s", error)
         finally:
             await connection.close()

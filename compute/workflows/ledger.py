@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from compute.db.away import DatabaseAway
 from compute.db.direct import DirectConnection
-from compute.db.session import DATABASE_AWAY, Connection, Database
+from compute.db.session import Connection, Database
 from compute.db.tables import Task
 from compute.schemas.enums import StepStatus, WorkflowStatus
 from compute.tasks.submission_rows import insert_tasks
@@ -101,7 +102,7 @@ class Ledger:
         while batch:
             try:
                 await self._connection.run(lambda connection: _write_all(connection, batch))
-            except DATABASE_AWAY as error:
+            except DatabaseAway as error:
                 _log.warning("%d checkpoints wait, the database is out of reach: %s", len(batch), error)
                 await asyncio.sleep(_RETRY_SECONDS)
             except Exception as error:

@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
-from compute.db.session import DATABASE_AWAY
 from compute.db.tables import Task
 from compute.errors import StorageFailed, Unavailable
 from compute.schemas.enums import ErrorCategory, StepStatus, TaskStatus
@@ -36,7 +35,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-_AWAY = (*DATABASE_AWAY, Unavailable)
+_AWAY = Unavailable
 _RETRY_SECONDS = 1.0
 _STORAGE_RETRIES = 3
 

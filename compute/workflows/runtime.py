@@ -45,7 +45,7 @@ async def open_runner(
     if not settings.database_url:
         raise ValueError("DATABASE_URL is not set")
     async with contextlib.AsyncExitStack() as stack:
-        database = Database(settings.database_url)
+        database = Database.of(settings)
         stack.push_async_callback(database.close)
         objects = open_store(settings)
         stack.push_async_callback(objects.close)

@@ -13,13 +13,14 @@ from psycopg.errors import UntranslatableCharacter
 from psycopg.rows import dict_row
 from sqlalchemy.engine import URL, make_url
 
+from compute.db.patience import Patience
 from compute.db.session import Database
 from compute.db.tables import Task
 from compute.errors import InvalidInput, Unavailable
 from compute.events.hints import HintSender
 from compute.schemas.events import TaskCreatedEvent
 from compute.settings import Settings
-from compute.tasks.submission import Answer, Patience, RequestKey, Submission, TaskWriter
+from compute.tasks.submission import Answer, RequestKey, Submission, TaskWriter
 from compute.tasks.submission_link import AWAY
 from tests.integration.api.conftest import serving_api
 from tests.integration.api.lossy import LossyWire
@@ -40,8 +41,8 @@ def submission(*tasks: Task, key: str | None = None, fingerprint: str = "same") 
 
 
 @asynccontextmanager
-async def writing(url: str, **options: Any) -> AsyncIterator[TaskWriter]:
-    database = Database(url)
+async def writing(url: str, *, patience: Patience | None = None, **options: Any) -> AsyncIterator[TaskWriter]:
+    database = Database(url, patience=patience)
     writer = TaskWriter(database, HintSender(database), **options)
     yield writer
     await writer.close()
@@ -267,7 +268,7 @@ async def test_an_outcome_that_stays_unknown_is_called_unknown_and_the_key_makes
     database_url: str, rows: Rows
 ) -> None:
     first = submission(key="k")
-    async with LossyWire(database_url).open() as wire, writing(wire.url, patience=Patience(outcome=0.3)) as writer:
+    async with LossyWire(database_url).open() as wire, writing(wire.url, outcome_seconds=0.3) as writer:
         await writer.submit(submission())
         wire.stay_away, wire.cut_after = True, b"COMMIT"
         with pytest.raises(Unavailable, match="not known"):
@@ -281,8 +282,8 @@ async def test_an_outcome_that_stays_unknown_is_called_unknown_and_the_key_makes
 
 
 async def test_while_the_database_is_away_nobody_waits(postgres: URL, database_url: str, rows: Rows) -> None:
-    patience = Patience(statement=NEVER, answer=NEVER, outcome=NEVER)
-    async with writing(database_url, patience=patience) as writer:
+    patience = Patience(statement=NEVER, answer=NEVER)
+    async with writing(database_url, patience=patience, outcome_seconds=NEVER) as writer:
         await writer.submit(submission())
         with outage(postgres, database_url)():
             outcomes = await settled(*(writer.submit(submission()) for _ in range(20)))

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from compute.api.watch import State, TaskWatcher
+from compute.db.direct import connect_by_key
 from compute.db.session import Database
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.events import hints
@@ -59,7 +60,7 @@ async def watching(database: Database) -> AsyncIterator[TaskWatcher]:
 
 async def listeners(database: Database) -> None:
     """Until the watcher's connection listens: a hint that comes before is for its clock."""
-    async with asyncio.timeout(PATIENCE), await database.connect() as connection:
+    async with asyncio.timeout(PATIENCE), await connect_by_key(database) as connection:
         while not (
             await (
                 await connection.execute("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%cancelled%'")

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.db.direct import connect_by_key
 from compute.db.session import Connection, Database
 from compute.db.tables import Task, TaskEvent
 from compute.dispatch.fairness import claim_batch
@@ -55,7 +56,7 @@ async def add(database: Database, **values: Any) -> Task:
 @asynccontextmanager
 async def direct(database: Database) -> AsyncIterator[Connection]:
     """A connection such as the Dispatcher writes with."""
-    connection = await database.connect()
+    connection = await connect_by_key(database)
     async with connection:
         yield connection
 

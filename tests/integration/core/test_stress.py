@@ -9,9 +9,10 @@ from pathlib import Path
 
 from sqlalchemy import select, text
 
+from compute.db.away import DatabaseAway
 from compute.db.embedded import start as start_server
 from compute.db.migrate import upgrade
-from compute.db.session import DATABASE_AWAY, Database
+from compute.db.session import Database
 from compute.db.tables import Task, TaskEvent
 from compute.dispatch.dispatcher import DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
@@ -45,7 +46,7 @@ async def moody(job: Job) -> AsyncGenerator[WorkEvent]:
 async def all_ended(database: Database, seconds: float) -> None:
     async with asyncio.timeout(seconds):
         while True:
-            with contextlib.suppress(*DATABASE_AWAY):
+            with contextlib.suppress(DatabaseAway):
                 async with database.transaction() as session:
                     statuses = set(await session.scalars(select(Task.status).distinct()))
                 if statuses <= TERMINAL:
@@ -120,7 +121,7 @@ async def test_connections_that_break_lose_nothing(database: Database) -> None:
         await add(database, tenant=f"tenant-{n % 5}")
     breaking = Database(database.url.render_as_string(hide_password=False))
     async with dispatching(database, LocalPool(moody, hands=6), ROUGH):
-        with contextlib.suppress(*DATABASE_AWAY):
+        with contextlib.suppress(DatabaseAway):
             await break_connections(breaking)
         await all_ended(breaking, 40)
     await breaking.close()

@@ -30,7 +30,7 @@ def test_every_secret_setting_is_one_of_them() -> None:
         if SecretStr in getattr(field.annotation, "__args__", (field.annotation,))
     ]
     assert len(secret) >= 4
-    assert {*secret, "DATABASE_URL"} == set(OUR_SECRETS)
+    assert {*secret, "DATABASE_URL", "COMPUTE_DATABASE_DIRECT_URL"} == set(OUR_SECRETS)
 
 
 def test_nothing_secret_nothing_done(tmp_path: Path) -> None:
@@ -43,6 +43,7 @@ def test_the_settings_find_what_was_handed_over(tmp_path: Path, monkeypatch: pyt
         "API_KEY": KEY,
         "ADMIN_API_KEY": f"admin-{KEY}",
         "DATABASE_URL": "postgresql://user:password@host/name",
+        "COMPUTE_DATABASE_DIRECT_URL": "postgresql://user:password@behind/name",
         "COMPUTE_LINK_SECRET": "l" * 32,
         "COMPUTE_WEBHOOK_SECRET": "whsec_" + "A" * 32,
     }

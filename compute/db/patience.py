@@ -1,0 +1,99 @@
+"""How long anything waits for the database, and connections that keep to it."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow
+
+from compute.db.away import NoAnswer, NotConnected
+
+__all__ = ["Patience", "PatientConnection", "connect"]
+
+T = TypeVar("T")
+
+_WAKE_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds. The server stops a statement after `statement`, and one that waits for a row after `lock`. A server that
+    has said nothing for `answer`, which is longer than both, is gone; so is one that takes no connection for `connect`.
+    """
+
+    connect: int = 5
+    statement: float = 10.0
+    lock: float = 5.0
+    answer: float = 15.0
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The server's settings that say so."""
+        return {
+            "statement_timeout": f"{int(self.statement * 1000)}ms",
+            "lock_timeout": f"{int(self.lock * 1000)}ms",
+        }
+
+
+class PatientConnection(psycopg.AsyncConnection[TupleRow]):
+    """Every wait for the server has an end, also when its machine, or a failover behind its address, has left the
+    connection open and silent."""
+
+    answer_seconds: float = Patience().answer
+
+    async def wait(self, gen: PQGen[T], interval: float = _WAKE_SECONDS, timeout: float | None = None) -> T:
+        """As psycopg's own, which all its calls come down to. A caller's own `timeout` is left to it.
+
+        Raises:
+            NoAnswer: the server was silent for `answer_seconds`; the connection is closed.
+        """
+        if timeout is not None:
+            return await super().wait(gen, interval, timeout)
+        began = asyncio.get_running_loop().time()
+        try:
+            return await super().wait(gen, interval, self.answer_seconds)
+        except psycopg.OperationalError as error:
+            if error.sqlstate is None and asyncio.get_running_loop().time() - began >= self.answer_seconds:
+                # What it still had to say would be taken for the answer to the next statement.
+                self.pgconn.finish()
+                raise NoAnswer(f"no answer for {self.answer_seconds:g} s") from error
+            raise
+
+
+async def connect(url: str, patience: Patience, *, pooled: bool, **more: Any) -> PatientConnection:
+    """A connection in autocommit mode that keeps to `patience`, unless `more` says otherwise. With `pooled` it leads to
+    a PgBouncer in transaction mode, where settings hold for one transaction: they are the caller's to make.
+
+    Raises:
+        psycopg.OperationalError: there is none.
+    """
+    given: dict[str, Any] = {
+        "autocommit": True,
+        "connect_timeout": patience.connect,
+        # What was sent and never confirmed: the kernel gives up then, too.
+        "tcp_user_timeout": int(patience.answer * 1000),
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
+    if pooled:
+        given["prepare_threshold"] = None
+    else:
+        given["options"] = _options(url, patience)
+    try:
+        connection = await PatientConnection.connect(url, **(given | more))
+    except psycopg.OperationalError as error:
+        if error.sqlstate is None:
+            raise NotConnected(str(error)) from error
+        raise
+    connection.answer_seconds = patience.answer
+    return connection
+
+
+def _options(url: str, patience: Patience) -> str:
+    """Ours, and after them what the address itself asks for, which is the operator's."""
+    own = conninfo_to_dict(url).get("options") or ""
+    return " ".join([*(f"-c {name}={value}" for name, value in patience.settings.items()), str(own)]).strip()
