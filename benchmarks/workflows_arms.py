@@ -30,7 +30,7 @@ from compute.tasks.registry import kind_named
 from compute.tasks.submission import Answer, Submission, TaskWriter
 from compute.workflows import store
 from compute.workflows.check import check_workflow
-from compute.workflows.task_ends import TaskEnds
+from compute.workflows.task_ends import PostgresEndStore, TaskEnds
 
 __all__ = ["by_hand", "store_all", "workflows"]
 
@@ -122,7 +122,7 @@ async def _by_hand(url: str, home: Path, shape: Shape) -> float:
         objects = open_store(settings)
         stack.push_async_callback(objects.close)
         web = await stack.enter_async_context(GuardedClient(settings.media_allowed_hosts, 10))
-        writer, ends = TaskWriter(database, sender), TaskEnds(database)
+        writer, ends = TaskWriter(database, sender), TaskEnds(PostgresEndStore(database))
         stack.push_async_callback(writer.close)
         await stack.enter_async_context(_working(ends.run()))
         client = _Client(settings, objects, MediaLoader(settings, web), writer, ends)

@@ -21,6 +21,7 @@ from compute.db.session import Database
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.tasks.protocol import Artifact, Done, Job, Started, WorkEvent
 from compute.workflows.engine import Engine, EnginePolicy, Graph
+from compute.workflows.engine_store import PostgresEngineStore
 from compute.workflows.plan import Plan
 
 __all__ = ["Bed", "Launches", "running_bed"]
@@ -169,7 +170,7 @@ async def _run_engine(connection: Connection, url: str) -> None:
 
     database = Database(url)
     clocked = _Clocked(RayCompiler(SERVING, runners=1))
-    work = asyncio.create_task(Engine(database, clocked, EnginePolicy(), "benchmark").run())
+    work = asyncio.create_task(Engine(PostgresEngineStore(database), clocked, EnginePolicy(), "benchmark").run())
     await _until_closed(connection, work, lambda: Launches(clocked.workflows, clocked.seconds))
     await database.close()
 

@@ -64,8 +64,7 @@ class TaskWatcher:
         self._database = database
         self._watchers: dict[UUID, set[_Mailbox]] = defaultdict(set)
         self._ticker = Ticker(
-            database,
-            [hints.ENDED, hints.CANCELLED],
+            hints.waking(database, [hints.ENDED, hints.CANCELLED]),
             tick_seconds,
             rest=_REST_SECONDS,
             tick=self._tick,

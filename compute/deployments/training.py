@@ -63,8 +63,7 @@ class TrainingDeployment:
         self._cluster = ray.get_runtime_context().gcs_address
         self._jobs = _Jobs(self._cluster)
         ticker = Ticker(
-            self._database,
-            [hints.TRAINING],
+            hints.waking(self._database, [hints.TRAINING]),
             _PERIOD_SECONDS,
             rest=_REST_SECONDS,
             tick=self._supervise,

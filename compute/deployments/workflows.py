@@ -22,6 +22,7 @@ from compute.deployments.process import begin_process
 from compute.orders.serving import Serving
 from compute.settings import get_settings
 from compute.workflows.engine import Engine, EnginePolicy, Graph
+from compute.workflows.engine_store import PostgresEngineStore
 from compute.workflows.plan import Flow, Outcome, Plan, StepPlan
 from compute.workflows.runner import StepRunner
 from compute.workflows.runtime import open_runner
@@ -104,9 +105,8 @@ class WorkflowDeployment:
         await asyncio.to_thread(upgrade, settings.database_url)
         self._database = Database.of(settings)
         owner = f"engine#{serve.get_replica_context().replica_id.unique_id}"
-        engine = Engine(
-            self._database, RayCompiler(serving, args.runners), EnginePolicy(lease=settings.lease_seconds), owner
-        )
+        store, policy = PostgresEngineStore(self._database), EnginePolicy(lease=settings.lease_seconds)
+        engine = Engine(store, RayCompiler(serving, args.runners), policy, owner)
         self._work = asyncio.create_task(engine.run(), name="advancing workflows")
 
     def check_health(self) -> None:

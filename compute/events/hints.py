@@ -7,7 +7,7 @@ connection of its own, and a burst of submits makes one notification.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from functools import partial
 
 from psycopg import sql
@@ -17,7 +17,7 @@ from compute.db.direct import DirectConnection
 from compute.db.patience import Patience, connect
 from compute.db.session import Connection, Database
 
-__all__ = ["CANCELLED", "ENDED", "READY", "TRAINING", "WORKFLOW", "HintSender", "listen"]
+__all__ = ["CANCELLED", "ENDED", "READY", "TRAINING", "WORKFLOW", "HintSender", "listen", "waking"]
 
 READY = "compute_ready"
 CANCELLED = "compute_cancelled"
@@ -94,6 +94,15 @@ async def _hear(connection: Connection, on_hint: Callable[[str, str], None]) -> 
             on_hint(hint.channel, hint.payload)
         # Nobody has anything to say, or nobody is there any more.
         await connection.execute("SELECT")
+
+
+def waking(database: Database, channels: Sequence[str]) -> Callable[[Callable[[], None]], Awaitable[None]]:
+    """What calls a function at every hint on `channels`, whatever it says, until cancelled."""
+
+    async def listen_on(wake: Callable[[], None]) -> None:
+        await listen(database, channels, lambda _channel, _payload: wake())
+
+    return listen_on
 
 
 @contextlib.asynccontextmanager

@@ -3,12 +3,9 @@
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from compute.db.away import DatabaseAway
-from compute.db.session import Database
-from compute.events import hints
 
 __all__ = ["Ticker"]
 
@@ -16,24 +13,23 @@ _log = logging.getLogger(__name__)
 
 
 class Ticker:
-    """Calls `tick` every `seconds`, and soon after a hint on `channels`, for as long as `wanted()`. However many hints
-    there are, it rests for `rest` seconds between two ticks, and for as long as the last one took.
+    """Calls `tick` every `seconds`, and soon after a hint, for as long as `wanted()`. However many hints there are, it
+    rests for `rest` seconds between two ticks, and for as long as the last one took. `listen` calls what it is given at
+    every hint.
 
-    `run` must be running; it connects to nothing before the first `wake`.
+    `run` must be running; it does not listen before the first `wake`.
     """
 
     def __init__(
         self,
-        database: Database,
-        channels: Sequence[str],
+        listen: Callable[[Callable[[], None]], Awaitable[None]],
         seconds: float,
         *,
         rest: float,
         tick: Callable[[], Awaitable[None]],
         wanted: Callable[[], bool],
     ) -> None:
-        self._database = database
-        self._channels = channels
+        self._listen = listen
         self._seconds = seconds
         self._rest = rest
         self._tick = tick
@@ -51,23 +47,25 @@ class Ticker:
         """Tick until cancelled."""
         await self._waited_for.wait()
         async with asyncio.TaskGroup() as group:
-            group.create_task(
-                hints.listen(self._database, self._channels, lambda _channel, _payload: self._hinted.set())
-            )
+            group.create_task(self._listen_on())
             group.create_task(self._tick_on())
 
+    async def _listen_on(self) -> None:
+        await self._listen(self._hinted.set)
+
     async def _tick_on(self) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
             if not self._wanted():
                 self._waited_for.clear()
                 await self._waited_for.wait()
             self._hinted.clear()
-            began = time.monotonic()
+            began = clock()
             try:
                 await self._tick()
             except DatabaseAway as error:
                 _log.warning("asking for news later, the database is out of reach: %s", error)
-            await asyncio.sleep(max(time.monotonic() - began, self._rest))
+            await asyncio.sleep(max(clock() - began, self._rest))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds):
                     await self._hinted.wait()

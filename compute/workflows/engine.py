@@ -7,24 +7,23 @@ engine compiles what remains.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from itertools import count
 from typing import NamedTuple, Protocol
 
 from compute.db.away import DatabaseAway
-from compute.db.direct import DirectConnection
-from compute.db.session import Connection, Database
-from compute.events import hints
-from compute.workflows import rows
+from compute.workflows.engine_store import EngineStore
 from compute.workflows.plan import Plan
-from compute.workflows.planning import plans_of
 from compute.workflows.rows import Holder
 
 __all__ = ["Compiler", "Engine", "EnginePolicy", "Graph"]
 
 _log = logging.getLogger(__name__)
-_RENEWED_TOGETHER = 500
+_RENEWALS = 3
+"""How often a lease is renewed in its time."""
+_TRIES = 10
+"""How often that is tried again, until it is due anyway, where somebody keeps the workflow's row locked."""
 
 
 class Graph(NamedTuple):
@@ -55,37 +54,29 @@ class EnginePolicy:
 class Engine:
     """Runs until cancelled. `owner` names this process in the leases it takes."""
 
-    def __init__(self, database: Database, compiler: Compiler, policy: EnginePolicy, owner: str) -> None:
-        self._database = database
+    def __init__(self, store: EngineStore, compiler: Compiler, policy: EnginePolicy, owner: str) -> None:
+        self._store = store
         self._compiler = compiler
         self._policy = policy
         self._owner = owner
         self._held: dict[Holder, asyncio.Task[None] | None] = {}
+        self._unnamed: dict[Holder, str] = {}
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
         """Advance workflows until cancelled; then let go of them."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(
-                    hints.listen(self._database, [hints.WORKFLOW], lambda _channel, _payload: self._wake.set())
-                )
-                group.create_task(self._with_connection(self._claim_on))
-                group.create_task(self._with_connection(self._renew_on))
+                group.create_task(self._store.listen(self._wake.set))
+                group.create_task(self._claim_on())
+                group.create_task(self._renew_on())
         finally:
             await asyncio.shield(self._leave())
 
-    async def _with_connection(self, loop: Callable[[DirectConnection], Awaitable[None]]) -> None:
-        connection = DirectConnection(self._database)
-        try:
-            await loop(connection)
-        finally:
-            await connection.close()
-
-    async def _claim_on(self, connection: DirectConnection) -> None:
+    async def _claim_on(self) -> None:
         while True:
             try:
-                claimed = await self._claim(connection)
+                claimed = await self._claim()
             except DatabaseAway as error:
                 _log.warning("claiming workflows paused, the database is out of reach: %s", error)
                 claimed = 0
@@ -95,25 +86,19 @@ class Engine:
                         await self._wake.wait()
                 self._wake.clear()
 
-    async def _claim(self, connection: DirectConnection) -> int:
+    async def _claim(self) -> int:
         policy = self._policy
-        claimed = await connection.run(
-            lambda direct: rows.claim(direct, policy.batch, owner=self._owner, lease_seconds=policy.lease)
-        )
-        if not claimed:
-            return 0
-        async with self._database.transaction() as session:
-            plans = await plans_of(session, claimed)
+        plans = await self._store.claim(policy.batch, owner=self._owner, lease_seconds=policy.lease)
         # All at once: those that are launched last must not lose their leases meanwhile.
         self._held |= dict.fromkeys(map(_holder, plans))
-        names: dict[Holder, str] = {}
         for plan in plans:
             if (name := self._launch(plan)) is not None:
-                names[_holder(plan)] = name
+                self._unnamed[_holder(plan)] = name
             # Hundreds of calls take as many milliseconds; leases are renewed in between.
             await asyncio.sleep(0)
-        await connection.run(lambda direct: rows.name_graphs(direct, names))
-        return len(claimed)
+        locked = await self._store.name_graphs(self._unnamed)
+        self._unnamed = {holder: name for holder, name in self._unnamed.items() if holder in locked & self._held.keys()}
+        return len(plans)
 
     def _launch(self, plan: Plan) -> str | None:
         """Set a plan going, unless it was lost since; what its graph is called."""
@@ -135,18 +120,19 @@ class Engine:
         finally:
             self._held.pop(holder, None)
 
-    async def _renew_on(self, connection: DirectConnection) -> None:
-        while True:
-            await asyncio.sleep(self._policy.lease / 3)
+    async def _renew_on(self) -> None:
+        late: set[Holder] = set()
+        for turn in count(1):
+            await asyncio.sleep(self._policy.lease / _RENEWALS / _TRIES)
+            due = list(self._held) if turn % _TRIES == 0 else [holder for holder in late if holder in self._held]
             try:
-                for some in _in_parts(list(self._held), _RENEWED_TOGETHER):
-                    still = await connection.run(partial(self._renew, some))
-                    self._forget(set(some) - still)
+                renewal = await self._store.renew(due, lease_seconds=self._policy.lease)
             except DatabaseAway as error:
                 _log.warning("leases of workflows are renewed later, the database is out of reach: %s", error)
-
-    async def _renew(self, holders: Sequence[Holder], connection: Connection) -> set[Holder]:
-        return await rows.renew(connection, holders, lease_seconds=self._policy.lease)
+                late = set(self._held)
+            else:
+                late = renewal.locked
+                self._forget(renewal.lost)
 
     def _forget(self, lost: Iterable[Holder]) -> None:
         """Cancelled, approved or taken over: their runners find out by the fence, and nobody waits for them."""
@@ -156,13 +142,10 @@ class Engine:
 
     async def _let_go(self, holders: list[Holder]) -> None:
         """Give leases back. If that fails, they run out."""
-        connection = DirectConnection(self._database)
         try:
-            await connection.run(lambda direct: rows.release(direct, holders))
+            await self._store.release(holders)
         except DatabaseAway as error:
             _log.warning("leases of workflows run out by themselves, the database is out of reach: %s", error)
-        finally:
-            await connection.close()
 
     async def _leave(self) -> None:
         holders = list(self._held)
@@ -172,11 +155,8 @@ class Engine:
             await asyncio.wait(working)
         if holders:
             await self._let_go(holders)
+        await self._store.close()
 
 
 def _holder(plan: Plan) -> Holder:
     return Holder(plan.flow.id, plan.flow.fence)
-
-
-def _in_parts(holders: Sequence[Holder], size: int) -> list[Sequence[Holder]]:
-    return [holders[start : start + size] for start in range(0, len(holders), size)]

@@ -1,8 +1,7 @@
 """The statements of engine and runners: many steps or workflows in each, over a connection of `Database.connect`.
 
-Whoever changes anything of a workflow locks its row first and compares the fence. What happened is logged by the same
-statement, and a webhook is put into the outbox by it. Each function is one statement, and so one transaction unless
-the caller opened one.
+Whoever changes anything of a workflow locks its row first and compares the fence; nothing here waits for a row that
+somebody else keeps locked. What happened is logged by the same statement, and a webhook is put into the outbox by it.
 """
 
 # ruff: noqa: S608 - the parts of these statements are constants; values are parameters
@@ -24,6 +23,7 @@ __all__ = [
     "Finish",
     "Hold",
     "Holder",
+    "Renewal",
     "Write",
     "begin_steps",
     "claim",
@@ -101,14 +101,9 @@ _STEP_MOVES = ", ".join(
     f"('{source}', '{target}')" for source, targets in STEP_TRANSITIONS.items() for target in targets
 )
 
-# Rows of workflows are locked in one order everywhere, so that two writers never wait for each other in a circle. Who
-# makes several of these statements in one transaction locks them all first.
-_LOCK = "SELECT FROM workflows WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR UPDATE"
-_HELD = """
-held AS MATERIALIZED (
-    SELECT id, status, fence FROM workflows
-     WHERE id IN (SELECT workflow FROM given) ORDER BY id FOR UPDATE
-)"""
+_LOCK = "SELECT id FROM workflows WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR UPDATE SKIP LOCKED"
+_THERE = "SELECT id FROM workflows WHERE id = ANY(%(ids)s::uuid[])"
+_HELD = "held AS MATERIALIZED (SELECT id, status, fence FROM workflows WHERE id IN (SELECT workflow FROM given))"
 _STEPS_LOGGED = f"""
 logged AS (
     INSERT INTO workflow_events (workflow_id, type, step_id, status, data)
@@ -228,14 +223,17 @@ RETURNING workflows.id
 _OURS = f"""
 WITH given AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint, graph text)
-), {_HELD}, ours AS (
+), held AS MATERIALIZED (
+    SELECT id, status, fence, lease_owner FROM workflows
+     WHERE id IN (SELECT workflow FROM given) ORDER BY id FOR UPDATE SKIP LOCKED
+), ours AS (
     SELECT held.id, given.graph FROM held JOIN given ON held.id = given.workflow AND held.fence = given.fence
-     WHERE held.status IN ({_OPEN})
+     WHERE held.status IN ({_OPEN}) AND held.lease_owner IS NOT NULL
 )
 """
 _RENEW = f"""{_OURS}
 UPDATE workflows SET lease_expires_at = clock_timestamp() + %(lease_seconds)s::float8 * interval '1 s'
-  FROM ours WHERE workflows.id = ours.id AND workflows.lease_owner IS NOT NULL
+  FROM ours WHERE workflows.id = ours.id
 RETURNING workflows.id, workflows.fence
 """
 _RELEASE = f"""{_OURS}
@@ -243,7 +241,21 @@ UPDATE workflows SET lease_owner = NULL, lease_expires_at = NULL FROM ours WHERE
 """
 _NAME_GRAPHS = f"""{_OURS}
 UPDATE workflows SET canvas_task_id = ours.graph FROM ours WHERE workflows.id = ours.id
+RETURNING workflows.id, workflows.fence
 """
+_STILL_HELD = f"""
+SELECT workflows.id, workflows.fence
+  FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint)
+  JOIN workflows ON workflows.id = given.workflow AND workflows.fence = given.fence
+ WHERE workflows.status IN ({_OPEN}) AND workflows.lease_owner IS NOT NULL
+"""
+
+
+class Renewal(NamedTuple):
+    """Which leases are lost, and which could not be renewed because somebody else has their workflows locked."""
+
+    lost: set[Holder]
+    locked: set[Holder]
 
 
 class Standing(NamedTuple):
@@ -255,13 +267,17 @@ class Standing(NamedTuple):
     fence: int
 
 
-async def lock(connection: Connection, workflow_ids: Iterable[UUID]) -> None:
-    """Lock workflows for a transaction that writes of them more than once."""
-    await connection.execute(_LOCK, {"ids": list(workflow_ids)})
+async def lock(connection: Connection, workflow_ids: Iterable[UUID]) -> set[UUID]:
+    """Lock workflows for the transaction that writes of them. Returns those that somebody else has locked."""
+    given = {"ids": list(workflow_ids)}
+    skipped = set(given["ids"]) - await _of_column(connection, _LOCK, given)
+    # One that was deleted is nobody's: what is written of it finds nothing.
+    return skipped and await _of_column(connection, _THERE, {"ids": list(skipped)})
 
 
 async def begin_steps(connection: Connection, begins: Sequence[Begin]) -> set[UUID]:
-    """PENDING → RUNNING. Returns the steps that moved; their tasks must be stored in the same transaction."""
+    """PENDING → RUNNING. Returns the steps that moved; their tasks must be stored in the same transaction. This one and
+    the next three change what the caller has locked."""
     rows = [
         _of(begin.holder)
         | {
@@ -311,28 +327,43 @@ async def claim(connection: Connection, limit: int, *, owner: str, lease_seconds
     return [workflow for (workflow,) in await (await connection.execute(_CLAIM, given)).fetchall()]
 
 
-async def renew(connection: Connection, holders: Sequence[Holder], *, lease_seconds: float) -> set[Holder]:
-    """Renew leases. Returns those that still hold."""
+async def renew(connection: Connection, holders: Sequence[Holder], *, lease_seconds: float) -> Renewal:
+    """Renew leases."""
     given = {"rows": json.dumps([_of(holder) for holder in holders]), "lease_seconds": lease_seconds}
-    return {Holder(*row) for row in await (await connection.execute(_RENEW, given)).fetchall()}
+    return await _missed(connection, set(holders) - await _holders(connection, _RENEW, given))
 
 
 async def release(connection: Connection, holders: Sequence[Holder]) -> None:
-    """Give workflows back for whoever claims next."""
+    """Give workflows back for whoever claims next, but for those that somebody else has locked."""
     await connection.execute(_RELEASE, {"rows": json.dumps([_of(holder) for holder in holders])})
 
 
-async def name_graphs(connection: Connection, graphs: Mapping[Holder, str]) -> None:
-    """Note what the task graphs are called where they run."""
+async def name_graphs(connection: Connection, graphs: Mapping[Holder, str]) -> set[Holder]:
+    """Note what the task graphs are called where they run. Returns those whose workflows somebody else has locked."""
     rows = [_of(holder) | {"graph": graph} for holder, graph in graphs.items()]
-    await connection.execute(_NAME_GRAPHS, {"rows": json.dumps(rows)})
+    named = await _holders(connection, _NAME_GRAPHS, {"rows": json.dumps(rows)})
+    return (await _missed(connection, graphs.keys() - named)).locked
+
+
+async def _missed(connection: Connection, holders: set[Holder]) -> Renewal:
+    if not holders:
+        return Renewal(set(), set())
+    held = await _holders(connection, _STILL_HELD, {"rows": json.dumps([_of(holder) for holder in holders])})
+    return Renewal(lost=holders - held, locked=held)
+
+
+async def _holders(connection: Connection, statement: str, given: Mapping[str, Any]) -> set[Holder]:
+    return {Holder(*row) for row in await (await connection.execute(statement, given)).fetchall()}
 
 
 async def _ids(connection: Connection, statement: str, rows: list[dict[str, Any]]) -> set[UUID]:
     if not rows:
         return set()
-    cursor = await connection.execute(statement, {"rows": json.dumps(rows)})
-    return {moved for (moved,) in await cursor.fetchall()}
+    return await _of_column(connection, statement, {"rows": json.dumps(rows)})
+
+
+async def _of_column(connection: Connection, statement: str, given: Mapping[str, Any]) -> set[UUID]:
+    return {found for (found,) in await (await connection.execute(statement, given)).fetchall()}
 
 
 def _of(holder: Holder) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from compute.storage.factory import open_store
 from compute.storage.link_secret import load_link_secrets
 from compute.storage.media import MediaLoader
 from compute.storage.net import GuardedClient
+from compute.workflows.journal_store import PostgresJournalStore
 from compute.workflows.ledger import Ledger
 from compute.workflows.orders import StepOrders
 from compute.workflows.reuse import Reuse
 from compute.workflows.runner import StepRunner
-from compute.workflows.task_ends import TaskEnds
+from compute.workflows.task_ends import PostgresEndStore, TaskEnds
 
 __all__ = ["open_runner"]
 
@@ -52,7 +53,8 @@ async def open_runner(
         client = await stack.enter_async_context(
             GuardedClient(settings.media_allowed_hosts, settings.media_timeout_seconds)
         )
-        ledger, ends, hints = Ledger(database), TaskEnds(database), HintSender(database)
+        ledger, ends = Ledger(PostgresJournalStore(database)), TaskEnds(PostgresEndStore(database))
+        hints = HintSender(database)
         loops = [asyncio.create_task(loop) for loop in (ledger.run(), ends.run(), hints.run())]
         for loop in loops:
             loop.add_done_callback(partial(_report, on_failure))

@@ -15,6 +15,7 @@ from compute.db.session import Database
 from compute.settings import Settings
 from compute.tasks.protocol import GenerateRequest
 from compute.workflows.engine import Engine
+from compute.workflows.engine_store import PostgresEngineStore
 from compute.workflows.runtime import open_runner
 from tests.integration.api.conftest import Painter
 from tests.integration.api.workflows.local import QUICK, SERVING, LocalCompiler
@@ -51,7 +52,7 @@ async def running_engine(settings: Settings, database: Database, owner: str = "e
     """An engine with a runner of its own."""
     failures: list[BaseException] = []
     async with open_runner(settings, SERVING, failures.append) as runner:
-        work = asyncio.create_task(Engine(database, LocalCompiler(runner), QUICK, owner).run())
+        work = asyncio.create_task(Engine(PostgresEngineStore(database), LocalCompiler(runner), QUICK, owner).run())
         try:
             yield
         finally:

@@ -10,6 +10,7 @@ import os
 from compute.db.session import Database
 from compute.settings import Settings
 from compute.workflows.engine import Engine
+from compute.workflows.engine_store import PostgresEngineStore
 from compute.workflows.runtime import open_runner
 from tests.integration.api.workflows.local import QUICK, SERVING, LocalCompiler
 
@@ -18,7 +19,8 @@ async def main() -> None:
     settings = Settings()
     assert settings.database_url is not None
     async with open_runner(settings, SERVING, lambda _: os._exit(1)) as runner:
-        await Engine(Database(settings.database_url), LocalCompiler(runner), QUICK, "victim").run()
+        store = PostgresEngineStore(Database(settings.database_url))
+        await Engine(store, LocalCompiler(runner), QUICK, "victim").run()
 
 
 if __name__ == "__main__":
