@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import psycopg
+
 from compute.api.links import Links
 from compute.api.watch import TaskWatcher
+from compute.db.revision import require_schema
 from compute.db.session import Database
 from compute.events.hints import HintSender
 from compute.orders.serving import Serving
@@ -19,6 +23,8 @@ from compute.storage.net import GuardedClient
 from compute.tasks.submission import TaskWriter
 
 __all__ = ["Resources", "open_resources"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +47,10 @@ class Resources:
 
 @contextlib.asynccontextmanager
 async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[Resources]:
-    """Open everything; nothing is contacted before the first request.
+    """Open everything. Of what is contacted, the database may be away: it is waited for by the requests.
 
     Raises:
+        SchemaMismatch: the database has not been migrated for this version.
         ValueError: DATABASE_URL or API_KEY is not set, or the storage settings or secrets are not as they must be.
         OSError: COMPUTE_HOME can be neither read nor written.
     """
@@ -52,6 +59,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
     if settings.api_key is None:
         raise ValueError("API_KEY is not set")
     secrets = await asyncio.to_thread(load_link_secrets, settings)
+    await asyncio.to_thread(_check_schema, settings.database_url)
     async with contextlib.AsyncExitStack() as stack:
         database = Database.of(settings)
         stack.push_async_callback(database.close)
@@ -77,6 +85,13 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             links=Links(objects, secrets, settings.link_ttl_seconds, settings),
             watcher=watcher,
         )
+
+
+def _check_schema(database_url: str) -> None:
+    try:
+        require_schema(database_url)
+    except psycopg.OperationalError as error:
+        _log.warning("the schema of the database was not checked, it is out of reach: %s", error)
 
 
 async def _stop(work: asyncio.Task[None]) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from compute import __version__
 from compute.cli.answers import AsJson, print_json
+from compute.cli.database import database
 from compute.cli.errors import one_line_errors
 from compute.cli.generate import generate
 from compute.cli.secrets import secrets
@@ -17,7 +18,6 @@ from compute.cli.workflow import workflows
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True, help="Models on this machine.")
-database = typer.Typer(no_args_is_help=True, help="The database.")
 app.add_typer(models, name="models")
 app.add_typer(database, name="db")
 app.add_typer(workflows, name="workflow")
@@ -115,16 +115,6 @@ def draw_samples(
         else:
             for file in drawn:
                 typer.echo(file)
-
-
-@database.command("upgrade")
-def upgrade() -> None:
-    """Bring the database that DATABASE_URL names to the present schema."""
-    with one_line_errors():
-        from compute.stack import options
-        from compute.stack.database import migrate
-
-        migrate(options.load_settings().database_url)
 
 
 @app.command()

@@ -27,7 +27,7 @@ from psycopg import sql
 
 from compute.db.system_user import SystemUser, system_user
 
-__all__ = ["EmbeddedPostgres", "PostgresFailed", "start"]
+__all__ = ["EmbeddedPostgres", "PostgresFailed", "PostgresInUse", "running_address", "start"]
 
 DATABASE = "compute"
 DEFAULT_PORT = 5432
@@ -51,6 +51,10 @@ SERVER_SETTINGS = {
 
 class PostgresFailed(Exception):
     """The server could not be set up; the message is one line and names its log."""
+
+
+class PostgresInUse(PostgresFailed):
+    """Another process of ours runs the server on the same data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,8 @@ def start(home: Path, *, listen_tcp: int | None = None, timeout_seconds: float =
     the same data is stopped first. Under root it runs as the system user `pgserver`.
 
     Raises:
-        PostgresFailed: it did not start, or another process uses the same data.
+        PostgresInUse: another process uses the same data.
+        PostgresFailed: it did not start.
     """
     home = home.absolute()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -100,6 +105,11 @@ def start(home: Path, *, listen_tcp: int | None = None, timeout_seconds: float =
     except BaseException:
         lock.close()
         raise
+
+
+def running_address(home: Path) -> str:
+    """The `url` of the server that another process of ours runs in `home`."""
+    return _socket_address(_socket_path(home.absolute()), DATABASE, None)
 
 
 def _start_locked(home: Path, lock: TextIOWrapper, listen_tcp: int | None, timeout_seconds: float) -> EmbeddedPostgres:
@@ -128,7 +138,7 @@ def _lock(home: Path) -> TextIOWrapper:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
-        raise PostgresFailed(f"another process uses the database in {home}") from error
+        raise PostgresInUse(f"another process uses the database in {home}") from error
     return lock
 
 
@@ -152,17 +162,23 @@ def _prepare_user(home: Path, data: Path) -> SystemUser | None:
 
 
 def _socket_folder(home: Path, user: SystemUser | None) -> Path:
-    """A folder that only the server's owner can enter, with a path short enough for a socket."""
-    folder = home / "postgres.sock"
-    if len(os.fsencode(folder)) > SOCKET_FOLDER_LIMIT:
-        digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
-        folder = Path(tempfile.gettempdir()) / f"compute-pg-{os.geteuid()}-{digest}"
+    """A folder that only the server's owner can enter."""
+    folder = _socket_path(home)
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid not in {os.geteuid(), user.uid if user else os.geteuid()}:
         raise PostgresFailed(f"{folder} belongs to somebody else; remove it or choose another COMPUTE_HOME")
     folder.chmod(0o700)
     if user:
         user.own(folder)
+    return folder
+
+
+def _socket_path(home: Path) -> Path:
+    """Where that folder is: short enough for a socket in it."""
+    folder = home / "postgres.sock"
+    if len(os.fsencode(folder)) > SOCKET_FOLDER_LIMIT:
+        digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
+        folder = Path(tempfile.gettempdir()) / f"compute-pg-{os.geteuid()}-{digest}"
     return folder
 
 

@@ -19,6 +19,15 @@ def alembic_config(database_url: str) -> Config:
     return config
 
 
-def upgrade(database_url: str) -> None:
-    """Apply every migration that is missing. Safe to run from several processes at once."""
-    command.upgrade(alembic_config(database_url), "head")
+def upgrade(database_url: str, *, patience_seconds: float | None = None) -> None:
+    """Apply every migration that is missing. Safe to run from several processes at once, and beside running work.
+
+    The address is one of the server itself: a pooler in between would mix up the sessions that hold the locks.
+
+    Raises:
+        LocksUnavailable: others held what a migration needs for `patience_seconds` (ten minutes when None).
+    """
+    config = alembic_config(database_url)
+    if patience_seconds is not None:
+        config.attributes["patience_seconds"] = patience_seconds
+    command.upgrade(config, "head")

@@ -6,7 +6,7 @@ import contextlib
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from compute.db.migrate import upgrade
+from compute.db.revision import require_schema
 from compute.db.session import Database
 from compute.deployments.args import PoolArgs
 from compute.deployments.pool import ServePool
@@ -33,7 +33,7 @@ class DispatcherDeployment:
         begin_process(settings)
         if not settings.database_url:
             raise ValueError("DATABASE_URL is not set")
-        await asyncio.to_thread(upgrade, settings.database_url)
+        await asyncio.to_thread(require_schema, settings.database_url)
         context = serve.get_replica_context()
         serving = [ServePool(args, handle, standby) for args, handle, standby in pools]
         self._database = Database.of(settings)

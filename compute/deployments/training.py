@@ -16,7 +16,7 @@ from ray import serve
 from ray.job_submission import JobStatus, JobSubmissionClient
 from ray.serve.handle import DeploymentHandle
 
-from compute.db.migrate import upgrade
+from compute.db.revision import require_schema
 from compute.db.session import Database
 from compute.deployments.args import TrainingArgs
 from compute.deployments.process import begin_process
@@ -52,7 +52,7 @@ class TrainingDeployment:
         begin_process(settings)
         if not settings.database_url:
             raise ValueError("DATABASE_URL is not set")
-        await asyncio.to_thread(upgrade, settings.database_url)
+        await asyncio.to_thread(require_schema, settings.database_url)
         self._args = args
         self._pools = pools
         self._database = Database.of(settings)

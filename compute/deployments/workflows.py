@@ -15,7 +15,7 @@ from uuid import UUID
 import ray
 from ray import ObjectRef, serve
 
-from compute.db.migrate import upgrade
+from compute.db.revision import require_schema
 from compute.db.session import Database
 from compute.deployments.args import WorkflowArgs
 from compute.deployments.process import begin_process
@@ -102,7 +102,7 @@ class WorkflowDeployment:
         begin_process(settings)
         if not settings.database_url:
             raise ValueError("DATABASE_URL is not set")
-        await asyncio.to_thread(upgrade, settings.database_url)
+        await asyncio.to_thread(require_schema, settings.database_url)
         self._database = Database.of(settings)
         owner = f"engine#{serve.get_replica_context().replica_id.unique_id}"
         store, policy = PostgresEngineStore(self._database), EnginePolicy(lease=settings.lease_seconds)

@@ -1,7 +1,8 @@
 """The database of a stack: one that the operator names, or the embedded one."""
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from compute.stack.steps import Steps
 if TYPE_CHECKING:
     from compute.db.embedded import EmbeddedPostgres
 
-__all__ = ["migrate", "start_database"]
+__all__ = ["migrate", "opened_database", "revisions", "start_database"]
 
 
 def start_database(settings: Settings, home: Path, steps: Steps, parts: ExitStack) -> "EmbeddedPostgres | None":
@@ -24,27 +25,77 @@ def start_database(settings: Settings, home: Path, steps: Steps, parts: ExitStac
     """
     server = None if settings.database_url else _start_embedded(home, steps, parts)
     with steps.step("Bringing the database up to date"):
-        run_own_command("db", "upgrade")
+        run_own_command("db", "migrate")
     return server
 
 
-def migrate(url: str | None) -> None:
+@contextmanager
+def opened_database(settings: Settings, *, direct: bool = False) -> Iterator[str]:
+    """The address of the database: that of DATABASE_URL, or else of the home's own server, which is started for as
+    long when it does not run. With `direct` no pooler stands in between.
+
+    Raises:
+        StackError: there is none, or its server did not start.
+    """
+    if settings.database_url is not None:
+        if direct and settings.database_pooled and not settings.database_direct_url:
+            raise StackError(
+                "DATABASE_URL leads to a PgBouncer: set COMPUTE_DATABASE_DIRECT_URL to the server behind it"
+            )
+        yield (settings.database_direct_url if direct else None) or settings.database_url
+        return
+    if not (settings.home / "postgres" / "PG_VERSION").is_file():
+        raise StackError(f"DATABASE_URL is not set, and there is no database in {settings.home}")
+    from compute.db.embedded import PostgresFailed, PostgresInUse, running_address, start
+
+    with ExitStack() as parts:
+        try:
+            server = start(settings.home)
+        except PostgresInUse:
+            yield running_address(settings.home)
+            return
+        except PostgresFailed as error:
+            raise StackError(str(error)) from error
+        parts.callback(server.stop)
+        yield server.url
+
+
+def revisions(url: str) -> tuple[str | None, str]:
+    """The schema of a database, None if it has none yet, and the one that this version works with.
+
+    Raises:
+        StackError: it cannot be reached.
+    """
+    import psycopg
+
+    from compute.db.revision import current_revision, wanted_revision
+
+    try:
+        return current_revision(url), wanted_revision()
+    except (psycopg.Error, ValueError) as error:
+        raise StackError(f"the database cannot be used: {_first_line(error)}") from error
+
+
+def migrate(url: str) -> None:
     """Apply the migrations that are missing.
 
     Raises:
-        StackError: no database is named, it cannot be reached, or a migration failed.
+        StackError: the database cannot be reached, or a migration failed.
     """
-    if url is None:
-        raise StackError("DATABASE_URL is not set; `compute up` takes care of the embedded database")
     from alembic.util import CommandError
     from sqlalchemy.exc import SQLAlchemyError
 
     from compute.db.migrate import upgrade
+    from compute.db.migration_locks import LocksUnavailable
 
     try:
         upgrade(url)
-    except (SQLAlchemyError, CommandError, ValueError) as error:
-        raise StackError(f"the database cannot be used: {str(error).splitlines()[0]}") from error
+    except (SQLAlchemyError, CommandError, LocksUnavailable, ValueError) as error:
+        raise StackError(f"the database cannot be used: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _start_embedded(home: Path, steps: Steps, parts: ExitStack) -> "EmbeddedPostgres":

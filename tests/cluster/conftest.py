@@ -126,9 +126,11 @@ def _serving() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     from compute.db.embedded import start as start_postgres
+    from compute.db.migrate import upgrade
 
     home = tmp_path_factory.mktemp("home")
     postgres = start_postgres(home)
+    upgrade(postgres.url)
     environment = {
         "API_KEY": KEY,
         "DATABASE_URL": postgres.url,

@@ -1,15 +1,17 @@
-"""Alembic's entry point."""
+"""Alembic's entry point: whatever migrates comes through here, so every migration keeps its rules about locks."""
 
 import time
 
 from alembic import context
 from sqlalchemy import Connection, create_engine, pool, text
 
+from compute.db.migration_locks import try_until_locked, wait_briefly
 from compute.db.tables import Base
 
 # Any constant will do: it only has to be the same in every process that migrates.
 _MIGRATION_LOCK = 7_310_424
 _POLL_SECONDS = 0.2
+_PATIENCE_SECONDS = 600.0
 
 
 def wait_for_turn(guard: Connection) -> None:
@@ -19,17 +21,26 @@ def wait_for_turn(guard: Connection) -> None:
         time.sleep(_POLL_SECONDS)
 
 
+def migrate() -> None:
+    """Apply what is missing, from the last migration that was finished."""
+    with engine.connect() as connection:
+        # One migration holds no lock that another one took.
+        context.configure(
+            connection=connection, target_metadata=Base.metadata, compare_type=True, transaction_per_migration=True
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+
+
 url = context.config.get_main_option("sqlalchemy.url")
 if url is None:
     raise RuntimeError("sqlalchemy.url is not set: migrate with compute.db.migrate.upgrade")
 
 engine = create_engine(url, poolclass=pool.NullPool)
-with engine.connect() as guard, engine.connect() as connection:
-    wait_for_turn(guard.execution_options(isolation_level="AUTOCOMMIT"))
-    # One migration holds no lock that another one took.
-    context.configure(
-        connection=connection, target_metadata=Base.metadata, compare_type=True, transaction_per_migration=True
-    )
-    with context.begin_transaction():
-        context.run_migrations()
-engine.dispose()
+wait_briefly(engine)
+try:
+    with engine.connect() as guard:
+        wait_for_turn(guard.execution_options(isolation_level="AUTOCOMMIT"))
+        try_until_locked(migrate, guard, context.config.attributes.get("patience_seconds", _PATIENCE_SECONDS))
+finally:
+    engine.dispose()

@@ -90,3 +90,9 @@ def test_no_error_is_swallowed_in_silence() -> None:
         if isinstance(node, ast.ExceptHandler) and all(isinstance(part, ast.Pass) for part in node.body)
     ]
     assert silent == []
+
+
+def test_nothing_that_serves_migrates_the_database() -> None:
+    """It is a step of its own: old code may still be serving, and a lock may take a while."""
+    importing = [path for path in sources() if "from compute.db.migrate import" in path.read_text()]
+    assert [str(path.relative_to(ROOT)) for path in importing] == ["stack/database.py"]

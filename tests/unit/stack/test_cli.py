@@ -43,7 +43,7 @@ def test_nothing_runs_in_a_fresh_home(tmp_path: Path) -> None:
         (["up"], {"COMPUTE_LEASE_SECONDS": "soon"}, "bad setting: COMPUTE_LEASE_SECONDS: "),
         (["up", "--config", "missing.yaml"], {}, "missing.yaml cannot be read: No such file or directory"),
         (["down"], {"COMPUTE_LINK_TTL_SECONDS": "1"}, "bad setting: COMPUTE_LINK_TTL_SECONDS: "),
-        (["db", "upgrade"], {"DATABASE_URL": "mysql://localhost/x"}, "the database cannot be used: "),
+        (["db", "migrate"], {"DATABASE_URL": "mysql://localhost/x"}, "the database cannot be used: "),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_1(

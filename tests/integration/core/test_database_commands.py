@@ -1,0 +1,37 @@
+"""`compute db …` against a real database."""
+
+import json
+from pathlib import Path
+
+import pytest
+from alembic import command
+from typer.testing import CliRunner
+
+from compute.api.app import create_app
+from compute.cli import app as compute
+from compute.db.migrate import alembic_config
+from compute.db.revision import SchemaMismatch, wanted_revision
+from compute.orders.serving import Serving
+from compute.settings import Settings
+
+
+def run(database_url: str, *arguments: str) -> tuple[int, str]:
+    answer = CliRunner().invoke(compute, ["db", *arguments], env={"DATABASE_URL": database_url})
+    return answer.exit_code, answer.output
+
+
+async def test_the_schema_is_brought_up_to_date_in_a_step_of_its_own(database_url: str, tmp_path: Path) -> None:
+    command.downgrade(alembic_config(database_url), "0004")
+    code, said = run(database_url, "status", "--json")
+    assert (code, json.loads(said)) == (1, {"schema": "0004", "wanted": wanted_revision(), "migrate": True})
+    assert "run `compute db migrate`" in run(database_url, "status")[1]
+    app = create_app(Settings(home=tmp_path, database_url=database_url, api_key="k" * 16), Serving({}))
+    with pytest.raises(SchemaMismatch, match="`compute db migrate`"):
+        async with app.router.lifespan_context(app):
+            pass
+
+    assert run(database_url, "migrate") == (0, f"schema: 0004 → {wanted_revision()}\n")
+    assert run(database_url, "migrate") == (0, f"schema: {wanted_revision()} (as it was)\n")
+    assert run(database_url, "status") == (0, f"schema: {wanted_revision()}\nwanted: {wanted_revision()}\n")
+    async with app.router.lifespan_context(app):
+        pass
