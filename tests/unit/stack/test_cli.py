@@ -44,6 +44,12 @@ def test_nothing_runs_in_a_fresh_home(tmp_path: Path) -> None:
         (["up", "--config", "missing.yaml"], {}, "missing.yaml cannot be read: No such file or directory"),
         (["down"], {"COMPUTE_LINK_TTL_SECONDS": "1"}, "bad setting: COMPUTE_LINK_TTL_SECONDS: "),
         (["db", "migrate"], {"DATABASE_URL": "mysql://localhost/x"}, "the database cannot be used: "),
+        (["db", "status"], {}, "DATABASE_URL is not set, and there is no database in "),
+        (
+            ["db", "migrate"],
+            {"DATABASE_URL": "postgresql://localhost/x", "COMPUTE_DATABASE_POOLED": "true"},
+            "DATABASE_URL leads to a PgBouncer: set COMPUTE_DATABASE_DIRECT_URL to the server behind it",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_1(
