@@ -9,14 +9,18 @@ from typing import TypeVar
 
 from compute.errors import Overloaded
 
-__all__ = ["Capacity", "in_thread"]
+__all__ = ["Capacity", "in_thread", "to_its_end"]
 
 T = TypeVar("T")
 
 
 async def in_thread(call: Callable[[], T]) -> T:
     """CPU work in a thread. Cancelled, it waits for the thread, which cannot be stopped: it holds a core and memory."""
-    working = asyncio.ensure_future(asyncio.to_thread(call))
+    return await to_its_end(asyncio.ensure_future(asyncio.to_thread(call)))
+
+
+async def to_its_end(working: "asyncio.Future[T]") -> T:
+    """Await it. Cancelled, wait all the same until it is done."""
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:

@@ -12,7 +12,8 @@
     │   └── Overloaded          too much is being done already; come back later
     └── TaskFailed              a task's run ended badly; `category` decides what happens next
         ├── OutOfMemory
-        └── StorageFailed
+        ├── StorageFailed
+        └── WorkerLost          the replica is dead or unwell; a run that had not begun costs its task nothing
     Interrupted                 a run was asked to stop; not an error of the task
 
 All of them survive pickling, because Ray carries them between processes.
@@ -37,6 +38,7 @@ __all__ = [
     "TooLarge",
     "Unauthorized",
     "Unavailable",
+    "WorkerLost",
 ]
 
 
@@ -140,6 +142,10 @@ class StorageFailed(TaskFailed):
 
     def __init__(self, detail: str, *, category: ErrorCategory = ErrorCategory.STORAGE_ERROR) -> None:
         super().__init__(detail, category=category)
+
+
+class WorkerLost(TaskFailed):
+    """The worker of a run is dead, unwell or silent. The task is charged a try only if the run had begun."""
 
 
 class Interrupted(Exception):

@@ -149,6 +149,12 @@ class Settings(BaseSettings):
     max_retries: int = Field(default=3, ge=0, description="Runs after the first, for failures that may pass.")
     retry_backoff_seconds: float = Field(default=2.0, ge=0, description="Delay of the first retry; it doubles.")
     task_timeout_seconds: float = Field(default=3600.0, gt=0, description="Longest one run of a task may take.")
+    queued_timeout_seconds: float = Field(
+        default=600.0, gt=0, description="Longest a claimed task may wait for its turn before it is handed back."
+    )
+    stall_seconds: float = Field(
+        default=600.0, gt=0, description="A thread of a replica that makes no step for so long hangs."
+    )
     webhook_secret: SecretStr | None = Field(
         default=None, description="Standard Webhooks secret (whsec_…); or two, of which receivers may know either."
     )

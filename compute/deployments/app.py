@@ -80,8 +80,9 @@ def _worker(pool: PoolArgs) -> Application:
         num_replicas=pool.num_replicas,
         max_ongoing_requests=_jobs_per_replica(pool),
         ray_actor_options={"num_cpus": pool.cpus_per_replica, "num_gpus": pool.gpus_per_replica},
-        # A replica that died is replaced at the next check, not before.
+        # A replica that died is replaced at the next check, not before; one that is unwell, after three.
         health_check_period_s=2,
+        health_check_timeout_s=15,
         graceful_shutdown_timeout_s=30,
     ).bind(pool)
 
@@ -98,6 +99,7 @@ def _standby(pool: PoolArgs) -> Application:
         max_ongoing_requests=_jobs_per_replica(pool),
         ray_actor_options=options,
         health_check_period_s=5,
+        health_check_timeout_s=15,
         graceful_shutdown_timeout_s=30,
     ).bind(pool.for_standby())
 

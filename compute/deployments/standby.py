@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
+from compute.tasks.watchdog import Watchdog
+
 __all__ = ["StandDown", "Standby"]
 
 T = TypeVar("T")
@@ -19,13 +21,20 @@ class Standby(Generic[T]):
     """A value that costs device memory, made on first use in a thread; jobs that come meanwhile wait for it."""
 
     def __init__(
-        self, activate: Callable[[], T], *, idle_seconds: float, clock: Callable[[], float] = time.monotonic
+        self,
+        activate: Callable[[], T],
+        *,
+        idle_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        watchdog: Watchdog | None = None,
     ) -> None:
-        """`idle_seconds` after the last job `check` asks for the end; `clock` tells seconds."""
+        """`idle_seconds` after the last job `check` asks for the end; `clock` tells seconds. `watchdog` watches the
+        making."""
         self._activate = activate
+        self._watchdog = watchdog or Watchdog()
         self._idle_seconds = idle_seconds
         self._clock = clock
-        self._making: asyncio.Task[T] | None = None
+        self._making: asyncio.Future[T] | None = None
         self._users = 0
         self._left_at = clock()
 
@@ -36,7 +45,7 @@ class Standby(Generic[T]):
         Raises whatever making it raised, to every job: what is half made stays so until the process ends.
         """
         if self._making is None:
-            self._making = asyncio.create_task(asyncio.to_thread(self._activate))
+            self._making = self._watchdog.start(lambda moved: self._activate(), what="bringing the model to its device")
         self._users += 1
         try:
             # A job that is cancelled meanwhile must not take the value from those who wait with it.

@@ -3,11 +3,12 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -31,10 +32,12 @@ from compute.tasks.protocol import (
 )
 from compute.tasks.registry import kind_of
 from compute.tasks.stages import Stages
+from compute.tasks.watchdog import Watchdog
 
 __all__ = ["LocalWorkbench"]
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 _PICTURES = ("pillow", "numpy", "opencv-python-headless")
 _WITH_A_MODEL = ("compute", "torch", "diffusers", "transformers", "peft", *_PICTURES)
 _WITHOUT = ("compute", *_PICTURES, "rembg", "onnxruntime")
@@ -55,13 +58,15 @@ class LocalWorkbench:
         *,
         names: Mapping[Role, str] | None = None,
         slots: int = 1,
+        watchdog: Watchdog | None = None,
     ) -> None:
         """`names` are those of the models by role, for a `model` that holds several. Without a model, `slots` jobs
-        compute at a time."""
+        compute at a time. `watchdog` watches all that is done in threads."""
         self._settings = settings
         self._objects = objects
         self._executor = executor
-        self._stages = Stages(model) if model is not None else None
+        self._watchdog = watchdog or Watchdog(settings.stall_seconds)
+        self._stages = Stages(model, watchdog=self._watchdog) if model is not None else None
         self._names: Mapping[Role, str] = names or ({} if model is None else {"draw": model.name})
         self._slots = asyncio.Semaphore(slots)
         self._versions = _versions(_WITHOUT if model is None else _WITH_A_MODEL)
@@ -71,6 +76,7 @@ class LocalWorkbench:
             busy="The images of other tasks took the memory for decoding for too long.",
             waiting=_MOST_WAITING,
             seconds=_WAIT_SECONDS,
+            in_thread=partial(self._watchdog.run, what="opening an input"),
         )
         self._downloads: dict[Path, asyncio.Lock] = {}
 
@@ -96,7 +102,7 @@ class LocalWorkbench:
         return self._names.get(role) or self._names.get("draw") or f"compute {self._versions['compute']}"
 
     def device(self) -> AbstractAsyncContextManager[object]:
-        return self._slots if self._stages is None else self._stages.device()
+        return self._slot() if self._stages is None else self._stages.device()
 
     def place(self) -> AbstractContextManager[Turn]:
         # Jobs that share no device may end in any order.
@@ -124,7 +130,7 @@ class LocalWorkbench:
         async with self._downloads.setdefault(file, asyncio.Lock()):
             if not await asyncio.to_thread(noted.exists):
                 await self._objects.download(path, file)
-                await asyncio.to_thread(_note_hash, file, noted)
+                await self._watchdog.run(partial(_note_hash, file, noted), what="hashing a LoRA")
             return LoraFile(name, file, await asyncio.to_thread(noted.read_text))
 
     async def warm_lora(self, path: str) -> bool:
@@ -147,8 +153,11 @@ class LocalWorkbench:
             _log.info("%s has the LoRA %s", self._executor, path)
         return warm
 
+    async def compute(self, call: Callable[[], T]) -> T:
+        return await self._watchdog.run(call, what="computing")
+
     async def encode(self, image: Image.Image, image_format: ImageFormat = "png") -> EncodedImage:
-        return await asyncio.to_thread(_encode, image, image_format)
+        return await self._watchdog.run(partial(_encode, image, image_format), what="encoding")
 
     async def store(self, job: Job, index: int, encoded: EncodedImage, *, seed: int | None = None) -> Artifact:
         """Raises:
@@ -165,9 +174,15 @@ class LocalWorkbench:
         StorageFailed: the object store refused it, or could not be reached.
         """
         path = _output_path(job, index, encoded.content_type)
-        sha256 = await asyncio.to_thread(_hash, encoded.path)
+        sha256 = await self._watchdog.run(partial(_hash, encoded.path), what="hashing a result")
         stored = await self._objects.put(path, encoded.path, encoded.content_type)
         return Artifact(path, encoded.content_type, stored.size, sha256, encoded.width, encoded.height, seed)
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncGenerator[None]:
+        async with self._slots:
+            self._watchdog.check()
+            yield
 
 
 async def _at_once() -> None:

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,32 +18,69 @@ from compute.deployments.process import begin_process
 from compute.deployments.standby import Standby
 from compute.deployments.warm_up import warm_up_request
 from compute.deployments.workbench import LocalWorkbench
-from compute.errors import TaskFailed
+from compute.errors import WorkerLost
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
 from compute.tasks.protocol import Job, Role, WorkEvent
 from compute.tasks.registry import kind_of
+from compute.tasks.vital_signs import alive_seconds, with_vital_signs
+from compute.tasks.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from compute.pipelines import Activation
 
-__all__ = ["ImageWorker", "PipelineWorker", "StandbyWorker"]
+__all__ = ["BenchWorker", "ImageWorker", "PipelineWorker", "StandbyWorker"]
 
 _log = logging.getLogger(__name__)
 _STANDBY_IDLE_SECONDS = 30.0
 
 
-class PipelineWorker:
+class BenchWorker:
+    """Runs jobs on one bench, and says all the while that it lives."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.watchdog = Watchdog(settings.stall_seconds)
+        self._alive_seconds = alive_seconds(settings.lease_seconds)
+
+    def bench(self) -> AbstractAsyncContextManager[LocalWorkbench]:
+        """What a job works on; it may have to wait for it."""
+        raise NotImplementedError
+
+    async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
+        """Run one job. Closing the stream stops it: a drawing at its next denoising step, a computation at its end.
+
+        Raises:
+            WorkerLost: a thread of this replica hangs, or the model could not be brought to the device.
+            TaskFailed: the job hangs.
+        """
+        work = with_vital_signs(self._work(job), self.watchdog, self._alive_seconds)
+        async with aclosing(work) as events:
+            async for event in events:
+                yield event
+
+    async def check_health(self) -> None:
+        """Serve asks now and then, and replaces a replica that is unwell.
+
+        Raises:
+            WorkerLost: a thread of this replica hangs.
+        """
+        self.watchdog.check()
+
+    async def _work(self, job: Job) -> AsyncGenerator[WorkEvent]:
+        async with self.bench() as bench, aclosing(kind_of(job.task_type).run(job, bench)) as events:
+            async for event in events:
+                yield event
+
+
+class PipelineWorker(BenchWorker):
     """One replica of a pool. It is ready once it has drawn its first image."""
 
     def __init__(self, args: PoolArgs) -> None:
-        self._bench = _prepare(args)()
+        super().__init__(get_settings())
+        self._bench = _prepare(args, self.watchdog)()
 
-    async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
-        """Run one job; closing the stream stops it at its next denoising step."""
-        async with aclosing(_work(job, self._bench)) as events:
-            async for event in events:
-                yield event
+    def bench(self) -> AbstractAsyncContextManager[LocalWorkbench]:
+        return nullcontext(self._bench)
 
     async def warm_lora(self, path: str) -> bool:
         """Have a stored LoRA at hand before the first task names it; whether the model has it now.
@@ -54,55 +91,51 @@ class PipelineWorker:
         return await self._bench.warm_lora(path)
 
 
-class ImageWorker:
+class ImageWorker(BenchWorker):
     """One replica of a pool without a model: as many jobs compute at a time as it has cores set aside."""
 
     def __init__(self, args: PoolArgs) -> None:
         import cv2
 
         settings = get_settings()
+        super().__init__(settings)
         begin_process(settings)
         slots = max(1, math.ceil(args.cpus_per_replica))
         # A job has one core. OpenCV would take all of the machine's for each, and they would wait for each other.
         cv2.setNumThreads(1)
-        self._bench = LocalWorkbench(settings, open_store(settings), None, _executor(), slots=slots)
+        self._bench = LocalWorkbench(
+            settings, open_store(settings), None, _executor(), slots=slots, watchdog=self.watchdog
+        )
 
-    async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
-        """Run one job; closing the stream stops it once the picture in hand is done."""
-        async with aclosing(_work(job, self._bench)) as events:
-            async for event in events:
-                yield event
+    def bench(self) -> AbstractAsyncContextManager[LocalWorkbench]:
+        return nullcontext(self._bench)
 
 
-class StandbyWorker:
+class StandbyWorker(BenchWorker):
     """Stands in for a replica that died. It is ready with its weights in host memory, and holds nothing on the device
-    until its first job comes."""
+    until its first job comes, which waits for that."""
 
     def __init__(self, args: PoolArgs) -> None:
+        super().__init__(get_settings())
         # On a CPU there is nothing to give back.
         idle_seconds = _STANDBY_IDLE_SECONDS if args.gpus_per_replica else math.inf
-        self._standby = Standby(_prepare(args), idle_seconds=idle_seconds)
+        self._standby = Standby(_prepare(args, self.watchdog), idle_seconds=idle_seconds, watchdog=self.watchdog)
 
-    async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
-        """Run one job; the first one waits until the model is on the device.
+    def bench(self) -> AbstractAsyncContextManager[LocalWorkbench]:
+        return self._standby.in_use()
 
-        Raises:
-            TaskFailed: the model could not be brought to the device.
-        """
-        async with self._standby.in_use() as bench, aclosing(_work(job, bench)) as events:
-            async for event in events:
-                yield event
-
-    def check_health(self) -> None:
-        """Serve asks now and then, and replaces a standby that is not needed any more.
+    async def check_health(self) -> None:
+        """Serve asks now and then, and replaces a standby that is unwell, or not needed any more.
 
         Raises:
+            WorkerLost: a thread of this replica hangs.
             StandDown: it has lain idle for a while after its jobs, or could not be activated.
         """
+        await super().check_health()
         self._standby.check()
 
 
-def _prepare(args: PoolArgs) -> Callable[[], LocalWorkbench]:
+def _prepare(args: PoolArgs, watchdog: Watchdog) -> Callable[[], LocalWorkbench]:
     """Import the libraries and load the weights into host memory; calling the result brings them to the device."""
     # The pipeline libraries take seconds to import; only replicas that draw pay for them.
     from compute.pipelines import prepare
@@ -119,7 +152,7 @@ def _prepare(args: PoolArgs) -> Callable[[], LocalWorkbench]:
     else:
         activate_model = prepare(args.model, settings.models_root)
     names = {role: config.model for role, config in args.by_role.items()}
-    return partial(_activate, settings, activate_model, names, _executor())
+    return partial(_activate, settings, activate_model, names, _executor(), watchdog)
 
 
 def _executor() -> str:
@@ -128,20 +161,15 @@ def _executor() -> str:
 
 
 def _activate(
-    settings: Settings, activate_model: "Activation", names: dict[Role, str], executor: str
+    settings: Settings, activate_model: "Activation", names: dict[Role, str], executor: str, watchdog: Watchdog
 ) -> LocalWorkbench:
     began = time.perf_counter()
     try:
-        bench = LocalWorkbench(settings, open_store(settings), activate_model(), executor, names=names)
+        objects = open_store(settings)
+        bench = LocalWorkbench(settings, objects, activate_model(), executor, names=names, watchdog=watchdog)
         bench.stages.warm_up(warm_up_request(next(iter(names))))
     except Exception as error:
         # In words: the Dispatcher must not need torch to read it.
-        raise TaskFailed(f"The model could not be brought to its device: {type(error).__name__}: {error}") from error
+        raise WorkerLost(f"The model could not be brought to its device: {type(error).__name__}: {error}") from error
     _log.info("%s is warm after %.2f s", executor, time.perf_counter() - began)
     return bench
-
-
-async def _work(job: Job, bench: LocalWorkbench) -> AsyncGenerator[WorkEvent]:
-    async with aclosing(kind_of(job.task_type).run(job, bench)) as events:
-        async for event in events:
-            yield event

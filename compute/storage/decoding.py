@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from compute.capacity import Capacity, in_thread
 from compute.storage.images import decode_cost, opening_cost
@@ -17,8 +17,21 @@ T = TypeVar("T")
 class Decoding:
     """Reserves what a picture takes before anything is made of it. Use it within one event loop."""
 
-    def __init__(self, memory: int, *, max_pixels: int, busy: str, waiting: int, seconds: float) -> None:
-        """Let `memory` bytes be used at a time; `waiting` and `seconds` bound the line, the others are told `busy`."""
+    def __init__(
+        self,
+        memory: int,
+        *,
+        max_pixels: int,
+        busy: str,
+        waiting: int,
+        seconds: float,
+        in_thread: Callable[[Callable[[], Any]], Awaitable[Any]] = in_thread,
+    ) -> None:
+        """Let `memory` bytes be used at a time; `waiting` and `seconds` bound the line, the others are told `busy`.
+
+        `in_thread` makes a call in a thread and, cancelled, waits for it.
+        """
+        self._in_thread = in_thread
         self._max_pixels = max_pixels
         self._memory = Capacity(memory, busy=busy, waiting=waiting, seconds=seconds)
         # More at once than there are cores to work on them would only take memory.
@@ -37,4 +50,5 @@ class Decoding:
 
     async def _within(self, cost: int, call: Callable[[], T]) -> T:
         async with self._memory.taken(cost), self._slots:
-            return await in_thread(call)
+            done: T = await self._in_thread(call)
+            return done

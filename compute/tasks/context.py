@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from compute.capacity import in_thread
 from compute.storage.codec import ImageFormat
 from compute.tasks.clock import StageClock
 from compute.tasks.inputs import JobInputs
@@ -145,9 +144,13 @@ class RunContext:
                 unwanted.cancel()
 
     async def compute(self, call: Callable[[], T]) -> T:
-        """CPU work in a thread. Cancelled, it waits for the thread, which cannot be stopped and holds a core."""
+        """CPU work in a thread. Cancelled, it waits for the thread, which cannot be stopped and holds a core.
+
+        Raises:
+            TaskFailed: the call hangs.
+        """
         with self._clock.beside("compute"):
-            return await in_thread(call)
+            return await self._bench.compute(call)
 
     def progress(self, fraction: float) -> None:
         """How much of the whole job is done, from 0 to 1."""

@@ -1,15 +1,16 @@
 """What passes between the Dispatcher and a worker: a Job goes in, a stream of events comes out.
 
-A run yields `Started`, then any number of `Progress` and `Artifact`, and ends with exactly one `Done`. It
-raises `TaskFailed` (or `InvalidInput`) when it cannot finish. It never touches the database, so a type's `run`
-is tested with a plain Workbench, without Ray and without Postgres.
+A run yields `Started`, then any number of `Progress` and `Artifact`, and ends with exactly one `Done`. It raises
+`TaskFailed` (or `InvalidInput`) when it cannot finish. It never touches the database, so a type's `run` is tested with
+a plain Workbench, without Ray and without Postgres. What carries it adds `Alive`, from the moment in which it takes the
+job.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 from uuid import UUID
 
 from PIL import Image
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from compute.tasks.stages import Stages
 
 __all__ = [
+    "Alive",
     "Artifact",
     "ChoosesSize",
     "Done",
@@ -47,6 +49,9 @@ __all__ = [
 ]
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One attempt at one task. `fence` grows with every claim and marks what this attempt publishes."""
@@ -55,6 +60,11 @@ class Job:
     task_type: str
     fence: int
     spec: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The worker has the job and its threads move. The first comes at once, before the job's turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +102,7 @@ class Done:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-WorkEvent = Started | Progress | Artifact | Done
+WorkEvent = Alive | Started | Progress | Artifact | Done
 
 OnStep = Callable[[int, int], None]
 """Called after every denoising step with (steps done, steps in all). Raising `Interrupted` stops the run."""
@@ -310,6 +320,14 @@ class Workbench(Protocol):
 
     async def load_lora(self, path: str) -> "LoraFile":
         """A local copy of a stored LoRA file."""
+        ...
+
+    async def compute(self, call: Callable[[], T]) -> T:
+        """CPU work in a thread. Cancelled, it waits for the thread, which cannot be stopped and holds a core.
+
+        Raises:
+            TaskFailed: the call hangs.
+        """
         ...
 
     async def encode(self, image: Image.Image, image_format: ImageFormat = "png") -> EncodedImage:

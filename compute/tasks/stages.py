@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from compute.tasks.native import Drawing
 from compute.tasks.protocol import ChoosesSize, LoraSelection, OnStep, Role, Size, StagedModel, TakesLoras, Turn
 from compute.tasks.stepping import Stepper
+from compute.tasks.watchdog import Watchdog
 
 __all__ = ["UNSAVED_IMAGES", "Staged", "Stages"]
 
@@ -38,10 +39,16 @@ class Stages:
 
     A picture of a size that the model does not draw well is drawn at a size of the model's own, and then brought to the
     size that was asked for.
+
+    A thread that hangs is lost: its call fails, and so does every other that needs it. The device is not given out any
+    more.
     """
 
-    def __init__(self, model: StagedModel, *, unsaved_images: int = UNSAVED_IMAGES) -> None:
+    def __init__(
+        self, model: StagedModel, *, unsaved_images: int = UNSAVED_IMAGES, watchdog: Watchdog | None = None
+    ) -> None:
         self._model = model
+        self._watchdog = watchdog or Watchdog()
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
         self._drawing = ThreadPoolExecutor(1, thread_name_prefix="drawing")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decoding")
@@ -67,7 +74,9 @@ class Stages:
             InvalidInput: a file is damaged or does not fit.
         """
         model = self._model
-        return isinstance(model, TakesLoras) and await asyncio.to_thread(model.prefetch, loras)
+        if not isinstance(model, TakesLoras):
+            return False
+        return await self._watchdog.run(partial(model.prefetch, loras), what="fetching a LoRA in advance")
 
     def own_size(self, role: Role, size: Size) -> Size:
         """The size at which the model of this role draws a picture of `size`, unless it is told to draw just that."""
@@ -75,12 +84,17 @@ class Stages:
 
     async def prepare(self, request: Any, *, native: bool = True) -> Staged:
         """`native`: draw at a size that the model is good at. False: at the size that the request says."""
-        return await _run(self._preparing, partial(self._prepare, self._drawing_of(request, native)))
+        return await self._run(self._preparing, partial(self._prepare, self._drawing_of(request, native)), "preparing")
 
     @asynccontextmanager
     async def device(self) -> AsyncGenerator[None]:
-        """Exclusive use of the device, for as many draws as the job has."""
+        """Exclusive use of the device, for as many draws as the job has.
+
+        Raises:
+            WorkerLost: a thread hangs, which may be the one that draws.
+        """
         async with self._device:
+            self._watchdog.check()
             yield
 
     async def room(self) -> ExitStack:
@@ -92,11 +106,11 @@ class Stages:
 
     def draw(self, prepared: Staged) -> Stepper[Staged]:
         """The draw, not yet begun. Hold the device and a `room`."""
-        return Stepper(partial(self._draw, prepared), self._drawing)
+        return Stepper(partial(self._draw, prepared), self._drawing, self._watchdog)
 
     async def decode(self, drawn: Staged) -> Any:
         """The picture, or the frames, at exactly the size that was asked for."""
-        return await _run(self._decoding, partial(self._decode, drawn))
+        return await self._run(self._decoding, partial(self._decode, drawn), "decoding")
 
     @contextmanager
     def place(self) -> Iterator[Turn]:
@@ -135,6 +149,5 @@ class Stages:
         if self._line:
             self._line[0].set()
 
-
-async def _run(thread: ThreadPoolExecutor, call: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(thread, call)
+    async def _run(self, thread: ThreadPoolExecutor, call: Callable[[], T], what: str) -> T:
+        return await self._watchdog.start(lambda moved: call(), what=what, executor=thread)

@@ -5,10 +5,12 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Generic, TypeVar
 
 from compute.errors import Interrupted
 from compute.tasks.protocol import OnStep
+from compute.tasks.watchdog import Moved, Watchdog
 
 __all__ = ["Stepper"]
 
@@ -22,20 +24,32 @@ class Stepper(Generic[T]):
     for that, so that the device is never shared with a call that is still running. `seconds` is what the call took.
     """
 
-    def __init__(self, call: Callable[[OnStep], T], executor: Executor | None = None) -> None:
-        """`executor` runs the call; by default it is the event loop's."""
+    def __init__(
+        self, call: Callable[[OnStep], T], executor: Executor | None = None, watchdog: Watchdog | None = None
+    ) -> None:
+        """`executor` runs the call; by default it is the event loop's. `watchdog` ends the wait for one that hangs."""
         self._call = call
         self._executor = executor
+        self._watchdog = watchdog or Watchdog()
         self._stop = threading.Event()
         self.seconds = 0.0
         self.result: T
 
     async def steps(self) -> AsyncGenerator[tuple[int, int]]:
-        """Raises whatever the call raises."""
+        """Raises whatever the call raises.
+
+        Raises:
+            TaskFailed: the call hangs.
+            WorkerLost: another one hangs in the thread that this one waits for.
+        """
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
 
-        def on_step(done: int, total: int) -> None:
+        def begin(moved: Moved) -> T:
+            return self._run(partial(on_step, moved))
+
+        def on_step(moved: Moved, done: int, total: int) -> None:
+            moved()
             if self._stop.is_set():
                 raise Interrupted
             loop.call_soon_threadsafe(queue.put_nowait, (done, total))
@@ -46,7 +60,7 @@ class Stepper(Generic[T]):
                 work.exception()
             queue.put_nowait(None)
 
-        work = loop.run_in_executor(self._executor, self._run, on_step)
+        work = self._watchdog.start(begin, what="drawing", executor=self._executor)
         work.add_done_callback(ended)
         try:
             while (step := await queue.get()) is not None:

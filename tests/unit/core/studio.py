@@ -30,7 +30,9 @@ from compute.tasks.protocol import (
     WorkEvent,
 )
 from compute.tasks.registry import kind_of
-from tests.patience import PATIENCE
+from compute.tasks.vital_signs import with_vital_signs
+from compute.tasks.watchdog import Watchdog
+from tests.patience import NEVER, PATIENCE
 
 SIDE = 64
 Point = tuple[str, int]
@@ -46,11 +48,20 @@ class Gates:
     most_at_once: Counter[str] = field(default_factory=Counter)
     _errors: dict[Point, BaseException] = field(default_factory=dict)
     _held: dict[Point, threading.Event] = field(default_factory=dict)
+    _frozen: set[int] = field(default_factory=set)
     _inside: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def hold(self, stage: str, seed: int) -> None:
         self._held[stage, seed] = threading.Event()
+
+    def freeze(self, seed: int) -> None:
+        """Let the draw of an image make no step."""
+        self.hold("draw", seed)
+        self._frozen.add(seed)
+
+    def is_frozen(self, seed: int) -> bool:
+        return seed in self._frozen
 
     def let_go(self, stage: str, seed: int) -> None:
         self._held.pop((stage, seed)).set()
@@ -115,6 +126,8 @@ class Easel(ImageModel):
     def draw(self, prepared: GenerateRequest, on_step: OnStep) -> GenerateRequest:
         gate = self.gates.enter("draw", prepared.seed)
         try:
+            if gate and self.gates.is_frozen(prepared.seed):
+                assert gate.wait(PATIENCE)
             for step in range(prepared.steps):
                 time.sleep(0.002)
                 on_step(step + 1, prepared.steps)
@@ -185,13 +198,18 @@ class Sitting:
 
 
 class Studio:
-    """Takes jobs, whose id, seed and colour are one number. `finished` is the order in which they said `Done`."""
+    """Takes jobs, whose id, seed and colour are one number. `finished` is the order in which they said `Done`.
 
-    def __init__(self, home: Path) -> None:
+    With a watchdog the jobs say that they live, as those of a replica do.
+    """
+
+    def __init__(self, home: Path, watchdog: Watchdog | None = None) -> None:
         settings = Settings(home=home)
+        self._watchdog = watchdog or Watchdog()
+        self._says_that_it_lives = watchdog is not None
         self.gates = Gates()
         self.store = GatedStore(home / "storage", self.gates)
-        self.bench = GatedWorkbench(settings, self.store, Easel(self.gates), "easel#1")
+        self.bench = GatedWorkbench(settings, self.store, Easel(self.gates), "easel#1", watchdog=self._watchdog)
         self.bench.gates = self.gates
         self.finished: list[int] = []
         self._sittings: list[Sitting] = []
@@ -218,7 +236,10 @@ class Studio:
         return sitting
 
     async def _watch(self, job: Job, sitting: Sitting) -> None:
-        async with aclosing(kind_of(job.task_type).run(job, self.bench)) as events:
+        work = kind_of(job.task_type).run(job, self.bench)
+        if self._says_that_it_lives:
+            work = with_vital_signs(work, self._watchdog, NEVER)
+        async with aclosing(work) as events:
             async for event in events:
                 sitting.events.append(event)
                 if isinstance(event, Done):
