@@ -5,14 +5,18 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from compute.deployments.args import PoolArgs
-from compute.errors import TaskFailed
-from compute.tasks.protocol import Job, WorkEvent
+from compute.errors import WorkerLost
+from compute.tasks.protocol import Job, Started, WorkEvent
 
 __all__ = ["ServePool"]
+
+_LOST = (RayError, RayServeException)
+"""What Ray and Serve raise by themselves; what a replica raises comes as the error that it was."""
 
 
 class ServePool:
@@ -55,19 +59,21 @@ class ServePool:
         """Stream the job's events from a replica.
 
         Raises:
-            TaskFailed: the replica died.
+            WorkerLost: the replica died, or is unwell.
         """
         hands, begun = self._choose(), False
         try:
             async with aclosing(hands.run(job)) as events:
                 async for event in events:
-                    begun = True
+                    begun = begun or isinstance(event, Started)
                     yield event
             return
-        except RayActorError as error:
-            lost = TaskFailed(f"The replica that ran it died: {type(error).__name__}.")
+        except _LOST as error:
+            lost = WorkerLost(f"The replica that ran it died: {type(error).__name__}.")
+        except WorkerLost as error:
+            lost = error
         except _DesertedError:
-            lost = TaskFailed("The replica that was to run it is gone.")
+            lost = WorkerLost("The replica that was to run it is gone.")
         await self.recount()
         # A job that never began has published nothing, and one that began is for the retry policy.
         if begun or hands is self._standby or self._standby is None or not self._stand_ins():
@@ -81,8 +87,8 @@ class ServePool:
             async with aclosing(hands.run(job)) as events:
                 async for event in events:
                     yield event
-        except RayActorError as error:
-            raise TaskFailed(f"The standby that ran it died: {type(error).__name__}.") from None
+        except _LOST as error:
+            raise WorkerLost(f"The standby that ran it died: {type(error).__name__}.") from None
 
     def _stand_ins(self) -> int:
         """How many standbys are in place of a replica that is missing."""
@@ -98,7 +104,7 @@ class ServePool:
 
 
 class _DesertedError(Exception):
-    """Nobody is left behind the handle, and the job has not begun."""
+    """Nobody is left behind the handle, and nobody has the job."""
 
 
 class _Hands:
@@ -125,8 +131,8 @@ class _Hands:
 
     async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
         """Raises:
-        RayActorError: the replica died.
-        _DesertedError: all of them did, before the job began.
+        RayError, RayServeException: the replica died.
+        _DesertedError: all of them did, before one had the job.
         """
         self.jobs += 1
         stream = self._handle.run.remote(job)

@@ -9,12 +9,14 @@ from uuid import uuid4
 import pytest
 from pydantic import ValidationError
 from ray.exceptions import ActorDiedError
+from ray.serve._private.common import DeploymentID
+from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from compute.deployments.args import AppArgs, PoolArgs
 from compute.deployments.pool import ServePool
-from compute.errors import TaskFailed
-from compute.tasks.protocol import Done, Job, Progress, Started, WorkEvent
+from compute.errors import WorkerLost
+from compute.tasks.protocol import Alive, Done, Job, Progress, Started, WorkEvent
 
 JOB = Job(uuid4(), "GENERATION", 1, {})
 EVENTS: list[WorkEvent] = [Started("x", "tiny"), Progress(0.5), Done({})]
@@ -131,6 +133,27 @@ async def test_a_job_that_had_not_begun_moves_when_its_replica_dies() -> None:
     assert (own.served, own.cancelled, standby.served) == (1, 1, 1)
 
 
+@pytest.mark.parametrize("loss", [ActorDiedError(), WorkerLost("a thread hangs")])
+async def test_a_job_that_a_replica_had_in_its_reserve_had_not_begun(loss: Exception) -> None:
+    own, standby = Replicas(Alive(), loss), Replicas(Alive(), *EVENTS)
+    pool = pool_of(own, standby)
+    pool.counted(own=0, standby=0)
+
+    async def recount() -> None:
+        pool.counted(own=0, standby=1)
+
+    pool.recount = recount
+    assert await collect(pool) == [Alive(), Alive(), *EVENTS]
+
+
+@pytest.mark.parametrize("loss", [ActorDiedError(), DeploymentUnavailableError(DeploymentID("P", "app"))])
+async def test_whatever_ray_raises_by_itself_is_the_loss_of_a_worker(loss: Exception) -> None:
+    pool = pool_of(Replicas(loss))
+    pool.counted(own=1)
+    with pytest.raises(WorkerLost, match=type(loss).__name__):
+        await collect(pool)
+
+
 async def test_a_job_that_waits_for_replicas_that_are_gone_moves_as_soon_as_that_is_known() -> None:
     own, standby = Replicas(asyncio.Event()), Replicas(*EVENTS)
     pool = pool_of(own, standby)
@@ -147,7 +170,7 @@ async def test_a_job_that_had_begun_is_left_to_the_retry_policy() -> None:
     own, standby = Replicas(EVENTS[0], ActorDiedError()), Replicas(*EVENTS)
     pool = pool_of(own, standby)
     pool.counted(own=1, standby=1)
-    with pytest.raises(TaskFailed, match="ActorDiedError"):
+    with pytest.raises(WorkerLost, match="ActorDiedError"):
         await collect(pool)
     assert standby.served == 0
 
@@ -155,7 +178,7 @@ async def test_a_job_that_had_begun_is_left_to_the_retry_policy() -> None:
 async def test_a_standby_that_dies_too_fails_the_run() -> None:
     pool = pool_of(Replicas(), Replicas(ActorDiedError()))
     pool.counted(own=0, standby=1)
-    with pytest.raises(TaskFailed, match="ActorDiedError"):
+    with pytest.raises(WorkerLost, match="ActorDiedError"):
         await collect(pool)
 
 
