@@ -14,6 +14,7 @@ from compute.db.direct import connect_by_key
 from compute.db.session import Database
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.fairness import claim_batch
+from compute.dispatch.store import PostgresDispatchStore
 from compute.tasks.leases import Claimed, Complete, Start, settle_batch
 from compute.tasks.protocol import Done, Job, Started, WorkEvent
 
@@ -99,7 +100,9 @@ def _drain(database_url: str, tasks: int, work: Coroutine[Any, Any, None]) -> Dr
 
 async def _dispatch(database_url: str, hands: int) -> None:
     database = Database(database_url)
-    dispatching = asyncio.create_task(Dispatcher(database, [NoOpPool(hands)], DispatchPolicy(), "benchmark").run())
+    dispatching = asyncio.create_task(
+        Dispatcher(PostgresDispatchStore(database), [NoOpPool(hands)], DispatchPolicy(), "benchmark").run()
+    )
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
         while not dispatching.done() and await _any_open(connection):  # noqa: ASYNC110 - rows wake nobody
             await asyncio.sleep(0.1)

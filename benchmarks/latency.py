@@ -11,6 +11,7 @@ from benchmarks.rows import empty, tidy
 from compute.db.session import Database
 from compute.db.tables import Task
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
+from compute.dispatch.store import PostgresDispatchStore
 from compute.events import hints
 from compute.tasks.ids import new_task_id
 from compute.tasks.submission import Answer, Submission, TaskWriter
@@ -33,7 +34,7 @@ async def _measure(database_url: str, tasks: int) -> list[float]:
     database = Database(database_url)
     sender = hints.HintSender(database)
     # Polling is out of the way: what is measured came by a hint.
-    dispatcher = Dispatcher(database, [NoOpPool(4)], DispatchPolicy(poll=30), "benchmark")
+    dispatcher = Dispatcher(PostgresDispatchStore(database), [NoOpPool(4)], DispatchPolicy(poll=30), "benchmark")
     work = [asyncio.create_task(dispatcher.run()), asyncio.create_task(sender.run())]
     writer = TaskWriter(database, sender)
     await asyncio.sleep(1)

@@ -19,6 +19,7 @@ from benchmarks.peers_arm import run_on_uvloop
 from benchmarks.workflows_shapes import QUEUE, SERVING
 from compute.db.session import Database
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
+from compute.dispatch.store import PostgresDispatchStore
 from compute.tasks.protocol import Artifact, Done, Job, Started, WorkEvent
 from compute.workflows.engine import Engine, EnginePolicy, Graph
 from compute.workflows.engine_store import PostgresEngineStore
@@ -134,7 +135,9 @@ def _dispatch(connection: Connection, url: str, hands: Any) -> None:
 
 async def _run_dispatcher(connection: Connection, url: str, hands: Any) -> None:
     database = Database(url)
-    work = asyncio.create_task(Dispatcher(database, [_Pool(hands)], DispatchPolicy(), "benchmark").run())
+    work = asyncio.create_task(
+        Dispatcher(PostgresDispatchStore(database), [_Pool(hands)], DispatchPolicy(), "benchmark").run()
+    )
     await _until_closed(connection, work, lambda: None)
     await database.close()
 

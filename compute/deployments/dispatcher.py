@@ -14,6 +14,7 @@ from compute.deployments.process import begin_process
 from compute.deployments.replicas import ReplicaCounter
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
+from compute.dispatch.store import PostgresDispatchStore
 from compute.events.webhook_secret import load_secret
 from compute.events.webhooks import WebhookSender
 from compute.settings import Settings, get_settings
@@ -39,7 +40,7 @@ class DispatcherDeployment:
         self._database = Database.of(settings)
         self._client = GuardedClient(settings.media_allowed_hosts, settings.webhook_timeout_seconds)
         owner = f"dispatcher#{context.replica_id.unique_id}"
-        dispatcher = Dispatcher(self._database, serving, _policy(settings), owner)
+        dispatcher = Dispatcher(PostgresDispatchStore(self._database), serving, _policy(settings), owner)
         sender = WebhookSender(
             self._database,
             self._client,

@@ -7,18 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from sqlalchemy import func
-from sqlalchemy.dialects.postgresql import insert
-
 from compute.db.away import DatabaseAway
-from compute.db.direct import DirectConnection
-from compute.db.session import Database
-from compute.db.tables import DispatcherBeat
-from compute.dispatch.fairness import claim_batch
 from compute.dispatch.pool import Pool
-from compute.dispatch.reaper import forget_old, reap
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.run import Run
+from compute.dispatch.store import DispatchStore
 from compute.dispatch.writer import LeaseWriter
 from compute.events import hints
 from compute.tasks.leases import Beat, Claimed
@@ -44,13 +37,12 @@ class DispatchPolicy:
 class Dispatcher:
     """Runs until cancelled. `owner` names this process in the leases it takes."""
 
-    def __init__(self, database: Database, pools: Sequence[Pool], policy: DispatchPolicy, owner: str) -> None:
-        self._database = database
+    def __init__(self, store: DispatchStore, pools: Sequence[Pool], policy: DispatchPolicy, owner: str) -> None:
+        self._store = store
         self._pools = list(pools)
         self._policy = policy
         self._owner = owner
-        self._writer = LeaseWriter(database, lease_seconds=policy.lease)
-        self._hints = hints.HintSender(database)
+        self._writer = LeaseWriter(store, lease_seconds=policy.lease)
         self._runs: dict[UUID, Run] = {}
         self._busy = {pool.queue: 0 for pool in pools}
         self._wake = {pool.queue: asyncio.Event() for pool in pools}
@@ -63,26 +55,22 @@ class Dispatcher:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_fail_with(writing))
-                group.create_task(hints.listen(self._database, [hints.READY, hints.CANCELLED], self._on_hint))
-                group.create_task(self._hints.run())
+                group.create_task(self._store.listen([hints.READY, hints.CANCELLED], self._on_hint))
+                group.create_task(self._store.send_hints())
                 group.create_task(self._every(policy.pulse, self._pulse))
                 group.create_task(self._every(policy.beat, self._beat))
                 group.create_task(self._reap())
-                group.create_task(self._every(policy.forget, lambda: forget_old(self._database)))
+                group.create_task(self._every(policy.forget, self._store.tidy))
                 for pool in self._pools:
                     group.create_task(self._keep_full(pool))
         finally:
             await asyncio.shield(self._leave(writing))
 
     async def _keep_full(self, pool: Pool) -> None:
-        connection = DirectConnection(self._database)
-        try:
-            while True:
-                free = pool.capacity() - self._busy[pool.queue]
-                if free <= 0 or not await self._claim(connection, pool, free):
-                    await self._wait(pool)
-        finally:
-            await connection.close()
+        while True:
+            free = pool.capacity() - self._busy[pool.queue]
+            if free <= 0 or not await self._claim(pool, free):
+                await self._wait(pool)
 
     async def _wait(self, pool: Pool) -> None:
         wake = self._wake[pool.queue]
@@ -92,12 +80,9 @@ class Dispatcher:
                 await wake.wait()
         wake.clear()
 
-    async def _claim(self, connection: DirectConnection, pool: Pool, limit: int) -> int:
-        policy = self._policy
+    async def _claim(self, pool: Pool, limit: int) -> int:
         try:
-            claimed = await connection.run(
-                lambda direct: claim_batch(direct, pool.queue, limit, owner=self._owner, lease_seconds=policy.lease)
-            )
+            claimed = await self._store.claim(pool.queue, limit, owner=self._owner, lease_seconds=self._policy.lease)
         except DatabaseAway as error:
             _log.warning("claiming from %s paused, the database is out of reach: %s", pool.queue, error)
             return 0
@@ -111,7 +96,7 @@ class Dispatcher:
             self._wake[pool.queue].set()
 
         def forget() -> None:
-            self._hints.hint(hints.ENDED)
+            self._store.hint(hints.ENDED)
             if self._runs.get(claimed.lease.task_id) is run:
                 del self._runs[claimed.lease.task_id]
 
@@ -142,13 +127,16 @@ class Dispatcher:
                 run.abandon()
 
     async def _reap(self) -> None:
-        connection = DirectConnection(self._database)
-        try:
-            await self._every(
-                self._policy.lease / 3, lambda: connection.run(lambda direct: reap(direct, self._policy.retry))
-            )
-        finally:
-            await connection.close()
+        """Reap now and then; but when the store was away, its owners could not renew their leases either: they get the
+        time for it first."""
+        while True:
+            try:
+                await self._store.reap(self._policy.retry)
+                pause = self._policy.lease / 3
+            except DatabaseAway as error:
+                _log.warning("reaping later, the database is out of reach: %s", error)
+                pause = self._policy.lease
+            await asyncio.sleep(pause)
 
     async def _beat(self) -> None:
         """Tell readiness (and monitoring) that this dispatcher lives and what it can reach."""
@@ -156,11 +144,7 @@ class Dispatcher:
             pool.queue: {"ready": pool.ready(), "capacity": pool.capacity(), "busy": self._busy[pool.queue]}
             for pool in self._pools
         }
-        beat = insert(DispatcherBeat).values(id=self._owner, pools=pools, seen_at=func.now())
-        async with self._database.transaction() as session:
-            await session.execute(
-                beat.on_conflict_do_update(index_elements=["id"], set_={"pools": pools, "seen_at": func.now()})
-            )
+        await self._store.beat(self._owner, pools)
 
     async def _every(self, seconds: float, action: Callable[[], Awaitable[object]]) -> None:
         while True:
@@ -178,6 +162,7 @@ class Dispatcher:
             await run.wait()
         self._writer.close()
         await writing
+        await self._store.close()
 
 
 async def _fail_with(writing: asyncio.Task[None]) -> None:

@@ -10,26 +10,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import NamedTuple
 
 from compute.db.away import DatabaseAway, RowLocked
-from compute.db.direct import DirectConnection
-from compute.db.session import Connection, Database
-from compute.tasks.leases import (
-    Beat,
-    Complete,
-    Fail,
-    Lease,
-    Release,
-    Start,
-    Write,
-    beat_batch,
-    fail_batch,
-    release_batch,
-    settle_batch,
-    start_batch,
-)
+from compute.dispatch.store import DispatchStore
+from compute.tasks.leases import Write
 
 __all__ = ["LeaseWriter"]
 
@@ -55,8 +40,8 @@ class _Entry(NamedTuple):
 class LeaseWriter:
     """The one who writes for all runs of a Dispatcher, so that no two of its writes wait for each other's rows."""
 
-    def __init__(self, database: Database, *, lease_seconds: float, patience_seconds: float = 120.0) -> None:
-        self._connection = DirectConnection(database)
+    def __init__(self, store: DispatchStore, *, lease_seconds: float, patience_seconds: float = 120.0) -> None:
+        self._store = store
         self._lease_seconds = lease_seconds
         self._patience_seconds = patience_seconds
         self._entries: deque[_Entry] = deque()
@@ -92,7 +77,6 @@ class LeaseWriter:
             self._ended = True
             for entry in self._entries:
                 entry.resolve(False)
-            await self._connection.close()
 
     def close(self) -> None:
         """Let `run` end once everything is written."""
@@ -103,7 +87,9 @@ class LeaseWriter:
         again = False
         while batch:
             try:
-                held = await self._write([entry.write for entry in batch], again=again)
+                held = await self._store.write(
+                    [entry.write for entry in batch], lease_seconds=self._lease_seconds, again=again
+                )
             except RowLocked:
                 if len(batch) == 1:
                     # In front of what was put later: that may be this task's end.
@@ -131,12 +117,6 @@ class LeaseWriter:
         for entry in batch:
             await self._flush([entry])
 
-    async def _write(self, writes: Sequence[Write], *, again: bool) -> list[bool]:
-        async def work(connection: Connection) -> list[bool]:
-            return await _write_all(connection, writes, lease_seconds=self._lease_seconds, again=again)
-
-        return await self._connection.run(work)
-
 
 def _patient(batch: Sequence[_Entry]) -> list[_Entry]:
     now = asyncio.get_running_loop().time()
@@ -145,38 +125,3 @@ def _patient(batch: Sequence[_Entry]) -> list[_Entry]:
             _log.error("task %s: %s could not be written; the reaper decides", entry.write.lease.task_id, entry.write)
             entry.resolve(False)
     return [entry for entry in batch if entry.give_up_at > now]
-
-
-async def _write_all(
-    connection: Connection, writes: Sequence[Write], *, lease_seconds: float, again: bool
-) -> list[bool]:
-    """Starts first, ends last, in one transaction; whether each write's lease held.
-
-    `again`: an earlier attempt may have been committed before its connection broke.
-    """
-    starts = {write.lease: write for write in writes if isinstance(write, Start)}
-    beats = [write for write in writes if isinstance(write, Beat)]
-    completes = [write for write in writes if isinstance(write, Complete)]
-    fails = [write for write in writes if isinstance(write, Fail)]
-    releases = [write for write in writes if isinstance(write, Release)]
-    if not again:
-        # One update instead of two. Not in a repetition: there the start may be in the row already.
-        completes = [Complete(write.lease, write.result, starts.pop(write.lease, None)) for write in completes]
-    kinds = [starts, beats, completes, fails, releases]
-    async with connection.transaction() if sum(map(bool, kinds)) > 1 else nullcontext():
-        started = await start_batch(connection, list(starts.values()))
-        if again:
-            started |= await _already_started(connection, starts.keys() - started, lease_seconds)
-        held: dict[type[Write], set[Lease]] = {
-            Beat: await beat_batch(connection, beats, lease_seconds=lease_seconds),
-            Complete: await settle_batch(connection, completes),
-            Fail: await fail_batch(connection, fails),
-            Release: await release_batch(connection, releases),
-        }
-    held[Start] = started | held[Complete]
-    return [write.lease in held[type(write)] for write in writes]
-
-
-async def _already_started(connection: Connection, leases: set[Lease], lease_seconds: float) -> set[Lease]:
-    """Those whose earlier start was committed after all: whoever else held the fence would have moved it."""
-    return await beat_batch(connection, [Beat(lease, 0.0) for lease in leases], lease_seconds=lease_seconds)

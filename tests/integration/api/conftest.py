@@ -21,6 +21,7 @@ from compute.db.session import Database
 from compute.deployments.workbench import LocalWorkbench
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
+from compute.dispatch.store import PostgresDispatchStore
 from compute.orders.serving import ServedModel, Serving
 from compute.settings import Settings
 from compute.storage.factory import open_store
@@ -161,7 +162,7 @@ async def worker(database: Database, settings: Settings, painter: Painter) -> As
         InProcessPool(LocalWorkbench(settings, objects, None, "image#1", slots=2), "image"),
     ]
     policy = DispatchPolicy(lease=2, poll=0.1, pulse=0.05, beat=0.2, retry=RetryPolicy(1, 0.01))
-    work = asyncio.create_task(Dispatcher(database, pools, policy, "test").run())
+    work = asyncio.create_task(Dispatcher(PostgresDispatchStore(database), pools, policy, "test").run())
     yield painter
     painter.held.clear()
     work.cancel()

@@ -11,6 +11,7 @@ from compute.api.watch import State, TaskWatcher
 from compute.db.direct import connect_by_key
 from compute.db.session import Database
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
+from compute.dispatch.store import PostgresDispatchStore
 from compute.events import hints
 from compute.tasks import store
 from compute.tasks.protocol import Done, Job, Started, WorkEvent
@@ -79,7 +80,7 @@ async def next_end(changes: AsyncGenerator[State | None]) -> str:
 
 async def test_an_end_is_heard_of_long_before_the_next_tick(database: Database) -> None:
     task, pool = await add(database), Finisher()
-    dispatcher = Dispatcher(database, [pool], DispatchPolicy(), "test")
+    dispatcher = Dispatcher(PostgresDispatchStore(database), [pool], DispatchPolicy(), "test")
     async with watching(database) as watcher, running(asyncio.create_task(dispatcher.run())):
         changes = watcher.changes(task.id)
         await anext(changes)

@@ -13,6 +13,7 @@ from compute.db.session import Database
 from compute.db.tables import Task
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
+from compute.dispatch.store import PostgresDispatchStore
 from compute.errors import InvalidInput, OutOfMemory, TaskFailed
 from compute.events import hints
 from compute.schemas.enums import ErrorCategory
@@ -84,7 +85,7 @@ async def hang(job: Job) -> AsyncGenerator[WorkEvent]:
 async def dispatching(
     database: Database, pool: LocalPool, policy: DispatchPolicy = QUICK, owner: str = "dispatcher"
 ) -> AsyncIterator[Dispatcher]:
-    dispatcher = Dispatcher(database, [pool], policy, owner)
+    dispatcher = Dispatcher(PostgresDispatchStore(database), [pool], policy, owner)
     work = asyncio.create_task(dispatcher.run())
     try:
         yield dispatcher
@@ -330,7 +331,7 @@ async def test_an_end_is_written_though_the_dispatcher_leaves_during_its_flush(d
 
     task = await add(database)
     pool = LocalPool(finish_when_told)
-    dispatcher = asyncio.create_task(Dispatcher(database, [pool], QUICK, "leaving").run())
+    dispatcher = asyncio.create_task(Dispatcher(PostgresDispatchStore(database), [pool], QUICK, "leaving").run())
     await until(database, task, "EXECUTING")
     async with database.transaction() as session:
         await session.execute(text("SELECT FROM tasks FOR UPDATE"))

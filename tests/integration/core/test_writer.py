@@ -10,9 +10,10 @@ from sqlalchemy import select, text, update
 
 from compute.db.session import Database
 from compute.db.tables import Task
+from compute.dispatch.store import PostgresDispatchStore
 from compute.dispatch.writer import LeaseWriter
 from compute.schemas.enums import ErrorCategory
-from compute.tasks import store
+from compute.tasks import store as tasks_store
 from compute.tasks.leases import Beat, Complete, Fail, Release, Start
 from tests.integration.core.rows import add, claim, history, lease_of, reload
 from tests.patience import PATIENCE
@@ -22,7 +23,8 @@ COMPLETED_IN_ORDER = ["PENDING", "QUEUED", "EXECUTING", "COMPLETED"]
 
 @asynccontextmanager
 async def writing(database: Database, *, patience: float = 30) -> AsyncIterator[LeaseWriter]:
-    writer = LeaseWriter(database, lease_seconds=10, patience_seconds=patience)
+    store = PostgresDispatchStore(database)
+    writer = LeaseWriter(store, lease_seconds=10, patience_seconds=patience)
     work = asyncio.create_task(writer.run())
     try:
         yield writer
@@ -30,6 +32,7 @@ async def writing(database: Database, *, patience: float = 30) -> AsyncIterator[
         writer.close()
         async with asyncio.timeout(PATIENCE):
             await work
+        await store.close()
 
 
 async def claimed(database: Database, count: int) -> list[Task]:
@@ -100,7 +103,7 @@ async def test_every_kind_of_write_in_one_batch(database: Database) -> None:
 async def test_a_lost_lease_is_told_and_its_neighbours_are_written(database: Database) -> None:
     tasks = await claimed(database, 4)
     async with database.transaction() as session:
-        await store.cancel(session, tasks[2].id)
+        await tasks_store.cancel(session, tasks[2].id)
     async with writing(database) as writer:
         started = await asyncio.gather(*(writer.put(start(task)) for task in tasks))
         ended = await asyncio.gather(*(writer.put(Complete(lease_of(task), {})) for task in tasks))

@@ -1,0 +1,120 @@
+"""What the Dispatcher asks of its store, and Postgres as that store.
+
+The Dispatcher knows no SQL and no connection: whatever keeps these promises will do, a model in memory among them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from sqlalchemy import func
+from sqlalchemy.dialects.postgresql import insert
+
+from compute.db.direct import DirectConnection
+from compute.db.session import Connection, Database
+from compute.db.tables import DispatcherBeat
+from compute.dispatch.fairness import claim_batch
+from compute.dispatch.lease_writes import write_all
+from compute.dispatch.reaper import forget_old, reap
+from compute.dispatch.retry import RetryPolicy
+from compute.events import hints
+from compute.tasks.leases import Claimed, Write
+
+__all__ = ["DispatchStore", "PostgresDispatchStore"]
+
+OnHint = Callable[[str, str], None]
+
+
+class DispatchStore(Protocol):
+    """Every method but `hint` raises `DatabaseAway` when the store is out of reach; whether a write took effect is not
+    known then. Calls for one queue, and those of one other method, are never made at the same time."""
+
+    async def claim(self, queue: str, limit: int, *, owner: str, lease_seconds: float) -> list[Claimed]:
+        """Take up to `limit` waiting tasks in fair order, each under a lease with a new fence."""
+        ...
+
+    async def write(self, writes: Sequence[Write], *, lease_seconds: float, again: bool) -> list[bool]:
+        """Write what runs report, all or nothing; whether each one's lease held. `again`: an earlier try may have
+        taken effect before its connection broke.
+
+        Raises:
+            RowLocked: somebody keeps a row locked; nothing was written.
+            Exception: the content of one of them is refused; nothing was written.
+        """
+        ...
+
+    async def reap(self, policy: RetryPolicy) -> int:
+        """Put back, or end, tasks whose leases ran out; how many there were."""
+        ...
+
+    async def beat(self, owner: str, pools: Mapping[str, Any]) -> None:
+        """Note that this Dispatcher lives, and what it sees of its pools."""
+        ...
+
+    async def tidy(self) -> None:
+        """Forget what nobody will ask for again."""
+        ...
+
+    def hint(self, channel: str, payload: str = "") -> None:
+        """Tell the others of news, soon, or never: they look now and then anyway."""
+        ...
+
+    async def send_hints(self) -> None:
+        """Send what `hint` notes, until cancelled."""
+        ...
+
+    async def listen(self, channels: Sequence[str], on_hint: OnHint) -> None:
+        """Call `on_hint(channel, payload)` for the hints of others, until cancelled."""
+        ...
+
+    async def close(self) -> None:
+        """Close what is open; nothing else is called afterwards."""
+        ...
+
+
+class PostgresDispatchStore:
+    """Implements `DispatchStore`. Each queue's claims, the writes and the reaper have a connection of their own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connections: dict[str, DirectConnection] = {}
+        self._hints = hints.HintSender(database)
+
+    async def claim(self, queue: str, limit: int, *, owner: str, lease_seconds: float) -> list[Claimed]:
+        async def work(connection: Connection) -> list[Claimed]:
+            return await claim_batch(connection, queue, limit, owner=owner, lease_seconds=lease_seconds)
+
+        return await self._connection(f"claims of {queue}").run(work)
+
+    async def write(self, writes: Sequence[Write], *, lease_seconds: float, again: bool) -> list[bool]:
+        async def work(connection: Connection) -> list[bool]:
+            return await write_all(connection, writes, lease_seconds=lease_seconds, again=again)
+
+        return await self._connection("writes").run(work)
+
+    async def reap(self, policy: RetryPolicy) -> int:
+        return await self._connection("reaper").run(lambda connection: reap(connection, policy))
+
+    async def beat(self, owner: str, pools: Mapping[str, Any]) -> None:
+        seen = {"pools": dict(pools), "seen_at": func.now()}
+        beat = insert(DispatcherBeat).values(id=owner, **seen)
+        async with self._database.transaction() as session:
+            await session.execute(beat.on_conflict_do_update(index_elements=["id"], set_=seen))
+
+    async def tidy(self) -> None:
+        await forget_old(self._database)
+
+    def hint(self, channel: str, payload: str = "") -> None:
+        self._hints.hint(channel, payload)
+
+    async def send_hints(self) -> None:
+        await self._hints.run()
+
+    async def listen(self, channels: Sequence[str], on_hint: OnHint) -> None:
+        await hints.listen(self._database, channels, on_hint)
+
+    async def close(self) -> None:
+        for connection in self._connections.values():
+            await connection.close()
+
+    def _connection(self, use: str) -> DirectConnection:
+        return self._connections.setdefault(use, DirectConnection(self._database))
