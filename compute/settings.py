@@ -159,7 +159,14 @@ class Settings(BaseSettings):
         default=None, description="Standard Webhooks secret (whsec_…); or two, of which receivers may know either."
     )
     webhook_max_attempts: int = Field(default=10, ge=1)
+    webhook_max_age_seconds: float = Field(
+        default=36 * 3600.0, gt=0, description="A webhook that is older than this is given up."
+    )
     webhook_timeout_seconds: float = Field(default=15.0, gt=0)
+    webhook_concurrency: int = Field(
+        default=256, ge=1, description="Webhooks that one sender has on their way at once."
+    )
+    webhook_receiver_concurrency: int = Field(default=32, ge=1, description="The same to one receiver.")
 
     training_models: dict[str, TrainableModel] = Field(
         default=_TRAINING_MODELS,

@@ -15,8 +15,10 @@ from compute.deployments.replicas import ReplicaCounter
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
+from compute.events.webhook_post import SignedPost
+from compute.events.webhook_rows import PostgresDeliveryStore
 from compute.events.webhook_secret import load_secret
-from compute.events.webhooks import WebhookSender
+from compute.events.webhooks import Limits, SendPolicy, WebhookSender
 from compute.settings import Settings, get_settings
 from compute.storage.net import GuardedClient
 
@@ -41,12 +43,12 @@ class DispatcherDeployment:
         self._client = GuardedClient(settings.media_allowed_hosts, settings.webhook_timeout_seconds)
         owner = f"dispatcher#{context.replica_id.unique_id}"
         dispatcher = Dispatcher(PostgresDispatchStore(self._database), serving, _policy(settings), owner)
+        self._deliveries = PostgresDeliveryStore(self._database)
         sender = WebhookSender(
-            self._database,
-            self._client,
-            secret=load_secret(settings),
-            max_attempts=settings.webhook_max_attempts,
+            self._deliveries,
+            SignedPost(self._client, secret=load_secret(settings), timeout_seconds=settings.webhook_timeout_seconds),
             timeout_seconds=settings.webhook_timeout_seconds,
+            policy=_send_policy(settings),
         )
         self._work = [
             asyncio.create_task(dispatcher.run(), name="dispatching"),
@@ -72,6 +74,7 @@ class DispatcherDeployment:
             with contextlib.suppress(asyncio.CancelledError):
                 await work
         await self._client.close()
+        await self._deliveries.close()
         await self._database.close()
 
 
@@ -80,4 +83,12 @@ def _policy(settings: Settings) -> DispatchPolicy:
         lease=settings.lease_seconds,
         task_timeout=settings.task_timeout_seconds,
         retry=RetryPolicy(settings.max_retries, settings.retry_backoff_seconds),
+    )
+
+
+def _send_policy(settings: Settings) -> SendPolicy:
+    return SendPolicy(
+        in_flight=settings.webhook_concurrency,
+        per_receiver=min(settings.webhook_receiver_concurrency, settings.webhook_concurrency),
+        limits=Limits(settings.webhook_max_attempts, settings.webhook_max_age_seconds),
     )

@@ -4,7 +4,6 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from standardwebhooks import Webhook
@@ -12,55 +11,65 @@ from standardwebhooks import Webhook
 from compute import __version__
 from compute.errors import InvalidInput, Unavailable
 from compute.events.webhook_retry import Outcome, parse_retry_after
-from compute.events.webhook_rows import Claimed
+from compute.events.webhook_secret import signing_secrets
+from compute.events.webhook_store import Claimed
 from compute.storage.net import GuardedClient
 
-__all__ = ["post"]
+__all__ = ["SignedPost"]
 
 _log = logging.getLogger(__name__)
 
 
-async def post(client: GuardedClient, signers: Sequence[Webhook], claimed: Claimed, timeout_seconds: float) -> Outcome:
-    """Send the delivery once, with a signature of each of `signers`.
+class SignedPost:
+    """Sends deliveries, signed."""
 
-    Whatever goes wrong is in the outcome; nothing is raised.
-    """
-    started_at = datetime.now(UTC)
-    begun = time.perf_counter()
-    # Escaped to ASCII, so a receiver that decodes the body wrongly before it verifies still sees the same bytes.
-    body = json.dumps(claimed.payload, separators=(",", ":"))
-    status: int | None = None
-    retry_after: float | None = None
-    try:
-        answer = await client.post(
-            claimed.url,
-            body.encode(),
-            _headers(signers, claimed, started_at, body),
-            timeout_seconds,
-            field="webhook_url",
-        )
-        status = answer.status
-        error = _complaint(status)
-        retry_after = parse_retry_after(answer.retry_after, datetime.now(UTC))
-    except InvalidInput as refusal:
-        error = f"not sent: {refusal.detail}"
-    except Unavailable as failure:
-        error = failure.detail
-    except Exception as surprise:
-        # One odd URL must not stop the sender. The message could repeat the URL and the secrets in it: left out.
-        _log.error("webhook %s: %s\n%s", claimed.id, type(surprise).__name__, _where(surprise))
-        error = "not sent: the request could not be made"
-    return Outcome(started_at, round((time.perf_counter() - begun) * 1000), status, error, retry_after)
+    def __init__(self, client: GuardedClient, *, secret: str, timeout_seconds: float) -> None:
+        """`secret` may be two, parted by white space: each signs. The client stays the caller's to close.
 
+        Raises:
+            ValueError: a secret is not of the form `whsec_<base64>`.
+        """
+        self._client = client
+        self._signers = [Webhook(one) for one in signing_secrets(secret)]
+        self._timeout_seconds = timeout_seconds
 
-def _headers(signers: Sequence[Webhook], claimed: Claimed, at: datetime, body: str) -> dict[str, str]:
-    return {
-        "Content-Type": "application/json",
-        "User-Agent": f"compute/{__version__}",
-        "webhook-id": str(claimed.id),
-        "webhook-timestamp": str(int(at.timestamp())),
-        "webhook-signature": " ".join(signer.sign(str(claimed.id), at, body) for signer in signers),
-    }
+    async def __call__(self, claimed: Claimed) -> Outcome:
+        """Send the delivery once. Whatever goes wrong is in the outcome; nothing is raised."""
+        started_at = datetime.now(UTC)
+        begun = time.perf_counter()
+        status: int | None = None
+        retry_after: float | None = None
+        try:
+            # Escaped to ASCII, so a receiver that decodes the body wrongly before it verifies sees the same bytes.
+            body = json.dumps(claimed.payload, separators=(",", ":"))
+            answer = await self._client.post(
+                claimed.url,
+                body.encode(),
+                self._headers(claimed, started_at, body),
+                self._timeout_seconds,
+                field="webhook_url",
+            )
+            status = answer.status
+            error = _complaint(status)
+            retry_after = parse_retry_after(answer.retry_after, datetime.now(UTC))
+        except InvalidInput as refusal:
+            error = f"not sent: {refusal.detail}"
+        except Unavailable as failure:
+            error = failure.detail
+        except Exception as surprise:
+            # One odd URL must not stop the sender. The message could repeat the URL and the secrets in it: left out.
+            _log.error("webhook %s: %s\n%s", claimed.id, type(surprise).__name__, _where(surprise))
+            error = "not sent: the request could not be made"
+        return Outcome(started_at, round((time.perf_counter() - begun) * 1000), status, error, retry_after)
+
+    def _headers(self, claimed: Claimed, at: datetime, body: str) -> dict[str, str]:
+        return {
+            "Content-Type": "application/json",
+            "User-Agent": f"compute/{__version__}",
+            "webhook-id": str(claimed.id),
+            "webhook-timestamp": str(int(at.timestamp())),
+            "webhook-signature": " ".join(signer.sign(str(claimed.id), at, body) for signer in self._signers),
+        }
 
 
 def _complaint(status: int) -> str | None:

@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
-__all__ = ["Backoff", "DeliveryStatus", "Outcome", "Verdict", "decide", "parse_retry_after"]
+__all__ = ["Backoff", "DeliveryStatus", "Health", "Limits", "Outcome", "Verdict", "decide", "parse_retry_after"]
 
 _GONE = 410
-_BUSY = frozenset({429, 503})
+_TOO_MANY = 429
+_BUSY = frozenset({_TOO_MANY, 503})
+_PROMPT_MS = 2000
+_CHANCE = random.Random()  # noqa: S311 - nothing is guarded by it
 
 
 class DeliveryStatus(StrEnum):
@@ -18,6 +21,17 @@ class DeliveryStatus(StrEnum):
     PENDING = "PENDING"
     DELIVERED = "DELIVERED"
     FAILED = "FAILED"
+
+
+class Health(StrEnum):
+    """What one answer, or its absence, says about the receiver."""
+
+    WELL = "WELL"
+    """A success, and soon."""
+    SLOW = "SLOW"
+    """A success that took its time, or a refusal of this very message: somebody is there, and more would be no help."""
+    UNWELL = "UNWELL"
+    """No answer, or one that says that the server cannot do its work now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,26 @@ class Outcome:
     @property
     def delivered(self) -> bool:
         return self.status_code is not None and 200 <= self.status_code < 300
+
+    @property
+    def health(self) -> Health:
+        """Any 4xx but 429 is about the message, and a redirect about its address: who answers so is alive."""
+        if self.status_code is None or self.status_code >= 500 or self.status_code == _TOO_MANY:
+            return Health.UNWELL
+        return Health.WELL if self.delivered and self.duration_ms <= _PROMPT_MS else Health.SLOW
+
+    @property
+    def pause_asked(self) -> float:
+        """Seconds that a busy receiver wants to be left alone for; 0 if it did not say so."""
+        return (self.retry_after or 0.0) if self.status_code in _BUSY else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a delivery is given up: after so many attempts, and at the latest `max_age` seconds after its making."""
+
+    max_attempts: int = 10
+    max_age: float = 36 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +94,7 @@ class Backoff:
     longest: float = 8 * 3600.0
     jitter: float = 0.2
 
-    def delay(self, attempts: int, retry_after: float | None = None) -> float:
+    def delay(self, attempts: int, asked: float = 0.0, chance: random.Random = _CHANCE) -> float:
         """Seconds to wait after the `attempts`-th attempt failed.
 
         A receiver may ask for a longer pause than ours, up to `longest`; a shorter one would only use up the
@@ -68,18 +102,28 @@ class Backoff:
         """
         # The exponent is bounded because a float overflows long before an operator's patience with large numbers.
         planned = min(self.first * self.factor ** min(attempts - 1, 64), self.longest)
-        planned *= random.uniform(1 - self.jitter, 1 + self.jitter)  # noqa: S311 - nothing is guarded by it
-        return max(planned, min(retry_after or 0.0, self.longest))
+        planned *= chance.uniform(1 - self.jitter, 1 + self.jitter)
+        return max(planned, min(asked, self.longest))
 
 
-def decide(outcome: Outcome, attempts: int, max_attempts: int, backoff: Backoff) -> Verdict:
-    """What becomes of a delivery after its `attempts`-th attempt."""
+def decide(
+    outcome: Outcome,
+    attempts: int,
+    limits: Limits,
+    backoff: Backoff,
+    *,
+    age: float = 0.0,
+    chance: random.Random = _CHANCE,
+) -> Verdict:
+    """What becomes of a delivery, made `age` seconds ago, after its `attempts`-th attempt."""
     if outcome.delivered:
         return Verdict(DeliveryStatus.DELIVERED)
-    if outcome.status_code == _GONE or attempts >= max_attempts:
+    if outcome.status_code == _GONE or attempts >= limits.max_attempts:
         return Verdict(DeliveryStatus.FAILED)
-    asked = outcome.retry_after if outcome.status_code in _BUSY else None
-    return Verdict(DeliveryStatus.PENDING, backoff.delay(attempts, asked))
+    delay = backoff.delay(attempts, outcome.pause_asked, chance)
+    if age + delay > limits.max_age:
+        return Verdict(DeliveryStatus.FAILED)
+    return Verdict(DeliveryStatus.PENDING, delay)
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

@@ -1,127 +1,163 @@
-"""The outbox's rows as the sender sees them: claim some, write how their attempts ended."""
+"""The deliveries in Postgres.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
-from uuid import UUID
+The index `webhook_deliveries_receiver` has each receiver's waiting deliveries in the order in which they fall due.
+Receivers are found by hopping along it from one to the next, and what one of them gets
+is read from where its part begins. So nothing costs by how much waits for a dead one.
 
-from sqlalchemy import ARRAY, Integer, Interval, Text, bindparam, column, func, text
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from compute.db.tables import WebhookAttempt, WebhookDelivery
-from compute.events.webhook_retry import Backoff, DeliveryStatus, Outcome, Verdict, decide
-
-__all__ = ["Claimed", "claim", "settle"]
-
-_WINDOW = 1000
-
-# The receiver is the URL's authority, cut out without a regular expression because a dead receiver's whole backlog may
-# have to be stepped over. One without room is left out before the window is cut, so its backlog hides nobody else's
-# deliveries; within the window each receiver's first comes before anyone's second.
-_CLAIM = """
-WITH due AS (
-    SELECT id, next_attempt_at, receiver
-      FROM webhook_deliveries
-     CROSS JOIN LATERAL (
-        SELECT lower(split_part(split_part(split_part(url, '/', 3), '?', 1), '#', 1) COLLATE "C") AS receiver) AS named
-     WHERE status = 'PENDING' AND next_attempt_at <= now() AND receiver <> ALL (:full)
-     ORDER BY next_attempt_at
-     LIMIT :window
-), ranked AS (
-    SELECT id, next_attempt_at, receiver,
-           row_number() OVER (PARTITION BY receiver ORDER BY next_attempt_at, id) AS place
-      FROM due
-), chosen AS (
-    SELECT webhook_deliveries.id, ranked.receiver
-      FROM webhook_deliveries
-      JOIN ranked ON ranked.id = webhook_deliveries.id
-      LEFT JOIN unnest(:receivers, :rooms) AS known (receiver, room) ON known.receiver = ranked.receiver
-     WHERE webhook_deliveries.status = 'PENDING' AND webhook_deliveries.next_attempt_at <= now()
-       AND ranked.place <= coalesce(known.room, 1)
-     ORDER BY ranked.place, ranked.next_attempt_at
-     LIMIT :limit
-       FOR UPDATE OF webhook_deliveries SKIP LOCKED
-)
-UPDATE webhook_deliveries SET next_attempt_at = now() + :lease
-  FROM chosen WHERE webhook_deliveries.id = chosen.id
-RETURNING webhook_deliveries.id, task_id, url, chosen.receiver, payload, next_attempt_at
+No statement waits for a row's lock: what somebody else holds is skipped.
 """
-_CLAIM_STATEMENT = (
-    text(_CLAIM)
-    .bindparams(
-        bindparam("full", type_=ARRAY(Text)),
-        bindparam("receivers", type_=ARRAY(Text)),
-        bindparam("rooms", type_=ARRAY(Integer)),
-        bindparam("lease", type_=Interval),
-        window=_WINDOW,
-    )
-    .columns(
-        WebhookDelivery.id,
-        WebhookDelivery.task_id,
-        WebhookDelivery.url,
-        column("receiver", Text),
-        WebhookDelivery.payload,
-        WebhookDelivery.next_attempt_at,
-    )
+
+# ruff: noqa: S608 - the parts of these statements are constants; values are parameters
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from compute.db.direct import DirectConnection
+from compute.db.session import Connection, Database
+from compute.db.tables.webhooks import RECEIVER
+from compute.events.webhook_retry import DeliveryStatus
+from compute.events.webhook_store import Attempt, Claimed, Page, Settled
+
+__all__ = ["PostgresDeliveryStore"]
+
+_WAITING = f"status = '{DeliveryStatus.PENDING}'"
+
+_FIRST_OF_NEXT = f"""
+SELECT {RECEIVER} AS receiver, next_attempt_at AS at FROM webhook_deliveries
+ WHERE {_WAITING} AND ({RECEIVER}, next_attempt_at) > ({{receiver}}, {{at}}::timestamptz)
+ ORDER BY {RECEIVER}, next_attempt_at LIMIT 1
+"""
+_DUE = f"""
+WITH RECURSIVE hops AS (
+    (SELECT receiver, at, 1 AS n FROM ({_FIRST_OF_NEXT.format(receiver="%(after)s", at="%(at)s")}) AS first)
+    UNION ALL
+    SELECT hop.receiver, hop.at, hops.n + 1 FROM hops
+     CROSS JOIN LATERAL ({_FIRST_OF_NEXT.format(receiver="hops.receiver", at="'infinity'")}) AS hop
+     WHERE hops.n < %(most)s
 )
+SELECT receiver, at <= clock_timestamp() FROM hops ORDER BY n
+"""
+
+_CLAIM = f"""
+WITH chosen AS (
+    SELECT oldest.id, asked.receiver
+      FROM unnest(%(receivers)s::text[], %(rooms)s::int[]) AS asked (receiver, room)
+     CROSS JOIN LATERAL (
+        SELECT id FROM webhook_deliveries
+         WHERE {_WAITING} AND {RECEIVER} = asked.receiver AND next_attempt_at <= clock_timestamp()
+         ORDER BY {RECEIVER}, next_attempt_at LIMIT asked.room
+           FOR UPDATE SKIP LOCKED) AS oldest
+)
+UPDATE webhook_deliveries SET next_attempt_at = clock_timestamp() + %(lease)s::float8 * interval '1 s'
+  FROM chosen WHERE webhook_deliveries.id = chosen.id
+RETURNING webhook_deliveries.id, task_id, url, chosen.receiver, payload, next_attempt_at, attempts,
+          extract(epoch FROM clock_timestamp() - created_at)::float8
+"""
+
+_SETTLE = f"""
+WITH ended AS (
+    SELECT * FROM unnest(
+        %(ids)s::uuid[], %(leases)s::timestamptz[], %(started)s::timestamptz[], %(codes)s::int[], %(errors)s::text[],
+        %(durations)s::int[], %(statuses)s::text[], %(delays)s::float8[]
+    ) AS ended (id, leased_until, started_at, status_code, error, duration_ms, status, delay)
+), held AS (
+    SELECT id, status, next_attempt_at FROM webhook_deliveries WHERE id = ANY (%(ids)s::uuid[])
+     ORDER BY id FOR UPDATE SKIP LOCKED
+), judged AS (
+    SELECT ended.*, held.{_WAITING} AND (ended.status = '{DeliveryStatus.DELIVERED}'
+                                        OR held.next_attempt_at = ended.leased_until) AS ours
+      FROM ended JOIN held ON held.id = ended.id
+), logged AS (
+    INSERT INTO webhook_attempts (delivery_id, attempted_at, status_code, error, duration_ms)
+    SELECT id, started_at, status_code, error, duration_ms FROM judged
+), moved AS (
+    UPDATE webhook_deliveries SET
+           attempts = attempts + 1,
+           status = CASE WHEN ours THEN judged.status ELSE webhook_deliveries.status END,
+           delivered_at = CASE WHEN ours AND judged.status = '{DeliveryStatus.DELIVERED}' THEN clock_timestamp()
+                               ELSE delivered_at END,
+           next_attempt_at = CASE WHEN ours AND judged.{_WAITING}
+                                  THEN clock_timestamp() + judged.delay * interval '1 s' ELSE next_attempt_at END
+      FROM judged WHERE webhook_deliveries.id = judged.id
+)
+SELECT ended.id, CASE WHEN ours THEN '{Settled.MOVED}' WHEN judged.id IS NOT NULL THEN '{Settled.LATE}'
+                      WHEN there.id IS NULL THEN '{Settled.GONE}' ELSE '{Settled.LOCKED}' END
+  FROM ended LEFT JOIN judged ON judged.id = ended.id LEFT JOIN webhook_deliveries AS there ON there.id = ended.id
+"""
+
+_EXPIRE = f"""
+WITH old AS (
+    SELECT id FROM webhook_deliveries
+     WHERE {_WAITING} AND created_at < clock_timestamp() - %(max_age)s::float8 * interval '1 s'
+       AND next_attempt_at <= clock_timestamp()
+     ORDER BY created_at LIMIT %(most)s
+       FOR UPDATE SKIP LOCKED
+), logged AS (
+    INSERT INTO webhook_attempts (delivery_id, error, duration_ms) SELECT id, %(error)s, 0 FROM old
+), moved AS (
+    UPDATE webhook_deliveries SET status = '{DeliveryStatus.FAILED}' FROM old WHERE webhook_deliveries.id = old.id
+)
+SELECT count(*) FROM old
+"""
+
+# The driver keeps what it made of a statement only if that is shorter than 4096 characters.
+_DUE, _CLAIM, _SETTLE, _EXPIRE = (" ".join(one.split()) for one in (_DUE, _CLAIM, _SETTLE, _EXPIRE))
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A delivery that is ours until `leased_until`, which also tells our claim from any later one."""
+class PostgresDeliveryStore:
+    """A `DeliveryStore` with a connection for each kind of call, so that none of them waits for another."""
 
-    id: UUID
-    task_id: UUID
-    url: str
-    receiver: str
-    payload: dict[str, Any]
-    leased_until: datetime
+    def __init__(self, database: Database) -> None:
+        """Connect to `database` at the first use; it stays the caller's to close."""
+        self._claiming = DirectConnection(database)
+        self._settling = DirectConnection(database)
+        self._expiring = DirectConnection(database)
 
+    async def due(self, after: str | None, most: int) -> Page:
+        """See `DeliveryStore.due`."""
+        # No text comes before the empty one, which may be a receiver: the first page begins with it.
+        given = {"after": after or "", "at": "-infinity" if after is None else "infinity", "most": most}
+        rows = await _all_rows(self._claiming, _DUE, given)
+        return Page([name for name, is_due in rows if is_due], rows[-1][0] if len(rows) == most else None)
 
-async def claim(session: AsyncSession, *, limit: int, rooms: Mapping[str, int], lease_seconds: float) -> list[Claimed]:
-    """Lease up to `limit` due deliveries, at most `rooms[receiver]` (1 where not named) to each receiver."""
-    rows = await session.execute(
-        _CLAIM_STATEMENT,
-        {
-            "full": [receiver for receiver, room in rooms.items() if not room],
-            "receivers": list(rooms),
-            "rooms": list(rooms.values()),
-            "lease": timedelta(seconds=lease_seconds),
-            "limit": limit,
-        },
-    )
-    return [Claimed(*row) for row in rows]
+    async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[Claimed]:
+        """See `DeliveryStore.claim`."""
+        given = {"receivers": list(rooms), "rooms": list(rooms.values()), "lease": lease_seconds}
+        return [Claimed(*row) for row in await _all_rows(self._claiming, _CLAIM, given)]
 
+    async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:
+        """See `DeliveryStore.settle`."""
+        given = {
+            "ids": [one.claimed.id for one in attempts],
+            "leases": [one.claimed.leased_until for one in attempts],
+            "started": [one.outcome.started_at for one in attempts],
+            "codes": [one.outcome.status_code for one in attempts],
+            "errors": [one.outcome.error for one in attempts],
+            "durations": [one.outcome.duration_ms for one in attempts],
+            "statuses": [one.verdict.status.value for one in attempts],
+            "delays": [one.verdict.delay for one in attempts],
+        }
+        came_of = dict(await _all_rows(self._settling, _SETTLE, given))
+        return [Settled(came_of[one.claimed.id]) for one in attempts]
 
-async def settle(
-    session: AsyncSession, claimed: Claimed, outcome: Outcome, *, max_attempts: int, backoff: Backoff
-) -> Verdict | None:
-    """Log the attempt and move the delivery on; None if it is no longer ours to move, or no longer there."""
-    delivery = await session.get(WebhookDelivery, claimed.id, with_for_update=True)
-    if delivery is None:
-        return None
-    session.add(_logged(claimed, outcome))
-    delivery.attempts += 1
-    if delivery.status != DeliveryStatus.PENDING:
-        return None
-    verdict = decide(outcome, delivery.attempts, max_attempts, backoff)
-    # Whoever leased it after us decides about it, but a success is a fact however late it is written.
-    if delivery.next_attempt_at != claimed.leased_until and not outcome.delivered:
-        return None
-    delivery.status = verdict.status
-    if outcome.delivered:
-        delivery.delivered_at = func.now()
-    elif verdict.status is DeliveryStatus.PENDING:
-        delivery.next_attempt_at = func.now() + timedelta(seconds=verdict.delay)
-    return verdict
+    async def expire(self, max_age: float, most: int) -> int:
+        """See `DeliveryStore.expire`."""
+        given = {"max_age": max_age, "most": most, "error": _too_old(max_age)}
+        [(count,)] = await _all_rows(self._expiring, _EXPIRE, given)
+        return int(count)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for connection in (self._claiming, self._settling, self._expiring):
+            await connection.close()
 
 
-def _logged(claimed: Claimed, outcome: Outcome) -> WebhookAttempt:
-    return WebhookAttempt(
-        delivery_id=claimed.id,
-        attempted_at=outcome.started_at,
-        status_code=outcome.status_code,
-        error=outcome.error,
-        duration_ms=outcome.duration_ms,
-    )
+async def _all_rows(connection: DirectConnection, statement: str, given: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    async def work(open_connection: Connection) -> list[tuple[Any, ...]]:
+        return await (await open_connection.execute(statement, given, binary=True)).fetchall()
+
+    return await connection.run(work)
+
+
+def _too_old(max_age: float) -> str:
+    return f"given up: not delivered within {max_age / 3600:.3g} hours"

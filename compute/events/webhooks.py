@@ -23,31 +23,38 @@ Answer any 2xx within the sender's timeout (15 s as shipped), and do slow work a
 more than once, so remember the `webhook-id`s that you have handled; messages are not ordered, so go by the
 `timestamp` in the body. Answer 410 to refuse a message for good. Any other answer, a redirect included, is tried
 again over about 24 hours (see `Backoff`); 429 and 503 may ask for a longer pause with Retry-After.
+
+A receiver that fails several times in a row (no connection, no answer in time, 5xx, 429) is left alone for a while and
+then probed with one message (see `Breaker`). The others wait meanwhile and lose no attempt by it.
 """
 
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
-
-from standardwebhooks import Webhook
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 from compute.db.away import DatabaseAway
-from compute.db.session import Database
-from compute.events import webhook_rows as rows
-from compute.events.webhook_post import post
-from compute.events.webhook_receivers import Receivers
-from compute.events.webhook_retry import Backoff, DeliveryStatus, Outcome, Verdict
-from compute.events.webhook_secret import signing_secrets
-from compute.storage.net import GuardedClient
+from compute.db.group_commit import GroupCommit
+from compute.events.webhook_queue import DueReceivers
+from compute.events.webhook_receivers import Breaker, Exchange, Receivers
+from compute.events.webhook_retry import Backoff, DeliveryStatus, Limits, Outcome, Verdict, decide
+from compute.events.webhook_store import Attempt, Claimed, DeliveryStore, Settled
 
-__all__ = ["Backoff", "DeliveryStatus", "SendPolicy", "WebhookSender"]
+__all__ = ["Backoff", "Breaker", "DeliveryStatus", "Limits", "SendPolicy", "WebhookSender"]
 
 _log = logging.getLogger(__name__)
-_WRITERS = 4
-_PROMPT_MS = 2000
-_RETRY_WRITE_SECONDS = 0.5
+_GATHER_SECONDS = 0.005
+_HOPS = 500
+_HOPS_REST = 10
+_EXPIRE_SECONDS = 60.0
+_EXPIRE_AT_ONCE = 500
+_MOST_WRITTEN = 500
 _STOP_SECONDS = 5.0
+
+Post = Callable[[Claimed], Awaitable[Outcome]]
+"""One attempt at one delivery. It raises nothing and ends within the sender's `timeout_seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,92 +66,116 @@ class SendPolicy:
 
     poll: float = 1.0
     lease_margin: float = 30.0
-    in_flight: int = 64
-    per_receiver: int = 8
+    in_flight: int = 256
+    per_receiver: int = 32
+    backoff: Backoff = field(default_factory=Backoff)
+    breaker: Breaker = field(default_factory=Breaker)
+    limits: Limits = field(default_factory=Limits)
 
 
 class WebhookSender:
-    """Sends due deliveries until cancelled. Several may run: the rows keep them apart.
+    """Sends due deliveries until cancelled. Several may run: the store keeps them apart.
 
     Delivery is at least once. A sender that dies leaves its leases behind, and when they run out another one
-    sends again. `owner` names this sender in the log. The database and the client stay the caller's to close.
+    sends again. It knows nothing of the database but its store, and nothing of the network but `post`.
     """
 
     def __init__(
         self,
-        database: Database,
-        client: GuardedClient,
+        store: DeliveryStore,
+        post: Post,
         *,
-        secret: str,
-        max_attempts: int = 10,
         timeout_seconds: float = 15.0,
         owner: str = "webhooks",
-        backoff: Backoff | None = None,
         policy: SendPolicy | None = None,
+        chance: random.Random | None = None,
     ) -> None:
-        """Prepare a sender; `secret` may be two, parted by white space, and `timeout_seconds` bounds one whole request.
-
-        Raises:
-            ValueError: a secret is not of the form `whsec_<base64>`.
-        """
-        self._database = database
-        self._client = client
-        self._signers = [Webhook(one) for one in signing_secrets(secret)]
-        self._max_attempts = max_attempts
-        self._timeout_seconds = timeout_seconds
+        """`timeout_seconds` bounds one `post`, `owner` names this sender in the log. Whatever is left to chance comes
+        from `chance`. The store and what `post` uses stay the caller's to close."""
+        self._store = store
+        self._post = post
         self._owner = owner
-        self._backoff = backoff or Backoff()
         self._policy = policy or SendPolicy()
+        self._chance = chance or random.Random()  # noqa: S311 - nothing is guarded by it
         self._lease_seconds = timeout_seconds + self._policy.lease_margin
-        self._receivers = Receivers(self._policy.per_receiver)
+        self._receivers = Receivers(self._policy.per_receiver, self._policy.breaker, self._chance)
+        self._due = DueReceivers(self._receivers, self._policy.in_flight)
+        self._attempts = GroupCommit[Attempt, Settled](
+            self._settle,
+            lambda attempt: attempt.claimed.id,
+            given_up=Settled.UNWRITTEN,
+            most=_MOST_WRITTEN,
+            patience_seconds=self._policy.lease_margin,
+        )
         self._work: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[None]] = set()
-        self._writers = asyncio.Semaphore(_WRITERS)
         self._wake = asyncio.Event()
+        self._page_after: str | None = None
+        self._look_at = 0.0
 
     async def run(self) -> None:
         """Send until cancelled; then stop what is being sent, and write what was answered."""
-        loop = asyncio.get_running_loop()
+        writing = asyncio.create_task(self._attempts.run(), name="writing attempts")
         try:
-            while True:
-                begun = loop.time()
-                claimed = await self._claim()
-                # A claim that takes long walks a long backlog: rest as long, and the database keeps half its time.
-                await asyncio.sleep(loop.time() - begun)
-                if not claimed:
-                    await self._wait()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._send_on(), name="claiming webhooks")
+                group.create_task(self._expire_on(), name="expiring webhooks")
+                group.create_task(_as_long_as(writing), name="watching the writer")
         finally:
-            await asyncio.shield(self._stop())
+            await asyncio.shield(self._stop(writing))
 
-    async def _claim(self) -> int:
-        """Lease what may be sent now and begin to send it; how many there were."""
-        free = self._policy.in_flight - len(self._work)
-        if free <= 0:
-            return 0
-        lease_ends = asyncio.get_running_loop().time() + self._lease_seconds
-        try:
-            async with self._database.transaction() as session:
-                claimed = await rows.claim(
-                    session, limit=free, rooms=self._receivers.rooms(), lease_seconds=self._lease_seconds
-                )
-        except DatabaseAway as error:
-            _log.warning("%s: sending paused, the database is out of reach: %s", self._owner, error)
-            return 0
+    async def _send_on(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            begun = loop.time()
+            try:
+                if begun >= self._look_at:
+                    await self._look()
+                await self._claim()
+            except DatabaseAway as error:
+                _log.warning("%s: sending paused, the database is out of reach: %s", self._owner, error)
+                await asyncio.sleep(self._policy.poll)
+                continue
+            # What ends meanwhile makes room for the next claim; and the database keeps half its time.
+            await asyncio.sleep(max(loop.time() - begun, _GATHER_SECONDS))
+            await self._wait()
+
+    async def _look(self) -> None:
+        """Find receivers with something due: one page, so that however many there are, this costs the same."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        page = await self._store.due(self._page_after, _HOPS)
+        now = loop.time()
+        self._due.add(page.receivers, now)
+        self._page_after = page.after
+        self._look_at = now + (self._policy.poll if page.after is None else _HOPS_REST * (now - begun))
+
+    async def _claim(self) -> None:
+        """Lease what may be sent now and begin to send it."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        rooms = self._due.deal(self._policy.in_flight - len(self._work), now)
+        if not rooms:
+            return
+        claimed = await self._store.claim(rooms, self._lease_seconds)
         for delivery in claimed:
-            self._launch(delivery, lease_ends)
-        return len(claimed)
+            rooms[delivery.receiver] -= 1
+            self._launch(delivery)
+        for receiver, left in rooms.items():
+            if left > 0:
+                self._due.remove(receiver)
 
     async def _wait(self) -> None:
         """Until a request ends and leaves room for another, or it is time to look again."""
         # Not wait_for: when both come at once, the one of Python 3.11 forgets that it was cancelled.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._policy.poll):
+            async with asyncio.timeout_at(self._look_at):
                 await self._wake.wait()
         self._wake.clear()
 
-    def _launch(self, claimed: rows.Claimed, lease_ends: float) -> None:
-        self._receivers.started(claimed.receiver)
-        work = asyncio.create_task(self._deliver(claimed, lease_ends), name=f"webhook-{claimed.id}")
+    def _launch(self, claimed: Claimed) -> None:
+        exchange = self._receivers.started(claimed.receiver, asyncio.get_running_loop().time())
+        work = asyncio.create_task(self._deliver(claimed, exchange), name=f"webhook-{claimed.id}")
         self._work.add(work)
         self._sending.add(work)
 
@@ -156,51 +187,71 @@ class WebhookSender:
 
         work.add_done_callback(forget)
 
-    async def _deliver(self, claimed: rows.Claimed, lease_ends: float) -> None:
-        prompt = False
+    async def _deliver(self, claimed: Claimed, exchange: Exchange) -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        outcome: Outcome | None = None
         try:
-            outcome = await post(self._client, self._signers, claimed, self._timeout_seconds)
-            prompt = outcome.delivered and outcome.duration_ms <= _PROMPT_MS
+            outcome = await self._post(claimed)
         finally:
-            self._receivers.finished(claimed.receiver, prompt=prompt)
+            health, asked = (outcome.health, outcome.pause_asked) if outcome else (None, 0.0)
+            self._receivers.finished(exchange, health, loop.time(), asked)
             # From here on an answer is known, and stopping must not lose it.
             self._sending -= {asyncio.current_task()}
-        await self._write(claimed, outcome, lease_ends)
+        age = claimed.age + loop.time() - begun
+        policy = self._policy
+        verdict = decide(outcome, claimed.attempts + 1, policy.limits, policy.backoff, age=age, chance=self._chance)
+        settled = await self._attempts.put(Attempt(claimed, outcome, verdict))
+        self._tell(claimed, outcome, verdict, settled)
 
-    async def _write(self, claimed: rows.Claimed, outcome: Outcome, lease_ends: float) -> None:
-        """Write how the attempt ended, waiting out a database that is away for as long as the lease holds."""
-        loop = asyncio.get_running_loop()
-        async with self._writers:
-            while True:
-                try:
-                    async with self._database.transaction() as session:
-                        verdict = await rows.settle(
-                            session, claimed, outcome, max_attempts=self._max_attempts, backoff=self._backoff
-                        )
-                    break
-                except DatabaseAway as error:
-                    _log.warning("%s: database out of reach, trying again: %s", self._owner, error)
-                    if loop.time() > lease_ends:
-                        _log.error("%s: webhook %s: its attempt could not be written", self._owner, claimed.id)
-                        return
-                    await asyncio.sleep(_RETRY_WRITE_SECONDS)
-        self._tell(claimed, outcome, verdict)
+    async def _settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled | None]:
+        """For the group commit: None for a row that is locked, and for a delivery's second attempt of a batch."""
+        firsts = {attempt.claimed.id: attempt for attempt in reversed(attempts)}
+        came_of = await self._store.settle(list(firsts.values()))
+        answers = {id(attempt): settled for attempt, settled in zip(firsts.values(), came_of, strict=True)}
+        # What ends meanwhile is written together.
+        await asyncio.sleep(_GATHER_SECONDS)
+        return [None if (settled := answers.get(id(attempt))) is Settled.LOCKED else settled for attempt in attempts]
 
-    def _tell(self, claimed: rows.Claimed, outcome: Outcome, verdict: Verdict | None) -> None:
+    def _tell(self, claimed: Claimed, outcome: Outcome, verdict: Verdict, settled: Settled) -> None:
         name = f"{self._owner}: webhook {claimed.id} of task {claimed.task_id}"
         if outcome.delivered:
             _log.info("%s: delivered in %d ms", name, outcome.duration_ms)
-        elif verdict is None:
+        elif settled is Settled.LATE:
             _log.warning("%s: %s; another sender has it now", name, outcome.error)
+        elif settled is not Settled.MOVED:
+            _log.warning("%s: %s; nothing was written", name, outcome.error)
         elif verdict.status is DeliveryStatus.FAILED:
             _log.error("%s: %s; given up", name, outcome.error)
         else:
             _log.warning("%s: %s; next attempt in %.0f s", name, outcome.error, verdict.delay)
 
-    async def _stop(self) -> None:
+    async def _expire_on(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            begun = loop.time()
+            expired = 0
+            try:
+                expired = await self._store.expire(self._policy.limits.max_age, _EXPIRE_AT_ONCE)
+            except DatabaseAway as error:
+                _log.warning("%s: the database is out of reach: %s", self._owner, error)
+            if expired:
+                _log.error("%s: %d webhooks given up, they are too old", self._owner, expired)
+            # While there are more, the database keeps most of its time for others.
+            await asyncio.sleep(3 * (loop.time() - begun) if expired == _EXPIRE_AT_ONCE else _EXPIRE_SECONDS)
+
+    async def _stop(self, writing: "asyncio.Task[None]") -> None:
         for work in self._sending:
             work.cancel()
         if self._work:
             await asyncio.wait(self._work, timeout=_STOP_SECONDS)
-        for work in self._work:
+        self._attempts.close()
+        await asyncio.wait([writing], timeout=_STOP_SECONDS)
+        for work in (*self._work, writing):
             work.cancel()
+
+
+async def _as_long_as(task: "asyncio.Task[None]") -> None:
+    """End when it ends, with its error; being cancelled leaves it alone."""
+    await asyncio.shield(task)
+    raise RuntimeError(f"{task.get_name()} has ended")

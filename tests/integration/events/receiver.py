@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,13 +12,16 @@ from sqlalchemy import insert, select
 
 from compute.db.session import Database
 from compute.db.tables import WebhookAttempt, WebhookDelivery
-from compute.events.webhooks import Backoff, SendPolicy, WebhookSender
+from compute.events.webhook_post import SignedPost
+from compute.events.webhook_rows import PostgresDeliveryStore
+from compute.events.webhooks import Backoff, Breaker, SendPolicy, WebhookSender
 from compute.storage.net import GuardedClient
 from tests.patience import PATIENCE
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
-QUICK = SendPolicy(poll=0.05, lease_margin=20)
 SOON = Backoff(first=0.02, factor=1, jitter=0)
+HARDLY_LEFT_ALONE = Breaker(first=0.02, factor=1, jitter=0)
+QUICK = SendPolicy(poll=0.05, lease_margin=20, backoff=SOON, breaker=HARDLY_LEFT_ALONE)
 
 
 @dataclass(frozen=True)
@@ -77,28 +80,33 @@ async def receiving(receiver: Receiver) -> AsyncIterator[Receiver]:
 
 
 @asynccontextmanager
+async def open_store(database: Database) -> AsyncIterator[PostgresDeliveryStore]:
+    store = PostgresDeliveryStore(database)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
 async def sending(
     database: Database,
     *,
     secret: str = SECRET,
     allowed: Sequence[str] = ("127.0.0.1",),
-    backoff: Backoff = SOON,
     policy: SendPolicy = QUICK,
     max_attempts: int = 10,
     timeout_seconds: float = 5.0,
     owner: str = "sender",
 ) -> AsyncIterator["asyncio.Task[None]"]:
     """A sender at work; the task is its `run`, for a test to cancel."""
-    async with GuardedClient(allowed) as client:
+    async with GuardedClient(allowed) as client, open_store(database) as store:
         sender = WebhookSender(
-            database,
-            client,
-            secret=secret,
-            max_attempts=max_attempts,
+            store,
+            SignedPost(client, secret=secret, timeout_seconds=timeout_seconds),
             timeout_seconds=timeout_seconds,
             owner=owner,
-            backoff=backoff,
-            policy=policy,
+            policy=replace(policy, limits=replace(policy.limits, max_attempts=max_attempts)),
         )
         running = asyncio.create_task(sender.run())
         try:

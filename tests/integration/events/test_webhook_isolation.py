@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from compute.db.session import Database
@@ -39,7 +40,7 @@ async def test_hanging_receivers_do_not_use_up_the_sender(database: Database) ->
         for receiver in hanging:
             await enqueue(database, receiver.url, 20)
         await enqueue(database, healthy.url, 20)
-        async with sending(database, policy=type(QUICK)(poll=0.05, in_flight=4), timeout_seconds=NEVER):
+        async with sending(database, policy=replace(QUICK, in_flight=8), timeout_seconds=NEVER):
             await until_received(healthy, 20)
     assert [len(receiver.received) for receiver in hanging] == [1, 1, 1]
 
@@ -54,7 +55,7 @@ async def test_a_prompt_receiver_gets_more_at_once_up_to_the_bound(database: Dat
 async def test_a_backlog_does_not_wait_for_the_poll(database: Database) -> None:
     async with receiving(Receiver()) as receiver:
         await enqueue(database, receiver.url, 100)
-        async with sending(database, policy=type(QUICK)(poll=NEVER)):
+        async with sending(database, policy=replace(QUICK, poll=NEVER)):
             await until_received(receiver, 100)
 
 
@@ -79,7 +80,7 @@ async def test_two_senders_send_nothing_twice(database: Database, database_url: 
 async def test_a_killed_senders_delivery_is_sent_again_after_its_lease(database: Database) -> None:
     # Longer than a busy machine needs from the request's arrival to the cancel.
     timeout, margin = 3.0, 1.0
-    policy = type(QUICK)(poll=0.05, lease_margin=margin)
+    policy = replace(QUICK, lease_margin=margin)
     begun = datetime.now(UTC)
     async with receiving(Receiver(delay=NEVER)) as receiver:
         [sent] = await enqueue(database, receiver.url)

@@ -88,7 +88,7 @@ async def test_an_answer_that_comes_during_an_outage_is_not_asked_for_twice(
         [sent] = await enqueue(database, receiver.url)
         await until_received(receiver)
         with outage():
-            await until_logged(caplog, "database out of reach, trying again")
+            await until_logged(caplog, "writes wait, the database is out of reach")
         await until_status(database, sent, "DELIVERED")
     assert receiver.ids() == [sent]
     assert len(await attempts(database, sent)) == 1
@@ -101,7 +101,7 @@ async def test_stopping_does_not_lose_an_answer(
         [sent] = await enqueue(database, receiver.url)
         await until_received(receiver)
         with outage():
-            await until_logged(caplog, "database out of reach, trying again")
+            await until_logged(caplog, "writes wait, the database is out of reach")
             running.cancel()
             await asyncio.sleep(0.2)
         await until_status(database, sent, "DELIVERED")

@@ -1,30 +1,41 @@
 """Claims and settles of the outbox, one at a time."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID
 
+import pytest
 from sqlalchemy import delete, func, select, update
 
 from compute.db.session import Database
 from compute.db.tables import WebhookDelivery
-from compute.events.webhook_retry import Backoff, DeliveryStatus, Outcome, Verdict
-from compute.events.webhook_rows import Claimed, claim, settle
-from tests.integration.events.receiver import attempts, delivery, enqueue
+from compute.events.webhook_retry import Backoff, Limits, Outcome, decide
+from compute.events.webhook_rows import PostgresDeliveryStore
+from compute.events.webhook_store import Attempt, Claimed, Page, Settled
+from tests.integration.events.receiver import attempts, delivery, enqueue, open_store
 
 A = "https://a.example/hook"
 
 
-async def take(database: Database, *, limit: int = 10, lease: float = 60, **rooms: int) -> list[Claimed]:
-    async with database.transaction() as session:
-        return await claim(session, limit=limit, rooms=rooms, lease_seconds=lease)
+@pytest.fixture
+async def store(database: Database) -> AsyncIterator[PostgresDeliveryStore]:
+    async with open_store(database) as store:
+        yield store
 
 
-async def end(database: Database, claimed: Claimed, status: int, *, max_attempts: int = 10) -> Verdict | None:
-    error = None if status == 200 else f"the receiver answered {status}"
-    outcome = Outcome(datetime.now(UTC), 7, status, error)
-    async with database.transaction() as session:
-        return await settle(session, claimed, outcome, max_attempts=max_attempts, backoff=Backoff(first=100, jitter=0))
+async def take(store: PostgresDeliveryStore, *, lease: float = 60, **rooms: int) -> list[Claimed]:
+    return list(await store.claim(rooms or {"a.example": 10}, lease))
+
+
+def ended(claimed: Claimed, status: int) -> Attempt:
+    outcome = Outcome(datetime.now(UTC), 7, status, None if status == 200 else f"the receiver answered {status}")
+    return Attempt(claimed, outcome, decide(outcome, claimed.attempts + 1, Limits(), Backoff(first=100, jitter=0)))
+
+
+async def end(store: PostgresDeliveryStore, claimed: Claimed, status: int) -> Settled:
+    [settled] = await store.settle([ended(claimed, status)])
+    return settled
 
 
 async def wait_seconds(database: Database, delivery_id: UUID) -> float:
@@ -35,28 +46,27 @@ async def wait_seconds(database: Database, delivery_id: UUID) -> float:
     return (row.next_attempt_at - now).total_seconds()
 
 
-async def test_a_claim_leases_what_is_due(database: Database) -> None:
+async def test_a_claim_leases_what_is_due(database: Database, store: PostgresDeliveryStore) -> None:
     [due] = await enqueue(database, A)
     [later] = await enqueue(database, A)
     async with database.transaction() as session:
         statement = update(WebhookDelivery).where(WebhookDelivery.id == later)
         await session.execute(statement.values(next_attempt_at=datetime(2999, 1, 1, tzinfo=UTC)))
-    [claimed] = await take(database)
+    [claimed] = await take(store)
     assert (claimed.id, claimed.url, claimed.receiver, claimed.payload) == (due, A, "a.example", {"n": 0})
+    assert (claimed.attempts, claimed.age >= 0) == (0, True)
     assert 55 < await wait_seconds(database, due) <= 60
-    assert await take(database) == []
+    assert await take(store) == []
 
 
-async def test_an_unknown_receiver_gets_one_and_a_known_one_its_room(database: Database) -> None:
-    await enqueue(database, "https://a.example/hook", 5)
-    await enqueue(database, "https://b.example/hook", 5)
-    await enqueue(database, "https://c.example/hook", 5)
-    async with database.transaction() as session:
-        claimed = await claim(session, limit=10, rooms={"b.example": 3, "c.example": 0}, lease_seconds=60)
+async def test_each_receiver_gets_its_room(database: Database, store: PostgresDeliveryStore) -> None:
+    for name in "abc":
+        await enqueue(database, f"https://{name}.example/hook", 5)
+    claimed = await store.claim({"a.example": 1, "b.example": 3, "d.example": 3}, 60)
     assert sorted(one.receiver for one in claimed) == ["a.example", "b.example", "b.example", "b.example"]
 
 
-async def test_one_receiver_cannot_pass_for_many(database: Database) -> None:
+async def test_one_receiver_cannot_pass_for_many(database: Database, store: PostgresDeliveryStore) -> None:
     spellings = [
         "https://a.example",
         "https://A.example/1",
@@ -67,51 +77,96 @@ async def test_one_receiver_cannot_pass_for_many(database: Database) -> None:
     for url in spellings:
         await enqueue(database, url)
     await enqueue(database, "https://a.example:8443/")
-    assert sorted(one.receiver for one in await take(database)) == ["a.example", "a.example:8443"]
+    assert await store.due(None, 10) == Page(["a.example", "a.example:8443"], None)
+    assert len(await take(store)) == len(spellings)
 
 
-async def test_the_limit_is_shared_fairly(database: Database) -> None:
-    await enqueue(database, "https://a.example/hook", 5)
-    await enqueue(database, "https://b.example/hook", 5)
+async def test_receivers_are_found_page_by_page(database: Database, store: PostgresDeliveryStore) -> None:
+    for name in ("nonsense", "https://b.example", "https://a.example", "https://c.example", "https://a.example"):
+        await enqueue(database, name)
+    [later] = await enqueue(database, "https://aa.example")
     async with database.transaction() as session:
-        claimed = await claim(session, limit=4, rooms={"a.example": 8, "b.example": 8}, lease_seconds=60)
-    assert sorted(one.receiver for one in claimed) == ["a.example", "a.example", "b.example", "b.example"]
+        statement = update(WebhookDelivery).where(WebhookDelivery.id == later)
+        await session.execute(statement.values(next_attempt_at=datetime(2999, 1, 1, tzinfo=UTC)))
+    assert await store.due(None, 2) == Page(["", "a.example"], "a.example")
+    # What is not due is looked at, too.
+    assert await store.due("a.example", 2) == Page(["b.example"], "b.example")
+    assert await store.due("b.example", 2) == Page(["c.example"], None)
+    assert await store.due(None, 5) == Page(["", "a.example", "b.example", "c.example"], "c.example")
+    assert await store.due("c.example", 5) == Page([], None)
 
 
-async def test_a_failure_is_put_off(database: Database) -> None:
+async def test_any_url_fits_into_the_index(database: Database, store: PostgresDeliveryStore) -> None:
+    await enqueue(database, "https://" + "\U0001f600" * 8000 + ":1/")
+    await enqueue(database, "https://a.example:" + "0" * 8000 + "80/")
+    [first, second] = (await store.due(None, 10)).receivers
+    assert (first, len(second)) == ("a.example:" + "0" * 245, 255)
+    assert len(await store.claim({first: 1, second: 1}, 60)) == 2
+
+
+async def test_a_failure_is_put_off(database: Database, store: PostgresDeliveryStore) -> None:
     [sent] = await enqueue(database, A)
-    [claimed] = await take(database)
-    assert await end(database, claimed, 500) == Verdict(DeliveryStatus.PENDING, 100)
+    [claimed] = await take(store)
+    assert await end(store, claimed, 500) is Settled.MOVED
     assert 95 < await wait_seconds(database, sent) <= 100
-    assert await take(database) == []
+    assert await take(store) == []
 
 
-async def test_a_late_failure_leaves_the_new_claim_alone(database: Database) -> None:
+async def test_a_late_failure_leaves_the_new_claim_alone(database: Database, store: PostgresDeliveryStore) -> None:
     [sent] = await enqueue(database, A)
-    [late] = await take(database, lease=0.01)
+    [late] = await take(store, lease=0.01)
     await asyncio.sleep(0.05)
-    [current] = await take(database)
-    assert await end(database, late, 410) is None
+    [current] = await take(store)
+    assert await end(store, late, 410) is Settled.LATE
     row = await delivery(database, sent)
     assert (row.status, row.attempts, row.next_attempt_at) == ("PENDING", 1, current.leased_until)
-    assert await end(database, current, 200) == Verdict(DeliveryStatus.DELIVERED)
+    assert await end(store, current, 200) is Settled.MOVED
     assert [one.status_code for one in await attempts(database, sent)] == [410, 200]
 
 
-async def test_a_late_success_counts(database: Database) -> None:
+async def test_a_late_success_counts(database: Database, store: PostgresDeliveryStore) -> None:
     [sent] = await enqueue(database, A)
-    [late] = await take(database, lease=0.01)
+    [late] = await take(store, lease=0.01)
     await asyncio.sleep(0.05)
-    [current] = await take(database)
-    assert await end(database, late, 200) == Verdict(DeliveryStatus.DELIVERED)
-    assert await end(database, current, 500) is None
+    [current] = await take(store)
+    assert await end(store, late, 200) is Settled.MOVED
+    assert await end(store, current, 500) is Settled.LATE
     assert (await delivery(database, sent)).status == "DELIVERED"
 
 
-async def test_a_deleted_delivery_is_no_trouble(database: Database) -> None:
+async def test_a_deleted_delivery_is_no_trouble(database: Database, store: PostgresDeliveryStore) -> None:
     [sent] = await enqueue(database, A)
-    [claimed] = await take(database)
+    [claimed] = await take(store)
     async with database.transaction() as session:
         await session.execute(delete(WebhookDelivery).where(WebhookDelivery.id == sent))
-    assert await end(database, claimed, 200) is None
+    assert await end(store, claimed, 200) is Settled.GONE
     assert await attempts(database, sent) == []
+
+
+async def test_one_locked_row_delays_itself_alone(database: Database, store: PostgresDeliveryStore) -> None:
+    ids = await enqueue(database, A, 3)
+    claimed = {one.id: one for one in await take(store)}
+    async with database.transaction() as session:
+        await session.get(WebhookDelivery, ids[1], with_for_update=True)
+        settled = await store.settle([ended(claimed[one], 200) for one in ids])
+    assert settled == [Settled.MOVED, Settled.LOCKED, Settled.MOVED]
+    assert await attempts(database, ids[1]) == []
+    assert await end(store, claimed[ids[1]], 200) is Settled.MOVED
+
+
+async def test_what_is_too_old_ends_in_batches(database: Database, store: PostgresDeliveryStore) -> None:
+    old = await enqueue(database, A, 5)
+    async with database.transaction() as session:
+        await session.execute(update(WebhookDelivery).values(created_at=datetime(2020, 1, 1, tzinfo=UTC)))
+    [leased] = await take(store, **{"a.example": 1})
+    [young] = await enqueue(database, A)
+    assert [await store.expire(36 * 3600, 3) for _ in range(3)] == [3, 1, 0]
+    for one in old:
+        row = await delivery(database, one)
+        log = await attempts(database, one)
+        if one == leased.id:
+            assert (row.status, log) == ("PENDING", [])
+        else:
+            assert (row.status, row.attempts) == ("FAILED", 0)
+            assert [entry.error for entry in log] == ["given up: not delivered within 36 hours"]
+    assert (await delivery(database, young)).status == "PENDING"

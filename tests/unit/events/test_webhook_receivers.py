@@ -1,60 +1,169 @@
-"""How much one receiver may be sent at once."""
+"""How much one receiver may be sent at once, and when it is left alone."""
 
-from compute.events.webhook_receivers import Receivers
+import random
+
+import pytest
+
+from compute.events.webhook_receivers import Breaker, Exchange, Receivers, Standing
+from compute.events.webhook_retry import Health
+
+EXACT = Breaker(failures=3, first=10, factor=2, longest=60, jitter=0)
 
 
-def exchange(receivers: Receivers, receiver: str, *, prompt: bool) -> None:
-    receivers.started(receiver)
-    receivers.finished(receiver, prompt=prompt)
+def receivers(most: int = 8) -> Receivers:
+    return Receivers(most, EXACT, random.Random(1))
+
+
+def exchange(known: Receivers, receiver: str, health: Health | None, now: float = 0.0, asked: float = 0.0) -> None:
+    known.finished(known.started(receiver, now), health, now, asked)
+
+
+def fall(known: Receivers, receiver: str, now: float = 0.0) -> None:
+    for _ in range(EXACT.failures):
+        exchange(known, receiver, Health.UNWELL, now)
 
 
 def test_an_unknown_receiver_has_room_for_one() -> None:
-    receivers = Receivers(most=8)
-    assert receivers.rooms() == {}
-    receivers.started("a")
-    assert receivers.rooms() == {"a": 0}
-    receivers.finished("a", prompt=False)
-    assert receivers.rooms() == {}
+    known = receivers()
+    assert known.room("a", 0) == 1
+    begun = known.started("a", 0)
+    assert known.room("a", 0) == 0
+    known.finished(begun, Health.SLOW, 0)
+    assert (known.room("a", 0), known.standing("a", 0)) == (1, Standing.UNKNOWN)
 
 
 def test_prompt_successes_earn_room_up_to_the_most() -> None:
-    receivers = Receivers(most=6)
+    known = receivers(most=6)
     earned = []
     for _ in range(4):
-        exchange(receivers, "a", prompt=True)
-        earned.append(receivers.rooms()["a"])
+        exchange(known, "a", Health.WELL)
+        earned.append(known.room("a", 0))
     assert earned == [2, 4, 6, 6]
+    assert known.standing("a", 0) is Standing.PROVEN
 
 
 def test_what_is_in_flight_takes_room() -> None:
-    receivers = Receivers(most=8)
-    exchange(receivers, "a", prompt=True)
-    exchange(receivers, "a", prompt=True)
+    known = receivers()
+    exchange(known, "a", Health.WELL)
+    exchange(known, "a", Health.WELL)
     for room in (3, 2, 1, 0):
-        receivers.started("a")
-        assert receivers.rooms() == {"a": room}
+        known.started("a", 0)
+        assert known.room("a", 0) == room
 
 
-def test_one_bad_answer_loses_what_was_earned() -> None:
-    receivers = Receivers(most=8)
-    exchange(receivers, "a", prompt=True)
-    exchange(receivers, "a", prompt=True)
-    receivers.started("a")
-    receivers.started("a")
-    receivers.finished("a", prompt=False)
-    assert receivers.rooms() == {"a": 0}
+@pytest.mark.parametrize("health", [Health.SLOW, Health.UNWELL])
+def test_one_bad_answer_loses_what_was_earned(health: Health) -> None:
+    known = receivers()
+    exchange(known, "a", Health.WELL)
+    exchange(known, "a", Health.WELL)
+    known.started("a", 0)
+    exchange(known, "a", health)
+    assert (known.room("a", 0), known.standing("a", 0)) == (0, Standing.UNKNOWN)
 
 
 def test_receivers_do_not_share_room() -> None:
-    receivers = Receivers(most=8)
-    receivers.started("dead")
-    exchange(receivers, "alive", prompt=True)
-    assert receivers.rooms() == {"dead": 0, "alive": 2}
+    known = receivers()
+    known.started("dead", 0)
+    exchange(known, "alive", Health.WELL)
+    assert (known.room("dead", 0), known.room("alive", 0)) == (0, 2)
 
 
-def test_memory_is_bounded() -> None:
-    receivers = Receivers(most=8)
-    for number in range(2000):
-        exchange(receivers, f"host-{number}", prompt=True)
-    assert len(receivers.rooms()) <= 500
-    assert "host-1999" in receivers.rooms()
+def test_failures_in_a_row_leave_it_alone() -> None:
+    known = receivers()
+    exchange(known, "a", Health.UNWELL)
+    exchange(known, "a", Health.UNWELL)
+    assert known.room("a", 0) == 1
+    exchange(known, "a", Health.UNWELL)
+    assert (known.room("a", 9.9), known.standing("a", 9.9)) == (0, Standing.LEFT_ALONE)
+    assert (known.room("a", 10), known.standing("a", 10)) == (1, Standing.PROBED)
+
+
+@pytest.mark.parametrize("health", [Health.WELL, Health.SLOW])
+def test_an_answer_in_between_begins_the_count_anew(health: Health) -> None:
+    known = receivers()
+    for _ in range(5):
+        exchange(known, "a", Health.UNWELL)
+        exchange(known, "a", Health.UNWELL)
+        exchange(known, "a", health)
+    assert known.room("a", 0) > 0
+
+
+def test_it_is_probed_with_one_request_and_the_pauses_grow() -> None:
+    known = receivers()
+    fall(known, "a")
+    now, pauses = 10.0, []
+    for _ in range(4):
+        probe = known.started("a", now)
+        assert known.room("a", now) == 0
+        known.finished(probe, Health.UNWELL, now)
+        pauses.append(next(wait for wait in range(1, 100) if known.room("a", now + wait)))
+        now += pauses[-1]
+    assert pauses == [20, 40, 60, 60]
+
+
+@pytest.mark.parametrize(("health", "room"), [(Health.WELL, 2), (Health.SLOW, 1)])
+def test_an_answer_brings_it_back(health: Health, room: int) -> None:
+    known = receivers()
+    fall(known, "a")
+    exchange(known, "a", health, now=10)
+    assert known.room("a", 10) == room
+    # And the next time begins with the first pause.
+    fall(known, "a", now=10)
+    assert (known.room("a", 19), known.room("a", 20)) == (0, 1)
+
+
+def test_requests_that_fail_together_count_as_one_fall() -> None:
+    known = receivers()
+    for _ in range(4):
+        exchange(known, "a", Health.WELL)
+    together = [known.started("a", 0) for _ in range(8)]
+    for one in together:
+        known.finished(one, Health.UNWELL, 1)
+    assert (known.room("a", 10.9), known.room("a", 11)) == (0, 1)
+
+
+def test_a_success_that_was_on_its_way_brings_it_back_at_once() -> None:
+    known = receivers()
+    exchange(known, "a", Health.WELL)
+    exchange(known, "a", Health.WELL)
+    late = known.started("a", 0)
+    fall(known, "a")
+    known.finished(late, Health.WELL, 1)
+    assert known.room("a", 1) == 2
+
+
+def test_one_that_asks_for_a_pause_gets_it_within_bounds() -> None:
+    for asked, pause in ((5, 10), (45, 45), (1e9, 60)):
+        known = receivers()
+        exchange(known, "a", Health.UNWELL, asked=asked)
+        assert (known.room("a", pause - 1), known.room("a", pause)) == (0, 1)
+
+
+def test_a_request_that_was_broken_off_says_nothing() -> None:
+    known = receivers()
+    fall(known, "a")
+    exchange(known, "a", None, now=10)
+    assert (known.room("a", 9), known.room("a", 10)) == (0, 1)
+
+
+def test_pauses_are_spread() -> None:
+    breaker = Breaker(first=100, jitter=0.2)
+    pauses = [breaker.pause(1, 0, random.Random(seed)) for seed in range(100)]
+    assert all(80 <= pause <= 120 for pause in pauses)
+    assert max(pauses) - min(pauses) > 10
+
+
+def test_memory_is_bounded_and_those_on_their_way_are_kept() -> None:
+    known = receivers()
+    first = known.started("first", 0)
+    for number in range(10_500):
+        exchange(known, f"host-{number}", Health.WELL)
+    assert (known.room("host-0", 0), known.room("host-10499", 0)) == (1, 2)
+    known.finished(first, Health.WELL, 0)
+    assert known.room("first", 0) == 2
+
+
+def test_an_exchange_knows_what_was_known() -> None:
+    known = receivers()
+    assert known.started("a", 0) == Exchange("a", Standing.UNKNOWN, 0)
+    assert known.in_flight(Standing.UNKNOWN) == 1

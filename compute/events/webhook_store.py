@@ -1,0 +1,92 @@
+"""What the sender asks of whoever keeps the deliveries: Postgres, or a model of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+from uuid import UUID
+
+from compute.events.webhook_retry import Outcome, Verdict
+
+__all__ = ["Attempt", "Claimed", "DeliveryStore", "Page", "Settled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A delivery that is ours until `leased_until`, which also tells our claim from any later one.
+
+    `attempts` were made before this claim; `age` is in seconds, at the time of the claim.
+    """
+
+    id: UUID
+    task_id: UUID
+    url: str
+    receiver: str
+    payload: dict[str, Any]
+    leased_until: datetime
+    attempts: int = 0
+    age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Receivers with something due, in order, and where the next page begins: None after the last one."""
+
+    receivers: Sequence[str]
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt that has ended, and what is to become of its delivery."""
+
+    claimed: Claimed
+    outcome: Outcome
+    verdict: Verdict
+
+    def __str__(self) -> str:
+        """Without URL and payload: it stands in logs."""
+        return f"the attempt at webhook {self.claimed.id}"
+
+
+class Settled(StrEnum):
+    """What came of writing an attempt."""
+
+    MOVED = "MOVED"
+    """It is logged, and the verdict is the row's."""
+    LATE = "LATE"
+    """It is logged, but the delivery was no longer ours to move."""
+    GONE = "GONE"
+    """There is no such delivery any more, so nothing was written."""
+    LOCKED = "LOCKED"
+    """Somebody keeps the row locked, so nothing was written."""
+    UNWRITTEN = "UNWRITTEN"
+    """Nothing could be written in time. No store answers so: it is what the sender concludes."""
+
+
+class DeliveryStore(Protocol):
+    """Each call is one transaction of its own. None of them waits for a row that somebody keeps locked.
+
+    Every method raises DatabaseAway when the store cannot be reached; what was asked may have been done.
+    """
+
+    async def due(self, after: str | None, most: int) -> Page:
+        """Receivers with a delivery that is due, looking at up to `most` receivers behind `after` (None: from the
+        first one on)."""
+
+    async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[Claimed]:
+        """Lease up to `rooms[receiver]` due deliveries of each receiver, its oldest first."""
+
+    async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:
+        """Log the attempts and move their deliveries on; what came of each, in their order.
+
+        A success counts however late it is written. Any other verdict holds only while the claim does: whoever leased
+        the delivery later decides about it. Of one delivery there is one attempt at most.
+        """
+
+    async def expire(self, max_age: float, most: int) -> int:
+        """Give up to `most` deliveries up that are older than `max_age` seconds and not leased; how many there were."""
+
+    async def close(self) -> None:
+        """Close what is open. Nobody uses the store afterwards."""
