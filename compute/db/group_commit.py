@@ -147,11 +147,6 @@ class GroupCommit(Generic[W, R]):
         return batch
 
     async def _flush(self, batch: Sequence[_Entry[W, R]]) -> None:
-        # Of a batch that was halved, some may have to wait behind the first half.
-        behind = [entry for entry in batch if entry.key in self._waiting]
-        batch = [entry for entry in batch if entry.key not in self._waiting]
-        for entry in behind:
-            self._put_behind(entry)
         if not batch:
             return
         try:
@@ -182,7 +177,12 @@ class GroupCommit(Generic[W, R]):
     async def _flush_halves(self, batch: Sequence[_Entry[W, R]]) -> None:
         middle = len(batch) // 2
         await self._flush(batch[:middle])
-        await self._flush(batch[middle:])
+        second = batch[middle:]
+        for entry in second:
+            # Of these, some may have to wait behind the first half.
+            if entry.key in self._waiting:
+                self._put_behind(entry)
+        await self._flush([entry for entry in second if entry.key not in self._waiting])
 
     def _put_off(self, batch: Sequence[_Entry[W, R]], seconds: float) -> None:
         if batch and not self._waiting:
