@@ -2,9 +2,11 @@
 
 import logging
 from datetime import timedelta
+from functools import partial
 
 from sqlalchemy import delete, func
 
+from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.db.tables import DispatcherBeat, IdempotencyKey, TenantTurn
 from compute.dispatch.retry import Failure, RetryPolicy
@@ -14,14 +16,28 @@ from compute.tasks.leases import Fail, Release, expired, fail_batch, release_bat
 __all__ = ["forget_old", "reap"]
 
 _log = logging.getLogger(__name__)
-_BATCH = 100
+_BATCH = 500
 _KEEP_IDEMPOTENCY_KEYS = timedelta(days=2)
 _KEEP_TURNS = timedelta(days=7)
 _KEEP_BEATS = timedelta(minutes=10)
 
 
-async def reap(connection: Connection, policy: RetryPolicy) -> int:
-    """Re-queue (or fail, when its retries are used up) every task with a dead lease; how many there were."""
+async def reap(connection: DirectConnection, policy: RetryPolicy) -> int:
+    """Re-queue (or fail, when its retries are used up) every task with a dead lease, but for those that somebody keeps
+    locked; how many there were. A batch at a time, each in a transaction of its own.
+
+    Raises:
+        DatabaseAway: the rest stays as it is.
+    """
+    freed = 0
+    while True:
+        some = await connection.run(partial(_reap_some, policy))
+        freed += some
+        if some < _BATCH:
+            return freed
+
+
+async def _reap_some(policy: RetryPolicy, connection: Connection) -> int:
     async with connection.transaction():
         dead = await expired(connection, _BATCH)
         fails, releases = [], []
