@@ -129,6 +129,33 @@ async def test_a_connection_is_used_again(database: Database) -> None:
     assert connections == 1
 
 
+async def test_a_kept_connection_that_was_closed_costs_no_attempt(database: Database) -> None:
+    requests = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers the first request of a connection, and hangs up when the second one comes."""
+        nonlocal requests
+        for _ in range(2):
+            length = re.search(rb"content-length: (\d+)", (await _head(reader)).lower())
+            assert length is not None
+            await reader.readexactly(int(length[1]))
+            requests += 1
+            if requests % 2 == 0:
+                break
+            writer.write(OK + b"Content-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
+    async with sending(database):
+        for _ in range(2):
+            [sent] = await enqueue(database, url)
+            await until_status(database, sent, "DELIVERED")
+            assert [one.status_code for one in await attempts(database, sent)] == [200]
+    server.close()
+    assert requests == 3
+
+
 async def _head(reader: asyncio.StreamReader) -> bytes:
     try:
         return await reader.readuntil(b"\r\n\r\n")
