@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import psycopg
 
 from compute.api.links import Links
+from compute.api.loops import Loops
+from compute.api.readiness import Readiness
 from compute.api.watch import TaskWatcher
 from compute.db.revision import require_schema
 from compute.db.session import Database
@@ -39,6 +41,8 @@ class Resources:
     writer: TaskWriter
     links: Links
     watcher: TaskWatcher
+    loops: Loops
+    readiness: Readiness
 
     @property
     def link_secrets(self) -> tuple[bytes, ...]:
@@ -69,8 +73,12 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             GuardedClient(settings.media_allowed_hosts, settings.media_timeout_seconds)
         )
         hints, watcher = HintSender(database), TaskWatcher(database)
-        for work in (hints.run(), watcher.run()):
-            stack.push_async_callback(_stop, asyncio.create_task(work))
+        loops = Loops()
+        stack.push_async_callback(loops.close)
+        loops.keep("sending hints", hints.run)
+        loops.keep("watching tasks", watcher.run)
+        readiness = Readiness(database, objects, serving, loops)
+        stack.push_async_callback(readiness.close)
         writer = TaskWriter(database, hints)
         stack.push_async_callback(writer.close)
         yield Resources(
@@ -84,6 +92,8 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             writer=writer,
             links=Links(objects, secrets, settings.link_ttl_seconds, settings),
             watcher=watcher,
+            loops=loops,
+            readiness=readiness,
         )
 
 
@@ -92,9 +102,3 @@ def _check_schema(database_url: str) -> None:
         require_schema(database_url)
     except psycopg.OperationalError as error:
         _log.warning("the schema of the database was not checked, it is out of reach: %s", error)
-
-
-async def _stop(work: asyncio.Task[None]) -> None:
-    work.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await work

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from compute.db.away import RowLocked, StatementTooSlow, away
+from compute.db.patience import Patience
 from compute.db.session import Connection, Database, set_locally
 
 __all__ = ["DirectConnection", "connect_by_key"]
@@ -21,8 +23,8 @@ _BY_KEY = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
-    "lock_timeout": "1s",
 }
+_LOCK_SECONDS = 1.0
 
 
 class DirectConnection:
@@ -44,7 +46,7 @@ class DirectConnection:
             if not self._database.pooled:
                 return await work(connection)
             async with connection.transaction():
-                await connection.execute(set_locally(self._database.patience.settings | _BY_KEY))
+                await connection.execute(set_locally(_patience(self._database).settings | _BY_KEY))
                 return await work(connection)
         except asyncio.CancelledError:
             # A cancelled statement may leave its answer on the line, for the next one to read.
@@ -74,11 +76,15 @@ async def connect_by_key(database: Database) -> Connection:
         return await database.connect()
     connection = await database.connect(prepare_threshold=0)
     try:
-        await connection.execute(_set(_BY_KEY), prepare=False)
+        await connection.execute(_set(_patience(database).settings | _BY_KEY), prepare=False)
     except BaseException:
         await connection.close()
         raise
     return connection
+
+
+def _patience(database: Database) -> Patience:
+    return replace(database.patience, lock=min(database.patience.lock, _LOCK_SECONDS))
 
 
 def _set(settings: Mapping[str, str]) -> str:

@@ -1,6 +1,8 @@
 """How long anything waits for the database, and connections that keep to it."""
 
-import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,7 +13,7 @@ from psycopg.rows import TupleRow
 
 from compute.db.away import NoAnswer, NotConnected
 
-__all__ = ["Patience", "PatientConnection", "connect"]
+__all__ = ["Patience", "PatientConnection", "ThreadConnection", "connect", "connect_thread"]
 
 T = TypeVar("T")
 
@@ -52,15 +54,42 @@ class PatientConnection(psycopg.AsyncConnection[TupleRow]):
         """
         if timeout is not None:
             return await super().wait(gen, interval, timeout)
-        began = asyncio.get_running_loop().time()
+        began = time.monotonic()
         try:
             return await super().wait(gen, interval, self.answer_seconds)
         except psycopg.OperationalError as error:
-            if error.sqlstate is None and asyncio.get_running_loop().time() - began >= self.answer_seconds:
-                # What it still had to say would be taken for the answer to the next statement.
-                self.pgconn.finish()
-                raise NoAnswer(f"no answer for {self.answer_seconds:g} s") from error
+            if (silence := _silence(self, error, began)) is not None:
+                raise silence from error
             raise
+
+
+class ThreadConnection(psycopg.Connection[TupleRow]):
+    """The same for a thread."""
+
+    answer_seconds: float = Patience().answer
+
+    def wait(self, gen: PQGen[T], interval: float = _WAKE_SECONDS, timeout: float | None = None) -> T:
+        """As `PatientConnection.wait`."""
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
+        began = time.monotonic()
+        try:
+            return super().wait(gen, interval, self.answer_seconds)
+        except psycopg.OperationalError as error:
+            if (silence := _silence(self, error, began)) is not None:
+                raise silence from error
+            raise
+
+
+def _silence(
+    connection: PatientConnection | ThreadConnection, error: psycopg.OperationalError, began: float
+) -> NoAnswer | None:
+    """What to raise for an error that is the end of our patience."""
+    if error.sqlstate is not None or time.monotonic() - began < connection.answer_seconds:
+        return None
+    # What the server still had to say would be taken for the answer to the next statement.
+    connection.pgconn.finish()
+    return NoAnswer(f"no answer for {connection.answer_seconds:g} s")
 
 
 async def connect(url: str, patience: Patience, *, pooled: bool, **more: Any) -> PatientConnection:
@@ -70,6 +99,31 @@ async def connect(url: str, patience: Patience, *, pooled: bool, **more: Any) ->
     Raises:
         psycopg.OperationalError: there is none.
     """
+    with _refusals():
+        connection = await PatientConnection.connect(url, **(_arguments(url, patience, pooled=pooled) | more))
+    connection.answer_seconds = patience.answer
+    return connection
+
+
+def connect_thread(url: str, patience: Patience, *, pooled: bool) -> ThreadConnection:
+    """As `connect`, for a thread."""
+    with _refusals():
+        connection = ThreadConnection.connect(url, **_arguments(url, patience, pooled=pooled))
+    connection.answer_seconds = patience.answer
+    return connection
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        if error.sqlstate is None:
+            raise NotConnected(str(error)) from error
+        raise
+
+
+def _arguments(url: str, patience: Patience, *, pooled: bool) -> dict[str, Any]:
     given: dict[str, Any] = {
         "autocommit": True,
         "connect_timeout": patience.connect,
@@ -80,20 +134,8 @@ async def connect(url: str, patience: Patience, *, pooled: bool, **more: Any) ->
         "keepalives_count": 3,
     }
     if pooled:
-        given["prepare_threshold"] = None
-    else:
-        given["options"] = _options(url, patience)
-    try:
-        connection = await PatientConnection.connect(url, **(given | more))
-    except psycopg.OperationalError as error:
-        if error.sqlstate is None:
-            raise NotConnected(str(error)) from error
-        raise
-    connection.answer_seconds = patience.answer
-    return connection
-
-
-def _options(url: str, patience: Patience) -> str:
-    """Ours, and after them what the address itself asks for, which is the operator's."""
+        return given | {"prepare_threshold": None}
+    # Ours, and after them what the address itself asks for, which is the operator's.
     own = conninfo_to_dict(url).get("options") or ""
-    return " ".join([*(f"-c {name}={value}" for name, value in patience.settings.items()), str(own)]).strip()
+    ours = (f"-c {name}={value}" for name, value in patience.settings.items())
+    return given | {"options": " ".join([*ours, str(own)]).strip()}

@@ -28,7 +28,6 @@ TRAINING = "compute_training"
 _log = logging.getLogger(__name__)
 _RECONNECT_SECONDS = 1.0
 _QUIET_SECONDS = 5.0
-"""After so long without a hint the listener asks whether the server is still there."""
 _NOTIFY = "SELECT pg_notify(channel, payload) FROM unnest(%s::text[], %s::text[]) AS hint (channel, payload)"
 
 
@@ -69,8 +68,16 @@ async def _send(hints: Collection[tuple[str, str]], connection: Connection) -> N
     await connection.execute(_NOTIFY, (list(channels), list(payloads)))
 
 
-async def listen(database: Database, channels: Sequence[str], on_hint: Callable[[str, str], None]) -> None:
+async def listen(
+    database: Database,
+    channels: Sequence[str],
+    on_hint: Callable[[str, str], None],
+    *,
+    quiet_seconds: float = _QUIET_SECONDS,
+) -> None:
     """Call `on_hint(channel, payload)` for every hint on `channels` until cancelled, reconnecting as needed.
+
+    After `quiet_seconds` without one it asks whether the server is still there.
 
     Behind a pooler nobody can listen: without the server's own address this waits, and polling does all.
     """
@@ -82,15 +89,15 @@ async def listen(database: Database, channels: Sequence[str], on_hint: Callable[
         try:
             with told_apart():
                 async with _listening(url, database.patience, channels) as connection:
-                    await _hear(connection, on_hint)
+                    await _hear(connection, on_hint, quiet_seconds)
         except DatabaseAway as error:
             _log.warning("listening paused, the database is out of reach: %s", error)
         await asyncio.sleep(_RECONNECT_SECONDS)
 
 
-async def _hear(connection: Connection, on_hint: Callable[[str, str], None]) -> None:
+async def _hear(connection: Connection, on_hint: Callable[[str, str], None], quiet_seconds: float) -> None:
     while True:
-        async for hint in connection.notifies(timeout=_QUIET_SECONDS):
+        async for hint in connection.notifies(timeout=quiet_seconds):
             on_hint(hint.channel, hint.payload)
         # Nobody has anything to say, or nobody is there any more.
         await connection.execute("SELECT")

@@ -203,13 +203,25 @@ def _what_to_do(
         spec = read_config(config.read_text(), settings)
         if settings.database_url is None:
             return spec, None
-        report = JobReport(settings.database_url, spec.id, fence, log_bytes=settings.training_log_bytes)
+        report = JobReport(
+            settings.database_url,
+            spec.id,
+            fence,
+            log_bytes=settings.training_log_bytes,
+            pooled=settings.database_pooled,
+        )
         if not report.insert_if_missing(spec):
             _leave()
         return spec, report
     if task is None or settings.database_url is None:
         raise typer.BadParameter("--task needs DATABASE_URL")
-    report = JobReport(settings.database_url, task, fence, log_bytes=settings.training_log_bytes)
+    report = JobReport(
+        settings.database_url,
+        task,
+        fence,
+        log_bytes=settings.training_log_bytes,
+        pooled=settings.database_pooled,
+    )
     return report.spec(), report
 
 

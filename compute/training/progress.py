@@ -140,11 +140,12 @@ class JobReport:
         *,
         log_bytes: int = 64 * 1024,
         patience_seconds: float = 600.0,
+        pooled: bool = False,
     ) -> None:
         """Report on `training_id` as the job of this fence; nothing is contacted yet."""
         self.training_id = training_id
         self.fence = fence
-        self._link = ReportLink(database_url, patience_seconds)
+        self._link = ReportLink(database_url, patience_seconds, pooled=pooled)
         self._log_bytes = log_bytes
 
     def spec(self) -> TrainingSpec:

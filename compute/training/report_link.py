@@ -9,33 +9,32 @@ from typing import Any
 
 import psycopg
 
-from compute.db.session import normal_url
+from compute.db.away import DatabaseAway, told_apart
+from compute.db.patience import Patience, ThreadConnection, connect_thread
+from compute.db.session import libpq_url, set_locally
 from compute.errors import Unavailable
 
 __all__ = ["ReportLink"]
 
 _log = logging.getLogger(__name__)
-_BROKEN = (psycopg.OperationalError, psycopg.InterfaceError)
 _RETRY_SECONDS = 1.0
 _PAUSE_SECONDS = 5.0
-_CONNECTION: dict[str, Any] = {
-    "autocommit": True,
-    "connect_timeout": 5,
-    # A server that vanished without a word is noticed.
-    "tcp_user_timeout": 20_000,
-    "options": "-c statement_timeout=20s -c lock_timeout=10s",
-    "application_name": "compute-training",
-}
+_PATIENCE = Patience(statement=20.0, lock=10.0, answer=30.0)
 
 
 class ReportLink:
     """One connection, for any thread, one statement at a time."""
 
-    def __init__(self, database_url: str, patience_seconds: float) -> None:
-        self._url = normal_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    def __init__(
+        self, database_url: str, patience_seconds: float, *, pooled: bool = False, patience: Patience = _PATIENCE
+    ) -> None:
+        """`patience_seconds` is how long an absence is waited out, `patience` how long one statement takes at most."""
+        self._url = libpq_url(database_url)
+        self._pooled = pooled
+        self._statement_patience = patience
         self._patience = patience_seconds
         self._lock = threading.Lock()
-        self._connection: psycopg.Connection[Any] | None = None
+        self._connection: ThreadConnection | None = None
         self._away_until = 0.0
 
     def rows(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -49,7 +48,7 @@ class ReportLink:
         while True:
             try:
                 return self._execute(statement, values)
-            except _BROKEN as error:
+            except DatabaseAway as error:
                 if time.monotonic() + _RETRY_SECONDS > deadline:
                     raise Unavailable(f"The database was out of reach for {self._patience:g} s.") from error
                 _log.warning("a report waits, the database is out of reach: %s", error)
@@ -61,7 +60,7 @@ class ReportLink:
             return None
         try:
             return self._execute(statement, values)
-        except _BROKEN as error:
+        except DatabaseAway as error:
             _log.warning("a report is dropped, the database is out of reach: %s", error)
             self._away_until = time.monotonic() + _PAUSE_SECONDS
             return None
@@ -74,16 +73,24 @@ class ReportLink:
     def _execute(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         with self._lock:
             try:
-                if self._connection is None or self._connection.closed:
-                    self._connection = psycopg.connect(self._url, **_CONNECTION)
-                # The statements are made of constants.
-                return self._connection.execute(statement.encode(), values).fetchall()
-            except _BROKEN:
+                with told_apart():
+                    if self._connection is None or self._connection.closed:
+                        self._connection = connect_thread(self._url, self._statement_patience, pooled=self._pooled)
+                    # The statements are made of constants.
+                    return self._rows(self._connection, statement.encode(), values)
+            except DatabaseAway:
                 self._drop()
                 raise
+
+    def _rows(self, connection: ThreadConnection, statement: bytes, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        if not self._pooled:
+            return connection.execute(statement, values).fetchall()
+        with connection.transaction():
+            connection.execute(set_locally(self._statement_patience.settings))
+            return connection.execute(statement, values).fetchall()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(*_BROKEN):
+            with contextlib.suppress(psycopg.Error):
                 connection.close()

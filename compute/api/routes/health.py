@@ -7,7 +7,6 @@ from pydantic import BaseModel
 
 from compute import __version__
 from compute.api.deps import ResourcesDep
-from compute.api.readiness import check_all
 from compute.api.strict import StrictRoute
 from compute.schemas.parameters import Flag
 
@@ -31,9 +30,9 @@ async def health(
     ready: Annotated[Flag, Query(description="1 asks whether a task would run at once.")] = False,
 ) -> Health:
     """Liveness, and with `?ready=1` readiness of the database, the object store and every pool of workers."""
-    if not ready:
+    if not ready and not held.loops.failing():
         return Health(status="ok")
-    checks = await check_all(held)
+    checks = await held.readiness.check()
     if all(verdict == "ok" for verdict in checks.values()):
         return Health(status="ready", checks=checks)
     response.status_code = 503

@@ -23,9 +23,9 @@ from compute.settings import Settings
 from compute.tasks.submission import Answer, RequestKey, Submission, TaskWriter
 from compute.tasks.submission_link import AWAY
 from tests.integration.api.conftest import serving_api
-from tests.integration.api.lossy import LossyWire
 from tests.integration.core.rows import add, new_task
 from tests.integration.events.test_webhook_outage import Outage
+from tests.integration.lossy import LossyWire
 from tests.patience import NEVER, PATIENCE
 
 Rows = Callable[[str], list[dict[str, Any]]]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compute.settings import Settings
 from tests.integration.api.conftest import KEY
-from tests.integration.api.lossy import LossyWire
+from tests.integration.lossy import LossyWire
 
 ROOT = Path(__file__).parents[4]
 CLAIM = b"FOR UPDATE SKIP LOCKED"
