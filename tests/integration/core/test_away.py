@@ -9,7 +9,7 @@ from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.errors import Unavailable
 from compute.events import hints
-from tests.integration.core.absent import SHORT, WAYS, scene, users
+from tests.integration.core.absent import SHORT, WAYS, Use, scene, users
 from tests.patience import PATIENCE
 
 
@@ -23,17 +23,13 @@ async def test_everybody_notices_and_goes_on(database_url: str, way: str) -> Non
         told = {name: isinstance(error, Unavailable) for name, error in zip(calls, outcomes, strict=True)}
         assert told == dict.fromkeys(calls, True), outcomes
         await come_back(played)
-        async with asyncio.timeout(PATIENCE):
-            for use in calls.values():
-                await _until_it_works(use)
+        for use in calls.values():
+            await until_it_works(use)
 
 
-async def _until_it_works(use: object) -> None:
-    while True:
-        try:
-            await use()  # type: ignore[operator]
-            return
-        except Unavailable:
+async def until_it_works(use: Use) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while isinstance((await asyncio.gather(use(), return_exceptions=True))[0], Unavailable):
             await asyncio.sleep(0.05)
 
 
