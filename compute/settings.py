@@ -155,6 +155,12 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(
         default=600.0, gt=0, description="A thread of a replica that makes no step for so long hangs."
     )
+    retention_days: float | None = Field(
+        default=None,
+        gt=0,
+        le=36500,
+        description="How long what has ended is kept, with its files; for ever when unset.",
+    )
     webhook_secret: SecretStr | None = Field(
         default=None, description="Standard Webhooks secret (whsec_…); or two, of which receivers may know either."
     )

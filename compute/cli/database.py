@@ -1,12 +1,21 @@
-"""`compute db …`: the schema of the database. Everything is imported where it is used, as in `compute.cli`.
+"""`compute db …`: the schema of the database, and what is forgotten.
 
+Everything is imported where it is used, as in `compute.cli`.
 The database is that of DATABASE_URL, or else the one in COMPUTE_HOME.
 """
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compute.cli.answers import AsJson, print_json
 from compute.cli.errors import one_line_errors
+
+if TYPE_CHECKING:
+    from compute.retention.pruner import Found
+    from compute.settings import Settings
 
 __all__ = ["database"]
 
@@ -44,3 +53,85 @@ def status(as_json: AsJson = False) -> None:
             typer.echo(f"schema: {current or 'none'}")
             typer.echo(f"wanted: {wanted}{', run `compute db migrate`' if behind else ''}")
         raise typer.Exit(ExitCode.FAILED if behind else ExitCode.OK)
+
+
+@database.command()
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be forgotten; change nothing.")] = False,
+    days: Annotated[
+        float | None,
+        typer.Option(help="Forget what ended so many days ago; by default COMPUTE_RETENTION_DAYS.", min=0),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forget, once and for good, what has ended long ago, with its events, deliveries and files."""
+    from compute.db.away import DatabaseAway
+    from compute.db.revision import SchemaMismatch
+    from compute.retention.pruner import NotLeading
+
+    with one_line_errors(DatabaseAway, NotLeading, SchemaMismatch):
+        from compute.stack import database as stack
+        from compute.stack import options
+        from compute.stack.errors import StackError
+
+        settings = options.load_settings()
+        days = settings.retention_days if days is None else days
+        if days is None:
+            raise StackError("COMPUTE_RETENTION_DAYS is not set, so everything is kept; or give --days")
+        with stack.opened_database(settings) as url:
+            used = settings.model_copy(update={"database_url": url})
+            if not as_json:
+                typer.echo(f"What ended more than {days:g} days ago {'would be' if dry_run else 'is'} forgotten:")
+            found = _prune(used, days, dry_run=dry_run)
+        if as_json:
+            print_json({one.kind: {"going": one.going, "needed": one.needed, "failed": one.failed} for one in found})
+            return
+        for one in found:
+            typer.echo(_line(one))
+
+
+def _prune(settings: "Settings", days: float, *, dry_run: bool) -> "list[Found]":
+    import asyncio
+    import os
+    from datetime import timedelta
+
+    from compute.db.revision import require_schema
+    from compute.db.session import Database
+    from compute.retention.pruner import Pruner
+    from compute.storage.factory import open_store
+
+    async def run() -> "list[Found]":
+        database, objects = Database.of(settings), open_store(settings)
+        try:
+            pruner = Pruner(database, objects, timedelta(days=days), f"compute db prune#{os.getpid()}")
+            return await (pruner.count() if dry_run else pruner.prune(_teller()))
+        finally:
+            await objects.close()
+            await database.close()
+
+    require_schema(settings.database_url or "")
+    return asyncio.run(run())
+
+
+def _teller() -> "Callable[[Found], None]":
+    """Says on standard error, once a second, how far it is."""
+    told = time.monotonic()
+
+    def tell(found: "Found") -> None:
+        nonlocal told
+        if time.monotonic() - told > 1:
+            told = time.monotonic()
+            typer.echo(f"… {_line(found)}", err=True)
+
+    return tell
+
+
+def _line(found: "Found") -> str:
+    parts = [f"{found.kind}: {found.going:,}"]
+    if found.tasks:
+        parts.append(f"with {found.tasks:,} tasks")
+    if found.needed:
+        parts.append(f"({found.needed:,} more stay: something else needs their files)")
+    if found.failed:
+        parts.append(f"({found.failed:,} more stay: their files could not be removed)")
+    return " ".join(parts)

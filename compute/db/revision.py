@@ -10,11 +10,12 @@ import psycopg
 
 from compute.db.session import libpq_url
 
-__all__ = ["SchemaMismatch", "current_revision", "require_schema", "wanted_revision"]
+__all__ = ["OLDEST_CODE", "SchemaMismatch", "current_revision", "require_schema", "wanted_revision"]
 
 _CONNECT_SECONDS = 10
-_MOST_AHEAD = 1
-"""Each migration leaves the code before it working, for as long as an upgrade takes."""
+OLDEST_CODE = "0006"
+"""The schema of the oldest code that works with the present one: that of the last release. A migration that takes away
+what such code needs raises it."""
 
 
 class SchemaMismatch(Exception):
@@ -35,28 +36,33 @@ def current_revision(database_url: str) -> str | None:
         ValueError: not a Postgres address.
         psycopg.Error: it cannot be reached, or refuses us.
     """
-    with psycopg.connect(libpq_url(database_url), autocommit=True, connect_timeout=_CONNECT_SECONDS) as connection:
-        there = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone()
-        found = connection.execute("SELECT version_num FROM alembic_version").fetchone() if there and there[0] else None
-    return None if found is None else str(found[0])
+    return _noted(database_url)[0]
 
 
 def require_schema(database_url: str) -> None:
-    """Make sure that this code can work with the database: its schema is the code's, or one migration newer.
+    """Make sure that this code can work with the database: its schema is the code's, or a newer one that says so.
 
     Raises:
-        SchemaMismatch: it is older, or much newer.
+        SchemaMismatch: it is older, or too new.
         ValueError, psycopg.Error: as `current_revision`.
     """
-    current, wanted = current_revision(database_url), wanted_revision()
-    if current == wanted:
-        return
-    if current is None or not current.isdecimal() or int(current) < int(wanted):
+    (current, oldest), wanted = _noted(database_url), wanted_revision()
+    if current is None or current < wanted:
         raise SchemaMismatch(
             f"The database has schema {current or 'none'}, and this version needs {wanted}: "
             "run `compute db migrate` first."
         )
-    if int(current) > int(wanted) + _MOST_AHEAD:
+    if current > wanted and (oldest is None or oldest > wanted):
         raise SchemaMismatch(
             f"The database has schema {current}, which is too new for this version ({wanted}): start a newer one."
         )
+
+
+def _noted(database_url: str) -> tuple[str | None, str | None]:
+    """The schema of the database, and that of the oldest code that works with it."""
+    with psycopg.connect(libpq_url(database_url), autocommit=True, connect_timeout=_CONNECT_SECONDS) as connection:
+        oldest = connection.execute(
+            "SELECT obj_description(oid, 'pg_class') FROM pg_class WHERE oid = to_regclass('alembic_version')"
+        ).fetchone()
+        found = connection.execute("SELECT version_num FROM alembic_version").fetchone() if oldest else None
+    return (str(found[0]), oldest[0]) if found and oldest else (None, None)

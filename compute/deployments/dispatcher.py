@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from datetime import timedelta
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -19,14 +20,17 @@ from compute.events.webhook_post import SignedPost
 from compute.events.webhook_rows import PostgresDeliveryStore
 from compute.events.webhook_secret import load_secret
 from compute.events.webhooks import Limits, SendPolicy, WebhookSender
+from compute.retention.loop import RetentionLoop
+from compute.retention.pruner import Pruner
 from compute.settings import Settings, get_settings
+from compute.storage.factory import open_store
 from compute.storage.net import GuardedClient
 
 __all__ = ["DispatcherDeployment"]
 
 
 class DispatcherDeployment:
-    """Runs the dispatch loops and the webhook sender until the replica is stopped."""
+    """Runs the dispatch loops, the webhook sender and retention until the replica is stopped."""
 
     async def __init__(  # type: ignore[misc]
         self, pools: list[tuple[PoolArgs, DeploymentHandle, DeploymentHandle | None]]
@@ -40,6 +44,7 @@ class DispatcherDeployment:
         context = serve.get_replica_context()
         serving = [ServePool(args, handle, standby) for args, handle, standby in pools]
         self._database = Database.of(settings)
+        self._objects = open_store(settings)
         self._client = GuardedClient(settings.media_allowed_hosts, settings.webhook_timeout_seconds)
         owner = f"dispatcher#{context.replica_id.unique_id}"
         dispatcher = Dispatcher(PostgresDispatchStore(self._database), serving, _policy(settings), owner)
@@ -55,6 +60,9 @@ class DispatcherDeployment:
             asyncio.create_task(sender.run(), name="sending webhooks"),
             asyncio.create_task(ReplicaCounter(context.app_name, serving).run(), name="counting replicas"),
         ]
+        if settings.retention_days is not None:
+            pruner = Pruner(self._database, self._objects, timedelta(days=settings.retention_days), owner)
+            self._work.append(asyncio.create_task(RetentionLoop(pruner).run(), name="forgetting"))
 
     def check_health(self) -> None:
         """Serve asks now and then; a loop that ended means that this replica must be replaced.
@@ -75,6 +83,7 @@ class DispatcherDeployment:
                 await work
         await self._client.close()
         await self._deliveries.close()
+        await self._objects.close()
         await self._database.close()
 
 

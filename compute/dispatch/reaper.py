@@ -1,43 +1,20 @@
 """Finds tasks whose lease ran out and puts them back. Recovery re-queues; it never executes."""
 
 import logging
-from datetime import timedelta
-from functools import partial
 
-from sqlalchemy import delete, func
-
-from compute.db.direct import DirectConnection
-from compute.db.session import Connection, Database
-from compute.db.tables import DispatcherBeat, IdempotencyKey, TenantTurn
+from compute.db.session import Connection
 from compute.dispatch.retry import Failure, RetryPolicy
 from compute.schemas.enums import ErrorCategory
 from compute.tasks.leases import Fail, Release, expired, fail_batch, release_batch
 
-__all__ = ["forget_old", "reap"]
+__all__ = ["reap"]
 
 _log = logging.getLogger(__name__)
-_BATCH = 500
-_KEEP_IDEMPOTENCY_KEYS = timedelta(days=2)
-_KEEP_TURNS = timedelta(days=7)
-_KEEP_BEATS = timedelta(minutes=10)
+_BATCH = 100
 
 
-async def reap(connection: DirectConnection, policy: RetryPolicy) -> int:
-    """Re-queue (or fail, when its retries are used up) every task with a dead lease, but for those that somebody keeps
-    locked; how many there were. A batch at a time, each in a transaction of its own.
-
-    Raises:
-        DatabaseAway: the rest stays as it is.
-    """
-    freed = 0
-    while True:
-        some = await connection.run(partial(_reap_some, policy))
-        freed += some
-        if some < _BATCH:
-            return freed
-
-
-async def _reap_some(policy: RetryPolicy, connection: Connection) -> int:
+async def reap(connection: Connection, policy: RetryPolicy) -> int:
+    """Re-queue (or fail, when its retries are used up) every task with a dead lease; how many there were."""
     async with connection.transaction():
         dead = await expired(connection, _BATCH)
         fails, releases = [], []
@@ -52,13 +29,3 @@ async def _reap_some(policy: RetryPolicy, connection: Connection) -> int:
         await fail_batch(connection, fails)
         await release_batch(connection, releases)
     return len(dead)
-
-
-async def forget_old(database: Database) -> None:
-    """Drop idempotency keys, tenants' turns and dispatcher beats that nobody will ask for again."""
-    async with database.transaction() as session:
-        await session.execute(
-            delete(IdempotencyKey).where(IdempotencyKey.created_at < func.now() - _KEEP_IDEMPOTENCY_KEYS)
-        )
-        await session.execute(delete(TenantTurn).where(TenantTurn.served_at < func.now() - _KEEP_TURNS))
-        await session.execute(delete(DispatcherBeat).where(DispatcherBeat.seen_at < func.now() - _KEEP_BEATS))

@@ -14,9 +14,10 @@ from compute.db.session import Connection, Database
 from compute.db.tables import DispatcherBeat
 from compute.dispatch.fairness import claim_batch
 from compute.dispatch.lease_writes import write_all
-from compute.dispatch.reaper import forget_old, reap
+from compute.dispatch.reaper import reap
 from compute.dispatch.retry import RetryPolicy
 from compute.events import hints
+from compute.retention.tidy import tidy
 from compute.tasks.leases import Claimed, Write
 
 __all__ = ["DispatchStore", "PostgresDispatchStore"]
@@ -32,12 +33,12 @@ class DispatchStore(Protocol):
         """Take up to `limit` waiting tasks in fair order, each under a lease with a new fence."""
         ...
 
-    async def write(self, writes: Sequence[Write], *, lease_seconds: float) -> Sequence[bool | None]:
-        """Write what runs report, in one transaction; whether each one's lease held. None: somebody else keeps the
-        task's row locked, and neither this write nor a later one of its lease was written. An earlier try that took
-        effect, though its answer was lost, counts.
+    async def write(self, writes: Sequence[Write], *, lease_seconds: float, again: bool) -> list[bool]:
+        """Write what runs report, all or nothing; whether each one's lease held. `again`: an earlier try may have
+        taken effect before its connection broke.
 
         Raises:
+            RowLocked: somebody keeps a row locked; nothing was written.
             Exception: the content of one of them is refused; nothing was written.
         """
         ...
@@ -85,14 +86,14 @@ class PostgresDispatchStore:
 
         return await self._connection(f"claims of {queue}").run(work)
 
-    async def write(self, writes: Sequence[Write], *, lease_seconds: float) -> list[bool | None]:
-        async def work(connection: Connection) -> list[bool | None]:
-            return await write_all(connection, writes, lease_seconds=lease_seconds)
+    async def write(self, writes: Sequence[Write], *, lease_seconds: float, again: bool) -> list[bool]:
+        async def work(connection: Connection) -> list[bool]:
+            return await write_all(connection, writes, lease_seconds=lease_seconds, again=again)
 
         return await self._connection("writes").run(work)
 
     async def reap(self, policy: RetryPolicy) -> int:
-        return await reap(self._connection("reaper"), policy)
+        return await self._connection("reaper").run(lambda connection: reap(connection, policy))
 
     async def beat(self, owner: str, pools: Mapping[str, Any]) -> None:
         seen = {"pools": dict(pools), "seen_at": func.now()}
@@ -101,7 +102,7 @@ class PostgresDispatchStore:
             await session.execute(beat.on_conflict_do_update(index_elements=["id"], set_=seen))
 
     async def tidy(self) -> None:
-        await forget_old(self._database)
+        await tidy(self._database)
 
     def hint(self, channel: str, payload: str = "") -> None:
         self._hints.hint(channel, payload)

@@ -171,7 +171,7 @@ class LocalStore:
 
     def _list(self, prefix: str, limit: int, excluding: Callable[[str], bool] | None, after: str) -> _Objects:
         with _translated("listing", prefix):
-            wanted = (path for path in _walk(self._root, "", prefix, after) if not (excluding and excluding(path)))
+            wanted = (path for path in self._paths(prefix, after) if not (excluding and excluding(path)))
             # An object that was deleted since its folder was read has no description any more.
             described = (self._stat(path) for path in wanted)
             return list(islice((stored for stored in described if stored), max(limit, 0)))
@@ -190,7 +190,14 @@ class LocalStore:
 
     def _delete_prefix(self, prefix: str) -> int:
         with _translated("deleting", prefix):
-            return sum(self._delete(path) for path in list(_walk(self._root, "", prefix)))
+            return sum(self._delete(path) for path in list(self._paths(prefix)))
+
+    def _paths(self, prefix: str, after: str = "") -> Iterator[str]:
+        """Those of the objects under a clean prefix behind `after`. Of the folders on the way none is read: one of them
+        holds a folder for every task there ever was."""
+        folder = prefix.rpartition("/")[0]
+        start = self._locate(folder) if folder else self._root
+        return iter(()) if start is None else _walk(start, f"{folder}/" if folder else "", prefix, after)
 
     def _download(self, path: str, destination: Path) -> None:
         with (

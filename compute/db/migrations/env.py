@@ -3,9 +3,10 @@
 import time
 
 from alembic import context
-from sqlalchemy import Connection, create_engine, pool, text
+from sqlalchemy import Connection, create_engine, inspect, pool, text
 
 from compute.db.migration_locks import try_until_locked, wait_briefly
+from compute.db.revision import OLDEST_CODE
 from compute.db.tables import Base
 
 # Any constant will do: it only has to be the same in every process that migrates.
@@ -32,6 +33,13 @@ def migrate() -> None:
             context.run_migrations()
 
 
+def note_oldest_code() -> None:
+    """Leave word for code that does not know these migrations whether it still works with them."""
+    noted = text("SELECT obj_description(to_regclass('alembic_version'), 'pg_class')")
+    if inspect(guard).has_table("alembic_version") and guard.scalar(noted) != OLDEST_CODE:
+        guard.execute(text(f"COMMENT ON TABLE alembic_version IS '{OLDEST_CODE}'"))
+
+
 url = context.config.get_main_option("sqlalchemy.url")
 if url is None:
     raise RuntimeError("sqlalchemy.url is not set: migrate with compute.db.migrate.upgrade")
@@ -41,6 +49,8 @@ wait_briefly(engine)
 try:
     with engine.connect() as guard:
         wait_for_turn(guard.execution_options(isolation_level="AUTOCOMMIT"))
-        try_until_locked(migrate, guard, context.config.attributes.get("patience_seconds", _PATIENCE_SECONDS))
+        patience = context.config.attributes.get("patience_seconds", _PATIENCE_SECONDS)
+        try_until_locked(migrate, guard, patience)
+        try_until_locked(note_oldest_code, guard, patience)
 finally:
     engine.dispose()

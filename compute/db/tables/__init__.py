@@ -4,7 +4,7 @@ All of them are known to `Base.metadata` once this package is imported.
 """
 
 from compute.db.tables.base import Base
-from compute.db.tables.dispatch import DispatcherBeat, TenantTurn
+from compute.db.tables.dispatch import DispatcherBeat, Leader, TenantTurn
 from compute.db.tables.keys import IdempotencyKey
 from compute.db.tables.tasks import Task, TaskEvent
 from compute.db.tables.trainings import Training, TrainingEvent
@@ -15,6 +15,7 @@ __all__ = [
     "Base",
     "DispatcherBeat",
     "IdempotencyKey",
+    "Leader",
     "Task",
     "TaskEvent",
     "TenantTurn",

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from compute.db.tables.base import NOW, Base
 
-__all__ = ["DispatcherBeat", "TenantTurn"]
+__all__ = ["DispatcherBeat", "Leader", "TenantTurn"]
 
 
 class TenantTurn(Base):
@@ -28,3 +28,13 @@ class DispatcherBeat(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
     pools: Mapped[dict[str, Any]]
+
+
+class Leader(Base):
+    """Who does a work that is of no use twice; anybody may take it over when the time is up."""
+
+    __tablename__ = "leaders"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    expires_at: Mapped[datetime]

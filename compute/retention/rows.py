@@ -1,0 +1,252 @@
+"""The rows that may be forgotten: found from the oldest on by the index of their lists, and deleted.
+
+Forgotten is what has ended before the cutoff and has no webhook that is still to be delivered. With its row go its
+events and its deliveries; a task of a workflow goes with that.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from compute.db.pages import Place
+from compute.db.session import Connection
+from compute.tasks.registry import all_kinds
+from compute.tasks.states import TERMINAL
+from compute.training.spec import TRAININGS
+from compute.training.states import ENDED_TRAININGS
+from compute.workflows.states import ENDED_WORKFLOWS
+
+__all__ = ["FIRST", "KINDS", "Cutoff", "Gone", "Kind", "Page", "Place", "Unit"]
+
+FIRST = Place(datetime.min.replace(tzinfo=UTC), UUID(int=0))
+"""Before all rows."""
+
+_ENDED: Mapping[str, list[str]] = {
+    "tasks": sorted(status.value for status in TERMINAL),
+    "workflows": sorted(status.value for status in ENDED_WORKFLOWS),
+    "trainings": sorted(status.value for status in ENDED_TRAININGS),
+}
+
+
+_FOLDERS = {name.value: kind.folder for name, kind in all_kinds().items()}
+"""Where the results of a type of task are. A task of a type that is not installed stays: nobody knows where its are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cutoff:
+    """What ended before then may be forgotten."""
+
+    before: datetime
+
+    def of(self, table: str) -> dict[str, Any]:
+        """It as a statement's parameters: `ended` are the statuses that are an end in that table, `done` in `tasks`."""
+        return {"before": self.before, "ended": _ENDED[table], "done": _ENDED["tasks"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What goes as a whole. `folders` are the prefixes of its files; what lies below `kept` stays."""
+
+    id: UUID
+    folders: tuple[str, ...] = ()
+    kept: str | None = None
+    tasks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows that were looked at: those that may be forgotten, and the place of the last one of all."""
+
+    due: Sequence[Unit]
+    last: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """How much was deleted; `more` of the same can be."""
+
+    units: int = 0
+    tasks: int = 0
+    more: bool = False
+
+
+class Kind(Protocol):
+    """One sort of units."""
+
+    name: str
+    at_a_time: int
+    """Rows of a page."""
+
+    async def page(self, connection: Connection, after: Place, cutoff: Cutoff) -> Page | None:
+        """The next rows behind a place that are older than the cutoff; None if there are none."""
+        ...
+
+    async def forget(self, connection: Connection, units: Sequence[Unit], cutoff: Cutoff) -> Gone:
+        """Delete rows of units whose files are gone, as many as make a short transaction.
+
+        One that somebody has locked, or that is no longer as it must be, stays.
+        """
+        ...
+
+
+_PAGE = """
+SELECT {columns},
+       status = ANY(%(ended)s) AND completed_at < %(before)s AND {also} AND NOT EXISTS (
+           SELECT FROM webhook_deliveries WHERE task_id = {table}.id AND webhook_deliveries.status = 'PENDING') AS due
+  FROM {table}
+ WHERE (created_at, id) > (%(created_at)s, %(id)s) AND created_at < %(before)s
+ ORDER BY created_at, id LIMIT %(limit)s
+"""
+_DELETED = """
+DELETE FROM webhook_deliveries USING chosen WHERE task_id = chosen.id
+"""
+
+
+class _Tasks:
+    """Tasks that are no workflow's."""
+
+    name = "tasks"
+    at_a_time = 200
+    _page = _PAGE.format(table="tasks", columns="created_at, id, task_type", also="step_id IS NULL")
+    _forget = f"""
+    WITH chosen AS MATERIALIZED (
+        SELECT id FROM tasks WHERE id = ANY(%(ids)s) AND status = ANY(%(ended)s) AND completed_at < %(before)s
+         ORDER BY id FOR UPDATE SKIP LOCKED
+    ), deliveries AS ({_DELETED})
+    DELETE FROM tasks USING chosen WHERE tasks.id = chosen.id
+    """  # noqa: S608
+
+    async def page(self, connection: Connection, after: Place, cutoff: Cutoff) -> Page | None:
+        rows = await _rows(connection, self._page, self, after, cutoff)
+        due = [(task, kind) for _, task, kind, is_due in rows if is_due and kind in _FOLDERS]
+        return _paged([Unit(task, (f"{_FOLDERS[kind]}/{task}/",)) for task, kind in due], rows)
+
+    async def forget(self, connection: Connection, units: Sequence[Unit], cutoff: Cutoff) -> Gone:
+        ids = {"ids": [unit.id for unit in units]}
+        return Gone((await connection.execute(self._forget, ids | cutoff.of("tasks"))).rowcount)
+
+
+class _Workflows:
+    """Workflows with their tasks."""
+
+    name = "workflows"
+    at_a_time = 20
+    _page = _PAGE.format(table="workflows", columns="created_at, id", also="true")
+    _tasks = """
+    SELECT workflow_id::uuid, id, task_type, status = ANY(%(done)s) AND NOT EXISTS (
+               SELECT FROM webhook_deliveries WHERE task_id = tasks.id AND webhook_deliveries.status = 'PENDING')
+      FROM tasks WHERE workflow_id = ANY(%(ids)s) AND step_id IS NOT NULL
+    """
+    _lock = """
+    SELECT id FROM workflows WHERE id = ANY(%(ids)s) AND status = ANY(%(ended)s) AND completed_at < %(before)s
+     ORDER BY id FOR UPDATE SKIP LOCKED
+    """
+    _forget_tasks = f"""
+    WITH chosen AS MATERIALIZED (
+        SELECT id FROM tasks WHERE workflow_id = ANY(%(names)s) AND step_id IS NOT NULL AND status = ANY(%(done)s)
+         LIMIT 200 FOR UPDATE SKIP LOCKED
+    ), deliveries AS ({_DELETED})
+    DELETE FROM tasks USING chosen WHERE tasks.id = chosen.id
+    """  # noqa: S608
+    _forget = f"""
+    WITH chosen AS MATERIALIZED (
+        SELECT id FROM workflows WHERE id = ANY(%(ids)s)
+           AND NOT EXISTS (SELECT FROM tasks WHERE workflow_id = workflows.id::text AND step_id IS NOT NULL)
+    ), deliveries AS ({_DELETED})
+    DELETE FROM workflows USING chosen WHERE workflows.id = chosen.id
+    """  # noqa: S608
+
+    async def page(self, connection: Connection, after: Place, cutoff: Cutoff) -> Page | None:
+        rows = await _rows(connection, self._page, self, after, cutoff)
+        due: dict[UUID, list[str]] = {workflow: [] for _, workflow, is_due in rows if is_due}
+        ids = {"ids": [str(workflow) for workflow in due], **cutoff.of("workflows")}
+        for workflow, task, kind, ended in await (await connection.execute(self._tasks, ids)).fetchall():
+            if not ended or kind not in _FOLDERS:
+                due.pop(workflow, None)
+            elif workflow in due:
+                due[workflow].append(f"{_FOLDERS[kind]}/{task}/")
+        units = [Unit(workflow, tuple(folders), tasks=len(folders)) for workflow, folders in due.items()]
+        return _paged(units, rows)
+
+    async def forget(self, connection: Connection, units: Sequence[Unit], cutoff: Cutoff) -> Gone:
+        values = {"ids": [unit.id for unit in units], **cutoff.of("workflows")}
+        async with connection.transaction():
+            # Nobody resumes it meanwhile.
+            locked = [row[0] for row in await (await connection.execute(self._lock, values)).fetchall()]
+            values |= {"ids": locked, "names": [str(workflow) for workflow in locked]}
+            if tasks := (await connection.execute(self._forget_tasks, values)).rowcount:
+                return Gone(tasks=tasks, more=True)
+            return Gone((await connection.execute(self._forget, values)).rowcount)
+
+
+class _Trainings:
+    """Trainings; the LoRAs and models that they have made stay."""
+
+    name = "trainings"
+    at_a_time = 20
+    _page = _PAGE.format(table="trainings", columns="created_at, id", also="NOT job_open")
+    _forget = f"""
+    WITH chosen AS MATERIALIZED (
+        SELECT id FROM trainings
+         WHERE id = ANY(%(ids)s) AND status = ANY(%(ended)s) AND completed_at < %(before)s AND NOT job_open
+         ORDER BY id FOR UPDATE SKIP LOCKED
+    ), deliveries AS ({_DELETED})
+    DELETE FROM trainings USING chosen WHERE trainings.id = chosen.id
+    """  # noqa: S608
+
+    async def page(self, connection: Connection, after: Place, cutoff: Cutoff) -> Page | None:
+        rows = await _rows(connection, self._page, self, after, cutoff)
+        folders = [(training, f"{TRAININGS}{training}/") for _, training, due in rows if due]
+        return _paged([Unit(training, (folder,), kept=f"{folder}model/") for training, folder in folders], rows)
+
+    async def forget(self, connection: Connection, units: Sequence[Unit], cutoff: Cutoff) -> Gone:
+        ids = {"ids": [unit.id for unit in units]}
+        return Gone((await connection.execute(self._forget, ids | cutoff.of("trainings"))).rowcount)
+
+
+class _Deliveries:
+    """Deliveries that outlived their task, because a client deleted it. Their places are those of the tasks."""
+
+    name = "deliveries"
+    at_a_time = 1000
+    _page = """
+    WITH page AS MATERIALIZED (
+        SELECT * FROM webhook_deliveries WHERE task_id > %(id)s
+         ORDER BY task_id FETCH FIRST (%(limit)s) ROWS WITH TIES
+    )
+    SELECT NULL, task_id, id, status <> 'PENDING' AND coalesce(delivered_at, next_attempt_at) < %(before)s
+           AND NOT EXISTS (SELECT FROM tasks WHERE tasks.id = task_id)
+           AND NOT EXISTS (SELECT FROM workflows WHERE workflows.id = task_id)
+           AND NOT EXISTS (SELECT FROM trainings WHERE trainings.id = task_id)
+      FROM page ORDER BY task_id
+    """
+    _forget = """
+    WITH chosen AS MATERIALIZED (
+        SELECT id FROM webhook_deliveries WHERE id = ANY(%(ids)s) AND status <> 'PENDING'
+         ORDER BY id FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM webhook_deliveries USING chosen WHERE webhook_deliveries.id = chosen.id
+    """
+
+    async def page(self, connection: Connection, after: Place, cutoff: Cutoff) -> Page | None:
+        values = {"id": after.id, "limit": self.at_a_time, "before": cutoff.before}
+        rows = await (await connection.execute(self._page, values)).fetchall()
+        due = [Unit(delivery) for *_, delivery, is_due in rows if is_due]
+        return Page(due, Place(cutoff.before, rows[-1][1])) if rows else None
+
+    async def forget(self, connection: Connection, units: Sequence[Unit], cutoff: Cutoff) -> Gone:
+        return Gone((await connection.execute(self._forget, {"ids": [unit.id for unit in units]})).rowcount)
+
+
+KINDS: Sequence[Kind] = (_Tasks(), _Workflows(), _Trainings(), _Deliveries())
+
+
+async def _rows(connection: Connection, statement: str, kind: Kind, after: Place, cutoff: Cutoff) -> list[Any]:
+    values = {"created_at": after.created_at, "id": after.id, "limit": kind.at_a_time, **cutoff.of(kind.name)}
+    return await (await connection.execute(statement, values)).fetchall()
+
+
+def _paged(units: Sequence[Unit], rows: Sequence[Any]) -> Page | None:
+    return Page(units, Place(*rows[-1][:2])) if rows else None

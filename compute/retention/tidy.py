@@ -1,0 +1,75 @@
+"""Forgets idempotency keys, tenants' turns and dispatchers' beats that nobody will ask for again.
+
+In small batches, each a transaction of its own. A row that somebody has locked is left for the next time.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from compute.db.direct import DirectConnection
+from compute.db.session import Connection, Database
+from compute.retention.pace import paced
+
+__all__ = ["tidy"]
+
+_BATCH = 1000
+_KEEP_IDEMPOTENCY_KEYS = timedelta(days=2)
+_KEEP_TURNS = timedelta(days=7)
+_KEEP_BEATS = timedelta(minutes=10)
+
+# Each begins where the one before ended, so that none steps over what that one has left behind.
+_KEYS = """
+WITH old AS (
+    SELECT key, created_at FROM idempotency_keys
+     WHERE created_at >= %(after)s AND created_at < now() - %(keep)s
+     ORDER BY created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM idempotency_keys USING old WHERE idempotency_keys.key = old.key
+)
+SELECT max(created_at) FROM old HAVING count(*) = %(limit)s
+"""
+_TURNS = """
+WITH page AS MATERIALIZED (
+    SELECT queue, tenant, served_at FROM tenant_turns
+     WHERE (queue, tenant) > (%(queue)s, %(tenant)s) ORDER BY queue, tenant LIMIT %(limit)s
+), old AS (
+    SELECT tenant_turns.queue, tenant_turns.tenant FROM page JOIN tenant_turns USING (queue, tenant)
+     WHERE page.served_at < now() - %(keep)s AND tenant_turns.served_at < now() - %(keep)s
+       FOR UPDATE OF tenant_turns SKIP LOCKED
+), gone AS (
+    DELETE FROM tenant_turns USING old WHERE tenant_turns.queue = old.queue AND tenant_turns.tenant = old.tenant
+)
+SELECT queue, tenant FROM page ORDER BY queue DESC, tenant DESC LIMIT 1
+"""
+_BEATS = """
+DELETE FROM dispatchers WHERE id IN (
+    SELECT id FROM dispatchers WHERE seen_at < now() - %(keep)s LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+"""
+
+
+async def tidy(database: Database) -> None:
+    """Forget them all, once. Several processes may do so at once.
+
+    Raises:
+        DatabaseAway: the database is away; what was forgotten until then is.
+    """
+    connection = DirectConnection(database)
+    try:
+        after: Any = datetime.min.replace(tzinfo=UTC)
+        while after is not None:
+            after = await _batch(connection, _KEYS, keep=_KEEP_IDEMPOTENCY_KEYS, after=after)
+            after = after and after[0]
+        turn: Any = ("", "")
+        while turn is not None:
+            turn = await _batch(connection, _TURNS, keep=_KEEP_TURNS, queue=turn[0], tenant=turn[1])
+        await _batch(connection, _BEATS, keep=_KEEP_BEATS)
+    finally:
+        await connection.close()
+
+
+async def _batch(connection: DirectConnection, statement: str, **values: Any) -> tuple[Any, ...] | None:
+    async def run(direct: Connection) -> tuple[Any, ...] | None:
+        answer = await direct.execute(statement, {"limit": _BATCH, **values})
+        return await answer.fetchone() if answer.description else None
+
+    return await paced(lambda: connection.run(run))

@@ -1,0 +1,60 @@
+"""`compute db prune`, and a Dispatcher that forgets."""
+
+import asyncio
+import json
+from datetime import timedelta
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from compute.cli import app as compute
+from compute.db.session import Database
+from compute.retention.loop import RetentionLoop
+from compute.retention.pruner import Pruner
+from tests.integration.retention.old import Files, ids, old_task, old_workflow
+from tests.patience import PATIENCE
+
+
+async def prune(database_url: str, home: Path, *arguments: str, **environment: str) -> tuple[int, str]:
+    variables = {"DATABASE_URL": database_url, "COMPUTE_HOME": str(home), **environment}
+    answer = await asyncio.to_thread(CliRunner().invoke, compute, ["db", "prune", *arguments], env=variables)
+    return answer.exit_code, answer.output
+
+
+async def test_prune_says_what_goes_and_does_it(
+    database_url: str, database: Database, files: Files, tmp_path: Path
+) -> None:
+    await old_task(database, files)
+    await old_workflow(database, files)
+    assert (await prune(database_url, tmp_path))[0] == 1
+    lines = (
+        "ended more than 30 days ago {} forgotten:\ntasks: 1\nworkflows: 1 with 2 tasks\ntrainings: 0\ndeliveries: 0\n"
+    )
+    code, said = await prune(database_url, tmp_path, "--dry-run", COMPUTE_RETENTION_DAYS="30")
+    assert (code, said) == (0, f"What {lines.format('would be')}")
+    assert len(await files.paths()) == 3
+    code, said = await prune(database_url, tmp_path, "--days", "30")
+    assert (code, said) == (0, f"What {lines.format('is')}")
+    assert (await files.paths(), await ids(database, "tasks")) == (set(), set())
+    code, said = await prune(database_url, tmp_path, "--days", "30", "--json")
+    assert (code, json.loads(said)["tasks"]) == (0, {"going": 0, "needed": 0, "failed": 0})
+
+
+async def test_the_loop_forgets_now_and_then_and_outlives_its_failures(database: Database, files: Files) -> None:
+    await old_task(database, files)
+    failed = asyncio.Event()
+
+    async def fail(prefix: str) -> None:
+        files.before_removal = None
+        failed.set()
+        raise RuntimeError("not foreseen")
+
+    files.before_removal = fail
+    loop = RetentionLoop(Pruner(database, files, timedelta(days=30), "dispatcher"), every_seconds=0.01)
+    async with asyncio.timeout(PATIENCE):
+        work = asyncio.create_task(loop.run())
+        await failed.wait()
+        while await ids(database, "tasks"):
+            await asyncio.sleep(0.01)
+        assert not work.done()
+        work.cancel()

@@ -1,0 +1,221 @@
+"""What ended long ago is forgotten with all that belongs to it; what is needed, or has not ended, stays."""
+
+import asyncio
+import logging
+
+import pytest
+from sqlalchemy import update
+
+from compute.db.session import Database
+from compute.db.tables import Task, WebhookDelivery
+from compute.errors import StorageFailed
+from compute.retention.pruner import Found, NotLeading
+from tests.integration.core.rows import add, new_task
+from tests.integration.retention.old import (
+    Files,
+    counts,
+    days_ago,
+    delivery,
+    ids,
+    old_task,
+    old_training,
+    old_workflow,
+    pruner,
+    result_of,
+    step_of,
+)
+from tests.patience import PATIENCE
+
+
+async def test_an_old_task_goes_with_all_that_belongs_to_it(database: Database, files: Files) -> None:
+    old = await old_task(database, files)
+    failed = await old_task(database, files, status="FAILED")
+    await delivery(database, old.id, "DELIVERED")
+    kept = {
+        # Its age counts from its end.
+        (await old_task(database, files, ended=1)).id,
+        (await old_task(database, files, ended=None)).id,
+        # Its receiver has yet to hear of it.
+        (undelivered := await old_task(database, files)).id,
+    }
+    await delivery(database, undelivered.id, "PENDING")
+    before, stored = await counts(database), await files.paths()
+
+    found = await pruner(database, files).count()
+    assert found == [Found("tasks", going=2), Found("workflows"), Found("trainings"), Found("deliveries")]
+    assert (await counts(database), await files.paths()) == (before, stored)
+
+    assert await pruner(database, files).prune() == found
+    assert await ids(database, "tasks") == kept
+    assert await files.paths() == stored - {result_of(old), result_of(failed)}
+    assert await counts(database) == {"tasks": 3, "task_events": 3, "webhook_deliveries": 1, "webhook_attempts": 1}
+
+
+async def test_a_workflow_goes_with_its_tasks(database: Database, files: Files) -> None:
+    _, tasks = await old_workflow(database, files, tasks=3)
+    kept, _ = await old_workflow(database, files, ended=None, status="RUNNING")
+    young, _ = await old_workflow(database, files, ended=1, status="FAILED")
+    busy, (task, _) = await old_workflow(database, files)
+    async with database.transaction() as session:
+        await session.execute(update(Task).where(Task.id == task.id).values(status="EXECUTING", completed_at=None))
+    stored = await files.paths()
+
+    found = await pruner(database, files).prune()
+    assert found[1] == Found("workflows", going=1, tasks=3)
+    assert await ids(database, "workflows") == {kept.id, young.id, busy.id}
+    assert await files.paths() == stored - {result_of(task) for task in tasks}
+    assert await counts(database) == {
+        "workflows": 3,
+        "workflow_steps": 3,
+        "workflow_events": 3,
+        "tasks": 6,
+        "task_events": 6,
+    }
+
+
+async def test_a_training_goes_and_what_it_made_stays(database: Database, files: Files) -> None:
+    lora = await old_training(database, files)
+    model = await old_training(database, files)
+    await old_training(database, files, job_open=True)
+    young = await old_training(database, files, ended=1)
+    made = {f"training/{model.id}/model/unet/weights.safetensors", "loras/products/mug.safetensors"}
+    for path in made:
+        await files.put(path, b"weights", "application/octet-stream")
+
+    found = await pruner(database, files).prune()
+    assert found[2] == Found("trainings", going=2)
+    assert await counts(database) == {"trainings": 2}
+    stored = await files.paths()
+    assert made <= stored
+    assert not {path for path in stored - made if str(lora.id) in path or str(model.id) in path}
+    assert len(await files.paths(f"training/{young.id}/")) == 3
+
+
+async def test_what_something_else_needs_stays_until_that_goes(database: Database, files: Files) -> None:
+    first, second, third = [await old_task(database, files) for _ in range(3)]
+    chained = await old_task(database, files, spec={"image": result_of(first)})
+    reader = await old_task(database, files, ended=1, spec={"image": result_of(chained)})
+    _, (again,) = await old_workflow(database, files, tasks=1)
+    reusing, _ = await old_workflow(database, files, ended=1, tasks=0, input={"picture": f"/x/{result_of(second)}?s=1"})
+    training = await old_training(database, files)
+    async with database.transaction() as session:
+        session.add(step_of(reusing, [again], position=1, step_id="again", reused_from=reusing.id))
+        session.add(
+            step_of(
+                reusing, [], position=2, definition={"sample": f"training/{training.id}/samples/0.png"}, step_id="x"
+            )
+        )
+    await old_training(database, files, ended=1, spec={"data": {"images": [result_of(third)]}})
+    stored, rows = await files.paths(), await counts(database)
+
+    found = await pruner(database, files).prune()
+    assert [(kind.going, kind.needed) for kind in found] == [(0, 4), (0, 1), (0, 1), (0, 0)]
+    assert (await files.paths(), await counts(database)) == (stored, rows)
+
+    async with database.transaction() as session:
+        await session.execute(update(Task).where(Task.id == reader.id).values(completed_at=days_ago(60)))
+    found = await pruner(database, files).prune()
+    assert [(kind.going, kind.needed) for kind in found] == [(3, 2), (0, 1), (0, 1), (0, 0)]
+    assert await files.paths() == stored - {result_of(task) for task in (first, chained, reader)}
+
+
+async def test_what_comes_to_be_needed_on_the_way_stays(database: Database, files: Files) -> None:
+    last = await old_task(database, files, made=80)
+    # More than one batch of older ones.
+    async with database.transaction() as session:
+        ended = {"status": "COMPLETED", "completed_at": days_ago(60), "created_at": days_ago(90)}
+        session.add_all([new_task(**ended) for _ in range(300)])
+
+    async def order_a_task(prefix: str) -> None:
+        files.before_removal = None
+        await add(database, spec={"image": result_of(last)})
+
+    files.before_removal = order_a_task
+    found = await pruner(database, files).prune()
+    assert found[0] == Found("tasks", going=300, needed=1)
+    assert len(await ids(database, "tasks") - {last.id}) == 1
+    assert await files.paths() == {result_of(last)}
+
+
+async def test_a_row_whose_files_cannot_be_removed_stays_and_is_told(
+    database: Database, files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    stubborn, other = await old_task(database, files), await old_task(database, files)
+
+    async def refuse(prefix: str) -> None:
+        if str(stubborn.id) in prefix:
+            raise StorageFailed("the disk is read-only")
+
+    files.before_removal = refuse
+    with caplog.at_level(logging.WARNING):
+        assert (await pruner(database, files).prune())[0] == Found("tasks", going=1, failed=1)
+    assert f"{stubborn.id} of tasks stays, its files could not be removed: the disk is read-only" in caplog.text
+    assert await ids(database, "tasks") == {stubborn.id}
+    assert await files.paths() == {result_of(stubborn)}
+
+    files.before_removal = None
+    assert (await pruner(database, files).prune())[0] == Found("tasks", going=1)
+    assert await files.paths() == set()
+    assert other.id not in await ids(database, "tasks")
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("survived", range(3))
+async def test_where_one_was_killed_the_next_goes_on(database: Database, files: Files, survived: int) -> None:
+    await old_task(database, files)
+    await old_workflow(database, files)
+    left = survived
+
+    async def die(prefix: str) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KilledError
+
+    files.before_removal = die
+    with pytest.raises(KilledError):
+        await pruner(database, files).prune()
+    files.before_removal = None
+    # No file is without the row that leads to it.
+    known = {str(task) for task in await ids(database, "tasks")}
+    assert {path.split("/")[1] for path in await files.paths()} <= known
+    await pruner(database, files).prune()
+    assert (await counts(database), await files.paths()) == ({}, set())
+
+
+async def test_one_process_at_a_time_forgets(database: Database, files: Files) -> None:
+    await old_task(database, files)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(prefix: str) -> None:
+        begun.set()
+        await go_on.wait()
+
+    files.before_removal = wait
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        first = group.create_task(pruner(database, files, "first").prune())
+        await begun.wait()
+        with pytest.raises(NotLeading):
+            await pruner(database, files, "second").prune()
+        go_on.set()
+    assert first.result()[0] == Found("tasks", going=1)
+    assert (await pruner(database, files, "second").prune())[0] == Found("tasks")
+
+
+async def test_deliveries_of_deleted_tasks_go_as_well(database: Database, files: Files) -> None:
+    deleted, there = await old_task(database, files), await old_task(database, files, ended=1)
+    for task in (deleted, there):
+        await delivery(database, task.id, "FAILED")
+    await delivery(database, deleted.id, "PENDING")
+    await delivery(database, deleted.id, "DELIVERED", ended=1)
+    async with database.transaction() as session:
+        await session.delete(await session.get_one(Task, deleted.id))
+    assert (await pruner(database, files).prune())[3] == Found("deliveries", going=1)
+    async with database.transaction() as session:
+        left = await session.stream_scalars(
+            WebhookDelivery.__table__.select().with_only_columns(WebhookDelivery.status)
+        )
+        assert sorted([status async for status in left]) == ["DELIVERED", "FAILED", "PENDING"]
