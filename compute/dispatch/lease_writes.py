@@ -1,9 +1,11 @@
-"""The statements of one batch of lease writes, in one transaction."""
+"""One batch of what runs report, in one transaction."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import TypeVar
 
 from compute.db.session import Connection
+from compute.schemas.enums import TaskStatus
 from compute.tasks.leases import (
     Beat,
     Complete,
@@ -16,42 +18,108 @@ from compute.tasks.leases import (
     fail_batch,
     release_batch,
     settle_batch,
+    standing,
     start_batch,
 )
+from compute.tasks.states import LEASED, sources
 
 __all__ = ["write_all"]
 
+W = TypeVar("W", Start, Beat, Complete, Fail, Release)
 
-async def write_all(
-    connection: Connection, writes: Sequence[Write], *, lease_seconds: float, again: bool
-) -> list[bool]:
-    """Starts first, ends last, in one transaction; whether each write's lease held.
+_LEADS_TO = {
+    Start: TaskStatus.EXECUTING,
+    Complete: TaskStatus.COMPLETED,
+    Fail: TaskStatus.FAILED,
+    Release: TaskStatus.PENDING,
+}
 
-    `again`: an earlier attempt may have been committed before its connection broke.
+
+async def write_all(connection: Connection, writes: Sequence[Write], *, lease_seconds: float) -> list[bool | None]:
+    """Starts first, ends last; whether each write's lease held. None: somebody else keeps the task's row locked, and
+    neither this write nor a later one of its lease was written.
+
+    A write that an earlier attempt has made, whose answer was lost, counts as made: nobody else moves a task under the
+    same fence.
     """
-    starts = {write.lease: write for write in writes if isinstance(write, Start)}
-    beats = [write for write in writes if isinstance(write, Beat)]
-    completes = [write for write in writes if isinstance(write, Complete)]
-    fails = [write for write in writes if isinstance(write, Fail)]
-    releases = [write for write in writes if isinstance(write, Release)]
-    if not again:
-        # One update instead of two. Not in a repetition: there the start may be in the row already.
-        completes = [Complete(write.lease, write.result, starts.pop(write.lease, None)) for write in completes]
-    kinds = [starts, beats, completes, fails, releases]
-    async with connection.transaction() if sum(map(bool, kinds)) > 1 else nullcontext():
-        started = await start_batch(connection, list(starts.values()))
-        if again:
-            started |= await _already_started(connection, starts.keys() - started, lease_seconds)
-        held: dict[type[Write], set[Lease]] = {
-            Beat: await beat_batch(connection, beats, lease_seconds=lease_seconds),
-            Complete: await settle_batch(connection, completes),
-            Fail: await fail_batch(connection, fails),
-            Release: await release_batch(connection, releases),
-        }
-    held[Start] = started | held[Complete]
-    return [write.lease in held[type(write)] for write in writes]
+    batch = _Batch(connection, lease_seconds)
+    starts = {write.lease: write for write in _of(Start, writes)}
+    # One update instead of two.
+    completes = [Complete(one.lease, one.result, starts.pop(one.lease, None)) for one in _of(Complete, writes)]
+    kinds: list[Sequence[Write]] = [list(starts.values()), _of(Beat, writes), completes]
+    kinds += [_of(Fail, writes), _of(Release, writes)]
+    filled = [kind for kind in kinds if kind]
+    async with connection.transaction() if len(filled) > 1 else nullcontext():
+        for kind in filled:
+            await batch.write(kind)
+    return [batch.answer(write) for write in writes]
 
 
-async def _already_started(connection: Connection, leases: set[Lease], lease_seconds: float) -> set[Lease]:
-    """Those whose earlier start was committed after all: whoever else held the fence would have moved it."""
-    return await beat_batch(connection, [Beat(lease, 0.0) for lease in leases], lease_seconds=lease_seconds)
+def _of(kind: type[W], writes: Sequence[Write]) -> list[W]:
+    return [write for write in writes if isinstance(write, kind)]
+
+
+class _Batch:
+    """What has become of the writes of a batch so far."""
+
+    def __init__(self, connection: Connection, lease_seconds: float) -> None:
+        self._connection = connection
+        self._lease_seconds = lease_seconds
+        self._made: set[tuple[type[Write], Lease]] = set()
+        self._locked: set[Lease] = set()
+
+    def answer(self, write: Write) -> bool | None:
+        if (type(write), write.lease) in self._made:
+            return True
+        return None if write.lease in self._locked else False
+
+    async def write(self, kind: Sequence[Write]) -> None:
+        """Write those of one kind whose leases wait for nothing."""
+        kind = [write for write in kind if write.lease not in self._locked]
+        made = await self._apply(kind)
+        missing = [write for write in kind if write.lease not in made]
+        if missing:
+            found = await standing(self._connection, [write.lease for write in missing])
+            made |= {one.lease for one in missing if _is_made(one, found)}
+            made |= await self._after_its_start(missing, found)
+            self._locked |= {one.lease for one in missing if one.lease not in made and _allows(one, found)}
+        for write in kind:
+            if write.lease in made:
+                self._made |= {(type(write), write.lease)} | ({(Start, write.lease)} if _begins(write) else set())
+
+    async def _apply(self, kind: Sequence[Write]) -> set[Lease]:
+        connection, first = self._connection, next(iter(kind), None)
+        match first:
+            case Start():
+                return await start_batch(connection, _of(Start, kind))
+            case Beat():
+                return await beat_batch(connection, _of(Beat, kind), lease_seconds=self._lease_seconds)
+            case Complete():
+                return await settle_batch(connection, _of(Complete, kind))
+            case Fail():
+                return await fail_batch(connection, _of(Fail, kind))
+            case Release():
+                return await release_batch(connection, _of(Release, kind))
+        return set()
+
+    async def _after_its_start(self, missing: Sequence[Write], found: dict[Lease, TaskStatus]) -> set[Lease]:
+        """Complete those whose start an earlier attempt has written."""
+        begun = [write for write in missing if _begins(write) and found.get(write.lease) == TaskStatus.EXECUTING]
+        return await settle_batch(self._connection, [Complete(one.lease, one.result) for one in _of(Complete, begun)])
+
+
+def _is_made(write: Write, found: dict[Lease, TaskStatus]) -> bool:
+    """Whether an earlier attempt has written it; a `Beat` leaves no trace."""
+    return not isinstance(write, Beat) and found.get(write.lease) == _LEADS_TO[type(write)]
+
+
+def _begins(write: Write) -> bool:
+    return isinstance(write, Complete) and write.started is not None
+
+
+def _allows(write: Write, found: dict[Lease, TaskStatus]) -> bool:
+    """Whether the task is where this write could move it, had nobody locked its row."""
+    status = found.get(write.lease)
+    if isinstance(write, Beat) or _begins(write):
+        return status in LEASED
+    return status in LEASED and status in sources(_LEADS_TO[type(write)])

@@ -33,12 +33,12 @@ class DispatchStore(Protocol):
         """Take up to `limit` waiting tasks in fair order, each under a lease with a new fence."""
         ...
 
-    async def write(self, writes: Sequence[Write], *, lease_seconds: float, again: bool) -> list[bool]:
-        """Write what runs report, all or nothing; whether each one's lease held. `again`: an earlier try may have
-        taken effect before its connection broke.
+    async def write(self, writes: Sequence[Write], *, lease_seconds: float) -> Sequence[bool | None]:
+        """Write what runs report, in one transaction; whether each one's lease held. None: somebody else keeps the
+        task's row locked, and neither this write nor a later one of its lease was written. An earlier try that took
+        effect, though its answer was lost, counts.
 
         Raises:
-            RowLocked: somebody keeps a row locked; nothing was written.
             Exception: the content of one of them is refused; nothing was written.
         """
         ...
@@ -86,14 +86,14 @@ class PostgresDispatchStore:
 
         return await self._connection(f"claims of {queue}").run(work)
 
-    async def write(self, writes: Sequence[Write], *, lease_seconds: float, again: bool) -> list[bool]:
-        async def work(connection: Connection) -> list[bool]:
-            return await write_all(connection, writes, lease_seconds=lease_seconds, again=again)
+    async def write(self, writes: Sequence[Write], *, lease_seconds: float) -> list[bool | None]:
+        async def work(connection: Connection) -> list[bool | None]:
+            return await write_all(connection, writes, lease_seconds=lease_seconds)
 
         return await self._connection("writes").run(work)
 
     async def reap(self, policy: RetryPolicy) -> int:
-        return await self._connection("reaper").run(lambda connection: reap(connection, policy))
+        return await reap(self._connection("reaper"), policy)
 
     async def beat(self, owner: str, pools: Mapping[str, Any]) -> None:
         seen = {"pools": dict(pools), "seen_at": func.now()}

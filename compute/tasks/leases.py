@@ -1,9 +1,10 @@
 """Writes under a lease, many tasks in one statement: start, heartbeat, complete, fail, release.
 
 Every statement takes arrays, one element a task, and changes the rows whose fence and status still allow it; the
-event rows and webhook deliveries come from what it changed, in the same statement. It returns the leases that held: a
-lease that is missing was lost, and nothing was written for it. The connection is one of `Database.connect`; each call
-is a transaction of its own unless the caller opened one.
+event rows and webhook deliveries come from what it changed, in the same statement. Rows are locked in the order of
+their ids, and none is waited for that somebody else keeps locked. It returns the leases for which it wrote: one that is
+missing was lost, or its row is locked, which `standing` tells apart. The connection is that of a `DirectConnection`;
+each call is a transaction of its own unless the caller opened one.
 """
 
 # ruff: noqa: S608 - the parts of these statements are constants; values are parameters
@@ -36,6 +37,7 @@ __all__ = [
     "fail_batch",
     "release_batch",
     "settle_batch",
+    "standing",
     "start_batch",
 ]
 
@@ -109,7 +111,7 @@ Write = Start | Beat | Complete | Fail | Release
 
 
 async def start_batch(connection: Connection, starts: Sequence[Start]) -> set[Lease]:
-    """QUEUED → EXECUTING. Returns the leases that held."""
+    """QUEUED → EXECUTING. Returns the leases for which it wrote."""
     return await _apply(
         connection,
         _START,
@@ -120,14 +122,14 @@ async def start_batch(connection: Connection, starts: Sequence[Start]) -> set[Le
 
 
 async def beat_batch(connection: Connection, beats: Sequence[Beat], *, lease_seconds: float) -> set[Lease]:
-    """Renew leases. Returns those that still hold."""
+    """Renew leases. Returns those that it renewed."""
     return await _apply(
         connection, _BEAT, beats, percents=[beat.percent for beat in beats], lease_seconds=lease_seconds
     )
 
 
 async def settle_batch(connection: Connection, ends: Sequence[Complete]) -> set[Lease]:
-    """→ COMPLETED with their results. Returns the leases that held; the others' answers came too late.
+    """→ COMPLETED with their results. Returns the leases for which it wrote.
 
     Raises:
         psycopg.DataError: a result cannot be stored; nothing was written.
@@ -147,7 +149,7 @@ async def settle_batch(connection: Connection, ends: Sequence[Complete]) -> set[
 
 
 async def fail_batch(connection: Connection, ends: Sequence[Fail]) -> set[Lease]:
-    """→ FAILED. Returns the leases that held."""
+    """→ FAILED. Returns the leases for which it wrote."""
     return await _apply(
         connection,
         _FAIL,
@@ -158,7 +160,7 @@ async def fail_batch(connection: Connection, ends: Sequence[Fail]) -> set[Lease]
 
 
 async def release_batch(connection: Connection, releases: Sequence[Release]) -> set[Lease]:
-    """Back to PENDING, to be claimed again after their delays. Returns the leases that held."""
+    """Back to PENDING, to be claimed again after their delays. Returns the leases for which it wrote."""
     return await _apply(
         connection,
         _RELEASE,
@@ -167,6 +169,12 @@ async def release_batch(connection: Connection, releases: Sequence[Release]) -> 
         categories=json.dumps([release.error and release.error[0] for release in releases]),
         messages=json.dumps([release.error and release.error[1] for release in releases]),
     )
+
+
+async def standing(connection: Connection, leases: Sequence[Lease]) -> dict[Lease, TaskStatus]:
+    """Where tasks are now whose fences are still those of these leases, locked or not."""
+    cursor = await connection.execute(_STANDING, _keys(leases), binary=True)
+    return {Lease(task_id, fence): TaskStatus(status) for task_id, fence, status in await cursor.fetchall()}
 
 
 class Expired(NamedTuple):
@@ -196,23 +204,33 @@ class _Statement:
     sources: list[str]
 
 
+def _given(columns: dict[str, str]) -> str:
+    """The arrays as rows, of those tasks whose leases hold and which nobody else has locked; they are locked now."""
+    return f"""given AS MATERIALIZED (
+        SELECT given.* FROM ROWS FROM ({", ".join(columns.values())}) AS given({", ".join(columns)})
+          JOIN tasks ON tasks.id = given.id AND tasks.fence = given.fence
+                    AND tasks.status = ANY(%(sources)s::text[])
+         ORDER BY given.id FOR UPDATE OF tasks SKIP LOCKED
+    )"""
+
+
 def _move(
     through: Sequence[TaskStatus], values: str, columns: dict[str, str], *, returning: str = "", then: str = ""
 ) -> _Statement:
     """Move every given task along `through`; `columns` are the arrays that are given beside ids and fences."""
-    arrays = {"id": "unnest(%(ids)s::uuid[])", "fence": "unnest(%(fences)s::bigint[])"} | columns
+    arrays = _KEYS | columns
     sql = f"""
-    WITH moved AS (
+    WITH {_given(arrays)}, moved AS (
         UPDATE tasks SET status = '{through[-1]}', updated_at = clock_timestamp(), {values}
-          FROM ROWS FROM ({", ".join(arrays.values())}) AS given({", ".join(arrays)})
-         WHERE tasks.id = given.id AND tasks.fence = given.fence AND tasks.status = ANY(%(sources)s::text[])
+          FROM given WHERE tasks.id = given.id
         RETURNING tasks.id, tasks.fence{returning}
     ), logged AS ({log_moves(*through)}){then}
     SELECT id, fence FROM moved
     """
-    return _Statement(sql, [str(status) for status in sources(through[0])])
+    return _Statement(sql, [str(status) for status in sources(through[0]) if status in LEASED])
 
 
+_KEYS = {"id": "unnest(%(ids)s::uuid[])", "fence": "unnest(%(fences)s::bigint[])"}
 _ENDED = "completed_at = clock_timestamp(), lease_owner = NULL, lease_expires_at = NULL"
 _COMPLETED = f"result = given.result, progress = 100, {_ENDED}"
 _STARTED = """started_at = coalesce(tasks.started_at, clock_timestamp()), executor_type = given.executor_type,
@@ -253,13 +271,17 @@ SELECT id, fence, retry_count, max_retries, lease_owner FROM tasks
    AND (lease_expires_at IS NULL OR lease_expires_at < now())
  LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 """
+_STANDING = """
+SELECT tasks.id, tasks.fence, tasks.status
+  FROM ROWS FROM (unnest(%(ids)s::uuid[]), unnest(%(fences)s::bigint[])) AS given(id, fence)
+  JOIN tasks ON tasks.id = given.id AND tasks.fence = given.fence
+"""
 _BEAT = _Statement(
-    """
+    f"""
+WITH {_given(_KEYS | {"percent": "unnest(%(percents)s::float8[])"})}
 UPDATE tasks SET lease_expires_at = clock_timestamp() + %(lease_seconds)s::float8 * interval '1 s',
        progress = greatest(tasks.progress, given.percent), updated_at = clock_timestamp()
-  FROM ROWS FROM (unnest(%(ids)s::uuid[]), unnest(%(fences)s::bigint[]), unnest(%(percents)s::float8[]))
-       AS given(id, fence, percent)
- WHERE tasks.id = given.id AND tasks.fence = given.fence AND tasks.status = ANY(%(sources)s::text[])
+  FROM given WHERE tasks.id = given.id
 RETURNING tasks.id, tasks.fence
 """,
     sorted(LEASED),
