@@ -38,6 +38,7 @@ _WHILE_PENDING = {"priority", "queue_name", "origin_tenant_id", "provider_type"}
 _IN_SPEC_ALWAYS = {"service_requests", "fal_app_id", "fal_request_id"}
 _SENT = {"config", "provider_config", "fallback_provider_config"}
 _VERDICT = {"status", "result_image_path", "error_category"}
+_ATTEMPTS = 20
 
 
 async def update_task(held: Resources, task_id: UUID, update: TaskUpdate) -> Task:
@@ -45,29 +46,17 @@ async def update_task(held: Resources, task_id: UUID, update: TaskUpdate) -> Tas
 
     Raises:
         NotFound: there is no such task.
-        Conflict: the task's state forbids it, or the field is the server's.
+        Conflict: the task's state forbids it, the field is the server's, or others change the task all the time.
         InvalidInput: a LoRA, image or queue that cannot be used.
     """
-    changes = {name: value for name, value in update.model_dump().items() if value is not None}
-    async with held.database.transaction() as session:
-        present = await store.get(session, task_id)
-    intake, inputs = await _take_inputs(held, present, update, changes)
-    # Nothing is kept for a change that is refused.
-    _verdict(present, changes)
-    _apply(present, changes, inputs)
-    await intake.keep()
-    async with held.database.transaction() as session:
-        task = await _locked(session, task_id)
-        verdict = _verdict(task, changes)
-        _apply(task, changes, inputs)
-        task.updated_at = datetime.now(UTC)
-        await session.flush()
-        if verdict is None:
-            await record(session, [task], EventType.TASK_UPDATED)
-        else:
-            task = await store.end(session, task_id, changes["status"], **verdict)
-    _hint(held, task)
-    return task
+    for _ in range(_ATTEMPTS):
+        async with held.database.transaction() as session:
+            present = await store.get(session, task_id)
+        changed = await _update(held, present, update)
+        if changed is not None:
+            _hint(held, changed)
+            return changed
+    raise Conflict(f"Task {task_id} is being changed by others all the time; try again.")
 
 
 async def cancel_task(held: Resources, task_id: UUID) -> Task:
@@ -117,6 +106,30 @@ async def delete_task(held: Resources, task_id: UUID) -> Task:
     if task is None:
         raise NotFound(f"There is no task {task_id}.")
     task.deleted_at = datetime.now(UTC)
+    return task
+
+
+async def _update(held: Resources, present: Task, update: TaskUpdate) -> Task | None:
+    """Apply what a client sent to a task as it was read; None, and nothing is changed, if by the time its row is locked
+    somebody has changed what the new inputs were derived from."""
+    changes = {name: value for name, value in update.model_dump().items() if value is not None}
+    read_from = present.spec, present.queue
+    intake, inputs = await _take_inputs(held, present, update, changes)
+    # Nothing is kept for a change that is refused.
+    _verdict(present, changes)
+    _apply(present, changes, inputs)
+    await intake.keep()
+    async with held.database.transaction() as session:
+        task = await _locked(session, present.id)
+        if (task.spec, task.queue) != read_from:
+            return None
+        verdict = _verdict(task, changes)
+        _apply(task, changes, inputs)
+        task.updated_at = datetime.now(UTC)
+        await session.flush()
+        if verdict is not None:
+            return await store.end(session, task.id, changes["status"], **verdict)
+        await record(session, [task], EventType.TASK_UPDATED)
     return task
 
 

@@ -245,7 +245,8 @@ async def clean_up_workflow(
         tasks_processed=len(rows), tasks_cleaned=len(cleaned), deleted_paths=deleted, errors=errors
     )
     async with idempotent.once(held.database) as session:
-        for task in await session.scalars(select(Task).where(Task.id.in_(cleaned), Task.deleted_at.is_(None))):
+        marked = select(Task).where(Task.id.in_(cleaned), Task.deleted_at.is_(None))
+        for task in await session.scalars(marked.order_by(Task.id).with_for_update()):
             task.deleted_at = datetime.now(UTC)
         return await _remembered(idempotent, session, await shown(session, workflow, detail))
 

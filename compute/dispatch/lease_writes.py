@@ -122,4 +122,4 @@ def _allows(write: Write, found: dict[Lease, TaskStatus]) -> bool:
     status = found.get(write.lease)
     if isinstance(write, Beat) or _begins(write):
         return status in LEASED
-    return status in LEASED and status in sources(_LEADS_TO[type(write)])
+    return status in sources(_LEADS_TO[type(write)])

@@ -227,7 +227,7 @@ def _move(
     ), logged AS ({log_moves(*through)}){then}
     SELECT id, fence FROM moved
     """
-    return _Statement(sql, [str(status) for status in sources(through[0]) if status in LEASED])
+    return _Statement(sql, [str(status) for status in sources(through[0])])
 
 
 _KEYS = {"id": "unnest(%(ids)s::uuid[])", "fence": "unnest(%(fences)s::bigint[])"}

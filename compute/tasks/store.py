@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, update
+from sqlalchemy import ARRAY, Uuid, any_, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.db.tables import Task
@@ -45,9 +45,17 @@ async def cancel(session: AsyncSession, task_id: UUID) -> Task:
 
 async def cancel_all(session: AsyncSession, task_ids: Sequence[UUID]) -> list[UUID]:
     """End those of the tasks as CANCELLED that have not ended yet; which they were."""
+    open_ones = Task.status.in_(sources(TaskStatus.CANCELLED))
+    # An update locks rows as it comes across them; everybody locks them in the order of their ids.
+    locked = await session.scalars(
+        select(Task.id)
+        .where(Task.id == any_(literal(list(task_ids), ARRAY(Uuid))), open_ones)
+        .order_by(Task.id)
+        .with_for_update()
+    )
     tasks = await session.scalars(
         update(Task)
-        .where(Task.id.in_(task_ids), Task.status.in_(sources(TaskStatus.CANCELLED)))
+        .where(Task.id == any_(literal(list(locked), ARRAY(Uuid))), open_ones)
         .values(
             status=TaskStatus.CANCELLED,
             fence=Task.fence + 1,

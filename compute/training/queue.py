@@ -47,8 +47,10 @@ WITH jobs AS (
       FROM trainings LEFT JOIN jobs USING (tenant)
      WHERE status IN ({_OPEN}) AND NOT job_open AND run_after <= statement_timestamp()
 ), chosen AS (
-    SELECT id FROM ready ORDER BY priority DESC, turn, created_at, id
+    SELECT trainings.id FROM ready JOIN trainings USING (id)
+     ORDER BY ready.priority DESC, ready.turn, ready.created_at, ready.id
      LIMIT greatest(:limit - (SELECT coalesce(sum(held), 0) FROM jobs), 0)
+       FOR UPDATE OF trainings SKIP LOCKED
 )
 UPDATE trainings
    SET fence = fence + 1, attempts = attempts + 1, job_open = true,

@@ -175,10 +175,10 @@ async def resume(
     _require(workflow, WorkflowStatus.RUNNING, only_from=allowed | ({WorkflowStatus.COMPLETED} if from_step else set()))
     steps = await steps_of(session, [workflow_id])
     again = _again(steps, from_step)
-    cancelled = await store.cancel_all(
-        session, [task for step in steps if step.step_id in again for task in _running_tasks(step)]
-    )
+    running = [task for step in steps if step.step_id in again for task in _running_tasks(step)]
+    # Workflows, then steps, then tasks: everybody locks in this order.
     await _stop(session, [step for step in steps if step.step_id in again and step.status == StepStatus.RUNNING])
+    cancelled = await store.cancel_all(session, running)
     redone = _to_redo(steps, again, lost)
     put_back = [step for step in steps if step.step_id in again | redone or _counts_as_failed(step)]
     ended = [step for step in put_back if step.status != StepStatus.PENDING]
@@ -210,8 +210,9 @@ async def cancel(session: AsyncSession, workflow_id: UUID) -> tuple[Workflow, li
         for step in await steps_of(session, [workflow_id])
         if StepStatus(step.status) in (StepStatus.PENDING, StepStatus.RUNNING)
     ]
-    cancelled = await store.cancel_all(session, [task for step in steps for task in _running_tasks(step)])
+    running = [task for step in steps for task in _running_tasks(step)]
     await _stop(session, steps)
+    cancelled = await store.cancel_all(session, running)
     workflow.fence += 1
     await _move(session, workflow, WorkflowStatus.CANCELLED, completed_at=datetime.now(UTC), **_TO_LET)
     connection = await session.connection()
