@@ -91,6 +91,7 @@ def _policy(settings: Settings) -> DispatchPolicy:
     return DispatchPolicy(
         lease=settings.lease_seconds,
         task_timeout=settings.task_timeout_seconds,
+        queued_timeout=settings.queued_timeout_seconds,
         retry=RetryPolicy(settings.max_retries, settings.retry_backoff_seconds),
     )
 

@@ -5,25 +5,34 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 from compute.db.away import DatabaseAway
 from compute.dispatch.pool import Pool
 from compute.dispatch.retry import RetryPolicy
-from compute.dispatch.run import Run
+from compute.dispatch.rounds import Rounds
+from compute.dispatch.run import Run, RunLimits
 from compute.dispatch.store import DispatchStore
 from compute.dispatch.writer import LeaseWriter
 from compute.events import hints
-from compute.tasks.leases import Beat, Claimed
+from compute.tasks.leases import Claimed
 
 __all__ = ["DispatchPolicy", "Dispatcher"]
 
 _log = logging.getLogger(__name__)
+_LISTENED = 10
+"""How often a run is listened for within a lease."""
+_MISSED = 8
+"""So often without news, and it gives up: before the lease is lost, because it knows better than the reaper."""
 
 
 @dataclass(frozen=True, slots=True)
 class DispatchPolicy:
-    """Times in seconds. `poll` stands behind the hints; `pulse` is how often progress is written."""
+    """Times in seconds. `poll` stands behind the hints; `pulse` is how often progress is written.
+
+    A run whose worker is not heard of for most of a `lease` gives up.
+    """
 
     lease: float = 15.0
     poll: float = 1.0
@@ -31,6 +40,7 @@ class DispatchPolicy:
     beat: float = 1.0
     forget: float = 3600.0
     task_timeout: float = 3600.0
+    queued_timeout: float = 600.0
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(max_retries=3, backoff_seconds=2.0))
 
 
@@ -46,28 +56,45 @@ class Dispatcher:
         self._runs: dict[UUID, Run] = {}
         self._busy = {pool.queue: 0 for pool in pools}
         self._wake = {pool.queue: asyncio.Event() for pool in pools}
-        self._renewed_at = 0.0
+        self._limits = RunLimits(policy.task_timeout, policy.queued_timeout)
+        self._known = asyncio.Event()
+        self._rounds = Rounds()
 
     async def run(self) -> None:
         """Dispatch until cancelled; then hand back what is in flight."""
-        policy = self._policy
         writing = asyncio.create_task(self._writer.run(), name="writing")
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_fail_with(writing))
-                group.create_task(self._store.listen([hints.READY, hints.CANCELLED], self._on_hint))
-                group.create_task(self._store.send_hints())
-                group.create_task(self._every(policy.pulse, self._pulse))
-                group.create_task(self._every(policy.beat, self._beat))
-                group.create_task(self._reap())
-                group.create_task(self._every(policy.forget, self._store.tidy))
-                for pool in self._pools:
-                    group.create_task(self._keep_full(pool))
+                for loop in self._loops():
+                    group.create_task(_for_ever(loop))
         finally:
             await asyncio.shield(self._leave(writing))
 
+    def _loops(self) -> list[Callable[[], Awaitable[None]]]:
+        policy = self._policy
+        return [
+            partial(self._store.listen, [hints.READY, hints.CANCELLED], self._on_hint),
+            self._store.send_hints,
+            partial(self._every, policy.pulse, self._pulse),
+            partial(self._every, policy.lease / _LISTENED, self._listen_to_runs),
+            partial(self._every, policy.beat, self._beat),
+            self._reap,
+            partial(self._every, policy.forget, self._store.tidy),
+            *(partial(self._keep_full, pool) for pool in self._pools),
+        ]
+
+    def check(self) -> None:
+        """Raises:
+        RuntimeError: a loop hangs.
+        """
+        self._rounds.check()
+
     async def _keep_full(self, pool: Pool) -> None:
+        # The others are to count what is claimed here.
+        await self._known.wait()
         while True:
+            self._rounds.came(f"claiming from {pool.queue}", self._policy.poll)
             free = pool.capacity() - self._busy[pool.queue]
             if free <= 0 or not await self._claim(pool, free):
                 await self._wait(pool)
@@ -101,7 +128,7 @@ class Dispatcher:
                 del self._runs[claimed.lease.task_id]
 
         self._busy[pool.queue] += 1
-        run = Run(claimed, pool, self._writer, self._policy.retry, self._policy.task_timeout, free)
+        run = Run(claimed, pool, self._writer, self._policy.retry, self._limits, free)
         self._runs[claimed.lease.task_id] = run
         run.when_finished(forget)
 
@@ -114,22 +141,20 @@ class Dispatcher:
                     run.abandon()
 
     async def _pulse(self) -> None:
-        """Write progress when there is any, and renew every lease well before it ends."""
-        runs = list(self._runs.values())
-        now = asyncio.get_running_loop().time()
-        due = now - self._renewed_at >= self._policy.lease / 3
-        if not runs or not (due or any(run.has_news for run in runs)):
-            return
-        held = await asyncio.gather(*(self._writer.put(Beat(run.lease, run.report())) for run in runs))
-        self._renewed_at = now
-        for run, holds in zip(runs, held, strict=True):
-            if not holds:
-                run.abandon()
+        """Write progress when there is any, and renew leases well before they end, of runs whose workers were heard."""
+        for run in list(self._runs.values()):
+            run.pulse(self._policy.lease / 3)
+
+    async def _listen_to_runs(self) -> None:
+        # By times and not by seconds: this loop may have been held up, and all news with it.
+        for run in list(self._runs.values()):
+            run.listen(_MISSED)
 
     async def _reap(self) -> None:
         """Reap now and then; but when the store was away, its owners could not renew their leases either: they get the
         time for it first."""
         while True:
+            self._rounds.came("reaping", self._policy.lease)
             try:
                 await self._store.reap(self._policy.retry)
                 pause = self._policy.lease / 3
@@ -145,9 +170,11 @@ class Dispatcher:
             for pool in self._pools
         }
         await self._store.beat(self._owner, pools)
+        self._known.set()
 
     async def _every(self, seconds: float, action: Callable[[], Awaitable[object]]) -> None:
         while True:
+            self._rounds.came(action.__name__, seconds)
             try:
                 await action()
             except DatabaseAway as error:
@@ -163,6 +190,14 @@ class Dispatcher:
         self._writer.close()
         await writing
         await self._store.close()
+
+
+async def _for_ever(loop: Callable[[], Awaitable[None]]) -> None:
+    """Raises:
+    RuntimeError: the loop has ended.
+    """
+    await loop()
+    raise RuntimeError("A loop of the Dispatcher has ended.")
 
 
 async def _fail_with(writing: asyncio.Task[None]) -> None:

@@ -11,9 +11,14 @@ claim looks at hardly more rows than it takes, whatever the tenants' backlogs ar
 
 Claims of one queue take turns by an advisory lock. Of two that rank the same rows at once, one would find all of them
 taken. The lock is only for order, a row's own lock decides who has it.
+
+Dispatchers of one queue share its workers, so what the other living ones hold is taken from what may be claimed. To
+count it takes a statement of its own, which sees all that was claimed in earlier turns; whoever is alone is spared it.
 """
 
 # ruff: noqa: S608 - the parts of these statements are constants; values are parameters
+
+from typing import Any
 
 from compute.db.session import Connection
 from compute.events.outbox import log_moves
@@ -30,14 +35,17 @@ _ATTEMPTS = 50
 """How often a claim begins anew because others took what it had ranked. More would be a row lock that stays."""
 
 _WAITING = f"queue = %(queue)s AND status = '{sources(TaskStatus.QUEUED)[0]}'"
-_READY = f"{_WAITING} AND run_after <= statement_timestamp()"
+_READY = f"{_WAITING} AND run_after <= now()"
 _RUNNING = ", ".join(sorted(f"'{status}'" for status in LEASED))
 
 _TURNSTILE = "(hashtextextended('claim:' || %(queue)s, 0))"
 
+# One that has not told for so long is dead: its leases must not keep workers idle until they run out.
+_OTHERS = "SELECT id FROM dispatchers WHERE id <> %(owner)s AND seen_at > now() - interval '3 s'"
+
 _LANES = f"""
-turnstile AS MATERIALIZED (
-    SELECT pg_try_advisory_xact_lock{_TURNSTILE} AS passed
+turnstile AS (
+    SELECT (%(counted)s OR NOT EXISTS ({_OTHERS})) AND pg_try_advisory_xact_lock{_TURNSTILE} AS passed
 ), lanes AS (
     (SELECT priority, tenant, created_at, id, run_after FROM tasks
       WHERE {_WAITING} ORDER BY priority, tenant, created_at, id LIMIT 1)
@@ -53,11 +61,11 @@ turnstile AS MATERIALIZED (
            (SELECT served_at FROM tenant_turns WHERE queue = %(queue)s AND tenant = lanes.tenant) AS served_at
       FROM turnstile JOIN lanes ON turnstile.passed
      CROSS JOIN LATERAL (
-        SELECT lanes.created_at WHERE lanes.run_after <= statement_timestamp()
+        SELECT lanes.created_at WHERE lanes.run_after <= now()
          UNION ALL
         (SELECT created_at FROM tasks
           WHERE {_READY} AND priority = lanes.priority AND tenant = lanes.tenant
-            AND lanes.run_after > statement_timestamp()
+            AND lanes.run_after > now()
           ORDER BY created_at, id LIMIT 1)) AS head
      ORDER BY lanes.priority DESC, busy, served_at NULLS FIRST, head.created_at
      LIMIT %(wanted)s
@@ -117,8 +125,14 @@ UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL FROM turnstile
 """
 
 # The driver keeps what it made of a statement only if that is shorter than 4096 characters.
-_CLAIM = " ".join(_CLAIM_SPACED.split())
+_CLAIM = " ".join(_CLAIM_SPACED.split()).replace("%(queue)s", "%(q)s").replace("%(lease_seconds)s", "%(lease)s")
 _WAIT_FOR_TURN = f"SELECT pg_advisory_xact_lock{_TURNSTILE}"
+_HELD = f"""
+SELECT count(*) FROM tasks
+ WHERE queue = %(queue)s AND status IN ({_RUNNING}) AND lease_owner = ANY(ARRAY({_OTHERS}))
+"""
+
+_Row = tuple[Any, ...]
 
 
 async def claim_batch(
@@ -126,19 +140,33 @@ async def claim_batch(
 ) -> list[Claimed]:
     """Claim up to `limit` waiting tasks of `queue` in fair order, in one transaction; note whose turn it was.
 
-    `connection` is one of `Database.connect`, outside a transaction. Fewer than `limit` may come back although more
-    wait, when others hold row locks. When nothing comes back, nothing is ready or others keep all of it locked.
+    What other living Dispatchers hold is taken from `limit`. `connection` is one of `Database.connect`. Fewer than
+    allowed may come back although more wait, when others hold row locks. When nothing comes back, nothing is ready,
+    others hold as much as is allowed, or they keep all of it locked.
     """
-    given = {"queue": queue, "limit": limit, "wanted": limit + _SPARE, "owner": owner, "lease_seconds": lease_seconds}
+    given = {"queue": queue, "q": queue, "owner": owner, "lease": lease_seconds}
+    rows = await _claim(connection, given, limit, counted=False)
     for _ in range(_ATTEMPTS):
-        rows = await (await connection.execute(_CLAIM, given, binary=True)).fetchall()
-        if not rows or rows[0][0] is not None:
+        if rows is not None:
             break
-        # Waits for the claim that was first; it must not be the claim's own transaction, whose view would be stale.
-        await connection.execute(_WAIT_FOR_TURN, given)
-    else:
-        return []
+        rows = await _claim_in_turn(connection, given, limit)
     return [
         Claimed(Lease(task_id, fence), task_type, retry_count, spec, max_retries)
-        for task_id, fence, task_type, retry_count, max_retries, spec in rows
+        for task_id, fence, task_type, retry_count, max_retries, spec in rows or []
     ]
+
+
+async def _claim_in_turn(connection: Connection, given: dict[str, Any], limit: int) -> list[_Row] | None:
+    """Wait for the claims that were first, and leave out what others hold."""
+    async with connection.transaction():
+        # Statements of their own, each of which sees what was committed before it began.
+        await connection.execute(_WAIT_FOR_TURN, given)
+        ((held,),) = await (await connection.execute(_HELD, given, binary=True)).fetchall()
+        return await _claim(connection, given, limit - held, counted=True) if held < limit else []
+
+
+async def _claim(connection: Connection, given: dict[str, Any], limit: int, *, counted: bool) -> list[_Row] | None:
+    """None when it is somebody else's turn, others were to be counted, or all that was ranked is locked."""
+    wanted = {"limit": limit, "wanted": limit + _SPARE, "counted": counted}
+    rows = await (await connection.execute(_CLAIM, given | wanted, binary=True)).fetchall()
+    return None if rows and rows[0][0] is None else rows

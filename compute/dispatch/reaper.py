@@ -7,7 +7,7 @@ from compute.db.direct import DirectConnection
 from compute.db.session import Connection
 from compute.dispatch.retry import Failure, RetryPolicy
 from compute.schemas.enums import ErrorCategory
-from compute.tasks.leases import Fail, Release, expired, fail_batch, release_batch
+from compute.tasks.leases import Expired, Fail, Release, expired, fail_batch, release_batch
 
 __all__ = ["reap"]
 
@@ -16,8 +16,10 @@ _BATCH = 500
 
 
 async def reap(connection: DirectConnection, policy: RetryPolicy) -> int:
-    """Re-queue (or fail, when its retries are used up) every task with a dead lease, but for those that somebody keeps
-    locked; how many there were. A batch at a time, each in a transaction of its own.
+    """Put back every task with a dead lease, or fail it when its retries are used up; how many there were.
+
+    Only what had begun is charged a retry. Those that somebody keeps locked stay for the next time. A batch at a time,
+    each in a transaction of its own.
 
     Raises:
         DatabaseAway: the rest stays as it is.
@@ -33,15 +35,16 @@ async def reap(connection: DirectConnection, policy: RetryPolicy) -> int:
 async def _reap_some(policy: RetryPolicy, connection: Connection) -> int:
     async with connection.transaction():
         dead = await expired(connection, _BATCH)
-        fails, releases = [], []
-        for lease, retry_count, max_retries, owner in dead:
-            lost = Failure(ErrorCategory.INTERNAL, f"Its worker went silent ({owner}).")
-            delay = policy.delay(lost, retry_count, max_retries)
-            if delay is None:
-                fails.append(Fail(lease, lost.category, lost.message))
-            else:
-                releases.append(Release(lease, delay_seconds=delay, error=(lost.category, lost.message)))
-            _log.warning("task %s: lease expired, %s", lease.task_id, "failed" if delay is None else "re-queued")
-        await fail_batch(connection, fails)
-        await release_batch(connection, releases)
+        ends = [_end(attempt, policy) for attempt in dead]
+        await fail_batch(connection, [end for end in ends if isinstance(end, Fail)])
+        await release_batch(connection, [end for end in ends if isinstance(end, Release)])
     return len(dead)
+
+
+def _end(attempt: Expired, policy: RetryPolicy) -> Fail | Release:
+    silent = Failure(ErrorCategory.INTERNAL, f"Its worker went silent ({attempt.owner}).")
+    end = policy.failed(attempt, silent) if attempt.begun else policy.lost(attempt, silent)
+    _log.warning(
+        "task %s: lease expired, %s", attempt.lease.task_id, "failed" if isinstance(end, Fail) else "re-queued"
+    )
+    return end

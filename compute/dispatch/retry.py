@@ -1,13 +1,18 @@
-"""The one place that decides whether a failed run is tried again."""
+"""The one place that decides whether a run is tried again, when, and whether that is charged."""
 
-from dataclasses import dataclass
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from compute.errors import ComputeError, InvalidInput, TaskFailed
 from compute.schemas.enums import ErrorCategory
+from compute.tasks.leases import Fail, Lease, Release
 
-__all__ = ["NEVER_RETRIED", "Failure", "RetryPolicy", "classify"]
+__all__ = ["NEVER_RETRIED", "Attempt", "Failure", "RetryPolicy", "classify"]
 
 _LONGEST_MESSAGE = 1000
+_MOST_DOUBLINGS = 32
 NEVER_RETRIED = frozenset({ErrorCategory.INVALID_INPUT, ErrorCategory.CONTENT_POLICY, ErrorCategory.CANCELLED})
 
 
@@ -19,20 +24,69 @@ class Failure:
     message: str
 
 
+class Attempt(Protocol):
+    """What is decided about: a claim, and what its task's row says of retries."""
+
+    @property
+    def lease(self) -> Lease: ...
+
+    @property
+    def retry_count(self) -> int: ...
+
+    @property
+    def max_retries(self) -> int | None:
+        """Of this task; None for the policy's own."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """`max_retries` runs after the first; the n-th waits `backoff_seconds` · 2ⁿ⁻¹, at most `longest_seconds`."""
+    """`max_retries` runs after the first; the n-th waits `backoff_seconds` · 2ⁿ⁻¹, at most `longest_seconds`.
+
+    Waits are spread over their second half, so that what failed together is not tried together again.
+
+    Attributes:
+        free_losses: How often a run that a worker had, and had not begun, may be lost before that is charged: a task
+            may kill every worker that only prepares for it.
+        chance: A number in [0, 1), to spread waits with.
+    """
 
     max_retries: int
     backoff_seconds: float
     longest_seconds: float = 300.0
+    free_losses: int = 10
+    chance: Callable[[], float] = field(default=random.random, compare=False)
+
+    def failed(self, attempt: Attempt, failure: Failure) -> Fail | Release:
+        """The run failed: the next one, charged as a retry, or the end."""
+        delay = self.delay(failure, attempt.retry_count, attempt.max_retries)
+        if delay is None:
+            return Fail(attempt.lease, failure.category, failure.message)
+        return Release(attempt.lease, delay_seconds=delay, error=(failure.category, failure.message))
+
+    def lost(self, attempt: Attempt, failure: Failure) -> Fail | Release:
+        """A worker was lost that had not begun the run it had: handed back for nothing, unless that happens often."""
+        return self.failed(attempt, failure) if _times(attempt) >= self.free_losses else self.handed_back(attempt)
+
+    def handed_back(self, attempt: Attempt) -> Release:
+        """As if the attempt had never happened, after a wait that grows with how often that was."""
+        return Release(attempt.lease, delay_seconds=self._wait(_times(attempt) - 1))
 
     def delay(self, failure: Failure, retries_so_far: int, max_retries: int | None = None) -> float | None:
         """Seconds to wait before the next run, or None when there will be none; `max_retries` is the task's own."""
         limit = self.max_retries if max_retries is None else max_retries
         if failure.category in NEVER_RETRIED or retries_so_far >= limit:
             return None
-        return min(self.backoff_seconds * 2.0**retries_so_far, self.longest_seconds)
+        return self._wait(retries_so_far)
+
+    def _wait(self, doublings: int) -> float:
+        longest = min(self.backoff_seconds * 2.0 ** min(doublings, _MOST_DOUBLINGS), self.longest_seconds)
+        return longest * (1 + self.chance()) / 2
+
+
+def _times(attempt: Attempt) -> int:
+    """How often the task was handed back: every claim moves the fence, and every other end of one is a retry."""
+    return max(attempt.lease.fence - 1 - attempt.retry_count, 0)
 
 
 def classify(error: BaseException) -> Failure:

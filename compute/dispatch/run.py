@@ -1,22 +1,36 @@
-"""One attempt at one task: consume the worker's stream, then hand its end to the writer."""
+"""One attempt at one task: consume the worker's stream, then hand its end to the writer.
+
+That the attempt goes on is for the worker to say: its lease is renewed when there was news of it, and an attempt of
+which nothing is heard gives up. Only what had begun, because the worker said so, is charged to its task.
+"""
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from compute.dispatch.pool import Pool
-from compute.dispatch.retry import RetryPolicy, classify
+from compute.dispatch.retry import Failure, RetryPolicy, classify
 from compute.dispatch.writer import LeaseWriter
-from compute.errors import TaskFailed
-from compute.tasks.leases import Claimed, Complete, Fail, Release, Start, Write
+from compute.errors import TaskFailed, WorkerLost
+from compute.tasks.leases import Beat, Claimed, Complete, Fail, Release, Start, Write
 from compute.tasks.protocol import Artifact, Done, Progress, Started
 
-__all__ = ["Run"]
+__all__ = ["Run", "RunLimits"]
 
 _log = logging.getLogger(__name__)
+
+
+class RunLimits(NamedTuple):
+    """What a run may take, in seconds."""
+
+    task: float
+    """Once it has begun."""
+    queued: float
+    """Before that."""
 
 
 class Run:
@@ -28,7 +42,7 @@ class Run:
         pool: Pool,
         writer: LeaseWriter,
         policy: RetryPolicy,
-        timeout_seconds: float,
+        limits: RunLimits,
         when_idle: Callable[[], None],
     ) -> None:
         self.lease = claimed.lease
@@ -38,10 +52,13 @@ class Run:
         self._pool = pool
         self._writer = writer
         self._policy = policy
-        self._timeout_seconds = timeout_seconds
+        self._limits = limits
         self._when_idle = when_idle
+        self._news = _News()
         self._working = True
+        self._begun = False
         self._abandoned = False
+        self._gave_up: WorkerLost | None = None
         self._start_error: BaseException | None = None
         self._work = asyncio.create_task(self._execute())
         self._work.add_done_callback(self._finished)
@@ -57,15 +74,25 @@ class Run:
         if self._working:
             self._work.cancel()
 
-    @property
-    def has_news(self) -> bool:
-        """Whether there is progress that no heartbeat has written yet."""
-        return self._percent > self._reported
+    def pulse(self, renew_seconds: float) -> None:
+        """Write progress if there is any; `renew_seconds` after the lease was renewed, renew it if there was news."""
+        if not self._working or self._news.on_its_way:
+            return
+        now = asyncio.get_running_loop().time()
+        if self._percent > self._reported or self._news.renews(now - renew_seconds):
+            self._news.written(now)
+            self._reported = self._percent
+            self._writer.put(Beat(self.lease, self._percent)).add_done_callback(self._beat_written)
 
-    def report(self) -> float:
-        """The progress in percent, now counted as written."""
-        self._reported = self._percent
-        return self._percent
+    def listen(self, patience: int) -> None:
+        """Called again and again: give up after `patience` times without news in between."""
+        if self._working and self._gave_up is None and self._news.missed() >= patience:
+            self._gave_up = WorkerLost(
+                "Nothing was heard of its replica for too long: its process hangs, or its node is gone."
+                if self._news.of_worker
+                else "No replica has taken it."
+            )
+            self._work.cancel()
 
     async def wait(self) -> None:
         """Until the end is written."""
@@ -107,8 +134,8 @@ class Run:
         except asyncio.CancelledError:
             if self._abandoned:
                 return None
-            if self._start_error is not None:
-                return self._failure(self._start_error)
+            if (error := self._start_error or self._gave_up) is not None:
+                return self._failure(error)
             return Release(self.lease)
         except Exception as error:
             return self._failure(error)
@@ -116,12 +143,13 @@ class Run:
     async def _consume(self) -> dict[str, Any]:
         artifacts: list[dict[str, Any]] = []
         metadata: dict[str, Any] | None = None
-        # Waiting in the pool's reserve is not running: the clock starts when a replica does.
-        async with asyncio.timeout(None) as limit, aclosing(self._pool.run(self._claimed.job())) as events:
+        # Waiting in the pool's reserve is not running, and has a limit of its own.
+        async with self._limited() as limit, aclosing(self._pool.run(self._claimed.job())) as events:
             async for event in events:
+                self._news.came()
                 match event:
                     case Started():
-                        limit.reschedule(asyncio.get_running_loop().time() + self._timeout_seconds)
+                        limit.reschedule(asyncio.get_running_loop().time() + self._limits.task)
                         self._started(event)
                     case Progress():
                         self._percent = min(event.fraction, 1.0) * 100
@@ -133,8 +161,23 @@ class Run:
             raise TaskFailed("The worker's stream ended before the task was done.")
         return {"artifacts": artifacts, "metadata": metadata}
 
+    @asynccontextmanager
+    async def _limited(self) -> AsyncGenerator[asyncio.Timeout]:
+        """Raises:
+        _NoTurnError: it has waited for its turn for too long.
+        TimeoutError: it has run for too long.
+        """
+        try:
+            async with asyncio.timeout(self._limits.queued) as limit:
+                yield limit
+        except TimeoutError:
+            if limit.expired() and not self._begun:
+                raise _NoTurnError from None
+            raise
+
     def _started(self, event: Started) -> None:
         """Report the start and go on: the end is written after it, or not at all when it finds the lease lost."""
+        self._begun = True
         start = Start(self.lease, executor=event.executor, executor_type=self._pool.executor_type)
         self._writer.put(start).add_done_callback(self._start_written)
 
@@ -145,16 +188,73 @@ class Run:
         elif not held.result():
             self.abandon()
 
+    def _beat_written(self, held: asyncio.Future[bool]) -> None:
+        self._news.on_its_way = False
+        if (error := held.exception()) is not None:
+            _log.error("task %s: its lease could not be renewed: %s", self.lease.task_id, error)
+        elif not held.result():
+            self.abandon()
+
     def _failure(self, error: BaseException) -> Write:
         failure = classify(error)
-        delay = self._policy.delay(failure, self._claimed.retry_count, self._claimed.max_retries)
-        if delay is None:
-            _log.error("task %s failed: %s: %s", self.lease.task_id, failure.category, failure.message)
-            return Fail(self.lease, failure.category, failure.message)
-        _log.warning("task %s: %s; next run in %.1f s", self.lease.task_id, failure.message, delay)
-        return Release(self.lease, delay_seconds=delay, error=(failure.category, failure.message))
+        if isinstance(error, _NoTurnError):
+            end: Fail | Release = self._policy.handed_back(self._claimed)
+            failure = Failure(failure.category, f"it had no turn within {self._limits.queued:g} s")
+        elif self._begun or not isinstance(error, WorkerLost):
+            end = self._policy.failed(self._claimed, failure)
+        elif self._news.of_worker:
+            end = self._policy.lost(self._claimed, failure)
+        else:
+            # Nobody had it, so that it can be nobody's end.
+            end = self._policy.handed_back(self._claimed)
+        _tell(self.lease.task_id, failure, end)
+        return end
 
     async def _write(self, end: Write) -> None:
         # Once it is put it gets written, whatever becomes of this attempt.
         if not await self._writer.put(end):
             _log.info("task %s: lease %d was lost, its end is dropped", *self.lease)
+
+
+class _NoTurnError(Exception):
+    """No replica has begun within the time that a claim may wait."""
+
+
+class _News:
+    """When the worker was heard of, and when that was passed on to the lease, in seconds of the event loop."""
+
+    def __init__(self) -> None:
+        self.of_worker = False
+        self.on_its_way = False
+        self._since_written = False
+        self._since_missed = True
+        self._missed = 0
+        self._written_at = asyncio.get_running_loop().time()
+
+    def came(self) -> None:
+        self.of_worker = self._since_written = self._since_missed = True
+
+    def missed(self) -> int:
+        """How many calls in a row found no news."""
+        self._missed = 0 if self._since_missed else self._missed + 1
+        self._since_missed = False
+        return self._missed
+
+    def renews(self, before: float) -> bool:
+        """Whether the lease was renewed `before` and there was news since."""
+        return self._since_written and self._written_at <= before
+
+    def written(self, now: float) -> None:
+        """It is on its way to the row, and nothing else should be until it has arrived."""
+        self.on_its_way = True
+        self._since_written = False
+        self._written_at = now
+
+
+def _tell(task_id: UUID, failure: Failure, end: Fail | Release) -> None:
+    if isinstance(end, Fail):
+        _log.error("task %s failed: %s: %s", task_id, failure.category, failure.message)
+    elif end.error is not None:
+        _log.warning("task %s: %s; next run in %.1f s", task_id, failure.message, end.delay_seconds)
+    else:
+        _log.warning("task %s is handed back: %s; again in %.1f s", task_id, failure.message, end.delay_seconds)

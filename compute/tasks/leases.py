@@ -184,6 +184,8 @@ class Expired(NamedTuple):
     retry_count: int
     max_retries: int | None
     owner: str | None
+    begun: bool
+    """Whether a replica had begun it."""
 
 
 async def expired(connection: Connection, limit: int) -> list[Expired]:
@@ -266,7 +268,7 @@ _RELEASE = _move(
     _ERRORS | {"delay": "unnest(%(delays)s::float8[])"},
 )
 _EXPIRED = f"""
-SELECT id, fence, retry_count, max_retries, lease_owner FROM tasks
+SELECT id, fence, retry_count, max_retries, lease_owner, status = '{TaskStatus.EXECUTING}' FROM tasks
  WHERE status IN ({", ".join(sorted(f"'{status}'" for status in LEASED))})
    AND (lease_expires_at IS NULL OR lease_expires_at < now())
  LIMIT %(limit)s FOR UPDATE SKIP LOCKED

@@ -27,11 +27,14 @@ from compute.settings import Settings
 from compute.storage.factory import open_store
 from compute.tasks.protocol import GenerateRequest, Job, OnStep, Role, WorkEvent
 from compute.tasks.registry import kind_of
+from compute.tasks.vital_signs import alive_seconds, with_vital_signs
+from compute.tasks.watchdog import Watchdog
 from tests.declared import Recorder
 from tests.patience import PATIENCE, until_started
 
 KEY = "test-key-long-enough"
 _GLANCE = 0.01
+_LEASE = 2.0
 
 
 @dataclass
@@ -82,7 +85,8 @@ class InProcessPool:
         return self.hands
 
     async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
-        async with aclosing(kind_of(job.task_type).run(job, self.bench)) as events:
+        work = with_vital_signs(kind_of(job.task_type).run(job, self.bench), Watchdog(), alive_seconds(_LEASE))
+        async with aclosing(work) as events:
             async for event in events:
                 yield event
 
@@ -161,7 +165,7 @@ async def worker(database: Database, settings: Settings, painter: Painter) -> As
         InProcessPool(LocalWorkbench(settings, objects, painter, "painter#1")),
         InProcessPool(LocalWorkbench(settings, objects, None, "image#1", slots=2), "image"),
     ]
-    policy = DispatchPolicy(lease=2, poll=0.1, pulse=0.05, beat=0.2, retry=RetryPolicy(1, 0.01))
+    policy = DispatchPolicy(lease=_LEASE, poll=0.1, pulse=0.05, beat=0.2, retry=RetryPolicy(1, 0.01))
     work = asyncio.create_task(Dispatcher(PostgresDispatchStore(database), pools, policy, "test").run())
     yield painter
     painter.held.clear()

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
@@ -15,6 +15,8 @@ from compute.dispatch.store import PostgresDispatchStore
 from compute.events import hints
 from compute.tasks import store
 from compute.tasks.protocol import Done, Job, Started, WorkEvent
+from compute.tasks.vital_signs import with_vital_signs
+from compute.tasks.watchdog import Watchdog
 from tests.integration.core.rows import add
 from tests.patience import PATIENCE
 
@@ -37,6 +39,11 @@ class Finisher:
         return 1
 
     async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
+        async with aclosing(with_vital_signs(self._finish(), Watchdog(), 1.0)) as events:
+            async for event in events:
+                yield event
+
+    async def _finish(self) -> AsyncGenerator[WorkEvent]:
         yield Started("test#1", "none")
         await self.go.wait()
         yield Done()

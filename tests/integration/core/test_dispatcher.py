@@ -18,7 +18,7 @@ from compute.errors import InvalidInput, OutOfMemory, TaskFailed
 from compute.events import hints
 from compute.schemas.enums import ErrorCategory
 from compute.tasks import store
-from compute.tasks.protocol import Artifact, Done, Job, Progress, Started, WorkEvent
+from compute.tasks.protocol import Alive, Artifact, Done, Job, Progress, Started, WorkEvent
 from tests.integration.core.rows import add, claim, history, reload, start
 from tests.patience import NEVER, PATIENCE
 
@@ -232,7 +232,10 @@ async def test_the_lease_of_a_long_run_is_renewed_so_that_nobody_takes_it_over(d
 
     async def endless(job: Job) -> AsyncGenerator[WorkEvent]:
         yield Started("replica-1", "tiny")
-        await asyncio.sleep(NEVER)
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                yield Alive()
+                await asyncio.sleep(0.05)
 
     pool = LocalPool(endless)
     lease = timedelta(seconds=QUICK.lease)
@@ -262,8 +265,9 @@ async def test_a_task_that_kills_its_worker_every_time_ends_as_failed(database: 
     async with dispatching(database, LocalPool(succeed, hands=0)):
         for _ in range(QUICK.retry.max_retries + 1):
             async with asyncio.timeout(PATIENCE):
-                while not await claim(database, lease=0.1):
+                while not (claimed := await claim(database, lease=0.1)):
                     await asyncio.sleep(0.05)
+            await start(database, claimed[0])
         row = await until(database, task, "FAILED")
     assert row.error_category == "INTERNAL"
 
@@ -326,7 +330,10 @@ async def test_an_end_is_written_though_the_dispatcher_leaves_during_its_flush(d
 
     async def finish_when_told(job: Job) -> AsyncGenerator[WorkEvent]:
         yield Started("replica-1", "tiny")
-        await finish.wait()
+        async with asyncio.timeout(PATIENCE):
+            while not finish.is_set():
+                yield Alive()
+                await asyncio.sleep(0.01)
         yield Done()
 
     task = await add(database)
