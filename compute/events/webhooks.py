@@ -48,7 +48,6 @@ _log = logging.getLogger(__name__)
 _GATHER_SECONDS = 0.005
 _HOPS = 500
 _HOPS_REST = 10
-_EXPIRE_SECONDS = 60.0
 _EXPIRE_AT_ONCE = 500
 _MOST_WRITTEN = 500
 _STOP_SECONDS = 5.0
@@ -59,12 +58,14 @@ Post = Callable[[Claimed], Awaitable[Outcome]]
 
 @dataclass(frozen=True, slots=True)
 class SendPolicy:
-    """`poll` and `lease_margin` in seconds; `in_flight` and `per_receiver` in requests of this sender at once.
+    """`poll`, `expire` (between looks for what is too old) and `lease_margin` in seconds; `in_flight` and
+    `per_receiver` in requests of this sender at once.
 
     A claim holds for the request's timeout and `lease_margin` more, in which a database that is away may return.
     """
 
     poll: float = 1.0
+    expire: float = 60.0
     lease_margin: float = 30.0
     in_flight: int = 256
     per_receiver: int = 32
@@ -238,7 +239,7 @@ class WebhookSender:
             if expired:
                 _log.error("%s: %d webhooks given up, they are too old", self._owner, expired)
             # While there are more, the database keeps most of its time for others.
-            await asyncio.sleep(3 * (loop.time() - begun) if expired == _EXPIRE_AT_ONCE else _EXPIRE_SECONDS)
+            await asyncio.sleep(3 * (loop.time() - begun) if expired == _EXPIRE_AT_ONCE else self._policy.expire)
 
     async def _stop(self, writing: "asyncio.Task[None]") -> None:
         for work in self._sending:
