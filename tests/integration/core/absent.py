@@ -74,7 +74,7 @@ async def let_in(scene: Scene) -> None:
 
 async def lock_everything(scene: Scene) -> None:
     await scene.beside.execute("BEGIN")
-    await scene.beside.execute("LOCK TABLE tasks, dispatchers, trainings, idempotency_keys")
+    await scene.beside.execute("LOCK TABLE tasks, dispatchers, trainings, idempotency_keys, webhook_deliveries")
 
 
 async def unlock(scene: Scene) -> None:

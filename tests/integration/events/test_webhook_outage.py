@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -10,7 +11,9 @@ from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 
 from compute.db.session import Database
+from tests.integration.core.absent import SHORT, WAYS, scene
 from tests.integration.events.receiver import (
+    QUICK,
     Receiver,
     attempts,
     enqueue,
@@ -106,3 +109,24 @@ async def test_stopping_does_not_lose_an_answer(
             await asyncio.sleep(0.2)
         await until_status(database, sent, "DELIVERED")
     assert receiver.ids() == [sent]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_no_loop_of_the_sender_ends_however_the_database_is_away(
+    database: Database, database_url: str, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave, come_back = WAYS[way]
+    # Looking for what is too old is a write, too: so even an idle sender notices.
+    policy = replace(QUICK, expire=0.05)
+    async with scene(database_url) as played, receiving(Receiver()) as receiver:
+        away = Database(played.wire.url, patience=SHORT)
+        async with sending(away, policy=policy) as running:
+            [sent] = await enqueue(database, receiver.url)
+            await until_status(database, sent, "DELIVERED")
+            await leave(played)
+            await until_logged(caplog, "the database is out of reach")
+            await come_back(played)
+            assert not running.done()
+            [sent] = await enqueue(database, receiver.url)
+            await until_status(database, sent, "DELIVERED")
+        await away.close()
