@@ -9,7 +9,11 @@ import asyncio
 import contextlib
 import logging
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
 
 import ray
 from ray import serve
@@ -28,6 +32,8 @@ from compute.training.queue import Loss, RetryRule, Run, TrainingQueue
 
 __all__ = ["SUPERVISOR", "TrainingDeployment", "entrypoint"]
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
 SUPERVISOR = "Training"
 """The deployment's name."""
@@ -39,6 +45,7 @@ _PERIOD_SECONDS = 1.0
 _REST_SECONDS = 0.2
 _SUBMISSION_SECONDS = 60.0
 """How long a job may be unknown to Ray after its row was taken, before it counts as lost."""
+_ANSWER_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 """How long the job of a training that has ended may take to end by itself."""
 
@@ -155,32 +162,46 @@ class _Jobs:
     def __init__(self, address: str) -> None:
         self._address = address
         self._opened: JobSubmissionClient | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
 
     async def submit(self, run: Run, command: str) -> None:
         about = {"training": str(run.training_id)}
         client = await self._client()
-        await asyncio.to_thread(client.submit_job, entrypoint=command, submission_id=run.job_id, metadata=about)
+        await self._call(partial(client.submit_job, entrypoint=command, submission_id=run.job_id, metadata=about))
 
     async def status(self, run: Run) -> JobStatus | None:
         """None if Ray does not know the job."""
         try:
-            return await asyncio.to_thread((await self._client()).get_job_status, run.job_id)
+            return await self._call(partial((await self._client()).get_job_status, run.job_id))
         except RuntimeError as error:
             if "404" in str(error) or "does not exist" in str(error):
                 return None
             raise
 
     async def message(self, run: Run) -> str:
-        info = await asyncio.to_thread((await self._client()).get_job_info, run.job_id)
+        info = await self._call(partial((await self._client()).get_job_info, run.job_id))
         return info.message or ""
 
     async def stop(self, run: Run) -> None:
-        await asyncio.to_thread((await self._client()).stop_job, run.job_id)
+        await self._call(partial((await self._client()).stop_job, run.job_id))
 
     async def _client(self) -> JobSubmissionClient:
         if self._opened is None:
-            self._opened = await asyncio.to_thread(JobSubmissionClient, self._address)
+            self._opened = await self._call(partial(JobSubmissionClient, self._address))
         return self._opened
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        """Ray's client waits as long as the dashboard is silent. One that does not return in time is left behind.
+
+        Raises:
+            TimeoutError: the dashboard did not answer.
+        """
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        except TimeoutError:
+            self._opened, self._thread = None, ThreadPoolExecutor(1, thread_name_prefix="jobs")
+            raise TimeoutError(f"Ray's dashboard did not answer for {_ANSWER_SECONDS:g} s") from None
 
 
 def entrypoint(run: Run, args: TrainingArgs, supervisor: str, cluster: str) -> str:

@@ -7,7 +7,7 @@ What can go wrong, and who notices:
 
 a faulty task                   its batch is halved until it stands alone: its neighbours are stored, it is refused
 the database is away            503 at once to all who wait; nothing was stored
-it is slow                      503 to newcomers when too many wait, and to all when a statement runs out of time
+it is slow                      503 to newcomers when too much waits, and to all when a statement runs out of time
 the connection is lost midway   the batch is written again with the same ids, until the outcome is known
 a client leaves                 its request is dropped while it waits; once it is being written, it is stored
 the process stops               what waits is still written; newcomers are refused
@@ -24,19 +24,22 @@ from compute.errors import ComputeError, Unavailable
 from compute.events import hints
 from compute.events.hints import HintSender
 from compute.tasks.submission_link import AWAY, OUTCOME_SECONDS, UNKNOWN, WriteLink
-from compute.tasks.submission_rows import KEY_HEADER, Answer, Outcome, RequestKey, Submission, key_reused
+from compute.tasks.submission_rows import KEY_HEADER, Answer, Outcome, RequestKey, Submission, key_reused, size_of
 
 __all__ = ["KEY_HEADER", "Answer", "RequestKey", "Submission", "TaskWriter", "key_reused"]
 
 _log = logging.getLogger(__name__)
 _LARGEST_BATCH = 500
 _MOST_WAITING = 5000
+_LARGEST_BATCH_BYTES = 16 * 2**20
+_MOST_WAITING_BYTES = 256 * 2**20
 _STOP_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Entry:
     submission: Submission
+    size: int
     outcome: asyncio.Future[Outcome]
 
     def fail(self, error: BaseException) -> None:
@@ -45,7 +48,8 @@ class _Entry:
 
 
 class TaskWriter:
-    """Stores what an ingress process accepts. Tasks are counted, not submissions."""
+    """Stores what an ingress process accepts. Tasks and their bytes are counted, not submissions; a submission that is
+    larger than a batch is one of its own."""
 
     def __init__(
         self,
@@ -54,14 +58,19 @@ class TaskWriter:
         *,
         largest_batch: int = _LARGEST_BATCH,
         most_waiting: int = _MOST_WAITING,
+        largest_batch_bytes: int = _LARGEST_BATCH_BYTES,
+        most_waiting_bytes: int = _MOST_WAITING_BYTES,
         outcome_seconds: float = OUTCOME_SECONDS,
     ) -> None:
         self._link = WriteLink(database, outcome_seconds=outcome_seconds)
         self._hints = hint_sender
         self._largest_batch = largest_batch
         self._most_waiting = most_waiting
+        self._largest_batch_bytes = largest_batch_bytes
+        self._most_waiting_bytes = most_waiting_bytes
         self._waiting: deque[_Entry] = deque()
         self._count = 0
+        self._bytes = 0
         self._writing: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -75,11 +84,15 @@ class TaskWriter:
         """
         if self._closed:
             raise Unavailable("This server is stopping; try again.")
-        if self._waiting and self._count + len(submission.tasks) > self._most_waiting:
+        size = sum(map(size_of, submission.tasks))
+        if self._waiting and (
+            self._count + len(submission.tasks) > self._most_waiting or self._bytes + size > self._most_waiting_bytes
+        ):
             raise Unavailable("Too many requests wait for the database; try again.")
-        entry = _Entry(submission, asyncio.get_running_loop().create_future())
+        entry = _Entry(submission, size, asyncio.get_running_loop().create_future())
         self._waiting.append(entry)
         self._count += len(submission.tasks)
+        self._bytes += size
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write_all(), name="storing tasks")
         outcome = await entry.outcome
@@ -111,13 +124,18 @@ class TaskWriter:
     def _next_batch(self) -> list[_Entry]:
         """The oldest, without those whose client has left."""
         batch: list[_Entry] = []
-        size = 0
-        while self._waiting and (not batch or size + len(self._waiting[0].submission.tasks) <= self._largest_batch):
-            entry = self._waiting.popleft()
+        count = size = 0
+        while self._waiting:
+            entry = self._waiting[0]
+            count += len(entry.submission.tasks)
+            size += entry.size
+            if batch and (count > self._largest_batch or size > self._largest_batch_bytes):
+                break
+            self._waiting.popleft()
             self._count -= len(entry.submission.tasks)
+            self._bytes -= entry.size
             if not entry.outcome.done():
                 batch.append(entry)
-                size += len(entry.submission.tasks)
         return batch
 
     async def _write(self, batch: Sequence[_Entry]) -> None:

@@ -18,7 +18,17 @@ from compute.db.session import Connection
 from compute.db.tables import Task
 from compute.errors import ComputeError, InvalidInput, Unavailable
 
-__all__ = ["KEY_HEADER", "Answer", "Outcome", "RequestKey", "Submission", "insert_tasks", "key_reused", "write"]
+__all__ = [
+    "KEY_HEADER",
+    "Answer",
+    "Outcome",
+    "RequestKey",
+    "Submission",
+    "insert_tasks",
+    "key_reused",
+    "size_of",
+    "write",
+]
 
 KEY_HEADER = "Idempotency-Key"
 
@@ -215,6 +225,23 @@ async def _rows(placed: Sequence[tuple[int, Task]]) -> str:
 def _row(place: int, task: Task) -> dict[str, Any]:
     given = {name: value for name, value in vars(task).items() if name in _GIVEN and value is not None}
     return given | {"place": place, "id": str(task.id)}
+
+
+def size_of(task: Task) -> int:
+    """About how many bytes a task is: those of its texts, and a few for everything else."""
+    size = 0
+    left: list[Any] = [task.spec, task.config, task.sent]
+    while left:
+        match left.pop():
+            case str(text):
+                size += len(text)
+            case dict(members):
+                size += 16 * len(members)
+                left += members.values()
+            case list(elements):
+                size += 8 * len(elements)
+                left += elements
+    return size
 
 
 def _set_time(task: Task, time: datetime) -> None:

@@ -357,3 +357,24 @@ async def test_a_stop_writes_what_waits_and_refuses_the_rest(
     await settled(*work)
     await closing
     assert len(stored_ids(rows)) == 4
+
+
+async def test_bytes_are_bounded_as_tasks_are(database_url: str, rows: Rows, locked: Callable[[], Any]) -> None:
+    def large() -> Submission:
+        one = submission()
+        one.tasks[0].spec = {"num_outputs": 1, "texts": ["x" * 1000] * 100}
+        return one
+
+    async with writing(database_url, largest_batch_bytes=250_000, most_waiting_bytes=450_000) as writer:
+        with locked():
+            stuck = asyncio.create_task(writer.submit(large()))
+            await until_blocked(rows)
+            waiting = [asyncio.create_task(writer.submit(large())) for _ in range(4)]
+            await asyncio.sleep(0)
+            with pytest.raises(Unavailable, match="Too many"):
+                await writer.submit(large())
+        await settled(stuck, *waiting)
+    assert len(stored_ids(rows)) == 5
+    # One alone, and then two by two.
+    together = rows("SELECT count(*) FROM tasks GROUP BY xmin ORDER BY min(created_at)")
+    assert [row["count"] for row in together] == [1, 2, 2]
