@@ -14,6 +14,7 @@ from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.rounds import Rounds
 from compute.dispatch.run import Run, RunLimits
 from compute.dispatch.store import DispatchStore
+from compute.dispatch.wellness import Wellness
 from compute.dispatch.writer import LeaseWriter
 from compute.events import hints
 from compute.tasks.leases import Claimed
@@ -49,6 +50,7 @@ class Dispatcher:
 
     def __init__(self, store: DispatchStore, pools: Sequence[Pool], policy: DispatchPolicy, owner: str) -> None:
         self._store = store
+        self._wellness = Wellness()
         self._pools = list(pools)
         self._policy = policy
         self._owner = owner
@@ -156,12 +158,12 @@ class Dispatcher:
         while True:
             self._rounds.came("reaping", self._policy.lease)
             try:
-                await self._store.reap(self._policy.retry)
-                pause = self._policy.lease / 3
+                if self._wellness.lasts(self._policy.lease):
+                    await self._store.reap(self._policy.retry)
             except DatabaseAway as error:
                 _log.warning("reaping later, the database is out of reach: %s", error)
-                pause = self._policy.lease
-            await asyncio.sleep(pause)
+                self._wellness.failed()
+            await asyncio.sleep(self._policy.lease / 3)
 
     async def _beat(self) -> None:
         """Tell readiness (and monitoring) that this dispatcher lives and what it can reach."""
@@ -171,6 +173,7 @@ class Dispatcher:
         }
         await self._store.beat(self._owner, pools)
         self._known.set()
+        self._wellness.worked()
 
     async def _every(self, seconds: float, action: Callable[[], Awaitable[object]]) -> None:
         while True:
@@ -179,6 +182,7 @@ class Dispatcher:
                 await action()
             except DatabaseAway as error:
                 _log.warning("the database is out of reach, trying again: %s", error)
+                self._wellness.failed()
             await asyncio.sleep(seconds)
 
     async def _leave(self, writing: asyncio.Task[None]) -> None:
