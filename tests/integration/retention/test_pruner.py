@@ -10,6 +10,7 @@ from compute.db.session import Database
 from compute.db.tables import Task, WebhookDelivery
 from compute.errors import StorageFailed
 from compute.retention.pruner import Found, NotLeading
+from compute.retention.tidy import tidy
 from tests.integration.core.rows import add, new_task
 from tests.integration.retention.old import (
     Files,
@@ -219,3 +220,15 @@ async def test_deliveries_of_deleted_tasks_go_as_well(database: Database, files:
             WebhookDelivery.__table__.select().with_only_columns(WebhookDelivery.status)
         )
         assert sorted([status async for status in left]) == ["DELIVERED", "FAILED", "PENDING"]
+
+
+async def test_nothing_of_it_outlasts_a_transaction(database_url: str, database: Database, files: Files) -> None:
+    """So it works through a pooler of transactions."""
+    await old_task(database, files)
+    await old_workflow(database, files)
+    pooled = Database(database_url, pooled=True)
+    found = await pruner(pooled, files).prune()
+    assert [kind.going for kind in found] == [1, 1, 0, 0]
+    await tidy(pooled)
+    await pooled.close()
+    assert await counts(database) == {}
