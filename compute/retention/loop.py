@@ -11,7 +11,8 @@ from compute.retention.pruner import NotLeading, Pruner
 __all__ = ["RetentionLoop"]
 
 _log = logging.getLogger(__name__)
-_EVERY_SECONDS = 3600.0
+_EVERY_SECONDS = 6 * 3600.0
+"""Each time all rows that stay are read."""
 
 
 class RetentionLoop:

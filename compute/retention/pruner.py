@@ -5,6 +5,7 @@
 Wherever it is broken off, the next one goes on: a row goes when its files are gone.
 """
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -19,7 +20,7 @@ from compute.errors import StorageFailed
 from compute.retention.leader import let_go, take_lead
 from compute.retention.needed import Needed
 from compute.retention.pace import paced
-from compute.retention.rows import FIRST, KINDS, Cutoff, Kind, Page, Unit
+from compute.retention.rows import FIRST, KINDS, Cutoff, Kind, Unit
 from compute.storage.base import ObjectStore
 from compute.storage.together import for_each
 
@@ -69,6 +70,7 @@ class Pruner:
         self._keep = keep
         self._owner = owner
         self._connection = DirectConnection(database)
+        self._led_at: float | None = None
 
     async def count(self) -> list[Found]:
         """What `prune` would forget now. Nothing is changed, and no store of files is asked.
@@ -80,7 +82,7 @@ class Pruner:
             this = await self._begin()
             for kind in KINDS:
                 found = this.found[kind.name]
-                async for _, units in self._pages(kind, this):
+                async for units in self._pages(kind, this):
                     found.going += len(units)
                     found.tasks += sum(unit.tasks for unit in units)
             return list(this.found.values())
@@ -98,15 +100,13 @@ class Pruner:
             await self._lead()
             this = await self._begin()
             for kind in KINDS:
-                async for page, units in self._pages(kind, this):
+                async for units in self._pages(kind, this):
                     await paced(lambda kind=kind, units=units: self._forget(kind, units, this))  # type: ignore[misc]
                     tell(this.found[kind.name])
-                    if page.due:
-                        await self._lead()
-                        await this.needed.look(self._paced_run)
             return list(this.found.values())
         finally:
             # Also when it was broken off: the next one need not wait for the lead's time to be up.
+            self._led_at = None
             with contextlib.suppress(DatabaseAway):
                 await self._connection.run(lambda direct: let_go(direct, _WORK, self._owner))
             await self._connection.close()
@@ -118,20 +118,20 @@ class Pruner:
             return Cutoff(row[0])
 
         cutoff = await self._connection.run(moment)
-        this = _Round(cutoff, Needed(cutoff))
-        await this.needed.look(self._paced_run)
-        return this
+        return _Round(cutoff, Needed(cutoff))
 
-    async def _pages(self, kind: Kind, this: _Round) -> AsyncIterator[tuple[Page, Sequence[Unit]]]:
-        """Page by page, with the units of each that nothing needs."""
+    async def _pages(self, kind: Kind, this: _Round) -> AsyncIterator[Sequence[Unit]]:
+        """Those of each page that nothing needs."""
         place = FIRST
         while True:
             page = await self._paced_run(lambda direct, after=place: kind.page(direct, after, this.cutoff))  # type: ignore[misc]
             if page is None:
                 return
+            if any(unit.folders for unit in page.due):
+                await this.needed.look(self._paced_run)
             free = [unit for unit in page.due if unit.id not in this.needed.units]
             this.found[kind.name].needed += len(page.due) - len(free)
-            yield page, free
+            yield free
             place = page.last
 
     async def _forget(self, kind: Kind, units: Sequence[Unit], this: _Round) -> None:
@@ -171,6 +171,9 @@ class Pruner:
     async def _lead(self) -> None:
         if not await self._connection.run(lambda direct: take_lead(direct, _WORK, self._owner, _LEAD_SECONDS)):
             raise NotLeading
+        self._led_at = asyncio.get_running_loop().time()
 
     async def _paced_run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        if self._led_at is not None and asyncio.get_running_loop().time() - self._led_at > _LEAD_SECONDS / 5:
+            await self._lead()
         return await paced(lambda: self._connection.run(work))

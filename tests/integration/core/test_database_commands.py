@@ -17,7 +17,7 @@ from compute.settings import Settings
 
 def run(database_url: str, *arguments: str) -> tuple[int, str]:
     answer = CliRunner().invoke(compute, ["db", *arguments], env={"DATABASE_URL": database_url})
-    return answer.exit_code, answer.output
+    return answer.exit_code, answer.stdout
 
 
 async def test_the_schema_is_brought_up_to_date_in_a_step_of_its_own(database_url: str, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.patience import PATIENCE
 async def prune(database_url: str, home: Path, *arguments: str, **environment: str) -> tuple[int, str]:
     variables = {"DATABASE_URL": database_url, "COMPUTE_HOME": str(home), **environment}
     answer = await asyncio.to_thread(CliRunner().invoke, compute, ["db", "prune", *arguments], env=variables)
-    return answer.exit_code, answer.output
+    return answer.exit_code, answer.stdout
 
 
 async def test_prune_says_what_goes_and_does_it(
