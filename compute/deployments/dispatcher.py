@@ -12,7 +12,7 @@ from compute.db.session import Database
 from compute.deployments.args import PoolArgs
 from compute.deployments.pool import ServePool
 from compute.deployments.process import begin_process
-from compute.deployments.replicas import ReplicaCounter
+from compute.deployments.replicas import ReplicaCounter, ReplicaDirectory
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
@@ -47,7 +47,8 @@ class DispatcherDeployment:
         self._objects = open_store(settings)
         self._client = GuardedClient(settings.media_allowed_hosts, settings.webhook_timeout_seconds)
         owner = f"dispatcher#{context.replica_id.unique_id}"
-        dispatcher = Dispatcher(PostgresDispatchStore(self._database), serving, _policy(settings), owner)
+        self._dispatcher = Dispatcher(PostgresDispatchStore(self._database), serving, _policy(settings), owner)
+        counter = ReplicaCounter(ReplicaDirectory(context.app_name, serving).running, serving)
         self._deliveries = PostgresDeliveryStore(self._database)
         sender = WebhookSender(
             self._deliveries,
@@ -56,23 +57,24 @@ class DispatcherDeployment:
             policy=_send_policy(settings),
         )
         self._work = [
-            asyncio.create_task(dispatcher.run(), name="dispatching"),
+            asyncio.create_task(self._dispatcher.run(), name="dispatching"),
             asyncio.create_task(sender.run(), name="sending webhooks"),
-            asyncio.create_task(ReplicaCounter(context.app_name, serving).run(), name="counting replicas"),
+            asyncio.create_task(counter.run(), name="counting replicas"),
         ]
         if settings.retention_days is not None:
             pruner = Pruner(self._database, self._objects, timedelta(days=settings.retention_days), owner)
             self._work.append(asyncio.create_task(RetentionLoop(pruner).run(), name="forgetting"))
 
     def check_health(self) -> None:
-        """Serve asks now and then; a loop that ended means that this replica must be replaced.
+        """Serve asks now and then; a loop that ended or hangs means that this replica must be replaced.
 
         Raises:
-            RuntimeError: a loop has ended.
+            RuntimeError: a loop has ended, or has not come round for long.
         """
         for work in self._work:
             if work.done():
                 raise RuntimeError(f"{work.get_name()} has ended") from work.exception()
+        self._dispatcher.check()
 
     async def __del__(self) -> None:
         """Serve awaits this when the replica is stopped in good order: hand back what is in flight."""

@@ -1,15 +1,16 @@
 """How many replicas of each pool are warm, asked of Ray at a price that an idle cluster can pay."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import ray.util
 from ray import serve
 
 from compute.deployments.pool import ServePool
 
-__all__ = ["ReplicaCounter"]
+__all__ = ["ReplicaCounter", "ReplicaDirectory"]
 
 _log = logging.getLogger(__name__)
 _INTERVAL_SECONDS = 1.0
@@ -20,17 +21,27 @@ _INTERVAL_WITH_STANDBY_SECONDS = 0.25
 class ReplicaCounter:
     """Tells each pool how many of its replicas run.
 
-    Serve's own status costs 80 ms of CPU. The names of its replicas' actors cost one call to Ray's directory, and
-    while they stay as they were when all of them ran, nothing has changed. The directory also knows first: it forgets
-    an actor the moment it dies, while Serve's status shows it as running until the next health check.
+    Ray is asked in a thread, once at a time. While it does not answer the numbers age; once they are older than
+    `patience_seconds` no replica counts as warm, and nothing more is claimed for any.
     """
 
-    def __init__(self, app_name: str, pools: Sequence[ServePool]) -> None:
-        self._app_name = app_name
+    def __init__(
+        self,
+        ask: Callable[[], Mapping[str, int] | None],
+        pools: Sequence[ServePool],
+        *,
+        deadline_seconds: float = 5.0,
+        patience_seconds: float = 60.0,
+    ) -> None:
+        """`ask` blocks: the running replicas by deployment, or None while nothing has changed."""
+        self._ask = ask
         self._pools = pools
-        self._deployments = [name for pool in pools for name in (pool.name, pool.standby_name) if name]
-        self._settled: frozenset[str] = frozenset()
-        self._turn = asyncio.Lock()
+        self._deadline_seconds = deadline_seconds
+        self._patience_seconds = patience_seconds
+        self._running: Mapping[str, int] | None = None
+        self._asking: asyncio.Task[Mapping[str, int] | None] | None = None
+        self._answered_at: float | None = None
+        self._is_old = False
         self._interval = (
             _INTERVAL_WITH_STANDBY_SECONDS if any(pool.has_standby for pool in pools) else _INTERVAL_SECONDS
         )
@@ -39,23 +50,64 @@ class ReplicaCounter:
 
     async def run(self) -> None:
         """Count until cancelled."""
+        self._answered_at = asyncio.get_running_loop().time()
         while True:
             await self.count()
             await asyncio.sleep(self._interval)
 
     async def count(self) -> None:
-        """Count now; while Ray does not answer, the numbers age."""
-        async with self._turn:
-            try:
-                running = await asyncio.to_thread(self._running)
-            except Exception as error:
-                _log.warning("Ray does not say which replicas run: %s", error)
-                return
-            if running is not None:
-                for pool in self._pools:
-                    pool.counted(running[pool.name], running[pool.standby_name] if pool.standby_name else 0)
+        """Ask now, and wait for the answer, though not for ever."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._deadline_seconds):
+                if self._asking is not None:
+                    # It may have been asked before that happened for which we ask.
+                    await asyncio.wait([self._asking])
+                if self._asking is None:
+                    self._asking = asyncio.create_task(asyncio.to_thread(self._ask))
+                    self._asking.add_done_callback(self._answered)
+                await asyncio.wait([self._asking])
+        self._age()
 
-    def _running(self) -> dict[str, int] | None:
+    def _answered(self, asking: "asyncio.Task[Mapping[str, int] | None]") -> None:
+        self._asking = None
+        if asking.cancelled():
+            return
+        if (error := asking.exception()) is not None:
+            _log.warning("Ray does not say which replicas run: %s", error)
+            return
+        self._answered_at = asyncio.get_running_loop().time()
+        if (answer := asking.result()) is not None:
+            self._running = answer
+        if self._running is not None:
+            self._tell(self._running)
+
+    def _age(self) -> None:
+        now = asyncio.get_running_loop().time()
+        is_old = self._answered_at is not None and now - self._answered_at > self._patience_seconds
+        if is_old and not self._is_old:
+            _log.error("Ray has not said for %g s which replicas run; none counts now", self._patience_seconds)
+            self._tell({})
+        self._is_old = is_old
+
+    def _tell(self, running: Mapping[str, int]) -> None:
+        for pool in self._pools:
+            pool.counted(running.get(pool.name, 0), running.get(pool.standby_name, 0) if pool.standby_name else 0)
+
+
+class ReplicaDirectory:
+    """Asks Ray how many replicas of an application's deployments run.
+
+    Serve's own status costs 80 ms of CPU. The names of its replicas' actors cost one call to Ray's directory, and
+    while they stay as they were when all of them ran, nothing has changed. The directory also knows first: it forgets
+    an actor the moment it dies, while Serve's status shows it as running until the next health check.
+    """
+
+    def __init__(self, app_name: str, pools: Sequence[ServePool]) -> None:
+        self._app_name = app_name
+        self._deployments = [name for pool in pools for name in (pool.name, pool.standby_name) if name]
+        self._settled: frozenset[str] = frozenset()
+
+    def running(self) -> dict[str, int] | None:
         """Running replicas by deployment, or None while nothing has changed."""
         names = self._actor_names()
         if names and names == self._settled:

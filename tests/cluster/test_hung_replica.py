@@ -1,0 +1,118 @@
+"""A replica whose drawing thread hangs is replaced, and those that wait behind it lose nothing but time."""
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from compute.db.session import Database
+from compute.deployments.args import PoolArgs
+from compute.deployments.pool import ServePool
+from compute.deployments.workbench import LocalWorkbench
+from compute.deployments.workers import BenchWorker
+from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
+from compute.dispatch.retry import RetryPolicy
+from compute.dispatch.store import PostgresDispatchStore
+from compute.settings import get_settings
+from compute.storage.factory import open_store
+from compute.tasks.protocol import GenerateRequest, OnStep
+from tests.cluster.conftest import Cluster
+from tests.integration.core.rows import add
+from tests.integration.core.test_dispatcher import until
+
+QUEUE = "hanging"
+SPEC = {
+    "prompt": "a dress", "negative_prompt": None, "width": 64, "height": 64, "seed": 1, "num_outputs": 1, "steps": 1,
+    "guidance_scale": 3.5, "true_cfg_scale": 1.0, "reference_image_path": None, "reference_image_strength": None,
+    "loras": [],
+}  # fmt: skip
+
+
+class HangsOnce:
+    """A model whose first draw, of all replicas, never returns; its process is noted in `file`."""
+
+    name = "hangs-once"
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def prepare(self, request: GenerateRequest) -> GenerateRequest:
+        return request
+
+    def draw(self, prepared: GenerateRequest, on_step: OnStep) -> GenerateRequest:
+        with contextlib.suppress(FileExistsError), self._file.open("x") as file:
+            file.write(executor())
+            file.flush()
+            threading.Event().wait()
+        on_step(1, 1)
+        return prepared
+
+    def decode(self, drawn: GenerateRequest) -> Image.Image:
+        return Image.new("RGB", (drawn.width, drawn.height))
+
+
+def executor() -> str:
+    return f"process#{os.getpid()}"
+
+
+class HangingWorker(BenchWorker):
+    """A worker as they all are, but for its model, and for how soon it is found to hang."""
+
+    def __init__(self, file: Path) -> None:
+        settings = get_settings().model_copy(update={"stall_seconds": 1.0})
+        super().__init__(settings)
+        objects = open_store(settings)
+        self._bench = LocalWorkbench(settings, objects, HangsOnce(file), executor(), watchdog=self.watchdog)
+
+    def bench(self) -> AbstractAsyncContextManager[LocalWorkbench]:
+        return nullcontext(self._bench)
+
+
+@asynccontextmanager
+async def dispatching(database: Database, handle: Any) -> AsyncIterator[None]:
+    pool = ServePool(PoolArgs(name="Hanging", queue=QUEUE, reserved_tasks=2), handle)
+    pool.counted(1)
+    policy = DispatchPolicy(retry=RetryPolicy(max_retries=3, backoff_seconds=0.2, longest_seconds=1.0))
+    work = asyncio.create_task(Dispatcher(PostgresDispatchStore(database), [pool], policy, "of the test").run())
+    try:
+        yield
+    finally:
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+
+
+async def test_a_replica_that_hangs_is_replaced_and_hands_back_what_waits_behind(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    from ray import serve
+
+    hanging = serve.deployment(
+        HangingWorker,
+        name="Hanging",
+        max_ongoing_requests=3,
+        ray_actor_options={"num_cpus": 0},
+        health_check_period_s=0.5,
+    )
+    handle = await asyncio.to_thread(serve.run, hanging.bind(tmp_path / "first"), name="hanging", route_prefix=None)
+    database = Database(os.environ["DATABASE_URL"])
+    try:
+        first = await add(database, queue=QUEUE, spec=SPEC, priority=2)
+        behind = [await add(database, queue=QUEUE, spec=SPEC, max_retries=0) for _ in range(2)]
+        async with dispatching(database, handle):
+            rows = [await until(database, task, "COMPLETED", "FAILED") for task in (first, *behind)]
+    finally:
+        await database.close()
+        await asyncio.to_thread(serve.delete, "hanging")
+
+    assert [(row.status, row.retry_count) for row in rows] == [("COMPLETED", 1), ("COMPLETED", 0), ("COMPLETED", 0)]
+    assert "drawing made no step for 1 s" in rows[0].errors[0]
+    assert [row.errors for row in rows[1:]] == [[], []]
+    hung = (tmp_path / "first").read_text()
+    assert all(row.executor_instance != hung for row in rows)
