@@ -34,7 +34,7 @@ WITH made AS (
     SELECT gen_random_uuid(), 'GENERATION', 'inference', 'default', 1, 'COMPLETED',
            jsonb_build_object('prompt', repeat('a red dress on a chair, ', 20), 'seed', place),
            '{"artifacts": []}', 'b', moment, moment, moment
-      FROM (SELECT place, now() - interval '100 days' * %(age)s + place * interval '1 ms' AS moment
+      FROM (SELECT place, now() - interval '100 days' * %(age)s + place * interval '10 ms' AS moment
               FROM generate_series(1, %(tasks)s) AS place) AS ended
     RETURNING id, created_at
 ), logged AS (

@@ -98,7 +98,8 @@ class Needed:
         await self._add(found, run)
 
     async def _read_on(self, table: str, run: Run) -> AsyncIterator[Iterable[UUID]]:
-        place = _a_little_before(self._read[table])
+        place = self._read[table]
+        (now,) = await run(_one("SELECT now()", {}))
         while True:
             row = await run(_one(_LOOK[table], self._values(created_at=place.created_at, id=place.id, table=table)))
             if row is None:
@@ -106,7 +107,8 @@ class Needed:
             units, created_at, last = row
             place = Place(created_at, last)
             yield units
-        self._read[table] = max(place, self._read[table], key=lambda one: (one.created_at, one.id))
+        # What was being committed meanwhile is older than what was read.
+        self._read[table] = min(place, Place(now - _LATE, FIRST.id), key=lambda one: (one.created_at, one.id))
 
     async def _add(self, found: set[UUID], run: Run) -> None:
         while new := list(found - self.units):
@@ -120,10 +122,6 @@ class Needed:
 
     def _values(self, *, table: str, **more: Any) -> dict[str, Any]:
         return {"pattern": _ID, "limit": _AT_A_TIME[table], **self._cutoff.of(table), **more}
-
-
-def _a_little_before(place: Place) -> Place:
-    return place if place == FIRST else Place(place.created_at - _LATE, place.id)
 
 
 def _one(statement: str, values: dict[str, Any]) -> Callable[[Connection], Awaitable[tuple[Any, ...] | None]]:

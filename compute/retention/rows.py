@@ -108,7 +108,7 @@ class _Tasks:
     """Tasks that are no workflow's."""
 
     name = "tasks"
-    at_a_time = 200
+    at_a_time = 500
     _page = _PAGE.format(table="tasks", columns="created_at, id, task_type", also="step_id IS NULL")
     _forget = f"""
     WITH chosen AS MATERIALIZED (
@@ -146,7 +146,7 @@ class _Workflows:
     _forget_tasks = f"""
     WITH chosen AS MATERIALIZED (
         SELECT id FROM tasks WHERE workflow_id = ANY(%(names)s) AND step_id IS NOT NULL AND status = ANY(%(done)s)
-         LIMIT 200 FOR UPDATE SKIP LOCKED
+         LIMIT 500 FOR UPDATE SKIP LOCKED
     ), deliveries AS ({_DELETED})
     DELETE FROM tasks USING chosen WHERE tasks.id = chosen.id
     """  # noqa: S608

@@ -125,7 +125,7 @@ async def test_what_comes_to_be_needed_on_the_way_stays(database: Database, file
     # More than one batch of older ones.
     async with database.transaction() as session:
         ended = {"status": "COMPLETED", "completed_at": days_ago(60), "created_at": days_ago(90)}
-        session.add_all([new_task(**ended) for _ in range(300)])
+        session.add_all([new_task(**ended) for _ in range(600)])
 
     async def order_a_task(prefix: str) -> None:
         files.before_removal = None
@@ -133,7 +133,7 @@ async def test_what_comes_to_be_needed_on_the_way_stays(database: Database, file
 
     files.before_removal = order_a_task
     found = await pruner(database, files).prune()
-    assert found[0] == Found("tasks", going=300, needed=1)
+    assert found[0] == Found("tasks", going=600, needed=1)
     assert len(await ids(database, "tasks") - {last.id}) == 1
     assert await files.paths() == {result_of(last)}
 
