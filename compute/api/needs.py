@@ -1,34 +1,50 @@
-"""Who still needs stored files: what waits or runs, and workflows that have not ended. Their files stay."""
+"""Who still needs stored files: what waits or runs, and workflows that have not ended. Their files stay.
+
+What has not ended is looked through, up to a number of rows of each kind. Where there are more, nobody knows: then
+files stay as well.
+"""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, String, cast, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, String, any_, cast, func, literal, or_, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
 
 from compute.db.tables import Task, Training, Workflow, WorkflowStep
-from compute.errors import Conflict
-from compute.schemas.enums import TaskStatus, WorkflowStatus
+from compute.db.tables.tasks import LEASED, READY
+from compute.db.walks import follow_indices
+from compute.errors import Conflict, Overloaded
+from compute.schemas.enums import WorkflowStatus
 from compute.tasks.registry import kind_of
-from compute.tasks.states import TERMINAL
 from compute.training.states import OPEN_TRAININGS
 
 __all__ = ["require_unneeded", "require_unneeded_tasks"]
 
-_OPEN_TASKS = [status for status in TaskStatus if status not in TERMINAL]
 _OPEN_WORKFLOWS = [WorkflowStatus.PENDING, WorkflowStatus.RUNNING, WorkflowStatus.PAUSED]
+_UNENDED = "workflows.status IN ('PENDING', 'RUNNING', 'PAUSED')"
+"""As it stands in the index."""
+_MOST = 5_000
+"""So many rows of each kind are looked through."""
+_FOLDER = r'["/]([^"/]+/[0-9a-f]{8}-[0-9a-f-]{27}/)'
+
+Names = Callable[[ColumnElement[Any]], ColumnElement[bool]]
+"""Whether a column of JSON names one of the files."""
 
 
 async def require_unneeded(session: AsyncSession, path: str) -> None:
     """Raises:
     Conflict: a task or training that has not ended names the file or a link to it, or a workflow does, or has a
         result with it.
+    Overloaded: more has not ended than can be looked through.
     """
-    await _require_unnamed(session, [json.dumps(path, ensure_ascii=False), f"/{quote(path)}?"])
+    words = [json.dumps(path, ensure_ascii=False), f"/{quote(path)}?"]
+    await _require_unnamed(
+        session, lambda column: or_(*(func.strpos(cast(column, String), word) > 0 for word in words))
+    )
 
 
 async def require_unneeded_tasks(session: AsyncSession, tasks: Iterable[Task]) -> None:
@@ -36,6 +52,7 @@ async def require_unneeded_tasks(session: AsyncSession, tasks: Iterable[Task]) -
 
     Raises:
         Conflict: one of them is still needed, or belongs to a workflow that has not ended.
+        Overloaded: more has not ended than can be looked through.
     """
     found = list(tasks)
     own = {UUID(task.workflow_id) for task in found if task.workflow_id is not None and task.step_id is not None}
@@ -44,32 +61,56 @@ async def require_unneeded_tasks(session: AsyncSession, tasks: Iterable[Task]) -
         raise _needed(f"workflow {workflow.id}, which is {workflow.status}")
     if found:
         folders = [f"{kind_of(task.task_type).folder}/{task.id}/" for task in found]
-        await _require_unnamed(session, [f"{before}{folder}" for folder in folders for before in ('"', "/")])
+        await _require_unnamed(session, lambda column: _names_folder(column, folders))
 
 
-async def _require_unnamed(session: AsyncSession, words: list[str]) -> None:
-    task = select(Task.id).where(Task.status.in_(_OPEN_TASKS), _names(Task.spec, words))
-    if (found := await session.scalar(task.limit(1))) is not None:
-        raise _needed(f"task {found}")
-    training = select(Training.id).where(Training.status.in_(OPEN_TRAININGS), _names(Training.spec, words))
-    if (found := await session.scalar(training.limit(1))) is not None:
-        raise _needed(f"training {found}")
-    columns = (Workflow.input, Workflow.config, Workflow.taken)
-    opened = select(Workflow.id, Workflow.status).where(Workflow.status.in_(_OPEN_WORKFLOWS))
-    named = or_(*(_names(column, words) for column in columns))
-    in_steps = or_(_names(WorkflowStep.definition, words), _names(WorkflowStep.result, words))
-    for workflow in (
-        opened.where(named),
-        opened.join(WorkflowStep, WorkflowStep.workflow_id == Workflow.id).where(in_steps),
+async def _require_unnamed(session: AsyncSession, names: Names) -> None:
+    await follow_indices(session)
+    for task in (
+        select(Task.id, Task.status, Task.spec)
+        .where(text(READY))
+        .order_by(Task.queue, Task.priority, Task.tenant, Task.created_at, Task.id),
+        select(Task.id, Task.status, Task.spec).where(text(LEASED)).order_by(Task.queue, Task.tenant),
     ):
-        if (row := (await session.execute(workflow.limit(1))).first()) is not None:
-            raise _needed(f"workflow {row.id}, which is {row.status}")
+        if (found := await _first(session, task, names)) is not None:
+            raise _needed(f"task {found.id}")
+    for status in OPEN_TRAININGS:
+        training = select(Training.id, Training.status, Training.spec).where(Training.status == status)
+        if (found := await _first(session, training.order_by(Training.created_at), names)) is not None:
+            raise _needed(f"training {found.id}")
+    opened = select(Workflow.id, Workflow.status).where(text(_UNENDED)).order_by(Workflow.id)
+    of_steps = opened.join(WorkflowStep, WorkflowStep.workflow_id == Workflow.id)
+    for workflow in (
+        opened.add_columns(Workflow.input, Workflow.config, Workflow.taken),
+        of_steps.add_columns(WorkflowStep.definition, WorkflowStep.result),
+    ):
+        if (found := await _first(session, workflow, names)) is not None:
+            raise _needed(f"workflow {found.id}, which is {found.status}")
 
 
-def _names(column: InstrumentedAttribute[object], words: list[str]) -> ColumnElement[bool]:
-    """Whether one of the words is in the text of a JSON column."""
-    word = func.unnest(cast(literal(words, ARRAY(TEXT)), ARRAY(TEXT))).column_valued("word")
-    return select(word).where(func.strpos(cast(column, String), word) > 0).exists()
+async def _first(session: AsyncSession, rows: Select[Any], names: Names) -> Any:
+    """The first of the rows, which are an id, a status and columns of JSON, that names a file; None if none does.
+
+    Raises:
+        Overloaded: there are too many.
+    """
+    looked_at = rows.limit(_MOST + 1).subquery("looked_at")
+    named = or_(*(names(column) for column in list(looked_at.c)[2:]))
+    number = func.row_number().over().label("number")
+    told = select(looked_at.c.id, looked_at.c.status, named.label("named"), number).subquery("told")
+    found = (await session.execute(select(told).where(or_(told.c.named, told.c.number > _MOST)).limit(1))).first()
+    if found is not None and not found.named:
+        raise Overloaded(
+            f"More than {_MOST:,} tasks, trainings, workflows or steps have not ended, so it cannot be told whether "
+            "one of them needs files of it. Try again when fewer wait."
+        )
+    return found
+
+
+def _names_folder(column: ColumnElement[Any], folders: Sequence[str]) -> ColumnElement[bool]:
+    found = func.regexp_matches(cast(column, String), _FOLDER, "g").column_valued("found")
+    part = func.array_to_string(found, "")
+    return select(part).where(part == any_(literal(list(folders), ARRAY(TEXT)))).exists()
 
 
 def _needed(by: str) -> Conflict:

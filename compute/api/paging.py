@@ -12,41 +12,70 @@ import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 from fastapi import Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import PydanticCustomError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.interfaces import ORMOption
 
 from compute.api.links import RequestLinks
-from compute.db.pages import Place
+from compute.db.pages import Filters, Listing, Place, count_of, page_of
 from compute.errors import BadRequest
+from compute.schemas.parameters import WholeNumber
 
 __all__ = [
     "CURSOR",
     "CURSOR_REFUSAL",
     "PAGED",
     "PATH_CURSOR",
+    "SKIP",
     "CursorText",
     "Page",
+    "SkipNumber",
     "cursor_of",
     "json_list",
     "list_answer",
     "next_row",
     "page_by_time",
     "place_behind",
+    "total_of",
 ]
 
 T = TypeVar("T")
 
 _MOST_CHARACTERS = 4096
+_MOST_SKIPPED = 10_000
+_TOP = Place(datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
+"""Before all rows."""
+
+
+def _not_too_deep(skip: int) -> int:
+    if skip > _MOST_SKIPPED:
+        raise PydanticCustomError(
+            "less_than_equal_with_cursor",
+            "must be at most {most}; what is behind those is reached by `cursor`, as `X-Next-Cursor` says it",
+            {"most": _MOST_SKIPPED},
+        )
+    return skip
+
+
 _DESCRIPTION = "Where the page begins: what `X-Next-Cursor` of the last one said"
 CURSOR = Field(
     default=None, min_length=1, max_length=_MOST_CHARACTERS, description=f"{_DESCRIPTION}. It goes without `skip`."
 )
 CursorText = str | None
+SkipNumber = Annotated[WholeNumber, AfterValidator(_not_too_deep)]
+SKIP = Field(
+    default=0,
+    ge=0,
+    description=f"Leave out this many of the newest, up to {_MOST_SKIPPED:,}; `cursor` reaches what is behind them.",
+    json_schema_extra={"maximum": _MOST_SKIPPED},
+)
 PATH_CURSOR = Query(min_length=1, max_length=_MOST_CHARACTERS, description=f"{_DESCRIPTION}.")
 PAGED: dict[int | str, dict[str, Any]] = {
     200: {
@@ -120,9 +149,56 @@ def next_row(listed: str, cursor: str | None, *, skip: int = 0) -> Place | None:
     return place
 
 
-def page_by_time(listed: str, rows: Sequence[RowT], limit: int) -> Page[RowT]:
-    """The page of a list by time; `rows` has one more than `limit` if there is another page."""
-    return Page.of(rows, limit, lambda row: cursor_of(listed, row.created_at.isoformat(), str(row.id)))
+class Asked(Protocol):
+    """What every query of a list by time says of the page."""
+
+    limit: int
+    skip: int
+    cursor: str | None
+
+
+async def page_by_time(
+    session: AsyncSession,
+    listing: Listing[RowT],
+    listed: str,
+    filters: Filters,
+    asked: Asked,
+    *,
+    options: Sequence[ORMOption] = (),
+) -> Page[RowT]:
+    """The page that a query asks for. Behind a cursor it may be short, or empty, and have another one behind it;
+    without one it is whole, or refused.
+
+    Raises:
+        BadRequest: a cursor that is none of this list, or more would have to be looked through than is done at once.
+        StatementTooSlow: the database was too busy for it.
+    """
+    behind = next_row(listed, asked.cursor, skip=asked.skip)
+    found = await page_of(session, listing, filters, behind=behind, skip=asked.skip, limit=asked.limit, options=options)
+    if not found.whole and asked.cursor is None:
+        raise BadRequest(_too_many(listing, listed, filters))
+    return Page(found.rows, None if found.behind is None else _cursor(listed, found.behind))
+
+
+async def total_of(
+    session: AsyncSession, listing: Listing[RowT], filters: Filters, page: Page[RowT], skip: int
+) -> tuple[int, bool]:
+    """How many rows of the list match, at least, and whether that is all; behind `page_by_time`."""
+    total, exact = await count_of(session, listing, filters)
+    return max(total, skip + len(page.rows)) if page.rows else total, exact
+
+
+def _too_many(listing: Listing[Any], listed: str, filters: Filters) -> str:
+    others = [f"`{column.name}`" for column in listing.columns if column.name not in filters]
+    narrower = f"Filter by one more of {', '.join(others)}, or look" if others else "Look"
+    return (
+        f"Too many {listing.noun} would have to be looked through for the few that match. {narrower} through all of "
+        f"them by `cursor`, whose pages may be short: the first one's is `{_cursor(listed, _TOP)}`."
+    )
+
+
+def _cursor(listed: str, place: Place) -> str:
+    return cursor_of(listed, place.created_at.isoformat(), str(place.id))
 
 
 def _read(listed: str, cursor: str, parts: int) -> list[str]:

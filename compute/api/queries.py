@@ -4,17 +4,18 @@ from typing import Annotated, Any, ClassVar
 
 from fastapi import Query
 from pydantic import BaseModel, BeforeValidator, Field
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from compute.api.paging import CURSOR, CursorText, Page, next_row, page_by_time
+from compute.api.paging import CURSOR, SKIP, CursorText, Page, SkipNumber, page_by_time
 from compute.api.present import QUICKSTART_STATUS
 from compute.api.status_words import StatusWords
-from compute.db.pages import newest_first, rows_of
-from compute.db.tables import Task
+from compute.db.pages import Listing, Partial
+from compute.db.tables import Task, tasks
+from compute.db.walks import Heap
 from compute.schemas.enums import TaskStatus, TaskType
 from compute.schemas.parameters import Label, WholeNumber
 from compute.tasks.registry import kind_named
+from compute.tasks.states import TERMINAL
 
 __all__ = ["GenerationQuery", "TaskQuery", "find"]
 
@@ -38,7 +39,7 @@ class _Filters(BaseModel):
     listed: ClassVar[str] = "tasks"
 
     limit: WholeNumber = Field(default=100, ge=1, le=1000, description="At most this many tasks.")
-    skip: WholeNumber = Field(default=0, ge=0, le=1_000_000, description="Leave out this many of the newest.")
+    skip: SkipNumber = SKIP
     cursor: CursorText = CURSOR
     status: TaskStatusWord | None = Field(
         default=None, description="Only tasks in this status, in the words of either dialect."
@@ -62,20 +63,36 @@ class GenerationFilters(_Filters):
     workflow_id: Label | None = Field(default=None, description="Only tasks of this workflow.")
 
 
+_HEAPS = (
+    Heap(tasks.READY, ("queue", "priority", "tenant", "created_at", "id"), also=tasks.LISTED),
+    Heap(tasks.LEASED, ("queue", "tenant"), also=tasks.LISTED),
+)
+_LISTING = Listing(
+    Task,
+    "tasks",
+    (
+        Partial("workflow_id", tasks.OF_WORKFLOW, also=tasks.LISTED),
+        Partial("origin_tenant_id", tasks.OF_TENANT),
+        Partial("status", tasks.ENDED, _HEAPS, frozenset(TERMINAL)),
+        Partial("origin_zone", tasks.OF_ZONE, _HEAPS),
+        Partial("task_type", tasks.ENDED, _HEAPS),
+        Partial("origin_instance", tasks.ENDED, _HEAPS),
+    ),
+    also=tasks.LISTED,
+    statuses=tuple(TaskStatus),
+)
+
+
 async def find(session: AsyncSession, filters: _Filters, **also: Any) -> Page[Task]:
     """Tasks that match, newest first, without those that were cleaned up.
 
     Raises:
-        BadRequest: a cursor that is none of this list.
+        BadRequest: a cursor that is none of this list, or more would have to be looked through than is done at once.
     """
-    place = next_row(filters.listed, filters.cursor, skip=filters.skip)
     wanted = filters.model_dump(exclude={"limit", "skip", "status", "cursor"}, exclude_none=True) | also
-    matching = select(Task).where(Task.deleted_at.is_(None)).filter_by(**wanted)
-    if filters.status is not None:
-        matching = matching.where(Task.status.in_(_STATUSES.meaning(filters.status)))
-    one_more = filters.limit + 1
-    rows = await rows_of(session, newest_first(matching, Task, place, skip=filters.skip, limit=one_more), one_more)
-    return page_by_time(filters.listed, rows, filters.limit)
+    statuses = {} if filters.status is None else {"status": _STATUSES.meaning(filters.status)}
+    asked = statuses | {name: (value,) for name, value in wanted.items()}
+    return await page_by_time(session, _LISTING, filters.listed, asked, filters)
 
 
 TaskQuery = Annotated[TaskFilters, Query()]

@@ -1,25 +1,39 @@
 """Lists of trainings and of what happened to one: the filters, newest and oldest first."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Query
 from pydantic import BaseModel, Field
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
-from compute.api.paging import CURSOR, CURSOR_REFUSAL, CursorText, place_behind
+from compute.api.paging import (
+    CURSOR,
+    CURSOR_REFUSAL,
+    SKIP,
+    CursorText,
+    Page,
+    SkipNumber,
+    page_by_time,
+    place_behind,
+    total_of,
+)
 from compute.api.status_words import StatusWords
 from compute.api.training_present import QUICKSTART_STATUS
+from compute.db.pages import Listing, Partial
+from compute.db.tables import Training, trainings
 from compute.errors import BadRequest
 from compute.schemas.parameters import Label, WholeNumber
 from compute.schemas.training import TrainingStatus
 
-__all__ = ["EVENTS", "TRAININGS", "EventQuery", "TrainingQuery"]
+__all__ = ["EVENTS", "EventQuery", "TrainingQuery", "find_trainings"]
 
 
 _STATUSES = StatusWords(TrainingStatus, QUICKSTART_STATUS)
 TrainingStatusWord = Annotated[str, *_STATUSES.annotations]
 
 
-TRAININGS = "trainings"
+_LISTED = "trainings"
 EVENTS = "events"
 
 
@@ -27,7 +41,7 @@ class TrainingFilters(BaseModel):
     """The query of `GET /training/`."""
 
     limit: WholeNumber = Field(default=10, ge=1, le=200, description="At most this many trainings.")
-    skip: WholeNumber = Field(default=0, ge=0, le=1_000_000, description="Leave out this many of the newest.")
+    skip: SkipNumber = SKIP
     cursor: CursorText = CURSOR
     status: TrainingStatusWord | None = Field(
         default=None, description="Only trainings in this status, in the words of either dialect."
@@ -35,13 +49,27 @@ class TrainingFilters(BaseModel):
     origin_instance: Label | None = Field(default=None, description="Only trainings from this installation.")
     origin_tenant_id: Label | None = Field(default=None, description="Only trainings of this tenant.")
 
-    def columns(self) -> dict[str, Any]:
-        """The columns that rows must have like this."""
-        return self.model_dump(exclude={"limit", "skip", "status", "cursor"}, exclude_none=True)
 
-    def statuses(self) -> tuple[str, ...] | None:
-        """The statuses that rows may have; None for any."""
-        return None if self.status is None else _STATUSES.meaning(self.status)
+_LISTING = Listing(
+    Training,
+    "trainings",
+    (Partial("origin_tenant_id", trainings.OF_TENANT), Partial("status", ""), Partial("origin_instance", "")),
+)
+
+
+async def find_trainings(session: AsyncSession, filters: TrainingFilters) -> tuple[Page[Training], int, bool]:
+    """The trainings that match, newest first, without `spec` and `logs`; how many there are on all pages, and whether
+    that is exact.
+
+    Raises:
+        BadRequest: a cursor that is none of this list, or more would have to be looked through than is done at once.
+    """
+    wanted = filters.model_dump(exclude={"limit", "skip", "status", "cursor"}, exclude_none=True)
+    statuses = {} if filters.status is None else {"status": _STATUSES.meaning(filters.status)}
+    asked = statuses | {name: (value,) for name, value in wanted.items()}
+    short = (defer(Training.spec, raiseload=True), defer(Training.logs, raiseload=True))
+    page = await page_by_time(session, _LISTING, _LISTED, asked, filters, options=short)
+    return page, *await total_of(session, _LISTING, asked, page, filters.skip)
 
 
 class EventFilters(BaseModel):

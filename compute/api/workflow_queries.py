@@ -4,13 +4,12 @@ from typing import Annotated
 
 from fastapi import Query
 from pydantic import BaseModel, Field
-from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from compute.api.paging import CURSOR, CursorText, Page, next_row, page_by_time
+from compute.api.paging import CURSOR, SKIP, CursorText, Page, SkipNumber, page_by_time, total_of
 from compute.api.status_words import StatusWords
-from compute.db.pages import newest_first, rows_of
-from compute.db.tables import Workflow
+from compute.db.pages import Listing, Partial
+from compute.db.tables import Workflow, workflows
 from compute.schemas.enums import WorkflowStatus
 from compute.schemas.parameters import Flag, Label, WholeNumber
 
@@ -25,7 +24,7 @@ class WorkflowFilters(BaseModel):
     """The query of `GET /workflows/`."""
 
     limit: WholeNumber = Field(default=50, ge=1, le=200, description="At most this many, each with its steps.")
-    skip: WholeNumber = Field(default=0, ge=0, le=1_000_000, description="Leave out this many of the newest.")
+    skip: SkipNumber = SKIP
     cursor: CursorText = CURSOR
     status: WorkflowStatusWord | None = Field(
         default=None, description="Only workflows in this status, in the words of either dialect."
@@ -38,23 +37,32 @@ class WorkflowFilters(BaseModel):
 _LISTED = "workflows"
 
 
-async def find_workflows(session: AsyncSession, filters: WorkflowFilters) -> tuple[Page[Workflow], int]:
-    """The workflows that match, newest first, and how many there are on all pages.
+_LISTING = Listing(
+    Workflow,
+    "workflows",
+    (
+        Partial("origin_tenant_id", workflows.OF_TENANT),
+        Partial("status", workflows.LISTED),
+        Partial("origin_instance", workflows.LISTED),
+    ),
+    also=workflows.LISTED,
+    statuses=tuple(WorkflowStatus),
+)
+_WITH_DELETED = Listing(Workflow, "workflows")
+
+
+async def find_workflows(session: AsyncSession, filters: WorkflowFilters) -> tuple[Page[Workflow], int, bool]:
+    """The workflows that match, newest first; how many there are on all pages, and whether that is exact.
 
     Raises:
-        BadRequest: a cursor that is none of this list.
+        BadRequest: a cursor that is none of this list, or more would have to be looked through than is done at once.
     """
-    place = next_row(_LISTED, filters.cursor, skip=filters.skip)
     wanted = filters.model_dump(exclude={"limit", "skip", "include_deleted", "status", "cursor"}, exclude_none=True)
-    matching = select(Workflow).filter_by(**wanted)
-    if filters.status is not None:
-        matching = matching.where(Workflow.status.in_(_STATUSES.meaning(filters.status)))
-    if not filters.include_deleted:
-        matching = matching.where(Workflow.deleted_at.is_(None))
-    total = await session.scalar(select(func.count()).select_from(matching.subquery()))
-    one_more = filters.limit + 1
-    rows = await rows_of(session, newest_first(matching, Workflow, place, skip=filters.skip, limit=one_more), one_more)
-    return page_by_time(_LISTED, rows, filters.limit), total or 0
+    statuses = {} if filters.status is None else {"status": _STATUSES.meaning(filters.status)}
+    asked = statuses | {name: (value,) for name, value in wanted.items()}
+    listing = _WITH_DELETED if filters.include_deleted else _LISTING
+    page = await page_by_time(session, listing, _LISTED, asked, filters)
+    return page, *await total_of(session, listing, asked, page, filters.skip)
 
 
 WorkflowQuery = Annotated[WorkflowFilters, Query()]

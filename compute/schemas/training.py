@@ -316,7 +316,8 @@ class TrainingTaskList(BaseModel):
     """Trainings, newest first, without their logs, source images and samples."""
 
     tasks: list[TrainingTask]
-    total: int = Field(description="How many there are, whatever `skip` and `limit` say.")
+    total: int = Field(description="How many match, whatever `skip` and `limit` say; counted up to 10,000.")
+    total_is_exact: bool = Field(default=True, description="False: there are `total` or more.")
     skip: int
     limit: int
     next_cursor: str | None = Field(default=None, description="The `cursor` of the next page; null on the last one.")

@@ -255,7 +255,8 @@ class WorkflowListResponse(BaseModel):
     """Workflows, newest first."""
 
     workflows: list[WorkflowPublic]
-    total: int = Field(description="How many match, whatever `skip` and `limit` say.")
+    total: int = Field(description="How many match, whatever `skip` and `limit` say; counted up to 10,000.")
+    total_is_exact: bool = Field(default=True, description="False: there are `total` or more.")
     skip: int
     limit: int
     next_cursor: str | None = Field(default=None, description="The `cursor` of the next page; null on the last one.")

@@ -3,17 +3,12 @@
 Whoever ends a training from outside raises its fence: what its job still reports is dropped.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import defer
 
-from compute.db.pages import Place, newest_first, rows_of
 from compute.db.tables import Training, TrainingEvent
 from compute.errors import Conflict, NotFound
 from compute.events.training_outbox import CALL_BACK_TRAININGS
@@ -23,17 +18,9 @@ from compute.training.orders import request_of
 from compute.training.spec import TrainingSpec
 from compute.training.states import TRAINING_TRANSITIONS
 
-__all__ = ["DEFAULT_TENANT", "cancel", "create", "events_of", "get", "page"]
+__all__ = ["DEFAULT_TENANT", "cancel", "create", "events_of", "get"]
 
 DEFAULT_TENANT = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingPage:
-    """Some trainings, newest first, without `spec` and `logs`; `total` is how many there are in all."""
-
-    trainings: list[Training]
-    total: int
 
 
 async def create(session: AsyncSession, spec: TrainingSpec, request: TrainingTaskCreate) -> Training:
@@ -70,26 +57,6 @@ async def get(session: AsyncSession, training_id: UUID) -> Training:
     if training is None:
         raise NotFound(f"There is no training {training_id}.")
     return training
-
-
-async def page(
-    session: AsyncSession,
-    *,
-    skip: int,
-    limit: int,
-    behind: Place | None = None,
-    statuses: Collection[str] | None = None,
-    **wanted: Any,
-) -> TrainingPage:
-    """Trainings whose columns are as `wanted` and whose status is one of `statuses`, newest first, those behind a place
-    but for the first `skip`."""
-    matching = select(Training).filter_by(**wanted)
-    if statuses is not None:
-        matching = matching.where(Training.status.in_(statuses))
-    total = await session.scalar(matching.with_only_columns(func.count(), maintain_column_froms=True))
-    short = matching.options(defer(Training.spec, raiseload=True), defer(Training.logs, raiseload=True))
-    rows = await rows_of(session, newest_first(short, Training, behind, skip=skip, limit=limit), limit)
-    return TrainingPage(rows, total or 0)
 
 
 async def cancel(session: AsyncSession, training_id: UUID) -> Training:

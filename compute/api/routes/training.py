@@ -9,11 +9,11 @@ from compute.api.deps import LinksDep, ResourcesDep
 from compute.api.dialect import TrainingId
 from compute.api.documentation import TRAINING_BODY
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
-from compute.api.paging import PAGED, Page, cursor_of, json_list, list_answer, next_row, page_by_time
+from compute.api.paging import PAGED, Page, cursor_of, json_list, list_answer
 from compute.api.strict import StrictRoute
 from compute.api.training_changes import cancel_training, create_training
 from compute.api.training_present import listed, present, presented_event
-from compute.api.training_queries import EVENTS, TRAININGS, EventQuery, TrainingQuery
+from compute.api.training_queries import EVENTS, EventQuery, TrainingQuery, find_trainings
 from compute.schemas.quickstart_training import QuickstartTraining, QuickstartTrainingEventList
 from compute.schemas.training import TrainingEventList, TrainingTask, TrainingTaskList
 from compute.training import store
@@ -37,18 +37,9 @@ async def create(request: Request, held: ResourcesDep, key: IdempotencyHeader = 
 async def list_trainings(filters: TrainingQuery, request: Request, held: ResourcesDep, links: LinksDep) -> Response:
     """Trainings, newest first, without their logs, source images and samples. The header `Link` leads to the next
     page."""
-    behind = next_row(TRAININGS, filters.cursor, skip=filters.skip)
     async with held.database.transaction() as session:
-        found = await store.page(
-            session,
-            skip=filters.skip,
-            limit=filters.limit + 1,
-            behind=behind,
-            statuses=filters.statuses(),
-            **filters.columns(),
-        )
-    page = page_by_time(TRAININGS, found.trainings, filters.limit)
-    rest = {"total": found.total, "skip": filters.skip, "limit": filters.limit}
+        page, total, exact = await find_trainings(session, filters)
+    rest = {"total": total, "total_is_exact": exact, "skip": filters.skip, "limit": filters.limit}
     rendered = await json_list(page.rows, listed)
     return list_answer(rendered, page.next, request, links, name="tasks", rest=rest)
 

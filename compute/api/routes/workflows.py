@@ -71,9 +71,9 @@ async def create(
 async def list_workflows(filters: WorkflowQuery, request: Request, held: ResourcesDep, links: LinksDep) -> Response:
     """Workflows with their steps, newest first. The header `Link` leads to the next page."""
     async with held.database.transaction() as session:
-        page, total = await find_workflows(session, filters)
+        page, total, exact = await find_workflows(session, filters)
         rendered = await json_list(look_at_each(session, page.rows), canonical)
-    rest = {"total": total, "skip": filters.skip, "limit": filters.limit}
+    rest = {"total": total, "total_is_exact": exact, "skip": filters.skip, "limit": filters.limit}
     return list_answer(rendered, page.next, request, links, name="workflows", rest=rest)
 
 

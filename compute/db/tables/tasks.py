@@ -10,7 +10,16 @@ from sqlalchemy.orm import Mapped, mapped_column
 from compute.db.columns import AS_SENT
 from compute.db.tables.base import NOW, Base
 
-__all__ = ["Task", "TaskEvent"]
+__all__ = ["ENDED", "LEASED", "LISTED", "OF_TENANT", "OF_WORKFLOW", "OF_ZONE", "READY", "Task", "TaskEvent"]
+
+# What the rows of the partial indices are. Who walks one says the same, word for word.
+LISTED = "deleted_at IS NULL"
+READY = "status = 'PENDING'"
+LEASED = "status IN ('QUEUED', 'EXECUTING')"
+ENDED = f"status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND {LISTED}"
+OF_WORKFLOW = "workflow_id IS NOT NULL"
+OF_TENANT = f"origin_tenant_id IS NOT NULL AND {LISTED}"
+OF_ZONE = f"origin_zone IS NOT NULL AND {ENDED}"
 
 
 class Task(Base):
@@ -74,11 +83,18 @@ class Task(Base):
             "tenant",
             "created_at",
             "id",
-            postgresql_where=text("status = 'PENDING'"),
+            postgresql_where=text(READY),
         ),
-        Index("tasks_leased", "queue", "tenant", postgresql_where=text("status IN ('QUEUED', 'EXECUTING')")),
+        Index("tasks_leased", "queue", "tenant", postgresql_where=text(LEASED)),
+        # What lists walk along, newest first. A task's row gets a new entry in every index with every status: most of
+        # them begin with its end, and what has not ended is found in the two above.
         Index("tasks_created", text("created_at DESC"), text("id DESC")),
-        Index("tasks_workflow", "workflow_id", postgresql_where=text("workflow_id IS NOT NULL")),
+        Index("tasks_of_workflow", "workflow_id", "created_at", "id", postgresql_where=text(OF_WORKFLOW)),
+        Index("tasks_of_tenant", "origin_tenant_id", "created_at", "id", postgresql_where=text(OF_TENANT)),
+        Index("tasks_of_zone", "origin_zone", "created_at", "id", postgresql_where=text(OF_ZONE)),
+        Index("tasks_of_status", "status", "created_at", "id", postgresql_where=text(ENDED)),
+        Index("tasks_of_type", "task_type", "created_at", "id", postgresql_where=text(ENDED)),
+        Index("tasks_of_instance", "origin_instance", "created_at", "id", postgresql_where=text(ENDED)),
         # Rows are rewritten in place several times while a task lives: leave room on the page for that.
         {
             "postgresql_with": {

@@ -9,7 +9,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from compute.db.tables.base import NOW, Base
 
-__all__ = ["Training", "TrainingEvent"]
+__all__ = ["OF_TENANT", "Training", "TrainingEvent"]
+
+OF_TENANT = "origin_tenant_id IS NOT NULL"
 
 
 class Training(Base):
@@ -79,7 +81,11 @@ class Training(Base):
             postgresql_where=text("status IN ('PENDING', 'PREPROCESSING', 'TRAINING') AND NOT job_open"),
         ),
         Index("trainings_jobs", "submitted_at", postgresql_where=text("job_open")),
+        # What lists walk along, newest first.
         Index("trainings_created", text("created_at DESC"), text("id DESC")),
+        Index("trainings_of_status", "status", "created_at", "id"),
+        Index("trainings_of_tenant", "origin_tenant_id", "created_at", "id", postgresql_where=text(OF_TENANT)),
+        Index("trainings_of_instance", "origin_instance", "created_at", "id"),
     )
 
 

@@ -9,13 +9,11 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from sqlalchemy import delete, insert, select, text, update
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import delete, insert, update
 
 from compute.api.app import create_app
 from compute.api.paging import cursor_of
 from compute.api.workflow_present import _DEFINED
-from compute.db.pages import Place, newest_first
 from compute.db.session import Database
 from compute.db.tables import Task, Training, TrainingEvent, Workflow, WorkflowStep
 from compute.orders.serving import Serving
@@ -221,21 +219,6 @@ async def test_a_cursor_that_is_none_is_refused(api: httpx.AsyncClient, lists: d
     other = {"skip": 1} if listed.skips else {"after": 1}
     if name not in ("images", "loras"):
         assert (await api.get(path, params={"cursor": good} | other)).status_code == 400
-
-
-@pytest.mark.parametrize(("table", "name"), [(Task, "tasks"), (Workflow, "workflows"), (Training, "trainings")])
-async def test_a_page_is_read_by_an_index(database: Database, table: Any, name: str) -> None:
-    place = Place(START, uuid4())
-    statement = newest_first(select(table), table, place, skip=0, limit=100)
-    made = statement.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
-    async with database.transaction() as session:
-        # To read an empty table whole and sort it is cheaper.
-        for other in ("seqscan", "bitmapscan", "sort"):
-            await session.execute(text(f"SET LOCAL enable_{other} = off"))
-        plan = "\n".join(row[0] for row in await session.execute(text(f"EXPLAIN {made}".replace(":", "\\:"))))
-    assert f"{name}_created" in plan
-    assert "Index Cond: (ROW(created_at, id) <" in plan
-    assert "Sort" not in plan
 
 
 async def test_a_link_is_made_for_who_asks(api: httpx.AsyncClient, lists: dict[str, Listed]) -> None:
