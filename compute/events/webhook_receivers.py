@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter, OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -18,7 +17,7 @@ class Standing(Enum):
     """What is known of a receiver."""
 
     PROVEN = auto()
-    """Its last answer was a prompt success."""
+    """It answers, and in time."""
     UNKNOWN = auto()
     """Nobody knows, or it has failed a few times."""
     PROBED = auto()
@@ -75,8 +74,9 @@ class Receivers:
     """Room and breaker of each receiver (`host` or `host:port`). Times are the event loop's.
 
     A receiver earns its room: one request at a time at first, twice as many after every prompt success up to
-    `most`, and back to one as soon as it is slow or unwell. One that stays unwell is left alone, then probed with one
-    request; any answer of a server that does its work brings it back.
+    `most`, and back to one as soon as it is slow or unwell. Refusing a message changes nothing: many may share a host,
+    and some of them be gone. One that stays unwell is left alone, then probed with one request; any answer of a server
+    that does its work brings it back.
     """
 
     def __init__(self, most: int, breaker: Breaker | None = None, chance: random.Random = _CHANCE) -> None:
@@ -84,7 +84,7 @@ class Receivers:
         self._breaker = breaker or Breaker()
         self._chance = chance
         self._states: OrderedDict[str, _State] = OrderedDict()
-        self._in_flight: Counter[Hashable] = Counter()
+        self._in_flight: Counter[Standing] = Counter()
 
     def standing(self, receiver: str, now: float) -> Standing:
         """What is known of it at `now`."""
@@ -125,8 +125,9 @@ class Receivers:
             self._fail(state, exchange, now, asked)
         elif health is not None:
             state.failures = state.openings = 0
-            state.proven = health is Health.WELL
-            state.earned = min(state.earned * 2, self._most) if state.proven else 1
+            if health is not Health.REFUSING:
+                state.proven = health is Health.WELL
+                state.earned = min(state.earned * 2, self._most) if state.proven else 1
         self._remember(exchange.receiver, state)
 
     def _fail(self, state: _State, exchange: Exchange, now: float, asked: float) -> None:

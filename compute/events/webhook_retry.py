@@ -29,7 +29,9 @@ class Health(StrEnum):
     WELL = "WELL"
     """A success, and soon."""
     SLOW = "SLOW"
-    """A success that took its time, or a refusal of this very message: somebody is there, and more would be no help."""
+    """A success or a refusal that took its time: somebody is there, and more would be no help."""
+    REFUSING = "REFUSING"
+    """A refusal of this very message, and soon: somebody is there, and how well says nothing of other messages."""
     UNWELL = "UNWELL"
     """No answer, or one that says that the server cannot do its work now."""
 
@@ -56,7 +58,9 @@ class Outcome:
         """Any 4xx but 429 is about the message, and a redirect about its address: who answers so is alive."""
         if self.status_code is None or self.status_code >= 500 or self.status_code == _TOO_MANY:
             return Health.UNWELL
-        return Health.WELL if self.delivered and self.duration_ms <= _PROMPT_MS else Health.SLOW
+        if self.duration_ms > _PROMPT_MS:
+            return Health.SLOW
+        return Health.WELL if self.delivered else Health.REFUSING
 
     @property
     def pause_asked(self) -> float:

@@ -106,7 +106,7 @@ class WebhookSender:
             lambda attempt: attempt.claimed.id,
             given_up=Settled.UNWRITTEN,
             most=_MOST_WRITTEN,
-            patience_seconds=self._policy.lease_margin,
+            patience_seconds=self._lease_seconds,
         )
         self._work: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[None]] = set()

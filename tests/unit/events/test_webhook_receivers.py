@@ -61,6 +61,16 @@ def test_one_bad_answer_loses_what_was_earned(health: Health) -> None:
     assert (known.room("a", 0), known.standing("a", 0)) == (0, Standing.UNKNOWN)
 
 
+def test_refusing_a_message_changes_nothing() -> None:
+    known = receivers()
+    exchange(known, "a", Health.WELL)
+    exchange(known, "a", Health.WELL)
+    exchange(known, "a", Health.REFUSING)
+    assert (known.room("a", 0), known.standing("a", 0)) == (4, Standing.PROVEN)
+    exchange(known, "b", Health.REFUSING)
+    assert (known.room("b", 0), known.standing("b", 0)) == (1, Standing.UNKNOWN)
+
+
 def test_receivers_do_not_share_room() -> None:
     known = receivers()
     known.started("dead", 0)
@@ -78,7 +88,7 @@ def test_failures_in_a_row_leave_it_alone() -> None:
     assert (known.room("a", 10), known.standing("a", 10)) == (1, Standing.PROBED)
 
 
-@pytest.mark.parametrize("health", [Health.WELL, Health.SLOW])
+@pytest.mark.parametrize("health", [Health.WELL, Health.SLOW, Health.REFUSING])
 def test_an_answer_in_between_begins_the_count_anew(health: Health) -> None:
     known = receivers()
     for _ in range(5):
@@ -101,7 +111,7 @@ def test_it_is_probed_with_one_request_and_the_pauses_grow() -> None:
     assert pauses == [20, 40, 60, 60]
 
 
-@pytest.mark.parametrize(("health", "room"), [(Health.WELL, 2), (Health.SLOW, 1)])
+@pytest.mark.parametrize(("health", "room"), [(Health.WELL, 2), (Health.SLOW, 1), (Health.REFUSING, 1)])
 def test_an_answer_brings_it_back(health: Health, room: int) -> None:
     known = receivers()
     fall(known, "a")

@@ -78,10 +78,10 @@ def test_ten_attempts_end_before_the_age_does() -> None:
     [
         (None, Health.UNWELL),
         (200, Health.WELL),
-        (302, Health.SLOW),
-        (401, Health.SLOW),
-        (404, Health.SLOW),
-        (410, Health.SLOW),
+        (302, Health.REFUSING),
+        (401, Health.REFUSING),
+        (404, Health.REFUSING),
+        (410, Health.REFUSING),
         (429, Health.UNWELL),
         (500, Health.UNWELL),
         (503, Health.UNWELL),
@@ -92,7 +92,7 @@ def test_what_an_answer_says_about_the_receiver(status: int | None, health: Heal
 
 
 def test_a_success_that_takes_its_time_earns_nothing() -> None:
-    assert Outcome(NOW, 2001, 200).health is Health.SLOW
+    assert [Outcome(NOW, 2001, status).health for status in (200, 404)] == [Health.SLOW] * 2
 
 
 @pytest.mark.parametrize(("status", "pause"), [(429, 300), (503, 300), (500, 10), (404, 10)])
