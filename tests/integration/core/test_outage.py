@@ -10,7 +10,7 @@ from compute.db.session import Database
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
-from compute.tasks.protocol import Done, Job, Started, WorkEvent
+from compute.tasks.protocol import Alive, Done, Job, Started, WorkEvent
 from tests.integration.core.absent import SHORT, WAYS, scene
 from tests.integration.core.rows import add, history, reload
 from tests.integration.core.test_dispatcher import LocalPool
@@ -27,7 +27,9 @@ async def test_what_runs_is_not_run_again(database: Database, database_url: str,
     async def work(job: Job) -> AsyncGenerator[WorkEvent]:
         yield Started("replica-1", "tiny")
         begun.release()
-        await finish.wait()
+        while not finish.is_set():
+            yield Alive()
+            await asyncio.sleep(0.05)
         yield Done()
 
     tasks = [await add(database) for _ in range(3)]
