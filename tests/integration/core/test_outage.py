@@ -27,9 +27,10 @@ async def test_what_runs_is_not_run_again(database: Database, database_url: str,
     async def work(job: Job) -> AsyncGenerator[WorkEvent]:
         yield Started("replica-1", "tiny")
         begun.release()
-        while not finish.is_set():
-            yield Alive()
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(PATIENCE):
+            while not finish.is_set():
+                yield Alive()
+                await asyncio.sleep(0.05)
         yield Done()
 
     tasks = [await add(database) for _ in range(3)]
