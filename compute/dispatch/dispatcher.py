@@ -32,7 +32,7 @@ _MISSED = 8
 class DispatchPolicy:
     """Times in seconds. `poll` stands behind the hints; `pulse` is how often progress is written.
 
-    A run whose worker is not heard of for most of a `lease` gives up.
+    A run whose worker is not heard of for most of a `lease` gives up. A loop that is late by `hang` hangs.
     """
 
     lease: float = 15.0
@@ -42,6 +42,7 @@ class DispatchPolicy:
     forget: float = 3600.0
     task_timeout: float = 3600.0
     queued_timeout: float = 600.0
+    hang: float = 120.0
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(max_retries=3, backoff_seconds=2.0))
 
 
@@ -60,7 +61,7 @@ class Dispatcher:
         self._wake = {pool.queue: asyncio.Event() for pool in pools}
         self._limits = RunLimits(policy.task_timeout, policy.queued_timeout)
         self._known = asyncio.Event()
-        self._rounds = Rounds()
+        self._rounds = Rounds(patience_seconds=policy.hang)
 
     async def run(self) -> None:
         """Dispatch until cancelled; then hand back what is in flight."""
@@ -78,11 +79,11 @@ class Dispatcher:
         return [
             partial(self._store.listen, [hints.READY, hints.CANCELLED], self._on_hint),
             self._store.send_hints,
-            partial(self._every, policy.pulse, self._pulse),
-            partial(self._every, policy.lease / _LISTENED, self._listen_to_runs),
-            partial(self._every, policy.beat, self._beat),
+            partial(self._every, policy.pulse, self._pulse, "writing progress"),
+            partial(self._every, policy.lease / _LISTENED, self._listen_to_runs, "listening to workers"),
+            partial(self._every, policy.beat, self._beat, "telling that it lives"),
             self._reap,
-            partial(self._every, policy.forget, self._store.tidy),
+            partial(self._every, policy.forget, self._store.tidy, "tidying"),
             *(partial(self._keep_full, pool) for pool in self._pools),
         ]
 
@@ -175,9 +176,9 @@ class Dispatcher:
         self._known.set()
         self._wellness.worked()
 
-    async def _every(self, seconds: float, action: Callable[[], Awaitable[object]]) -> None:
+    async def _every(self, seconds: float, action: Callable[[], Awaitable[object]], what: str) -> None:
         while True:
-            self._rounds.came(action.__name__, seconds)
+            self._rounds.came(what, seconds)
             try:
                 await action()
             except DatabaseAway as error:

@@ -30,7 +30,8 @@ class DispatchStore(Protocol):
     known then. Calls for one queue, and those of one other method, are never made at the same time."""
 
     async def claim(self, queue: str, limit: int, *, owner: str, lease_seconds: float) -> list[Claimed]:
-        """Take up to `limit` waiting tasks in fair order, each under a lease with a new fence."""
+        """Take up to `limit` waiting tasks, less those that other Dispatchers hold which have told of themselves lately
+        (`beat`), in fair order, each under a lease with a new fence."""
         ...
 
     async def write(self, writes: Sequence[Write], *, lease_seconds: float) -> Sequence[bool | None]:

@@ -1,0 +1,136 @@
+"""Loops of the Dispatcher that hang or end: its health tells, and nothing is claimed before the others know of it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
+from compute.dispatch.rounds import Rounds
+from compute.dispatch.store import DispatchStore
+from tests.patience import NEVER, PATIENCE
+
+QUICK = DispatchPolicy(poll=0.01, pulse=0.01, beat=0.01, lease=0.3, hang=0.1)
+
+
+class Store:
+    """Nothing waits in it. Methods named in `hung` never return, those in `ended` return at once."""
+
+    def __init__(self, *, hung: str = "", ended: str = "") -> None:
+        self.called: list[str] = []
+        self._hung = hung
+        self._ended = ended
+
+    async def claim(self, queue: str, limit: int, **options: Any) -> list[Any]:
+        await self._call("claim")
+        return []
+
+    async def write(self, writes: object, *, lease_seconds: float) -> list[bool]:
+        raise NotImplementedError
+
+    async def reap(self, policy: object) -> int:
+        await self._call("reap")
+        return 0
+
+    async def beat(self, owner: str, pools: object) -> None:
+        await self._call("beat")
+
+    async def tidy(self) -> None:
+        await self._call("tidy")
+
+    async def listen(self, channels: object, on_hint: object) -> None:
+        await self._loop("listen")
+
+    async def send_hints(self) -> None:
+        await self._loop("send_hints")
+
+    async def close(self) -> None:
+        self.called.append("close")
+
+    async def _call(self, name: str) -> None:
+        self.called.append(name)
+        if name == self._hung:
+            await asyncio.sleep(NEVER)
+
+    async def _loop(self, name: str) -> None:
+        if name != self._ended:
+            await asyncio.sleep(NEVER)
+
+
+class NoWorkers:
+    """A pool with room for one job, which never comes."""
+
+    queue = "inference"
+    executor_type = "test"
+
+    def capacity(self) -> int:
+        return 1
+
+    def ready(self) -> int:
+        return 1
+
+    def run(self, job: object) -> Any:
+        raise NotImplementedError
+
+
+@asynccontextmanager
+async def dispatching(store: Store) -> AsyncIterator[tuple[Dispatcher, "asyncio.Task[None]"]]:
+    dispatcher = Dispatcher(cast("DispatchStore", store), [NoWorkers()], QUICK, "me")
+    work = asyncio.create_task(dispatcher.run())
+    try:
+        yield dispatcher, work
+    finally:
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ExceptionGroup):
+            await work
+
+
+def hanging(dispatcher: Dispatcher) -> str:
+    try:
+        dispatcher.check()
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("hung", "loop"), [("claim", "claiming from inference"), ("reap", "reaping"), ("beat", "telling that it lives")]
+)
+async def test_a_loop_that_hangs_is_named(hung: str, loop: str) -> None:
+    async with dispatching(Store(hung=hung)) as (dispatcher, _), asyncio.timeout(PATIENCE):
+        while loop not in hanging(dispatcher):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("loop", ["listen", "send_hints"])
+async def test_a_loop_that_ends_ends_the_dispatcher(loop: str) -> None:
+    async with dispatching(Store(ended=loop)) as (_, work), asyncio.timeout(PATIENCE):
+        await asyncio.wait([work])
+        assert isinstance(work.exception(), ExceptionGroup)
+
+
+async def test_nothing_is_claimed_before_the_others_can_know_of_it() -> None:
+    store = Store(hung="beat")
+    async with dispatching(store):
+        await asyncio.sleep(10 * QUICK.poll)
+        assert "claim" not in store.called
+    store = Store()
+    async with dispatching(store), asyncio.timeout(PATIENCE):
+        while "claim" not in store.called:
+            await asyncio.sleep(0.01)
+    assert store.called.index("beat") < store.called.index("claim")
+
+
+async def test_a_loop_that_comes_round_again_is_well() -> None:
+    rounds = Rounds(patience_seconds=0.01)
+    rounds.check()
+    rounds.came("reaping", 0)
+    rounds.came("claiming", NEVER)
+    await asyncio.sleep(0.05)
+    with pytest.raises(RuntimeError, match=r"hang: reaping$"):
+        rounds.check()
+    rounds.came("reaping", NEVER)
+    rounds.check()
