@@ -1,0 +1,191 @@
+"""What a workflow's life is: steps that begin after those before them, each once, and one end."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from compute.schemas.enums import StepStatus, WorkflowStatus
+from compute.schemas.workflows import WorkflowStepDefinition
+from compute.workflows.journal_store import Checkpoint, Refused, Verdict, Written
+from compute.workflows.plan import Flow, Outcome, Plan, State, StepPlan
+from compute.workflows.rows import Begin, End, Finish, Holder, Renewal
+from tests.proof.model import Asked, Ended, Model
+
+__all__ = ["ModelStep", "ModelWorkflow", "WorkflowModel"]
+
+
+@dataclass
+class ModelStep:
+    id: UUID
+    name: str
+    parents: tuple[str, ...]
+    status: str = "PENDING"
+    task_ids: list[str] = field(default_factory=list)
+    result: Mapping[str, Any] | None = None
+    blocked: bool = False
+
+
+@dataclass
+class ModelWorkflow:
+    """`steps` come after their parents."""
+
+    id: UUID
+    steps: dict[str, ModelStep]
+    status: str = "RUNNING"
+    fence: int = 0
+    lease_until: float | None = None
+    parked: bool = False
+
+    def plan(self) -> Plan:
+        flow = Flow(self.id, self.fence, "simulated", None, None, None, None, False)
+        left = [step for step in self.steps.values() if step.status in {"PENDING", "RUNNING"}]
+        ended = {step.name: _outcome(step) for step in self.steps.values() if step not in left}
+        named = {parent for step in self.steps.values() for parent in step.parents}
+        return Plan(
+            flow,
+            tuple(_step_plan(flow, step) for step in left),
+            ended,
+            tuple(name for name in self.steps if name not in named),
+        )
+
+
+class WorkflowModel:
+    """All workflows. Their tasks go to the model of tasks in the same moment."""
+
+    def __init__(self, tasks: Model) -> None:
+        self.workflows: dict[UUID, ModelWorkflow] = {}
+        self._tasks = tasks
+
+    def start(self, workflow: ModelWorkflow) -> None:
+        self.workflows.setdefault(workflow.id, workflow)
+
+    def claim(self, limit: int, *, until: float, now: float, locked: Collection[UUID]) -> list[Plan]:
+        free = [
+            one
+            for one in self.workflows.values()
+            if one.status == "RUNNING" and not one.parked and one.id not in locked
+            if one.lease_until is None or one.lease_until < now
+        ]
+        for one in free[:limit]:
+            one.fence += 1
+            one.lease_until = until
+        return [one.plan() for one in free[:limit]]
+
+    def renew(self, holders: Sequence[Holder], *, until: float, locked: Collection[UUID]) -> Renewal:
+        ours = {holder for holder in holders if self._holds(holder)}
+        later = {holder for holder in ours if holder.workflow_id in locked}
+        for holder in ours - later:
+            self.workflows[holder.workflow_id].lease_until = until
+        return Renewal(set(holders) - ours, later)
+
+    def release(self, holders: Sequence[Holder], *, locked: Collection[UUID]) -> None:
+        for holder in holders:
+            if self._holds(holder) and holder.workflow_id not in locked:
+                self.workflows[holder.workflow_id].lease_until = None
+
+    def cancel(self, workflow_id: UUID, now: float) -> None:
+        """End it, its steps and its tasks, at once.
+
+        Raises:
+            Ended: it has ended.
+        """
+        workflow = self.workflows[workflow_id]
+        if workflow.status != "RUNNING":
+            raise Ended(workflow.status)
+        workflow.status, workflow.lease_until = "CANCELLED", None
+        workflow.fence += 1
+        for step in workflow.steps.values():
+            if step.status in {"PENDING", "RUNNING"}:
+                step.status = "CANCELLED"
+            for task_id in step.task_ids:
+                try:
+                    self._tasks.cancel(UUID(task_id), now)
+                except Ended:
+                    continue
+
+    def write(self, checkpoints: Sequence[Checkpoint], *, now: float, locked: Collection[UUID]) -> list[Verdict | None]:
+        """Ends first, beginnings after them."""
+        order = (End, Begin)
+        verdicts: dict[int, Verdict | None] = {}
+        for number, one in sorted(enumerate(checkpoints), key=lambda pair: _place(order, pair[1].write)):
+            verdicts[number] = None if one.workflow_id in locked else self._write(one, now)
+        return [verdicts[number] for number in range(len(checkpoints))]
+
+    def _write(self, checkpoint: Checkpoint, now: float) -> Verdict:
+        match checkpoint.write:
+            case Begin() as begin:
+                return self._begin(begin, checkpoint, now)
+            case End() as end:
+                return self._end(end)
+            case Finish() as finish:
+                self._finish(finish)
+        return Written([])
+
+    def _begin(self, begin: Begin, checkpoint: Checkpoint, now: float) -> Verdict:
+        step = self._step(begin.holder, begin.step)
+        if step is None or step.status not in {"PENDING", "RUNNING"}:
+            return Refused.LOST
+        if step.status == "PENDING":
+            step.status, step.task_ids = "RUNNING", list(begin.task_ids)
+            for task in checkpoint.tasks:
+                self._tasks.accept(Asked(task.id, max_retries=task.max_retries), now)
+        return Written(list(step.task_ids))
+
+    def _end(self, end: End) -> Verdict:
+        step = self._step(end.holder, end.step)
+        if step is None:
+            return Refused.LOST
+        if step.status not in {"PENDING", "RUNNING"}:
+            return Written([]) if step.status == end.status else Refused.LOST
+        step.status, step.result, step.blocked = str(end.status), end.result, end.blocked
+        return Written([])
+
+    def _finish(self, finish: Finish) -> None:
+        if not self._holds(finish.holder):
+            return
+        workflow = self.workflows[finish.holder.workflow_id]
+        workflow.lease_until = None
+        if finish.held:
+            workflow.parked = True
+        else:
+            failed = any(step.status in {"FAILED", "CANCELLED"} for step in workflow.steps.values())
+            workflow.status = str(WorkflowStatus.FAILED if failed else WorkflowStatus.COMPLETED)
+
+    def _holds(self, holder: Holder) -> bool:
+        workflow = self.workflows[holder.workflow_id]
+        return workflow.fence == holder.fence and workflow.status == "RUNNING"
+
+    def _step(self, holder: Holder, step_id: UUID) -> ModelStep | None:
+        if not self._holds(holder):
+            return None
+        return next(step for step in self.workflows[holder.workflow_id].steps.values() if step.id == step_id)
+
+
+def _place(order: tuple[type, ...], write: object) -> int:
+    return order.index(type(write)) if type(write) in order else len(order)
+
+
+def _outcome(step: ModelStep) -> Outcome:
+    if step.status == "COMPLETED":
+        return Outcome(step.name, State.DONE, dict(step.result or {}))
+    return Outcome(step.name, State.PASSED if step.status == "SKIPPED" and not step.blocked else State.FAILED)
+
+
+def _step_plan(flow: Flow, step: ModelStep) -> StepPlan:
+    definition = WorkflowStepDefinition.model_validate({"id": step.name, "task_type": "GENERATION"})
+    task_ids = tuple(UUID(task_id) for task_id in step.task_ids)
+    return StepPlan(
+        flow,
+        step.id,
+        definition,
+        step.parents,
+        frozenset(),
+        {},
+        StepStatus(step.status),
+        task_ids,
+        None,
+        False,
+        False,
+        None,
+    )
