@@ -136,6 +136,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         "DATABASE_URL": postgres.url,
         "COMPUTE_HOME": str(home),
         "COMPUTE_LEASE_SECONDS": "3",
+        "COMPUTE_MEDIA_ALLOWED_HOSTS": "127.0.0.1",
         "COMPUTE_RETRY_BACKOFF_SECONDS": "0.2",
     }
     with pytest.MonkeyPatch.context() as patch:

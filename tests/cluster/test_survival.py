@@ -8,6 +8,7 @@ from datetime import datetime
 import pytest
 
 from tests.cluster.conftest import Cluster, until
+from tests.cluster.witness import witnessing
 
 LONG = {"width": 512, "height": 512, "steps": 60}
 
@@ -66,3 +67,16 @@ def test_cancel_stops_a_running_task_within_two_steps(cluster: Cluster) -> None:
     assert cluster.get(running)["status"] == "CANCELLED"
     # Two steps, and what the word may need through a busy machine; left alone, the task would have run 90 steps more.
     assert gap.total_seconds() < 2 * seconds_per_step + 5
+
+
+def test_what_clients_and_receivers_see_keeps_every_promise_while_everything_is_killed(cluster: Cluster) -> None:
+    with witnessing(cluster) as witness:
+        for victim in ("Flux", "Dispatcher", "Ingress"):
+            running = witness.begin(**LONG, seed=1)
+            waiting = [witness.submit(seed=seed) for seed in range(3)]
+            kill(cluster, victim)
+            witness.cancel(waiting[0])
+            for task_id in (running, *waiting):
+                witness.look(task_id)
+        witness.until_all_is_said()
+    until(cluster.is_ready, "readiness")
