@@ -65,7 +65,7 @@ _UNITS = "ARRAY(SELECT DISTINCT unit FROM needed WHERE unit <> by)"
 _LOOK = {
     table: f"""
     WITH {_PAGE.format(table=table)}, {_NAMED.format(said=said)}
-    SELECT {_UNITS}, created_at, id FROM page ORDER BY created_at DESC, id DESC LIMIT 1"""
+    SELECT {_UNITS}, created_at, id, (SELECT count(*) FROM page) FROM page ORDER BY created_at DESC, id DESC LIMIT 1"""
     for table, said in _SAID.items()
 }
 _LOOK_INTO = {
@@ -100,12 +100,14 @@ class Needed:
     async def _read_on(self, table: str, run: Run) -> AsyncIterator[Iterable[UUID]]:
         place = self._read[table]
         (now,) = await run(_one("SELECT now()", {}))
-        while True:
+        # Not until there is nothing new: rows may come faster than they are read.
+        full = True
+        while full:
             row = await run(_one(_LOOK[table], self._values(created_at=place.created_at, id=place.id, table=table)))
             if row is None:
                 break
-            units, created_at, last = row
-            place = Place(created_at, last)
+            units, created_at, last, count = row
+            place, full = Place(created_at, last), count == _AT_A_TIME[table]
             yield units
         # What was being committed meanwhile is older than what was read.
         self._read[table] = min(place, Place(now - _LATE, FIRST.id), key=lambda one: (one.created_at, one.id))

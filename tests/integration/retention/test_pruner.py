@@ -2,14 +2,19 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import update
 
-from compute.db.session import Database
+from compute.db.direct import DirectConnection
+from compute.db.session import Connection, Database
 from compute.db.tables import Task, WebhookDelivery
 from compute.errors import StorageFailed
+from compute.retention.needed import Needed
 from compute.retention.pruner import Found, NotLeading
+from compute.retention.rows import Cutoff
 from compute.retention.tidy import tidy
 from tests.integration.core.rows import add, new_task
 from tests.integration.retention.old import (
@@ -232,3 +237,18 @@ async def test_nothing_of_it_outlasts_a_transaction(database_url: str, database:
     await tidy(pooled)
     await pooled.close()
     assert await counts(database) == {}
+
+
+async def test_reading_ends_where_more_and_more_comes(database: Database, files: Files) -> None:
+    old = await old_task(database, files)
+    needed = Needed(Cutoff(days_ago(30)))
+    connection = DirectConnection(database)
+
+    async def run(work: Callable[[Connection], Awaitable[Any]]) -> Any:
+        await add(database, spec={"image": result_of(old)})
+        return await connection.run(work)
+
+    async with asyncio.timeout(PATIENCE):
+        await needed.look(run)
+    await connection.close()
+    assert needed.units == {old.id}
