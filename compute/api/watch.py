@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from compute.db.keys import one_of
 from compute.db.session import Database
 from compute.db.tables import Task
 from compute.events import hints
@@ -94,7 +95,7 @@ class TaskWatcher:
     async def _tick(self) -> None:
         async with self._database.transaction() as session:
             rows = await session.execute(
-                select(Task.id, Task.status, Task.progress, Task.fence).where(Task.id.in_(list(self._watchers)))
+                select(Task.id, Task.status, Task.progress, Task.fence).where(one_of(Task.id, self._watchers))
             )
             states = {task_id: State(status, percent, fence) for task_id, status, percent, fence in rows}
         for task_id, state in states.items():

@@ -19,6 +19,7 @@ from compute.api.workflow_bodies import read, with_image
 from compute.api.workflow_faults import faults_of_input
 from compute.api.workflow_present import look, render
 from compute.db.as_sent import definition_of, values_of
+from compute.db.keys import one_of
 from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.errors import Conflict, InvalidInput, StorageFailed
 from compute.events import hints
@@ -245,7 +246,7 @@ async def clean_up_workflow(
         tasks_processed=len(rows), tasks_cleaned=len(cleaned), deleted_paths=deleted, errors=errors
     )
     async with idempotent.once(held.database) as session:
-        marked = select(Task).where(Task.id.in_(cleaned), Task.deleted_at.is_(None))
+        marked = select(Task).where(one_of(Task.id, cleaned), Task.deleted_at.is_(None))
         for task in await session.scalars(marked.order_by(Task.id).with_for_update()):
             task.deleted_at = datetime.now(UTC)
         return await _remembered(idempotent, session, await shown(session, workflow, detail))

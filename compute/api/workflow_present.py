@@ -13,6 +13,7 @@ from compute.api.dialect import Dialect, quickstart_id, quickstart_workflow_id
 from compute.api.links import RequestLinks
 from compute.api.present import quickstart_output
 from compute.db.as_sent import definition_of, values_of
+from compute.db.keys import one_of
 from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.schemas.enums import StepStatus, WorkflowStatus
 from compute.schemas.quickstart_workflows import (
@@ -114,7 +115,7 @@ async def look(session: AsyncSession, workflows: Sequence[Workflow], *, estimate
         steps[step.workflow_id].append(step)
     running = [step for group in steps.values() for step in group if step.status == StepStatus.RUNNING]
     wanted = [UUID(task_id) for step in running for task_id in step.task_ids]
-    of_tasks = select(Task.id, Task.progress, Task.retry_count).where(Task.id.in_(wanted))
+    of_tasks = select(Task.id, Task.progress, Task.retry_count).where(one_of(Task.id, wanted))
     found = await session.execute(of_tasks) if wanted else ()
     tasks = {task_id: (progress, retries) for task_id, progress, retries in found}
     going = [workflow.id for workflow in workflows if estimate and workflow.status == WorkflowStatus.RUNNING]

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ARRAY, Uuid, any_, literal, select
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.interfaces import ORMOption
 
 from compute.db.away import StatementTooSlow, away
+from compute.db.keys import one_of
 from compute.db.walks import Heap, Place, Span, Walked, follow_indices, walk, walked_count
 
 __all__ = ["COUNTED", "EXAMINED", "Filters", "Found", "Listing", "Partial", "Place", "count_of", "page_of"]
@@ -247,7 +248,7 @@ async def _rows(
     if not places:
         return []
     ids = [place.id for place in places]
-    wanted = select(table).where(table.id == any_(literal(ids, ARRAY(Uuid())))).options(*options)
+    wanted = select(table).where(one_of(table.id, ids)).options(*options)
     streamed = await session.stream_scalars(wanted, execution_options={"yield_per": _AT_A_TIME})
     rows = {row.id: row async for row in streamed}
     return [rows[row_id] for row_id in ids if row_id in rows]

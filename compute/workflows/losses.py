@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.db.keys import one_of
 from compute.db.tables import Task, WorkflowStep
 from compute.storage.base import ObjectStore
 from compute.storage.together import for_each
@@ -19,7 +20,7 @@ async def without_tasks(session: AsyncSession, steps: Sequence[WorkflowStep]) ->
     """The steps with results of which a task was cleaned up or deleted."""
     wanted = {step.step_id: {UUID(task_id) for task_id in step.task_ids} for step in steps if step.result is not None}
     there = await session.scalars(
-        select(Task.id).where(Task.id.in_(set[UUID]().union(*wanted.values())), Task.deleted_at.is_(None))
+        select(Task.id).where(one_of(Task.id, set[UUID]().union(*wanted.values())), Task.deleted_at.is_(None))
     )
     found = set(there)
     return {step_id for step_id, task_ids in wanted.items() if not task_ids <= found}

@@ -237,6 +237,19 @@ async def test_a_statement_that_takes_too_long_is_ended_and_says_what_to_filter_
     assert "Retry-After" in answer.headers
 
 
+async def test_a_workflow_may_have_more_running_tasks_than_a_statement_has_parameters(asked: Asked) -> None:
+    running = """
+    UPDATE workflow_steps SET status = 'RUNNING',
+           task_ids = (SELECT jsonb_agg(uuidv7()) FROM generate_series(1, 66000))
+     WHERE workflow_id = (SELECT id FROM workflows ORDER BY created_at LIMIT 1) RETURNING workflow_id
+    """
+    ((workflow,),) = asked.connection.execute(running).fetchall()
+    answer = await asked.api.get(f"/workflows/{workflow}")
+    assert answer.status_code == 200, answer.text[:1000]
+    done = "UPDATE workflow_steps SET status = 'COMPLETED', task_ids = '[]' WHERE workflow_id = %s"
+    asked.connection.execute(done, (workflow,))
+
+
 async def test_who_needs_a_file_is_looked_for_among_what_has_not_ended(asked: Asked) -> None:
     answer, looked_at = await asked.ask("DELETE", "/storage/images/uploads/none.png", {})
     assert answer.status_code == 404, answer.text
