@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
+from compute.db.away import DatabaseAway
 from compute.db.tables import Task
 from compute.errors import StorageFailed, Unavailable
 from compute.schemas.enums import ErrorCategory, StepStatus, TaskStatus
@@ -72,14 +73,20 @@ class StepRunner:
             return await self._block(plan, parents)
         if State.HELD in states:
             raise Paused
-        try:
-            if plan.status is StepStatus.RUNNING:
-                return await self._wait(plan, plan.task_ids)
-            return await self._begin(plan, {**plan.given, **{parent.step_id: parent.result for parent in parents}})
-        except (Lost, Paused):
-            raise
-        except Exception as error:
-            return await self._fail(plan, failure_of(error))
+        results = {**plan.given, **{parent.step_id: parent.result for parent in parents}}
+        while True:
+            try:
+                if plan.status is StepStatus.RUNNING:
+                    return await self._wait(plan, plan.task_ids)
+                return await self._begin(plan, results)
+            except (Lost, Paused):
+                raise
+            except DatabaseAway as error:
+                # Waited for where it is met; if that was forgotten somewhere, the step begins again.
+                _log.warning("a step begins again, the database is out of reach: %s", error)
+                await asyncio.sleep(_RETRY_SECONDS)
+            except Exception as error:
+                return await self._fail(plan, failure_of(error))
 
     async def _begin(self, plan: StepPlan, results: Mapping[str, dict[str, Any] | None]) -> Outcome:
         prepared = await self._prepare(plan, results)
