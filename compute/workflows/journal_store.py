@@ -85,22 +85,24 @@ async def _write(checkpoints: Sequence[Checkpoint], connection: Connection) -> l
         locked = await rows.lock(connection, {checkpoint.workflow_id for checkpoint in checkpoints})
         free = [checkpoint for checkpoint in checkpoints if checkpoint.workflow_id not in locked]
         writes = [checkpoint.write for checkpoint in free]
-        moved = await rows.end_steps(connection, [write for write in writes if isinstance(write, End)])
-        moved |= await rows.begin_steps(connection, [write for write in writes if isinstance(write, Begin)])
-        new = [task for one in free if isinstance(one.write, Begin) and one.write.step in moved for task in one.tasks]
+        ended = await rows.end_steps(connection, [write for write in writes if isinstance(write, End)])
+        begun = await rows.begin_steps(connection, [write for write in writes if isinstance(write, Begin)])
+        # By identity: a runner that has lost the workflow may write of the same step in the same batch.
+        moved = {id(write) for write in (*ended, *begun)}
+        new = [task for checkpoint in free if id(checkpoint.write) in moved for task in checkpoint.tasks]
         await insert_tasks(connection, list(enumerate(new)))
         await rows.hold_steps(connection, [write for write in writes if isinstance(write, Hold)])
         await rows.finish(connection, [write for write in writes if isinstance(write, Finish)])
-        of_steps = [write.step for write in writes if isinstance(write, Begin | End)]
-        found = await rows.standing(connection, [step for step in of_steps if step not in moved])
+        unmoved = [write for write in writes if isinstance(write, Begin | End) and id(write) not in moved]
+        found = await rows.standing(connection, [write.step for write in unmoved])
     return [None if one.workflow_id in locked else _verdict(one.write, moved, found) for one in checkpoints]
 
 
-def _verdict(write: Write, moved: set[UUID], found: dict[UUID, Standing]) -> Verdict:
+def _verdict(write: Write, moved: set[int], found: dict[UUID, Standing]) -> Verdict:
     """What became of a write. A step can enter each state only once while the fence stands, so where it is tells."""
     if not isinstance(write, Begin | End):
         return Written([])
-    if write.step in moved:
+    if id(write) in moved:
         return Written(list(write.task_ids or ()))
     now = found.get(write.step)
     if now is None or now.fence != write.holder.fence:

@@ -9,7 +9,7 @@ somebody else keeps locked. What happened is logged by the same statement, and a
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from compute.db.session import Connection
@@ -90,6 +90,7 @@ class Finish:
 
 
 Write = Begin | End | Hold | Finish
+W = TypeVar("W", Begin, End)
 
 
 def _values(names: Iterable[str]) -> str:
@@ -117,7 +118,7 @@ touched AS (
 _BEGIN = f"""
 WITH given AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(rows)s::json)
-        AS given (workflow uuid, fence bigint, step uuid, task_ids jsonb, content_hash text, timeout float8)
+        AS given (place int, workflow uuid, fence bigint, step uuid, task_ids jsonb, content_hash text, timeout float8)
 ), {_HELD}, moved AS (
     UPDATE workflow_steps AS step
        SET status = '{StepStatus.RUNNING}', task_ids = given.task_ids, content_hash = given.content_hash,
@@ -126,17 +127,17 @@ WITH given AS MATERIALIZED (
       FROM given JOIN held ON held.id = given.workflow AND held.fence = given.fence
                           AND held.status = '{WorkflowStatus.RUNNING}'
      WHERE step.id = given.step AND step.status = '{StepStatus.PENDING}'
-    RETURNING step.id, step.workflow_id, step.step_id, step.position, step.status,
+    RETURNING given.place, step.workflow_id, step.step_id, step.position, step.status,
               jsonb_build_object('task_ids', step.task_ids) AS said
 ), {_STEPS_LOGGED}, {_TOUCHED}
-SELECT id FROM moved
+SELECT place FROM moved
 """
 
 _END = f"""
 WITH given AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(rows)s::json)
-        AS given (workflow uuid, fence bigint, step uuid, status text, result jsonb, message text, category text,
-                  blocked boolean, retry_count int, task_ids jsonb, content_hash text, reused_from uuid)
+        AS given (place int, workflow uuid, fence bigint, step uuid, status text, result jsonb, message text,
+                  category text, blocked boolean, retry_count int, task_ids jsonb, content_hash text, reused_from uuid)
 ), {_HELD}, moved AS (
     UPDATE workflow_steps AS step
        SET status = given.status, result = given.result, error_message = given.message,
@@ -146,10 +147,10 @@ WITH given AS MATERIALIZED (
            completed_at = clock_timestamp(), updated_at = clock_timestamp()
       FROM given JOIN held ON held.id = given.workflow AND held.fence = given.fence AND held.status IN ({_OPEN})
      WHERE step.id = given.step AND (step.status, given.status) IN ({_STEP_MOVES})
-    RETURNING step.id, step.workflow_id, step.step_id, step.position, step.status,
+    RETURNING given.place, step.workflow_id, step.step_id, step.position, step.status,
               CASE WHEN step.error_message IS NOT NULL THEN jsonb_build_object('error', step.error_message) END AS said
 ), {_STEPS_LOGGED}, {_TOUCHED}
-SELECT id FROM moved
+SELECT place FROM moved
 """
 
 _HOLD = f"""
@@ -275,9 +276,9 @@ async def lock(connection: Connection, workflow_ids: Iterable[UUID]) -> set[UUID
     return skipped and await _of_column(connection, _THERE, {"ids": list(skipped)})
 
 
-async def begin_steps(connection: Connection, begins: Sequence[Begin]) -> set[UUID]:
-    """PENDING → RUNNING. Returns the steps that moved; their tasks must be stored in the same transaction. This one and
-    the next three change what the caller has locked."""
+async def begin_steps(connection: Connection, begins: Sequence[Begin]) -> list[Begin]:
+    """PENDING → RUNNING. Returns those that moved their steps; the tasks of these must be stored in the same
+    transaction. This one and the next three change what the caller has locked."""
     rows = [
         _of(begin.holder)
         | {
@@ -288,16 +289,16 @@ async def begin_steps(connection: Connection, begins: Sequence[Begin]) -> set[UU
         }
         for begin in begins
     ]
-    return await _ids(connection, _BEGIN, rows)
+    return await _that_moved(connection, _BEGIN, begins, rows)
 
 
-async def end_steps(connection: Connection, ends: Sequence[End]) -> set[UUID]:
-    """→ their ends. Returns the steps that moved."""
+async def end_steps(connection: Connection, ends: Sequence[End]) -> list[End]:
+    """→ their ends. Returns those that moved their steps."""
     rows = [
         _of(end.holder) | {name: _plain(value) for name, value in asdict(end).items() if name != "holder"}
         for end in ends
     ]
-    return await _ids(connection, _END, rows)
+    return await _that_moved(connection, _END, ends, rows)
 
 
 async def hold_steps(connection: Connection, holds: Sequence[Hold]) -> set[UUID]:
@@ -354,6 +355,17 @@ async def _missed(connection: Connection, holders: set[Holder]) -> Renewal:
 
 async def _holders(connection: Connection, statement: str, given: Mapping[str, Any]) -> set[Holder]:
     return {Holder(*row) for row in await (await connection.execute(statement, given)).fetchall()}
+
+
+async def _that_moved(
+    connection: Connection, statement: str, writes: Sequence[W], rows: Sequence[dict[str, Any]]
+) -> list[W]:
+    """Of several writes about one step, those of an older fence move nothing, and one of the others does."""
+    placed = [row | {"place": place} for place, row in enumerate(rows)]
+    if not placed:
+        return []
+    cursor = await connection.execute(statement, {"rows": json.dumps(placed)})
+    return [writes[place] for (place,) in await cursor.fetchall()]
 
 
 async def _ids(connection: Connection, statement: str, rows: list[dict[str, Any]]) -> set[UUID]:

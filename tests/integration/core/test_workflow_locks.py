@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import select, text
 
 from compute.db.session import Database
-from compute.db.tables import Workflow, WorkflowStep
+from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.schemas.enums import StepStatus
 from compute.tasks.ids import new_task_id
 from compute.workflows.engine_store import PostgresEngineStore
-from compute.workflows.journal_store import PostgresJournalStore
+from compute.workflows.journal_store import Checkpoint, PostgresJournalStore, Refused, Written
 from compute.workflows.ledger import Ledger, Lost
 from compute.workflows.rows import Begin, End, Holder
 from tests.integration.core.locks import locked
@@ -100,6 +100,26 @@ async def test_a_locked_workflow_holds_up_its_own_checkpoints_alone(database: Da
     assert set((await statuses(database)).values()) == {"COMPLETED"}
 
 
+async def test_of_two_runners_that_begin_a_step_in_one_batch_the_one_that_lost_it_stores_nothing(
+    database: Database,
+) -> None:
+    ((flow, step),) = await add_running(database, 1)
+    tasks = [new_task(workflow_id=str(flow.id)) for _ in range(3)]
+    begins = [
+        Checkpoint(Begin(Holder(flow.id, fence), step.id, [str(task.id)]), [task])
+        for fence, task in zip((0, 1, 1), tasks, strict=True)
+    ]
+    store = PostgresJournalStore(database)
+    stale, *ours = await store.write(begins)
+    await store.close()
+    assert stale is Refused.LOST
+    assert ours[0] == ours[1]
+    async with database.transaction() as session:
+        stored = {str(found) for found in await session.scalars(select(Task.id))}
+    assert ours[0] == Written(sorted(stored))
+    assert len(stored) == 1
+
+
 async def test_a_workflow_that_is_deleted_is_lost(database: Database) -> None:
     ((flow, step),) = await add_running(database, 1)
     async with database.transaction() as session:
@@ -117,8 +137,9 @@ async def test_a_moment_without_writes_fails_no_step_that_begins(database: Datab
         await admin.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
         begins = asyncio.create_task(ledger.begin(begin(flow, step), [new_task()]))
         # Long enough for a try.
-        while not begins.done() and not await tried(database):
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE):
+            while not begins.done() and not await tried(database):
+                await asyncio.sleep(0.01)
         assert not begins.done()
         await admin.execute(text("SET default_transaction_read_only = off"))
         await admin.execute(text(f'ALTER DATABASE "{name}" RESET default_transaction_read_only'))

@@ -144,8 +144,9 @@ async def test_a_cancelled_run_leaves_nobody_waiting() -> None:
     commit: GroupCommit[Put, str] = GroupCommit(table.write, lambda put: put.key, given_up="given up", most=10)
     work = asyncio.create_task(commit.run())
     waits = commit.put(Put("a", 1))
-    while not table.batches:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE):
+        while not table.batches:
+            await asyncio.sleep(0)
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work

@@ -13,7 +13,7 @@ from tests.integration.api.conftest import KEY
 from tests.integration.lossy import LossyWire
 
 ROOT = Path(__file__).parents[4]
-CLAIM = b"FOR UPDATE SKIP LOCKED"
+CLAIM = b"SET fence = fence + 1"
 CHECKPOINT = b"json_to_recordset"
 
 
@@ -30,7 +30,9 @@ class DeadlyWire(LossyWire):
         self.checkpoints = 0
         self.victim: subprocess.Popen[bytes] | None = None
 
-    async def _ask(self, client: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
+    async def _ask(
+        self, link: asyncio.Task[None], client: asyncio.StreamReader, to_server: asyncio.StreamWriter
+    ) -> None:
         writes = False
         with suppress(ConnectionError):
             while data := await client.read(65536):
@@ -53,7 +55,9 @@ class DeadlyWire(LossyWire):
             await asyncio.sleep(0.1)
         self.victim.kill()
 
-    async def _answer(self, from_server: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+    async def _answer(
+        self, link: asyncio.Task[None], from_server: asyncio.StreamReader, client: asyncio.StreamWriter
+    ) -> None:
         with suppress(ConnectionError):
             while data := await from_server.read(65536):
                 if not self._silent:
