@@ -20,7 +20,6 @@ __all__ = ["Outcome", "simulate"]
 
 _PATIENCE = 1200.0
 """Seconds after the calm within which everything that was accepted has ended."""
-_JUMP = 3700.0
 _AFTER = 30.0
 
 
@@ -83,7 +82,7 @@ class _Simulation:
         )
 
     async def _until_done(self, clients: list[asyncio.Task[None]]) -> None:
-        give_up = self._weather.calm + _PATIENCE + _JUMP * bool(self._weather.jumps)
+        give_up = self._weather.calm + _PATIENCE
         while self._world.now() < give_up:
             ended = all(task.status in ENDS for task in self._world.model.tasks.values())
             if ended and all(client.done() for client in clients) and not self._world.outbox.untold():

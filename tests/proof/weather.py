@@ -126,6 +126,9 @@ def _database(weather: Weather, chance: Random) -> None:
         weather.cuts = _windows(weather, chance, 3, 60.0)
     if "clock" in kinds:
         weather.jumps = [(chance.uniform(0, 30), chance.choice([-3600.0, 3600.0]))]
+        if weather.jumps[0][1] < 0:
+            # Somebody sets it right; a lease of the dead would last for the whole hour.
+            weather.jumps.append((weather.calm, 3600.0))
 
 
 def _processes(weather: Weather, chance: Random) -> None:

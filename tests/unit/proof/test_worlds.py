@@ -9,8 +9,9 @@ import pytest
 from tests.proof.simulation import simulate
 from tests.proof.weather import Weather
 
-WORLDS, AT_ONCE = 120, 20
-KEPT: dict[int, str] = {}
+WORLDS, AT_ONCE = 100, 10
+_CHARGED = "a task was charged for what no worker had begun: its replica or its dispatcher died while it waited"
+KEPT = dict.fromkeys((11, 35, 47), _CHARGED)
 """Seeds that have found something, and what it was."""
 
 QUIET = Weather(tasks=2, replicas=1, reserve=1, calm=20.0)
