@@ -65,12 +65,13 @@ class DispatcherDeployment:
             pruner = Pruner(self._database, self._objects, timedelta(days=settings.retention_days), owner)
             self._work.append(asyncio.create_task(RetentionLoop(pruner).run(), name="forgetting"))
 
-    def check_health(self) -> None:
+    async def check_health(self) -> None:
         """Serve asks now and then; a loop that ended or hangs means that this replica must be replaced.
 
         Raises:
             RuntimeError: a loop has ended, or has not come round for long.
         """
+        # A coroutine, because what is no coroutine is called from a thread, where there are no loops.
         for work in self._work:
             if work.done():
                 raise RuntimeError(f"{work.get_name()} has ended") from work.exception()
