@@ -155,9 +155,9 @@ class Planted:
     weather: Weather | None = None
 
 
-_SPLIT = Weather(tasks=9, dispatchers=2, replicas=3, cuts=[(4.0, 30.0), (6.0, 30.0), (8.0, 30.0)])
+_SPLIT = Weather(tasks=25, dispatchers=2, replicas=6, cuts=[(4.0, 22.0), (5.0, 22.0)])
 """Some dispatcher reports when its tasks are others' already."""
-_AWAY = Weather(mild=True, tasks=9, replicas=4, reserve=2, away=[(4.0, 8.5), (20.0, 24.5)])
+_AWAY = Weather(mild=True, tasks=25, replicas=4, reserve=2, away=[(4.0, 8.5), (20.0, 24.5)])
 """Writes gather, a start and its end among them."""
 _DEADLY = Weather(tasks=9, replicas=1, reserve=3, kills=[8.0, 14.0, 20.0, 26.0])
 _CANCELLED = Weather(mild=True, tasks=9, replicas=4, cancels=0.5)
@@ -165,12 +165,12 @@ _REFUSING = Weather(tasks=6, bad_receiver=0.6)
 
 PLANTED = {
     "no fence": Planted(_with_model(_NoFence), {"the_last_claim_alone_ends_it"}, _SPLIT),
-    "the same fence": Planted(_with_model(_SameFence), {"a_fence_publishes_once"}),
+    "the same fence": Planted(_with_model(_SameFence), {"a_fence_publishes_once"}, _DEADLY),
     "ends before starts": Planted(_with_model(_EndsFirst), {"small_troubles_cost_no_attempt"}, _AWAY),
     "charged for nothing": Planted(_with_model(_Charges), {"only_what_began_is_charged"}, _DEADLY),
     "a lost event": Planted(_with_model(_LosesEvent), {"its_events_follow_the_table"}),
-    "two ends": Planted(_with_model(_EndsTwice), {"it_ends_once", "an_end_stays"}),
-    "no reaper": Planted(_with_model(_NeverReaps), {"an_accepted_task_ends"}),
+    "two ends": Planted(_with_model(_EndsTwice), {"it_ends_once", "an_end_stays"}, _CANCELLED),
+    "no reaper": Planted(_with_model(_NeverReaps), {"an_accepted_task_ends"}, _DEADLY),
     "gives up": Planted(_with_store(_GivesUp), {"small_troubles_cost_no_attempt"}, _AWAY),
     "deaf to a cancel": Planted(replace(REAL, dispatcher=_deaf), {"nothing_lives_after_a_cancel"}, _CANCELLED),
     "another status": Planted(_with_deliveries(_OtherStatus), {"it_ends_once"}),
