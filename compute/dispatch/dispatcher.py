@@ -154,11 +154,12 @@ class Dispatcher:
             run.listen(_MISSED)
 
     async def _reap(self) -> None:
-        """Reap now and then; but when the store was away, its owners could not renew their leases either: they get the
-        time for it first."""
+        """Reap now and then. When the store was away, or its clock has jumped, owners could not renew their leases in
+        time, and get a lease's time for it first."""
         while True:
             self._rounds.came("reaping", self._policy.lease)
             try:
+                self._wellness.saw(await self._store.now(), tolerance=self._policy.lease / 3)
                 if self._wellness.lasts(self._policy.lease):
                     await self._store.reap(self._policy.retry)
             except DatabaseAway as error:

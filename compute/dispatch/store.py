@@ -22,6 +22,8 @@ from compute.tasks.leases import Claimed, Write
 
 __all__ = ["DispatchStore", "PostgresDispatchStore"]
 
+_NOW = "SELECT extract(epoch FROM clock_timestamp())::float8"
+
 OnHint = Callable[[str, str], None]
 
 
@@ -42,6 +44,10 @@ class DispatchStore(Protocol):
         Raises:
             Exception: the content of one of them is refused; nothing was written.
         """
+        ...
+
+    async def now(self) -> float:
+        """The time by which leases end, in seconds."""
         ...
 
     async def reap(self, policy: RetryPolicy) -> int:
@@ -92,6 +98,13 @@ class PostgresDispatchStore:
             return await write_all(connection, writes, lease_seconds=lease_seconds)
 
         return await self._connection("writes").run(work)
+
+    async def now(self) -> float:
+        async def work(connection: Connection) -> float:
+            ((seconds,),) = await (await connection.execute(_NOW)).fetchall()
+            return float(seconds)
+
+        return await self._connection("reaper").run(work)
 
     async def reap(self, policy: RetryPolicy) -> int:
         return await reap(self._connection("reaper"), policy)

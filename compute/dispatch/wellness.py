@@ -6,10 +6,12 @@ __all__ = ["Wellness"]
 
 
 class Wellness:
-    """Told of every call that worked or failed. A store that nobody has seen failing has always been well."""
+    """Told of calls that worked or failed, and of the store's clock. A store that nobody has seen failing has always
+    been well."""
 
     def __init__(self) -> None:
         self._since: float | None = float("-inf")
+        self._ahead: float | None = None
 
     def failed(self) -> None:
         self._since = None
@@ -17,6 +19,15 @@ class Wellness:
     def worked(self) -> None:
         if self._since is None:
             self._since = asyncio.get_running_loop().time()
+
+    def saw(self, store_seconds: float, *, tolerance: float) -> None:
+        """The store's clock was read. One that has moved further than our own, by more than `tolerance`, has jumped, or
+        we have been stopped: leases have run out that their owners meant to renew. As if it had been away until now."""
+        now = asyncio.get_running_loop().time()
+        ahead = store_seconds - now
+        if self._ahead is not None and ahead - self._ahead > tolerance:
+            self._since = now
+        self._ahead = ahead
 
     def lasts(self, seconds: float) -> bool:
         """Whether it has been well for so long."""

@@ -229,7 +229,8 @@ def _move(
     ), logged AS ({log_moves(*through)}){then}
     SELECT id, fence FROM moved
     """
-    return _Statement(sql, [str(status) for status in sources(through[0])])
+    # Under a lease: what was put back since has none, though nobody else has claimed it yet.
+    return _Statement(sql, [str(status) for status in sources(through[0]) if status in LEASED])
 
 
 _KEYS = {"id": "unnest(%(ids)s::uuid[])", "fence": "unnest(%(fences)s::bigint[])"}

@@ -47,6 +47,9 @@ class SimulatedStore:
         locked = write.lease.task_id in self._world.locked
         return locked and task is not None and task.lease == write.lease and task.status in LEASED
 
+    async def now(self) -> float:
+        return await self._process.call("now", self._world.database_now, 0.0)
+
     async def reap(self, policy: RetryPolicy) -> int:
         world = self._world
 

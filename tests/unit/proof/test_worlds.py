@@ -40,3 +40,10 @@ def test_a_process_may_die_at_every_await_of_claim_write_publish_and_post(part: 
     outcomes = {at: simulate("quiet", weather=QUIET, kill_at=at) for at in range(1 + part, points + 1, 4)}
     assert {at: outcome.faults for at, outcome in outcomes.items() if outcome.faults} == {}
     assert all(outcome.killed for outcome in outcomes.values())
+
+
+def test_a_clock_that_jumps_ahead_takes_nobody_s_lease() -> None:
+    jump = Weather(tasks=9, replicas=4, reserve=1, jumps=[(12.0, 3600.0)])
+    rounds = [line for seed in range(12) for line in simulate(seed, weather=jump).trace if " reap = " in line]
+    assert len(rounds) > 12
+    assert {line.rpartition(" ")[2] for line in rounds} == {"0"}
