@@ -16,7 +16,7 @@ from compute.db.direct import connect_by_key
 from compute.db.session import Connection, Database
 from compute.dispatch.fairness import claim_batch
 
-__all__ = ["report_claims"]
+__all__ = ["claim_once", "report_claims"]
 
 LIMITS = (1, 10, 100)
 TENANTS = (1, 100, 1000)
@@ -79,12 +79,13 @@ def _claim_often(backlog: _Backlog, tenants: int, limit: int, claims: int) -> fl
     """The median of `claims` claims in milliseconds; between them what was claimed is settled and replaced."""
     seconds = []
     for _ in range(claims):
-        seconds.append(backlog.runner.run(_claim(backlog.direct, _queue(tenants), limit)))
+        seconds.append(backlog.runner.run(claim_once(backlog.direct, _queue(tenants), limit)))
         settle(backlog.connection, queue=_queue(tenants))
     return median(seconds) * 1000
 
 
-async def _claim(connection: Connection, queue: str, limit: int) -> float:
+async def claim_once(connection: Connection, queue: str, limit: int) -> float:
+    """Seconds that the claim of exactly `limit` rows took."""
     began = time.perf_counter()
     tasks = await claim_batch(connection, queue, limit, owner="benchmark", lease_seconds=15)
     took = time.perf_counter() - began
