@@ -21,13 +21,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from compute.api.http.well_formed import announced
 from compute.db.session import Database
 from compute.db.tables import IdempotencyKey
-from compute.errors import Conflict, NotFound
+from compute.errors import Conflict, NotFound, Unavailable
 from compute.tasks.submission import KEY_HEADER, Answer, RequestKey, key_reused
 
 __all__ = ["REPLAYED_HEADER", "IdempotencyHeader", "IdempotentRequest", "ReplayError", "respond"]
 
 REPLAYED_HEADER = "Idempotency-Replayed"
-_LONGEST_WAIT = "30s"
+_LONGEST_WAIT_SECONDS = 30.0
+_LOOK_SECONDS = 0.05
 _SMALL_BODY = 64 * 1024
 _LONG_TEXT = 1024 * 1024
 _turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -114,6 +115,7 @@ class IdempotentRequest:
         Raises:
             ReplayError: a request with this key was answered before.
             InvalidInput: the key came with another request.
+            Unavailable: an earlier request with this key takes too long.
         """
         if self.key is None:
             async with database.transaction() as session:
@@ -122,8 +124,7 @@ class IdempotentRequest:
         # Those of one process wait here, so that they hold one connection together.
         turn = _turns.setdefault(self.key.text, asyncio.Lock())
         async with turn, database.shared_transaction() as session:
-            await session.execute(select(func.set_config("lock_timeout", _LONGEST_WAIT, True)))
-            await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(self.key.text, 0))))
+            await _take_turn(session, self.key.text)
             if (earlier := await self.earlier(session)) is not None:
                 raise ReplayError(earlier)
             yield session
@@ -187,3 +188,14 @@ def _condensed(value: Any) -> Any:
     for start in range(0, len(value), _LONG_TEXT):
         digest.update(value[start : start + _LONG_TEXT].encode())
     return ["sha256", digest.hexdigest()]
+
+
+async def _take_turn(session: AsyncSession, key: str) -> None:
+    """Wait until no transaction of another process has this key; it is this one's then. Asked again and again: one
+    statement that waits would be stopped at its time limit."""
+    clock = asyncio.get_running_loop()
+    give_up_at = clock.time() + _LONGEST_WAIT_SECONDS
+    while not await session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(key, 0)))):
+        if clock.time() > give_up_at:
+            raise Unavailable("An earlier request with this Idempotency-Key is still being carried out; try again.")
+        await asyncio.sleep(_LOOK_SECONDS)

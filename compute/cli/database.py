@@ -38,7 +38,7 @@ def migrate() -> None:
 
 @database.command()
 def status(as_json: AsJson = False) -> None:
-    """Say which schema the database has and which one this version needs; exit code 1 if it must be migrated."""
+    """Say which schema the database has and which one this version needs; exit code 1 if it cannot work with it."""
     with one_line_errors():
         from compute.stack import database as stack
         from compute.stack import options
@@ -46,13 +46,16 @@ def status(as_json: AsJson = False) -> None:
 
         with stack.opened_database(options.load_settings()) as url:
             current, wanted = stack.revisions(url)
+            fault = stack.misfit(url)
         behind = current is None or current < wanted
         if as_json:
-            print_json({"schema": current, "wanted": wanted, "migrate": behind})
+            print_json({"schema": current, "wanted": wanted, "migrate": behind, "works": fault is None})
         else:
             typer.echo(f"schema: {current or 'none'}")
-            typer.echo(f"wanted: {wanted}{', run `compute db migrate`' if behind else ''}")
-        raise typer.Exit(ExitCode.FAILED if behind else ExitCode.OK)
+            typer.echo(f"wanted: {wanted}")
+            if fault is not None:
+                typer.echo(fault)
+        raise typer.Exit(ExitCode.OK if fault is None else ExitCode.FAILED)
 
 
 @database.command()

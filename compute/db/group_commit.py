@@ -185,8 +185,9 @@ class GroupCommit(Generic[W, R]):
         await self._flush([entry for entry in second if entry.key not in self._waiting])
 
     def _put_off(self, batch: Sequence[_Entry[W, R]], seconds: float) -> None:
-        if batch and not self._waiting:
-            self._retry_at = asyncio.get_running_loop().time() + seconds
+        now = asyncio.get_running_loop().time()
+        if batch and self._retry_at <= now:
+            self._retry_at = now + seconds
         for entry in batch:
             self._put_behind(entry)
 

@@ -52,7 +52,8 @@ def _bound(
     connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
 ) -> None:
     beside_others = _CONCURRENTLY.search(statement) is not None
-    cursor.execute(f"SET lock_timeout = '{0 if beside_others else _LOCK_TIMEOUT}'")
+    # An index of a large table takes longer than whatever the address says that a statement may.
+    cursor.execute(f"SET lock_timeout = '{0 if beside_others else _LOCK_TIMEOUT}'; SET statement_timeout = 0")
     if built := _BUILD.match(statement):
         _drop_if_broken_off(cursor, built[1])
 

@@ -6,13 +6,11 @@ here first.
 
 from pathlib import Path
 
-import psycopg
-
+from compute.db.patience import Patience, connect_thread
 from compute.db.session import libpq_url
 
 __all__ = ["OLDEST_CODE", "SchemaMismatch", "current_revision", "require_schema", "wanted_revision"]
 
-_CONNECT_SECONDS = 10
 OLDEST_CODE = "0006"
 """The schema of the oldest code that works with the present one: that of the last release. A migration that takes away
 what such code needs raises it."""
@@ -60,7 +58,8 @@ def require_schema(database_url: str) -> None:
 
 def _noted(database_url: str) -> tuple[str | None, str | None]:
     """The schema of the database, and that of the oldest code that works with it."""
-    with psycopg.connect(libpq_url(database_url), autocommit=True, connect_timeout=_CONNECT_SECONDS) as connection:
+    # What a pooler takes, a server takes as well.
+    with connect_thread(libpq_url(database_url), Patience(), pooled=True) as connection:
         oldest = connection.execute(
             "SELECT obj_description(oid, 'pg_class') FROM pg_class WHERE oid = to_regclass('alembic_version')"
         ).fetchone()

@@ -165,7 +165,11 @@ class Dispatcher:
             except DatabaseAway as error:
                 _log.warning("reaping later, the database is out of reach: %s", error)
                 self._wellness.failed()
+            slept_at = asyncio.get_running_loop().time()
             await asyncio.sleep(self._policy.lease / 3)
+            if asyncio.get_running_loop().time() - slept_at > 2 * self._policy.lease / 3:
+                # This process was stopped, and could renew nothing itself.
+                self._wellness.held_up()
 
     async def _beat(self) -> None:
         """Tell readiness (and monitoring) that this dispatcher lives and what it can reach."""

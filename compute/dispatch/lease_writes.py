@@ -39,8 +39,8 @@ async def write_all(connection: Connection, writes: Sequence[Write], *, lease_se
     """Starts first, ends last; whether each write's lease held. None: somebody else keeps the task's row locked, and
     neither this write nor a later one of its lease was written.
 
-    A write that an earlier attempt has made, whose answer was lost, counts as made: nobody else moves a task under the
-    same fence.
+    A write that an earlier attempt has made, whose answer was lost, counts as made: nobody but the reaper moves a task
+    under the same fence.
     """
     batch = _Batch(connection, lease_seconds)
     starts = {write.lease: write for write in _of(Start, writes)}
@@ -122,4 +122,5 @@ def _allows(write: Write, found: dict[Lease, TaskStatus]) -> bool:
     status = found.get(write.lease)
     if isinstance(write, Beat) or _begins(write):
         return status in LEASED
-    return status in sources(_LEADS_TO[type(write)])
+    # What was put back has no lease, though its fence stands until it is claimed again.
+    return status in LEASED and status in sources(_LEADS_TO[type(write)])

@@ -46,8 +46,8 @@ class RetryPolicy:
     Waits are spread over their second half, so that what failed together is not tried together again.
 
     Attributes:
-        free_losses: How often a run that a worker had, and had not begun, may be lost before that is charged: a task
-            may kill every worker that only prepares for it.
+        free_losses: After so many hand-backs, of whatever kind, the loss of a run that a worker had, and had not
+            begun, is charged: a task may kill every worker that only prepares for it.
         chance: A number in [0, 1), to spread waits with.
     """
 

@@ -16,6 +16,7 @@ from compute.dispatch.pool import Pool
 from compute.dispatch.retry import Failure, RetryPolicy, classify
 from compute.dispatch.writer import LeaseWriter
 from compute.errors import TaskFailed, WorkerLost
+from compute.schemas.enums import ErrorCategory
 from compute.tasks.leases import Beat, Claimed, Complete, Fail, Release, Start, Write
 from compute.tasks.protocol import Artifact, Done, Progress, Started
 
@@ -200,7 +201,7 @@ class Run:
         if isinstance(error, _NoTurnError):
             end: Fail | Release = self._policy.handed_back(self._claimed)
             failure = Failure(failure.category, f"it had no turn within {self._limits.queued:g} s")
-        elif self._begun or not isinstance(error, WorkerLost):
+        elif self._begun or not (isinstance(error, WorkerLost) or failure.category is ErrorCategory.STORAGE_ERROR):
             end = self._policy.failed(self._claimed, failure)
         elif self._news.of_worker:
             end = self._policy.lost(self._claimed, failure)

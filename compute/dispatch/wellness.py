@@ -20,9 +20,14 @@ class Wellness:
         if self._since is None:
             self._since = asyncio.get_running_loop().time()
 
+    def held_up(self) -> None:
+        """This process has not run for a while. As if the store had been away until now."""
+        if self._since is not None:
+            self._since = asyncio.get_running_loop().time()
+
     def saw(self, store_seconds: float, *, tolerance: float) -> None:
         """The store's clock was read. One that has moved further than our own, by more than `tolerance`, has jumped, or
-        we have been stopped: leases have run out that their owners meant to renew. As if it had been away until now."""
+        this machine was suspended: leases have run out that their owners meant to renew. As if it had been away."""
         now = asyncio.get_running_loop().time()
         ahead = store_seconds - now
         if self._ahead is not None and ahead - self._ahead > tolerance:

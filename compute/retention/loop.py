@@ -6,7 +6,7 @@ import random
 
 from compute.db.away import DatabaseAway
 from compute.errors import StorageFailed
-from compute.retention.pruner import NotLeading, Pruner
+from compute.retention.pruner import LEAD_SECONDS, NotLeading, Pruner
 
 __all__ = ["RetentionLoop"]
 
@@ -24,22 +24,26 @@ class RetentionLoop:
 
     async def run(self) -> None:
         while True:
-            await self._once()
+            if not await self._once():
+                # Whoever leads does it, unless that is the process in whose place we are.
+                await asyncio.sleep(LEAD_SECONDS * random.uniform(1, 1.5))  # noqa: S311
+                await self._once()
             # So that those of several processes do not always meet.
             await asyncio.sleep(self._every * random.uniform(0.8, 1.2))  # noqa: S311
 
-    async def _once(self) -> None:
+    async def _once(self) -> bool:
+        """Whether it was ours to do."""
         try:
             found = await self._pruner.prune()
         except NotLeading:
-            return
+            return False
         except (DatabaseAway, StorageFailed) as error:
             _log.warning("forgetting what is old stopped, it goes on later: %s", error)
-            return
+            return True
         except Exception:
             # Those beside it have nothing to do with that.
             _log.exception("forgetting what is old failed, it is tried again later")
-            return
+            return True
         for kind in found:
             if kind.going or kind.failed:
                 _log.info(
@@ -49,3 +53,4 @@ class RetentionLoop:
                     kind.needed,
                     kind.failed,
                 )
+        return True

@@ -25,6 +25,7 @@ _AT_A_TIME = {"tasks": 1000, "trainings": 100, "workflows": 50}
 _LATE = timedelta(seconds=15)
 """How long a transaction may take to commit a row: its time is that of its beginning."""
 _AGAIN_SECONDS = 600.0
+_AGAIN_TIMES = 10
 """After so long all rows are read again: what waits may have been changed."""
 
 _ID = '[/"]([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})[/"]'
@@ -83,19 +84,24 @@ class Needed:
     def __init__(self, cutoff: Cutoff) -> None:
         self._cutoff = cutoff
         self._read: dict[str, Place] = {}
-        self._began = 0.0
+        self._read_at = self._took = 0.0
         self.units: set[UUID] = set()
 
     async def look(self, run: Run) -> None:
-        """Read what has come since the last time; all, the first time and when that is long ago."""
-        now = asyncio.get_running_loop().time()
-        if not self._read or now - self._began > _AGAIN_SECONDS:
-            self._read, self._began = dict.fromkeys(_SAID, FIRST), now
+        """Read what has come since the last time; all, the first time and when that is long ago, for what it takes."""
+        clock = asyncio.get_running_loop()
+        began = clock.time()
+        everything = not self._read or began - self._read_at > max(_AGAIN_SECONDS, _AGAIN_TIMES * self._took)
+        if everything:
+            self._read = dict.fromkeys(_SAID, FIRST)
         found: set[UUID] = set()
         for table in _SAID:
             async for units in self._read_on(table, run):
                 found.update(units)
         await self._add(found, run)
+        if everything:
+            self._read_at = clock.time()
+            self._took = self._read_at - began
 
     async def _read_on(self, table: str, run: Run) -> AsyncIterator[Iterable[UUID]]:
         place = self._read[table]

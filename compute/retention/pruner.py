@@ -30,7 +30,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _WORK = "retention"
-_LEAD_SECONDS = 300.0
+LEAD_SECONDS = 300.0
 _FILES = 100
 _TOLD = 3
 
@@ -169,11 +169,11 @@ class Pruner:
             await for_each([one.path for one in found], self._objects.delete)
 
     async def _lead(self) -> None:
-        if not await self._connection.run(lambda direct: take_lead(direct, _WORK, self._owner, _LEAD_SECONDS)):
+        if not await self._connection.run(lambda direct: take_lead(direct, _WORK, self._owner, LEAD_SECONDS)):
             raise NotLeading
         self._led_at = asyncio.get_running_loop().time()
 
     async def _paced_run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        if self._led_at is not None and asyncio.get_running_loop().time() - self._led_at > _LEAD_SECONDS / 5:
+        if self._led_at is not None and asyncio.get_running_loop().time() - self._led_at > LEAD_SECONDS / 5:
             await self._lead()
         return await paced(lambda: self._connection.run(work))

@@ -76,11 +76,30 @@ def revisions(url: str) -> tuple[str | None, str]:
         raise StackError(f"the database cannot be used: {_first_line(error)}") from error
 
 
-def migrate(url: str) -> None:
-    """Apply the migrations that are missing.
+def misfit(url: str) -> str | None:
+    """Why this version cannot work with the schema of a database; None if it can.
 
     Raises:
-        StackError: the database cannot be reached, or a migration failed.
+        StackError: it cannot be reached.
+    """
+    import psycopg
+
+    from compute.db.revision import SchemaMismatch, require_schema
+
+    try:
+        require_schema(url)
+    except SchemaMismatch as error:
+        return str(error)
+    except (psycopg.Error, ValueError) as error:
+        raise StackError(f"the database cannot be used: {_first_line(error)}") from error
+    return None
+
+
+def migrate(url: str) -> None:
+    """Apply the migrations that are missing. A newer schema stays as it is, if it says that this version works with it.
+
+    Raises:
+        StackError: the database cannot be reached, it is too new, or a migration failed.
     """
     from alembic.util import CommandError
     from sqlalchemy.exc import SQLAlchemyError
@@ -89,7 +108,12 @@ def migrate(url: str) -> None:
     from compute.db.migration_locks import LocksUnavailable
 
     try:
-        upgrade(url)
+        current, wanted = revisions(url)
+        if current is not None and current > wanted:
+            if (fault := misfit(url)) is not None:
+                raise StackError(fault)
+        else:
+            upgrade(url)
     except (SQLAlchemyError, CommandError, LocksUnavailable, ValueError) as error:
         raise StackError(f"the database cannot be used: {_first_line(error)}") from error
 

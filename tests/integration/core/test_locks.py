@@ -110,6 +110,12 @@ async def test_the_reaper_frees_everything_at_once_but_what_is_locked(database: 
     assert await reap(connection, POLICY) == 1
     assert await reap(connection, POLICY) == 0
     await connection.close()
+    # What is told too late is lost, and not taken for locked.
+    late = PostgresDispatchStore(database)
+    fence = (await reload(database, stays)).fence
+    told: list[Write] = [Fail(Lease(stays.id, fence), ErrorCategory.INTERNAL, "late")]
+    assert await late.write(told, lease_seconds=10) == [False]
+    await late.close()
     async with database.transaction() as session:
         assert set(await session.scalars(select(Task.status).distinct())) == {"PENDING"}
 

@@ -12,7 +12,7 @@ from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.run import Run, RunLimits
 from compute.dispatch.store import DispatchStore
 from compute.dispatch.writer import LeaseWriter
-from compute.errors import TaskFailed, WorkerLost
+from compute.errors import StorageFailed, TaskFailed, WorkerLost
 from compute.tasks.leases import Beat, Claimed, Complete, Fail, Lease, Release, Write
 from compute.tasks.protocol import Alive, Done, Job, Progress, Started, WorkEvent
 from tests.patience import NEVER, PATIENCE
@@ -127,7 +127,11 @@ async def falls_silent(bed: Bed) -> None:
         bed.run.listen(3)
 
 
-@pytest.mark.parametrize("loss", [dies, falls_silent])
+async def loses_its_store(bed: Bed) -> None:
+    bed.pool.events.put_nowait(StorageFailed("The object store is away."))
+
+
+@pytest.mark.parametrize("loss", [dies, falls_silent, loses_its_store])
 async def test_only_what_had_begun_is_charged_for_the_loss_of_its_worker(loss: Loss) -> None:
     for heard, is_charged in (((), False), ((Alive(),), False), ((Alive(), STARTED), True)):
         bed = Bed()
@@ -136,7 +140,7 @@ async def test_only_what_had_begun_is_charged_for_the_loss_of_its_worker(loss: L
         assert charged(await bed.end()) is is_charged, heard
 
 
-@pytest.mark.parametrize("loss", [dies, falls_silent])
+@pytest.mark.parametrize("loss", [dies, falls_silent, loses_its_store])
 async def test_who_often_loses_workers_that_prepare_for_it_is_charged(loss: Loss) -> None:
     for heard, is_charged in (((), False), ((Alive(),), True)):
         bed = Bed(fence=POLICY.free_losses + 1)
