@@ -6,18 +6,18 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from compute.dispatch.wellness import Wellness
-from tests.proof.clock import SimulatedLoop
+from tests.proof.clock import SimulatedLoop, pause
 
 
 async def an_outage(wellness: Wellness) -> None:
     wellness.failed()
-    await asyncio.sleep(100)
+    await pause(100)
     wellness.worked()
 
 
 async def a_clock_that_jumps(wellness: Wellness) -> None:
     wellness.saw(1000.0, tolerance=5)
-    await asyncio.sleep(10)
+    await pause(10)
     wellness.saw(1010.0 + 3600, tolerance=5)
 
 
@@ -32,9 +32,9 @@ def test_after_trouble_owners_have_their_time(trouble: Callable[[Wellness], Awai
         assert wellness.lasts(15)
         await trouble(wellness)
         assert not wellness.lasts(15)
-        await asyncio.sleep(14)
+        await pause(14)
         assert not wellness.lasts(15)
-        await asyncio.sleep(1)
+        await pause(1)
         assert wellness.lasts(15)
 
     with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
@@ -49,7 +49,7 @@ def test_while_it_is_away_it_is_not_well_and_a_clock_that_is_set_back_hurts_nobo
         assert wellness.lasts(15)
         wellness.failed()
         wellness.held_up()
-        await asyncio.sleep(100)
+        await pause(100)
         assert not wellness.lasts(15)
 
     with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
