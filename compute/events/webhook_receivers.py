@@ -5,12 +5,11 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from compute.events.webhook_retry import Health
+from compute.events.webhook_retry import CHANCE, Health
 
 __all__ = ["Breaker", "Exchange", "Receivers", "Standing"]
 
 _REMEMBERED = 10_000
-_CHANCE = random.Random()  # noqa: S311 - nothing is guarded by it
 
 
 class Standing(Enum):
@@ -79,7 +78,7 @@ class Receivers:
     that does its work brings it back.
     """
 
-    def __init__(self, most: int, breaker: Breaker | None = None, chance: random.Random = _CHANCE) -> None:
+    def __init__(self, most: int, breaker: Breaker | None = None, chance: random.Random = CHANCE) -> None:
         self._most = most
         self._breaker = breaker or Breaker()
         self._chance = chance

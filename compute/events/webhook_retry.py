@@ -6,13 +6,23 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
-__all__ = ["Backoff", "DeliveryStatus", "Health", "Limits", "Outcome", "Verdict", "decide", "parse_retry_after"]
+__all__ = [
+    "CHANCE",
+    "Backoff",
+    "DeliveryStatus",
+    "Health",
+    "Limits",
+    "Outcome",
+    "Verdict",
+    "decide",
+    "parse_retry_after",
+]
 
 _GONE = 410
 _TOO_MANY = 429
 _BUSY = frozenset({_TOO_MANY, 503})
 _PROMPT_MS = 2000
-_CHANCE = random.Random()  # noqa: S311 - nothing is guarded by it
+CHANCE = random.Random()  # noqa: S311 - nothing is guarded by it
 
 
 class DeliveryStatus(StrEnum):
@@ -98,7 +108,7 @@ class Backoff:
     longest: float = 8 * 3600.0
     jitter: float = 0.2
 
-    def delay(self, attempts: int, asked: float = 0.0, chance: random.Random = _CHANCE) -> float:
+    def delay(self, attempts: int, asked: float = 0.0, chance: random.Random = CHANCE) -> float:
         """Seconds to wait after the `attempts`-th attempt failed.
 
         A receiver may ask for a longer pause than ours, up to `longest`; a shorter one would only use up the
@@ -117,7 +127,7 @@ def decide(
     backoff: Backoff,
     *,
     age: float = 0.0,
-    chance: random.Random = _CHANCE,
+    chance: random.Random = CHANCE,
 ) -> Verdict:
     """What becomes of a delivery, made `age` seconds ago, after its `attempts`-th attempt."""
     if outcome.delivered:

@@ -39,7 +39,7 @@ from compute.db.away import DatabaseAway
 from compute.db.group_commit import GroupCommit
 from compute.events.webhook_queue import DueReceivers
 from compute.events.webhook_receivers import Breaker, Exchange, Receivers
-from compute.events.webhook_retry import Backoff, DeliveryStatus, Limits, Outcome, Verdict, decide
+from compute.events.webhook_retry import CHANCE, Backoff, DeliveryStatus, Limits, Outcome, Verdict, decide
 from compute.events.webhook_store import Attempt, Claimed, DeliveryStore, Settled
 
 __all__ = ["Backoff", "Breaker", "DeliveryStatus", "Limits", "SendPolicy", "WebhookSender"]
@@ -97,7 +97,7 @@ class WebhookSender:
         self._post = post
         self._owner = owner
         self._policy = policy or SendPolicy()
-        self._chance = chance or random.Random()  # noqa: S311 - nothing is guarded by it
+        self._chance = chance or CHANCE
         self._lease_seconds = timeout_seconds + self._policy.lease_margin
         self._receivers = Receivers(self._policy.per_receiver, self._policy.breaker, self._chance)
         self._due = DueReceivers(self._receivers, self._policy.in_flight)

@@ -5,8 +5,11 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
+from compute.api.idempotency import IdempotentRequest
 from compute.db.session import Database
 from compute.errors import Overloaded
+from compute.tasks.submission import RequestKey
+from tests.integration.core.absent import SHORT
 from tests.patience import PATIENCE
 
 IN_LINE = 1000
@@ -41,3 +44,21 @@ async def test_a_line_that_is_full_tells_the_next_one(database_url: str) -> None
             assert await session.scalar(text("SELECT 1")) == 1
     finally:
         await database.close()
+
+
+async def test_the_wait_for_another_process_s_key_outlasts_the_limit_of_a_statement(database: Database) -> None:
+    brief = Database(database.url.render_as_string(hide_password=False), patience=SHORT)
+    request = IdempotentRequest(RequestKey("key", "fingerprint"))
+
+    async def follow() -> int | None:
+        async with request.once(brief) as session:
+            return await session.scalar(text("SELECT 1"))
+
+    # As another process holds it.
+    async with asyncio.timeout(PATIENCE), database.transaction() as session:
+        await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('key', 0))"))
+        following = asyncio.create_task(follow())
+        await session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": 3 * SHORT.statement})
+        assert not following.done()
+    assert await following == 1
+    await brief.close()
