@@ -10,13 +10,15 @@ __all__ = ["DueReceivers"]
 _MOST = 10_000
 _UNKNOWN_SHARE = 0.5
 _PROBED_SHARE = 0.25
+_RESERVE = 0.125
 
 
 class DueReceivers:
     """Receivers that wait for requests, each in the queue of its standing; who was served stands at the end again.
 
     However many receivers hang, they hold half of all requests while nobody knows them and a quarter once they are
-    probed. The rest is for receivers that answer. Of each standing at most 10,000 are kept: the next look finds the
+    probed. The rest is for receivers that answer; and an eighth of all is for those that have no request yet, because
+    one that has always answered may hang, too. Of each standing at most 10,000 are kept: the next look finds the
     others.
     """
 
@@ -28,6 +30,7 @@ class DueReceivers:
             Standing.PROBED: max(round(in_flight * _PROBED_SHARE), 1),
             Standing.PROVEN: in_flight,
         }
+        self._reserve = round(in_flight * _RESERVE)
         self._queues: dict[Standing, OrderedDict[str, None]] = {standing: OrderedDict() for standing in self._shares}
 
     def add(self, names: Iterable[str], now: float) -> None:
@@ -47,18 +50,21 @@ class DueReceivers:
         dealt: dict[str, int] = {}
         for standing in self._shares:
             share = min(self._shares[standing] - self._receivers.in_flight(standing), free)
-            free -= self._deal_first(standing, share, now, dealt)
-        self._deal_more(free, now, dealt)
+            free -= self._deal_first(standing, share, free - self._reserve, now, dealt)
+        self._deal_more(free - self._reserve, now, dealt)
         return dealt
 
-    def _deal_first(self, standing: Standing, share: int, now: float, dealt: dict[str, int]) -> int:
-        """One request to each, as far as `share` goes; how many there were."""
+    def _deal_first(self, standing: Standing, share: int, open_to_all: int, now: float, dealt: dict[str, int]) -> int:
+        """One request to each, as far as `share` goes; how many there were. Who has requests already gets no further
+        one once `open_to_all` are given."""
         queue = self._queues[standing]
         given = 0
         for name in list(queue) if share > 0 else ():
             if self._receivers.standing(name, now) is not standing:
                 del queue[name]
                 self.add([name], now)
+            elif given >= open_to_all and self._receivers.has_some(name):
+                continue
             elif name not in dealt and self._receivers.room(name, now):
                 dealt[name] = 1
                 queue.move_to_end(name)

@@ -103,6 +103,11 @@ class Receivers:
             return 0
         return max((1 if state.openings else state.earned) - state.in_flight, 0)
 
+    def has_some(self, receiver: str) -> bool:
+        """Whether a request is on its way to it."""
+        state = self._states.get(receiver)
+        return state is not None and state.in_flight > 0
+
     def in_flight(self, standing: Standing) -> int:
         """Requests on their way to receivers of which that was known when they began."""
         return self._in_flight[standing]

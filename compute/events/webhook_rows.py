@@ -38,20 +38,45 @@ WITH RECURSIVE hops AS (
 SELECT receiver, at <= clock_timestamp() FROM hops ORDER BY n
 """
 
+_DUE_TO_ONE = f"{_WAITING} AND {RECEIVER} = asked.receiver AND next_attempt_at <= clock_timestamp()"
+_LEASE = """
+UPDATE webhook_deliveries SET next_attempt_at = clock_timestamp() + %(lease)s::float8 * interval '1 s'
+  FROM chosen WHERE webhook_deliveries.id = chosen.id
+RETURNING webhook_deliveries.id, task_id, url, chosen.receiver, payload, next_attempt_at, attempts,
+          extract(epoch FROM clock_timestamp() - created_at)::float8
+"""
 _CLAIM = f"""
 WITH chosen AS (
     SELECT oldest.id, asked.receiver
       FROM unnest(%(receivers)s::text[], %(rooms)s::int[]) AS asked (receiver, room)
      CROSS JOIN LATERAL (
         SELECT id FROM webhook_deliveries
-         WHERE {_WAITING} AND {RECEIVER} = asked.receiver AND next_attempt_at <= clock_timestamp()
-         ORDER BY {RECEIVER}, next_attempt_at LIMIT asked.room
+         WHERE {_DUE_TO_ONE} ORDER BY {RECEIVER}, next_attempt_at LIMIT asked.room
            FOR UPDATE SKIP LOCKED) AS oldest
 )
-UPDATE webhook_deliveries SET next_attempt_at = clock_timestamp() + %(lease)s::float8 * interval '1 s'
-  FROM chosen WHERE webhook_deliveries.id = chosen.id
-RETURNING webhook_deliveries.id, task_id, url, chosen.receiver, payload, next_attempt_at, attempts,
-          extract(epoch FROM clock_timestamp() - created_at)::float8
+{_LEASE}
+"""
+# Of each path the longest due, of those that the first and the last hundred go to.
+_CLAIM_PROBES = f"""
+WITH ends AS (
+    SELECT one.id, asked.receiver, one.next_attempt_at, split_part(split_part(one.url, '?', 1), '#', 1) AS path
+      FROM unnest(%(probed)s::text[]) AS asked (receiver)
+     CROSS JOIN LATERAL (
+        (SELECT id, url, next_attempt_at FROM webhook_deliveries
+          WHERE {_DUE_TO_ONE} ORDER BY {RECEIVER}, next_attempt_at LIMIT 100)
+        UNION ALL
+        (SELECT id, url, next_attempt_at FROM webhook_deliveries
+          WHERE {_DUE_TO_ONE} ORDER BY {RECEIVER} DESC, next_attempt_at DESC LIMIT 100)) AS one
+), paths AS (
+    SELECT DISTINCT ON (receiver, path) id, receiver FROM ends ORDER BY receiver, path, next_attempt_at
+), drawn AS (
+    SELECT DISTINCT ON (receiver) id, receiver FROM paths ORDER BY receiver, random()
+), chosen AS (
+    SELECT deliveries.id, drawn.receiver FROM drawn JOIN webhook_deliveries AS deliveries ON deliveries.id = drawn.id
+     WHERE {_WAITING} AND next_attempt_at <= clock_timestamp()
+       FOR UPDATE OF deliveries SKIP LOCKED
+)
+{_LEASE}
 """
 
 _SETTLE = f"""
@@ -101,7 +126,9 @@ SELECT count(*) FROM old
 """
 
 # The driver keeps what it made of a statement only if that is shorter than 4096 characters.
-_DUE, _CLAIM, _SETTLE, _EXPIRE = (" ".join(one.split()) for one in (_DUE, _CLAIM, _SETTLE, _EXPIRE))
+_DUE, _CLAIM, _CLAIM_PROBES, _SETTLE, _EXPIRE = (
+    " ".join(one.split()) for one in (_DUE, _CLAIM, _CLAIM_PROBES, _SETTLE, _EXPIRE)
+)
 
 
 class PostgresDeliveryStore:
@@ -124,6 +151,11 @@ class PostgresDeliveryStore:
         """See `DeliveryStore.claim`."""
         given = {"receivers": list(rooms), "rooms": list(rooms.values()), "lease": lease_seconds}
         return [Claimed(*row) for row in await _all_rows(self._claiming, _CLAIM, given)]
+
+    async def claim_probes(self, receivers: Sequence[str], lease_seconds: float) -> Sequence[Claimed]:
+        """See `DeliveryStore.claim_probes`."""
+        given = {"probed": list(receivers), "lease": lease_seconds}
+        return [Claimed(*row) for row in await _all_rows(self._claiming, _CLAIM_PROBES, given)]
 
     async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:
         """See `DeliveryStore.settle`."""

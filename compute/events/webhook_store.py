@@ -78,6 +78,10 @@ class DeliveryStore(Protocol):
     async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[Claimed]:
         """Lease up to `rooms[receiver]` due deliveries of each receiver, its oldest first."""
 
+    async def claim_probes(self, receivers: Sequence[str], lease_seconds: float) -> Sequence[Claimed]:
+        """Lease one due delivery of each receiver, to a path that is drawn by lot from those of its longest and its
+        latest due: several paths may share a host, and behind one that fails another may be well."""
+
     async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:
         """Log the attempts and move their deliveries on; what came of each, in their order.
 

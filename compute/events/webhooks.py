@@ -38,7 +38,7 @@ from dataclasses import dataclass, field
 from compute.db.away import DatabaseAway
 from compute.db.group_commit import GroupCommit
 from compute.events.webhook_queue import DueReceivers
-from compute.events.webhook_receivers import Breaker, Exchange, Receivers
+from compute.events.webhook_receivers import Breaker, Exchange, Receivers, Standing
 from compute.events.webhook_retry import CHANCE, Backoff, DeliveryStatus, Limits, Outcome, Verdict, decide
 from compute.events.webhook_store import Attempt, Claimed, DeliveryStore, Settled
 
@@ -158,7 +158,15 @@ class WebhookSender:
         rooms = self._due.deal(self._policy.in_flight - len(self._work), now)
         if not rooms:
             return
-        claimed = await self._store.claim(rooms, self._lease_seconds)
+        probes = {name: 1 for name in rooms if self._receivers.standing(name, now) is Standing.PROBED}
+        if probes:
+            self._send(await self._store.claim_probes(list(probes), self._lease_seconds), probes)
+        others = {name: room for name, room in rooms.items() if name not in probes}
+        if others:
+            self._send(await self._store.claim(others, self._lease_seconds), others)
+
+    def _send(self, claimed: Sequence[Claimed], rooms: dict[str, int]) -> None:
+        """Begin to send what was claimed. Whose room is not filled has nothing more due."""
         for delivery in claimed:
             rooms[delivery.receiver] -= 1
             self._launch(delivery)

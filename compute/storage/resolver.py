@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 
@@ -11,7 +12,10 @@ from compute.storage.addresses import AllowedHosts, is_public
 
 __all__ = ["GuardedResolver", "NotPublicError"]
 
-_THREADS = 8
+_THREADS = 256
+"""As many look-ups at once as there may be webhooks on their way. They begin when they are needed."""
+
+LookUp = Callable[[str, int, socket.AddressFamily], list[ResolveResult]]
 
 
 class NotPublicError(OSError):
@@ -24,10 +28,12 @@ class GuardedResolver(AbstractResolver):
     aiohttp connects to exactly these addresses, so no second look-up can bring another one in.
     """
 
-    def __init__(self, allowed: AllowedHosts) -> None:
-        """Exempt the hosts in `allowed`."""
+    def __init__(self, allowed: AllowedHosts, look_up: LookUp | None = None) -> None:
+        """Exempt the hosts in `allowed`. `look_up` may block; it is the system's own unless another one is given."""
         self._allowed = allowed
-        # Threads of its own: slow name servers, which a user can choose, must not hold up the store's files.
+        self._look_up = look_up or _look_up
+        # Threads of its own: slow name servers, which a user can choose, must hold up neither the store's files nor
+        # the look-ups of others.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="resolver")
 
     async def resolve(
@@ -40,7 +46,7 @@ class GuardedResolver(AbstractResolver):
             OSError: the name does not resolve (socket.gaierror), or not now.
         """
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, _look_up, host, port, family)
+        found = await loop.run_in_executor(self._threads, self._look_up, host, port, family)
         usable = found if self._allowed.allows(host, port) else [one for one in found if _may_use(one)]
         if not usable:
             raise NotPublicError("no public address")

@@ -44,6 +44,20 @@ class SimulatedDeliveries:
 
         return await self._process.call("claim webhooks", claim, [])
 
+    async def claim_probes(self, receivers: Sequence[str], lease_seconds: float) -> Sequence[Claimed]:
+        def claim() -> list[Claimed]:
+            now = self._world.database_now()
+            claimed = []
+            for receiver in receivers:
+                paths = {one.url: one for one in reversed(self._world.outbox.due(now)) if _receiver(one) == receiver}
+                if paths:
+                    one = self._world.chance.choice(list(paths.values()))
+                    one.next_at = now + lease_seconds
+                    claimed.append(_claimed(one, now))
+            return claimed
+
+        return await self._process.call("claim probes", claim, [])
+
     async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:
         def settle() -> list[Settled]:
             return [self._settled(attempt) for attempt in attempts]

@@ -37,7 +37,7 @@ class Received:
 
 @dataclass
 class Receiver:
-    """Answers with `statuses` in turn, the last one for ever, after `delay` seconds."""
+    """Answers with `statuses` in turn, the last one for ever, after `delay` seconds; at the path `/well` with 200."""
 
     statuses: Sequence[int] = (200,)
     delay: float = 0.0
@@ -52,7 +52,8 @@ class Receiver:
         self.most_at_once = max(self.most_at_once, self._at_once)
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.received.append(Received(headers, await request.read(), asyncio.get_running_loop().time()))
-        status = self.statuses[min(len(self.received), len(self.statuses)) - 1]
+        nth = min(len(self.received), len(self.statuses))
+        status = 200 if request.path == "/well" else self.statuses[nth - 1]
         try:
             await asyncio.sleep(self.delay)
         finally:
@@ -67,6 +68,7 @@ class Receiver:
 async def receiving(receiver: Receiver) -> AsyncIterator[Receiver]:
     app = web.Application()
     app.router.add_post("/hook", receiver.answer)
+    app.router.add_post("/well", receiver.answer)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -11,6 +11,7 @@ import pytest
 
 from compute.db.session import Database
 from tests.integration.events.receiver import attempts, enqueue, sending, until_status
+from tests.patience import PATIENCE
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -73,7 +74,7 @@ async def raw(answer: bytes, then: str = "close") -> AsyncIterator[tuple[RawRece
     ],
 )
 async def test_a_2xx_is_delivered_once(database: Database, answer: bytes, then: str) -> None:
-    async with raw(answer, then) as (receiver, url), sending(database, timeout_seconds=0.8):
+    async with raw(answer, then) as (receiver, url), sending(database, timeout_seconds=PATIENCE):
         [sent] = await enqueue(database, url)
         row = await until_status(database, sent, "DELIVERED")
     assert receiver.requests == row.attempts == 1
@@ -100,7 +101,9 @@ async def test_a_2xx_is_delivered_once(database: Database, answer: bytes, then: 
     ],
 )
 async def test_anything_else_is_a_failure(database: Database, answer: bytes, then: str, status: int | None) -> None:
-    async with raw(answer, then) as (receiver, url), sending(database, max_attempts=2, timeout_seconds=0.8):
+    # Only what never answers runs into it.
+    timeout = 0.5 if (then, status) == ("hang", None) else PATIENCE
+    async with raw(answer, then) as (receiver, url), sending(database, max_attempts=2, timeout_seconds=timeout):
         [sent] = await enqueue(database, url)
         await until_status(database, sent, "FAILED")
     assert receiver.requests == 2

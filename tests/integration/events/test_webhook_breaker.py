@@ -107,6 +107,17 @@ async def test_one_that_comes_back_gets_everything(database: Database) -> None:
     assert set(receiver.ids()) == set(sent)
 
 
+async def test_a_path_that_fails_does_not_hold_up_another_of_its_host(database: Database) -> None:
+    policy = replace(QUICK, breaker=Breaker(failures=3, first=0.05, factor=1, jitter=0))
+    async with receiving(Receiver([500])) as receiver:
+        await enqueue(database, receiver.url, 2000)
+        sent = await enqueue(database, receiver.url.replace("/hook", "/well"), 3)
+        async with sending(database, policy=policy):
+            for one in sent:
+                await until_status(database, one, "DELIVERED")
+        assert len(receiver.received) < 500
+
+
 async def test_what_waits_too_long_is_given_up(database: Database) -> None:
     policy = replace(LEFT_ALONE, expire=0.05)
     async with receiving(Receiver([500])) as receiver, sending(database, policy=policy):

@@ -66,6 +66,26 @@ async def test_each_receiver_gets_its_room(database: Database, store: PostgresDe
     assert sorted(one.receiver for one in claimed) == ["a.example", "b.example", "b.example", "b.example"]
 
 
+async def test_a_probe_goes_to_any_of_a_hosts_paths(database: Database, store: PostgresDeliveryStore) -> None:
+    """However much is due to one that fails. Each draw is as likely to find it as not."""
+    await enqueue(database, "https://a.example/fails", 300)
+    [living] = await enqueue(database, "https://a.example/well?of=many")
+    for _ in range(100):
+        [claimed] = await store.claim_probes(["a.example", "b.example"], 60)
+        if claimed.id == living:
+            break
+        assert claimed.url == "https://a.example/fails"
+    assert (claimed.id, claimed.receiver, claimed.attempts) == (living, "a.example", 0)
+    assert 55 < await wait_seconds(database, living) <= 60
+
+
+async def test_a_probe_takes_the_longest_due_of_its_path(database: Database, store: PostgresDeliveryStore) -> None:
+    sent = [(await enqueue(database, A))[0] for _ in range(3)]
+    taken = [(await store.claim_probes(["a.example"], 60))[0].id for _ in range(3)]
+    assert taken == sent
+    assert await store.claim_probes(["a.example"], 60) == []
+
+
 async def test_one_receiver_cannot_pass_for_many(database: Database, store: PostgresDeliveryStore) -> None:
     spellings = [
         "https://a.example",

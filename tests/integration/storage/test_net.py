@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from aiohttp import web
+from aiohttp.abc import ResolveResult
 
 from compute.errors import InvalidInput, Unavailable
 from compute.storage.addresses import AllowedHosts
@@ -158,6 +160,27 @@ async def test_public_addresses_pass_the_check(connect: Connect) -> None:
     await connect().check_url("https://1.1.1.1/hook?x=1", "webhook_url")
     await connect().check_url("https://[2606:4700:4700::1111]:8443/hook", "webhook_url")
     await connect("localhost").check_url("http://localhost:9/hook", "webhook_url")
+
+
+async def test_names_whose_servers_hang_hold_up_no_other() -> None:
+    """A user chooses the names, and with them the servers that are asked."""
+    answered = threading.Event()
+
+    def look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+        if host == "hangs.example":
+            answered.wait(NEVER)
+        return [ResolveResult(hostname=host, host="8.8.8.8", port=port, family=family, proto=0, flags=0)]
+
+    resolver = GuardedResolver(AllowedHosts([]), look_up)
+    hanging = [asyncio.create_task(resolver.resolve("hangs.example")) for _ in range(200)]
+    try:
+        async with asyncio.timeout(PATIENCE):
+            assert [one["host"] for one in await resolver.resolve("answers.example")] == ["8.8.8.8"]
+        assert not any(one.done() for one in hanging)
+    finally:
+        answered.set()
+        await asyncio.gather(*hanging)
+        await resolver.close()
 
 
 async def test_the_resolver_answers_only_what_may_be_connected_to() -> None:

@@ -31,7 +31,8 @@ def test_what_is_free_is_shared_in_rounds() -> None:
     known, due = make()
     prove(known, "a", "b")
     due.add(["a", "b", "new"], 0)
-    assert due.deal(6, 0) == {"new": 1, "a": 3, "b": 2}
+    # Two of the sixteen stay free for receivers that have none.
+    assert due.deal(8, 0) == {"new": 1, "a": 3, "b": 2}
 
 
 def test_who_was_served_waits_behind_the_others() -> None:
@@ -47,11 +48,25 @@ def test_strangers_that_hang_hold_half_of_it() -> None:
     prove(known, "a")
     due.add([*strangers, "a"], 0)
     dealt = due.deal(16, 0)
-    assert dealt == dict.fromkeys(strangers[:8], 1) | {"a": 8}
+    assert dealt == dict.fromkeys(strangers[:8], 1) | {"a": 6}
     for name in dealt:
         known.started(name, 0)
     # Half of it is theirs, however much is free.
     assert set(due.deal(16, 0)) == {"a"}
+
+
+def test_proven_ones_that_hang_leave_an_eighth_to_those_that_have_no_request() -> None:
+    known, due = make(in_flight=16, most=8)
+    prove(known, "a", "b")
+    due.add(["a", "b"], 0)
+    dealt = due.deal(16, 0)
+    assert dealt == {"a": 7, "b": 7}
+    for name, count in dealt.items():
+        for _ in range(count):
+            known.started(name, 0)
+    prove(known, "c")
+    due.add(["c", "new"], 0)
+    assert due.deal(2, 0) == {"new": 1, "c": 1}
 
 
 def test_those_that_are_probed_hold_a_quarter_of_it() -> None:

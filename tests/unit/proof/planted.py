@@ -112,6 +112,10 @@ class _OtherStatus(SimulatedDeliveries):
         claimed = await super().claim(rooms, lease_seconds)
         return [replace(one, payload={"status": "COMPLETED"}) for one in claimed]
 
+    async def claim_probes(self, receivers: Sequence[str], lease_seconds: float) -> Sequence[ClaimedDelivery]:
+        claimed = await super().claim_probes(receivers, lease_seconds)
+        return [replace(one, payload={"status": "COMPLETED"}) for one in claimed]
+
 
 class _ForgetsRefused(SimulatedDeliveries):
     """Takes a refusal for a success."""
