@@ -13,6 +13,7 @@
     └── TaskFailed              a task's run ended badly; `category` decides what happens next
         ├── OutOfMemory
         ├── StorageFailed
+        │   └── StorageAway     and would do it later
         └── WorkerLost          the replica is dead or unwell; a run that had not begun costs its task nothing
     Interrupted                 a run was asked to stop; not an error of the task
 
@@ -33,6 +34,7 @@ __all__ = [
     "NotFound",
     "OutOfMemory",
     "Overloaded",
+    "StorageAway",
     "StorageFailed",
     "TaskFailed",
     "TooLarge",
@@ -142,6 +144,10 @@ class StorageFailed(TaskFailed):
 
     def __init__(self, detail: str, *, category: ErrorCategory = ErrorCategory.STORAGE_ERROR) -> None:
         super().__init__(detail, category=category)
+
+
+class StorageAway(StorageFailed):
+    """The object store could not be reached, failed, or is full: it may do later what it did not do now."""
 
 
 class WorkerLost(TaskFailed):

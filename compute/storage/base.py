@@ -39,7 +39,8 @@ class ObjectStore(Protocol):
     """Named bytes that survive the process. Safe for concurrent use from one event loop.
 
     Every call may raise `InvalidInput` (the path is not a storage path) and `StorageFailed` (the store
-    could not be reached, refused us, or is full); its message is for operators and holds no secret.
+    could not be reached, refused us, or is full); its message is for operators and holds no secret. It is
+    `StorageAway` if the same call may succeed later.
     """
 
     async def put(self, path: str, data: bytes | Path, content_type: str) -> StoredObject:

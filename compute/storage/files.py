@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from compute.errors import StorageFailed
+from compute.errors import StorageAway, StorageFailed
 from compute.storage.paths import RESERVED_PREFIX
 
 __all__ = ["atomic_file", "disk_failure", "sync_folder"]
 
 _ATTEMPTS = 50
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# Of a disk, or of the server behind a network file system.
+_AWAY = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN})
 
 
 @contextmanager
@@ -48,9 +51,10 @@ def atomic_file(destination: Path, *, durable: bool, replace: bool = True) -> It
 
 def disk_failure(action: str, path: str, error: OSError) -> StorageFailed:
     """The same in words an operator can act on; machine paths stay out, because clients see it too."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return StorageFailed(f"the disk is full ({action} {path})")
-    return StorageFailed(f"the file system failed {action} {path}: {error.strerror or type(error).__name__}")
+    if error.errno in _FULL:
+        return StorageAway(f"the disk is full ({action} {path})")
+    kind = StorageAway if error.errno in _AWAY else StorageFailed
+    return kind(f"the file system failed {action} {path}: {error.strerror or type(error).__name__}")
 
 
 def _open_beside(destination: Path) -> tuple[Path, int]:

@@ -12,10 +12,19 @@ from urllib.parse import quote, unquote
 
 import boto3
 from botocore.client import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+from botocore.exceptions import ConnectionError as NoConnectionError
 from s3transfer.exceptions import RetriesExceededError
 
-from compute.errors import InvalidInput, NotFound, StorageFailed
+from compute.errors import InvalidInput, NotFound, StorageAway, StorageFailed
 from compute.storage.base import StoredObject, chunk_sizes
 from compute.storage.content_types import UNKNOWN, content_type_of_name
 from compute.storage.files import atomic_file, disk_failure
@@ -28,6 +37,10 @@ MAX_LINK_SECONDS = 7 * 24 * 3600
 
 _ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
 _TAKEN = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
+# No connection, or one that broke; the service that gives out credentials was not there.
+_PASSING = (NoConnectionError, HTTPClientError, IncompleteReadError, RetriesExceededError, CredentialRetrievalError)
+_BUSY = frozenset({"RequestTimeout", "SlowDown", "Throttling"})
+_TOO_MANY = 429
 _REFUSED = frozenset({"401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 
 # Inside the class, `list` is the method.
@@ -295,9 +308,8 @@ class S3Store:
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise StorageFailed("the object store needs credentials: set AWS_ACCESS_KEY_ID and its secret") from error
         except (BotoCoreError, RetriesExceededError) as error:
-            raise StorageFailed(
-                f"the object store could not be reached {action} {path} ({type(error).__name__})"
-            ) from error
+            kind = StorageAway if isinstance(error, _PASSING) else StorageFailed
+            raise kind(f"the object store could not be reached {action} {path} ({type(error).__name__})") from error
 
     def _refusal(self, action: str, path: str, error: ClientError) -> NotFound | StorageFailed:
         code = str(error.response.get("Error", {}).get("Code", "unknown"))
@@ -313,7 +325,9 @@ class S3Store:
             return StorageFailed(
                 f"the object store refused our credentials, or lacks a permission, {action} {path} ({code})"
             )
-        return StorageFailed(f"the object store failed {action} {path} ({code})")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        kind = StorageAway if status >= 500 or status == _TOO_MANY or code in _BUSY else StorageFailed
+        return kind(f"the object store failed {action} {path} ({code})")
 
 
 class _AlreadyThere(StorageFailed):

@@ -4,12 +4,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from PIL import Image
 
 from compute.storage.codec import ImageFormat
+from compute.storage.patience import until_back
 from compute.tasks.clock import StageClock
 from compute.tasks.inputs import JobInputs
 from compute.tasks.native import sized_note, wants_native
@@ -168,7 +170,8 @@ class RunContext:
         with self._clock.beside("encode"):
             encoded = await self._bench.encode(image, image_format)
         with self._clock.beside("upload"):
-            return self._published(await self._bench.store(self.job, index, encoded, seed=seed))
+            store = partial(self._bench.store, self.job, index, encoded, seed=seed)
+            return self._published(await until_back(store, who=f"a result of task {self.job.task_id}"))
 
     async def publish_file(
         self, file: Path, content_type: str, *, width: int, height: int, seed: int | None = None
@@ -180,7 +183,8 @@ class RunContext:
         """
         encoded = EncodedFile(file, content_type, width, height)
         with self._clock.beside("upload"):
-            return self._published(await self._bench.store_file(self.job, self._next_output(), encoded, seed=seed))
+            store = partial(self._bench.store_file, self.job, self._next_output(), encoded, seed=seed)
+            return self._published(await until_back(store, who=f"a result of task {self.job.task_id}"))
 
     def note(self, **metadata: Any) -> None:
         """Keep something with the result: values that JSON knows."""

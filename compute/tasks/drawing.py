@@ -3,10 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, aclosing
+from contextlib import AbstractContextManager, ExitStack, aclosing, suppress
+from functools import partial
 from typing import Any
 
 from compute.errors import Interrupted
+from compute.storage.patience import until_back
 from compute.tasks.clock import StageClock
 from compute.tasks.inputs import JobInputs
 from compute.tasks.native import sized_note, wants_native
@@ -71,7 +73,7 @@ class _Images:
         self._requests = requests
         self._clock = clock
         self._saves: deque[asyncio.Task[Artifact]] = deque()
-        self._stopped = False
+        self._stopped = asyncio.Event()
         self._native = wants_native(job)
         self._ahead = self._prepare(0)
 
@@ -111,7 +113,7 @@ class _Images:
 
     async def stop(self) -> None:
         """Let nothing begin any more, and wait for what has begun: a decoding, an encoding, an upload."""
-        self._stopped = True
+        self._stopped.set()
         self._ahead.cancel()
         if self._saves:
             await asyncio.wait(self._saves)
@@ -140,10 +142,20 @@ class _Images:
         with self._stage("encode"):
             encoded = await self._bench.encode(image)
         with self._stage("upload"):
-            return await self._bench.store(self._job, index, encoded, seed=seed)
+            store = partial(self._bench.store, self._job, index, encoded, seed=seed)
+            return await until_back(store, who=f"a result of task {self._job.task_id}", pause=self._pause)
+
+    async def _pause(self, seconds: float) -> None:
+        """Raises:
+        Interrupted: the job was stopped meanwhile.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+                raise Interrupted
 
     def _stage(self, name: str) -> AbstractContextManager[None]:
-        if self._stopped:
+        if self._stopped.is_set():
             raise Interrupted
         return self._clock.beside(name)
 

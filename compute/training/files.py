@@ -7,6 +7,7 @@ from typing import TypeVar
 from compute.settings import get_settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
+from compute.storage.patience import until_back
 
 __all__ = ["with_store"]
 
@@ -14,7 +15,12 @@ T = TypeVar("T")
 
 
 def with_store(work: Callable[[ObjectStore], Awaitable[T]]) -> T:
-    """Run `work` in an event loop of its own, with the settings' store, which is closed at the end."""
+    """Run `work` in an event loop of its own, with the settings' store, which is closed at the end. While the store is
+    away it is done anew: hours of training do not end for that.
+
+    Raises:
+        StorageFailed: the store refuses, or has been away for too long. Whatever else `work` raises passes through.
+    """
 
     async def opened() -> T:
         objects = open_store(get_settings())
@@ -23,4 +29,4 @@ def with_store(work: Callable[[ObjectStore], Awaitable[T]]) -> T:
         finally:
             await objects.close()
 
-    return asyncio.run(opened())
+    return asyncio.run(until_back(opened, who="a training"))

@@ -14,6 +14,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ from compute.schemas.enums import ErrorCategory
 from compute.schemas.training import CaptioningStrategy, TrainingStatus, TrainingType
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
+from compute.storage.patience import until_back
 from compute.training.fit import WorkerResources, fit
 from compute.training.inbox import Failed, Inbox
 from compute.training.models import get_family
@@ -107,7 +109,7 @@ async def _run(
         inbox = Inbox()
         with _listening(inbox, reporter):
             checkpoint = await asyncio.to_thread(fit, spec, settings, resources, inbox)
-        path = await publish(spec, settings, objects, checkpoint)
+        path = await until_back(partial(publish, spec, settings, objects, checkpoint), who="a finished training")
         reporter.log(f"stored {path}")
         if spec.training_type is TrainingType.LORA:
             await _warm(path, supervisor, reporter)

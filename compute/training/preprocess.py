@@ -13,6 +13,7 @@ takes over finds what is done.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import ray
@@ -20,6 +21,7 @@ from ray.exceptions import RayTaskError
 
 from compute.errors import InvalidInput
 from compute.storage.base import ObjectStore
+from compute.storage.patience import until_back
 from compute.training import stages
 from compute.training.cache import CachedPicture, Manifest
 from compute.training.dataset.captions import caption_for
@@ -70,10 +72,8 @@ async def preprocess(
         InvalidInput: nothing is left to train on, or the archive is refused.
         StorageFailed: the object store, or this machine's disk, failed.
     """
-    done = f"{spec.folder}/{_DONE}"
-    # A training that was completed has no cache any more; who runs it again by hand makes it anew.
-    if await objects.stat(done) is not None and await objects.stat(f"{spec.folder}/cache/{_CACHE_DONE}") is not None:
-        found = json.loads(await objects.get(done))
+    found = await until_back(partial(_found, spec, objects), who="a training")
+    if found is not None:
         listener.rejected([Rejected(**one) for one in found["rejected"]])
         return Manifest(tuple(CachedPicture(**one) for one in found["pictures"]), tuple(found["captions"]))
     run = _Run(spec, resources, listener)
@@ -83,9 +83,23 @@ async def preprocess(
     manifest = run.caption(pictures)
     await run.encode(pictures, manifest)
     record = asdict(manifest) | {"rejected": [asdict(one) for one in run.all_rejected]}
-    await objects.put(done, json.dumps(record).encode(), "application/json")
-    await objects.delete_prefix(f"{spec.folder}/raw/")
+    await until_back(partial(_finish, spec, objects, record), who="a training")
     return manifest
+
+
+async def _found(spec: TrainingSpec, objects: ObjectStore) -> dict[str, Any] | None:
+    """What an earlier job has prepared, if it is all there."""
+    done = f"{spec.folder}/{_DONE}"
+    # A training that was completed has no cache any more; who runs it again by hand makes it anew.
+    if await objects.stat(done) is None or await objects.stat(f"{spec.folder}/cache/{_CACHE_DONE}") is None:
+        return None
+    found: dict[str, Any] = json.loads(await objects.get(done))
+    return found
+
+
+async def _finish(spec: TrainingSpec, objects: ObjectStore, record: dict[str, Any]) -> None:
+    await objects.put(f"{spec.folder}/{_DONE}", json.dumps(record).encode(), "application/json")
+    await objects.delete_prefix(f"{spec.folder}/raw/")
 
 
 class _Run:

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ray.train
 from PIL import Image
 
-from compute.errors import ComputeError, StorageFailed, TaskFailed
+from compute.errors import ComputeError, TaskFailed
 from compute.schemas.enums import ErrorCategory
 from compute.settings import Settings, get_settings
 from compute.storage.base import ObjectStore
@@ -26,6 +27,7 @@ from compute.training.inbox import Failed, Inbox, LogLines, Sampled, Saved, Star
 from compute.training.models import get_family
 from compute.training.plot import plot_loss
 from compute.training.spec import TrainingSpec
+from compute.training.upload import upload
 from compute.training.world import PeerLost
 
 if TYPE_CHECKING:
@@ -38,8 +40,6 @@ EXPORT = "export"
 ABOUT = "about.json"
 """Its file that says after how many steps, and when: a job that publishes again makes the same file."""
 _log = logging.getLogger(__name__)
-_PAUSES = (1.0, 5.0, 20.0)
-"""Seconds before an object store that failed is tried again: hours of training do not end for a moment of its."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,9 @@ class _WorkerListener:
                 self._trainer.export(export)
                 about = {"steps": step, "date": datetime.now(UTC).isoformat(timespec="seconds")}
                 (export / ABOUT).write_text(json.dumps(about))
-            ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+            checkpoint = ray.train.Checkpoint.from_directory(folder)
+            into = partial(upload, ray.train.get_context().get_storage())
+            ray.train.report({"step": step}, checkpoint=checkpoint, checkpoint_upload_fn=into)
         seconds = time.perf_counter() - began
         plot = f"{self._spec.folder}/loss.png"
         history = self._trainer.history
@@ -154,15 +156,7 @@ class _WorkerListener:
         async def put(objects: ObjectStore) -> None:
             await objects.put(path, data, content_type)
 
-        for pause in (*_PAUSES, None):
-            try:
-                with_store(put)
-                return
-            except StorageFailed as error:
-                if pause is None:
-                    raise
-                _log.warning("storing %s is tried again: %s", path, error.detail)
-                time.sleep(pause)
+        with_store(put)
 
 
 class _ToInbox(logging.Handler):

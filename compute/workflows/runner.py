@@ -8,15 +8,14 @@ and is only waited for.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 from uuid import UUID
 
 from compute.db.away import DatabaseAway
 from compute.db.tables import Task
-from compute.errors import StorageFailed, Unavailable
 from compute.schemas.enums import ErrorCategory, StepStatus, TaskStatus
 from compute.tasks.registry import kind_of
 from compute.workflows.body import static_body
@@ -24,6 +23,7 @@ from compute.workflows.failures import StepFailed, failure_of
 from compute.workflows.ledger import Ledger, Lost, Paused
 from compute.workflows.mapping import bodies, holds, mapped_values
 from compute.workflows.orders import Prepared, StepOrders, missing_field
+from compute.workflows.patience import patiently
 from compute.workflows.plan import Flow, Outcome, State, StepPlan
 from compute.workflows.results import result_of
 from compute.workflows.reuse import Earlier, Reuse
@@ -32,13 +32,8 @@ from compute.workflows.task_ends import TaskEnds
 
 __all__ = ["StepRunner"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 _log = logging.getLogger(__name__)
-_AWAY = Unavailable
 _RETRY_SECONDS = 1.0
-_STORAGE_RETRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +90,7 @@ class StepRunner:
         if plan.definition.requires_approval and not plan.approved:
             await self.ledger.hold(Hold(_holder(plan.flow), plan.id))
             raise Paused
-        if plan.flow.reuse and not plan.fresh and (earlier := await _patiently(self.reuse.find, plan, prepared)):
+        if plan.flow.reuse and not plan.fresh and (earlier := await patiently(self.reuse.find, plan, prepared)):
             return await self._take_over(plan, earlier, prepared)
         if not prepared.bodies:
             return await self._complete(plan, [], prepared.content_hash)
@@ -110,15 +105,15 @@ class StepRunner:
         step, files = plan.definition, self.orders.files()
         if step.when is not None and not holds(step.when, results):
             return f"Its condition on {step.when.from_step}.{step.when.from_field} does not hold."
-        values = await _patiently(mapped_values, step.input_mappings, results, files)
+        values = await patiently(mapped_values, step.input_mappings, results, files)
         if missing := missing_field(plan, values):
             return f"{missing} has no value, because the steps before have none."
         made = bodies(static_body(step), values, plan.spread)
         return self.orders.prepared(plan, made, results, known={**plan.flow.taken, **files.known})
 
     async def _launch(self, plan: StepPlan, prepared: Prepared) -> Outcome:
-        kept = await _patiently(self.orders.kept, plan, prepared)
-        tasks = await _patiently(self.orders.tasks, plan, prepared, kept)
+        kept = await patiently(self.orders.kept, plan, prepared)
+        tasks = await patiently(self.orders.tasks, plan, prepared, kept)
         new = [task for task in tasks if task.id not in kept]
         begin = Begin(
             _holder(plan.flow),
@@ -140,7 +135,7 @@ class StepRunner:
                 ended = await self.ends.of(task_ids)
         except TimeoutError:
             late = ErrorCategory.PROVIDER_TIMEOUT
-            await _patiently(self.orders.cancel, task_ids)
+            await patiently(self.orders.cancel, task_ids)
             ended = await self.ends.of(task_ids)
         tasks = [task for task in ended if task is not None]
         done = [task for task in tasks if task.status == TaskStatus.COMPLETED]
@@ -203,26 +198,6 @@ class StepRunner:
             )
         )
         return Outcome(plan.step_id, State.PASSED if plan.definition.continue_on_error else State.FAILED)
-
-
-async def _patiently(ask: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Ask the database for as long as it is away, and the object store a few times.
-
-    Raises:
-        StorageFailed: the object store still does not do it.
-    """
-    refused = 0
-    while True:
-        try:
-            return await ask(*args, **kwargs)
-        except _AWAY as error:
-            _log.warning("a step waits, the database is out of reach: %s", error)
-        except StorageFailed as error:
-            refused += 1
-            if refused > _STORAGE_RETRIES:
-                raise
-            _log.warning("a step waits for the object store: %s", error)
-        await asyncio.sleep(_RETRY_SECONDS * 2 ** max(refused - 1, 0))
 
 
 def _holder(flow: Flow) -> Holder:

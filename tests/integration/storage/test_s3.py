@@ -9,11 +9,13 @@ from pathlib import Path
 import aiohttp
 import boto3
 import pytest
+from aiohttp import web
 
-from compute.errors import StorageFailed
+from compute.errors import StorageAway, StorageFailed
 from compute.settings import Settings
 from compute.storage import open_store
 from compute.storage.s3 import S3Store
+from tests.integration.storage.conftest import Serve
 
 
 async def test_the_settings_choose_it(s3_environment: str, bucket: str, tmp_path: Path) -> None:
@@ -95,8 +97,9 @@ async def test_folder_marks_of_consoles_are_no_objects(s3_environment: str, buck
 async def test_a_missing_bucket_is_named(s3_environment: str) -> None:
     store = S3Store("no-such-bucket", endpoint_url=s3_environment)
     for call in (store.check(), store.put("a", b"x", "text/plain"), store.get("a"), store.list("", 5)):
-        with pytest.raises(StorageFailed, match="bucket no-such-bucket does not exist"):
+        with pytest.raises(StorageFailed, match="bucket no-such-bucket does not exist") as caught:
             await call
+        assert not isinstance(caught.value, StorageAway), "waiting would be no help"
     await store.close()
 
 
@@ -107,10 +110,24 @@ async def test_a_store_that_is_away_is_a_failure_without_details(
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     store = S3Store("bucket", endpoint_url=f"http://127.0.0.1:{port}")
-    with pytest.raises(StorageFailed, match="could not be reached") as caught:
+    with pytest.raises(StorageAway, match="could not be reached") as caught:
         await store.get("a")
     assert "test-secret-value" not in caught.value.detail
     assert str(port) not in caught.value.detail
+    await store.close()
+
+
+@pytest.mark.parametrize(("status", "away"), [(503, True), (500, True), (429, True), (403, False), (400, False)])
+async def test_a_store_that_fails_is_away_and_one_that_refuses_is_not(
+    s3_environment: str, serve: Serve, status: int, away: bool
+) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, text="<Error><Code>Whatever</Code></Error>", content_type="application/xml")
+
+    store = S3Store("bucket", endpoint_url=f"http://{await serve(answer)}")
+    with pytest.raises(StorageFailed) as caught:
+        await store.put("a", b"x", "text/plain")
+    assert isinstance(caught.value, StorageAway) is away
     await store.close()
 
 

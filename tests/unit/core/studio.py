@@ -73,6 +73,9 @@ class Gates:
     def fail(self, stage: str, seed: int, error: BaseException) -> None:
         self._errors[stage, seed] = error
 
+    def mend(self, stage: str, seed: int) -> None:
+        del self._errors[stage, seed]
+
     def enter(self, stage: str, seed: int) -> threading.Event | None:
         """Called at the beginning of a stage; what to wait for."""
         with self._lock:

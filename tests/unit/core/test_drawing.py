@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compute.errors import InvalidInput, OutOfMemory, StorageFailed
+from compute.errors import InvalidInput, OutOfMemory, StorageAway, StorageFailed
 from compute.tasks.protocol import Artifact, Done, Progress, Started
 from compute.tasks.stages import UNSAVED_IMAGES
 from tests.patience import PATIENCE
@@ -257,6 +257,40 @@ async def test_a_failed_image_stops_the_rest_of_its_job(studio: Studio) -> None:
     studio.gates.let_go("draw", 2)
     assert isinstance(await sitting.error(), StorageFailed)
     assert len([point for point in studio.gates.began if point[0] == "draw"]) < 4
+
+
+async def test_what_is_drawn_waits_for_a_store_that_is_away(studio: Studio) -> None:
+    studio.gates.fail("upload", 1, StorageAway("the store could not be reached"))
+    sitting = studio.submit(1)
+    await studio.until(lambda: studio.gates.ended.count(("upload", 1)) == 2)
+    studio.gates.mend("upload", 1)
+    await sitting.task
+    assert studio.gates.began.count(("draw", 1)) == 1
+    assert await studio.is_whole(sitting)
+
+
+async def test_no_more_is_drawn_than_there_is_room_for_while_the_store_is_away(studio: Studio) -> None:
+    seeds = range(1, UNSAVED_IMAGES + 4)
+    for seed in seeds:
+        studio.gates.fail("upload", seed, StorageAway("the store could not be reached"))
+    sittings = [studio.submit(seed) for seed in seeds]
+    await studio.until(lambda: studio.gates.ended.count(("upload", UNSAVED_IMAGES)) == 2)
+    assert len([point for point in studio.gates.began if point[0] == "draw"]) == UNSAVED_IMAGES
+    for seed in seeds:
+        studio.gates.mend("upload", seed)
+    await asyncio.gather(*(sitting.task for sitting in sittings))
+
+
+async def test_a_job_that_waits_for_the_store_can_be_stopped(studio: Studio) -> None:
+    studio.gates.fail("upload", 1, StorageAway("the store could not be reached"))
+    first, second = studio.submit(1), studio.submit(2)
+    await studio.until(lambda: ("upload", 1) in studio.gates.ended)
+    first.task.cancel()
+    async with asyncio.timeout(PATIENCE):
+        await second.task
+        await asyncio.wait([first.task])
+    assert first.task.cancelled()
+    assert await studio.is_whole(second)
 
 
 async def test_what_is_stored_is_announced_while_the_rest_is_drawn(studio: Studio) -> None:

@@ -1,0 +1,45 @@
+"""Waits for an object store that is away: what is finished is not made again because of that."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from compute.errors import StorageAway
+
+__all__ = ["until_back"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+_PATIENCE_SECONDS = 600.0
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 15.0
+
+
+async def until_back(
+    work: Callable[[], Awaitable[T]],
+    *,
+    who: str,
+    pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    patience_seconds: float = _PATIENCE_SECONDS,
+) -> T:
+    """Do `work`, again and again while the object store is away. `who` waits is for the log.
+
+    Between two tries it waits with `pause`, which may raise to stop it.
+
+    Raises:
+        StorageAway: it has been away for `patience_seconds`.
+    """
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + patience_seconds
+    seconds = _FIRST_PAUSE
+    while True:
+        try:
+            return await work()
+        except StorageAway as error:
+            if loop.time() + seconds > give_up_at:
+                raise
+            _log.warning("%s waits for the object store: %s", who, error.detail)
+        await pause(seconds)
+        seconds = min(2 * seconds, _LONGEST_PAUSE)

@@ -1,0 +1,55 @@
+"""How long work waits for an object store that is away."""
+
+import logging
+
+import pytest
+
+from compute.errors import StorageAway, StorageFailed
+from compute.storage.patience import until_back
+from tests.proof.clock import SimulatedLoop, pause
+
+
+class Store:
+    """Fails with `errors` in turn, then does what it is asked."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.calls = 0
+        self._errors = list(errors)
+
+    async def store(self) -> str:
+        self.calls += 1
+        if self._errors:
+            raise self._errors.pop(0)
+        return "done"
+
+
+def away(times: int) -> list[Exception]:
+    return [StorageAway("the object store could not be reached") for _ in range(times)]
+
+
+def test_it_waits_longer_each_time_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(*away(6))
+    loop = SimulatedLoop()
+    with caplog.at_level(logging.WARNING):
+        assert loop.run_until_complete(until_back(store.store, who="a result", pause=pause)) == "done"
+    assert (store.calls, loop.time()) == (7, 1 + 2 + 4 + 8 + 15 + 15)
+    assert "waits for the object store" in caplog.text
+    loop.close()
+
+
+def test_it_gives_up_in_the_end() -> None:
+    store = Store(*away(1000))
+    loop = SimulatedLoop()
+    with pytest.raises(StorageAway):
+        loop.run_until_complete(until_back(store.store, who="a result", pause=pause))
+    assert 580 < loop.time() <= 600
+    loop.close()
+
+
+def test_a_refusal_is_final() -> None:
+    store = Store(*away(1), StorageFailed("the object store refused our credentials"))
+    loop = SimulatedLoop()
+    with pytest.raises(StorageFailed, match="credentials"):
+        loop.run_until_complete(until_back(store.store, who="a result", pause=pause))
+    assert store.calls == 2
+    loop.close()

@@ -1,0 +1,40 @@
+"""How long a step waits for the database and the object store."""
+
+import pytest
+
+from compute.db.away import DatabaseAway
+from compute.errors import StorageAway, StorageFailed
+from compute.workflows.patience import patiently
+from tests.proof.clock import SimulatedLoop
+
+
+def run(*errors: Exception) -> tuple[int, float]:
+    """How often it asked, and for how many seconds, with these errors in turn before the answer."""
+    left = list(errors)
+    calls = 0
+
+    async def ask(question: str) -> str:
+        nonlocal calls
+        calls += 1
+        if left:
+            raise left.pop(0)
+        return question
+
+    loop = SimulatedLoop()
+    try:
+        assert loop.run_until_complete(patiently(ask, "?")) == "?"
+        return calls, loop.time()
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize("error", [DatabaseAway("refused"), StorageAway("no connection")])
+def test_it_waits_for_as_long_as_they_are_away(error: Exception) -> None:
+    assert run(*[error] * 1000) == (1001, 1000)
+
+
+def test_a_refusal_of_the_object_store_is_asked_a_few_times() -> None:
+    refused = StorageFailed("the object store refused our credentials")
+    assert run(*[refused] * 3) == (4, 1 + 2 + 4)
+    with pytest.raises(StorageFailed, match="credentials"):
+        run(*[refused] * 4)
