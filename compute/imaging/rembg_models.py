@@ -75,7 +75,7 @@ def rembg_segmenter(model: str, models_root: Path | None) -> RembgSegmenter:
 @cache
 def _load(model: str, files: tuple[Path, ...]) -> RembgSegmenter:
     onnxruntime = importlib.import_module("onnxruntime")
-    session_class: Any = importlib.import_module("rembg.sessions").sessions[model]
+    session_class: Any = _session_classes()[model]
     found = files if len(files) > 1 else files[0]
 
     class Local(session_class):  # type: ignore[misc]
@@ -90,3 +90,15 @@ def _load(model: str, files: tuple[Path, ...]) -> RembgSegmenter:
     except Exception as error:
         # ONNX Runtime has an error class for each of its status codes, and no common base.
         raise TaskFailed(f"The segmentation model {model} could not be loaded: {error}") from error
+
+
+def _session_classes() -> dict[str, Any]:
+    """rembg's, by model. With them comes its matting, which nobody calls here: numba would compile that for a minute
+    or two, in every process that finds no cache of it."""
+    config = importlib.import_module("numba").config
+    before, config.DISABLE_JIT = config.DISABLE_JIT, 1
+    try:
+        classes: dict[str, Any] = importlib.import_module("rembg.sessions").sessions
+        return classes
+    finally:
+        config.DISABLE_JIT = before

@@ -1,5 +1,6 @@
 """Cut-outs of pictures whose truth is known."""
 
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -207,6 +208,17 @@ def test_every_listed_model_runs_from_its_file(model: str, models_root: Path) ->
     mask = np.asarray(subject_mask(image, model=model, models_root=models_root))
     assert (mask[:, :30] == 255).all()
     assert (mask[:, 60:] == 0).all()
+
+
+def test_a_model_is_loaded_without_compiling_anything(models_root: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from compute.imaging.segment import load_segmenter; "
+        "load_segmenter('u2net', pathlib.Path(sys.argv[1]))"
+    )
+    compiled = tmp_path / "compiled"
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(compiled)}
+    subprocess.run([sys.executable, "-c", code, str(models_root)], env=environment, check=True)  # noqa: S603
+    assert not [file for file in compiled.rglob("*") if file.is_file()]
 
 
 def test_a_model_is_loaded_once(models_root: Path) -> None:
