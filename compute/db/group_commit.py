@@ -88,7 +88,7 @@ class GroupCommit(Generic[W, R]):
         entry = _Entry(write, self._key(write), loop.create_future(), loop.time() + self._patience_seconds)
         if self._ended:
             entry.resolve(self._given_up)
-        elif entry.key in self._waiting:
+        elif self._waiting and entry.key in self._waiting:
             self._put_behind(entry)
         else:
             self._fresh.append(entry)
@@ -140,7 +140,7 @@ class GroupCommit(Generic[W, R]):
                     self._waiting[key] = entries
         while self._fresh and len(batch) < self._most and not self._away:
             entry = self._fresh.popleft()
-            if entry.key in self._waiting:
+            if self._waiting and entry.key in self._waiting:
                 self._put_behind(entry)
             else:
                 batch.append(entry)

@@ -52,7 +52,7 @@ async def write_all(connection: Connection, writes: Sequence[Write], *, lease_se
     async with connection.transaction() if len(filled) > 1 else nullcontext():
         for kind in filled:
             await batch.write(kind)
-    return [batch.answer(write) for write in writes]
+    return batch.answers(writes)
 
 
 def _of(kind: type[W], writes: Sequence[Write]) -> list[W]:
@@ -65,27 +65,32 @@ class _Batch:
     def __init__(self, connection: Connection, lease_seconds: float) -> None:
         self._connection = connection
         self._lease_seconds = lease_seconds
-        self._made: set[tuple[type[Write], Lease]] = set()
+        self._written: list[tuple[Sequence[Write], set[Lease]]] = []
         self._locked: set[Lease] = set()
 
-    def answer(self, write: Write) -> bool | None:
-        if (type(write), write.lease) in self._made:
-            return True
-        return None if write.lease in self._locked else False
+    def answers(self, writes: Sequence[Write]) -> list[bool | None]:
+        if all(len(made) == len(kind) for kind, made in self._written):
+            return [True] * len(writes)
+        made = {
+            pair for kind, leases in self._written for write in kind if write.lease in leases for pair in _pairs(write)
+        }
+        return [True if (type(one), one.lease) in made else self._unmade(one) for one in writes]
 
     async def write(self, kind: Sequence[Write]) -> None:
         """Write those of one kind whose leases wait for nothing."""
-        kind = [write for write in kind if write.lease not in self._locked]
+        if self._locked:
+            kind = [write for write in kind if write.lease not in self._locked]
         made = await self._apply(kind)
-        missing = [write for write in kind if write.lease not in made]
+        self._written.append((kind, made))
+        missing = [write for write in kind if write.lease not in made] if len(made) < len(kind) else []
         if missing:
             found = await standing(self._connection, [write.lease for write in missing])
             made |= {one.lease for one in missing if _is_made(one, found)}
             made |= await self._after_its_start(missing, found)
             self._locked |= {one.lease for one in missing if one.lease not in made and _allows(one, found)}
-        for write in kind:
-            if write.lease in made:
-                self._made |= {(type(write), write.lease)} | ({(Start, write.lease)} if _begins(write) else set())
+
+    def _unmade(self, write: Write) -> bool | None:
+        return None if write.lease in self._locked else False
 
     async def _apply(self, kind: Sequence[Write]) -> set[Lease]:
         connection, first = self._connection, next(iter(kind), None)
@@ -106,6 +111,11 @@ class _Batch:
         """Complete those whose start an earlier attempt has written."""
         begun = [write for write in missing if _begins(write) and found.get(write.lease) == TaskStatus.EXECUTING]
         return await settle_batch(self._connection, [Complete(one.lease, one.result) for one in _of(Complete, begun)])
+
+
+def _pairs(write: Write) -> list[tuple[type[Write], Lease]]:
+    """What is made with it."""
+    return [(type(write), write.lease)] + ([(Start, write.lease)] if _begins(write) else [])
 
 
 def _is_made(write: Write, found: dict[Lease, TaskStatus]) -> bool:

@@ -6,8 +6,8 @@ which nothing is heard gives up. Only what had begun, because the worker said so
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -59,7 +59,8 @@ class Run:
         self._working = True
         self._begun = False
         self._abandoned = False
-        self._gave_up: WorkerLost | None = None
+        self._turn_until = asyncio.get_running_loop().time() + limits.queued
+        self._gave_up: WorkerLost | _NoTurnError | None = None
         self._start_error: BaseException | None = None
         self._work = asyncio.create_task(self._execute())
         self._work.add_done_callback(self._finished)
@@ -86,13 +87,19 @@ class Run:
             self._writer.put(Beat(self.lease, self._percent)).add_done_callback(self._beat_written)
 
     def listen(self, patience: int) -> None:
-        """Called again and again: give up after `patience` times without news in between."""
-        if self._working and self._gave_up is None and self._news.missed() >= patience:
+        """Called again and again: give up after `patience` times without news in between, and when a turn does not come
+        in time. Waiting in the pool's reserve is not running, and has a limit of its own."""
+        if not self._working or self._gave_up is not None:
+            return
+        if self._news.missed() >= patience:
             self._gave_up = WorkerLost(
                 "Nothing was heard of its replica for too long: its process hangs, or its node is gone."
                 if self._news.of_worker
                 else "No replica has taken it."
             )
+            self._work.cancel()
+        elif not self._begun and asyncio.get_running_loop().time() > self._turn_until:
+            self._gave_up = _NoTurnError()
             self._work.cancel()
 
     async def wait(self) -> None:
@@ -142,10 +149,14 @@ class Run:
             return self._failure(error)
 
     async def _consume(self) -> dict[str, Any]:
+        """The result.
+
+        Raises:
+            TimeoutError: it has run for too long.
+        """
         artifacts: list[dict[str, Any]] = []
         metadata: dict[str, Any] | None = None
-        # Waiting in the pool's reserve is not running, and has a limit of its own.
-        async with self._limited() as limit, aclosing(self._pool.run(self._claimed.job())) as events:
+        async with asyncio.timeout(None) as limit, aclosing(self._pool.run(self._claimed.job())) as events:
             async for event in events:
                 self._news.came()
                 match event:
@@ -161,20 +172,6 @@ class Run:
         if metadata is None:
             raise TaskFailed("The worker's stream ended before the task was done.")
         return {"artifacts": artifacts, "metadata": metadata}
-
-    @asynccontextmanager
-    async def _limited(self) -> AsyncGenerator[asyncio.Timeout]:
-        """Raises:
-        _NoTurnError: it has waited for its turn for too long.
-        TimeoutError: it has run for too long.
-        """
-        try:
-            async with asyncio.timeout(self._limits.queued) as limit:
-                yield limit
-        except TimeoutError:
-            if limit.expired() and not self._begun:
-                raise _NoTurnError from None
-            raise
 
     def _started(self, event: Started) -> None:
         """Report the start and go on: the end is written after it, or not at all when it finds the lease lost."""

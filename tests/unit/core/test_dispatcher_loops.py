@@ -12,6 +12,7 @@ from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.rounds import Rounds
 from compute.dispatch.store import DispatchStore
 from tests.patience import NEVER, PATIENCE
+from tests.proof.clock import SimulatedLoop, pause
 
 QUICK = DispatchPolicy(poll=0.01, pulse=0.01, beat=0.01, lease=0.3, hang=0.1)
 
@@ -21,6 +22,7 @@ class Store:
 
     def __init__(self, *, hung: str = "", ended: str = "") -> None:
         self.called: list[str] = []
+        self.reaped_at: list[float] = []
         self._hung = hung
         self._ended = ended
 
@@ -31,7 +33,11 @@ class Store:
     async def write(self, writes: object, *, lease_seconds: float) -> list[bool]:
         raise NotImplementedError
 
+    async def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
     async def reap(self, policy: object) -> int:
+        self.reaped_at.append(asyncio.get_running_loop().time())
         await self._call("reap")
         return 0
 
@@ -77,8 +83,10 @@ class NoWorkers:
 
 
 @asynccontextmanager
-async def dispatching(store: Store) -> AsyncIterator[tuple[Dispatcher, "asyncio.Task[None]"]]:
-    dispatcher = Dispatcher(cast("DispatchStore", store), [NoWorkers()], QUICK, "me")
+async def dispatching(
+    store: Store, policy: DispatchPolicy = QUICK
+) -> AsyncIterator[tuple[Dispatcher, "asyncio.Task[None]"]]:
+    dispatcher = Dispatcher(cast("DispatchStore", store), [NoWorkers()], policy, "me")
     work = asyncio.create_task(dispatcher.run())
     try:
         yield dispatcher, work
@@ -110,6 +118,29 @@ async def test_a_loop_that_ends_ends_the_dispatcher(loop: str) -> None:
     async with dispatching(Store(ended=loop)) as (_, work), asyncio.timeout(PATIENCE):
         await asyncio.wait([work])
         assert isinstance(work.exception(), ExceptionGroup)
+
+
+def test_a_dispatcher_that_was_stopped_lets_the_owners_of_leases_be_first() -> None:
+    """They may have been stopped with it, and could renew nothing."""
+    store, loop, policy = Store(), SimulatedLoop(), DispatchPolicy()
+    stopped_for = 4 * policy.lease
+
+    async def some_time() -> None:
+        async with dispatching(store, policy):
+            await pause(3 * policy.lease)
+            loop.stand_still(stopped_for)
+            await pause(3 * policy.lease)
+
+    try:
+        loop.run_until_complete(some_time())
+    finally:
+        loop.close()
+    stopped_at = 3 * policy.lease
+    before = [at for at in store.reaped_at if at <= stopped_at]
+    after = [at for at in store.reaped_at if at > stopped_at]
+    assert len(before) >= 6
+    assert len(after) >= 3
+    assert after[0] >= stopped_at + stopped_for + policy.lease
 
 
 async def test_nothing_is_claimed_before_the_others_can_know_of_it() -> None:

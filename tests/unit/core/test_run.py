@@ -167,13 +167,17 @@ async def test_silence_is_counted_from_the_last_news() -> None:
 async def test_what_waits_for_its_turn_for_too_long_is_handed_back() -> None:
     bed = Bed(fence=100, queued=0.05)
     await bed.say(Alive())
+    bed.run.listen(3)
+    await asyncio.sleep(0.06)
+    bed.run.listen(3)
     assert not charged(await bed.end())
 
 
 async def test_a_turn_ends_the_wait_and_begins_the_time_of_the_task() -> None:
-    waiting = Bed(queued=0.2)
+    waiting = Bed(queued=0.05)
     await waiting.say(Alive(), STARTED)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.06)
+    waiting.run.listen(3)
     waiting.pool.events.put_nowait(Done())
     waiting.pool.events.put_nowait(None)
     assert isinstance(await waiting.end(), Complete)
