@@ -26,7 +26,7 @@ _LATE = timedelta(seconds=15)
 """How long a transaction may take to commit a row: its time is that of its beginning."""
 _AGAIN_SECONDS = 600.0
 _AGAIN_TIMES = 10
-"""After so long all rows are read again: what waits may have been changed."""
+"""After so many seconds, or so many times what it took, all rows are read again: what waits may have been changed."""
 
 _ID = '[/"]([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})[/"]'
 """A part of a path, or a task of a step."""
@@ -81,8 +81,9 @@ class Needed:
     A task of a workflow counts as its workflow, and what a needed one needs is needed, too.
     """
 
-    def __init__(self, cutoff: Cutoff) -> None:
+    def __init__(self, cutoff: Cutoff, again_seconds: float = _AGAIN_SECONDS) -> None:
         self._cutoff = cutoff
+        self._again = again_seconds
         self._read: dict[str, Place] = {}
         self._read_at = self._took = 0.0
         self.units: set[UUID] = set()
@@ -91,7 +92,7 @@ class Needed:
         """Read what has come since the last time; all, the first time and when that is long ago, for what it takes."""
         clock = asyncio.get_running_loop()
         began = clock.time()
-        everything = not self._read or began - self._read_at > max(_AGAIN_SECONDS, _AGAIN_TIMES * self._took)
+        everything = not self._read or began - self._read_at > max(self._again, _AGAIN_TIMES * self._took)
         if everything:
             self._read = dict.fromkeys(_SAID, FIRST)
         found: set[UUID] = set()

@@ -47,6 +47,10 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._simulated.now
 
+    def stand_still(self, seconds: float) -> None:
+        """As if the process had been stopped for so long."""
+        self._simulated.now += seconds
+
 
 async def pause(seconds: float) -> None:
     """Let simulated time pass, which takes none."""

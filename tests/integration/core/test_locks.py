@@ -102,7 +102,7 @@ async def test_cancelling_many_tasks_and_the_writer_never_wait_in_a_circle(datab
 
 
 async def test_the_reaper_frees_everything_at_once_but_what_is_locked(database: Database) -> None:
-    ids = await fill(database, 2 * BATCH + 3, status="EXECUTING", lease_seconds=-1)
+    ids = await fill(database, 6 * BATCH + 3, status="EXECUTING", lease_seconds=-1)
     stays = await reload(database, Task(id=ids[7]))
     connection = DirectConnection(database)
     async with locked(database, stays):

@@ -9,7 +9,7 @@ import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from compute.db.migrate import alembic_config, upgrade
 from compute.db.migration_locks import LocksUnavailable, wait_briefly
@@ -63,6 +63,19 @@ def test_a_migration_that_gets_no_locks_says_who_has_them_and_changes_nothing(
         assert report.scalar(text(added)) == 0
     upgrade(database_url)
     command.check(alembic_config(database_url))
+
+
+def test_a_migration_may_take_longer_than_a_statement(database_url: str, engine: Engine) -> None:
+    """An operator may have set a limit for the whole database."""
+    name = engine.url.database
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f'ALTER DATABASE "{name}" SET statement_timeout = 50'))
+    engine.dispose()
+    with pytest.raises(OperationalError, match="statement timeout"), engine.connect() as unbound:
+        unbound.execute(text("SELECT pg_sleep(10)"))
+    wait_briefly(engine)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_sleep(0.3)"))
 
 
 def test_an_index_that_was_not_finished_is_built_again(database_url: str, engine: Engine) -> None:

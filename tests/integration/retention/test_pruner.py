@@ -239,6 +239,26 @@ async def test_nothing_of_it_outlasts_a_transaction(database_url: str, database:
     assert await counts(database) == {}
 
 
+async def test_what_was_changed_since_it_was_read_is_read_again(database: Database, files: Files) -> None:
+    old = await old_task(database, files)
+    waiting = await add(database, spec={}, created_at=days_ago(1))
+    connection = DirectConnection(database)
+    seldom, often = Needed(Cutoff(days_ago(30))), Needed(Cutoff(days_ago(30)), again_seconds=0)
+    for needed in (seldom, often):
+        await needed.look(connection.run)
+        assert needed.units == set()
+    async with database.transaction() as session:
+        named = {"image": result_of(old)}
+        await session.execute(update(Task).where(Task.id == waiting.id).values(spec=named))
+
+    async with asyncio.timeout(PATIENCE):
+        while often.units != {old.id}:
+            await often.look(connection.run)
+    await seldom.look(connection.run)
+    await connection.close()
+    assert seldom.units == set()
+
+
 async def test_reading_ends_where_more_and_more_comes(database: Database, files: Files) -> None:
     old = await old_task(database, files)
     needed = Needed(Cutoff(days_ago(30)))
