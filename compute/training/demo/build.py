@@ -310,8 +310,11 @@ def _ship(model: Path, folder: Path) -> None:
     state_native_size(folder, _NATIVE)
     for file in _files(folder):
         if file.suffix == ".json":
+            content = json.loads(file.read_text())
+            # Where it lay on this machine says nothing to any other.
+            content.pop("_name_or_path", None)
             # Indented tokenizers are twice the size.
-            file.write_text(json.dumps(json.loads(file.read_text()), ensure_ascii=False, separators=(",", ":")))
+            file.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")))
 
 
 def _files(folder: Path) -> Iterator[Path]:

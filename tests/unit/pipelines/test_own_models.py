@@ -1,12 +1,15 @@
 """What the project made is made anew by a newer version; what anybody else put there or changed stays."""
 
-from collections.abc import Callable
+import json
+import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from compute.pipelines import ModelConfig, resolve_model
+from compute.pipelines import ModelConfig, own_models, resolve_model
 from compute.pipelines.families import families
 from compute.pipelines.own_models import MANIFEST, OwnModel, ensure_current, is_current, is_settled
 
@@ -130,15 +133,45 @@ def test_a_build_that_fails_keeps_the_old_model(package: Path, installed: Path) 
     assert [entry.name for entry in installed.parent.iterdir()] == [NAME]
 
 
-def test_the_weights_of_versions_without_manifests_are_replaced(tmp_path: Path) -> None:
-    """The demo model as it was shipped before models said their sizes."""
-    folder = resolve_model(ModelConfig(model="demo-flux"), tmp_path)
-    assert isinstance(folder, Path)
-    (folder / MANIFEST).unlink()
-    (folder / "native_size.json").unlink()
-    resolve_model(ModelConfig(model="demo-flux"), tmp_path)
-    assert (folder / "native_size.json").is_file()
-    assert (folder / MANIFEST).is_file()
+@pytest.fixture
+def shipped_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Makes a digest one of those that the package knows of versions without manifests."""
+
+    def know(digest: str) -> None:
+        table = tmp_path / "shipped_before.json"
+        table.write_text(json.dumps({NAME: [digest]}))
+        monkeypatch.setattr(own_models, "_SHIPPED", table)
+        own_models._shipped_before.cache_clear()
+
+    yield know
+    own_models._shipped_before.cache_clear()
+
+
+def test_the_weights_of_versions_without_manifests_are_replaced(
+    package: Path, installed: Path, shipped_before: Callable[[str], None]
+) -> None:
+    shutil.copytree(package, installed)
+    hashes = {name: sha256((package / name).read_bytes()).hexdigest() for name in ("model_index.json", "vae/weights")}
+    shipped_before(sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest())
+    ensure_current(installed, upgraded(package))
+    assert weights(installed) == "new"
+    assert (installed / MANIFEST).is_file()
+
+
+def test_weights_without_a_manifest_that_no_version_wrote_stay(
+    package: Path, installed: Path, shipped_before: Callable[[str], None]
+) -> None:
+    shutil.copytree(package, installed)
+    shipped_before("0" * 64)
+    ensure_current(installed, upgraded(package))
+    assert weights(installed) == "old"
+
+
+def test_what_is_shipped_names_no_place_on_the_machine_that_made_it() -> None:
+    shipped_files = [path for path in Path(own_models.__file__).parent.rglob("*.json") if "demo_flux" in path.parts]
+    assert len(shipped_files) > 5
+    for path in shipped_files:
+        assert "_name_or_path" not in path.read_text(), path
 
 
 def test_a_folder_of_a_users_own_under_our_name_is_served_as_it_is(tmp_path: Path) -> None:
