@@ -67,9 +67,10 @@ def timed(picture: Image.Image, *, rounds: int) -> list[list[str]]:
 def report_quality(truth: Cutout) -> None:
     """Against the truth that the picture was drawn from; the fringe is on green, of 255 per channel."""
     rows = []
+    green = np.array((0, 255, 0), np.float32)
     for name, cutout in ((_BARE, bare_removal(truth.image)), (_OURS, remove_background(truth.image, model="grabcut"))):
         share = np.asarray(cutout)[..., 3] / 255
-        seen = np.asarray(cutout)[..., :3] * share[..., None] + np.float32((0, 255, 0)) * (1 - share[..., None])
+        seen = np.asarray(cutout)[..., :3] * share[..., None] + green * (1 - share[..., None])
         fringe = np.abs(seen - truth.on((0, 255, 0)))[truth.edge].mean()
         rows.append([name, f"{np.abs(share - truth.share).mean():.5f}", f"{fringe:.1f}"])
     print_table("what is wrong with the cut-out", ["operation", "mean error of alpha", "fringe"], rows)

@@ -150,7 +150,8 @@ class StandbyActor:
         from compute.tasks.protocol import GenerateRequest
 
         request = GenerateRequest("a lighthouse", _SIDE, _SIDE, _STEPS, 3.5, seed=1)
-        return self._activate().generate(request, lambda done, total: None).tobytes()
+        model = self._activate()
+        return model.decode(model.draw(model.prepare(request), lambda done, total: None)).tobytes()
 
 
 def fresh_actor(models: Path) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -153,13 +154,13 @@ async def _send_all(url: str, request: Request, count: int, connections: int) ->
 
 async def _send_over(url: str, request: Request, shares: Sequence[int]) -> list[float]:
     parts = urlsplit(url)
+    assert parts.hostname
+    assert parts.port
     encoded = request.encoded(parts.netloc)
     loop = asyncio.get_running_loop()
     opened = await asyncio.gather(
         *(
-            loop.create_connection(
-                lambda share=share: _Connection(encoded, request.status, share), parts.hostname, parts.port
-            )
+            loop.create_connection(partial(_Connection, encoded, request.status, share), parts.hostname, parts.port)
             for share in shares
         )
     )

@@ -5,13 +5,13 @@ import time
 
 import uvloop
 
-from benchmarks.drain import drain_with_dispatcher
+from benchmarks.drain import drain_with_dispatcher, settle_all
 from benchmarks.peers_arm import WARM_UP, connect, empty, rate, run_on_uvloop, tidy
 from benchmarks.rows import fill_waiting
 from compute.db.direct import connect_by_key
 from compute.db.session import Connection, Database
 from compute.dispatch.fairness import claim_batch
-from compute.tasks.leases import Complete, Start, settle_batch
+from compute.tasks.leases import Complete, Start
 
 __all__ = ["dispatch", "drain"]
 
@@ -64,9 +64,7 @@ async def _claimer(connection: Connection, batch: int) -> None:
         ended = [
             Complete(one.lease, _RESULT, Start(one.lease, executor="no-op#1", executor_type="no-op")) for one in claimed
         ]
-        held = await settle_batch(connection, ended)
-        if len(held) != len(claimed):
-            raise RuntimeError(f"{len(claimed) - len(held)} leases were lost")
+        await settle_all(connection, ended)
 
 
 def _check(url: str, jobs: int) -> None:

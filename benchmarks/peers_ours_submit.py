@@ -37,7 +37,7 @@ async def _enqueue(url: str, jobs: int) -> Accepted:
 
 
 def _submission(jobs: range) -> Submission:
-    return Submission([_task(job) for job in jobs], lambda: Answer(201, ""))
+    return Submission([_task(job) for job in jobs], _answer)
 
 
 def _task(job: int) -> Task:
@@ -59,3 +59,7 @@ def _check(url: str, expected: int) -> None:
         ).fetchone()
     if row != (expected, expected):
         raise RuntimeError(f"ours: tasks and events are {row}, not {expected}")
+
+
+async def _answer() -> Answer:
+    return Answer(201, "")

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +34,7 @@ from compute.imaging.tiles import TiledPicture, TileGrid
 from compute.settings import Settings
 from compute.storage.codec import encode
 from compute.storage.local import LocalStore
-from compute.tasks.protocol import GenerateRequest, ImageModel, Job
+from compute.tasks.protocol import GenerateRequest, Job, StagedModel
 from compute.tasks.types.refine import Refine
 
 _MIB = 2**20
@@ -178,13 +178,13 @@ _MEMORY_ARMS: dict[str, Callable[[Path, Sizes], float]] = {
 
 def _report_time(home: Path, sizes: Sizes, rounds: int) -> None:
     bench, model = _workbench(home), _model(home)
-    arms = {
+    arms: dict[str, Callable[[], float]] = {
         "bare model and Pillow": partial(_bare_seconds, model, home, sizes),
         "REFINE": lambda: _seconds(lambda: asyncio.run(_run(bench, sizes.spec))),
     }
     for warm_up in arms.values():
         warm_up()
-    seconds: dict[str, Sequence[float]] = interleave(arms, rounds)
+    seconds = interleave(arms, rounds)
     bare = seconds["bare model and Pillow"]
     print_table(
         f"{sizes.base[0]}x{sizes.base[1]} -> {sizes.output[0]}x{sizes.output[1]}, {len(sizes.grid)} tiles;"
@@ -194,11 +194,11 @@ def _report_time(home: Path, sizes: Sizes, rounds: int) -> None:
     )
 
 
-def _bare_seconds(model: ImageModel, home: Path, sizes: Sizes) -> float:
+def _bare_seconds(model: StagedModel, home: Path, sizes: Sizes) -> float:
     return _seconds(partial(_bare, model, home, sizes))
 
 
-def _bare(model: ImageModel, home: Path, sizes: Sizes) -> bytes:
+def _bare(model: StagedModel, home: Path, sizes: Sizes) -> bytes:
     """The same tiles, each drawn and put down over the one before."""
     with Image.open(home / "storage" / _BASE) as base:
         picture = base.convert("RGB").resize(sizes.output, Image.Resampling.LANCZOS)
@@ -214,7 +214,8 @@ def _bare(model: ImageModel, home: Path, sizes: Sizes) -> bytes:
             image=tiled.cut(index),
             strength=_DENOISE,
         )
-        result.paste(model.generate(request, lambda done, total: None), (tile.left, tile.top))
+        drawn = model.decode(model.draw(model.prepare(request), lambda done, total: None))
+        result.paste(drawn, (tile.left, tile.top))
     return encode(result, "png")
 
 
@@ -224,7 +225,7 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _model(home: Path) -> ImageModel:
+def _model(home: Path) -> StagedModel:
     from compute.pipelines import ModelConfig, load
 
     return load(ModelConfig(device="cpu"), home / "models")

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from benchmarks.bare_api import SERVING, settings
 from benchmarks.harness import median, print_table, say
-from compute.api.body import check_storable
+from compute.api.body import parsed
 from compute.api.dialect import Dialect
 from compute.api.orders import order_of
 from compute.api.present import render_new
@@ -68,14 +68,17 @@ async def _measure_plain(database_url: str, body: Mapping[str, Any], rounds: int
 async def _accept(held: Resources, encoded: bytes) -> tuple[float, ...]:
     """What `POST /tasks/` does between reading the body and sending the answer."""
     times = [time.perf_counter()]
-    body = json.loads(encoded)
-    check_storable(body)
+    body = parsed(encoded)
     order = order_of(body, SERVING)
     times.append(time.perf_counter())
     task = await new_task(order, RequestIntake(held, order.served))
     times.append(time.perf_counter())
-    await held.writer.submit(Submission([task], lambda: Answer(201, "")))
+    await held.writer.submit(Submission([task], _answer))
     times.append(time.perf_counter())
     render_new(task, Dialect.CANONICAL)
     times.append(time.perf_counter())
     return tuple(after - before for before, after in pairwise(times))
+
+
+async def _answer() -> Answer:
+    return Answer(201, "")

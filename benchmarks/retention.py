@@ -11,6 +11,7 @@ import multiprocessing
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def run(server: Server, options: argparse.Namespace) -> None:
         forgetting = multiprocessing.get_context("spawn").Process(target=_forget, args=(theirs, url, server.home))
         forgetting.start()
         ours.recv()
-        beside = asyncio.run(_submit(url, lambda _, ended=ours.poll: ended()))
+        beside = asyncio.run(_submit(url, partial(_answered, ours)))
         seconds, forgotten, longest = ours.recv()
         forgetting.join()
         say(f"  forgot {forgotten:,} tasks in {seconds:.0f} s")
@@ -81,6 +82,10 @@ def run(server: Server, options: argparse.Namespace) -> None:
         )
     columns = ("tasks/s", "longest batch, ms", "submit p50, ms", "p95", "p99", "beside it p50", "p95", "p99")
     print_table(f"Forgetting {options.tasks:,} of {2 * options.tasks:,} tasks", columns, rows)
+
+
+def _answered(process: Connection, _waited: float) -> bool:
+    return process.poll()
 
 
 def _percentiles(seconds: list[float]) -> tuple[str, str, str]:

@@ -23,6 +23,7 @@ from compute.training.encode import encode_pictures, encode_prompts
 from compute.training.history import StepReport
 from compute.training.memory import training_dtype
 from compute.training.models import get_family
+from compute.training.models.base import TrainableFamily
 from compute.training.spec import DataSpec, ModelSpec, OptimizerSpec, TrainingSpec
 from compute.training.trainer import Trainer
 from compute.training.world import World
@@ -129,7 +130,9 @@ def _spec(options: argparse.Namespace) -> TrainingSpec:
     )
 
 
-def _encode(family, spec: TrainingSpec, options: argparse.Namespace, folder: Path, device: torch.device) -> None:
+def _encode(
+    family: TrainableFamily, spec: TrainingSpec, options: argparse.Namespace, folder: Path, device: torch.device
+) -> None:
     encoders = family.load_encoders(options.model, device=device, dtype=training_dtype(spec, device))
     side = options.resolution
     files = sorted(options.images.iterdir())

@@ -162,8 +162,8 @@ def _settings() -> PeerSettings:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--output", type=Path, help="keep the LoRA, the TensorBoard files and the log in this folder")
     parser.add_argument("--alpha", type=int, help="of the LoRA (as the rank)")
-    kinds = {"steps": int, "resolution": int, "rank": int, "batch-size": int, "accumulation": int, "text-tokens": int}
-    kinds |= {"seed": int, "prompt": str, "python": str}
+    kinds: dict[str, type[int | float | str]] = {"steps": int, "resolution": int, "rank": int, "batch-size": int}
+    kinds |= {"accumulation": int, "text-tokens": int, "seed": int, "prompt": str, "python": str}
     for name, kind in [*kinds.items(), ("learning-rate", float), ("guidance", float), ("timeout", float)]:
         default = _default(name)
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"({default})")

@@ -95,6 +95,7 @@ class _Client:
     media: MediaLoader
     writer: TaskWriter
     ends: TaskEnds
+    link_secrets: tuple[bytes, ...] = ()
 
     async def run(self, shape: Shape) -> None:
         """One graph. A task is submitted once those are done that it depends on, with a prompt from the first."""
@@ -110,7 +111,7 @@ class _Client:
         intake = RequestIntake(self, placed.served)
         task = await new_task(placed, intake)
         await intake.keep()
-        await self.writer.submit(Submission([task], lambda: Answer(201, "")))
+        await self.writer.submit(Submission([task], _answer))
         return _path(await self.ends.of([task.id]))
 
 
@@ -159,3 +160,7 @@ async def _working(loop: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
+
+
+async def _answer() -> Answer:
+    return Answer(201, "")
