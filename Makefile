@@ -12,11 +12,9 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12)
 PYTHON ?= $(firstword $(shell for python in python3.11 python3.12 python3; do \
 	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python; done))
 INSTALL = @$(BIN)/python tools/install.py
-# Two lanes, each with one thread of its own for arithmetic: more would wait for each other. In order, because what is
+# Two lanes for what needs no Ray, each with one thread of its own for arithmetic: more would wait for each other. In order, because what is
 # compiled first decides what later tests find compiled. One seed for hashes, so that both collect the same tests.
 LANES = -n 2 --dist loadfile --no-loadscope-reorder
-# What needs neither Ray nor the machine for itself.
-IN_LANES = tests/unit tests/integration/api tests/integration/events tests/integration/storage
 
 .DEFAULT_GOAL := help
 .PHONY: help up down test check format clean
@@ -32,8 +30,8 @@ down:
 
 test: $(VENV)/.dev
 	@status=0; \
-	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/pytest $(LANES) $(IN_LANES) || status=1; \
-	$(BIN)/pytest $(addprefix --ignore=,$(IN_LANES)) tests/integration tests/cluster tests/acceptance || status=1; \
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/pytest $(LANES) tests/unit tests/integration || status=1; \
+	$(BIN)/pytest tests/cluster tests/acceptance || status=1; \
 	exit $$status
 
 check: $(VENV)/.dev

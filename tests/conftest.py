@@ -28,6 +28,9 @@ def pytest_configure() -> None:
 
 def pytest_unconfigure() -> None:
     """A thread that a failed test has left must not keep the run from ending: tell which one it is, and end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # It waits for the others, and is ended with them.
+        return
     faulthandler.dump_traceback_later(_EXIT_SECONDS, exit=True)
 
 
