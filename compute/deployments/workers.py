@@ -6,6 +6,7 @@ They never touch the database.
 import logging
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from functools import partial
@@ -35,16 +36,16 @@ _log = logging.getLogger(__name__)
 _STANDBY_IDLE_SECONDS = 30.0
 
 
-class BenchWorker:
+class BenchWorker(ABC):
     """Runs jobs on one bench, and says all the while that it lives."""
 
     def __init__(self, settings: Settings) -> None:
         self.watchdog = Watchdog(settings.stall_seconds)
         self._alive_seconds = alive_seconds(settings.lease_seconds)
 
+    @abstractmethod
     def bench(self) -> AbstractAsyncContextManager[LocalWorkbench]:
         """What a job works on; it may have to wait for it."""
-        raise NotImplementedError
 
     async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
         """Run one job. Closing the stream stops it: a drawing at its next denoising step, a computation at its end.
