@@ -25,6 +25,8 @@ _BY_KEY = {
     "enable_mergejoin": "off",
 }
 _LOCK_SECONDS = 1.0
+# Other Dispatchers wait for a claim that is under way.
+_IDLE_SECONDS = 3.0
 
 
 class DirectConnection:
@@ -84,7 +86,8 @@ async def connect_by_key(database: Database) -> Connection:
 
 
 def _patience(database: Database) -> Patience:
-    return replace(database.patience, lock=min(database.patience.lock, _LOCK_SECONDS))
+    given = database.patience
+    return replace(given, lock=min(given.lock, _LOCK_SECONDS), idle=min(given.idle, _IDLE_SECONDS))
 
 
 def _set(settings: Mapping[str, str]) -> str:

@@ -24,12 +24,16 @@ _WAKE_SECONDS = 0.1
 class Patience:
     """Seconds. The server stops a statement after `statement`, and one that waits for a row after `lock`. A server that
     has said nothing for `answer`, which is longer than both, is gone; so is one that takes no connection for `connect`.
+
+    To the server, a client that has said nothing for `idle` in the middle of a transaction is gone: its process is
+    stopped, or its node. What it held locked is free again.
     """
 
     connect: int = 5
     statement: float = 10.0
     lock: float = 5.0
     answer: float = 15.0
+    idle: float = 20.0
 
     @property
     def settings(self) -> dict[str, str]:
@@ -37,6 +41,7 @@ class Patience:
         return {
             "statement_timeout": f"{int(self.statement * 1000)}ms",
             "lock_timeout": f"{int(self.lock * 1000)}ms",
+            "idle_in_transaction_session_timeout": f"{int(self.idle * 1000)}ms",
         }
 
 

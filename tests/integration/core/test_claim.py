@@ -1,16 +1,22 @@
 """Claims in batches: exact shares, what a claim reads, and claimers that meet."""
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from itertools import groupby
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select
 
-from compute.db.session import Database
+from compute.db.away import DatabaseAway, RowLocked
+from compute.db.direct import DirectConnection
+from compute.db.patience import Patience
+from compute.db.session import Connection, Database
 from compute.db.tables import Task
-from compute.dispatch.fairness import claim_batch
+from compute.dispatch.fairness import _WAIT_FOR_TURN, claim_batch
+from compute.tasks.leases import Claimed
 from tests.integration.core.rows import add, claim, create, direct, new_task, reload
 from tests.patience import PATIENCE
 
@@ -98,6 +104,38 @@ async def test_claimers_that_meet_take_everything_once_and_none_comes_back_empty
     sizes = await asyncio.gather(*(work(f"owner-{n}") for n in range(4)))
     assert len(taken) == len(set(taken)) == len(tasks)
     assert all(sizes), "each had a turn"
+
+
+async def test_a_dispatcher_that_stops_in_the_middle_of_a_claim_holds_up_nobody_for_long(database_url: str) -> None:
+    """Its process is frozen, or its node gone: the server hears nothing more of it, and no end either."""
+    database = Database(database_url, patience=Patience(idle=0.2))
+    stopped, goes_on = DirectConnection(database), DirectConnection(database)
+    [task, other] = await add_many(database, [{}, {}])
+
+    async def claim_and_stop(connection: Connection) -> None:
+        async with connection.transaction():
+            await connection.execute(_WAIT_FOR_TURN, {"queue": task.queue})
+            await connection.execute("SELECT FROM tasks WHERE id = %s FOR UPDATE", [task.id])
+            stands.set()
+            await again.wait()
+
+    async def claim_all(connection: Connection) -> list[Claimed]:
+        return await claim_batch(connection, task.queue, 10, owner="another", lease_seconds=10)
+
+    stands, again = asyncio.Event(), asyncio.Event()
+    claiming = asyncio.create_task(stopped.run(claim_and_stop))
+    await stands.wait()
+    claimed: set[UUID] = set()
+    async with asyncio.timeout(PATIENCE):
+        while claimed != {task.id, other.id}:
+            with contextlib.suppress(RowLocked):
+                claimed |= {one.lease.task_id for one in await goes_on.run(claim_all)}
+    again.set()
+    with pytest.raises(DatabaseAway):
+        await claiming
+    for connection in (stopped, goes_on):
+        await connection.close()
+    await database.close()
 
 
 async def test_a_claim_hands_over_what_a_run_needs(database: Database) -> None:
