@@ -15,8 +15,11 @@ __all__ = ["atomic_file", "disk_failure", "sync_folder"]
 
 _ATTEMPTS = 50
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# Of a disk, or of the server behind a network file system.
-_AWAY = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN})
+# What is wrong with the path itself. All else is the disk's, or the network file system's, and can be mended: one that
+# was remounted read-only, a folder that is not mounted, or whose rights were changed.
+_REFUSED = frozenset(
+    {errno.EEXIST, errno.EFBIG, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR}
+)
 
 
 @contextmanager
@@ -53,7 +56,7 @@ def disk_failure(action: str, path: str, error: OSError) -> StorageFailed:
     """The same in words an operator can act on; machine paths stay out, because clients see it too."""
     if error.errno in _FULL:
         return StorageAway(f"the disk is full ({action} {path})")
-    kind = StorageAway if error.errno in _AWAY else StorageFailed
+    kind = StorageFailed if error.errno is None or error.errno in _REFUSED else StorageAway
     return kind(f"the file system failed {action} {path}: {error.strerror or type(error).__name__}")
 
 

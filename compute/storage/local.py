@@ -1,6 +1,5 @@
 """Objects as files under one folder: for a single machine, or a shared file system."""
 
-import asyncio
 import io
 import os
 import shutil
@@ -17,6 +16,7 @@ from compute.storage.base import CHUNK_BYTES, StoredObject, chunk_sizes
 from compute.storage.content_types import HEAD_BYTES, content_type_of
 from compute.storage.files import atomic_file, disk_failure, sync_folder
 from compute.storage.paths import RESERVED_PREFIX, clean_path, clean_prefix
+from compute.storage.threads import StoreThreads
 
 __all__ = ["LocalStore"]
 
@@ -33,42 +33,43 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         """Keep objects under `root`, which is made when it is first needed."""
         self._root = root.resolve()
+        self._threads = StoreThreads()
 
     async def put(self, path: str, data: bytes | Path, content_type: str) -> StoredObject:
-        return await asyncio.to_thread(self._put, clean_path(path), data)
+        return await self._threads.run(self._put, clean_path(path), data)
 
     async def create(self, path: str, data: bytes | Path, content_type: str) -> StoredObject | None:
-        return await asyncio.to_thread(self._create, clean_path(path), data)
+        return await self._threads.run(self._create, clean_path(path), data)
 
     async def move(self, path: str, destination: str) -> bool:
-        return await asyncio.to_thread(self._move, clean_path(path), clean_path(destination))
+        return await self._threads.run(self._move, clean_path(path), clean_path(destination))
 
     async def get(self, path: str) -> bytes:
-        return await asyncio.to_thread(self._read, clean_path(path), 0, -1)
+        return await self._threads.run(self._read, clean_path(path), 0, -1)
 
     async def read(self, path: str, start: int, length: int) -> bytes:
         if start < 0 or length < 0:
             raise ValueError("a range starts at 0 or later and has no negative length")
-        return await asyncio.to_thread(self._read, clean_path(path), start, length)
+        return await self._threads.run(self._read, clean_path(path), start, length)
 
     async def stat(self, path: str) -> StoredObject | None:
-        return await asyncio.to_thread(self._stat, clean_path(path))
+        return await self._threads.run(self._stat, clean_path(path))
 
     async def list(
         self, prefix: str, limit: int, *, excluding: Callable[[str], bool] | None = None, after: str = ""
     ) -> list[StoredObject]:
-        return await asyncio.to_thread(self._list, clean_prefix(prefix), limit, excluding, after)
+        return await self._threads.run(self._list, clean_prefix(prefix), limit, excluding, after)
 
     async def delete(self, path: str) -> bool:
-        return await asyncio.to_thread(self._delete, clean_path(path))
+        return await self._threads.run(self._delete, clean_path(path))
 
     async def delete_prefix(self, prefix: str) -> int:
         if not prefix:
             raise InvalidInput("an empty prefix would delete everything", field="prefix")
-        return await asyncio.to_thread(self._delete_prefix, clean_prefix(prefix))
+        return await self._threads.run(self._delete_prefix, clean_prefix(prefix))
 
     async def download(self, path: str, destination: Path) -> None:
-        await asyncio.to_thread(self._download, clean_path(path), destination)
+        await self._threads.run(self._download, clean_path(path), destination)
 
     async def url(self, path: str, expires_seconds: int) -> str | None:
         clean_path(path)
@@ -81,11 +82,11 @@ class LocalStore:
         if start < 0 or (length is not None and length < 0):
             raise ValueError("a range starts at 0 or later and has no negative length")
         key = clean_path(path)
-        file = await asyncio.to_thread(self._open, key)
+        file = await self._threads.run(self._open, key)
         try:
             file.seek(start)
             for size in chunk_sizes(length):
-                chunk = await asyncio.to_thread(_read_chunk, file, size, key)
+                chunk = await self._threads.run(_read_chunk, file, size, key)
                 if not chunk:
                     break
                 yield chunk
@@ -93,7 +94,7 @@ class LocalStore:
             file.close()
 
     async def check(self) -> None:
-        await asyncio.to_thread(self._check)
+        await self._threads.run(self._check)
 
     async def close(self) -> None:
         """Nothing is held between calls."""

@@ -1,6 +1,5 @@
 """Objects in a bucket of S3, or of anything that speaks its protocol (R2, MinIO, Ceph and others)."""
 
-import asyncio
 import io
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
@@ -29,6 +28,7 @@ from compute.storage.base import StoredObject, chunk_sizes
 from compute.storage.content_types import UNKNOWN, content_type_of_name
 from compute.storage.files import atomic_file, disk_failure
 from compute.storage.paths import clean_path, clean_prefix
+from compute.storage.threads import STORE_THREADS, StoreThreads
 
 __all__ = ["S3Store"]
 
@@ -68,56 +68,57 @@ class S3Store:
         self._public_url = public_url.rstrip("/") if public_url else None
         self._page = page
         self._client = _connect(endpoint_url)
+        self._threads = StoreThreads()
 
     async def put(self, path: str, data: bytes | Path, content_type: str) -> StoredObject:
-        return await asyncio.to_thread(self._put, clean_path(path), data, content_type)
+        return await self._threads.run(self._put, clean_path(path), data, content_type)
 
     async def create(self, path: str, data: bytes | Path, content_type: str) -> StoredObject | None:
-        return await asyncio.to_thread(self._create, clean_path(path), data, content_type)
+        return await self._threads.run(self._create, clean_path(path), data, content_type)
 
     async def move(self, path: str, destination: str) -> bool:
-        return await asyncio.to_thread(self._move, clean_path(path), clean_path(destination))
+        return await self._threads.run(self._move, clean_path(path), clean_path(destination))
 
     async def get(self, path: str) -> bytes:
-        return await asyncio.to_thread(self._get, clean_path(path))
+        return await self._threads.run(self._get, clean_path(path))
 
     async def read(self, path: str, start: int, length: int) -> bytes:
         if start < 0 or length < 0:
             raise ValueError("a range starts at 0 or later and has no negative length")
-        return await asyncio.to_thread(self._read, clean_path(path), start, length)
+        return await self._threads.run(self._read, clean_path(path), start, length)
 
     async def stat(self, path: str) -> StoredObject | None:
-        return await asyncio.to_thread(self._stat, clean_path(path))
+        return await self._threads.run(self._stat, clean_path(path))
 
     async def list(
         self, prefix: str, limit: int, *, excluding: Callable[[str], bool] | None = None, after: str = ""
     ) -> list[StoredObject]:
-        return await asyncio.to_thread(self._list, clean_prefix(prefix), limit, excluding, after)
+        return await self._threads.run(self._list, clean_prefix(prefix), limit, excluding, after)
 
     async def delete(self, path: str) -> bool:
-        return await asyncio.to_thread(self._delete, clean_path(path))
+        return await self._threads.run(self._delete, clean_path(path))
 
     async def delete_prefix(self, prefix: str) -> int:
         if not prefix:
             raise InvalidInput("an empty prefix would delete everything", field="prefix")
-        return await asyncio.to_thread(self._delete_prefix, clean_prefix(prefix))
+        return await self._threads.run(self._delete_prefix, clean_prefix(prefix))
 
     async def download(self, path: str, destination: Path) -> None:
-        await asyncio.to_thread(self._download, clean_path(path), destination)
+        await self._threads.run(self._download, clean_path(path), destination)
 
     async def url(self, path: str, expires_seconds: int) -> str | None:
         key = self._key(clean_path(path))
         if self._public_url is not None:
             return f"{self._public_url}/{quote(key)}"
         # In a thread, because credentials of a role may have to be renewed first.
-        return await asyncio.to_thread(self._presign, key, min(expires_seconds, MAX_LINK_SECONDS))
+        return await self._threads.run(self._presign, key, min(expires_seconds, MAX_LINK_SECONDS))
 
     async def path_of(self, url: str) -> str | None:
         address, _, query = url.partition("?")
         if self._public_url is not None:
             base = f"{self._public_url}/"
         elif "Signature=" in query:
-            base = (await asyncio.to_thread(self._presign, "k", 60)).partition("?")[0].removesuffix("k")
+            base = (await self._threads.run(self._presign, "k", 60)).partition("?")[0].removesuffix("k")
         else:
             return None
         if not address.startswith(base):
@@ -135,12 +136,12 @@ class S3Store:
             raise ValueError("a range starts at 0 or later and has no negative length")
         key = clean_path(path)
         try:
-            body = await asyncio.to_thread(self._open, key, **({"Range": f"bytes={start}-"} if start else {}))
+            body = await self._threads.run(self._open, key, **({"Range": f"bytes={start}-"} if start else {}))
         except _BehindEnd:
             return
         try:
             for size in chunk_sizes(length):
-                chunk = await asyncio.to_thread(self._read_body, body, size, key)
+                chunk = await self._threads.run(self._read_body, body, size, key)
                 if not chunk:
                     break
                 yield chunk
@@ -148,10 +149,10 @@ class S3Store:
             body.close()
 
     async def check(self) -> None:
-        await asyncio.to_thread(self._check)
+        await self._threads.run(self._check)
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._client.close)
+        await self._threads.run(self._client.close)
 
     def _key(self, path: str) -> str:
         return self._prefix + path
@@ -347,9 +348,10 @@ def _connect(endpoint_url: str | None) -> Any:
         region_name=session.region_name or "us-east-1",
         config=Config(
             connect_timeout=5,
-            read_timeout=30,
-            retries={"mode": "standard", "total_max_attempts": 4},
-            max_pool_connections=32,
+            read_timeout=20,
+            # Whoever can wait tries again (see `until_back`); a request's client should not have to.
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=STORE_THREADS,
             signature_version="s3v4",
             s3={"addressing_style": "path" if endpoint_url else "auto"},
             # boto3 adds checksums that several other stores do not know, unless told otherwise.

@@ -4,11 +4,12 @@
 import asyncio
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from compute.errors import Conflict, NotFound, StorageFailed
+from compute.errors import Conflict, InvalidInput, NotFound, StorageAway, StorageFailed
 from compute.settings import Settings
 from compute.storage import open_store
 from compute.storage.files import atomic_file, disk_failure
@@ -143,6 +144,30 @@ async def test_a_full_disk_under_the_store(small_disk: Path) -> None:
     with pytest.raises(StorageFailed, match="full"):
         await store.put("big", b"x" * 1_000_000, "text/plain")
     assert [stored.path for stored in await store.list("", 10)] == ["old"]
+
+
+def remount(folder: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)  # noqa: S603, S607
+
+
+async def test_a_disk_that_has_become_read_only_is_waited_for(small_disk: Path) -> None:
+    """As it is remounted after an error of the disk."""
+    store = LocalStore(small_disk / "store")
+    await store.put("old", b"x", "text/plain")
+    remount(small_disk, "ro")
+    with pytest.raises(StorageAway, match="Read-only"):
+        await store.put("new", b"x", "text/plain")
+    remount(small_disk, "rw")
+    await store.put("new", b"x", "text/plain")
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "old/below"])
+async def test_a_path_that_no_disk_would_take_is_not_waited_for(root: Path, path: str) -> None:
+    store = LocalStore(root)
+    await store.put("old", b"x", "text/plain")
+    with pytest.raises((StorageFailed, Conflict, InvalidInput)) as caught:
+        await store.put(path, b"x", "text/plain")
+    assert not isinstance(caught.value, StorageAway)
 
 
 async def test_check_says_why_the_folder_cannot_be_used(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from compute.settings import Settings
 from compute.storage import open_store
 from compute.storage.s3 import S3Store
 from tests.integration.storage.conftest import Serve
+from tests.patience import PATIENCE
 
 
 async def test_the_settings_choose_it(s3_environment: str, bucket: str, tmp_path: Path) -> None:
@@ -129,6 +130,20 @@ async def test_a_store_that_fails_is_away_and_one_that_refuses_is_not(
         await store.put("a", b"x", "text/plain")
     assert isinstance(caught.value, StorageAway) is away
     await store.close()
+
+
+async def test_a_store_that_hangs_holds_up_only_those_who_need_it(s3_environment: str) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
+        store = S3Store("bucket", endpoint_url=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        asking = [asyncio.create_task(store.get("a")) for _ in range(100)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE):
+            # Threads of the loop's own, of which there are few.
+            assert await asyncio.gather(*(asyncio.to_thread(int, "7") for _ in range(100))) == [7] * 100
+        assert not any(one.done() for one in asking)
+        for one in asking:
+            one.cancel()
+    await asyncio.wait(asking)
 
 
 async def test_missing_credentials_are_named(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
