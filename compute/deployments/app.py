@@ -15,6 +15,10 @@ from compute.deployments.workflows import WorkflowDeployment
 
 __all__ = ["build"]
 
+_LOOPS_ANSWER_WITHIN = 10
+_WORKERS_ANSWER_WITHIN = 8
+"""Seconds. Who does not answer three checks in a row is stopped, or hangs, and is replaced."""
+
 
 def build(args: AppArgs) -> Application:
     """Ingress → (rows) → Dispatcher → pools, and (rows) → Workflows and Training.
@@ -28,6 +32,7 @@ def build(args: AppArgs) -> Application:
         num_replicas=args.dispatcher.num_replicas,
         ray_actor_options={"num_cpus": args.dispatcher.num_cpus},
         health_check_period_s=5,
+        health_check_timeout_s=_LOOPS_ANSWER_WITHIN,
         graceful_shutdown_timeout_s=10,
     ).bind(pools)
     serving = args.serving()
@@ -37,6 +42,7 @@ def build(args: AppArgs) -> Application:
         num_replicas=args.workflows.num_replicas,
         ray_actor_options={"num_cpus": args.workflows.num_cpus},
         health_check_period_s=5,
+        health_check_timeout_s=_LOOPS_ANSWER_WITHIN,
         graceful_shutdown_timeout_s=10,
     ).bind(args.workflows, serving)
 
@@ -47,6 +53,7 @@ def build(args: AppArgs) -> Application:
         num_replicas=args.training.num_replicas,
         ray_actor_options={"num_cpus": args.training.num_cpus},
         health_check_period_s=5,
+        health_check_timeout_s=_LOOPS_ANSWER_WITHIN,
         graceful_shutdown_timeout_s=10,
     ).bind(args.training, drawing)
 
@@ -68,6 +75,8 @@ def build(args: AppArgs) -> Application:
         num_replicas=args.ingress.num_replicas,
         max_ongoing_requests=args.ingress.max_ongoing_requests,
         ray_actor_options={"num_cpus": args.ingress.num_cpus},
+        health_check_period_s=5,
+        health_check_timeout_s=_LOOPS_ANSWER_WITHIN,
         # Ray counts and times every request anyway; a line for each costs as much as checking a task.
         logging_config=LoggingConfig(enable_access_log=args.ingress.access_log),
     ).bind(dispatcher, workflows, training)
@@ -82,7 +91,7 @@ def _worker(pool: PoolArgs) -> Application:
         ray_actor_options={"num_cpus": pool.cpus_per_replica, "num_gpus": pool.gpus_per_replica},
         # A replica that died is replaced at the next check, not before; one that is unwell, after three.
         health_check_period_s=2,
-        health_check_timeout_s=15,
+        health_check_timeout_s=_WORKERS_ANSWER_WITHIN,
         graceful_shutdown_timeout_s=30,
     ).bind(pool)
 
@@ -99,7 +108,7 @@ def _standby(pool: PoolArgs) -> Application:
         max_ongoing_requests=_jobs_per_replica(pool),
         ray_actor_options=options,
         health_check_period_s=5,
-        health_check_timeout_s=15,
+        health_check_timeout_s=_WORKERS_ANSWER_WITHIN,
         graceful_shutdown_timeout_s=30,
     ).bind(pool.for_standby())
 
