@@ -17,10 +17,11 @@ from compute.db.away import DatabaseAway
 from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.errors import StorageFailed
+from compute.retention.due import Cutoff
 from compute.retention.leader import let_go, take_lead
 from compute.retention.needed import Needed
 from compute.retention.pace import paced
-from compute.retention.rows import FIRST, KINDS, Cutoff, Kind, Unit
+from compute.retention.rows import FIRST, KINDS, Kind, Unit
 from compute.storage.base import ObjectStore
 from compute.storage.together import for_each
 
@@ -127,8 +128,9 @@ class Pruner:
             page = await self._paced_run(lambda direct, after=place: kind.page(direct, after, this.cutoff))  # type: ignore[misc]
             if page is None:
                 return
-            if any(unit.folders for unit in page.due):
-                await this.needed.look(self._paced_run)
+            if any(unit.folders for unit in page.due) and await this.needed.look(self._paced_run):
+                # What was due before all that was read may be no more.
+                continue
             free = [unit for unit in page.due if unit.id not in this.needed.units]
             this.found[kind.name].needed += len(page.due) - len(free)
             yield free

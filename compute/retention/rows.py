@@ -1,10 +1,10 @@
 """The rows that may be forgotten: found from the oldest on by the index of their lists, and deleted.
 
-Forgotten is what has ended before the cutoff and has no webhook that is still to be delivered. With its row go its
-events and its deliveries; a task of a workflow goes with that.
+Forgotten is what has no reason to stay: see `compute.retention.due`. With its row go its events and its deliveries; a
+task of a workflow goes with that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -12,37 +12,13 @@ from uuid import UUID
 
 from compute.db.pages import Place
 from compute.db.session import Connection
-from compute.tasks.registry import all_kinds
-from compute.tasks.states import TERMINAL
+from compute.retention.due import FOLDERS, Cutoff, due
 from compute.training.spec import TRAININGS
-from compute.training.states import ENDED_TRAININGS
-from compute.workflows.states import ENDED_WORKFLOWS
 
-__all__ = ["FIRST", "KINDS", "Cutoff", "Gone", "Kind", "Page", "Place", "Unit"]
+__all__ = ["FIRST", "KINDS", "Gone", "Kind", "Page", "Place", "Unit"]
 
 FIRST = Place(datetime.min.replace(tzinfo=UTC), UUID(int=0))
 """Before all rows."""
-
-_ENDED: Mapping[str, list[str]] = {
-    "tasks": sorted(status.value for status in TERMINAL),
-    "workflows": sorted(status.value for status in ENDED_WORKFLOWS),
-    "trainings": sorted(status.value for status in ENDED_TRAININGS),
-}
-
-
-_FOLDERS = {name.value: kind.folder for name, kind in all_kinds().items()}
-"""Where the results of a type of task are. A task of a type that is not installed stays: nobody knows where its are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cutoff:
-    """What ended before then may be forgotten."""
-
-    before: datetime
-
-    def of(self, table: str) -> dict[str, Any]:
-        """It as a statement's parameters: `ended` are the statuses that are an end in that table, `done` in `tasks`."""
-        return {"before": self.before, "ended": _ENDED[table], "done": _ENDED["tasks"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +68,7 @@ class Kind(Protocol):
 
 
 _PAGE = """
-SELECT {columns},
-       status = ANY(%(ended)s) AND completed_at < %(before)s AND {also} AND NOT EXISTS (
-           SELECT FROM webhook_deliveries WHERE task_id = {table}.id AND webhook_deliveries.status = 'PENDING') AS due
+SELECT {columns}, {due} AS due
   FROM {table}
  WHERE (created_at, id) > (%(created_at)s, %(id)s) AND created_at < %(before)s
  ORDER BY created_at, id LIMIT %(limit)s
@@ -109,10 +83,12 @@ class _Tasks:
 
     name = "tasks"
     at_a_time = 500
-    _page = _PAGE.format(table="tasks", columns="created_at, id, task_type", also="step_id IS NULL")
+    _page = _PAGE.format(
+        table="tasks", columns="created_at, id, task_type", due=f"step_id IS NULL AND {due('tasks', 'tasks')}"
+    )
     _forget = f"""
     WITH chosen AS MATERIALIZED (
-        SELECT id FROM tasks WHERE id = ANY(%(ids)s) AND status = ANY(%(ended)s) AND completed_at < %(before)s
+        SELECT id FROM tasks WHERE id = ANY(%(ids)s) AND {due("tasks", "tasks")}
          ORDER BY id FOR UPDATE SKIP LOCKED
     ), deliveries AS ({_DELETED})
     DELETE FROM tasks USING chosen WHERE tasks.id = chosen.id
@@ -120,8 +96,8 @@ class _Tasks:
 
     async def page(self, connection: Connection, after: Place, cutoff: Cutoff) -> Page | None:
         rows = await _rows(connection, self._page, self, after, cutoff)
-        due = [(task, kind) for _, task, kind, is_due in rows if is_due and kind in _FOLDERS]
-        return _paged([Unit(task, (f"{_FOLDERS[kind]}/{task}/",)) for task, kind in due], rows)
+        units = [Unit(task, (f"{FOLDERS[kind]}/{task}/",)) for _, task, kind, is_due in rows if is_due]
+        return _paged(units, rows)
 
     async def forget(self, connection: Connection, units: Sequence[Unit], cutoff: Cutoff) -> Gone:
         ids = {"ids": [unit.id for unit in units]}
@@ -133,16 +109,14 @@ class _Workflows:
 
     name = "workflows"
     at_a_time = 20
-    _page = _PAGE.format(table="workflows", columns="created_at, id", also="true")
-    _tasks = """
-    SELECT workflow_id::uuid, id, task_type, status = ANY(%(done)s) AND NOT EXISTS (
-               SELECT FROM webhook_deliveries WHERE task_id = tasks.id AND webhook_deliveries.status = 'PENDING')
-      FROM tasks WHERE workflow_id = ANY(%(ids)s) AND step_id IS NOT NULL
-    """
-    _lock = """
-    SELECT id FROM workflows WHERE id = ANY(%(ids)s) AND status = ANY(%(ended)s) AND completed_at < %(before)s
+    _page = _PAGE.format(table="workflows", columns="created_at, id", due=due("workflows", "workflows"))
+    _tasks = (
+        "SELECT workflow_id::uuid, id, task_type FROM tasks WHERE workflow_id = ANY(%(ids)s) AND step_id IS NOT NULL"
+    )
+    _lock = f"""
+    SELECT id FROM workflows WHERE id = ANY(%(ids)s) AND {due("workflows", "workflows")}
      ORDER BY id FOR UPDATE SKIP LOCKED
-    """
+    """  # noqa: S608
     _forget_tasks = f"""
     WITH chosen AS MATERIALIZED (
         SELECT id FROM tasks WHERE workflow_id = ANY(%(names)s) AND step_id IS NOT NULL AND status = ANY(%(done)s)
@@ -160,14 +134,13 @@ class _Workflows:
 
     async def page(self, connection: Connection, after: Place, cutoff: Cutoff) -> Page | None:
         rows = await _rows(connection, self._page, self, after, cutoff)
-        due: dict[UUID, list[str]] = {workflow: [] for _, workflow, is_due in rows if is_due}
-        ids = {"ids": [str(workflow) for workflow in due], **cutoff.of("workflows")}
-        for workflow, task, kind, ended in await (await connection.execute(self._tasks, ids)).fetchall():
-            if not ended or kind not in _FOLDERS:
-                due.pop(workflow, None)
-            elif workflow in due:
-                due[workflow].append(f"{_FOLDERS[kind]}/{task}/")
-        units = [Unit(workflow, tuple(folders), tasks=len(folders)) for workflow, folders in due.items()]
+        folders: dict[UUID, list[str]] = {workflow: [] for _, workflow, is_due in rows if is_due}
+        ids = {"ids": [str(workflow) for workflow in folders]}
+        for workflow, task, kind in await (await connection.execute(self._tasks, ids)).fetchall():
+            # One that has come meanwhile can be of any type; its workflow will be found to stay.
+            if kind in FOLDERS:
+                folders[workflow].append(f"{FOLDERS[kind]}/{task}/")
+        units = [Unit(workflow, tuple(names), tasks=len(names)) for workflow, names in folders.items()]
         return _paged(units, rows)
 
     async def forget(self, connection: Connection, units: Sequence[Unit], cutoff: Cutoff) -> Gone:
@@ -186,11 +159,10 @@ class _Trainings:
 
     name = "trainings"
     at_a_time = 20
-    _page = _PAGE.format(table="trainings", columns="created_at, id", also="NOT job_open")
+    _page = _PAGE.format(table="trainings", columns="created_at, id", due=due("trainings", "trainings"))
     _forget = f"""
     WITH chosen AS MATERIALIZED (
-        SELECT id FROM trainings
-         WHERE id = ANY(%(ids)s) AND status = ANY(%(ended)s) AND completed_at < %(before)s AND NOT job_open
+        SELECT id FROM trainings WHERE id = ANY(%(ids)s) AND {due("trainings", "trainings")}
          ORDER BY id FOR UPDATE SKIP LOCKED
     ), deliveries AS ({_DELETED})
     DELETE FROM trainings USING chosen WHERE trainings.id = chosen.id
@@ -198,7 +170,7 @@ class _Trainings:
 
     async def page(self, connection: Connection, after: Place, cutoff: Cutoff) -> Page | None:
         rows = await _rows(connection, self._page, self, after, cutoff)
-        folders = [(training, f"{TRAININGS}{training}/") for _, training, due in rows if due]
+        folders = [(training, f"{TRAININGS}{training}/") for _, training, is_due in rows if is_due]
         return _paged([Unit(training, (folder,), kept=f"{folder}model/") for training, folder in folders], rows)
 
     async def forget(self, connection: Connection, units: Sequence[Unit], cutoff: Cutoff) -> Gone:
@@ -233,8 +205,8 @@ class _Deliveries:
     async def page(self, connection: Connection, after: Place, cutoff: Cutoff) -> Page | None:
         values = {"id": after.id, "limit": self.at_a_time, "before": cutoff.before}
         rows = await (await connection.execute(self._page, values)).fetchall()
-        due = [Unit(delivery) for *_, delivery, is_due in rows if is_due]
-        return Page(due, Place(cutoff.before, rows[-1][1])) if rows else None
+        units = [Unit(delivery) for *_, delivery, is_due in rows if is_due]
+        return Page(units, Place(cutoff.before, rows[-1][1])) if rows else None
 
     async def forget(self, connection: Connection, units: Sequence[Unit], cutoff: Cutoff) -> Gone:
         return Gone((await connection.execute(self._forget, {"ids": [unit.id for unit in units]})).rowcount)

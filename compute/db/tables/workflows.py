@@ -10,10 +10,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 from compute.db.columns import AS_SENT
 from compute.db.tables.base import NOW, Base
 
-__all__ = ["LISTED", "OF_TENANT", "Workflow", "WorkflowEvent", "WorkflowStep"]
+__all__ = ["LISTED", "OF_TENANT", "UNENDED", "Workflow", "WorkflowEvent", "WorkflowStep"]
 
 # What the rows of the partial indices are. Who walks one says the same, word for word.
 LISTED = "deleted_at IS NULL"
+UNENDED = "status IN ('PENDING', 'RUNNING', 'PAUSED')"
 OF_TENANT = f"origin_tenant_id IS NOT NULL AND {LISTED}"
 
 
@@ -60,7 +61,7 @@ class Workflow(Base):
 
     __table_args__ = (
         Index("workflows_open", "created_at", postgresql_where=text("status IN ('RUNNING', 'PAUSED') AND NOT parked")),
-        Index("workflows_unended", "id", postgresql_where=text("status IN ('PENDING', 'RUNNING', 'PAUSED')")),
+        Index("workflows_unended", "id", postgresql_where=text(UNENDED)),
         # What lists walk along, newest first.
         Index("workflows_created", text("created_at DESC"), text("id DESC")),
         Index("workflows_of_status", "status", "created_at", "id", postgresql_where=text(LISTED)),
