@@ -65,6 +65,7 @@ def prune(
         float | None,
         typer.Option(help="Forget what ended so many days ago; by default COMPUTE_RETENTION_DAYS.", min=0),
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Forget also what ended less than a day ago.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Forget, once and for good, what has ended long ago, with its events, deliveries and files."""
@@ -78,6 +79,11 @@ def prune(
         from compute.stack.errors import StackError
 
         settings = options.load_settings()
+        if days is not None and days < 1 and not (yes or dry_run):
+            raise StackError(
+                f"with --days {days:g} {'all that has ended' if days == 0 else 'what ended today'} is forgotten, "
+                "for good; if that is meant, give --yes as well, and --dry-run to be told what would go"
+            )
         days = settings.retention_days if days is None else days
         if days is None:
             raise StackError("COMPUTE_RETENTION_DAYS is not set, so everything is kept; or give --days")
@@ -87,7 +93,7 @@ def prune(
                 typer.echo(f"What ended more than {days:g} days ago {'would be' if dry_run else 'is'} forgotten:")
             found = _prune(used, days, dry_run=dry_run)
         if as_json:
-            print_json({one.kind: {"going": one.going, "needed": one.needed, "failed": one.failed} for one in found})
+            print_json({one.kind: _counts(one) for one in found})
             return
         for one in found:
             typer.echo(_line(one))
@@ -129,6 +135,10 @@ def _teller() -> "Callable[[Found], None]":
     return tell
 
 
+def _counts(found: "Found") -> dict[str, int]:
+    return {"going": found.going, "needed": found.needed, "failed": found.failed, "held": found.held}
+
+
 def _line(found: "Found") -> str:
     parts = [f"{found.kind}: {found.going:,}"]
     if found.tasks:
@@ -137,4 +147,6 @@ def _line(found: "Found") -> str:
         parts.append(f"({found.needed:,} more stay: something else needs their files)")
     if found.failed:
         parts.append(f"({found.failed:,} more stay: their files could not be removed)")
+    if found.held:
+        parts.append(f"({found.held:,} more stay for now: somebody held or changed them)")
     return " ".join(parts)

@@ -45,12 +45,13 @@ class RetentionLoop:
             _log.exception("forgetting what is old failed, it is tried again later")
             return True
         for kind in found:
-            if kind.going or kind.failed:
+            if kind.going or kind.failed or kind.held:
                 _log.info(
-                    "forgot %d old %s; %d stay for others, %d for their files",
+                    "forgot %d old %s; %d stay for others, %d for their files, %d because somebody held them",
                     kind.going,
                     kind.kind,
                     kind.needed,
                     kind.failed,
+                    kind.held,
                 )
         return True

@@ -46,13 +46,15 @@ class NotLeading(Exception):
 @dataclass(slots=True)
 class Found:
     """How many of one kind are old enough. With those that go, so many `tasks` of workflows go. `needed` ones stay,
-    because something else needs their files, and `failed` ones, because their files could not be removed."""
+    because something else needs their files, `failed` ones, because their files could not be removed, and `held` ones,
+    because somebody has locked or changed their rows; those have no files any more."""
 
     kind: str
     going: int = 0
     tasks: int = 0
     needed: int = 0
     failed: int = 0
+    held: int = 0
 
 
 @dataclass(slots=True)
@@ -146,10 +148,12 @@ class Pruner:
             _log.warning("%d more of %s stay, their files could not be removed", len(told) - _TOLD, kind.name)
         found = this.found[kind.name]
         found.failed += len(told)
+        found.held += len(bare)
         more = bool(bare)
         while more:
             gone = await self._connection.run(lambda direct: kind.forget(direct, bare, this.cutoff))
             found.going += gone.units
+            found.held -= gone.units
             found.tasks += gone.tasks
             more = gone.more
             await self._lead()
