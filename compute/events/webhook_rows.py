@@ -38,7 +38,8 @@ WITH RECURSIVE hops AS (
 SELECT receiver, at <= clock_timestamp() FROM hops ORDER BY n
 """
 
-_DUE_TO_ONE = f"{_WAITING} AND {RECEIVER} = asked.receiver AND next_attempt_at <= clock_timestamp()"
+# A moment that stays the same throughout a statement bounds what is read of the index: what is put off is not.
+_DUE_TO_ONE = f"{_WAITING} AND {RECEIVER} = asked.receiver AND next_attempt_at <= statement_timestamp()"
 _LEASE = """
 UPDATE webhook_deliveries SET next_attempt_at = clock_timestamp() + %(lease)s::float8 * interval '1 s'
   FROM chosen WHERE webhook_deliveries.id = chosen.id
