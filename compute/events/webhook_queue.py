@@ -1,9 +1,10 @@
 """Which receivers get a request next, of those that have something due."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from compute.events.webhook_receivers import Receivers, Standing
+from compute.events.webhook_store import Lot
 
 __all__ = ["DueReceivers"]
 
@@ -53,6 +54,17 @@ class DueReceivers:
             free -= self._deal_first(standing, share, free - self._reserve, now, dealt)
         self._deal_more(free - self._reserve, now, dealt)
         return dealt
+
+    def lots(self, dealt: Mapping[str, int], now: float) -> dict[str, Lot]:
+        """Of those that were dealt requests, the ones that share them by lot between their paths. Probes of single
+        paths and of receivers are together as many as the share of these."""
+        share = self._shares[Standing.PROBED] - self._receivers.in_flight(Standing.PROBED)
+        share -= sum(self._receivers.standing(name, now) is Standing.PROBED for name in dealt)
+        lots: dict[str, Lot] = {}
+        for name, room in dealt.items():
+            if lot := self._receivers.lot(name, room, now, may_probe=len(lots) < share):
+                lots[name] = lot
+        return lots
 
     def _deal_first(self, standing: Standing, share: int, open_to_all: int, now: float, dealt: dict[str, int]) -> int:
         """One request to each, as far as `share` goes; how many there were. Who has requests already gets no further

@@ -9,6 +9,7 @@ No statement waits for a row's lock: what somebody else holds is skipped.
 
 # ruff: noqa: S608 - the parts of these statements are constants; values are parameters
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.db.tables.webhooks import RECEIVER
 from compute.events.webhook_retry import DeliveryStatus
-from compute.events.webhook_store import Attempt, Claimed, Page, Settled
+from compute.events.webhook_store import Attempt, Claimed, Lot, Page, Settled
 
 __all__ = ["PostgresDeliveryStore"]
 
@@ -57,25 +58,33 @@ WITH chosen AS (
 )
 {_LEASE}
 """
-# Of each path the longest due, of those that the first and the last hundred go to.
-_CLAIM_PROBES = f"""
-WITH ends AS (
-    SELECT one.id, asked.receiver, one.next_attempt_at, split_part(split_part(one.url, '?', 1), '#', 1) AS path
-      FROM unnest(%(probed)s::text[]) AS asked (receiver)
-     CROSS JOIN LATERAL (
-        (SELECT id, url, next_attempt_at FROM webhook_deliveries
-          WHERE {_DUE_TO_ONE} ORDER BY {RECEIVER}, next_attempt_at LIMIT 100)
-        UNION ALL
-        (SELECT id, url, next_attempt_at FROM webhook_deliveries
-          WHERE {_DUE_TO_ONE} ORDER BY {RECEIVER} DESC, next_attempt_at DESC LIMIT 100)) AS one
-), paths AS (
-    SELECT DISTINCT ON (receiver, path) id, receiver FROM ends ORDER BY receiver, path, next_attempt_at
-), drawn AS (
-    SELECT DISTINCT ON (receiver) id, receiver FROM paths ORDER BY receiver, random()
+_FORWARD = f"ORDER BY {RECEIVER}, next_attempt_at LIMIT"
+_SOME_DUE = f"SELECT id, url, next_attempt_at FROM webhook_deliveries WHERE {_DUE_TO_ONE}"
+# `nth` of its path, of those that are looked at; `place` in the order of the lot.
+_CLAIM_BY_LOT = f"""
+WITH asked AS MATERIALIZED (
+    SELECT asked.receiver, room, weights::jsonb AS weights,
+           longest.next_attempt_at + random() * (statement_timestamp() - longest.next_attempt_at) AS between
+      FROM unnest(%(receivers)s::text[], %(rooms)s::int[], %(weights)s::text[]) AS asked (receiver, room, weights)
+     CROSS JOIN LATERAL ({_SOME_DUE} {_FORWARD} 1) AS longest
+), seen AS (
+    SELECT one.id, asked.receiver, asked.weights ? path AS weighted, (asked.weights ->> path)::float8 AS weight,
+           row_number() OVER (PARTITION BY asked.receiver, path ORDER BY one.next_attempt_at, one.id) AS nth
+      FROM asked
+     CROSS JOIN LATERAL (({_SOME_DUE} {_FORWARD} 100)
+                         UNION ({_SOME_DUE} AND next_attempt_at >= asked.between {_FORWARD} 100)
+                         UNION ({_SOME_DUE} ORDER BY {RECEIVER} DESC, next_attempt_at DESC LIMIT 100)) AS one
+     CROSS JOIN LATERAL split_part(split_part(one.url, '?', 1), '#', 1) AS path
+), placed AS MATERIALIZED (
+    SELECT id, receiver, row_number() OVER (PARTITION BY receiver ORDER BY nth, random() + coalesce(weight, 0)) AS place
+      FROM seen WHERE NOT weighted OR (nth = 1 AND weight IS NOT NULL)
 ), chosen AS (
-    SELECT deliveries.id, drawn.receiver FROM drawn JOIN webhook_deliveries AS deliveries ON deliveries.id = drawn.id
-     WHERE {_WAITING} AND next_attempt_at <= clock_timestamp()
-       FOR UPDATE OF deliveries SKIP LOCKED
+    SELECT free.id, asked.receiver FROM asked
+     CROSS JOIN LATERAL (
+        SELECT deliveries.id FROM placed JOIN webhook_deliveries AS deliveries ON deliveries.id = placed.id
+         WHERE placed.receiver = asked.receiver AND {_WAITING} AND next_attempt_at <= statement_timestamp()
+         ORDER BY place LIMIT asked.room
+           FOR UPDATE OF deliveries SKIP LOCKED) AS free
 )
 {_LEASE}
 """
@@ -127,8 +136,8 @@ SELECT count(*) FROM old
 """
 
 # The driver keeps what it made of a statement only if that is shorter than 4096 characters.
-_DUE, _CLAIM, _CLAIM_PROBES, _SETTLE, _EXPIRE = (
-    " ".join(one.split()) for one in (_DUE, _CLAIM, _CLAIM_PROBES, _SETTLE, _EXPIRE)
+_DUE, _CLAIM, _CLAIM_BY_LOT, _SETTLE, _EXPIRE = (
+    " ".join(one.split()) for one in (_DUE, _CLAIM, _CLAIM_BY_LOT, _SETTLE, _EXPIRE)
 )
 
 
@@ -153,10 +162,15 @@ class PostgresDeliveryStore:
         given = {"receivers": list(rooms), "rooms": list(rooms.values()), "lease": lease_seconds}
         return [Claimed(*row) for row in await _all_rows(self._claiming, _CLAIM, given)]
 
-    async def claim_probes(self, receivers: Sequence[str], lease_seconds: float) -> Sequence[Claimed]:
-        """See `DeliveryStore.claim_probes`."""
-        given = {"probed": list(receivers), "lease": lease_seconds}
-        return [Claimed(*row) for row in await _all_rows(self._claiming, _CLAIM_PROBES, given)]
+    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Sequence[Claimed]:
+        """See `DeliveryStore.claim_by_lot`."""
+        given = {
+            "receivers": list(lots),
+            "rooms": [lot.room for lot in lots.values()],
+            "weights": [json.dumps(dict(lot.weights)) for lot in lots.values()],
+            "lease": lease_seconds,
+        }
+        return [Claimed(*row) for row in await _all_rows(self._claiming, _CLAIM_BY_LOT, given)]
 
     async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:
         """See `DeliveryStore.settle`."""

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from compute.events.webhook_retry import Outcome, Verdict
 
-__all__ = ["Attempt", "Claimed", "DeliveryStore", "Page", "Settled"]
+__all__ = ["Attempt", "Claimed", "DeliveryStore", "Lot", "Page", "Settled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,23 @@ class Claimed:
     leased_until: datetime
     attempts: int = 0
     age: float = 0.0
+
+    @property
+    def path(self) -> str:
+        """The URL without query and fragment: what fails or works as a whole."""
+        return self.url.partition("?")[0].partition("#")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """What a receiver is to get by lot between its paths: `room` deliveries.
+
+    Each path draws a number from 0 to 1, and the lowest win. To the number of a path in `weights` its weight is added,
+    and it gets one delivery at most; None means that it gets none.
+    """
+
+    room: int
+    weights: Mapping[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +95,14 @@ class DeliveryStore(Protocol):
     async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[Claimed]:
         """Lease up to `rooms[receiver]` due deliveries of each receiver, its oldest first."""
 
-    async def claim_probes(self, receivers: Sequence[str], lease_seconds: float) -> Sequence[Claimed]:
-        """Lease one due delivery of each receiver, to a path that is drawn by lot from those of its longest and its
-        latest due: several paths may share a host, and behind one that fails another may be well."""
+    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Sequence[Claimed]:
+        """Lease due deliveries of each receiver as its lot says: of each path the longest due, and no path's second
+        before every path's first.
+
+        What is looked at of a receiver is bounded: its longest due, its latest due, and some from a moment in between
+        that is drawn anew each time. So what is due to a path that works is found behind any number that are due to
+        one that is passed over, if not always at once.
+        """
 
     async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:
         """Log the attempts and move their deliveries on; what came of each, in their order.

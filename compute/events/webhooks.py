@@ -25,20 +25,22 @@ more than once, so remember the `webhook-id`s that you have handled; messages ar
 again over about 24 hours (see `Backoff`); 429 and 503 may ask for a longer pause with Retry-After.
 
 A receiver that fails several times in a row (no connection, no answer in time, 5xx, 429) is left alone for a while and
-then probed with one message (see `Breaker`). The others wait meanwhile and lose no attempt by it.
+then probed with one message (see `Breaker`). The others wait meanwhile and lose no attempt by it. Where one path
+fails and another of the same host works, that path alone is left alone.
 """
 
 import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from compute.db.away import DatabaseAway
 from compute.db.group_commit import GroupCommit
 from compute.events.webhook_queue import DueReceivers
-from compute.events.webhook_receivers import Breaker, Exchange, Receivers, Standing
+from compute.events.webhook_receivers import Breaker, Exchange, Receivers
 from compute.events.webhook_retry import CHANCE, Backoff, DeliveryStatus, Limits, Outcome, Verdict, decide
 from compute.events.webhook_store import Attempt, Claimed, DeliveryStore, Settled
 
@@ -158,20 +160,22 @@ class WebhookSender:
         rooms = self._due.deal(self._policy.in_flight - len(self._work), now)
         if not rooms:
             return
-        probes = {name: 1 for name in rooms if self._receivers.standing(name, now) is Standing.PROBED}
-        if probes:
-            self._send(await self._store.claim_probes(list(probes), self._lease_seconds), probes)
-        others = {name: room for name, room in rooms.items() if name not in probes}
+        lots = self._due.lots(rooms, now)
+        if lots:
+            claimed = await self._store.claim_by_lot(lots, self._lease_seconds)
+            # A lot looks at a part of what is due: where it found something, there may be more.
+            self._send(claimed, dict.fromkeys(lots, 1))
+        others = {name: room for name, room in rooms.items() if name not in lots}
         if others:
             self._send(await self._store.claim(others, self._lease_seconds), others)
 
-    def _send(self, claimed: Sequence[Claimed], rooms: dict[str, int]) -> None:
+    def _send(self, claimed: Sequence[Claimed], rooms: Mapping[str, int]) -> None:
         """Begin to send what was claimed. Whose room is not filled has nothing more due."""
+        filled = Counter(delivery.receiver for delivery in claimed)
         for delivery in claimed:
-            rooms[delivery.receiver] -= 1
             self._launch(delivery)
-        for receiver, left in rooms.items():
-            if left > 0:
+        for receiver, room in rooms.items():
+            if filled[receiver] < room:
                 self._due.remove(receiver)
 
     async def _wait(self) -> None:
@@ -183,7 +187,7 @@ class WebhookSender:
         self._wake.clear()
 
     def _launch(self, claimed: Claimed) -> None:
-        exchange = self._receivers.started(claimed.receiver, asyncio.get_running_loop().time())
+        exchange = self._receivers.started(claimed.receiver, asyncio.get_running_loop().time(), claimed.path)
         work = asyncio.create_task(self._deliver(claimed, exchange), name=f"webhook-{claimed.id}")
         self._work.add(work)
         self._sending.add(work)

@@ -1,10 +1,11 @@
 """The webhook sender's store on the model, and receivers that are not always well."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from compute.events.webhook_retry import DeliveryStatus, Outcome
-from compute.events.webhook_store import Attempt, Claimed, Page, Settled
+from compute.events.webhook_store import Attempt, Claimed, Lot, Page, Settled
 from tests.proof.clock import pause
 from tests.proof.history import Received
 from tests.proof.outbox import Delivery
@@ -44,19 +45,29 @@ class SimulatedDeliveries:
 
         return await self._process.call("claim webhooks", claim, [])
 
-    async def claim_probes(self, receivers: Sequence[str], lease_seconds: float) -> Sequence[Claimed]:
+    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Sequence[Claimed]:
         def claim() -> list[Claimed]:
             now = self._world.database_now()
+            due = self._world.outbox.due(now)
             claimed = []
-            for receiver in receivers:
-                paths = {one.url: one for one in reversed(self._world.outbox.due(now)) if _receiver(one) == receiver}
-                if paths:
-                    one = self._world.chance.choice(list(paths.values()))
+            for receiver, lot in lots.items():
+                for one in self._drawn([one for one in due if _receiver(one) == receiver], lot):
                     one.next_at = now + lease_seconds
                     claimed.append(_claimed(one, now))
             return claimed
 
-        return await self._process.call("claim probes", claim, [])
+        return await self._process.call("claim webhooks by lot", claim, [])
+
+    def _drawn(self, due: Sequence[Delivery], lot: Lot) -> list[Delivery]:
+        nths: Counter[str] = Counter()
+        drawn = []
+        for one in due:
+            path = one.url.partition("?")[0]
+            weight = lot.weights.get(path, 0.0)
+            if path not in lot.weights or (weight is not None and not nths[path]):
+                drawn.append((nths[path], self._world.chance.random() + (weight or 0.0), one))
+            nths[path] += 1
+        return [one for *_, one in sorted(drawn, key=lambda entry: entry[:2])[: lot.room]]
 
     async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:
         def settle() -> list[Settled]:

@@ -37,7 +37,8 @@ class Received:
 
 @dataclass
 class Receiver:
-    """Answers with `statuses` in turn, the last one for ever, after `delay` seconds; at the path `/well` with 200."""
+    """Answers with `statuses` in turn, the last one for ever, after `delay` seconds; at the path `/well` with 200 at
+    once."""
 
     statuses: Sequence[int] = (200,)
     delay: float = 0.0
@@ -53,9 +54,10 @@ class Receiver:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.received.append(Received(headers, await request.read(), asyncio.get_running_loop().time()))
         nth = min(len(self.received), len(self.statuses))
-        status = 200 if request.path == "/well" else self.statuses[nth - 1]
+        is_well = request.path == "/well"
+        status = 200 if is_well else self.statuses[nth - 1]
         try:
-            await asyncio.sleep(self.delay)
+            await asyncio.sleep(0 if is_well else self.delay)
         finally:
             self._at_once -= 1
         return web.Response(status=status, headers=self.headers)
@@ -67,8 +69,7 @@ class Receiver:
 @asynccontextmanager
 async def receiving(receiver: Receiver) -> AsyncIterator[Receiver]:
     app = web.Application()
-    app.router.add_post("/hook", receiver.answer)
-    app.router.add_post("/well", receiver.answer)
+    app.router.add_post("/{path:.*}", receiver.answer)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

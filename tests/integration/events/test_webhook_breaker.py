@@ -8,6 +8,7 @@ from sqlalchemy import select, text, update
 
 from compute.db.session import Database
 from compute.db.tables import WebhookDelivery
+from compute.events.webhook_store import Lot
 from compute.events.webhooks import Breaker
 from tests.integration.events.receiver import (
     QUICK,
@@ -107,17 +108,6 @@ async def test_one_that_comes_back_gets_everything(database: Database) -> None:
     assert set(receiver.ids()) == set(sent)
 
 
-async def test_a_path_that_fails_does_not_hold_up_another_of_its_host(database: Database) -> None:
-    policy = replace(QUICK, breaker=Breaker(failures=3, first=0.05, factor=1, jitter=0))
-    async with receiving(Receiver([500])) as receiver:
-        await enqueue(database, receiver.url, 2000)
-        sent = await enqueue(database, receiver.url.replace("/hook", "/well"), 3)
-        async with sending(database, policy=policy):
-            for one in sent:
-                await until_status(database, one, "DELIVERED")
-        assert len(receiver.received) < 500
-
-
 async def test_what_waits_too_long_is_given_up(database: Database) -> None:
     policy = replace(LEFT_ALONE, expire=0.05)
     async with receiving(Receiver([500])) as receiver, sending(database, policy=policy):
@@ -158,6 +148,22 @@ async def test_a_claim_reads_what_it_takes_and_not_the_backlog_of_the_dead(datab
 
     await eventually(counted)
     # Each receiver's first, what was claimed twice (found, then changed), and little more.
+    assert await read_by(database, before) < 1000
+
+
+async def test_a_claim_by_lot_reads_a_part_of_what_is_passed_over(database: Database) -> None:
+    await backlog(database, "http://127.1.0.", 20_000)
+    await enqueue(database, "http://127.1.0.0/well", 5)
+    before = await read_by(database)
+    async with open_store(database) as store:
+        lot = Lot(10, {"http://127.1.0.0/hook": None})
+        claimed = await store.claim_by_lot({"127.1.0.0": lot}, 60)
+    assert [one.path for one in claimed] == ["http://127.1.0.0/well"] * 5
+
+    async def counted() -> bool:
+        return await read_by(database, before) >= len(claimed)
+
+    await eventually(counted)
     assert await read_by(database, before) < 1000
 
 

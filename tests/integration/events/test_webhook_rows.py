@@ -1,21 +1,30 @@
 """Claims and settles of the outbox, one at a time."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, text, update
 
 from compute.db.session import Database
 from compute.db.tables import WebhookDelivery
 from compute.events.webhook_retry import Backoff, Limits, Outcome, decide
 from compute.events.webhook_rows import PostgresDeliveryStore
-from compute.events.webhook_store import Attempt, Claimed, Page, Settled
+from compute.events.webhook_store import Attempt, Claimed, Lot, Page, Settled
 from tests.integration.events.receiver import attempts, delivery, enqueue, open_store
+from tests.patience import PATIENCE
 
 A = "https://a.example/hook"
+ONE = Lot(1, {})
+SPREAD = """
+UPDATE webhook_deliveries SET next_attempt_at = now() - interval '1 s' * place
+  FROM (SELECT id, CASE WHEN id = :hidden THEN 500.5 ELSE row_number() OVER () END AS place FROM webhook_deliveries)
+    AS placed
+ WHERE placed.id = webhook_deliveries.id
+"""
 
 
 @pytest.fixture
@@ -71,7 +80,7 @@ async def test_a_probe_goes_to_any_of_a_hosts_paths(database: Database, store: P
     await enqueue(database, "https://a.example/fails", 300)
     [living] = await enqueue(database, "https://a.example/well?of=many")
     for _ in range(100):
-        [claimed] = await store.claim_probes(["a.example", "b.example"], 60)
+        [claimed] = await store.claim_by_lot({"a.example": ONE, "b.example": ONE}, 60)
         if claimed.id == living:
             break
         assert claimed.url == "https://a.example/fails"
@@ -81,9 +90,55 @@ async def test_a_probe_goes_to_any_of_a_hosts_paths(database: Database, store: P
 
 async def test_a_probe_takes_the_longest_due_of_its_path(database: Database, store: PostgresDeliveryStore) -> None:
     sent = [(await enqueue(database, A))[0] for _ in range(3)]
-    taken = [(await store.claim_probes(["a.example"], 60))[0].id for _ in range(3)]
+    taken = [(await store.claim_by_lot({"a.example": ONE}, 60))[0].id for _ in range(3)]
     assert taken == sent
-    assert await store.claim_probes(["a.example"], 60) == []
+    assert await store.claim_by_lot({"a.example": ONE}, 60) == []
+
+
+async def test_a_lot_gives_every_path_one_before_any_gets_a_second(
+    database: Database, store: PostgresDeliveryStore
+) -> None:
+    for path, count in (("1", 30), ("2", 2), ("3?of=many#places", 1)):
+        await enqueue(database, f"https://a.example/{path}", count)
+    claimed = await store.claim_by_lot({"a.example": Lot(5, {})}, 60)
+    assert Counter(one.path for one in claimed) == {
+        "https://a.example/1": 2,
+        "https://a.example/2": 2,
+        "https://a.example/3": 1,
+    }
+
+
+async def test_a_lot_heeds_the_weights(database: Database, store: PostgresDeliveryStore) -> None:
+    for path in ("first", "last", "none", "plain"):
+        await enqueue(database, f"https://a.example/{path}", 5)
+        await enqueue(database, f"https://b.example/{path}")
+    weights = {"https://a.example/first": -1.0, "https://a.example/last": 1.0, "https://a.example/none": None}
+
+    async def paths(room: int) -> list[str]:
+        claimed = await store.claim_by_lot({"a.example": Lot(room, weights)}, 60)
+        return sorted(one.path.removeprefix("https://a.example/") for one in claimed)
+
+    assert await paths(1) == ["first"]
+    assert await paths(2) == ["first", "plain"]
+    assert await paths(4) == ["first", "last", "plain", "plain"]
+    assert await paths(9) == ["first", "last", "plain", "plain"]
+    # One receiver's weights are not another's.
+    claimed = await store.claim_by_lot({"a.example": ONE, "b.example": Lot(9, weights)}, 60)
+    assert Counter(one.receiver for one in claimed) == {"a.example": 1, "b.example": 4}
+
+
+async def test_what_is_due_between_others_that_are_passed_over_is_found(
+    database: Database, store: PostgresDeliveryStore
+) -> None:
+    await enqueue(database, "https://a.example/fails", 1000)
+    [hidden] = await enqueue(database, "https://a.example/well")
+    async with database.transaction() as session:
+        await session.execute(text(SPREAD), {"hidden": hidden})
+    lot = {"a.example": Lot(9, {"https://a.example/fails": None})}
+    async with asyncio.timeout(PATIENCE):
+        while not (claimed := await store.claim_by_lot(lot, 60)):
+            pass
+    assert [one.id for one in claimed] == [hidden]
 
 
 async def test_one_receiver_cannot_pass_for_many(database: Database, store: PostgresDeliveryStore) -> None:

@@ -1,6 +1,6 @@
 """Faults on purpose: what the proof is there to find, one at a time."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from uuid import UUID
@@ -8,7 +8,7 @@ from uuid import UUID
 from compute.db.away import DatabaseAway
 from compute.dispatch.dispatcher import Dispatcher
 from compute.dispatch.retry import RetryPolicy
-from compute.events.webhook_store import Attempt, Settled
+from compute.events.webhook_store import Attempt, Lot, Settled
 from compute.events.webhook_store import Claimed as ClaimedDelivery
 from compute.events.webhooks import SendPolicy, WebhookSender
 from compute.schemas.enums import ErrorCategory
@@ -112,8 +112,8 @@ class _OtherStatus(SimulatedDeliveries):
         claimed = await super().claim(rooms, lease_seconds)
         return [replace(one, payload={"status": "COMPLETED"}) for one in claimed]
 
-    async def claim_probes(self, receivers: Sequence[str], lease_seconds: float) -> Sequence[ClaimedDelivery]:
-        claimed = await super().claim_probes(receivers, lease_seconds)
+    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Sequence[ClaimedDelivery]:
+        claimed = await super().claim_by_lot(lots, lease_seconds)
         return [replace(one, payload={"status": "COMPLETED"}) for one in claimed]
 
 

@@ -1,0 +1,221 @@
+"""A path that fails while another of its host works is left alone by itself."""
+
+import random
+
+from compute.events.webhook_paths import FailingPaths
+from compute.events.webhook_queue import DueReceivers
+from compute.events.webhook_receivers import Breaker, Receivers, Standing
+from compute.events.webhook_retry import Health
+from compute.events.webhook_store import Lot
+
+EXACT = Breaker(failures=3, first=10, factor=2, longest=60, jitter=0)
+
+
+def receivers(most: int = 8) -> Receivers:
+    return Receivers(most, EXACT, random.Random(1))
+
+
+def answer(known: Receivers, path: str, health: Health, now: float = 0.0, asked: float = 0.0) -> None:
+    known.finished(known.started("a", now, path), health, now, asked)
+
+
+def fail(known: Receivers, path: str, times: int = 1, now: float = 0.0) -> None:
+    for _ in range(times):
+        answer(known, path, Health.UNWELL, now)
+
+
+def weights(known: Receivers, now: float, *, may_probe: bool = True) -> dict[str, float | None]:
+    lot = known.lot("a", 8, now, may_probe=may_probe)
+    return dict(lot.weights) if lot else {}
+
+
+def with_one_apart() -> Receivers:
+    known = receivers()
+    answer(known, "good", Health.WELL)
+    fail(known, "bad", 3)
+    answer(known, "good", Health.WELL)
+    return known
+
+
+def test_a_host_is_not_closed_for_a_path_that_works() -> None:
+    known = receivers()
+    answer(known, "good", Health.WELL)
+    fail(known, "bad", 3)
+    assert known.standing("a", 0) is Standing.UNKNOWN
+    assert known.room("a", 0) == 1
+    assert weights(known, 9.9) == {"bad": None}
+    # Its further failures cost the host nothing.
+    answer(known, "good", Health.WELL)
+    late = [known.started("a", 0, "bad") for _ in range(5)]
+    for one in late:
+        known.finished(one, Health.UNWELL, 0)
+    assert (known.room("a", 0), known.standing("a", 0)) == (2, Standing.PROVEN)
+
+
+def test_a_path_that_works_later_shows_that_the_host_was_not_to_blame() -> None:
+    known = receivers()
+    fail(known, "bad", 3)
+    assert known.standing("a", 0) is Standing.LEFT_ALONE
+    answer(known, "good", Health.WELL, now=10)
+    assert known.standing("a", 10) is Standing.PROVEN
+    assert weights(known, 19.9) == {"bad": None}
+
+
+def test_a_path_that_is_apart_is_probed_by_itself_and_its_pauses_grow() -> None:
+    known = with_one_apart()
+    now, pauses = 10.0, []
+    for _ in range(4):
+        assert weights(known, now) == {"bad": -1.0}
+        probe = known.started("a", now, "bad")
+        assert probe.standing is Standing.PROBED
+        # One at a time, and it takes no room.
+        assert weights(known, now) == {"bad": None}
+        assert known.room("a", now) == 2
+        known.finished(probe, Health.UNWELL, now)
+        pauses.append(next(wait for wait in range(1, 100) if weights(known, now + wait)["bad"] is not None))
+        now += pauses[-1]
+    assert pauses == [20, 40, 60, 60]
+    assert (known.room("a", now), known.in_flight(Standing.PROBED)) == (2, 0)
+    answer(known, "bad", Health.WELL, now)
+    assert known.lot("a", 8, now, may_probe=True) is None
+
+
+def test_of_many_that_are_apart_one_is_probed_at_a_time_and_only_if_there_is_a_share() -> None:
+    known = receivers()
+    for name in ("bad-1", "bad-2"):
+        answer(known, "good", Health.WELL)
+        fail(known, name, 3)
+    assert weights(known, 10, may_probe=False) == {"bad-1": None, "bad-2": None}
+    assert weights(known, 10) == {"bad-1": -1.0, "bad-2": None}
+    known.started("a", 10, "bad-1")
+    assert weights(known, 10) == {"bad-1": None, "bad-2": None}
+
+
+def test_a_path_that_has_failed_once_gets_one_request_at_a_time() -> None:
+    known = receivers()
+    assert known.lot("a", 8, 0, may_probe=True) is None
+    answer(known, "good", Health.WELL)
+    fail(known, "bad")
+    assert weights(known, 0) == {"bad": 0.5}
+    begun = known.started("a", 0, "bad")
+    assert weights(known, 0) == {"bad": None}
+    known.finished(begun, Health.WELL, 0)
+    assert known.lot("a", 8, 0, may_probe=True) is None
+
+
+def test_a_host_where_everything_fails_is_left_alone_as_a_whole() -> None:
+    known = receivers()
+    for name in ("a", "b"):
+        answer(known, name, Health.WELL)
+    requests = 0
+    while known.standing("a", 0) is not Standing.LEFT_ALONE:
+        fail(known, "ab"[requests % 2])
+        requests += 1
+    assert requests <= 6
+
+
+def test_a_host_that_falls_with_all_its_paths_apart_is_left_alone() -> None:
+    known = receivers(most=32)
+    for _ in range(6):
+        for name in ("a", "b"):
+            answer(known, name, Health.WELL)
+    together = [known.started("a", 0, name) for name in ["a"] * 16 + ["b"] * 16]
+    for one in together:
+        known.finished(one, Health.UNWELL, 0)
+    assert known.standing("a", 0) is Standing.LEFT_ALONE
+
+
+def test_deliveries_with_a_path_each_close_the_host_by_the_usual_count() -> None:
+    known = receivers()
+    answer(known, "good", Health.WELL)
+    for number in range(3):
+        assert known.room("a", 0) > 0
+        fail(known, f"path-{number}")
+    assert known.standing("a", 0) is Standing.LEFT_ALONE
+    # And its probes are bounded, whichever path they go to.
+    for now, name in ((10, "path-3"), (30, "path-0"), (70, "path-4")):
+        assert known.standing("a", now) is Standing.PROBED
+        fail(known, name, now=now)
+        assert known.standing("a", now) is Standing.LEFT_ALONE
+
+
+def test_a_path_that_asks_for_a_pause_gets_it_for_itself() -> None:
+    known = receivers()
+    answer(known, "good", Health.WELL)
+    answer(known, "busy", Health.UNWELL, asked=45)
+    assert known.room("a", 0) == 1
+    assert (weights(known, 44.9), weights(known, 45)) == ({"busy": None}, {"busy": -1.0})
+    # A host of which every path asks is left alone.
+    answer(known, "busy-2", Health.UNWELL, asked=45)
+    answer(known, "busy-3", Health.UNWELL, asked=45)
+    assert known.standing("a", 0) is Standing.LEFT_ALONE
+
+
+def test_a_success_of_long_ago_excuses_nothing() -> None:
+    known = receivers()
+    answer(known, "good", Health.WELL)
+    fail(known, "bad", 3, now=EXACT.longest + 1)
+    assert known.standing("a", EXACT.longest + 1) is Standing.LEFT_ALONE
+
+
+def test_a_host_that_is_probed_gets_one_request_likelier_to_a_path_that_did_not_fail() -> None:
+    known = receivers()
+    fail(known, "bad", 3)
+    assert known.lot("a", 1, 10, may_probe=False) == Lot(1, {"bad": 0.5})
+    known.started("a", 10, "other")
+    assert known.room("a", 10) == 0
+
+
+def test_a_hosts_probe_of_a_path_apart_is_the_hosts() -> None:
+    known = with_one_apart()
+    for number in range(3):
+        fail(known, f"path-{number}")
+    assert weights(known, 9)["bad"] is None
+    probe = known.started("a", 10, "bad")
+    assert known.room("a", 10) == 0
+    known.finished(probe, Health.UNWELL, 10)
+    assert known.standing("a", 29) is Standing.LEFT_ALONE
+
+
+def test_of_a_receiver_64_paths_are_remembered_and_those_apart_for_longer() -> None:
+    paths = FailingPaths()
+    paths.failed("a", "apart", 0).shut(10)
+    for number in range(100):
+        paths.failed("a", f"path-{number}", 0)
+    assert [one.name for one in paths.of("a")] == ["apart", *(f"path-{number}" for number in range(37, 100))]
+    for number in range(100):
+        paths.failed("a", f"path-{number}", 0).shut(10)
+    assert len(paths.of("a")) == 64
+    assert paths.get("a", "apart") is None
+
+
+def test_of_all_receivers_10_000_paths_are_remembered() -> None:
+    paths = FailingPaths()
+    for number in range(10_050):
+        paths.failed(f"host-{number}", "path", 0)
+    assert [len(paths.of(f"host-{number}")) for number in (0, 49, 50, 10_049)] == [0, 0, 1, 1]
+
+
+def test_a_path_of_which_nothing_is_heard_for_an_hour_is_forgotten() -> None:
+    paths = FailingPaths()
+    paths.failed("a", "once", 0)
+    paths.failed("a", "apart", 0).shut(100)
+    paths.forget_old("a", 3601)
+    assert [one.name for one in paths.of("a")] == ["apart"]
+    paths.forget_old("a", 3701)
+    assert not paths.of("a")
+
+
+def test_probes_of_paths_hold_no_more_than_the_share_of_the_probed() -> None:
+    known = Receivers(8, EXACT, random.Random(1))
+    names = [f"host-{number}" for number in range(6)]
+    for name in names:
+        for path, health in (("good", Health.WELL), *[("bad", Health.UNWELL)] * 3, ("good", Health.WELL)):
+            known.finished(known.started(name, 0, path), health, 0)
+    due = DueReceivers(known, 16)
+    lots = due.lots(dict.fromkeys([*names, "stranger"], 2), 10)
+    assert list(lots) == names
+    assert [lot.weights["bad"] for lot in lots.values()] == [-1.0] * 4 + [None] * 2
+    for name in names[:4]:
+        known.started(name, 10, "bad")
+    assert {lot.weights["bad"] for lot in due.lots(dict.fromkeys(names, 2), 10).values()} == {None}
