@@ -3,6 +3,7 @@
 import random
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import Enum, auto
 
 from compute.events.webhook_paths import FailingPath, FailingPaths
@@ -68,7 +69,8 @@ class Exchange:
 
 @dataclass(slots=True)
 class _State:
-    """`failed` are the paths of the failures in a row, `well` is the last path that worked, unless it failed since."""
+    """`failed` are the paths of the failures in a row, `well` is the last path that worked, unless it failed since.
+    `reached` is how far the deliveries that are due have been looked at by lot."""
 
     in_flight: int = 0
     apart_in_flight: int = 0
@@ -79,6 +81,7 @@ class _State:
     shut_until: float = 0.0
     well: str | None = None
     well_at: float = 0.0
+    reached: datetime | None = None
 
     @property
     def is_used(self) -> bool:
@@ -137,14 +140,21 @@ class Receivers:
         failing = self._paths.of(receiver)
         if self.standing(receiver, now) is Standing.PROBED:
             # It is closed because of those that failed: the others are the likelier to be well.
-            return Lot(room, {path.name: _UNLIKELY if path.is_ready(now) else None for path in failing})
+            weights = {path.name: _UNLIKELY if path.is_ready(now) else None for path in failing}
+            return Lot(room, weights, self._states[receiver].reached)
         if not failing:
             return None
+        state = self._states[receiver]
         weights = {path.name: None if path.is_apart or path.in_flight else _UNLIKELY for path in failing}
         ready = [path for path in failing if path.is_apart and path.is_ready(now)]
-        if ready and may_probe and not self._states[receiver].apart_in_flight:
+        if ready and may_probe and not state.apart_in_flight:
             weights[min(ready, key=lambda path: path.shut_until).name] = _FIRST
-        return Lot(room, weights)
+        return Lot(room, weights, state.reached)
+
+    def reached(self, receiver: str, at: datetime | None) -> None:
+        """A lot has found less than there was room for, up to `at`; None: up to the end. The next one goes on there."""
+        if state := self._states.get(receiver):
+            state.reached = at
 
     def has_some(self, receiver: str) -> bool:
         """Whether a request is on its way to it."""

@@ -17,7 +17,7 @@ from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.db.tables.webhooks import RECEIVER
 from compute.events.webhook_retry import DeliveryStatus
-from compute.events.webhook_store import Attempt, Claimed, Lot, Page, Settled
+from compute.events.webhook_store import Attempt, Claimed, Drawn, Lot, Page, Settled
 
 __all__ = ["PostgresDeliveryStore"]
 
@@ -58,23 +58,32 @@ WITH chosen AS (
 )
 {_LEASE}
 """
-_FORWARD = f"ORDER BY {RECEIVER}, next_attempt_at LIMIT"
-_SOME_DUE = f"SELECT id, url, next_attempt_at FROM webhook_deliveries WHERE {_DUE_TO_ONE}"
+_AHEAD = 300
+_SOME_DUE = f"SELECT id, url, next_attempt_at AS at FROM webhook_deliveries WHERE {_DUE_TO_ONE}"
+# What fell due in one moment is looked at together, up to a bound: `after` tells no two of them apart.
 # `nth` of its path, of those that are looked at; `place` in the order of the lot.
 _CLAIM_BY_LOT = f"""
 WITH asked AS MATERIALIZED (
-    SELECT asked.receiver, room, weights::jsonb AS weights,
-           longest.next_attempt_at + random() * (statement_timestamp() - longest.next_attempt_at) AS between
-      FROM unnest(%(receivers)s::text[], %(rooms)s::int[], %(weights)s::text[]) AS asked (receiver, room, weights)
-     CROSS JOIN LATERAL ({_SOME_DUE} {_FORWARD} 1) AS longest
+    SELECT asked.receiver, room, weights::jsonb AS weights, coalesce(after, '-infinity') AS after
+      FROM unnest(%(receivers)s::text[], %(rooms)s::int[], %(weights)s::text[], %(after)s::timestamptz[])
+        AS asked (receiver, room, weights, after)
+), ahead AS MATERIALIZED (
+    SELECT one.*, asked.receiver, asked.weights FROM asked
+     CROSS JOIN LATERAL (
+        SELECT * FROM ({_SOME_DUE} AND next_attempt_at > asked.after
+                        ORDER BY {RECEIVER}, next_attempt_at LIMIT {4 * _AHEAD}) AS bounded
+         ORDER BY at FETCH FIRST {_AHEAD} ROWS WITH TIES) AS one
+), looked_at AS (
+    SELECT * FROM ahead
+     UNION
+    SELECT one.*, asked.receiver, asked.weights FROM asked
+     CROSS JOIN LATERAL (({_SOME_DUE} ORDER BY {RECEIVER}, next_attempt_at LIMIT 100)
+                         UNION ALL
+                         ({_SOME_DUE} ORDER BY {RECEIVER} DESC, next_attempt_at DESC LIMIT 100)) AS one
 ), seen AS (
-    SELECT one.id, asked.receiver, asked.weights ? path AS weighted, (asked.weights ->> path)::float8 AS weight,
-           row_number() OVER (PARTITION BY asked.receiver, path ORDER BY one.next_attempt_at, one.id) AS nth
-      FROM asked
-     CROSS JOIN LATERAL (({_SOME_DUE} {_FORWARD} 100)
-                         UNION ({_SOME_DUE} AND next_attempt_at >= asked.between {_FORWARD} 100)
-                         UNION ({_SOME_DUE} ORDER BY {RECEIVER} DESC, next_attempt_at DESC LIMIT 100)) AS one
-     CROSS JOIN LATERAL split_part(split_part(one.url, '?', 1), '#', 1) AS path
+    SELECT id, receiver, weights ? path AS weighted, (weights ->> path)::float8 AS weight,
+           row_number() OVER (PARTITION BY receiver, path ORDER BY at, id) AS nth
+      FROM looked_at CROSS JOIN LATERAL split_part(split_part(url, '?', 1), '#', 1) AS path
 ), placed AS MATERIALIZED (
     SELECT id, receiver, row_number() OVER (PARTITION BY receiver ORDER BY nth, random() + coalesce(weight, 0)) AS place
       FROM seen WHERE NOT weighted OR (nth = 1 AND weight IS NOT NULL)
@@ -85,8 +94,10 @@ WITH asked AS MATERIALIZED (
          WHERE placed.receiver = asked.receiver AND {_WAITING} AND next_attempt_at <= statement_timestamp()
          ORDER BY place LIMIT asked.room
            FOR UPDATE OF deliveries SKIP LOCKED) AS free
-)
-{_LEASE}
+), leased AS ({_LEASE})
+SELECT * FROM leased
+ UNION ALL
+SELECT NULL, NULL, NULL, receiver, NULL, max(at), NULL, NULL FROM ahead GROUP BY receiver HAVING count(*) >= {_AHEAD}
 """
 
 _SETTLE = f"""
@@ -162,15 +173,18 @@ class PostgresDeliveryStore:
         given = {"receivers": list(rooms), "rooms": list(rooms.values()), "lease": lease_seconds}
         return [Claimed(*row) for row in await _all_rows(self._claiming, _CLAIM, given)]
 
-    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Sequence[Claimed]:
+    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Drawn:
         """See `DeliveryStore.claim_by_lot`."""
         given = {
             "receivers": list(lots),
             "rooms": [lot.room for lot in lots.values()],
             "weights": [json.dumps(dict(lot.weights)) for lot in lots.values()],
+            "after": [lot.after for lot in lots.values()],
             "lease": lease_seconds,
         }
-        return [Claimed(*row) for row in await _all_rows(self._claiming, _CLAIM_BY_LOT, given)]
+        rows = await _all_rows(self._claiming, _CLAIM_BY_LOT, given)
+        reached = {receiver: at for key, _, _, receiver, _, at, *_ in rows if key is None}
+        return Drawn([Claimed(*row) for row in rows if row[0] is not None], reached)
 
     async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:
         """See `DeliveryStore.settle`."""

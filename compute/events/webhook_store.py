@@ -9,7 +9,7 @@ from uuid import UUID
 
 from compute.events.webhook_retry import Outcome, Verdict
 
-__all__ = ["Attempt", "Claimed", "DeliveryStore", "Lot", "Page", "Settled"]
+__all__ = ["Attempt", "Claimed", "DeliveryStore", "Drawn", "Lot", "Page", "Settled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,20 @@ class Lot:
     """What a receiver is to get by lot between its paths: `room` deliveries.
 
     Each path draws a number from 0 to 1, and the lowest win. To the number of a path in `weights` its weight is added,
-    and it gets one delivery at most; None means that it gets none.
+    and it gets one delivery at most; None means that it gets none. `after` is how far the last look has reached.
     """
 
     room: int
     weights: Mapping[str, float | None]
+    after: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What was leased by lot, and how far the look at each receiver has reached: to its end where nothing is said."""
+
+    claimed: Sequence[Claimed]
+    reached: Mapping[str, datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +104,12 @@ class DeliveryStore(Protocol):
     async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[Claimed]:
         """Lease up to `rooms[receiver]` due deliveries of each receiver, its oldest first."""
 
-    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Sequence[Claimed]:
+    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Drawn:
         """Lease due deliveries of each receiver as its lot says: of each path the longest due, and no path's second
         before every path's first.
 
-        What is looked at of a receiver is bounded: its longest due, its latest due, and some from a moment in between
-        that is drawn anew each time. So what is due to a path that works is found behind any number that are due to
-        one that is passed over, if not always at once.
+        What is looked at of a receiver is bounded: its longest due, its latest due, and some that fell due after the
+        moment that its lot names. Who goes on there each time gets past any number that are passed over.
         """
 
     async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:

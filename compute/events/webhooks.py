@@ -42,7 +42,7 @@ from compute.db.group_commit import GroupCommit
 from compute.events.webhook_queue import DueReceivers
 from compute.events.webhook_receivers import Breaker, Exchange, Receivers
 from compute.events.webhook_retry import CHANCE, Backoff, DeliveryStatus, Limits, Outcome, Verdict, decide
-from compute.events.webhook_store import Attempt, Claimed, DeliveryStore, Settled
+from compute.events.webhook_store import Attempt, Claimed, DeliveryStore, Lot, Settled
 
 __all__ = ["Backoff", "Breaker", "DeliveryStatus", "Limits", "SendPolicy", "WebhookSender"]
 
@@ -50,6 +50,7 @@ _log = logging.getLogger(__name__)
 _GATHER_SECONDS = 0.005
 _HOPS = 500
 _HOPS_REST = 10
+_LOTS_AT_ONCE = 16
 _EXPIRE_AT_ONCE = 500
 _MOST_WRITTEN = 500
 _STOP_SECONDS = 5.0
@@ -161,13 +162,21 @@ class WebhookSender:
         if not rooms:
             return
         lots = self._due.lots(rooms, now)
-        if lots:
-            claimed = await self._store.claim_by_lot(lots, self._lease_seconds)
-            # A lot looks at a part of what is due: where it found something, there may be more.
-            self._send(claimed, dict.fromkeys(lots, 1))
+        names = list(lots)
+        for first in range(0, len(names), _LOTS_AT_ONCE):
+            await self._claim_by_lot({name: lots[name] for name in names[first : first + _LOTS_AT_ONCE]})
         others = {name: room for name, room in rooms.items() if name not in lots}
         if others:
             self._send(await self._store.claim(others, self._lease_seconds), others)
+
+    async def _claim_by_lot(self, lots: Mapping[str, Lot]) -> None:
+        drawn = await self._store.claim_by_lot(lots, self._lease_seconds)
+        found = Counter(delivery.receiver for delivery in drawn.claimed)
+        for name, lot in lots.items():
+            if found[name] < lot.room:
+                self._receivers.reached(name, drawn.reached.get(name))
+        # A lot looks at a part of what is due: where it found something, there may be more.
+        self._send(drawn.claimed, dict.fromkeys(lots, 1))
 
     def _send(self, claimed: Sequence[Claimed], rooms: Mapping[str, int]) -> None:
         """Begin to send what was claimed. Whose room is not filled has nothing more due."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from compute.events.webhook_retry import DeliveryStatus, Outcome
-from compute.events.webhook_store import Attempt, Claimed, Lot, Page, Settled
+from compute.events.webhook_store import Attempt, Claimed, Drawn, Lot, Page, Settled
 from tests.proof.clock import pause
 from tests.proof.history import Received
 from tests.proof.outbox import Delivery
@@ -45,8 +45,8 @@ class SimulatedDeliveries:
 
         return await self._process.call("claim webhooks", claim, [])
 
-    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Sequence[Claimed]:
-        def claim() -> list[Claimed]:
+    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Drawn:
+        def claim() -> Drawn:
             now = self._world.database_now()
             due = self._world.outbox.due(now)
             claimed = []
@@ -54,9 +54,9 @@ class SimulatedDeliveries:
                 for one in self._drawn([one for one in due if _receiver(one) == receiver], lot):
                     one.next_at = now + lease_seconds
                     claimed.append(_claimed(one, now))
-            return claimed
+            return Drawn(claimed, {})
 
-        return await self._process.call("claim webhooks by lot", claim, [])
+        return await self._process.call("claim webhooks by lot", claim, Drawn([], {}))
 
     def _drawn(self, due: Sequence[Delivery], lot: Lot) -> list[Delivery]:
         nths: Counter[str] = Counter()

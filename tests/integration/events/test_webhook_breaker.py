@@ -157,14 +157,15 @@ async def test_a_claim_by_lot_reads_a_part_of_what_is_passed_over(database: Data
     before = await read_by(database)
     async with open_store(database) as store:
         lot = Lot(10, {"http://127.1.0.0/hook": None})
-        claimed = await store.claim_by_lot({"127.1.0.0": lot}, 60)
+        claimed = (await store.claim_by_lot({"127.1.0.0": lot}, 60)).claimed
     assert [one.path for one in claimed] == ["http://127.1.0.0/well"] * 5
 
     async def counted() -> bool:
         return await read_by(database, before) >= len(claimed)
 
     await eventually(counted)
-    assert await read_by(database, before) < 1000
+    # All of these fell due in one moment, of which more is looked at than of others.
+    assert await read_by(database, before) < 5000
 
 
 async def test_the_living_are_found_behind_many_dead(database: Database) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -15,12 +15,11 @@ from compute.events.webhook_retry import Backoff, Limits, Outcome, decide
 from compute.events.webhook_rows import PostgresDeliveryStore
 from compute.events.webhook_store import Attempt, Claimed, Lot, Page, Settled
 from tests.integration.events.receiver import attempts, delivery, enqueue, open_store
-from tests.patience import PATIENCE
 
 A = "https://a.example/hook"
 ONE = Lot(1, {})
 SPREAD = """
-UPDATE webhook_deliveries SET next_attempt_at = now() - interval '1 s' * place
+UPDATE webhook_deliveries SET next_attempt_at = now() - interval '1 s' - CAST(:apart AS interval) * place
   FROM (SELECT id, CASE WHEN id = :hidden THEN 500.5 ELSE row_number() OVER () END AS place FROM webhook_deliveries)
     AS placed
  WHERE placed.id = webhook_deliveries.id
@@ -35,6 +34,10 @@ async def store(database: Database) -> AsyncIterator[PostgresDeliveryStore]:
 
 async def take(store: PostgresDeliveryStore, *, lease: float = 60, **rooms: int) -> list[Claimed]:
     return list(await store.claim(rooms or {"a.example": 10}, lease))
+
+
+async def draw(store: PostgresDeliveryStore, lots: Mapping[str, Lot]) -> Sequence[Claimed]:
+    return (await store.claim_by_lot(lots, 60)).claimed
 
 
 def ended(claimed: Claimed, status: int) -> Attempt:
@@ -80,7 +83,7 @@ async def test_a_probe_goes_to_any_of_a_hosts_paths(database: Database, store: P
     await enqueue(database, "https://a.example/fails", 300)
     [living] = await enqueue(database, "https://a.example/well?of=many")
     for _ in range(100):
-        [claimed] = await store.claim_by_lot({"a.example": ONE, "b.example": ONE}, 60)
+        [claimed] = await draw(store, {"a.example": ONE, "b.example": ONE})
         if claimed.id == living:
             break
         assert claimed.url == "https://a.example/fails"
@@ -90,9 +93,9 @@ async def test_a_probe_goes_to_any_of_a_hosts_paths(database: Database, store: P
 
 async def test_a_probe_takes_the_longest_due_of_its_path(database: Database, store: PostgresDeliveryStore) -> None:
     sent = [(await enqueue(database, A))[0] for _ in range(3)]
-    taken = [(await store.claim_by_lot({"a.example": ONE}, 60))[0].id for _ in range(3)]
+    taken = [(await draw(store, {"a.example": ONE}))[0].id for _ in range(3)]
     assert taken == sent
-    assert await store.claim_by_lot({"a.example": ONE}, 60) == []
+    assert await draw(store, {"a.example": ONE}) == []
 
 
 async def test_a_lot_gives_every_path_one_before_any_gets_a_second(
@@ -100,7 +103,7 @@ async def test_a_lot_gives_every_path_one_before_any_gets_a_second(
 ) -> None:
     for path, count in (("1", 30), ("2", 2), ("3?of=many#places", 1)):
         await enqueue(database, f"https://a.example/{path}", count)
-    claimed = await store.claim_by_lot({"a.example": Lot(5, {})}, 60)
+    claimed = await draw(store, {"a.example": Lot(5, {})})
     assert Counter(one.path for one in claimed) == {
         "https://a.example/1": 2,
         "https://a.example/2": 2,
@@ -115,7 +118,7 @@ async def test_a_lot_heeds_the_weights(database: Database, store: PostgresDelive
     weights = {"https://a.example/first": -1.0, "https://a.example/last": 1.0, "https://a.example/none": None}
 
     async def paths(room: int) -> list[str]:
-        claimed = await store.claim_by_lot({"a.example": Lot(room, weights)}, 60)
+        claimed = await draw(store, {"a.example": Lot(room, weights)})
         return sorted(one.path.removeprefix("https://a.example/") for one in claimed)
 
     assert await paths(1) == ["first"]
@@ -123,22 +126,28 @@ async def test_a_lot_heeds_the_weights(database: Database, store: PostgresDelive
     assert await paths(4) == ["first", "last", "plain", "plain"]
     assert await paths(9) == ["first", "last", "plain", "plain"]
     # One receiver's weights are not another's.
-    claimed = await store.claim_by_lot({"a.example": ONE, "b.example": Lot(9, weights)}, 60)
+    claimed = await draw(store, {"a.example": ONE, "b.example": Lot(9, weights)})
     assert Counter(one.receiver for one in claimed) == {"a.example": 1, "b.example": 4}
 
 
+@pytest.mark.parametrize("apart", ["1 s", "0 s"], ids=["one after the other", "in one moment"])
 async def test_what_is_due_between_others_that_are_passed_over_is_found(
-    database: Database, store: PostgresDeliveryStore
+    database: Database, store: PostgresDeliveryStore, apart: str
 ) -> None:
-    await enqueue(database, "https://a.example/fails", 1000)
+    await enqueue(database, "https://a.example/fails", 500)
     [hidden] = await enqueue(database, "https://a.example/well")
+    await enqueue(database, "https://a.example/fails", 500)
     async with database.transaction() as session:
-        await session.execute(text(SPREAD), {"hidden": hidden})
-    lot = {"a.example": Lot(9, {"https://a.example/fails": None})}
-    async with asyncio.timeout(PATIENCE):
-        while not (claimed := await store.claim_by_lot(lot, 60)):
-            pass
-    assert [one.id for one in claimed] == [hidden]
+        await session.execute(text(SPREAD), {"hidden": hidden, "apart": apart})
+    found: list[UUID] = []
+    after = None
+    for _ in range(10):
+        drawn = await store.claim_by_lot({"a.example": Lot(9, {"https://a.example/fails": None}, after)}, 60)
+        found += [one.id for one in drawn.claimed]
+        after = drawn.reached.get("a.example")
+        if after is None:
+            break
+    assert (found, after) == ([hidden], None)
 
 
 async def test_one_receiver_cannot_pass_for_many(database: Database, store: PostgresDeliveryStore) -> None:

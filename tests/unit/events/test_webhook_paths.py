@@ -1,6 +1,7 @@
 """A path that fails while another of its host works is left alone by itself."""
 
 import random
+from datetime import UTC, datetime
 
 from compute.events.webhook_paths import FailingPaths
 from compute.events.webhook_queue import DueReceivers
@@ -164,6 +165,16 @@ def test_a_host_that_is_probed_gets_one_request_likelier_to_a_path_that_did_not_
     assert known.lot("a", 1, 10, may_probe=False) == Lot(1, {"bad": 0.5})
     known.started("a", 10, "other")
     assert known.room("a", 10) == 0
+
+
+def test_a_lot_goes_on_where_the_last_look_ended() -> None:
+    known = with_one_apart()
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    known.reached("a", at)
+    assert known.lot("a", 2, 0, may_probe=True) == Lot(2, {"bad": None}, at)
+    known.reached("a", None)
+    assert known.lot("a", 2, 0, may_probe=True) == Lot(2, {"bad": None})
+    known.reached("forgotten", at)
 
 
 def test_a_hosts_probe_of_a_path_apart_is_the_hosts() -> None:

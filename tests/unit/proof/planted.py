@@ -8,7 +8,7 @@ from uuid import UUID
 from compute.db.away import DatabaseAway
 from compute.dispatch.dispatcher import Dispatcher
 from compute.dispatch.retry import RetryPolicy
-from compute.events.webhook_store import Attempt, Lot, Settled
+from compute.events.webhook_store import Attempt, Drawn, Lot, Settled
 from compute.events.webhook_store import Claimed as ClaimedDelivery
 from compute.events.webhooks import SendPolicy, WebhookSender
 from compute.schemas.enums import ErrorCategory
@@ -112,9 +112,9 @@ class _OtherStatus(SimulatedDeliveries):
         claimed = await super().claim(rooms, lease_seconds)
         return [replace(one, payload={"status": "COMPLETED"}) for one in claimed]
 
-    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Sequence[ClaimedDelivery]:
-        claimed = await super().claim_by_lot(lots, lease_seconds)
-        return [replace(one, payload={"status": "COMPLETED"}) for one in claimed]
+    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Drawn:
+        drawn = await super().claim_by_lot(lots, lease_seconds)
+        return replace(drawn, claimed=[replace(one, payload={"status": "COMPLETED"}) for one in drawn.claimed])
 
 
 class _ForgetsRefused(SimulatedDeliveries):
