@@ -50,8 +50,8 @@ class JournalStore(Protocol):
     """One caller at a time."""
 
     async def write(self, checkpoints: Sequence[Checkpoint]) -> Sequence[Verdict | None]:
-        """Write a batch in one transaction; a verdict for each. None: somebody else has its workflow locked, and
-        nothing of that workflow was written.
+        """Write a batch in one transaction; a verdict for each. None: somebody else has its workflow locked, or
+        one of the steps, and nothing of that workflow was written.
 
         A checkpoint that was written before, by an attempt whose answer was lost, counts as written.
 
@@ -84,6 +84,10 @@ async def _write(checkpoints: Sequence[Checkpoint], connection: Connection) -> l
     async with connection.transaction():
         locked = await rows.lock(connection, {checkpoint.workflow_id for checkpoint in checkpoints})
         free = [checkpoint for checkpoint in checkpoints if checkpoint.workflow_id not in locked]
+        locked |= await rows.lock_steps(
+            connection, {one.write.step for one in free if isinstance(one.write, Begin | End | Hold)}
+        )
+        free = [checkpoint for checkpoint in free if checkpoint.workflow_id not in locked]
         writes = [checkpoint.write for checkpoint in free]
         ended = await rows.end_steps(connection, [write for write in writes if isinstance(write, End)])
         begun = await rows.begin_steps(connection, [write for write in writes if isinstance(write, Begin)])

@@ -31,6 +31,7 @@ __all__ = [
     "finish",
     "hold_steps",
     "lock",
+    "lock_steps",
     "name_graphs",
     "release",
     "renew",
@@ -104,6 +105,9 @@ _STEP_MOVES = ", ".join(
 
 _LOCK = "SELECT id FROM workflows WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR UPDATE SKIP LOCKED"
 _THERE = "SELECT id FROM workflows WHERE id = ANY(%(ids)s::uuid[])"
+# As strongly as an update of them does.
+_LOCK_STEPS = "SELECT id FROM workflow_steps WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
+_FLOWS_OF = "SELECT workflow_id FROM workflow_steps WHERE id = ANY(%(ids)s::uuid[])"
 _HELD = "held AS MATERIALIZED (SELECT id, status, fence FROM workflows WHERE id IN (SELECT workflow FROM given))"
 _STEPS_LOGGED = f"""
 logged AS (
@@ -274,6 +278,15 @@ async def lock(connection: Connection, workflow_ids: Iterable[UUID]) -> set[UUID
     skipped = set(given["ids"]) - await _of_column(connection, _LOCK, given)
     # One that was deleted is nobody's: what is written of it finds nothing.
     return skipped and await _of_column(connection, _THERE, {"ids": list(skipped)})
+
+
+async def lock_steps(connection: Connection, steps: Iterable[UUID]) -> set[UUID]:
+    """Lock steps of workflows that are locked already. Returns the workflows of those that somebody else has locked."""
+    given = {"ids": list(steps)}
+    if not given["ids"]:
+        return set()
+    skipped = set(given["ids"]) - await _of_column(connection, _LOCK_STEPS, given)
+    return skipped and await _of_column(connection, _FLOWS_OF, {"ids": list(skipped)})
 
 
 async def begin_steps(connection: Connection, begins: Sequence[Begin]) -> list[Begin]:

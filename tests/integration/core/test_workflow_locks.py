@@ -16,7 +16,7 @@ from compute.tasks.ids import new_task_id
 from compute.workflows.engine_store import PostgresEngineStore
 from compute.workflows.journal_store import Checkpoint, PostgresJournalStore, Refused, Written
 from compute.workflows.ledger import Ledger, Lost
-from compute.workflows.rows import Begin, End, Holder
+from compute.workflows.rows import Begin, End, Hold, Holder
 from tests.integration.core.locks import locked
 from tests.integration.core.rows import new_task
 from tests.patience import PATIENCE
@@ -98,6 +98,34 @@ async def test_a_locked_workflow_holds_up_its_own_checkpoints_alone(database: Da
         await waits
         await ledger.end(end(*stays))
     assert set((await statuses(database)).values()) == {"COMPLETED"}
+
+
+async def test_a_locked_step_holds_up_its_own_workflow_alone(database: Database) -> None:
+    stays, *others = await add_running(database, 5)
+    later = WorkflowStep(id=new_task_id(), workflow_id=stays[0].id, position=1, step_id="more", task_type="GENERATION")
+    later.definition, later.dependencies, later.status = {}, [], StepStatus.PENDING
+    async with database.transaction() as session:
+        session.add(later)
+    flows = [stays, *others, (stays[0], later)]
+    store = PostgresJournalStore(database)
+    checkpoints = [Checkpoint(begin(*flow)) for flow in flows] + [Checkpoint(Hold(holder(stays[0]), later.id))]
+    async with locked(database, stays[1]):
+        # One try, in which nothing waited for the lock: that would be told as an error.
+        told = await store.write(checkpoints)
+        assert told == [None, *[Written([])] * 4, None, None]
+        assert set((await statuses(database)).values()) == {"PENDING", "RUNNING"}
+    assert await store.write(checkpoints[:6]) == [Written([])] * 6
+    await store.close()
+    assert set((await statuses(database)).values()) == {"RUNNING"}
+
+
+async def test_a_step_that_was_deleted_is_lost_and_not_taken_for_locked(database: Database) -> None:
+    (flow, step), other = await add_running(database, 2)
+    async with database.transaction() as session:
+        await session.execute(text("DELETE FROM workflow_steps WHERE id = :id"), {"id": step.id})
+    store = PostgresJournalStore(database)
+    assert await store.write([Checkpoint(end(flow, step)), Checkpoint(begin(*other))]) == [Refused.LOST, Written([])]
+    await store.close()
 
 
 async def test_of_two_runners_that_begin_a_step_in_one_batch_the_one_that_lost_it_stores_nothing(
