@@ -211,7 +211,7 @@ def _verdict(task: Task, changes: dict[str, Any]) -> dict[str, Any] | None:
     verdict = {"error_category": changes["error_category"]} if "error_category" in changes else {}
     if status is TaskStatus.COMPLETED:
         path = check_readable(changes.get("result_image_path", ""), field="result_image_path")
-        verdict = {"progress": 100.0, "result": {"artifacts": [{"path": path}], "metadata": {}}}
+        verdict = {"error_category": None, "progress": 100.0, "result": {"artifacts": [{"path": path}], "metadata": {}}}
     if not can_move(TaskStatus(task.status), status):
         raise Conflict(f"Task {task.id} is {task.status} and cannot become {status}.")
     return verdict

@@ -31,7 +31,8 @@ CASE WHEN tasks.webhook_url IS NOT NULL THEN jsonb_build_object(
     'origin_reference', tasks.origin_reference,
     'timestamp', {_UTC.format("tasks.updated_at")},
     'started_at', {_UTC.format("tasks.started_at")}, 'completed_at', {_UTC.format("tasks.completed_at")},
-    'error_category', tasks.error_category, 'error_message', tasks.errors->-1,
+    'error_category', tasks.error_category,
+    'error_message', CASE WHEN tasks.status <> '{TaskStatus.COMPLETED}' THEN tasks.errors->-1 END,
     'result_image_path', tasks.result#>'{{artifacts,0,path}}', 'outputs', tasks.result->'artifacts',
     'metadata', tasks.result->'metadata') END AS payload
 """
@@ -102,7 +103,7 @@ def _event(task: Task, event_type: EventType) -> BaseEvent:
         started_at=task.started_at,
         completed_at=task.completed_at,
         error_category=ErrorCategory(task.error_category) if task.error_category else None,
-        error_message=task.errors[-1] if task.errors else None,
+        error_message=task.errors[-1] if task.errors and task.status != TaskStatus.COMPLETED else None,
         result_image_path=artifacts[0].get("path"),
         outputs=(task.result or {}).get("artifacts"),
         origin_reference=task.origin_reference,

@@ -235,7 +235,8 @@ def _move(
 
 _KEYS = {"id": "unnest(%(ids)s::uuid[])", "fence": "unnest(%(fences)s::bigint[])"}
 _ENDED = "completed_at = clock_timestamp(), lease_owner = NULL, lease_expires_at = NULL"
-_COMPLETED = f"result = given.result, progress = 100, {_ENDED}"
+# What earlier attempts have failed of stays in `errors`.
+_COMPLETED = f"result = given.result, progress = 100, error_category = NULL, {_ENDED}"
 _STARTED = """started_at = coalesce(tasks.started_at, clock_timestamp()), executor_type = given.executor_type,
               executor_instance = given.executor"""
 _BLAMED = "error_category = coalesce(given.category, tasks.error_category)"

@@ -136,6 +136,28 @@ async def test_a_webhook_written_by_sql_says_what_the_event_model_says(database:
     assert payload["timestamp"].endswith("Z")
 
 
+async def test_a_task_that_completes_after_all_says_nothing_of_a_failure_but_in_its_history(database: Database) -> None:
+    tasks = [await add(database, webhook_url="https://example.com/hook") for _ in range(2)]
+    async with direct(database) as connection:
+        first = await claim(database, 2)
+        await start_batch(connection, starts(first))
+        error = (ErrorCategory.OUT_OF_MEMORY, "CUDA out of memory")
+        await release_batch(connection, [Release(lease_of(task), error=error) for task in first])
+        assert (await reload(database, first[0])).error_category == "OUT_OF_MEMORY"
+        again = await claim(database, 2)
+        await start_batch(connection, starts(again[:1]))
+        await settle_batch(
+            connection,
+            [Complete(lease_of(again[0]), RESULT), Complete(lease_of(again[1]), RESULT, starts(again[1:])[0])],
+        )
+    for task in tasks:
+        row = await reload(database, task)
+        assert (row.status, row.error_category, row.errors) == ("COMPLETED", None, ["CUDA out of memory"])
+        payload = (await deliveries(database))[task.id]
+        assert (payload["error_category"], payload["error_message"]) == (None, None)
+        assert TaskStatusEvent.model_validate(payload) == _event(row, EventType.TASK_STATUS)
+
+
 async def test_a_result_that_the_database_refuses_writes_nothing_of_its_batch(database: Database) -> None:
     for _ in range(2):
         await add(database)
