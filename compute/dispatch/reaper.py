@@ -42,8 +42,8 @@ async def _reap_some(policy: RetryPolicy, connection: Connection) -> int:
 
 
 def _end(attempt: Expired, policy: RetryPolicy) -> Fail | Release:
-    silent = Failure(ErrorCategory.INTERNAL, f"Its worker went silent ({attempt.owner}).")
-    end = policy.failed(attempt, silent) if attempt.begun else policy.lost(attempt, silent)
+    gone = Failure(ErrorCategory.INTERNAL, f"Its Dispatcher ({attempt.owner}) died or was cut off.")
+    end = policy.failed(attempt, gone) if attempt.begun else policy.lost(attempt, gone)
     _log.warning(
         "task %s: lease expired, %s", attempt.lease.task_id, "failed" if isinstance(end, Fail) else "re-queued"
     )

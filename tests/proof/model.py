@@ -150,7 +150,7 @@ class Model:
             case Complete(result=result, started=started):
                 if not ((started and self._start(task)) or task.status == "EXECUTING"):
                     return False
-                task.result, task.progress = result, 100.0
+                task.result, task.progress, task.error_category = result, 100.0, None
                 self._end(task, "COMPLETED", now)
             case Fail(category=category, message=message):
                 self._blame(task, category, message)
@@ -180,8 +180,8 @@ class Model:
         for task in list(tasks):
             count += 1
             attempt = Expired(task.lease, task.retry_count, task.asked.max_retries, task.owner, task.status != "QUEUED")
-            silent = Failure(ErrorCategory.INTERNAL, f"Its worker went silent ({task.owner}).")
-            end = policy.failed(attempt, silent) if attempt.begun else policy.lost(attempt, silent)
+            gone = Failure(ErrorCategory.INTERNAL, f"Its Dispatcher ({task.owner}) died or was cut off.")
+            end = policy.failed(attempt, gone) if attempt.begun else policy.lost(attempt, gone)
             self.write(end, now=now, until=now)
         return count
 

@@ -257,7 +257,7 @@ async def test_the_task_of_a_dead_dispatcher_is_re_queued_and_completes(database
     async with dispatching(database, LocalPool(succeed)):
         row = await until(database, task, "COMPLETED")
     assert row.retry_count == 1
-    assert "went silent" in row.errors[0]
+    assert "died or was cut off" in row.errors[0]
 
 
 async def test_a_task_that_kills_its_worker_every_time_ends_as_failed(database: Database) -> None:
