@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from math import inf
 from typing import TypeVar
 
 from compute.db.away import RowLocked, StatementTooSlow, away
-from compute.db.patience import Patience
 from compute.db.session import Connection, Database, set_locally
 
 __all__ = ["DirectConnection", "connect_by_key"]
@@ -32,8 +32,10 @@ _IDLE_SECONDS = 3.0
 class DirectConnection:
     """Not shared: one caller at a time. Connects at the first use; statements are prepared, and planned by key."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, statement_seconds: float = inf) -> None:
+        """`statement_seconds` after which a statement is stopped, if those of `database` are more."""
         self._database = database
+        self._statement_seconds = statement_seconds
         self._connection: Connection | None = None
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -44,11 +46,13 @@ class DirectConnection:
             DatabaseAway: the server is out of reach; the next call connects again.
         """
         try:
-            connection = self._connection = self._connection or await connect_by_key(self._database)
+            connection = self._connection = self._connection or await connect_by_key(
+                self._database, statement_seconds=self._statement_seconds
+            )
             if not self._database.pooled:
                 return await work(connection)
             async with connection.transaction():
-                await connection.execute(set_locally(_patience(self._database).settings | _BY_KEY))
+                await connection.execute(set_locally(_settings(self._database, self._statement_seconds)))
                 return await work(connection)
         except asyncio.CancelledError:
             # A cancelled statement may leave its answer on the line, for the next one to read.
@@ -68,7 +72,7 @@ class DirectConnection:
             await connection.close()
 
 
-async def connect_by_key(database: Database) -> Connection:
+async def connect_by_key(database: Database, *, statement_seconds: float = inf) -> Connection:
     """A connection whose statements are prepared and planned by key, unless it leads to a pooler.
 
     Raises:
@@ -78,16 +82,22 @@ async def connect_by_key(database: Database) -> Connection:
         return await database.connect()
     connection = await database.connect(prepare_threshold=0)
     try:
-        await connection.execute(_set(_patience(database).settings | _BY_KEY), prepare=False)
+        await connection.execute(_set(_settings(database, statement_seconds)), prepare=False)
     except BaseException:
         await connection.close()
         raise
     return connection
 
 
-def _patience(database: Database) -> Patience:
+def _settings(database: Database, statement_seconds: float) -> Mapping[str, str]:
     given = database.patience
-    return replace(given, lock=min(given.lock, _LOCK_SECONDS), idle=min(given.idle, _IDLE_SECONDS))
+    patience = replace(
+        given,
+        statement=min(given.statement, statement_seconds),
+        lock=min(given.lock, _LOCK_SECONDS),
+        idle=min(given.idle, _IDLE_SECONDS),
+    )
+    return patience.settings | _BY_KEY
 
 
 def _set(settings: Mapping[str, str]) -> str:

@@ -4,6 +4,11 @@ A write goes out at once when nothing is being written; what arrives meanwhile g
 same key are written in the order in which they were put, whatever happens: while one of them waits, because its row is
 locked or the database is away, the later ones of its key wait behind it, and nobody else's do. A write that the
 database refuses is found by halving its batch, which keeps that order, too.
+
+A batch that met a lock as a whole, or was too slow, is under suspicion: which of its writes is the cause, nobody knows.
+It is divided, by the kinds of its writes and then by half, and one part after the other is tried, each apart from what
+is fresh. Every such try may take as long as a statement may wait, so that between any two of them others have a turn,
+and those first for which nobody needs to wait.
 """
 
 import asyncio
@@ -12,6 +17,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from compute.db.away import DatabaseAway, RowLocked, StatementTooSlow
@@ -30,6 +36,8 @@ _AWAY_SECONDS = 0.5
 class _Entry(Generic[W, R]):
     write: W
     key: Hashable
+    kind: Hashable
+    meanwhile: R | None
     done: asyncio.Future[R]
     give_up_at: float
 
@@ -54,6 +62,7 @@ class GroupCommit(Generic[W, R]):
         most: int,
         patience_seconds: float = float("inf"),
         meanwhile: Callable[[W], R | None] = lambda _: None,
+        kind: Callable[[W], Hashable] = type,
     ) -> None:
         """Write nothing yet.
 
@@ -63,8 +72,9 @@ class GroupCommit(Generic[W, R]):
             key: What must be written in order.
             given_up: The answer to what could not be written in `patience_seconds`, or when `run` has ended.
             most: How many are written at a time.
-            meanwhile: The answer to a write that nobody needs to wait for when its key waits; None for all others.
-                Of several of a key the last one is written.
+            meanwhile: The answer to a write that nobody needs to wait for when it has to wait; None for all others.
+                Of several of a key that wait the last one is written, before or after the others of its key.
+            kind: Writes of different kinds may need different things, so that one kind may be locked alone.
         """
         self._write = write
         self._key = key
@@ -72,10 +82,16 @@ class GroupCommit(Generic[W, R]):
         self._most = most
         self._patience_seconds = patience_seconds
         self._meanwhile = meanwhile
+        self._kind = kind
         self._fresh: deque[_Entry[W, R]] = deque()
         self._waiting: dict[Hashable, list[_Entry[W, R]]] = {}
+        self._suspects: dict[Hashable, list[_Entry[W, R]]] = {}
+        self._groups: dict[bool, deque[list[Hashable]]] = {True: deque(), False: deque()}
+        """The keys of suspects as they are tried, by whether somebody needs to wait for them."""
         self._in_flight: Sequence[_Entry[W, R]] = ()
         self._retry_at = 0.0
+        self._suspects_at = 0.0
+        self._turn = 0
         self._away = False
         self._wake = asyncio.Event()
         self._closing = False
@@ -85,12 +101,15 @@ class GroupCommit(Generic[W, R]):
         """Write soon, even if nobody waits for it. The future has an exception when the database refuses this very
         write."""
         loop = asyncio.get_running_loop()
-        entry = _Entry(write, self._key(write), loop.create_future(), loop.time() + self._patience_seconds)
+        meanwhile = self._meanwhile(write)
+        # What nobody needs to wait for has no place among the others of its key.
+        key = (self._key(write), meanwhile is None)
+        give_up_at = loop.time() + self._patience_seconds
+        entry = _Entry(write, key, self._kind(write), meanwhile, loop.create_future(), give_up_at)
         if self._ended:
             entry.resolve(self._given_up)
-        elif self._waiting and entry.key in self._waiting:
-            self._put_behind(entry)
         else:
+            # Even if others of its key wait: some that were put before it may be fresh as well.
             self._fresh.append(entry)
             self._wake.set()
         return entry.done
@@ -98,7 +117,7 @@ class GroupCommit(Generic[W, R]):
     async def run(self) -> None:
         """Write until `close` was called and nothing is left."""
         try:
-            while self._fresh or self._waiting or not self._closing:
+            while self._fresh or self._waiting or self._suspects or not self._closing:
                 await self._wait()
                 # Whoever is about to report in this turn of the loop travels with the batch.
                 await asyncio.sleep(0)
@@ -107,7 +126,7 @@ class GroupCommit(Generic[W, R]):
                 self._in_flight = ()
         finally:
             self._ended = True
-            for entry in (*self._in_flight, *self._fresh, *_all(self._waiting)):
+            for entry in (*self._in_flight, *self._fresh, *_all(self._waiting), *_all(self._suspects)):
                 entry.resolve(self._given_up)
 
     def close(self) -> None:
@@ -119,32 +138,94 @@ class GroupCommit(Generic[W, R]):
         """Until something can be written, or there is nothing left to wait for."""
         if self._away:
             await asyncio.sleep(self._retry_at - asyncio.get_running_loop().time())
-        elif not self._fresh and (self._waiting or not self._closing):
+        elif not self._fresh and (self._waiting or self._suspects or not self._closing):
             self._wake.clear()
+            due = [self._retry_at] if self._waiting else []
+            due += [self._suspects_at] if self._suspects else []
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(self._retry_at if self._waiting else None):
+                async with asyncio.timeout_at(min(due, default=None)):
                     await self._wake.wait()
 
     def _take(self) -> list[_Entry[W, R]]:
         """The next batch: what has waited, if it is time, in front of what was put later."""
         now = asyncio.get_running_loop().time()
-        batch: list[_Entry[W, R]] = []
         if now >= self._retry_at:
             self._away = False
-            waited, self._waiting = self._waiting, {}
-            for key, entries in waited.items():
-                # All of a key or nothing: what stays must not come before what went.
-                if len(batch) < self._most:
-                    batch += self._patient(entries, now)
-                else:
-                    self._waiting[key] = entries
-        while self._fresh and len(batch) < self._most and not self._away:
-            entry = self._fresh.popleft()
-            if self._waiting and entry.key in self._waiting:
-                self._put_behind(entry)
+            self._recall(now)
+        if self._away:
+            return self._take_fresh(lambda _: False)
+        return self._take_in_turn(now) if self._suspects else self._take_fresh(lambda _: True)
+
+    def _recall(self, now: float) -> None:
+        """Put what has waited in front of what is fresh; what is too much for a batch waits for the next."""
+        waited, self._waiting = self._waiting, {}
+        recalled: list[_Entry[W, R]] = []
+        for key, entries in waited.items():
+            if len(recalled) < self._most:
+                recalled += self._patient(entries, now)
             else:
+                self._waiting[key] = entries
+        self._fresh.extendleft(reversed(recalled))
+
+    def _take_in_turn(self, now: float) -> list[_Entry[W, R]]:
+        """Of what is fresh those of one kind, and suspects, in turn; those that nobody waits for before each."""
+        carefree = (self._take_carefree, partial(self._take_suspects, False, now))
+        turns = (*carefree, self._take_fresh_of_a_kind, *carefree, partial(self._take_suspects, True, now))
+        for _ in turns:
+            self._turn = (self._turn + 1) % len(turns)
+            if batch := turns[self._turn]():
+                return batch
+        return []
+
+    def _take_carefree(self) -> list[_Entry[W, R]]:
+        return self._take_fresh(lambda entry: entry.meanwhile is not None)
+
+    def _take_fresh_of_a_kind(self) -> list[_Entry[W, R]]:
+        kind = next((entry.kind for entry in self._fresh if entry.meanwhile is None), None)
+        return self._take_fresh(lambda entry: entry.meanwhile is None and entry.kind == kind)
+
+    def _take_fresh(self, fits: Callable[[_Entry[W, R]], bool]) -> list[_Entry[W, R]]:
+        """Those that fit, in their order. Others of whose keys wait are put behind them."""
+        batch: list[_Entry[W, R]] = []
+        left: list[_Entry[W, R]] = []
+        keys_left: set[Hashable] = set()
+        while self._fresh and len(batch) < self._most:
+            entry = self._fresh.popleft()
+            if self._put_behind(entry):
+                continue
+            if fits(entry) and not (keys_left and entry.key in keys_left):
                 batch.append(entry)
+            else:
+                # Later ones of its key must not overtake it.
+                left.append(entry)
+                keys_left.add(entry.key)
+        self._fresh.extendleft(reversed(left))
         return batch
+
+    def _take_suspects(self, awaited: bool, now: float) -> list[_Entry[W, R]]:
+        """The next part of those under suspicion, if it is time: of each key what comes first and is of one kind."""
+        groups = self._groups[awaited]
+        if now < self._suspects_at:
+            return []
+        self._give_up_suspects(now)
+        batch: list[_Entry[W, R]] = []
+        while groups and not batch:
+            keys = [key for key in groups.popleft() if key in self._suspects]
+            for key in keys:
+                entries = self._suspects.pop(key)
+                count = 1 if len(keys) == 1 else _first_of_a_kind(entries)
+                batch += entries[:count]
+                # They are put behind again if it fails.
+                self._fresh.extendleft(reversed(entries[count:]))
+        if batch:
+            self._suspects_at = now + _LOCKED_SECONDS
+        return batch
+
+    def _give_up_suspects(self, now: float) -> None:
+        for key, entries in list(self._suspects.items()):
+            entries[:] = self._patient(entries, now)
+            if not entries:
+                del self._suspects[key]
 
     async def _flush(self, batch: Sequence[_Entry[W, R]]) -> None:
         if not batch:
@@ -152,11 +233,8 @@ class GroupCommit(Generic[W, R]):
         try:
             answers = await self._write([entry.write for entry in batch])
         except (RowLocked, StatementTooSlow) as error:
-            if len(batch) == 1:
-                _log.warning("%s waits: %s", batch[0].write, error)
-                self._put_off(batch, _LOCKED_SECONDS)
-            else:
-                await self._flush_halves(batch)
+            _log.warning("%s (of %d writes) waits: %s", batch[0].write, len(batch), error)
+            self._suspect(batch)
         except DatabaseAway as error:
             _log.warning("%d writes wait, the database is out of reach: %s", len(batch), error)
             self._away, self._retry_at = True, asyncio.get_running_loop().time() + _AWAY_SECONDS
@@ -167,6 +245,7 @@ class GroupCommit(Generic[W, R]):
             else:
                 await self._flush_halves(batch)
         else:
+            self._suspects_at = 0.0
             for entry, answer in zip(batch, answers, strict=True):
                 if answer is not None:
                     entry.resolve(answer)
@@ -177,32 +256,47 @@ class GroupCommit(Generic[W, R]):
     async def _flush_halves(self, batch: Sequence[_Entry[W, R]]) -> None:
         middle = len(batch) // 2
         await self._flush(batch[:middle])
-        second = batch[middle:]
-        for entry in second:
-            # Of these, some may have to wait behind the first half.
-            if entry.key in self._waiting:
-                self._put_behind(entry)
-        await self._flush([entry for entry in second if entry.key not in self._waiting])
+        # Of the second half, some may have to wait behind the first.
+        await self._flush([entry for entry in batch[middle:] if not self._put_behind(entry)])
+
+    def _suspect(self, batch: Sequence[_Entry[W, R]]) -> None:
+        """Let them wait, to be tried in smaller parts."""
+        if not self._suspects:
+            self._turn = 0
+        for entry in batch:
+            _append(self._suspects.setdefault(entry.key, []), entry)
+        kinds: dict[Hashable, list[Hashable]] = {}
+        for key in dict.fromkeys(entry.key for entry in batch):
+            first = self._suspects[key][0]
+            kinds.setdefault((first.meanwhile is None, first.kind), []).append(key)
+        parts = list(kinds.values())
+        if len(parts) == 1 and len(parts[0]) > 1:
+            middle = len(parts[0]) // 2
+            parts = [parts[0][:middle], parts[0][middle:]]
+        for part in parts:
+            self._groups[self._suspects[part[0]][0].meanwhile is None].append(part)
 
     def _put_off(self, batch: Sequence[_Entry[W, R]], seconds: float) -> None:
         now = asyncio.get_running_loop().time()
         if batch and self._retry_at <= now:
             self._retry_at = now + seconds
         for entry in batch:
-            self._put_behind(entry)
+            _append(self._waiting.setdefault(entry.key, []), entry)
 
-    def _put_behind(self, entry: _Entry[W, R]) -> None:
-        """Let it wait, the last one of its key."""
-        waiting = self._waiting.setdefault(entry.key, [])
-        if (answer := self._meanwhile(entry.write)) is not None:
-            entry.resolve(answer)
-            waiting[:] = [other for other in waiting if self._meanwhile(other.write) is None]
-        waiting.append(entry)
+    def _put_behind(self, entry: _Entry[W, R]) -> bool:
+        """Let it wait, the last one of its key, if others of its key do."""
+        if not self._waiting and not self._suspects:
+            return False
+        waiting = self._waiting.get(entry.key) or self._suspects.get(entry.key)
+        if waiting is None:
+            return False
+        _append(waiting, entry)
+        return True
 
     def _patient(self, entries: Iterable[_Entry[W, R]], now: float) -> list[_Entry[W, R]]:
         patient = []
         for entry in entries:
-            answered = self._meanwhile(entry.write) is not None
+            answered = entry.meanwhile is not None
             if entry.give_up_at > now and not (answered and self._closing):
                 patient.append(entry)
             elif not answered:
@@ -211,5 +305,18 @@ class GroupCommit(Generic[W, R]):
         return patient
 
 
-def _all(waiting: dict[Hashable, list[_Entry[W, R]]]) -> Iterable[_Entry[W, R]]:
-    return (entry for entries in waiting.values() for entry in entries)
+def _append(waiting: list[_Entry[W, R]], entry: _Entry[W, R]) -> None:
+    """Let it wait behind others of its key. What nobody needs to wait for is answered, and takes their place."""
+    if entry.meanwhile is not None:
+        entry.resolve(entry.meanwhile)
+        waiting.clear()
+    waiting.append(entry)
+
+
+def _first_of_a_kind(entries: Sequence[_Entry[W, R]]) -> int:
+    """How many at the front are of one kind."""
+    return next((n for n, entry in enumerate(entries) if entry.kind != entries[0].kind), len(entries))
+
+
+def _all(waiting: dict[Hashable, list[_Entry[W, R]]]) -> list[_Entry[W, R]]:
+    return [entry for entries in waiting.values() for entry in entries]

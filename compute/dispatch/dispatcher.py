@@ -195,8 +195,11 @@ class Dispatcher:
         runs = list(self._runs.values())
         for run in runs:
             run.hand_back()
+        # Their ends may have to wait, and their leases must last until then.
+        renewing = asyncio.create_task(self._every(self._policy.pulse, self._pulse, "writing progress"))
         for run in runs:
             await run.wait()
+        renewing.cancel()
         self._writer.close()
         await writing
         await self._store.close()

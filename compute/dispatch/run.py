@@ -57,6 +57,7 @@ class Run:
         self._when_idle = when_idle
         self._news = _News()
         self._working = True
+        self._ending = False
         self._begun = False
         self._abandoned = False
         self._turn_until = asyncio.get_running_loop().time() + limits.queued
@@ -77,11 +78,17 @@ class Run:
             self._work.cancel()
 
     def pulse(self, renew_seconds: float) -> None:
-        """Write progress if there is any; `renew_seconds` after the lease was renewed, renew it if there was news."""
-        if not self._working or self._news.on_its_way:
+        """Write progress if there is any; `renew_seconds` after the lease was renewed, renew it if there was news.
+
+        While its end has to wait, the lease is renewed without news: nothing else can happen to the attempt.
+        """
+        if self._news.on_its_way or not (self._working or self._ending):
             return
         now = asyncio.get_running_loop().time()
-        if self._percent > self._reported or self._news.renews(now - renew_seconds):
+        if self._ending:
+            self._news.came()
+        progress = self._working and self._percent > self._reported
+        if progress or self._news.renews(now - renew_seconds):
             self._news.written(now)
             self._reported = self._percent
             self._writer.put(Beat(self.lease, self._percent)).add_done_callback(self._beat_written)
@@ -210,7 +217,12 @@ class Run:
 
     async def _write(self, end: Write) -> None:
         # Once it is put it gets written, whatever becomes of this attempt.
-        if not await self._writer.put(end):
+        self._ending = True
+        try:
+            held = await self._writer.put(end)
+        finally:
+            self._ending = False
+        if not held:
             _log.info("task %s: lease %d was lost, its end is dropped", *self.lease)
 
 

@@ -4,6 +4,7 @@ The Dispatcher knows no SQL and no connection: whatever keeps these promises wil
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any, Protocol
 
 from sqlalchemy import func
@@ -23,6 +24,8 @@ from compute.tasks.leases import Claimed, Write
 __all__ = ["DispatchStore", "PostgresDispatchStore"]
 
 _NOW = "SELECT extract(epoch FROM clock_timestamp())::float8"
+
+_LEAST_SECONDS = 1.0
 
 OnHint = Callable[[str, str], None]
 
@@ -97,7 +100,9 @@ class PostgresDispatchStore:
         async def work(connection: Connection) -> list[bool | None]:
             return await write_all(connection, writes, lease_seconds=lease_seconds)
 
-        return await self._connection("writes").run(work)
+        # One that is too slow must not cost the leases that wait behind it.
+        limit = max(lease_seconds / 3, _LEAST_SECONDS)
+        return await self._connection("writes", statement_seconds=limit).run(work)
 
     async def now(self) -> float:
         async def work(connection: Connection) -> float:
@@ -131,5 +136,7 @@ class PostgresDispatchStore:
         for connection in self._connections.values():
             await connection.close()
 
-    def _connection(self, use: str) -> DirectConnection:
-        return self._connections.setdefault(use, DirectConnection(self._database))
+    def _connection(self, use: str, *, statement_seconds: float = inf) -> DirectConnection:
+        if use not in self._connections:
+            self._connections[use] = DirectConnection(self._database, statement_seconds=statement_seconds)
+        return self._connections[use]

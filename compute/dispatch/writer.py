@@ -1,7 +1,8 @@
 """What runs report, written together: a group commit of starts, heartbeats and ends, in the order of each lease.
 
 Nothing is acknowledged before its commit. The fence makes a repeated or late write harmless, so a database that is
-away is waited for. A task whose row somebody keeps locked holds up its own writes alone.
+away is waited for. A task whose row somebody keeps locked holds up its own writes alone; where a whole table is locked,
+or statements are too slow, leases are renewed between any two tries of what has to wait.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ class LeaseWriter:
             given_up=False,
             most=_MOST_AT_ONCE,
             patience_seconds=patience_seconds,
-            # A lease that cannot be renewed just now is not lost.
+            # A lease that cannot be renewed just now is not lost. It may be renewed while an end of it has to wait.
             meanwhile=lambda write: True if isinstance(write, Beat) else None,
         )
 

@@ -30,7 +30,11 @@ class Ledger:
     def __init__(self, store: JournalStore) -> None:
         self._store = store
         self._writes: GroupCommit[Checkpoint, Verdict] = GroupCommit(
-            store.write, lambda checkpoint: checkpoint.workflow_id, given_up=Refused.LOST, most=_MOST_AT_ONCE
+            store.write,
+            lambda checkpoint: checkpoint.workflow_id,
+            given_up=Refused.LOST,
+            most=_MOST_AT_ONCE,
+            kind=lambda checkpoint: type(checkpoint.write).__name__,
         )
 
     async def begin(self, write: Begin, tasks: Sequence[Task]) -> list[str]:

@@ -10,7 +10,7 @@ from compute.db.session import Connection, Database
 from compute.errors import Unavailable
 from compute.events import hints
 from tests.integration.core.absent import SHORT, WAYS, Use, scene, users
-from tests.patience import PATIENCE
+from tests.patience import NEVER, PATIENCE
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -82,3 +82,14 @@ async def test_a_listener_whose_connection_falls_silent_listens_again(database_u
             listening.cancel()
             await asyncio.wait([listening])
             await database.close()
+
+
+async def test_a_connection_may_stop_its_statements_sooner_than_others(database: Database) -> None:
+    hasty = DirectConnection(database, statement_seconds=0.1)
+
+    async def wait(connection: Connection) -> None:
+        await connection.execute("SELECT pg_sleep(%s)", [NEVER])
+
+    with pytest.raises(StatementTooSlow):
+        await hasty.run(wait)
+    await hasty.close()

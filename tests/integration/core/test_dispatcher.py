@@ -49,6 +49,9 @@ class LocalPool:
     def capacity(self) -> int:
         return self.hands
 
+    def free(self) -> int:
+        return self.hands - self._at_once
+
     def ready(self) -> int:
         return self.hands
 

@@ -3,42 +3,55 @@
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
 
-from compute.db.away import DatabaseAway, RowLocked
+from compute.db.away import DatabaseAway, RowLocked, StatementTooSlow
 from compute.db.group_commit import GroupCommit
 from tests.patience import NEVER, PATIENCE
+from tests.proof.clock import SimulatedLoop, pause
 
 
 class Put(NamedTuple):
     key: str
     number: int
+    kind: str = "any"
 
 
 class Table:
-    """Takes writes like a store: keys may be locked, writes refused, and batches met by errors."""
+    """Takes writes like a store: keys may be locked, writes refused, and batches met by errors. A batch with a write
+    that is `blocked` fails as a whole, after the seconds that the server lets it wait."""
 
     def __init__(self) -> None:
         self.locked: set[str] = set()
         self.refused: set[Put] = set()
         self.errors: list[Exception] = []
+        self.blocked: Callable[[Put], bool] = lambda _: False
+        self.trouble: type[Exception] = RowLocked
+        self.seconds = 0.0
         self.written: dict[str, list[int]] = defaultdict(list)
         self.batches: list[Sequence[Put]] = []
+        self.beats: dict[str, list[float]] = defaultdict(list)
 
     async def write(self, batch: Sequence[Put]) -> list[str | None]:
         await asyncio.sleep(0)
         self.batches.append(batch)
         if self.errors:
             raise self.errors.pop(0)
+        if any(self.blocked(put) for put in batch):
+            await pause(self.seconds)
+            raise self.trouble
         if self.refused & set(batch):
             raise ValueError
         for put in batch:
             if put.key not in self.locked:
                 self.written[put.key].append(put.number)
+            if put.kind == "beat":
+                self.beats[put.key].append(asyncio.get_running_loop().time())
         return [None if put.key in self.locked else "written" for put in batch]
 
 
@@ -51,6 +64,7 @@ async def running(table: Table, *, patience: float = NEVER, most: int = 100) -> 
         most=most,
         patience_seconds=patience,
         meanwhile=lambda put: "later" if put.number < 0 else None,
+        kind=lambda put: put.kind,
     )
     work = asyncio.create_task(commit.run())
     try:
@@ -64,7 +78,7 @@ async def running(table: Table, *, patience: float = NEVER, most: int = 100) -> 
 @pytest.mark.parametrize("seed", range(4))
 async def test_writes_of_one_key_keep_their_order_whatever_happens(seed: int) -> None:
     rng = random.Random(seed)
-    puts = [Put(f"key {rng.randrange(8)}", number) for number in range(120)]
+    puts = [Put(f"key {rng.randrange(8)}", number, rng.choice(["some", "others"])) for number in range(120)]
     table = Table()
     table.refused = set(rng.sample(puts, 5))
     table.errors = [DatabaseAway()] + [RowLocked() for _ in range(4)]
@@ -73,8 +87,10 @@ async def test_writes_of_one_key_keep_their_order_whatever_happens(seed: int) ->
     async def turn_keys() -> None:
         for _ in range(8):
             table.locked = set(rng.sample([f"key {n}" for n in range(8)], 3))
+            blocked = {("kind", rng.choice(["some", "others", "none"])), ("key", f"key {rng.randrange(8)}")}
+            table.blocked = lambda put, blocked=blocked: {("kind", put.kind), ("key", put.key)} & blocked  # type: ignore[misc]
             await asyncio.sleep(0.02)
-        table.locked = set()
+        table.locked, table.blocked = set(), lambda _: False
 
     async with running(table, most=rng.choice([3, 20, 100])) as commit:
         turning = asyncio.create_task(turn_keys())
@@ -127,7 +143,8 @@ async def test_what_nobody_needs_to_wait_for_is_answered_at_once_and_written_lat
         table.locked = set()
         assert await first == "written"
         assert await commit.put(Put("a", 2)) == "written"
-    assert table.written["a"] == [1, -2, 2]
+    assert sorted(table.written["a"]) == [-2, 1, 2]
+    assert [number for number in table.written["a"] if number > 0] == [1, 2]
 
 
 async def test_a_write_is_given_up_when_patience_ends_or_nobody_writes_any_more() -> None:
@@ -165,3 +182,107 @@ async def test_more_locked_keys_than_a_batch_holds_are_not_asked_for_without_a_p
         table.locked.clear()
         async with asyncio.timeout(PATIENCE):
             assert await asyncio.gather(*written) == ["written"] * 5
+
+
+TROUBLES = pytest.mark.parametrize(("trouble", "seconds"), [(RowLocked, 1.0), (StatementTooSlow, 5.0)])
+
+
+class Runs:
+    """Forty short ones that end while ends are blocked, eight long ones, one that begins every second, and now and then
+    ends; heartbeats every five seconds."""
+
+    LOCKED_FOR = 60
+
+    def __init__(self, table: Table, loop: SimulatedLoop) -> None:
+        self.table = table
+        self.took: dict[str, list[float]] = defaultdict(list)
+        self.drained_in = NEVER
+        self._loop = loop
+
+    async def live(self) -> None:
+        self.table.blocked = lambda put: put.kind == "end"
+        async with running(self.table) as commit, asyncio.TaskGroup() as group:
+            for n in range(40):
+                self._report(commit, group, f"short {n}", "start", "end")
+            for second in range(self.LOCKED_FOR):
+                self._report(commit, group, f"new {second}", "start", *(["end"] if second % 7 == 0 else []))
+                if second % 5 == 0:
+                    for key in [*(f"short {n}" for n in range(40)), *(f"long {n}" for n in range(8))]:
+                        commit.put(Put(key, -1 - second, "beat"))
+                await pause(1.0)
+            self.table.blocked = lambda _: False
+            free_at = self._loop.time()
+        self.drained_in = self._loop.time() - free_at
+
+    def _report(self, commit: GroupCommit[Put, str], group: asyncio.TaskGroup, key: str, *kinds: str) -> None:
+        for number, kind in enumerate(kinds, 1):
+            group.create_task(self._written(commit.put(Put(key, number, kind)), kind))
+
+    async def _written(self, written: asyncio.Future[str], kind: str) -> None:
+        since = self._loop.time()
+        assert await written == "written"
+        self.took[kind].append(self._loop.time() - since)
+
+
+@TROUBLES
+def test_what_is_locked_or_slow_delays_the_rest_by_a_few_tries(trouble: type[Exception], seconds: float) -> None:
+    table, loop = Table(), SimulatedLoop()
+    table.trouble, table.seconds = trouble, seconds
+    runs = Runs(table, loop)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(runs.live())
+    # Each heartbeat waits for the try that is being made.
+    assert len(table.beats) == 48
+    for times in table.beats.values():
+        assert max(later - earlier for earlier, later in pairwise([0.0, *times, Runs.LOCKED_FOR])) <= 5 + seconds + 0.1
+    assert max(runs.took["start"]) <= 4 * seconds
+    assert runs.drained_in <= seconds + 0.5
+    for n in range(40):
+        assert [number for number in table.written[f"short {n}"] if number > 0] == [1, 2]
+
+
+@TROUBLES
+def test_one_that_is_locked_is_found_in_few_tries_and_shares_none_with_what_is_fresh(
+    trouble: type[Exception], seconds: float
+) -> None:
+    table, loop = Table(), SimulatedLoop()
+    table.trouble, table.seconds = trouble, seconds
+    table.blocked = lambda put: put.key == "key 37"
+    most_tries = 2 + 6
+
+    async def live() -> None:
+        async with running(table) as commit:
+            puts = [commit.put(Put(f"key {n}", 1)) for n in range(64)]
+            stays = puts.pop(37)
+            assert set(await asyncio.gather(*puts)) == {"written"}
+            assert loop.time() <= most_tries * (seconds + 0.2)
+            for n in range(20):
+                since = loop.time()
+                assert await commit.put(Put(f"fresh {n}", 1)) == "written"
+                assert loop.time() - since <= seconds + 0.1
+                await pause(0.05)
+            assert not stays.done()
+            table.blocked = lambda _: False
+            assert await stays == "written"
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(live())
+    assert not any(
+        any(put.key == "key 37" for put in batch) and any(put.key.startswith("fresh") for put in batch)
+        for batch in table.batches
+    )
+
+
+def test_what_stays_locked_is_given_up_when_its_patience_ends() -> None:
+    table, loop = Table(), SimulatedLoop()
+    table.seconds = 1.0
+    table.blocked = lambda put: put.kind == "end"
+
+    async def live() -> None:
+        async with running(table, patience=120.0) as commit:
+            ends = [commit.put(Put(f"key {n}", 1, "end")) for n in range(30)]
+            assert set(await asyncio.gather(*ends)) == {"given up"}
+            assert 120 <= loop.time() <= 122
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(live())
