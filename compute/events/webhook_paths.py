@@ -1,5 +1,6 @@
 """Paths of receivers that fail, so that one of them need not close the whole host."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ class FailingPath:
     openings: int = 0
     shut_until: float = 0.0
     in_flight: int = 0
+    asked_at: float = -math.inf
+    """When a lot last asked for it, in vain if nothing was due to it."""
 
     @property
     def is_apart(self) -> bool:

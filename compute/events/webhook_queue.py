@@ -11,6 +11,7 @@ __all__ = ["DueReceivers"]
 _MOST = 10_000
 _UNKNOWN_SHARE = 0.5
 _PROBED_SHARE = 0.25
+_PATHS_SHARE = 0.125
 _RESERVE = 0.125
 
 
@@ -32,6 +33,7 @@ class DueReceivers:
             Standing.PROVEN: in_flight,
         }
         self._reserve = round(in_flight * _RESERVE)
+        self._paths_share = max(round(in_flight * _PATHS_SHARE), 1)
         self._queues: dict[Standing, OrderedDict[str, None]] = {standing: OrderedDict() for standing in self._shares}
 
     def add(self, names: Iterable[str], now: float) -> None:
@@ -57,13 +59,13 @@ class DueReceivers:
 
     def lots(self, dealt: Mapping[str, int], now: float) -> dict[str, Lot]:
         """Of those that were dealt requests, the ones that share them by lot between their paths. Probes of single
-        paths and of receivers are together as many as the share of these."""
-        share = self._shares[Standing.PROBED] - self._receivers.in_flight(Standing.PROBED)
-        share -= sum(self._receivers.standing(name, now) is Standing.PROBED for name in dealt)
+        paths have a share of their own, which no number of receivers that hang can take."""
+        left = self._paths_share - self._receivers.apart_in_flight
         lots: dict[str, Lot] = {}
         for name, room in dealt.items():
-            if lot := self._receivers.lot(name, room, now, may_probe=len(lots) < share):
+            if lot := self._receivers.lot(name, room, now, may_probe=left > 0):
                 lots[name] = lot
+                left -= lot.probes
         return lots
 
     def _deal_first(self, standing: Standing, share: int, open_to_all: int, now: float, dealt: dict[str, int]) -> int:

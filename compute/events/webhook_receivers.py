@@ -114,6 +114,7 @@ class Receivers:
         self._states: OrderedDict[str, _State] = OrderedDict()
         self._paths = FailingPaths()
         self._in_flight: Counter[Standing] = Counter()
+        self._apart_in_flight = 0
 
     def standing(self, receiver: str, now: float) -> Standing:
         """What is known of it at `now`."""
@@ -148,7 +149,10 @@ class Receivers:
         weights = {path.name: None if path.is_apart or path.in_flight else _UNLIKELY for path in failing}
         ready = [path for path in failing if path.is_apart and path.is_ready(now)]
         if ready and may_probe and not state.apart_in_flight:
-            weights[min(ready, key=lambda path: path.shut_until).name] = _FIRST
+            # In turns: who is asked may have nothing due.
+            first = min(ready, key=lambda path: (path.asked_at, path.shut_until))
+            first.asked_at = now
+            weights[first.name] = _FIRST
         return Lot(room, weights, state.reached)
 
     def reached(self, receiver: str, at: datetime | None) -> None:
@@ -165,6 +169,11 @@ class Receivers:
         """Requests on their way to receivers of which that was known when they began. A path that is apart is probed,
         whatever is known of its host."""
         return self._in_flight[standing]
+
+    @property
+    def apart_in_flight(self) -> int:
+        """Requests on their way to paths that are apart."""
+        return self._apart_in_flight
 
     def started(self, receiver: str, now: float, path: str = "") -> Exchange:
         """Count a request that begins; give its exchange to `finished`. `path` is the URL without its query."""
@@ -197,6 +206,7 @@ class Receivers:
         self._in_flight[exchange.standing] += change
         if exchange.is_apart:
             state.apart_in_flight += change
+            self._apart_in_flight += change
         else:
             state.in_flight += change
         if exchange.failing:

@@ -11,6 +11,7 @@ No statement waits for a row's lock: what somebody else holds is skipped.
 
 import json
 from collections.abc import Mapping, Sequence
+from hashlib import md5
 from typing import Any
 
 from compute.db.direct import DirectConnection
@@ -60,6 +61,7 @@ WITH chosen AS (
 """
 _AHEAD = 300
 _SOME_DUE = f"SELECT id, url, next_attempt_at AS at FROM webhook_deliveries WHERE {_DUE_TO_ONE}"
+# Paths by their hashes: the weights go with every row that is looked at.
 # What fell due in one moment is looked at together, up to a bound: `after` tells no two of them apart.
 # `nth` of its path, of those that are looked at; `place` in the order of the lot.
 _CLAIM_BY_LOT = f"""
@@ -83,7 +85,7 @@ WITH asked AS MATERIALIZED (
 ), seen AS (
     SELECT id, receiver, weights ? path AS weighted, (weights ->> path)::float8 AS weight,
            row_number() OVER (PARTITION BY receiver, path ORDER BY at, id) AS nth
-      FROM looked_at CROSS JOIN LATERAL split_part(split_part(url, '?', 1), '#', 1) AS path
+      FROM looked_at CROSS JOIN LATERAL md5(split_part(split_part(url, '?', 1), '#', 1)) AS path
 ), placed AS MATERIALIZED (
     SELECT id, receiver, row_number() OVER (PARTITION BY receiver ORDER BY nth, random() + coalesce(weight, 0)) AS place
       FROM seen WHERE NOT weighted OR (nth = 1 AND weight IS NOT NULL)
@@ -178,7 +180,7 @@ class PostgresDeliveryStore:
         given = {
             "receivers": list(lots),
             "rooms": [lot.room for lot in lots.values()],
-            "weights": [json.dumps(dict(lot.weights)) for lot in lots.values()],
+            "weights": [_by_hash(lot.weights) for lot in lots.values()],
             "after": [lot.after for lot in lots.values()],
             "lease": lease_seconds,
         }
@@ -218,6 +220,10 @@ async def _all_rows(connection: DirectConnection, statement: str, given: Mapping
         return await (await open_connection.execute(statement, given, binary=True)).fetchall()
 
     return await connection.run(work)
+
+
+def _by_hash(weights: Mapping[str, float | None]) -> str:
+    return json.dumps({md5(path.encode(), usedforsecurity=False).hexdigest(): one for path, one in weights.items()})
 
 
 def _too_old(max_age: float) -> str:

@@ -46,6 +46,11 @@ class Lot:
     weights: Mapping[str, float | None]
     after: datetime | None = None
 
+    @property
+    def probes(self) -> bool:
+        """Whether a path is to have its turn before all others."""
+        return any(weight is not None and weight < 0 for weight in self.weights.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Drawn:

@@ -162,12 +162,12 @@ class WebhookSender:
         if not rooms:
             return
         lots = self._due.lots(rooms, now)
-        names = list(lots)
-        for first in range(0, len(names), _LOTS_AT_ONCE):
-            await self._claim_by_lot({name: lots[name] for name in names[first : first + _LOTS_AT_ONCE]})
         others = {name: room for name, room in rooms.items() if name not in lots}
         if others:
             self._send(await self._store.claim(others, self._lease_seconds), others)
+        names = list(lots)
+        for first in range(0, len(names), _LOTS_AT_ONCE):
+            await self._claim_by_lot({name: lots[name] for name in names[first : first + _LOTS_AT_ONCE]})
 
     async def _claim_by_lot(self, lots: Mapping[str, Lot]) -> None:
         drawn = await self._store.claim_by_lot(lots, self._lease_seconds)

@@ -92,6 +92,32 @@ def test_of_many_that_are_apart_one_is_probed_at_a_time_and_only_if_there_is_a_s
     assert weights(known, 10) == {"bad-1": None, "bad-2": None}
 
 
+def test_paths_that_are_apart_are_asked_for_in_turns() -> None:
+    """One of them may have nothing due for long."""
+    known = receivers()
+    for name in ("bad-1", "bad-2"):
+        answer(known, "good", Health.WELL)
+        fail(known, name, 3)
+    assert weights(known, 10) == {"bad-1": -1.0, "bad-2": None}
+    assert weights(known, 11) == {"bad-1": None, "bad-2": -1.0}
+    assert weights(known, 12) == {"bad-1": -1.0, "bad-2": None}
+
+
+def test_receivers_that_hang_leave_paths_their_probes() -> None:
+    known = Receivers(8, EXACT, random.Random(1))
+    for path, health in (("good", Health.WELL), *[("bad", Health.UNWELL)] * 3, ("good", Health.WELL)):
+        known.finished(known.started("a", 0, path), health, 0)
+    dead = [f"dead-{number}" for number in range(50)]
+    for name in dead:
+        for _ in range(3):
+            known.finished(known.started(name, 0), Health.UNWELL, 0)
+    due = DueReceivers(known, 16)
+    due.add([*dead, "a"], 20)
+    dealt = due.deal(16, 20)
+    assert sum(name in dealt for name in dead) == 4
+    assert due.lots(dealt, 20)["a"].weights == {"bad": -1.0}
+
+
 def test_a_path_that_has_failed_once_gets_one_request_at_a_time() -> None:
     known = receivers()
     assert known.lot("a", 8, 0, may_probe=True) is None
@@ -217,7 +243,7 @@ def test_a_path_of_which_nothing_is_heard_for_an_hour_is_forgotten() -> None:
     assert not paths.of("a")
 
 
-def test_probes_of_paths_hold_no_more_than_the_share_of_the_probed() -> None:
+def test_probes_of_paths_hold_no_more_than_their_share() -> None:
     known = Receivers(8, EXACT, random.Random(1))
     names = [f"host-{number}" for number in range(6)]
     for name in names:
@@ -226,7 +252,7 @@ def test_probes_of_paths_hold_no_more_than_the_share_of_the_probed() -> None:
     due = DueReceivers(known, 16)
     lots = due.lots(dict.fromkeys([*names, "stranger"], 2), 10)
     assert list(lots) == names
-    assert [lot.weights["bad"] for lot in lots.values()] == [-1.0] * 4 + [None] * 2
-    for name in names[:4]:
+    assert [lot.weights["bad"] for lot in lots.values()] == [-1.0] * 2 + [None] * 4
+    for name in names[:2]:
         known.started(name, 10, "bad")
     assert {lot.weights["bad"] for lot in due.lots(dict.fromkeys(names, 2), 10).values()} == {None}
