@@ -15,6 +15,7 @@ __all__ = ["GuardedResolver", "NotPublicError"]
 _THREADS = 256
 """As many look-ups at once as there may be webhooks on their way. They begin when they are needed."""
 
+_Name = tuple[str, int, socket.AddressFamily]
 LookUp = Callable[[str, int, socket.AddressFamily], list[ResolveResult]]
 
 
@@ -34,6 +35,7 @@ class GuardedResolver(AbstractResolver):
         self._look_up = look_up or _look_up
         # Threads of its own: slow name servers, which a user can choose, must hold up neither the store's files nor
         # the look-ups of others.
+        self._asking: dict[_Name, asyncio.Future[list[ResolveResult]]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="resolver")
 
     async def resolve(
@@ -45,12 +47,28 @@ class GuardedResolver(AbstractResolver):
             NotPublicError: there are addresses, but none of them may be connected to.
             OSError: the name does not resolve (socket.gaierror), or not now.
         """
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, self._look_up, host, port, family)
+        found = await self._asked(host, port, family)
         usable = found if self._allowed.allows(host, port) else [one for one in found if _may_use(one)]
         if not usable:
             raise NotPublicError("no public address")
         return usable
+
+    async def _asked(self, host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+        """Who asks for a name that is being looked up waits for the same answer: a name that hangs has one thread,
+        however often it is asked for."""
+        name = host, port, family
+        if name not in self._asking:
+            loop = asyncio.get_running_loop()
+            asking = loop.run_in_executor(self._threads, self._look_up, host, port, family)
+            asking.add_done_callback(lambda done: self._answered(name, done))
+            self._asking[name] = asking
+        return await asyncio.shield(self._asking[name])
+
+    def _answered(self, name: _Name, asking: "asyncio.Future[list[ResolveResult]]") -> None:
+        del self._asking[name]
+        if not asking.cancelled():
+            # Seen, though everybody who asked may have gone.
+            asking.exception()
 
     async def close(self) -> None:
         """Let the threads end; a look-up that still hangs ends by itself."""
