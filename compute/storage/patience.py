@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ _log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 600.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 15.0
+_LONGEST_CALL = 120.0
 
 
 async def until_back(
@@ -26,19 +28,23 @@ async def until_back(
 ) -> T:
     """Do `work`, again and again while the object store is away. `who` waits is for the log.
 
-    Between two tries it waits with `pause`, which may raise to stop it.
+    Between two tries it waits with `pause`, which may raise to stop it. A try that took longer than a store can hang
+    shows that the store was there.
 
     Raises:
         StorageAway: it has been away for `patience_seconds`.
     """
     loop = asyncio.get_running_loop()
-    give_up_at = loop.time() + patience_seconds
-    seconds = _FIRST_PAUSE
+    away_since, seconds = math.inf, _FIRST_PAUSE
     while True:
+        began = loop.time()
         try:
             return await work()
         except StorageAway as error:
-            if loop.time() + seconds > give_up_at:
+            if loop.time() - began > _LONGEST_CALL:
+                away_since, seconds = math.inf, _FIRST_PAUSE
+            away_since = min(away_since, loop.time())
+            if loop.time() + seconds > away_since + patience_seconds:
                 raise
             _log.warning("%s waits for the object store: %s", who, error.detail)
         await pause(seconds)

@@ -1,5 +1,6 @@
 """Objects in a bucket of S3, or of anything that speaks its protocol (R2, MinIO, Ceph and others)."""
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +20,7 @@ from botocore.exceptions import (
     IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
+    SSLError,
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 from s3transfer.exceptions import RetriesExceededError
@@ -39,8 +41,8 @@ _ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
 _TAKEN = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
 # No connection, or one that broke; the service that gives out credentials was not there.
 _PASSING = (NoConnectionError, HTTPClientError, IncompleteReadError, RetriesExceededError, CredentialRetrievalError)
-_BUSY = frozenset({"RequestTimeout", "SlowDown", "Throttling"})
-_TOO_MANY = 429
+_BUSY = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling"})
+_TOO_MANY, _NOT_IMPLEMENTED = 429, 501
 _REFUSED = frozenset({"401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 
 # Inside the class, `list` is the method.
@@ -110,15 +112,16 @@ class S3Store:
         key = self._key(clean_path(path))
         if self._public_url is not None:
             return f"{self._public_url}/{quote(key)}"
-        # In a thread, because credentials of a role may have to be renewed first.
-        return await self._threads.run(self._presign, key, min(expires_seconds, MAX_LINK_SECONDS))
+        # In a thread, because credentials of a role may have to be renewed first; and in one that calls of a store that
+        # hangs do not hold.
+        return await asyncio.to_thread(self._presign, key, min(expires_seconds, MAX_LINK_SECONDS))
 
     async def path_of(self, url: str) -> str | None:
         address, _, query = url.partition("?")
         if self._public_url is not None:
             base = f"{self._public_url}/"
         elif "Signature=" in query:
-            base = (await self._threads.run(self._presign, "k", 60)).partition("?")[0].removesuffix("k")
+            base = (await asyncio.to_thread(self._presign, "k", 60)).partition("?")[0].removesuffix("k")
         else:
             return None
         if not address.startswith(base):
@@ -273,9 +276,8 @@ class S3Store:
                 batch = [{"Key": key} for key in keys[start : start + self._page]]
                 answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": batch, "Quiet": True})
                 if failed := answer.get("Errors"):
-                    raise StorageFailed(
-                        f"{len(failed)} objects under {prefix} could not be deleted: {failed[0]['Code']}"
-                    )
+                    kind = StorageAway if failed[0]["Code"] in _BUSY else StorageFailed
+                    raise kind(f"{len(failed)} objects under {prefix} could not be deleted: {failed[0]['Code']}")
             return len(keys)
 
     def _download(self, path: str, destination: Path) -> None:
@@ -309,7 +311,8 @@ class S3Store:
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise StorageFailed("the object store needs credentials: set AWS_ACCESS_KEY_ID and its secret") from error
         except (BotoCoreError, RetriesExceededError) as error:
-            kind = StorageAway if isinstance(error, _PASSING) else StorageFailed
+            passing = isinstance(error, _PASSING) and not isinstance(error, SSLError)
+            kind = StorageAway if passing else StorageFailed
             raise kind(f"the object store could not be reached {action} {path} ({type(error).__name__})") from error
 
     def _refusal(self, action: str, path: str, error: ClientError) -> NotFound | StorageFailed:
@@ -327,7 +330,11 @@ class S3Store:
                 f"the object store refused our credentials, or lacks a permission, {action} {path} ({code})"
             )
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        kind = StorageAway if status >= 500 or status == _TOO_MANY or code in _BUSY else StorageFailed
+        kind = (
+            StorageAway
+            if (status >= 500 and status != _NOT_IMPLEMENTED) or status == _TOO_MANY or code in _BUSY
+            else StorageFailed
+        )
         return kind(f"the object store failed {action} {path} ({code})")
 
 

@@ -11,6 +11,7 @@ from compute.schemas.training import TrainingType
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.training.base_model import base_folder
+from compute.training.checkpoint_files import fetched
 from compute.training.publish import publish_lora
 from compute.training.spec import TrainingSpec
 from compute.training.worker import ABOUT, EXPORT
@@ -26,8 +27,8 @@ async def publish(spec: TrainingSpec, settings: Settings, objects: ObjectStore, 
         TaskFailed: the weights are not finite, or do not fit their files.
         StorageFailed: it could not be stored.
     """
-    with checkpoint.as_directory() as folder:
-        export = Path(folder) / EXPORT
+    with fetched(checkpoint) as folder:
+        export = folder / EXPORT
         if spec.training_type is TrainingType.LORA:
             return await _publish_lora(spec, settings, objects, export)
         return await _publish_model(spec, settings, objects, export)

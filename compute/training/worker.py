@@ -21,13 +21,13 @@ from compute.settings import Settings, get_settings
 from compute.storage.base import ObjectStore
 from compute.storage.codec import encode
 from compute.storage.files import disk_failure
+from compute.training.checkpoint_files import read, upload
 from compute.training.files import with_store
 from compute.training.history import StepReport
 from compute.training.inbox import Failed, Inbox, LogLines, Sampled, Saved, Started, Stepped
 from compute.training.models import get_family
 from compute.training.plot import plot_loss
 from compute.training.spec import TrainingSpec
-from compute.training.upload import upload
 from compute.training.world import PeerLost
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ def _train(task: WorkerTask) -> None:
     trainer = Trainer(spec, get_family(spec.model.family), base, LatentCache(scratch, device), world)
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            trainer.restore(Path(folder))
+        read(checkpoint, trainer.restore)
         _log.info("going on after step %d", trainer.step)
     if world.rank == 0:
         task.inbox.put(Started(trainer.step, trainer.total_steps))

@@ -13,23 +13,29 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-_AWAY = (Unavailable, StorageAway)
 _RETRY_SECONDS = 1.0
 _STORAGE_RETRIES = 3
+_STORAGE_SECONDS = 3600.0
 
 
 async def patiently(ask: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Ask the database and the object store for as long as they are away, and an object store that refuses a few times.
+    """Ask the database for as long as it is away, an object store that is away for an hour, and one that refuses a few
+    times.
 
     Raises:
-        StorageFailed: the object store still refuses.
+        StorageFailed: the object store is still away, or still refuses.
     """
     refused = 0
+    give_up_at = asyncio.get_running_loop().time() + _STORAGE_SECONDS
     while True:
         try:
             return await ask(*args, **kwargs)
-        except _AWAY as error:
-            _log.warning("a step waits, the database or the object store is out of reach: %s", error)
+        except Unavailable as error:
+            _log.warning("a step waits, the database is out of reach: %s", error)
+        except StorageAway as error:
+            if asyncio.get_running_loop().time() > give_up_at:
+                raise
+            _log.warning("a step waits, the object store is out of reach: %s", error)
         except StorageFailed as error:
             refused += 1
             if refused > _STORAGE_RETRIES:

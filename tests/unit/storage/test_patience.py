@@ -46,6 +46,23 @@ def test_it_gives_up_in_the_end() -> None:
     loop.close()
 
 
+def test_the_store_is_given_as_long_however_long_the_work_took_before() -> None:
+    """An hour's download, and then the store is away for its result."""
+    tries: list[float] = []
+
+    async def work() -> str:
+        tries.append(loop.time())
+        await pause(3600)
+        if len(tries) < 4:
+            raise StorageAway("the object store could not be reached")
+        return "done"
+
+    loop = SimulatedLoop()
+    assert loop.run_until_complete(until_back(work, who="a training", pause=pause)) == "done"
+    assert len(tries) == 4
+    loop.close()
+
+
 def test_a_refusal_is_final() -> None:
     store = Store(*away(1), StorageFailed("the object store refused our credentials"))
     loop = SimulatedLoop()
