@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from math import inf
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from compute.db.away import RowLocked, StatementTooSlow, away
 from compute.db.session import Connection, Database, set_locally
@@ -25,17 +25,19 @@ _BY_KEY = {
     "enable_mergejoin": "off",
 }
 _LOCK_SECONDS = 1.0
-# Other Dispatchers wait for a claim that is under way.
-_IDLE_SECONDS = 3.0
+_IDLE_SECONDS = 20.0
 
 
 class DirectConnection:
     """Not shared: one caller at a time. Connects at the first use; statements are prepared, and planned by key."""
 
-    def __init__(self, database: Database, *, statement_seconds: float = inf) -> None:
-        """`statement_seconds` after which a statement is stopped, if those of `database` are more."""
+    def __init__(
+        self, database: Database, *, statement_seconds: float = inf, idle_seconds: float = _IDLE_SECONDS
+    ) -> None:
+        """`statement_seconds` after which a statement is stopped, and `idle_seconds` after which a transaction is in
+        which nothing is said, if those of `database` are more."""
         self._database = database
-        self._statement_seconds = statement_seconds
+        self._limits = _Limits(statement_seconds, idle_seconds)
         self._connection: Connection | None = None
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -46,13 +48,11 @@ class DirectConnection:
             DatabaseAway: the server is out of reach; the next call connects again.
         """
         try:
-            connection = self._connection = self._connection or await connect_by_key(
-                self._database, statement_seconds=self._statement_seconds
-            )
+            connection = self._connection = self._connection or await _connect(self._database, self._limits)
             if not self._database.pooled:
                 return await work(connection)
             async with connection.transaction():
-                await connection.execute(set_locally(_settings(self._database, self._statement_seconds)))
+                await connection.execute(set_locally(_settings(self._database, self._limits)))
                 return await work(connection)
         except asyncio.CancelledError:
             # A cancelled statement may leave its answer on the line, for the next one to read.
@@ -72,30 +72,41 @@ class DirectConnection:
             await connection.close()
 
 
-async def connect_by_key(database: Database, *, statement_seconds: float = inf) -> Connection:
+async def connect_by_key(database: Database) -> Connection:
     """A connection whose statements are prepared and planned by key, unless it leads to a pooler.
 
     Raises:
         psycopg.OperationalError: there is none.
     """
+    return await _connect(database, _Limits())
+
+
+class _Limits(NamedTuple):
+    """In seconds."""
+
+    statement: float = inf
+    idle: float = _IDLE_SECONDS
+
+
+async def _connect(database: Database, limits: _Limits) -> Connection:
     if database.pooled:
         return await database.connect()
     connection = await database.connect(prepare_threshold=0)
     try:
-        await connection.execute(_set(_settings(database, statement_seconds)), prepare=False)
+        await connection.execute(_set(_settings(database, limits)), prepare=False)
     except BaseException:
         await connection.close()
         raise
     return connection
 
 
-def _settings(database: Database, statement_seconds: float) -> Mapping[str, str]:
+def _settings(database: Database, limits: _Limits) -> Mapping[str, str]:
     given = database.patience
     patience = replace(
         given,
-        statement=min(given.statement, statement_seconds),
+        statement=min(given.statement, limits.statement),
         lock=min(given.lock, _LOCK_SECONDS),
-        idle=min(given.idle, _IDLE_SECONDS),
+        idle=min(given.idle, limits.idle),
     )
     return patience.settings | _BY_KEY
 

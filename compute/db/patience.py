@@ -26,14 +26,14 @@ class Patience:
     has said nothing for `answer`, which is longer than both, is gone; so is one that takes no connection for `connect`.
 
     To the server, a client that has said nothing for `idle` in the middle of a transaction is gone: its process is
-    stopped, or its node. What it held locked is free again.
+    stopped, or its node. What it held locked is free again. An upload may be stored meanwhile, which takes a while.
     """
 
     connect: int = 5
     statement: float = 10.0
     lock: float = 5.0
     answer: float = 15.0
-    idle: float = 20.0
+    idle: float = 300.0
 
     @property
     def settings(self) -> dict[str, str]:

@@ -4,7 +4,6 @@ The Dispatcher knows no SQL and no connection: whatever keeps these promises wil
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from math import inf
 from typing import Any, Protocol
 
 from sqlalchemy import func
@@ -25,6 +24,7 @@ __all__ = ["DispatchStore", "PostgresDispatchStore"]
 
 _NOW = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
+_CLAIM_IDLE_SECONDS = 3.0
 _LEAST_SECONDS = 1.0
 
 OnHint = Callable[[str, str], None]
@@ -94,7 +94,8 @@ class PostgresDispatchStore:
         async def work(connection: Connection) -> list[Claimed]:
             return await claim_batch(connection, queue, limit, owner=owner, lease_seconds=lease_seconds)
 
-        return await self._connection(f"claims of {queue}").run(work)
+        # Other Dispatchers wait for a claim that is under way.
+        return await self._connection(f"claims of {queue}", idle_seconds=_CLAIM_IDLE_SECONDS).run(work)
 
     async def write(self, writes: Sequence[Write], *, lease_seconds: float) -> list[bool | None]:
         async def work(connection: Connection) -> list[bool | None]:
@@ -136,7 +137,7 @@ class PostgresDispatchStore:
         for connection in self._connections.values():
             await connection.close()
 
-    def _connection(self, use: str, *, statement_seconds: float = inf) -> DirectConnection:
+    def _connection(self, use: str, **limits: float) -> DirectConnection:
         if use not in self._connections:
-            self._connections[use] = DirectConnection(self._database, statement_seconds=statement_seconds)
+            self._connections[use] = DirectConnection(self._database, **limits)
         return self._connections[use]
