@@ -26,7 +26,7 @@ Run = Callable[[Callable[[Connection], Awaitable[Any]]], Awaitable[Any]]
 """Does a piece of work over a connection."""
 
 _AT_A_TIME = {"tasks": 1000, "trainings": 100, "workflows": 50}
-_LATE = timedelta(seconds=15)
+_LATE = timedelta(seconds=120)
 """How long a transaction may take to commit a row: its time is that of its beginning."""
 _AGAIN_SECONDS = 600.0
 _AGAIN_TIMES = 10

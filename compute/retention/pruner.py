@@ -8,12 +8,13 @@ Wherever it is broken off, the next one goes on: a row goes when its files are g
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
-from compute.db.away import DatabaseAway
+from compute.db.away import DatabaseAway, RowLocked, StatementTooSlow
 from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.errors import StorageFailed
@@ -34,6 +35,7 @@ _WORK = "retention"
 LEAD_SECONDS = 300.0
 _FILES = 100
 _TOLD = 3
+_LOCKED_TRIES = 12
 
 
 class NotLeading(Exception):
@@ -149,13 +151,28 @@ class Pruner:
         found = this.found[kind.name]
         found.failed += len(told)
         found.held += len(bare)
-        more = bool(bare)
-        while more:
-            gone = await self._connection.run(lambda direct: kind.forget(direct, bare, this.cutoff))
-            found.going += gone.units
-            found.held -= gone.units
-            found.tasks += gone.tasks
-            more = gone.more
+        await self._forget_rows(kind, bare, this)
+
+    async def _forget_rows(self, kind: Kind, units: Sequence[Unit], this: _Round) -> None:
+        """Delete the rows of units. What goes with one may be locked though the unit is not, such as a step: then its
+        batch is halved, and after some tries the rest stays for the next round."""
+        found = this.found[kind.name]
+        parts, tries = deque([units] if units else ()), 0
+        while parts and tries < _LOCKED_TRIES:
+            part = parts.popleft()
+            try:
+                gone = await self._connection.run(lambda direct, part=part: kind.forget(direct, part, this.cutoff))  # type: ignore[misc]
+            except (RowLocked, StatementTooSlow) as error:
+                _log.warning("some of %d %s stay for now: %s", len(part), kind.name, error)
+                tries += 1
+                if len(part) > 1:
+                    parts.extend((part[: len(part) // 2], part[len(part) // 2 :]))
+            else:
+                found.going += gone.units
+                found.held -= gone.units
+                found.tasks += gone.tasks
+                if gone.more:
+                    parts.appendleft(part)
             await self._lead()
 
     async def _remove(self, unit: Unit) -> StorageFailed | None:

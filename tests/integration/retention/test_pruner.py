@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
-from compute.db.tables import Task, WebhookDelivery
+from compute.db.tables import Task, WebhookDelivery, WorkflowStep
 from compute.errors import StorageFailed
 from compute.retention.due import Cutoff
 from compute.retention.needed import Needed
@@ -190,6 +190,27 @@ async def test_where_one_was_killed_the_next_goes_on(database: Database, files: 
     assert {path.split("/")[1] for path in await files.paths()} <= known
     await pruner(database, files).prune()
     assert (await counts(database), await files.paths()) == ({}, set())
+
+
+async def test_a_part_that_somebody_keeps_locked_holds_up_its_whole_alone(database: Database, files: Files) -> None:
+    """A step or a delivery is not what is asked for, but goes with it."""
+    held, _ = await old_workflow(database, files)
+    task = await old_task(database, files)
+    await delivery(database, task.id, "DELIVERED")
+    for _ in range(5):
+        await old_workflow(database, files)
+    after = await old_training(database, files)
+    async with database.transaction() as somebody:
+        await somebody.execute(select(WorkflowStep.id).where(WorkflowStep.workflow_id == held.id).with_for_update())
+        await somebody.execute(select(WebhookDelivery.id).with_for_update())
+        found = {one.kind: one for one in await pruner(database, files).prune()}
+    assert (found["workflows"].going, found["workflows"].held) == (5, 1)
+    assert (found["tasks"].going, found["tasks"].held) == (0, 1)
+    assert found["trainings"].going == 1
+    assert await ids(database, "workflows") == {held.id}
+    assert after.id not in await ids(database, "trainings")
+    await pruner(database, files).prune()
+    assert await ids(database, "workflows") == await ids(database, "tasks") == set()
 
 
 async def test_one_process_at_a_time_forgets(database: Database, files: Files) -> None:
