@@ -33,7 +33,7 @@ def build(args: AppArgs) -> Application:
         ray_actor_options={"num_cpus": args.dispatcher.num_cpus},
         health_check_period_s=5,
         health_check_timeout_s=_LOOPS_ANSWER_WITHIN,
-        graceful_shutdown_timeout_s=10,
+        graceful_shutdown_timeout_s=30,
     ).bind(pools)
     serving = args.serving()
     workflows = serve.deployment(
