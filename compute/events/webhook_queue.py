@@ -11,7 +11,7 @@ __all__ = ["DueReceivers"]
 _MOST = 10_000
 _UNKNOWN_SHARE = 0.5
 _PROBED_SHARE = 0.25
-_PATHS_SHARE = 0.125
+_PATHS_SHARE = 0.0625
 _RESERVE = 0.125
 
 
@@ -19,9 +19,9 @@ class DueReceivers:
     """Receivers that wait for requests, each in the queue of its standing; who was served stands at the end again.
 
     However many receivers hang, they hold half of all requests while nobody knows them and a quarter once they are
-    probed. The rest is for receivers that answer; and an eighth of all is for those that have no request yet, because
-    one that has always answered may hang, too. Of each standing at most 10,000 are kept: the next look finds the
-    others.
+    probed, and failing paths of receivers that work hold a sixteenth. The rest is for receivers that answer; and an
+    eighth of all is for those that have no request yet, because one that has always answered may hang, too. Of each
+    standing at most 10,000 are kept: the next look finds the others.
     """
 
     def __init__(self, receivers: Receivers, in_flight: int) -> None:

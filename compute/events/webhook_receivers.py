@@ -166,8 +166,8 @@ class Receivers:
         return state is not None and state.in_flight > 0
 
     def in_flight(self, standing: Standing) -> int:
-        """Requests on their way to receivers of which that was known when they began. A path that is apart is probed,
-        whatever is known of its host."""
+        """Requests on their way to receivers of which that was known when they began, without those to paths that are
+        apart."""
         return self._in_flight[standing]
 
     @property
@@ -203,12 +203,12 @@ class Receivers:
         self._remember(exchange.receiver, state)
 
     def _count(self, state: _State, exchange: Exchange, change: int) -> None:
-        self._in_flight[exchange.standing] += change
         if exchange.is_apart:
             state.apart_in_flight += change
             self._apart_in_flight += change
         else:
             state.in_flight += change
+            self._in_flight[exchange.standing] += change
         if exchange.failing:
             exchange.failing.in_flight += change
 

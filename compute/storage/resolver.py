@@ -3,7 +3,9 @@
 import asyncio
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -15,8 +17,17 @@ __all__ = ["GuardedResolver", "NotPublicError"]
 _THREADS = 256
 """As many look-ups at once as there may be webhooks on their way. They begin when they are needed."""
 
-_Name = tuple[str, int, socket.AddressFamily]
+_Name = tuple[str, socket.AddressFamily]
 LookUp = Callable[[str, int, socket.AddressFamily], list[ResolveResult]]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A look-up, and how many wait for it."""
+
+    job: Future[list[ResolveResult]]
+    answer: "asyncio.Future[list[ResolveResult]]"
+    waiting: int = 0
 
 
 class NotPublicError(OSError):
@@ -35,7 +46,7 @@ class GuardedResolver(AbstractResolver):
         self._look_up = look_up or _look_up
         # Threads of its own: slow name servers, which a user can choose, must hold up neither the store's files nor
         # the look-ups of others.
-        self._asking: dict[_Name, asyncio.Future[list[ResolveResult]]] = {}
+        self._asked: dict[_Name, _Asked] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="resolver")
 
     async def resolve(
@@ -47,28 +58,38 @@ class GuardedResolver(AbstractResolver):
             NotPublicError: there are addresses, but none of them may be connected to.
             OSError: the name does not resolve (socket.gaierror), or not now.
         """
-        found = await self._asked(host, port, family)
+        found = [ResolveResult(**{**one, "port": port}) for one in await self._ask(host, family)]
         usable = found if self._allowed.allows(host, port) else [one for one in found if _may_use(one)]
         if not usable:
             raise NotPublicError("no public address")
         return usable
 
-    async def _asked(self, host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    async def _ask(self, host: str, family: socket.AddressFamily) -> list[ResolveResult]:
         """Who asks for a name that is being looked up waits for the same answer: a name that hangs has one thread,
-        however often it is asked for."""
-        name = host, port, family
-        if name not in self._asking:
-            loop = asyncio.get_running_loop()
-            asking = loop.run_in_executor(self._threads, self._look_up, host, port, family)
-            asking.add_done_callback(lambda done: self._answered(name, done))
-            self._asking[name] = asking
-        return await asyncio.shield(self._asking[name])
+        however often it is asked for. What nobody waits for any more does not begin."""
+        name = host, family
+        if name not in self._asked:
+            job = self._threads.submit(self._look_up, host, 0, family)
+            self._asked[name] = _Asked(job, asyncio.wrap_future(job))
+            self._asked[name].answer.add_done_callback(partial(self._answered, name, self._asked[name]))
+        asked = self._asked[name]
+        asked.waiting += 1
+        try:
+            return await asyncio.shield(asked.answer)
+        finally:
+            asked.waiting -= 1
+            if not asked.waiting and asked.job.cancel():
+                self._forget(name, asked)
 
-    def _answered(self, name: _Name, asking: "asyncio.Future[list[ResolveResult]]") -> None:
-        del self._asking[name]
-        if not asking.cancelled():
+    def _answered(self, name: _Name, asked: _Asked, answer: "asyncio.Future[list[ResolveResult]]") -> None:
+        self._forget(name, asked)
+        if not answer.cancelled():
             # Seen, though everybody who asked may have gone.
-            asking.exception()
+            answer.exception()
+
+    def _forget(self, name: _Name, asked: _Asked) -> None:
+        if self._asked.get(name) is asked:
+            del self._asked[name]
 
     async def close(self) -> None:
         """Let the threads end; a look-up that still hangs ends by itself."""
