@@ -17,6 +17,7 @@ _PATIENCE_SECONDS = 600.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 15.0
 _LONGEST_CALL = 120.0
+_MOST_ABSENCES = 3
 
 
 async def until_back(
@@ -29,20 +30,20 @@ async def until_back(
     """Do `work`, again and again while the object store is away. `who` waits is for the log.
 
     Between two tries it waits with `pause`, which may raise to stop it. A try that took longer than a store can hang
-    shows that the store was there.
+    shows that the store was there, a few times.
 
     Raises:
         StorageAway: it has been away for `patience_seconds`.
     """
     loop = asyncio.get_running_loop()
-    away_since, seconds = math.inf, _FIRST_PAUSE
+    away_since, seconds, absences = math.inf, _FIRST_PAUSE, 0
     while True:
         began = loop.time()
         try:
             return await work()
         except StorageAway as error:
-            if loop.time() - began > _LONGEST_CALL:
-                away_since, seconds = math.inf, _FIRST_PAUSE
+            if loop.time() - began > _LONGEST_CALL and absences < _MOST_ABSENCES:
+                away_since, seconds, absences = math.inf, _FIRST_PAUSE, absences + 1
             away_since = min(away_since, loop.time())
             if loop.time() + seconds > away_since + patience_seconds:
                 raise

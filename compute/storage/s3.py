@@ -20,7 +20,6 @@ from botocore.exceptions import (
     IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
-    SSLError,
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 from s3transfer.exceptions import RetriesExceededError
@@ -311,8 +310,7 @@ class S3Store:
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise StorageFailed("the object store needs credentials: set AWS_ACCESS_KEY_ID and its secret") from error
         except (BotoCoreError, RetriesExceededError) as error:
-            passing = isinstance(error, _PASSING) and not isinstance(error, SSLError)
-            kind = StorageAway if passing else StorageFailed
+            kind = StorageAway if isinstance(error, _PASSING) and not _is_distrust(error) else StorageFailed
             raise kind(f"the object store could not be reached {action} {path} ({type(error).__name__})") from error
 
     def _refusal(self, action: str, path: str, error: ClientError) -> NotFound | StorageFailed:
@@ -370,3 +368,9 @@ def _connect(endpoint_url: str | None) -> Any:
 
 def _etag(answer: dict[str, Any]) -> str:
     return str(answer.get("ETag", "")).strip('"')
+
+
+def _is_distrust(error: BaseException) -> bool:
+    """Whether the store has a certificate that nobody here trusts, which time does not mend."""
+    causes = [error, error.__cause__, error.__context__, getattr(error, "kwargs", {}).get("error")]
+    return any("CERTIFICATE_VERIFY_FAILED" in str(cause) for cause in causes if cause is not None)

@@ -1,10 +1,13 @@
 """Brings checkpoints to where Ray Train keeps them, and back. A file system that is away is waited for."""
 
 import asyncio
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
+
+from pyarrow.fs import FileSystem, LocalFileSystem
 
 from compute.errors import StorageAway
 from compute.storage.patience import until_back
@@ -29,8 +32,11 @@ class Persists(Protocol):
 class Kept(Protocol):
     """Ray Train's checkpoint, as far as it is used here."""
 
-    def as_directory(self) -> AbstractContextManager[str]:
-        """A local copy of its folder.
+    path: str
+    filesystem: FileSystem
+
+    def to_directory(self, path: str) -> str:
+        """Copy its folder to a local one.
 
         Raises:
             OSError: its file system could not give it.
@@ -45,9 +51,13 @@ def fetched(checkpoint: Kept) -> Iterator[Path]:
     Raises:
         StorageAway: its file system cannot give it now.
     """
-    with ExitStack() as stack:
+    if isinstance(checkpoint.filesystem, LocalFileSystem):
+        yield Path(checkpoint.path)
+        return
+    # Not the folder that Ray shares among a node's processes: one that was broken off passes there for a whole one.
+    with tempfile.TemporaryDirectory() as folder:
         with _told():
-            folder = stack.enter_context(checkpoint.as_directory())
+            checkpoint.to_directory(folder)
         yield Path(folder)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
@@ -25,15 +26,17 @@ async def patiently(ask: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.k
     Raises:
         StorageFailed: the object store is still away, or still refuses.
     """
-    refused = 0
-    give_up_at = asyncio.get_running_loop().time() + _STORAGE_SECONDS
+    refused, away_since = 0, math.inf
     while True:
         try:
             return await ask(*args, **kwargs)
         except Unavailable as error:
             _log.warning("a step waits, the database is out of reach: %s", error)
+            away_since = math.inf
         except StorageAway as error:
-            if asyncio.get_running_loop().time() > give_up_at:
+            now = asyncio.get_running_loop().time()
+            away_since = min(away_since, now)
+            if now - away_since > _STORAGE_SECONDS:
                 raise
             _log.warning("a step waits, the object store is out of reach: %s", error)
         except StorageFailed as error:

@@ -63,6 +63,20 @@ def test_the_store_is_given_as_long_however_long_the_work_took_before() -> None:
     loop.close()
 
 
+def test_work_that_always_ends_in_the_same_way_is_given_up() -> None:
+    """A disk that has room for half of it."""
+
+    async def work() -> str:
+        await pause(1000)
+        raise StorageAway("the disk is full")
+
+    loop = SimulatedLoop()
+    with pytest.raises(StorageAway):
+        loop.run_until_complete(until_back(work, who="a training", pause=pause))
+    assert loop.time() < 10_000
+    loop.close()
+
+
 def test_a_refusal_is_final() -> None:
     store = Store(*away(1), StorageFailed("the object store refused our credentials"))
     loop = SimulatedLoop()

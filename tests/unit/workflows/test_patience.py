@@ -39,6 +39,11 @@ def test_it_waits_an_hour_for_an_object_store_that_is_away() -> None:
         run(*[StorageAway("no connection")] * 3700)
 
 
+def test_an_absence_of_the_database_takes_nothing_of_that_hour() -> None:
+    database, store = DatabaseAway("refused"), StorageAway("no connection")
+    assert run(*[database] * 4000, *[store] * 3000, database, *[store] * 3000) == (10_002, 10_001)
+
+
 def test_a_refusal_of_the_object_store_is_asked_a_few_times() -> None:
     refused = StorageFailed("the object store refused our credentials")
     assert run(*[refused] * 3) == (4, 1 + 2 + 4)

@@ -1,10 +1,10 @@
 """Checkpoints on their way to a file system that is not always there."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
 from pathlib import Path
 
 import pytest
+from pyarrow.fs import FileSystem, LocalFileSystem, SubTreeFileSystem
 
 from compute.errors import StorageAway
 from compute.training.checkpoint_files import fetched, read, upload
@@ -36,26 +36,38 @@ def test_a_checkpoint_that_is_not_there_is_not_waited_for() -> None:
 
 
 class Checkpoint:
-    """Its folder cannot be had the first `refusals` times."""
+    """In a file system that fails the first `failures` times."""
 
-    def __init__(self, folder: Path, refusals: int) -> None:
-        self._folder = folder
-        self._refusals = refusals
+    def __init__(self, folder: Path, failures: int, filesystem: FileSystem | None = None) -> None:
+        self.path = str(folder)
+        self.filesystem = filesystem or SubTreeFileSystem("/", LocalFileSystem())
+        self._failures = failures
 
-    @contextmanager
-    def as_directory(self) -> Iterator[str]:
-        self._refusals -= 1
-        if self._refusals >= 0:
+    def to_directory(self, path: str) -> str:
+        self._failures -= 1
+        if self._failures >= 0:
+            (Path(path) / "half").write_text("what was broken off")
             raise OSError("AWS Error NETWORK_CONNECTION during GetObject")
-        yield str(self._folder)
+        shutil.copytree(self.path, path, dirs_exist_ok=True)
+        return path
 
 
-def test_a_checkpoint_that_cannot_be_read_now_is_waited_for(tmp_path: Path) -> None:
-    assert read(Checkpoint(tmp_path, 1), lambda folder: folder.name) == tmp_path.name
-    with pytest.raises(StorageAway), fetched(Checkpoint(tmp_path, 1)):
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    (tmp_path / "state.pt").write_text("state")
+    return tmp_path
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_waited_for(kept: Path) -> None:
+    assert read(Checkpoint(kept, 1), lambda folder: sorted(path.name for path in folder.iterdir())) == ["state.pt"]
+    with pytest.raises(StorageAway), fetched(Checkpoint(kept, 1)):
         pass
 
 
-def test_what_is_wrong_with_its_content_is_no_matter_of_the_file_system(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="damaged"), fetched(Checkpoint(tmp_path, 0)):
+def test_one_on_this_machine_is_read_where_it_is(kept: Path) -> None:
+    assert read(Checkpoint(kept, 1, LocalFileSystem()), lambda folder: folder) == kept
+
+
+def test_what_is_wrong_with_its_content_is_no_matter_of_the_file_system(kept: Path) -> None:
+    with pytest.raises(OSError, match="damaged"), fetched(Checkpoint(kept, 0)):
         raise OSError("damaged")
