@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter, OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
 
@@ -179,16 +179,8 @@ class Receivers:
         """Count a request that begins; give its exchange to `finished`. `path` is the URL without its query."""
         state = self._states.setdefault(receiver, _State())
         failing = self._paths.get(receiver, path)
-        exchange = Exchange(
-            receiver,
-            self.standing(receiver, now),
-            state.openings,
-            path,
-            failing,
-            failing.openings if failing else 0,
-        )
-        if exchange.is_apart:
-            exchange = replace(exchange, standing=Standing.PROBED)
+        path_openings = failing.openings if failing else 0
+        exchange = Exchange(receiver, self.standing(receiver, now), state.openings, path, failing, path_openings)
         self._count(state, exchange, 1)
         return exchange
 

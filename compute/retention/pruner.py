@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 from compute.db.away import DatabaseAway, RowLocked, StatementTooSlow
@@ -129,7 +130,7 @@ class Pruner:
         """Those of each page that nothing needs."""
         place = FIRST
         while True:
-            page = await self._paced_run(lambda direct, after=place: kind.page(direct, after, this.cutoff))  # type: ignore[misc]
+            page = await self._paced_run(partial(kind.page, after=place, cutoff=this.cutoff))
             if page is None:
                 return
             if any(unit.folders for unit in page.due) and await this.needed.look(self._paced_run):
@@ -161,7 +162,7 @@ class Pruner:
         while parts and tries < _LOCKED_TRIES:
             part = parts.popleft()
             try:
-                gone = await self._connection.run(lambda direct, part=part: kind.forget(direct, part, this.cutoff))  # type: ignore[misc]
+                gone = await self._connection.run(partial(kind.forget, units=part, cutoff=this.cutoff))
             except (RowLocked, StatementTooSlow) as error:
                 _log.warning("some of %d %s stay for now: %s", len(part), kind.name, error)
                 tries += 1

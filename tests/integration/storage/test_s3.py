@@ -2,14 +2,19 @@
 
 import asyncio
 import socket
+import ssl
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
 import boto3
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from compute.errors import StorageAway, StorageFailed
 from compute.settings import Settings
@@ -118,7 +123,9 @@ async def test_a_store_that_is_away_is_a_failure_without_details(
     await store.close()
 
 
-@pytest.mark.parametrize(("status", "away"), [(503, True), (500, True), (429, True), (403, False), (400, False)])
+@pytest.mark.parametrize(
+    ("status", "away"), [(503, True), (500, True), (429, True), (403, False), (400, False), (501, False)]
+)
 async def test_a_store_that_fails_is_away_and_one_that_refuses_is_not(
     s3_environment: str, serve: Serve, status: int, away: bool
 ) -> None:
@@ -132,6 +139,54 @@ async def test_a_store_that_fails_is_away_and_one_that_refuses_is_not(
     await store.close()
 
 
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """For a server on 127.0.0.1 that nobody knows."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(1))
+    file = folder / "server.pem"
+    plain = serialization.NoEncryption()
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    file.write_bytes(private + made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+@pytest.mark.parametrize(("tls", "away"), [("unknown", False), ("broken off", True)])
+async def test_a_certificate_that_nobody_trusts_is_not_waited_for(
+    s3_environment: str, tmp_path: Path, tls: str, away: bool
+) -> None:
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    context = self_signed(tmp_path) if tls == "unknown" else None
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=context) as server:
+        store = S3Store("bucket", endpoint_url=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(StorageFailed, match="could not be reached") as caught:
+            await store.get("a")
+        assert isinstance(caught.value, StorageAway) is away
+        await store.close()
+
+
+@pytest.mark.parametrize(("code", "away"), [("SlowDown", True), ("InternalError", True), ("AccessDenied", False)])
+async def test_objects_that_cannot_be_deleted_now_may_be_later(
+    s3_environment: str, serve: Serve, code: str, away: bool
+) -> None:
+    listed = "<ListBucketResult><Contents><Key>a/b</Key><Size>1</Size></Contents></ListBucketResult>"
+    refused = f"<DeleteResult><Error><Key>a/b</Key><Code>{code}</Code></Error></DeleteResult>"
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=listed if request.method == "GET" else refused, content_type="application/xml")
+
+    store = S3Store("bucket", endpoint_url=f"http://{await serve(answer)}")
+    with pytest.raises(StorageFailed, match=code) as caught:
+        await store.delete_prefix("a/")
+    assert isinstance(caught.value, StorageAway) is away
+    await store.close()
+
+
 async def test_a_store_that_hangs_holds_up_only_those_who_need_it(s3_environment: str) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
         store = S3Store("bucket", endpoint_url=f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -140,6 +195,8 @@ async def test_a_store_that_hangs_holds_up_only_those_who_need_it(s3_environment
         async with asyncio.timeout(PATIENCE):
             # Threads of the loop's own, of which there are few.
             assert await asyncio.gather(*(asyncio.to_thread(int, "7") for _ in range(100))) == [7] * 100
+            # Links are signed without asking the store.
+            assert await store.url("a", 60) is not None
         assert not any(one.done() for one in asking)
         for one in asking:
             one.cancel()

@@ -68,7 +68,9 @@ def test_a_path_that_is_apart_is_probed_by_itself_and_its_pauses_grow() -> None:
     for _ in range(4):
         assert weights(known, now) == {"bad": -1.0}
         probe = known.started("a", now, "bad")
-        assert probe.standing is Standing.PROBED
+        # It is counted among the probes of paths, and not with what is known of its host.
+        assert (probe.is_apart, known.apart_in_flight) == (True, 1)
+        assert not any(known.in_flight(standing) for standing in Standing)
         # One at a time, and it takes no room.
         assert weights(known, now) == {"bad": None}
         assert known.room("a", now) == 2
