@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import as_nice_as_ray
+from compute.media.codec import CONTENT_TYPES, encode
 from compute.pipelines import ModelConfig, load
-from compute.storage.codec import CONTENT_TYPES, encode
 from compute.storage.local import LocalStore
 from compute.tasks.protocol import GenerateRequest, StagedModel
 

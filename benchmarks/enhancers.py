@@ -27,9 +27,9 @@ from PIL import Image
 from benchmarks.harness import arguments, interleave, machine, print_table, ratio, say, spread
 from compute.deployments.workbench import LocalWorkbench
 from compute.imaging.faces import detect_faces
+from compute.media.codec import encode
 from compute.pipelines import ModelConfig, load
 from compute.settings import Settings
-from compute.storage.codec import encode
 from compute.storage.local import LocalStore
 from compute.tasks.protocol import Done, Job
 from compute.tasks.registry import TaskKind

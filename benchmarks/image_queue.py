@@ -29,9 +29,9 @@ from benchmarks.harness import arguments, interleave, machine, median, print_tab
 from compute.deployments.workbench import LocalWorkbench
 from compute.imaging.adjust import Adjustments, adjust
 from compute.imaging.geometry import Framing, plan
+from compute.media.codec import encode
 from compute.schemas.enums import TaskType
 from compute.settings import Settings
-from compute.storage.codec import encode
 from compute.storage.local import LocalStore
 from compute.tasks.protocol import Artifact, Job
 from compute.tasks.registry import kind_of

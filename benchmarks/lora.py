@@ -25,8 +25,8 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 from diffusers.utils import logging
 
 from benchmarks.harness import arguments, interleave, machine, median, print_table, ratio, say, spread
+from compute.lora.model_card import ModelCard
 from compute.pipelines.lora import StaticLoras
-from compute.storage.model_card import ModelCard
 from compute.tasks.protocol import LoraSelection
 
 Selections = tuple[LoraSelection, ...]

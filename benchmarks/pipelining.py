@@ -26,9 +26,9 @@ from PIL import Image
 
 from benchmarks.harness import arguments, interleave, machine, median, print_table, ratio, say, spread
 from compute.deployments.workbench import LocalWorkbench
+from compute.media.codec import CONTENT_TYPES, encode
 from compute.schemas.enums import TaskType
 from compute.settings import Settings
-from compute.storage.codec import CONTENT_TYPES, encode
 from compute.storage.local import LocalStore
 from compute.tasks.protocol import Done, GenerateRequest, ImageModel, Job, OnStep
 from compute.tasks.registry import kind_of

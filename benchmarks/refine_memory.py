@@ -31,8 +31,8 @@ from PIL import Image
 from benchmarks.harness import arguments, interleave, machine, print_table, ratio, say, spread
 from compute.deployments.workbench import LocalWorkbench
 from compute.imaging.tiles import TiledPicture, TileGrid
+from compute.media.codec import encode
 from compute.settings import Settings
-from compute.storage.codec import encode
 from compute.storage.local import LocalStore
 from compute.tasks.protocol import GenerateRequest, Job, StagedModel
 from compute.tasks.types.refine import Refine

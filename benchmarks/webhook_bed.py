@@ -18,7 +18,7 @@ from compute.events.webhook_rows import PostgresDeliveryStore
 from compute.events.webhook_secret import made_secret
 from compute.events.webhook_store import Claimed
 from compute.events.webhooks import SendPolicy, WebhookSender
-from compute.storage.net import GuardedClient
+from compute.outbound.client import GuardedClient
 
 __all__ = ["Cost", "Drained", "drain_bare", "drain_with_sender", "fill_dead", "live", "look_and_claim"]
 

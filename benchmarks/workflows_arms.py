@@ -19,13 +19,13 @@ from compute.db.session import Database
 from compute.db.tables import Task
 from compute.events import hints
 from compute.events.hints import HintSender
+from compute.media.loader import MediaLoader
 from compute.orders.intake import RequestIntake
 from compute.orders.order import new_task, order
+from compute.outbound.client import GuardedClient
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
-from compute.storage.media import MediaLoader
-from compute.storage.net import GuardedClient
 from compute.tasks.registry import kind_named
 from compute.tasks.submission import Answer, Submission, TaskWriter
 from compute.workflows import store

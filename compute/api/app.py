@@ -23,9 +23,9 @@ from compute.api.resources import open_resources
 from compute.api.routes import generation, health, lora, storage, tasks, training, workflows
 from compute.api.upload import FIELD_BYTES
 from compute.capacity import Capacity
+from compute.lora.library import LoraFiles
 from compute.orders.serving import Serving
 from compute.settings import Settings
-from compute.storage.lora_files import LoraFiles
 
 __all__ = ["create_app"]
 

@@ -6,8 +6,8 @@ from starlette.requests import Request
 
 from compute.api.http.host import public_base
 from compute.settings import Settings
-from compute.storage import links
 from compute.storage.base import ObjectStore
+from compute.storage.links import signed as links
 
 __all__ = ["Links", "RequestLinks"]
 

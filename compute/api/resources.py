@@ -15,13 +15,13 @@ from compute.api.watch import TaskWatcher
 from compute.db.revision import require_schema
 from compute.db.session import Database
 from compute.events.hints import HintSender
+from compute.media.loader import MediaLoader
 from compute.orders.serving import Serving
+from compute.outbound.client import GuardedClient
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
-from compute.storage.link_secret import load_link_secrets
-from compute.storage.media import MediaLoader
-from compute.storage.net import GuardedClient
+from compute.storage.links.secret import load_link_secrets
 from compute.tasks.submission import TaskWriter
 
 __all__ = ["Resources", "open_resources"]

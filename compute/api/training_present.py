@@ -21,7 +21,7 @@ from compute.schemas.training import (
     TrainingStatus,
     TrainingTask,
 )
-from compute.storage.lora_names import LORAS
+from compute.storage.paths import LORAS
 
 __all__ = ["QUICKSTART_STATUS", "listed", "present", "presented_event", "render_new"]
 

@@ -14,13 +14,13 @@ from fastapi.exceptions import RequestValidationError
 
 from compute.api.resources import Resources
 from compute.errors import InvalidInput
+from compute.media.base64_text import is_inline
 from compute.orders.faults import MOST_FAULTS, Faults
 from compute.orders.intake import RequestIntake
 from compute.orders.serving import ServedModel
+from compute.outbound.client import MAX_URL_CHARACTERS
 from compute.schemas.training import TrainingTaskCreate
-from compute.storage.base64_text import is_inline
-from compute.storage.links import stored_path
-from compute.storage.net import MAX_URL_CHARACTERS
+from compute.storage.links.signed import stored_path
 from compute.storage.readable import check_readable
 
 __all__ = ["by_path", "take_in"]

@@ -12,7 +12,7 @@ from compute.cli.watching import looks
 
 if TYPE_CHECKING:
     from compute.client import Client
-    from compute.storage.codec import ImageFormat
+    from compute.media.codec import ImageFormat
 
 __all__ = ["generate"]
 
@@ -109,7 +109,7 @@ def _encoded(picture: bytes, image_format: "ImageFormat") -> bytes:
 
     from PIL import Image
 
-    from compute.storage.codec import encode
+    from compute.media.codec import encode
 
     with Image.open(io.BytesIO(picture)) as opened:
         return encode(opened, image_format)

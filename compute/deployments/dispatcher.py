@@ -20,11 +20,11 @@ from compute.events.webhook_post import SignedPost
 from compute.events.webhook_rows import PostgresDeliveryStore
 from compute.events.webhook_secret import load_secret
 from compute.events.webhooks import Limits, SendPolicy, WebhookSender
+from compute.outbound.client import GuardedClient
 from compute.retention.loop import RetentionLoop
 from compute.retention.pruner import Pruner
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
-from compute.storage.net import GuardedClient
 
 __all__ = ["DispatcherDeployment"]
 

@@ -13,11 +13,11 @@ from typing import TypeVar
 from PIL import Image
 
 from compute.errors import InvalidInput, NotFound, TaskFailed
+from compute.media.codec import CONTENT_TYPES, ImageFormat, encode
+from compute.media.decoding import Decoding
+from compute.media.loader import open_image
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
-from compute.storage.codec import CONTENT_TYPES, ImageFormat, encode
-from compute.storage.decoding import Decoding
-from compute.storage.media import open_image
 from compute.tasks.protocol import (
     Artifact,
     EncodedFile,

@@ -13,7 +13,7 @@ from compute.errors import InvalidInput, Unavailable
 from compute.events.webhook_retry import Outcome, parse_retry_after
 from compute.events.webhook_secret import signing_secrets
 from compute.events.webhook_store import Claimed
-from compute.storage.net import GuardedClient
+from compute.outbound.client import GuardedClient
 
 __all__ = ["SignedPost"]
 

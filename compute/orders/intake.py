@@ -9,14 +9,14 @@ from types import MappingProxyType
 from typing import Protocol
 
 from compute.errors import InvalidInput, NotFound
+from compute.lora.check import check_lora
+from compute.lora.filenames import stored_lora
+from compute.media.images import image_size
+from compute.media.loader import Media, MediaLoader
 from compute.orders.serving import ServedModel
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
-from compute.storage.images import image_size
-from compute.storage.links import stored_path
-from compute.storage.lora_names import stored_lora
-from compute.storage.loras import check_lora
-from compute.storage.media import Media, MediaLoader
+from compute.storage.links.signed import stored_path
 from compute.storage.paths import MAX_PATH_CHARACTERS, clean_path
 from compute.storage.readable import check_readable
 from compute.storage.together import for_each

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from compute.errors import InvalidInput
-from compute.storage.model_card import ModelCard, read_model_card
+from compute.lora.model_card import ModelCard, read_model_card
 from compute.tasks.protocol import Role
 
 __all__ = ["ServedModel", "Serving"]

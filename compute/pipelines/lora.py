@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 import torch
 
+from compute.lora.check import ModelCard
+from compute.lora.layouts import LoraMethod
 from compute.pipelines.lora_buffers import LoraBuffers, RowLayout, Slot
 from compute.pipelines.lora_file import LoraFile
 from compute.pipelines.lora_linear import install
 from compute.pipelines.lora_peft import PeftAdapter, PeftAdapters, attach_text, attach_transformer
 from compute.pipelines.lora_store import LoraStore, LoraWeights
-from compute.storage.lora_layouts import LoraMethod
-from compute.storage.loras import ModelCard
 from compute.tasks.protocol import LoraSelection
 
 __all__ = ["Adapters", "StaticLoras", "TextAdapters"]

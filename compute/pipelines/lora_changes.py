@@ -1,6 +1,6 @@
 """How much a LoRA changes a layer: bounded before the model is touched.
 
-Files are made of finite numbers (see storage/lora_numbers.py), but their products need not be: two halves of 30,000
+Files are made of finite numbers (see lora/numbers.py), but their products need not be: two halves of 30,000
 each overflow in float16, and an alpha of 10³⁰ everywhere.
 """
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import torch
 
+from compute.lora.layouts import LoraMethod, NotALora
 from compute.pipelines.lora_pair import Pair
-from compute.storage.lora_layouts import LoraMethod, NotALora
 
 __all__ = ["MOST_CHANGE", "check_changes"]
 

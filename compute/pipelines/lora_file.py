@@ -11,10 +11,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from compute.pipelines.lora_changes import check_changes
-from compute.pipelines.lora_names import Target, targets
-from compute.pipelines.lora_pair import Pair
-from compute.storage.lora_layouts import (
+from compute.lora.layouts import (
     LoraMethod,
     NotALora,
     TensorName,
@@ -23,7 +20,10 @@ from compute.storage.lora_layouts import (
     split_name,
     split_part,
 )
-from compute.storage.model_card import ModelCard
+from compute.lora.model_card import ModelCard
+from compute.pipelines.lora_changes import check_changes
+from compute.pipelines.lora_names import Target, targets
+from compute.pipelines.lora_pair import Pair
 
 __all__ = ["LoraFile", "TextPart", "read_lora"]
 

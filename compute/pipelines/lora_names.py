@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from compute.storage.model_card import ModelCard, Naming
+from compute.lora.model_card import ModelCard, Naming
 
 __all__ = ["Target", "targets"]
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from compute.lora.layouts import LoraMethod
 from compute.pipelines.lora_file import LoraFile, TextPart
 from compute.pipelines.lora_pair import Pair
 from compute.pipelines.lora_store import UNFIT, unfit
-from compute.storage.lora_layouts import LoraMethod
 
 __all__ = ["PeftAdapter", "PeftAdapters", "attach_text", "attach_transformer"]
 

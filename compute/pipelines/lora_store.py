@@ -14,10 +14,10 @@ import torch
 from safetensors import SafetensorError
 
 from compute.errors import InvalidInput
+from compute.lora.check import ModelCard, check_lora_file
+from compute.lora.layouts import NotALora
 from compute.pipelines.lora_buffers import FlatLora, RowLayout
 from compute.pipelines.lora_file import LoraFile, TextPart, read_lora
-from compute.storage.lora_layouts import NotALora
-from compute.storage.loras import ModelCard, check_lora_file
 from compute.tasks.protocol import LoraSelection
 
 __all__ = ["UNFIT", "LoraStore", "LoraWeights", "unfit"]

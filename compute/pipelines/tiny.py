@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
+from compute.lora.check import ModelCard, read_model_card
 from compute.pipelines.families import Family, families, get_family
 from compute.pipelines.own_models import ensure_current
-from compute.storage.loras import ModelCard, read_model_card
 
 __all__ = ["build_tiny", "build_tiny_flux", "ensure_tiny", "write_tiny_lora"]
 

@@ -10,7 +10,7 @@ from compute.secret_rules import checked_link_secret, checked_webhook_secret, va
 from compute.settings import Settings
 from compute.stack.errors import StackError
 from compute.stack.hints import own_command
-from compute.storage import link_secret
+from compute.storage.links import secret as link_secret
 
 __all__ = ["KEPT_SECRETS", "retire", "rotate"]
 

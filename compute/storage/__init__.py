@@ -1,4 +1,4 @@
-"""Where bytes live, and how bytes that users name come in safely."""
+"""Object stores: a local folder or S3, behind one interface."""
 
 from compute.storage.base import ObjectStore, StoredObject
 from compute.storage.factory import open_store

@@ -4,13 +4,19 @@ import unicodedata
 
 from compute.errors import InvalidInput
 
-__all__ = ["MAX_PATH_CHARACTERS", "RESERVED_PREFIX", "clean_path", "clean_prefix"]
+__all__ = ["BIN", "LORAS", "MAX_PATH_CHARACTERS", "RESERVED_PREFIX", "clean_path", "clean_prefix"]
 
 MAX_PATH_CHARACTERS = 512
 # S3 allows keys of 1024 bytes; the rest is left to the operator's own prefix.
 MAX_BYTES = 900
 # The longest file name of the usual file systems.
 MAX_SEGMENT_BYTES = 255
+
+LORAS = "loras/"
+"""The folder of LoRA files; tasks name them by their paths below it."""
+
+BIN = "bin/"
+"""The folder of what was deleted; nothing that is served lies here."""
 
 RESERVED_PREFIX = ".compute-"
 """Names that start like this belong to the stores themselves (files that are still being written)."""

@@ -10,8 +10,7 @@ The API key opens everything else. Links to a LoRA are made by its training's an
 import re
 
 from compute.errors import InvalidInput
-from compute.storage.lora_names import BIN, LORAS
-from compute.storage.paths import clean_path
+from compute.storage.paths import BIN, LORAS, clean_path
 
 __all__ = ["check_readable", "is_hidden", "why_hidden"]
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from compute.storage.codec import ImageFormat
+from compute.media.codec import ImageFormat
 from compute.storage.patience import until_back
 from compute.tasks.clock import StageClock
 from compute.tasks.inputs import JobInputs

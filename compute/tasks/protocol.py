@@ -15,7 +15,7 @@ from uuid import UUID
 
 from PIL import Image
 
-from compute.storage.codec import ImageFormat
+from compute.media.codec import ImageFormat
 
 if TYPE_CHECKING:
     from compute.tasks.stages import Stages

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from compute.errors import Conflict, InvalidInput, TaskFailed
+from compute.lora.filenames import folder_of
+from compute.lora.library import LoraFiles, SavedLora
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
-from compute.storage.lora_files import LoraFiles, SavedLora
-from compute.storage.lora_names import folder_of
 from compute.training.spec import TrainingSpec
 
 __all__ = ["publish_lora"]

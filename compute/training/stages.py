@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlsplit
 from PIL import Image
 
 from compute.errors import InvalidInput, NotFound
+from compute.outbound.client import GuardedClient
 from compute.settings import get_settings
 from compute.storage.base import ObjectStore
-from compute.storage.net import GuardedClient
 from compute.training.cache import Manifest, write_manifest
 from compute.training.dataset.archive import unpack
 from compute.training.dataset.images import Rejected, check_image

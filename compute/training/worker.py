@@ -16,10 +16,10 @@ import ray.train
 from PIL import Image
 
 from compute.errors import ComputeError, TaskFailed
+from compute.media.codec import encode
 from compute.schemas.enums import ErrorCategory
 from compute.settings import Settings, get_settings
 from compute.storage.base import ObjectStore
-from compute.storage.codec import encode
 from compute.storage.files import disk_failure
 from compute.training.checkpoint_files import read, upload
 from compute.training.files import with_store

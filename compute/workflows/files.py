@@ -4,7 +4,7 @@ import base64
 
 from compute.errors import TooLarge
 from compute.orders.intake import Sources
-from compute.storage.links import link_to
+from compute.storage.links.signed import link_to
 from compute.storage.readable import check_readable
 
 __all__ = ["StepFiles"]

@@ -16,6 +16,8 @@ from compute.api.paging import PAGED, PATH_CURSOR, Page, cursor_of, json_list, l
 from compute.api.strict import StrictRoute
 from compute.api.upload import Upload, received
 from compute.errors import BadRequest, InvalidInput
+from compute.lora.filenames import folder_of
+from compute.lora.library import LoraFiles, SavedLora, sha256_of
 from compute.orders.order import validated
 from compute.schemas.errors import Problem
 from compute.schemas.lora import (
@@ -29,8 +31,7 @@ from compute.schemas.lora import (
 )
 from compute.schemas.parameters import WholeNumber
 from compute.storage.base import StoredObject
-from compute.storage.lora_files import LoraFiles, SavedLora, sha256_of
-from compute.storage.lora_names import LORAS, folder_of
+from compute.storage.paths import LORAS
 from compute.tasks.submission import Answer
 
 __all__ = ["UPLOAD_PATHS", "admin_router", "router"]

@@ -20,14 +20,13 @@ from compute.api.resources import Resources
 from compute.api.strict import StrictRoute
 from compute.api.upload import received
 from compute.errors import BadRequest, Forbidden, InvalidInput, NotFound
+from compute.media.loader import Media
 from compute.orders.intake import INPUTS
 from compute.schemas.errors import Problem
 from compute.schemas.parameters import Label, WholeNumber
 from compute.schemas.storage import DeletedImage, ImageList, StoredImage
 from compute.storage.base import StoredObject
-from compute.storage.lora_names import LORAS
-from compute.storage.media import Media
-from compute.storage.paths import clean_path, clean_prefix
+from compute.storage.paths import LORAS, clean_path, clean_prefix
 from compute.storage.readable import is_hidden, why_hidden
 from compute.tasks.registry import all_kinds
 from compute.tasks.submission import Answer

@@ -6,7 +6,7 @@ from PIL import Image
 
 from compute.errors import InvalidInput
 from compute.imaging.flatten import on_white
-from compute.storage.images import decode_image
+from compute.media.images import decode_image
 
 __all__ = ["MIN_SIDE", "Rejected", "check_image"]
 

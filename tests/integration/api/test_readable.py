@@ -11,8 +11,8 @@ import pytest
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
-from compute.storage.link_secret import load_link_secrets
-from compute.storage.links import link_to, sign
+from compute.storage.links.secret import load_link_secrets
+from compute.storage.links.signed import link_to, sign
 from compute.tasks.protocol import Role
 from tests.file_fields import FileField, file_fields
 from tests.integration.api.conftest import Painter, serving_api, wait_for

@@ -15,7 +15,7 @@ from compute.db.tables import WebhookAttempt, WebhookDelivery
 from compute.events.webhook_post import SignedPost
 from compute.events.webhook_rows import PostgresDeliveryStore
 from compute.events.webhooks import Backoff, Breaker, SendPolicy, WebhookSender
-from compute.storage.net import GuardedClient
+from compute.outbound.client import GuardedClient
 from tests.patience import PATIENCE
 
 SECRET = "whsec_" + "c2VjcmV0" * 4

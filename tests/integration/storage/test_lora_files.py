@@ -11,10 +11,10 @@ from starlette.types import Message
 
 from compute.api.upload import received
 from compute.errors import Conflict, InvalidInput, NotFound, StorageFailed
+from compute.lora.check import check_lora
+from compute.lora.library import LoraFiles, SavedLora
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
-from compute.storage.lora_files import LoraFiles, SavedLora
-from compute.storage.loras import check_lora
 from tests.integration.api.lora_bytes import lora
 
 

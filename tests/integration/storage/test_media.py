@@ -14,9 +14,9 @@ from aiohttp import web
 from PIL import ExifTags, Image
 
 from compute.errors import InvalidInput, TooLarge
+from compute.media.loader import MediaLoader
+from compute.outbound.client import GuardedClient
 from compute.settings import Settings
-from compute.storage.media import MediaLoader
-from compute.storage.net import GuardedClient
 
 Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
 

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from compute.errors import InvalidInput, Unavailable
-from compute.storage.net import GuardedClient
+from compute.outbound.client import GuardedClient
 from tests.patience import NEVER, PATIENCE
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -7,8 +7,8 @@ import threading
 import pytest
 from aiohttp.abc import ResolveResult
 
-from compute.storage.addresses import AllowedHosts
-from compute.storage.resolver import GuardedResolver, NotPublicError
+from compute.outbound.addresses import AllowedHosts
+from compute.outbound.resolver import GuardedResolver, NotPublicError
 from tests.patience import NEVER, PATIENCE
 
 

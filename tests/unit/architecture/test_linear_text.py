@@ -22,15 +22,15 @@ from compute.api import dialect
 from compute.api.conditional import requested_range, unchanged
 from compute.errors import ComputeError
 from compute.imaging.adjust_words import read_adjustments
+from compute.lora.filenames import folder_of, safe_name, split_name
+from compute.media.base64_text import decoded, is_inline, unescaped
+from compute.outbound.addresses import literal_address
 from compute.schemas.lora import LoRADeleteRequest, UploadForm
 from compute.schemas.quickstart_training import QuickstartTrainingCreate
 from compute.schemas.quickstart_workflows import QuickstartCreateWorkflow
 from compute.schemas.training import TrainingTaskCreate
 from compute.schemas.workflows import CreateWorkflow, FieldMapping, StartWorkflow, WorkflowStepDefinition
-from compute.storage.addresses import literal_address
 from compute.storage.base import StoredObject
-from compute.storage.base64_text import decoded, is_inline, unescaped
-from compute.storage.lora_names import folder_of, safe_name, split_name
 from compute.storage.paths import clean_path, clean_prefix
 from compute.tasks.registry import all_kinds
 from compute.training.dataset.captions import clean_caption, read_metadata, words_of_name
@@ -55,7 +55,7 @@ INLINE = {
     "api/openapi/operations.py",  # Names of our own routes.
     "api/training_bodies.py",  # These are read by a reader or a field below.
     "imaging/adjust_words.py",
-    "storage/lora_names.py",
+    "lora/filenames.py",
     "training/dataset/captions.py",
 }
 """Files that use a pattern where they write it."""

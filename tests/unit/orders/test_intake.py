@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from compute.media.loader import MediaLoader
 from compute.orders.intake import RequestIntake
 from compute.orders.serving import ServedModel
+from compute.outbound.client import GuardedClient
 from compute.settings import Settings
 from compute.storage.base import ObjectStore, StoredObject
 from compute.storage.local import LocalStore
-from compute.storage.media import MediaLoader
-from compute.storage.net import GuardedClient
 from compute.storage.together import AT_ONCE, for_each
 from tests.patience import PATIENCE
 

@@ -11,8 +11,8 @@ import torch
 from diffusers import FluxPipeline
 from safetensors.torch import save_file
 
+from compute.lora.model_card import ModelCard
 from compute.pipelines.lora import StaticLoras
-from compute.storage.model_card import ModelCard
 from compute.tasks.protocol import LoraSelection
 
 CPU = torch.device("cpu")

@@ -11,11 +11,11 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model_state_dict, 
 from safetensors.torch import load_file
 
 from compute.errors import InvalidInput
+from compute.lora.check import check_lora_file
+from compute.lora.layouts import LoraMethod
 from compute.pipelines.compilation import CompiledBlocks
 from compute.pipelines.config import ModelConfig
 from compute.pipelines.lora_linear import LoraLinear
-from compute.storage.lora_layouts import LoraMethod
-from compute.storage.loras import check_lora_file
 from compute.tasks.protocol import LoraSelection
 from tests.unit.pipelines.lora_rig import Rig, load_pipeline, make_plain, run, static_loras, write
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from compute.lora.model_card import ModelCard
 from compute.pipelines.lora_names import targets
-from compute.storage.model_card import ModelCard
 from compute.tasks.protocol import LoraSelection
 from tests.unit.pipelines.lora_rig import Rig, Tensors, load_pipeline, make_plain, random_pair, static_loras, write
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from compute.errors import InvalidInput
-from compute.storage.loras import check_lora_file
+from compute.lora.check import check_lora_file
 from compute.tasks.protocol import LoraSelection
 from tests.unit.pipelines.lora_rig import Rig, Tensors, load_pipeline, static_loras, write
 

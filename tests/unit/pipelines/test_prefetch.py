@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from compute.errors import InvalidInput
+from compute.lora.model_card import ModelCard
 from compute.pipelines import ModelConfig
 from compute.pipelines.flux import FluxModel
 from compute.pipelines.shelf import Shelf, prepare_shelf
-from compute.storage.model_card import ModelCard
 from compute.tasks.protocol import LoraSelection, TakesLoras
 from compute.tasks.stages import Stages
 from tests.patience import PATIENCE

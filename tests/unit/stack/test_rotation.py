@@ -11,7 +11,7 @@ from compute.settings import Settings
 from compute.stack.errors import StackError
 from compute.stack.hints import own_command
 from compute.stack.rotation import KEPT_SECRETS, retire, rotate
-from compute.storage.link_secret import load_link_secrets
+from compute.storage.links.secret import load_link_secrets
 
 BOTH = pytest.mark.parametrize("name", sorted(KEPT_SECRETS))
 

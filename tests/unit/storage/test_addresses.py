@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compute.storage.addresses import AllowedHosts, is_public, literal_address
+from compute.outbound.addresses import AllowedHosts, is_public, literal_address
 
 
 @pytest.mark.parametrize(

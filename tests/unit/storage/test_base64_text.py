@@ -6,8 +6,8 @@ from urllib.parse import quote_from_bytes
 
 import pytest
 
-from compute.storage import base64_text
-from compute.storage.base64_text import decoded, is_inline, unescaped
+from compute.media import base64_text
+from compute.media.base64_text import decoded, is_inline, unescaped
 
 STEP = base64_text._STEP
 

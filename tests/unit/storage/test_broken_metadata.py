@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from compute.errors import InvalidInput
-from compute.storage.images import decode_image
+from compute.media.images import decode_image
 from tests.unit.storage.stated import as_file, chunk, patches, png
 
 COLOURS = patches()

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compute.storage.images import decode_cost
+from compute.media.images import decode_cost
 
 SIDE = 3072
 MEASURE = """
 import sys
 from pathlib import Path
-from compute.storage.codec import encode
-from compute.storage.images import decode_image
+from compute.media.codec import encode
+from compute.media.images import decode_image
 
 def kib(name):
     return int(Path("/proc/self/status").read_text().split(name)[1].split()[0])

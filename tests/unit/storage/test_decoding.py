@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from compute.errors import InvalidInput, Overloaded
-from compute.storage.decoding import Decoding
-from compute.storage.images import decode_cost, opening_cost
+from compute.media.decoding import Decoding
+from compute.media.images import decode_cost, opening_cost
 from tests.patience import PATIENCE
 from tests.unit.storage.stated import as_file
 

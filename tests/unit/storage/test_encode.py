@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from compute.storage.codec import CONTENT_TYPES, ImageFormat, encode
+from compute.media.codec import CONTENT_TYPES, ImageFormat, encode
 
 FORMATS: list[ImageFormat] = ["png", "jpeg", "webp"]
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
 
 from compute.errors import InvalidInput
-from compute.storage.images import decode_image
-from compute.storage.media import open_image
+from compute.media.images import decode_image
+from compute.media.loader import open_image
 
 MAX_PIXELS = 1_000_000
 

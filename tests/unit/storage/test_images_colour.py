@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from compute.errors import InvalidInput
+from compute.media.codec import RIGHTS, ImageFormat, encode
+from compute.media.images import DecodedImage, decode_image
+from compute.media.loader import MediaLoader, open_image
+from compute.media.rights import Rights
+from compute.outbound.client import GuardedClient
 from compute.settings import Settings
-from compute.storage.codec import RIGHTS, ImageFormat, encode
-from compute.storage.images import DecodedImage, decode_image
-from compute.storage.media import MediaLoader, open_image
-from compute.storage.net import GuardedClient
-from compute.storage.rights import Rights
 from tests.unit.storage.icc import ADOBE_RGB, DISPLAY_P3, SRGB, cmyk_profile, grey_profile, rgb_profile
 
 WHO = Rights("Jörg Müller", "© 2026 Studio Łódź")

@@ -9,8 +9,8 @@ from pydantic import SecretStr
 
 from compute.errors import Forbidden
 from compute.settings import Settings
-from compute.storage.link_secret import load_link_secrets
-from compute.storage.links import sign, verify
+from compute.storage.links.secret import load_link_secrets
+from compute.storage.links.signed import sign, verify
 
 OLD, NEW = "old-secret-" * 4, "new-secret-" * 4
 KEY = SecretStr("a-key-of-more-than-sixteen-characters")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from compute.errors import Forbidden
-from compute.storage.links import link_to, sign, stored_path, verify
+from compute.storage.links.signed import link_to, sign, stored_path, verify
 from compute.storage.local import LocalStore
 
 SECRET = b"0123456789abcdef0123456789abcdef"

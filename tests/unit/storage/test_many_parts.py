@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from compute.errors import InvalidInput
-from compute.storage.images import decode_cost, decode_image
+from compute.media.images import decode_cost, decode_image
 from tests.unit.storage.stated import as_file, chunk, patches, png
 
 SIZE = 2 * 2**20

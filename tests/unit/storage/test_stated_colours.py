@@ -7,7 +7,7 @@ import pytest
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from compute.errors import InvalidInput
-from compute.storage.images import decode_image
+from compute.media.images import decode_image
 from tests.unit.storage import stated
 from tests.unit.storage.icc import ADOBE_RGB, DISPLAY_P3, rgb_profile
 from tests.unit.storage.stated import ADOBE, BT2020, P3, SRGB, bt709_curve, in_srgb, patches, power, srgb_curve

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from compute.errors import InvalidInput, Unavailable
-from compute.storage.converter import convert_checkpoint
-from compute.storage.lora_convert import Refused, convert
-from compute.storage.loras import check_lora_file
+from compute.lora.check import check_lora_file
+from compute.lora.convert import convert_checkpoint
+from compute.lora.unpickle import Refused, convert
 
 MAX_BYTES = 1_000_000
 LAYER = "transformer.transformer_blocks.0.attn.to_q"

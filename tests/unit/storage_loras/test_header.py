@@ -12,9 +12,9 @@ import pytest
 from safetensors.numpy import save
 
 from compute.errors import InvalidInput
+from compute.lora.check import LoraInfo, ModelCard, check_lora, check_lora_file, read_model_card
+from compute.lora.header import read_header
 from compute.storage.local import LocalStore
-from compute.storage.loras import LoraInfo, ModelCard, check_lora, check_lora_file, read_model_card
-from compute.storage.safetensors_header import read_header
 
 FLUX_DEV = ModelCard(
     inner_dim=3072,
@@ -272,6 +272,6 @@ def test_the_card_names_every_linear_layer_of_the_real_architecture() -> None:
 
 
 def test_nothing_here_imports_torch() -> None:
-    code = "import sys, compute.storage.loras; print('torch' in sys.modules)"
+    code = "import sys, compute.lora.check; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
     assert done.stdout.strip() == "False"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
 from compute.errors import InvalidInput
-from compute.storage.loras import check_lora_file
-from compute.storage.safetensors_header import read_header
+from compute.lora.check import check_lora_file
+from compute.lora.header import read_header
 
 A = {"dtype": "F16", "shape": [2, 64], "data_offsets": [0, 256]}
 B = {"dtype": "F16", "shape": [64, 2], "data_offsets": [256, 512]}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compute.errors import InvalidInput
-from compute.storage.lora_names import MAX_NAME_BYTES, folder_of, safe_name, split_name, versions
+from compute.lora.filenames import MAX_NAME_BYTES, folder_of, safe_name, split_name, versions
 from compute.storage.paths import clean_path
 
 

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import save_file
 
 from compute.errors import InvalidInput
+from compute.lora.check import check_lora_file
+from compute.lora.library import LoraFiles
 from compute.settings import Settings
 from compute.storage.local import LocalStore
-from compute.storage.lora_files import LoraFiles
-from compute.storage.loras import check_lora_file
 from tests.unit.storage_loras.test_convert import saved
 
 LAYER = "transformer.transformer_blocks.0.attn.to_q"

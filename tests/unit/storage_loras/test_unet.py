@@ -7,8 +7,8 @@ import pytest
 from safetensors.numpy import save
 
 from compute.errors import InvalidInput
-from compute.storage.lora_layouts import LoraLayout, NotALora
-from compute.storage.loras import check_lora_file
+from compute.lora.check import check_lora_file
+from compute.lora.layouts import LoraLayout, NotALora
 from tests.unit.storage_loras.test_header import FLUX_DEV, Shapes, kohya, pair
 
 BLOCK = "down_blocks.1.attentions.0.transformer_blocks.0"

@@ -16,13 +16,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from compute.errors import InvalidInput, TaskFailed
+from compute.lora.check import check_lora_file
+from compute.lora.model_card import ModelCard
 from compute.pipelines import ModelConfig
 from compute.pipelines.flux import FluxModel, load_flux
 from compute.pipelines.tiny import build_tiny_flux
 from compute.pipelines.tiny_sdxl import save_tiny_sdxl
 from compute.schemas.enums import ErrorCategory
-from compute.storage.loras import check_lora_file
-from compute.storage.model_card import ModelCard
 from compute.tasks.protocol import LoraSelection
 from compute.training.lora_export import Dtype, export_lora
 from compute.training.spec import TrainingSpec

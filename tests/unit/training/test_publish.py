@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from compute.errors import InvalidInput, TaskFailed
+from compute.lora.check import check_lora
+from compute.lora.library import SavedLora
 from compute.schemas.lora import EntityType
 from compute.settings import Settings
 from compute.storage.local import LocalStore
-from compute.storage.lora_files import SavedLora
-from compute.storage.loras import check_lora
 from compute.training.lora_export import export_lora
 from compute.training.publish import publish_lora
 from tests.unit.training.adapters import pair, spec_of

@@ -15,8 +15,8 @@ from PIL import Image
 from compute.db.tables import Task
 from compute.deployments.workbench import LocalWorkbench
 from compute.errors import InvalidInput
+from compute.media.codec import encode
 from compute.settings import Settings
-from compute.storage.codec import encode
 from compute.storage.local import LocalStore
 from compute.tasks.protocol import Artifact, Done, Job, Progress, Role, StagedModel, WorkEvent
 from compute.tasks.registry import InputImage, TaskKind

@@ -9,9 +9,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from compute.errors import InvalidInput
-from compute.storage.codec import RIGHTS
-from compute.storage.media import open_image
-from compute.storage.rights import Rights
+from compute.media.codec import RIGHTS
+from compute.media.loader import open_image
+from compute.media.rights import Rights
 from compute.tasks.protocol import Started
 from compute.tasks.types.image_adjuster import CreateImageAdjusterTask, ImageAdjuster
 from tests.pictures import product, scene

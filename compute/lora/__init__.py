@@ -1,0 +1,1 @@
+"""LoRA files: their headers, layouts, names, conversion and library. Nothing here but `unpickle` imports torch."""

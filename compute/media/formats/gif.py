@@ -1,0 +1,45 @@
+"""GIF: the file up to its first picture, without comments and what programs put beside it."""
+
+import io
+
+from compute.media.formats.parts import parts
+
+__all__ = ["bare", "is_gif"]
+
+_SCREEN = 13
+_EXTENSION, _PICTURE, _GRAPHIC_CONTROL = 0x21, 0x2C, 0xF9
+_COLOURS_FOLLOW = 0x80
+
+
+def is_gif(data: bytes) -> bool:
+    return data[:6] in {b"GIF87a", b"GIF89a"}
+
+
+def bare(data: bytes) -> io.BytesIO:
+    """The file with what says how its first picture is drawn, and all from that picture on."""
+    view, position = memoryview(data), _SCREEN + _colours(data, 10)
+    kept = io.BytesIO()
+    kept.write(view[:position])
+    counted = parts()
+    for _ in counted:
+        if position + 2 > len(data) or data[position] == _PICTURE:
+            kept.write(view[position:])
+            break
+        if data[position] != _EXTENSION:
+            # A byte that belongs to nothing, which decoders pass over.
+            position += 1
+            continue
+        end = position + 2
+        while end < len(data) and data[end]:
+            next(counted)
+            end += 1 + data[end]
+        if data[position + 1] == _GRAPHIC_CONTROL:
+            kept.write(view[position : end + 1])
+        position = end + 1
+    kept.seek(0)
+    return kept
+
+
+def _colours(data: bytes, flags: int) -> int:
+    """Bytes of the table of colours that flags at this place announce."""
+    return 3 << (data[flags] & 7) + 1 if len(data) > flags and data[flags] & _COLOURS_FOLLOW else 0

@@ -1,0 +1,48 @@
+"""A picture file opened: only what its pixels need reaches the decoder."""
+
+import io
+
+from PIL import Image
+
+from compute.media.formats import avif, gif, jpeg, png, webp
+from compute.media.formats.parts import MOST_EXIF
+from compute.media.formats.tiff import pages as tiff
+
+__all__ = ["FORMATS", "open_picture"]
+
+# MPO (two pictures in a file, from phones) is opened as a JPEG.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+
+
+def open_picture(data: bytes, field: str) -> Image.Image:
+    """The file with its header read and its pixels not yet; of several pictures the one that it is about.
+
+    Metadata that no decoder could read is not in the way. Raises what Pillow raises, and
+
+    Raises:
+        InvalidInput: a TIFF that holds only masks.
+        TooManyParts: reading it would take far more than its size tells.
+    """
+    bare = _bare(data, field)
+    try:
+        opened = Image.open(bare, formats=FORMATS)
+    except Exception:
+        if not avif.is_avif(data):
+            raise
+        opened = Image.open(avif.without_metadata(data), formats=FORMATS)
+    if len(opened.info.get("exif") or b"") > MOST_EXIF:
+        del opened.info["exif"]
+    return opened
+
+
+def _bare(data: bytes, field: str) -> io.BytesIO:
+    """What the decoder reads; a copy of the file at most."""
+    if data.startswith(png.SIGNATURE):
+        return png.bare(data)
+    if data.startswith(jpeg.SIGNATURE):
+        return jpeg.bare(data)
+    if webp.is_webp(data):
+        return webp.bare(data)
+    if gif.is_gif(data):
+        return gif.bare(data)
+    return tiff.bare(data, field) if tiff.is_tiff(data) else io.BytesIO(data)

@@ -1,0 +1,1 @@
+"""TIFF: its pages and its tags."""

@@ -1,0 +1,48 @@
+"""WebP: the file without the chunks that hold no pixels."""
+
+import io
+import struct
+from collections.abc import Iterator
+
+from compute.media.formats.parts import MOST_EXIF, parts
+
+__all__ = ["bare", "is_webp"]
+
+_KEPT = frozenset({b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF"})
+_PIXELS = frozenset({b"VP8 ", b"VP8L", b"ANMF"})
+_HEAD = 12
+
+
+def is_webp(data: bytes) -> bool:
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+
+
+def bare(data: bytes) -> io.BytesIO:
+    """The file with its pictures, its profile and its EXIF, and the sizes that go with that."""
+    kept = io.BytesIO()
+    kept.write(data[:_HEAD])
+    for kind, whole, padding in _chunks(data):
+        if kind in _KEPT and not (kind == b"EXIF" and len(whole) > MOST_EXIF):
+            kept.write(whole)
+            kept.write(padding)
+    size = kept.tell()
+    kept.seek(4)
+    kept.write(struct.pack("<I", size - 8))
+    kept.seek(0)
+    return kept
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bytes]]:
+    """Up to what is cut off: of pixels the piece is handed out, so that the decoder sees it; the rest is dropped."""
+    view, position = memoryview(data), _HEAD
+    for _ in parts():
+        if position + 8 > len(data):
+            return
+        kind = data[position : position + 4]
+        (length,) = struct.unpack_from("<I", data, position + 4)
+        end = position + 8 + length
+        if end <= len(data):
+            yield kind, view[position:end], bytes(length % 2)
+        elif kind in _PIXELS:
+            yield kind, view[position:], b""
+        position = end + length % 2

@@ -1,0 +1,156 @@
+"""Images that users send or name, made safe: the one way in."""
+
+import asyncio
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import unquote
+
+from PIL import Image
+
+from compute.errors import InvalidInput, TooLarge
+from compute.media.base64_text import MAX_ESCAPES, decoded, unescaped
+from compute.media.codec import CONTENT_TYPES, RIGHTS, ImageFormat, encode
+from compute.media.decoding import Decoding
+from compute.media.images import DecodedImage, decode_image
+from compute.outbound.client import GuardedClient
+from compute.settings import Settings
+
+__all__ = ["Media", "MediaLoader", "open_image"]
+
+_KEPT_FORMATS: dict[str, ImageFormat] = {"PNG": "png", "JPEG": "jpeg", "MPO": "jpeg", "WEBP": "webp"}
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_SCHEME_CHARACTERS = 32
+_HEADER_CHARACTERS = 64
+_MOST_WAITING = 256
+_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An image as we encoded it ourselves. Sizes in pixels; `sha256` (hex) is of `data`."""
+
+    data: bytes
+    width: int
+    height: int
+    sha256: str
+    content_type: str
+
+
+class MediaLoader:
+    """Loads images within the limits of the settings. Use it within one event loop."""
+
+    def __init__(self, settings: Settings, client: GuardedClient) -> None:
+        """Fetch through `client`, which stays the caller's to close."""
+        self._max_bytes = settings.media_max_bytes
+        self._max_pixels = settings.media_max_pixels
+        self._keep_rights = settings.metadata_policy == "keep-rights"
+        self._client = client
+        self._decoding = Decoding(
+            settings.media_decode_bytes,
+            max_pixels=settings.media_max_pixels,
+            busy="Too many images are being decoded at the moment; try again later.",
+            waiting=_MOST_WAITING,
+            seconds=_WAIT_SECONDS,
+        )
+
+    async def load(self, source: str, *, field: str) -> Media:
+        """The image behind an http(s) URL, in a `data:` URL, or in bare base64, as a PNG.
+
+        Raises:
+            InvalidInput: it cannot be fetched, or is no image that we accept.
+            TooLarge: the text holds more than `media_max_bytes`.
+        """
+        text = source.strip()
+        if text[:5].lower() == "data:":
+            return await self.normalise(await asyncio.to_thread(self._from_data_url, text, field), field=field)
+        if text[:7].lower() == "http://" or text[:8].lower() == "https://":
+            fetched = await self._client.fetch(text, max_bytes=self._max_bytes, field=field)
+            return await self.normalise(fetched.body, field=field)
+        if _SCHEME.match(text[:_SCHEME_CHARACTERS]):
+            raise InvalidInput("use an http:// or https:// URL", field=field)
+        return await self.normalise(await asyncio.to_thread(self._from_base64, text, field), field=field)
+
+    async def normalise(self, data: bytes, *, field: str, keep_format: bool = False) -> Media:
+        """Re-encode an uploaded file as a PNG; with `keep_format`, JPEG and WEBP stay what they are.
+
+        The result is upright, in sRGB, keeps its alpha (as far as its format can) and carries no metadata but, where
+        the settings say `keep-rights`, who made it and who owns it.
+        The same bytes always give the same result.
+
+        Raises:
+            InvalidInput: no image that we accept, too many pixels, or damaged.
+            TooLarge: more than `media_max_bytes`.
+            Overloaded: the memory for decoding is taken, by many images or by large ones.
+        """
+        if len(data) > self._max_bytes:
+            raise TooLarge(f"an image has at most {self._max_bytes} bytes", field=field)
+        work = partial(
+            _normalise, data, self._max_pixels, field, keep_format=keep_format, keep_rights=self._keep_rights
+        )
+        return await self._decoding.run(work, data, field=field)
+
+    def _from_data_url(self, text: str, field: str) -> bytes:
+        # What follows a # is no part of the data; it stands percent-encoded there.
+        header, comma, payload = text.partition("#")[0].partition(",")
+        if not comma:
+            raise InvalidInput("a data: URL has a comma before its data", field=field)
+        if not _says_base64(header):
+            return self._unescaped(payload, field)
+        # RFC 2397: the base64, too, may be percent-encoded.
+        return self._from_base64(
+            self._unescaped(payload, field).decode("latin-1") if "%" in payload else payload, field
+        )
+
+    def _unescaped(self, text: str, field: str) -> bytes:
+        try:
+            return unescaped(text)
+        except ValueError as error:
+            raise TooLarge(
+                f"a data: URL has at most {MAX_ESCAPES} percent-encoded characters; use base64", field=field
+            ) from error
+
+    def _from_base64(self, text: str, field: str) -> bytes:
+        if len(text) // 4 * 3 > self._max_bytes + 3:
+            raise TooLarge(f"an image has at most {self._max_bytes} bytes", field=field)
+        try:
+            data = decoded(text)
+        except ValueError as error:
+            raise InvalidInput("neither an http(s) URL, nor a data: URL, nor base64", field=field) from error
+        if not data:
+            raise InvalidInput("the image is empty", field=field)
+        return data
+
+
+def _says_base64(header: str) -> bool:
+    """Whether a data URL ends in `;base64` before its comma, with spaces around or escaped as the rest may be."""
+    ending = unquote(header[-_HEADER_CHARACTERS:]).rstrip().lower()
+    return ending.endswith("base64") and ending.removesuffix("base64").rstrip().endswith(";")
+
+
+def open_image(data: bytes, *, max_pixels: int, field: str = "image") -> Image.Image:
+    """Decode stored bytes to an upright sRGB image in mode L, RGB or RGBA. Takes CPU time: call it in a thread.
+
+    The rights that were kept when it was stored are in its `info`, so that a copy of it carries them on.
+
+    Raises:
+        InvalidInput: damaged, too large, or no image at all.
+    """
+    return _with_rights(decode_image(data, max_pixels=max_pixels, field=field))
+
+
+def _with_rights(decoded: DecodedImage) -> Image.Image:
+    if decoded.rights is not None:
+        decoded.image.info[RIGHTS] = decoded.rights
+    return decoded.image
+
+
+def _normalise(data: bytes, max_pixels: int, field: str, *, keep_format: bool, keep_rights: bool) -> Media:
+    decoded = decode_image(data, max_pixels=max_pixels, field=field)
+    if keep_rights:
+        _with_rights(decoded)
+    image_format = _KEPT_FORMATS.get(decoded.format, "png") if keep_format else "png"
+    encoded = encode(decoded.image, image_format)
+    width, height = decoded.image.size
+    return Media(encoded, width, height, hashlib.sha256(encoded).hexdigest(), CONTENT_TYPES[image_format])

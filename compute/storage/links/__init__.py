@@ -1,0 +1,1 @@
+"""Links to stored objects that work without an API key until they expire."""
