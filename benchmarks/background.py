@@ -19,7 +19,7 @@ from PIL import Image
 
 from benchmarks.harness import arguments, interleave, machine, print_table, ratio, say, spread
 from compute.imaging.background import remove_background
-from compute.tasks.background_work import color_shift, cut
+from compute.worker.ops.background import color_shift, cut
 from tests.unit.imaging.cutouts import Cutout, bottle
 
 Bytes = NDArray[np.uint8]

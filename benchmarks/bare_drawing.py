@@ -11,7 +11,7 @@ from benchmarks.harness import as_nice_as_ray
 from compute.media.codec import CONTENT_TYPES, encode
 from compute.pipelines import ModelConfig, load
 from compute.storage.local import LocalStore
-from compute.tasks.protocol import GenerateRequest, StagedModel
+from compute.worker.protocol import GenerateRequest, StagedModel
 
 __all__ = ["body", "draw", "load_model"]
 

@@ -53,7 +53,7 @@ _OURS = f"""
 import sys
 from pathlib import Path
 from compute.pipelines import ModelConfig, load
-from compute.tasks.protocol import GenerateRequest
+from compute.worker.protocol import GenerateRequest
 model = load(ModelConfig(device="cpu"), Path(sys.argv[1]))
 request = GenerateRequest("a lighthouse", {_SIDE}, {_SIDE}, {_STEPS}, 3.5, seed=1)
 model.generate(request, lambda done, total: None).tobytes()
@@ -147,7 +147,7 @@ class StandbyActor:
         return True
 
     def draw(self) -> bytes:
-        from compute.tasks.protocol import GenerateRequest
+        from compute.worker.protocol import GenerateRequest
 
         request = GenerateRequest("a lighthouse", _SIDE, _SIDE, _STEPS, 3.5, seed=1)
         model = self._activate()

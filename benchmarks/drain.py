@@ -16,7 +16,7 @@ from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.fairness import claim_batch
 from compute.dispatch.store import PostgresDispatchStore
 from compute.tasks.leases import Claimed, Complete, Start, settle_batch
-from compute.tasks.protocol import Done, Job, Started, WorkEvent
+from compute.worker.protocol import Done, Job, Started, WorkEvent
 
 __all__ = ["Drain", "drain_bare", "drain_in_batches", "drain_with_dispatcher", "settle_all"]
 

@@ -31,10 +31,10 @@ from compute.media.codec import encode
 from compute.pipelines import ModelConfig, load
 from compute.settings import Settings
 from compute.storage.local import LocalStore
-from compute.tasks.protocol import Done, Job
 from compute.tasks.registry import TaskKind
 from compute.tasks.types.detail_enhancer import DetailEnhancer
 from compute.tasks.types.face_enhancer import FaceEnhancer
+from compute.worker.protocol import Done, Job
 from tests.pictures import full_figure, portrait, product
 
 ATTEMPTS = {"face": (0.2, 0.12, 0.072), "detail": (0.25, 0.15)}
@@ -111,7 +111,7 @@ def bare_cascade(image: Image.Image) -> None:
 
 
 def arms(bench: Bench, pipeline: Any) -> Mapping[str, Callable[[], float]]:
-    from compute.tasks.patch_work import working_size
+    from compute.worker.ops.patch import working_size
 
     jobs: dict[str, tuple[TaskKind[Any], str]] = {
         "face": (FaceEnhancer(), "faces"),

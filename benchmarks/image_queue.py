@@ -33,8 +33,8 @@ from compute.media.codec import encode
 from compute.schemas.enums import TaskType
 from compute.settings import Settings
 from compute.storage.local import LocalStore
-from compute.tasks.protocol import Artifact, Job
 from compute.tasks.registry import kind_of
+from compute.worker.protocol import Artifact, Job
 
 _COLOURS = {"brightness": 0.2, "contrast": 0.0, "saturation": 0.2, "warmth": 0.1}
 _PICTURES = 4

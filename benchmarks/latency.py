@@ -14,7 +14,7 @@ from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.store import PostgresDispatchStore
 from compute.events import hints
 from compute.tasks.ids import new_task_id
-from compute.tasks.submission import Answer, Submission, TaskWriter
+from compute.tasks.submission.writer import Answer, Submission, TaskWriter
 
 __all__ = ["enqueue_to_start"]
 

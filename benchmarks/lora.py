@@ -27,7 +27,7 @@ from diffusers.utils import logging
 from benchmarks.harness import arguments, interleave, machine, median, print_table, ratio, say, spread
 from compute.lora.model_card import ModelCard
 from compute.pipelines.lora import StaticLoras
-from compute.tasks.protocol import LoraSelection
+from compute.worker.protocol import LoraSelection
 
 Selections = tuple[LoraSelection, ...]
 

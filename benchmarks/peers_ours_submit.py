@@ -6,7 +6,7 @@ from benchmarks.peers_arm import WARM_UP, Accepted, accept, connect, empty, run_
 from compute.db.session import Database
 from compute.db.tables import Task
 from compute.events.hints import HintSender
-from compute.tasks.submission import Answer, Submission, TaskWriter
+from compute.tasks.submission.writer import Answer, Submission, TaskWriter
 
 __all__ = ["enqueue"]
 

@@ -30,8 +30,8 @@ from compute.media.codec import CONTENT_TYPES, encode
 from compute.schemas.enums import TaskType
 from compute.settings import Settings
 from compute.storage.local import LocalStore
-from compute.tasks.protocol import Done, GenerateRequest, ImageModel, Job, OnStep
 from compute.tasks.registry import kind_of
+from compute.worker.protocol import Done, GenerateRequest, ImageModel, Job, OnStep
 
 IN_TURN = "in turn"
 

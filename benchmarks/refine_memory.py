@@ -34,8 +34,8 @@ from compute.imaging.tiles import TiledPicture, TileGrid
 from compute.media.codec import encode
 from compute.settings import Settings
 from compute.storage.local import LocalStore
-from compute.tasks.protocol import GenerateRequest, Job, StagedModel
 from compute.tasks.types.refine import Refine
+from compute.worker.protocol import GenerateRequest, Job, StagedModel
 
 _MIB = 2**20
 _BASE = "inputs/base.png"

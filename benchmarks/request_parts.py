@@ -20,7 +20,7 @@ from compute.api.present import render_new
 from compute.api.resources import Resources, open_resources
 from compute.orders.intake import RequestIntake
 from compute.orders.order import new_task
-from compute.tasks.submission import Answer, Submission
+from compute.tasks.submission.writer import Answer, Submission
 
 __all__ = ["report_parts"]
 

@@ -26,7 +26,7 @@ from compute.events.hints import HintSender
 from compute.retention.pruner import Pruner
 from compute.storage.local import LocalStore
 from compute.tasks.ids import new_task_id
-from compute.tasks.submission import Answer, Submission, TaskWriter
+from compute.tasks.submission.writer import Answer, Submission, TaskWriter
 
 _FILL = """
 WITH made AS (

@@ -19,7 +19,7 @@ from benchmarks.harness import arguments, interleave, machine, median, print_tab
 from compute.pipelines import ModelConfig, resolve_model
 from compute.pipelines.config import StepCacheLevel
 from compute.pipelines.flux import FluxModel, load_flux
-from compute.tasks.protocol import GenerateRequest
+from compute.worker.protocol import GenerateRequest
 
 _LEVELS = get_args(StepCacheLevel)
 

@@ -27,7 +27,7 @@ from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
 from compute.tasks.registry import kind_named
-from compute.tasks.submission import Answer, Submission, TaskWriter
+from compute.tasks.submission.writer import Answer, Submission, TaskWriter
 from compute.workflows import store
 from compute.workflows.check import check_workflow
 from compute.workflows.task_ends import PostgresEndStore, TaskEnds

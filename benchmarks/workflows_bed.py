@@ -20,7 +20,7 @@ from benchmarks.workflows_shapes import QUEUE, SERVING
 from compute.db.session import Database
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.store import PostgresDispatchStore
-from compute.tasks.protocol import Artifact, Done, Job, Started, WorkEvent
+from compute.worker.protocol import Artifact, Done, Job, Started, WorkEvent
 from compute.workflows.engine import Engine, EnginePolicy, Graph
 from compute.workflows.engine_store import PostgresEngineStore
 from compute.workflows.plan import Plan

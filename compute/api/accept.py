@@ -8,7 +8,7 @@ from compute.api.present import render_new
 from compute.api.resources import Resources
 from compute.orders.intake import RequestIntake
 from compute.orders.order import new_task
-from compute.tasks.submission import Answer, Submission
+from compute.tasks.submission.writer import Answer, Submission
 
 __all__ = ["accept"]
 

@@ -18,7 +18,7 @@ from compute.orders.intake import RequestIntake
 from compute.orders.order import new_task, validated
 from compute.orders.serving import Serving
 from compute.schemas.bulk import BulkTasks
-from compute.tasks.submission import Answer, Submission
+from compute.tasks.submission.writer import Answer, Submission
 
 __all__ = ["accept_all", "elements_of", "orders_of"]
 

@@ -25,7 +25,7 @@ from compute.storage.readable import check_readable
 from compute.tasks import store
 from compute.tasks.registry import kind_of
 from compute.tasks.states import TERMINAL, can_move
-from compute.tasks.submission import Answer
+from compute.tasks.submission.writer import Answer
 
 __all__ = ["cancel_task", "clean_up_task", "delete_task", "update_task"]
 

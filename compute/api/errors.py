@@ -17,7 +17,7 @@ from compute.errors import ComputeError, InvalidInput, Overloaded, Unauthorized,
 from compute.orders.faults import place_of
 from compute.schemas.errors import HTTPValidationError, Problem
 from compute.schemas.sentences import presented
-from compute.tasks.submission import KEY_HEADER
+from compute.tasks.submission.writer import KEY_HEADER
 
 __all__ = ["PROBLEMS", "answer_to", "install"]
 

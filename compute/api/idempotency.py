@@ -22,7 +22,7 @@ from compute.api.http.well_formed import announced
 from compute.db.session import Database
 from compute.db.tables import IdempotencyKey
 from compute.errors import Conflict, NotFound, Unavailable
-from compute.tasks.submission import KEY_HEADER, Answer, RequestKey, key_reused
+from compute.tasks.submission.writer import KEY_HEADER, Answer, RequestKey, key_reused
 
 __all__ = ["REPLAYED_HEADER", "IdempotencyHeader", "IdempotentRequest", "ReplayError", "respond"]
 

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from compute.api.deps import resources_of
 from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
-from compute.tasks.submission import Answer
+from compute.tasks.submission.writer import Answer
 
 __all__ = ["IdempotentRoute"]
 

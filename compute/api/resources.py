@@ -22,7 +22,7 @@ from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
 from compute.storage.links.secret import load_link_secrets
-from compute.tasks.submission import TaskWriter
+from compute.tasks.submission.writer import TaskWriter
 
 __all__ = ["Resources", "open_resources"]
 

@@ -11,7 +11,7 @@ from compute.api.training_sources import by_path, take_in
 from compute.db.tables import Training
 from compute.events import hints
 from compute.tasks.ids import new_task_id
-from compute.tasks.submission import Answer
+from compute.tasks.submission.writer import Answer
 from compute.training import store
 from compute.training.orders import spec_of
 

@@ -33,7 +33,7 @@ from compute.schemas.workflows import (
     WorkflowUpdate,
 )
 from compute.tasks.registry import kind_of
-from compute.tasks.submission import Answer
+from compute.tasks.submission.writer import Answer
 from compute.workflows import store
 from compute.workflows.check import check_workflow, inputs_read, unread_inputs
 from compute.workflows.door import take_in

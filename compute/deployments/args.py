@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from compute.orders.serving import ServedModel, Serving
 from compute.pipelines.config import ModelConfig, size_multiple
 from compute.pipelines.families import get_family
-from compute.tasks.protocol import Role
+from compute.worker.protocol import Role
 
 __all__ = ["AppArgs", "DispatcherArgs", "IngressArgs", "PoolArgs", "TrainingArgs", "WorkflowArgs"]
 

@@ -11,7 +11,7 @@ from ray.serve.handle import DeploymentHandle
 
 from compute.deployments.args import PoolArgs
 from compute.errors import WorkerLost
-from compute.tasks.protocol import Job, Started, WorkEvent
+from compute.worker.protocol import Job, Started, WorkEvent
 
 __all__ = ["ServePool"]
 

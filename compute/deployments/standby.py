@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
-from compute.tasks.watchdog import Watchdog
+from compute.worker.watchdog import Watchdog
 
 __all__ = ["StandDown", "Standby"]
 

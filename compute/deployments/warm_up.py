@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from compute.tasks.protocol import GenerateRequest, Role, VideoRequest
+from compute.worker.protocol import GenerateRequest, Role, VideoRequest
 
 __all__ = ["warm_up_request"]
 

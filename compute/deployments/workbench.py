@@ -18,7 +18,8 @@ from compute.media.decoding import Decoding
 from compute.media.loader import open_image
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
-from compute.tasks.protocol import (
+from compute.tasks.registry import kind_of
+from compute.worker.protocol import (
     Artifact,
     EncodedFile,
     EncodedImage,
@@ -30,9 +31,8 @@ from compute.tasks.protocol import (
     StoredInput,
     Turn,
 )
-from compute.tasks.registry import kind_of
-from compute.tasks.stages import Stages
-from compute.tasks.watchdog import Watchdog
+from compute.worker.stages import Stages
+from compute.worker.watchdog import Watchdog
 
 __all__ = ["LocalWorkbench"]
 
@@ -47,7 +47,7 @@ _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "v
 
 
 class LocalWorkbench:
-    """Implements `compute.tasks.protocol.Workbench` on an object store and a model in this process, or on none."""
+    """Implements `compute.worker.protocol.Workbench` on an object store and a model in this process, or on none."""
 
     def __init__(
         self,

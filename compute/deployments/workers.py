@@ -22,10 +22,10 @@ from compute.deployments.workbench import LocalWorkbench
 from compute.errors import WorkerLost
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
-from compute.tasks.protocol import Job, Role, WorkEvent
 from compute.tasks.registry import kind_of
-from compute.tasks.vital_signs import alive_seconds, with_vital_signs
-from compute.tasks.watchdog import Watchdog
+from compute.worker.protocol import Job, Role, WorkEvent
+from compute.worker.vital_signs import alive_seconds, with_vital_signs
+from compute.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from compute.pipelines import Activation

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from compute.tasks.protocol import Job, WorkEvent
+from compute.worker.protocol import Job, WorkEvent
 
 __all__ = ["Pool"]
 

@@ -18,7 +18,7 @@ from compute.dispatch.writer import LeaseWriter
 from compute.errors import TaskFailed, WorkerLost
 from compute.schemas.enums import ErrorCategory
 from compute.tasks.leases import Beat, Claimed, Complete, Fail, Release, Start, Write
-from compute.tasks.protocol import Artifact, Done, Progress, Started
+from compute.worker.protocol import Artifact, Done, Progress, Started
 
 __all__ = ["Run", "RunLimits"]
 

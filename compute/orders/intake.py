@@ -20,8 +20,8 @@ from compute.storage.links.signed import stored_path
 from compute.storage.paths import MAX_PATH_CHARACTERS, clean_path
 from compute.storage.readable import check_readable
 from compute.storage.together import for_each
-from compute.tasks.protocol import Role
 from compute.tasks.registry import InputImage
+from compute.worker.protocol import Role
 
 __all__ = ["INPUTS", "RequestIntake", "Sources"]
 

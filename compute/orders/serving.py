@@ -6,7 +6,7 @@ from pathlib import Path
 
 from compute.errors import InvalidInput
 from compute.lora.model_card import ModelCard, read_model_card
-from compute.tasks.protocol import Role
+from compute.worker.protocol import Role
 
 __all__ = ["ServedModel", "Serving"]
 

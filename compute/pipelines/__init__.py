@@ -4,7 +4,7 @@ from pathlib import Path
 
 from compute.pipelines.config import ModelConfig, check_size, resolve_model, size_multiple
 from compute.pipelines.families import Activation, get_family
-from compute.tasks.protocol import StagedModel
+from compute.worker.protocol import StagedModel
 
 __all__ = ["Activation", "ModelConfig", "check_size", "load", "prepare", "resolve_model", "size_multiple"]
 

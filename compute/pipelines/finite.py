@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from compute.errors import InvalidInput, TaskFailed
-from compute.tasks.protocol import LoraSelection
+from compute.worker.protocol import LoraSelection
 
 __all__ = ["FiniteCheck", "is_finite"]
 

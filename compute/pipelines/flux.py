@@ -29,7 +29,7 @@ from compute.pipelines.residence import Visitors
 from compute.pipelines.step_cache import StepCache
 from compute.pipelines.streams import Pace, Ready, finish
 from compute.pipelines.weights import local_folder
-from compute.tasks.protocol import GenerateRequest, LoraSelection, OnStep
+from compute.worker.protocol import GenerateRequest, LoraSelection, OnStep
 
 __all__ = ["FluxModel", "load_flux", "prepare_flux"]
 

@@ -12,7 +12,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from compute.errors import InvalidInput
 from compute.pipelines.flux_starts import Start, Starts, first_step, on_same_parts
 from compute.pipelines.flux_vae import FluxVae
-from compute.tasks.protocol import GenerateRequest
+from compute.worker.protocol import GenerateRequest
 
 __all__ = ["FillStarts"]
 

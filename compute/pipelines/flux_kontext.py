@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from compute.errors import InvalidInput
 from compute.pipelines.flux_starts import Blend, Start, Starts, first_step, on_same_parts
 from compute.pipelines.flux_vae import FluxVae
-from compute.tasks.protocol import GenerateRequest
+from compute.worker.protocol import GenerateRequest
 
 __all__ = ["KontextStarts"]
 

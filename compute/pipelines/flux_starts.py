@@ -15,7 +15,7 @@ from diffusers import FluxImg2ImgPipeline, FluxInpaintPipeline, FluxPipeline
 
 from compute.errors import InvalidInput
 from compute.pipelines.flux_vae import FluxVae
-from compute.tasks.protocol import GenerateRequest
+from compute.worker.protocol import GenerateRequest
 
 __all__ = ["BaseStarts", "Blend", "Start", "Starts", "first_step", "on_same_parts"]
 

@@ -19,7 +19,7 @@ from compute.pipelines.lora_file import LoraFile
 from compute.pipelines.lora_linear import install
 from compute.pipelines.lora_peft import PeftAdapter, PeftAdapters, attach_text, attach_transformer
 from compute.pipelines.lora_store import LoraStore, LoraWeights
-from compute.tasks.protocol import LoraSelection
+from compute.worker.protocol import LoraSelection
 
 __all__ = ["Adapters", "StaticLoras", "TextAdapters"]
 

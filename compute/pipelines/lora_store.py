@@ -18,7 +18,7 @@ from compute.lora.check import ModelCard, check_lora_file
 from compute.lora.layouts import NotALora
 from compute.pipelines.lora_buffers import FlatLora, RowLayout
 from compute.pipelines.lora_file import LoraFile, TextPart, read_lora
-from compute.tasks.protocol import LoraSelection
+from compute.worker.protocol import LoraSelection
 
 __all__ = ["UNFIT", "LoraStore", "LoraWeights", "unfit"]
 

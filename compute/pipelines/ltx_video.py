@@ -27,7 +27,7 @@ from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.residence import Visitors
 from compute.pipelines.streams import Pace, Ready, finish
 from compute.pipelines.weights import local_folder
-from compute.tasks.protocol import OnStep, VideoRequest
+from compute.worker.protocol import OnStep, VideoRequest
 
 __all__ = ["LtxVideoModel", "load_ltx_video", "prepare_ltx_video"]
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from compute.errors import OutOfMemory
-from compute.tasks.protocol import GenerateRequest, VideoRequest
+from compute.worker.protocol import GenerateRequest, VideoRequest
 
 __all__ = ["reporting_out_of_memory"]
 

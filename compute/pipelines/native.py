@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 if TYPE_CHECKING:
     from compute.pipelines.config import ModelConfig
-    from compute.tasks.protocol import Role
+    from compute.worker.protocol import Role
 
 __all__ = ["NATIVE_FILE", "DrawsOwnSizes", "NativeSize", "OwnSizes", "own_sizes", "state_native_size"]
 

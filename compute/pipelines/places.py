@@ -7,7 +7,7 @@ from typing import Any
 from weakref import WeakSet
 
 from compute.pipelines.native import OwnSizes
-from compute.tasks.protocol import Latents, Prepared, Role, StagedModel
+from compute.worker.protocol import Latents, Prepared, Role, StagedModel
 
 __all__ = ["Drawn", "Place", "Waiting"]
 

@@ -26,7 +26,7 @@ from compute.pipelines.footprint import expected_bytes, measured_bytes
 from compute.pipelines.native import own_sizes
 from compute.pipelines.places import Drawn, Place, Waiting
 from compute.pipelines.weights import local_folder
-from compute.tasks.protocol import LoraSelection, OnStep, Prepared, Role, Size, StagedModel, TakesLoras
+from compute.worker.protocol import LoraSelection, OnStep, Prepared, Role, Size, StagedModel, TakesLoras
 
 __all__ = ["Shelf", "prepare_shelf"]
 

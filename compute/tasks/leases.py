@@ -19,8 +19,8 @@ from uuid import UUID
 from compute.db.session import Connection
 from compute.events.outbox import CALL_BACK, STATUS_PAYLOAD, log_moves
 from compute.schemas.enums import ErrorCategory, TaskStatus
-from compute.tasks.protocol import Job
 from compute.tasks.states import LEASED, sources
+from compute.worker.protocol import Job
 
 __all__ = [
     "Beat",

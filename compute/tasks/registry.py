@@ -18,7 +18,7 @@ from compute.db.tables import Task
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks import types
-from compute.tasks.protocol import Job, Role, Workbench, WorkEvent
+from compute.worker.protocol import Job, Role, Workbench, WorkEvent
 
 __all__ = ["InputImage", "Intake", "TaskKind", "all_kinds", "kind_named", "kind_of"]
 
@@ -121,7 +121,7 @@ class TaskKind(ABC, Generic[CreateT]):
 
     @abstractmethod
     def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
-        """Do the work. See `compute.tasks.protocol` for what is yielded and raised."""
+        """Do the work. See `compute.worker.protocol` for what is yielded and raised."""
 
     @abstractmethod
     def public_fields(self, task: Task) -> dict[str, Any]:
@@ -136,10 +136,12 @@ def all_kinds() -> Mapping[TaskType, TaskKind[Any]]:
         RuntimeError: a module defines no type, or two define the same.
     """
     kinds: dict[TaskType, TaskKind[Any]] = {}
-    for found in pkgutil.iter_modules(types.__path__):
-        kind = _only_kind(importlib.import_module(f"{types.__name__}.{found.name}"))
+    for found in pkgutil.walk_packages(types.__path__, f"{types.__name__}."):
+        if found.ispkg:
+            continue
+        kind = _only_kind(importlib.import_module(found.name))
         if kind.name in kinds:
-            raise RuntimeError(f"{kind.name} is defined twice, the second time in {found.name}.py")
+            raise RuntimeError(f"{kind.name} is defined twice, the second time in {found.name}")
         kinds[kind.name] = kind
     return MappingProxyType(kinds)
 

@@ -8,7 +8,7 @@ __all__ = ["artifact_paths", "artifacts_of", "first_path", "is_video", "metadata
 
 
 def artifacts_of(task: Task) -> list[dict[str, Any]]:
-    """The outputs in order, each with the fields of `compute.tasks.protocol.Artifact`; none before the task's end."""
+    """The outputs in order, each with the fields of `compute.worker.protocol.Artifact`; none before the task's end."""
     artifacts: list[dict[str, Any]] = (task.result or {}).get("artifacts", [])
     return artifacts
 

@@ -1,7 +1,7 @@
 """A task's row as the API reads and ends it: get, cancel, end. Workflows cancel many at once.
 
 Each function is one or two statements in the caller's transaction, guarded by the transition table, and writes the
-event row beside the change. Tasks come in by `compute.tasks.submission`; the Dispatcher writes by
+event row beside the change. Tasks come in by `compute.tasks.submission.writer`; the Dispatcher writes by
 `compute.tasks.leases`.
 """
 

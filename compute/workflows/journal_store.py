@@ -11,7 +11,7 @@ from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.db.tables import Task
 from compute.schemas.enums import StepStatus, WorkflowStatus
-from compute.tasks.submission_rows import insert_tasks
+from compute.tasks.submission.rows import insert_tasks
 from compute.workflows import rows
 from compute.workflows.rows import Begin, End, Finish, Hold, Standing, Write
 

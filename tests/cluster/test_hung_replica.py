@@ -21,7 +21,7 @@ from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
 from compute.settings import get_settings
 from compute.storage.factory import open_store
-from compute.tasks.protocol import GenerateRequest, OnStep
+from compute.worker.protocol import GenerateRequest, OnStep
 from tests.cluster.conftest import Cluster
 from tests.integration.core.rows import add
 from tests.integration.core.test_dispatcher import until

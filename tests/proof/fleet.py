@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from compute.errors import InvalidInput, TaskFailed, WorkerLost
-from compute.tasks.protocol import Alive, Artifact, Done, Job, Progress, Started, WorkEvent
+from compute.worker.protocol import Alive, Artifact, Done, Job, Progress, Started, WorkEvent
 from tests.proof.clock import pause
 from tests.proof.history import Began, Published
 from tests.proof.world import Process, World

@@ -32,7 +32,7 @@ from compute.schemas.lora import (
 from compute.schemas.parameters import WholeNumber
 from compute.storage.base import StoredObject
 from compute.storage.paths import LORAS
-from compute.tasks.submission import Answer
+from compute.tasks.submission.writer import Answer
 
 __all__ = ["UPLOAD_PATHS", "admin_router", "router"]
 

@@ -29,7 +29,7 @@ from compute.storage.base import StoredObject
 from compute.storage.paths import LORAS, clean_path, clean_prefix
 from compute.storage.readable import is_hidden, why_hidden
 from compute.tasks.registry import all_kinds
-from compute.tasks.submission import Answer
+from compute.tasks.submission.writer import Answer
 from compute.training.spec import TRAININGS
 
 router = APIRouter(prefix="/storage/images", tags=["Storage"], route_class=StrictRoute)

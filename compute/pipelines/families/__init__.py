@@ -18,7 +18,7 @@ from compute.pipelines.own_models import OwnModel
 
 if TYPE_CHECKING:
     from compute.pipelines.config import ModelConfig
-    from compute.tasks.protocol import Role, StagedModel
+    from compute.worker.protocol import Role, StagedModel
 
 __all__ = ["Activation", "Family", "families", "get_family"]
 

@@ -1,1 +1,1 @@
-"""One file per task type. See `compute.tasks.registry`."""
+"""One module per task type. See `compute.tasks.registry`."""

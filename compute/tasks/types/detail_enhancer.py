@@ -11,11 +11,11 @@ from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
-from compute.tasks.context import RunContext, run_work
-from compute.tasks.protocol import Job, Workbench, WorkEvent
 from compute.tasks.registry import Intake, TaskKind
 from compute.tasks.results import first_path, metadata_of
 from compute.tasks.seeds import seed_or_new
+from compute.worker.context import RunContext, run_work
+from compute.worker.protocol import Job, Workbench, WorkEvent
 
 __all__ = ["CreateDetailEnhancerTask", "DetailEnhancer", "DetailEnhancerTaskPublic", "DetailEnhancerTaskPublicUpdate"]
 
@@ -92,7 +92,7 @@ class DetailEnhancerTaskPublicUpdate(TaskUpdate):
 
 
 class DetailEnhancer(TaskKind[CreateDetailEnhancerTask]):
-    """Find the region, transfer detail, draw, compare, put back: see `compute.tasks.detail_work`."""
+    """Find the region, transfer detail, draw, compare, put back: see `compute.worker.ops.detail`."""
 
     name = TaskType.DETAIL_ENHANCER
     queue = "refine"
@@ -137,8 +137,8 @@ async def _take(source: str, intake: Intake, field: str) -> str:
 
 async def _enhance(spec: dict[str, Any], context: RunContext) -> None:
     # What follows loads OpenCV, which the ingress has no use for.
-    from compute.tasks.detail_work import DetailOutcome, find_regions, put_back, with_detail
-    from compute.tasks.patch_work import redraw
+    from compute.worker.ops.detail import DetailOutcome, find_regions, put_back, with_detail
+    from compute.worker.ops.patch import redraw
 
     base = await context.load(spec["base_image_path"], field="base_image")
     path = spec["reference_image_path"]
@@ -160,8 +160,8 @@ async def _enhance(spec: dict[str, Any], context: RunContext) -> None:
 
 
 def _settings(spec: dict[str, Any]) -> Any:
-    from compute.tasks.detail_work import SAME_PIECE
-    from compute.tasks.patch_work import SAME_SCENE, PatchSettings
+    from compute.worker.ops.detail import SAME_PIECE
+    from compute.worker.ops.patch import SAME_SCENE, PatchSettings
 
     careful, label = spec["preserve_original"], spec["detail_label"] or "subject"
     return PatchSettings(

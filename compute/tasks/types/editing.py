@@ -14,12 +14,12 @@ from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.strict import JsonBody
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
-from compute.tasks.context import RunContext, run_work
-from compute.tasks.edit_work import Plan, plan_edit
-from compute.tasks.protocol import GenerateRequest, Job, Role, Workbench, WorkEvent
 from compute.tasks.registry import InputImage, Intake, TaskKind
 from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
+from compute.worker.context import RunContext, run_work
+from compute.worker.ops.edit import Plan, plan_edit
+from compute.worker.protocol import GenerateRequest, Job, Role, Workbench, WorkEvent
 
 __all__ = ["CreateEditingTask", "Editing", "EditingTaskPublic", "EditingTaskPublicUpdate"]
 

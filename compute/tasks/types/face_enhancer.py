@@ -11,11 +11,11 @@ from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
-from compute.tasks.context import RunContext, run_work
-from compute.tasks.protocol import Job, Workbench, WorkEvent
 from compute.tasks.registry import Intake, TaskKind
 from compute.tasks.results import first_path, metadata_of
 from compute.tasks.seeds import seed_or_new
+from compute.worker.context import RunContext, run_work
+from compute.worker.protocol import Job, Workbench, WorkEvent
 
 __all__ = ["CreateFaceEnhancerTask", "FaceEnhancer", "FaceEnhancerTaskPublic", "FaceEnhancerTaskPublicUpdate"]
 
@@ -81,7 +81,7 @@ class FaceEnhancerTaskPublicUpdate(TaskUpdate):
 
 
 class FaceEnhancer(TaskKind[CreateFaceEnhancerTask]):
-    """Detect, look closer, draw, compare, put back: see `compute.tasks.face_work`."""
+    """Detect, look closer, draw, compare, put back: see `compute.worker.ops.face`."""
 
     name = TaskType.FACE_ENHANCER
     queue = "refine"
@@ -127,7 +127,7 @@ async def _enhance(spec: dict[str, Any], context: RunContext) -> None:
     # What follows loads OpenCV, which the ingress has no use for.
     from compute.imaging.colour import with_mode_of
     from compute.imaging.similarity import missing_weights
-    from compute.tasks.face_work import enhance_faces, find_faces
+    from compute.worker.ops.face import enhance_faces, find_faces
 
     image = await context.load(spec["input_image_path"], field="input_image")
     colours = await context.compute(partial(image.convert, "RGB"))
@@ -149,8 +149,8 @@ async def _enhance(spec: dict[str, Any], context: RunContext) -> None:
 
 
 def _settings(spec: dict[str, Any]) -> Any:
-    from compute.tasks.face_work import SAME_PERSON, FaceSettings
-    from compute.tasks.patch_work import SAME_SCENE, PatchSettings
+    from compute.worker.ops.face import SAME_PERSON, FaceSettings
+    from compute.worker.ops.patch import SAME_SCENE, PatchSettings
 
     keeps = spec["preserve_identity"]
     patch = PatchSettings(

@@ -24,12 +24,12 @@ from compute.schemas.fields import (
 )
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.schemas.text import VISIBLE
-from compute.tasks.drawing import draw_images
-from compute.tasks.inputs import JobInputs
-from compute.tasks.protocol import GenerateRequest, Job, LoraSelection, Workbench, WorkEvent
 from compute.tasks.registry import Intake, TaskKind
 from compute.tasks.results import artifact_paths, first_path
 from compute.tasks.seeds import seed_or_new
+from compute.worker.drawing import draw_images
+from compute.worker.inputs import JobInputs
+from compute.worker.protocol import GenerateRequest, Job, LoraSelection, Workbench, WorkEvent
 
 __all__ = ["CreateGenerationTask", "Generation", "GenerationTaskPublic", "GenerationTaskUpdate"]
 

@@ -15,10 +15,10 @@ from compute.imaging.geometry import Framing, Margins, Mode, Plan, Proportions, 
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, Prompt, ResultImage
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
-from compute.tasks.context import RunContext, run_work
-from compute.tasks.protocol import Job, Workbench, WorkEvent
 from compute.tasks.registry import InputImage, Intake, TaskKind
 from compute.tasks.results import first_path
+from compute.worker.context import RunContext, run_work
+from compute.worker.protocol import Job, Workbench, WorkEvent
 
 __all__ = ["CreateImageAdjusterTask", "ImageAdjuster", "ImageAdjusterTaskPublic", "ImageAdjusterTaskPublicUpdate"]
 

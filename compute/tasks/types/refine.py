@@ -13,12 +13,12 @@ from compute.imaging.resize import Layers
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
-from compute.tasks.context import RunContext, Share, run_work
-from compute.tasks.protocol import Job, Workbench, WorkEvent
 from compute.tasks.registry import InputImage, Intake, TaskKind
 from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
-from compute.tasks.tile_work import TileSettings, redraw_in_tiles
+from compute.worker.context import RunContext, Share, run_work
+from compute.worker.ops.tile import TileSettings, redraw_in_tiles
+from compute.worker.protocol import Job, Workbench, WorkEvent
 
 if TYPE_CHECKING:
     from compute.imaging.faces import Face
@@ -263,7 +263,7 @@ async def _refine(spec: dict[str, Any], context: RunContext) -> None:
 
 async def _faces(spec: dict[str, Any], context: RunContext, picture: Image.Image) -> "Sequence[Face]":
     """The faces to draw anew. They are looked for before the job holds the device, which has nothing to do with it."""
-    from compute.tasks.face_work import find_faces
+    from compute.worker.ops.face import find_faces
 
     if not spec["face_detail_enabled"]:
         return []
@@ -288,8 +288,8 @@ def _tile_settings(spec: dict[str, Any]) -> TileSettings:
 async def _with_faces(
     spec: dict[str, Any], context: RunContext, picture: Image.Image, faces: "Sequence[Face]", share: Share
 ) -> Image.Image:
-    from compute.tasks.face_work import FaceSettings, enhance_faces
-    from compute.tasks.patch_work import PatchSettings
+    from compute.worker.ops.face import FaceSettings, enhance_faces
+    from compute.worker.ops.patch import PatchSettings
 
     patch = PatchSettings(
         prompt=spec["face_detail_prompt"],

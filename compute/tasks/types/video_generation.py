@@ -18,11 +18,11 @@ from compute.imaging.resize import resized
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import MAX_SEED, ImageSource, NativeChoice, Prompt, ResultVideo, Seed
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
-from compute.tasks.context import RunContext, run_work
-from compute.tasks.protocol import Job, VideoRequest, Workbench, WorkEvent
 from compute.tasks.registry import InputImage, Intake, TaskKind
 from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
+from compute.worker.context import RunContext, run_work
+from compute.worker.protocol import Job, VideoRequest, Workbench, WorkEvent
 
 if TYPE_CHECKING:
     from compute.imaging.video import VideoWriter

@@ -25,10 +25,10 @@ from compute.dispatch.store import PostgresDispatchStore
 from compute.orders.serving import ServedModel, Serving
 from compute.settings import Settings
 from compute.storage.factory import open_store
-from compute.tasks.protocol import GenerateRequest, Job, OnStep, Role, WorkEvent
 from compute.tasks.registry import kind_of
-from compute.tasks.vital_signs import alive_seconds, with_vital_signs
-from compute.tasks.watchdog import Watchdog
+from compute.worker.protocol import GenerateRequest, Job, OnStep, Role, WorkEvent
+from compute.worker.vital_signs import alive_seconds, with_vital_signs
+from compute.worker.watchdog import Watchdog
 from tests.declared import Recorder
 from tests.patience import PATIENCE, until_started
 

@@ -20,8 +20,8 @@ from compute.errors import InvalidInput, Unavailable
 from compute.events.hints import HintSender
 from compute.schemas.events import TaskCreatedEvent
 from compute.settings import Settings
-from compute.tasks.submission import Answer, RequestKey, Submission, TaskWriter
-from compute.tasks.submission_link import AWAY
+from compute.tasks.submission.connection import AWAY
+from compute.tasks.submission.writer import Answer, RequestKey, Submission, TaskWriter
 from tests.integration.api.conftest import serving_api
 from tests.integration.core.rows import add, new_task
 from tests.integration.events.test_webhook_outage import Outage

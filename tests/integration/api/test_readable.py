@@ -13,7 +13,7 @@ from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
 from compute.storage.links.secret import load_link_secrets
 from compute.storage.links.signed import link_to, sign
-from compute.tasks.protocol import Role
+from compute.worker.protocol import Role
 from tests.file_fields import FileField, file_fields
 from tests.integration.api.conftest import Painter, serving_api, wait_for
 from tests.integration.api.lora_bytes import lora

@@ -14,9 +14,9 @@ from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.store import PostgresDispatchStore
 from compute.events import hints
 from compute.tasks import store
-from compute.tasks.protocol import Done, Job, Started, WorkEvent
-from compute.tasks.vital_signs import with_vital_signs
-from compute.tasks.watchdog import Watchdog
+from compute.worker.protocol import Done, Job, Started, WorkEvent
+from compute.worker.vital_signs import with_vital_signs
+from compute.worker.watchdog import Watchdog
 from tests.integration.core.rows import add
 from tests.patience import PATIENCE
 

@@ -19,7 +19,7 @@ from compute.events.webhook_store import Claimed as Delivery
 from compute.schemas.enums import ErrorCategory, TaskStatus
 from compute.tasks import store
 from compute.tasks.leases import Claimed, Write
-from compute.tasks.submission import Answer, RequestKey, Submission, TaskWriter
+from compute.tasks.submission.writer import Answer, RequestKey, Submission, TaskWriter
 from tests.proof.model import Asked, Ended, Unknown
 
 __all__ = ["RealStore"]

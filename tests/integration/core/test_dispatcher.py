@@ -18,7 +18,7 @@ from compute.errors import InvalidInput, OutOfMemory, TaskFailed
 from compute.events import hints
 from compute.schemas.enums import ErrorCategory
 from compute.tasks import store
-from compute.tasks.protocol import Alive, Artifact, Done, Job, Progress, Started, WorkEvent
+from compute.worker.protocol import Alive, Artifact, Done, Job, Progress, Started, WorkEvent
 from tests.integration.core.rows import add, claim, history, reload, start
 from tests.patience import NEVER, PATIENCE
 

@@ -12,7 +12,7 @@ from compute.db.tables import Task
 from compute.dispatch.fairness import claim_batch
 from compute.dispatch.store import PostgresDispatchStore
 from compute.errors import WorkerLost
-from compute.tasks.protocol import Alive, Done, Job, Progress, Started, WorkEvent
+from compute.worker.protocol import Alive, Done, Job, Progress, Started, WorkEvent
 from tests.integration.core.rows import add, claim, direct, reload, start
 from tests.integration.core.test_dispatcher import QUICK, LocalPool, dispatching, succeed, until
 from tests.patience import NEVER, PATIENCE

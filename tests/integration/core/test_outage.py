@@ -10,7 +10,7 @@ from compute.db.session import Database
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
-from compute.tasks.protocol import Alive, Done, Job, Started, WorkEvent
+from compute.worker.protocol import Alive, Done, Job, Started, WorkEvent
 from tests.integration.core.absent import SHORT, WAYS, scene
 from tests.integration.core.rows import add, history, reload
 from tests.integration.core.test_dispatcher import LocalPool

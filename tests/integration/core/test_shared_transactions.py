@@ -8,7 +8,7 @@ from sqlalchemy import text
 from compute.api.idempotency import IdempotentRequest
 from compute.db.session import Database
 from compute.errors import Overloaded
-from compute.tasks.submission import RequestKey
+from compute.tasks.submission.writer import RequestKey
 from tests.integration.core.absent import SHORT
 from tests.patience import PATIENCE
 

@@ -20,8 +20,8 @@ from compute.errors import Conflict
 from compute.schemas.enums import TaskStatus
 from compute.tasks import store
 from compute.tasks.leases import Complete, Fail, Start, fail_batch, settle_batch
-from compute.tasks.protocol import Done, Job, Progress, Started, WorkEvent
 from compute.tasks.states import TERMINAL, can_move
+from compute.worker.protocol import Done, Job, Progress, Started, WorkEvent
 from tests.integration.core.rows import add, claim, direct, lease_of
 from tests.integration.core.test_dispatcher import LocalPool, dispatching, succeed
 

@@ -15,7 +15,7 @@ from compute.db.session import Database
 from compute.db.tables import Task
 from compute.dispatch.dispatcher import DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
-from compute.tasks.protocol import Alive, Done, Job, Started, WorkEvent
+from compute.worker.protocol import Alive, Done, Job, Started, WorkEvent
 from tests.integration.core.rows import add, history, reload
 from tests.integration.core.test_dispatcher import LocalPool, dispatching, until
 from tests.integration.core.test_writer import COMPLETED_IN_ORDER

@@ -7,8 +7,8 @@ import pytest
 from compute.errors import InvalidInput
 from compute.orders.order import Order, new_task, validated
 from compute.orders.serving import ServedModel
-from compute.tasks.protocol import Role
 from compute.tasks.registry import InputImage, all_kinds
+from compute.worker.protocol import Role
 from tests.file_fields import FileField, file_fields
 
 MISSING, THERE = "a/missing.png", "a/there.png"

@@ -19,7 +19,8 @@ from compute.schemas.enums import TaskType
 from compute.settings import Settings
 from compute.storage.base import StoredObject
 from compute.storage.local import LocalStore
-from compute.tasks.protocol import (
+from compute.tasks.registry import kind_of
+from compute.worker.protocol import (
     Artifact,
     Done,
     EncodedImage,
@@ -29,9 +30,8 @@ from compute.tasks.protocol import (
     OnStep,
     WorkEvent,
 )
-from compute.tasks.registry import kind_of
-from compute.tasks.vital_signs import with_vital_signs
-from compute.tasks.watchdog import Watchdog
+from compute.worker.vital_signs import with_vital_signs
+from compute.worker.watchdog import Watchdog
 from tests.patience import NEVER, PATIENCE
 
 SIDE = 64

@@ -14,8 +14,8 @@ from PIL import Image
 
 from compute.errors import InvalidInput, TaskFailed
 from compute.schemas.enums import TaskType
-from compute.tasks.context import RunContext, run_work
-from compute.tasks.protocol import Artifact, Done, GenerateRequest, Job, Progress, Started, WorkEvent
+from compute.worker.context import RunContext, run_work
+from compute.worker.protocol import Artifact, Done, GenerateRequest, Job, Progress, Started, WorkEvent
 from tests.patience import PATIENCE
 from tests.unit.core.studio import SIDE, Easel, Gates, picture
 from tests.unit.types.bench import TestBench, make_bench

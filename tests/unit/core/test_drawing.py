@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from compute.errors import InvalidInput, OutOfMemory, StorageAway, StorageFailed
-from compute.tasks.protocol import Artifact, Done, Progress, Started
-from compute.tasks.stages import UNSAVED_IMAGES
+from compute.worker.protocol import Artifact, Done, Progress, Started
+from compute.worker.stages import UNSAVED_IMAGES
 from tests.patience import PATIENCE
 from tests.unit.core.studio import Sitting, Studio
 

@@ -14,7 +14,7 @@ from compute.dispatch.store import DispatchStore
 from compute.dispatch.writer import LeaseWriter
 from compute.errors import StorageFailed, TaskFailed, WorkerLost
 from compute.tasks.leases import Beat, Claimed, Complete, Fail, Lease, Release, Write
-from compute.tasks.protocol import Alive, Done, Job, Progress, Started, WorkEvent
+from compute.worker.protocol import Alive, Done, Job, Progress, Started, WorkEvent
 from tests.patience import NEVER, PATIENCE
 
 POLICY = RetryPolicy(max_retries=3, backoff_seconds=2, free_losses=4, chance=lambda: 1.0)

@@ -6,8 +6,8 @@ from contextlib import aclosing
 import pytest
 
 from compute.errors import Interrupted
-from compute.tasks.protocol import OnStep
-from compute.tasks.stepping import Stepper
+from compute.worker.protocol import OnStep
+from compute.worker.stepping import Stepper
 
 
 async def test_each_step_is_seen_and_the_result_is_kept() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from compute.errors import TaskFailed, WorkerLost
-from compute.tasks.protocol import Alive, Done, Started, WorkEvent
-from compute.tasks.stepping import Stepper
-from compute.tasks.vital_signs import alive_seconds, with_vital_signs
-from compute.tasks.watchdog import Watchdog
+from compute.worker.protocol import Alive, Done, Started, WorkEvent
+from compute.worker.stepping import Stepper
+from compute.worker.vital_signs import alive_seconds, with_vital_signs
+from compute.worker.watchdog import Watchdog
 from tests.patience import NEVER, PATIENCE
 from tests.unit.core.studio import Sitting, Studio
 

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from compute.deployments.args import AppArgs, PoolArgs
 from compute.deployments.warm_up import warm_up_request
-from compute.tasks.protocol import GenerateRequest
+from compute.worker.protocol import GenerateRequest
 
 KONTEXT = {"model": "tiny-flux-kontext", "family": "flux-kontext"}
 FILL = {"model": "tiny-flux-fill", "family": "flux-fill"}

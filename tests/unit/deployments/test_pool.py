@@ -16,7 +16,7 @@ from ray.serve.handle import DeploymentHandle
 from compute.deployments.args import AppArgs, PoolArgs
 from compute.deployments.pool import ServePool
 from compute.errors import WorkerLost
-from compute.tasks.protocol import Alive, Done, Job, Progress, Started, WorkEvent
+from compute.worker.protocol import Alive, Done, Job, Progress, Started, WorkEvent
 
 JOB = Job(uuid4(), "GENERATION", 1, {})
 EVENTS: list[WorkEvent] = [Started("x", "tiny"), Progress(0.5), Done({})]

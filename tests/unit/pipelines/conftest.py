@@ -12,7 +12,7 @@ from PIL import Image
 from compute.pipelines import ModelConfig, load
 from compute.pipelines.flux import FluxModel
 from compute.pipelines.tiny import build_tiny, write_tiny_lora
-from compute.tasks.protocol import GenerateRequest, LoraSelection
+from compute.worker.protocol import GenerateRequest, LoraSelection
 
 BASE = GenerateRequest(prompt="a red fox in the snow", width=64, height=64, steps=2, guidance_scale=3.5, seed=7)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from compute.pipelines import ModelConfig, load
 from compute.pipelines.flux import FluxModel
-from compute.tasks.protocol import GenerateRequest
+from compute.worker.protocol import GenerateRequest
 from tests.unit.pipelines.conftest import BASE, silent
 
 VISIBLE = 2.0

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from compute.lora.model_card import ModelCard
 from compute.pipelines.lora import StaticLoras
-from compute.tasks.protocol import LoraSelection
+from compute.worker.protocol import LoraSelection
 
 CPU = torch.device("cpu")
 RANK = 48

@@ -18,7 +18,7 @@ from compute.pipelines import ModelConfig, load
 from compute.pipelines.compilation import CompiledBlocks, example_inputs
 from compute.pipelines.flux import FluxModel
 from compute.pipelines.tiny_flux import save_tiny_flux
-from compute.tasks.protocol import GenerateRequest
+from compute.worker.protocol import GenerateRequest
 from tests.unit.pipelines.conftest import BASE, silent
 from tests.unit.pipelines.flux_rig import right_half
 

@@ -17,7 +17,7 @@ from compute.pipelines.finite import FiniteCheck
 from compute.pipelines.flux import FluxModel
 from compute.pipelines.tiny import write_tiny_lora
 from compute.schemas.enums import ErrorCategory
-from compute.tasks.protocol import LoraSelection, StagedModel
+from compute.worker.protocol import LoraSelection, StagedModel
 from tests.unit.pipelines.conftest import BASE, silent
 
 HUGE = 1e30

@@ -12,7 +12,7 @@ from PIL import Image
 from compute.errors import InvalidInput
 from compute.pipelines.flux import FluxModel
 from compute.pipelines.tiny import write_tiny_lora
-from compute.tasks.protocol import GenerateRequest, LoraSelection
+from compute.worker.protocol import GenerateRequest, LoraSelection
 from tests.unit.pipelines.flux_rig import VISIBLE, changed, distance, latents, model_of, pixels, plain, right_half
 
 

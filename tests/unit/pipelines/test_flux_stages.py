@@ -14,7 +14,7 @@ from PIL import Image
 
 from compute.errors import Interrupted, InvalidInput, OutOfMemory
 from compute.pipelines.flux import FluxModel
-from compute.tasks.protocol import GenerateRequest, LoraSelection, OnStep
+from compute.worker.protocol import GenerateRequest, LoraSelection, OnStep
 from tests.patience import PATIENCE
 from tests.unit.pipelines.conftest import BASE, MakeLora, silent
 

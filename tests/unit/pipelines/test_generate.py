@@ -10,7 +10,7 @@ from PIL import Image
 
 from compute.errors import Interrupted, InvalidInput, OutOfMemory
 from compute.pipelines.flux import FluxModel
-from compute.tasks.protocol import GenerateRequest, ImageModel
+from compute.worker.protocol import GenerateRequest, ImageModel
 
 Draw = Callable[..., np.ndarray]
 VISIBLE = 2.0

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from compute.errors import InvalidInput
 from compute.pipelines import ModelConfig, load
 from compute.pipelines.flux import FluxModel
-from compute.tasks.protocol import GenerateRequest, LoraSelection
+from compute.worker.protocol import GenerateRequest, LoraSelection
 
 Draw = Callable[..., np.ndarray]
 MakeLora = Callable[..., LoraSelection]

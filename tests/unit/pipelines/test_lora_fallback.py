@@ -16,7 +16,7 @@ from compute.lora.layouts import LoraMethod
 from compute.pipelines.compilation import CompiledBlocks
 from compute.pipelines.config import ModelConfig
 from compute.pipelines.lora_linear import LoraLinear
-from compute.tasks.protocol import LoraSelection
+from compute.worker.protocol import LoraSelection
 from tests.unit.pipelines.lora_rig import Rig, load_pipeline, make_plain, run, static_loras, write
 
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "proj_mlp", "norm.linear"]

@@ -8,7 +8,7 @@ import torch
 
 from compute.lora.model_card import ModelCard
 from compute.pipelines.lora_names import targets
-from compute.tasks.protocol import LoraSelection
+from compute.worker.protocol import LoraSelection
 from tests.unit.pipelines.lora_rig import Rig, Tensors, load_pipeline, make_plain, random_pair, static_loras, write
 
 RANK = 4

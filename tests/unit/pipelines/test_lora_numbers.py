@@ -9,7 +9,7 @@ import torch
 
 from compute.errors import InvalidInput
 from compute.lora.check import check_lora_file
-from compute.tasks.protocol import LoraSelection
+from compute.worker.protocol import LoraSelection
 from tests.unit.pipelines.lora_rig import Rig, Tensors, load_pipeline, static_loras, write
 
 LAYER = "transformer_blocks.0.attn.to_q"

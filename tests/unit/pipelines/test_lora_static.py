@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from compute.errors import InvalidInput
 from compute.pipelines.lora_buffers import Slot
 from compute.pipelines.lora_linear import LoraLinear
-from compute.tasks.protocol import LoraSelection
+from compute.worker.protocol import LoraSelection
 from tests.unit.pipelines.lora_rig import RANK, Rig, load_pipeline, make_plain, run, static_loras, write
 
 TOLERANCE = 1e-5

@@ -11,7 +11,7 @@ import torch
 
 from compute.errors import InvalidInput
 from compute.pipelines.lora_store import _Kept
-from compute.tasks.protocol import LoraSelection
+from compute.worker.protocol import LoraSelection
 from tests.patience import PATIENCE
 from tests.unit.pipelines.lora_rig import Rig, load_pipeline, make_plain, static_loras
 

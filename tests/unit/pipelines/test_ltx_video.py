@@ -16,7 +16,7 @@ from PIL import Image
 from compute.errors import Interrupted, InvalidInput, OutOfMemory
 from compute.pipelines import ModelConfig
 from compute.pipelines.ltx_video import LtxVideoModel, load_ltx_video
-from compute.tasks.protocol import VideoRequest
+from compute.worker.protocol import VideoRequest
 from tests.patience import PATIENCE
 from tests.unit.pipelines.conftest import silent
 

@@ -13,7 +13,7 @@ from compute.pipelines import ModelConfig, load, resolve_model
 from compute.pipelines.families import families
 from compute.pipelines.native import NATIVE_FILE, NativeSize, OwnSizes, own_sizes
 from compute.pipelines.shelf import prepare_shelf
-from compute.tasks.protocol import ChoosesSize
+from compute.worker.protocol import ChoosesSize
 
 SIDE = st.integers(16, 4096)
 SMALL = NativeSize(most_pixels=128 * 128, longest_side=144)

@@ -14,8 +14,8 @@ from compute.lora.model_card import ModelCard
 from compute.pipelines import ModelConfig
 from compute.pipelines.flux import FluxModel
 from compute.pipelines.shelf import Shelf, prepare_shelf
-from compute.tasks.protocol import LoraSelection, TakesLoras
-from compute.tasks.stages import Stages
+from compute.worker.protocol import LoraSelection, TakesLoras
+from compute.worker.stages import Stages
 from tests.patience import PATIENCE
 from tests.unit.pipelines.conftest import BASE, Draw, MakeLora, silent
 from tests.unit.pipelines.flux_rig import model_of, pixels

@@ -20,8 +20,8 @@ from compute.pipelines import ModelConfig
 from compute.pipelines.footprint import expected_bytes, measured_bytes
 from compute.pipelines.places import Place
 from compute.pipelines.shelf import Shelf, prepare_shelf
-from compute.tasks.protocol import OnStep, Role
-from compute.tasks.stages import Stages
+from compute.worker.protocol import OnStep, Role
+from compute.worker.stages import Stages
 from tests.patience import PATIENCE
 from tests.unit.pipelines.conftest import BASE, silent
 from tests.unit.pipelines.flux_rig import changed, model_of, right_half

@@ -15,7 +15,7 @@ from compute.errors import Interrupted
 from compute.pipelines import ModelConfig, load
 from compute.pipelines.flux import FluxModel
 from compute.pipelines.step_cache import LEAST_STEPS
-from compute.tasks.protocol import GenerateRequest
+from compute.worker.protocol import GenerateRequest
 from tests.unit.pipelines.conftest import BASE, silent
 
 LONG = replace(BASE, steps=28)

@@ -12,7 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokeniz
 from compute.pipelines import ModelConfig, load
 from compute.pipelines.families import get_family
 from compute.pipelines.tiny import build_tiny, build_tiny_flux, ensure_tiny, write_tiny_lora
-from compute.tasks.protocol import GenerateRequest
+from compute.worker.protocol import GenerateRequest
 
 
 def digest(folder: Path) -> dict[str, str]:

@@ -23,9 +23,9 @@ from compute.pipelines.flux import FluxModel, load_flux
 from compute.pipelines.tiny import build_tiny_flux
 from compute.pipelines.tiny_sdxl import save_tiny_sdxl
 from compute.schemas.enums import ErrorCategory
-from compute.tasks.protocol import LoraSelection
 from compute.training.lora_export import Dtype, export_lora
 from compute.training.spec import TrainingSpec
+from compute.worker.protocol import LoraSelection
 from tests.unit.pipelines.conftest import BASE, silent
 from tests.unit.pipelines.lora_rig import load_pipeline, run
 from tests.unit.training.adapters import Adapter, adapt, pair, spec_of

@@ -18,8 +18,8 @@ from compute.errors import InvalidInput
 from compute.media.codec import encode
 from compute.settings import Settings
 from compute.storage.local import LocalStore
-from compute.tasks.protocol import Artifact, Done, Job, Progress, Role, StagedModel, WorkEvent
 from compute.tasks.registry import InputImage, TaskKind
+from compute.worker.protocol import Artifact, Done, Job, Progress, Role, StagedModel, WorkEvent
 
 
 @dataclass

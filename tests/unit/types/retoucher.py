@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from compute.tasks.protocol import GenerateRequest, OnStep
+from compute.worker.protocol import GenerateRequest, OnStep
 
 
 @dataclass

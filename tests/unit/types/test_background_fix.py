@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from compute.errors import InvalidInput
 from compute.imaging.lab import lab_from_srgb
 from compute.imaging.segment import subject_mask
-from compute.tasks.protocol import Progress, StagedModel
-from compute.tasks.types.background_fix import BackgroundFix, BackgroundFixStrategy, CreateBackgroundFixTask
+from compute.tasks.types.background.fix import BackgroundFix, BackgroundFixStrategy, CreateBackgroundFixTask
+from compute.worker.protocol import Progress, StagedModel
 from tests.pictures import scene
 from tests.unit.imaging.cutouts import bottle
 from tests.unit.imaging.onnx_files import brightness_model

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from compute.errors import InvalidInput
 from compute.schemas.enums import TaskType
-from compute.tasks.protocol import Artifact, Done, Job
 from compute.tasks.registry import kind_named
-from compute.tasks.types.background_removal import BackgroundRemoval, CreateBackgroundRemovalTask
+from compute.tasks.types.background.removal import BackgroundRemoval, CreateBackgroundRemovalTask
+from compute.worker.protocol import Artifact, Done, Job
 from tests.unit.imaging.cutouts import bottle, mug, person
 from tests.unit.imaging.onnx_files import brightness_model
 from tests.unit.types.bench import Outcome, make_bench, prepare, run_type

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from compute.errors import InvalidInput
 from compute.imaging.similarity import ssim
-from compute.tasks.protocol import StagedModel
 from compute.tasks.types.detail_enhancer import CreateDetailEnhancerTask, DetailEnhancer
+from compute.worker.protocol import StagedModel
 from tests.pictures import full_figure, product
 from tests.unit.types.bench import Outcome, make_bench, prepare, run_type, tiny_flux_model
 from tests.unit.types.retoucher import Retoucher

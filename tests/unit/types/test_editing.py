@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
 from compute.errors import InvalidInput
-from compute.tasks.protocol import Role, StagedModel
 from compute.tasks.types.editing import Editing
+from compute.worker.protocol import Role, StagedModel
 from tests.pictures import product, scene
 from tests.unit.types.bench import Outcome, TestBench, make_bench, prepare, run_type
 

@@ -11,11 +11,11 @@ from PIL import Image
 from pydantic import ValidationError
 
 from compute.errors import InvalidInput
-from compute.tasks.context import RunContext, run_work
-from compute.tasks.face_work import FaceOutcome, FaceSettings, enhance_faces
-from compute.tasks.patch_work import Limits, PatchSettings, working_size
-from compute.tasks.protocol import Job, StagedModel, Started
 from compute.tasks.types.face_enhancer import CreateFaceEnhancerTask, FaceEnhancer
+from compute.worker.context import RunContext, run_work
+from compute.worker.ops.face import FaceOutcome, FaceSettings, enhance_faces
+from compute.worker.ops.patch import Limits, PatchSettings, working_size
+from compute.worker.protocol import Job, StagedModel, Started
 from tests.pictures import full_figure, portrait, scene
 from tests.unit.types.bench import Outcome, make_bench, prepare, run_type, tiny_flux_model
 from tests.unit.types.retoucher import Retoucher

@@ -12,8 +12,8 @@ from compute.errors import InvalidInput
 from compute.media.codec import RIGHTS
 from compute.media.loader import open_image
 from compute.media.rights import Rights
-from compute.tasks.protocol import Started
 from compute.tasks.types.image_adjuster import CreateImageAdjusterTask, ImageAdjuster
+from compute.worker.protocol import Started
 from tests.pictures import product, scene
 from tests.unit.types.bench import Outcome, make_bench, prepare, run_type
 

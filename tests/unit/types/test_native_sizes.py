@@ -11,8 +11,8 @@ from PIL import Image
 
 from compute.pipelines import ModelConfig, load
 from compute.schemas.fields import NativeChoice
-from compute.tasks.protocol import StagedModel
 from compute.tasks.registry import all_kinds, kind_named
+from compute.worker.protocol import StagedModel
 from tests.pictures import portrait, scene
 from tests.unit.types.bench import Outcome, make_bench, run_type
 

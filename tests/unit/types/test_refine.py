@@ -15,8 +15,8 @@ from compute.errors import InvalidInput, OutOfMemory
 from compute.imaging.resize import resized
 from compute.imaging.tiles import Axis, TileGrid
 from compute.schemas.enums import ProviderCapability
-from compute.tasks.protocol import GenerateRequest, Job, Latents, OnStep, Prepared, Progress, StagedModel, Started
 from compute.tasks.types.refine import CreateRefineTask, Refine
+from compute.worker.protocol import GenerateRequest, Job, Latents, OnStep, Prepared, Progress, StagedModel, Started
 from tests.pictures import portrait, scene
 from tests.unit.types.bench import Outcome, make_bench, prepare, run_type, tiny_flux_model
 

@@ -18,9 +18,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from compute.errors import InvalidInput, OutOfMemory
-from compute.tasks.protocol import Job, Progress, StagedModel, Started, VideoRequest
 from compute.tasks.types import video_generation
 from compute.tasks.types.video_generation import CreateVideoGenerationTask, VideoGeneration
+from compute.worker.protocol import Job, Progress, StagedModel, Started, VideoRequest
 from tests.pictures import scene
 from tests.unit.types.bench import Outcome, make_bench, prepare, run_type
 

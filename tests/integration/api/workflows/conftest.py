@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from compute.db.session import Database
 from compute.settings import Settings
-from compute.tasks.protocol import GenerateRequest
+from compute.worker.protocol import GenerateRequest
 from compute.workflows.engine import Engine
 from compute.workflows.engine_store import PostgresEngineStore
 from compute.workflows.runtime import open_runner

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from compute.tasks.protocol import GenerateRequest
+from compute.worker.protocol import GenerateRequest
 from tests.integration.api.conftest import KEY
 from tests.integration.api.workflows.conftest import SubjectPainter, draw, mapping, workflow
 from tests.patience import PATIENCE

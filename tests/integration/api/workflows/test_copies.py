@@ -18,7 +18,7 @@ from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
 from compute.settings import Settings
 from compute.storage.factory import open_store
-from compute.tasks.protocol import GenerateRequest, Job, WorkEvent
+from compute.worker.protocol import GenerateRequest, Job, WorkEvent
 from tests.integration.api.conftest import KEY, InProcessPool, serving_api
 from tests.integration.api.conftest import wait_for as wait_for_task
 from tests.integration.api.workflows.conftest import (

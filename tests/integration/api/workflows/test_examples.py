@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 import compute
-from compute.tasks.protocol import GenerateRequest
+from compute.worker.protocol import GenerateRequest
 from tests.integration.api.lora_bytes import lora
 from tests.integration.api.workflows.conftest import SubjectPainter, by_id, statuses, wait_for
 from tests.patience import PATIENCE

@@ -14,8 +14,6 @@ from PIL import Image
 
 from compute.pipelines import ModelConfig, load, resolve_model
 from compute.pipelines.flux import FluxModel
-from compute.tasks.protocol import GenerateRequest, LoraSelection
-from compute.tasks.stages import Stages
 from compute.training.cache import CachedPicture, LatentCache, Manifest, write_manifest
 from compute.training.demo.classifier import classify
 from compute.training.demo.evaluate import held_out_prompts
@@ -25,6 +23,8 @@ from compute.training.lora_export import export_lora
 from compute.training.models.flux import FAMILY
 from compute.training.trainer import Trainer
 from compute.training.world import World
+from compute.worker.protocol import GenerateRequest, LoraSelection
+from compute.worker.stages import Stages
 from tests.unit.training.core.rig import Recorder, spec_of
 
 CPU = torch.device("cpu")

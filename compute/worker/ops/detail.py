@@ -10,8 +10,8 @@ from compute.imaging.detail import sharpen, transfer_detail
 from compute.imaging.faces import detect_faces, pick_detector
 from compute.imaging.regions import Region, find_region
 from compute.imaging.segment import subject_mask
-from compute.tasks.context import RunContext
-from compute.tasks.patch_work import Limits, Redrawn
+from compute.worker.context import RunContext
+from compute.worker.ops.patch import Limits, Redrawn
 
 __all__ = ["SAME_PIECE", "DetailOutcome", "Regions", "find_regions", "put_back", "with_detail"]
 

@@ -14,12 +14,12 @@ from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import NATIVE, ImageSource, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
-from compute.tasks.context import RunContext, run_work
-from compute.tasks.protocol import GenerateRequest, Job, Role, Workbench, WorkEvent
 from compute.tasks.registry import InputImage, Intake, TaskKind
 from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
 from compute.tasks.segmentation import chosen_model
+from compute.worker.context import RunContext, run_work
+from compute.worker.protocol import GenerateRequest, Job, Role, Workbench, WorkEvent
 
 __all__ = [
     "BackgroundFix",
@@ -268,7 +268,7 @@ def _drawing_fields(
 
 async def _compute_behind(spec: dict[str, Any], context: RunContext) -> None:
     """COLOR_SHIFT and REPLACE_IMAGE, which take a CPU."""
-    from compute.tasks.background_work import color_shift, cut, replace
+    from compute.worker.ops.background import color_shift, cut, replace
 
     shifts = spec["strategy"] == BackgroundFixStrategy.COLOR_SHIFT
     source, field = (
@@ -288,7 +288,7 @@ async def _compute_behind(spec: dict[str, Any], context: RunContext) -> None:
 
 async def _draw_behind(spec: dict[str, Any], context: RunContext) -> None:
     """REPLACE_PROMPT: the device draws; finding the subject and putting it in front go on beside it."""
-    from compute.tasks.background_work import cut, inpainting, replace
+    from compute.worker.ops.background import cut, inpainting, replace
 
     base = await context.load(spec["base_image_path"], field="base_image")
     scene = await context.compute(partial(cut, base, spec, context.models_root))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from compute.imaging.resize import at_size, open_at
-from compute.tasks.protocol import GenerateRequest, Job, Size, VideoRequest
+from compute.worker.protocol import GenerateRequest, Job, Size, VideoRequest
 
 __all__ = ["Drawing", "sized_note", "wants_native"]
 

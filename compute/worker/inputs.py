@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from compute.tasks.protocol import LoraFile, Workbench
+from compute.worker.protocol import LoraFile, Workbench
 
 __all__ = ["JobInputs"]
 

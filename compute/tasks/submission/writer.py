@@ -23,8 +23,8 @@ from compute.db.session import Database
 from compute.errors import ComputeError, Unavailable
 from compute.events import hints
 from compute.events.hints import HintSender
-from compute.tasks.submission_link import AWAY, OUTCOME_SECONDS, UNKNOWN, WriteLink
-from compute.tasks.submission_rows import KEY_HEADER, Answer, Outcome, RequestKey, Submission, key_reused, size_of
+from compute.tasks.submission.connection import AWAY, OUTCOME_SECONDS, UNKNOWN, WriteLink
+from compute.tasks.submission.rows import KEY_HEADER, Answer, Outcome, RequestKey, Submission, key_reused, size_of
 
 __all__ = ["KEY_HEADER", "Answer", "RequestKey", "Submission", "TaskWriter", "key_reused"]
 

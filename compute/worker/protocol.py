@@ -18,7 +18,7 @@ from PIL import Image
 from compute.media.codec import ImageFormat
 
 if TYPE_CHECKING:
-    from compute.tasks.stages import Stages
+    from compute.worker.stages import Stages
 
 __all__ = [
     "Alive",

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from compute.errors import Interrupted
-from compute.tasks.protocol import OnStep
-from compute.tasks.watchdog import Moved, Watchdog
+from compute.worker.protocol import OnStep
+from compute.worker.watchdog import Moved, Watchdog
 
 __all__ = ["Stepper"]
 

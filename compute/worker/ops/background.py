@@ -1,6 +1,6 @@
 """The computing of a BACKGROUND_FIX, from decoded images to the result. Runs on workers only: it loads OpenCV.
 
-`spec` is what `compute.tasks.types.background_fix` prepared; `notes` are kept in the result's metadata.
+`spec` is what `compute.tasks.types.background.fix` prepared; `notes` are kept in the result's metadata.
 """
 
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ from compute.db.away import DatabaseAway, RowLocked, StatementTooSlow, told_apar
 from compute.db.patience import connect
 from compute.db.session import Connection, Database, set_locally
 from compute.errors import Unavailable
-from compute.tasks.submission_rows import Outcome, Submission, write
+from compute.tasks.submission.rows import Outcome, Submission, write
 
 __all__ = ["AWAY", "OUTCOME_SECONDS", "UNKNOWN", "WriteLink"]
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from compute.tasks.protocol import Alive, Started, WorkEvent
-from compute.tasks.watchdog import Watchdog, on_behalf_of
+from compute.worker.protocol import Alive, Started, WorkEvent
+from compute.worker.watchdog import Watchdog, on_behalf_of
 
 __all__ = ["alive_seconds", "with_vital_signs"]
 

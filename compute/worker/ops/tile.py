@@ -15,9 +15,9 @@ from compute.imaging.change import with_change
 from compute.imaging.resize import at_size
 from compute.imaging.tiles import TiledPicture, TileGrid, with_colours_of
 from compute.schemas.fields import MAX_SEED
-from compute.tasks.context import RunContext, Share
-from compute.tasks.native import sized_note
-from compute.tasks.protocol import GenerateRequest, Size
+from compute.worker.context import RunContext, Share
+from compute.worker.native import sized_note
+from compute.worker.protocol import GenerateRequest, Size
 
 __all__ = ["TileSettings", "redraw_in_tiles"]
 

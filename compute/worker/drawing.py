@@ -9,10 +9,10 @@ from typing import Any
 
 from compute.errors import Interrupted
 from compute.storage.patience import until_back
-from compute.tasks.clock import StageClock
-from compute.tasks.inputs import JobInputs
-from compute.tasks.native import sized_note, wants_native
-from compute.tasks.protocol import (
+from compute.worker.clock import StageClock
+from compute.worker.inputs import JobInputs
+from compute.worker.native import sized_note, wants_native
+from compute.worker.protocol import (
     Artifact,
     Done,
     GenerateRequest,
@@ -22,7 +22,7 @@ from compute.tasks.protocol import (
     Workbench,
     WorkEvent,
 )
-from compute.tasks.stages import Staged
+from compute.worker.stages import Staged
 
 __all__ = ["draw_images"]
 

@@ -12,8 +12,8 @@ from compute.imaging.resize import at_size
 from compute.imaging.similarity import Scores, compare
 from compute.imaging.tiles import with_colours_of
 from compute.schemas.fields import MAX_SEED
-from compute.tasks.context import RunContext, Share
-from compute.tasks.protocol import GenerateRequest
+from compute.worker.context import RunContext, Share
+from compute.worker.protocol import GenerateRequest
 
 __all__ = ["SAME_SCENE", "Limits", "PatchSettings", "Redrawn", "redraw", "working_size"]
 

@@ -12,10 +12,10 @@ from PIL import Image
 
 from compute.media.codec import ImageFormat
 from compute.storage.patience import until_back
-from compute.tasks.clock import StageClock
-from compute.tasks.inputs import JobInputs
-from compute.tasks.native import sized_note, wants_native
-from compute.tasks.protocol import (
+from compute.worker.clock import StageClock
+from compute.worker.inputs import JobInputs
+from compute.worker.native import sized_note, wants_native
+from compute.worker.protocol import (
     Artifact,
     Done,
     EncodedFile,

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from compute.tasks.native import Drawing
-from compute.tasks.protocol import ChoosesSize, LoraSelection, OnStep, Role, Size, StagedModel, TakesLoras, Turn
-from compute.tasks.stepping import Stepper
-from compute.tasks.watchdog import Watchdog
+from compute.worker.native import Drawing
+from compute.worker.protocol import ChoosesSize, LoraSelection, OnStep, Role, Size, StagedModel, TakesLoras, Turn
+from compute.worker.stepping import Stepper
+from compute.worker.watchdog import Watchdog
 
 __all__ = ["UNSAVED_IMAGES", "Staged", "Stages"]
 

@@ -12,8 +12,8 @@ from compute.imaging.detail import sharpen
 from compute.imaging.faces import Face, detect_faces, pick_detector
 from compute.imaging.similarity import Scores, compare
 from compute.schemas.fields import MAX_SEED
-from compute.tasks.context import RunContext, Share
-from compute.tasks.patch_work import Limits, PatchSettings, redraw
+from compute.worker.context import RunContext, Share
+from compute.worker.ops.patch import Limits, PatchSettings, redraw
 
 __all__ = ["SAME_PERSON", "FaceOutcome", "FaceSettings", "enhance_faces", "find_faces"]
 

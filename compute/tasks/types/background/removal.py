@@ -11,11 +11,11 @@ from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, ResultImage, ResultImages
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
-from compute.tasks.context import RunContext, run_work
-from compute.tasks.protocol import Job, Workbench, WorkEvent
 from compute.tasks.registry import Intake, TaskKind
 from compute.tasks.results import artifact_paths, first_path, metadata_of
 from compute.tasks.segmentation import chosen_model
+from compute.worker.context import RunContext, run_work
+from compute.worker.protocol import Job, Workbench, WorkEvent
 
 __all__ = [
     "BackgroundRemoval",

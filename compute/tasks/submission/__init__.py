@@ -1,0 +1,1 @@
+"""Stores accepted tasks: those that arrive together in one transaction."""

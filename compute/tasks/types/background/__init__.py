@@ -1,0 +1,1 @@
+"""Task types that find the subject of a picture and change or remove what is behind it."""

@@ -1,0 +1,1 @@
+"""The image work of task types whose result is more than what a model draws."""
