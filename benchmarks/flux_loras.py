@@ -9,11 +9,11 @@ import torch
 from benchmarks.flux_models import Scale, same_weights
 from benchmarks.harness import interleave, print_table, ratio, spread
 from compute.lora.check import ModelCard
-from compute.pipelines.attention import set_attention
-from compute.pipelines.compilation import CompiledBlocks, example_inputs
+from compute.pipelines.acceleration.attention import set_attention
+from compute.pipelines.acceleration.compilation import CompiledBlocks, example_inputs
 from compute.pipelines.config import ModelConfig
-from compute.pipelines.lora_buffers import FlatLora, LoraBuffers, RowLayout, Slot
-from compute.pipelines.lora_linear import install
+from compute.pipelines.lora.buffers import FlatLora, LoraBuffers, RowLayout, Slot
+from compute.pipelines.lora.linear import install
 
 __all__ = ["report_loras"]
 

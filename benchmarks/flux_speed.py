@@ -24,11 +24,11 @@ import torch
 from benchmarks.flux_loras import report_loras
 from benchmarks.flux_models import LARGE, SMALL, Scale, new_pipeline, new_transformer, same_weights
 from benchmarks.harness import arguments, interleave, machine, median, print_table, ratio, say, spread
-from compute.pipelines.attention import check_attention, set_attention
-from compute.pipelines.compilation import CompiledBlocks, example_inputs
+from compute.pipelines.acceleration.attention import check_attention, set_attention
+from compute.pipelines.acceleration.compilation import CompiledBlocks, example_inputs
+from compute.pipelines.acceleration.quantization import check_fp8, to_fp8
+from compute.pipelines.acceleration.step_cache import StepCache
 from compute.pipelines.config import Attention, Compile, ModelConfig
-from compute.pipelines.quantization import check_fp8, to_fp8
-from compute.pipelines.step_cache import StepCache
 
 _EXACT: tuple[Attention, ...] = ("native", "cudnn", "flash", "flash_3", "xformers")
 _TARGETS = {"lossless": "1.8x", "fp8": "2.6x", "fp8, cached": "4.5x"}

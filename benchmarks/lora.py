@@ -4,7 +4,7 @@ The whole FLUX.1 topology (19 double and 38 single blocks) with narrow layers, s
 way does per layer; on a machine with a CUDA device, the full width as well. Every request asks for four LoRAs of rank
 16 on 418 layers, out of a pool of eight. Compared are
 
-- the rank buffers of compute/pipelines/lora.py,
+- the rank buffers of compute/pipelines/lora/switch.py,
 - PEFT through diffusers with all eight loaded, where a switch activates four of them (`set_adapters`),
 - the same with the four loaded and unloaded for every request.
 
@@ -26,7 +26,7 @@ from diffusers.utils import logging
 
 from benchmarks.harness import arguments, interleave, machine, median, print_table, ratio, say, spread
 from compute.lora.model_card import ModelCard
-from compute.pipelines.lora import StaticLoras
+from compute.pipelines.lora.switch import StaticLoras
 from compute.worker.protocol import LoraSelection
 
 Selections = tuple[LoraSelection, ...]

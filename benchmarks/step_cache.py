@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks.harness import arguments, interleave, machine, median, print_table, ratio, say
 from compute.pipelines import ModelConfig, resolve_model
 from compute.pipelines.config import StepCacheLevel
-from compute.pipelines.flux import FluxModel, load_flux
+from compute.pipelines.flux.model import FluxModel, load_flux
 from compute.worker.protocol import GenerateRequest
 
 _LEVELS = get_args(StepCacheLevel)

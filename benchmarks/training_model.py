@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from benchmarks.flux_models import LARGE, new_pipeline, new_transformer
-from compute.pipelines.tiny_text import clip_tokenizer, t5_tokenizer
+from compute.pipelines.tiny.text import clip_tokenizer, t5_tokenizer
 
 __all__ = ["build_model"]
 

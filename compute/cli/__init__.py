@@ -91,7 +91,7 @@ def build_tiny(
 ) -> None:
     """Build tiny models of the real architectures with random weights; those that are up to date stay."""
     with one_line_errors():
-        from compute.pipelines import tiny
+        from compute.pipelines.tiny import build as tiny
 
         built = tiny.build_tiny(folder)
         if as_json:

@@ -140,7 +140,7 @@ def _prepare(args: PoolArgs, watchdog: Watchdog) -> Callable[[], LocalWorkbench]
     """Import the libraries and load the weights into host memory; calling the result brings them to the device."""
     # The pipeline libraries take seconds to import; only replicas that draw pay for them.
     from compute.pipelines import prepare
-    from compute.pipelines.shelf import prepare_shelf
+    from compute.pipelines.manager import prepare_shelf
 
     settings = get_settings()
     begin_process(settings)

@@ -23,7 +23,7 @@ __all__ = ["MANIFEST", "OwnModel", "ensure_current", "is_current", "is_settled",
 _log = logging.getLogger(__name__)
 
 MANIFEST = ".made_by_compute.json"
-_TINY_SOURCES = tuple(sorted(Path(__file__).parent.glob("tiny*.py")))
+_TINY_SOURCES = tuple(sorted(Path(__file__).with_name("tiny").glob("*.py")))
 _SHIPPED = Path(__file__).with_name("shipped_before.json")
 """By model, the digests of what versions without manifests wrote."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from compute.pipelines.streams import SideStream
+from compute.pipelines.acceleration.streams import SideStream
 
 __all__ = ["Parts"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compute.pipelines.quantization import fp8_layers
+from compute.pipelines.acceleration.quantization import fp8_layers
 
 __all__ = ["FrozenLinear", "freeze_to_fp8"]
 

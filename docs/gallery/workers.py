@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from compute.deployments.args import AppArgs
-from compute.pipelines.shelf import prepare_shelf
+from compute.pipelines.manager import prepare_shelf
 from compute.tasks.registry import all_kinds
 from docs.gallery.scenes import Scene
 from tests.unit.types.bench import TestBench, make_bench, run_type

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compute.pipelines.tiny import write_tiny_lora
+from compute.pipelines.tiny.build import write_tiny_lora
 from tests.cluster.conftest import Cluster
 from tests.patience import PATIENCE
 

@@ -64,9 +64,9 @@ class Family:
 @cache
 def families() -> dict[str, Family]:
     """Every family by name, in alphabetical order."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    found: list[Family] = [import_module(f"{__name__}.{name}").FAMILY for name in names]
-    return {family.name: family for family in found}
+    modules = [module.name for module in pkgutil.walk_packages(__path__, f"{__name__}.") if not module.ispkg]
+    found: list[Family] = [import_module(name).FAMILY for name in modules]
+    return {family.name: family for family in sorted(found, key=lambda family: family.name)}
 
 
 def get_family(name: str) -> Family:

@@ -4,22 +4,22 @@ from pathlib import Path
 
 from compute.pipelines.config import ModelConfig
 from compute.pipelines.families import Activation, Family
+from compute.pipelines.loading.weights import local_folder, reading_ahead
 from compute.pipelines.native import NativeSize
 from compute.pipelines.own_models import tiny_model
-from compute.pipelines.weights import local_folder, reading_ahead
 
 __all__ = ["FAMILY"]
 
 
 def _prepare(config: ModelConfig, source: str | Path) -> Activation:
     with reading_ahead(local_folder(source, config.revision)):
-        from compute.pipelines.ltx_video import prepare_ltx_video
+        from compute.pipelines.ltx.model import prepare_ltx_video
 
         return prepare_ltx_video(config, source)
 
 
 def _build_tiny(folder: Path) -> None:
-    from compute.pipelines.tiny_ltx import save_tiny_ltx
+    from compute.pipelines.tiny.ltx import save_tiny_ltx
 
     save_tiny_ltx(folder)
 

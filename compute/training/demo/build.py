@@ -20,7 +20,7 @@ from PIL import Image
 
 from compute.pipelines.native import NativeSize, state_native_size
 from compute.pipelines.quiet import no_progress_bars
-from compute.pipelines.tiny_flux import flux_scheduler
+from compute.pipelines.tiny.flux import flux_scheduler
 from compute.schemas.training import TrainingType
 from compute.training.cache import CachedPicture, LatentCache, Manifest, write_chunk, write_manifest
 from compute.training.demo.captions import caption

@@ -33,7 +33,7 @@ def _decode(folder: Path, latents: "torch.Tensor", *, device: "torch.device") ->
 
 
 def _build_tiny(folder: Path) -> None:
-    from compute.pipelines.tiny_sdxl import save_tiny_sdxl
+    from compute.pipelines.tiny.sdxl import save_tiny_sdxl
 
     save_tiny_sdxl(folder)
 

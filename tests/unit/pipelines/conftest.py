@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from compute.pipelines import ModelConfig, load
-from compute.pipelines.flux import FluxModel
-from compute.pipelines.tiny import build_tiny, write_tiny_lora
+from compute.pipelines.flux.model import FluxModel
+from compute.pipelines.tiny.build import build_tiny, write_tiny_lora
 from compute.worker.protocol import GenerateRequest, LoraSelection
 
 BASE = GenerateRequest(prompt="a red fox in the snow", width=64, height=64, steps=2, guidance_scale=3.5, seed=7)

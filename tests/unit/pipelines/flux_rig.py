@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from compute.pipelines import ModelConfig, load
-from compute.pipelines.flux import FluxModel
+from compute.pipelines.flux.model import FluxModel
 from compute.worker.protocol import GenerateRequest
 from tests.unit.pipelines.conftest import BASE, silent
 

@@ -12,7 +12,7 @@ from diffusers import FluxPipeline
 from safetensors.torch import save_file
 
 from compute.lora.model_card import ModelCard
-from compute.pipelines.lora import StaticLoras
+from compute.pipelines.lora.switch import StaticLoras
 from compute.worker.protocol import LoraSelection
 
 CPU = torch.device("cpu")

@@ -15,9 +15,9 @@ from PIL import Image
 from torch._dynamo.utils import counters
 
 from compute.pipelines import ModelConfig, load
-from compute.pipelines.compilation import CompiledBlocks, example_inputs
-from compute.pipelines.flux import FluxModel
-from compute.pipelines.tiny_flux import save_tiny_flux
+from compute.pipelines.acceleration.compilation import CompiledBlocks, example_inputs
+from compute.pipelines.flux.model import FluxModel
+from compute.pipelines.tiny.flux import save_tiny_flux
 from compute.worker.protocol import GenerateRequest
 from tests.unit.pipelines.conftest import BASE, silent
 from tests.unit.pipelines.flux_rig import right_half

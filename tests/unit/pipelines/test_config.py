@@ -38,7 +38,7 @@ def test_a_configuration_cannot_change() -> None:
         setattr(ModelConfig(), "model", "other")  # noqa: B010 - mypy knows that it is frozen
 
 
-@pytest.mark.parametrize("module", ["compute.pipelines", "compute.pipelines.config", "compute.pipelines.tiny"])
+@pytest.mark.parametrize("module", ["compute.pipelines", "compute.pipelines.config", "compute.pipelines.tiny.build"])
 def test_importing_needs_no_model_library(module: str) -> None:
     code = (
         f"import sys, {module}; from compute.pipelines import size_multiple; size_multiple();"

@@ -14,8 +14,8 @@ from compute.errors import ComputeError, InvalidInput, TaskFailed
 from compute.pipelines import ModelConfig, load
 from compute.pipelines.families import families
 from compute.pipelines.finite import FiniteCheck
-from compute.pipelines.flux import FluxModel
-from compute.pipelines.tiny import write_tiny_lora
+from compute.pipelines.flux.model import FluxModel
+from compute.pipelines.tiny.build import write_tiny_lora
 from compute.schemas.enums import ErrorCategory
 from compute.worker.protocol import LoraSelection, StagedModel
 from tests.unit.pipelines.conftest import BASE, silent

@@ -10,8 +10,8 @@ from diffusers import FluxFillPipeline
 from PIL import Image
 
 from compute.errors import InvalidInput
-from compute.pipelines.flux import FluxModel
-from compute.pipelines.tiny import write_tiny_lora
+from compute.pipelines.flux.model import FluxModel
+from compute.pipelines.tiny.build import write_tiny_lora
 from compute.worker.protocol import GenerateRequest, LoraSelection
 from tests.unit.pipelines.flux_rig import VISIBLE, changed, distance, latents, model_of, pixels, plain, right_half
 

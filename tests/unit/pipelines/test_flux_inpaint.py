@@ -10,7 +10,7 @@ from diffusers import FluxImg2ImgPipeline, FluxInpaintPipeline
 from PIL import Image
 
 from compute.errors import Interrupted, InvalidInput
-from compute.pipelines.flux import FluxModel
+from compute.pipelines.flux.model import FluxModel
 from compute.worker.protocol import GenerateRequest
 from tests.unit.pipelines.conftest import BASE, MakeLora, silent
 from tests.unit.pipelines.flux_rig import VISIBLE, changed, distance, latents, model_of, pixels, plain, right_half

@@ -8,8 +8,8 @@ import torch
 from pydantic import ValidationError
 
 from compute.pipelines import ModelConfig, load
+from compute.pipelines.acceleration.offload import Visitors
 from compute.pipelines.prompts import PromptCache
-from compute.pipelines.residence import Visitors
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from compute.errors import Interrupted, InvalidInput, OutOfMemory
-from compute.pipelines.flux import FluxModel
+from compute.pipelines.flux.model import FluxModel
 from compute.worker.protocol import GenerateRequest, LoraSelection, OnStep
 from tests.patience import PATIENCE
 from tests.unit.pipelines.conftest import BASE, MakeLora, silent

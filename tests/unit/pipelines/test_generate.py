@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from compute.errors import Interrupted, InvalidInput, OutOfMemory
-from compute.pipelines.flux import FluxModel
+from compute.pipelines.flux.model import FluxModel
 from compute.worker.protocol import GenerateRequest, ImageModel
 
 Draw = Callable[..., np.ndarray]

@@ -13,8 +13,8 @@ from diffusers import FluxPipeline
 from safetensors.torch import load_file, save_file
 
 from compute.pipelines import ModelConfig, load, prepare
-from compute.pipelines.loading import load_parts
-from compute.pipelines.weights import check_weights, local_folder, reading_ahead, weight_files
+from compute.pipelines.loading.parts import load_parts
+from compute.pipelines.loading.weights import check_weights, local_folder, reading_ahead, weight_files
 from tests.unit.pipelines.conftest import BASE, silent
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from compute.errors import InvalidInput
 from compute.pipelines import ModelConfig, load
-from compute.pipelines.flux import FluxModel
+from compute.pipelines.flux.model import FluxModel
 from compute.worker.protocol import GenerateRequest, LoraSelection
 
 Draw = Callable[..., np.ndarray]

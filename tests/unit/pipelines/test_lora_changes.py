@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compute.lora.layouts import LoraMethod, NotALora
-from compute.pipelines.lora_changes import MOST_CHANGE, check_changes
-from compute.pipelines.lora_pair import Pair
+from compute.pipelines.lora.changes import MOST_CHANGE, check_changes
+from compute.pipelines.lora.pair import Pair
 
 FORMATS = [torch.float16, torch.bfloat16, torch.float32]
 

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from compute.errors import InvalidInput
 from compute.lora.check import check_lora_file
 from compute.lora.layouts import LoraMethod
-from compute.pipelines.compilation import CompiledBlocks
+from compute.pipelines.acceleration.compilation import CompiledBlocks
 from compute.pipelines.config import ModelConfig
-from compute.pipelines.lora_linear import LoraLinear
+from compute.pipelines.lora.linear import LoraLinear
 from compute.worker.protocol import LoraSelection
 from tests.unit.pipelines.lora_rig import Rig, load_pipeline, make_plain, run, static_loras, write
 
@@ -68,7 +68,7 @@ def test_dora_loha_and_lokr_do_what_peft_does_and_say_why(
 ) -> None:
     method, selection, expected = other
     assert check_lora_file(selection.path, rig.card, field="x").method is method
-    with caplog.at_level(logging.INFO, logger="compute.pipelines.lora"):
+    with caplog.at_level(logging.INFO, logger="compute.pipelines.lora.switch"):
         drawn = rig.forward((selection,))
     assert f"goes through PEFT: it is a {method}" in caplog.text
     assert rig.loras.on_peft
@@ -97,7 +97,7 @@ def test_too_many_ranks_go_through_peft_and_say_why(
     rig: Rig, tmp_path: Path, plain: LoraSelection, caplog: pytest.LogCaptureFixture
 ) -> None:
     wide = [make_plain(tmp_path / f"{seed}.safetensors", rig.card, rank=24, weight=0.4, seed=seed) for seed in (1, 2)]
-    with rig.peft((*wide, plain)) as peft, caplog.at_level(logging.INFO, logger="compute.pipelines.lora"):
+    with rig.peft((*wide, plain)) as peft, caplog.at_level(logging.INFO, logger="compute.pipelines.lora.switch"):
         assert (rig.forward((*wide, plain)) - peft()).abs().max() <= 1e-5
     assert "rank 24, or 56 with the others, is above lora_rank" in caplog.text
     assert rig.loras.on_peft

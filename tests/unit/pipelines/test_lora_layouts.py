@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from compute.lora.model_card import ModelCard
-from compute.pipelines.lora_names import targets
+from compute.pipelines.lora.targets import targets
 from compute.worker.protocol import LoraSelection
 from tests.unit.pipelines.lora_rig import Rig, Tensors, load_pipeline, make_plain, random_pair, static_loras, write
 

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from compute.errors import InvalidInput
-from compute.pipelines.lora_buffers import Slot
-from compute.pipelines.lora_linear import LoraLinear
+from compute.pipelines.lora.buffers import Slot
+from compute.pipelines.lora.linear import LoraLinear
 from compute.worker.protocol import LoraSelection
 from tests.unit.pipelines.lora_rig import RANK, Rig, load_pipeline, make_plain, run, static_loras, write
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from compute.errors import InvalidInput
-from compute.pipelines.lora_store import _Kept
+from compute.pipelines.lora.store import _Kept
 from compute.worker.protocol import LoraSelection
 from tests.patience import PATIENCE
 from tests.unit.pipelines.lora_rig import Rig, load_pipeline, make_plain, static_loras

@@ -15,7 +15,7 @@ from PIL import Image
 
 from compute.errors import Interrupted, InvalidInput, OutOfMemory
 from compute.pipelines import ModelConfig
-from compute.pipelines.ltx_video import LtxVideoModel, load_ltx_video
+from compute.pipelines.ltx.model import LtxVideoModel, load_ltx_video
 from compute.worker.protocol import VideoRequest
 from tests.patience import PATIENCE
 from tests.unit.pipelines.conftest import silent

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from compute.pipelines import ModelConfig, load, resolve_model
 from compute.pipelines.families import families
+from compute.pipelines.manager import prepare_shelf
 from compute.pipelines.native import NATIVE_FILE, NativeSize, OwnSizes, own_sizes
-from compute.pipelines.shelf import prepare_shelf
 from compute.worker.protocol import ChoosesSize
 
 SIDE = st.integers(16, 4096)

@@ -12,8 +12,8 @@ import pytest
 from compute.errors import InvalidInput
 from compute.lora.model_card import ModelCard
 from compute.pipelines import ModelConfig
-from compute.pipelines.flux import FluxModel
-from compute.pipelines.shelf import Shelf, prepare_shelf
+from compute.pipelines.flux.model import FluxModel
+from compute.pipelines.manager import Shelf, prepare_shelf
 from compute.worker.protocol import LoraSelection, TakesLoras
 from compute.worker.stages import Stages
 from tests.patience import PATIENCE

@@ -17,9 +17,9 @@ from torch import nn
 
 from compute.errors import Interrupted, OutOfMemory, TaskFailed
 from compute.pipelines import ModelConfig
-from compute.pipelines.footprint import expected_bytes, measured_bytes
-from compute.pipelines.places import Place
-from compute.pipelines.shelf import Shelf, prepare_shelf
+from compute.pipelines.loading.footprint import expected_bytes, measured_bytes
+from compute.pipelines.manager import Shelf, prepare_shelf
+from compute.pipelines.slots import Place
 from compute.worker.protocol import OnStep, Role
 from compute.worker.stages import Stages
 from tests.patience import PATIENCE

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from torch import nn
 
 from compute.pipelines import ModelConfig, load
-from compute.pipelines.attention import check_attention, set_attention
+from compute.pipelines.acceleration.attention import check_attention, set_attention
+from compute.pipelines.acceleration.quantization import check_fp8, fp8_layers, to_fp8
 from compute.pipelines.config import Attention
-from compute.pipelines.flux import FluxModel
-from compute.pipelines.quantization import check_fp8, fp8_layers, to_fp8
+from compute.pipelines.flux.model import FluxModel
 from tests.unit.pipelines.conftest import BASE, silent
 
 CPU = torch.device("cpu")

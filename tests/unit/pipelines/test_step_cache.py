@@ -13,8 +13,8 @@ from PIL import Image
 
 from compute.errors import Interrupted
 from compute.pipelines import ModelConfig, load
-from compute.pipelines.flux import FluxModel
-from compute.pipelines.step_cache import LEAST_STEPS
+from compute.pipelines.acceleration.step_cache import LEAST_STEPS
+from compute.pipelines.flux.model import FluxModel
 from compute.worker.protocol import GenerateRequest
 from tests.unit.pipelines.conftest import BASE, silent
 

@@ -11,7 +11,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokeniz
 
 from compute.pipelines import ModelConfig, load
 from compute.pipelines.families import get_family
-from compute.pipelines.tiny import build_tiny, build_tiny_flux, ensure_tiny, write_tiny_lora
+from compute.pipelines.tiny.build import build_tiny, build_tiny_flux, ensure_tiny, write_tiny_lora
 from compute.worker.protocol import GenerateRequest
 
 
@@ -69,7 +69,7 @@ def test_bfloat16_loads_and_draws(models_root: Path) -> None:
 
 
 def test_every_part_has_the_configured_dtype(models_root: Path) -> None:
-    from compute.pipelines.flux import load_flux
+    from compute.pipelines.flux.model import load_flux
 
     model = load_flux(ModelConfig(device="cpu", dtype="bfloat16"), models_root / "tiny-flux")
     parts = [model.pipeline.components[name] for name in ("transformer", "vae", "text_encoder", "text_encoder_2")]

@@ -19,9 +19,9 @@ from compute.errors import InvalidInput, TaskFailed
 from compute.lora.check import check_lora_file
 from compute.lora.model_card import ModelCard
 from compute.pipelines import ModelConfig
-from compute.pipelines.flux import FluxModel, load_flux
-from compute.pipelines.tiny import build_tiny_flux
-from compute.pipelines.tiny_sdxl import save_tiny_sdxl
+from compute.pipelines.flux.model import FluxModel, load_flux
+from compute.pipelines.tiny.build import build_tiny_flux
+from compute.pipelines.tiny.sdxl import save_tiny_sdxl
 from compute.schemas.enums import ErrorCategory
 from compute.training.lora_export import Dtype, export_lora
 from compute.training.spec import TrainingSpec

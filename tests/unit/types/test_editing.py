@@ -34,7 +34,7 @@ KIND = QuickEditing()
 @cache
 def three_models() -> StagedModel:
     from compute.pipelines import ModelConfig
-    from compute.pipelines.shelf import prepare_shelf
+    from compute.pipelines.manager import prepare_shelf
 
     families: dict[Role, str] = {"draw": "flux", "edit": "flux-kontext", "fill": "flux-fill"}
     models = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from compute.pipelines.tiny import build_tiny_flux
+from compute.pipelines.tiny.build import build_tiny_flux
 from compute.training.models.base import Encoders
 from compute.training.models.flux import FAMILY
 from tests.unit.training.core.rig import CPU, Bench, fill_cache, fill_lines

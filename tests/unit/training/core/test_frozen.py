@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from compute.pipelines.quantization import fp8_layers
+from compute.pipelines.acceleration.quantization import fp8_layers
 from compute.training.frozen import FrozenLinear, freeze_to_fp8
 from tests.unit.training.core.rig import CPU, FAMILY, Bench, Watched, learned, spec_of
 

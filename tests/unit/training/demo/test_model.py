@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from compute.pipelines import ModelConfig, load, resolve_model
-from compute.pipelines.flux import FluxModel
+from compute.pipelines.flux.model import FluxModel
 from compute.training.cache import CachedPicture, LatentCache, Manifest, write_manifest
 from compute.training.demo.classifier import classify
 from compute.training.demo.evaluate import held_out_prompts

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPi
 from peft import LoraConfig
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from compute.pipelines.tiny_sdxl import save_tiny_sdxl
+from compute.pipelines.tiny.sdxl import save_tiny_sdxl
 from compute.training.models.base import Encoders, ImageFacts, Tensors
 from compute.training.models.sdxl import FAMILY
 from compute.training.models.sdxl_network import SdxlDenoiser

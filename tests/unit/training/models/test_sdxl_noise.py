@@ -8,7 +8,7 @@ import torch
 from diffusers import DDPMScheduler, EDMEulerScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 
 from compute.errors import InvalidInput
-from compute.pipelines.tiny_sdxl import save_tiny_sdxl
+from compute.pipelines.tiny.sdxl import save_tiny_sdxl
 from compute.training.models.sdxl_noise import ForwardProcess, Prediction, load_scheduler
 from tests.unit.training.models.sdxl_rig import batch_of, denoiser_of, encoders_of, spec_of
 

@@ -14,11 +14,11 @@ import torch
 
 from compute.lora.check import ModelCard
 from compute.lora.layouts import LoraMethod
-from compute.pipelines.lora_buffers import LoraBuffers, RowLayout, Slot
-from compute.pipelines.lora_file import LoraFile
-from compute.pipelines.lora_linear import install
-from compute.pipelines.lora_peft import PeftAdapter, PeftAdapters, attach_text, attach_transformer
-from compute.pipelines.lora_store import LoraStore, LoraWeights
+from compute.pipelines.lora.buffers import LoraBuffers, RowLayout, Slot
+from compute.pipelines.lora.file import LoraFile
+from compute.pipelines.lora.linear import install
+from compute.pipelines.lora.peft import PeftAdapter, PeftAdapters, attach_text, attach_transformer
+from compute.pipelines.lora.store import LoraStore, LoraWeights
 from compute.worker.protocol import LoraSelection
 
 __all__ = ["Adapters", "StaticLoras", "TextAdapters"]

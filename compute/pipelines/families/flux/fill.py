@@ -1,37 +1,37 @@
-"""FLUX.1 Kontext: FLUX.1's parts, with weights that change a picture as an instruction says."""
+"""FLUX.1 Fill: FLUX.1's parts, with a transformer that reads a masked picture and its mask beside the noise."""
 
 from pathlib import Path
 
 from compute.pipelines.config import ModelConfig
 from compute.pipelines.families import Activation, Family
+from compute.pipelines.loading.weights import local_folder, reading_ahead
 from compute.pipelines.native import NativeSize
 from compute.pipelines.own_models import tiny_model
-from compute.pipelines.weights import local_folder, reading_ahead
 
 __all__ = ["FAMILY"]
 
 
 def _prepare(config: ModelConfig, source: str | Path) -> Activation:
     with reading_ahead(local_folder(source, config.revision)):
-        from compute.pipelines.flux import prepare_flux
-        from compute.pipelines.flux_kontext import KontextStarts
+        from compute.pipelines.flux.fill import FillStarts
+        from compute.pipelines.flux.model import prepare_flux
 
-        return prepare_flux(config, source, KontextStarts)
+        return prepare_flux(config, source, FillStarts)
 
 
 def _build_tiny(folder: Path) -> None:
-    from compute.pipelines.tiny_flux import save_tiny_flux_kontext
+    from compute.pipelines.tiny.flux import save_tiny_flux_fill
 
-    save_tiny_flux_kontext(folder)
+    save_tiny_flux_fill(folder)
 
 
 FAMILY = Family(
-    name="flux-kontext",
+    name="flux-fill",
     size_multiple=16,
     grid=16,
     prepare=_prepare,
-    tiny_name="tiny-flux-kontext",
+    tiny_name="tiny-flux-fill",
     tiny=tiny_model(_build_tiny),
     native_size=NativeSize(most_pixels=2 * 1024 * 1024),
-    role="edit",
+    role="fill",
 )

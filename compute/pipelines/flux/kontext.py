@@ -19,8 +19,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image, ImageOps
 
 from compute.errors import InvalidInput
-from compute.pipelines.flux_starts import Blend, Start, Starts, first_step, on_same_parts
-from compute.pipelines.flux_vae import FluxVae
+from compute.pipelines.flux.inputs import Blend, Start, Starts, first_step, on_same_parts
+from compute.pipelines.flux.vae import FluxVae
 from compute.worker.protocol import GenerateRequest
 
 __all__ = ["KontextStarts"]

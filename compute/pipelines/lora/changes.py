@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 
 from compute.lora.layouts import LoraMethod, NotALora
-from compute.pipelines.lora_pair import Pair
+from compute.pipelines.lora.pair import Pair
 
 __all__ = ["MOST_CHANGE", "check_changes"]
 

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from compute.lora.layouts import LoraMethod
-from compute.pipelines.lora_file import LoraFile, TextPart
-from compute.pipelines.lora_pair import Pair
-from compute.pipelines.lora_store import UNFIT, unfit
+from compute.pipelines.lora.file import LoraFile, TextPart
+from compute.pipelines.lora.pair import Pair
+from compute.pipelines.lora.store import UNFIT, unfit
 
 __all__ = ["PeftAdapter", "PeftAdapters", "attach_text", "attach_transformer"]
 

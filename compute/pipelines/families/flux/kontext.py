@@ -1,37 +1,37 @@
-"""FLUX.1 Fill: FLUX.1's parts, with a transformer that reads a masked picture and its mask beside the noise."""
+"""FLUX.1 Kontext: FLUX.1's parts, with weights that change a picture as an instruction says."""
 
 from pathlib import Path
 
 from compute.pipelines.config import ModelConfig
 from compute.pipelines.families import Activation, Family
+from compute.pipelines.loading.weights import local_folder, reading_ahead
 from compute.pipelines.native import NativeSize
 from compute.pipelines.own_models import tiny_model
-from compute.pipelines.weights import local_folder, reading_ahead
 
 __all__ = ["FAMILY"]
 
 
 def _prepare(config: ModelConfig, source: str | Path) -> Activation:
     with reading_ahead(local_folder(source, config.revision)):
-        from compute.pipelines.flux import prepare_flux
-        from compute.pipelines.flux_fill import FillStarts
+        from compute.pipelines.flux.kontext import KontextStarts
+        from compute.pipelines.flux.model import prepare_flux
 
-        return prepare_flux(config, source, FillStarts)
+        return prepare_flux(config, source, KontextStarts)
 
 
 def _build_tiny(folder: Path) -> None:
-    from compute.pipelines.tiny_flux import save_tiny_flux_fill
+    from compute.pipelines.tiny.flux import save_tiny_flux_kontext
 
-    save_tiny_flux_fill(folder)
+    save_tiny_flux_kontext(folder)
 
 
 FAMILY = Family(
-    name="flux-fill",
+    name="flux-kontext",
     size_multiple=16,
     grid=16,
     prepare=_prepare,
-    tiny_name="tiny-flux-fill",
+    tiny_name="tiny-flux-kontext",
     tiny=tiny_model(_build_tiny),
     native_size=NativeSize(most_pixels=2 * 1024 * 1024),
-    role="fill",
+    role="edit",
 )

@@ -13,20 +13,20 @@ from PIL import Image
 
 from compute.errors import InvalidInput
 from compute.imaging.resize import at_size
-from compute.pipelines.attention import set_attention
+from compute.pipelines.acceleration.attention import set_attention
+from compute.pipelines.acceleration.offload import Visitors
+from compute.pipelines.acceleration.placement import pick_device, pick_dtype, place_weights
+from compute.pipelines.acceleration.streams import Pace, Ready, finish
 from compute.pipelines.config import ModelConfig
 from compute.pipelines.finite import FiniteCheck
-from compute.pipelines.loading import load_parts, with_most_room
-from compute.pipelines.ltx_denoise import Clip, Conditioning, Denoiser
-from compute.pipelines.ltx_vae import LtxVae
+from compute.pipelines.loading.parts import load_parts, with_most_room
+from compute.pipelines.loading.weights import local_folder
+from compute.pipelines.ltx.denoise import Clip, Conditioning, Denoiser
+from compute.pipelines.ltx.vae import LtxVae
 from compute.pipelines.memory import reporting_out_of_memory
 from compute.pipelines.native import DrawsOwnSizes, OwnSizes, own_sizes
 from compute.pipelines.parts import Parts
-from compute.pipelines.placement import pick_device, pick_dtype, place_weights
 from compute.pipelines.quiet import no_progress_bars
-from compute.pipelines.residence import Visitors
-from compute.pipelines.streams import Pace, Ready, finish
-from compute.pipelines.weights import local_folder
 from compute.worker.protocol import OnStep, VideoRequest
 
 __all__ = ["LtxVideoModel", "load_ltx_video", "prepare_ltx_video"]

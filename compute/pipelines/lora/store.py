@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from compute.errors import InvalidInput
 from compute.lora.check import ModelCard, check_lora_file
 from compute.lora.layouts import NotALora
-from compute.pipelines.lora_buffers import FlatLora, RowLayout
-from compute.pipelines.lora_file import LoraFile, TextPart, read_lora
+from compute.pipelines.lora.buffers import FlatLora, RowLayout
+from compute.pipelines.lora.file import LoraFile, TextPart, read_lora
 from compute.worker.protocol import LoraSelection
 
 __all__ = ["UNFIT", "LoraStore", "LoraWeights", "unfit"]

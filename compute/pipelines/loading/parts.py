@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
-from compute.pipelines.weights import check_weights
+from compute.pipelines.loading.weights import check_weights
 
 __all__ = ["load_parts", "with_most_room"]
 

@@ -14,8 +14,8 @@ from diffusers import (
 
 from compute.pipelines.native import NativeSize, state_native_size
 from compute.pipelines.quiet import no_progress_bars
-from compute.pipelines.tiny_text import clip_text_encoder, clip_tokenizer, t5_encoder, t5_tokenizer
-from compute.pipelines.tiny_vae import tiny_vae
+from compute.pipelines.tiny.text import clip_text_encoder, clip_tokenizer, t5_encoder, t5_tokenizer
+from compute.pipelines.tiny.vae import tiny_vae
 
 __all__ = ["flux_scheduler", "save_tiny_flux", "save_tiny_flux_fill", "save_tiny_flux_kontext"]
 

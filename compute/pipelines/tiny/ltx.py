@@ -7,8 +7,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, LTXConditionPipeline, LTX
 
 from compute.pipelines.native import NativeSize, state_native_size
 from compute.pipelines.quiet import no_progress_bars
-from compute.pipelines.tiny_ltx_vae import tiny_ltx_vae
-from compute.pipelines.tiny_text import t5_encoder, t5_tokenizer
+from compute.pipelines.tiny.text import t5_encoder, t5_tokenizer
+from compute.pipelines.tiny.video_vae import tiny_ltx_vae
 
 __all__ = ["save_tiny_ltx"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from compute.pipelines.attention import traces_whole
+from compute.pipelines.acceleration.attention import traces_whole
 from compute.pipelines.config import ModelConfig
 from compute.settings import get_settings
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from compute.pipelines.acceleration.placement import pick_device, pick_dtype
 from compute.pipelines.config import ModelConfig, resolve_model
-from compute.pipelines.placement import pick_device, pick_dtype
-from compute.pipelines.weights import local_folder, weight_files
+from compute.pipelines.loading.weights import local_folder, weight_files
 
 __all__ = ["expected_bytes", "measured_bytes"]
 

@@ -14,7 +14,7 @@ import torch
 from diffusers import FluxImg2ImgPipeline, FluxInpaintPipeline, FluxPipeline
 
 from compute.errors import InvalidInput
-from compute.pipelines.flux_vae import FluxVae
+from compute.pipelines.flux.vae import FluxVae
 from compute.worker.protocol import GenerateRequest
 
 __all__ = ["BaseStarts", "Blend", "Start", "Starts", "first_step", "on_same_parts"]

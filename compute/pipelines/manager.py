@@ -22,10 +22,10 @@ import torch
 
 from compute.errors import InvalidInput, OutOfMemory, TaskFailed
 from compute.pipelines import ModelConfig, prepare, resolve_model
-from compute.pipelines.footprint import expected_bytes, measured_bytes
+from compute.pipelines.loading.footprint import expected_bytes, measured_bytes
+from compute.pipelines.loading.weights import local_folder
 from compute.pipelines.native import own_sizes
-from compute.pipelines.places import Drawn, Place, Waiting
-from compute.pipelines.weights import local_folder
+from compute.pipelines.slots import Drawn, Place, Waiting
 from compute.worker.protocol import LoraSelection, OnStep, Prepared, Role, Size, StagedModel, TakesLoras
 
 __all__ = ["Shelf", "prepare_shelf"]

@@ -21,9 +21,9 @@ from compute.lora.layouts import (
     split_part,
 )
 from compute.lora.model_card import ModelCard
-from compute.pipelines.lora_changes import check_changes
-from compute.pipelines.lora_names import Target, targets
-from compute.pipelines.lora_pair import Pair
+from compute.pipelines.lora.changes import check_changes
+from compute.pipelines.lora.pair import Pair
+from compute.pipelines.lora.targets import Target, targets
 
 __all__ = ["LoraFile", "TextPart", "read_lora"]
 

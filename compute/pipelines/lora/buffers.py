@@ -13,8 +13,8 @@ from itertools import accumulate
 
 import torch
 
-from compute.pipelines.lora_linear import LoraSwitch, Room
-from compute.pipelines.lora_pair import Pair
+from compute.pipelines.lora.linear import LoraSwitch, Room
+from compute.pipelines.lora.pair import Pair
 
 __all__ = ["FlatLora", "LoraBuffers", "RowLayout", "Slot"]
 

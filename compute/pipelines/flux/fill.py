@@ -10,8 +10,8 @@ from diffusers import FluxFillPipeline, FluxPipeline
 from diffusers.utils.torch_utils import randn_tensor
 
 from compute.errors import InvalidInput
-from compute.pipelines.flux_starts import Start, Starts, first_step, on_same_parts
-from compute.pipelines.flux_vae import FluxVae
+from compute.pipelines.flux.inputs import Start, Starts, first_step, on_same_parts
+from compute.pipelines.flux.vae import FluxVae
 from compute.worker.protocol import GenerateRequest
 
 __all__ = ["FillStarts"]

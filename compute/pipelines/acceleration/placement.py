@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from compute.pipelines.attention import check_attention, set_attention
+from compute.pipelines.acceleration.attention import check_attention, set_attention
+from compute.pipelines.acceleration.quantization import check_fp8
 from compute.pipelines.config import ModelConfig
-from compute.pipelines.quantization import check_fp8
 
 __all__ = ["pick_device", "pick_dtype", "place", "place_weights"]
 

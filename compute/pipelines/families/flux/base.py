@@ -5,25 +5,25 @@ from pathlib import Path
 
 from compute.pipelines.config import ModelConfig
 from compute.pipelines.families import Activation, Family
+from compute.pipelines.loading.weights import local_folder, reading_ahead
 from compute.pipelines.native import NativeSize
 from compute.pipelines.own_models import OwnModel, tiny_model
-from compute.pipelines.weights import local_folder, reading_ahead
 
 __all__ = ["FAMILY"]
 
-_DEMO = Path(__file__).parents[1] / "demo_flux"
+_DEMO = Path(__file__).parents[2] / "demo_flux"
 """See compute/training/demo for how it was made."""
 
 
 def _prepare(config: ModelConfig, source: str | Path) -> Activation:
     with reading_ahead(local_folder(source, config.revision)):
-        from compute.pipelines.flux import prepare_flux
+        from compute.pipelines.flux.model import prepare_flux
 
         return prepare_flux(config, source)
 
 
 def _build_tiny(folder: Path) -> None:
-    from compute.pipelines.tiny_flux import save_tiny_flux
+    from compute.pipelines.tiny.flux import save_tiny_flux
 
     save_tiny_flux(folder)
 

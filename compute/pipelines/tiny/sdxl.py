@@ -6,8 +6,8 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 
 from compute.pipelines.quiet import no_progress_bars
-from compute.pipelines.tiny_text import clip_text_encoder, clip_text_encoder_with_projection, clip_tokenizer
-from compute.pipelines.tiny_vae import tiny_vae
+from compute.pipelines.tiny.text import clip_text_encoder, clip_text_encoder_with_projection, clip_tokenizer
+from compute.pipelines.tiny.vae import tiny_vae
 
 __all__ = ["save_tiny_sdxl"]
 

@@ -12,23 +12,23 @@ from diffusers import FluxPipeline
 from PIL import Image
 
 from compute.errors import InvalidInput
-from compute.pipelines.compilation import CompiledBlocks, example_inputs
+from compute.pipelines.acceleration.compilation import CompiledBlocks, example_inputs
+from compute.pipelines.acceleration.offload import Visitors
+from compute.pipelines.acceleration.placement import pick_device, pick_dtype, place
+from compute.pipelines.acceleration.quantization import to_fp8
+from compute.pipelines.acceleration.step_cache import StepCache
+from compute.pipelines.acceleration.streams import Pace, Ready, finish
 from compute.pipelines.config import ModelConfig, check_size
 from compute.pipelines.finite import FiniteCheck
-from compute.pipelines.flux_starts import BaseStarts, Blend, Start, Starts
-from compute.pipelines.loading import load_parts, with_most_room
-from compute.pipelines.lora import Adapters, StaticLoras
+from compute.pipelines.flux.inputs import BaseStarts, Blend, Start, Starts
+from compute.pipelines.loading.parts import load_parts, with_most_room
+from compute.pipelines.loading.weights import local_folder
+from compute.pipelines.lora.switch import Adapters, StaticLoras
 from compute.pipelines.memory import reporting_out_of_memory
 from compute.pipelines.native import DrawsOwnSizes, OwnSizes, own_sizes
 from compute.pipelines.parts import Parts
-from compute.pipelines.placement import pick_device, pick_dtype, place
 from compute.pipelines.prompts import PromptCache, prompt_tokens
-from compute.pipelines.quantization import to_fp8
 from compute.pipelines.quiet import no_progress_bars
-from compute.pipelines.residence import Visitors
-from compute.pipelines.step_cache import StepCache
-from compute.pipelines.streams import Pace, Ready, finish
-from compute.pipelines.weights import local_folder
 from compute.worker.protocol import GenerateRequest, LoraSelection, OnStep
 
 __all__ = ["FluxModel", "load_flux", "prepare_flux"]

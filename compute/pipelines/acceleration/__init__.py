@@ -1,0 +1,1 @@
+"""Where and how fast a transformer computes: device, kernels, compilation, quantization, caching."""

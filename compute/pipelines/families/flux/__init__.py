@@ -1,0 +1,1 @@
+"""Members of the FLUX.1 family."""

@@ -1,0 +1,1 @@
+"""FLUX.1 on diffusers: text to image, Fill and Kontext."""

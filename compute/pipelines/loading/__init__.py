@@ -1,0 +1,1 @@
+"""Model files: checked, measured and loaded into host memory."""

@@ -1,0 +1,1 @@
+"""LoRAs on a warm transformer: switched per request, without merging weights."""

@@ -1,0 +1,1 @@
+"""Tiny models of the real architectures with random weights."""
