@@ -12,7 +12,7 @@ from compute.schemas.training import TrainingTaskCreate
 from compute.schemas.workflows import WorkflowStepDefinition
 from compute.settings import Settings
 from compute.tasks.ids import new_task_id
-from compute.training.orders import request_of, spec_of
+from compute.training.request import request_of, spec_of
 
 __all__ = ["fill"]
 

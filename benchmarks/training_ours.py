@@ -19,14 +19,14 @@ import torch
 from PIL import Image
 
 from compute.training.cache import CachedPicture, LatentCache, Manifest, write_manifest
-from compute.training.encode import encode_pictures, encode_prompts
-from compute.training.history import StepReport
+from compute.training.loop.distributed import World
+from compute.training.loop.history import StepReport
+from compute.training.loop.trainer import Trainer
 from compute.training.memory import training_dtype
 from compute.training.models import get_family
 from compute.training.models.base import TrainableFamily
+from compute.training.preprocessing.encode import encode_pictures, encode_prompts
 from compute.training.spec import DataSpec, ModelSpec, OptimizerSpec, TrainingSpec
-from compute.training.trainer import Trainer
-from compute.training.world import World
 
 _UNCOUNTED = 5
 

@@ -12,8 +12,8 @@ from compute.db.tables import Training
 from compute.events import hints
 from compute.tasks.ids import new_task_id
 from compute.tasks.submission.writer import Answer
-from compute.training import store
-from compute.training.orders import spec_of
+from compute.training.request import spec_of
+from compute.training.rows import store
 
 __all__ = ["cancel_training", "create_training"]
 

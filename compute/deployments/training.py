@@ -28,7 +28,7 @@ from compute.deployments.warm_loras import warm_lora
 from compute.events import hints
 from compute.events.ticker import Ticker
 from compute.settings import get_settings
-from compute.training.queue import Loss, RetryRule, Run, TrainingQueue
+from compute.training.rows.queue import Loss, RetryRule, Run, TrainingQueue
 
 __all__ = ["SUPERVISOR", "TrainingDeployment", "entrypoint"]
 

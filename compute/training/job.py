@@ -29,15 +29,15 @@ from compute.schemas.training import CaptioningStrategy, TrainingStatus, Trainin
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
 from compute.storage.patience import until_back
-from compute.training.fit import WorkerResources, fit
-from compute.training.inbox import Failed, Inbox
+from compute.training.export.results import publish
+from compute.training.loop.fit import WorkerResources, fit
+from compute.training.loop.inbox import Failed, Inbox
 from compute.training.models import get_family
-from compute.training.orders import default_output_name
-from compute.training.preprocess import Resources, preprocess
-from compute.training.progress import JobReport
+from compute.training.preprocessing.run import Resources, preprocess
 from compute.training.registry import base_model
 from compute.training.reporter import Reporter
-from compute.training.results import publish
+from compute.training.request import default_output_name
+from compute.training.rows.progress import JobReport
 from compute.training.spec import TrainingSpec
 
 __all__ = ["read_config", "run"]

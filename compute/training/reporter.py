@@ -12,9 +12,9 @@ from ray.util.metrics import Gauge
 from compute.schemas.enums import ErrorCategory
 from compute.schemas.training import TrainingStatus
 from compute.training.dataset.images import Rejected
-from compute.training.history import StepReport
-from compute.training.inbox import LogLines, Message, Sampled, Saved, Started, Stepped
-from compute.training.progress import JobReport
+from compute.training.loop.history import StepReport
+from compute.training.loop.inbox import LogLines, Message, Sampled, Saved, Started, Stepped
+from compute.training.rows.progress import JobReport
 from compute.training.spec import TrainingSpec
 
 __all__ = ["Reporter"]

@@ -16,7 +16,7 @@ from compute.api.training_present import listed, present, presented_event
 from compute.api.training_queries import EVENTS, EventQuery, TrainingQuery, find_trainings
 from compute.schemas.quickstart_training import QuickstartTraining, QuickstartTrainingEventList
 from compute.schemas.training import TrainingEventList, TrainingTask, TrainingTaskList
-from compute.training import store
+from compute.training.rows import store
 
 router = APIRouter(prefix="/training", tags=["Training"], route_class=StrictRoute)
 

@@ -28,12 +28,12 @@ from compute.training.demo.figures import Scene, draw, scenes
 from compute.training.demo.recipe import Phase, Recipe
 from compute.training.demo.text import POOLED_WIDTH, TEXT_WIDTH, demo_clip, demo_t5
 from compute.training.demo.vae import make_vae, train_decoder, train_vae
-from compute.training.history import StepReport
+from compute.training.loop.distributed import World
+from compute.training.loop.history import StepReport
+from compute.training.loop.trainer import Trainer
 from compute.training.models.flux import FAMILY
-from compute.training.models.flux_encoders import load_flux_encoders
+from compute.training.models.flux.encoders import load_flux_encoders
 from compute.training.spec import DataSpec, ModelSpec, OptimizerSpec, SampleSpec, TrainingSpec
-from compute.training.trainer import Trainer
-from compute.training.world import World
 
 __all__ = ["build_demo"]
 

@@ -1,7 +1,7 @@
-"""Families that can be trained, discovered: a family is a module here that defines `FAMILY`.
+"""Families that can be trained, discovered: a family is a package here that defines `FAMILY`.
 
-Its network is in a module called the same with `_network` behind; only functions of the family import that, so that
-the API can read what there is without importing torch.
+Its network is in a module of that package that only functions of the family import, so that the API can read what
+there is without importing torch.
 """
 
 import pkgutil
@@ -17,8 +17,7 @@ __all__ = ["families", "get_family"]
 @cache
 def families() -> dict[str, TrainableFamily]:
     """Every family by name, in alphabetical order."""
-    modules = {module.name for module in pkgutil.iter_modules(__path__)}
-    names = sorted(name for name in modules if f"{name}_network" in modules)
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
     found: list[TrainableFamily] = [import_module(f"{__name__}.{name}").FAMILY for name in names]
     return {family.name: family for family in found}
 

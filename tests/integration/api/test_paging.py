@@ -22,7 +22,7 @@ from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
 from compute.tasks.ids import new_task_id
-from compute.training.orders import request_of, spec_of
+from compute.training.request import request_of, spec_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SPEC = {"prompt": "a hat", "seed": 1, "width": 64, "height": 64, "steps": 1, "num_outputs": 1}

@@ -16,7 +16,7 @@ from compute.db.session import Connection, Database
 from compute.dispatch.store import PostgresDispatchStore
 from compute.events.hints import HintSender
 from compute.tasks.submission.writer import Answer, Submission, TaskWriter
-from compute.training.report_link import ReportLink
+from compute.training.rows.connection import ReportLink
 from tests.integration.core.rows import new_task
 from tests.integration.lossy import LossyWire
 

@@ -36,7 +36,7 @@ from compute.tasks.registry import all_kinds
 from compute.training.dataset.captions import clean_caption, read_metadata, words_of_name
 from compute.training.dataset.encodings import decode_text
 from compute.training.dataset.names import normal_path
-from compute.training.orders import default_output_name
+from compute.training.request import default_output_name
 
 SHORT = 1_500
 FACTOR = 8

@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from compute.deployments.warm_loras import warm_lora
 from compute.tasks.registry import kind_of
-from compute.training.lora_export import export_lora
+from compute.training.export.lora import export_lora
 from tests.unit.training.adapters import Adapter, pair, spec_of
 from tests.unit.types.bench import TestBench, make_bench, run_type, tiny_flux_model
 

@@ -13,9 +13,9 @@ from compute.deployments.training import entrypoint
 from compute.errors import InvalidInput
 from compute.schemas.training import TrainingStatus
 from compute.settings import Settings
+from compute.training.export.results import model_files
 from compute.training.job import read_config
-from compute.training.queue import Run
-from compute.training.results import model_files
+from compute.training.rows.queue import Run
 
 SHORT = """
 trigger_word: Kimono à fleurs

@@ -23,7 +23,7 @@ from compute.pipelines.flux.model import FluxModel, load_flux
 from compute.pipelines.tiny.build import build_tiny_flux
 from compute.pipelines.tiny.sdxl import save_tiny_sdxl
 from compute.schemas.enums import ErrorCategory
-from compute.training.lora_export import Dtype, export_lora
+from compute.training.export.lora import Dtype, export_lora
 from compute.training.spec import TrainingSpec
 from compute.worker.protocol import LoraSelection
 from tests.unit.pipelines.conftest import BASE, silent

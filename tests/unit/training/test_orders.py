@@ -10,8 +10,8 @@ from compute.api.training_bodies import faults_in, order_of
 from compute.errors import InvalidInput
 from compute.schemas.training import TrainingTask, TrainingTaskCreate
 from compute.settings import Settings, TrainableModel
-from compute.training.orders import default_output_name, request_of, spec_of
 from compute.training.registry import base_model
+from compute.training.request import default_output_name, request_of, spec_of
 from compute.training.spec import TrainingSpec
 
 ID = UUID("0b6f0a52-64c8-4a3c-9d0e-0c7a8a0f7f10")

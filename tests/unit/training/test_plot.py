@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compute.training.plot import plot_loss
+from compute.training.loop.plot import plot_loss
 
 WHITE = (255, 255, 255)
 BLUE, AMBER = np.array([37, 99, 235]), np.array([245, 158, 11])

@@ -13,8 +13,8 @@ from compute.lora.library import SavedLora
 from compute.schemas.lora import EntityType
 from compute.settings import Settings
 from compute.storage.local import LocalStore
-from compute.training.lora_export import export_lora
-from compute.training.publish import publish_lora
+from compute.training.export.lora import export_lora
+from compute.training.export.publish import publish_lora
 from tests.unit.training.adapters import pair, spec_of
 
 DATE = datetime(2026, 3, 1, tzinfo=UTC)

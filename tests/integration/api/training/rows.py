@@ -11,8 +11,8 @@ from compute.db.tables import Training, TrainingEvent, WebhookDelivery
 from compute.schemas.training import TrainingTaskCreate
 from compute.settings import Settings
 from compute.tasks.ids import new_task_id
-from compute.training import store
-from compute.training.orders import spec_of
+from compute.training.request import spec_of
+from compute.training.rows import store
 
 MODELS = Settings.model_fields["training_models"].default
 ORDER = {"trigger_word": "zxdress", "source_images": ["sets/a.png"], "base_model_path": "default"}

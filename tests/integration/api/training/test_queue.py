@@ -6,8 +6,8 @@ from uuid import UUID
 
 from compute.db.session import Database
 from compute.schemas.training import TrainingStatus
-from compute.training.progress import JobReport
-from compute.training.queue import Loss, RetryRule, Run, TrainingQueue
+from compute.training.rows.progress import JobReport
+from compute.training.rows.queue import Loss, RetryRule, Run, TrainingQueue
 from tests.integration.api.training.rows import cancel, change, deliveries, events, order, row, statuses
 
 RULE = RetryRule(max_retries=2, backoff_seconds=0)

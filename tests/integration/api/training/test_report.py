@@ -16,9 +16,9 @@ from compute.schemas.enums import ErrorCategory
 from compute.schemas.events import PreprocessingStatusEvent, TrainingStatusEvent
 from compute.schemas.training import TrainingStatus
 from compute.tasks.ids import new_task_id
-from compute.training.progress import JobReport
-from compute.training.queue import RetryRule, TrainingQueue
 from compute.training.reporter import Reporter
+from compute.training.rows.progress import JobReport
+from compute.training.rows.queue import RetryRule, TrainingQueue
 from compute.training.spec import TrainingSpec
 from tests.integration.api.training.rows import cancel, change, deliveries, events, order, row, statuses
 from tests.patience import NEVER, PATIENCE

@@ -8,7 +8,7 @@ import pytest
 
 from compute.db.session import Database
 from compute.settings import Settings
-from compute.training.report_link import ReportLink
+from compute.training.rows.connection import ReportLink
 from tests.integration.api.conftest import Painter
 from tests.integration.api.conftest import wait_for as wait_for_task
 from tests.integration.api.workflows.conftest import SMALL, draw, mapping, run, statuses

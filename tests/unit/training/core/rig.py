@@ -12,13 +12,13 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 from compute.training.cache import CachedPicture, LatentCache, Manifest, write_chunk, write_manifest
-from compute.training.encode import encode_pictures, encode_prompts
-from compute.training.history import StepReport
+from compute.training.loop.distributed import World
+from compute.training.loop.history import StepReport
+from compute.training.loop.trainer import Trainer
 from compute.training.models.base import Denoiser, Encoders, Tensors, TrainableFamily
 from compute.training.models.flux import FAMILY
+from compute.training.preprocessing.encode import encode_pictures, encode_prompts
 from compute.training.spec import TrainingSpec
-from compute.training.trainer import Trainer
-from compute.training.world import World
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, CPU)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compute.training.batches import BatchPlan
+from compute.training.loop.batches import BatchPlan
 
 SIZES = st.lists(st.integers(0, 12), min_size=1, max_size=4).filter(lambda sizes: sum(sizes) > 0)
 BATCH = st.integers(1, 9)

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from compute.training.cache import LatentCache, Manifest, write_manifest
-from compute.training.encode import encode_pictures
+from compute.training.loop.trainer import Trainer
 from compute.training.models.base import Encoders
 from compute.training.models.flux import FAMILY
-from compute.training.trainer import Trainer
+from compute.training.preprocessing.encode import encode_pictures
 from tests.unit.training.core.rig import ALONE, CAPTIONS, CPU, Bench, Recorder, pictures, spec_of
 
 

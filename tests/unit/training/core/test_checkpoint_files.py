@@ -7,7 +7,7 @@ import pytest
 from pyarrow.fs import FileSystem, LocalFileSystem, SubTreeFileSystem
 
 from compute.errors import StorageAway
-from compute.training.checkpoint_files import fetched, read, upload
+from compute.training.loop.transfer import fetched, read, upload
 
 
 class Storage:

@@ -9,7 +9,7 @@ import torch
 
 from compute.errors import OutOfMemory, TaskFailed
 from compute.schemas.enums import ErrorCategory
-from compute.training.batches import BatchPlan
+from compute.training.loop.batches import BatchPlan
 from compute.training.models.base import Denoiser
 from tests.unit.training.core.rig import Bench, Lines, Recorder, Root, Watched, family_of, fill_lines, spec_of
 

@@ -11,7 +11,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 
 from compute.training.models.base import Tensors
-from compute.training.models.flux_network import FluxDenoiser, load_flux_denoiser
+from compute.training.models.flux.network import FluxDenoiser, load_flux_denoiser
 from compute.training.spec import TrainingSpec
 from tests.unit.training.core.rig import CPU, Bench, spec_of
 

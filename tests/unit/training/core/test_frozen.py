@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from compute.pipelines.acceleration.quantization import fp8_layers
-from compute.training.frozen import FrozenLinear, freeze_to_fp8
+from compute.training.loop.frozen import FrozenLinear, freeze_to_fp8
 from tests.unit.training.core.rig import CPU, FAMILY, Bench, Watched, learned, spec_of
 
 

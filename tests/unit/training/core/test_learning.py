@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from compute.training.loop.trainer import Trainer
 from compute.training.models.base import Tensors
-from compute.training.trainer import Trainer
 from tests.unit.training.core.rig import (
     ALONE,
     Bench,

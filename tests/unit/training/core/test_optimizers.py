@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from compute.training.optimizers import make_optimizer, make_schedule
+from compute.training.loop.optimizers import make_optimizer, make_schedule
 from compute.training.spec import OptimizerSpec
 from tests.unit.training.core.rig import CPU, Bench, spec_of
 
@@ -39,7 +39,7 @@ def test_its_numbers_are_those_asked_for() -> None:
 def test_eight_bits_without_a_gpu_are_replaced_and_the_log_says_so(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING, "compute.training.optimizers"):
+    with caplog.at_level(logging.WARNING, "compute.training.loop.optimizers"):
         replaced = bench.train(spec_of(optimizer="adamw8bit")).history.losses
     assert [record.getMessage() for record in caplog.records] == [
         "optimizer adamw8bit needs a CUDA device; using adamw, whose state takes four times the memory"

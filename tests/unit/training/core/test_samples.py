@@ -9,7 +9,7 @@ import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 
 from compute.training.models.flux import FAMILY
-from compute.training.models.flux_network import load_flux_denoiser
+from compute.training.models.flux.network import load_flux_denoiser
 from tests.unit.training.core.rig import CAPTIONS, CPU, Bench, Recorder, Watched, learned, spec_of
 
 PROMPTS = (CAPTIONS[1], CAPTIONS[0])

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from compute.training.loop.distributed import PeerLost, World
 from compute.training.models.flux import FAMILY
 from compute.training.spec import TrainingSpec
-from compute.training.world import PeerLost, World
 from tests.patience import PATIENCE
 from tests.unit.training.core.rig import CPU, Bench, Lines, Recorder, family_of, learned
 
@@ -51,7 +51,7 @@ def run(job: Job) -> list[Outcome]:
     """Start all workers of a job and wait for them."""
     # One process imports what they all need, and is forked before it has computed anything.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "compute.training.models.flux_network"])
+    context.set_forkserver_preload([__name__, "compute.training.models.flux.network"])
     processes: list[BaseProcess] = [context.Process(target=_work, args=(job, rank)) for rank in range(job.size)]
     for process in processes:
         process.start()

@@ -18,11 +18,11 @@ from compute.training.cache import CachedPicture, LatentCache, Manifest, write_m
 from compute.training.demo.classifier import classify
 from compute.training.demo.evaluate import held_out_prompts
 from compute.training.demo.figures import NEW_GARMENT, Scene, draw, scenes
-from compute.training.encode import encode_pictures, encode_prompts
-from compute.training.lora_export import export_lora
+from compute.training.export.lora import export_lora
+from compute.training.loop.distributed import World
+from compute.training.loop.trainer import Trainer
 from compute.training.models.flux import FAMILY
-from compute.training.trainer import Trainer
-from compute.training.world import World
+from compute.training.preprocessing.encode import encode_pictures, encode_prompts
 from compute.worker.protocol import GenerateRequest, LoraSelection
 from compute.worker.stages import Stages
 from tests.unit.training.core.rig import Recorder, spec_of

@@ -12,7 +12,7 @@ from diffusers import StableDiffusionXLPipeline
 
 from compute.training.models.base import Encoders, Tensors
 from compute.training.models.sdxl import FAMILY
-from compute.training.models.sdxl_network import SdxlDenoiser, load_sdxl_denoiser
+from compute.training.models.sdxl.network import SdxlDenoiser, load_sdxl_denoiser
 from compute.training.spec import TrainingSpec
 
 CPU = torch.device("cpu")

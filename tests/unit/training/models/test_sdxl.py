@@ -12,7 +12,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from compute.pipelines.tiny.sdxl import save_tiny_sdxl
 from compute.training.models.base import Encoders, ImageFacts, Tensors
 from compute.training.models.sdxl import FAMILY
-from compute.training.models.sdxl_network import SdxlDenoiser
+from compute.training.models.sdxl.network import SdxlDenoiser
 from tests.unit.training.models.sdxl_rig import (
     CAPTIONS,
     CPU,

@@ -11,8 +11,8 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
 from compute.pipelines.tiny.sdxl import save_tiny_sdxl
+from compute.training.export.sdxl import to_kohya
 from compute.training.models.base import Tensors
-from compute.training.sdxl_lora import to_kohya
 from tests.unit.training.models.sdxl_rig import CAPTIONS, denoiser_of, encoders_of, plain, spec_of
 
 RANK, ALPHA = 4, 6

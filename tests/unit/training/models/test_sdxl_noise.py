@@ -9,7 +9,7 @@ from diffusers import DDPMScheduler, EDMEulerScheduler, EulerDiscreteScheduler, 
 
 from compute.errors import InvalidInput
 from compute.pipelines.tiny.sdxl import save_tiny_sdxl
-from compute.training.models.sdxl_noise import ForwardProcess, Prediction, load_scheduler
+from compute.training.models.sdxl.noise import ForwardProcess, Prediction, load_scheduler
 from tests.unit.training.models.sdxl_rig import batch_of, denoiser_of, encoders_of, spec_of
 
 PREDICTIONS: tuple[Prediction, ...] = ("epsilon", "v_prediction")

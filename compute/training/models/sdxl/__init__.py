@@ -15,19 +15,19 @@ __all__ = ["FAMILY"]
 
 
 def _load_encoders(folder: Path, *, device: "torch.device", dtype: "torch.dtype") -> Encoders:
-    from compute.training.models.sdxl_encoders import load_sdxl_encoders
+    from compute.training.models.sdxl.encoders import load_sdxl_encoders
 
     return load_sdxl_encoders(folder, device=device, dtype=dtype)
 
 
 def _load_denoiser(folder: Path, spec: "TrainingSpec", *, device: "torch.device", dtype: "torch.dtype") -> Denoiser:
-    from compute.training.models.sdxl_network import load_sdxl_denoiser
+    from compute.training.models.sdxl.network import load_sdxl_denoiser
 
     return load_sdxl_denoiser(folder, spec, device=device, dtype=dtype)
 
 
 def _decode(folder: Path, latents: "torch.Tensor", *, device: "torch.device") -> "Image.Image":
-    from compute.training.models.sdxl_encoders import decode
+    from compute.training.models.sdxl.encoders import decode
 
     return decode(folder, latents, device=device)
 

@@ -14,7 +14,7 @@ from compute.errors import Conflict, NotFound
 from compute.events.training_outbox import CALL_BACK_TRAININGS
 from compute.schemas.enums import EventType
 from compute.schemas.training import TrainingStatus, TrainingTaskCreate
-from compute.training.orders import request_of
+from compute.training.request import request_of
 from compute.training.spec import TrainingSpec
 from compute.training.states import TRAINING_TRANSITIONS
 

@@ -8,9 +8,9 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from compute.errors import TaskFailed
 from compute.settings import Settings
-from compute.training.inbox import Inbox
+from compute.training.loop.inbox import Inbox
+from compute.training.loop.worker import WorkerTask, train_worker
 from compute.training.spec import TrainingSpec
-from compute.training.worker import WorkerTask, train_worker
 
 __all__ = ["WorkerResources", "fit"]
 

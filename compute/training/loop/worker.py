@@ -21,17 +21,17 @@ from compute.schemas.enums import ErrorCategory
 from compute.settings import Settings, get_settings
 from compute.storage.base import ObjectStore
 from compute.storage.files import disk_failure
-from compute.training.checkpoint_files import read, upload
 from compute.training.files import with_store
-from compute.training.history import StepReport
-from compute.training.inbox import Failed, Inbox, LogLines, Sampled, Saved, Started, Stepped
+from compute.training.loop.distributed import PeerLost
+from compute.training.loop.history import StepReport
+from compute.training.loop.inbox import Failed, Inbox, LogLines, Sampled, Saved, Started, Stepped
+from compute.training.loop.plot import plot_loss
+from compute.training.loop.transfer import read, upload
 from compute.training.models import get_family
-from compute.training.plot import plot_loss
 from compute.training.spec import TrainingSpec
-from compute.training.world import PeerLost
 
 if TYPE_CHECKING:
-    from compute.training.trainer import Trainer
+    from compute.training.loop.trainer import Trainer
 
 __all__ = ["ABOUT", "EXPORT", "WorkerTask", "train_worker"]
 
@@ -85,8 +85,8 @@ def _train(task: WorkerTask) -> None:
 
     from compute.training.base_model import base_folder
     from compute.training.cache import LatentCache
-    from compute.training.trainer import Trainer
-    from compute.training.world import World
+    from compute.training.loop.distributed import World
+    from compute.training.loop.trainer import Trainer
 
     spec, settings = task.spec, get_settings()
     device = get_device()

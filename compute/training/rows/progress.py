@@ -18,8 +18,8 @@ from compute.errors import Conflict, NotFound
 from compute.events.training_outbox import CALL_BACK_TRAININGS, LOG_TRAININGS, PREPROCESSING_PAYLOAD
 from compute.schemas.enums import ErrorCategory, EventType, TaskPriority
 from compute.schemas.training import TrainingStatus
-from compute.training.orders import request_of
-from compute.training.report_link import ReportLink
+from compute.training.request import request_of
+from compute.training.rows.connection import ReportLink
 from compute.training.spec import TrainingSpec
 from compute.training.states import ENDED_TRAININGS, OPEN_TRAININGS, sources_of
 

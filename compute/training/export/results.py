@@ -11,10 +11,10 @@ from compute.schemas.training import TrainingType
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.training.base_model import base_folder
-from compute.training.checkpoint_files import fetched
-from compute.training.publish import publish_lora
+from compute.training.export.publish import publish_lora
+from compute.training.loop.transfer import fetched
+from compute.training.loop.worker import ABOUT, EXPORT
 from compute.training.spec import TrainingSpec
-from compute.training.worker import ABOUT, EXPORT
 
 __all__ = ["model_files", "publish"]
 
@@ -37,7 +37,7 @@ async def publish(spec: TrainingSpec, settings: Settings, objects: ObjectStore, 
 async def _publish_lora(spec: TrainingSpec, settings: Settings, objects: ObjectStore, export: Path) -> str:
     from safetensors.torch import load_file
 
-    from compute.training.lora_export import export_lora
+    from compute.training.export.lora import export_lora
 
     adapter = load_file(export / "adapter.safetensors")
     about = json.loads((export / ABOUT).read_text())

@@ -22,7 +22,7 @@ import torch
 
 from compute import __version__
 from compute.errors import TaskFailed
-from compute.training.sdxl_lora import to_kohya
+from compute.training.export.sdxl import to_kohya
 from compute.training.spec import TrainingSpec
 
 __all__ = ["Dtype", "export_lora"]

@@ -11,16 +11,16 @@ from PIL import Image
 
 from compute.errors import TaskFailed
 from compute.schemas.enums import ErrorCategory
-from compute.training.batches import BatchPlan
 from compute.training.cache import LatentCache
-from compute.training.checkpoints import Progress, load_checkpoint, save_checkpoint
-from compute.training.history import History, StepReport
+from compute.training.loop.batches import BatchPlan
+from compute.training.loop.checkpoints import Progress, load_checkpoint, save_checkpoint
+from compute.training.loop.distributed import World
+from compute.training.loop.history import History, StepReport
+from compute.training.loop.optimizers import make_optimizer, make_schedule
+from compute.training.loop.trainable import prepare
 from compute.training.memory import reporting_out_of_memory, training_dtype, used_memory
 from compute.training.models.base import Denoiser, TrainableFamily
-from compute.training.optimizers import make_optimizer, make_schedule
 from compute.training.spec import TrainingSpec
-from compute.training.trained import prepare
-from compute.training.world import World
 
 __all__ = ["Listener", "Trainer"]
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from compute.training.models.base import ImageFacts, Tensors
 from compute.training.models.samples import sample_picture
-from compute.training.models.sdxl_noise import time_ids
+from compute.training.models.sdxl.noise import time_ids
 
 __all__ = ["SdxlEncoders", "decode", "load_sdxl_encoders"]
 

@@ -157,8 +157,8 @@ class EncoderActor:
 
     def prompts(self, chunk: int, prompts: Sequence[tuple[int, str]]) -> None:
         """Encode captions, given with their number, into one file of the cache."""
-        from compute.training.encode import encode_prompts
         from compute.training.memory import reporting_out_of_memory
+        from compute.training.preprocessing.encode import encode_prompts
 
         with tempfile.TemporaryDirectory() as folder:
             with reporting_out_of_memory(self._spec):
@@ -167,8 +167,8 @@ class EncoderActor:
 
     def pictures(self, chunk: int, pictures: Sequence[tuple[int, Picture]]) -> None:
         """Encode pictures, given with their number, into one file of the cache."""
-        from compute.training.encode import encode_pictures
         from compute.training.memory import reporting_out_of_memory
+        from compute.training.preprocessing.encode import encode_pictures
 
         async def load(objects: ObjectStore, _client: GuardedClient) -> list[bytes]:
             return [await objects.get(picture.path) for _, picture in pictures]

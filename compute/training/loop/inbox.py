@@ -9,7 +9,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from compute.schemas.enums import ErrorCategory
-from compute.training.history import StepReport
+from compute.training.loop.history import StepReport
 
 __all__ = ["Failed", "Inbox", "InboxActor", "LogLines", "Message", "Sampled", "Saved", "Started", "Stepped"]
 

@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from compute.training.history import History
-from compute.training.trained import Trained
+from compute.training.loop.history import History
+from compute.training.loop.trainable import Trained
 
 __all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
 

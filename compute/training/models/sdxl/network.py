@@ -10,7 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from compute.training.models.base import Tensors
-from compute.training.models.sdxl_noise import ForwardProcess, load_scheduler, time_ids
+from compute.training.models.sdxl.noise import ForwardProcess, load_scheduler, time_ids
 from compute.training.spec import TrainingSpec
 
 __all__ = ["SdxlDenoiser", "load_sdxl_denoiser"]

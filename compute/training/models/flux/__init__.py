@@ -15,19 +15,19 @@ __all__ = ["FAMILY"]
 
 
 def _load_encoders(folder: Path, *, device: "torch.device", dtype: "torch.dtype") -> Encoders:
-    from compute.training.models.flux_encoders import load_flux_encoders
+    from compute.training.models.flux.encoders import load_flux_encoders
 
     return load_flux_encoders(folder, device=device, dtype=dtype)
 
 
 def _load_denoiser(folder: Path, spec: "TrainingSpec", *, device: "torch.device", dtype: "torch.dtype") -> Denoiser:
-    from compute.training.models.flux_network import load_flux_denoiser
+    from compute.training.models.flux.network import load_flux_denoiser
 
     return load_flux_denoiser(folder, spec, device=device, dtype=dtype)
 
 
 def _decode(folder: Path, latents: "torch.Tensor", *, device: "torch.device") -> "Image.Image":
-    from compute.training.models.flux_encoders import decode
+    from compute.training.models.flux.encoders import decode
 
     return decode(folder, latents, device=device)
 

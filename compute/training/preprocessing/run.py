@@ -22,12 +22,12 @@ from ray.exceptions import RayTaskError
 from compute.errors import InvalidInput
 from compute.storage.base import ObjectStore
 from compute.storage.patience import until_back
-from compute.training import stages
 from compute.training.cache import CachedPicture, Manifest
 from compute.training.dataset.captions import caption_for
 from compute.training.dataset.images import Rejected
+from compute.training.preprocessing import stages
+from compute.training.preprocessing.stages import Picture, Raw
 from compute.training.spec import DataSpec, TrainingSpec
-from compute.training.stages import Picture, Raw
 
 __all__ = ["Resources", "StageListener", "preprocess"]
 

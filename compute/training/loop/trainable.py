@@ -12,7 +12,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 from compute.schemas.training import TrainingType
-from compute.training.frozen import freeze_to_fp8
+from compute.training.loop.frozen import freeze_to_fp8
 from compute.training.models.base import Denoiser, Tensors
 from compute.training.spec import TrainingSpec
 

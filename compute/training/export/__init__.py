@@ -1,0 +1,1 @@
+"""What a finished training leaves: a LoRA file or a whole model."""

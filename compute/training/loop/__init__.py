@@ -1,0 +1,1 @@
+"""The training loop: workers, batches, optimizers and checkpoints."""

@@ -1,0 +1,1 @@
+"""The rows of trainings: accepted, queued, reported on."""
