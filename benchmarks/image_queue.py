@@ -27,8 +27,8 @@ from PIL import Image
 
 from benchmarks.harness import arguments, interleave, machine, median, print_table, ratio, say, spread
 from compute.deployments.workbench import LocalWorkbench
-from compute.imaging.adjust import Adjustments, adjust
-from compute.imaging.geometry import Framing, plan
+from compute.imaging.adjustment.sliders import Adjustments, adjust
+from compute.imaging.framing.geometry import Framing, plan
 from compute.media.codec import encode
 from compute.schemas.enums import TaskType
 from compute.settings import Settings

@@ -28,9 +28,9 @@ from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
 from compute.tasks.registry import kind_named
 from compute.tasks.submission.writer import Answer, Submission, TaskWriter
-from compute.workflows import store
-from compute.workflows.check import check_workflow
-from compute.workflows.task_ends import PostgresEndStore, TaskEnds
+from compute.workflows.definition.check import check_workflow
+from compute.workflows.rows import store
+from compute.workflows.steps.task_ends import PostgresEndStore, TaskEnds
 
 __all__ = ["by_hand", "store_all", "workflows"]
 

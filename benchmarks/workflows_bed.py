@@ -22,8 +22,8 @@ from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.store import PostgresDispatchStore
 from compute.worker.protocol import Artifact, Done, Job, Started, WorkEvent
 from compute.workflows.engine import Engine, EnginePolicy, Graph
-from compute.workflows.engine_store import PostgresEngineStore
 from compute.workflows.plan import Plan
+from compute.workflows.rows.engine import PostgresEngineStore
 
 __all__ = ["Bed", "Launches", "running_bed"]
 

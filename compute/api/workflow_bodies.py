@@ -15,7 +15,7 @@ from compute.api.workflow_reading import Body, read_body
 from compute.schemas.enums import TransformType
 from compute.schemas.workflows import CreateWorkflow, FieldMapping, WorkflowStepDefinition
 from compute.tasks.registry import TaskKind, kind_of
-from compute.workflows.fields import names_of, required_fields, source_shapes, target_shapes
+from compute.workflows.definition.fields import names_of, required_fields, source_shapes, target_shapes
 from compute.workflows.plan import INPUT
 
 __all__ = ["definition_of", "read", "with_image"]

@@ -34,11 +34,11 @@ from compute.schemas.workflows import (
 )
 from compute.tasks.registry import kind_of
 from compute.tasks.submission.writer import Answer
-from compute.workflows import store
-from compute.workflows.check import check_workflow, inputs_read, unread_inputs
-from compute.workflows.door import take_in
-from compute.workflows.losses import without_files, without_tasks
+from compute.workflows.definition.check import check_workflow, inputs_read, unread_inputs
+from compute.workflows.inputs import take_in
 from compute.workflows.plan import CONFIG, INPUT
+from compute.workflows.rows import store
+from compute.workflows.rows.losses import without_files, without_tasks
 from compute.workflows.states import OPEN_WORKFLOWS
 
 __all__ = [

@@ -29,9 +29,9 @@ from compute.schemas.workflows import (
     WorkflowPublic,
     WorkflowStepPublic,
 )
-from compute.workflows import graph
+from compute.workflows.definition import graph
+from compute.workflows.rows.store import steps_of
 from compute.workflows.states import ENDED_STEPS, ENDED_WORKFLOWS
-from compute.workflows.store import steps_of
 
 __all__ = ["Seen", "canonical", "look", "look_at_each", "present", "present_cleanup", "render"]
 

@@ -18,7 +18,7 @@ from compute.orders.order import named_kind
 from compute.schemas.enums import TaskType
 from compute.schemas.sentences import Fault, presented
 from compute.schemas.workflows import CreateWorkflow
-from compute.workflows.check import Reading
+from compute.workflows.definition.check import Reading
 
 __all__ = ["Body", "read_body"]
 

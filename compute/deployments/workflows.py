@@ -22,10 +22,10 @@ from compute.deployments.process import begin_process
 from compute.orders.serving import Serving
 from compute.settings import get_settings
 from compute.workflows.engine import Engine, EnginePolicy, Graph
-from compute.workflows.engine_store import PostgresEngineStore
 from compute.workflows.plan import Flow, Outcome, Plan, StepPlan
-from compute.workflows.runner import StepRunner
-from compute.workflows.runtime import open_runner
+from compute.workflows.rows.engine import PostgresEngineStore
+from compute.workflows.steps.runner import StepRunner
+from compute.workflows.steps.runtime import open_runner
 
 __all__ = ["RayCompiler", "StepRunnerActor", "WorkflowDeployment"]
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from compute.errors import InvalidInput
 from compute.imaging.flatten import on_white
-from compute.imaging.foreground import cut_out, foreground_colours
 from compute.imaging.lab import lab_from_srgb, srgb_from_lab
 from compute.imaging.resize import resized
-from compute.imaging.segment import own_alpha, subject_mask
+from compute.imaging.segmentation.foreground import cut_out, foreground_colours
+from compute.imaging.segmentation.segment import own_alpha, subject_mask
 
 __all__ = [
     "Margin",

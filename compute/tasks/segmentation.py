@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from compute.errors import InvalidInput
-from compute.imaging.segment import GRABCUT, check_model
+from compute.imaging.segmentation.segment import GRABCUT, check_model
 from compute.schemas.providers import LocalProviderConfig
 from compute.schemas.sentences import presented
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from compute.schemas.enums import StepStatus, WorkflowStatus
 from compute.terminal.words import AWAITS_APPROVAL, Json, clean, count, duration, elapsed, notes, reason, state
-from compute.workflows import graph
+from compute.workflows.definition import graph
 from compute.workflows.states import ENDED_WORKFLOWS
 
 __all__ = ["Drawing", "levels"]

@@ -13,9 +13,9 @@ from itertools import count
 from typing import NamedTuple, Protocol
 
 from compute.db.away import DatabaseAway
-from compute.workflows.engine_store import EngineStore
 from compute.workflows.plan import Plan
-from compute.workflows.rows import Holder
+from compute.workflows.rows.engine import EngineStore
+from compute.workflows.rows.statements import Holder
 
 __all__ = ["Compiler", "Engine", "EnginePolicy", "Graph"]
 

@@ -14,7 +14,7 @@ from compute.db.as_sent import definition_of, values_of
 from compute.db.tables import Workflow, WorkflowStep
 from compute.schemas.enums import StepStatus
 from compute.schemas.workflows import WorkflowStepDefinition
-from compute.workflows import graph
+from compute.workflows.definition import graph
 from compute.workflows.plan import CONFIG, INPUT, Flow, Outcome, Plan, State, StepPlan
 from compute.workflows.states import ENDED_STEPS
 

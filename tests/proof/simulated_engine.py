@@ -11,13 +11,13 @@ from uuid import UUID
 from compute.db.tables import Task
 from compute.events import hints
 from compute.workflows.engine import Engine, EnginePolicy, Graph
-from compute.workflows.journal_store import Checkpoint, Refused, Verdict
-from compute.workflows.ledger import Ledger
-from compute.workflows.orders import Prepared
 from compute.workflows.plan import Outcome, Plan, StepPlan
-from compute.workflows.rows import Holder, Renewal
-from compute.workflows.runner import StepRunner
-from compute.workflows.task_ends import TaskEnds
+from compute.workflows.rows.journal import Checkpoint, Refused, Verdict
+from compute.workflows.rows.statements import Holder, Renewal
+from compute.workflows.steps.journal import Ledger
+from compute.workflows.steps.requests import Prepared
+from compute.workflows.steps.runner import StepRunner
+from compute.workflows.steps.task_ends import TaskEnds
 from tests.proof.model import ENDS, Ended
 from tests.proof.world import Process, forever
 

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from compute.schemas.enums import StepStatus, WorkflowStatus
 from compute.schemas.workflows import WorkflowStepDefinition
-from compute.workflows.journal_store import Checkpoint, Refused, Verdict, Written
 from compute.workflows.plan import Flow, Outcome, Plan, State, StepPlan
-from compute.workflows.rows import Begin, End, Finish, Holder, Renewal
+from compute.workflows.rows.journal import Checkpoint, Refused, Verdict, Written
+from compute.workflows.rows.statements import Begin, End, Finish, Holder, Renewal
 from tests.proof.model import Asked, Ended, Model
 
 __all__ = ["ModelStep", "ModelWorkflow", "WorkflowModel"]

@@ -40,7 +40,7 @@ from compute.schemas.workflows import (
     WorkflowPublic,
     WorkflowUpdate,
 )
-from compute.workflows import store
+from compute.workflows.rows import store
 
 router = APIRouter(prefix="/workflows", tags=["Workflows"], route_class=StrictRoute)
 

@@ -9,9 +9,9 @@ from pydantic import AliasChoices, Field
 
 from compute.db.tables import Task
 from compute.errors import InvalidInput
-from compute.imaging.adjust import Adjustments, adjust
-from compute.imaging.adjust_words import KNOWN_WORDS, read_adjustments
-from compute.imaging.geometry import Framing, Margins, Mode, Plan, Proportions, Resampling, Size, plan
+from compute.imaging.adjustment.sliders import Adjustments, adjust
+from compute.imaging.adjustment.words import KNOWN_WORDS, read_adjustments
+from compute.imaging.framing.geometry import Framing, Margins, Mode, Plan, Proportions, Resampling, Size, plan
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, Prompt, ResultImage
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
@@ -285,7 +285,7 @@ def _adjusted(
     spec: dict[str, Any], image: Image.Image, reference: Image.Image | None
 ) -> tuple[Image.Image, dict[str, Any]]:
     """The result, and what is worth knowing about how it came about."""
-    from compute.imaging.reframe import reframed
+    from compute.imaging.framing.reframe import reframed
 
     margins = _wanted_margins(spec, reference)
     subject = None if margins is None else _subject(image, "input_image")
@@ -316,8 +316,8 @@ def _margins_around(subject: tuple[float, float, float, float], size: Size) -> d
 
 
 def _subject(image: Image.Image, field: str) -> tuple[float, float, float, float]:
-    from compute.imaging.segment import subject_mask
-    from compute.imaging.subject_box import subject_box
+    from compute.imaging.segmentation.segment import subject_mask
+    from compute.imaging.segmentation.subject_box import subject_box
 
     found = subject_box(subject_mask(image))
     if found is None:

@@ -13,9 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from compute.errors import InvalidInput
 from compute.imaging.flatten import on_white
-from compute.imaging.geometry import Framing, plan
+from compute.imaging.framing.geometry import Framing, plan
 from compute.imaging.resize import covering_box, resized
-from compute.imaging.segment import check_model
+from compute.imaging.segmentation.segment import check_model
 from compute.schemas.sentences import presented
 from compute.schemas.training_transforms import BackgroundRemoval, Crop, Flip, Resize, Transform
 from compute.training.dataset.buckets import bucket_of
@@ -156,7 +156,7 @@ def _cropped(image: Image.Image, crop: Crop) -> Image.Image:
 def _cut_out(image: Image.Image, removal: BackgroundRemoval, models_root: Path | None) -> Image.Image:
     """The subject on one colour, mode RGB."""
     from compute.imaging.background import remove_background
-    from compute.imaging.segment import load_segmenter
+    from compute.imaging.segmentation.segment import load_segmenter
 
     # A model that is not there is the whole data set's failure.
     load_segmenter(removal.model, models_root)

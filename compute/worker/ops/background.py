@@ -23,7 +23,7 @@ from compute.imaging.background import (
 )
 from compute.imaging.flatten import on_white
 from compute.imaging.resize import at_size
-from compute.imaging.segment import own_alpha, subject_mask
+from compute.imaging.segmentation.segment import own_alpha, subject_mask
 
 __all__ = ["Scene", "color_shift", "cut", "inpainting", "replace"]
 

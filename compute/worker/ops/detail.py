@@ -8,8 +8,8 @@ from PIL import Image
 from compute.imaging.colour import paste, with_mode_of
 from compute.imaging.detail import sharpen, transfer_detail
 from compute.imaging.faces import detect_faces, pick_detector
-from compute.imaging.regions import Region, find_region
-from compute.imaging.segment import subject_mask
+from compute.imaging.segmentation.regions import Region, find_region
+from compute.imaging.segmentation.segment import subject_mask
 from compute.worker.context import RunContext
 from compute.worker.ops.patch import Limits, Redrawn
 

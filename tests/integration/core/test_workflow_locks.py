@@ -13,10 +13,10 @@ from compute.db.session import Database
 from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.schemas.enums import StepStatus
 from compute.tasks.ids import new_task_id
-from compute.workflows.engine_store import PostgresEngineStore
-from compute.workflows.journal_store import Checkpoint, PostgresJournalStore, Refused, Written
-from compute.workflows.ledger import Ledger, Lost
-from compute.workflows.rows import Begin, End, Hold, Holder
+from compute.workflows.rows.engine import PostgresEngineStore
+from compute.workflows.rows.journal import Checkpoint, PostgresJournalStore, Refused, Written
+from compute.workflows.rows.statements import Begin, End, Hold, Holder
+from compute.workflows.steps.journal import Ledger, Lost
 from tests.integration.core.locks import locked
 from tests.integration.core.rows import new_task
 from tests.patience import PATIENCE

@@ -28,7 +28,7 @@ def sources() -> list[Path]:
         "compute.events.webhooks",
         "compute.deployments.args",
         "compute.workflows.engine",
-        "compute.workflows.runtime",
+        "compute.workflows.steps.runtime",
     ],
 )
 def test_no_pipeline_library_is_loaded_outside_the_replicas(module: str) -> None:
@@ -41,7 +41,7 @@ def test_no_pipeline_library_is_loaded_outside_the_replicas(module: str) -> None
 
 @pytest.mark.parametrize(
     "module",
-    ["compute.api.app", "compute.dispatch.dispatcher", "compute.workflows.engine", "compute.workflows.runtime"],
+    ["compute.api.app", "compute.dispatch.dispatcher", "compute.workflows.engine", "compute.workflows.steps.runtime"],
 )
 def test_ray_is_not_needed_to_serve_or_to_dispatch(module: str) -> None:
     code = f"import sys, {module}; print('ray' in sys.modules)"

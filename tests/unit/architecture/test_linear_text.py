@@ -21,7 +21,7 @@ import compute
 from compute.api import dialect
 from compute.api.conditional import requested_range, unchanged
 from compute.errors import ComputeError
-from compute.imaging.adjust_words import read_adjustments
+from compute.imaging.adjustment.words import read_adjustments
 from compute.lora.filenames import folder_of, safe_name, split_name
 from compute.media.base64_text import decoded, is_inline, unescaped
 from compute.outbound.addresses import literal_address
@@ -54,7 +54,7 @@ METHODS = {"match", "fullmatch", "search", "findall", "finditer", "split", "sub"
 INLINE = {
     "api/openapi/operations.py",  # Names of our own routes.
     "api/training_bodies.py",  # These are read by a reader or a field below.
-    "imaging/adjust_words.py",
+    "imaging/adjustment/words.py",
     "lora/filenames.py",
     "training/dataset/captions.py",
 }

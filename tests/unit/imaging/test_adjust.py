@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from compute.imaging.adjust import Adjustments, adjust
-from compute.imaging.adjust_words import read_adjustments
-from compute.imaging.geometry import Framing, plan
-from compute.imaging.padding import padded
-from compute.imaging.reframe import reframed
-from compute.imaging.subject_box import subject_box
+from compute.imaging.adjustment.sliders import Adjustments, adjust
+from compute.imaging.adjustment.words import read_adjustments
+from compute.imaging.framing.geometry import Framing, plan
+from compute.imaging.framing.padding import padded
+from compute.imaging.framing.reframe import reframed
+from compute.imaging.segmentation.subject_box import subject_box
 from tests.pictures import product, scene
 
 SLIDERS = ("brightness", "contrast", "saturation", "warmth")
@@ -145,7 +145,7 @@ def test_grey_stays_one_channel_unless_it_is_tinted() -> None:
 def test_large_pictures_are_worked_on_in_bands_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = Adjustments(0.2, 0.2, 0.4, -0.3)
     whole = adjust(colours(), wanted)
-    monkeypatch.setattr("compute.imaging.adjust._BAND_PIXELS", 100)
+    monkeypatch.setattr("compute.imaging.adjustment.sliders._BAND_PIXELS", 100)
     assert adjust(colours(), wanted).tobytes() == whole.tobytes()
 
 
@@ -207,7 +207,7 @@ def test_what_touches_the_edge_does_not_become_a_stripe() -> None:
 def test_padding_is_the_same_every_time_and_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     once = padded(scene((48, 32)), (100, 90), (20, 30)).tobytes()
     assert padded(scene((48, 32)), (100, 90), (20, 30)).tobytes() == once
-    monkeypatch.setattr("compute.imaging.padding._BAND_PIXELS", 1)
+    monkeypatch.setattr("compute.imaging.framing.padding._BAND_PIXELS", 1)
     assert padded(scene((48, 32)), (100, 90), (20, 30)).tobytes() == once
 
 

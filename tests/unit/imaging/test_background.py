@@ -18,7 +18,7 @@ from compute.imaging.background import (
     shift_background,
 )
 from compute.imaging.lab import lab_from_srgb, srgb_from_lab
-from compute.imaging.segment import subject_mask
+from compute.imaging.segmentation.segment import subject_mask
 from tests.unit.imaging.cutouts import bottle, mug
 
 NO_MARGIN = Margin(0, 0, 1)

@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from compute.errors import InvalidInput
-from compute.imaging.geometry import Framing, Margins, Mode, Plan, Size, Subject, aspect_difference, plan
+from compute.imaging.framing.geometry import Framing, Margins, Mode, Plan, Size, Subject, aspect_difference, plan
 
 # A busy machine is no failure.
 usual = settings(max_examples=60)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from compute.imaging.faces import Face, detect_faces
-from compute.imaging.regions import find_region, region_named
+from compute.imaging.segmentation.regions import find_region, region_named
 from tests.pictures import figure_mask, full_figure
 
 SIZE = (320, 480)

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image, ImageFilter
 
 from compute.errors import InvalidInput, TaskFailed
-from compute.imaging.foreground import cut_out, foreground_colours
-from compute.imaging.matting import guided_coefficients, refine_matte
-from compute.imaging.segment import GRABCUT, REMBG_MODELS, SEGMENTATION_MODELS, subject_mask
+from compute.imaging.segmentation.foreground import cut_out, foreground_colours
+from compute.imaging.segmentation.matting import guided_coefficients, refine_matte
+from compute.imaging.segmentation.segment import GRABCUT, REMBG_MODELS, SEGMENTATION_MODELS, subject_mask
 from tests.unit.imaging.cutouts import Cutout, bottle, mug, person, shirt_on_bokeh
 from tests.unit.imaging.onnx_files import brightness_model, channels_model, write_sam
 
@@ -212,7 +212,7 @@ def test_every_listed_model_runs_from_its_file(model: str, models_root: Path) ->
 
 def test_a_model_is_loaded_without_compiling_anything(models_root: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from compute.imaging.segment import load_segmenter; "
+        "import sys, pathlib; from compute.imaging.segmentation.segment import load_segmenter; "
         "load_segmenter('u2net', pathlib.Path(sys.argv[1]))"
     )
     compiled = tmp_path / "compiled"
@@ -222,7 +222,7 @@ def test_a_model_is_loaded_without_compiling_anything(models_root: Path, tmp_pat
 
 
 def test_a_model_is_loaded_once(models_root: Path) -> None:
-    from compute.imaging.segment import load_segmenter
+    from compute.imaging.segmentation.segment import load_segmenter
 
     with ThreadPoolExecutor(4) as threads:
         loaded = list(threads.map(lambda _: load_segmenter("u2net", models_root), range(8)))
@@ -257,6 +257,6 @@ def test_an_unknown_model_is_refused_by_name() -> None:
 
 
 def test_asking_which_models_there_are_loads_no_picture_library() -> None:
-    code = "import sys, compute.imaging.segment; print({'cv2', 'rembg', 'onnxruntime'} & set(sys.modules))"
+    code = "import sys, compute.imaging.segmentation.segment; print({'cv2', 'rembg', 'onnxruntime'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
     assert answer.stdout.strip() == "set()"

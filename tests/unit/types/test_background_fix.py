@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from compute.errors import InvalidInput
 from compute.imaging.lab import lab_from_srgb
-from compute.imaging.segment import subject_mask
+from compute.imaging.segmentation.segment import subject_mask
 from compute.tasks.types.background.fix import BackgroundFix, BackgroundFixStrategy, CreateBackgroundFixTask
 from compute.worker.protocol import Progress, StagedModel
 from tests.pictures import scene

@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 
 from compute.orders.serving import ServedModel, Serving
 from compute.schemas.workflows import CreateWorkflow, FieldMapping
-from compute.workflows.check import CheckedWorkflow, check_workflow
+from compute.workflows.definition.check import CheckedWorkflow, check_workflow
 
 SERVING = Serving(
     {

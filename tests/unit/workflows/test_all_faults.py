@@ -6,7 +6,7 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 
 from compute.api.workflow_bodies import read
-from compute.workflows.check import check_workflow
+from compute.workflows.definition.check import check_workflow
 from tests.unit.workflows.definitions import SERVING, Body, draw, drawn_from, mapping, refined, step
 
 Place = tuple[str | int, ...]

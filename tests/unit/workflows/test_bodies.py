@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from compute.api.dialect import Dialect
 from compute.api.workflow_bodies import definition_of, with_image
 from compute.schemas.workflows import CreateWorkflow
-from compute.workflows.check import check_workflow
+from compute.workflows.definition.check import check_workflow
 from tests.unit.workflows.definitions import SERVING, definition, draw, mapping, refined, spread_of
 
 Body = dict[str, Any]

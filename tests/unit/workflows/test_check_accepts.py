@@ -2,9 +2,9 @@
 
 import pytest
 
-from compute.workflows.body import static_body
-from compute.workflows.check import CheckedWorkflow
-from compute.workflows.mapping import bodies
+from compute.workflows.definition.body import static_body
+from compute.workflows.definition.check import CheckedWorkflow
+from compute.workflows.definition.mapping import bodies
 from tests.unit.workflows.definitions import (
     Body,
     checked,

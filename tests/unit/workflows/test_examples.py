@@ -9,7 +9,7 @@ import yaml
 import compute
 from compute.api.workflow_bodies import definition_of
 from compute.orders.serving import ServedModel, Serving
-from compute.workflows.check import CheckedWorkflow, check_workflow
+from compute.workflows.definition.check import CheckedWorkflow, check_workflow
 
 EXAMPLES = Path(compute.__file__).parent.parent / "examples"
 FILES = sorted(EXAMPLES.glob("*.yaml"))

@@ -6,7 +6,7 @@ import pytest
 
 from compute.schemas.enums import TransformType
 from compute.tasks.registry import TaskKind, all_kinds, kind_of
-from compute.workflows.fields import (
+from compute.workflows.definition.fields import (
     ANYTHING,
     TEXT,
     Shape,

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compute.workflows.graph import critical_path, descendants, sinks, unreachable, walk
+from compute.workflows.definition.graph import critical_path, descendants, sinks, unreachable, walk
 
 Graph = dict[str, list[str]]
 

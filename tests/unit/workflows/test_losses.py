@@ -10,7 +10,7 @@ from compute.errors import StorageFailed
 from compute.storage.base import StoredObject
 from compute.storage.local import LocalStore
 from compute.storage.together import AT_ONCE
-from compute.workflows.losses import missing, without_files
+from compute.workflows.rows.losses import missing, without_files
 from tests.patience import PATIENCE
 
 

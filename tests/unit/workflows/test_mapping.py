@@ -11,7 +11,7 @@ from compute.errors import InvalidInput, NotFound
 from compute.schemas.enums import TransformType
 from compute.schemas.workflows import Condition, FieldMapping
 from compute.storage.together import AT_ONCE
-from compute.workflows.mapping import MISSING, bodies, find, holds, look_up, mapped_values
+from compute.workflows.definition.mapping import MISSING, bodies, find, holds, look_up, mapped_values
 from tests.patience import PATIENCE
 from tests.unit.workflows.definitions import field_mapping
 

@@ -4,7 +4,7 @@ import pytest
 
 from compute.db.away import DatabaseAway
 from compute.errors import StorageAway, StorageFailed
-from compute.workflows.patience import patiently
+from compute.workflows.steps.patience import patiently
 from tests.proof.clock import SimulatedLoop
 
 

@@ -8,9 +8,9 @@ import pytest
 from compute.db.tables import Task
 from compute.orders.serving import ServedModel
 from compute.tasks.registry import kind_of
-from compute.workflows.fields import source_shapes
-from compute.workflows.mapping import MISSING, look_up
-from compute.workflows.results import content_hash, result_of
+from compute.workflows.definition.fields import source_shapes
+from compute.workflows.definition.mapping import MISSING, look_up
+from compute.workflows.steps.results import content_hash, result_of
 
 DRAW, CUT, CLIP = kind_of("GENERATION"), kind_of("BACKGROUND_REMOVAL"), kind_of("VIDEO_GENERATION")
 PAINTER = ServedModel("painter")

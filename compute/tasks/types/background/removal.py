@@ -115,7 +115,7 @@ class BackgroundRemoval(TaskKind[CreateBackgroundRemovalTask]):
 
 async def _remove(spec: dict[str, Any], context: RunContext) -> None:
     from compute.imaging.background import remove_background
-    from compute.imaging.segment import load_segmenter
+    from compute.imaging.segmentation.segment import load_segmenter
 
     paths, model, models_root = spec["input_image_paths"], spec["segmentation_model"], context.models_root
     failed: list[FailedImage] = []

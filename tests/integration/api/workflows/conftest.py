@@ -15,8 +15,8 @@ from compute.db.session import Database
 from compute.settings import Settings
 from compute.worker.protocol import GenerateRequest
 from compute.workflows.engine import Engine
-from compute.workflows.engine_store import PostgresEngineStore
-from compute.workflows.runtime import open_runner
+from compute.workflows.rows.engine import PostgresEngineStore
+from compute.workflows.steps.runtime import open_runner
 from tests.integration.api.conftest import Painter
 from tests.integration.api.workflows.local import QUICK, SERVING, LocalCompiler
 from tests.patience import PATIENCE

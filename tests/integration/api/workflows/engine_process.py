@@ -10,8 +10,8 @@ import os
 from compute.db.session import Database
 from compute.settings import Settings
 from compute.workflows.engine import Engine
-from compute.workflows.engine_store import PostgresEngineStore
-from compute.workflows.runtime import open_runner
+from compute.workflows.rows.engine import PostgresEngineStore
+from compute.workflows.steps.runtime import open_runner
 from tests.integration.api.workflows.local import QUICK, SERVING, LocalCompiler
 
 

@@ -8,7 +8,7 @@ import asyncio
 from compute.orders.serving import ServedModel, Serving
 from compute.workflows.engine import EnginePolicy, Graph
 from compute.workflows.plan import Outcome, Plan, StepPlan
-from compute.workflows.runner import StepRunner
+from compute.workflows.steps.runner import StepRunner
 
 SERVING = Serving(
     {

@@ -6,7 +6,7 @@ half (`slightly`, `a bit`) or twice (`much`, `very`) as strong, `not` makes it n
 
 import re
 
-from compute.imaging.adjust import Adjustments
+from compute.imaging.adjustment.sliders import Adjustments
 
 __all__ = ["KNOWN_WORDS", "read_adjustments"]
 

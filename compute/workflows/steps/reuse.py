@@ -9,9 +9,9 @@ from sqlalchemy import select
 from compute.db.session import Database
 from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.storage.base import ObjectStore
-from compute.workflows.losses import missing, paths_of_tasks
-from compute.workflows.orders import Prepared
 from compute.workflows.plan import StepPlan
+from compute.workflows.rows.losses import missing, paths_of_tasks
+from compute.workflows.steps.requests import Prepared
 
 __all__ = ["Earlier", "Reuse"]
 

@@ -14,8 +14,8 @@ from compute.schemas.enums import TransformType
 from compute.schemas.workflows import FieldMapping, WorkflowStepDefinition
 from compute.storage.readable import check_readable
 from compute.tasks.registry import TaskKind, kind_of
-from compute.workflows.body import OWNED, static_body
-from compute.workflows.fields import (
+from compute.workflows.definition.body import OWNED, static_body
+from compute.workflows.definition.fields import (
     ANYTHING,
     TEXT,
     Shape,
@@ -26,7 +26,7 @@ from compute.workflows.fields import (
     target_shapes,
     transformed,
 )
-from compute.workflows.mapping import MISSING, find
+from compute.workflows.definition.mapping import MISSING, find
 from compute.workflows.plan import CONFIG, INPUT
 
 __all__ = ["CheckedStep", "Fault", "Known", "check_step"]

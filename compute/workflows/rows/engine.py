@@ -8,10 +8,10 @@ from typing import Protocol
 from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.events import hints
-from compute.workflows import rows
 from compute.workflows.plan import Plan
 from compute.workflows.planning import plans_of
-from compute.workflows.rows import Holder, Renewal
+from compute.workflows.rows import statements as rows
+from compute.workflows.rows.statements import Holder, Renewal
 
 __all__ = ["EngineStore", "PostgresEngineStore"]
 

@@ -15,8 +15,8 @@ from compute.orders.faults import MOST_FAULTS
 from compute.orders.order import named_kind
 from compute.orders.serving import Serving
 from compute.schemas.workflows import MAX_STEPS, Condition, CreateWorkflow, FieldMapping, WorkflowStepDefinition
-from compute.workflows import graph
-from compute.workflows.check_step import CheckedStep, Known, check_step
+from compute.workflows.definition import graph
+from compute.workflows.definition.step import CheckedStep, Known, check_step
 from compute.workflows.plan import CONFIG, INPUT
 
 __all__ = ["CheckedStep", "CheckedWorkflow", "Reading", "check_workflow", "inputs_read", "unread_inputs"]

@@ -12,11 +12,11 @@ from compute.orders.order import order, prepared
 from compute.orders.serving import Serving
 from compute.storage.together import for_each
 from compute.tasks.registry import kind_of
-from compute.workflows.body import static_body
-from compute.workflows.check import CheckedStep, CheckedWorkflow
-from compute.workflows.files import StepFiles
-from compute.workflows.mapping import bodies, mapped_values
+from compute.workflows.definition.body import static_body
+from compute.workflows.definition.check import CheckedStep, CheckedWorkflow
+from compute.workflows.definition.mapping import bodies, mapped_values
 from compute.workflows.plan import CONFIG, INPUT
+from compute.workflows.steps.files import StepFiles
 
 __all__ = ["take_in"]
 

@@ -11,7 +11,7 @@ from compute.db.tables import Task
 from compute.orders.serving import ServedModel
 from compute.tasks.registry import TaskKind
 from compute.tasks.results import artifacts_of, metadata_of
-from compute.workflows.fields import source_shapes
+from compute.workflows.definition.fields import source_shapes
 
 __all__ = ["content_hash", "result_of"]
 

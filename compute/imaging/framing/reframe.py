@@ -2,8 +2,8 @@
 
 from PIL import Image
 
-from compute.imaging.geometry import Plan, Resampling
-from compute.imaging.padding import padded
+from compute.imaging.framing.geometry import Plan, Resampling
+from compute.imaging.framing.padding import padded
 
 __all__ = ["reframed"]
 

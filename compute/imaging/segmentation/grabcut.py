@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.imaging.backdrop import Backdrop, fit_backdrop
 from compute.imaging.lab import lab_from_srgb
+from compute.imaging.segmentation.backdrop import Backdrop, fit_backdrop
 
 __all__ = ["GrabCut", "coarse_mask"]
 

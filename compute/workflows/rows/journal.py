@@ -12,8 +12,8 @@ from compute.db.session import Connection, Database
 from compute.db.tables import Task
 from compute.schemas.enums import StepStatus, WorkflowStatus
 from compute.tasks.submission.rows import insert_tasks
-from compute.workflows import rows
-from compute.workflows.rows import Begin, End, Finish, Hold, Standing, Write
+from compute.workflows.rows import statements as rows
+from compute.workflows.rows.statements import Begin, End, Finish, Hold, Standing, Write
 
 __all__ = ["Checkpoint", "JournalStore", "PostgresJournalStore", "Refused", "Verdict", "Written"]
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from compute.imaging.geometry import Subject
+from compute.imaging.framing.geometry import Subject
 
 __all__ = ["subject_box"]
 

@@ -11,7 +11,7 @@ __all__ = ["StepFiles"]
 
 
 class StepFiles:
-    """Implements `compute.workflows.mapping.Files` for one step. `known` are the links that were made: a field that
+    """Implements `compute.workflows.definition.mapping.Files` for one step. `known` are the links that were made: a field that
     takes an image gets the stored one for such a link, without a download."""
 
     def __init__(self, sources: Sources) -> None:

@@ -18,11 +18,11 @@ from compute.schemas.enums import TaskStatus
 from compute.storage.together import for_each
 from compute.tasks import store
 from compute.tasks.registry import kind_of
-from compute.workflows.fields import required_fields
-from compute.workflows.files import StepFiles
-from compute.workflows.losses import missing, paths_of_tasks
+from compute.workflows.definition.fields import required_fields
 from compute.workflows.plan import StepPlan
-from compute.workflows.results import content_hash
+from compute.workflows.rows.losses import missing, paths_of_tasks
+from compute.workflows.steps.files import StepFiles
+from compute.workflows.steps.results import content_hash
 
 __all__ = ["Prepared", "StepOrders", "missing_field"]
 

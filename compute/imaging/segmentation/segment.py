@@ -65,7 +65,7 @@ def subject_mask(image: Image.Image, *, model: str = GRABCUT, models_root: Path 
     check_model(model)
     if (alpha := own_alpha(image)) is not None:
         return alpha
-    from compute.imaging.matting import refine_matte
+    from compute.imaging.segmentation.matting import refine_matte
 
     segmenter = load_segmenter(model, models_root)
     picture = image.convert("RGB")
@@ -95,9 +95,9 @@ def load_segmenter(model: str, models_root: Path | None) -> Segmenter:
     """A segmentation model that is ready to work; it is loaded once in a process. Raises what `subject_mask` raises."""
     check_model(model)
     if model == GRABCUT:
-        from compute.imaging.grabcut import GrabCut
+        from compute.imaging.segmentation.grabcut import GrabCut
 
         return GrabCut()
-    from compute.imaging.rembg_models import rembg_segmenter
+    from compute.imaging.segmentation.rembg_models import rembg_segmenter
 
     return rembg_segmenter(model, models_root)

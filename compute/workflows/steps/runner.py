@@ -18,17 +18,17 @@ from compute.db.away import DatabaseAway
 from compute.db.tables import Task
 from compute.schemas.enums import ErrorCategory, StepStatus, TaskStatus
 from compute.tasks.registry import kind_of
-from compute.workflows.body import static_body
-from compute.workflows.failures import StepFailed, failure_of
-from compute.workflows.ledger import Ledger, Lost, Paused
-from compute.workflows.mapping import bodies, holds, mapped_values
-from compute.workflows.orders import Prepared, StepOrders, missing_field
-from compute.workflows.patience import patiently
+from compute.workflows.definition.body import static_body
+from compute.workflows.definition.mapping import bodies, holds, mapped_values
 from compute.workflows.plan import Flow, Outcome, State, StepPlan
-from compute.workflows.results import result_of
-from compute.workflows.reuse import Earlier, Reuse
-from compute.workflows.rows import Begin, End, Finish, Hold, Holder
-from compute.workflows.task_ends import TaskEnds
+from compute.workflows.rows.statements import Begin, End, Finish, Hold, Holder
+from compute.workflows.steps.failures import StepFailed, failure_of
+from compute.workflows.steps.journal import Ledger, Lost, Paused
+from compute.workflows.steps.patience import patiently
+from compute.workflows.steps.requests import Prepared, StepOrders, missing_field
+from compute.workflows.steps.results import result_of
+from compute.workflows.steps.reuse import Earlier, Reuse
+from compute.workflows.steps.task_ends import TaskEnds
 
 __all__ = ["StepRunner"]
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from compute.db.group_commit import GroupCommit
 from compute.db.tables import Task
-from compute.workflows.journal_store import Checkpoint, JournalStore, Refused, Verdict, Written
-from compute.workflows.rows import Begin, End, Finish, Hold
+from compute.workflows.rows.journal import Checkpoint, JournalStore, Refused, Verdict, Written
+from compute.workflows.rows.statements import Begin, End, Finish, Hold
 
 __all__ = ["Ledger", "Lost", "Paused"]
 

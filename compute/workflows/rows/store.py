@@ -20,8 +20,8 @@ from compute.schemas.enums import EventType, StepStatus, WorkflowStatus
 from compute.schemas.workflows import CreateWorkflow, WorkflowStepDefinition
 from compute.tasks import store
 from compute.tasks.ids import new_task_id
-from compute.workflows import graph
-from compute.workflows.check import CheckedWorkflow
+from compute.workflows.definition import graph
+from compute.workflows.definition.check import CheckedWorkflow
 from compute.workflows.states import (
     ENDED_STEPS,
     ENDED_WORKFLOWS,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compute.imaging.matting import edge_tiles, share_of, spread_colours
+from compute.imaging.segmentation.matting import edge_tiles, share_of, spread_colours
 
 __all__ = ["cut_out", "foreground_colours"]
 

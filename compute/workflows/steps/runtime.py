@@ -15,12 +15,12 @@ from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
 from compute.storage.links.secret import load_link_secrets
-from compute.workflows.journal_store import PostgresJournalStore
-from compute.workflows.ledger import Ledger
-from compute.workflows.orders import StepOrders
-from compute.workflows.reuse import Reuse
-from compute.workflows.runner import StepRunner
-from compute.workflows.task_ends import PostgresEndStore, TaskEnds
+from compute.workflows.rows.journal import PostgresJournalStore
+from compute.workflows.steps.journal import Ledger
+from compute.workflows.steps.requests import StepOrders
+from compute.workflows.steps.reuse import Reuse
+from compute.workflows.steps.runner import StepRunner
+from compute.workflows.steps.task_ends import PostgresEndStore, TaskEnds
 
 __all__ = ["open_runner"]
 

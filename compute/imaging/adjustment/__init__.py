@@ -1,0 +1,1 @@
+"""Brightness, contrast, warmth and saturation, by numbers or by words."""

@@ -1,0 +1,1 @@
+"""Crops, margins and padding."""

@@ -1,0 +1,1 @@
+"""The rows of workflows, for the API, the engine and the runners."""

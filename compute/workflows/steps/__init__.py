@@ -1,0 +1,1 @@
+"""How a step runs: its requests, results and checkpoints."""
