@@ -12,7 +12,7 @@ import uvicorn
 from benchmarks.harness import as_nice_as_ray
 from benchmarks.stack import KEY, wait_for
 from compute.api.app import create_app
-from compute.orders.serving import ServedModel, Serving
+from compute.requests.serving import ServedModel, Serving
 from compute.settings import Settings
 from compute.stack.preflight import free_port
 

@@ -22,10 +22,10 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from compute.db.embedded import start
-from compute.db.migrate import upgrade
+from compute.db.embedded.server import start
+from compute.db.migrations.upgrade import upgrade
 from compute.db.session import normal_url
-from compute.stack.environment import PATIENCE
+from compute.stack.cluster.environment import PATIENCE
 
 __all__ = [
     "Server",

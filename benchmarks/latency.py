@@ -12,7 +12,7 @@ from compute.db.session import Database
 from compute.db.tables import Task
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.store import PostgresDispatchStore
-from compute.events import hints
+from compute.events import notify as hints
 from compute.tasks.ids import new_task_id
 from compute.tasks.submission.writer import Answer, Submission, TaskWriter
 

@@ -5,7 +5,7 @@ from uuid import UUID
 from benchmarks.peers_arm import WARM_UP, Accepted, accept, connect, empty, run_on_uvloop, shares
 from compute.db.session import Database
 from compute.db.tables import Task
-from compute.events.hints import HintSender
+from compute.events.notify import HintSender
 from compute.tasks.submission.writer import Answer, Submission, TaskWriter
 
 __all__ = ["enqueue"]

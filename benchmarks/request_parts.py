@@ -18,8 +18,8 @@ from compute.api.dialect import Dialect
 from compute.api.orders import order_of
 from compute.api.present import render_new
 from compute.api.resources import Resources, open_resources
-from compute.orders.intake import RequestIntake
-from compute.orders.order import new_task
+from compute.requests.inputs import RequestIntake
+from compute.requests.request import new_task
 from compute.tasks.submission.writer import Answer, Submission
 
 __all__ = ["report_parts"]

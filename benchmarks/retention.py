@@ -22,7 +22,7 @@ from benchmarks.harness import Server, arguments, as_nice_as_ray, postgres, prin
 from compute.db.direct import DirectConnection
 from compute.db.session import Database
 from compute.db.tables import Task
-from compute.events.hints import HintSender
+from compute.events.notify import HintSender
 from compute.retention.pruner import Pruner
 from compute.storage.local import LocalStore
 from compute.tasks.ids import new_task_id

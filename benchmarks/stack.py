@@ -15,8 +15,8 @@ import httpx
 import yaml
 
 from benchmarks.harness import say
+from compute.stack.cluster.runtime import runtime_folder
 from compute.stack.preflight import free_port
-from compute.stack.runtime import runtime_folder
 
 __all__ = ["KEY", "TASKS", "running_stack", "wait_for"]
 

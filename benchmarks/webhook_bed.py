@@ -12,13 +12,13 @@ import psutil
 import psycopg
 
 from compute.db.session import Database
-from compute.events.webhook_post import SignedPost
-from compute.events.webhook_retry import Outcome
-from compute.events.webhook_rows import PostgresDeliveryStore
-from compute.events.webhook_secret import made_secret
-from compute.events.webhook_store import Claimed
-from compute.events.webhooks import SendPolicy, WebhookSender
 from compute.outbound.client import GuardedClient
+from compute.webhooks.post import SignedPost
+from compute.webhooks.retry import Outcome
+from compute.webhooks.rows import PostgresDeliveryStore
+from compute.webhooks.secret import made_secret
+from compute.webhooks.sender import SendPolicy, WebhookSender
+from compute.webhooks.store import Claimed
 
 __all__ = ["Cost", "Drained", "drain_bare", "drain_with_sender", "fill_dead", "live", "look_and_claim"]
 

@@ -29,7 +29,7 @@ def main() -> None:
     if options.quick:
         options.rounds, options.deliveries, options.backlog = 1, 300, 20_000
     # One line for each delivery that fails.
-    logging.getLogger("compute.events.webhooks").setLevel(logging.CRITICAL)
+    logging.getLogger("compute.webhooks.sender").setLevel(logging.CRITICAL)
     with postgres() as server:
         if options.only != "backlogs":
             run_drains(server, options.deliveries, options.delay, options.rounds)

@@ -17,12 +17,12 @@ from benchmarks.workflows_rows import check_tasks, check_workflows, clear, ended
 from benchmarks.workflows_shapes import SERVING, WARM_UP, Shape, definition, fields
 from compute.db.session import Database
 from compute.db.tables import Task
-from compute.events import hints
-from compute.events.hints import HintSender
+from compute.events import notify as hints
+from compute.events.notify import HintSender
 from compute.media.loader import MediaLoader
-from compute.orders.intake import RequestIntake
-from compute.orders.order import new_task, order
 from compute.outbound.client import GuardedClient
+from compute.requests.inputs import RequestIntake
+from compute.requests.request import new_task, order
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from compute.orders.serving import ServedModel, Serving
+from compute.requests.serving import ServedModel, Serving
 from compute.schemas.workflows import CreateWorkflow
 
 __all__ = ["QUEUE", "SERVING", "WARM_UP", "Shape", "chain", "definition", "diamonds", "fans", "fields", "wide"]

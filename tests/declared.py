@@ -8,7 +8,7 @@ import httpx
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from compute.api.app import create_app
-from compute.orders.serving import Serving
+from compute.requests.serving import Serving
 from compute.settings import Settings
 
 __all__ = ["DeclaredStatuses", "Recorder", "check_response", "check_response_async"]

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from compute.schemas.enums import TaskType
-from compute.schemas.sentences import names_of_field
+from compute.schemas.rules.sentences import names_of_field
 from compute.tasks.registry import TaskKind, all_kinds
 
 __all__ = ["FileField", "file_fields"]

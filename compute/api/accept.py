@@ -6,8 +6,8 @@ from compute.api.idempotency import IdempotentRequest, respond
 from compute.api.orders import SpokenOrder
 from compute.api.present import render_new
 from compute.api.resources import Resources
-from compute.orders.intake import RequestIntake
-from compute.orders.order import new_task
+from compute.requests.inputs import RequestIntake
+from compute.requests.request import new_task
 from compute.tasks.submission.writer import Answer, Submission
 
 __all__ = ["accept"]

@@ -24,7 +24,7 @@ from compute.api.routes import generation, health, lora, storage, tasks, trainin
 from compute.api.upload import FIELD_BYTES
 from compute.capacity import Capacity
 from compute.lora.library import LoraFiles
-from compute.orders.serving import Serving
+from compute.requests.serving import Serving
 from compute.settings import Settings
 
 __all__ = ["create_app"]

@@ -17,8 +17,8 @@ from fastapi.exceptions import RequestValidationError
 
 from compute.api.long_texts import LongTexts, is_escaped
 from compute.errors import InvalidInput
-from compute.orders.faults import MOST_FAULTS
-from compute.schemas.sentences import name_of
+from compute.requests.faults import MOST_FAULTS
+from compute.schemas.rules.sentences import name_of
 
 __all__ = ["MAX_VALUES", "json_object", "parsed"]
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from compute.orders.faults import MOST_FAULTS
+from compute.requests.faults import MOST_FAULTS
 
 __all__ = ["as_sentence", "bounded_faults", "bounded_text"]
 

@@ -13,10 +13,10 @@ from compute.api.present import render_new
 from compute.api.resources import Resources
 from compute.db.tables import Task
 from compute.errors import InvalidInput
-from compute.orders.faults import MOST_FAULTS, Faults, faults_at
-from compute.orders.intake import RequestIntake
-from compute.orders.order import new_task, validated
-from compute.orders.serving import Serving
+from compute.requests.faults import MOST_FAULTS, Faults, faults_at
+from compute.requests.inputs import RequestIntake
+from compute.requests.request import new_task, validated
+from compute.requests.serving import Serving
 from compute.schemas.bulk import BulkTasks
 from compute.tasks.submission.writer import Answer, Submission
 

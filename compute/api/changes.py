@@ -15,10 +15,10 @@ from compute.api.resources import Resources
 from compute.db.as_sent import kept_as_sent
 from compute.db.tables import Task
 from compute.errors import Conflict, NotFound
-from compute.events import hints
-from compute.events.outbox import record
-from compute.orders.intake import RequestIntake
-from compute.orders.providers import check_providers
+from compute.events import notify as hints
+from compute.events.outbox.tasks import record
+from compute.requests.inputs import RequestIntake
+from compute.requests.providers import check_providers
 from compute.schemas.enums import EventType, TaskStatus
 from compute.schemas.tasks import TaskUpdate
 from compute.storage.readable import check_readable

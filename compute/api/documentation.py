@@ -25,9 +25,9 @@ from compute.schemas.events import (
 )
 from compute.schemas.lora import Body_admin_upload_lora, Body_upload_lora, EntityType, LoRADeleteRequest
 from compute.schemas.providers import LocalProviderConfig
-from compute.schemas.quickstart import QuickstartTask
-from compute.schemas.quickstart_training import QuickstartTrainingCreate
-from compute.schemas.quickstart_workflows import QuickstartCreateWorkflow
+from compute.schemas.quickstart.tasks import QuickstartTask
+from compute.schemas.quickstart.training import QuickstartTrainingCreate
+from compute.schemas.quickstart.workflows import QuickstartCreateWorkflow
 from compute.schemas.storage import Body_save_image
 from compute.schemas.training import TrainingTaskCreate
 from compute.schemas.workflows import CreateWorkflow, StartWorkflow, WorkflowUpdate

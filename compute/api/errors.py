@@ -14,9 +14,9 @@ from compute.api.dialect import as_spelled
 from compute.api.http.problem import problem
 from compute.db.away import DatabaseAway
 from compute.errors import ComputeError, InvalidInput, Overloaded, Unauthorized, Unavailable
-from compute.orders.faults import place_of
+from compute.requests.faults import place_of
 from compute.schemas.errors import HTTPValidationError, Problem
-from compute.schemas.sentences import presented
+from compute.schemas.rules.sentences import presented
 from compute.tasks.submission.writer import KEY_HEADER
 
 __all__ = ["PROBLEMS", "answer_to", "install"]

@@ -14,9 +14,9 @@ from sqlalchemy import ColumnElement, Select, String, any_, cast, func, literal,
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.db.lists.walks import follow_indices
 from compute.db.tables import Task, Training, Workflow, WorkflowStep
 from compute.db.tables.tasks import LEASED, READY
-from compute.db.walks import follow_indices
 from compute.errors import Conflict, Overloaded
 from compute.schemas.enums import WorkflowStatus
 from compute.tasks.registry import kind_of

@@ -5,8 +5,8 @@ from typing import Any
 
 from compute.api.dialect import Dialect
 from compute.errors import InvalidInput
-from compute.orders.order import Order, named_kind, order
-from compute.orders.serving import Serving
+from compute.requests.request import Order, named_kind, order
+from compute.requests.serving import Serving
 from compute.schemas.enums import TaskType
 from compute.tasks.registry import TaskKind, all_kinds
 

@@ -24,9 +24,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.interfaces import ORMOption
 
 from compute.api.links import RequestLinks
-from compute.db.pages import Filters, Listing, Place, count_of, page_of
+from compute.db.lists.pages import Filters, Listing, Place, count_of, page_of
 from compute.errors import BadRequest
-from compute.schemas.parameters import WholeNumber
+from compute.schemas.rules.parameters import WholeNumber
 
 __all__ = [
     "CURSOR",

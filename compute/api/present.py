@@ -8,7 +8,7 @@ from compute.api.dialect import Dialect, quickstart_id
 from compute.api.links import RequestLinks
 from compute.db.tables import Task
 from compute.schemas.enums import TaskStatus
-from compute.schemas.quickstart import QuickstartFile, QuickstartOutput, QuickstartStatus, QuickstartTask
+from compute.schemas.quickstart.tasks import QuickstartFile, QuickstartOutput, QuickstartStatus, QuickstartTask
 from compute.schemas.storage import QuickstartTaskCleanup, TaskCleanup
 from compute.schemas.tasks import TaskPublic
 from compute.tasks.registry import kind_of

@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from compute.api.paging import CURSOR, SKIP, CursorText, Page, SkipNumber, page_by_time
 from compute.api.present import QUICKSTART_STATUS
 from compute.api.status_words import StatusWords
-from compute.db.pages import Listing, Partial
+from compute.db.lists.pages import Listing, Partial
+from compute.db.lists.walks import Heap
 from compute.db.tables import Task, tasks
-from compute.db.walks import Heap
 from compute.schemas.enums import TaskStatus, TaskType
-from compute.schemas.parameters import Label, WholeNumber
+from compute.schemas.rules.parameters import Label, WholeNumber
 from compute.tasks.registry import kind_named
 from compute.tasks.states import TERMINAL
 

@@ -11,7 +11,7 @@ from compute.db.away import DatabaseAway
 from compute.db.session import Database
 from compute.db.tables import DispatcherBeat
 from compute.errors import ComputeError
-from compute.orders.serving import Serving
+from compute.requests.serving import Serving
 from compute.storage.base import ObjectStore
 
 __all__ = ["Readiness"]

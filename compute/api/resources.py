@@ -12,12 +12,12 @@ from compute.api.links import Links
 from compute.api.loops import Loops
 from compute.api.readiness import Readiness
 from compute.api.watch import TaskWatcher
-from compute.db.revision import require_schema
+from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
-from compute.events.hints import HintSender
+from compute.events.notify import HintSender
 from compute.media.loader import MediaLoader
-from compute.orders.serving import Serving
 from compute.outbound.client import GuardedClient
+from compute.requests.serving import Serving
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store

@@ -11,8 +11,8 @@ from typing import Any
 
 from compute.api.dialect import Dialect
 from compute.errors import InvalidInput
-from compute.orders.order import validated
-from compute.schemas.quickstart_training import QuickstartTrainingConfig, QuickstartTrainingCreate
+from compute.requests.request import validated
+from compute.schemas.quickstart.training import QuickstartTrainingConfig, QuickstartTrainingCreate
 from compute.schemas.training import CaptioningStrategy, TrainingTaskCreate
 
 __all__ = ["faults_in", "order_of"]

@@ -9,7 +9,7 @@ from compute.api.training_bodies import faults_in, order_of
 from compute.api.training_present import render_new
 from compute.api.training_sources import by_path, take_in
 from compute.db.tables import Training
-from compute.events import hints
+from compute.events import notify as hints
 from compute.tasks.ids import new_task_id
 from compute.tasks.submission.writer import Answer
 from compute.training.request import spec_of

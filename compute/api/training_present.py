@@ -7,8 +7,8 @@ from uuid import UUID
 from compute.api.dialect import Dialect, quickstart_training_id
 from compute.api.links import RequestLinks
 from compute.db.tables import Training, TrainingEvent
-from compute.schemas.quickstart import QuickstartStatus
-from compute.schemas.quickstart_training import (
+from compute.schemas.quickstart.tasks import QuickstartStatus
+from compute.schemas.quickstart.training import (
     QuickstartTraining,
     QuickstartTrainingEvent,
     QuickstartTrainingModel,

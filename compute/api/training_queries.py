@@ -20,10 +20,10 @@ from compute.api.paging import (
 )
 from compute.api.status_words import StatusWords
 from compute.api.training_present import QUICKSTART_STATUS
-from compute.db.pages import Listing, Partial
+from compute.db.lists.pages import Listing, Partial
 from compute.db.tables import Training, trainings
 from compute.errors import BadRequest
-from compute.schemas.parameters import Label, WholeNumber
+from compute.schemas.rules.parameters import Label, WholeNumber
 from compute.schemas.training import TrainingStatus
 
 __all__ = ["EVENTS", "EventQuery", "TrainingQuery", "find_trainings"]

@@ -15,10 +15,10 @@ from fastapi.exceptions import RequestValidationError
 from compute.api.resources import Resources
 from compute.errors import InvalidInput
 from compute.media.base64_text import is_inline
-from compute.orders.faults import MOST_FAULTS, Faults
-from compute.orders.intake import RequestIntake
-from compute.orders.serving import ServedModel
 from compute.outbound.client import MAX_URL_CHARACTERS
+from compute.requests.faults import MOST_FAULTS, Faults
+from compute.requests.inputs import RequestIntake
+from compute.requests.serving import ServedModel
 from compute.schemas.training import TrainingTaskCreate
 from compute.storage.links.signed import stored_path
 from compute.storage.readable import check_readable

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from compute.db.keys import one_of
 from compute.db.session import Database
 from compute.db.tables import Task
-from compute.events import hints
+from compute.events import notify as hints
 from compute.events.ticker import Ticker
 
 __all__ = ["TaskWatcher"]

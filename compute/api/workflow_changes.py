@@ -22,9 +22,9 @@ from compute.db.as_sent import definition_of, values_of
 from compute.db.keys import one_of
 from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.errors import Conflict, InvalidInput, StorageFailed
-from compute.events import hints
-from compute.orders.faults import faults_at
-from compute.orders.order import validated
+from compute.events import notify as hints
+from compute.requests.faults import faults_at
+from compute.requests.request import validated
 from compute.schemas.enums import WorkflowStatus
 from compute.schemas.workflows import (
     CreateWorkflow,

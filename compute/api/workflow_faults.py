@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from fastapi.exceptions import RequestValidationError
 
-from compute.schemas.sentences import Fault
+from compute.schemas.rules.sentences import Fault
 from compute.schemas.workflows import CreateWorkflow
 from compute.workflows.plan import INPUT
 

@@ -16,7 +16,7 @@ from compute.db.as_sent import definition_of, values_of
 from compute.db.keys import one_of
 from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.schemas.enums import StepStatus, WorkflowStatus
-from compute.schemas.quickstart_workflows import (
+from compute.schemas.quickstart.workflows import (
     QuickstartCleanupDetail,
     QuickstartCleanupError,
     QuickstartWorkflow,

@@ -8,10 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.paging import CURSOR, SKIP, CursorText, Page, SkipNumber, page_by_time, total_of
 from compute.api.status_words import StatusWords
-from compute.db.pages import Listing, Partial
+from compute.db.lists.pages import Listing, Partial
 from compute.db.tables import Workflow, workflows
 from compute.schemas.enums import WorkflowStatus
-from compute.schemas.parameters import Flag, Label, WholeNumber
+from compute.schemas.rules.parameters import Flag, Label, WholeNumber
 
 __all__ = ["WorkflowQuery", "find_workflows"]
 

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from compute.api.dialect import Dialect
 from compute.errors import InvalidInput
-from compute.orders.order import named_kind
+from compute.requests.request import named_kind
 from compute.schemas.enums import TaskType
-from compute.schemas.sentences import Fault, presented
+from compute.schemas.rules.sentences import Fault, presented
 from compute.schemas.workflows import CreateWorkflow
 from compute.workflows.definition.check import Reading
 

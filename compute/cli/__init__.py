@@ -123,7 +123,7 @@ def openapi() -> None:
     import json
 
     from compute.api.app import create_app
-    from compute.orders.serving import Serving
+    from compute.requests.serving import Serving
     from compute.stack.options import load_settings
 
     with one_line_errors():

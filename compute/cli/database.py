@@ -70,7 +70,7 @@ def prune(
 ) -> None:
     """Forget, once and for good, what has ended long ago, with its events, deliveries and files."""
     from compute.db.away import DatabaseAway
-    from compute.db.revision import SchemaMismatch
+    from compute.db.migrations.revision import SchemaMismatch
     from compute.retention.pruner import NotLeading
 
     with one_line_errors(DatabaseAway, NotLeading, SchemaMismatch):
@@ -104,7 +104,7 @@ def _prune(settings: "Settings", days: float, *, dry_run: bool) -> "list[Found]"
     import os
     from datetime import timedelta
 
-    from compute.db.revision import require_schema
+    from compute.db.migrations.revision import require_schema
     from compute.db.session import Database
     from compute.retention.pruner import Pruner
     from compute.storage.factory import open_store

@@ -28,7 +28,8 @@ Which = Annotated[Name, typer.Argument(help="Whose secret.", show_choices=True)]
 def rotate(name: Which, as_json: AsJson = False) -> None:
     """Make a new secret; the old one works beside it until it is retired."""
     with one_line_errors():
-        from compute.stack import options, rotation
+        from compute.stack import options
+        from compute.stack.secrets import rotation
 
         settings = options.load_settings()
         file = rotation.rotate(settings, name.value)
@@ -43,7 +44,8 @@ def rotate(name: Which, as_json: AsJson = False) -> None:
 def retire(name: Which, as_json: AsJson = False) -> None:
     """Forget the old secret."""
     with one_line_errors():
-        from compute.stack import options, rotation
+        from compute.stack import options
+        from compute.stack.secrets import rotation
 
         file = rotation.retire(options.load_settings(), name.value)
         if as_json:
@@ -54,7 +56,7 @@ def retire(name: Which, as_json: AsJson = False) -> None:
 
 
 def _say_next(name: Name, file: Path, home: Path) -> None:
-    from compute.stack.hints import own_command, pasteable
+    from compute.stack.messages.hints import own_command, pasteable
 
     typer.echo("1. Restart the server. From then on both secrets are in use.")
     if name is Name.WEBHOOKS:

@@ -60,7 +60,7 @@ class Server:
 
     def hint(self, *arguments: str) -> str:
         """A command for the same server that pastes as it is, as long as API_KEY is what it is here."""
-        from compute.stack.hints import own_command
+        from compute.stack.messages.hints import own_command
 
         return own_command(*arguments, *(["--url", self.asked] if self.asked else []), home=self.home)
 
@@ -82,9 +82,9 @@ def connected(url: str | None, key: str | None) -> Iterator[tuple["Client", Serv
 
 
 def _find(url: str | None, key: str | None) -> Server:
-    from compute.stack.api_key import kept_key
     from compute.stack.lock import running_stack
     from compute.stack.options import load_settings
+    from compute.stack.secrets.api_key import kept_key
 
     settings = load_settings()
     home, running = settings.home, running_stack(settings.home)

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from compute.orders.serving import ServedModel, Serving
 from compute.pipelines.config import ModelConfig, size_multiple
 from compute.pipelines.families import get_family
+from compute.requests.serving import ServedModel, Serving
 from compute.worker.protocol import Role
 
 __all__ = ["AppArgs", "DispatcherArgs", "IngressArgs", "PoolArgs", "TrainingArgs", "WorkflowArgs"]

@@ -7,7 +7,7 @@ from datetime import timedelta
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from compute.db.revision import require_schema
+from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
 from compute.deployments.args import PoolArgs
 from compute.deployments.pool import ServePool
@@ -16,15 +16,15 @@ from compute.deployments.replicas import ReplicaCounter, ReplicaDirectory
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
-from compute.events.webhook_post import SignedPost
-from compute.events.webhook_rows import PostgresDeliveryStore
-from compute.events.webhook_secret import load_secret
-from compute.events.webhooks import Limits, SendPolicy, WebhookSender
 from compute.outbound.client import GuardedClient
 from compute.retention.loop import RetentionLoop
 from compute.retention.pruner import Pruner
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
+from compute.webhooks.post import SignedPost
+from compute.webhooks.rows import PostgresDeliveryStore
+from compute.webhooks.secret import load_secret
+from compute.webhooks.sender import Limits, SendPolicy, WebhookSender
 
 __all__ = ["DispatcherDeployment"]
 

@@ -20,12 +20,12 @@ from ray import serve
 from ray.job_submission import JobStatus, JobSubmissionClient
 from ray.serve.handle import DeploymentHandle
 
-from compute.db.revision import require_schema
+from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
 from compute.deployments.args import TrainingArgs
 from compute.deployments.process import begin_process
-from compute.deployments.warm_loras import warm_lora
-from compute.events import hints
+from compute.deployments.warming.loras import warm_lora
+from compute.events import notify as hints
 from compute.events.ticker import Ticker
 from compute.settings import get_settings
 from compute.training.rows.queue import Loss, RetryRule, Run, TrainingQueue

@@ -17,7 +17,7 @@ from ray import serve
 from compute.deployments.args import PoolArgs
 from compute.deployments.process import begin_process
 from compute.deployments.standby import Standby
-from compute.deployments.warm_up import warm_up_request
+from compute.deployments.warming.first_draw import warm_up_request
 from compute.deployments.workbench import LocalWorkbench
 from compute.errors import WorkerLost
 from compute.settings import Settings, get_settings

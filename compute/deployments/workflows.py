@@ -15,11 +15,11 @@ from uuid import UUID
 import ray
 from ray import ObjectRef, serve
 
-from compute.db.revision import require_schema
+from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
 from compute.deployments.args import WorkflowArgs
 from compute.deployments.process import begin_process
-from compute.orders.serving import Serving
+from compute.requests.serving import Serving
 from compute.settings import get_settings
 from compute.workflows.engine import Engine, EnginePolicy, Graph
 from compute.workflows.plan import Flow, Outcome, Plan, StepPlan

@@ -16,7 +16,7 @@ from compute.dispatch.run import Run, RunLimits
 from compute.dispatch.store import DispatchStore
 from compute.dispatch.wellness import Wellness
 from compute.dispatch.writer import LeaseWriter
-from compute.events import hints
+from compute.events import notify as hints
 from compute.tasks.leases import Claimed
 
 __all__ = ["DispatchPolicy", "Dispatcher"]

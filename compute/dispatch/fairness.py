@@ -21,7 +21,7 @@ count it takes a statement of its own, which sees all that was claimed in earlie
 from typing import Any
 
 from compute.db.session import Connection
-from compute.events.outbox import log_moves
+from compute.events.outbox.tasks import log_moves
 from compute.schemas.enums import TaskStatus
 from compute.tasks.leases import Claimed, Lease
 from compute.tasks.states import LEASED, sources

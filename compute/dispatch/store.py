@@ -16,7 +16,7 @@ from compute.dispatch.fairness import claim_batch
 from compute.dispatch.lease_writes import write_all
 from compute.dispatch.reaper import reap
 from compute.dispatch.retry import RetryPolicy
-from compute.events import hints
+from compute.events import notify as hints
 from compute.retention.tidy import tidy
 from compute.tasks.leases import Claimed, Write
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from compute.db.pages import Place
+from compute.db.lists.pages import Place
 from compute.db.session import Connection
 from compute.retention.due import FOLDERS, Cutoff, due
 from compute.training.spec import TRAININGS

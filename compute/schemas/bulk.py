@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from compute.schemas.strict import JsonBody
+from compute.schemas.rules.strict import JsonBody
 
 __all__ = ["BulkTasks"]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from compute.schemas.text import VISIBLE_OR_BLANK
+from compute.schemas.rules.text import VISIBLE_OR_BLANK
 
 __all__ = [
     "MAX_DEFINITION_CHARACTERS",

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from compute.schemas.parameters import Flag
-from compute.schemas.strict import JsonBody
+from compute.schemas.rules.parameters import Flag
+from compute.schemas.rules.strict import JsonBody
 
 __all__ = [
     "AdminLoRAUploadResponse",

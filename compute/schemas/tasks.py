@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from compute.schemas.enums import ErrorCategory, ProviderType, TaskPriority, TaskStatus
 from compute.schemas.fields import Capabilities, FreeObject
-from compute.schemas.strict import JsonBody
+from compute.schemas.rules.strict import JsonBody
 
 __all__ = ["CreateTask", "ShortText", "TaskPublic", "TaskUpdate"]
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from compute.schemas.enums import ErrorCategory, EventType, TaskPriority
 from compute.schemas.fields import MAX_PROMPT, FreeObject
 from compute.schemas.lora import EntityType
-from compute.schemas.strict import JsonBody
+from compute.schemas.rules.strict import JsonBody
+from compute.schemas.rules.text import VISIBLE, VISIBLE_OR_BLANK
 from compute.schemas.tasks import ShortText
-from compute.schemas.text import VISIBLE, VISIBLE_OR_BLANK
 
 __all__ = [
     "MAX_BATCH",

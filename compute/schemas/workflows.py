@@ -16,8 +16,8 @@ from compute.schemas.fields import (
     Sources,
     bounded_text_of,
 )
-from compute.schemas.strict import JsonBody
-from compute.schemas.text import VISIBLE
+from compute.schemas.rules.strict import JsonBody
+from compute.schemas.rules.text import VISIBLE
 
 __all__ = [
     "MAX_STEPS",

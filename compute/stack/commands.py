@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from compute.stack.errors import StackError
-from compute.stack.failures import cause
+from compute.stack.messages.failures import cause
 
 __all__ = ["run_own_command"]
 

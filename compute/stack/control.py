@@ -7,12 +7,12 @@ from pathlib import Path
 import httpx
 import psutil
 
+from compute.stack.cluster.runtime import runtime_path
 from compute.stack.errors import StackError
 from compute.stack.lock import RunningStack, running_stack
+from compute.stack.messages.steps import say
 from compute.stack.processes import end, leftovers
 from compute.stack.readiness import readiness
-from compute.stack.runtime import runtime_path
-from compute.stack.steps import say
 
 __all__ = ["Status", "down", "status"]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from compute.settings import Settings
 from compute.stack.commands import run_own_command
 from compute.stack.errors import StackError
-from compute.stack.steps import Steps
+from compute.stack.messages.steps import Steps
 
 if TYPE_CHECKING:
-    from compute.db.embedded import EmbeddedPostgres
+    from compute.db.embedded.server import EmbeddedPostgres
 
 __all__ = ["migrate", "opened_database", "revisions", "start_database"]
 
@@ -46,7 +46,7 @@ def opened_database(settings: Settings, *, direct: bool = False) -> Iterator[str
         return
     if not (settings.home / "postgres" / "PG_VERSION").is_file():
         raise StackError(f"DATABASE_URL is not set, and there is no database in {settings.home}")
-    from compute.db.embedded import PostgresFailed, PostgresInUse, running_address, start
+    from compute.db.embedded.server import PostgresFailed, PostgresInUse, running_address, start
 
     with ExitStack() as parts:
         try:
@@ -68,7 +68,7 @@ def revisions(url: str) -> tuple[str | None, str]:
     """
     import psycopg
 
-    from compute.db.revision import current_revision, wanted_revision
+    from compute.db.migrations.revision import current_revision, wanted_revision
 
     try:
         return current_revision(url), wanted_revision()
@@ -84,7 +84,7 @@ def misfit(url: str) -> str | None:
     """
     import psycopg
 
-    from compute.db.revision import SchemaMismatch, require_schema
+    from compute.db.migrations.revision import SchemaMismatch, require_schema
 
     try:
         require_schema(url)
@@ -104,8 +104,8 @@ def migrate(url: str) -> None:
     from alembic.util import CommandError
     from sqlalchemy.exc import SQLAlchemyError
 
-    from compute.db.migrate import upgrade
-    from compute.db.migration_locks import LocksUnavailable
+    from compute.db.migrations.locks import LocksUnavailable
+    from compute.db.migrations.upgrade import upgrade
 
     try:
         current, wanted = revisions(url)
@@ -123,7 +123,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _start_embedded(home: Path, steps: Steps, parts: ExitStack) -> "EmbeddedPostgres":
-    from compute.db.embedded import PostgresFailed, start
+    from compute.db.embedded.server import PostgresFailed, start
 
     with steps.step("Starting PostgreSQL"):
         try:

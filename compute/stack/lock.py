@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compute.stack.errors import StackError
-from compute.stack.hints import own_command
+from compute.stack.messages.hints import own_command
 
 __all__ = ["HomeLock", "RunningStack", "running_stack"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 
-from compute.db.system_user import NAME as SERVER_ACCOUNT
+from compute.db.embedded.system_user import NAME as SERVER_ACCOUNT
 from compute.stack.errors import StackError
-from compute.stack.hints import pasteable
+from compute.stack.messages.hints import pasteable
 
 __all__ = ["check_disk", "check_port", "free_port", "left_open", "prepare_home"]
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from compute.stack.errors import StackError
-from compute.stack.steps import Step
+from compute.stack.messages.steps import Step
 
 if TYPE_CHECKING:
-    from compute.stack.ray_head import Deployments
+    from compute.stack.cluster.head import Deployments
 
 __all__ = ["readiness", "wait_until_ready"]
 

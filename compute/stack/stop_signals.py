@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from compute.stack.steps import say
+from compute.stack.messages.steps import say
 
 __all__ = ["StopRequested", "StopSignals"]
 

@@ -11,31 +11,31 @@ from typing import TYPE_CHECKING
 
 from compute.pipelines.families import families
 from compute.pipelines.own_models import is_settled
-from compute.secret_file import kept_secret
+from compute.secrets.file import kept_secret
 from compute.settings import SECRETS_VARIABLE, Settings, with_api_key
-from compute.stack.api_key import key_file
+from compute.stack.cluster.environment import put_haproxy_in_front, serve_host, tune_ray
+from compute.stack.cluster.runtime import discard_if_empty, prune_sessions, ray_folder, runtime_folder
+from compute.stack.cluster.serve_config import ServeConfig, read_serve_config
 from compute.stack.commands import run_own_command
 from compute.stack.database import start_database
-from compute.stack.environment import put_haproxy_in_front, serve_host, tune_ray
 from compute.stack.errors import StackError
-from compute.stack.failures import cause
-from compute.stack.handover import forget, forget_others, handed_over
 from compute.stack.lock import HomeLock
 from compute.stack.mark import MARK
+from compute.stack.messages.failures import cause
+from compute.stack.messages.steps import Steps, say
+from compute.stack.messages.welcome import warning, welcome
 from compute.stack.options import StackOptions, load_options, load_settings
 from compute.stack.preflight import check_disk, check_port, left_open, prepare_home
 from compute.stack.processes import end, leftovers
-from compute.stack.runtime import discard_if_empty, prune_sessions, ray_folder, runtime_folder
-from compute.stack.serve_config import ServeConfig, read_serve_config
-from compute.stack.steps import Steps, say
+from compute.stack.secrets.api_key import key_file
+from compute.stack.secrets.handover import forget, forget_others, handed_over
 from compute.stack.stop_signals import StopRequested, StopSignals
-from compute.stack.welcome import warning, welcome
 
 if TYPE_CHECKING:
     from ray.serve.schema import ServeDeploySchema
 
-    from compute.db.embedded import EmbeddedPostgres
-    from compute.stack.ray_head import Deployments, RayHead
+    from compute.db.embedded.server import EmbeddedPostgres
+    from compute.stack.cluster.head import Deployments, RayHead
 
 __all__ = ["up"]
 
@@ -157,7 +157,7 @@ def _build_models(home: Path, steps: Steps) -> None:
 
 def _start_ray(runtime: Path, options: StackOptions, steps: Steps, stop: StopSignals, parts: ExitStack) -> "RayHead":
     with steps.step("Starting Ray"), stop.held():
-        from compute.stack.ray_head import RayHead
+        from compute.stack.cluster.head import RayHead
 
         # Ray prints the tracebacks of its tasks to the driver; the operator gets the one line that matters.
         parts.enter_context(redirect_stdout(parts.enter_context((runtime / "driver.out").open("w", buffering=1))))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from compute.db.session import Connection
-from compute.events.outbox import CALL_BACK, STATUS_PAYLOAD, log_moves
+from compute.events.outbox.tasks import CALL_BACK, STATUS_PAYLOAD, log_moves
 from compute.schemas.enums import ErrorCategory, TaskStatus
 from compute.tasks.states import LEASED, sources
 from compute.worker.protocol import Job

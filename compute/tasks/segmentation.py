@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from compute.errors import InvalidInput
 from compute.imaging.segmentation.segment import GRABCUT, check_model
 from compute.schemas.providers import LocalProviderConfig
-from compute.schemas.sentences import presented
+from compute.schemas.rules.sentences import presented
 
 __all__ = ["chosen_model"]
 

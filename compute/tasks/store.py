@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.db.tables import Task
 from compute.errors import Conflict, NotFound
-from compute.events.outbox import record
+from compute.events.outbox.tasks import record
 from compute.schemas.enums import ErrorCategory, EventType, TaskStatus
 from compute.tasks.states import sources
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compute.schemas.lora import EntityType
-from compute.schemas.text import VISIBLE, VISIBLE_OR_BLANK
+from compute.schemas.rules.text import VISIBLE, VISIBLE_OR_BLANK
 from compute.schemas.training import (
     MAX_BATCH,
     MAX_EPOCHS,
@@ -22,7 +22,7 @@ from compute.schemas.training import (
     TrainingType,
     Weighting,
 )
-from compute.schemas.training_transforms import Transform
+from compute.schemas.transforms import Transform
 
 __all__ = [
     "MAX_IMAGES",

@@ -6,10 +6,10 @@ So a faulty address is refused before anything runs, and what happens to it late
 from collections.abc import Mapping
 from typing import Any
 
-from compute.orders.faults import Faults
-from compute.orders.intake import RequestIntake, Sources
-from compute.orders.order import order, prepared
-from compute.orders.serving import Serving
+from compute.requests.faults import Faults
+from compute.requests.inputs import RequestIntake, Sources
+from compute.requests.request import order, prepared
+from compute.requests.serving import Serving
 from compute.storage.together import for_each
 from compute.tasks.registry import kind_of
 from compute.workflows.definition.body import static_body

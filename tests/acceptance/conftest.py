@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from compute.stack.cluster.runtime import runtime_path
 from compute.stack.preflight import free_port
-from compute.stack.runtime import runtime_path
 from tests.declared import check_response
 from tests.patience import PATIENCE
 

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from compute.stack.runtime import runtime_path
+from compute.stack.cluster.runtime import runtime_path
 from tests.acceptance.conftest import GIVEN_SECRETS, ROOT
 from tests.acceptance.other_user import can_try, entered_by_nobody, open_by_mode
 from tests.declared import check_response

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from compute import __version__ as version
-from compute.stack.runtime import runtime_path
+from compute.stack.cluster.runtime import runtime_path
 from tests.acceptance.conftest import GIVEN_SECRETS, ROOT, Stack
 from tests.acceptance.pasting import checkout, paste, printed_lines, seen_in, shell_blocks
 

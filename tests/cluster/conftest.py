@@ -125,8 +125,8 @@ def _serving() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    from compute.db.embedded import start as start_postgres
-    from compute.db.migrate import upgrade
+    from compute.db.embedded.server import start as start_postgres
+    from compute.db.migrations.upgrade import upgrade
 
     home = tmp_path_factory.mktemp("home")
     postgres = start_postgres(home)

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy.engine import URL
 
-from compute.db.migrate import upgrade
+from compute.db.migrations.upgrade import upgrade
 from compute.db.session import Database, normal_url
 
 
@@ -25,7 +25,7 @@ def postgres() -> Iterator[URL]:
     if given := os.environ.get("COMPUTE_TEST_DATABASE_URL"):
         yield normal_url(given)
         return
-    from compute.db.embedded import start
+    from compute.db.embedded.server import start
 
     with tempfile.TemporaryDirectory(prefix="compute-test-") as home:
         server = start(Path(home))

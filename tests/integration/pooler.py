@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import URL, make_url
 
-from compute.db.system_user import system_user
+from compute.db.embedded.system_user import system_user
 from tests.patience import PATIENCE
 
 SERVER_CONNECTIONS = 6

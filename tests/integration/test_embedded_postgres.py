@@ -12,16 +12,16 @@ import psutil
 import psycopg
 import pytest
 
-from compute.db import embedded
-from compute.db.embedded import PostgresFailed
-from compute.db.migrate import upgrade
+from compute.db.embedded import server as embedded
+from compute.db.embedded.server import PostgresFailed
+from compute.db.migrations.upgrade import upgrade
 from compute.stack.preflight import free_port
 from tests.patience import PATIENCE
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from compute.db.embedded import start
+from compute.db.embedded.server import start
 server = start(Path(sys.argv[1]))
 print(server.pid, flush=True)
 time.sleep(60)

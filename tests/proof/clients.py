@@ -4,7 +4,7 @@ from random import Random
 from uuid import UUID
 
 from compute.db.away import DatabaseAway
-from compute.events import hints
+from compute.events import notify as hints
 from tests.proof.clock import pause
 from tests.proof.history import Accepted, Cancelled, Deleted, Logged, Seen
 from tests.proof.model import ENDS, Asked, Ended, Unknown

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
-from compute.events.webhooks import SendPolicy, WebhookSender
+from compute.webhooks.sender import SendPolicy, WebhookSender
 from tests.proof.fleet import SimulatedPool
 from tests.proof.model import Model
 from tests.proof.simulated_engine import SimulatedEngine

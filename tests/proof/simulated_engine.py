@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from compute.db.tables import Task
-from compute.events import hints
+from compute.events import notify as hints
 from compute.workflows.engine import Engine, EnginePolicy, Graph
 from compute.workflows.plan import Outcome, Plan, StepPlan
 from compute.workflows.rows.journal import Checkpoint, Refused, Verdict

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from compute.events.webhook_retry import DeliveryStatus, Outcome
-from compute.events.webhook_store import Attempt, Claimed, Drawn, Lot, Page, Settled
+from compute.webhooks.retry import DeliveryStatus, Outcome
+from compute.webhooks.store import Attempt, Claimed, Drawn, Lot, Page, Settled
 from tests.proof.clock import pause
 from tests.proof.history import Received
 from tests.proof.outbox import Delivery

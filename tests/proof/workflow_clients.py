@@ -5,7 +5,7 @@ from random import Random
 from uuid import UUID
 
 from compute.db.away import DatabaseAway
-from compute.events import hints
+from compute.events import notify as hints
 from tests.proof.clock import pause
 from tests.proof.history import Accepted, Cancelled, StepSeen, WorkflowSeen
 from tests.proof.model import ENDS, Ended

@@ -17,9 +17,9 @@ from compute.api.resources import Resources
 from compute.api.strict import StrictRoute
 from compute.db.tables import Task
 from compute.errors import NotFound
-from compute.orders.order import validated
+from compute.requests.request import validated
 from compute.schemas.enums import TaskType
-from compute.schemas.quickstart import QuickstartTask
+from compute.schemas.quickstart.tasks import QuickstartTask
 from compute.schemas.tasks import TaskPublic
 from compute.tasks import store
 from compute.tasks.types.generation import GenerationTaskPublic, GenerationTaskUpdate

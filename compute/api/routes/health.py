@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from compute import __version__
 from compute.api.deps import ResourcesDep
 from compute.api.strict import StrictRoute
-from compute.schemas.parameters import Flag
+from compute.schemas.rules.parameters import Flag
 
 router = APIRouter(route_class=StrictRoute, tags=["Health"])
 

@@ -18,7 +18,7 @@ from compute.api.upload import Upload, received
 from compute.errors import BadRequest, InvalidInput
 from compute.lora.filenames import folder_of
 from compute.lora.library import LoraFiles, SavedLora, sha256_of
-from compute.orders.order import validated
+from compute.requests.request import validated
 from compute.schemas.errors import Problem
 from compute.schemas.lora import (
     AdminLoRAUploadResponse,
@@ -29,7 +29,7 @@ from compute.schemas.lora import (
     StoredLoRA,
     UploadForm,
 )
-from compute.schemas.parameters import WholeNumber
+from compute.schemas.rules.parameters import WholeNumber
 from compute.storage.base import StoredObject
 from compute.storage.paths import LORAS
 from compute.tasks.submission.writer import Answer

@@ -21,9 +21,9 @@ from compute.api.strict import StrictRoute
 from compute.api.upload import received
 from compute.errors import BadRequest, Forbidden, InvalidInput, NotFound
 from compute.media.loader import Media
-from compute.orders.intake import INPUTS
+from compute.requests.inputs import INPUTS
 from compute.schemas.errors import Problem
-from compute.schemas.parameters import Label, WholeNumber
+from compute.schemas.rules.parameters import Label, WholeNumber
 from compute.schemas.storage import DeletedImage, ImageList, StoredImage
 from compute.storage.base import StoredObject
 from compute.storage.paths import LORAS, clean_path, clean_prefix

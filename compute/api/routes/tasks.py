@@ -20,8 +20,8 @@ from compute.api.present import present, present_canonical, present_cleanup
 from compute.api.queries import TaskQuery, find
 from compute.api.stream import task_events
 from compute.api.strict import StrictRoute
-from compute.orders.order import validated
-from compute.schemas.quickstart import QuickstartTask
+from compute.requests.request import validated
+from compute.schemas.quickstart.tasks import QuickstartTask
 from compute.schemas.storage import QuickstartTaskCleanup, TaskCleanup
 from compute.schemas.tasks import TaskPublic
 from compute.tasks import store

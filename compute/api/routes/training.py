@@ -14,7 +14,7 @@ from compute.api.strict import StrictRoute
 from compute.api.training_changes import cancel_training, create_training
 from compute.api.training_present import listed, present, presented_event
 from compute.api.training_queries import EVENTS, EventQuery, TrainingQuery, find_trainings
-from compute.schemas.quickstart_training import QuickstartTraining, QuickstartTrainingEventList
+from compute.schemas.quickstart.training import QuickstartTraining, QuickstartTrainingEventList
 from compute.schemas.training import TrainingEventList, TrainingTask, TrainingTaskList
 from compute.training.rows import store
 

@@ -28,9 +28,9 @@ from compute.api.workflow_changes import (
 from compute.api.workflow_present import canonical, look, look_at_each, present, present_cleanup
 from compute.api.workflow_queries import WorkflowQuery, find_workflows
 from compute.db.tables import Workflow
-from compute.orders.order import validated
-from compute.schemas.parameters import Flag
-from compute.schemas.quickstart_workflows import QuickstartWorkflow, QuickstartWorkflowCleanup
+from compute.requests.request import validated
+from compute.schemas.quickstart.workflows import QuickstartWorkflow, QuickstartWorkflowCleanup
+from compute.schemas.rules.parameters import Flag
 from compute.schemas.workflows import (
     StartWorkflow,
     StepId,

@@ -5,8 +5,8 @@ import time
 from alembic import context
 from sqlalchemy import Connection, create_engine, inspect, pool, text
 
-from compute.db.migration_locks import try_until_locked, wait_briefly
-from compute.db.revision import OLDEST_CODE
+from compute.db.migrations.locks import try_until_locked, wait_briefly
+from compute.db.migrations.revision import OLDEST_CODE
 from compute.db.tables import Base
 
 # Any constant will do: it only has to be the same in every process that migrates.
@@ -42,7 +42,7 @@ def note_oldest_code() -> None:
 
 url = context.config.get_main_option("sqlalchemy.url")
 if url is None:
-    raise RuntimeError("sqlalchemy.url is not set: migrate with compute.db.migrate.upgrade")
+    raise RuntimeError("sqlalchemy.url is not set: migrate with compute.db.migrations.upgrade.upgrade")
 
 engine = create_engine(url, poolclass=pool.NullPool)
 wait_briefly(engine)

@@ -5,8 +5,8 @@ It has nothing to do with the API key: whoever has a link could otherwise try ke
 
 import secrets
 
-from compute.secret_file import kept_secret
-from compute.secret_rules import checked_link_secret, valid_at_once
+from compute.secrets.file import kept_secret
+from compute.secrets.rules import checked_link_secret, valid_at_once
 from compute.settings import Settings
 
 __all__ = ["FILE", "load_link_secrets", "made_link_secret"]

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 from compute.db.session import Database
 from compute.errors import ComputeError, Unavailable
-from compute.events import hints
-from compute.events.hints import HintSender
+from compute.events import notify as hints
+from compute.events.notify import HintSender
 from compute.tasks.submission.connection import AWAY, OUTCOME_SECONDS, UNKNOWN, WriteLink
 from compute.tasks.submission.rows import KEY_HEADER, Answer, Outcome, RequestKey, Submission, key_reused, size_of
 

@@ -12,7 +12,7 @@ from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
-from compute.schemas.strict import JsonBody
+from compute.schemas.rules.strict import JsonBody
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.tasks.registry import InputImage, Intake, TaskKind
 from compute.tasks.results import first_path

@@ -22,8 +22,8 @@ from compute.schemas.fields import (
     ResultImage,
     ResultImages,
 )
+from compute.schemas.rules.text import VISIBLE
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
-from compute.schemas.text import VISIBLE
 from compute.tasks.registry import Intake, TaskKind
 from compute.tasks.results import artifact_paths, first_path
 from compute.tasks.seeds import seed_or_new

@@ -16,8 +16,8 @@ from compute.imaging.flatten import on_white
 from compute.imaging.framing.geometry import Framing, plan
 from compute.imaging.resize import covering_box, resized
 from compute.imaging.segmentation.segment import check_model
-from compute.schemas.sentences import presented
-from compute.schemas.training_transforms import BackgroundRemoval, Crop, Flip, Resize, Transform
+from compute.schemas.rules.sentences import presented
+from compute.schemas.transforms import BackgroundRemoval, Crop, Flip, Resize, Transform
 from compute.training.dataset.buckets import bucket_of
 from compute.training.dataset.images import MIN_SIDE, Rejected
 

@@ -15,7 +15,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from compute.errors import Conflict, NotFound
-from compute.events.training_outbox import CALL_BACK_TRAININGS, LOG_TRAININGS, PREPROCESSING_PAYLOAD
+from compute.events.outbox.trainings import CALL_BACK_TRAININGS, LOG_TRAININGS, PREPROCESSING_PAYLOAD
 from compute.schemas.enums import ErrorCategory, EventType, TaskPriority
 from compute.schemas.training import TrainingStatus
 from compute.training.request import request_of

@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from compute.db.session import Database
-from compute.events.training_outbox import CALL_BACK_TRAININGS, LOG_TRAININGS
+from compute.events.outbox.trainings import CALL_BACK_TRAININGS, LOG_TRAININGS
 from compute.schemas.enums import ErrorCategory, EventType
 from compute.schemas.training import TrainingStatus
 from compute.training.states import ENDED_TRAININGS, OPEN_TRAININGS, sources_of

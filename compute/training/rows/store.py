@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.db.tables import Training, TrainingEvent
 from compute.errors import Conflict, NotFound
-from compute.events.training_outbox import CALL_BACK_TRAININGS
+from compute.events.outbox.trainings import CALL_BACK_TRAININGS
 from compute.schemas.enums import EventType
 from compute.schemas.training import TrainingStatus, TrainingTaskCreate
 from compute.training.request import request_of

@@ -11,9 +11,9 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 
 from compute.errors import InvalidInput
-from compute.orders.faults import MOST_FAULTS
-from compute.orders.order import named_kind
-from compute.orders.serving import Serving
+from compute.requests.faults import MOST_FAULTS
+from compute.requests.request import named_kind
+from compute.requests.serving import Serving
 from compute.schemas.workflows import MAX_STEPS, Condition, CreateWorkflow, FieldMapping, WorkflowStepDefinition
 from compute.workflows.definition import graph
 from compute.workflows.definition.step import CheckedStep, Known, check_step

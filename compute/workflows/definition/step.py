@@ -8,8 +8,8 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 
 from compute.errors import InvalidInput
-from compute.orders.order import order
-from compute.orders.serving import Serving
+from compute.requests.request import order
+from compute.requests.serving import Serving
 from compute.schemas.enums import TransformType
 from compute.schemas.workflows import FieldMapping, WorkflowStepDefinition
 from compute.storage.readable import check_readable

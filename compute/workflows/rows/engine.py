@@ -7,7 +7,7 @@ from typing import Protocol
 
 from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
-from compute.events import hints
+from compute.events import notify as hints
 from compute.workflows.plan import Plan
 from compute.workflows.planning import plans_of
 from compute.workflows.rows import statements as rows

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from compute.db.session import Connection
-from compute.events.workflow_outbox import CALL_BACK_WORKFLOWS
+from compute.events.outbox.workflows import CALL_BACK_WORKFLOWS
 from compute.schemas.enums import ErrorCategory, EventType, StepStatus, WorkflowStatus
 from compute.workflows.states import OPEN_WORKFLOWS, STEP_TRANSITIONS, WORKFLOW_TRANSITIONS
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from compute.db.as_sent import kept_as_sent, values_of
 from compute.db.tables import Workflow, WorkflowEvent, WorkflowStep
 from compute.errors import Conflict, NotFound
-from compute.events.workflow_outbox import CALL_BACK_WORKFLOWS
+from compute.events.outbox.workflows import CALL_BACK_WORKFLOWS
 from compute.schemas.enums import EventType, StepStatus, WorkflowStatus
 from compute.schemas.workflows import CreateWorkflow, WorkflowStepDefinition
 from compute.tasks import store

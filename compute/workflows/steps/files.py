@@ -3,7 +3,7 @@
 import base64
 
 from compute.errors import TooLarge
-from compute.orders.intake import Sources
+from compute.requests.inputs import Sources
 from compute.storage.links.signed import link_to
 from compute.storage.readable import check_readable
 
@@ -11,8 +11,11 @@ __all__ = ["StepFiles"]
 
 
 class StepFiles:
-    """Implements `compute.workflows.definition.mapping.Files` for one step. `known` are the links that were made: a field that
-    takes an image gets the stored one for such a link, without a download."""
+    """The files of one step, as `compute.workflows.definition.mapping.Files`.
+
+    `known` holds the links that were made: a field that takes an image gets the stored one for such a link, without a
+    download.
+    """
 
     def __init__(self, sources: Sources) -> None:
         self._settings = sources.settings

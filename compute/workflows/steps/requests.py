@@ -9,11 +9,11 @@ from sqlalchemy import select
 
 from compute.db.session import Database
 from compute.db.tables import Task
-from compute.events import hints
-from compute.events.hints import HintSender
-from compute.orders.intake import RequestIntake, Sources
-from compute.orders.order import Order, new_task, order
-from compute.orders.serving import Serving
+from compute.events import notify as hints
+from compute.events.notify import HintSender
+from compute.requests.inputs import RequestIntake, Sources
+from compute.requests.request import Order, new_task, order
+from compute.requests.serving import Serving
 from compute.schemas.enums import TaskStatus
 from compute.storage.together import for_each
 from compute.tasks import store

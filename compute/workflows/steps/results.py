@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from compute.db.tables import Task
-from compute.orders.serving import ServedModel
+from compute.requests.serving import ServedModel
 from compute.tasks.registry import TaskKind
 from compute.tasks.results import artifacts_of, metadata_of
 from compute.workflows.definition.fields import source_shapes

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from compute.db.session import Database
-from compute.events.hints import HintSender
+from compute.events.notify import HintSender
 from compute.media.loader import MediaLoader
-from compute.orders.serving import Serving
 from compute.outbound.client import GuardedClient
+from compute.requests.serving import Serving
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store

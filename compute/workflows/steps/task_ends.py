@@ -9,7 +9,7 @@ from sqlalchemy import ARRAY, ColumnElement, Uuid, any_, literal, select
 
 from compute.db.session import Database
 from compute.db.tables import Task
-from compute.events import hints
+from compute.events import notify as hints
 from compute.events.ticker import Ticker
 from compute.schemas.enums import TaskStatus
 from compute.tasks.states import TERMINAL

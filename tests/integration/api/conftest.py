@@ -22,7 +22,7 @@ from compute.deployments.workbench import LocalWorkbench
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
-from compute.orders.serving import ServedModel, Serving
+from compute.requests.serving import ServedModel, Serving
 from compute.settings import Settings
 from compute.storage.factory import open_store
 from compute.tasks.registry import kind_of

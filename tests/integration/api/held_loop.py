@@ -15,7 +15,7 @@ import uvicorn
 
 from compute.api.app import create_app
 from compute.deployments.process import leave_out_of_collections
-from compute.orders.serving import ServedModel, Serving
+from compute.requests.serving import ServedModel, Serving
 from compute.settings import Settings
 from tests.patience import PATIENCE, until_started
 

@@ -22,9 +22,9 @@ from benchmarks.lists_rows import fill
 from benchmarks.plans import Statements, explain
 from compute.api.app import create_app
 from compute.api.paging import cursor_of
-from compute.db.pages import COUNTED, EXAMINED
+from compute.db.lists.pages import COUNTED, EXAMINED
 from compute.db.tables import Base
-from compute.orders.serving import Serving
+from compute.requests.serving import Serving
 from compute.settings import Settings
 from tests.patience import PATIENCE
 

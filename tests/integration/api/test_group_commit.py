@@ -17,7 +17,7 @@ from compute.db.patience import Patience
 from compute.db.session import Database
 from compute.db.tables import Task
 from compute.errors import InvalidInput, Unavailable
-from compute.events.hints import HintSender
+from compute.events.notify import HintSender
 from compute.schemas.events import TaskCreatedEvent
 from compute.settings import Settings
 from compute.tasks.submission.connection import AWAY

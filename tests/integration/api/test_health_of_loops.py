@@ -8,7 +8,7 @@ from compute.api.loops import Loops
 from compute.api.readiness import Readiness
 from compute.db.patience import Patience
 from compute.db.session import Database
-from compute.orders.serving import Serving
+from compute.requests.serving import Serving
 from compute.settings import Settings
 from compute.storage.factory import open_store
 from tests.integration.lossy import LossyWire

@@ -16,7 +16,7 @@ from compute.api.paging import cursor_of
 from compute.api.workflow_present import _DEFINED
 from compute.db.session import Database
 from compute.db.tables import Task, Training, TrainingEvent, Workflow, WorkflowStep
-from compute.orders.serving import Serving
+from compute.requests.serving import Serving
 from compute.schemas.training import TrainingTaskCreate
 from compute.settings import Settings
 from compute.storage.base import ObjectStore

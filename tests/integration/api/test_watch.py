@@ -12,7 +12,7 @@ from compute.db.direct import connect_by_key
 from compute.db.session import Database
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.store import PostgresDispatchStore
-from compute.events import hints
+from compute.events import notify as hints
 from compute.tasks import store
 from compute.worker.protocol import Done, Job, Started, WorkEvent
 from compute.worker.vital_signs import with_vital_signs

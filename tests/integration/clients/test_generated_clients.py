@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compute.api.app import create_app
-from compute.orders.serving import Serving
+from compute.requests.serving import Serving
 from compute.settings import Settings
 from tests.integration.api.conftest import *  # noqa: F403 - the API under test
 from tests.integration.api.conftest import KEY

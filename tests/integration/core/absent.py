@@ -14,7 +14,7 @@ from compute.db.direct import DirectConnection
 from compute.db.patience import Patience
 from compute.db.session import Connection, Database
 from compute.dispatch.store import PostgresDispatchStore
-from compute.events.hints import HintSender
+from compute.events.notify import HintSender
 from compute.tasks.submission.writer import Answer, Submission, TaskWriter
 from compute.training.rows.connection import ReportLink
 from tests.integration.core.rows import new_task

@@ -11,15 +11,15 @@ from compute.db.tables import Task
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
 from compute.errors import Conflict, NotFound
-from compute.events.hints import HintSender
-from compute.events.webhook_retry import DeliveryStatus, Outcome, Verdict
-from compute.events.webhook_rows import PostgresDeliveryStore
-from compute.events.webhook_store import Attempt, Settled
-from compute.events.webhook_store import Claimed as Delivery
+from compute.events.notify import HintSender
 from compute.schemas.enums import ErrorCategory, TaskStatus
 from compute.tasks import store
 from compute.tasks.leases import Claimed, Write
 from compute.tasks.submission.writer import Answer, RequestKey, Submission, TaskWriter
+from compute.webhooks.retry import DeliveryStatus, Outcome, Verdict
+from compute.webhooks.rows import PostgresDeliveryStore
+from compute.webhooks.store import Attempt, Settled
+from compute.webhooks.store import Claimed as Delivery
 from tests.proof.model import Asked, Ended, Unknown
 
 __all__ = ["RealStore"]

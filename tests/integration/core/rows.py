@@ -11,7 +11,7 @@ from compute.db.direct import connect_by_key
 from compute.db.session import Connection, Database
 from compute.db.tables import Task, TaskEvent
 from compute.dispatch.fairness import claim_batch
-from compute.events.outbox import record
+from compute.events.outbox.tasks import record
 from compute.schemas.enums import EventType, TaskStatus
 from compute.tasks import store
 from compute.tasks.ids import new_task_id

@@ -8,7 +8,7 @@ from compute.db.away import DatabaseAway, RowLocked, StatementTooSlow
 from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.errors import Unavailable
-from compute.events import hints
+from compute.events import notify as hints
 from tests.integration.core.absent import SHORT, WAYS, Use, scene, users
 from tests.patience import NEVER, PATIENCE
 

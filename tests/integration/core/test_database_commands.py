@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from compute.api.app import create_app
 from compute.cli import app as compute
-from compute.db.migrate import alembic_config
-from compute.db.revision import SchemaMismatch, wanted_revision
+from compute.db.migrations.revision import SchemaMismatch, wanted_revision
+from compute.db.migrations.upgrade import alembic_config
 from compute.db.session import libpq_url
-from compute.orders.serving import Serving
+from compute.requests.serving import Serving
 from compute.settings import Settings
 
 

@@ -15,7 +15,7 @@ from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
 from compute.errors import InvalidInput, OutOfMemory, TaskFailed
-from compute.events import hints
+from compute.events import notify as hints
 from compute.schemas.enums import ErrorCategory
 from compute.tasks import store
 from compute.worker.protocol import Alive, Artifact, Done, Job, Progress, Started, WorkEvent

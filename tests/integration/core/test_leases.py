@@ -10,7 +10,7 @@ from sqlalchemy import delete, select, update
 
 from compute.db.session import Connection, Database
 from compute.db.tables import Task, TaskEvent, WebhookDelivery
-from compute.events.outbox import _event
+from compute.events.outbox.tasks import _event
 from compute.schemas.enums import ErrorCategory, EventType
 from compute.schemas.events import TaskStatusEvent
 from compute.tasks import store

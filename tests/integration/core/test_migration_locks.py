@@ -11,9 +11,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from compute.db.migrate import alembic_config, upgrade
-from compute.db.migration_locks import LocksUnavailable, wait_briefly
-from compute.db.revision import SchemaMismatch, current_revision, require_schema, wanted_revision
+from compute.db.migrations.locks import LocksUnavailable, wait_briefly
+from compute.db.migrations.revision import SchemaMismatch, current_revision, require_schema, wanted_revision
+from compute.db.migrations.upgrade import alembic_config, upgrade
 from tests.patience import PATIENCE
 
 

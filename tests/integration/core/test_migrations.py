@@ -8,7 +8,7 @@ from alembic import command
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
-from compute.db.migrate import alembic_config, upgrade
+from compute.db.migrations.upgrade import alembic_config, upgrade
 from compute.db.tables import Base
 from tests.patience import PATIENCE
 
@@ -29,7 +29,7 @@ def test_upgrading_twice_changes_nothing_and_downgrading_leaves_nothing(database
 
 def test_several_processes_may_migrate_at_once(database_url: str) -> None:
     command.downgrade(alembic_config(database_url), "base")
-    script = "import sys; from compute.db.migrate import upgrade; upgrade(sys.argv[1])"
+    script = "import sys; from compute.db.migrations.upgrade import upgrade; upgrade(sys.argv[1])"
     processes = [
         subprocess.Popen([sys.executable, "-c", script, database_url])  # noqa: S603
         for _ in range(4)

@@ -10,8 +10,8 @@ from pathlib import Path
 from sqlalchemy import select, text
 
 from compute.db.away import DatabaseAway
-from compute.db.embedded import start as start_server
-from compute.db.migrate import upgrade
+from compute.db.embedded.server import start as start_server
+from compute.db.migrations.upgrade import upgrade
 from compute.db.session import Database
 from compute.db.tables import Task, TaskEvent
 from compute.dispatch.dispatcher import DispatchPolicy

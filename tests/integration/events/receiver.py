@@ -12,10 +12,10 @@ from sqlalchemy import insert, select
 
 from compute.db.session import Database
 from compute.db.tables import WebhookAttempt, WebhookDelivery
-from compute.events.webhook_post import SignedPost
-from compute.events.webhook_rows import PostgresDeliveryStore
-from compute.events.webhooks import Backoff, Breaker, SendPolicy, WebhookSender
 from compute.outbound.client import GuardedClient
+from compute.webhooks.post import SignedPost
+from compute.webhooks.rows import PostgresDeliveryStore
+from compute.webhooks.sender import Backoff, Breaker, SendPolicy, WebhookSender
 from tests.patience import PATIENCE
 
 SECRET = "whsec_" + "c2VjcmV0" * 4

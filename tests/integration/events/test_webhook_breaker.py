@@ -8,8 +8,8 @@ from sqlalchemy import select, text, update
 
 from compute.db.session import Database
 from compute.db.tables import WebhookDelivery
-from compute.events.webhook_store import Lot
-from compute.events.webhooks import Breaker
+from compute.webhooks.sender import Breaker
+from compute.webhooks.store import Lot
 from tests.integration.events.receiver import (
     QUICK,
     Receiver,

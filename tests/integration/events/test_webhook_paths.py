@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 
 from compute.db.session import Database
 from compute.db.tables import WebhookDelivery
-from compute.events.webhooks import Breaker
+from compute.webhooks.sender import Breaker
 from tests.integration.events.receiver import (
     QUICK,
     Receiver,

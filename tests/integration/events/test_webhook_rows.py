@@ -11,9 +11,9 @@ from sqlalchemy import delete, func, select, text, update
 
 from compute.db.session import Database
 from compute.db.tables import WebhookDelivery
-from compute.events.webhook_retry import Backoff, Limits, Outcome, decide
-from compute.events.webhook_rows import PostgresDeliveryStore
-from compute.events.webhook_store import Attempt, Claimed, Lot, Page, Settled
+from compute.webhooks.retry import Backoff, Limits, Outcome, decide
+from compute.webhooks.rows import PostgresDeliveryStore
+from compute.webhooks.store import Attempt, Claimed, Lot, Page, Settled
 from tests.integration.events.receiver import attempts, delivery, enqueue, open_store
 
 A = "https://a.example/hook"

@@ -5,8 +5,8 @@ from typing import Any, get_args
 import pytest
 
 from compute.errors import InvalidInput
-from compute.orders.order import Order, new_task, validated
-from compute.orders.serving import ServedModel
+from compute.requests.request import Order, new_task, validated
+from compute.requests.serving import ServedModel
 from compute.tasks.registry import InputImage, all_kinds
 from compute.worker.protocol import Role
 from tests.file_fields import FileField, file_fields

@@ -7,7 +7,7 @@ from openapi_spec_validator import validate
 
 from compute.api.app import create_app
 from compute.api.openapi.walk import objects
-from compute.orders.serving import Serving
+from compute.requests.serving import Serving
 from compute.settings import Settings
 
 

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from compute.api import documentation
 from compute.api.bounded import bounded_faults
 from compute.api.dialect import as_spelled, quickstart_workflow_id
-from compute.orders.order import validated
-from compute.schemas.sentences import names_of_field
-from compute.schemas.strict import JsonBody
+from compute.requests.request import validated
+from compute.schemas.rules.sentences import names_of_field
+from compute.schemas.rules.strict import JsonBody
 
 WRONG: tuple[Any, ...] = (
     None, True, 1, -1, 10**30, 1.5, 128.0, 1e300, "", " ", "128", "x" * 5000, [], [[]], [1, "x", None, {}], {},

@@ -14,7 +14,7 @@ from compute.errors import BadRequest, Conflict, InvalidInput, NotFound
 from compute.training.dataset.transforms import parse_transforms
 
 ROOT = Path(compute.__file__).parent
-FOR_OPERATORS = {"stack", "deployments", "settings.py"}
+FOR_OPERATORS = {"stack", "deployments", "settings/__init__.py"}
 NOT_TOLD = {"ValueError", "debug", "info", "warning", "error", "exception"}
 """What mends the code or its settings hears it."""
 REFUSALS = {"BadRequest", "Conflict", "Forbidden", "InvalidInput", "NotFound", "TooLarge", "Unauthorized"}

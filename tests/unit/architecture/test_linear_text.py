@@ -26,8 +26,8 @@ from compute.lora.filenames import folder_of, safe_name, split_name
 from compute.media.base64_text import decoded, is_inline, unescaped
 from compute.outbound.addresses import literal_address
 from compute.schemas.lora import LoRADeleteRequest, UploadForm
-from compute.schemas.quickstart_training import QuickstartTrainingCreate
-from compute.schemas.quickstart_workflows import QuickstartCreateWorkflow
+from compute.schemas.quickstart.training import QuickstartTrainingCreate
+from compute.schemas.quickstart.workflows import QuickstartCreateWorkflow
 from compute.schemas.training import TrainingTaskCreate
 from compute.schemas.workflows import CreateWorkflow, FieldMapping, StartWorkflow, WorkflowStepDefinition
 from compute.storage.base import StoredObject

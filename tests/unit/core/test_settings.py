@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from compute.setting_rules import misspelt
 from compute.settings import Settings, setting_variables
+from compute.settings.rules import misspelt
 from compute.stack.errors import StackError
 from compute.stack.options import load_settings
 

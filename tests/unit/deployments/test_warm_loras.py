@@ -11,7 +11,7 @@ import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from compute.deployments.warm_loras import warm_lora
+from compute.deployments.warming.loras import warm_lora
 from compute.tasks.registry import kind_of
 from compute.training.export.lora import export_lora
 from tests.unit.training.adapters import Adapter, pair, spec_of
@@ -129,9 +129,9 @@ async def test_those_that_have_it_are_counted(pools: list[DeploymentHandle]) -> 
 async def test_what_goes_wrong_there_is_logged_and_not_raised(
     pools: list[DeploymentHandle], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING, "compute.deployments.warm_loras"):
+    with caplog.at_level(logging.WARNING, "compute.deployments.warming.loras"):
         assert await warm_lora(pools[:1], "broken") == 0
         assert await warm_lora(pools[:1], "slow", timeout_s=0.1) == 0
-    words = [record.getMessage() for record in caplog.records if record.name == "compute.deployments.warm_loras"]
+    words = [record.getMessage() for record in caplog.records if record.name == "compute.deployments.warming.loras"]
     assert words[0] == "A replica of Flux could not read the LoRA broken: it is broken"
     assert words[1] == "The replicas of Flux do not have the LoRA slow within 0.1 s."

@@ -3,11 +3,11 @@
 import random
 from datetime import UTC, datetime
 
-from compute.events.webhook_paths import FailingPaths
-from compute.events.webhook_queue import DueReceivers
-from compute.events.webhook_receivers import Breaker, Receivers, Standing
-from compute.events.webhook_retry import Health
-from compute.events.webhook_store import Lot
+from compute.webhooks.paths import FailingPaths
+from compute.webhooks.queue import DueReceivers
+from compute.webhooks.receivers import Breaker, Receivers, Standing
+from compute.webhooks.retry import Health
+from compute.webhooks.store import Lot
 
 EXACT = Breaker(failures=3, first=10, factor=2, longest=60, jitter=0)
 

@@ -2,9 +2,9 @@
 
 import random
 
-from compute.events.webhook_queue import DueReceivers
-from compute.events.webhook_receivers import Breaker, Receivers
-from compute.events.webhook_retry import Health
+from compute.webhooks.queue import DueReceivers
+from compute.webhooks.receivers import Breaker, Receivers
+from compute.webhooks.retry import Health
 
 EXACT = Breaker(failures=1, first=10, factor=1, jitter=0)
 

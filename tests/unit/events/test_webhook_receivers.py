@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from compute.events.webhook_receivers import Breaker, Exchange, Receivers, Standing
-from compute.events.webhook_retry import Health
+from compute.webhooks.receivers import Breaker, Exchange, Receivers, Standing
+from compute.webhooks.retry import Health
 
 EXACT = Breaker(failures=3, first=10, factor=2, longest=60, jitter=0)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compute.events.webhook_retry import Backoff, DeliveryStatus, Health, Limits, Outcome, decide, parse_retry_after
+from compute.webhooks.retry import Backoff, DeliveryStatus, Health, Limits, Outcome, decide, parse_retry_after
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EXACT = Backoff(first=10, factor=3, longest=1000, jitter=0)

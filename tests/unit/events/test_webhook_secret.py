@@ -10,8 +10,8 @@ import pytest
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
-from compute.events.webhook_secret import load_secret, signing_secrets
 from compute.settings import Settings
+from compute.webhooks.secret import load_secret, signing_secrets
 
 GIVEN = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from compute.media.loader import MediaLoader
-from compute.orders.intake import RequestIntake
-from compute.orders.serving import ServedModel
 from compute.outbound.client import GuardedClient
+from compute.requests.inputs import RequestIntake
+from compute.requests.serving import ServedModel
 from compute.settings import Settings
 from compute.storage.base import ObjectStore, StoredObject
 from compute.storage.local import LocalStore

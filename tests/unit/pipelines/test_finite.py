@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from compute.deployments.warm_up import warm_up_request
+from compute.deployments.warming.first_draw import warm_up_request
 from compute.errors import ComputeError, InvalidInput, TaskFailed
 from compute.pipelines import ModelConfig, load
 from compute.pipelines.families import families

@@ -8,11 +8,11 @@ from uuid import UUID
 from compute.db.away import DatabaseAway
 from compute.dispatch.dispatcher import Dispatcher
 from compute.dispatch.retry import RetryPolicy
-from compute.events.webhook_store import Attempt, Drawn, Lot, Settled
-from compute.events.webhook_store import Claimed as ClaimedDelivery
-from compute.events.webhooks import SendPolicy, WebhookSender
 from compute.schemas.enums import ErrorCategory
 from compute.tasks.leases import Claimed, Complete, Lease, Write
+from compute.webhooks.sender import SendPolicy, WebhookSender
+from compute.webhooks.store import Attempt, Drawn, Lot, Settled
+from compute.webhooks.store import Claimed as ClaimedDelivery
 from tests.proof.fleet import SimulatedPool
 from tests.proof.model import Model, ModelTask
 from tests.proof.parts import POLICY, REAL, Parts, Runs

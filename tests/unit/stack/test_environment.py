@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from compute.stack.environment import put_haproxy_in_front, serve_host, tune_ray
+from compute.stack.cluster.environment import put_haproxy_in_front, serve_host, tune_ray
 
 RUNTIME = Path("/tmp/compute-12345678")  # noqa: S108
 

@@ -4,7 +4,7 @@ import traceback
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from compute.stack.failures import cause
+from compute.stack.messages.failures import cause
 
 
 class Strict(BaseModel):

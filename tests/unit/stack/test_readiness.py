@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+from compute.stack.cluster.head import Deployments
 from compute.stack.errors import StackError
+from compute.stack.messages.steps import Steps
 from compute.stack.preflight import free_port
-from compute.stack.ray_head import Deployments
 from compute.stack.readiness import readiness, wait_until_ready
-from compute.stack.steps import Steps
 from tests.patience import PATIENCE
 
 

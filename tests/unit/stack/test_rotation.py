@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from compute.events.webhook_secret import load_secret, signing_secrets
 from compute.settings import Settings
 from compute.stack.errors import StackError
-from compute.stack.hints import own_command
-from compute.stack.rotation import KEPT_SECRETS, retire, rotate
+from compute.stack.messages.hints import own_command
+from compute.stack.secrets.rotation import KEPT_SECRETS, retire, rotate
 from compute.storage.links.secret import load_link_secrets
+from compute.webhooks.secret import load_secret, signing_secrets
 
 BOTH = pytest.mark.parametrize("name", sorted(KEPT_SECRETS))
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from compute.stack.errors import StackError
-from compute.stack.runtime import (
+from compute.stack.cluster.runtime import (
     KEPT_SESSIONS,
     discard_if_empty,
     prune_sessions,
@@ -14,6 +13,7 @@ from compute.stack.runtime import (
     runtime_folder,
     runtime_path,
 )
+from compute.stack.errors import StackError
 
 
 @pytest.fixture(autouse=True)

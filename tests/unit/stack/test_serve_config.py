@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from compute.stack.cluster.serve_config import read_serve_config
 from compute.stack.errors import StackError
-from compute.stack.serve_config import read_serve_config
 
 OURS = Path(__file__).parents[3] / "serve_config.yaml"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from compute.stack.api_key import kept_key, key_file, reading_line
-from compute.stack.hints import own_command, pasteable
 from compute.stack.lock import HomeLock
-from compute.stack.welcome import first_picture_by_curl, welcome
+from compute.stack.messages.hints import own_command, pasteable
+from compute.stack.messages.welcome import first_picture_by_curl, welcome
+from compute.stack.secrets.api_key import kept_key, key_file, reading_line
 from compute.tasks.types.generation import CreateGenerationTask
 
 KEYS = ["sk-plain", 'it\'s $(touch gone) `x` \\ "quoted" & ; | * ~ #!', "$'\\x41'"]

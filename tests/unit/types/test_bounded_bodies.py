@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from compute.schemas.bulk import BulkTasks
 from compute.schemas.fields import MAX_DEFINITION_CHARACTERS
-from compute.schemas.sentences import names_of_field
-from compute.schemas.strict import JsonBody
+from compute.schemas.rules.sentences import names_of_field
+from compute.schemas.rules.strict import JsonBody
 
 LONG = "x" * (MAX_DEFINITION_CHARACTERS + 1)
 WORST: list[Any] = [LONG, {LONG: 1}, {"a": [{"b": LONG}]}, [LONG], [{"a": LONG}]]

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from compute.api.app import create_app
-from compute.orders.serving import Serving
+from compute.requests.serving import Serving
 from compute.settings import Settings
 from compute.tasks.registry import all_kinds
 from tests.unit.types.bench import make_bench, run_type

@@ -6,9 +6,9 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from compute.schemas.quickstart_training import QuickstartTrainingCreate
-from compute.schemas.quickstart_workflows import QuickstartCreateWorkflow
-from compute.schemas.text import shows
+from compute.schemas.quickstart.training import QuickstartTrainingCreate
+from compute.schemas.quickstart.workflows import QuickstartCreateWorkflow
+from compute.schemas.rules.text import shows
 from compute.schemas.training import TrainingTaskCreate
 from compute.schemas.workflows import CreateWorkflow, WorkflowUpdate
 from compute.tasks.registry import all_kinds, kind_of

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 
-from compute.orders.serving import ServedModel, Serving
+from compute.requests.serving import ServedModel, Serving
 from compute.schemas.workflows import CreateWorkflow, FieldMapping
 from compute.workflows.definition.check import CheckedWorkflow, check_workflow
 

@@ -8,7 +8,7 @@ import yaml
 
 import compute
 from compute.api.workflow_bodies import definition_of
-from compute.orders.serving import ServedModel, Serving
+from compute.requests.serving import ServedModel, Serving
 from compute.workflows.definition.check import CheckedWorkflow, check_workflow
 
 EXAMPLES = Path(compute.__file__).parent.parent / "examples"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from compute.db.tables import Task
-from compute.orders.serving import ServedModel
+from compute.requests.serving import ServedModel
 from compute.tasks.registry import kind_of
 from compute.workflows.definition.fields import source_shapes
 from compute.workflows.definition.mapping import MISSING, look_up

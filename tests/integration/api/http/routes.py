@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from compute.api.app import create_app
-from compute.orders.serving import Serving
+from compute.requests.serving import Serving
 from compute.settings import Settings
 from tests.integration.api.conftest import KEY
 

@@ -5,7 +5,7 @@ Its graphs are asyncio tasks: what Ray's references are to the actor's calls, aw
 
 import asyncio
 
-from compute.orders.serving import ServedModel, Serving
+from compute.requests.serving import ServedModel, Serving
 from compute.workflows.engine import EnginePolicy, Graph
 from compute.workflows.plan import Outcome, Plan, StepPlan
 from compute.workflows.steps.runner import StepRunner

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from compute.db import embedded
-from compute.db.migrate import upgrade
+from compute.db.embedded import server as embedded
+from compute.db.migrations.upgrade import upgrade
 from compute.db.session import Database
 from compute.db.tables import Task
 from tests.integration.api.workflows.conftest import SubjectPainter, draw, post

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 
 from compute.errors import InvalidInput
-from compute.schemas.training_transforms import BackgroundRemoval, Crop, Flip, Resize
+from compute.schemas.transforms import BackgroundRemoval, Crop, Flip, Resize
 from compute.training.dataset.buckets import bucket_of, buckets
 from compute.training.dataset.images import Rejected
 from compute.training.dataset.transforms import Prepared, apply, parse_transforms

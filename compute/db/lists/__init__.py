@@ -1,0 +1,1 @@
+"""Lists of rows, newest first, at a bounded cost."""

@@ -1,0 +1,1 @@
+"""What a replica does before its first task."""

@@ -1,0 +1,1 @@
+"""The event log and the webhook outbox, written in the transaction that changed the row."""

@@ -1,0 +1,87 @@
+"""Faults of one part of a body, told by where it stands in the whole."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+
+from compute.errors import InvalidInput, TooLarge
+from compute.schemas.rules.sentences import as_sent, names_of_field
+
+__all__ = ["MOST_FAULTS", "Faults", "faults_at", "named_as_sent", "place_of"]
+
+MOST_FAULTS = 100
+_MOST_DIGITS = 9
+_GATHER_SECONDS = 10.0
+
+
+def place_of(field: str) -> tuple[str | int, ...]:
+    """A dotted path such as `source_images.3` as a place in a body."""
+    parts = field.split(".")
+    return tuple(int(part) if part.isdecimal() and len(part) <= _MOST_DIGITS else part for part in parts)
+
+
+@contextmanager
+def faults_at(*place: str | int) -> Iterator[None]:
+    """Makes the errors of a part say where in the body it is, for example at `("tasks", 3)`."""
+    try:
+        yield
+    except RequestValidationError as error:
+        raise RequestValidationError(
+            [fault | {"loc": ("body", *place, *fault["loc"][1:])} for fault in error.errors()]
+        ) from None
+    except InvalidInput as error:
+        inner = () if error.field == "body" else place_of(error.field)
+        raise RequestValidationError(
+            [{"loc": ("body", *place, *inner), "msg": error.detail, "type": "invalid_input"}]
+        ) from None
+    except TooLarge as error:
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+        raise TooLarge(f"Field `{where}.{error.field}` is too large. {error.detail}", field=error.field) from None
+
+
+class Faults:
+    """The faults of all parts of a body, gathered until there are enough, or the rest takes too long."""
+
+    def __init__(self) -> None:
+        self.found: list[Any] = []
+        self._since: float | None = None
+
+    @contextmanager
+    def of(self, *place: str | int) -> Iterator[None]:
+        """Note what is wrong with the part at `place`, as `faults_at` tells it."""
+        try:
+            with faults_at(*place):
+                yield
+        except RequestValidationError as error:
+            self.found += error.errors()
+            self._since = self._since or time.monotonic()
+
+    @property
+    def enough(self) -> bool:
+        """Whether the parts that are left need not be looked at: it is refused anyway."""
+        late = self._since is not None and time.monotonic() - self._since > _GATHER_SECONDS
+        return late or len(self.found) >= MOST_FAULTS
+
+    def raise_if_any(self) -> None:
+        """Raises:
+        RequestValidationError: there are some; names up to a hundred.
+        """
+        if self.found:
+            raise RequestValidationError(self.found[:MOST_FAULTS])
+
+
+@contextmanager
+def named_as_sent(model: type[BaseModel], sent: Mapping[str, Any]) -> Iterator[None]:
+    """Makes errors that speak of the fields of `model` call them what the caller has called them."""
+    try:
+        yield
+    except (InvalidInput, TooLarge) as error:
+        first, *inside = place_of(error.field)
+        names = names_of_field(model, str(first)) if first in model.model_fields else (str(first),)
+        name = next((one for one in names if one in sent), names[0])
+        place = as_sent((name, *inside), sent, absent=1 + len(inside))
+        raise type(error)(error.detail, field=".".join(map(str, place))) from None

@@ -1,0 +1,153 @@
+"""Checks and takes in what a request names: images are fetched and kept by content, LoRAs are inspected."""
+
+import asyncio
+import contextlib
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+from compute.errors import InvalidInput, NotFound
+from compute.lora.check import check_lora
+from compute.lora.filenames import stored_lora
+from compute.media.images import image_size
+from compute.media.loader import Media, MediaLoader
+from compute.requests.serving import ServedModel
+from compute.settings import Settings
+from compute.storage.base import ObjectStore
+from compute.storage.links.signed import stored_path
+from compute.storage.paths import MAX_PATH_CHARACTERS, clean_path
+from compute.storage.readable import check_readable
+from compute.storage.together import for_each
+from compute.tasks.registry import InputImage
+from compute.worker.protocol import Role
+
+__all__ = ["INPUTS", "RequestIntake", "Sources"]
+
+INPUTS = "inputs/"
+
+# They are held in memory until all are there: this many times the largest one.
+_MOST_NEW = 8
+_FETCHED_AT_ONCE = 4
+
+# A PNG or WebP says its size in the first bytes; the headers before that of a JPEG we wrote fit as well.
+_HEAD_BYTES = 64 * 1024
+
+_STORED_PATH = re.compile(r"[\w.@=+ -]+(/[\w.@=+ -]+)*\.(png|jpe?g|webp|gif|bmp|tiff?|avif)\Z", re.IGNORECASE)
+
+
+class Sources(Protocol):
+    """Where what a request names can come from."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def objects(self) -> ObjectStore: ...
+
+    @property
+    def media(self) -> MediaLoader: ...
+
+    @property
+    def link_secrets(self) -> tuple[bytes, ...]:
+        """Those of the links that lead to stored files."""
+        ...
+
+
+class RequestIntake:
+    """The `Intake` of one request, for one task or many. Nothing is stored until `keep`, so a refused request leaves
+    nothing behind; what is named twice, also at the same time, is fetched once.
+
+    `known` are sources that were taken in before, each with the path at which it is stored.
+    """
+
+    def __init__(self, held: Sources, served: ServedModel, known: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._held = held
+        self._served = served
+        self._known = known
+        self._new: dict[str, Media] = {}
+        self._taken: dict[str, InputImage] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._fetches = asyncio.Semaphore(_FETCHED_AT_ONCE)
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        return self._served.roles
+
+    @property
+    def max_pixels(self) -> int:
+        return self._held.settings.media_max_pixels
+
+    @property
+    def size_multiple(self) -> int:
+        return self._served.size_multiple
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        return () if self._served.name is None else (self._served.name,)
+
+    async def image(self, source: str, *, field: str) -> InputImage:
+        async with self._locks[source]:
+            if source not in self._taken:
+                path = await self._path_of(source, field)
+                taking = self._fetched(source, field) if path is None else self._stored(path, field)
+                self._taken[source] = await taking
+        return self._taken[source]
+
+    async def lora(self, path: str, *, field: str) -> str:
+        linked = await stored_path(path, self._held.objects, self._held.link_secrets, field=field)
+        stored = stored_lora(linked or path, field=field)
+        card = await asyncio.to_thread(self._served.card, self._held.settings.models_root)
+        await check_lora(self._held.objects, stored, card, field=field)
+        return stored
+
+    @property
+    def taken(self) -> dict[str, str]:
+        """The sources that were taken in, each with the path at which it is stored after `keep`."""
+        return {source: image.path for source, image in self._taken.items()}
+
+    async def keep(self) -> None:
+        """Store the new images; one that is there already is not written again."""
+        await for_each(self._new.items(), self._keep_one)
+
+    async def _keep_one(self, new: tuple[str, Media]) -> None:
+        path, media = new
+        if await self._held.objects.stat(path) is None:
+            await self._held.objects.put(path, media.data, media.content_type)
+
+    async def _path_of(self, source: str, field: str) -> str | None:
+        """The storage path that a source names, or to which a link of ours leads; None if it is something else."""
+        objects, known = self._held.objects, self._known.get(source)
+        if known is not None and await objects.stat(known) is not None:
+            return known
+        if (linked := await stored_path(source, objects, self._held.link_secrets, field=field)) is not None:
+            return linked
+        text = source.strip()
+        if len(text) > MAX_PATH_CHARACTERS:
+            return None
+        if _STORED_PATH.match(text):
+            return text
+        # Paths of a client's own need not end like an image, and short base64 looks like one of them.
+        with contextlib.suppress(InvalidInput):
+            if "://" not in text and await objects.stat(clean_path(text)) is not None:
+                return text
+        return None
+
+    async def _fetched(self, source: str, field: str) -> InputImage:
+        async with self._fetches:
+            media = await self._held.media.load(source, field=field)
+        path = f"{INPUTS}{media.sha256[:2]}/{media.sha256}.png"
+        self._new[path] = media
+        if sum(len(new.data) for new in self._new.values()) > _MOST_NEW * self._held.settings.media_max_bytes:
+            raise InvalidInput("With this one, the images of the request are too large together.", field=field)
+        return InputImage(path, media.width, media.height)
+
+    async def _stored(self, source: str, field: str) -> InputImage:
+        path = check_readable(source, field=field)
+        try:
+            head = await self._held.objects.read(path, 0, _HEAD_BYTES)
+        except NotFound:
+            raise InvalidInput(f"There is no stored image {path}.", field=field) from None
+        # It was checked and encoded anew when it was stored; decoding it is the worker's part.
+        return InputImage(path, *image_size(head, field=field))

@@ -1,0 +1,1 @@
+"""Secrets: what they must be, and the files that keep them."""

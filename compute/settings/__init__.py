@@ -1,0 +1,336 @@
+"""Everything an operator can set from the environment, in one place.
+
+Names start with `COMPUTE_`, except those that the outside world already knows: API_KEY, ADMIN_API_KEY,
+DATABASE_URL and S3_*. AWS credentials are read by boto3 itself. What belongs to one deployment (models,
+replicas, devices) lives in serve_config.yaml instead.
+"""
+
+import os
+import secrets
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
+
+from compute.secrets.file import kept_secret
+from compute.secrets.rules import checked_key, checked_link_secret, checked_webhook_secret, valid_at_once
+from compute.settings.rules import checked_base, checked_origin, misspelt
+
+__all__ = [
+    "SECRETS_VARIABLE",
+    "Settings",
+    "TrainableModel",
+    "get_settings",
+    "ingress_settings",
+    "setting_variables",
+    "with_api_key",
+]
+
+SECRETS_VARIABLE = "COMPUTE_SECRETS"
+"""Names a folder with a file for each variable that shall not stand in the environment."""
+
+
+class TrainableModel(BaseModel):
+    """A base model that trainings may start from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(
+        min_length=1, description="A folder, a name under the folder of models, or a Hugging Face repository."
+    )
+    family: Literal["flux", "sdxl"] = "flux"
+    resolution: int = Field(
+        default=512, ge=32, le=2048, description="Side in pixels of the square it is trained at unless asked otherwise."
+    )
+    revision: str | None = Field(default=None, description="Of a Hugging Face repository.")
+
+
+_DEMO = TrainableModel(model="demo-flux", resolution=128)
+_TRAINING_MODELS = {
+    # On a fresh installation every name leads to the model that comes with it; an operator sets the real ones.
+    "default": _DEMO,
+    "sd-xl-base": _DEMO,
+    "black-forest-labs/FLUX.1-dev": _DEMO,
+    "tiny-flux": TrainableModel(model="tiny-flux", resolution=64),
+    "tiny-sdxl": TrainableModel(model="tiny-sdxl", family="sdxl", resolution=64),
+}
+
+
+class Settings(BaseSettings):
+    """Settings of one process; immutable once read."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="COMPUTE_", frozen=True, populate_by_name=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    home: Path = Field(
+        default=Path(".compute"),
+        description="The folder of everything that lasts: database, files, models, keys.",
+    )
+    secrets: Path | None = Field(
+        default=None, description="A folder with a file for each variable that shall not stand in the environment."
+    )
+    api_key: SecretStr | None = Field(default=None, validation_alias="API_KEY")
+    admin_api_key: SecretStr | None = Field(default=None, validation_alias="ADMIN_API_KEY")
+    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
+    database_pooled: bool = Field(
+        default=False, description="DATABASE_URL leads to a PgBouncer that pools by transaction."
+    )
+    database_direct_url: str | None = Field(
+        default=None, description="The server behind that PgBouncer, for migrations and for hints without polling."
+    )
+
+    storage: Literal["local", "s3"] = "local"
+    s3_bucket: str | None = Field(default=None, validation_alias="S3_BUCKET")
+    s3_endpoint_url: str | None = Field(default=None, validation_alias="S3_ENDPOINT_URL")
+    s3_public_url: str | None = Field(
+        default=None,
+        validation_alias="S3_PUBLIC_URL",
+        description="A CDN in front of the bucket, if there is one.",
+    )
+    s3_prefix: str = Field(default="", validation_alias="S3_PREFIX", description="Put before every key.")
+    public_url: str | None = Field(
+        default=None, description="Base of the links in answers; the request's own host when unset."
+    )
+    link_secret: SecretStr | None = Field(
+        default=None, description="What links to results are signed with; or two, of which the second still opens them."
+    )
+    local_url: str = Field(
+        default="http://127.0.0.1:8000",
+        description="Where the API listens: base of the links where there is no request, or one without a host. Its "
+        "scheme is that of all links that are not public.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Origins whose pages may call the API from a browser; `*` for all."
+    )
+    link_ttl_seconds: int = Field(default=24 * 3600, ge=60, description="How long a signed result link works.")
+
+    media_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Hosts that may be fetched from, or called back, though their address is private.",
+    )
+    media_max_bytes: int = Field(default=32 * 2**20, ge=1, description="Largest image a user may send or name.")
+    media_max_pixels: int = Field(default=8192 * 8192, ge=1, description="Largest image by decoded size.")
+    media_decode_bytes: int = Field(
+        default=2 * 2**30, ge=2**20, description="Memory of the images that one process decodes at a time, in bytes."
+    )
+    media_timeout_seconds: float = Field(default=15.0, gt=0, description="For one whole download, redirects included.")
+    metadata_policy: Literal["strip", "keep-rights"] = Field(
+        default="strip",
+        description="What of an image's metadata is stored: nothing, or its author and owner (EXIF Artist, Copyright).",
+    )
+    body_max_bytes: int = Field(default=48 * 2**20, ge=1024, description="Largest request body.")
+    body_memory_bytes: int = Field(
+        default=512 * 2**20, ge=1024, description="What the bodies that one ingress reads at a time may take together."
+    )
+    lora_max_bytes: int = Field(default=500 * 2**20, ge=1024, description="Largest LoRA file that may be uploaded.")
+    lora_convert_seconds: float = Field(
+        default=120.0, gt=0, description="Longest a checkpoint may take to become safetensors."
+    )
+    lora_uploads_bytes: int = Field(
+        default=4 * 2**30,
+        ge=2048,
+        description="Disk that the LoRAs which one ingress takes in at a time may use; each counts twice its size.",
+    )
+    lora_conversions_waiting: int = Field(
+        default=4, ge=0, description="Checkpoints that may wait while another one becomes safetensors."
+    )
+    bulk_max_tasks: int = Field(default=1000, ge=1, description="Tasks that one bulk request may bring.")
+
+    lease_seconds: float = Field(default=15.0, gt=0.5, description="A claim that is not renewed this long is lost.")
+    max_retries: int = Field(default=3, ge=0, description="Runs after the first, for failures that may pass.")
+    retry_backoff_seconds: float = Field(default=2.0, ge=0, description="Delay of the first retry; it doubles.")
+    task_timeout_seconds: float = Field(default=3600.0, gt=0, description="Longest one run of a task may take.")
+    queued_timeout_seconds: float = Field(
+        default=600.0, gt=0, description="Longest a claimed task may wait for its turn before it is handed back."
+    )
+    stall_seconds: float = Field(
+        default=600.0, gt=0, description="A thread of a replica that makes no step for so long hangs."
+    )
+    retention_days: float | None = Field(
+        default=None,
+        gt=0,
+        le=36500,
+        description="How long what has ended is kept, with its files; for ever when unset.",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None, description="Standard Webhooks secret (whsec_…); or two, of which receivers may know either."
+    )
+    webhook_max_attempts: int = Field(default=10, ge=1)
+    webhook_max_age_seconds: float = Field(
+        default=36 * 3600.0, gt=0, description="A webhook that is older than this is given up."
+    )
+    webhook_timeout_seconds: float = Field(default=15.0, gt=0)
+    webhook_concurrency: int = Field(
+        default=256, ge=1, description="Webhooks that one sender has on their way at once."
+    )
+    webhook_receiver_concurrency: int = Field(default=32, ge=1, description="The same to one receiver.")
+
+    training_models: dict[str, TrainableModel] = Field(
+        default=_TRAINING_MODELS,
+        description="What trainings may start from, by the names that requests use; `default` is one of them.",
+    )
+    training_archive_max_bytes: int = Field(default=2 * 2**30, ge=1024, description="Largest zip file of pictures.")
+    training_log_bytes: int = Field(default=64 * 1024, ge=1024, description="How much of a training's log is kept.")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the files of COMPUTE_SECRETS."""
+        folder = os.environ.get(SECRETS_VARIABLE, "")
+        # One that is missing is refused below, by name.
+        files = (SecretsSettingsSource(settings_cls, folder),) if Path(folder or os.devnull).is_dir() else ()
+        return (init_settings, env_settings, *files)
+
+    @field_validator("secrets")
+    @classmethod
+    def _there(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_dir():
+            raise ValueError("there is no such folder")
+        if value is not None:
+            files = [file.name for file in value.iterdir() if file.is_file()]
+            given = {name.upper() for name in (*files, *os.environ)}
+            if (found := misspelt(files, setting_variables(), given)) is not None:
+                raise ValueError(f"it holds {found[0]}, which is no setting; {found[1]} is one")
+        return value
+
+    @field_validator("api_key", "admin_api_key")
+    @classmethod
+    def _strong_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            checked_key(value.get_secret_value())
+        return value
+
+    @field_validator("link_secret")
+    @classmethod
+    def _strong_link_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            valid_at_once(value.get_secret_value(), checked_link_secret)
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _standard_webhook_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            valid_at_once(value.get_secret_value(), checked_webhook_secret)
+        return value
+
+    @model_validator(mode="after")
+    def _two_keys(self) -> "Settings":
+        if self.admin_api_key is not None and self.admin_api_key == self.api_key:
+            raise ValueError("ADMIN_API_KEY: must differ from API_KEY, or every client is an administrator")
+        return self
+
+    @model_validator(mode="after")
+    def _room_for_a_body(self) -> "Settings":
+        if self.body_memory_bytes < self.body_max_bytes:
+            raise ValueError(
+                f"COMPUTE_BODY_MEMORY_BYTES: must be at least COMPUTE_BODY_MAX_BYTES ({self.body_max_bytes}), or a "
+                "body of the largest size never finds room"
+            )
+        return self
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("media_allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(host.strip().lower() for host in value.split(",") if host.strip())
+        return value
+
+    @field_validator("public_url", "local_url", "s3_public_url", "s3_endpoint_url")
+    @classmethod
+    def _check_base(cls, value: str | None) -> str | None:
+        return value if value is None else checked_base(value)
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(origin.strip() for origin in value.split(",") if origin.strip())
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(origin if origin == "*" else checked_origin(origin) for origin in value)
+
+    @field_validator("training_models")
+    @classmethod
+    def _with_default(cls, value: dict[str, TrainableModel]) -> dict[str, TrainableModel]:
+        if "default" not in value:
+            raise ValueError("one of the models is named `default`")
+        return value
+
+    @property
+    def storage_root(self) -> Path:
+        return self.home / "storage"
+
+    @property
+    def models_root(self) -> Path:
+        return self.home / "models"
+
+    @property
+    def cache_root(self) -> Path:
+        return self.home / "cache"
+
+
+def with_api_key(settings: Settings) -> Settings:
+    """The settings with an API key: API_KEY, or else the one kept in `home`/api_key, made on first use.
+
+    Raises:
+        OSError: the file can be neither read nor made.
+        ValueError: what the file holds is no key.
+    """
+    if settings.api_key is not None:
+        return settings
+    file = settings.home / "api_key"
+    key = kept_secret(file, lambda: f"sk-{secrets.token_urlsafe(24)}")
+    try:
+        checked_key(key)
+    except ValueError as error:
+        raise ValueError(f"{file} {error}") from None
+    return settings.model_copy(update={"api_key": SecretStr(key)})
+
+
+def setting_variables() -> tuple[str, ...]:
+    """The names of the variables that set something here."""
+    return tuple(
+        str(field.validation_alias or f"COMPUTE_{name}").upper() for name, field in Settings.model_fields.items()
+    )
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The settings of this process, read once, without the keys of clients: those are the ingress's alone."""
+    return Settings().model_copy(update={"api_key": None, "admin_api_key": None})
+
+
+def ingress_settings() -> Settings:
+    """The settings of a process that lets clients in, with the keys that it knows them by.
+
+    Raises:
+        OSError: `home`/api_key can be neither read nor made.
+        ValueError: what it holds is no key.
+    """
+    return with_api_key(Settings())

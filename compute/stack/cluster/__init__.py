@@ -1,0 +1,1 @@
+"""The Ray cluster of one machine, and HAProxy before it."""

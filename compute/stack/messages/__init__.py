@@ -1,0 +1,1 @@
+"""What the operator reads while the stack starts, runs or fails."""

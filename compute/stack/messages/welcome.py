@@ -1,0 +1,86 @@
+"""What the operator reads when everything runs. It says where secrets lie, and never what they are."""
+
+import json
+import os
+from pathlib import Path
+
+from compute.stack.messages.hints import own_command, pasteable
+from compute.stack.secrets.api_key import reading_line
+
+__all__ = ["first_picture", "first_picture_by_curl", "warning", "welcome"]
+
+PROMPT = "a red dress on a white background"
+SEED = 13
+
+
+def welcome(url: str, home: Path, key: Path, dashboard_url: str, logs: Path, seconds: float) -> str:
+    """Everything needed to come to the first picture, by pasting."""
+    return "\n".join(
+        [
+            "",
+            f"Compute is ready after {seconds:.0f} s.",
+            "",
+            f"  API          {url}/api/v1",
+            f"  API key      in {key}",
+            f"  Reference    {url}/docs",
+            f"  Dashboard    {dashboard_url}",
+            *_ray_token(),
+            f"  Logs         {logs}",
+            "",
+            "Draw a picture. Pasted into another shell, this writes picture.png:",
+            "",
+            f"  {first_picture(home, 'picture.png')}",
+            "",
+            "The same with curl, which writes first.png:",
+            "",
+            *(f"  {line}" for line in first_picture_by_curl(url, key, "first.png")),
+            "",
+            f"Ctrl-C here, or this line in another shell, stops it; the data stays in {home}:",
+            "",
+            f"  {own_command('down', home=home)}",
+        ]
+    )
+
+
+def warning(host: str, port: int) -> str:
+    """What an operator is told who opens the API to other machines."""
+    return (
+        f"Other machines can reach the API on {host}, port {port}, in plain HTTP: whoever is on the way reads the keys."
+        " Put TLS in front of it (docs/configuration.md)."
+    )
+
+
+def first_picture(home: Path, file: str) -> str:
+    """The command that draws the sample into a file."""
+    return own_command("generate", PROMPT, "--seed", str(SEED), "--out", file, home=home)
+
+
+def first_picture_by_curl(url: str, key: Path, file: str) -> list[str]:
+    """The same in steps: ask, wait, download."""
+    header = '-H "Authorization: Bearer $API_KEY"'
+    body = f"-H 'Content-Type: application/json' -d {pasteable([json.dumps({'prompt': PROMPT, 'seed': SEED})])}"
+    waits = """grep -Eq '"status": *"(pending|running)"'"""
+    return [
+        reading_line(key),
+        f"API={pasteable([url])}/api/v1",
+        f'TASK=$(curl -sS "$API/tasks/generation" {header} {body} | {_text("id")})',
+        f'while curl -sS "$API/tasks/$TASK" {header} | tee task.json | {waits}; do sleep 1; done',
+        f'curl -sS "$({_text("url", "task.json")})" -o {pasteable([file])}',
+    ]
+
+
+def _text(name: str, *file: str) -> str:
+    """Takes the first text of this name out of JSON, with what every machine has."""
+    search = " ".join([f"""grep -o '"{name}": *"[^"]*'""", *file])
+    return f"""{search} | head -n 1 | cut -d '"' -f 4"""
+
+
+def _ray_token() -> list[str]:
+    """Where Ray finds its token, which `ray` and `serve` commands need, too."""
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        return []
+    file = os.environ["RAY_AUTH_TOKEN_PATH"]
+    return [
+        f"  Ray token    in {file}",
+        f"               (for `ray` and `serve`: export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={pasteable([file])})",
+    ]

@@ -1,0 +1,1 @@
+"""The secrets of a stack: handed over, shown and rotated."""

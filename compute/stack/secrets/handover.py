@@ -1,0 +1,106 @@
+"""Secrets leave the environment before anything is started, for files that their readers open.
+
+Whatever a process starts inherits its environment, and what it was itself started with stays readable for as long as
+it lives. So `compute up` puts each secret into a file, and begins again without it.
+"""
+
+import configparser
+import io
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from compute.secrets.file import write_secret
+from compute.settings import SECRETS_VARIABLE, setting_variables
+
+__all__ = ["OUR_SECRETS", "forget", "forget_others", "handed_over"]
+
+OUR_SECRETS = (
+    "API_KEY",
+    "ADMIN_API_KEY",
+    "DATABASE_URL",
+    "COMPUTE_DATABASE_DIRECT_URL",
+    "COMPUTE_LINK_SECRET",
+    "COMPUTE_WEBHOOK_SECRET",
+)
+"""Read from the folder that COMPUTE_SECRETS names, or from the environment; in any case, as all our settings are."""
+
+# The variable with which a library is shown a file, and those in whose place it comes, the one that counts most first.
+_TOKENS = {
+    "HF_TOKEN_PATH": ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
+    "RAY_AUTH_TOKEN_PATH": ("RAY_AUTH_TOKEN",),
+}
+_AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_PASSWORD = "PGPASSWORD"  # noqa: S105 - its name
+_PREFIX = "secrets-"
+
+
+def handed_over(home: Path, environment: Mapping[str, str]) -> dict[str, str] | None:
+    """The environment with files in `home` in place of its secrets; None if it holds none. An empty one is none: it
+    stays, and its reader goes on to the next place.
+
+    Raises:
+        OSError: the files cannot be written, or those of COMPUTE_SECRETS not be read.
+    """
+    ours = {name: name.upper() for name, value in environment.items() if value and name.upper() in OUR_SECRETS}
+    theirs = {name: value for name in _of_libraries() if (value := environment.get(name))}
+    if not ours and not theirs:
+        return None
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
+    kept = {name: value for name, value in environment.items() if name not in ours and name not in theirs}
+    files = _settings_in(environment.get(SECRETS_VARIABLE)) | {file: environment[name] for name, file in ours.items()}
+    kept[SECRETS_VARIABLE] = str(folder)
+    for variable, names in _TOKENS.items():
+        if name := next((name for name in names if name in theirs), None):
+            files[name], kept[variable] = theirs[name], str(folder / name)
+    if _AWS[0] in theirs:
+        files["aws"], kept["AWS_SHARED_CREDENTIALS_FILE"] = _aws_file(theirs, environment), str(folder / "aws")
+    if _PASSWORD in theirs:
+        files["pgpass"], kept["PGPASSFILE"] = _password_file(theirs[_PASSWORD]), str(folder / "pgpass")
+    for name, content in files.items():
+        write_secret(folder / name, content)
+    return kept
+
+
+def forget(folder: str | None, home: Path) -> None:
+    """Remove the folder, if it was made here for `home`."""
+    if folder and Path(folder).parent == home and Path(folder).name.startswith(_PREFIX):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget_others(folder: str | None, home: Path) -> None:
+    """Remove what stacks that were killed have left in `home`, but not the present one's `folder`."""
+    for left in home.glob(f"{_PREFIX}*"):
+        if str(left) != folder:
+            forget(str(left), home)
+
+
+def _of_libraries() -> tuple[str, ...]:
+    return (*(name for names in _TOKENS.values() for name in names), *_AWS, _PASSWORD)
+
+
+def _settings_in(folder: str | None) -> dict[str, str]:
+    """What an operator's folder says of our settings, by variable. Whatever else lies in it is not ours to copy."""
+    if not folder:
+        return {}
+    files = {file.name.upper(): file for file in Path(folder).iterdir() if file.is_file()}
+    return {
+        variable: files[variable].read_text(encoding="utf-8", errors="surrogateescape")
+        for variable in setting_variables()
+        if variable in files
+    }
+
+
+def _aws_file(secrets: Mapping[str, str], environment: Mapping[str, str]) -> str:
+    profile = environment.get("AWS_PROFILE") or environment.get("AWS_DEFAULT_PROFILE") or "default"
+    file = configparser.RawConfigParser()
+    file[profile] = {name.lower(): secrets[name] for name in _AWS if name in secrets}
+    text = io.StringIO()
+    file.write(text)
+    return text.getvalue()
+
+
+def _password_file(password: str) -> str:
+    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+    return f"*:*:*:*:{escaped}"

@@ -1,0 +1,1 @@
+"""Webhooks: signed, sent, retried and logged until their receiver has them."""

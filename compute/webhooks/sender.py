@@ -1,0 +1,279 @@
+"""Sends the outbox: every webhook is signed, retried and logged until its receiver has it.
+
+For receivers
+-------------
+A webhook is a POST with a JSON body, sent when a task that named a `webhook_url` has ended. It follows the
+Standard Webhooks specification, so any of its libraries verifies it:
+
+    webhook-id          names the message, and stays the same when it is sent again
+    webhook-timestamp   when this attempt was made, in Unix seconds
+    webhook-signature   `v1,` and the base64 of an HMAC-SHA256 over `{id}.{timestamp}.{body}`
+
+Verify the raw bytes of the body before you parse them, with the operator's secret (`whsec_…`):
+
+    from standardwebhooks import Webhook
+
+    event = Webhook(secret).verify(await request.body(), dict(request.headers))
+
+or by hand: decode the base64 after `whsec_` to get the key, compute the HMAC, compare in constant time with each
+`v1,` signature in the header (there are two, parted by a space, while the operator changes the secret), and refuse
+timestamps more than five minutes away from your clock.
+
+Answer any 2xx within the sender's timeout (15 s as shipped), and do slow work afterwards. A message can arrive
+more than once, so remember the `webhook-id`s that you have handled; messages are not ordered, so go by the
+`timestamp` in the body. Answer 410 to refuse a message for good. Any other answer, a redirect included, is tried
+again over about 24 hours (see `Backoff`); 429 and 503 may ask for a longer pause with Retry-After.
+
+A receiver that fails several times in a row (no connection, no answer in time, 5xx, 429) is left alone for a while and
+then probed with one message (see `Breaker`). The others wait meanwhile and lose no attempt by it. Where one path
+fails and another of the same host works, that path alone is left alone.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from compute.db.away import DatabaseAway
+from compute.db.group_commit import GroupCommit
+from compute.webhooks.queue import DueReceivers
+from compute.webhooks.receivers import Breaker, Exchange, Receivers
+from compute.webhooks.retry import CHANCE, Backoff, DeliveryStatus, Limits, Outcome, Verdict, decide
+from compute.webhooks.store import Attempt, Claimed, DeliveryStore, Lot, Settled
+
+__all__ = ["Backoff", "Breaker", "DeliveryStatus", "Limits", "SendPolicy", "WebhookSender"]
+
+_log = logging.getLogger(__name__)
+_GATHER_SECONDS = 0.005
+_HOPS = 500
+_HOPS_REST = 10
+_LOTS_AT_ONCE = 16
+_EXPIRE_AT_ONCE = 500
+_MOST_WRITTEN = 500
+_STOP_SECONDS = 5.0
+
+Post = Callable[[Claimed], Awaitable[Outcome]]
+"""One attempt at one delivery. It raises nothing and ends within the sender's `timeout_seconds`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendPolicy:
+    """`poll`, `expire` (between looks for what is too old) and `lease_margin` in seconds; `in_flight` and
+    `per_receiver` in requests of this sender at once.
+
+    A claim holds for the request's timeout and `lease_margin` more, in which a database that is away may return.
+    """
+
+    poll: float = 1.0
+    expire: float = 60.0
+    lease_margin: float = 30.0
+    in_flight: int = 256
+    per_receiver: int = 32
+    backoff: Backoff = field(default_factory=Backoff)
+    breaker: Breaker = field(default_factory=Breaker)
+    limits: Limits = field(default_factory=Limits)
+
+
+class WebhookSender:
+    """Sends due deliveries until cancelled. Several may run: the store keeps them apart.
+
+    Delivery is at least once. A sender that dies leaves its leases behind, and when they run out another one
+    sends again. It knows nothing of the database but its store, and nothing of the network but `post`.
+    """
+
+    def __init__(
+        self,
+        store: DeliveryStore,
+        post: Post,
+        *,
+        timeout_seconds: float = 15.0,
+        owner: str = "webhooks",
+        policy: SendPolicy | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
+        """`timeout_seconds` bounds one `post`, `owner` names this sender in the log. Whatever is left to chance comes
+        from `chance`. The store and what `post` uses stay the caller's to close."""
+        self._store = store
+        self._post = post
+        self._owner = owner
+        self._policy = policy or SendPolicy()
+        self._chance = chance or CHANCE
+        self._lease_seconds = timeout_seconds + self._policy.lease_margin
+        self._receivers = Receivers(self._policy.per_receiver, self._policy.breaker, self._chance)
+        self._due = DueReceivers(self._receivers, self._policy.in_flight)
+        self._attempts = GroupCommit[Attempt, Settled](
+            self._settle,
+            lambda attempt: attempt.claimed.id,
+            given_up=Settled.UNWRITTEN,
+            most=_MOST_WRITTEN,
+            patience_seconds=self._lease_seconds,
+        )
+        self._work: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._page_after: str | None = None
+        self._look_at = 0.0
+
+    async def run(self) -> None:
+        """Send until cancelled; then stop what is being sent, and write what was answered."""
+        writing = asyncio.create_task(self._attempts.run(), name="writing attempts")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._send_on(), name="claiming webhooks")
+                group.create_task(self._expire_on(), name="expiring webhooks")
+                group.create_task(_as_long_as(writing), name="watching the writer")
+        finally:
+            await asyncio.shield(self._stop(writing))
+
+    async def _send_on(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            begun = loop.time()
+            try:
+                if begun >= self._look_at:
+                    await self._look()
+                await self._claim()
+            except DatabaseAway as error:
+                _log.warning("%s: sending paused, the database is out of reach: %s", self._owner, error)
+                await asyncio.sleep(self._policy.poll)
+                continue
+            # What ends meanwhile makes room for the next claim; and the database keeps half its time.
+            await asyncio.sleep(max(loop.time() - begun, _GATHER_SECONDS))
+            await self._wait()
+
+    async def _look(self) -> None:
+        """Find receivers with something due: one page, so that however many there are, this costs the same."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        page = await self._store.due(self._page_after, _HOPS)
+        now = loop.time()
+        self._due.add(page.receivers, now)
+        self._page_after = page.after
+        self._look_at = now + (self._policy.poll if page.after is None else _HOPS_REST * (now - begun))
+
+    async def _claim(self) -> None:
+        """Lease what may be sent now and begin to send it."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        rooms = self._due.deal(self._policy.in_flight - len(self._work), now)
+        if not rooms:
+            return
+        lots = self._due.lots(rooms, now)
+        others = {name: room for name, room in rooms.items() if name not in lots}
+        if others:
+            self._send(await self._store.claim(others, self._lease_seconds), others)
+        names = list(lots)
+        for first in range(0, len(names), _LOTS_AT_ONCE):
+            await self._claim_by_lot({name: lots[name] for name in names[first : first + _LOTS_AT_ONCE]})
+
+    async def _claim_by_lot(self, lots: Mapping[str, Lot]) -> None:
+        drawn = await self._store.claim_by_lot(lots, self._lease_seconds)
+        found = Counter(delivery.receiver for delivery in drawn.claimed)
+        for name, lot in lots.items():
+            if found[name] < lot.room:
+                self._receivers.reached(name, drawn.reached.get(name))
+        # A lot looks at a part of what is due: where it found something, there may be more.
+        self._send(drawn.claimed, dict.fromkeys(lots, 1))
+
+    def _send(self, claimed: Sequence[Claimed], rooms: Mapping[str, int]) -> None:
+        """Begin to send what was claimed. Whose room is not filled has nothing more due."""
+        filled = Counter(delivery.receiver for delivery in claimed)
+        for delivery in claimed:
+            self._launch(delivery)
+        for receiver, room in rooms.items():
+            if filled[receiver] < room:
+                self._due.remove(receiver)
+
+    async def _wait(self) -> None:
+        """Until a request ends and leaves room for another, or it is time to look again."""
+        # Not wait_for: when both come at once, the one of Python 3.11 forgets that it was cancelled.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._look_at):
+                await self._wake.wait()
+        self._wake.clear()
+
+    def _launch(self, claimed: Claimed) -> None:
+        exchange = self._receivers.started(claimed.receiver, asyncio.get_running_loop().time(), claimed.path)
+        work = asyncio.create_task(self._deliver(claimed, exchange), name=f"webhook-{claimed.id}")
+        self._work.add(work)
+        self._sending.add(work)
+
+        def forget(done: asyncio.Task[None]) -> None:
+            self._work.discard(done)
+            self._wake.set()
+            if not done.cancelled() and (error := done.exception()):
+                _log.error("%s: webhook %s was dropped until its lease ends", self._owner, claimed.id, exc_info=error)
+
+        work.add_done_callback(forget)
+
+    async def _deliver(self, claimed: Claimed, exchange: Exchange) -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        outcome: Outcome | None = None
+        try:
+            outcome = await self._post(claimed)
+        finally:
+            health, asked = (outcome.health, outcome.pause_asked) if outcome else (None, 0.0)
+            self._receivers.finished(exchange, health, loop.time(), asked)
+            # From here on an answer is known, and stopping must not lose it.
+            self._sending -= {asyncio.current_task()}
+        age = claimed.age + loop.time() - begun
+        policy = self._policy
+        verdict = decide(outcome, claimed.attempts + 1, policy.limits, policy.backoff, age=age, chance=self._chance)
+        settled = await self._attempts.put(Attempt(claimed, outcome, verdict))
+        self._tell(claimed, outcome, verdict, settled)
+
+    async def _settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled | None]:
+        """For the group commit: None for a row that is locked, and for a delivery's second attempt of a batch."""
+        firsts = {attempt.claimed.id: attempt for attempt in reversed(attempts)}
+        came_of = await self._store.settle(list(firsts.values()))
+        answers = {id(attempt): settled for attempt, settled in zip(firsts.values(), came_of, strict=True)}
+        # What ends meanwhile is written together.
+        await asyncio.sleep(_GATHER_SECONDS)
+        return [None if (settled := answers.get(id(attempt))) is Settled.LOCKED else settled for attempt in attempts]
+
+    def _tell(self, claimed: Claimed, outcome: Outcome, verdict: Verdict, settled: Settled) -> None:
+        name = f"{self._owner}: webhook {claimed.id} of task {claimed.task_id}"
+        if outcome.delivered:
+            _log.info("%s: delivered in %d ms", name, outcome.duration_ms)
+        elif settled is Settled.LATE:
+            _log.warning("%s: %s; another sender has it now", name, outcome.error)
+        elif settled is not Settled.MOVED:
+            _log.warning("%s: %s; nothing was written", name, outcome.error)
+        elif verdict.status is DeliveryStatus.FAILED:
+            _log.error("%s: %s; given up", name, outcome.error)
+        else:
+            _log.warning("%s: %s; next attempt in %.0f s", name, outcome.error, verdict.delay)
+
+    async def _expire_on(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            begun = loop.time()
+            expired = 0
+            try:
+                expired = await self._store.expire(self._policy.limits.max_age, _EXPIRE_AT_ONCE)
+            except DatabaseAway as error:
+                _log.warning("%s: the database is out of reach: %s", self._owner, error)
+            if expired:
+                _log.error("%s: %d webhooks given up, they are too old", self._owner, expired)
+            # While there are more, the database keeps most of its time for others.
+            await asyncio.sleep(3 * (loop.time() - begun) if expired == _EXPIRE_AT_ONCE else self._policy.expire)
+
+    async def _stop(self, writing: "asyncio.Task[None]") -> None:
+        for work in self._sending:
+            work.cancel()
+        if self._work:
+            await asyncio.wait(self._work, timeout=_STOP_SECONDS)
+        self._attempts.close()
+        await asyncio.wait([writing], timeout=_STOP_SECONDS)
+        for work in (*self._work, writing):
+            work.cancel()
+
+
+async def _as_long_as(task: "asyncio.Task[None]") -> None:
+    """End when it ends, with its error; being cancelled leaves it alone."""
+    await asyncio.shield(task)
+    raise RuntimeError(f"{task.get_name()} has ended")
