@@ -13,11 +13,11 @@ from psycopg.types.json import Jsonb
 
 from benchmarks.bare_api import SERVING, settings
 from benchmarks.harness import median, print_table, say
-from compute.api.body import parsed
+from compute.api.bodies.json_body import parsed
 from compute.api.dialect import Dialect
-from compute.api.orders import order_of
-from compute.api.present import render_new
 from compute.api.resources import Resources, open_resources
+from compute.api.tasks.bodies import order_of
+from compute.api.tasks.presenter import render_new
 from compute.requests.inputs import RequestIntake
 from compute.requests.request import new_task
 from compute.tasks.submission.writer import Answer, Submission

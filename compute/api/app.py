@@ -9,19 +9,25 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from compute import __version__
 from compute.api import errors
+from compute.api.bodies.multipart import FIELD_BYTES
+from compute.api.bodies.patience import BodyPatience
 from compute.api.deps import require_key
-from compute.api.guard import KeyGuard, RequestGuard
+from compute.api.health import routes as health
 from compute.api.http.cors import cors_options
+from compute.api.http.guard import KeyGuard, RequestGuard
 from compute.api.http.media_types import MediaTypes
 from compute.api.http.methods import Methods
 from compute.api.http.routes import RouteTable
 from compute.api.http.well_formed import WellFormed
+from compute.api.images import routes as storage
+from compute.api.loras import routes as lora
 from compute.api.openapi.document import ServedDocument, openapi_document
-from compute.api.patience import BodyPatience
-from compute.api.reference import router as reference
+from compute.api.openapi.reference import router as reference
 from compute.api.resources import open_resources
-from compute.api.routes import generation, health, lora, storage, tasks, training, workflows
-from compute.api.upload import FIELD_BYTES
+from compute.api.tasks import generation
+from compute.api.tasks import routes as tasks
+from compute.api.training import routes as training
+from compute.api.workflows import routes as workflows
 from compute.capacity import Capacity
 from compute.lora.library import LoraFiles
 from compute.requests.serving import Serving

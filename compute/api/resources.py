@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import psycopg
 
+from compute.api.health.readiness import Readiness
 from compute.api.links import Links
 from compute.api.loops import Loops
-from compute.api.readiness import Readiness
-from compute.api.watch import TaskWatcher
+from compute.api.tasks.watch import TaskWatcher
 from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
 from compute.events.notify import HintSender

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from compute.api.idempotency import REPLAYED_HEADER
+from compute.api.idempotency.keys import REPLAYED_HEADER
 from compute.settings import Settings
 
 __all__ = ["cors_options"]

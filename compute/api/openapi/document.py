@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from pydantic.json_schema import models_json_schema
 
-from compute.api.documentation import document
 from compute.api.http.host import public_base
 from compute.api.openapi.events import describe_event_stream, describe_webhooks
 from compute.api.openapi.operations import TAGS, describe_operations
+from compute.api.openapi.request_bodies import document
 from compute.api.openapi.schemas import tidy_schemas
 from compute.api.openapi.unions import name_unions
 from compute.api.openapi.walk import REF

@@ -6,7 +6,7 @@ import pytest
 from fastapi import Request
 from starlette.types import Message
 
-from compute.api.connected import while_connected
+from compute.api.http.connected import while_connected
 from compute.errors import BadRequest
 
 

@@ -4,8 +4,8 @@ import asyncio
 
 from sqlalchemy import text
 
+from compute.api.health.readiness import Readiness
 from compute.api.loops import Loops
-from compute.api.readiness import Readiness
 from compute.db.patience import Patience
 from compute.db.session import Database
 from compute.requests.serving import Serving

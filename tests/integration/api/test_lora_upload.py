@@ -15,7 +15,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from compute.api.upload import received
+from compute.api.bodies.multipart import received
 from compute.errors import TooLarge
 from compute.settings import Settings
 from tests.integration.api.conftest import KEY, Painter, wait_for

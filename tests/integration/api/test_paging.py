@@ -13,7 +13,7 @@ from sqlalchemy import delete, insert, update
 
 from compute.api.app import create_app
 from compute.api.paging import cursor_of
-from compute.api.workflow_present import _DEFINED
+from compute.api.workflows.presenter import _DEFINED
 from compute.db.session import Database
 from compute.db.tables import Task, Training, TrainingEvent, Workflow, WorkflowStep
 from compute.requests.serving import Serving

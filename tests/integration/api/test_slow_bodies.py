@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from compute.api.patience import DRAINED_BYTES, BodyPatience
+from compute.api.bodies.patience import DRAINED_BYTES, BodyPatience
 from tests.patience import PATIENCE, until_started
 
 SECONDS = 1.0

@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from compute.api.watch import State, TaskWatcher
+from compute.api.tasks.watch import State, TaskWatcher
 from compute.db.direct import connect_by_key
 from compute.db.session import Database
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy

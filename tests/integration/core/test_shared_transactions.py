@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from compute.api.idempotency import IdempotentRequest
+from compute.api.idempotency.keys import IdempotentRequest
 from compute.db.session import Database
 from compute.errors import Overloaded
 from compute.tasks.submission.writer import RequestKey

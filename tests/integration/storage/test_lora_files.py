@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from compute.api.upload import received
+from compute.api.bodies.multipart import received
 from compute.errors import Conflict, InvalidInput, NotFound, StorageFailed
 from compute.lora.check import check_lora
 from compute.lora.library import LoraFiles, SavedLora

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compute.api.body import MAX_VALUES, parsed
+from compute.api.bodies.json_body import MAX_VALUES, parsed
 from compute.errors import InvalidInput
 
 

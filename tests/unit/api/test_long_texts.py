@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compute.api.body import parsed
+from compute.api.bodies.json_body import parsed
 from compute.errors import InvalidInput
 
 MIB = 2**20

@@ -10,9 +10,9 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
-from compute.api import documentation
 from compute.api.bounded import bounded_faults
 from compute.api.dialect import as_spelled, quickstart_workflow_id
+from compute.api.openapi import request_bodies as documentation
 from compute.requests.request import validated
 from compute.schemas.rules.sentences import names_of_field
 from compute.schemas.rules.strict import JsonBody

@@ -19,7 +19,7 @@ from starlette.datastructures import Headers
 
 import compute
 from compute.api import dialect
-from compute.api.conditional import requested_range, unchanged
+from compute.api.http.conditional import requested_range, unchanged
 from compute.errors import ComputeError
 from compute.imaging.adjustment.words import read_adjustments
 from compute.lora.filenames import folder_of, safe_name, split_name
@@ -53,7 +53,7 @@ PACKAGES = ("api", "orders", "schemas", "storage", "tasks", "workflows", "imagin
 METHODS = {"match", "fullmatch", "search", "findall", "finditer", "split", "sub", "subn"}
 INLINE = {
     "api/openapi/operations.py",  # Names of our own routes.
-    "api/training_bodies.py",  # These are read by a reader or a field below.
+    "api/training/bodies.py",  # These are read by a reader or a field below.
     "imaging/adjustment/words.py",
     "lora/filenames.py",
     "training/dataset/captions.py",

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from compute.api.dialect import Dialect
-from compute.api.training_bodies import faults_in, order_of
+from compute.api.training.bodies import faults_in, order_of
 from compute.errors import InvalidInput
 from compute.schemas.training import TrainingTask, TrainingTaskCreate
 from compute.settings import Settings, TrainableModel

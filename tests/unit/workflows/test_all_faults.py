@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fastapi.exceptions import RequestValidationError
 
-from compute.api.workflow_bodies import read
+from compute.api.workflows.bodies import read
 from compute.workflows.definition.check import check_workflow
 from tests.unit.workflows.definitions import SERVING, Body, draw, drawn_from, mapping, refined, step
 

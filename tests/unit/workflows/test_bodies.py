@@ -6,7 +6,7 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 
 from compute.api.dialect import Dialect
-from compute.api.workflow_bodies import definition_of, with_image
+from compute.api.workflows.bodies import definition_of, with_image
 from compute.schemas.workflows import CreateWorkflow
 from compute.workflows.definition.check import check_workflow
 from tests.unit.workflows.definitions import SERVING, definition, draw, mapping, refined, spread_of

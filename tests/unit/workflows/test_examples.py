@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import compute
-from compute.api.workflow_bodies import definition_of
+from compute.api.workflows.bodies import definition_of
 from compute.requests.serving import ServedModel, Serving
 from compute.workflows.definition.check import CheckedWorkflow, check_workflow
 

@@ -12,12 +12,12 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.dialect import Dialect
-from compute.api.idempotency import IdempotentRequest
+from compute.api.idempotency.keys import IdempotentRequest
 from compute.api.needs import require_unneeded_tasks
 from compute.api.resources import Resources
-from compute.api.workflow_bodies import read, with_image
-from compute.api.workflow_faults import faults_of_input
-from compute.api.workflow_present import look, render
+from compute.api.workflows.bodies import read, with_image
+from compute.api.workflows.faults import faults_of_input
+from compute.api.workflows.presenter import look, render
 from compute.db.as_sent import definition_of, values_of
 from compute.db.keys import one_of
 from compute.db.tables import Task, Workflow, WorkflowStep

@@ -3,11 +3,11 @@
 from typing import Any
 from uuid import UUID
 
-from compute.api.idempotency import IdempotentRequest
+from compute.api.idempotency.keys import IdempotentRequest
 from compute.api.resources import Resources
-from compute.api.training_bodies import faults_in, order_of
-from compute.api.training_present import render_new
-from compute.api.training_sources import by_path, take_in
+from compute.api.training.bodies import faults_in, order_of
+from compute.api.training.presenter import render_new
+from compute.api.training.sources import by_path, take_in
 from compute.db.tables import Training
 from compute.events import notify as hints
 from compute.tasks.ids import new_task_id

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from compute import __version__
 from compute.api.deps import ResourcesDep
-from compute.api.strict import StrictRoute
+from compute.api.http.strict import StrictRoute
 from compute.schemas.rules.parameters import Flag
 
 router = APIRouter(route_class=StrictRoute, tags=["Health"])

@@ -19,7 +19,7 @@ from compute.api.paging import (
     total_of,
 )
 from compute.api.status_words import StatusWords
-from compute.api.training_present import QUICKSTART_STATUS
+from compute.api.training.presenter import QUICKSTART_STATUS
 from compute.db.lists.pages import Listing, Partial
 from compute.db.tables import Training, trainings
 from compute.errors import BadRequest

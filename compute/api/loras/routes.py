@@ -6,15 +6,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from compute.api.body import json_object
-from compute.api.connected import while_connected
+from compute.api.bodies.json_body import json_object
+from compute.api.bodies.multipart import Upload, received
 from compute.api.deps import LinksDep, require_admin_key, require_key, resources_of
-from compute.api.documentation import LORA_DELETE_BODY, form_body
+from compute.api.http.connected import while_connected
+from compute.api.http.strict import StrictRoute
 from compute.api.http.well_formed import announced
-from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
+from compute.api.idempotency.keys import IdempotencyHeader, IdempotentRequest
+from compute.api.openapi.request_bodies import LORA_DELETE_BODY, form_body
 from compute.api.paging import PAGED, PATH_CURSOR, Page, cursor_of, json_list, list_answer, place_behind
-from compute.api.strict import StrictRoute
-from compute.api.upload import Upload, received
 from compute.errors import BadRequest, InvalidInput
 from compute.lora.filenames import folder_of
 from compute.lora.library import LoraFiles, SavedLora, sha256_of

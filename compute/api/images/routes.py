@@ -9,16 +9,16 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials
 
-from compute.api.conditional import content_headers, requested_range, unchanged
+from compute.api.bodies.multipart import received
 from compute.api.deps import Credentials, LinksDep, ResourcesDep, authenticate, require_key
-from compute.api.documentation import form_body
-from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
+from compute.api.http.conditional import content_headers, requested_range, unchanged
+from compute.api.http.strict import StrictRoute
+from compute.api.idempotency.keys import IdempotencyHeader, IdempotentRequest
 from compute.api.links import RequestLinks
 from compute.api.needs import require_unneeded
+from compute.api.openapi.request_bodies import form_body
 from compute.api.paging import PAGED, PATH_CURSOR, Page, cursor_of, json_list, list_answer, place_behind
 from compute.api.resources import Resources
-from compute.api.strict import StrictRoute
-from compute.api.upload import received
 from compute.errors import BadRequest, Forbidden, InvalidInput, NotFound
 from compute.media.loader import Media
 from compute.requests.inputs import INPUTS

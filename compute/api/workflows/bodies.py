@@ -11,7 +11,7 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 
 from compute.api.dialect import Dialect
-from compute.api.workflow_reading import Body, read_body
+from compute.api.workflows.reading import Body, read_body
 from compute.schemas.enums import TransformType
 from compute.schemas.workflows import CreateWorkflow, FieldMapping, WorkflowStepDefinition
 from compute.tasks.registry import TaskKind, kind_of

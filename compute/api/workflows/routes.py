@@ -6,16 +6,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from compute.api.body import json_object
+from compute.api.bodies.json_body import json_object
 from compute.api.deps import LinksDep, ResourcesDep
 from compute.api.dialect import WorkflowId, WorkflowRef
-from compute.api.documentation import START_BODY, WORKFLOW_BODY, WORKFLOW_UPDATE_BODY
-from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
+from compute.api.http.strict import StrictRoute
+from compute.api.idempotency.keys import IdempotencyHeader, IdempotentRequest
 from compute.api.links import RequestLinks
+from compute.api.openapi.request_bodies import START_BODY, WORKFLOW_BODY, WORKFLOW_UPDATE_BODY
 from compute.api.paging import PAGED, json_list, list_answer
 from compute.api.resources import Resources
-from compute.api.strict import StrictRoute
-from compute.api.workflow_changes import (
+from compute.api.workflows.changes import (
     approve_step,
     cancel_workflow,
     clean_up_workflow,
@@ -25,8 +25,8 @@ from compute.api.workflow_changes import (
     start_workflow,
     update_workflow,
 )
-from compute.api.workflow_present import canonical, look, look_at_each, present, present_cleanup
-from compute.api.workflow_queries import WorkflowQuery, find_workflows
+from compute.api.workflows.presenter import canonical, look, look_at_each, present, present_cleanup
+from compute.api.workflows.queries import WorkflowQuery, find_workflows
 from compute.db.tables import Workflow
 from compute.requests.request import validated
 from compute.schemas.quickstart.workflows import QuickstartWorkflow, QuickstartWorkflowCleanup

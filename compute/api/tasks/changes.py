@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from compute.api.idempotency import IdempotentRequest
+from compute.api.idempotency.keys import IdempotentRequest
 from compute.api.needs import require_unneeded_tasks
 from compute.api.resources import Resources
 from compute.db.as_sent import kept_as_sent

@@ -6,20 +6,20 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from compute.api.accept import accept
-from compute.api.body import json_object
-from compute.api.bulk import accept_all, elements_of, orders_of
-from compute.api.changes import cancel_task, clean_up_task, delete_task, update_task
+from compute.api.bodies.json_body import json_object
 from compute.api.deps import LinksDep, ResourcesDep, resources_of
 from compute.api.dialect import TaskId
-from compute.api.documentation import BULK_BODY, TASK_BODY, TASK_UPDATE_BODY, AnyTask, AnyTaskPublic
-from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
-from compute.api.orders import order_of
+from compute.api.http.strict import StrictRoute
+from compute.api.idempotency.keys import IdempotencyHeader, IdempotentRequest
+from compute.api.openapi.request_bodies import BULK_BODY, TASK_BODY, TASK_UPDATE_BODY, AnyTask, AnyTaskPublic
 from compute.api.paging import PAGED, json_list, list_answer
-from compute.api.present import present, present_canonical, present_cleanup
-from compute.api.queries import TaskQuery, find
-from compute.api.stream import task_events
-from compute.api.strict import StrictRoute
+from compute.api.tasks.accept import accept
+from compute.api.tasks.bodies import order_of
+from compute.api.tasks.bulk import accept_all, elements_of, orders_of
+from compute.api.tasks.changes import cancel_task, clean_up_task, delete_task, update_task
+from compute.api.tasks.presenter import present, present_canonical, present_cleanup
+from compute.api.tasks.queries import TaskQuery, find
+from compute.api.tasks.stream import task_events
 from compute.requests.request import validated
 from compute.schemas.quickstart.tasks import QuickstartTask
 from compute.schemas.storage import QuickstartTaskCleanup, TaskCleanup

@@ -4,16 +4,16 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
-from compute.api.body import json_object
+from compute.api.bodies.json_body import json_object
 from compute.api.deps import LinksDep, ResourcesDep
 from compute.api.dialect import TrainingId
-from compute.api.documentation import TRAINING_BODY
-from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
+from compute.api.http.strict import StrictRoute
+from compute.api.idempotency.keys import IdempotencyHeader, IdempotentRequest
+from compute.api.openapi.request_bodies import TRAINING_BODY
 from compute.api.paging import PAGED, Page, cursor_of, json_list, list_answer
-from compute.api.strict import StrictRoute
-from compute.api.training_changes import cancel_training, create_training
-from compute.api.training_present import listed, present, presented_event
-from compute.api.training_queries import EVENTS, EventQuery, TrainingQuery, find_trainings
+from compute.api.training.changes import cancel_training, create_training
+from compute.api.training.presenter import listed, present, presented_event
+from compute.api.training.queries import EVENTS, EventQuery, TrainingQuery, find_trainings
 from compute.schemas.quickstart.training import QuickstartTraining, QuickstartTrainingEventList
 from compute.schemas.training import TrainingEventList, TrainingTask, TrainingTaskList
 from compute.training.rows import store

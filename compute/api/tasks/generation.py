@@ -2,19 +2,19 @@
 
 from fastapi import APIRouter, Request, Response
 
-from compute.api.accept import accept
-from compute.api.body import json_object
-from compute.api.changes import cancel_task, update_task
+from compute.api.bodies.json_body import json_object
 from compute.api.deps import LinksDep, ResourcesDep, resources_of
 from compute.api.dialect import TaskId
-from compute.api.documentation import GENERATION_BODY, GENERATION_UPDATE_BODY
-from compute.api.idempotency import IdempotencyHeader, IdempotentRequest
-from compute.api.orders import order_generation
+from compute.api.http.strict import StrictRoute
+from compute.api.idempotency.keys import IdempotencyHeader, IdempotentRequest
+from compute.api.openapi.request_bodies import GENERATION_BODY, GENERATION_UPDATE_BODY
 from compute.api.paging import PAGED, json_list, list_answer
-from compute.api.present import present, present_canonical
-from compute.api.queries import GenerationQuery, find
 from compute.api.resources import Resources
-from compute.api.strict import StrictRoute
+from compute.api.tasks.accept import accept
+from compute.api.tasks.bodies import order_generation
+from compute.api.tasks.changes import cancel_task, update_task
+from compute.api.tasks.presenter import present, present_canonical
+from compute.api.tasks.queries import GenerationQuery, find
 from compute.db.tables import Task
 from compute.errors import NotFound
 from compute.requests.request import validated

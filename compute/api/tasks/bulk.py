@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import Response
 from fastapi.exceptions import RequestValidationError
 
-from compute.api.idempotency import IdempotentRequest, respond
-from compute.api.orders import SpokenOrder, order_of
-from compute.api.present import render_new
+from compute.api.idempotency.keys import IdempotentRequest, respond
 from compute.api.resources import Resources
+from compute.api.tasks.bodies import SpokenOrder, order_of
+from compute.api.tasks.presenter import render_new
 from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.requests.faults import MOST_FAULTS, Faults, faults_at

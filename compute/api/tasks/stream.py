@@ -7,8 +7,8 @@ from typing import Any
 
 from compute.api.dialect import Dialect, TaskRef, quickstart_id
 from compute.api.links import RequestLinks
-from compute.api.present import present, quickstart_status
 from compute.api.resources import Resources
+from compute.api.tasks.presenter import present, quickstart_status
 from compute.errors import NotFound
 from compute.schemas.enums import TaskStatus
 from compute.tasks import store

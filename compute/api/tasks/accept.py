@@ -2,10 +2,10 @@
 
 from fastapi import Response
 
-from compute.api.idempotency import IdempotentRequest, respond
-from compute.api.orders import SpokenOrder
-from compute.api.present import render_new
+from compute.api.idempotency.keys import IdempotentRequest, respond
 from compute.api.resources import Resources
+from compute.api.tasks.bodies import SpokenOrder
+from compute.api.tasks.presenter import render_new
 from compute.requests.inputs import RequestIntake
 from compute.requests.request import new_task
 from compute.tasks.submission.writer import Answer, Submission

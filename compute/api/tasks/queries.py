@@ -7,8 +7,8 @@ from pydantic import BaseModel, BeforeValidator, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.paging import CURSOR, SKIP, CursorText, Page, SkipNumber, page_by_time
-from compute.api.present import QUICKSTART_STATUS
 from compute.api.status_words import StatusWords
+from compute.api.tasks.presenter import QUICKSTART_STATUS
 from compute.db.lists.pages import Listing, Partial
 from compute.db.lists.walks import Heap
 from compute.db.tables import Task, tasks

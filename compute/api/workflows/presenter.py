@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.dialect import Dialect, quickstart_id, quickstart_workflow_id
 from compute.api.links import RequestLinks
-from compute.api.present import quickstart_output
+from compute.api.tasks.presenter import quickstart_output
 from compute.db.as_sent import definition_of, values_of
 from compute.db.keys import one_of
 from compute.db.tables import Task, Workflow, WorkflowStep

@@ -15,7 +15,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
-from compute.api.long_texts import LongTexts, is_escaped
+from compute.api.bodies.long_texts import LongTexts, is_escaped
 from compute.errors import InvalidInput
 from compute.requests.faults import MOST_FAULTS
 from compute.schemas.rules.sentences import name_of

@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
 from compute.api.http.well_formed import announced, has_body
-from compute.api.idempotent_route import IdempotentRoute
+from compute.api.idempotency.route import IdempotentRoute
 from compute.errors import BadRequest
 
 __all__ = ["StrictRoute"]

@@ -1,0 +1,1 @@
+"""Bodies of requests: JSON and multipart forms, bounded as they arrive."""

@@ -1,0 +1,1 @@
+"""/lora and /admin/lora."""

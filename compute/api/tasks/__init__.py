@@ -1,0 +1,1 @@
+"""/tasks: requests, changes, lists, events and answers."""

@@ -1,0 +1,1 @@
+"""/training: requests, changes, lists and answers."""

@@ -1,0 +1,1 @@
+"""/workflows: definitions, changes, lists and answers."""
