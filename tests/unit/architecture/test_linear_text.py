@@ -48,7 +48,10 @@ FLOOR = 2e-4
 Read = Callable[[str], Any]
 
 
-PACKAGES = ("api", "orders", "schemas", "storage", "tasks", "workflows", "imaging", "training/dataset")
+PACKAGES = (
+    *("api", "requests", "schemas", "storage", "media", "lora", "outbound", "tasks", "worker", "workflows", "imaging"),
+    "training/dataset",
+)
 """Where text of users is read."""
 METHODS = {"match", "fullmatch", "search", "findall", "finditer", "split", "sub", "subn"}
 INLINE = {
@@ -63,6 +66,7 @@ INLINE = {
 
 def _trees() -> dict[str, ast.Module]:
     root = Path(compute.__file__).parent
+    assert all((root / package).is_dir() for package in PACKAGES)
     paths = [path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))]
     return {path.relative_to(root).as_posix(): ast.parse(path.read_text()) for path in paths}
 
