@@ -35,7 +35,7 @@ _TRANSPOSES = {
 }
 _GREY_MODES = frozenset({"1", "L", "I;16", "I;16B", "I;16L", "I;16N"})
 # What a pixel takes at the worst moment: four bytes each as it was read, the lower bytes of deep colours, with its
-# colours taken out of their profile, upright, and encoded. tests/unit/storage/test_decode_memory.py measures them.
+# colours taken out of their profile, upright, and encoded. tests/unit/media/test_decode_memory.py measures them.
 _GREY_BYTES = 12
 _COLOUR_BYTES = 24
 # These decoders hold pictures of their own besides.

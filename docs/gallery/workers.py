@@ -13,7 +13,7 @@ from compute.deployments.args import AppArgs
 from compute.pipelines.manager import prepare_shelf
 from compute.tasks.registry import all_kinds
 from docs.gallery.scenes import Scene
-from tests.unit.types.bench import TestBench, make_bench, run_type
+from tests.unit.tasks.types.bench import TestBench, make_bench, run_type
 
 __all__ = ["Made", "Workers"]
 

@@ -23,8 +23,8 @@ from compute.settings import get_settings
 from compute.storage.factory import open_store
 from compute.worker.protocol import GenerateRequest, OnStep
 from tests.cluster.conftest import Cluster
-from tests.integration.core.rows import add
-from tests.integration.core.test_dispatcher import until
+from tests.integration.dispatch.test_dispatcher import until
+from tests.integration.rows import add
 
 QUEUE = "hanging"
 SPEC = {

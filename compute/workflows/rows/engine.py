@@ -9,8 +9,8 @@ from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.events import notify as hints
 from compute.workflows.plan import Plan
-from compute.workflows.planning import plans_of
 from compute.workflows.rows import statements as rows
+from compute.workflows.rows.plans import plans_of
 from compute.workflows.rows.statements import Holder, Renewal
 
 __all__ = ["EngineStore", "PostgresEngineStore"]

@@ -7,7 +7,7 @@ import httpx
 
 from compute.settings import Settings
 from compute.storage.factory import open_store
-from tests.integration.api.test_storage import picture
+from tests.integration.api.images.test_storage import picture
 
 SMALL = {"prompt": "a hat", "width": 64, "height": 64, "steps": 1}
 INLINE = base64.b64encode(picture()).decode()

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from compute.settings import Settings
 from tests.integration.api.conftest import KEY, Painter, wait_for
-from tests.integration.api.lora_bytes import lora
-from tests.integration.api.test_storage import picture
+from tests.integration.api.images.test_storage import picture
+from tests.integration.api.loras.lora_bytes import lora
 
 ADMIN_KEY = "admin-test-key"
 SMALL = {"prompt": "a hat", "width": 64, "height": 64, "steps": 1, "seed": 1}

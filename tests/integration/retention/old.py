@@ -20,7 +20,7 @@ from compute.db.tables import (
 )
 from compute.retention.pruner import Pruner
 from compute.storage.local import LocalStore
-from tests.integration.core.rows import add
+from tests.integration.rows import add
 
 KEEP = timedelta(days=30)
 

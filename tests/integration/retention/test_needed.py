@@ -14,7 +14,6 @@ from compute.retention import needed as module
 from compute.retention.due import REASONS, Cutoff
 from compute.retention.needed import NAMES_IN, STEP_NAMES_IN, Needed
 from compute.retention.pruner import Found
-from tests.integration.core.rows import add, new_task
 from tests.integration.retention.old import (
     Files,
     counts,
@@ -27,6 +26,7 @@ from tests.integration.retention.old import (
     result_of,
     step_of,
 )
+from tests.integration.rows import add, new_task
 
 OWN = {
     Task: {"result", "config", "sent", "errors"},

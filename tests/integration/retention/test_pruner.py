@@ -16,7 +16,6 @@ from compute.retention.due import Cutoff
 from compute.retention.needed import Needed
 from compute.retention.pruner import Found, NotLeading
 from compute.retention.tidy import tidy
-from tests.integration.core.rows import add, new_task
 from tests.integration.retention.old import (
     Files,
     counts,
@@ -30,6 +29,7 @@ from tests.integration.retention.old import (
     result_of,
     step_of,
 )
+from tests.integration.rows import add, new_task
 from tests.patience import PATIENCE
 
 

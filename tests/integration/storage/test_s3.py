@@ -20,7 +20,7 @@ from compute.errors import StorageAway, StorageFailed
 from compute.settings import Settings
 from compute.storage import open_store
 from compute.storage.s3 import S3Store
-from tests.integration.storage.conftest import Serve
+from tests.integration.conftest import Serve
 from tests.patience import PATIENCE
 
 

@@ -10,7 +10,7 @@ from compute.settings import Settings
 from tests.integration.api.conftest import KEY, serving_api
 from tests.integration.api.http.raw import Answer, request, send
 from tests.integration.api.http.routes import Route, all_routes
-from tests.integration.api.test_storage import upload
+from tests.integration.api.images.test_storage import upload
 from tests.patience import PATIENCE
 
 HOST = b"Host: api.test"

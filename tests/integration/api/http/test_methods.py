@@ -7,7 +7,7 @@ import httpx
 from tests.integration.api.conftest import Painter, wait_for
 from tests.integration.api.http.raw import send
 from tests.integration.api.http.routes import all_paths
-from tests.integration.api.test_storage import upload
+from tests.integration.api.images.test_storage import upload
 from tests.patience import PATIENCE
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")

@@ -13,7 +13,7 @@ from compute.db.session import Database
 from compute.settings import Settings
 from compute.storage.factory import open_store
 from tests.integration.api.training.rows import change, deliveries, row
-from tests.integration.events.receiver import Receiver, receiving, sending, until_received
+from tests.integration.webhooks.receiver import Receiver, receiving, sending, until_received
 
 # Document 1's body; the host is one that can be looked up without a network.
 SAMPLE = {

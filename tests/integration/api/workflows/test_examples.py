@@ -12,7 +12,7 @@ from PIL import Image
 
 import compute
 from compute.worker.protocol import GenerateRequest
-from tests.integration.api.lora_bytes import lora
+from tests.integration.api.loras.lora_bytes import lora
 from tests.integration.api.workflows.conftest import SubjectPainter, by_id, statuses, wait_for
 from tests.patience import PATIENCE
 

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.api.test_storage import picture
+from tests.integration.api.images.test_storage import picture
 from tests.integration.api.workflows.conftest import (
     SMALL,
     SubjectPainter,

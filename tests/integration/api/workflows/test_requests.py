@@ -11,7 +11,7 @@ import pytest
 from compute.db.session import Database
 from tests.integration.api.workflows.conftest import by_id, draw, mapping, post, run, wait_for, workflow
 from tests.integration.api.workflows.test_quickstart import sample
-from tests.integration.events.receiver import Receiver, receiving, sending, until_received
+from tests.integration.webhooks.receiver import Receiver, receiving, sending, until_received
 
 ADJUST = {"task_type": "IMAGE_ADJUSTER", "config": {"brightness": 0.1}}
 

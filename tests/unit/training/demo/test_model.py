@@ -25,7 +25,7 @@ from compute.training.models.flux import FAMILY
 from compute.training.preprocessing.encode import encode_pictures, encode_prompts
 from compute.worker.protocol import GenerateRequest, LoraSelection
 from compute.worker.stages import Stages
-from tests.unit.training.core.rig import Recorder, spec_of
+from tests.unit.training.loop.rig import Recorder, spec_of
 
 CPU = torch.device("cpu")
 REQUEST = GenerateRequest(

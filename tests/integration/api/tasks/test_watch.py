@@ -1,0 +1,111 @@
+"""Watchers hear of an end by a hint, not by their clock."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+
+from compute.api.tasks.watch import State, TaskWatcher
+from compute.db.direct import connect_by_key
+from compute.db.session import Database
+from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
+from compute.dispatch.store import PostgresDispatchStore
+from compute.events import notify as hints
+from compute.tasks import store
+from compute.worker.protocol import Done, Job, Started, WorkEvent
+from compute.worker.vital_signs import with_vital_signs
+from compute.worker.watchdog import Watchdog
+from tests.integration.rows import add
+from tests.patience import PATIENCE
+
+FAR_AWAY = 3600.0
+
+
+class Finisher:
+    """A pool that ends every job once `go` is set."""
+
+    queue = "inference"
+    executor_type = "test"
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+
+    def capacity(self) -> int:
+        return 1
+
+    def ready(self) -> int:
+        return 1
+
+    async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
+        async with aclosing(with_vital_signs(self._finish(), Watchdog(), 1.0)) as events:
+            async for event in events:
+                yield event
+
+    async def _finish(self) -> AsyncGenerator[WorkEvent]:
+        yield Started("test#1", "none")
+        await self.go.wait()
+        yield Done()
+
+
+@asynccontextmanager
+async def running(work: "asyncio.Task[None]") -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+
+
+@asynccontextmanager
+async def watching(database: Database) -> AsyncIterator[TaskWatcher]:
+    watcher = TaskWatcher(database, tick_seconds=FAR_AWAY)
+    async with running(asyncio.create_task(watcher.run())):
+        yield watcher
+
+
+async def listeners(database: Database) -> None:
+    """Until the watcher's connection listens: a hint that comes before is for its clock."""
+    async with asyncio.timeout(PATIENCE), await connect_by_key(database) as connection:
+        while not (
+            await (
+                await connection.execute("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%cancelled%'")
+            ).fetchone()
+        ) > (0,):
+            await asyncio.sleep(0.02)
+
+
+async def next_end(changes: AsyncGenerator[State | None]) -> str:
+    async with asyncio.timeout(PATIENCE):
+        async for state in changes:
+            if state is not None and state.status in {"COMPLETED", "CANCELLED"}:
+                return state.status
+    pytest.fail("the changes ended")
+
+
+async def test_an_end_is_heard_of_long_before_the_next_tick(database: Database) -> None:
+    task, pool = await add(database), Finisher()
+    dispatcher = Dispatcher(PostgresDispatchStore(database), [pool], DispatchPolicy(), "test")
+    async with watching(database) as watcher, running(asyncio.create_task(dispatcher.run())):
+        changes = watcher.changes(task.id)
+        await anext(changes)
+        await listeners(database)
+        pool.go.set()
+        assert await next_end(changes) == "COMPLETED"
+        await changes.aclose()
+
+
+async def test_a_cancel_is_heard_of_long_before_the_next_tick(database: Database) -> None:
+    task = await add(database)
+    sender = hints.HintSender(database)
+    async with watching(database) as watcher, running(asyncio.create_task(sender.run())):
+        changes = watcher.changes(task.id)
+        await anext(changes)
+        await listeners(database)
+        async with database.transaction() as session:
+            await store.cancel(session, task.id)
+        sender.hint(hints.CANCELLED, str(task.id))
+        assert await next_end(changes) == "CANCELLED"
+        await changes.aclose()
