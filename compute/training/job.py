@@ -50,7 +50,9 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    config: Annotated[Path | None, typer.Option(help="A YAML file with what to train; see docs/training.md.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file with what to train; see docs/concepts/training.md.")
+    ] = None,
     task: Annotated[uuid.UUID | None, typer.Option(help="A training of the API's, by its id.")] = None,
     fence: Annotated[int, typer.Option(help="What that training's row expects of its job.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = 1,

@@ -1,7 +1,6 @@
 """What is printed and documented, pasted into a shell."""
 
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -20,11 +19,6 @@ def printed_lines(stack: Stack) -> list[str]:
     """The lines that `compute up` printed for pasting, without the last one, which stops it."""
     after = stack.output.read_text().split("Draw a picture", 1)[1].split("Ctrl-C", 1)[0]
     return [line.strip() for line in after.splitlines() if line.startswith("  ")]
-
-
-def shell_blocks(document: Path) -> list[str]:
-    """The shell samples of a document, in their order."""
-    return re.findall(r"^```sh\n(.*?)^```$", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def paste(script: str, folder: Path) -> str:

@@ -7,8 +7,9 @@ import pytest
 
 from compute import __version__ as version
 from compute.stack.cluster.runtime import runtime_path
-from tests.acceptance.conftest import GIVEN_SECRETS, ROOT, Stack
-from tests.acceptance.pasting import checkout, paste, printed_lines, seen_in, shell_blocks
+from tests.acceptance.conftest import GIVEN_SECRETS, Stack
+from tests.acceptance.pasting import checkout, paste, printed_lines, seen_in
+from tests.unit.docs.ways import PASTED_PAGES, Way, tried
 
 SHORTEST_SECRET = 16
 
@@ -71,30 +72,16 @@ def test_no_command_prints_a_secret(stack: Stack, arguments: list[str], code: in
         assert secret not in said, name
 
 
-PAGES = (
-    "docs/loras.md",
-    "docs/api.md",
-    "docs/workflows.md",
-    "docs/demo-model.md",
-    "docs/training.md",
-    "examples/README.md",
-)
-OTHERWISE_TRIED = (
-    "make ",  # what `stack` did
-    "npx ",  # tests/integration/clients makes these clients
-    "export COMPUTE_TRAINING_MODELS=",  # an operator's models
-    "python -m compute.training.demo",  # makes the demo model anew, in hours
-)
 STRICT_CURL = 'curl() { command curl --fail-with-body "$@"; }\n'
 
 
 def samples(page: str, stack: Stack) -> list[str]:
-    """The shell samples of a page, for this stack's ports."""
-    blocks = [block for block in shell_blocks(ROOT / page) if not block.startswith(OTHERWISE_TRIED)]
+    """The samples of a page that are pasted, for this stack's ports."""
+    texts = [block.text for block in tried(Way.PASTED, page)]
     ports = {"http://127.0.0.1:8000": stack.url, "http://127.0.0.1:8265": stack.dashboard_url}
     for written, meant in ports.items():
-        blocks = [block.replace(written, meant) for block in blocks]
-    return blocks
+        texts = [text.replace(written, meant) for text in texts]
+    return texts
 
 
 @pytest.fixture(scope="module")
@@ -118,16 +105,7 @@ def test_the_readme_ends_with_pictures_on_the_disk(newcomer: Path) -> None:
     assert (seen.color, seen.garment, seen.background) == ("red", "kimono", "white")
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [page for page in PASTED_PAGES if page != "README.md"])
 def test_every_sample_of_a_page_runs_as_it_stands(stack: Stack, newcomer: Path, page: str) -> None:
     variables = samples("docs/api.md", stack)[0]
-    blocks = samples(page, stack)
-    assert blocks
-    paste(STRICT_CURL + variables + "".join(blocks), newcomer)
-
-
-def test_no_page_has_samples_that_nobody_tries() -> None:
-    """Every page with shell samples is pasted here, but those for developers and operators, who name their machines."""
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")]
-    with_samples = {str(page.relative_to(ROOT)) for page in pages if shell_blocks(page)}
-    assert with_samples - {"README.md", *PAGES} == {"CONTRIBUTING.md", "docs/configuration.md", "docs/proof.md"}
+    paste(STRICT_CURL + variables + "".join(samples(page, stack)), newcomer)

@@ -11,8 +11,8 @@ ROOT = Path(compute.__file__).parent
 TESTS = Path(__file__).parents[2]
 MOST_FILES = 16
 UNMIRRORED = {
-    "unit": {"architecture", "proof", "tools"},
-    "integration": {"clients"},
+    "unit": {"architecture", "docs", "proof", "tools"},
+    "integration": {"clients", "docs"},
 }
 """Folders of tests that test more than one room of `compute`, or none of them."""
 FOLDERS = sorted(

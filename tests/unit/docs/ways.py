@@ -1,0 +1,99 @@
+"""How each fenced block of the documentation is tried: in exactly one way.
+
+The language of a block and its page decide. `ELSEWHERE` names the blocks that are tried in another way than their
+neighbours, and `UNTRIED` those that no test can run, each with the reason.
+"""
+
+from enum import StrEnum
+from functools import cache
+
+from tests.unit.docs.blocks import Block, blocks
+
+
+class Way(StrEnum):
+    """Where a block is tried."""
+
+    PASTED = "tests/acceptance/test_first_hour.py: pasted into a shell beside a running stack"
+    OPERATED = "tests/integration/docs/test_operator_pages.py: run by bash with a PostgreSQL and an S3 server"
+    LOOKED_UP = "tests/unit/docs/test_developer_commands.py: its commands and their options are there"
+    EXECUTED = "tests/unit/docs/test_python_blocks.py: executed, and what it defines is used"
+    INSTALLED = "tests/unit/docs/test_added_files.py: written into a copy of the project, which then works with it"
+    PARSED = "tests/unit/docs/test_data_blocks.py: read, and checked by the schema of what it is"
+    UNTRIED = "not at all; `UNTRIED` says why"
+
+
+PASTED_PAGES = (
+    "README.md",
+    "docs/concepts/loras.md",
+    "docs/api.md",
+    "docs/concepts/workflows.md",
+    "docs/concepts/demo-model.md",
+    "docs/concepts/training.md",
+    "examples/README.md",
+)
+"""In the order in which they are pasted; the README first, and docs/api.md defines variables for the others."""
+
+OPERATED_PAGES = ("docs/configuration.md",)
+LOOKED_UP_PAGES = ("CONTRIBUTING.md", "docs/concepts/proof.md")
+PARSED = frozenset({"yaml", "json", "mermaid", "http", "sse"})
+
+ELSEWHERE = {
+    ("README.md", "make "): Way.LOOKED_UP,
+    ("docs/concepts/demo-model.md", "python -m compute.training.demo"): Way.LOOKED_UP,
+    ("docs/concepts/training.md", "export COMPUTE_TRAINING_MODELS="): Way.OPERATED,
+    ("docs/architecture.md", "cli  "): Way.PARSED,
+    ("docs/howto/add-a-model-family.md", "model:"): Way.INSTALLED,  # a family that is there only then
+}
+"""By page and how the block begins."""
+
+_FOREIGN = "needs a server program that the project neither brings nor needs"
+_OWN_RAY = "starts Ray on the ports of its defaults; tests/cluster and tests/acceptance run the application on others"
+UNTRIED = {
+    ("docs/api.md", "npx openapi-typescript"): "tests/integration/clients makes these clients, of pinned generators",
+    ("docs/architecture.md", "inputs/{ab}/"): "the names of folders; tests/unit/storage/test_paths.py holds the rules",
+    ("docs/configuration.md", "api.example.com {"): _FOREIGN,
+    ("docs/configuration.md", "server {"): _FOREIGN,
+    ("docs/configuration.md", "export RAY_AUTH_MODE=token"): _OWN_RAY,
+    ("docs/configuration.md", "serve run"): _OWN_RAY,
+    ("docs/concepts/proof.md", "seed 2743:"): "what a broken promise prints, and none is broken",
+}
+"""By page and how the block begins."""
+
+
+def way_of(block: Block) -> Way | None:
+    """How this block is tried; None: nobody has said.
+
+    Raises:
+        AssertionError: in more than one way.
+    """
+    named = [Way.UNTRIED for place in UNTRIED if _is_at(block, place)]
+    named += [way for place, way in ELSEWHERE.items() if _is_at(block, place)]
+    assert len(named) <= 1, f"{block} is named twice"
+    return named[0] if named else _usual_way(block)
+
+
+def _is_at(block: Block, place: tuple[str, str]) -> bool:
+    page, beginning = place
+    return block.page == page and block.text.startswith(beginning)
+
+
+def _usual_way(block: Block) -> Way | None:
+    if block.language in PARSED:
+        return Way.PARSED
+    if block.language == "python":
+        return Way.INSTALLED if block.text.startswith("# compute/") else Way.EXECUTED
+    if block.language in {"sh", "console"}:
+        pages = {PASTED_PAGES: Way.PASTED, OPERATED_PAGES: Way.OPERATED, LOOKED_UP_PAGES: Way.LOOKED_UP}
+        return next((way for names, way in pages.items() if block.page in names), None)
+    return None
+
+
+@cache
+def tried(way: Way, page: str | None = None) -> tuple[Block, ...]:
+    """The blocks (of one page) that are tried in this way, in their order."""
+    return tuple(block for block in blocks() if way_of(block) is way and page in (None, block.page))
+
+
+def pages_of(way: Way) -> list[str]:
+    """The pages that have such blocks."""
+    return list(dict.fromkeys(block.page for block in tried(way)))
