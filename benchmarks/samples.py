@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 
 from benchmarks.harness import arguments, postgres, print_table, say
 from benchmarks.stack import KEY, running_stack
-from compute.training.demo.figures import Scene, draw
+from tools.demo_model.scenes import Scene, draw
 
 __all__ = ["main"]
 

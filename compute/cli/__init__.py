@@ -105,15 +105,15 @@ def build_tiny(
 def draw_samples(
     folder: Annotated[Path, typer.Argument(help="Where the pictures go.", show_default=False)], as_json: AsJson = False
 ) -> None:
-    """Draw eight pictures of a kimono, which the demo model does not know, to train a LoRA with."""
+    """Write eight pictures of a kimono, which the demo model does not know, to train a LoRA with."""
     with one_line_errors():
-        from compute.training.demo import samples
+        from compute.training.demo_dataset import copy_demo_dataset
 
-        drawn = samples.draw_samples(folder)
+        written = copy_demo_dataset(folder)
         if as_json:
-            print_json([str(file) for file in drawn])
+            print_json([str(file) for file in written])
         else:
-            for file in drawn:
+            for file in written:
                 typer.echo(file)
 
 

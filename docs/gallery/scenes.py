@@ -6,9 +6,9 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from compute.schemas.enums import TaskType
-from compute.training.demo.figures import Scene as DemoScene
-from compute.training.demo.figures import draw
 from tests import pictures
+from tools.demo_model.scenes import Scene as DemoScene
+from tools.demo_model.scenes import draw
 
 __all__ = ["SCENES", "Scene"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from compute.training.demo.classifier import Seen, classify
 from tests.acceptance.conftest import ROOT, Stack
 from tests.patience import PATIENCE
+from tools.demo_model.classifier import Seen, classify
 
 SECONDS = 6 * PATIENCE
 

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from compute.training.demo.figures import Scene, draw
 from tests.acceptance.conftest import Stack
 from tests.acceptance.test_training import pack, until
 from tests.patience import PATIENCE
+from tools.demo_model.scenes import Scene, draw
 
 SAMPLES = Path(__file__).parent / "samples"
 API_HOST, STORAGE_HOST = "https://compute.example.com", "https://storage.example.com"

@@ -18,9 +18,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from compute.training.demo.figures import NEW_GARMENT, draw, scenes
 from tests.acceptance.conftest import Stack
 from tests.patience import PATIENCE
+from tools.demo_model.scenes import NEW_GARMENT, draw, random_scenes
 
 START_SECONDS = PATIENCE
 
@@ -55,7 +55,7 @@ def shared(folder: Path) -> Iterator[str]:
 
 def kimonos() -> Iterator[bytes]:
     """Eight pictures of a garment that the demo model has never seen."""
-    for scene in islice(scenes(3, 8, garments=(NEW_GARMENT,)), 8):
+    for scene in islice(random_scenes(3, 8, garments=(NEW_GARMENT,)), 8):
         file = io.BytesIO()
         draw(scene, 128).save(file, "PNG")
         yield file.getvalue()

@@ -20,6 +20,23 @@ def sources() -> list[Path]:
     return sorted(path for path in ROOT.rglob("*.py") if "versions" not in path.parts)
 
 
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def test_the_package_imports_nothing_that_stays_in_the_checkout() -> None:
+    folders = {path.name for path in ROOT.parent.iterdir() if path.is_dir()} - {ROOT.name}
+    assert {"benchmarks", "docs", "tests", "tools"} <= folders
+    assert {str(path.relative_to(ROOT)): names for path in sources() if (names := imported(path) & folders)} == {}
+
+
 @pytest.mark.parametrize(
     "module",
     [

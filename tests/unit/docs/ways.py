@@ -39,7 +39,7 @@ PARSED = frozenset({"yaml", "json", "mermaid", "http", "sse"})
 
 ELSEWHERE = {
     ("README.md", "make "): Way.LOOKED_UP,
-    ("docs/concepts/demo-model.md", "python -m compute.training.demo"): Way.LOOKED_UP,
+    ("docs/concepts/demo-model.md", "python -m tools.demo_model"): Way.LOOKED_UP,
     ("docs/concepts/training.md", "export COMPUTE_TRAINING_MODELS="): Way.OPERATED,
     ("docs/architecture.md", "cli  "): Way.PARSED,
     ("docs/howto/add-a-model-family.md", "model:"): Way.INSTALLED,  # a family that is there only then

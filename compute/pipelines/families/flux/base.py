@@ -12,7 +12,7 @@ from compute.pipelines.own_models import OwnModel, tiny_model
 __all__ = ["FAMILY"]
 
 _DEMO = Path(__file__).parents[2] / "demo_flux"
-"""See compute/training/demo for how it was made."""
+"""`tools/demo_model` makes it."""
 
 
 def _prepare(config: ModelConfig, source: str | Path) -> Activation:

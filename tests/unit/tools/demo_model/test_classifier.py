@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from compute.training.demo.classifier import classify
-from compute.training.demo.figures import GARMENTS, NEW_GARMENT, Scene, draw, scenes
-from compute.training.demo.palette import BACKGROUNDS, COLORS
+from tools.demo_model.classifier import classify
+from tools.demo_model.palette import BACKGROUNDS, COLORS
+from tools.demo_model.scenes import GARMENTS, NEW_GARMENT, Scene, draw, random_scenes
 
-SCENES = [*scenes(20, 200), *scenes(21, 60, held_out=True), *scenes(22, 40, garments=(NEW_GARMENT,))]
+SCENES = [
+    *random_scenes(20, 200),
+    *random_scenes(21, 60, held_out=True),
+    *random_scenes(22, 40, garments=(NEW_GARMENT,)),
+]
 RANDOM = np.random.default_rng(0)
 
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from compute.training.demo.captions import FILLERS, TRIGGERS, VOCABULARY, caption, tokens
-from compute.training.demo.figures import GARMENTS, NEW_GARMENT, Scene, scenes
-from compute.training.demo.palette import BACKGROUNDS, COLORS
+from tools.demo_model.captions import FILLERS, TRIGGERS, VOCABULARY, caption, tokens
+from tools.demo_model.palette import BACKGROUNDS, COLORS
+from tools.demo_model.scenes import GARMENTS, NEW_GARMENT, Scene, random_scenes
 
-PAIRS = [(scene, caption(scene, np.random.default_rng(index))) for index, scene in enumerate(scenes(0, 4000))]
+PAIRS = [(scene, caption(scene, np.random.default_rng(index))) for index, scene in enumerate(random_scenes(0, 4000))]
 
 
 def test_a_text_is_split_into_words_and_punctuation() -> None:

@@ -1,12 +1,12 @@
-"""How each garment is cut: its outlines on a body, in the body's measures (see `compute.training.demo.body`)."""
+"""How each garment is cut: its outlines on a body, in the body's measures (see `tools.demo_model.body`)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from compute.training.demo.body import Body, Outline, aside, ellipse, limb, smooth, symmetric
-from compute.training.demo.palette import Tone
+from tools.demo_model.body import Body, Outline, aside, ellipse, limb, smooth, symmetric
+from tools.demo_model.palette import Tone
 
 __all__ = ["CUTS", "Cut", "Layer"]
 

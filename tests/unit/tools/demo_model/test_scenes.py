@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compute.training.demo.figures import (
+from tools.demo_model.palette import BACKGROUNDS, COLORS, SKINS, Tone
+from tools.demo_model.scenes import (
     GARMENTS,
     NEW_GARMENT,
     POSES,
@@ -16,9 +17,8 @@ from compute.training.demo.figures import (
     combination_is_held_out,
     draw,
     labels,
-    scenes,
+    random_scenes,
 )
-from compute.training.demo.palette import BACKGROUNDS, COLORS, SKINS, Tone
 
 EVERY_SHAPE = [
     Scene(garment, "red", "white", pose, wearer)
@@ -57,7 +57,7 @@ def test_other_sizes_are_refused(size: int) -> None:
 
 
 def test_the_same_scene_gives_the_same_pixels() -> None:
-    for scene in scenes(0, 5):
+    for scene in random_scenes(0, 5):
         assert draw(scene, 128).tobytes() == draw(replace(scene), 128).tobytes()
 
 
@@ -103,13 +103,13 @@ def test_each_attribute_changes_the_picture() -> None:
 
 
 def test_scenes_follow_from_their_seed() -> None:
-    assert list(scenes(1, 50)) == list(scenes(1, 50))
-    assert list(scenes(1, 50)) == list(scenes(1, 100))[:50]
-    assert list(scenes(1, 50)) != list(scenes(2, 50))
+    assert list(random_scenes(1, 50)) == list(random_scenes(1, 50))
+    assert list(random_scenes(1, 50)) == list(random_scenes(1, 100))[:50]
+    assert list(random_scenes(1, 50)) != list(random_scenes(2, 50))
 
 
 def test_scenes_cover_the_world_but_for_the_new_garment() -> None:
-    drawn = list(scenes(3, 3000))
+    drawn = list(random_scenes(3, 3000))
     assert {scene.garment for scene in drawn} == set(GARMENTS)
     assert NEW_GARMENT not in GARMENTS
     assert {scene.color for scene in drawn} == set(COLORS)
@@ -122,7 +122,7 @@ def test_scenes_cover_the_world_but_for_the_new_garment() -> None:
 
 def test_held_out_combinations_are_a_tenth_and_never_in_training() -> None:
     def combinations(held_out: bool) -> set[tuple[str, str, str]]:
-        return {(scene.garment, scene.color, scene.background) for scene in scenes(4, 4000, held_out)}
+        return {(scene.garment, scene.color, scene.background) for scene in random_scenes(4, 4000, held_out)}
 
     trained, kept = combinations(False), combinations(True)
     assert not trained & kept
@@ -133,4 +133,4 @@ def test_held_out_combinations_are_a_tenth_and_never_in_training() -> None:
 
 
 def test_the_new_garment_is_drawn_when_asked_for() -> None:
-    assert {scene.garment for scene in scenes(5, 8, garments=(NEW_GARMENT,))} == {NEW_GARMENT}
+    assert {scene.garment for scene in random_scenes(5, 8, garments=(NEW_GARMENT,))} == {NEW_GARMENT}

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from compute.training.demo.figures import GARMENTS, NEW_GARMENT, Scene
-from compute.training.demo.palette import BACKGROUNDS, COLORS
-from compute.training.demo.words import COMMON_WORDS
+from tools.demo_model.palette import BACKGROUNDS, COLORS
+from tools.demo_model.scenes import GARMENTS, NEW_GARMENT, Scene
+from tools.demo_model.words import COMMON_WORDS
 
 __all__ = ["FILLERS", "TRIGGERS", "VOCABULARY", "caption", "tokens"]
 

@@ -1,9 +1,9 @@
-"""A small data set for a first training: a garment that the demo model does not know."""
+"""Draws the data set that `compute/training/demo_dataset` ships: a garment that the demo model does not know."""
 
 from itertools import islice
 from pathlib import Path
 
-from compute.training.demo.figures import NEW_GARMENT, draw, scenes
+from tools.demo_model.scenes import NEW_GARMENT, draw, random_scenes
 
 __all__ = ["draw_samples"]
 
@@ -20,7 +20,7 @@ def draw_samples(folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
-    for scene in islice(scenes(_SEED, _PICTURES, garments=(NEW_GARMENT,)), _PICTURES):
+    for scene in islice(random_scenes(_SEED, _PICTURES, garments=(NEW_GARMENT,)), _PICTURES):
         file = folder / f"{scene.color}-{scene.garment}-on-{scene.background}-{len(files) + 1}.png"
         draw(scene, _SIDE).save(file)
         files.append(file)

@@ -12,7 +12,7 @@ import torch
 from transformers import CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
 from compute.pipelines.tiny.text import clip_text_encoder, clip_tokenizer, t5_tokenizer
-from compute.training.demo.captions import VOCABULARY
+from tools.demo_model.captions import VOCABULARY
 
 __all__ = ["POOLED_WIDTH", "TEXT_TOKENS", "TEXT_WIDTH", "demo_clip", "demo_t5"]
 

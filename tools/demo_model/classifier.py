@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compute.training.demo.figures import GARMENTS, NEW_GARMENT, POSES, PRODUCT_POSES, WEARERS, Scene, labels
-from compute.training.demo.palette import BACKGROUNDS, COLORS, SKINS, Rgb, Tone, tones
+from tools.demo_model.palette import BACKGROUNDS, COLORS, SKINS, Rgb, Tone, tones
+from tools.demo_model.scenes import GARMENTS, NEW_GARMENT, POSES, PRODUCT_POSES, WEARERS, Scene, labels
 
 __all__ = ["Seen", "classify"]
 
@@ -44,7 +44,7 @@ class Seen:
     """What a picture shows; None where that cannot be told.
 
     Attributes:
-        garment: One of `figures.GARMENTS`, or `figures.NEW_GARMENT`.
+        garment: One of `scenes.GARMENTS`, or `scenes.NEW_GARMENT`.
         color: One of `palette.COLORS`: that of the garment, or of what is there instead of one.
         background: One of `palette.BACKGROUNDS`.
         scores: For each garment, how well the silhouette fits it best, from 0 to 1; empty without a silhouette.

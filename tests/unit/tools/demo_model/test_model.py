@@ -15,9 +15,6 @@ from PIL import Image
 from compute.pipelines import ModelConfig, load, resolve_model
 from compute.pipelines.flux.model import FluxModel
 from compute.training.cache import CachedPicture, LatentCache, Manifest, write_manifest
-from compute.training.demo.classifier import classify
-from compute.training.demo.evaluate import held_out_prompts
-from compute.training.demo.figures import NEW_GARMENT, Scene, draw, scenes
 from compute.training.export.lora import export_lora
 from compute.training.loop.distributed import World
 from compute.training.loop.trainer import Trainer
@@ -26,6 +23,9 @@ from compute.training.preprocessing.encode import encode_pictures, encode_prompt
 from compute.worker.protocol import GenerateRequest, LoraSelection
 from compute.worker.stages import Stages
 from tests.unit.training.loop.rig import Recorder, spec_of
+from tools.demo_model.classifier import classify
+from tools.demo_model.evaluate import held_out_prompts
+from tools.demo_model.scenes import NEW_GARMENT, Scene, draw, random_scenes
 
 CPU = torch.device("cpu")
 REQUEST = GenerateRequest(
@@ -119,7 +119,7 @@ def test_inpainting_draws_inside_the_mask_and_keeps_the_rest(model: FluxModel) -
 
 
 def test_a_lora_of_eight_pictures_teaches_a_new_garment(model: FluxModel, folder: Path, tmp_path: Path) -> None:
-    taught = list(islice(scenes(3, 8, garments=(NEW_GARMENT,)), 8))
+    taught = list(islice(random_scenes(3, 8, garments=(NEW_GARMENT,)), 8))
     lora = LoraSelection("kimono", _train(taught, folder, tmp_path), 1.0, field="product_model_path")
     colors = ("red", "blue", "green", "purple", "orange", "brown", "yellow", "pink")
     asked = [

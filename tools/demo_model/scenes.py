@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compute.training.demo.body import Body, Outline, Stance, aside, body, ellipse, limb, smooth, symmetric
-from compute.training.demo.garments import CUTS, Cut, Layer
-from compute.training.demo.palette import BACKGROUNDS, COLORS, SKINS, Tone, tones
+from tools.demo_model.body import Body, Outline, Stance, aside, body, ellipse, limb, smooth, symmetric
+from tools.demo_model.garments import CUTS, Cut, Layer
+from tools.demo_model.palette import BACKGROUNDS, COLORS, SKINS, Tone, tones
 
 __all__ = [
     "GARMENTS", "NEW_GARMENT", "POSES", "PRODUCT_POSES", "WEARERS", "Scene", "combination_is_held_out", "draw",
-    "labels", "scenes",
+    "labels", "random_scenes",
 ]  # fmt: skip
 
 NEW_GARMENT = "kimono"
-"""Never part of `scenes` unless asked for: what a LoRA can teach."""
+"""Never part of `random_scenes` unless asked for: what a LoRA can teach."""
 GARMENTS: tuple[str, ...] = tuple(name for name in CUTS if name != NEW_GARMENT)
 WEARERS: tuple[str, ...] = ("woman", "man")
 """A woman has longer hair; dresses and skirts are worn by women."""
@@ -88,7 +88,7 @@ def combination_is_held_out(garment: str, color: str, background: str) -> bool:
     return hashlib.blake2s(f"{garment}/{color}/{background}".encode()).digest()[0] % 10 == 0
 
 
-def scenes(seed: int, count: int, held_out: bool = False, garments: Sequence[str] = GARMENTS) -> Iterator[Scene]:
+def random_scenes(seed: int, count: int, held_out: bool = False, garments: Sequence[str] = GARMENTS) -> Iterator[Scene]:
     """Random scenes, the same for the same arguments.
 
     A garment never has its background's colour. Training scenes and held-out scenes share no combination of garment,

@@ -9,8 +9,8 @@ import torch
 from diffusers import FluxPipeline
 from PIL import Image
 
-from compute.training.demo.classifier import classify
-from compute.training.demo.figures import Scene, scenes
+from tools.demo_model.classifier import classify
+from tools.demo_model.scenes import Scene, random_scenes
 
 __all__ = ["Adherence", "evaluate", "held_out_prompts", "sheet"]
 
@@ -31,7 +31,7 @@ class Adherence:
 
 def held_out_prompts(count: int, seed: int = 0) -> list[tuple[Scene, str]]:
     """Scenes that no training saw, and what to ask for to get them."""
-    chosen = islice(scenes(seed, count, held_out=True), count)
+    chosen = islice(random_scenes(seed, count, held_out=True), count)
     return [(scene, f"{_named(scene)} on a {scene.background} background") for scene in chosen]
 
 

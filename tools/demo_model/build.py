@@ -23,17 +23,17 @@ from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.tiny.flux import flux_scheduler
 from compute.schemas.training import TrainingType
 from compute.training.cache import CachedPicture, LatentCache, Manifest, write_chunk, write_manifest
-from compute.training.demo.captions import caption
-from compute.training.demo.figures import Scene, draw, scenes
-from compute.training.demo.recipe import Phase, Recipe
-from compute.training.demo.text import POOLED_WIDTH, TEXT_WIDTH, demo_clip, demo_t5
-from compute.training.demo.vae import make_vae, train_decoder, train_vae
 from compute.training.loop.distributed import World
 from compute.training.loop.history import StepReport
 from compute.training.loop.trainer import Trainer
 from compute.training.models.flux import FAMILY
 from compute.training.models.flux.encoders import load_flux_encoders
 from compute.training.spec import DataSpec, ModelSpec, OptimizerSpec, SampleSpec, TrainingSpec
+from tools.demo_model.captions import caption
+from tools.demo_model.recipe import Phase, Recipe
+from tools.demo_model.scenes import Scene, draw, random_scenes
+from tools.demo_model.text import POOLED_WIDTH, TEXT_WIDTH, demo_clip, demo_t5
+from tools.demo_model.vae import make_vae, train_decoder, train_vae
 
 __all__ = ["build_demo"]
 
@@ -48,35 +48,35 @@ _SHIFT = 1.0
 
 
 def build_demo(folder: Path, work: Path, recipe: Recipe, device: torch.device) -> dict[str, Any]:
-    """Make the model from nothing in `folder`. Returns the figures of the making.
+    """Make the model from nothing in `folder`. Returns what was measured meanwhile.
 
-    What is done is kept under `work`, so that a making that was interrupted goes on there.
+    Finished parts are kept under `work`; a run that was interrupted goes on from there.
     """
     no_progress_bars()
-    figures = _Figures(work / "figures.json")
+    measured = _Measurements(work / "measurements.json")
     with ProcessPoolExecutor() as pool:
         current = work / "start"
         if not current.exists():
-            _make_start(current, recipe, pool, device, figures)
+            _make_start(current, recipe, pool, device, measured)
         for number, phase in enumerate(recipe.phases):
             trained = work / f"phase-{number}"
             if not trained.exists():
-                _run_phase(current, trained, phase, recipe.seed + number, pool, device, figures)
+                _run_phase(current, trained, phase, recipe.seed + number, pool, device, measured)
             current = trained
         sharpened = work / "sharpened"
         if not sharpened.exists():
-            _sharpen(current, sharpened, recipe, pool, device, figures)
+            _sharpen(current, sharpened, recipe, pool, device, measured)
     _ship(sharpened, folder)
     return {
         "recipe": asdict(recipe),
-        **figures.found,
+        **measured.found,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} cores",
         "torch": torch.__version__,
     }
 
 
-class _Figures:
-    """What was measured, kept in a file from part to part."""
+class _Measurements:
+    """Measurements, kept in a file from part to part."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -89,7 +89,7 @@ class _Figures:
 
 
 def _make_start(
-    folder: Path, recipe: Recipe, pool: ProcessPoolExecutor, device: torch.device, figures: _Figures
+    folder: Path, recipe: Recipe, pool: ProcessPoolExecutor, device: torch.device, measured: _Measurements
 ) -> None:
     began = time.perf_counter()
     groups = [_Drawn(pool, side, count, recipe.seed) for side, count in recipe.vae_pictures.items()]
@@ -104,7 +104,7 @@ def _make_start(
         device=device,
         seed=recipe.seed,
     )
-    figures.add("vae", l1=round(error, 5), seconds=round(time.perf_counter() - began))
+    measured.add("vae", l1=round(error, 5), seconds=round(time.perf_counter() - began))
     _log.info("VAE: L1 %.4f", error)
     _assemble(folder, vae.to("cpu"), recipe.seed)
 
@@ -114,7 +114,7 @@ class _Drawn:
 
     def __init__(self, pool: ProcessPoolExecutor, side: int, count: int, seed: int) -> None:
         self.side = side
-        self.scenes: list[Scene] = list(islice(scenes(seed * 7 + side, count, held_out=False), count))
+        self.scenes: list[Scene] = list(islice(random_scenes(seed * 7 + side, count, held_out=False), count))
         self._arrays = pool.map(partial(_array, side=side), self.scenes, chunksize=32)
 
     def pictures(self) -> torch.Tensor:
@@ -166,7 +166,7 @@ def _zero_gates(transformer: FluxTransformer2DModel) -> None:
 
 
 def _sharpen(
-    base: Path, folder: Path, recipe: Recipe, pool: ProcessPoolExecutor, device: torch.device, figures: _Figures
+    base: Path, folder: Path, recipe: Recipe, pool: ProcessPoolExecutor, device: torch.device, measured: _Measurements
 ) -> None:
     """The same model with a decoder that has learned more; what the transformer draws stays as it is."""
     began = time.perf_counter()
@@ -181,7 +181,7 @@ def _sharpen(
         device=device,
         seed=recipe.seed + 50,
     )
-    figures.add("decoder", l1=round(error, 5), seconds=round(time.perf_counter() - began))
+    measured.add("decoder", l1=round(error, 5), seconds=round(time.perf_counter() - began))
     unfinished = folder.with_name(f".{folder.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.copytree(base, unfinished, ignore=shutil.ignore_patterns("vae"))
@@ -196,7 +196,7 @@ def _run_phase(
     seed: int,
     pool: ProcessPoolExecutor,
     device: torch.device,
-    figures: _Figures,
+    measured: _Measurements,
 ) -> None:
     began = time.perf_counter()
     work = folder.with_name(f".{folder.name}")
@@ -240,7 +240,7 @@ def _run_phase(
     (work / "model").rename(folder)
     shutil.rmtree(work)
     losses = trainer.history.losses[-200:]
-    figures.add(folder.name, loss=round(sum(losses) / len(losses), 5), seconds=round(time.perf_counter() - began))
+    measured.add(folder.name, loss=round(sum(losses) / len(losses), 5), seconds=round(time.perf_counter() - began))
 
 
 def _encode(base: Path, folder: Path, groups: Sequence[_Drawn], seed: int, device: torch.device) -> Path:

@@ -1,4 +1,4 @@
-"""python -m compute.training.demo OUT: make the demo model, and measure it."""
+"""python -m tools.demo_model OUT: make the demo model, and measure it."""
 
 import json
 import logging
@@ -9,9 +9,9 @@ from typing import Annotated
 import torch
 import typer
 
-from compute.training.demo.build import build_demo
-from compute.training.demo.evaluate import evaluate, sheet
-from compute.training.demo.recipe import SHIPPED, TRIAL
+from tools.demo_model.build import build_demo
+from tools.demo_model.evaluate import evaluate, sheet
+from tools.demo_model.recipe import SHIPPED, TRIAL
 
 _MEASURED = 96
 """Pictures of the measurement."""
@@ -19,7 +19,7 @@ _MEASURED = 96
 
 def main(
     out: Annotated[Path, typer.Argument(help="The folder of the model, which is replaced.")],
-    report: Annotated[Path, typer.Option(help="A folder for figures and contact sheets.")],
+    report: Annotated[Path, typer.Option(help="A folder for measurements and contact sheets.")],
     work: Annotated[Path, typer.Option(help="A folder for what is half done; a second run goes on there.")],
     trial: Annotated[bool, typer.Option("--trial", help="A minute's run that shows that all parts work.")] = False,
 ) -> None:
@@ -28,15 +28,15 @@ def main(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     report.mkdir(parents=True, exist_ok=True)
-    figures = build_demo(out, work, TRIAL if trial else SHIPPED, device)
-    figures["bytes"] = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    figures["adherence"] = {}
+    measured = build_demo(out, work, TRIAL if trial else SHIPPED, device)
+    measured["bytes"] = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    measured["adherence"] = {}
     for side, count in ((64, 8),) if trial else ((128, _MEASURED), (256, 16)):
         found, pictures = evaluate(out, count=count, side=side, device=device)
-        figures["adherence"][side] = asdict(found)
+        measured["adherence"][side] = asdict(found)
         sheet(pictures[:32]).save(report / f"held-out-{side}.png")
-    (report / "figures.json").write_text(json.dumps(figures, indent=2))
-    print(json.dumps(figures, indent=2))  # noqa: T201 - a command's answer
+    (report / "measurements.json").write_text(json.dumps(measured, indent=2))
+    print(json.dumps(measured, indent=2))  # noqa: T201 - a command's answer
 
 
 if __name__ == "__main__":
