@@ -15,7 +15,7 @@ from compute.db.session import Connection, Database
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.fairness import claim_batch
 from compute.dispatch.store import PostgresDispatchStore
-from compute.tasks.leases import Claimed, Complete, Start, settle_batch
+from compute.tasks.leases import ClaimedTask, Complete, Start, settle_batch
 from compute.worker.protocol import Done, Job, Started, WorkEvent
 
 __all__ = ["Drain", "drain_bare", "drain_in_batches", "drain_with_dispatcher", "settle_all"]
@@ -145,7 +145,7 @@ async def settle_all(connection: Connection, ends: Sequence[Complete]) -> None:
     raise RuntimeError(f"{len(ends)} leases were lost")
 
 
-def _ended(claimed: Claimed) -> Complete:
+def _ended(claimed: ClaimedTask) -> Complete:
     result = {"artifacts": [], "metadata": {"model": "none"}}
     return Complete(claimed.lease, result, Start(claimed.lease, "no-op#1", "no-op"))
 

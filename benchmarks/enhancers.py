@@ -25,7 +25,7 @@ from diffusers import FluxImg2ImgPipeline
 from PIL import Image
 
 from benchmarks.harness import arguments, interleave, machine, print_table, ratio, say, spread
-from compute.deployments.workbench import LocalWorkbench
+from compute.deployments.context import LocalWorkerContext
 from compute.imaging.faces import detect_faces
 from compute.media.codec import encode
 from compute.pipelines import ModelConfig, load
@@ -54,7 +54,7 @@ class Bench:
         }
         for path, image in self.pictures.items():
             self._runner.run(store.put(path, encode(image, "png"), "image/png"))
-        self._bench = LocalWorkbench(Settings(home=home), store, load(ModelConfig(), home / "models"), "bench#1")
+        self._bench = LocalWorkerContext(Settings(home=home), store, load(ModelConfig(), home / "models"), "bench#1")
         self.side, self.steps = side, steps
 
     def spec(self, kind: str) -> dict[str, Any]:

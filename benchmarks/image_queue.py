@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.harness import arguments, interleave, machine, median, print_table, ratio, say, spread
-from compute.deployments.workbench import LocalWorkbench
+from compute.deployments.context import LocalWorkerContext
 from compute.imaging.adjustment.sliders import Adjustments, adjust
 from compute.imaging.framing.geometry import Framing, plan
 from compute.media.codec import encode
@@ -125,11 +125,11 @@ def _bare(spec: dict[str, Any], home: Path, count: int) -> Cost:
 def _jobs(spec: dict[str, Any], home: Path, count: int, slots: int, in_flight: int) -> Cost:
     """Jobs that are sent `in_flight` at a time."""
     store = LocalStore(home / "storage")
-    bench = LocalWorkbench(Settings(home=home), store, None, "bench#1", slots=slots)
+    bench = LocalWorkerContext(Settings(home=home), store, None, "bench#1", slots=slots)
     return asyncio.run(_send(spec, bench, count, in_flight))
 
 
-async def _send(spec: dict[str, Any], bench: LocalWorkbench, count: int, in_flight: int) -> Cost:
+async def _send(spec: dict[str, Any], bench: LocalWorkerContext, count: int, in_flight: int) -> Cost:
     left = iter(range(count))
     published = 0
 

@@ -12,7 +12,7 @@ from compute.db.session import Database
 from compute.db.tables import Task
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.store import PostgresDispatchStore
-from compute.events import notify as hints
+from compute.events import notify
 from compute.tasks.ids import new_task_id
 from compute.tasks.submission.writer import Answer, Submission, TaskWriter
 
@@ -32,7 +32,7 @@ def enqueue_to_start(database_url: str, *, tasks: int) -> list[float]:
 
 async def _measure(database_url: str, tasks: int) -> list[float]:
     database = Database(database_url)
-    sender = hints.HintSender(database)
+    sender = notify.Notifier(database)
     # Polling is out of the way: what is measured came by a hint.
     dispatcher = Dispatcher(PostgresDispatchStore(database), [NoOpPool(4)], DispatchPolicy(poll=30), "benchmark")
     work = [asyncio.create_task(dispatcher.run()), asyncio.create_task(sender.run())]

@@ -5,7 +5,7 @@ from uuid import UUID
 from benchmarks.peers_arm import WARM_UP, Accepted, accept, connect, empty, run_on_uvloop, shares
 from compute.db.session import Database
 from compute.db.tables import Task
-from compute.events.notify import HintSender
+from compute.events.notify import Notifier
 from compute.tasks.submission.writer import Answer, Submission, TaskWriter
 
 __all__ = ["enqueue"]
@@ -22,7 +22,7 @@ async def _enqueue(url: str, jobs: int) -> Accepted:
     with connect(url) as admin:
         empty(admin, ["tasks", "task_events"])
     database = Database(url)
-    writer = TaskWriter(database, HintSender(database))
+    writer = TaskWriter(database, Notifier(database))
     try:
         accepted = await accept(
             jobs,

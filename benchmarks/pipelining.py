@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.harness import arguments, interleave, machine, median, print_table, ratio, say, spread
-from compute.deployments.workbench import LocalWorkbench
+from compute.deployments.context import LocalWorkerContext
 from compute.media.codec import CONTENT_TYPES, encode
 from compute.schemas.enums import TaskType
 from compute.settings import Settings
@@ -150,7 +150,7 @@ def _overlapped(model: SimulatedModel, home: Path, options: argparse.Namespace, 
 
 
 async def _run_jobs(model: SimulatedModel, home: Path, options: argparse.Namespace, in_flight: int) -> Round:
-    bench = LocalWorkbench(Settings(home=home), LocalStore(home / "storage"), model, "bench#1")
+    bench = LocalWorkerContext(Settings(home=home), LocalStore(home / "storage"), model, "bench#1")
     model.drawn.clear()
     stages: dict[str, list[float]] = {}
     started: list[int] = []

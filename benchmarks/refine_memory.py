@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.harness import arguments, interleave, machine, print_table, ratio, say, spread
-from compute.deployments.workbench import LocalWorkbench
+from compute.deployments.context import LocalWorkerContext
 from compute.imaging.tiles import TiledPicture, TileGrid
 from compute.media.codec import encode
 from compute.settings import Settings
@@ -231,12 +231,12 @@ def _model(home: Path) -> StagedModel:
     return load(ModelConfig(device="cpu"), home / "models")
 
 
-def _workbench(home: Path) -> LocalWorkbench:
+def _workbench(home: Path) -> LocalWorkerContext:
     settings = Settings(home=home)
-    return LocalWorkbench(settings, LocalStore(settings.storage_root), _model(home), "benchmark")
+    return LocalWorkerContext(settings, LocalStore(settings.storage_root), _model(home), "benchmark")
 
 
-async def _run(bench: LocalWorkbench, spec: dict[str, Any]) -> None:
+async def _run(bench: LocalWorkerContext, spec: dict[str, Any]) -> None:
     job = Job(uuid4(), Refine.name, 1, spec)
     async with aclosing(Refine().run(job, bench)) as events:
         async for _ in events:

@@ -22,7 +22,7 @@ from benchmarks.harness import Server, arguments, as_nice_as_ray, postgres, prin
 from compute.db.direct import DirectConnection
 from compute.db.session import Database
 from compute.db.tables import Task
-from compute.events.notify import HintSender
+from compute.events.notify import Notifier
 from compute.retention.pruner import Pruner
 from compute.storage.local import LocalStore
 from compute.tasks.ids import new_task_id
@@ -97,7 +97,7 @@ def _percentiles(seconds: list[float]) -> tuple[str, str, str]:
 async def _submit(url: str, enough: Callable[[float], bool]) -> list[float]:
     """How long each took, one after another."""
     database = Database(url)
-    writer = TaskWriter(database, HintSender(database))
+    writer = TaskWriter(database, Notifier(database))
     took, began = [], time.perf_counter()
     while not enough(time.perf_counter() - began):
         at = time.perf_counter()

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from compute.training.cache import CachedPicture, LatentCache, Manifest, write_manifest
-from compute.training.loop.distributed import World
+from compute.training.loop.distributed import ProcessGroup
 from compute.training.loop.history import StepReport
 from compute.training.loop.trainer import Trainer
 from compute.training.memory import training_dtype
@@ -81,7 +81,7 @@ def main() -> None:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
         cache = LatentCache(Path(scratch), device)
-        trainer = Trainer(spec, family, options.model, cache, World(0, 1, device))
+        trainer = Trainer(spec, family, options.model, cache, ProcessGroup(0, 1, device))
         meter = _Meter()
         trainer.run(meter)
     counted = [report.seconds for report in meter.reports if report.step > _UNCOUNTED]

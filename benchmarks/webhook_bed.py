@@ -14,11 +14,11 @@ import psycopg
 from compute.db.session import Database
 from compute.outbound.client import GuardedClient
 from compute.webhooks.post import SignedPost
-from compute.webhooks.retry import Outcome
+from compute.webhooks.retry import AttemptOutcome
 from compute.webhooks.rows import PostgresDeliveryStore
 from compute.webhooks.secret import made_secret
 from compute.webhooks.sender import SendPolicy, WebhookSender
-from compute.webhooks.store import Claimed
+from compute.webhooks.store import ClaimedDelivery
 
 __all__ = ["Cost", "Drained", "drain_bare", "drain_with_sender", "fill_dead", "live", "look_and_claim"]
 
@@ -132,7 +132,7 @@ class Answered:
         self.count = 0
         self._more = asyncio.Condition()
 
-    async def note(self, outcome: Outcome) -> None:
+    async def note(self, outcome: AttemptOutcome) -> None:
         if outcome.delivered:
             async with self._more:
                 self.count += 1
@@ -152,7 +152,7 @@ async def sending(database_url: str, policy: SendPolicy) -> AsyncIterator[Answer
     async with GuardedClient(["127.0.0.1", *(_dead(n) for n in range(DEAD))]) as client:
         signed = SignedPost(client, secret=made_secret(), timeout_seconds=15)
 
-        async def post(claimed: Claimed) -> Outcome:
+        async def post(claimed: ClaimedDelivery) -> AttemptOutcome:
             outcome = await signed(claimed)
             await answered.note(outcome)
             return outcome

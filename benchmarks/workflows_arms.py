@@ -17,8 +17,8 @@ from benchmarks.workflows_rows import check_tasks, check_workflows, clear, ended
 from benchmarks.workflows_shapes import SERVING, WARM_UP, Shape, definition, fields
 from compute.db.session import Database
 from compute.db.tables import Task
-from compute.events import notify as hints
-from compute.events.notify import HintSender
+from compute.events import notify
+from compute.events.notify import Notifier
 from compute.media.loader import MediaLoader
 from compute.outbound.client import GuardedClient
 from compute.requests.inputs import RequestIntake
@@ -26,7 +26,7 @@ from compute.requests.request import new_task, order
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
-from compute.tasks.registry import kind_named
+from compute.tasks.registry import find_kind
 from compute.tasks.submission.writer import Answer, Submission, TaskWriter
 from compute.workflows.definition.check import check_workflow
 from compute.workflows.rows import store
@@ -78,7 +78,7 @@ async def store_all(url: str, shape: Shape) -> None:
                 checked = check_workflow(wanted, SERVING, {})
                 async with database.transaction() as session:
                     await store.create(session, wanted, checked, taken={})
-                sender.hint(hints.WORKFLOW)
+                sender.notify(notify.WORKFLOW)
 
         shares = [len(range(client, shape.workflows, _CLIENTS)) for client in range(_CLIENTS)]
         await asyncio.gather(*map(store_some, shares))
@@ -106,7 +106,7 @@ class _Client:
 
     async def _step(self, parents: Sequence["asyncio.Task[str]"]) -> str:
         paths = [await parent for parent in parents]
-        kind = kind_named("GENERATION")
+        kind = find_kind("GENERATION")
         placed = order(kind, fields(paths[0] if paths else None) | {"origin_instance": "benchmark"}, SERVING)
         intake = RequestIntake(self, placed.served)
         task = await new_task(placed, intake)
@@ -143,9 +143,9 @@ def _path(ended: Sequence[Task | None]) -> str:
 
 
 @asynccontextmanager
-async def _sending(url: str) -> AsyncIterator[tuple[Database, HintSender]]:
+async def _sending(url: str) -> AsyncIterator[tuple[Database, Notifier]]:
     database = Database(url)
-    sender = HintSender(database)
+    sender = Notifier(database)
     async with _working(sender.run()):
         yield database, sender
     await database.close()

@@ -53,9 +53,9 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_resources(settings, serving) as held:
-            app.state.resources = held
-            app.state.loras = LoraFiles(held.objects, settings)
+        async with open_resources(settings, serving) as resources:
+            app.state.resources = resources
+            app.state.loras = LoraFiles(resources.objects, settings)
             yield
 
     app = FastAPI(

@@ -32,8 +32,8 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(Bearer)]
 
 
 def resources_of(request: Request) -> Resources:
-    held: Resources = request.app.state.resources
-    return held
+    resources: Resources = request.app.state.resources
+    return resources
 
 
 async def _resources(request: Request) -> Resources:
@@ -54,22 +54,22 @@ def authorised(given: HTTPAuthorizationCredentials | None, *keys: SecretStr | No
     )
 
 
-def authenticate(given: HTTPAuthorizationCredentials | None, held: Resources) -> None:
+def authenticate(given: HTTPAuthorizationCredentials | None, resources: Resources) -> None:
     """Raises:
     Unauthorized: no key, or one that we did not give out.
     """
-    if not authorised(given, held.settings.api_key, held.settings.admin_api_key):
+    if not authorised(given, resources.settings.api_key, resources.settings.admin_api_key):
         raise Unauthorized("Send a valid API key as `Authorization: Bearer <key>`.")
 
 
-def authenticate_admin(given: HTTPAuthorizationCredentials | None, held: Resources) -> None:
+def authenticate_admin(given: HTTPAuthorizationCredentials | None, resources: Resources) -> None:
     """Raises:
     Unauthorized: no key, or one that we did not give out.
     Forbidden: the plain API key; also when no ADMIN_API_KEY is set, because then nobody is an administrator.
     """
-    authenticate(given, held)
-    if not authorised(given, held.settings.admin_api_key):
-        unset = " None is configured here." if held.settings.admin_api_key is None else ""
+    authenticate(given, resources)
+    if not authorised(given, resources.settings.admin_api_key):
+        unset = " None is configured here." if resources.settings.admin_api_key is None else ""
         raise Forbidden(f"This needs the admin key, ADMIN_API_KEY.{unset}")
 
 

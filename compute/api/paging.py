@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.interfaces import ORMOption
 
 from compute.api.links import RequestLinks
-from compute.db.lists.pages import Filters, Listing, Place, count_of, page_of
+from compute.db.lists.pages import Filters, Listing, ListPosition, count_of, page_of
 from compute.errors import BadRequest
 from compute.schemas.rules.parameters import WholeNumber
 
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 _MOST_CHARACTERS = 4096
 _MOST_SKIPPED = 10_000
-_TOP = Place(datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
+_TOP = ListPosition(datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 """Before all rows."""
 
 
@@ -129,7 +129,7 @@ def place_behind(listed: str, cursor: str) -> str:
     return _read(listed, cursor, 1)[0]
 
 
-def next_row(listed: str, cursor: str | None, *, skip: int = 0) -> Place | None:
+def next_row(listed: str, cursor: str | None, *, skip: int = 0) -> ListPosition | None:
     """Behind which row a page of a list by time begins; None for the first page.
 
     Raises:
@@ -141,7 +141,7 @@ def next_row(listed: str, cursor: str | None, *, skip: int = 0) -> Place | None:
         raise BadRequest("Parameters `cursor` and `skip` exclude each other; send one of them.")
     created_at, row_id = _read(listed, cursor, 2)
     try:
-        place = Place(datetime.fromisoformat(created_at), UUID(row_id))
+        place = ListPosition(datetime.fromisoformat(created_at), UUID(row_id))
     except ValueError:
         raise BadRequest(CURSOR_REFUSAL) from None
     if place.created_at.tzinfo is None:
@@ -197,7 +197,7 @@ def _too_many(listing: Listing[Any], listed: str, filters: Filters) -> str:
     )
 
 
-def _cursor(listed: str, place: Place) -> str:
+def _cursor(listed: str, place: ListPosition) -> str:
     return cursor_of(listed, place.created_at.isoformat(), str(place.id))
 
 

@@ -14,7 +14,7 @@ from compute.api.loops import Loops
 from compute.api.tasks.watch import TaskWatcher
 from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
-from compute.events.notify import HintSender
+from compute.events.notify import Notifier
 from compute.media.loader import MediaLoader
 from compute.outbound.client import GuardedClient
 from compute.requests.serving import Serving
@@ -37,7 +37,7 @@ class Resources:
     objects: ObjectStore
     client: GuardedClient
     media: MediaLoader
-    hints: HintSender
+    notifier: Notifier
     writer: TaskWriter
     links: Links
     watcher: TaskWatcher
@@ -72,14 +72,14 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
         client = await stack.enter_async_context(
             GuardedClient(settings.media_allowed_hosts, settings.media_timeout_seconds)
         )
-        hints, watcher = HintSender(database), TaskWatcher(database)
+        notifier, watcher = Notifier(database), TaskWatcher(database)
         loops = Loops()
         stack.push_async_callback(loops.close)
-        loops.keep("sending hints", hints.run)
+        loops.keep("sending notifications", notifier.run)
         loops.keep("watching tasks", watcher.run)
         readiness = Readiness(database, objects, serving, loops)
         stack.push_async_callback(readiness.close)
-        writer = TaskWriter(database, hints)
+        writer = TaskWriter(database, notifier)
         stack.push_async_callback(writer.close)
         yield Resources(
             settings=settings,
@@ -88,7 +88,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             objects=objects,
             client=client,
             media=MediaLoader(settings, client),
-            hints=hints,
+            notifier=notifier,
             writer=writer,
             links=Links(objects, secrets, settings.link_ttl_seconds, settings),
             watcher=watcher,

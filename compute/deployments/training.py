@@ -25,10 +25,10 @@ from compute.db.session import Database
 from compute.deployments.args import TrainingArgs
 from compute.deployments.process import begin_process
 from compute.deployments.warming.loras import warm_lora
-from compute.events import notify as hints
+from compute.events import notify
 from compute.events.ticker import Ticker
 from compute.settings import get_settings
-from compute.training.rows.queue import Loss, RetryRule, Run, TrainingQueue
+from compute.training.rows.queue import Loss, RetryRule, TrainingQueue, TrainingRun
 
 __all__ = ["SUPERVISOR", "TrainingDeployment", "entrypoint"]
 
@@ -70,7 +70,7 @@ class TrainingDeployment:
         self._cluster = ray.get_runtime_context().gcs_address
         self._jobs = _Jobs(self._cluster)
         ticker = Ticker(
-            hints.waking(self._database, [hints.TRAINING]),
+            notify.waking(self._database, [notify.TRAINING]),
             _PERIOD_SECONDS,
             rest=_REST_SECONDS,
             tick=self._supervise,
@@ -101,7 +101,7 @@ class TrainingDeployment:
         for run in await self._queue.to_stop():
             await self._stop(run)
 
-    async def _submit(self, run: Run) -> None:
+    async def _submit(self, run: TrainingRun) -> None:
         _log.info("submitting %s for training %s, attempt %d", run.job_id, run.training_id, run.attempt)
         try:
             await self._jobs.submit(run, entrypoint(run, self._args, self._name, self._cluster))
@@ -109,7 +109,7 @@ class TrainingDeployment:
             # If it has not arrived, it counts as lost in a while.
             _log.warning("job %s could not be submitted: %s", run.job_id, error)
 
-    async def _watch(self, run: Run) -> None:
+    async def _watch(self, run: TrainingRun) -> None:
         try:
             status = await self._jobs.status(run)
         except JOBS_AWAY as error:
@@ -124,12 +124,12 @@ class TrainingDeployment:
             # Its last report may be on its way, but it is sent before the process ends.
             await self._lost(run, await self._reason(run, status))
 
-    async def _lost(self, run: Run, reason: str) -> None:
+    async def _lost(self, run: TrainingRun, reason: str) -> None:
         what = await self._queue.lost(run, reason)
         if what is not Loss.NOT_OURS:
             _log.warning("job %s of training %s was lost (%s): %s", run.job_id, run.training_id, reason, what.value)
 
-    async def _stop(self, run: Run) -> None:
+    async def _stop(self, run: TrainingRun) -> None:
         try:
             status = await self._jobs.status(run)
             if status is None or status.is_terminal():
@@ -142,7 +142,7 @@ class TrainingDeployment:
         except JOBS_AWAY as error:
             _log.warning("job %s cannot be stopped now: %s", run.job_id, error)
 
-    async def _reason(self, run: Run, status: JobStatus) -> str:
+    async def _reason(self, run: TrainingRun, status: JobStatus) -> str:
         try:
             return f"its job is {status.value}: {(await self._jobs.message(run))[-300:]}"
         except JOBS_AWAY:
@@ -164,12 +164,12 @@ class _Jobs:
         self._opened: JobSubmissionClient | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
 
-    async def submit(self, run: Run, command: str) -> None:
+    async def submit(self, run: TrainingRun, command: str) -> None:
         about = {"training": str(run.training_id)}
         client = await self._client()
         await self._call(partial(client.submit_job, entrypoint=command, submission_id=run.job_id, metadata=about))
 
-    async def status(self, run: Run) -> JobStatus | None:
+    async def status(self, run: TrainingRun) -> JobStatus | None:
         """None if Ray does not know the job."""
         try:
             return await self._call(partial((await self._client()).get_job_status, run.job_id))
@@ -178,11 +178,11 @@ class _Jobs:
                 return None
             raise
 
-    async def message(self, run: Run) -> str:
+    async def message(self, run: TrainingRun) -> str:
         info = await self._call(partial((await self._client()).get_job_info, run.job_id))
         return info.message or ""
 
-    async def stop(self, run: Run) -> None:
+    async def stop(self, run: TrainingRun) -> None:
         await self._call(partial((await self._client()).stop_job, run.job_id))
 
     async def _client(self) -> JobSubmissionClient:
@@ -204,7 +204,7 @@ class _Jobs:
             raise TimeoutError(f"Ray's dashboard did not answer for {_ANSWER_SECONDS:g} s") from None
 
 
-def entrypoint(run: Run, args: TrainingArgs, supervisor: str, cluster: str) -> str:
+def entrypoint(run: TrainingRun, args: TrainingArgs, supervisor: str, cluster: str) -> str:
     """The job's command line.
 
     It names the cluster, because Ray tells a job the address of any cluster that it finds on the job's machine.

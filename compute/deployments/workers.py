@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from ray import serve
 
 from compute.deployments.args import PoolArgs
+from compute.deployments.context import LocalWorkerContext
 from compute.deployments.process import begin_process
 from compute.deployments.standby import Standby
 from compute.deployments.warming.first_draw import warm_up_request
-from compute.deployments.workbench import LocalWorkbench
 from compute.errors import WorkerLost
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
@@ -30,21 +30,21 @@ from compute.worker.watchdog import Watchdog
 if TYPE_CHECKING:
     from compute.pipelines import Activation
 
-__all__ = ["BenchWorker", "ImageWorker", "PipelineWorker", "StandbyWorker"]
+__all__ = ["ImageWorker", "JobWorker", "PipelineWorker", "StandbyWorker"]
 
 _log = logging.getLogger(__name__)
 _STANDBY_IDLE_SECONDS = 30.0
 
 
-class BenchWorker(ABC):
-    """Runs jobs on one bench, and says all the while that it lives."""
+class JobWorker(ABC):
+    """Runs jobs on one worker, and says all the while that it lives."""
 
     def __init__(self, settings: Settings) -> None:
         self.watchdog = Watchdog(settings.stall_seconds)
         self._alive_seconds = alive_seconds(settings.lease_seconds)
 
     @abstractmethod
-    def bench(self) -> AbstractAsyncContextManager[LocalWorkbench]:
+    def worker(self) -> AbstractAsyncContextManager[LocalWorkerContext]:
         """What a job works on; it may have to wait for it."""
 
     async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
@@ -68,20 +68,20 @@ class BenchWorker(ABC):
         self.watchdog.check()
 
     async def _work(self, job: Job) -> AsyncGenerator[WorkEvent]:
-        async with self.bench() as bench, aclosing(kind_of(job.task_type).run(job, bench)) as events:
+        async with self.worker() as worker, aclosing(kind_of(job.task_type).run(job, worker)) as events:
             async for event in events:
                 yield event
 
 
-class PipelineWorker(BenchWorker):
+class PipelineWorker(JobWorker):
     """One replica of a pool. It is ready once it has drawn its first image."""
 
     def __init__(self, args: PoolArgs) -> None:
         super().__init__(get_settings())
-        self._bench = _prepare(args, self.watchdog)()
+        self._worker = _prepare(args, self.watchdog)()
 
-    def bench(self) -> AbstractAsyncContextManager[LocalWorkbench]:
-        return nullcontext(self._bench)
+    def worker(self) -> AbstractAsyncContextManager[LocalWorkerContext]:
+        return nullcontext(self._worker)
 
     async def warm_lora(self, path: str) -> bool:
         """Have a stored LoRA at hand before the first task names it; whether the model has it now.
@@ -89,10 +89,10 @@ class PipelineWorker(BenchWorker):
         Raises:
             StorageFailed: the object store could not be reached.
         """
-        return await self._bench.warm_lora(path)
+        return await self._worker.warm_lora(path)
 
 
-class ImageWorker(BenchWorker):
+class ImageWorker(JobWorker):
     """One replica of a pool without a model: as many jobs compute at a time as it has cores set aside."""
 
     def __init__(self, args: PoolArgs) -> None:
@@ -104,15 +104,15 @@ class ImageWorker(BenchWorker):
         slots = max(1, math.ceil(args.cpus_per_replica))
         # A job has one core. OpenCV would take all of the machine's for each, and they would wait for each other.
         cv2.setNumThreads(1)
-        self._bench = LocalWorkbench(
+        self._worker = LocalWorkerContext(
             settings, open_store(settings), None, _executor(), slots=slots, watchdog=self.watchdog
         )
 
-    def bench(self) -> AbstractAsyncContextManager[LocalWorkbench]:
-        return nullcontext(self._bench)
+    def worker(self) -> AbstractAsyncContextManager[LocalWorkerContext]:
+        return nullcontext(self._worker)
 
 
-class StandbyWorker(BenchWorker):
+class StandbyWorker(JobWorker):
     """Stands in for a replica that died. It is ready with its weights in host memory, and holds nothing on the device
     until its first job comes, which waits for that."""
 
@@ -122,7 +122,7 @@ class StandbyWorker(BenchWorker):
         idle_seconds = _STANDBY_IDLE_SECONDS if args.gpus_per_replica else math.inf
         self._standby = Standby(_prepare(args, self.watchdog), idle_seconds=idle_seconds, watchdog=self.watchdog)
 
-    def bench(self) -> AbstractAsyncContextManager[LocalWorkbench]:
+    def worker(self) -> AbstractAsyncContextManager[LocalWorkerContext]:
         return self._standby.in_use()
 
     async def check_health(self) -> None:
@@ -136,11 +136,11 @@ class StandbyWorker(BenchWorker):
         self._standby.check()
 
 
-def _prepare(args: PoolArgs, watchdog: Watchdog) -> Callable[[], LocalWorkbench]:
+def _prepare(args: PoolArgs, watchdog: Watchdog) -> Callable[[], LocalWorkerContext]:
     """Import the libraries and load the weights into host memory; calling the result brings them to the device."""
     # The pipeline libraries take seconds to import; only replicas that draw pay for them.
     from compute.pipelines import prepare
-    from compute.pipelines.manager import prepare_shelf
+    from compute.pipelines.manager import prepare_manager
 
     settings = get_settings()
     begin_process(settings)
@@ -149,7 +149,7 @@ def _prepare(args: PoolArgs, watchdog: Watchdog) -> Callable[[], LocalWorkbench]
     budget = None if args.memory_budget_gb is None else int(args.memory_budget_gb * 1e9)
     activate_model: Activation
     if args.models or budget is not None:
-        activate_model = prepare_shelf(args.by_role, settings.models_root, budget=budget)
+        activate_model = prepare_manager(args.by_role, settings.models_root, budget=budget)
     else:
         activate_model = prepare(args.model, settings.models_root)
     names = {role: config.model for role, config in args.by_role.items()}
@@ -163,14 +163,14 @@ def _executor() -> str:
 
 def _activate(
     settings: Settings, activate_model: "Activation", names: dict[Role, str], executor: str, watchdog: Watchdog
-) -> LocalWorkbench:
+) -> LocalWorkerContext:
     began = time.perf_counter()
     try:
         objects = open_store(settings)
-        bench = LocalWorkbench(settings, objects, activate_model(), executor, names=names, watchdog=watchdog)
-        bench.stages.warm_up(warm_up_request(next(iter(names))))
+        worker = LocalWorkerContext(settings, objects, activate_model(), executor, names=names, watchdog=watchdog)
+        worker.stages.warm_up(warm_up_request(next(iter(names))))
     except Exception as error:
         # In words: the Dispatcher must not need torch to read it.
         raise WorkerLost(f"The model could not be brought to its device: {type(error).__name__}: {error}") from error
     _log.info("%s is warm after %.2f s", executor, time.perf_counter() - began)
-    return bench
+    return worker

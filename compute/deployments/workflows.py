@@ -22,7 +22,7 @@ from compute.deployments.process import begin_process
 from compute.requests.serving import Serving
 from compute.settings import get_settings
 from compute.workflows.engine import Engine, EnginePolicy, Graph
-from compute.workflows.plan import Flow, Outcome, Plan, StepPlan
+from compute.workflows.plan import Flow, Plan, StepOutcome, StepPlan
 from compute.workflows.rows.engine import PostgresEngineStore
 from compute.workflows.steps.runner import StepRunner
 from compute.workflows.steps.runtime import open_runner
@@ -42,12 +42,12 @@ class StepRunnerActor:
         self._opened = contextlib.AsyncExitStack()
         self._opening: asyncio.Task[StepRunner] | None = None
 
-    async def run(self, plan: bytes, *parents: Outcome) -> Outcome:
+    async def run(self, plan: bytes, *parents: StepOutcome) -> StepOutcome:
         """Run a step; `plan` is a `StepPlan` as `RayCompiler` packed it."""
         unpacked: StepPlan = pickle.loads(plan)  # noqa: S301 - the engine's own, of the same cluster
         return await (await self._runner()).run(unpacked, *parents)
 
-    async def finish(self, flow: Flow, *sinks: Outcome) -> None:
+    async def finish(self, flow: Flow, *sinks: StepOutcome) -> None:
         await (await self._runner()).finish(flow, *sinks)
 
     async def _runner(self) -> StepRunner:
@@ -78,7 +78,7 @@ class RayCompiler:
 
     def launch(self, plan: Plan) -> Graph:
         actor = self._actor_for(plan.flow.id)
-        calls: dict[str, Outcome | ObjectRef] = dict(plan.ended)
+        calls: dict[str, StepOutcome | ObjectRef] = dict(plan.ended)
         for step in plan.steps:
             # Packed here: Ray's own way for objects costs as much as all the rest of the call.
             packed = pickle.dumps(step)

@@ -16,8 +16,8 @@ from compute.dispatch.run import Run, RunLimits
 from compute.dispatch.store import DispatchStore
 from compute.dispatch.wellness import Wellness
 from compute.dispatch.writer import LeaseWriter
-from compute.events import notify as hints
-from compute.tasks.leases import Claimed
+from compute.events import notify
+from compute.tasks.leases import ClaimedTask
 
 __all__ = ["DispatchPolicy", "Dispatcher"]
 
@@ -77,8 +77,8 @@ class Dispatcher:
     def _loops(self) -> list[Callable[[], Awaitable[None]]]:
         policy = self._policy
         return [
-            partial(self._store.listen, [hints.READY, hints.CANCELLED], self._on_hint),
-            self._store.send_hints,
+            partial(self._store.listen, [notify.READY, notify.CANCELLED], self._on_notify),
+            self._store.send_notifications,
             partial(self._every, policy.pulse, self._pulse, "writing progress"),
             partial(self._every, policy.lease / _LISTENED, self._listen_to_runs, "listening to workers"),
             partial(self._every, policy.beat, self._beat, "telling that it lives"),
@@ -120,13 +120,13 @@ class Dispatcher:
             self._launch(task, pool)
         return len(claimed)
 
-    def _launch(self, claimed: Claimed, pool: Pool) -> None:
+    def _launch(self, claimed: ClaimedTask, pool: Pool) -> None:
         def free() -> None:
             self._busy[pool.queue] -= 1
             self._wake[pool.queue].set()
 
         def forget() -> None:
-            self._store.hint(hints.ENDED)
+            self._store.notify(notify.ENDED)
             if self._runs.get(claimed.lease.task_id) is run:
                 del self._runs[claimed.lease.task_id]
 
@@ -135,10 +135,10 @@ class Dispatcher:
         self._runs[claimed.lease.task_id] = run
         run.when_finished(forget)
 
-    def _on_hint(self, channel: str, payload: str) -> None:
-        if channel == hints.READY and payload in self._wake:
+    def _on_notify(self, channel: str, payload: str) -> None:
+        if channel == notify.READY and payload in self._wake:
             self._wake[payload].set()
-        elif channel == hints.CANCELLED:
+        elif channel == notify.CANCELLED:
             with contextlib.suppress(ValueError):
                 if run := self._runs.get(UUID(payload)):
                     run.abandon()

@@ -23,7 +23,7 @@ from typing import Any
 from compute.db.session import Connection
 from compute.events.outbox.tasks import log_moves
 from compute.schemas.enums import TaskStatus
-from compute.tasks.leases import Claimed, Lease
+from compute.tasks.leases import ClaimedTask, Lease
 from compute.tasks.states import LEASED, sources
 
 __all__ = ["claim_batch"]
@@ -137,7 +137,7 @@ _Row = tuple[Any, ...]
 
 async def claim_batch(
     connection: Connection, queue: str, limit: int, *, owner: str, lease_seconds: float
-) -> list[Claimed]:
+) -> list[ClaimedTask]:
     """Claim up to `limit` waiting tasks of `queue` in fair order, in one transaction; note whose turn it was.
 
     What other living Dispatchers hold is taken from `limit`. `connection` is one of `Database.connect`. Fewer than
@@ -151,7 +151,7 @@ async def claim_batch(
             break
         rows = await _claim_in_turn(connection, given, limit)
     return [
-        Claimed(Lease(task_id, fence), task_type, retry_count, spec, max_retries)
+        ClaimedTask(Lease(task_id, fence), task_type, retry_count, spec, max_retries)
         for task_id, fence, task_type, retry_count, max_retries, spec in rows or []
     ]
 

@@ -17,7 +17,7 @@ from compute.dispatch.retry import Failure, RetryPolicy, classify
 from compute.dispatch.writer import LeaseWriter
 from compute.errors import TaskFailed, WorkerLost
 from compute.schemas.enums import ErrorCategory
-from compute.tasks.leases import Beat, Claimed, Complete, Fail, Release, Start, Write
+from compute.tasks.leases import Beat, ClaimedTask, Complete, Fail, Release, Start, Write
 from compute.worker.protocol import Artifact, Done, Progress, Started
 
 __all__ = ["Run", "RunLimits"]
@@ -39,7 +39,7 @@ class Run:
 
     def __init__(
         self,
-        claimed: Claimed,
+        claimed: ClaimedTask,
         pool: Pool,
         writer: LeaseWriter,
         policy: RetryPolicy,

@@ -16,9 +16,9 @@ from compute.dispatch.fairness import claim_batch
 from compute.dispatch.lease_writes import write_all
 from compute.dispatch.reaper import reap
 from compute.dispatch.retry import RetryPolicy
-from compute.events import notify as hints
+from compute.events import notify
 from compute.retention.tidy import tidy
-from compute.tasks.leases import Claimed, Write
+from compute.tasks.leases import ClaimedTask, Write
 
 __all__ = ["DispatchStore", "PostgresDispatchStore"]
 
@@ -27,14 +27,14 @@ _NOW = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _CLAIM_IDLE_SECONDS = 3.0
 _LEAST_SECONDS = 1.0
 
-OnHint = Callable[[str, str], None]
+OnNotify = Callable[[str, str], None]
 
 
 class DispatchStore(Protocol):
     """Every method but `hint` raises `DatabaseAway` when the store is out of reach; whether a write took effect is not
     known then. Calls for one queue, and those of one other method, are never made at the same time."""
 
-    async def claim(self, queue: str, limit: int, *, owner: str, lease_seconds: float) -> list[Claimed]:
+    async def claim(self, queue: str, limit: int, *, owner: str, lease_seconds: float) -> list[ClaimedTask]:
         """Take up to `limit` waiting tasks, less those that other Dispatchers hold which have told of themselves lately
         (`beat`), in fair order, each under a lease with a new fence."""
         ...
@@ -65,16 +65,16 @@ class DispatchStore(Protocol):
         """Forget what nobody will ask for again."""
         ...
 
-    def hint(self, channel: str, payload: str = "") -> None:
+    def notify(self, channel: str, payload: str = "") -> None:
         """Tell the others of news, soon, or never: they look now and then anyway."""
         ...
 
-    async def send_hints(self) -> None:
+    async def send_notifications(self) -> None:
         """Send what `hint` notes, until cancelled."""
         ...
 
-    async def listen(self, channels: Sequence[str], on_hint: OnHint) -> None:
-        """Call `on_hint(channel, payload)` for the hints of others, until cancelled."""
+    async def listen(self, channels: Sequence[str], on_notify: OnNotify) -> None:
+        """Call `on_notify(channel, payload)` for the hints of others, until cancelled."""
         ...
 
     async def close(self) -> None:
@@ -88,10 +88,10 @@ class PostgresDispatchStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connections: dict[str, DirectConnection] = {}
-        self._hints = hints.HintSender(database)
+        self._notifier = notify.Notifier(database)
 
-    async def claim(self, queue: str, limit: int, *, owner: str, lease_seconds: float) -> list[Claimed]:
-        async def work(connection: Connection) -> list[Claimed]:
+    async def claim(self, queue: str, limit: int, *, owner: str, lease_seconds: float) -> list[ClaimedTask]:
+        async def work(connection: Connection) -> list[ClaimedTask]:
             return await claim_batch(connection, queue, limit, owner=owner, lease_seconds=lease_seconds)
 
         # Other Dispatchers wait for a claim that is under way.
@@ -124,14 +124,14 @@ class PostgresDispatchStore:
     async def tidy(self) -> None:
         await tidy(self._database)
 
-    def hint(self, channel: str, payload: str = "") -> None:
-        self._hints.hint(channel, payload)
+    def notify(self, channel: str, payload: str = "") -> None:
+        self._notifier.notify(channel, payload)
 
-    async def send_hints(self) -> None:
-        await self._hints.run()
+    async def send_notifications(self) -> None:
+        await self._notifier.run()
 
-    async def listen(self, channels: Sequence[str], on_hint: OnHint) -> None:
-        await hints.listen(self._database, channels, on_hint)
+    async def listen(self, channels: Sequence[str], on_notify: OnNotify) -> None:
+        await notify.listen(self._database, channels, on_notify)
 
     async def close(self) -> None:
         for connection in self._connections.values():

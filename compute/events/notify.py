@@ -1,4 +1,4 @@
-"""NOTIFY as a hint, never as the truth: whoever misses one finds the same by polling.
+"""PostgreSQL NOTIFY, as a hint and never as the truth: polling finds whatever a lost notification told of.
 
 NOTIFY takes a lock for the whole server at commit, so it is sent outside the transactions that matter, on a
 connection of its own, and a burst of submits makes one notification.
@@ -17,7 +17,7 @@ from compute.db.direct import DirectConnection
 from compute.db.patience import Patience, connect
 from compute.db.session import Connection, Database
 
-__all__ = ["CANCELLED", "ENDED", "READY", "TRAINING", "WORKFLOW", "HintSender", "listen", "waking"]
+__all__ = ["CANCELLED", "ENDED", "READY", "TRAINING", "WORKFLOW", "Notifier", "listen", "waking"]
 
 READY = "compute_ready"
 CANCELLED = "compute_cancelled"
@@ -31,8 +31,8 @@ _QUIET_SECONDS = 5.0
 _NOTIFY = "SELECT pg_notify(channel, payload) FROM unnest(%s::text[], %s::text[]) AS hint (channel, payload)"
 
 
-class HintSender:
-    """Sends hints from a background task; `hint` only notes them, for after the commit, and returns."""
+class Notifier:
+    """Sends notifications from a background task. `notify` only notes one, for after the commit, and returns."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -40,7 +40,7 @@ class HintSender:
         self._pending: set[tuple[str, str]] = set()
         self._wake = asyncio.Event()
 
-    def hint(self, channel: str, payload: str = "") -> None:
+    def notify(self, channel: str, payload: str = "") -> None:
         self._database.after_commit(partial(self._note, channel, payload))
 
     def _note(self, channel: str, payload: str) -> None:
@@ -48,7 +48,7 @@ class HintSender:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send until cancelled; a lost connection loses hints, which polling makes good."""
+        """Send until cancelled; a lost connection loses notifications, which polling makes good."""
         try:
             while True:
                 await self._wake.wait()
@@ -57,48 +57,48 @@ class HintSender:
                 try:
                     await self._connection.run(partial(_send, pending))
                 except DatabaseAway as error:
-                    _log.warning("hints paused, the database is out of reach: %s", error)
+                    _log.warning("notifications paused, the database is out of reach: %s", error)
                     await asyncio.sleep(_RECONNECT_SECONDS)
         finally:
             await self._connection.close()
 
 
-async def _send(hints: Collection[tuple[str, str]], connection: Connection) -> None:
-    channels, payloads = zip(*hints, strict=True)
+async def _send(notifications: Collection[tuple[str, str]], connection: Connection) -> None:
+    channels, payloads = zip(*notifications, strict=True)
     await connection.execute(_NOTIFY, (list(channels), list(payloads)))
 
 
 async def listen(
     database: Database,
     channels: Sequence[str],
-    on_hint: Callable[[str, str], None],
+    on_notify: Callable[[str, str], None],
     *,
     quiet_seconds: float = _QUIET_SECONDS,
 ) -> None:
-    """Call `on_hint(channel, payload)` for every hint on `channels` until cancelled, reconnecting as needed.
+    """Call `on_notify(channel, payload)` for every hint on `channels` until cancelled, reconnecting as needed.
 
     After `quiet_seconds` without one it asks whether the server is still there.
 
     Behind a pooler nobody can listen: without the server's own address this waits, and polling does all.
     """
     if (url := database.listening_url) is None:
-        _log.info("no hints: COMPUTE_DATABASE_DIRECT_URL is not set, and the database is behind a pooler")
+        _log.info("no notifications: COMPUTE_DATABASE_DIRECT_URL is not set, and the database is behind a pooler")
         await asyncio.Event().wait()
         return
     while True:
         try:
             with told_apart():
                 async with _listening(url, database.patience, channels) as connection:
-                    await _hear(connection, on_hint, quiet_seconds)
+                    await _hear(connection, on_notify, quiet_seconds)
         except DatabaseAway as error:
             _log.warning("listening paused, the database is out of reach: %s", error)
         await asyncio.sleep(_RECONNECT_SECONDS)
 
 
-async def _hear(connection: Connection, on_hint: Callable[[str, str], None], quiet_seconds: float) -> None:
+async def _hear(connection: Connection, on_notify: Callable[[str, str], None], quiet_seconds: float) -> None:
     while True:
         async for hint in connection.notifies(timeout=quiet_seconds):
-            on_hint(hint.channel, hint.payload)
+            on_notify(hint.channel, hint.payload)
         # Nobody has anything to say, or nobody is there any more.
         await connection.execute("SELECT")
 

@@ -25,57 +25,59 @@ from compute.pipelines import ModelConfig, prepare, resolve_model
 from compute.pipelines.loading.footprint import expected_bytes, measured_bytes
 from compute.pipelines.loading.weights import local_folder
 from compute.pipelines.native import own_sizes
-from compute.pipelines.slots import Drawn, Place, Waiting
+from compute.pipelines.slots import Drawn, ModelSlot, Waiting
 from compute.worker.protocol import LoraSelection, OnStep, Prepared, Role, Size, StagedModel, TakesLoras
 
-__all__ = ["Shelf", "prepare_shelf"]
+__all__ = ["ModelManager", "prepare_manager"]
 
 _log = logging.getLogger(__name__)
 GB = 10**9
 
 
-def prepare_shelf(
+def prepare_manager(
     models: Mapping[Role, ModelConfig], models_root: Path, *, budget: int | None = None
-) -> Callable[[], "Shelf"]:
+) -> Callable[[], "ModelManager"]:
     """The first of these models in host memory, the others found; calling the result, once, brings the first to its
     device. Roles with equal configurations share one model.
 
     Args:
         models: The models by role; the first is the default.
         models_root: Where models lie by name.
-        budget: Bytes that the weights on the shelf may take together; without it nothing is ever let go.
+        budget: Bytes that the weights on the manager may take together; without it nothing is ever let go.
 
     Raises:
         NotFound: there is no such model.
         OSError: the files of the first are missing, damaged or cannot be fetched.
         ValueError: a model alone is larger than the budget, or its settings do not fit this machine.
     """
-    places: dict[ModelConfig, Place] = {}
+    slots: dict[ModelConfig, ModelSlot] = {}
     for role, config in models.items():
-        if config not in places:
+        if config not in slots:
             expected = expected_bytes(config, models_root)
             if budget is not None and expected > budget:
                 raise ValueError(_too_large(config.model, role, expected, budget))
             load = partial(_load, config, models_root)
-            places[config] = Place(config.model, role, load, expected, own_sizes(config, _folder(config, models_root)))
+            slots[config] = ModelSlot(
+                config.model, role, load, expected, own_sizes(config, _folder(config, models_root))
+            )
     first = next(iter(models.values()))
     activate = prepare(first, models_root)
-    shelf = Shelf({role: places[config] for role, config in models.items()}, budget=budget)
+    manager = ModelManager({role: slots[config] for role, config in models.items()}, budget=budget)
 
-    def with_the_first() -> Shelf:
-        shelf.put(next(iter(models)), activate)
-        return shelf
+    def with_the_first() -> ModelManager:
+        manager.put(next(iter(models)), activate)
+        return manager
 
     return with_the_first
 
 
-class Shelf:
+class ModelManager:
     """A staged model that hands each request to the model of its role. Safe for its three threads."""
 
-    def __init__(self, places: Mapping[Role, Place], *, budget: int | None = None) -> None:
+    def __init__(self, slots: Mapping[Role, ModelSlot], *, budget: int | None = None) -> None:
         """The first role is the default; its model goes only when no other that is as idle could."""
-        self._places = places
-        self._default = next(iter(places.values()))
+        self._places = slots
+        self._default = next(iter(slots.values()))
         self._budget = budget
         self._uses = count(1)
         # Re-entrant: what a garbage collection lets go reports itself from whichever thread it runs in.
@@ -90,23 +92,23 @@ class Shelf:
     @property
     def names(self) -> dict[Role, str]:
         """The models' names by role."""
-        return {role: place.name for role, place in self._places.items()}
+        return {role: slot.name for role, slot in self._places.items()}
 
     @property
     def loaded(self) -> tuple[str, ...]:
         """Names of the models in memory, the least recently used first."""
         with self._changed:
-            return tuple(place.name for place in sorted(self._in_memory(), key=lambda place: place.last_use))
+            return tuple(slot.name for slot in sorted(self._in_memory(), key=lambda slot: slot.last_use))
 
     @property
     def bytes_in_use(self) -> int:
         """What the weights in memory take."""
         with self._changed:
-            return sum(place.bytes for place in self._in_memory())
+            return sum(slot.bytes for slot in self._in_memory())
 
     def own_size(self, role: Role, size: Size) -> Size:
-        place = self._places.get(role)
-        return size if place is None or place.sizes is None else place.sizes.nearest(size)
+        slot = self._places.get(role)
+        return size if slot is None or slot.sizes is None else slot.sizes.nearest(size)
 
     def put(self, role: Role, load: Callable[[], StagedModel]) -> None:
         """Load the model of a role now, in this way.
@@ -115,9 +117,9 @@ class Shelf:
             TaskFailed: it is larger than the budget.
         Whatever `load` raises passes through.
         """
-        place = self._places[role]
-        with self._the_only_load(place):
-            self._put(place, load())
+        slot = self._places[role]
+        with self._the_only_load(slot):
+            self._put(slot, load())
 
     def prefetch(self, loras: Sequence[LoraSelection]) -> bool:
         """Give LoRAs to the models in memory that they fit. No model comes or goes for it, and none counts as used.
@@ -126,8 +128,8 @@ class Shelf:
             InvalidInput: they fit none of those that take LoRAs.
         """
         taken, refusals = False, []
-        for place in dict.fromkeys(self._places.values()):
-            with self._staying(place) as model:
+        for slot in dict.fromkeys(self._places.values()):
+            with self._staying(slot) as model:
                 if model is None or not isinstance(model, TakesLoras):
                     continue
                 try:
@@ -142,89 +144,89 @@ class Shelf:
         """Load the model if it is not there, and let it prepare the request.
 
         Raises what the model raises, and:
-            TaskFailed: no model has this role, or it cannot be loaded; the shelf stays usable.
+            TaskFailed: no model has this role, or it cannot be loaded; the manager stays usable.
             OutOfMemory: the device is too small for it.
         """
-        place = self._places.get(request.role)
-        if place is None:
+        slot = self._places.get(request.role)
+        if slot is None:
             raise TaskFailed(
                 f"No model of this replica has the role `{request.role}` (it has {', '.join(self._places)}); "
                 f"name one under models.{request.role} of its pool."
             )
-        with self._using(place) as model:
-            waiting = Waiting(place, request, _prepared(place, model, request))
+        with self._using(slot) as model:
+            waiting = Waiting(slot, request, _prepared(slot, model, request))
             with self._changed:
-                place.waiting.add(waiting)
+                slot.waiting.add(waiting)
             return waiting
 
     def draw(self, prepared: Waiting, on_step: OnStep) -> Drawn:
         """Raises what the model's stages raise, and what `prepare` raises if the model had to go meanwhile."""
-        place = prepared.place
-        with self._using(place) as model:
+        slot = prepared.slot
+        with self._using(slot) as model:
             with self._changed:
-                place.waiting.discard(prepared)
+                slot.waiting.discard(prepared)
                 ready = prepared.ready
             if ready is None:
-                ready = _prepared(place, model, prepared.request)
+                ready = _prepared(slot, model, prepared.request)
             latents = model.draw(ready, on_step)
-            drawn = Drawn(place, latents)
+            drawn = Drawn(slot, latents)
             with self._changed:
-                place.busy += 1
-            drawn.release = weakref.finalize(drawn, self._release, place)
+                slot.busy += 1
+            drawn.release = weakref.finalize(drawn, self._release, slot)
             return drawn
 
     def decode(self, latents: Drawn) -> Any:
         """Raises what the model raises."""
         try:
-            with self._using(latents.place) as model:
+            with self._using(latents.slot) as model:
                 return model.decode(latents.latents)
         finally:
             latents.release()
 
     @contextmanager
-    def _using(self, place: Place) -> Iterator[StagedModel]:
+    def _using(self, slot: ModelSlot) -> Iterator[StagedModel]:
         """Inside, the model is there and stays there."""
         with self._changed:
-            place.busy += 1
-            place.last_use = next(self._uses)
+            slot.busy += 1
+            slot.last_use = next(self._uses)
         try:
-            yield place.model or self._loaded(place)
+            yield slot.model or self._loaded(slot)
         finally:
-            self._release(place)
+            self._release(slot)
 
     @contextmanager
-    def _staying(self, place: Place) -> Iterator[StagedModel | None]:
+    def _staying(self, slot: ModelSlot) -> Iterator[StagedModel | None]:
         """Inside, the model stays if it is there."""
         with self._changed:
-            place.busy += 1
-            model = place.model
+            slot.busy += 1
+            model = slot.model
         try:
             yield model
         finally:
-            self._release(place)
+            self._release(slot)
 
-    def _release(self, place: Place) -> None:
+    def _release(self, slot: ModelSlot) -> None:
         with self._changed:
-            place.busy -= 1
+            slot.busy -= 1
             self._changed.notify_all()
 
-    def _loaded(self, place: Place) -> StagedModel:
-        with self._the_only_load(place):
-            if place.model is not None:
-                return place.model
-            self._make_room(place, place.bytes or place.expected)
-            return self._put(place, _loaded_or_failed(place))
+    def _loaded(self, slot: ModelSlot) -> StagedModel:
+        with self._the_only_load(slot):
+            if slot.model is not None:
+                return slot.model
+            self._make_room(slot, slot.bytes or slot.expected)
+            return self._put(slot, _loaded_or_failed(slot))
 
     @contextmanager
-    def _the_only_load(self, place: Place) -> Iterator[None]:
+    def _the_only_load(self, slot: ModelSlot) -> Iterator[None]:
         """Inside, nobody else loads, or the model is there.
 
         No mutex: whoever still waited for it after its model came would keep that model busy, and so the room from
         the load that has the mutex by then.
         """
         with self._changed:
-            self._changed.wait_for(lambda: place.model is not None or not self._loading)
-            mine = place.model is None
+            self._changed.wait_for(lambda: slot.model is not None or not self._loading)
+            mine = slot.model is None
             self._loading = self._loading or mine
         try:
             yield
@@ -234,14 +236,14 @@ class Shelf:
                     self._loading = False
                     self._changed.notify_all()
 
-    def _put(self, place: Place, model: StagedModel) -> StagedModel:
-        place.bytes = _bytes_of(model, place.expected)
+    def _put(self, slot: ModelSlot, model: StagedModel) -> StagedModel:
+        slot.bytes = _bytes_of(model, slot.expected)
         # It may take more than its files said.
-        self._make_room(place, place.bytes)
-        place.model = model
+        self._make_room(slot, slot.bytes)
+        slot.model = model
         return model
 
-    def _make_room(self, place: Place, needed: int) -> None:
+    def _make_room(self, slot: ModelSlot, needed: int) -> None:
         """Let models go until so many bytes are free, and wait for those that are busy.
 
         Raises:
@@ -250,7 +252,7 @@ class Shelf:
         if self._budget is None:
             return
         if needed > self._budget:
-            raise TaskFailed(_too_large(place.name, place.role, needed, self._budget))
+            raise TaskFailed(_too_large(slot.name, slot.role, needed, self._budget))
         gone = []
         with self._changed:
             while sum(other.bytes for other in self._in_memory()) + needed > self._budget:
@@ -262,13 +264,13 @@ class Shelf:
                     self._changed.wait()
         if gone:
             _give_back_memory()
-            _log.info("%s left the device for %s", ", ".join(other.name for other in gone), place.name)
+            _log.info("%s left the device for %s", ", ".join(other.name for other in gone), slot.name)
 
-    def _worth(self, place: Place) -> tuple[bool, bool, int]:
-        return bool(place.waiting), place is self._default, place.last_use
+    def _worth(self, slot: ModelSlot) -> tuple[bool, bool, int]:
+        return bool(slot.waiting), slot is self._default, slot.last_use
 
-    def _in_memory(self) -> list[Place]:
-        return [place for place in dict.fromkeys(self._places.values()) if place.model is not None]
+    def _in_memory(self) -> list[ModelSlot]:
+        return [slot for slot in dict.fromkeys(self._places.values()) if slot.model is not None]
 
 
 def _folder(config: ModelConfig, models_root: Path) -> Path | None:
@@ -279,28 +281,28 @@ def _load(config: ModelConfig, models_root: Path) -> StagedModel:
     return prepare(config, models_root)()
 
 
-def _loaded_or_failed(place: Place) -> StagedModel:
+def _loaded_or_failed(slot: ModelSlot) -> StagedModel:
     began = time.perf_counter()
     exhausted, reason = False, ""
     try:
-        model = place.load()
-        _log.info("%s is loaded for %s after %.2f s", place.name, place.role, time.perf_counter() - began)
+        model = slot.load()
+        _log.info("%s is loaded for %s after %.2f s", slot.name, slot.role, time.perf_counter() - began)
         return model
     except Exception as error:
-        _log.exception("%s could not be loaded", place.name)
+        _log.exception("%s could not be loaded", slot.name)
         exhausted, reason = isinstance(error, torch.OutOfMemoryError), f"{type(error).__name__}: {error}"
     # Outside the handler: the exception's frames would keep what was loaded so far.
     _give_back_memory()
     if exhausted:
         raise OutOfMemory(
-            f"CUDA out of memory while loading {place.name} for {place.role}; lower memory_budget_gb of the pool"
+            f"CUDA out of memory while loading {slot.name} for {slot.role}; lower memory_budget_gb of the pool"
         )
-    raise TaskFailed(f"The model {place.name} for {place.role} could not be loaded: {reason}")
+    raise TaskFailed(f"The model {slot.name} for {slot.role} could not be loaded: {reason}")
 
 
-def _prepared(place: Place, model: StagedModel, request: Any) -> Prepared:
+def _prepared(slot: ModelSlot, model: StagedModel, request: Any) -> Prepared:
     # By the thread that prepares, and by the one that draws where the model had to go meanwhile.
-    with place.preparing:
+    with slot.preparing:
         return model.prepare(request)
 
 

@@ -1,4 +1,4 @@
-"""What a shelf knows of each of its models, and of the requests that are in their hands."""
+"""What a manager knows of each of its models, and of the requests that are in their hands."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from weakref import WeakSet
 from compute.pipelines.native import OwnSizes
 from compute.worker.protocol import Latents, Prepared, Role, StagedModel
 
-__all__ = ["Drawn", "Place", "Waiting"]
+__all__ = ["Drawn", "ModelSlot", "Waiting"]
 
 
 @dataclass(eq=False)
-class Place:
-    """One model, in memory or not. Everything below `sizes` changes under the shelf's lock.
+class ModelSlot:
+    """One model, in memory or not. Everything below `sizes` changes under the manager's lock.
 
     Attributes:
         role: The first role that it has.
@@ -51,7 +51,7 @@ class Place:
 class Waiting:
     """A prepared request. `ready` is what the model made of it; None once that model has gone."""
 
-    place: Place
+    slot: ModelSlot
     request: Any
     ready: Prepared | None
 
@@ -61,6 +61,6 @@ class Drawn:
     """A drawn picture; `release` says that its model is not needed for it any more, and does so by itself when it is
     dropped."""
 
-    place: Place
+    slot: ModelSlot
     latents: Latents
     release: Callable[[], object] = field(default=lambda: None)

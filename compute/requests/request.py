@@ -17,9 +17,9 @@ from compute.schemas.enums import ProviderType, TaskStatus
 from compute.schemas.rules.sentences import presented
 from compute.schemas.tasks import CreateTask
 from compute.tasks.ids import new_task_id
-from compute.tasks.registry import Intake, TaskKind, all_kinds, kind_named
+from compute.tasks.registry import Intake, TaskKind, all_kinds, find_kind
 
-__all__ = ["Order", "named_kind", "new_task", "order", "prepared", "validated"]
+__all__ = ["Order", "new_task", "order", "prepared", "require_kind", "validated"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -47,14 +47,14 @@ class Order:
     sent: Mapping[str, Any]
 
 
-def named_kind(name: Any, *, field: str = "task_type") -> TaskKind[Any]:
+def require_kind(name: Any, *, field: str = "task_type") -> TaskKind[Any]:
     """The type that a request names.
 
     Raises:
         InvalidInput: there is none of that name; lists those that there are.
     """
     try:
-        return kind_named(name)
+        return find_kind(name)
     except KeyError:
         known = ", ".join(all_kinds())
         raise InvalidInput(f"There is no such task type here; known: {known}.", field=field) from None

@@ -18,7 +18,7 @@ from compute.db.session import Connection
 from compute.db.tables.tasks import LEASED, READY
 from compute.db.tables.workflows import UNENDED
 from compute.retention.due import Cutoff, due
-from compute.retention.rows import FIRST, Place
+from compute.retention.rows import FIRST, ListPosition
 
 __all__ = ["NAMES_IN", "STEP_NAMES_IN", "Needed"]
 
@@ -123,7 +123,7 @@ class Needed:
     def __init__(self, cutoff: Cutoff, again_seconds: float = _AGAIN_SECONDS) -> None:
         self._cutoff = cutoff
         self._again = again_seconds
-        self._read: dict[str, Place] = {}
+        self._read: dict[str, ListPosition] = {}
         self._seen: dict[str, _Seen] = {}
         self._read_at = self._took = 0.0
         self.units: set[UUID] = set()
@@ -171,10 +171,10 @@ class Needed:
             if row is None:
                 break
             units, created_at, last, count = row
-            place, full = Place(created_at, last), count == _AT_A_TIME[table]
+            place, full = ListPosition(created_at, last), count == _AT_A_TIME[table]
             yield units
         # What was being committed meanwhile is older than what was read.
-        self._read[table] = min(place, Place(now - _LATE, FIRST.id), key=lambda one: (one.created_at, one.id))
+        self._read[table] = min(place, ListPosition(now - _LATE, FIRST.id), key=lambda one: (one.created_at, one.id))
 
     async def _add(self, found: set[UUID], run: Run) -> None:
         while new := list(found - self.units):

@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from compute.db.lists.pages import Place
+from compute.db.lists.pages import ListPosition
 from compute.db.session import Connection
 from compute.retention.due import FOLDERS, Cutoff, due
 from compute.training.spec import TRAININGS
 
-__all__ = ["FIRST", "KINDS", "Gone", "Kind", "Page", "Place", "Unit"]
+__all__ = ["FIRST", "KINDS", "Gone", "Kind", "ListPosition", "Page", "Unit"]
 
-FIRST = Place(datetime.min.replace(tzinfo=UTC), UUID(int=0))
+FIRST = ListPosition(datetime.min.replace(tzinfo=UTC), UUID(int=0))
 """Before all rows."""
 
 
@@ -36,7 +36,7 @@ class Page:
     """Some rows that were looked at: those that may be forgotten, and the place of the last one of all."""
 
     due: Sequence[Unit]
-    last: Place
+    last: ListPosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Kind(Protocol):
     at_a_time: int
     """Rows of a page."""
 
-    async def page(self, connection: Connection, after: Place, cutoff: Cutoff) -> Page | None:
+    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> Page | None:
         """The next rows behind a place that are older than the cutoff; None if there are none."""
         ...
 
@@ -94,7 +94,7 @@ class _Tasks:
     DELETE FROM tasks USING chosen WHERE tasks.id = chosen.id
     """  # noqa: S608
 
-    async def page(self, connection: Connection, after: Place, cutoff: Cutoff) -> Page | None:
+    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> Page | None:
         rows = await _rows(connection, self._page, self, after, cutoff)
         units = [Unit(task, (f"{FOLDERS[kind]}/{task}/",)) for _, task, kind, is_due in rows if is_due]
         return _paged(units, rows)
@@ -132,7 +132,7 @@ class _Workflows:
     DELETE FROM workflows USING chosen WHERE workflows.id = chosen.id
     """  # noqa: S608
 
-    async def page(self, connection: Connection, after: Place, cutoff: Cutoff) -> Page | None:
+    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> Page | None:
         rows = await _rows(connection, self._page, self, after, cutoff)
         folders: dict[UUID, list[str]] = {workflow: [] for _, workflow, is_due in rows if is_due}
         ids = {"ids": [str(workflow) for workflow in folders]}
@@ -168,7 +168,7 @@ class _Trainings:
     DELETE FROM trainings USING chosen WHERE trainings.id = chosen.id
     """  # noqa: S608
 
-    async def page(self, connection: Connection, after: Place, cutoff: Cutoff) -> Page | None:
+    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> Page | None:
         rows = await _rows(connection, self._page, self, after, cutoff)
         folders = [(training, f"{TRAININGS}{training}/") for _, training, is_due in rows if is_due]
         return _paged([Unit(training, (folder,), kept=f"{folder}model/") for training, folder in folders], rows)
@@ -202,11 +202,11 @@ class _Deliveries:
     DELETE FROM webhook_deliveries USING chosen WHERE webhook_deliveries.id = chosen.id
     """
 
-    async def page(self, connection: Connection, after: Place, cutoff: Cutoff) -> Page | None:
+    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> Page | None:
         values = {"id": after.id, "limit": self.at_a_time, "before": cutoff.before}
         rows = await (await connection.execute(self._page, values)).fetchall()
         units = [Unit(delivery) for *_, delivery, is_due in rows if is_due]
-        return Page(units, Place(cutoff.before, rows[-1][1])) if rows else None
+        return Page(units, ListPosition(cutoff.before, rows[-1][1])) if rows else None
 
     async def forget(self, connection: Connection, units: Sequence[Unit], cutoff: Cutoff) -> Gone:
         return Gone((await connection.execute(self._forget, {"ids": [unit.id for unit in units]})).rowcount)
@@ -215,10 +215,10 @@ class _Deliveries:
 KINDS: Sequence[Kind] = (_Tasks(), _Workflows(), _Trainings(), _Deliveries())
 
 
-async def _rows(connection: Connection, statement: str, kind: Kind, after: Place, cutoff: Cutoff) -> list[Any]:
+async def _rows(connection: Connection, statement: str, kind: Kind, after: ListPosition, cutoff: Cutoff) -> list[Any]:
     values = {"created_at": after.created_at, "id": after.id, "limit": kind.at_a_time, **cutoff.of(kind.name)}
     return await (await connection.execute(statement, values)).fetchall()
 
 
 def _paged(units: Sequence[Unit], rows: Sequence[Any]) -> Page | None:
-    return Page(units, Place(*rows[-1][:2])) if rows else None
+    return Page(units, ListPosition(*rows[-1][:2])) if rows else None

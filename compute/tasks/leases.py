@@ -24,7 +24,7 @@ from compute.worker.protocol import Job
 
 __all__ = [
     "Beat",
-    "Claimed",
+    "ClaimedTask",
     "Complete",
     "Expired",
     "Fail",
@@ -49,7 +49,7 @@ class Lease(NamedTuple):
     fence: int
 
 
-class Claimed(NamedTuple):
+class ClaimedTask(NamedTuple):
     """A task that was just claimed: what running it needs, and no more."""
 
     lease: Lease

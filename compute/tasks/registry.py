@@ -18,9 +18,9 @@ from compute.db.tables import Task
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks import types
-from compute.worker.protocol import Job, Role, Workbench, WorkEvent
+from compute.worker.protocol import Job, Role, WorkerContext, WorkEvent
 
-__all__ = ["InputImage", "Intake", "TaskKind", "all_kinds", "kind_named", "kind_of"]
+__all__ = ["InputImage", "Intake", "TaskKind", "all_kinds", "find_kind", "kind_of"]
 
 CreateT = TypeVar("CreateT", bound=CreateTask)
 
@@ -120,7 +120,7 @@ class TaskKind(ABC, Generic[CreateT]):
         return {}
 
     @abstractmethod
-    def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
+    def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
         """Do the work. See `compute.worker.protocol` for what is yielded and raised."""
 
     @abstractmethod
@@ -155,7 +155,7 @@ def kind_of(task_type: str) -> TaskKind[Any]:
     return all_kinds()[TaskType(task_type)]
 
 
-def kind_named(name: object) -> TaskKind[Any]:
+def find_kind(name: object) -> TaskKind[Any]:
     """The type that a request names, in any case or by an alias.
 
     Raises:

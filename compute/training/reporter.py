@@ -13,7 +13,7 @@ from compute.schemas.enums import ErrorCategory
 from compute.schemas.training import TrainingStatus
 from compute.training.dataset.images import Rejected
 from compute.training.loop.history import StepReport
-from compute.training.loop.inbox import LogLines, Message, Sampled, Saved, Started, Stepped
+from compute.training.loop.inbox import LogLines, Message, Sampled, Saved, Stepped, WorkersStarted
 from compute.training.rows.progress import JobReport
 from compute.training.spec import TrainingSpec
 
@@ -73,7 +73,7 @@ class Reporter:
 
     def hear(self, message: Message) -> None:
         """Take in what a worker says."""
-        if isinstance(message, Started):
+        if isinstance(message, WorkersStarted):
             self._total_steps = message.total_steps
             self._set({"current_step": message.step, "total_steps": message.total_steps})
             self.log(f"from step {message.step} to {message.total_steps}")

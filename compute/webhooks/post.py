@@ -11,9 +11,9 @@ from standardwebhooks import Webhook
 from compute import __version__
 from compute.errors import InvalidInput, Unavailable
 from compute.outbound.client import GuardedClient
-from compute.webhooks.retry import Outcome, parse_retry_after
+from compute.webhooks.retry import AttemptOutcome, parse_retry_after
 from compute.webhooks.secret import signing_secrets
-from compute.webhooks.store import Claimed
+from compute.webhooks.store import ClaimedDelivery
 
 __all__ = ["SignedPost"]
 
@@ -33,7 +33,7 @@ class SignedPost:
         self._signers = [Webhook(one) for one in signing_secrets(secret)]
         self._timeout_seconds = timeout_seconds
 
-    async def __call__(self, claimed: Claimed) -> Outcome:
+    async def __call__(self, claimed: ClaimedDelivery) -> AttemptOutcome:
         """Send the delivery once. Whatever goes wrong is in the outcome; nothing is raised."""
         started_at = datetime.now(UTC)
         begun = time.perf_counter()
@@ -60,9 +60,9 @@ class SignedPost:
             # One odd URL must not stop the sender. The message could repeat the URL and the secrets in it: left out.
             _log.error("webhook %s: %s\n%s", claimed.id, type(surprise).__name__, _where(surprise))
             error = "not sent: the request could not be made"
-        return Outcome(started_at, round((time.perf_counter() - begun) * 1000), status, error, retry_after)
+        return AttemptOutcome(started_at, round((time.perf_counter() - begun) * 1000), status, error, retry_after)
 
-    def _headers(self, claimed: Claimed, at: datetime, body: str) -> dict[str, str]:
+    def _headers(self, claimed: ClaimedDelivery, at: datetime, body: str) -> dict[str, str]:
         return {
             "Content-Type": "application/json",
             "User-Agent": f"compute/{__version__}",

@@ -8,11 +8,11 @@ from enum import StrEnum
 
 __all__ = [
     "CHANCE",
+    "AttemptOutcome",
     "Backoff",
     "DeliveryStatus",
     "Health",
     "Limits",
-    "Outcome",
     "Verdict",
     "decide",
     "parse_retry_after",
@@ -47,7 +47,7 @@ class Health(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AttemptOutcome:
     """How one attempt ended. `status_code` is None when there was no answer; `retry_after` is in seconds.
 
     `error` is for operators and users alike: it holds no secret and no address. It is None after a 2xx.
@@ -121,7 +121,7 @@ class Backoff:
 
 
 def decide(
-    outcome: Outcome,
+    outcome: AttemptOutcome,
     attempts: int,
     limits: Limits,
     backoff: Backoff,

@@ -18,7 +18,7 @@ from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.db.tables.webhooks import RECEIVER
 from compute.webhooks.retry import DeliveryStatus
-from compute.webhooks.store import Attempt, Claimed, Drawn, Lot, Page, Settled
+from compute.webhooks.store import Attempt, ClaimedDelivery, Drawn, Lot, Page, Settled
 
 __all__ = ["PostgresDeliveryStore"]
 
@@ -170,10 +170,10 @@ class PostgresDeliveryStore:
         rows = await _all_rows(self._claiming, _DUE, given)
         return Page([name for name, is_due in rows if is_due], rows[-1][0] if len(rows) == most else None)
 
-    async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[Claimed]:
+    async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[ClaimedDelivery]:
         """See `DeliveryStore.claim`."""
         given = {"receivers": list(rooms), "rooms": list(rooms.values()), "lease": lease_seconds}
-        return [Claimed(*row) for row in await _all_rows(self._claiming, _CLAIM, given)]
+        return [ClaimedDelivery(*row) for row in await _all_rows(self._claiming, _CLAIM, given)]
 
     async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Drawn:
         """See `DeliveryStore.claim_by_lot`."""
@@ -186,7 +186,7 @@ class PostgresDeliveryStore:
         }
         rows = await _all_rows(self._claiming, _CLAIM_BY_LOT, given)
         reached = {receiver: at for key, _, _, receiver, _, at, *_ in rows if key is None}
-        return Drawn([Claimed(*row) for row in rows if row[0] is not None], reached)
+        return Drawn([ClaimedDelivery(*row) for row in rows if row[0] is not None], reached)
 
     async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:
         """See `DeliveryStore.settle`."""

@@ -41,8 +41,8 @@ from compute.db.away import DatabaseAway
 from compute.db.group_commit import GroupCommit
 from compute.webhooks.queue import DueReceivers
 from compute.webhooks.receivers import Breaker, Exchange, Receivers
-from compute.webhooks.retry import CHANCE, Backoff, DeliveryStatus, Limits, Outcome, Verdict, decide
-from compute.webhooks.store import Attempt, Claimed, DeliveryStore, Lot, Settled
+from compute.webhooks.retry import CHANCE, AttemptOutcome, Backoff, DeliveryStatus, Limits, Verdict, decide
+from compute.webhooks.store import Attempt, ClaimedDelivery, DeliveryStore, Lot, Settled
 
 __all__ = ["Backoff", "Breaker", "DeliveryStatus", "Limits", "SendPolicy", "WebhookSender"]
 
@@ -55,7 +55,7 @@ _EXPIRE_AT_ONCE = 500
 _MOST_WRITTEN = 500
 _STOP_SECONDS = 5.0
 
-Post = Callable[[Claimed], Awaitable[Outcome]]
+Post = Callable[[ClaimedDelivery], Awaitable[AttemptOutcome]]
 """One attempt at one delivery. It raises nothing and ends within the sender's `timeout_seconds`."""
 
 
@@ -178,7 +178,7 @@ class WebhookSender:
         # A lot looks at a part of what is due: where it found something, there may be more.
         self._send(drawn.claimed, dict.fromkeys(lots, 1))
 
-    def _send(self, claimed: Sequence[Claimed], rooms: Mapping[str, int]) -> None:
+    def _send(self, claimed: Sequence[ClaimedDelivery], rooms: Mapping[str, int]) -> None:
         """Begin to send what was claimed. Whose room is not filled has nothing more due."""
         filled = Counter(delivery.receiver for delivery in claimed)
         for delivery in claimed:
@@ -195,7 +195,7 @@ class WebhookSender:
                 await self._wake.wait()
         self._wake.clear()
 
-    def _launch(self, claimed: Claimed) -> None:
+    def _launch(self, claimed: ClaimedDelivery) -> None:
         exchange = self._receivers.started(claimed.receiver, asyncio.get_running_loop().time(), claimed.path)
         work = asyncio.create_task(self._deliver(claimed, exchange), name=f"webhook-{claimed.id}")
         self._work.add(work)
@@ -209,10 +209,10 @@ class WebhookSender:
 
         work.add_done_callback(forget)
 
-    async def _deliver(self, claimed: Claimed, exchange: Exchange) -> None:
+    async def _deliver(self, claimed: ClaimedDelivery, exchange: Exchange) -> None:
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        outcome: Outcome | None = None
+        outcome: AttemptOutcome | None = None
         try:
             outcome = await self._post(claimed)
         finally:
@@ -235,7 +235,7 @@ class WebhookSender:
         await asyncio.sleep(_GATHER_SECONDS)
         return [None if (settled := answers.get(id(attempt))) is Settled.LOCKED else settled for attempt in attempts]
 
-    def _tell(self, claimed: Claimed, outcome: Outcome, verdict: Verdict, settled: Settled) -> None:
+    def _tell(self, claimed: ClaimedDelivery, outcome: AttemptOutcome, verdict: Verdict, settled: Settled) -> None:
         name = f"{self._owner}: webhook {claimed.id} of task {claimed.task_id}"
         if outcome.delivered:
             _log.info("%s: delivered in %d ms", name, outcome.duration_ms)

@@ -7,13 +7,13 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
-from compute.webhooks.retry import Outcome, Verdict
+from compute.webhooks.retry import AttemptOutcome, Verdict
 
-__all__ = ["Attempt", "Claimed", "DeliveryStore", "Drawn", "Lot", "Page", "Settled"]
+__all__ = ["Attempt", "ClaimedDelivery", "DeliveryStore", "Drawn", "Lot", "Page", "Settled"]
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimedDelivery:
     """A delivery that is ours until `leased_until`, which also tells our claim from any later one.
 
     `attempts` were made before this claim; `age` is in seconds, at the time of the claim.
@@ -56,7 +56,7 @@ class Lot:
 class Drawn:
     """What was leased by lot, and how far the look at each receiver has reached: to its end where nothing is said."""
 
-    claimed: Sequence[Claimed]
+    claimed: Sequence[ClaimedDelivery]
     reached: Mapping[str, datetime]
 
 
@@ -72,8 +72,8 @@ class Page:
 class Attempt:
     """One attempt that has ended, and what is to become of its delivery."""
 
-    claimed: Claimed
-    outcome: Outcome
+    claimed: ClaimedDelivery
+    outcome: AttemptOutcome
     verdict: Verdict
 
     def __str__(self) -> str:
@@ -106,7 +106,7 @@ class DeliveryStore(Protocol):
         """Receivers with a delivery that is due, looking at up to `most` receivers behind `after` (None: from the
         first one on)."""
 
-    async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[Claimed]:
+    async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[ClaimedDelivery]:
         """Lease up to `rooms[receiver]` due deliveries of each receiver, its oldest first."""
 
     async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Drawn:

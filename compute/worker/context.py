@@ -25,9 +25,9 @@ from compute.worker.protocol import (
     Role,
     Size,
     Started,
-    Turn,
+    Ticket,
     VideoRequest,
-    Workbench,
+    WorkerContext,
     WorkEvent,
 )
 
@@ -41,7 +41,7 @@ _WHOLE: Share = (0.0, 1.0)
 
 
 async def run_work(
-    job: Job, bench: Workbench, work: Callable[["RunContext"], Awaitable[None]], *, role: Role = "draw"
+    job: Job, worker: WorkerContext, work: Callable[["RunContext"], Awaitable[None]], *, role: Role = "draw"
 ) -> AsyncGenerator[WorkEvent]:
     """Let `work` do the job, and report what it does. `role` is that of the model it is credited to.
 
@@ -49,7 +49,7 @@ async def run_work(
     draw at its next step, a computation at its end.
     """
     with ExitStack() as until_done:
-        context = RunContext(job, bench, role, until_done)
+        context = RunContext(job, worker, role, until_done)
         working = asyncio.create_task(context.do(work))
         try:
             while (event := await context.events.get()) is not None:
@@ -65,14 +65,14 @@ async def run_work(
 class RunContext:
     """What a type's work does with one job. For one coroutine at a time."""
 
-    def __init__(self, job: Job, bench: Workbench, role: Role, until_done: ExitStack) -> None:
+    def __init__(self, job: Job, worker: WorkerContext, role: Role, until_done: ExitStack) -> None:
         self.job = job
         self.events: asyncio.Queue[WorkEvent | None] = asyncio.Queue()
-        self.inputs = JobInputs(bench)
-        self._bench = bench
+        self.inputs = JobInputs(worker)
+        self._worker = worker
         self._role = role
         self._until_done = until_done
-        self._my_turn: Turn | None = None
+        self._my_turn: Ticket | None = None
         self._clock = StageClock(also=("compute",))
         self._outputs = 0
         self._native = wants_native(job)
@@ -81,11 +81,11 @@ class RunContext:
     @property
     def models_root(self) -> Path:
         """The folder under which small models (detectors, segmentation) are looked for."""
-        return self._bench.models_root
+        return self._worker.models_root
 
     def own_size(self, size: Size) -> Size:
         """The size at which the model draws a picture of `size` well: `size` itself if the request insists on it."""
-        return self._bench.stages.own_size(self._role, size) if self._native else size
+        return self._worker.stages.own_size(self._role, size) if self._native else size
 
     async def load(self, path: str, *, field: str) -> Image.Image:
         """A stored input; `field` is the request's field that named it.
@@ -101,10 +101,10 @@ class RunContext:
         """Hold the device; on a worker without a model, one of its slots. The task is EXECUTING from here on."""
         async with AsyncExitStack() as held:
             with self._clock.beside("wait"):
-                await held.enter_async_context(self._bench.device())
+                await held.enter_async_context(self._worker.device())
             if self._my_turn is None:
-                self._my_turn = self._until_done.enter_context(self._bench.place())
-                self.events.put_nowait(Started(self._bench.executor, self._bench.model_name(self._role)))
+                self._my_turn = self._until_done.enter_context(self._worker.ticket())
+                self.events.put_nowait(Started(self._worker.executor, self._worker.model_name(self._role)))
             yield
 
     async def draw(
@@ -125,7 +125,7 @@ class RunContext:
     ) -> AsyncGenerator[Any]:
         """The same for many: the results in order. While one is drawn, the next is prepared and the one before decoded;
         no more than that is in memory, so a caller that takes its time holds back the drawing."""
-        stages, ahead, behind = self._bench.stages, deque[asyncio.Task[Any]](), deque[asyncio.Task[Any]]()
+        stages, ahead, behind = self._worker.stages, deque[asyncio.Task[Any]](), deque[asyncio.Task[Any]]()
         try:
             for index in range(len(requests)):
                 if not ahead:
@@ -152,7 +152,7 @@ class RunContext:
             TaskFailed: the call hangs.
         """
         with self._clock.beside("compute"):
-            return await self._bench.compute(call)
+            return await self._worker.compute(call)
 
     def progress(self, fraction: float) -> None:
         """How much of the whole job is done, from 0 to 1."""
@@ -168,9 +168,9 @@ class RunContext:
         """
         index = self._next_output()
         with self._clock.beside("encode"):
-            encoded = await self._bench.encode(image, image_format)
+            encoded = await self._worker.encode(image, image_format)
         with self._clock.beside("upload"):
-            store = partial(self._bench.store, self.job, index, encoded, seed=seed)
+            store = partial(self._worker.store, self.job, index, encoded, seed=seed)
             return self._published(await until_back(store, who=f"a result of task {self.job.task_id}"))
 
     async def publish_file(
@@ -183,7 +183,7 @@ class RunContext:
         """
         encoded = EncodedFile(file, content_type, width, height)
         with self._clock.beside("upload"):
-            store = partial(self._bench.store_file, self.job, self._next_output(), encoded, seed=seed)
+            store = partial(self._worker.store_file, self.job, self._next_output(), encoded, seed=seed)
             return self._published(await until_back(store, who=f"a result of task {self.job.task_id}"))
 
     def note(self, **metadata: Any) -> None:
@@ -201,11 +201,11 @@ class RunContext:
             self.events.put_nowait(None)
 
     def done(self) -> Done:
-        made = {"model": self._bench.model_name(self._role), "versions": dict(self._bench.versions)}
+        made = {"model": self._worker.model_name(self._role), "versions": dict(self._worker.versions)}
         return Done({**made, "inputs": self.inputs.hashes, **self._notes, **self._clock.report()})
 
     async def _drawn(self, prepared: Any, index: int, count: int, share: Share) -> Any:
-        stepper = self._bench.stages.draw(prepared)
+        stepper = self._worker.stages.draw(prepared)
         with self._clock.beside("draw"):
             async with aclosing(stepper.steps()) as steps:
                 async for done, total in steps:
@@ -213,7 +213,7 @@ class RunContext:
         return stepper.result
 
     def _prepared(self, request: GenerateRequest | VideoRequest) -> "asyncio.Task[Any]":
-        return self._beside("prepare", self._bench.stages.prepare(request, native=self._native))
+        return self._beside("prepare", self._worker.stages.prepare(request, native=self._native))
 
     def _beside(self, stage: str, work: Awaitable[T]) -> "asyncio.Task[T]":
         async def timed() -> T:

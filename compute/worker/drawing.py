@@ -19,7 +19,7 @@ from compute.worker.protocol import (
     Job,
     Progress,
     Started,
-    Workbench,
+    WorkerContext,
     WorkEvent,
 )
 from compute.worker.stages import Staged
@@ -28,7 +28,7 @@ __all__ = ["draw_images"]
 
 
 async def draw_images(
-    job: Job, bench: Workbench, make_requests: Callable[[JobInputs], Awaitable[Sequence[GenerateRequest]]]
+    job: Job, worker: WorkerContext, make_requests: Callable[[JobInputs], Awaitable[Sequence[GenerateRequest]]]
 ) -> AsyncGenerator[WorkEvent]:
     """The run of a type whose work is to draw: fetch the inputs, then one image for each of their requests, in order.
 
@@ -36,18 +36,18 @@ async def draw_images(
     job or another. `Done` comes once all jobs that held the device before have ended. Closing stops the job at its
     next step, or at the end of the stage that it is in. `timings` are those of `StageClock`.
     """
-    clock, inputs = StageClock(), JobInputs(bench)
+    clock, inputs = StageClock(), JobInputs(worker)
     requests = await make_requests(inputs)
     clock.lap("fetch")
-    model = bench.model_name(requests[0].role)
-    images = _Images(job, bench, requests, clock)
+    model = worker.model_name(requests[0].role)
+    images = _Images(job, worker, requests, clock)
     try:
         with ExitStack() as until_done:
             await images.prepare_first()
-            async with bench.device():
+            async with worker.device():
                 clock.lap("wait")
-                my_turn = until_done.enter_context(bench.place())
-                yield Started(executor=bench.executor, model=model)
+                my_turn = until_done.enter_context(worker.ticket())
+                yield Started(executor=worker.executor, model=model)
                 async with aclosing(images.draw()) as events:
                     async for event in events:
                         yield event
@@ -58,18 +58,18 @@ async def draw_images(
                     yield artifact
             await my_turn()
             clock.lap("save")
-            made = {"model": model, "versions": dict(bench.versions), "inputs": inputs.hashes}
+            made = {"model": model, "versions": dict(worker.versions), "inputs": inputs.hashes}
             yield Done({**made, **images.sized(), **clock.report()})
     finally:
         await images.stop()
 
 
 class _Images:
-    """The images of one job. At most one is prepared ahead; of those behind, `Stages` has only so much room."""
+    """The images of one job. At most one is prepared ahead; of those behind, `StageExecutor` has only so much room."""
 
-    def __init__(self, job: Job, bench: Workbench, requests: Sequence[GenerateRequest], clock: StageClock) -> None:
+    def __init__(self, job: Job, worker: WorkerContext, requests: Sequence[GenerateRequest], clock: StageClock) -> None:
         self._job = job
-        self._bench = bench
+        self._worker = worker
         self._requests = requests
         self._clock = clock
         self._saves: deque[asyncio.Task[Artifact]] = deque()
@@ -92,9 +92,9 @@ class _Images:
             self._clock.lap("prepare")
             if index + 1 < count:
                 self._ahead = self._prepare(index + 1)
-            with await self._bench.stages.room() as room:
+            with await self._worker.stages.room() as room:
                 self._clock.lap("blocked")
-                stepper = self._bench.stages.draw(prepared)
+                stepper = self._worker.stages.draw(prepared)
                 async with aclosing(stepper.steps()) as steps:
                     async for done, total in steps:
                         if index + 1 < count or done < total:
@@ -122,10 +122,10 @@ class _Images:
         """For the metadata: the size at which they were drawn, where it is not that of the results. All have one."""
         first = self._requests[0]
         asked = first.width, first.height
-        return sized_note(self._bench.stages.own_size(first.role, asked), asked) if self._native else {}
+        return sized_note(self._worker.stages.own_size(first.role, asked), asked) if self._native else {}
 
     def _prepare(self, index: int) -> asyncio.Task[Staged]:
-        stages = self._bench.stages
+        stages = self._worker.stages
         ahead = asyncio.create_task(stages.prepare(self._requests[index], native=self._native))
         ahead.add_done_callback(_retrieve)
         return ahead
@@ -138,11 +138,11 @@ class _Images:
 
     async def _decode_and_store(self, index: int, drawn: Staged, seed: int) -> Artifact:
         with self._stage("decode"):
-            image = await self._bench.stages.decode(drawn)
+            image = await self._worker.stages.decode(drawn)
         with self._stage("encode"):
-            encoded = await self._bench.encode(image)
+            encoded = await self._worker.encode(image)
         with self._stage("upload"):
-            store = partial(self._bench.store, self._job, index, encoded, seed=seed)
+            store = partial(self._worker.store, self._job, index, encoded, seed=seed)
             return await until_back(store, who=f"a result of task {self._job.task_id}", pause=self._pause)
 
     async def _pause(self, seconds: float) -> None:

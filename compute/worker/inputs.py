@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from compute.worker.protocol import LoraFile, Workbench
+from compute.worker.protocol import FetchedLora, WorkerContext
 
 __all__ = ["JobInputs"]
 
@@ -12,13 +12,13 @@ __all__ = ["JobInputs"]
 class JobInputs:
     """Loads the inputs of one job. `hashes` are those of the files, sha256 in hex, by storage path."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
+    def __init__(self, worker: WorkerContext) -> None:
+        self._worker = worker
         self.hashes: dict[str, str] = {}
 
     @property
     def models_root(self) -> Path:
-        return self._bench.models_root
+        return self._worker.models_root
 
     async def image(self, path: str, *, field: str) -> Image.Image:
         """A stored image; `field` is the request's field that named it.
@@ -26,16 +26,16 @@ class JobInputs:
         Raises:
             InvalidInput: it is gone, or damaged.
         """
-        stored = await self._bench.load_image(path, field=field)
+        stored = await self._worker.load_image(path, field=field)
         self.hashes[path] = stored.sha256
         return stored.image
 
-    async def lora(self, path: str) -> LoraFile:
+    async def lora(self, path: str) -> FetchedLora:
         """A local copy of a stored LoRA.
 
         Raises:
             InvalidInput: it is gone.
         """
-        lora = await self._bench.load_lora(path)
+        lora = await self._worker.load_lora(path)
         self.hashes[path] = lora.sha256
         return lora

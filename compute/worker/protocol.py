@@ -2,8 +2,8 @@
 
 A run yields `Started`, then any number of `Progress` and `Artifact`, and ends with exactly one `Done`. It raises
 `TaskFailed` (or `InvalidInput`) when it cannot finish. It never touches the database, so a type's `run` is tested with
-a plain Workbench, without Ray and without Postgres. What carries it adds `Alive`, from the moment in which it takes the
-job.
+a plain WorkerContext, without Ray and without Postgres. What carries it adds `Alive`, from the moment in which it takes
+the job.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from PIL import Image
 from compute.media.codec import ImageFormat
 
 if TYPE_CHECKING:
-    from compute.worker.stages import Stages
+    from compute.worker.stages import StageExecutor
 
 __all__ = [
     "Alive",
@@ -27,11 +27,11 @@ __all__ = [
     "Done",
     "EncodedFile",
     "EncodedImage",
+    "FetchedLora",
     "GenerateRequest",
     "ImageModel",
     "Job",
     "Latents",
-    "LoraFile",
     "LoraSelection",
     "OnStep",
     "Prepared",
@@ -42,10 +42,10 @@ __all__ = [
     "Started",
     "StoredInput",
     "TakesLoras",
-    "Turn",
+    "Ticket",
     "VideoRequest",
     "WorkEvent",
-    "Workbench",
+    "WorkerContext",
 ]
 
 
@@ -273,7 +273,7 @@ class StoredInput:
     sha256: str
 
 
-class Workbench(Protocol):
+class WorkerContext(Protocol):
     """What a worker gives to a run: the warm models, their stages, inputs and a place for outputs."""
 
     @property
@@ -290,7 +290,7 @@ class Workbench(Protocol):
         ...
 
     @property
-    def stages(self) -> "Stages":
+    def stages(self) -> "StageExecutor":
         """Where the jobs of this worker wait for each other while they draw.
 
         Raises:
@@ -306,8 +306,8 @@ class Workbench(Protocol):
         """Exclusive use of the device; on a worker without a model, of one of its slots."""
         ...
 
-    def place(self) -> AbstractContextManager["Turn"]:
-        """A place in the line of those who have held the device, taken while holding it. See `Stages.place`."""
+    def ticket(self) -> AbstractContextManager["Ticket"]:
+        """A place in the line of those who have held the device, taken while holding it. See `StageExecutor.ticket`."""
         ...
 
     async def load_image(self, path: str, *, field: str) -> StoredInput:
@@ -318,7 +318,7 @@ class Workbench(Protocol):
         """
         ...
 
-    async def load_lora(self, path: str) -> "LoraFile":
+    async def load_lora(self, path: str) -> "FetchedLora":
         """A local copy of a stored LoRA file."""
         ...
 
@@ -343,12 +343,12 @@ class Workbench(Protocol):
         ...
 
 
-Turn = Callable[[], Awaitable[object]]
+Ticket = Callable[[], Awaitable[object]]
 """Awaited, it returns once it is one's turn."""
 
 
 @dataclass(frozen=True, slots=True)
-class LoraFile:
+class FetchedLora:
     """A LoRA on local disk. `name` is unique per content; `sha256` (hex) is that of the file."""
 
     name: str

@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from compute.worker.native import Drawing
-from compute.worker.protocol import ChoosesSize, LoraSelection, OnStep, Role, Size, StagedModel, TakesLoras, Turn
+from compute.worker.protocol import ChoosesSize, LoraSelection, OnStep, Role, Size, StagedModel, TakesLoras, Ticket
 from compute.worker.stepping import Stepper
 from compute.worker.watchdog import Watchdog
 
-__all__ = ["UNSAVED_IMAGES", "Staged", "Stages"]
+__all__ = ["UNSAVED_IMAGES", "StageExecutor", "Staged"]
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class Staged:
     value: Any
 
 
-class Stages:
+class StageExecutor:
     """Each stage of the model has one thread of its own.
 
     So two calls of a stage never overlap, those who wait are served in turn, and a call that nobody waits for any
@@ -113,7 +113,7 @@ class Stages:
         return await self._run(self._decoding, partial(self._decode, drawn), "decoding")
 
     @contextmanager
-    def place(self) -> Iterator[Turn]:
+    def ticket(self) -> Iterator[Ticket]:
         """A place in the line of those who have held the device, taken while holding it.
 
         Await the value to be the first of them: all who came before have left, done, failed or cancelled.

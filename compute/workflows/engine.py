@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from compute.db.away import DatabaseAway
 from compute.workflows.plan import Plan
 from compute.workflows.rows.engine import EngineStore
-from compute.workflows.rows.statements import Holder
+from compute.workflows.rows.statements import WorkflowLease
 
 __all__ = ["Compiler", "Engine", "EnginePolicy", "Graph"]
 
@@ -59,8 +59,8 @@ class Engine:
         self._compiler = compiler
         self._policy = policy
         self._owner = owner
-        self._held: dict[Holder, asyncio.Task[None] | None] = {}
-        self._unnamed: dict[Holder, str] = {}
+        self._held: dict[WorkflowLease, asyncio.Task[None] | None] = {}
+        self._unnamed: dict[WorkflowLease, str] = {}
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -109,7 +109,7 @@ class Engine:
         self._held[holder] = asyncio.create_task(self._follow(holder, graph), name=f"workflow {holder.workflow_id}")
         return graph.name
 
-    async def _follow(self, holder: Holder, graph: Graph) -> None:
+    async def _follow(self, holder: WorkflowLease, graph: Graph) -> None:
         try:
             await graph.end
         except Exception as error:
@@ -121,7 +121,7 @@ class Engine:
             self._held.pop(holder, None)
 
     async def _renew_on(self) -> None:
-        late: set[Holder] = set()
+        late: set[WorkflowLease] = set()
         for turn in count(1):
             await asyncio.sleep(self._policy.lease / _RENEWALS / _TRIES)
             due = list(self._held) if turn % _TRIES == 0 else [holder for holder in late if holder in self._held]
@@ -134,13 +134,13 @@ class Engine:
                 late = renewal.locked
                 self._forget(renewal.lost)
 
-    def _forget(self, lost: Iterable[Holder]) -> None:
+    def _forget(self, lost: Iterable[WorkflowLease]) -> None:
         """Cancelled, approved or taken over: their runners find out by the fence, and nobody waits for them."""
         for holder in lost:
             if (work := self._held.pop(holder, None)) is not None:
                 work.cancel()
 
-    async def _let_go(self, holders: list[Holder]) -> None:
+    async def _let_go(self, holders: list[WorkflowLease]) -> None:
         """Give leases back. If that fails, they run out."""
         try:
             await self._store.release(holders)
@@ -158,5 +158,5 @@ class Engine:
         await self._store.close()
 
 
-def _holder(plan: Plan) -> Holder:
-    return Holder(plan.flow.id, plan.flow.fence)
+def _holder(plan: Plan) -> WorkflowLease:
+    return WorkflowLease(plan.flow.id, plan.flow.fence)

@@ -18,13 +18,13 @@ from compute.workflows.definition.mapping import bodies, mapped_values
 from compute.workflows.plan import CONFIG, INPUT
 from compute.workflows.steps.files import StepFiles
 
-__all__ = ["take_in"]
+__all__ = ["ingest"]
 
 _LONGEST_SOURCE = 4096
 """Characters. What is longer is the image itself, and needs no second place to be found in."""
 
 
-async def take_in(
+async def ingest(
     checked: CheckedWorkflow, values: Mapping[str, Mapping[str, Any]], sources: Sources, serving: Serving
 ) -> dict[str, str]:
     """The sources that steps name which need no other step's result, each with the path at which it is stored now.

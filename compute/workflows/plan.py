@@ -9,7 +9,7 @@ from uuid import UUID
 from compute.schemas.enums import StepStatus
 from compute.schemas.workflows import WorkflowStepDefinition
 
-__all__ = ["CONFIG", "INPUT", "Flow", "Outcome", "Plan", "State", "StepPlan"]
+__all__ = ["CONFIG", "INPUT", "Flow", "Plan", "State", "StepOutcome", "StepPlan"]
 
 INPUT, CONFIG = "$input", "$config"
 """What mappings call the workflow's input and its configuration."""
@@ -31,7 +31,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StepOutcome:
     """What a step hands to those that depend on it; the object behind their references."""
 
     step_id: str
@@ -84,5 +84,5 @@ class Plan:
 
     flow: Flow
     steps: tuple[StepPlan, ...]
-    ended: dict[str, Outcome]
+    ended: dict[str, StepOutcome]
     sinks: tuple[str, ...]

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from compute.deployments.args import AppArgs
-from compute.pipelines.manager import prepare_shelf
+from compute.pipelines.manager import prepare_manager
 from compute.tasks.registry import all_kinds
 from docs.gallery.scenes import Scene
 from tests.unit.tasks.types.bench import TestBench, make_bench, run_type
@@ -52,7 +52,7 @@ class Workers:
 
     def _drawing(self) -> TestBench:
         if self._with is None:
-            self._with = make_bench(self._home, prepare_shelf(self._models, self._home / "models")())
+            self._with = make_bench(self._home, prepare_manager(self._models, self._home / "models")())
         return self._with
 
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from compute.db.session import Database
 from compute.deployments.args import PoolArgs
+from compute.deployments.context import LocalWorkerContext
 from compute.deployments.pool import ServePool
-from compute.deployments.workbench import LocalWorkbench
-from compute.deployments.workers import BenchWorker
+from compute.deployments.workers import JobWorker
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
@@ -61,16 +61,16 @@ def executor() -> str:
     return f"process#{os.getpid()}"
 
 
-class HangingWorker(BenchWorker):
+class HangingWorker(JobWorker):
     """A worker as they all are, but for its model, and for how soon it is found to hang."""
 
     def __init__(self, file: Path) -> None:
         settings = get_settings().model_copy(update={"stall_seconds": 1.0})
         super().__init__(settings)
         objects = open_store(settings)
-        self._bench = LocalWorkbench(settings, objects, HangsOnce(file), executor(), watchdog=self.watchdog)
+        self._bench = LocalWorkerContext(settings, objects, HangsOnce(file), executor(), watchdog=self.watchdog)
 
-    def bench(self) -> AbstractAsyncContextManager[LocalWorkbench]:
+    def bench(self) -> AbstractAsyncContextManager[LocalWorkerContext]:
         return nullcontext(self._bench)
 
 

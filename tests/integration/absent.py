@@ -14,7 +14,7 @@ from compute.db.direct import DirectConnection
 from compute.db.patience import Patience
 from compute.db.session import Connection, Database
 from compute.dispatch.store import PostgresDispatchStore
-from compute.events.notify import HintSender
+from compute.events.notify import Notifier
 from compute.tasks.submission.writer import Answer, Submission, TaskWriter
 from compute.training.rows.connection import ReportLink
 from tests.integration.lossy import LossyWire
@@ -112,7 +112,7 @@ async def users(url: str) -> AsyncIterator[dict[str, Use]]:
         stack.push_async_callback(direct.close)
         store = PostgresDispatchStore(database)
         stack.push_async_callback(store.close)
-        writer = TaskWriter(database, HintSender(database), outcome_seconds=0.2)
+        writer = TaskWriter(database, Notifier(database), outcome_seconds=0.2)
         stack.push_async_callback(writer.close)
         link = ReportLink(url, patience_seconds=0.0, patience=SHORT)
         stack.callback(link.close)

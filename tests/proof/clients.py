@@ -4,7 +4,7 @@ from random import Random
 from uuid import UUID
 
 from compute.db.away import DatabaseAway
-from compute.events import notify as hints
+from compute.events import notify
 from tests.proof.clock import pause
 from tests.proof.history import Accepted, Cancelled, Deleted, Logged, Seen
 from tests.proof.model import ENDS, Asked, Ended, Unknown
@@ -56,7 +56,7 @@ class Client:
                 continue
             webhook = asked.webhook_url is not None
             world.history.note(Accepted(at=world.now(), task=str(asked.id), webhook=webhook))
-            world.hint(hints.READY, asked.queue)
+            world.hint(notify.READY, asked.queue)
             return
 
     def _accept(self) -> UUID:
@@ -77,7 +77,7 @@ class Client:
             return
         if status == "CANCELLED" and not world.over:
             world.history.note(Cancelled(at=world.now(), task=str(task)))
-            world.hint(hints.CANCELLED, str(task))
+            world.hint(notify.CANCELLED, str(task))
 
     async def _look(self) -> bool:
         """Whether it has ended."""

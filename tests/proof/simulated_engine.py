@@ -9,12 +9,12 @@ from typing import Any
 from uuid import UUID
 
 from compute.db.tables import Task
-from compute.events import notify as hints
+from compute.events import notify
 from compute.workflows.engine import Engine, EnginePolicy, Graph
 from compute.workflows.plan import Outcome, Plan, StepPlan
 from compute.workflows.rows.journal import Checkpoint, Refused, Verdict
-from compute.workflows.rows.statements import Holder, Renewal
-from compute.workflows.steps.journal import Ledger
+from compute.workflows.rows.statements import Renewal, WorkflowLease
+from compute.workflows.steps.journal import Journal
 from compute.workflows.steps.requests import Prepared
 from compute.workflows.steps.runner import StepRunner
 from compute.workflows.steps.task_ends import TaskEnds
@@ -41,7 +41,7 @@ class SimulatedWorkflows:
 
         return await self._process.call("claim workflows", claim, [])
 
-    async def renew(self, holders: Sequence[Holder], *, lease_seconds: float) -> Renewal:
+    async def renew(self, holders: Sequence[WorkflowLease], *, lease_seconds: float) -> Renewal:
         def renew() -> Renewal:
             until = self._world.database_now() + lease_seconds
             return self._model.renew(holders, until=until, locked=self._world.locked)
@@ -52,10 +52,10 @@ class SimulatedWorkflows:
             else Renewal(set(), set())
         )
 
-    async def name_graphs(self, graphs: Mapping[Holder, str]) -> set[Holder]:
+    async def name_graphs(self, graphs: Mapping[WorkflowLease, str]) -> set[WorkflowLease]:
         return set()
 
-    async def release(self, holders: Sequence[Holder]) -> None:
+    async def release(self, holders: Sequence[WorkflowLease]) -> None:
         await self._process.call(
             "release workflows", lambda: self._model.release(holders, locked=self._world.locked), None
         )
@@ -81,7 +81,7 @@ class SimulatedWorkflows:
         return await self._process.call("look for ends", look, nobody, writes=False)
 
     async def listen(self, wake: Callable[[], None]) -> None:
-        channels = frozenset({hints.WORKFLOW, hints.ENDED, hints.CANCELLED})
+        channels = frozenset({notify.WORKFLOW, notify.ENDED, notify.CANCELLED})
         self._world.listeners.append((self._process, channels, lambda _channel, _payload: wake()))
         await forever()
 
@@ -94,15 +94,15 @@ class SimulatedEngine:
 
     def __init__(self, process: Process) -> None:
         store = SimulatedWorkflows(process)
-        self._ledger, self._ends = Ledger(store), TaskEnds(store)
+        self._journal, self._ends = Journal(store), TaskEnds(store)
         orders: Any = _Orders(process)
         reuse: Any = None
-        compiler = _Compiler(StepRunner(self._ledger, self._ends, orders, reuse))
+        compiler = _Compiler(StepRunner(self._journal, self._ends, orders, reuse))
         self._calls = compiler.calls
         self._engine = Engine(store, compiler, _POLICY, process.name)
 
     async def run(self) -> None:
-        loops = [asyncio.create_task(loop) for loop in (self._ledger.run(), self._ends.run())]
+        loops = [asyncio.create_task(loop) for loop in (self._journal.run(), self._ends.run())]
         try:
             await self._engine.run()
         finally:
@@ -173,7 +173,7 @@ class _Orders:
 
     def hint(self, tasks: Sequence[Task]) -> None:
         if self._process.alive and tasks:
-            self._world.hint(hints.READY, "inference")
+            self._world.hint(notify.READY, "inference")
 
 
 async def _until(end: asyncio.Task[None]) -> None:

@@ -66,15 +66,15 @@ class SimulatedStore:
     async def tidy(self) -> None:
         await self._process.call("tidy", lambda: None, None)
 
-    def hint(self, channel: str, payload: str = "") -> None:
+    def notify(self, channel: str, payload: str = "") -> None:
         if self._process.alive:
             self._world.hint(channel, payload)
 
-    async def send_hints(self) -> None:
+    async def send_notifications(self) -> None:
         await forever()
 
-    async def listen(self, channels: Sequence[str], on_hint: Callable[[str, str], None]) -> None:
-        self._world.listeners.append((self._process, frozenset(channels), on_hint))
+    async def listen(self, channels: Sequence[str], on_notify: Callable[[str, str], None]) -> None:
+        self._world.listeners.append((self._process, frozenset(channels), on_notify))
         await forever()
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ from random import Random
 from uuid import UUID
 
 from compute.db.away import DatabaseAway
-from compute.events import notify as hints
+from compute.events import notify
 from tests.proof.clock import pause
 from tests.proof.history import Accepted, Cancelled, StepSeen, WorkflowSeen
 from tests.proof.model import ENDS, Ended
@@ -30,7 +30,7 @@ class WorkflowClient:
         await pause(chance.uniform(0, 15))
         while not world.over and self._workflow.id not in world.workflows.workflows:
             await self._patiently("start", lambda: world.workflows.start(self._workflow))
-        world.hint(hints.WORKFLOW, str(self._workflow.id))
+        world.hint(notify.WORKFLOW, str(self._workflow.id))
         if chance.random() < world.weather.cancels:
             await pause(chance.uniform(0, 20))
             await self._cancel()

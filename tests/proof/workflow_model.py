@@ -9,7 +9,7 @@ from compute.schemas.enums import StepStatus, WorkflowStatus
 from compute.schemas.workflows import WorkflowStepDefinition
 from compute.workflows.plan import Flow, Outcome, Plan, State, StepPlan
 from compute.workflows.rows.journal import Checkpoint, Refused, Verdict, Written
-from compute.workflows.rows.statements import Begin, End, Finish, Holder, Renewal
+from compute.workflows.rows.statements import Begin, End, Finish, Renewal, WorkflowLease
 from tests.proof.model import Asked, Ended, Model
 
 __all__ = ["ModelStep", "ModelWorkflow", "WorkflowModel"]
@@ -72,14 +72,14 @@ class WorkflowModel:
             one.lease_until = until
         return [one.plan() for one in free[:limit]]
 
-    def renew(self, holders: Sequence[Holder], *, until: float, locked: Collection[UUID]) -> Renewal:
+    def renew(self, holders: Sequence[WorkflowLease], *, until: float, locked: Collection[UUID]) -> Renewal:
         ours = {holder for holder in holders if self._holds(holder)}
         later = {holder for holder in ours if holder.workflow_id in locked}
         for holder in ours - later:
             self.workflows[holder.workflow_id].lease_until = until
         return Renewal(set(holders) - ours, later)
 
-    def release(self, holders: Sequence[Holder], *, locked: Collection[UUID]) -> None:
+    def release(self, holders: Sequence[WorkflowLease], *, locked: Collection[UUID]) -> None:
         for holder in holders:
             if self._holds(holder) and holder.workflow_id not in locked:
                 self.workflows[holder.workflow_id].lease_until = None
@@ -152,11 +152,11 @@ class WorkflowModel:
             failed = any(step.status in {"FAILED", "CANCELLED"} for step in workflow.steps.values())
             workflow.status = str(WorkflowStatus.FAILED if failed else WorkflowStatus.COMPLETED)
 
-    def _holds(self, holder: Holder) -> bool:
+    def _holds(self, holder: WorkflowLease) -> bool:
         workflow = self.workflows[holder.workflow_id]
         return workflow.fence == holder.fence and workflow.status == "RUNNING"
 
-    def _step(self, holder: Holder, step_id: UUID) -> ModelStep | None:
+    def _step(self, holder: WorkflowLease, step_id: UUID) -> ModelStep | None:
         if not self._holds(holder):
             return None
         return next(step for step in self.workflows[holder.workflow_id].steps.values() if step.id == step_id)

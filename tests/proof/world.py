@@ -66,12 +66,12 @@ class World:
     def tell(self, what: str) -> None:
         self.trace.append(f"{self.now():9.3f}  {what}")
 
-    def hint(self, channel: str, payload: str) -> None:
+    def notify(self, channel: str, payload: str) -> None:
         """Tell those who listen, unless it is lost on the way."""
-        for process, channels, on_hint in self.listeners:
+        for process, channels, on_notify in self.listeners:
             deaf = not self.calm() and self.chance.random() < self.weather.deaf
             if channel in channels and process.alive and not deaf:
-                asyncio.get_running_loop().call_later(self.chance.uniform(0.0, 0.05), on_hint, channel, payload)
+                asyncio.get_running_loop().call_later(self.chance.uniform(0.0, 0.05), on_notify, channel, payload)
 
     async def never(self) -> None:
         """What a dead process waits for: it comes when the world is over."""

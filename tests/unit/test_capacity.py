@@ -14,7 +14,7 @@ async def until(condition: "asyncio.Event") -> None:
         await condition.wait()
 
 
-class Holder:
+class WorkflowLease:
     """Holds an amount until it is let go."""
 
     def __init__(self, capacity: Capacity, amount: int) -> None:
@@ -35,7 +35,7 @@ class Holder:
 
 async def test_no_more_is_held_than_there_is() -> None:
     capacity = Capacity(10, busy="full", waiting=5)
-    first, second = Holder(capacity, 6), Holder(capacity, 6)
+    first, second = WorkflowLease(capacity, 6), WorkflowLease(capacity, 6)
     await until(first.has)
     assert not second.has.is_set()
     await first.end()
@@ -46,7 +46,7 @@ async def test_no_more_is_held_than_there_is() -> None:
 
 async def test_a_small_one_does_not_overtake_a_large_one() -> None:
     capacity = Capacity(10, busy="full", waiting=5)
-    first, large, small = Holder(capacity, 8), Holder(capacity, 9), Holder(capacity, 1)
+    first, large, small = WorkflowLease(capacity, 8), WorkflowLease(capacity, 9), WorkflowLease(capacity, 1)
     await until(first.has)
     await asyncio.sleep(0)
     assert capacity.free == 0
@@ -61,7 +61,7 @@ async def test_a_small_one_does_not_overtake_a_large_one() -> None:
 
 async def test_a_full_queue_refuses() -> None:
     capacity = Capacity(1, busy="Come back later.", waiting=1)
-    first, second = Holder(capacity, 1), Holder(capacity, 1)
+    first, second = WorkflowLease(capacity, 1), WorkflowLease(capacity, 1)
     await until(first.has)
     with pytest.raises(Overloaded, match="Come back later"):
         async with capacity.taken():
@@ -73,7 +73,7 @@ async def test_a_full_queue_refuses() -> None:
 
 async def test_who_waits_too_long_is_refused() -> None:
     capacity = Capacity(1, busy="full", waiting=1, seconds=0.01)
-    first = Holder(capacity, 1)
+    first = WorkflowLease(capacity, 1)
     await until(first.has)
     with pytest.raises(Overloaded):
         async with capacity.taken():
@@ -84,11 +84,11 @@ async def test_who_waits_too_long_is_refused() -> None:
 
 async def test_who_gives_up_frees_its_place() -> None:
     capacity = Capacity(2, busy="full", waiting=1)
-    first, second = Holder(capacity, 2), Holder(capacity, 2)
+    first, second = WorkflowLease(capacity, 2), WorkflowLease(capacity, 2)
     await until(first.has)
     second.task.cancel()
     await asyncio.wait([second.task])
-    third = Holder(capacity, 1)
+    third = WorkflowLease(capacity, 1)
     await first.end()
     await until(third.has)
     await third.end()
@@ -97,7 +97,7 @@ async def test_who_gives_up_frees_its_place() -> None:
 
 async def test_who_gives_up_when_its_turn_comes_gives_it_back() -> None:
     capacity = Capacity(1, busy="full", waiting=2)
-    first, second, third = (Holder(capacity, 1) for _ in range(3))
+    first, second, third = (WorkflowLease(capacity, 1) for _ in range(3))
     await until(first.has)
     first.let_go.set()
     # `first` has ended and granted it to `second`, which has not run since.
@@ -110,7 +110,7 @@ async def test_who_gives_up_when_its_turn_comes_gives_it_back() -> None:
 
 async def test_more_than_there_is_runs_alone() -> None:
     capacity = Capacity(10, busy="full", waiting=1)
-    huge = Holder(capacity, 1000)
+    huge = WorkflowLease(capacity, 1000)
     await until(huge.has)
     with pytest.raises(Overloaded):
         capacity.take_now(1)

@@ -23,7 +23,7 @@ from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.tiny.flux import flux_scheduler
 from compute.schemas.training import TrainingType
 from compute.training.cache import CachedPicture, LatentCache, Manifest, write_chunk, write_manifest
-from compute.training.loop.distributed import World
+from compute.training.loop.distributed import ProcessGroup
 from compute.training.loop.history import StepReport
 from compute.training.loop.trainer import Trainer
 from compute.training.models.flux import FAMILY
@@ -229,7 +229,7 @@ def _run_phase(
         ema_decay=0.998,
     )
     _log.info("phase at %s: %d steps of %d", list(phase.pictures), phase.steps, phase.batch_size)
-    trainer = Trainer(spec, FAMILY, base, LatentCache(cache, device), World(0, 1, device))
+    trainer = Trainer(spec, FAMILY, base, LatentCache(cache, device), ProcessGroup(0, 1, device))
     log = _Log(work / "checkpoint")
     if log.checkpoint.exists():
         trainer.restore(log.checkpoint)

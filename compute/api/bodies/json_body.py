@@ -37,7 +37,7 @@ _WINDOW = 256 * 1024
 _SUSPICIOUS = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")
 _ZERO = re.compile(r"-?[0.]+(?:[eE].*)?")
 
-Place = tuple[str | int, ...]
+Location = tuple[str | int, ...]
 
 
 async def json_object(request: Request) -> dict[str, Any]:
@@ -177,9 +177,9 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _faults(body: dict[str, Any], *, texts: bool) -> Iterator[tuple[Place, str]]:
+def _faults(body: dict[str, Any], *, texts: bool) -> Iterator[tuple[Location, str]]:
     """What cannot be kept, each with its place. `texts`: some text may be of that kind."""
-    pending: list[tuple[Place, Any]] = [((), body)]
+    pending: list[tuple[Location, Any]] = [((), body)]
     while pending:
         place, holder = pending.pop()
         if len(place) >= MAX_DEPTH:

@@ -25,14 +25,14 @@ class Health(BaseModel):
     "/health", responses={503: {"model": Health, "description": "Not ready; `checks` says why."}}, summary="Health"
 )
 async def health(
-    held: ResourcesDep,
+    resources: ResourcesDep,
     response: Response,
     ready: Annotated[Flag, Query(description="1 asks whether a task would run at once.")] = False,
 ) -> Health:
     """Liveness, and with `?ready=1` readiness of the database, the object store and every pool of workers."""
-    if not ready and not held.loops.failing():
+    if not ready and not resources.loops.failing():
         return Health(status="ok")
-    checks = await held.readiness.check()
+    checks = await resources.readiness.check()
     if all(verdict == "ok" for verdict in checks.values()):
         return Health(status="ready", checks=checks)
     response.status_code = 503

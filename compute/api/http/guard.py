@@ -46,11 +46,11 @@ class KeyGuard:
             return
         scheme, given = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
         key = HTTPAuthorizationCredentials(scheme=scheme, credentials=given) if scheme.lower() == "bearer" else None
-        held = scope["app"].state.resources
+        resources = scope["app"].state.resources
         if path.startswith(f"{self._prefix}admin/"):
-            authenticate_admin(key, held)
+            authenticate_admin(key, resources)
         else:
-            authenticate(key, held)
+            authenticate(key, resources)
 
     def _is_signed(self, scope: Scope, path: str) -> bool:
         if scope["method"] not in ("GET", "HEAD") or not path.startswith(f"{self._prefix}storage/images/"):

@@ -59,24 +59,24 @@ _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 @router.post("", status_code=201, dependencies=keyed, response_model=StoredImage, openapi_extra=IMAGE_FORM)
 async def upload_image(
-    request: Request, held: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None
+    request: Request, resources: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None
 ) -> Response:
     """Store an image under a path made from its content; the same image is stored once."""
-    return await _save(None, request, held, links, key)
+    return await _save(None, request, resources, links, key)
 
 
 @router.post("/{path:path}", status_code=201, dependencies=keyed, response_model=StoredImage, openapi_extra=IMAGE_FORM)
 async def save_image(
-    path: str, request: Request, held: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None
+    path: str, request: Request, resources: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None
 ) -> Response:
     """Store an image under a path of your own, replacing what is there. Folders of results are read-only."""
-    return await _save(_writable(path), request, held, links, key)
+    return await _save(_writable(path), request, resources, links, key)
 
 
 @router.get("", dependencies=keyed, response_model=ImageList, responses=PAGED)
 async def list_images(
     request: Request,
-    held: ResourcesDep,
+    resources: ResourcesDep,
     links: LinksDep,
     prefix: Annotated[str, Query(max_length=512, description="Only paths that start with this.")] = "",
     limit: Annotated[WholeNumber, Query(ge=1, le=1000, description="At most this many.")] = 100,
@@ -85,7 +85,7 @@ async def list_images(
     """Stored images by path. The header `Link` leads to the next page."""
     cleaned = _cleaned(clean_prefix, prefix)
     after = "" if cursor is None else place_behind(_LISTED, cursor)
-    found = await held.objects.list(cleaned, limit + 1, excluding=is_hidden, after=after)
+    found = await resources.objects.list(cleaned, limit + 1, excluding=is_hidden, after=after)
     page = Page.of(found, limit, lambda item: cursor_of(_LISTED, item.path))
     rendered = await json_list(page.rows, lambda item: _describe(item, links))
     rest = {"count": len(page.rows), "prefix": prefix}
@@ -96,14 +96,14 @@ async def list_images(
 async def check_image(
     path: str,
     request: Request,
-    held: ResourcesDep,
+    resources: ResourcesDep,
     given: Credentials,
     expires: Expires = None,
     signature: Signature = None,
 ) -> Response:
     """200 with the image's size and type, 304 if the caller has it already, or 404; no body. What reading it needs,
     this needs: the API key, or the signature of a link."""
-    found = await _permitted(path, held, given, expires, signature)
+    found = await _permitted(path, resources, given, expires, signature)
     if unchanged(request.headers, found):
         return Response(status_code=304, headers=content_headers(found))
     headers = content_headers(found) | {"Content-Length": str(found.size)}
@@ -118,7 +118,7 @@ async def check_image(
 async def get_image(
     path: str,
     request: Request,
-    held: ResourcesDep,
+    resources: ResourcesDep,
     given: Credentials,
     expires: Expires = None,
     signature: Signature = None,
@@ -127,42 +127,44 @@ async def get_image(
 
     Needs the API key, or the signature of a link that an answer gave out; such a link may also lead to a LoRA.
     """
-    found = await _permitted(path, held, given, expires, signature)
-    if (direct := await held.objects.url(found.path, held.settings.link_ttl_seconds)) is not None:
+    found = await _permitted(path, resources, given, expires, signature)
+    if (direct := await resources.objects.url(found.path, resources.settings.link_ttl_seconds)) is not None:
         return RedirectResponse(direct, 307)
-    return _served(request, held, found)
+    return _served(request, resources, found)
 
 
 @router.delete("/{path:path}", dependencies=keyed)
-async def delete_image(path: str, held: ResourcesDep) -> DeletedImage:
+async def delete_image(path: str, resources: ResourcesDep) -> DeletedImage:
     """Remove an image that nothing needs which has not ended yet."""
     cleaned = _readable(path)
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         await require_unneeded(session, cleaned)
-    if not await held.objects.delete(cleaned):
+    if not await resources.objects.delete(cleaned):
         raise NotFound(f"There is no image {cleaned}.")
     return DeletedImage(path=cleaned)
 
 
-async def _save(path: str | None, request: Request, held: Resources, links: RequestLinks, key: str | None) -> Response:
-    settings = held.settings
+async def _save(
+    path: str | None, request: Request, resources: Resources, links: RequestLinks, key: str | None
+) -> Response:
+    settings = resources.settings
     async with received(request, settings.cache_root / "uploads", settings.media_max_bytes, noun="image") as upload:
         data = await asyncio.to_thread(upload.file.read_bytes)
     digest = await asyncio.to_thread(hashlib.sha256, data)
     idempotent = await IdempotentRequest.of(key, request, digest.hexdigest())
 
     async def act() -> Answer:
-        media = await held.media.normalise(data, field="file", keep_format=True)
+        media = await resources.media.normalise(data, field="file", keep_format=True)
         # The key is claimed before the image is written: what is refused has replaced nothing.
-        async with idempotent.once(held.database) as session:
-            stored = await held.objects.put(path or _content_path(media), media.data, media.content_type)
+        async with idempotent.once(resources.database) as session:
+            stored = await resources.objects.put(path or _content_path(media), media.data, media.content_type)
             image = await _describe(stored, links)
             image = image.model_copy(update={"width": media.width, "height": media.height, "sha256": media.sha256})
             answer = Answer(201, image.model_dump_json())
             await idempotent.remember(session, answer)
         return answer
 
-    return await idempotent.settle(held.database, act)
+    return await idempotent.settle(resources.database, act)
 
 
 def _content_path(media: Media) -> str:
@@ -195,7 +197,7 @@ def _cleaned(clean: Callable[[str], str], given: str) -> str:
 
 async def _permitted(
     path: str,
-    held: Resources,
+    resources: Resources,
     given: HTTPAuthorizationCredentials | None,
     expires: int | None,
     signature: str | None,
@@ -204,40 +206,42 @@ async def _permitted(
     if (expires is None) is not (signature is None):
         raise BadRequest("Parameters `expires` and `signature` go together.")
     if expires is not None and signature is not None:
-        held.links.verify(path, expires, signature)
-        return await _linked(path, held)
-    authenticate(given, held)
-    return await _existing(path, held)
+        resources.links.verify(path, expires, signature)
+        return await _linked(path, resources)
+    authenticate(given, resources)
+    return await _existing(path, resources)
 
 
-async def _existing(path: str, held: Resources) -> StoredObject:
-    return await _found(_readable(path), held)
+async def _existing(path: str, resources: Resources) -> StoredObject:
+    return await _found(_readable(path), resources)
 
 
-async def _linked(path: str, held: Resources) -> StoredObject:
+async def _linked(path: str, resources: Resources) -> StoredObject:
     """What a link of ours names: a result of a task, or the LoRA that a training made."""
     cleaned = _cleaned(clean_path, path)
-    return await _found(cleaned if cleaned.startswith(LORAS) else _readable(path), held)
+    return await _found(cleaned if cleaned.startswith(LORAS) else _readable(path), resources)
 
 
-async def _found(cleaned: str, held: Resources) -> StoredObject:
-    found = await held.objects.stat(cleaned)
+async def _found(cleaned: str, resources: Resources) -> StoredObject:
+    found = await resources.objects.stat(cleaned)
     if found is None:
         raise NotFound(f"There is no image {cleaned}.")
     return found
 
 
-def _served(request: Request, held: Resources, found: StoredObject) -> Response:
+def _served(request: Request, resources: Resources, found: StoredObject) -> Response:
     """The object from this process: whole, in part, or not at all when the client has it."""
     headers = content_headers(found)
     if unchanged(request.headers, found):
         return Response(status_code=304, headers=headers)
     part = requested_range(request.headers, found)
     if part is None:
-        content = held.objects.stream(found.path)
+        content = resources.objects.stream(found.path)
         return StreamingResponse(content, 200, headers | {"Content-Length": str(found.size)}, found.content_type)
     headers |= {"Content-Length": str(part.length), "Content-Range": part.content_range}
-    return StreamingResponse(held.objects.stream(found.path, part.start, part.length), 206, headers, found.content_type)
+    return StreamingResponse(
+        resources.objects.stream(found.path, part.start, part.length), 206, headers, found.content_type
+    )
 
 
 async def _describe(item: StoredObject, links: RequestLinks) -> StoredImage:

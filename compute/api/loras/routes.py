@@ -118,8 +118,8 @@ def _listed(item: StoredObject) -> StoredLoRA:
 
 
 async def _save(request: Request, key: str | None, *, admin: bool) -> Response:
-    held, loras = resources_of(request), _loras(request)
-    folder_of_uploads, most = held.settings.cache_root / "uploads", held.settings.lora_max_bytes
+    resources, loras = resources_of(request), _loras(request)
+    folder_of_uploads, most = resources.settings.cache_root / "uploads", resources.settings.lora_max_bytes
     async with (
         loras.room(announced(request.headers)),
         received(request, folder_of_uploads, most, texts=UploadForm.model_fields, noun="LoRA") as upload,
@@ -133,13 +133,13 @@ async def _save(request: Request, key: str | None, *, admin: bool) -> Response:
 
         async def act() -> Answer:
             checked = await while_connected(request, loras.check(upload.file, upload.filename))
-            async with idempotent.once(held.database) as session:
+            async with idempotent.once(resources.database) as session:
                 saved = await loras.save(checked, folder, number_duplicates=form.use_safe_filename)
                 answer = Answer(201, _shown(saved, upload, folder if admin else None).model_dump_json())
                 await idempotent.remember(session, answer)
             return answer
 
-        return await idempotent.settle(held.database, act)
+        return await idempotent.settle(resources.database, act)
 
 
 def _shown(saved: SavedLora, upload: Upload, folder: str | None) -> LoRAUploadResponse:
@@ -172,5 +172,5 @@ def _query_folder(entity_type: str) -> str:
 
 
 def _loras(request: Request) -> LoraFiles:
-    held: LoraFiles = request.app.state.loras
-    return held
+    loras: LoraFiles = request.app.state.loras
+    return loras

@@ -13,7 +13,7 @@ from compute.tasks.submission.writer import Answer, Submission
 __all__ = ["accept"]
 
 
-async def accept(order: SpokenOrder, idempotent: IdempotentRequest, held: Resources) -> Response:
+async def accept(order: SpokenOrder, idempotent: IdempotentRequest, resources: Resources) -> Response:
     """Store a task and answer 201 in its dialect; replay the first answer to a repeated key.
 
     Raises:
@@ -22,12 +22,12 @@ async def accept(order: SpokenOrder, idempotent: IdempotentRequest, held: Resour
         Unavailable: the database is away.
     """
     if order.request.webhook_url is not None:
-        await held.client.check_url(order.request.webhook_url, "webhook_url")
-    intake = RequestIntake(held, order.served)
+        await resources.client.check_url(order.request.webhook_url, "webhook_url")
+    intake = RequestIntake(resources, order.served)
     task = await new_task(order, intake)
     await intake.keep()
 
     async def answer() -> Answer:
         return Answer(201, render_new(task, order.dialect))
 
-    return respond(await held.writer.submit(Submission([task], answer, idempotent.key)))
+    return respond(await resources.writer.submit(Submission([task], answer, idempotent.key)))

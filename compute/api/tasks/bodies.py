@@ -5,7 +5,7 @@ from typing import Any
 
 from compute.api.dialect import Dialect
 from compute.errors import InvalidInput
-from compute.requests.request import Order, named_kind, order
+from compute.requests.request import Order, order, require_kind
 from compute.requests.serving import Serving
 from compute.schemas.enums import TaskType
 from compute.tasks.registry import TaskKind, all_kinds
@@ -54,7 +54,7 @@ def _kind_in(body: dict[str, Any]) -> TaskKind[Any]:
     Raises:
         InvalidInput: there is no such type, or the two names say different things.
     """
-    named = {field: named_kind(body[field], field=field) for field in _TYPE_FIELDS if field in body}
+    named = {field: require_kind(body[field], field=field) for field in _TYPE_FIELDS if field in body}
     first, *others = named.values() or (all_kinds()[TaskType.GENERATION],)
     if others and others[0] is not first:
         raise InvalidInput(f"Field `type` says {others[0].name}, but `task_type` says {first.name}.", field="type")

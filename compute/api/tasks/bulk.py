@@ -61,7 +61,7 @@ async def orders_of(elements: Sequence[dict[str, Any]], serving: Serving) -> lis
     return orders
 
 
-async def accept_all(orders: Sequence[SpokenOrder], idempotent: IdempotentRequest, held: Resources) -> Response:
+async def accept_all(orders: Sequence[SpokenOrder], idempotent: IdempotentRequest, resources: Resources) -> Response:
     """Store a task for every order, in one transaction, and answer 201 with all of them in order.
 
     Raises:
@@ -69,7 +69,7 @@ async def accept_all(orders: Sequence[SpokenOrder], idempotent: IdempotentReques
         StorageFailed: the inputs could not be kept.
         Unavailable: the database is away.
     """
-    tasks = await _new_tasks(orders, held)
+    tasks = await _new_tasks(orders, resources)
     dialects = [order.dialect for order in orders]
 
     async def answer() -> Answer:
@@ -80,14 +80,14 @@ async def accept_all(orders: Sequence[SpokenOrder], idempotent: IdempotentReques
                 await asyncio.sleep(0)
         return Answer(201, f"[{','.join(rendered)}]")
 
-    return respond(await held.writer.submit(Submission(tasks, answer, idempotent.key)))
+    return respond(await resources.writer.submit(Submission(tasks, answer, idempotent.key)))
 
 
-async def _new_tasks(orders: Sequence[SpokenOrder], held: Resources) -> list[Task]:
+async def _new_tasks(orders: Sequence[SpokenOrder], resources: Resources) -> list[Task]:
     """The rows. An input that several elements name is taken in once."""
     faults = Faults()
-    await _check_webhooks(orders, held, faults)
-    intakes = {order.served: RequestIntake(held, order.served) for order in orders}
+    await _check_webhooks(orders, resources, faults)
+    intakes = {order.served: RequestIntake(resources, order.served) for order in orders}
     tasks = []
     for index, order in enumerate(orders):
         with faults.of("tasks", index):
@@ -102,11 +102,11 @@ async def _new_tasks(orders: Sequence[SpokenOrder], held: Resources) -> list[Tas
     return tasks
 
 
-async def _check_webhooks(orders: Sequence[SpokenOrder], held: Resources, faults: Faults) -> None:
+async def _check_webhooks(orders: Sequence[SpokenOrder], resources: Resources, faults: Faults) -> None:
     checked = set()
     for index, order in enumerate(orders):
         url = order.request.webhook_url
         if url is not None and url not in checked and not faults.enough:
             with faults.of("tasks", index):
-                await held.client.check_url(url, "webhook_url")
+                await resources.client.check_url(url, "webhook_url")
             checked.add(url)

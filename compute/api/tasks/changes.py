@@ -15,7 +15,7 @@ from compute.api.resources import Resources
 from compute.db.as_sent import kept_as_sent
 from compute.db.tables import Task
 from compute.errors import Conflict, NotFound
-from compute.events import notify as hints
+from compute.events import notify
 from compute.events.outbox.tasks import record
 from compute.requests.inputs import RequestIntake
 from compute.requests.providers import check_providers
@@ -41,7 +41,7 @@ _VERDICT = {"status", "result_image_path", "error_category"}
 _ATTEMPTS = 20
 
 
-async def update_task(held: Resources, task_id: UUID, update: TaskUpdate) -> Task:
+async def update_task(resources: Resources, task_id: UUID, update: TaskUpdate) -> Task:
     """Apply what a client sent; a field that is None or absent stays as it is.
 
     Raises:
@@ -50,30 +50,30 @@ async def update_task(held: Resources, task_id: UUID, update: TaskUpdate) -> Tas
         InvalidInput: a LoRA, image or queue that cannot be used.
     """
     for _ in range(_ATTEMPTS):
-        async with held.database.transaction() as session:
-            present = await store.get(session, task_id)
-        changed = await _update(held, present, update)
+        async with resources.database.transaction() as session:
+            current = await store.get(session, task_id)
+        changed = await _update(resources, current, update)
         if changed is not None:
-            _hint(held, changed)
+            _hint(resources, changed)
             return changed
     raise Conflict(f"Task {task_id} is being changed by others all the time; try again.")
 
 
-async def cancel_task(held: Resources, task_id: UUID) -> Task:
+async def cancel_task(resources: Resources, task_id: UUID) -> Task:
     """End a task as CANCELLED; its worker stops at its next step.
 
     Raises:
         NotFound: there is no such task.
         Conflict: it has already ended.
     """
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         task = await store.cancel(session, task_id)
-    _hint(held, task)
+    _hint(resources, task)
     return task
 
 
 async def clean_up_task(
-    held: Resources, task_id: UUID, idempotent: IdempotentRequest, shown: Callable[[Task, int], BaseModel]
+    resources: Resources, task_id: UUID, idempotent: IdempotentRequest, shown: Callable[[Task, int], BaseModel]
 ) -> Answer:
     """Remove a task's files and mark it deleted; the row stays. Doing it again changes nothing.
 
@@ -83,8 +83,8 @@ async def clean_up_task(
         Conflict: it has not ended yet, or what has not ended needs its files.
         StorageFailed: its files could not be removed; the task is as before.
     """
-    removed = await _remove_files(held, task_id)
-    async with idempotent.once(held.database) as session:
+    removed = await _remove_files(resources, task_id)
+    async with idempotent.once(resources.database) as session:
         task = await _locked(session, task_id)
         task.deleted_at = task.deleted_at or datetime.now(UTC)
         answer = Answer(200, shown(task, removed).model_dump_json())
@@ -92,7 +92,7 @@ async def clean_up_task(
     return answer
 
 
-async def delete_task(held: Resources, task_id: UUID) -> Task:
+async def delete_task(resources: Resources, task_id: UUID) -> Task:
     """Remove a task and its files for good.
 
     Raises:
@@ -100,8 +100,8 @@ async def delete_task(held: Resources, task_id: UUID) -> Task:
         Conflict: it has not ended yet, or what has not ended needs its files.
         StorageFailed: its files could not be removed; the task is as before.
     """
-    await _remove_files(held, task_id)
-    async with held.database.transaction() as session:
+    await _remove_files(resources, task_id)
+    async with resources.database.transaction() as session:
         task: Task | None = await session.scalar(delete(Task).where(Task.id == task_id).returning(Task))
     if task is None:
         raise NotFound(f"There is no task {task_id}.")
@@ -109,18 +109,18 @@ async def delete_task(held: Resources, task_id: UUID) -> Task:
     return task
 
 
-async def _update(held: Resources, present: Task, update: TaskUpdate) -> Task | None:
+async def _update(resources: Resources, current: Task, update: TaskUpdate) -> Task | None:
     """Apply what a client sent to a task as it was read; None, and nothing is changed, if by the time its row is locked
     somebody has changed what the new inputs were derived from."""
     changes = {name: value for name, value in update.model_dump().items() if value is not None}
-    read_from = present.spec, present.queue
-    intake, inputs = await _take_inputs(held, present, update, changes)
+    read_from = current.spec, current.queue
+    intake, inputs = await _take_inputs(resources, current, update, changes)
     # Nothing is kept for a change that is refused.
-    _verdict(present, changes)
-    _apply(present, changes, inputs)
+    _verdict(current, changes)
+    _apply(current, changes, inputs)
     await intake.keep()
-    async with held.database.transaction() as session:
-        task = await _locked(session, present.id)
+    async with resources.database.transaction() as session:
+        task = await _locked(session, current.id)
         if (task.spec, task.queue) != read_from:
             return None
         verdict = _verdict(task, changes)
@@ -133,14 +133,14 @@ async def _update(held: Resources, present: Task, update: TaskUpdate) -> Task | 
     return task
 
 
-async def _remove_files(held: Resources, task_id: UUID) -> int:
-    async with held.database.transaction() as session:
+async def _remove_files(resources: Resources, task_id: UUID) -> int:
+    async with resources.database.transaction() as session:
         task = await store.get(session, task_id)
     if TaskStatus(task.status) not in TERMINAL:
         raise Conflict(f"Task {task_id} is {task.status}; cancel it first.")
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         await require_unneeded_tasks(session, [task])
-    return await held.objects.delete_prefix(f"{kind_of(task.task_type).folder}/{task_id}/")
+    return await resources.objects.delete_prefix(f"{kind_of(task.task_type).folder}/{task_id}/")
 
 
 async def _locked(session: AsyncSession, task_id: UUID) -> Task:
@@ -151,18 +151,18 @@ async def _locked(session: AsyncSession, task_id: UUID) -> Task:
 
 
 async def _take_inputs(
-    held: Resources, task: Task, update: TaskUpdate, changes: dict[str, Any]
+    resources: Resources, task: Task, update: TaskUpdate, changes: dict[str, Any]
 ) -> tuple[RequestIntake, dict[str, Any]]:
     """The part of `spec` that the changes replace, checked before any row is locked, and what must be kept for it."""
     kind = kind_of(task.task_type)
     check_providers(update, kind)
-    served = held.serving.queues.get(task.queue)
+    served = resources.serving.queues.get(task.queue)
     if served is None:
         raise Conflict(f"No workers serve the queue `{task.queue}` of this task.")
     if (queue := changes.get("queue_name")) is not None:
-        # It was prepared for the models of its present queue; another one must have them, too.
-        changes["queue_name"] = held.serving.pool(queue, served.roles).queue
-    intake = RequestIntake(held, served)
+        # It was prepared for the models of its current queue; another one must have them, too.
+        changes["queue_name"] = resources.serving.pool(queue, served.roles).queue
+    intake = RequestIntake(resources, served)
     return intake, await kind.prepare_update(changes, task.spec, intake)
 
 
@@ -217,8 +217,8 @@ def _verdict(task: Task, changes: dict[str, Any]) -> dict[str, Any] | None:
     return verdict
 
 
-def _hint(held: Resources, task: Task) -> None:
+def _hint(resources: Resources, task: Task) -> None:
     if TaskStatus(task.status) in TERMINAL:
-        held.hints.hint(hints.CANCELLED, str(task.id))
+        resources.notifier.notify(notify.CANCELLED, str(task.id))
     else:
-        held.hints.hint(hints.READY, task.queue)
+        resources.notifier.notify(notify.READY, task.queue)

@@ -36,50 +36,50 @@ async def create_generation_task(request: Request, key: IdempotencyHeader = None
     Takes every field of `CreateGenerationTask`. The answer is in the quick-start dialect, unless the body names
     its `task_type`, as canonical bodies do.
     """
-    held = resources_of(request)
+    resources = resources_of(request)
     body = await json_object(request)
     said = {name: value for name, value in body.items() if name != "type"}
     idempotent = await IdempotentRequest.of(key, request, said)
-    replay = await idempotent.replay(held.database)
-    return replay or await accept(order_generation(body, held.serving), idempotent, held)
+    replay = await idempotent.replay(resources.database)
+    return replay or await accept(order_generation(body, resources.serving), idempotent, resources)
 
 
 @router.get("", response_model=list[GenerationTaskPublic], responses=PAGED)
 async def list_generation_tasks(
-    filters: GenerationQuery, request: Request, held: ResourcesDep, links: LinksDep
+    filters: GenerationQuery, request: Request, resources: ResourcesDep, links: LinksDep
 ) -> Response:
     """Generation tasks, newest first. The header `Link` leads to the next page."""
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         page = await find(session, filters, task_type=TaskType.GENERATION)
     rendered = await json_list(page.rows, lambda task: present_canonical(task, links))
     return list_answer(rendered, page.next, request, links)
 
 
 @router.get("/{task_id}", response_model=AnyGeneration)
-async def get_generation_task(ref: TaskId, held: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
+async def get_generation_task(ref: TaskId, resources: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
     """One generation task."""
-    return await present(await _generation(held, ref), ref.dialect, links)
+    return await present(await _generation(resources, ref), ref.dialect, links)
 
 
 @router.put("/{task_id}", response_model=AnyGeneration, openapi_extra=GENERATION_UPDATE_BODY)
 async def update_generation_task(
-    ref: TaskId, request: Request, held: ResourcesDep, links: LinksDep
+    ref: TaskId, request: Request, resources: ResourcesDep, links: LinksDep
 ) -> TaskPublic | QuickstartTask:
     """Change a generation task: its inputs while it waits, its status where the life of a task allows it."""
     update = validated(GenerationTaskUpdate, await json_object(request))
-    await _generation(held, ref)
-    return await present(await update_task(held, ref.id, update), ref.dialect, links)
+    await _generation(resources, ref)
+    return await present(await update_task(resources, ref.id, update), ref.dialect, links)
 
 
 @router.post("/{task_id}/cancel", response_model=AnyGeneration)
-async def cancel_generation_task(ref: TaskId, held: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
+async def cancel_generation_task(ref: TaskId, resources: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
     """Cancel a generation task; if it runs, it stops at its next step."""
-    await _generation(held, ref)
-    return await present(await cancel_task(held, ref.id), ref.dialect, links)
+    await _generation(resources, ref)
+    return await present(await cancel_task(resources, ref.id), ref.dialect, links)
 
 
-async def _generation(held: Resources, ref: TaskId) -> Task:
-    async with held.database.transaction() as session:
+async def _generation(resources: Resources, ref: TaskId) -> Task:
+    async with resources.database.transaction() as session:
         task = await store.get(session, ref.id)
     if task.task_type != TaskType.GENERATION:
         raise NotFound(f"Task {ref.id} is of type {task.task_type}.")

@@ -14,7 +14,7 @@ from compute.db.lists.walks import Heap
 from compute.db.tables import Task, tasks
 from compute.schemas.enums import TaskStatus, TaskType
 from compute.schemas.rules.parameters import Label, WholeNumber
-from compute.tasks.registry import kind_named
+from compute.tasks.registry import find_kind
 from compute.tasks.states import TERMINAL
 
 __all__ = ["GenerationQuery", "TaskQuery", "find"]
@@ -27,7 +27,7 @@ TaskStatusWord = Annotated[str, *_STATUSES.annotations]
 def _named(value: Any) -> Any:
     """A type by any name that requests may use."""
     try:
-        return kind_named(value).name
+        return find_kind(value).name
     except KeyError:
         return value
 

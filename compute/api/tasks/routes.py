@@ -36,14 +36,16 @@ AnyCleanup = TaskCleanup | QuickstartTaskCleanup
 async def create_task(request: Request, key: IdempotencyHeader = None) -> Response:
     """Have something done. `task_type` says what, GENERATION if it is absent; the task is stored before the
     answer is sent."""
-    held = resources_of(request)
+    resources = resources_of(request)
     body = await json_object(request)
     idempotent = await IdempotentRequest.of(key, request, body)
-    return await idempotent.replay(held.database) or await accept(order_of(body, held.serving), idempotent, held)
+    return await idempotent.replay(resources.database) or await accept(
+        order_of(body, resources.serving), idempotent, resources
+    )
 
 
 @router.post("/bulk", status_code=201, response_model=list[AnyTask], openapi_extra=BULK_BODY)
-async def create_tasks(request: Request, held: ResourcesDep, key: IdempotencyHeader = None) -> Response:
+async def create_tasks(request: Request, resources: ResourcesDep, key: IdempotencyHeader = None) -> Response:
     """Have many things done: up to 1000 tasks (as shipped), of any types, in one request.
 
     All are checked before any is stored, and they are stored together or not at all. The answer lists them in the
@@ -51,75 +53,75 @@ async def create_tasks(request: Request, held: ResourcesDep, key: IdempotencyHea
     `["body", "tasks", 3, "prompt"]`.
     """
     body = await json_object(request)
-    elements = elements_of(body, held.settings.bulk_max_tasks)
+    elements = elements_of(body, resources.settings.bulk_max_tasks)
     idempotent = await IdempotentRequest.of(key, request, body)
-    if replay := await idempotent.replay(held.database):
+    if replay := await idempotent.replay(resources.database):
         return replay
-    return await accept_all(await orders_of(elements, held.serving), idempotent, held)
+    return await accept_all(await orders_of(elements, resources.serving), idempotent, resources)
 
 
 @router.get("/", response_model=list[AnyTaskPublic], responses=PAGED)
-async def list_tasks(filters: TaskQuery, request: Request, held: ResourcesDep, links: LinksDep) -> Response:
+async def list_tasks(filters: TaskQuery, request: Request, resources: ResourcesDep, links: LinksDep) -> Response:
     """Tasks, newest first. The header `Link` leads to the next page."""
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         page = await find(session, filters)
     rendered = await json_list(page.rows, lambda task: present_canonical(task, links))
     return list_answer(rendered, page.next, request, links)
 
 
 @router.get("/{task_id}", response_model=AnyTask)
-async def get_task(ref: TaskId, held: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
+async def get_task(ref: TaskId, resources: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
     """One task, with its result once it is completed."""
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         task = await store.get(session, ref.id)
     return await present(task, ref.dialect, links)
 
 
 @router.put("/{task_id}", response_model=AnyTask, openapi_extra=TASK_UPDATE_BODY)
 async def update_task_by_id(
-    ref: TaskId, request: Request, held: ResourcesDep, links: LinksDep
+    ref: TaskId, request: Request, resources: ResourcesDep, links: LinksDep
 ) -> TaskPublic | QuickstartTask:
     """Change a task: its priority while it waits, its status where the life of a task allows it."""
     body = await json_object(request)
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         task = await store.get(session, ref.id)
     update = validated(kind_of(task.task_type).update_model, body)
-    return await present(await update_task(held, ref.id, update), ref.dialect, links)
+    return await present(await update_task(resources, ref.id, update), ref.dialect, links)
 
 
 @router.delete("/{task_id}", response_model=AnyTask)
-async def remove_task(ref: TaskId, held: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
+async def remove_task(ref: TaskId, resources: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
     """Remove a task that has ended, with its files, for good. The answer is the task as it was."""
-    return await present(await delete_task(held, ref.id), ref.dialect, links)
+    return await present(await delete_task(resources, ref.id), ref.dialect, links)
 
 
 @router.post("/{task_id}/cleanup", response_model=AnyCleanup)
-async def clean_up(ref: TaskId, request: Request, held: ResourcesDep, key: IdempotencyHeader = None) -> Response:
+async def clean_up(ref: TaskId, request: Request, resources: ResourcesDep, key: IdempotencyHeader = None) -> Response:
     """Remove the files of a task that has ended; the task itself stays, marked as deleted."""
     idempotent = await IdempotentRequest.of(key, request, None)
     shown = partial(present_cleanup, dialect=ref.dialect)
-    return await idempotent.settle(held.database, partial(clean_up_task, held, ref.id, idempotent, shown))
+    return await idempotent.settle(resources.database, partial(clean_up_task, resources, ref.id, idempotent, shown))
 
 
 @router.post("/{task_id}/cancel", response_model=AnyTask)
-async def cancel(ref: TaskId, held: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
+async def cancel(ref: TaskId, resources: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
     """Cancel a task. It is CANCELLED at once; if it runs, its worker stops at its next step."""
-    return await present(await cancel_task(held, ref.id), ref.dialect, links)
+    return await present(await cancel_task(resources, ref.id), ref.dialect, links)
 
 
 @router.get(
     "/{task_id}/events", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}}
 )
-async def stream_events(ref: TaskId, held: ResourcesDep, links: LinksDep) -> StreamingResponse:
+async def stream_events(ref: TaskId, resources: ResourcesDep, links: LinksDep) -> StreamingResponse:
     """Follow a task as server-sent events.
 
     `status` and `progress` events carry `id`, `status` and `progress`; the last event is named after the end
     (`completed`, `failed`, `cancelled`) and carries the whole task. Every event is the state as it is, so a client
     that reconnects has missed nothing that matters.
     """
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         await store.get(session, ref.id)
-    events: AsyncIterator[str] = task_events(held, ref, links)
+    events: AsyncIterator[str] = task_events(resources, ref, links)
     return StreamingResponse(
         events, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )

@@ -17,20 +17,20 @@ from compute.tasks.states import TERMINAL
 __all__ = ["task_events"]
 
 
-async def task_events(held: Resources, ref: TaskRef, links: RequestLinks) -> AsyncGenerator[str]:
+async def task_events(resources: Resources, ref: TaskRef, links: RequestLinks) -> AsyncGenerator[str]:
     """The lines to send, ending with the task's end (or its deletion)."""
     last: TaskStatus | None = None
-    async with aclosing(held.watcher.changes(ref.id)) as changes:
+    async with aclosing(resources.watcher.changes(ref.id)) as changes:
         async for state in changes:
             if state is None:
-                if not await _exists(held, ref):
+                if not await _exists(resources, ref):
                     return
                 # A comment now and then keeps proxies from closing a quiet connection.
                 yield ": waiting\n\n"
                 continue
             status = TaskStatus(state.status)
             if status in TERMINAL:
-                yield await _end(held, ref, links, status)
+                yield await _end(resources, ref, links, status)
                 return
             yield _event("progress" if status is last else "status", _brief(ref, status, state.percent))
             last = status
@@ -42,17 +42,17 @@ def _brief(ref: TaskRef, status: TaskStatus, percent: float) -> dict[str, Any]:
     return {"id": quickstart_id(ref.id), "status": quickstart_status(status), "progress": round(percent / 100, 4)}
 
 
-async def _exists(held: Resources, ref: TaskRef) -> bool:
+async def _exists(resources: Resources, ref: TaskRef) -> bool:
     try:
-        async with held.database.transaction() as session:
+        async with resources.database.transaction() as session:
             await store.get(session, ref.id)
     except NotFound:
         return False
     return True
 
 
-async def _end(held: Resources, ref: TaskRef, links: RequestLinks, status: TaskStatus) -> str:
-    async with held.database.transaction() as session:
+async def _end(resources: Resources, ref: TaskRef, links: RequestLinks, status: TaskStatus) -> str:
+    async with resources.database.transaction() as session:
         task = await store.get(session, ref.id)
     return _event(status.lower(), (await present(task, ref.dialect, links)).model_dump(mode="json"))
 

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from compute.db.keys import one_of
 from compute.db.session import Database
 from compute.db.tables import Task
-from compute.events import notify as hints
+from compute.events import notify
 from compute.events.ticker import Ticker
 
 __all__ = ["TaskWatcher"]
@@ -65,7 +65,7 @@ class TaskWatcher:
         self._database = database
         self._watchers: dict[UUID, set[_Mailbox]] = defaultdict(set)
         self._ticker = Ticker(
-            hints.waking(database, [hints.ENDED, hints.CANCELLED]),
+            notify.waking(database, [notify.ENDED, notify.CANCELLED]),
             tick_seconds,
             rest=_REST_SECONDS,
             tick=self._tick,

@@ -7,9 +7,9 @@ from compute.api.idempotency.keys import IdempotentRequest
 from compute.api.resources import Resources
 from compute.api.training.bodies import faults_in, order_of
 from compute.api.training.presenter import render_new
-from compute.api.training.sources import by_path, take_in
+from compute.api.training.sources import by_path, ingest
 from compute.db.tables import Training
-from compute.events import notify as hints
+from compute.events import notify
 from compute.tasks.ids import new_task_id
 from compute.tasks.submission.writer import Answer
 from compute.training.request import spec_of
@@ -18,7 +18,7 @@ from compute.training.rows import store
 __all__ = ["cancel_training", "create_training"]
 
 
-async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, held: Resources) -> Answer:
+async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, resources: Resources) -> Answer:
     """Store a training.
 
     Raises:
@@ -28,22 +28,22 @@ async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, h
         StorageFailed: its pictures could not be kept.
     """
     request, dialect = order_of(body)
-    request = await by_path(request, held)
+    request = await by_path(request, resources)
     with faults_in(dialect):
-        spec = spec_of(request, new_task_id(), held.settings.training_models)
-    images = await take_in(request, held)
+        spec = spec_of(request, new_task_id(), resources.settings.training_models)
+    images = await ingest(request, resources)
     spec = spec.model_copy(update={"data": spec.data.model_copy(update={"images": tuple(images)})})
-    async with idempotent.once(held.database) as session:
+    async with idempotent.once(resources.database) as session:
         training = await store.create(session, spec, request)
         answer = Answer(201, render_new(training, dialect))
         await idempotent.remember(session, answer)
-    held.hints.hint(hints.TRAINING)
+    resources.notifier.notify(notify.TRAINING)
     return answer
 
 
-async def cancel_training(held: Resources, training_id: UUID) -> Training:
+async def cancel_training(resources: Resources, training_id: UUID) -> Training:
     """See `store.cancel`."""
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         training = await store.cancel(session, training_id)
-    held.hints.hint(hints.TRAINING)
+    resources.notifier.notify(notify.TRAINING)
     return training

@@ -25,19 +25,21 @@ AnyEvents = TrainingEventList | QuickstartTrainingEventList
 
 
 @router.post("/", status_code=201, response_model=AnyTraining, openapi_extra=TRAINING_BODY)
-async def create(request: Request, held: ResourcesDep, key: IdempotencyHeader = None) -> Response:
+async def create(request: Request, resources: ResourcesDep, key: IdempotencyHeader = None) -> Response:
     """Train a LoRA, or a whole model, on pictures: named one by one, or in a zip file. Everything that can be checked
     at once is; whether each file is a picture, the training finds out and names those that are not."""
     body = await json_object(request)
     idempotent = await IdempotentRequest.of(key, request, body)
-    return await idempotent.settle(held.database, partial(create_training, body, idempotent, held))
+    return await idempotent.settle(resources.database, partial(create_training, body, idempotent, resources))
 
 
 @router.get("/", response_model=TrainingTaskList, responses=PAGED)
-async def list_trainings(filters: TrainingQuery, request: Request, held: ResourcesDep, links: LinksDep) -> Response:
+async def list_trainings(
+    filters: TrainingQuery, request: Request, resources: ResourcesDep, links: LinksDep
+) -> Response:
     """Trainings, newest first, without their logs, source images and samples. The header `Link` leads to the next
     page."""
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         page, total, exact = await find_trainings(session, filters)
     rest = {"total": total, "total_is_exact": exact, "skip": filters.skip, "limit": filters.limit}
     rendered = await json_list(page.rows, listed)
@@ -45,21 +47,21 @@ async def list_trainings(filters: TrainingQuery, request: Request, held: Resourc
 
 
 @router.get("/{task_id}", response_model=AnyTraining)
-async def get_training(ref: TrainingId, held: ResourcesDep, links: LinksDep) -> AnyTraining:
+async def get_training(ref: TrainingId, resources: ResourcesDep, links: LinksDep) -> AnyTraining:
     """One training: how far it is, what it measures, what it drew on the way, and the model that came of it."""
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         training = await store.get(session, ref.id)
     return await present(training, ref.dialect, links)
 
 
 @router.get("/{task_id}/events", response_model=AnyEvents, responses=PAGED)
 async def list_events(
-    ref: TrainingId, filters: EventQuery, request: Request, held: ResourcesDep, links: LinksDep
+    ref: TrainingId, filters: EventQuery, request: Request, resources: ResourcesDep, links: LinksDep
 ) -> Response:
     """What happened to a training, oldest first. Ask again with the last id as `after` for what came since; the header
     `Link` leads to what is there already."""
     begin = filters.begin()
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         await store.get(session, ref.id)
         events = await store.events_of(session, ref.id, after=begin, limit=filters.limit + 1)
     page = Page.of(events, filters.limit, lambda event: cursor_of(EVENTS, str(event.id)))
@@ -68,6 +70,6 @@ async def list_events(
 
 
 @router.post("/{task_id}/cancel", response_model=AnyTraining)
-async def cancel(ref: TrainingId, held: ResourcesDep, links: LinksDep) -> AnyTraining:
+async def cancel(ref: TrainingId, resources: ResourcesDep, links: LinksDep) -> AnyTraining:
     """Stop a training that has not ended, after the step that it is at. What it made so far stays."""
-    return await present(await cancel_training(held, ref.id), ref.dialect, links)
+    return await present(await cancel_training(resources, ref.id), ref.dialect, links)

@@ -23,7 +23,7 @@ from compute.schemas.training import TrainingTaskCreate
 from compute.storage.links.signed import stored_path
 from compute.storage.readable import check_readable
 
-__all__ = ["by_path", "take_in"]
+__all__ = ["by_path", "ingest"]
 
 _AT_ONCE = 50
 _LOOK_UP_SECONDS = 20.0
@@ -32,7 +32,7 @@ _NO_MODEL = ServedModel(None, 1, queue="training", roles=frozenset())
 _FIELD = "source_images"
 
 
-async def by_path(request: TrainingTaskCreate, held: Resources) -> TrainingTaskCreate:
+async def by_path(request: TrainingTaskCreate, resources: Resources) -> TrainingTaskCreate:
     """The request with the storage paths to which links of ours lead in their place.
 
     Raises:
@@ -40,7 +40,7 @@ async def by_path(request: TrainingTaskCreate, held: Resources) -> TrainingTaskC
     """
 
     async def path_of(source: str, field: str) -> str:
-        return await stored_path(source, held.objects, held.link_secrets, field=field) or source
+        return await stored_path(source, resources.objects, resources.link_secrets, field=field) or source
 
     faults = _Faults()
     sources = list(request.source_images or ())
@@ -56,7 +56,7 @@ async def by_path(request: TrainingTaskCreate, held: Resources) -> TrainingTaskC
     return request.model_copy(update=changes)
 
 
-async def take_in(request: TrainingTaskCreate, held: Resources) -> list[str]:
+async def ingest(request: TrainingTaskCreate, resources: Resources) -> list[str]:
     """The pictures of a request, as addresses and storage paths; those that were sent inline are stored now.
 
     Raises:
@@ -67,18 +67,18 @@ async def take_in(request: TrainingTaskCreate, held: Resources) -> list[str]:
     others_too = Faults()
     if request.webhook_url is not None:
         with others_too.of():
-            await held.client.check_url(request.webhook_url, "webhook_url")
+            await resources.client.check_url(request.webhook_url, "webhook_url")
     if request.dataset_url is not None:
         with others_too.of():
-            await _check_archive(request.dataset_url, held)
+            await _check_archive(request.dataset_url, resources)
     sources = [source.strip() for source in request.source_images or ()]
     faults = _Faults()
-    await _check_addresses([(place, one) for place, one in enumerate(sources) if _is_address(one)], held, faults)
-    intake = RequestIntake(held, _NO_MODEL)
+    await _check_addresses([(place, one) for place, one in enumerate(sources) if _is_address(one)], resources, faults)
+    intake = RequestIntake(resources, _NO_MODEL)
     others = [(place, one) for place, one in enumerate(sources) if not _is_address(one)]
 
     async def look(place: int, source: str) -> None:
-        sources[place] = await _stored(source, place, held, intake)
+        sources[place] = await _stored(source, place, resources, intake)
 
     await _each(others, look, faults)
     with others_too.of():
@@ -108,19 +108,19 @@ class _Faults:
             )
 
 
-async def _check_archive(source: str, held: Resources) -> None:
+async def _check_archive(source: str, resources: Resources) -> None:
     if _is_address(source):
-        await held.client.check_url(source, "dataset_url")
+        await resources.client.check_url(source, "dataset_url")
         return
     path = check_readable(source, field="dataset_url")
-    stored = await held.objects.stat(path)
+    stored = await resources.objects.stat(path)
     if stored is None:
         raise InvalidInput(f"There is no stored file {path}.", field="dataset_url")
-    if stored.size > (most := held.settings.training_archive_max_bytes):
+    if stored.size > (most := resources.settings.training_archive_max_bytes):
         raise InvalidInput(f"A zip file of pictures has at most {most} bytes.", field="dataset_url")
 
 
-async def _check_addresses(addresses: Sequence[tuple[int, str]], held: Resources, faults: _Faults) -> None:
+async def _check_addresses(addresses: Sequence[tuple[int, str]], resources: Resources, faults: _Faults) -> None:
     """Every host is looked up once, with the first of its addresses."""
     firsts: dict[str, tuple[int, str]] = {}
     for place, url in addresses:
@@ -129,7 +129,7 @@ async def _check_addresses(addresses: Sequence[tuple[int, str]], held: Resources
             await asyncio.sleep(0)
 
     async def look_up(place: int, url: str) -> None:
-        await held.client.check_url(url, _field(place))
+        await resources.client.check_url(url, _field(place))
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LOOK_UP_SECONDS):
@@ -140,7 +140,7 @@ async def _check_addresses(addresses: Sequence[tuple[int, str]], held: Resources
             faults.add(place, InvalidInput("A URL is short, and cannot hold spaces or control characters."))
 
 
-async def _stored(source: str, place: int, held: Resources, intake: RequestIntake) -> str:
+async def _stored(source: str, place: int, resources: Resources, intake: RequestIntake) -> str:
     """The path of a picture that is stored, or will be."""
     field = _field(place)
     if is_inline(source):
@@ -148,7 +148,7 @@ async def _stored(source: str, place: int, held: Resources, intake: RequestIntak
     if "://" in source:
         raise InvalidInput("Use an http:// or https:// URL.", field=field)
     path = check_readable(source, field=field)
-    if await held.objects.stat(path) is None:
+    if await resources.objects.stat(path) is None:
         raise InvalidInput(f"There is no stored file {path}.", field=field)
     return path
 

@@ -22,7 +22,7 @@ from compute.db.as_sent import definition_of, values_of
 from compute.db.keys import one_of
 from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.errors import Conflict, InvalidInput, StorageFailed
-from compute.events import notify as hints
+from compute.events import notify
 from compute.requests.faults import faults_at
 from compute.requests.request import validated
 from compute.schemas.enums import WorkflowStatus
@@ -35,7 +35,7 @@ from compute.schemas.workflows import (
 from compute.tasks.registry import kind_of
 from compute.tasks.submission.writer import Answer
 from compute.workflows.definition.check import check_workflow, inputs_read, unread_inputs
-from compute.workflows.inputs import take_in
+from compute.workflows.inputs import ingest
 from compute.workflows.plan import CONFIG, INPUT
 from compute.workflows.rows import store
 from compute.workflows.rows.losses import without_files, without_tasks
@@ -59,7 +59,7 @@ Shown = Callable[[AsyncSession, Workflow], Awaitable[BaseModel]]
 
 
 async def create_workflow(
-    body: dict[str, Any], *, start: bool | None, idempotent: IdempotentRequest, held: Resources
+    body: dict[str, Any], *, start: bool | None, idempotent: IdempotentRequest, resources: Resources
 ) -> Answer:
     """Store a workflow, and with `start` set it going.
 
@@ -84,26 +84,26 @@ async def create_workflow(
         checked = await asyncio.to_thread(
             check_workflow,
             definition,
-            held.serving,
+            resources.serving,
             given,
             reading=found.reading,
             found=found.faults,
             also_read=also_read,
         )
-        await _check_webhooks(definition, held)
+        await _check_webhooks(definition, resources)
         values = {INPUT: given or {}, CONFIG: definition.config}
-        taken = await take_in(checked, values, held, held.serving) if start else None
-    async with idempotent.once(held.database) as session:
+        taken = await ingest(checked, values, resources, resources.serving) if start else None
+    async with idempotent.once(resources.database) as session:
         workflow = await store.create(session, definition, checked, taken=taken)
         (seen,) = await look(session, [workflow])
         answer = Answer(201, await render(seen, dialect))
         await idempotent.remember(session, answer)
-    held.hints.hint(hints.WORKFLOW)
+    resources.notifier.notify(notify.WORKFLOW)
     return answer
 
 
 async def start_workflow(
-    workflow_id: UUID, dialect: Dialect, given: dict[str, Any], *, idempotent: IdempotentRequest, held: Resources
+    workflow_id: UUID, dialect: Dialect, given: dict[str, Any], *, idempotent: IdempotentRequest, resources: Resources
 ) -> Answer:
     """Set a PENDING workflow going with this input, which adds to that of its definition.
 
@@ -114,7 +114,7 @@ async def start_workflow(
         RequestValidationError, TooLarge: with this input it cannot run; it is as before.
         StorageFailed: its inputs could not be kept.
     """
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         workflow = await store.get(session, workflow_id)
         steps = await store.steps_of(session, [workflow_id])
     if workflow.status != WorkflowStatus.PENDING:
@@ -128,19 +128,19 @@ async def start_workflow(
     values = {INPUT: definition.input or {}, CONFIG: definition.config}
     with faults_of_input(definition):
         checked = await asyncio.to_thread(
-            check_workflow, definition, held.serving, definition.input, also_read=workflow.input
+            check_workflow, definition, resources.serving, definition.input, also_read=workflow.input
         )
-        taken = await take_in(checked, values, held, held.serving)
-    async with idempotent.once(held.database) as session:
+        taken = await ingest(checked, values, resources, resources.serving)
+    async with idempotent.once(resources.database) as session:
         workflow = await store.start(session, workflow_id, definition, checked, taken)
         (seen,) = await look(session, [workflow], estimate=True)
         answer = Answer(200, await render(seen, dialect))
         await idempotent.remember(session, answer)
-    held.hints.hint(hints.WORKFLOW)
+    resources.notifier.notify(notify.WORKFLOW)
     return answer
 
 
-async def update_workflow(held: Resources, workflow_id: UUID, update: WorkflowUpdate) -> Workflow:
+async def update_workflow(resources: Resources, workflow_id: UUID, update: WorkflowUpdate) -> Workflow:
     """Change what `update` names; null takes a description or a webhook away.
 
     Raises:
@@ -151,8 +151,8 @@ async def update_workflow(held: Resources, workflow_id: UUID, update: WorkflowUp
     if "name" in changes and changes["name"] is None:
         raise InvalidInput("A workflow has a name.", field="name")
     if changes.get("webhook_url") is not None:
-        await held.client.check_url(changes["webhook_url"], "webhook_url")
-    async with held.database.transaction() as session:
+        await resources.client.check_url(changes["webhook_url"], "webhook_url")
+    async with resources.database.transaction() as session:
         workflow = await store.locked(session, workflow_id)
         for name, value in changes.items():
             setattr(workflow, name, value)
@@ -160,51 +160,51 @@ async def update_workflow(held: Resources, workflow_id: UUID, update: WorkflowUp
     return workflow
 
 
-async def pause_workflow(held: Resources, workflow_id: UUID) -> Workflow:
+async def pause_workflow(resources: Resources, workflow_id: UUID) -> Workflow:
     """See `store.pause`."""
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         return await store.pause(session, workflow_id)
 
 
 async def resume_workflow(
-    held: Resources, workflow_id: UUID, from_step: str | None, idempotent: IdempotentRequest, shown: Shown
+    resources: Resources, workflow_id: UUID, from_step: str | None, idempotent: IdempotentRequest, shown: Shown
 ) -> Answer:
     """See `store.resume`; steps whose files are gone are run again where others need them. `shown` is the answer.
 
     Raises:
         ReplayError: its key was answered before.
     """
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         await store.get(session, workflow_id)
         steps = await store.steps_of(session, [workflow_id])
         lost = await without_tasks(session, steps)
-    lost |= await without_files(held.objects, steps)
-    async with idempotent.once(held.database) as session:
+    lost |= await without_files(resources.objects, steps)
+    async with idempotent.once(resources.database) as session:
         workflow, cancelled = await store.resume(session, workflow_id, from_step, lost=lost)
         answer = await _remembered(idempotent, session, await shown(session, workflow))
-    _stop(held, cancelled)
-    held.hints.hint(hints.WORKFLOW)
+    _stop(resources, cancelled)
+    resources.notifier.notify(notify.WORKFLOW)
     return answer
 
 
-async def cancel_workflow(held: Resources, workflow_id: UUID) -> Workflow:
+async def cancel_workflow(resources: Resources, workflow_id: UUID) -> Workflow:
     """See `store.cancel`; the workers of its tasks stop at their next steps."""
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         workflow, cancelled = await store.cancel(session, workflow_id)
-    _stop(held, cancelled)
+    _stop(resources, cancelled)
     return workflow
 
 
-async def approve_step(held: Resources, workflow_id: UUID, step_id: str) -> Workflow:
+async def approve_step(resources: Resources, workflow_id: UUID, step_id: str) -> Workflow:
     """See `store.approve`."""
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         workflow = await store.approve(session, workflow_id, step_id)
-    held.hints.hint(hints.WORKFLOW)
+    resources.notifier.notify(notify.WORKFLOW)
     return workflow
 
 
 async def clean_up_workflow(
-    held: Resources,
+    resources: Resources,
     workflow_id: UUID,
     idempotent: IdempotentRequest,
     shown: Callable[[AsyncSession, Workflow, WorkflowCleanupDetail], Awaitable[BaseModel]],
@@ -219,7 +219,7 @@ async def clean_up_workflow(
         NotFound: there is no such workflow.
         Conflict: it runs, or is paused, or another one that has not ended needs its files.
     """
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         workflow = await store.locked(session, workflow_id)
         if WorkflowStatus(workflow.status) in OPEN_WORKFLOWS:
             raise Conflict(f"Workflow {workflow_id} is {workflow.status}; cancel it first.")
@@ -234,7 +234,7 @@ async def clean_up_workflow(
     cleaned: list[UUID] = []
     for task in rows:
         try:
-            deleted += await _remove_files(held, task)
+            deleted += await _remove_files(resources, task)
             cleaned.append(task.id)
         except StorageFailed as error:
             errors.append(
@@ -245,7 +245,7 @@ async def clean_up_workflow(
     detail = WorkflowCleanupDetail(
         tasks_processed=len(rows), tasks_cleaned=len(cleaned), deleted_paths=deleted, errors=errors
     )
-    async with idempotent.once(held.database) as session:
+    async with idempotent.once(resources.database) as session:
         marked = select(Task).where(one_of(Task.id, cleaned), Task.deleted_at.is_(None))
         for task in await session.scalars(marked.order_by(Task.id).with_for_update()):
             task.deleted_at = datetime.now(UTC)
@@ -268,23 +268,23 @@ def _definition(workflow: Workflow, steps: Sequence[WorkflowStep], given: dict[s
     )
 
 
-async def _check_webhooks(definition: CreateWorkflow, held: Resources) -> None:
+async def _check_webhooks(definition: CreateWorkflow, resources: Resources) -> None:
     if definition.webhook_url is not None:
-        await held.client.check_url(definition.webhook_url, "webhook_url")
+        await resources.client.check_url(definition.webhook_url, "webhook_url")
     for place, step in enumerate(definition.steps):
         url = step.config.get("webhook_url")
         if isinstance(url, str):
             with faults_at("steps", place, "config"):
-                await held.client.check_url(url, "webhook_url")
+                await resources.client.check_url(url, "webhook_url")
 
 
-async def _remove_files(held: Resources, task: Task) -> list[str]:
+async def _remove_files(resources: Resources, task: Task) -> list[str]:
     prefix = f"{kind_of(task.task_type).folder}/{task.id}/"
-    paths = [stored.path for stored in await held.objects.list(prefix, _LISTED)]
-    await held.objects.delete_prefix(prefix)
+    paths = [stored.path for stored in await resources.objects.list(prefix, _LISTED)]
+    await resources.objects.delete_prefix(prefix)
     return paths
 
 
-def _stop(held: Resources, cancelled: Sequence[UUID]) -> None:
+def _stop(resources: Resources, cancelled: Sequence[UUID]) -> None:
     for task_id in cancelled:
-        held.hints.hint(hints.CANCELLED, str(task_id))
+        resources.notifier.notify(notify.CANCELLED, str(task_id))

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from compute.api.dialect import Dialect
 from compute.errors import InvalidInput
-from compute.requests.request import named_kind
+from compute.requests.request import require_kind
 from compute.schemas.enums import TaskType
 from compute.schemas.rules.sentences import Fault, presented
 from compute.schemas.workflows import CreateWorkflow
@@ -92,7 +92,7 @@ def _canonical(step: Any) -> _Step:
     if not isinstance(step, dict) or not isinstance(step.get("task_type"), str):
         return step, [], {}
     try:
-        return step | {"task_type": named_kind(step["task_type"]).name}, [], {}
+        return step | {"task_type": require_kind(step["task_type"]).name}, [], {}
     except InvalidInput as error:
         return step | {"task_type": TaskType.GENERATION}, [error], {}
 
@@ -117,7 +117,7 @@ def _quickstart(step: Any) -> _Step:
             words |= {("config", new): ("config", old) for old, new in names.items()}
             config = {names.get(name, name): value for name, value in config.items() if name != "operation"}
             made["config"] = config
-        return made | {"task_type": named_kind(task_type, field="type").name}, [], words
+        return made | {"task_type": require_kind(task_type, field="type").name}, [], words
     except InvalidInput as error:
         if isinstance(config, dict):
             made["config"] = {name: value for name, value in config.items() if name != "operation"}

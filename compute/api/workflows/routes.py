@@ -51,7 +51,7 @@ AnyCleanup = WorkflowCleanupResponse | QuickstartWorkflowCleanup
 @router.post("/", status_code=201, response_model=AnyWorkflow, openapi_extra=WORKFLOW_BODY)
 async def create(
     request: Request,
-    held: ResourcesDep,
+    resources: ResourcesDep,
     start: Annotated[
         Flag, Query(description="Set it going at once; by default not with the quick start's steps.")
     ] = True,
@@ -63,14 +63,16 @@ async def create(
     idempotent = await IdempotentRequest.of(key, request, body)
 
     begins = start if "start" in request.query_params else None
-    act = partial(create_workflow, body, start=begins, idempotent=idempotent, held=held)
-    return await idempotent.settle(held.database, act)
+    act = partial(create_workflow, body, start=begins, idempotent=idempotent, resources=resources)
+    return await idempotent.settle(resources.database, act)
 
 
 @router.get("/", response_model=WorkflowListResponse, responses=PAGED)
-async def list_workflows(filters: WorkflowQuery, request: Request, held: ResourcesDep, links: LinksDep) -> Response:
+async def list_workflows(
+    filters: WorkflowQuery, request: Request, resources: ResourcesDep, links: LinksDep
+) -> Response:
     """Workflows with their steps, newest first. The header `Link` leads to the next page."""
-    async with held.database.transaction() as session:
+    async with resources.database.transaction() as session:
         page, total, exact = await find_workflows(session, filters)
         rendered = await json_list(look_at_each(session, page.rows), canonical)
     rest = {"total": total, "total_is_exact": exact, "skip": filters.skip, "limit": filters.limit}
@@ -78,48 +80,48 @@ async def list_workflows(filters: WorkflowQuery, request: Request, held: Resourc
 
 
 @router.get("/{workflow_id}", response_model=AnyWorkflow)
-async def get_workflow(ref: WorkflowId, held: ResourcesDep, links: LinksDep) -> AnyWorkflow:
+async def get_workflow(ref: WorkflowId, resources: ResourcesDep, links: LinksDep) -> AnyWorkflow:
     """One workflow with its steps, their progress and their results."""
-    return await _answer(held, ref, links)
+    return await _answer(resources, ref, links)
 
 
 @router.patch("/{workflow_id}", response_model=AnyWorkflow, openapi_extra=WORKFLOW_UPDATE_BODY)
-async def update(ref: WorkflowId, request: Request, held: ResourcesDep, links: LinksDep) -> AnyWorkflow:
+async def update(ref: WorkflowId, request: Request, resources: ResourcesDep, links: LinksDep) -> AnyWorkflow:
     """Change a workflow's name, description or webhook."""
     changes = validated(WorkflowUpdate, await json_object(request))
-    await update_workflow(held, ref.id, changes)
-    return await _answer(held, ref, links)
+    await update_workflow(resources, ref.id, changes)
+    return await _answer(resources, ref, links)
 
 
 @router.delete("/{workflow_id}", response_model=AnyWorkflow)
-async def cancel(ref: WorkflowId, held: ResourcesDep, links: LinksDep) -> AnyWorkflow:
+async def cancel(ref: WorkflowId, resources: ResourcesDep, links: LinksDep) -> AnyWorkflow:
     """Cancel a workflow that has not ended, and the tasks that it has running. What is completed stays."""
-    await cancel_workflow(held, ref.id)
-    return await _answer(held, ref, links)
+    await cancel_workflow(resources, ref.id)
+    return await _answer(resources, ref, links)
 
 
 @router.post("/{workflow_id}/start", response_model=AnyWorkflow, openapi_extra=START_BODY)
-async def start(ref: WorkflowId, request: Request, held: ResourcesDep, key: IdempotencyHeader = None) -> Response:
+async def start(ref: WorkflowId, request: Request, resources: ResourcesDep, key: IdempotencyHeader = None) -> Response:
     """Set a PENDING workflow going. What `$input` names must be in `input`, here or in the definition."""
     body = await json_object(request) if await request.body() else {}
     given = validated(StartWorkflow, body).input
     idempotent = await IdempotentRequest.of(key, request, body)
-    act = partial(start_workflow, ref.id, ref.dialect, given, idempotent=idempotent, held=held)
-    return await idempotent.settle(held.database, act)
+    act = partial(start_workflow, ref.id, ref.dialect, given, idempotent=idempotent, resources=resources)
+    return await idempotent.settle(resources.database, act)
 
 
 @router.post("/{workflow_id}/pause", response_model=AnyWorkflow)
-async def pause(ref: WorkflowId, held: ResourcesDep, links: LinksDep) -> AnyWorkflow:
+async def pause(ref: WorkflowId, resources: ResourcesDep, links: LinksDep) -> AnyWorkflow:
     """Begin nothing new; steps that run are finished and kept."""
-    await pause_workflow(held, ref.id)
-    return await _answer(held, ref, links)
+    await pause_workflow(resources, ref.id)
+    return await _answer(resources, ref, links)
 
 
 @router.post("/{workflow_id}/resume", response_model=AnyWorkflow)
 async def resume(
     ref: WorkflowId,
     request: Request,
-    held: ResourcesDep,
+    resources: ResourcesDep,
     links: LinksDep,
     from_step: Annotated[
         StepId | None, Query(description="Run this step and all behind it again, also in a COMPLETED workflow.")
@@ -129,21 +131,23 @@ async def resume(
     """Go on with a PAUSED or FAILED workflow: what failed is tried again, what is completed stays."""
     idempotent = await IdempotentRequest.of(key, request, None)
     shown = partial(_shown, ref=ref, links=links)
-    return await idempotent.settle(held.database, partial(resume_workflow, held, ref.id, from_step, idempotent, shown))
+    return await idempotent.settle(
+        resources.database, partial(resume_workflow, resources, ref.id, from_step, idempotent, shown)
+    )
 
 
 @router.post("/{workflow_id}/steps/{step_id}/approve", response_model=AnyWorkflow)
-async def approve(ref: WorkflowId, step_id: str, held: ResourcesDep, links: LinksDep) -> AnyWorkflow:
+async def approve(ref: WorkflowId, step_id: str, resources: ResourcesDep, links: LinksDep) -> AnyWorkflow:
     """Let a step run that requires approval, now or as soon as the steps before it have ended."""
-    await approve_step(held, ref.id, step_id)
-    return await _answer(held, ref, links)
+    await approve_step(resources, ref.id, step_id)
+    return await _answer(resources, ref, links)
 
 
 @router.post("/{workflow_id}/cleanup", response_model=AnyCleanup)
 async def cleanup(
     ref: WorkflowId,
     request: Request,
-    held: ResourcesDep,
+    resources: ResourcesDep,
     links: LinksDep,
     cleanup_tasks: Annotated[Flag, Query(description="Also remove the files of its tasks.")] = True,
     key: IdempotencyHeader = None,
@@ -155,12 +159,12 @@ async def cleanup(
         (seen,) = await look(session, [workflow])
         return await present_cleanup(seen, detail, ref.dialect, links)
 
-    act = partial(clean_up_workflow, held, ref.id, idempotent, shown, tasks=cleanup_tasks)
-    return await idempotent.settle(held.database, act)
+    act = partial(clean_up_workflow, resources, ref.id, idempotent, shown, tasks=cleanup_tasks)
+    return await idempotent.settle(resources.database, act)
 
 
-async def _answer(held: Resources, ref: WorkflowRef, links: RequestLinks) -> AnyWorkflow:
-    async with held.database.transaction() as session:
+async def _answer(resources: Resources, ref: WorkflowRef, links: RequestLinks) -> AnyWorkflow:
+    async with resources.database.transaction() as session:
         return await _shown(session, await store.get(session, ref.id), ref=ref, links=links)
 
 

@@ -16,9 +16,9 @@ from sqlalchemy.orm.interfaces import ORMOption
 
 from compute.db.away import StatementTooSlow, away
 from compute.db.keys import one_of
-from compute.db.lists.walks import Heap, Place, Span, Walked, follow_indices, walk, walked_count
+from compute.db.lists.walks import Heap, ListPosition, Span, Walked, follow_indices, walk, walked_count
 
-__all__ = ["COUNTED", "EXAMINED", "Filters", "Found", "Listing", "Partial", "Place", "count_of", "page_of"]
+__all__ = ["COUNTED", "EXAMINED", "Filters", "Found", "ListPosition", "Listing", "Partial", "count_of", "page_of"]
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Found(Generic[T]):
     page has room for, or there are."""
 
     rows: Sequence[T]
-    behind: Place | None
+    behind: ListPosition | None
     whole: bool
 
 
@@ -88,7 +88,7 @@ async def page_of(
     listing: Listing[T],
     filters: Filters,
     *,
-    behind: Place | None,
+    behind: ListPosition | None,
     skip: int,
     limit: int,
     options: Sequence[ORMOption] = (),
@@ -138,8 +138,8 @@ def _named(listing: Listing[Any]) -> str:
 
 
 async def _find(
-    session: AsyncSession, listing: Listing[Any], filters: Filters, behind: Place | None, skip: int, limit: int
-) -> tuple[Sequence[Place], Place | None, bool]:
+    session: AsyncSession, listing: Listing[Any], filters: Filters, behind: ListPosition | None, skip: int, limit: int
+) -> tuple[Sequence[ListPosition], ListPosition | None, bool]:
     ways = list(_ways(listing, filters))
     furthest: Walked | None = None
     for way in ways:
@@ -155,7 +155,7 @@ async def _find(
     return furthest.found, furthest.behind, False
 
 
-def _before(one: Place | None, other: Place | None) -> bool:
+def _before(one: ListPosition | None, other: ListPosition | None) -> bool:
     return one is not None and other is not None and one < other
 
 
@@ -164,7 +164,7 @@ async def _walk_all(
     listing: Listing[Any],
     way: _Way,
     ways: Sequence[_Way],
-    behind: Place | None,
+    behind: ListPosition | None,
     skip: int,
     limit: int,
 ) -> Walked:
@@ -242,7 +242,7 @@ def _by_column(listing: Listing[Any], filters: Filters) -> dict[Any, Sequence[An
 
 
 async def _rows(
-    session: AsyncSession, table: Any, places: Sequence[Place], options: Sequence[ORMOption]
+    session: AsyncSession, table: Any, places: Sequence[ListPosition], options: Sequence[ORMOption]
 ) -> Sequence[Any]:
     """The rows at these places. Many are read some at a time, because to make objects of them takes a while."""
     if not places:

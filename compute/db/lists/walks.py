@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ["Heap", "Place", "Span", "Walked", "follow_indices", "walk", "walked_count"]
+__all__ = ["Heap", "ListPosition", "Span", "Walked", "follow_indices", "walk", "walked_count"]
 
 _AT_A_TIME = 1000
 _BY_INDEX = dict.fromkeys(
@@ -36,7 +36,7 @@ _BY_INDEX = dict.fromkeys(
 ) | {"enable_mergejoin": "off", "max_parallel_workers_per_gather": "0"}
 
 
-class Place(NamedTuple):
+class ListPosition(NamedTuple):
     """A row in a list by time and id. It stays what it is when the row goes."""
 
     created_at: datetime
@@ -68,9 +68,9 @@ class Walked:
     """What a walk found, newest first. `full`: as much as was asked for. `behind` is where it was stopped; None at the
     end. `known`: what is newer than that has been seen."""
 
-    found: Sequence[Place]
+    found: Sequence[ListPosition]
     full: bool
-    behind: Place | None
+    behind: ListPosition | None
     known: bool = True
 
 
@@ -87,7 +87,7 @@ async def walk(
     along: Span | Heap,
     wanted: Mapping[Any, Sequence[Any]],
     *,
-    place: Place | None,
+    place: ListPosition | None,
     skip: int = 0,
     limit: int,
     budget: int,
@@ -104,11 +104,11 @@ async def walk(
     found = found.where(or_(and_(counted.c.matches, counted.c.fit > skip), counted.c.number == budget))
     if isinstance(along, Span):
         found = found.limit(limit)
-    hits: list[Place] = []
-    last: Place | None = None
+    hits: list[ListPosition] = []
+    last: ListPosition | None = None
     async for rows in _parts(session, found, limit):
-        hits += [Place(created_at, row_id) for row_id, created_at, fits, _ in rows if fits]
-        last = next((Place(created_at, row_id) for row_id, created_at, _, at in rows if at == budget), last)
+        hits += [ListPosition(created_at, row_id) for row_id, created_at, fits, _ in rows if fits]
+        last = next((ListPosition(created_at, row_id) for row_id, created_at, _, at in rows if at == budget), last)
     if isinstance(along, Heap):
         hits = sorted(hits, reverse=True)[:limit]
         return Walked(hits, len(hits) == limit, hits[-1] if len(hits) == limit else None, known=last is None)
@@ -126,7 +126,7 @@ async def walked_count(
 
 
 def _examined(
-    table: Any, along: Span | Heap, matches: ColumnElement[bool], place: Place | None, budget: int
+    table: Any, along: Span | Heap, matches: ColumnElement[bool], place: ListPosition | None, budget: int
 ) -> Select[Any]:
     """The rows that are examined. Limited here: no condition from outside gets below that."""
     rows = select(table.id, table.created_at, matches.label("matches")).limit(budget)
@@ -146,7 +146,7 @@ def _examined(
     return rows.order_by(*(column.desc() for column in order))
 
 
-def _before(table: Any, place: Place, column: Any = None, value: str | None = None) -> ColumnElement[bool]:
+def _before(table: Any, place: ListPosition, column: Any = None, value: str | None = None) -> ColumnElement[bool]:
     """One comparison of all columns, which the index answers; a clock's tick may have many rows."""
     columns = [table.created_at, table.id]
     values: list[Any] = [literal(place.created_at, DateTime(timezone=True)), literal(place.id, Uuid())]

@@ -19,10 +19,10 @@ from compute.errors import InvalidInput
 
 __all__ = [
     "AUTO_CROP_LIMIT",
+    "FramePlan",
     "Framing",
     "Margins",
     "Mode",
-    "Plan",
     "Proportions",
     "Resampling",
     "Subject",
@@ -81,7 +81,7 @@ class Framing:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FramePlan:
     """The part `source` of the picture (left, top, right, bottom; may cut pixels) goes to `place`, in whole pixels of a
     result of `size`; the rest of the result is padding."""
 
@@ -109,7 +109,7 @@ class Plan:
         return self.pads or self.resamples or self.size != size
 
 
-def plan(size: Size, framing: Framing, subject: Subject | None = None) -> Plan:
+def plan(size: Size, framing: Framing, subject: Subject | None = None) -> FramePlan:
     """The plan for a picture of `size`. `subject` is needed for margins.
 
     The result has exactly the size that is asked for, or the aspect ratio within a pixel; margins are kept within two
@@ -121,7 +121,7 @@ def plan(size: Size, framing: Framing, subject: Subject | None = None) -> Plan:
     """
     x, y = _axes(size, framing, subject)
     if _matches(x, y, framing):
-        return Plan(size, (0, 0, *size), (0, 0, *size))
+        return FramePlan(size, (0, 0, *size), (0, 0, *size))
     mode = _resolved(framing, x, y)
     if mode == "scale":
         return _scaled(x, y, framing)
@@ -287,7 +287,7 @@ def _whole(spans: _Spans, size: Size, ratio: float | None, *, outside: bool) -> 
     return limit(width, size[0]), limit(height, size[1])
 
 
-def _scaled(x: _Axis, y: _Axis, framing: Framing) -> Plan:
+def _scaled(x: _Axis, y: _Axis, framing: Framing) -> FramePlan:
     width, height = x.length, y.length
     ratio = framing.ratio or width / height
     if framing.proportions == "width":
@@ -297,17 +297,17 @@ def _scaled(x: _Axis, y: _Axis, framing: Framing) -> Plan:
         size = framing.size or (max(1, round(height * ratio)), height)
         spans = (y.exact() * ratio, y.exact())
     if framing.proportions == "stretch":
-        return Plan(size, (0, 0, width, height), (0, 0, *size))
+        return FramePlan(size, (0, 0, width, height), (0, 0, *size))
     first_x = x.start - x.before * spans[0] if framing.proportions == "width" else x.first_scaled(spans[0])
     first_y = y.start - y.before * spans[1] if framing.proportions == "height" else y.first_scaled(spans[1])
     return _placed((width, height), (first_x, first_y, *spans), size)
 
 
-def _placed(picture: Size, frame: tuple[float, float, float, float], size: Size) -> Plan:
+def _placed(picture: Size, frame: tuple[float, float, float, float], size: Size) -> FramePlan:
     """What of the picture a frame (left, top, width, height) shows, and where."""
     left, source_left, source_right, right = _seen(picture[0], frame[0], frame[2], size[0])
     top, source_top, source_bottom, bottom = _seen(picture[1], frame[1], frame[3], size[1])
-    return Plan(size, (source_left, source_top, source_right, source_bottom), (left, top, right, bottom))
+    return FramePlan(size, (source_left, source_top, source_right, source_bottom), (left, top, right, bottom))
 
 
 def _seen(length: int, first: float, span: float, target: int) -> tuple[int, float, float, int]:

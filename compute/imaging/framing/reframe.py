@@ -2,13 +2,13 @@
 
 from PIL import Image
 
-from compute.imaging.framing.geometry import Plan, Resampling
+from compute.imaging.framing.geometry import FramePlan, Resampling
 from compute.imaging.framing.padding import padded
 
 __all__ = ["reframed"]
 
 
-def reframed(image: Image.Image, plan: Plan, resampling: Resampling) -> Image.Image:
+def reframed(image: Image.Image, plan: FramePlan, resampling: Resampling) -> Image.Image:
     """The picture as the plan wants it; pixels that need no resampling are copied. `image` is L, RGB or RGBA.
 
     A picture that the plan leaves as it is comes back itself.

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["Visitors"]
+__all__ = ["EncoderOffload"]
 
 
-class Visitors:
+class EncoderOffload:
     """Modules whose weights lie in main memory, pinned for CUDA, and are copied to the device while they are used.
 
     For FLUX.1 this gives back 9.8 GB of device memory; a visit costs their way over the bus, beside the draw of

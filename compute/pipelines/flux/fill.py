@@ -10,14 +10,14 @@ from diffusers import FluxFillPipeline, FluxPipeline
 from diffusers.utils.torch_utils import randn_tensor
 
 from compute.errors import InvalidInput
-from compute.pipelines.flux.inputs import Start, Starts, first_step, on_same_parts
+from compute.pipelines.flux.inputs import FluxInputs, Start, first_step, on_same_parts
 from compute.pipelines.flux.vae import FluxVae
 from compute.worker.protocol import GenerateRequest
 
-__all__ = ["FillStarts"]
+__all__ = ["FillInputs"]
 
 
-class FillStarts(Starts):
+class FillInputs(FluxInputs):
     """A picture and a mask; what is white there is drawn. There is no true guidance, as in diffusers' pipeline."""
 
     def __init__(self, parts: FluxPipeline) -> None:

@@ -17,7 +17,7 @@ from compute.errors import InvalidInput
 from compute.pipelines.flux.vae import FluxVae
 from compute.worker.protocol import GenerateRequest
 
-__all__ = ["BaseStarts", "Blend", "Start", "Starts", "first_step", "on_same_parts"]
+__all__ = ["Blend", "FluxInputs", "Start", "TextInputs", "first_step", "on_same_parts"]
 
 # At or below this share of the noise no schedule of up to a thousand steps runs more than its last step; a smaller
 # value would round to none, which diffusers refuses.
@@ -32,7 +32,7 @@ class Start:
     """The beginning of one request. It holds tensors and no part of a model, so that a model can be let go.
 
     Attributes:
-        use: Which of the weights' uses denoises it: a key of `Starts.pipelines`.
+        use: Which of the weights' uses denoises it: a key of `FluxInputs.pipelines`.
         arguments: What its pipeline is called with, besides prompts and sizes.
         first_step: Where in the schedule the denoising begins; above 0 when it keeps some of a picture.
         blend: What happens to the latents after every step.
@@ -47,7 +47,7 @@ class Start:
         return [value for value in self.arguments.values() if isinstance(value, torch.Tensor)]
 
 
-class Starts(ABC):
+class FluxInputs(ABC):
     """What one kind of FLUX weights can do with the pictures of a request. Not safe for concurrent use.
 
     Attributes:
@@ -78,7 +78,7 @@ class Starts(ABC):
         """
 
 
-class BaseStarts(Starts):
+class TextInputs(FluxInputs):
     """FLUX.1-dev and -schnell: text to image, image to image, and inpainting where there is a mask.
 
     Inpainting keeps the unmasked latents by putting them back, with the noise of the step, after every step

@@ -19,11 +19,11 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image, ImageOps
 
 from compute.errors import InvalidInput
-from compute.pipelines.flux.inputs import Blend, Start, Starts, first_step, on_same_parts
+from compute.pipelines.flux.inputs import Blend, FluxInputs, Start, first_step, on_same_parts
 from compute.pipelines.flux.vae import FluxVae
 from compute.worker.protocol import GenerateRequest
 
-__all__ = ["KontextStarts"]
+__all__ = ["KontextInputs"]
 
 _GRID = 16
 """Pixels of a token."""
@@ -31,7 +31,7 @@ _WIDEST = 2
 """A reference takes at most this many times the width of what is drawn; a wider one gets margins instead."""
 
 
-class KontextStarts(Starts):
+class KontextInputs(FluxInputs):
     """`image` is the picture to change, `references` are looked at; without pictures it draws from the prompt.
 
     Below a strength of 1 the denoising begins from the noised picture and not from noise alone (SDEdit,

@@ -13,14 +13,14 @@ from PIL import Image
 
 from compute.errors import InvalidInput
 from compute.pipelines.acceleration.compilation import CompiledBlocks, example_inputs
-from compute.pipelines.acceleration.offload import Visitors
+from compute.pipelines.acceleration.offload import EncoderOffload
 from compute.pipelines.acceleration.placement import pick_device, pick_dtype, place
 from compute.pipelines.acceleration.quantization import to_fp8
 from compute.pipelines.acceleration.step_cache import StepCache
 from compute.pipelines.acceleration.streams import Pace, Ready, finish
 from compute.pipelines.config import ModelConfig, check_size
 from compute.pipelines.finite import FiniteCheck
-from compute.pipelines.flux.inputs import BaseStarts, Blend, Start, Starts
+from compute.pipelines.flux.inputs import Blend, FluxInputs, Start, TextInputs
 from compute.pipelines.loading.parts import load_parts, with_most_room
 from compute.pipelines.loading.weights import local_folder
 from compute.pipelines.lora.switch import Adapters, StaticLoras
@@ -42,7 +42,9 @@ def load_flux(config: ModelConfig, source: str | Path) -> "FluxModel":
     return prepare_flux(config, source)()
 
 
-def prepare_flux(config: ModelConfig, source: str | Path, kind: type[Starts] = BaseStarts) -> Callable[[], "FluxModel"]:
+def prepare_flux(
+    config: ModelConfig, source: str | Path, kind: type[FluxInputs] = TextInputs
+) -> Callable[[], "FluxModel"]:
     """Load FLUX.1 into host memory; calling the result, once, places it on its device.
 
     `kind` says what these weights do with the pictures of a request.
@@ -59,7 +61,7 @@ def prepare_flux(config: ModelConfig, source: str | Path, kind: type[Starts] = B
 
 
 def _activate(
-    config: ModelConfig, kind: type[Starts], parts: dict[str, Any], sizes: OwnSizes, visible: torch.device
+    config: ModelConfig, kind: type[FluxInputs], parts: dict[str, Any], sizes: OwnSizes, visible: torch.device
 ) -> "FluxModel":
     device = with_most_room(visible)
     pipeline = FluxPipeline(**parts)
@@ -134,7 +136,7 @@ class FluxModel(DrawsOwnSizes):
     """
 
     def __init__(
-        self, config: ModelConfig, pipeline: FluxPipeline, starts: Starts, loras: Adapters, sizes: OwnSizes
+        self, config: ModelConfig, pipeline: FluxPipeline, starts: FluxInputs, loras: Adapters, sizes: OwnSizes
     ) -> None:
         super().__init__(sizes)
         self.pipeline: Any = pipeline
@@ -249,7 +251,7 @@ def _prompt_cache(pipeline: Any, config: ModelConfig, device: torch.device) -> P
         pipeline,
         capacity=config.prompt_cache,
         max_sequence_length=config.max_sequence_length,
-        encoding=Visitors(encoders, device).on_device if config.text_encoders == "host" else nullcontext,
+        encoding=EncoderOffload(encoders, device).on_device if config.text_encoders == "host" else nullcontext,
     )
 
 

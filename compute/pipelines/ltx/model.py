@@ -14,7 +14,7 @@ from PIL import Image
 from compute.errors import InvalidInput
 from compute.imaging.resize import at_size
 from compute.pipelines.acceleration.attention import set_attention
-from compute.pipelines.acceleration.offload import Visitors
+from compute.pipelines.acceleration.offload import EncoderOffload
 from compute.pipelines.acceleration.placement import pick_device, pick_dtype, place_weights
 from compute.pipelines.acceleration.streams import Pace, Ready, finish
 from compute.pipelines.config import ModelConfig
@@ -215,7 +215,9 @@ def _prompt_encoder(
 ) -> Callable[[str], tuple[torch.Tensor, torch.Tensor]]:
     """A prompt to T5 states (1, tokens, width), and which of the tokens count (1, tokens)."""
     tokens = min(config.max_sequence_length, _TOKENS)
-    visiting = Visitors([pipeline.text_encoder], device).on_device if config.text_encoders == "host" else nullcontext
+    visiting = (
+        EncoderOffload([pipeline.text_encoder], device).on_device if config.text_encoders == "host" else nullcontext
+    )
 
     def encode(prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad(), visiting():

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 from compute.db.session import Database
 from compute.errors import ComputeError, Unavailable
-from compute.events import notify as hints
-from compute.events.notify import HintSender
+from compute.events import notify
+from compute.events.notify import Notifier
 from compute.tasks.submission.connection import AWAY, OUTCOME_SECONDS, UNKNOWN, WriteLink
 from compute.tasks.submission.rows import KEY_HEADER, Answer, Outcome, RequestKey, Submission, key_reused, size_of
 
@@ -54,7 +54,7 @@ class TaskWriter:
     def __init__(
         self,
         database: Database,
-        hint_sender: HintSender,
+        notifier: Notifier,
         *,
         largest_batch: int = _LARGEST_BATCH,
         most_waiting: int = _MOST_WAITING,
@@ -63,7 +63,7 @@ class TaskWriter:
         outcome_seconds: float = OUTCOME_SECONDS,
     ) -> None:
         self._link = WriteLink(database, outcome_seconds=outcome_seconds)
-        self._hints = hint_sender
+        self._notifier = notifier
         self._largest_batch = largest_batch
         self._most_waiting = most_waiting
         self._largest_batch_bytes = largest_batch_bytes
@@ -159,7 +159,7 @@ class TaskWriter:
             if not entry.outcome.done():
                 entry.outcome.set_result(outcome)
         for queue in {task.queue for entry in batch for task in entry.submission.tasks}:
-            self._hints.hint(hints.READY, queue)
+            self._notifier.notify(notify.READY, queue)
 
     def _refuse(self, entries: Iterable[_Entry], detail: str) -> None:
         for entry in entries:

@@ -15,7 +15,7 @@ from compute.tasks.registry import Intake, TaskKind
 from compute.tasks.results import first_path, metadata_of
 from compute.tasks.seeds import seed_or_new
 from compute.worker.context import RunContext, run_work
-from compute.worker.protocol import Job, Workbench, WorkEvent
+from compute.worker.protocol import Job, WorkerContext, WorkEvent
 
 __all__ = ["CreateDetailEnhancerTask", "DetailEnhancer", "DetailEnhancerTaskPublic", "DetailEnhancerTaskPublicUpdate"]
 
@@ -112,8 +112,8 @@ class DetailEnhancer(TaskKind[CreateDetailEnhancerTask]):
             "size_multiple": intake.size_multiple,
         }
 
-    def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
-        return run_work(job, bench, partial(_enhance, job.spec))
+    def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
+        return run_work(job, worker, partial(_enhance, job.spec))
 
     def public_fields(self, task: Task) -> dict[str, Any]:
         metadata = metadata_of(task)

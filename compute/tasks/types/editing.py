@@ -18,8 +18,8 @@ from compute.tasks.registry import InputImage, Intake, TaskKind
 from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
 from compute.worker.context import RunContext, run_work
-from compute.worker.ops.edit import Plan, plan_edit
-from compute.worker.protocol import GenerateRequest, Job, Role, Workbench, WorkEvent
+from compute.worker.ops.edit import EditPlan, plan_edit
+from compute.worker.protocol import GenerateRequest, Job, Role, WorkerContext, WorkEvent
 
 __all__ = ["CreateEditingTask", "Editing", "EditingTaskPublic", "EditingTaskPublicUpdate"]
 
@@ -201,8 +201,8 @@ class Editing(TaskKind[CreateEditingTask]):
             "fal_app_id": request.fal_app_id,
         }
 
-    def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
-        return run_work(job, bench, partial(_edit, job.spec), role=job.spec["role"])
+    def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
+        return run_work(job, worker, partial(_edit, job.spec), role=job.spec["role"])
 
     def public_fields(self, task: Task) -> dict[str, Any]:
         spec = task.spec
@@ -313,7 +313,7 @@ async def _edit(spec: dict[str, Any], context: RunContext) -> None:
     await context.publish(result, seed=spec["seed"])
 
 
-def _request(spec: dict[str, Any], plan: Plan, references: list[Image.Image]) -> GenerateRequest:
+def _request(spec: dict[str, Any], plan: EditPlan, references: list[Image.Image]) -> GenerateRequest:
     width, height = plan.view.size
     return GenerateRequest(
         prompt=spec["instruction"],

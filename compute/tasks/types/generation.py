@@ -29,7 +29,7 @@ from compute.tasks.results import artifact_paths, first_path
 from compute.tasks.seeds import seed_or_new
 from compute.worker.drawing import draw_images
 from compute.worker.inputs import JobInputs
-from compute.worker.protocol import GenerateRequest, Job, LoraSelection, Workbench, WorkEvent
+from compute.worker.protocol import GenerateRequest, Job, LoraSelection, WorkerContext, WorkEvent
 
 __all__ = ["CreateGenerationTask", "Generation", "GenerationTaskPublic", "GenerationTaskUpdate"]
 
@@ -209,8 +209,8 @@ class Generation(TaskKind[CreateGenerationTask]):
             inputs["reference_image_path"] = (await intake.image(path, field="reference_image_path")).path
         return inputs
 
-    def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
-        return draw_images(job, bench, partial(_requests, job.spec))
+    def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
+        return draw_images(job, worker, partial(_requests, job.spec))
 
     def public_fields(self, task: Task) -> dict[str, Any]:
         spec = task.spec

@@ -11,14 +11,14 @@ from compute.db.tables import Task
 from compute.errors import InvalidInput
 from compute.imaging.adjustment.sliders import Adjustments, adjust
 from compute.imaging.adjustment.words import KNOWN_WORDS, read_adjustments
-from compute.imaging.framing.geometry import Framing, Margins, Mode, Plan, Proportions, Resampling, Size, plan
+from compute.imaging.framing.geometry import FramePlan, Framing, Margins, Mode, Proportions, Resampling, Size, plan
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, Prompt, ResultImage
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks.registry import InputImage, Intake, TaskKind
 from compute.tasks.results import first_path
 from compute.worker.context import RunContext, run_work
-from compute.worker.protocol import Job, Workbench, WorkEvent
+from compute.worker.protocol import Job, WorkerContext, WorkEvent
 
 __all__ = ["CreateImageAdjusterTask", "ImageAdjuster", "ImageAdjusterTaskPublic", "ImageAdjusterTaskPublicUpdate"]
 
@@ -155,8 +155,8 @@ class ImageAdjuster(TaskKind[CreateImageAdjusterTask]):
             reference = (await intake.image(reference, field="reference_image")).path
         return spec | {"input_image_path": source.path, "reference_image_path": reference}
 
-    def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
-        return run_work(job, bench, partial(_work, job.spec))
+    def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
+        return run_work(job, worker, partial(_work, job.spec))
 
     def public_fields(self, task: Task) -> dict[str, Any]:
         return {name: task.spec.get(name) for name in _SHOWN_FIELDS} | {"result_image_path": first_path(task)}
@@ -242,7 +242,7 @@ def _check_result(spec: dict[str, Any], source: InputImage) -> None:
     _check_pixels(plan((source.width, source.height), _framing(spec, None)), spec)
 
 
-def _check_pixels(planned: Plan, spec: dict[str, Any]) -> None:
+def _check_pixels(planned: FramePlan, spec: dict[str, Any]) -> None:
     width, height = planned.size
     if width * height > spec["max_pixels"] or max(width, height) > MAX_SIDE:
         asked = [name for name in ("target_width", "aspect_ratio", *_MARGINS) if spec[name] is not None]

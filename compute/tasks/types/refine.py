@@ -18,7 +18,7 @@ from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
 from compute.worker.context import RunContext, Share, run_work
 from compute.worker.ops.tile import TileSettings, redraw_in_tiles
-from compute.worker.protocol import Job, Workbench, WorkEvent
+from compute.worker.protocol import Job, WorkerContext, WorkEvent
 
 if TYPE_CHECKING:
     from compute.imaging.faces import Face
@@ -159,8 +159,8 @@ class Refine(TaskKind[CreateRefineTask]):
             "face_detail_seed": seed_or_new(request.face_detail_seed),
         }
 
-    def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
-        return run_work(job, bench, partial(_refine, job.spec))
+    def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
+        return run_work(job, worker, partial(_refine, job.spec))
 
     def public_fields(self, task: Task) -> dict[str, Any]:
         spec = task.spec

@@ -22,7 +22,7 @@ from compute.tasks.registry import InputImage, Intake, TaskKind
 from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
 from compute.worker.context import RunContext, run_work
-from compute.worker.protocol import Job, VideoRequest, Workbench, WorkEvent
+from compute.worker.protocol import Job, VideoRequest, WorkerContext, WorkEvent
 
 if TYPE_CHECKING:
     from compute.imaging.video import VideoWriter
@@ -145,8 +145,8 @@ class VideoGeneration(TaskKind[CreateVideoGenerationTask]):
             "height": height,
         }
 
-    def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
-        return run_work(job, bench, partial(_film, job.spec), role="video")
+    def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
+        return run_work(job, worker, partial(_film, job.spec), role="video")
 
     def public_fields(self, task: Task) -> dict[str, Any]:
         return {name: task.spec[name] for name in _SHOWN_FIELDS if name in task.spec} | {

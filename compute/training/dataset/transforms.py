@@ -21,7 +21,7 @@ from compute.schemas.transforms import BackgroundRemoval, Crop, Flip, Resize, Tr
 from compute.training.dataset.buckets import bucket_of
 from compute.training.dataset.images import MIN_SIDE, Rejected
 
-__all__ = ["FIELD", "Prepared", "apply", "parse_transforms"]
+__all__ = ["FIELD", "PreparedImage", "apply", "parse_transforms"]
 
 FIELD = "preprocessing_transforms"
 
@@ -38,7 +38,7 @@ _POSITIONS = {"center": (0.5, 0.5), "top": (0.5, 0.0), "bottom": (0.5, 1.0)}
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedImage:
     """A picture as it is trained on.
 
     Attributes:
@@ -86,7 +86,7 @@ def apply(
     *,
     name: str,
     models_root: Path | None = None,
-) -> list[Prepared] | Rejected:
+) -> list[PreparedImage] | Rejected:
     """A picture (mode RGB or RGBA) as it is trained on, and its mirror image after it, if that is asked for.
 
     Crop and background removal are done in the order in which they are listed. Scaling to the bucket comes after them,
@@ -169,7 +169,7 @@ def _cut_out(image: Image.Image, removal: BackgroundRemoval, models_root: Path |
     return paper.convert("RGB")
 
 
-def _fitted(image: Image.Image, resize: Resize, resolution: int, multiple: int, name: str) -> Prepared | Rejected:
+def _fitted(image: Image.Image, resize: Resize, resolution: int, multiple: int, name: str) -> PreparedImage | Rejected:
     bucket = bucket_of(*image.size, resolution, multiple)
     scale = max(bucket.width / image.width, bucket.height / image.height)
     if scale > 1 and not resize.upscale:
@@ -178,7 +178,7 @@ def _fitted(image: Image.Image, resize: Resize, resolution: int, multiple: int, 
             f"too small: {image.width} x {image.height} pixels would be enlarged to {bucket.width} x {bucket.height}",
         )
     left, top, *_ = covering_box(image.size, bucket)
-    return Prepared(
+    return PreparedImage(
         # Scaling the middle alone is scaling all and cutting the middle out, without the memory for the rest.
         image=resized(image, bucket),
         flipped=False,
@@ -187,6 +187,6 @@ def _fitted(image: Image.Image, resize: Resize, resolution: int, multiple: int, 
     )
 
 
-def _mirrored(prepared: Prepared) -> Prepared:
+def _mirrored(prepared: PreparedImage) -> PreparedImage:
     """The crop is from the middle, so that as much is cut off on its other side."""
-    return Prepared(ImageOps.mirror(prepared.image), True, prepared.original_size, prepared.crop)
+    return PreparedImage(ImageOps.mirror(prepared.image), True, prepared.original_size, prepared.crop)

@@ -18,13 +18,13 @@ from safetensors.torch import load_file, save_file
 from compute.training.loop.history import History
 from compute.training.loop.trainable import Trained
 
-__all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
+__all__ = ["TrainingProgress", "load_checkpoint", "save_checkpoint"]
 
 _WEIGHTS, _AVERAGE, _STATE = "weights.safetensors", "average.safetensors", "state.pt"
 
 
 @dataclass(slots=True)
-class Progress:
+class TrainingProgress:
     """Where a training is. The position in the data follows from the step."""
 
     step: int
@@ -33,7 +33,7 @@ class Progress:
     history: History
 
 
-def save_checkpoint(folder: Path, trained: Trained, progress: Progress) -> None:
+def save_checkpoint(folder: Path, trained: Trained, progress: TrainingProgress) -> None:
     """Write a checkpoint into an existing folder.
 
     Raises:
@@ -53,7 +53,7 @@ def save_checkpoint(folder: Path, trained: Trained, progress: Progress) -> None:
     torch.save(state, folder / _STATE)
 
 
-def load_checkpoint(folder: Path, trained: Trained, progress: Progress) -> None:
+def load_checkpoint(folder: Path, trained: Trained, progress: TrainingProgress) -> None:
     """Bring weights, optimizer, schedule, generators and measurements to where the checkpoint was written.
 
     Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-__all__ = ["PeerLost", "World"]
+__all__ = ["PeerLost", "ProcessGroup"]
 
 _BUCKET_NUMBERS = 2**26
 """Gradients are sent in pieces of this many numbers."""
@@ -18,7 +18,7 @@ class PeerLost(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ProcessGroup:
     """This worker's place among all. Without torch.distributed it is alone."""
 
     rank: int
@@ -26,7 +26,7 @@ class World:
     device: torch.device
 
     @classmethod
-    def joined(cls, device: torch.device) -> "World":
+    def joined(cls, device: torch.device) -> "ProcessGroup":
         if dist.is_available() and dist.is_initialized():
             return cls(dist.get_rank(), dist.get_world_size(), device)
         return cls(0, 1, device)

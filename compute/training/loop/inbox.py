@@ -11,11 +11,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from compute.schemas.enums import ErrorCategory
 from compute.training.loop.history import StepReport
 
-__all__ = ["Failed", "Inbox", "InboxActor", "LogLines", "Message", "Sampled", "Saved", "Started", "Stepped"]
+__all__ = ["Failed", "Inbox", "InboxActor", "LogLines", "Message", "Sampled", "Saved", "Stepped", "WorkersStarted"]
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class WorkersStarted:
     """The first step is about to be taken, or the one after the last checkpoint."""
 
     step: int
@@ -61,7 +61,7 @@ class Failed:
     detail: str
 
 
-Message = Started | Stepped | Sampled | Saved | LogLines | Failed
+Message = WorkersStarted | Stepped | Sampled | Saved | LogLines | Failed
 
 
 class InboxActor:

@@ -13,8 +13,8 @@ from compute.errors import TaskFailed
 from compute.schemas.enums import ErrorCategory
 from compute.training.cache import LatentCache
 from compute.training.loop.batches import BatchPlan
-from compute.training.loop.checkpoints import Progress, load_checkpoint, save_checkpoint
-from compute.training.loop.distributed import World
+from compute.training.loop.checkpoints import TrainingProgress, load_checkpoint, save_checkpoint
+from compute.training.loop.distributed import ProcessGroup
 from compute.training.loop.history import History, StepReport
 from compute.training.loop.optimizers import make_optimizer, make_schedule
 from compute.training.loop.trainable import prepare
@@ -49,7 +49,7 @@ class Trainer:
     """Brings a model from its first step to its last."""
 
     def __init__(
-        self, spec: TrainingSpec, family: TrainableFamily, base: Path, cache: LatentCache, world: World
+        self, spec: TrainingSpec, family: TrainableFamily, base: Path, cache: LatentCache, world: ProcessGroup
     ) -> None:
         """Load the network of the diffusers folder `base` and make it ready.
 
@@ -73,7 +73,7 @@ class Trainer:
         self._plan = BatchPlan([len(bucket.captions) for bucket in cache.buckets], spec.batch_size, spec.seed)
         optimizer = make_optimizer(self._weights, spec.optimizer, world.device)
         schedule = make_schedule(optimizer, spec.optimizer, self.total_steps)
-        self._progress = Progress(0, optimizer, schedule, History())
+        self._progress = TrainingProgress(0, optimizer, schedule, History())
         self._random = torch.Generator(world.device)
 
     @property
@@ -224,7 +224,7 @@ class Trainer:
 class _Meter:
     """Collects steps without waiting for the device, until somebody wants to know."""
 
-    def __init__(self, spec: TrainingSpec, world: World, plan: BatchPlan) -> None:
+    def __init__(self, spec: TrainingSpec, world: ProcessGroup, plan: BatchPlan) -> None:
         self._spec = spec
         self._device = world.device
         self._plan = plan

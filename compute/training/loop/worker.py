@@ -24,7 +24,7 @@ from compute.storage.files import disk_failure
 from compute.training.files import with_store
 from compute.training.loop.distributed import PeerLost
 from compute.training.loop.history import StepReport
-from compute.training.loop.inbox import Failed, Inbox, LogLines, Sampled, Saved, Started, Stepped
+from compute.training.loop.inbox import Failed, Inbox, LogLines, Sampled, Saved, Stepped, WorkersStarted
 from compute.training.loop.plot import plot_loss
 from compute.training.loop.transfer import read, upload
 from compute.training.models import get_family
@@ -85,12 +85,12 @@ def _train(task: WorkerTask) -> None:
 
     from compute.training.base_model import base_folder
     from compute.training.cache import LatentCache
-    from compute.training.loop.distributed import World
+    from compute.training.loop.distributed import ProcessGroup
     from compute.training.loop.trainer import Trainer
 
     spec, settings = task.spec, get_settings()
     device = get_device()
-    world = World.joined(device)
+    world = ProcessGroup.joined(device)
     scratch = _local_cache(spec, settings, world.rank)
     base = base_folder(spec.model, settings.models_root)
     trainer = Trainer(spec, get_family(spec.model.family), base, LatentCache(scratch, device), world)
@@ -99,7 +99,7 @@ def _train(task: WorkerTask) -> None:
         read(checkpoint, trainer.restore)
         _log.info("going on after step %d", trainer.step)
     if world.rank == 0:
-        task.inbox.put(Started(trainer.step, trainer.total_steps))
+        task.inbox.put(WorkersStarted(trainer.step, trainer.total_steps))
     trainer.run(_WorkerListener(task, trainer))
     shutil.rmtree(scratch, ignore_errors=True)
 

@@ -18,7 +18,7 @@ from compute.storage.base import ObjectStore
 from compute.training.cache import Manifest, write_manifest
 from compute.training.dataset.archive import unpack
 from compute.training.dataset.images import Rejected, check_image
-from compute.training.dataset.transforms import Prepared, apply
+from compute.training.dataset.transforms import PreparedImage, apply
 from compute.training.files import with_store
 from compute.training.models import get_family
 from compute.training.models.base import Encoders, ImageFacts
@@ -44,7 +44,7 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture as it is trained on. Sizes are (width, height) in pixels; see `Prepared` for the others."""
+    """A picture as it is trained on. Sizes are (width, height) in pixels; see `PreparedImage` for the others."""
 
     name: str
     path: str
@@ -257,7 +257,7 @@ def _is_address(source: str) -> bool:
     return source.lower().startswith(("http://", "https://"))
 
 
-def _png(prepared: Prepared) -> bytes:
+def _png(prepared: PreparedImage) -> bytes:
     file = io.BytesIO()
     prepared.image.save(file, "PNG", compress_level=1)
     return file.getvalue()

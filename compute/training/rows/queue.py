@@ -21,7 +21,7 @@ from compute.schemas.enums import ErrorCategory, EventType
 from compute.schemas.training import TrainingStatus
 from compute.training.states import ENDED_TRAININGS, OPEN_TRAININGS, sources_of
 
-__all__ = ["Loss", "RetryRule", "Run", "TrainingQueue"]
+__all__ = ["Loss", "RetryRule", "TrainingQueue", "TrainingRun"]
 
 _LOCK = 5_270_042_113
 """Of choosing, as the server's advisory locks are named."""
@@ -111,7 +111,7 @@ class RetryRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TrainingRun:
     """A training and the Ray job that was submitted, or is to be submitted, for it.
 
     Attributes:
@@ -138,7 +138,7 @@ class TrainingQueue:
         self._database = database
         self._rule = rule
 
-    async def take_next(self, limit: int) -> list[Run]:
+    async def take_next(self, limit: int) -> list[TrainingRun]:
         """Give jobs to trainings that wait, as long as there are fewer than `limit`; the caller submits them."""
         async with self._database.transaction() as session:
             # A statement sees what was committed before it began: the choice is a second one, behind the lock.
@@ -146,26 +146,26 @@ class TrainingQueue:
             taken = await session.execute(text(_TAKE), {"limit": limit})
             return [_run(row) for row in taken]
 
-    async def jobs(self) -> list[Run]:
+    async def jobs(self) -> list[TrainingRun]:
         """The jobs that may still be there, also of trainings that have ended."""
         async with self._database.transaction() as session:
             return [_run(row) for row in await session.execute(text(_JOBS))]
 
-    async def running(self) -> list[Run]:
+    async def running(self) -> list[TrainingRun]:
         """Those of `jobs` whose trainings go on: to be watched."""
         return [run for run in await self.jobs() if run.status in OPEN_TRAININGS]
 
-    async def to_stop(self) -> list[Run]:
+    async def to_stop(self) -> list[TrainingRun]:
         """Those of `jobs` whose trainings have ended: to be stopped, unless they end by themselves."""
         return [run for run in await self.jobs() if run.status in ENDED_TRAININGS]
 
-    async def stopped(self, run: Run) -> bool:
+    async def stopped(self, run: TrainingRun) -> bool:
         """Note that the job of a training that has ended is no longer there; whether that was news."""
         async with self._database.transaction() as session:
             found = await session.execute(text(_STOPPED), {"id": run.training_id, "job_id": run.job_id})
             return found.first() is not None
 
-    async def lost(self, run: Run, reason: str) -> Loss:
+    async def lost(self, run: TrainingRun, reason: str) -> Loss:
         """Note that the job ended, or was never there, while its training goes on. It must not be running any more.
 
         Returns what follows: another job, or the training has FAILED with `reason`. NOT_OURS: the training has ended
@@ -186,8 +186,8 @@ class TrainingQueue:
         return Loss.FAILED if status == TrainingStatus.FAILED else Loss.AGAIN
 
 
-def _run(row: Any) -> Run:
-    return Run(
+def _run(row: Any) -> TrainingRun:
+    return TrainingRun(
         training_id=row.id,
         fence=row.fence,
         job_id=row.job_id,

@@ -9,7 +9,7 @@ from compute.imaging.blend import Box, Weights, composite, cover, feather, mask_
 from compute.imaging.flatten import on_white
 from compute.imaging.resize import at_size, open_at
 
-__all__ = ["Plan", "plan_edit"]
+__all__ = ["EditPlan", "plan_edit"]
 
 _CELL = 8
 """Pixels of a latent."""
@@ -22,7 +22,7 @@ _WIDEST_FEATHER = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EditPlan:
     """One edit between loading and storing.
 
     Attributes:
@@ -51,7 +51,7 @@ class Plan:
 
 def plan_edit(
     base: Image.Image, mask: Image.Image | None, size: tuple[int, int], *, work_pixels: int, multiple: int
-) -> Plan:
+) -> EditPlan:
     """Choose what is drawn. Takes CPU time: call it in a thread.
 
     With other proportions the middle of the picture is kept. A picture of more than `work_pixels` is drawn smaller; if
@@ -70,7 +70,7 @@ def plan_edit(
     kept = cover(base.size, size)
     fitted = base.crop(kept)
     if mask is None:
-        return Plan(_view(fitted, work_pixels, multiple), None, size, fitted, (0, 0, *fitted.size), None, size)
+        return EditPlan(_view(fitted, work_pixels, multiple), None, size, fitted, (0, 0, *fitted.size), None, size)
     whole = mask_of(mask, base.size).crop(kept)
     box = region_around(whole, margin=_MARGIN, least=_LEAST_SIDE)
     if box is None:
@@ -82,7 +82,7 @@ def plan_edit(
     open_cells = whole_cells(open_at(part, view.size), _CELL)
     radius = min(_WIDEST_FEATHER, round(min(part.size) * _FEATHER))
     width, height = (round(part.size[axis] * size[axis] / fitted.size[axis]) for axis in (0, 1))
-    return Plan(view, open_cells, (width, height), fitted, box, feather(part, radius), size)
+    return EditPlan(view, open_cells, (width, height), fitted, box, feather(part, radius), size)
 
 
 def _view(picture: Image.Image, work_pixels: int, multiple: int) -> Image.Image:

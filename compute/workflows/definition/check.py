@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 
 from compute.errors import InvalidInput
 from compute.requests.faults import MOST_FAULTS
-from compute.requests.request import named_kind
+from compute.requests.request import require_kind
 from compute.requests.serving import Serving
 from compute.schemas.workflows import MAX_STEPS, Condition, CreateWorkflow, FieldMapping, WorkflowStepDefinition
 from compute.workflows.definition import graph
@@ -162,7 +162,7 @@ def _faulty_names(definition: CreateWorkflow, unknown: set[int]) -> tuple[_Fault
     for place, step in enumerate(definition.steps):
         try:
             if place not in unknown:
-                named_kind(step.task_type)
+                require_kind(step.task_type)
         except InvalidInput as error:
             faults.append(_at(place, "task_type", message=error.detail))
             uninstalled.add(place)

@@ -7,11 +7,11 @@ from typing import Protocol
 
 from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
-from compute.events import notify as hints
+from compute.events import notify
 from compute.workflows.plan import Plan
 from compute.workflows.rows import statements as rows
 from compute.workflows.rows.plans import plans_of
-from compute.workflows.rows.statements import Holder, Renewal
+from compute.workflows.rows.statements import Renewal, WorkflowLease
 
 __all__ = ["EngineStore", "PostgresEngineStore"]
 
@@ -28,15 +28,15 @@ class EngineStore(Protocol):
         left to do of each."""
         ...
 
-    async def renew(self, holders: Sequence[Holder], *, lease_seconds: float) -> Renewal:
+    async def renew(self, holders: Sequence[WorkflowLease], *, lease_seconds: float) -> Renewal:
         """Renew leases; which are lost, and which may be renewed later because their workflows are locked."""
         ...
 
-    async def name_graphs(self, graphs: Mapping[Holder, str]) -> set[Holder]:
+    async def name_graphs(self, graphs: Mapping[WorkflowLease, str]) -> set[WorkflowLease]:
         """Note what the task graphs are called where they run. Returns those whose workflows are locked."""
         ...
 
-    async def release(self, holders: Sequence[Holder]) -> None:
+    async def release(self, holders: Sequence[WorkflowLease]) -> None:
         """Give workflows back for whoever claims next. The leases of those that are locked run out instead."""
         ...
 
@@ -66,7 +66,7 @@ class PostgresEngineStore:
         async with self._database.transaction() as session:
             return await plans_of(session, claimed)
 
-    async def renew(self, holders: Sequence[Holder], *, lease_seconds: float) -> Renewal:
+    async def renew(self, holders: Sequence[WorkflowLease], *, lease_seconds: float) -> Renewal:
         renewal = Renewal(set(), set())
         for start in range(0, len(holders), _TOGETHER):
             some = holders[start : start + _TOGETHER]
@@ -74,10 +74,10 @@ class PostgresEngineStore:
             renewal = Renewal(renewal.lost | lost, renewal.locked | locked)
         return renewal
 
-    async def name_graphs(self, graphs: Mapping[Holder, str]) -> set[Holder]:
+    async def name_graphs(self, graphs: Mapping[WorkflowLease, str]) -> set[WorkflowLease]:
         return await self._claiming.run(partial(rows.name_graphs, graphs=graphs)) if graphs else set()
 
-    async def release(self, holders: Sequence[Holder]) -> None:
+    async def release(self, holders: Sequence[WorkflowLease]) -> None:
         async def release(connection: Connection) -> None:
             await rows.release(connection, holders)
 
@@ -85,7 +85,7 @@ class PostgresEngineStore:
             await self._releasing.run(release)
 
     async def listen(self, wake: Callable[[], None]) -> None:
-        await hints.waking(self._database, [hints.WORKFLOW])(wake)
+        await notify.waking(self._database, [notify.WORKFLOW])(wake)
 
     async def close(self) -> None:
         for connection in (self._claiming, self._renewing, self._releasing):

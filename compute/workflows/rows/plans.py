@@ -15,7 +15,7 @@ from compute.db.tables import Workflow, WorkflowStep
 from compute.schemas.enums import StepStatus
 from compute.schemas.workflows import WorkflowStepDefinition
 from compute.workflows.definition import graph
-from compute.workflows.plan import CONFIG, INPUT, Flow, Outcome, Plan, State, StepPlan
+from compute.workflows.plan import CONFIG, INPUT, Flow, Plan, State, StepOutcome, StepPlan
 from compute.workflows.states import ENDED_STEPS
 
 __all__ = ["plans_of"]
@@ -61,16 +61,16 @@ def _plan(workflow: Workflow, steps: Sequence[WorkflowStep]) -> Plan:
     return Plan(flow, tuple(left), ended, tuple(graph.sinks(edges)))
 
 
-def _outcome(step: WorkflowStep) -> Outcome:
+def _outcome(step: WorkflowStep) -> StepOutcome:
     """What an ended step hands on; the same as its runner did."""
     tolerated = bool(step.definition.get("continue_on_error"))
     match StepStatus(step.status):
         case StepStatus.COMPLETED:
-            return Outcome(step.step_id, State.DONE, step.result)
+            return StepOutcome(step.step_id, State.DONE, step.result)
         case StepStatus.SKIPPED:
-            return Outcome(step.step_id, State.FAILED if step.blocked else State.PASSED)
+            return StepOutcome(step.step_id, State.FAILED if step.blocked else State.PASSED)
         case _:
-            return Outcome(step.step_id, State.PASSED if tolerated else State.FAILED)
+            return StepOutcome(step.step_id, State.PASSED if tolerated else State.FAILED)
 
 
 def _step_plan(flow: Flow, step: WorkflowStep, given: dict[str, dict[str, Any]]) -> StepPlan:

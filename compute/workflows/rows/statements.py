@@ -22,8 +22,8 @@ __all__ = [
     "End",
     "Finish",
     "Hold",
-    "Holder",
     "Renewal",
+    "WorkflowLease",
     "Write",
     "begin_steps",
     "claim",
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-class Holder(NamedTuple):
+class WorkflowLease(NamedTuple):
     """The right to advance one workflow until its fence moves."""
 
     workflow_id: UUID
@@ -50,7 +50,7 @@ class Holder(NamedTuple):
 class Begin:
     """PENDING → RUNNING with these tasks; `timeout_seconds` from now."""
 
-    holder: Holder
+    holder: WorkflowLease
     step: UUID
     task_ids: Sequence[str]
     content_hash: str | None = None
@@ -61,7 +61,7 @@ class Begin:
 class End:
     """→ `status`, one of those that end a step."""
 
-    holder: Holder
+    holder: WorkflowLease
     step: UUID
     status: StepStatus
     result: Mapping[str, Any] | None = None
@@ -78,7 +78,7 @@ class End:
 class Hold:
     """The step has everything but an approval."""
 
-    holder: Holder
+    holder: WorkflowLease
     step: UUID
 
 
@@ -86,7 +86,7 @@ class Hold:
 class Finish:
     """The workflow's steps have ended, or (`held`) none can go on before somebody says so."""
 
-    holder: Holder
+    holder: WorkflowLease
     held: bool
 
 
@@ -259,8 +259,8 @@ SELECT workflows.id, workflows.fence
 class Renewal(NamedTuple):
     """Which leases are lost, and which could not be renewed because somebody else has their workflows locked."""
 
-    lost: set[Holder]
-    locked: set[Holder]
+    lost: set[WorkflowLease]
+    locked: set[WorkflowLease]
 
 
 class Standing(NamedTuple):
@@ -341,33 +341,33 @@ async def claim(connection: Connection, limit: int, *, owner: str, lease_seconds
     return [workflow for (workflow,) in await (await connection.execute(_CLAIM, given)).fetchall()]
 
 
-async def renew(connection: Connection, holders: Sequence[Holder], *, lease_seconds: float) -> Renewal:
+async def renew(connection: Connection, holders: Sequence[WorkflowLease], *, lease_seconds: float) -> Renewal:
     """Renew leases."""
     given = {"rows": json.dumps([_of(holder) for holder in holders]), "lease_seconds": lease_seconds}
     return await _missed(connection, set(holders) - await _holders(connection, _RENEW, given))
 
 
-async def release(connection: Connection, holders: Sequence[Holder]) -> None:
+async def release(connection: Connection, holders: Sequence[WorkflowLease]) -> None:
     """Give workflows back for whoever claims next, but for those that somebody else has locked."""
     await connection.execute(_RELEASE, {"rows": json.dumps([_of(holder) for holder in holders])})
 
 
-async def name_graphs(connection: Connection, graphs: Mapping[Holder, str]) -> set[Holder]:
+async def name_graphs(connection: Connection, graphs: Mapping[WorkflowLease, str]) -> set[WorkflowLease]:
     """Note what the task graphs are called where they run. Returns those whose workflows somebody else has locked."""
     rows = [_of(holder) | {"graph": graph} for holder, graph in graphs.items()]
     named = await _holders(connection, _NAME_GRAPHS, {"rows": json.dumps(rows)})
     return (await _missed(connection, graphs.keys() - named)).locked
 
 
-async def _missed(connection: Connection, holders: set[Holder]) -> Renewal:
+async def _missed(connection: Connection, holders: set[WorkflowLease]) -> Renewal:
     if not holders:
         return Renewal(set(), set())
     held = await _holders(connection, _STILL_HELD, {"rows": json.dumps([_of(holder) for holder in holders])})
     return Renewal(lost=holders - held, locked=held)
 
 
-async def _holders(connection: Connection, statement: str, given: Mapping[str, Any]) -> set[Holder]:
-    return {Holder(*row) for row in await (await connection.execute(statement, given)).fetchall()}
+async def _holders(connection: Connection, statement: str, given: Mapping[str, Any]) -> set[WorkflowLease]:
+    return {WorkflowLease(*row) for row in await (await connection.execute(statement, given)).fetchall()}
 
 
 async def _that_moved(
@@ -391,7 +391,7 @@ async def _of_column(connection: Connection, statement: str, given: Mapping[str,
     return {found for (found,) in await (await connection.execute(statement, given)).fetchall()}
 
 
-def _of(holder: Holder) -> dict[str, Any]:
+def _of(holder: WorkflowLease) -> dict[str, Any]:
     return {"workflow": str(holder.workflow_id), "fence": holder.fence}
 
 

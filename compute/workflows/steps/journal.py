@@ -11,7 +11,7 @@ from compute.db.tables import Task
 from compute.workflows.rows.journal import Checkpoint, JournalStore, Refused, Verdict, Written
 from compute.workflows.rows.statements import Begin, End, Finish, Hold
 
-__all__ = ["Ledger", "Lost", "Paused"]
+__all__ = ["Journal", "Lost", "Paused"]
 
 _MOST_AT_ONCE = 500
 
@@ -24,7 +24,7 @@ class Paused(Exception):
     """Nothing new begins in a workflow that is paused; nothing was written."""
 
 
-class Ledger:
+class Journal:
     """The one who writes for all steps of a runner. `run` must be running."""
 
     def __init__(self, store: JournalStore) -> None:

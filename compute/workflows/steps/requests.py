@@ -9,8 +9,8 @@ from sqlalchemy import select
 
 from compute.db.session import Database
 from compute.db.tables import Task
-from compute.events import notify as hints
-from compute.events.notify import HintSender
+from compute.events import notify
+from compute.events.notify import Notifier
 from compute.requests.inputs import RequestIntake, Sources
 from compute.requests.request import Order, new_task, order
 from compute.requests.serving import Serving
@@ -24,11 +24,11 @@ from compute.workflows.rows.losses import missing, paths_of_tasks
 from compute.workflows.steps.files import StepFiles
 from compute.workflows.steps.results import content_hash
 
-__all__ = ["Prepared", "StepOrders", "missing_field"]
+__all__ = ["PreparedStep", "StepOrders", "missing_field"]
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedStep:
     """What a step's tasks are asked for. `known` are sources that are stored already, with their paths."""
 
     bodies: Sequence[dict[str, Any]]
@@ -53,7 +53,7 @@ class StepOrders:
     sources: Sources
     serving: Serving
     database: Database
-    hints: HintSender
+    notifier: Notifier
 
     def files(self) -> StepFiles:
         return StepFiles(self.sources)
@@ -64,7 +64,7 @@ class StepOrders:
         bodies: Sequence[dict[str, Any]],
         results: Mapping[str, Mapping[str, Any] | None],
         known: Mapping[str, str],
-    ) -> Prepared:
+    ) -> PreparedStep:
         """The step's bodies with the hash of what they ask for.
 
         Raises:
@@ -80,9 +80,9 @@ class StepOrders:
         # A link leads to a path, and that to a content.
         contents |= {source: contents.get(path, path) for source, path in known.items()}
         served = self._order(plan, bodies[0]).served if bodies else None
-        return Prepared(bodies, content_hash(kind, served, list(bodies), contents), known)
+        return PreparedStep(bodies, content_hash(kind, served, list(bodies), contents), known)
 
-    async def kept(self, plan: StepPlan, prepared: Prepared) -> dict[UUID, Task]:
+    async def kept(self, plan: StepPlan, prepared: PreparedStep) -> dict[UUID, Task]:
         """Tasks of an earlier attempt at this step that need not be done again: they are completed, and were asked
         for the same."""
         if plan.content_hash != prepared.content_hash or len(plan.task_ids) != len(prepared.bodies):
@@ -97,7 +97,7 @@ class StepOrders:
         gone = await missing(self.sources.objects, paths_of_tasks(completed))
         return {task.id: task for task in completed if gone.isdisjoint(paths_of_tasks([task]))}
 
-    async def tasks(self, plan: StepPlan, prepared: Prepared, kept: Mapping[UUID, Task]) -> list[Task]:
+    async def tasks(self, plan: StepPlan, prepared: PreparedStep, kept: Mapping[UUID, Task]) -> list[Task]:
         """A task for every body, new or kept; their inputs are stored.
 
         Raises:
@@ -126,12 +126,12 @@ class StepOrders:
         async with self.database.transaction() as session:
             cancelled = await store.cancel_all(session, task_ids)
         for task_id in cancelled:
-            self.hints.hint(hints.CANCELLED, str(task_id))
+            self.notifier.notify(notify.CANCELLED, str(task_id))
 
     def hint(self, tasks: Sequence[Task]) -> None:
         """Tell the Dispatcher that these wait."""
         for queue in {task.queue for task in tasks}:
-            self.hints.hint(hints.READY, queue)
+            self.notifier.notify(notify.READY, queue)
 
     def _order(self, plan: StepPlan, body: dict[str, Any]) -> Order:
         return order(kind_of(plan.definition.task_type), body, self.serving)

@@ -11,7 +11,7 @@ from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.storage.base import ObjectStore
 from compute.workflows.plan import StepPlan
 from compute.workflows.rows.losses import missing, paths_of_tasks
-from compute.workflows.steps.requests import Prepared
+from compute.workflows.steps.requests import PreparedStep
 
 __all__ = ["Earlier", "Reuse"]
 
@@ -34,7 +34,7 @@ class Reuse:
         self._database = database
         self._objects = objects
 
-    async def find(self, plan: StepPlan, prepared: Prepared) -> Earlier | None:
+    async def find(self, plan: StepPlan, prepared: PreparedStep) -> Earlier | None:
         """The latest step that was asked for the same and whose files nobody has removed; it may be this very one,
         when its workflow is run again."""
         async with self._database.transaction() as session:

@@ -20,12 +20,12 @@ from compute.schemas.enums import ErrorCategory, StepStatus, TaskStatus
 from compute.tasks.registry import kind_of
 from compute.workflows.definition.body import static_body
 from compute.workflows.definition.mapping import bodies, holds, mapped_values
-from compute.workflows.plan import Flow, Outcome, State, StepPlan
-from compute.workflows.rows.statements import Begin, End, Finish, Hold, Holder
+from compute.workflows.plan import Flow, State, StepOutcome, StepPlan
+from compute.workflows.rows.statements import Begin, End, Finish, Hold, WorkflowLease
 from compute.workflows.steps.failures import StepFailed, failure_of
-from compute.workflows.steps.journal import Ledger, Lost, Paused
+from compute.workflows.steps.journal import Journal, Lost, Paused
 from compute.workflows.steps.patience import patiently
-from compute.workflows.steps.requests import Prepared, StepOrders, missing_field
+from compute.workflows.steps.requests import PreparedStep, StepOrders, missing_field
 from compute.workflows.steps.results import result_of
 from compute.workflows.steps.reuse import Earlier, Reuse
 from compute.workflows.steps.task_ends import TaskEnds
@@ -40,27 +40,27 @@ _RETRY_SECONDS = 1.0
 class StepRunner:
     """Runs steps, any number at a time; between two awaits none of them costs anything but memory."""
 
-    ledger: Ledger
+    journal: Journal
     ends: TaskEnds
     orders: StepOrders
     reuse: Reuse
 
-    async def run(self, plan: StepPlan, *parents: Outcome) -> Outcome:
+    async def run(self, plan: StepPlan, *parents: StepOutcome) -> StepOutcome:
         """Run a step to its end, which is in its row when this returns. Raises nothing but what is a bug."""
         try:
             return await self._run(plan, parents)
         except Lost:
-            return Outcome(plan.step_id, State.GONE)
+            return StepOutcome(plan.step_id, State.GONE)
         except Paused:
-            return Outcome(plan.step_id, State.HELD)
+            return StepOutcome(plan.step_id, State.HELD)
 
-    async def finish(self, flow: Flow, *sinks: Outcome) -> None:
+    async def finish(self, flow: Flow, *sinks: StepOutcome) -> None:
         """Write the workflow's end once the steps have ended that are the last ones of their branches."""
         states = {sink.state for sink in sinks}
         if State.GONE not in states:
-            await self.ledger.finish(Finish(_holder(flow), held=State.HELD in states))
+            await self.journal.finish(Finish(_holder(flow), held=State.HELD in states))
 
-    async def _run(self, plan: StepPlan, parents: Sequence[Outcome]) -> Outcome:
+    async def _run(self, plan: StepPlan, parents: Sequence[StepOutcome]) -> StepOutcome:
         states = {parent.state for parent in parents}
         if State.GONE in states:
             raise Lost
@@ -83,12 +83,12 @@ class StepRunner:
             except Exception as error:
                 return await self._fail(plan, failure_of(error))
 
-    async def _begin(self, plan: StepPlan, results: Mapping[str, dict[str, Any] | None]) -> Outcome:
+    async def _begin(self, plan: StepPlan, results: Mapping[str, dict[str, Any] | None]) -> StepOutcome:
         prepared = await self._prepare(plan, results)
         if isinstance(prepared, str):
             return await self._pass(plan, prepared)
         if plan.definition.requires_approval and not plan.approved:
-            await self.ledger.hold(Hold(_holder(plan.flow), plan.id))
+            await self.journal.hold(Hold(_holder(plan.flow), plan.id))
             raise Paused
         if plan.flow.reuse and not plan.fresh and (earlier := await patiently(self.reuse.find, plan, prepared)):
             return await self._take_over(plan, earlier, prepared)
@@ -96,7 +96,7 @@ class StepRunner:
             return await self._complete(plan, [], prepared.content_hash)
         return await self._launch(plan, prepared)
 
-    async def _prepare(self, plan: StepPlan, results: Mapping[str, dict[str, Any] | None]) -> Prepared | str:
+    async def _prepare(self, plan: StepPlan, results: Mapping[str, dict[str, Any] | None]) -> PreparedStep | str:
         """What the step's tasks are asked for, or why the step is not run.
 
         Raises:
@@ -111,7 +111,7 @@ class StepRunner:
         made = bodies(static_body(step), values, plan.spread)
         return self.orders.prepared(plan, made, results, known={**plan.flow.taken, **files.known})
 
-    async def _launch(self, plan: StepPlan, prepared: Prepared) -> Outcome:
+    async def _launch(self, plan: StepPlan, prepared: PreparedStep) -> StepOutcome:
         kept = await patiently(self.orders.kept, plan, prepared)
         tasks = await patiently(self.orders.tasks, plan, prepared, kept)
         new = [task for task in tasks if task.id not in kept]
@@ -122,13 +122,13 @@ class StepRunner:
             prepared.content_hash,
             plan.definition.timeout_seconds,
         )
-        task_ids = await self.ledger.begin(begin, new)
+        task_ids = await self.journal.begin(begin, new)
         self.orders.hint(new)
         timeout = plan.definition.timeout_seconds
         begun = replace(plan, deadline_at=datetime.now(UTC) + timedelta(seconds=timeout) if timeout else None)
         return await self._wait(begun, [UUID(task_id) for task_id in task_ids])
 
-    async def _wait(self, plan: StepPlan, task_ids: Sequence[UUID]) -> Outcome:
+    async def _wait(self, plan: StepPlan, task_ids: Sequence[UUID]) -> StepOutcome:
         late: ErrorCategory | None = None
         try:
             async with asyncio.timeout(_seconds_left(plan)):
@@ -146,10 +146,10 @@ class StepRunner:
             return await self._fail(plan, failure, tasks)
         return await self._fail(plan, _failure_of(tasks, len(task_ids)), tasks)
 
-    async def _complete(self, plan: StepPlan, tasks: Sequence[Task], content_hash: str | None = None) -> Outcome:
+    async def _complete(self, plan: StepPlan, tasks: Sequence[Task], content_hash: str | None = None) -> StepOutcome:
         result = result_of(kind_of(plan.definition.task_type), tasks, many=bool(plan.spread))
         retries = sum(task.retry_count for task in tasks)
-        await self.ledger.end(
+        await self.journal.end(
             End(
                 _holder(plan.flow),
                 plan.id,
@@ -159,10 +159,10 @@ class StepRunner:
                 content_hash=content_hash,
             )
         )
-        return Outcome(plan.step_id, State.DONE, result)
+        return StepOutcome(plan.step_id, State.DONE, result)
 
-    async def _take_over(self, plan: StepPlan, earlier: Earlier, prepared: Prepared) -> Outcome:
-        await self.ledger.end(
+    async def _take_over(self, plan: StepPlan, earlier: Earlier, prepared: PreparedStep) -> StepOutcome:
+        await self.journal.end(
             End(
                 _holder(plan.flow),
                 plan.id,
@@ -173,21 +173,21 @@ class StepRunner:
                 reused_from=earlier.step,
             )
         )
-        return Outcome(plan.step_id, State.DONE, earlier.result)
+        return StepOutcome(plan.step_id, State.DONE, earlier.result)
 
-    async def _pass(self, plan: StepPlan, reason: str) -> Outcome:
-        await self.ledger.end(End(_holder(plan.flow), plan.id, StepStatus.SKIPPED, message=reason))
-        return Outcome(plan.step_id, State.PASSED)
+    async def _pass(self, plan: StepPlan, reason: str) -> StepOutcome:
+        await self.journal.end(End(_holder(plan.flow), plan.id, StepStatus.SKIPPED, message=reason))
+        return StepOutcome(plan.step_id, State.PASSED)
 
-    async def _block(self, plan: StepPlan, parents: Sequence[Outcome]) -> Outcome:
+    async def _block(self, plan: StepPlan, parents: Sequence[StepOutcome]) -> StepOutcome:
         failed = ", ".join(parent.step_id for parent in parents if parent.state is State.FAILED)
         message = f"Not run, because of {failed}."
-        await self.ledger.end(End(_holder(plan.flow), plan.id, StepStatus.SKIPPED, message=message, blocked=True))
-        return Outcome(plan.step_id, State.FAILED)
+        await self.journal.end(End(_holder(plan.flow), plan.id, StepStatus.SKIPPED, message=message, blocked=True))
+        return StepOutcome(plan.step_id, State.FAILED)
 
-    async def _fail(self, plan: StepPlan, failure: StepFailed, tasks: Sequence[Task] = ()) -> Outcome:
+    async def _fail(self, plan: StepPlan, failure: StepFailed, tasks: Sequence[Task] = ()) -> StepOutcome:
         cancelled = failure.category is ErrorCategory.CANCELLED
-        await self.ledger.end(
+        await self.journal.end(
             End(
                 _holder(plan.flow),
                 plan.id,
@@ -197,11 +197,11 @@ class StepRunner:
                 retry_count=sum(task.retry_count for task in tasks),
             )
         )
-        return Outcome(plan.step_id, State.PASSED if plan.definition.continue_on_error else State.FAILED)
+        return StepOutcome(plan.step_id, State.PASSED if plan.definition.continue_on_error else State.FAILED)
 
 
-def _holder(flow: Flow) -> Holder:
-    return Holder(flow.id, flow.fence)
+def _holder(flow: Flow) -> WorkflowLease:
+    return WorkflowLease(flow.id, flow.fence)
 
 
 def _seconds_left(plan: StepPlan) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from compute.db.session import Database
-from compute.events.notify import HintSender
+from compute.events.notify import Notifier
 from compute.media.loader import MediaLoader
 from compute.outbound.client import GuardedClient
 from compute.requests.serving import Serving
@@ -16,7 +16,7 @@ from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
 from compute.storage.links.secret import load_link_secrets
 from compute.workflows.rows.journal import PostgresJournalStore
-from compute.workflows.steps.journal import Ledger
+from compute.workflows.steps.journal import Journal
 from compute.workflows.steps.requests import StepOrders
 from compute.workflows.steps.reuse import Reuse
 from compute.workflows.steps.runner import StepRunner
@@ -53,16 +53,16 @@ async def open_runner(
         client = await stack.enter_async_context(
             GuardedClient(settings.media_allowed_hosts, settings.media_timeout_seconds)
         )
-        ledger, ends = Ledger(PostgresJournalStore(database)), TaskEnds(PostgresEndStore(database))
-        hints = HintSender(database)
-        loops = [asyncio.create_task(loop) for loop in (ledger.run(), ends.run(), hints.run())]
+        journal, ends = Journal(PostgresJournalStore(database)), TaskEnds(PostgresEndStore(database))
+        notifier = Notifier(database)
+        loops = [asyncio.create_task(loop) for loop in (journal.run(), ends.run(), notifier.run())]
         for loop in loops:
             loop.add_done_callback(partial(_report, on_failure))
             stack.push_async_callback(_stop, loop)
         secrets = await asyncio.to_thread(load_link_secrets, settings)
         sources = _Sources(settings, objects, MediaLoader(settings, client), secrets)
-        orders = StepOrders(sources, serving, database, hints)
-        yield StepRunner(ledger, ends, orders, Reuse(database, objects))
+        orders = StepOrders(sources, serving, database, notifier)
+        yield StepRunner(journal, ends, orders, Reuse(database, objects))
 
 
 def _report(on_failure: Callable[[BaseException], None], loop: asyncio.Task[None]) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import ARRAY, ColumnElement, Uuid, any_, literal, select
 
 from compute.db.session import Database
 from compute.db.tables import Task
-from compute.events import notify as hints
+from compute.events import notify
 from compute.events.ticker import Ticker
 from compute.schemas.enums import TaskStatus
 from compute.tasks.states import TERMINAL
@@ -52,7 +52,7 @@ class PostgresEndStore:
         return tasks | dict.fromkeys(task_id for task_id in task_ids if task_id not in statuses)
 
     async def listen(self, wake: Callable[[], None]) -> None:
-        await hints.waking(self._database, [hints.ENDED, hints.CANCELLED])(wake)
+        await notify.waking(self._database, [notify.ENDED, notify.CANCELLED])(wake)
 
 
 class TaskEnds:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from compute.api.app import create_app
 from compute.db.session import Database
-from compute.deployments.workbench import LocalWorkbench
+from compute.deployments.context import LocalWorkerContext
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
@@ -73,7 +73,7 @@ class Painter:
 
 @dataclass
 class InProcessPool:
-    bench: LocalWorkbench
+    worker: LocalWorkerContext
     queue: str = "inference"
     executor_type: str = "in-process"
     hands: int = 2
@@ -162,8 +162,8 @@ async def worker(database: Database, settings: Settings, painter: Painter) -> As
     """A Dispatcher, two hands that use the painter, and two that need no model."""
     objects = open_store(settings)
     pools = [
-        InProcessPool(LocalWorkbench(settings, objects, painter, "painter#1")),
-        InProcessPool(LocalWorkbench(settings, objects, None, "image#1", slots=2), "image"),
+        InProcessPool(LocalWorkerContext(settings, objects, painter, "painter#1")),
+        InProcessPool(LocalWorkerContext(settings, objects, None, "image#1", slots=2), "image"),
     ]
     policy = DispatchPolicy(lease=_LEASE, poll=0.1, pulse=0.05, beat=0.2, retry=RetryPolicy(1, 0.01))
     work = asyncio.create_task(Dispatcher(PostgresDispatchStore(database), pools, policy, "test").run())

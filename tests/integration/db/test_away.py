@@ -8,7 +8,7 @@ from compute.db.away import DatabaseAway, RowLocked, StatementTooSlow
 from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.errors import Unavailable
-from compute.events import notify as hints
+from compute.events import notify
 from tests.integration.absent import SHORT, WAYS, Use, scene, users
 from tests.patience import NEVER, PATIENCE
 
@@ -68,14 +68,14 @@ async def test_a_listener_whose_connection_falls_silent_listens_again(database_u
     async with scene(database_url) as played:
         database = Database(played.wire.url, patience=SHORT)
         listening = asyncio.create_task(
-            hints.listen(database, [hints.READY], lambda _channel, _payload: heard.set(), quiet_seconds=0.2)
+            notify.listen(database, [notify.READY], lambda _channel, _payload: heard.set(), quiet_seconds=0.2)
         )
         try:
             for _ in range(2):
                 heard.clear()
                 async with asyncio.timeout(PATIENCE):
                     while not heard.is_set():
-                        await played.beside.execute("SELECT pg_notify(%s, '')", (hints.READY,))
+                        await played.beside.execute("SELECT pg_notify(%s, '')", (notify.READY,))
                         await asyncio.sleep(0.05)
                 played.wire.hush()
         finally:

@@ -11,15 +11,15 @@ from compute.db.tables import Task
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
 from compute.errors import Conflict, NotFound
-from compute.events.notify import HintSender
+from compute.events.notify import Notifier
 from compute.schemas.enums import ErrorCategory, TaskStatus
 from compute.tasks import store
-from compute.tasks.leases import Claimed, Write
+from compute.tasks.leases import ClaimedTask, Write
 from compute.tasks.submission.writer import Answer, RequestKey, Submission, TaskWriter
 from compute.webhooks.retry import DeliveryStatus, Outcome, Verdict
 from compute.webhooks.rows import PostgresDeliveryStore
 from compute.webhooks.store import Attempt, Settled
-from compute.webhooks.store import Claimed as Delivery
+from compute.webhooks.store import ClaimedTask as Delivery
 from tests.proof.model import Asked, Ended, Unknown
 
 __all__ = ["RealStore"]
@@ -30,7 +30,7 @@ class RealStore:
 
     def __init__(self, url: str, claimers: int) -> None:
         self._database = Database(url)
-        self._writer = TaskWriter(self._database, HintSender(self._database))
+        self._writer = TaskWriter(self._database, Notifier(self._database))
         self._stores = [PostgresDispatchStore(self._database) for _ in range(claimers)]
         self._deliveries = PostgresDeliveryStore(self._database)
 
@@ -45,7 +45,7 @@ class RealStore:
         answers = await asyncio.gather(*(self._writer.submit(_submission(one)) for one in asked))
         return [UUID(answer.body) for answer in answers]
 
-    async def claim(self, queue: str, limits: Sequence[int], lease_seconds: float) -> list[list[Claimed]]:
+    async def claim(self, queue: str, limits: Sequence[int], lease_seconds: float) -> list[list[ClaimedTask]]:
         """As many claimers at once as there are limits."""
         return await asyncio.gather(
             *(

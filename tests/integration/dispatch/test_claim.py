@@ -16,7 +16,7 @@ from compute.db.patience import Patience
 from compute.db.session import Connection, Database
 from compute.db.tables import Task
 from compute.dispatch.fairness import _WAIT_FOR_TURN, claim_batch
-from compute.tasks.leases import Claimed
+from compute.tasks.leases import ClaimedTask
 from tests.integration.rows import add, claim, create, direct, new_task, reload
 from tests.patience import PATIENCE
 
@@ -119,7 +119,7 @@ async def test_a_dispatcher_that_stops_in_the_middle_of_a_claim_holds_up_nobody_
             stands.set()
             await again.wait()
 
-    async def claim_all(connection: Connection) -> list[Claimed]:
+    async def claim_all(connection: Connection) -> list[ClaimedTask]:
         return await claim_batch(connection, task.queue, 10, owner="another", lease_seconds=10)
 
     stands, again = asyncio.Event(), asyncio.Event()

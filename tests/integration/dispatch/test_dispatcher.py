@@ -15,7 +15,7 @@ from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
 from compute.errors import InvalidInput, OutOfMemory, TaskFailed
-from compute.events import notify as hints
+from compute.events import notify
 from compute.schemas.enums import ErrorCategory
 from compute.tasks import store
 from compute.worker.protocol import Alive, Artifact, Done, Job, Progress, Started, WorkEvent
@@ -210,7 +210,7 @@ async def test_cancelling_a_running_task_stops_its_worker(database: Database, hi
         if hinted:
             async with database.transaction() as session:
                 await session.execute(
-                    text("SELECT pg_notify(:channel, :id)"), {"channel": hints.CANCELLED, "id": str(task.id)}
+                    text("SELECT pg_notify(:channel, :id)"), {"channel": notify.CANCELLED, "id": str(task.id)}
                 )
         async with asyncio.timeout(PATIENCE):
             while not pool.stopped:
@@ -304,13 +304,13 @@ async def test_a_hint_starts_a_task_long_before_the_next_poll(database: Database
     found_at_first = await add(database)
     async with dispatching(database, LocalPool(succeed), slow):
         await until(database, found_at_first, "COMPLETED")
-        sender = hints.HintSender(database)
+        sender = notify.Notifier(database)
         sending = asyncio.create_task(sender.run())
         task = await add(database)
         async with asyncio.timeout(PATIENCE):
             while (await reload(database, task)).status != "COMPLETED":
                 # Again and again, because it may only just begin to listen.
-                sender.hint(hints.READY, "inference")
+                sender.hint(notify.READY, "inference")
                 await asyncio.sleep(0.05)
         sending.cancel()
 

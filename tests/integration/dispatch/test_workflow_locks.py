@@ -15,8 +15,8 @@ from compute.schemas.enums import StepStatus
 from compute.tasks.ids import new_task_id
 from compute.workflows.rows.engine import PostgresEngineStore
 from compute.workflows.rows.journal import Checkpoint, PostgresJournalStore, Refused, Written
-from compute.workflows.rows.statements import Begin, End, Hold, Holder
-from compute.workflows.steps.journal import Ledger, Lost
+from compute.workflows.rows.statements import Begin, End, Hold, WorkflowLease
+from compute.workflows.steps.journal import Journal, Lost
 from tests.integration.locks import locked
 from tests.integration.rows import new_task
 from tests.patience import PATIENCE
@@ -39,19 +39,19 @@ async def add_running(database: Database, count: int) -> list[tuple[Workflow, Wo
 
 
 @asynccontextmanager
-async def keeping(database: Database) -> AsyncIterator[Ledger]:
-    ledger = Ledger(PostgresJournalStore(database))
-    work = asyncio.create_task(ledger.run())
+async def keeping(database: Database) -> AsyncIterator[Journal]:
+    journal = Journal(PostgresJournalStore(database))
+    work = asyncio.create_task(journal.run())
     try:
-        yield ledger
+        yield journal
     finally:
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
 
 
-def holder(flow: Workflow) -> Holder:
-    return Holder(flow.id, 1)
+def holder(flow: Workflow) -> WorkflowLease:
+    return WorkflowLease(flow.id, 1)
 
 
 def begin(flow: Workflow, step: WorkflowStep) -> Begin:
@@ -88,15 +88,15 @@ async def test_a_locked_workflow_keeps_its_lease_and_costs_the_others_none(datab
 
 async def test_a_locked_workflow_holds_up_its_own_checkpoints_alone(database: Database) -> None:
     stays, *others = await add_running(database, 5)
-    async with keeping(database) as ledger:
+    async with keeping(database) as journal:
         async with locked(database, stays[0]):
-            waits = asyncio.create_task(ledger.begin(begin(*stays), []))
+            waits = asyncio.create_task(journal.begin(begin(*stays), []))
             async with asyncio.timeout(PATIENCE):
-                await asyncio.gather(*(ledger.begin(begin(*other), []) for other in others))
-                await asyncio.gather(*(ledger.end(end(*other)) for other in others))
+                await asyncio.gather(*(journal.begin(begin(*other), []) for other in others))
+                await asyncio.gather(*(journal.end(end(*other)) for other in others))
             assert not waits.done()
         await waits
-        await ledger.end(end(*stays))
+        await journal.end(end(*stays))
     assert set((await statuses(database)).values()) == {"COMPLETED"}
 
 
@@ -134,7 +134,7 @@ async def test_of_two_runners_that_begin_a_step_in_one_batch_the_one_that_lost_i
     ((flow, step),) = await add_running(database, 1)
     tasks = [new_task(workflow_id=str(flow.id)) for _ in range(3)]
     begins = [
-        Checkpoint(Begin(Holder(flow.id, fence), step.id, [str(task.id)]), [task])
+        Checkpoint(Begin(WorkflowLease(flow.id, fence), step.id, [str(task.id)]), [task])
         for fence, task in zip((0, 1, 1), tasks, strict=True)
     ]
     store = PostgresJournalStore(database)
@@ -152,18 +152,18 @@ async def test_a_workflow_that_is_deleted_is_lost(database: Database) -> None:
     ((flow, step),) = await add_running(database, 1)
     async with database.transaction() as session:
         await session.execute(text("DELETE FROM workflows"))
-    async with keeping(database) as ledger:
+    async with keeping(database) as journal:
         with pytest.raises(Lost):
-            await ledger.end(end(flow, step))
+            await journal.end(end(flow, step))
 
 
 async def test_a_moment_without_writes_fails_no_step_that_begins(database: Database) -> None:
     ((flow, step),) = await add_running(database, 1)
     name = database.url.database
-    async with keeping(database) as ledger, database.engine.connect() as connection:
+    async with keeping(database) as journal, database.engine.connect() as connection:
         admin = await connection.execution_options(isolation_level="AUTOCOMMIT")
         await admin.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
-        begins = asyncio.create_task(ledger.begin(begin(flow, step), [new_task()]))
+        begins = asyncio.create_task(journal.begin(begin(flow, step), [new_task()]))
         # Long enough for a try.
         async with asyncio.timeout(PATIENCE):
             while not begins.done() and not await tried(database):
@@ -177,7 +177,7 @@ async def test_a_moment_without_writes_fails_no_step_that_begins(database: Datab
 
 
 async def tried(database: Database) -> bool:
-    """Whether the ledger has rolled a transaction back."""
+    """Whether the journal has rolled a transaction back."""
     async with database.engine.connect() as connection:
         await connection.execute(text("SELECT pg_stat_clear_snapshot()"))
         found = await connection.scalar(

@@ -91,7 +91,7 @@ async def test_a_killed_senders_delivery_is_sent_again_after_its_lease(database:
         row = await delivery(database, sent)
         assert (row.status, row.attempts) == ("PENDING", 0)
         lease = timedelta(seconds=timeout + margin)
-        # Claimed between these two moments, for so long and no longer.
+        # ClaimedDelivery between these two moments, for so long and no longer.
         assert begun + lease <= row.next_attempt_at <= seen + lease
         receiver.delay = 0
         async with sending(database, policy=policy, timeout_seconds=timeout):

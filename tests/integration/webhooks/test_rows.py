@@ -11,9 +11,9 @@ from sqlalchemy import delete, func, select, text, update
 
 from compute.db.session import Database
 from compute.db.tables import WebhookDelivery
-from compute.webhooks.retry import Backoff, Limits, Outcome, decide
+from compute.webhooks.retry import AttemptOutcome, Backoff, Limits, decide
 from compute.webhooks.rows import PostgresDeliveryStore
-from compute.webhooks.store import Attempt, Claimed, Lot, Page, Settled
+from compute.webhooks.store import Attempt, ClaimedDelivery, Lot, Page, Settled
 from tests.integration.webhooks.receiver import attempts, delivery, enqueue, open_store
 
 A = "https://a.example/hook"
@@ -32,20 +32,20 @@ async def store(database: Database) -> AsyncIterator[PostgresDeliveryStore]:
         yield store
 
 
-async def take(store: PostgresDeliveryStore, *, lease: float = 60, **rooms: int) -> list[Claimed]:
+async def take(store: PostgresDeliveryStore, *, lease: float = 60, **rooms: int) -> list[ClaimedDelivery]:
     return list(await store.claim(rooms or {"a.example": 10}, lease))
 
 
-async def draw(store: PostgresDeliveryStore, lots: Mapping[str, Lot]) -> Sequence[Claimed]:
+async def draw(store: PostgresDeliveryStore, lots: Mapping[str, Lot]) -> Sequence[ClaimedDelivery]:
     return (await store.claim_by_lot(lots, 60)).claimed
 
 
-def ended(claimed: Claimed, status: int) -> Attempt:
-    outcome = Outcome(datetime.now(UTC), 7, status, None if status == 200 else f"the receiver answered {status}")
+def ended(claimed: ClaimedDelivery, status: int) -> Attempt:
+    outcome = AttemptOutcome(datetime.now(UTC), 7, status, None if status == 200 else f"the receiver answered {status}")
     return Attempt(claimed, outcome, decide(outcome, claimed.attempts + 1, Limits(), Backoff(first=100, jitter=0)))
 
 
-async def end(store: PostgresDeliveryStore, claimed: Claimed, status: int) -> Settled:
+async def end(store: PostgresDeliveryStore, claimed: ClaimedDelivery, status: int) -> Settled:
     [settled] = await store.settle([ended(claimed, status)])
     return settled
 

@@ -47,11 +47,11 @@ class Store:
     async def tidy(self) -> None:
         await self._call("tidy")
 
-    async def listen(self, channels: object, on_hint: object) -> None:
+    async def listen(self, channels: object, on_notify: object) -> None:
         await self._loop("listen")
 
-    async def send_hints(self) -> None:
-        await self._loop("send_hints")
+    async def send_notifications(self) -> None:
+        await self._loop("send_notifications")
 
     async def close(self) -> None:
         self.called.append("close")
@@ -113,7 +113,7 @@ async def test_a_loop_that_hangs_is_named(hung: str, loop: str) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("loop", ["listen", "send_hints"])
+@pytest.mark.parametrize("loop", ["listen", "send_notifications"])
 async def test_a_loop_that_ends_ends_the_dispatcher(loop: str) -> None:
     async with dispatching(Store(ended=loop)) as (_, work), asyncio.timeout(PATIENCE):
         await asyncio.wait([work])

@@ -5,7 +5,7 @@ import pytest
 from compute.dispatch.retry import NEVER_RETRIED, Failure, RetryPolicy, classify
 from compute.errors import InvalidInput, NotFound, OutOfMemory, StorageFailed, TaskFailed
 from compute.schemas.enums import ErrorCategory
-from compute.tasks.leases import Claimed, Fail, Lease, Release
+from compute.tasks.leases import ClaimedTask, Fail, Lease, Release
 
 POLICY = RetryPolicy(max_retries=3, backoff_seconds=2, longest_seconds=5, free_losses=4, chance=lambda: 1.0)
 
@@ -25,8 +25,8 @@ def test_the_delay_doubles_up_to_a_limit_and_then_there_is_no_more() -> None:
 LOST = Failure(ErrorCategory.INTERNAL, "gone")
 
 
-def attempt(fence: int, *, retries: int = 0, most: int | None = None) -> Claimed:
-    return Claimed(Lease(UUID(int=1), fence), "GENERATION", retries, "{}", most)
+def attempt(fence: int, *, retries: int = 0, most: int | None = None) -> ClaimedTask:
+    return ClaimedTask(Lease(UUID(int=1), fence), "GENERATION", retries, "{}", most)
 
 
 def test_a_wait_is_spread_over_its_second_half() -> None:

@@ -13,7 +13,7 @@ from compute.dispatch.run import Run, RunLimits
 from compute.dispatch.store import DispatchStore
 from compute.dispatch.writer import LeaseWriter
 from compute.errors import StorageFailed, TaskFailed, WorkerLost
-from compute.tasks.leases import Beat, Claimed, Complete, Fail, Lease, Release, Write
+from compute.tasks.leases import Beat, ClaimedTask, Complete, Fail, Lease, Release, Write
 from compute.worker.protocol import Alive, Done, Job, Progress, Started, WorkEvent
 from tests.patience import NEVER, PATIENCE
 
@@ -70,7 +70,7 @@ class Bed:
         self.pool, self.rows = OnePool(), Rows()
         self._writer = LeaseWriter(cast("DispatchStore", self.rows), lease_seconds=NEVER)
         self._writing = asyncio.create_task(self._writer.run())
-        claimed = Claimed(Lease(UUID(int=1), fence), "GENERATION", 0, "{}", None)
+        claimed = ClaimedTask(Lease(UUID(int=1), fence), "GENERATION", 0, "{}", None)
         self.run = Run(claimed, self.pool, self._writer, POLICY, RunLimits(task, queued), lambda: None)
 
     async def say(self, *events: WorkEvent) -> None:

@@ -18,10 +18,10 @@ from torch import nn
 from compute.errors import Interrupted, OutOfMemory, TaskFailed
 from compute.pipelines import ModelConfig
 from compute.pipelines.loading.footprint import expected_bytes, measured_bytes
-from compute.pipelines.manager import Shelf, prepare_shelf
-from compute.pipelines.slots import Place
+from compute.pipelines.manager import ModelManager, prepare_manager
+from compute.pipelines.slots import ModelSlot
 from compute.worker.protocol import OnStep, Role
-from compute.worker.stages import Stages
+from compute.worker.stages import StageExecutor
 from tests.patience import PATIENCE
 from tests.unit.pipelines.conftest import BASE, silent
 from tests.unit.pipelines.flux.rig import changed, model_of, right_half
@@ -69,7 +69,7 @@ class Scale:
 
 @dataclass
 class Rig:
-    """A shelf of three such models with room for some of them, and how often each was loaded."""
+    """A manager of three such models with room for some of them, and how often each was loaded."""
 
     room: int
     loads: dict[str, int] = field(default_factory=dict)
@@ -77,9 +77,9 @@ class Rig:
 
     def __post_init__(self) -> None:
         roles: dict[Role, float] = {"draw": 2.0, "edit": 3.0, "fill": 5.0}
-        places = {role: Place(f"the {role} model", role, self._loader(role, factor), SIZE)
+        slots = {role: ModelSlot(f"the {role} model", role, self._loader(role, factor), SIZE)
                   for role, factor in roles.items()}  # fmt: skip
-        self.shelf = Shelf(places, budget=self.room * SIZE)
+        self.manager = ModelManager(slots, budget=self.room * SIZE)
 
     def _loader(self, role: Role, factor: float) -> Callable[[], Scale]:
         def load() -> Scale:
@@ -91,7 +91,7 @@ class Rig:
         return load
 
     def run(self, role: Role, value: float = 1.0) -> float:
-        result: float = self.shelf.decode(self.shelf.draw(self.shelf.prepare(Ask(role, value)), silent))
+        result: float = self.manager.decode(self.manager.draw(self.manager.prepare(Ask(role, value)), silent))
         return result
 
 
@@ -115,10 +115,10 @@ def in_time(future: Future[Any]) -> Any:
 
 def test_each_role_has_its_model_loaded_when_it_is_first_asked_for() -> None:
     rig = Rig(room=3)
-    assert rig.shelf.loaded == ()
+    assert rig.manager.loaded == ()
     assert [rig.run("draw"), rig.run("fill"), rig.run("fill")] == [2.0, 5.0, 5.0]
     assert rig.loads == {"draw": 1, "fill": 1}
-    assert rig.shelf.bytes_in_use == 2 * SIZE
+    assert rig.manager.bytes_in_use == 2 * SIZE
 
 
 def test_the_least_recently_used_goes_and_the_default_last() -> None:
@@ -126,18 +126,18 @@ def test_the_least_recently_used_goes_and_the_default_last() -> None:
     rig.run("draw")
     rig.run("edit")
     rig.run("fill")
-    assert rig.shelf.loaded == ("the draw model", "the fill model")
+    assert rig.manager.loaded == ("the draw model", "the fill model")
     rig.run("draw")
     rig.run("edit")
-    assert rig.shelf.loaded == ("the draw model", "the edit model")
-    assert rig.shelf.bytes_in_use == 2 * SIZE
+    assert rig.manager.loaded == ("the draw model", "the edit model")
+    assert rig.manager.bytes_in_use == 2 * SIZE
 
 
 def test_the_default_goes_where_the_budget_demands_it_and_comes_back() -> None:
     rig = Rig(room=1)
     assert [rig.run("draw"), rig.run("edit"), rig.run("draw")] == [2.0, 3.0, 2.0]
     assert rig.loads == {"draw": 2, "edit": 1}
-    assert rig.shelf.bytes_in_use == SIZE
+    assert rig.manager.bytes_in_use == SIZE
 
 
 def test_the_memory_of_one_that_went_is_free() -> None:
@@ -145,7 +145,7 @@ def test_the_memory_of_one_that_went_is_free() -> None:
 
     rig = Rig(room=1)
     rig.run("draw")
-    weights = weakref.ref(rig.shelf._places["draw"].model.weights)
+    weights = weakref.ref(rig.manager._places["draw"].model.weights)
     rig.run("edit")
     assert weights() is None
 
@@ -158,25 +158,25 @@ def test_a_model_in_use_stays_and_the_next_one_waits_for_it() -> None:
         drawing.set()
         assert go_on.wait(PATIENCE)
 
-    prepared = rig.shelf.prepare(Ask("draw"))
-    drawn = beside(rig.shelf.draw, prepared, on_step)
+    prepared = rig.manager.prepare(Ask("draw"))
+    drawn = beside(rig.manager.draw, prepared, on_step)
     assert drawing.wait(PATIENCE)
-    other = beside(rig.shelf.prepare, Ask("edit"))
+    other = beside(rig.manager.prepare, Ask("edit"))
     time.sleep(0.05)
-    assert rig.shelf.loaded == ("the draw model",)
+    assert rig.manager.loaded == ("the draw model",)
     go_on.set()
     latents = in_time(drawn)
     time.sleep(0.05)
     assert not other.done()  # what is drawn has still to be decoded
-    assert rig.shelf.decode(latents) == 2.0
+    assert rig.manager.decode(latents) == 2.0
     assert in_time(other).ready == 1.0
-    assert rig.shelf.loaded == ("the edit model",)
+    assert rig.manager.loaded == ("the edit model",)
 
 
 def test_what_was_drawn_and_dropped_holds_its_model_no_longer() -> None:
     rig = Rig(room=1)
-    latents = rig.shelf.draw(rig.shelf.prepare(Ask("draw")), silent)
-    other = beside(rig.shelf.prepare, Ask("edit"))
+    latents = rig.manager.draw(rig.manager.prepare(Ask("draw")), silent)
+    other = beside(rig.manager.prepare, Ask("edit"))
     time.sleep(0.05)
     assert not other.done()
     del latents
@@ -186,23 +186,23 @@ def test_what_was_drawn_and_dropped_holds_its_model_no_longer() -> None:
 def test_what_was_prepared_and_dropped_holds_nothing() -> None:
     rig = Rig(room=2)
     rig.run("draw")
-    prepared = rig.shelf.prepare(Ask("edit"))
+    prepared = rig.manager.prepare(Ask("edit"))
     rig.run("draw")
     rig.run("fill")
-    assert rig.shelf.loaded == ("the edit model", "the fill model"), "the idle default went before a promise"
+    assert rig.manager.loaded == ("the edit model", "the fill model"), "the idle default went before a promise"
     rig.run("draw")
     del prepared
     rig.run("fill")
-    assert rig.shelf.loaded == ("the draw model", "the fill model")
+    assert rig.manager.loaded == ("the draw model", "the fill model")
 
 
 def test_requests_whose_model_had_to_go_are_prepared_anew() -> None:
     """The job that holds the device may want another model while requests for the first one wait behind it."""
     rig = Rig(room=1)
-    waiting = [rig.shelf.prepare(Ask("draw", value)) for value in (1.0, 10.0)]
+    waiting = [rig.manager.prepare(Ask("draw", value)) for value in (1.0, 10.0)]
     assert rig.run("edit") == 3.0
     assert [prepared.ready for prepared in waiting] == [None, None]
-    assert [rig.shelf.decode(rig.shelf.draw(prepared, silent)) for prepared in waiting] == [2.0, 20.0]
+    assert [rig.manager.decode(rig.manager.draw(prepared, silent)) for prepared in waiting] == [2.0, 20.0]
 
 
 @pytest.mark.parametrize("error", [OSError("no space left"), RuntimeError("bad header")])
@@ -225,7 +225,7 @@ def test_a_device_that_is_too_small_is_reported_as_such() -> None:
 
 def test_a_role_without_a_model_is_named() -> None:
     with pytest.raises(TaskFailed, match=r"role `video` \(it has draw, edit, fill\).*models\.video"):
-        Rig(room=1).shelf.prepare(Ask("video"))
+        Rig(room=1).manager.prepare(Ask("video"))
 
 
 def test_an_error_or_a_stop_in_any_stage_leaves_no_model_in_use() -> None:
@@ -235,11 +235,11 @@ def test_an_error_or_a_stop_in_any_stage_leaves_no_model_in_use() -> None:
         raise Interrupted
 
     with pytest.raises(Interrupted):
-        rig.shelf.draw(rig.shelf.prepare(Ask("draw")), stop)
+        rig.manager.draw(rig.manager.prepare(Ask("draw")), stop)
     with pytest.raises(TypeError):
-        rig.shelf.decode(rig.shelf.draw(rig.shelf.prepare(Ask("draw", None)), silent))  # type: ignore[arg-type]
+        rig.manager.decode(rig.manager.draw(rig.manager.prepare(Ask("draw", None)), silent))  # type: ignore[arg-type]
     assert rig.run("edit") == 3.0
-    assert all(place.busy == 0 for place in rig.shelf._places.values())
+    assert all(slot.busy == 0 for slot in rig.manager._places.values())
 
 
 def test_three_threads_and_many_requests_give_every_result_and_keep_the_budget() -> None:
@@ -250,13 +250,13 @@ def test_three_threads_and_many_requests_give_every_result_and_keep_the_budget()
 
     def on_step(_done: int, _total: int) -> None:
         nonlocal most
-        most = max(most, rig.shelf.bytes_in_use)
+        most = max(most, rig.manager.bytes_in_use)
 
     preparing, drawing, decoding = (ThreadPoolExecutor(1) for _ in range(3))
-    prepared = [preparing.submit(rig.shelf.prepare, Ask(role, i)) for i, role in enumerate(roles)]
-    drawn = [drawing.submit(lambda ahead=ahead: rig.shelf.draw(in_time(ahead), on_step)) for ahead in prepared]
+    prepared = [preparing.submit(rig.manager.prepare, Ask(role, i)) for i, role in enumerate(roles)]
+    drawn = [drawing.submit(lambda ahead=ahead: rig.manager.draw(in_time(ahead), on_step)) for ahead in prepared]
     # As a job does, each stage lets go of what the one before made.
-    decoded = [decoding.submit(lambda made=made: rig.shelf.decode(in_time(made))) for made in drawn]
+    decoded = [decoding.submit(lambda made=made: rig.manager.decode(in_time(made))) for made in drawn]
     assert [in_time(result) for result in decoded] == [i * factors[role] for i, role in enumerate(roles)]
     assert most == SIZE
 
@@ -268,8 +268,8 @@ def configs(**roles: str) -> dict[Role, ModelConfig]:
 def test_the_pictures_are_those_of_the_models_alone(models_root: Path, picture: Image.Image) -> None:
     models = configs(draw="flux", edit="flux-kontext", fill="flux-fill")
     room = max(expected_bytes(config, models_root) for config in models.values())
-    shelf = prepare_shelf(models, models_root, budget=int(1.2 * room))()
-    stages = Stages(shelf)
+    manager = prepare_manager(models, models_root, budget=int(1.2 * room))()
+    stages = StageExecutor(manager)
     stages.warm_up(BASE)
     requests = [
         BASE,
@@ -278,11 +278,11 @@ def test_the_pictures_are_those_of_the_models_alone(models_root: Path, picture: 
         changed(image=picture, mask=right_half(), strength=0.7),
     ]
     for request in requests * 2:
-        drawn = shelf.decode(shelf.draw(shelf.prepare(request), silent))
+        drawn = manager.decode(manager.draw(manager.prepare(request), silent))
         family = {"draw": "flux", "edit": "flux-kontext", "fill": "flux-fill"}[request.role]
         alone = model_of(family, models_root).generate(request, silent)
         assert np.array_equal(np.asarray(drawn), np.asarray(alone))
-        assert len(shelf.loaded) == 1
+        assert len(manager.loaded) == 1
     stages.close()
 
 
@@ -305,16 +305,16 @@ def test_a_quantised_layer_counts_what_it_takes() -> None:
 
 
 def test_roles_with_the_same_configuration_share_one_model(models_root: Path, picture: Image.Image) -> None:
-    shelf = prepare_shelf(configs(draw="flux", edit="flux"), models_root)()
-    shelf.prepare(changed(image=picture, role="edit"))
-    assert shelf.loaded == ("tiny-flux",)
-    assert shelf.names == {"draw": "tiny-flux", "edit": "tiny-flux"}
+    manager = prepare_manager(configs(draw="flux", edit="flux"), models_root)()
+    manager.prepare(changed(image=picture, role="edit"))
+    assert manager.loaded == ("tiny-flux",)
+    assert manager.names == {"draw": "tiny-flux", "edit": "tiny-flux"}
 
 
 def test_a_model_larger_than_the_budget_is_refused_before_anything_is_loaded(models_root: Path) -> None:
     models = configs(draw="flux", edit="flux-kontext")
     with pytest.raises(ValueError, match=r"tiny-flux for draw takes .* memory_budget_gb is 1e-06"):
-        prepare_shelf(models, models_root, budget=1000)
+        prepare_manager(models, models_root, budget=1000)
 
 
 def test_a_model_that_is_not_there_is_refused_at_once(models_root: Path) -> None:
@@ -322,4 +322,4 @@ def test_a_model_that_is_not_there_is_refused_at_once(models_root: Path) -> None
 
     models = configs(draw="flux") | {"edit": ModelConfig(model="nowhere")}
     with pytest.raises(NotFound, match="nowhere"):
-        prepare_shelf(models, models_root)
+        prepare_manager(models, models_root)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from compute.pipelines import ModelConfig, load, resolve_model
 from compute.pipelines.families import families
-from compute.pipelines.manager import prepare_shelf
+from compute.pipelines.manager import prepare_manager
 from compute.pipelines.native import NATIVE_FILE, NativeSize, OwnSizes, own_sizes
 from compute.worker.protocol import ChoosesSize
 
@@ -79,8 +79,8 @@ def test_flux_draws_every_size_up_to_two_megapixels_as_it_is(size: tuple[int, in
     config = ModelConfig(device="cpu")
     model = cast("ChoosesSize", load(config, models_root))
     assert model.own_size("draw", size) == size
-    shelf = prepare_shelf({"draw": config}, models_root)()
-    assert shelf.own_size("draw", size) == size
+    manager = prepare_manager({"draw": config}, models_root)()
+    assert manager.own_size("draw", size) == size
 
 
 def test_a_size_below_the_range_is_drawn_larger() -> None:

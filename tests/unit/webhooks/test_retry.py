@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compute.webhooks.retry import Backoff, DeliveryStatus, Health, Limits, Outcome, decide, parse_retry_after
+from compute.webhooks.retry import AttemptOutcome, Backoff, DeliveryStatus, Health, Limits, decide, parse_retry_after
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EXACT = Backoff(first=10, factor=3, longest=1000, jitter=0)
 TEN = Limits(max_attempts=10, max_age=1e9)
 
 
-def outcome(status: int | None, retry_after: float | None = None) -> Outcome:
-    return Outcome(NOW, 5, status, None if status == 200 else "failed", retry_after)
+def outcome(status: int | None, retry_after: float | None = None) -> AttemptOutcome:
+    return AttemptOutcome(NOW, 5, status, None if status == 200 else "failed", retry_after)
 
 
 def test_ten_attempts_take_about_a_day() -> None:
@@ -92,7 +92,7 @@ def test_what_an_answer_says_about_the_receiver(status: int | None, health: Heal
 
 
 def test_a_success_that_takes_its_time_earns_nothing() -> None:
-    assert [Outcome(NOW, 2001, status).health for status in (200, 404)] == [Health.SLOW] * 2
+    assert [AttemptOutcome(NOW, 2001, status).health for status in (200, 404)] == [Health.SLOW] * 2
 
 
 @pytest.mark.parametrize(("status", "pause"), [(429, 300), (503, 300), (500, 10), (404, 10)])

@@ -1,4 +1,4 @@
-"""A replica without Ray and without a model: the real run, workbench and store around an easel that can be held."""
+"""A replica without Ray and a model: the real run, worker context and store around an easel that can be held."""
 
 import asyncio
 import hashlib
@@ -14,7 +14,7 @@ from uuid import UUID
 
 from PIL import Image
 
-from compute.deployments.workbench import LocalWorkbench
+from compute.deployments.context import LocalWorkerContext
 from compute.schemas.enums import TaskType
 from compute.settings import Settings
 from compute.storage.base import StoredObject
@@ -167,8 +167,8 @@ class GatedStore(LocalStore):
         return await super().get(path)
 
 
-class GatedWorkbench(LocalWorkbench):
-    """The workbench that ships; only its encoding can be held, too."""
+class GatedWorkbench(LocalWorkerContext):
+    """The worker context that ships; only its encoding can be held, too."""
 
     gates: Gates
 
@@ -258,14 +258,14 @@ class Studio:
 
     async def give_reference(self, seed: int) -> str:
         path = f"inputs/{seed}.png"
-        await self.store.put(path, (await LocalWorkbench.encode(self.bench, picture(seed))).data, "image/png")
+        await self.store.put(path, (await LocalWorkerContext.encode(self.bench, picture(seed))).data, "image/png")
         return path
 
     async def is_whole(self, sitting: Sitting) -> bool:
         """Whether every image that was announced lies in the store as it should be."""
         for artifact in sitting.artifacts:
             data = await self.store.get(artifact.path)
-            expected = await LocalWorkbench.encode(self.bench, picture(artifact.seed or 0))
+            expected = await LocalWorkerContext.encode(self.bench, picture(artifact.seed or 0))
             if data != expected.data or artifact.sha256 != hashlib.sha256(data).hexdigest():
                 return False
         return bool(sitting.artifacts)

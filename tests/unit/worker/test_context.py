@@ -33,12 +33,12 @@ def drawing(tmp_path: Path, gates: Gates) -> TestBench:
     return make_bench(tmp_path, Easel(gates))
 
 
-def running(bench: TestBench, work: Work) -> AsyncGenerator[WorkEvent]:
-    return run_work(Job(uuid.uuid4(), TaskType.GENERATION, 1, {}), bench.bench, work)
+def running(worker: TestBench, work: Work) -> AsyncGenerator[WorkEvent]:
+    return run_work(Job(uuid.uuid4(), TaskType.GENERATION, 1, {}), worker.bench, work)
 
 
-async def events_of(bench: TestBench, work: Work) -> list[WorkEvent]:
-    async with aclosing(running(bench, work)) as events:
+async def events_of(worker: TestBench, work: Work) -> list[WorkEvent]:
+    async with aclosing(running(worker, work)) as events:
         return [event async for event in events]
 
 
@@ -66,7 +66,7 @@ async def test_a_job_loads_draws_computes_and_publishes(drawing: TestBench) -> N
 
     events = await events_of(drawing, work)
     started, artifact, done = events[0], next(e for e in events if isinstance(e, Artifact)), events[-1]
-    assert started == Started("bench#1", "easel")
+    assert started == Started("worker#1", "easel")
     assert [e.fraction for e in events if isinstance(e, Progress)] == [0.25, 0.5, 0.9]
     assert artifact.path.endswith("/1/0.webp")
     assert (await drawing.store.stat(artifact.path)) is not None
@@ -122,7 +122,7 @@ async def _draw_two(context: RunContext) -> None:
 
 
 async def test_a_computation_is_not_left_behind_when_the_job_is_stopped(tmp_path: Path) -> None:
-    bench, ended = make_bench(tmp_path), []
+    worker, ended = make_bench(tmp_path), []
 
     def slow() -> None:
         time.sleep(0.2)
@@ -132,7 +132,7 @@ async def test_a_computation_is_not_left_behind_when_the_job_is_stopped(tmp_path
         async with context.device():
             await context.compute(slow)
 
-    events = running(bench, work)
+    events = running(worker, work)
     assert isinstance(await anext(events), Started)
     await asyncio.sleep(0.02)
     await events.aclose()
@@ -149,7 +149,7 @@ async def test_what_the_work_raises_ends_the_run(drawing: TestBench) -> None:
 
 
 async def test_slots_bound_how_many_jobs_compute_at_a_time(tmp_path: Path) -> None:
-    bench, inside, most = make_bench(tmp_path, slots=2), 0, 0
+    worker, inside, most = make_bench(tmp_path, slots=2), 0, 0
 
     async def work(context: RunContext) -> None:
         nonlocal inside, most
@@ -159,7 +159,7 @@ async def test_slots_bound_how_many_jobs_compute_at_a_time(tmp_path: Path) -> No
             await asyncio.sleep(0.02)
             inside -= 1
 
-    ends = [events[-1] for events in await asyncio.gather(*(events_of(bench, work) for _ in range(6)))]
+    ends = [events[-1] for events in await asyncio.gather(*(events_of(worker, work) for _ in range(6)))]
     assert all(isinstance(end, Done) for end in ends)
     assert most == 2
 

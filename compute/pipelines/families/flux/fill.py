@@ -13,10 +13,10 @@ __all__ = ["FAMILY"]
 
 def _prepare(config: ModelConfig, source: str | Path) -> Activation:
     with reading_ahead(local_folder(source, config.revision)):
-        from compute.pipelines.flux.fill import FillStarts
+        from compute.pipelines.flux.fill import FillInputs
         from compute.pipelines.flux.model import prepare_flux
 
-        return prepare_flux(config, source, FillStarts)
+        return prepare_flux(config, source, FillInputs)
 
 
 def _build_tiny(folder: Path) -> None:

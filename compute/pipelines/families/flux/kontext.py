@@ -13,10 +13,10 @@ __all__ = ["FAMILY"]
 
 def _prepare(config: ModelConfig, source: str | Path) -> Activation:
     with reading_ahead(local_folder(source, config.revision)):
-        from compute.pipelines.flux.kontext import KontextStarts
+        from compute.pipelines.flux.kontext import KontextInputs
         from compute.pipelines.flux.model import prepare_flux
 
-        return prepare_flux(config, source, KontextStarts)
+        return prepare_flux(config, source, KontextInputs)
 
 
 def _build_tiny(folder: Path) -> None:

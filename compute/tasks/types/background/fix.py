@@ -19,7 +19,7 @@ from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
 from compute.tasks.segmentation import chosen_model
 from compute.worker.context import RunContext, run_work
-from compute.worker.protocol import GenerateRequest, Job, Role, Workbench, WorkEvent
+from compute.worker.protocol import GenerateRequest, Job, Role, WorkerContext, WorkEvent
 
 __all__ = [
     "BackgroundFix",
@@ -191,9 +191,9 @@ class BackgroundFix(TaskKind[CreateBackgroundFixTask]):
             "segmentation_model": model,
         }
 
-    def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
+    def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
         work = _draw_behind if job.spec["strategy"] == BackgroundFixStrategy.REPLACE_PROMPT else _compute_behind
-        return run_work(job, bench, partial(work, job.spec))
+        return run_work(job, worker, partial(work, job.spec))
 
     def public_fields(self, task: Task) -> dict[str, Any]:
         return {name: task.spec.get(name) for name in _SHOWN_FIELDS} | {"result_image_path": first_path(task)}

@@ -15,7 +15,7 @@ from compute.tasks.registry import Intake, TaskKind
 from compute.tasks.results import artifact_paths, first_path, metadata_of
 from compute.tasks.segmentation import chosen_model
 from compute.worker.context import RunContext, run_work
-from compute.worker.protocol import Job, Workbench, WorkEvent
+from compute.worker.protocol import Job, WorkerContext, WorkEvent
 
 __all__ = [
     "BackgroundRemoval",
@@ -99,8 +99,8 @@ class BackgroundRemoval(TaskKind[CreateBackgroundRemovalTask]):
             "segmentation_model": model,
         }
 
-    def run(self, job: Job, bench: Workbench) -> AsyncGenerator[WorkEvent]:
-        return run_work(job, bench, partial(_remove, job.spec))
+    def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
+        return run_work(job, worker, partial(_remove, job.spec))
 
     def public_fields(self, task: Task) -> dict[str, Any]:
         paths = artifact_paths(task)

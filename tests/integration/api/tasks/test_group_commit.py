@@ -17,7 +17,7 @@ from compute.db.patience import Patience
 from compute.db.session import Database
 from compute.db.tables import Task
 from compute.errors import InvalidInput, Unavailable
-from compute.events.notify import HintSender
+from compute.events.notify import Notifier
 from compute.schemas.events import TaskCreatedEvent
 from compute.settings import Settings
 from compute.tasks.submission.connection import AWAY
@@ -43,7 +43,7 @@ def submission(*tasks: Task, key: str | None = None, fingerprint: str = "same") 
 @asynccontextmanager
 async def writing(url: str, *, patience: Patience | None = None, **options: Any) -> AsyncIterator[TaskWriter]:
     database = Database(url, patience=patience)
-    writer = TaskWriter(database, HintSender(database), **options)
+    writer = TaskWriter(database, Notifier(database), **options)
     yield writer
     await writer.close()
     await database.close()

@@ -12,7 +12,7 @@ from compute.db.direct import connect_by_key
 from compute.db.session import Database
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.store import PostgresDispatchStore
-from compute.events import notify as hints
+from compute.events import notify
 from compute.tasks import store
 from compute.worker.protocol import Done, Job, Started, WorkEvent
 from compute.worker.vital_signs import with_vital_signs
@@ -99,13 +99,13 @@ async def test_an_end_is_heard_of_long_before_the_next_tick(database: Database) 
 
 async def test_a_cancel_is_heard_of_long_before_the_next_tick(database: Database) -> None:
     task = await add(database)
-    sender = hints.HintSender(database)
+    sender = notify.Notifier(database)
     async with watching(database) as watcher, running(asyncio.create_task(sender.run())):
         changes = watcher.changes(task.id)
         await anext(changes)
         await listeners(database)
         async with database.transaction() as session:
             await store.cancel(session, task.id)
-        sender.hint(hints.CANCELLED, str(task.id))
+        sender.hint(notify.CANCELLED, str(task.id))
         assert await next_end(changes) == "CANCELLED"
         await changes.aclose()

@@ -7,7 +7,7 @@ import asyncio
 
 from compute.requests.serving import ServedModel, Serving
 from compute.workflows.engine import EnginePolicy, Graph
-from compute.workflows.plan import Outcome, Plan, StepPlan
+from compute.workflows.plan import Plan, StepOutcome, StepPlan
 from compute.workflows.steps.runner import StepRunner
 
 SERVING = Serving(
@@ -27,7 +27,7 @@ class LocalCompiler:
         self._runner = runner
 
     def launch(self, plan: Plan) -> Graph:
-        calls: dict[str, asyncio.Future[Outcome]] = {}
+        calls: dict[str, asyncio.Future[StepOutcome]] = {}
         for step_id, outcome in plan.ended.items():
             calls[step_id] = asyncio.get_running_loop().create_future()
             calls[step_id].set_result(outcome)
@@ -35,8 +35,8 @@ class LocalCompiler:
             calls[step.step_id] = asyncio.create_task(self._run(step, [calls[parent] for parent in step.parents]))
         return Graph("local", asyncio.create_task(self._finish(plan, [calls[sink] for sink in plan.sinks])))
 
-    async def _run(self, step: StepPlan, parents: list[asyncio.Future[Outcome]]) -> Outcome:
+    async def _run(self, step: StepPlan, parents: list[asyncio.Future[StepOutcome]]) -> StepOutcome:
         return await self._runner.run(step, *[await parent for parent in parents])
 
-    async def _finish(self, plan: Plan, sinks: list[asyncio.Future[Outcome]]) -> None:
+    async def _finish(self, plan: Plan, sinks: list[asyncio.Future[StepOutcome]]) -> None:
         await self._runner.finish(plan.flow, *[await sink for sink in sinks])

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from compute.db.session import Database
-from compute.deployments.workbench import LocalWorkbench
+from compute.deployments.context import LocalWorkerContext
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
@@ -86,14 +86,16 @@ async def dispatching(database: Database, pool: SharedPool, owner: str) -> Async
 
 async def test_copies_keep_every_guarantee(settings: Settings, database: Database, painter: CountingPainter) -> None:
     load, objects = Load(), open_store(settings)
-    bench = LocalWorkbench(settings, objects, painter, "painter#1")
+    worker = LocalWorkerContext(settings, objects, painter, "painter#1")
     async with AsyncExitStack() as stack:
         stack.push_async_callback(objects.close)
         one, other = [await stack.enter_async_context(_client(settings)) for _ in range(2)]
         for number in range(2):
             await stack.enter_async_context(running_engine(settings, database, f"engine-{number}"))
         for number in range(3):
-            await stack.enter_async_context(dispatching(database, SharedPool(bench, load=load), f"dispatcher-{number}"))
+            await stack.enter_async_context(
+                dispatching(database, SharedPool(worker, load=load), f"dispatcher-{number}")
+            )
 
         # Each key at both ingresses at once.
         tasks = [f"task {number}" for number in range(16)]
@@ -116,7 +118,7 @@ async def test_copies_keep_every_guarantee(settings: Settings, database: Databas
     assert [task["status"] for task in ended[:-4]] == ["COMPLETED"] * 12
     assert {task["status"] for task in ended[-4:]} <= {"COMPLETED", "CANCELLED"}
     assert {task["retry_count"] for task in ended} == {0}
-    assert load.most <= SharedPool(bench).hands
+    assert load.most <= SharedPool(worker).hands
     wanted = [task for task, now in zip(tasks, ended, strict=True) if now["status"] == "COMPLETED"]
     wanted += [f"{n} {step}" for n in range(len(flows)) for step in "ab"]
     assert {prompt: painter.drawn[prompt] for prompt in wanted} == dict.fromkeys(wanted, 1)

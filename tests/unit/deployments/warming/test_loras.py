@@ -29,80 +29,80 @@ def trained(width: int = 64) -> Adapter:
     return adapter
 
 
-async def stored(bench: TestBench, adapter: Adapter, path: str = PATH) -> None:
-    file = bench.settings.home / "trained.safetensors"
+async def stored(worker: TestBench, adapter: Adapter, path: str = PATH) -> None:
+    file = worker.settings.home / "trained.safetensors"
     export_lora(adapter, file, spec_of(), steps=1, date=datetime(2026, 3, 1, tzinfo=UTC))
-    await bench.store.put(path, file, "application/octet-stream")
+    await worker.store.put(path, file, "application/octet-stream")
 
 
-async def drawn(bench: TestBench, lora: str | None = PATH) -> bytes:
+async def drawn(worker: TestBench, lora: str | None = PATH) -> bytes:
     """The file that a GENERATION task makes."""
     request = {"prompt": "a red dress", "width": 64, "height": 64, "steps": 1, "seed": 1}
     named = {} if lora is None else {"product_model_path": lora.removeprefix("loras/")}
-    outcome = await run_type(kind_of("GENERATION"), request | named, bench, {})
+    outcome = await run_type(kind_of("GENERATION"), request | named, worker, {})
     return outcome.files[0]
 
 
-def cached(bench: TestBench) -> list[Path]:
-    return sorted((bench.settings.cache_root / "loras").glob("*.safetensors"))
+def cached(worker: TestBench) -> list[Path]:
+    return sorted((worker.settings.cache_root / "loras").glob("*.safetensors"))
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> TestBench:
+def worker(tmp_path: Path) -> TestBench:
     return make_bench(tmp_path, tiny_flux_model())
 
 
-async def test_the_first_task_with_a_warm_lora_reads_no_file(bench: TestBench) -> None:
-    await stored(bench, trained())
-    assert await bench.bench.warm_lora(PATH)
-    (file,) = cached(bench)
+async def test_the_first_task_with_a_warm_lora_reads_no_file(worker: TestBench) -> None:
+    await stored(worker, trained())
+    assert await worker.bench.warm_lora(PATH)
+    (file,) = cached(worker)
     file.write_bytes(b"nobody reads this")
-    warm = await drawn(bench)
+    warm = await drawn(worker)
     # The same LoRA under a name that no replica has heard of.
-    await stored(bench, trained(), COPY)
-    assert await drawn(bench, COPY) == warm
-    assert await drawn(bench, None) != warm
+    await stored(worker, trained(), COPY)
+    assert await drawn(worker, COPY) == warm
+    assert await drawn(worker, None) != warm
 
 
-async def test_a_file_that_was_replaced_is_another_lora(bench: TestBench) -> None:
-    await stored(bench, trained())
-    assert await bench.bench.warm_lora(PATH)
-    first = await drawn(bench)
-    await stored(bench, {name: half / 2 for name, half in trained().items()})
-    assert await bench.bench.warm_lora(PATH)
-    assert len(cached(bench)) == 2
-    assert await drawn(bench) != first
+async def test_a_file_that_was_replaced_is_another_lora(worker: TestBench) -> None:
+    await stored(worker, trained())
+    assert await worker.bench.warm_lora(PATH)
+    first = await drawn(worker)
+    await stored(worker, {name: half / 2 for name, half in trained().items()})
+    assert await worker.bench.warm_lora(PATH)
+    assert len(cached(worker)) == 2
+    assert await drawn(worker) != first
 
 
-async def test_a_replica_does_without_what_it_cannot_use(bench: TestBench, caplog: pytest.LogCaptureFixture) -> None:
-    await stored(bench, trained(width=32))
-    with caplog.at_level(logging.INFO, "compute.deployments.workbench"):
-        assert not await bench.bench.warm_lora(PATH)
-        assert not await bench.bench.warm_lora("loras/styles/gone.safetensors")
+async def test_a_replica_does_without_what_it_cannot_use(worker: TestBench, caplog: pytest.LogCaptureFixture) -> None:
+    await stored(worker, trained(width=32))
+    with caplog.at_level(logging.INFO, "compute.deployments.context"):
+        assert not await worker.bench.warm_lora(PATH)
+        assert not await worker.bench.warm_lora("loras/styles/gone.safetensors")
     first, second = (record.getMessage() for record in caplog.records)
-    assert "bench#1 does without the LoRA loras/products/red-dress.safetensors: Made for another model" in first
+    assert "worker#1 does without the LoRA loras/products/red-dress.safetensors: Made for another model" in first
     assert "loras/styles/gone.safetensors is gone" in second
 
 
 async def test_a_replica_without_a_model_does_not_even_fetch_it(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path)
-    await stored(bench, trained())
-    assert not await bench.bench.warm_lora(PATH)
-    assert cached(bench) == []
+    worker = make_bench(tmp_path)
+    await stored(worker, trained())
+    assert not await worker.bench.warm_lora(PATH)
+    assert cached(worker) == []
 
 
 class Replica:
     """A pool's replica without a cluster around it."""
 
     def __init__(self, home: Path) -> None:
-        self._bench = make_bench(home, tiny_flux_model()).bench
+        self._worker = make_bench(home, tiny_flux_model()).bench
 
     async def warm_lora(self, path: str) -> bool:
         if path == "broken":
             raise ValueError("it is broken")
         if path == "slow":
             await asyncio.sleep(0.5)
-        return await self._bench.warm_lora(path)
+        return await self._worker.warm_lora(path)
 
 
 @pytest.fixture

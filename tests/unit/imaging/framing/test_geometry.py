@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from compute.errors import InvalidInput
-from compute.imaging.framing.geometry import Framing, Margins, Mode, Plan, Size, Subject, aspect_difference, plan
+from compute.imaging.framing.geometry import FramePlan, Framing, Margins, Mode, Size, Subject, aspect_difference, plan
 
 # A busy machine is no failure.
 usual = settings(max_examples=60)
@@ -30,11 +30,11 @@ def pictures(draw: st.DrawFn) -> tuple[Size, Subject]:
     return (width, height), (left, top, draw(st.integers(left + 1, width)), draw(st.integers(top + 1, height)))
 
 
-def crop(picture: Size, **asked: object) -> Plan:
+def crop(picture: Size, **asked: object) -> FramePlan:
     return plan(picture, Framing(mode="crop", **asked))  # type: ignore[arg-type]
 
 
-def subject_in(result: Plan, subject: Subject) -> Subject:
+def subject_in(result: FramePlan, subject: Subject) -> Subject:
     """Where the subject lies in the result."""
     across = (result.place[2] - result.place[0]) / (result.source[2] - result.source[0])
     down = (result.place[3] - result.place[1]) / (result.source[3] - result.source[1])
@@ -46,7 +46,7 @@ def subject_in(result: Plan, subject: Subject) -> Subject:
     )
 
 
-def missing(result: Plan, subject: Subject, margins: Margins) -> float:
+def missing(result: FramePlan, subject: Subject, margins: Margins) -> float:
     """By how many pixels of the result the worst margin is missed."""
     left, top, right, bottom = subject_in(result, subject)
     width, height = result.size
@@ -61,17 +61,17 @@ def missing(result: Plan, subject: Subject, margins: Margins) -> float:
 @pytest.mark.parametrize(
     ("mode", "asked", "expected"),
     [
-        ("crop", {"aspect_ratio": 1}, Plan((100, 100), (50, 0, 150, 100), (0, 0, 100, 100))),
-        ("pad", {"aspect_ratio": 1}, Plan((200, 200), (0, 0, 200, 100), (0, 50, 200, 150))),
-        ("crop", {"size": (50, 50)}, Plan((50, 50), (50, 0, 150, 100), (0, 0, 50, 50))),
-        ("pad", {"size": (50, 50)}, Plan((50, 50), (0, 0, 200, 100), (0, 12, 50, 38))),
-        ("scale", {"size": (50, 50)}, Plan((50, 50), (0, 0, 200, 100), (0, 0, 50, 50))),
-        ("auto", {"aspect_ratio": 1}, Plan((200, 200), (0, 0, 200, 100), (0, 50, 200, 150))),
-        ("auto", {"aspect_ratio": 1.92}, Plan((192, 100), (4, 0, 196, 100), (0, 0, 192, 100))),
-        ("auto", {"aspect_ratio": 2}, Plan((200, 100), (0, 0, 200, 100), (0, 0, 200, 100))),
+        ("crop", {"aspect_ratio": 1}, FramePlan((100, 100), (50, 0, 150, 100), (0, 0, 100, 100))),
+        ("pad", {"aspect_ratio": 1}, FramePlan((200, 200), (0, 0, 200, 100), (0, 50, 200, 150))),
+        ("crop", {"size": (50, 50)}, FramePlan((50, 50), (50, 0, 150, 100), (0, 0, 50, 50))),
+        ("pad", {"size": (50, 50)}, FramePlan((50, 50), (0, 0, 200, 100), (0, 12, 50, 38))),
+        ("scale", {"size": (50, 50)}, FramePlan((50, 50), (0, 0, 200, 100), (0, 0, 50, 50))),
+        ("auto", {"aspect_ratio": 1}, FramePlan((200, 200), (0, 0, 200, 100), (0, 50, 200, 150))),
+        ("auto", {"aspect_ratio": 1.92}, FramePlan((192, 100), (4, 0, 196, 100), (0, 0, 192, 100))),
+        ("auto", {"aspect_ratio": 2}, FramePlan((200, 100), (0, 0, 200, 100), (0, 0, 200, 100))),
     ],
 )
-def test_a_picture_of_200_x_100(mode: Mode, asked: dict[str, object], expected: Plan) -> None:
+def test_a_picture_of_200_x_100(mode: Mode, asked: dict[str, object], expected: FramePlan) -> None:
     assert plan((200, 100), Framing(mode=mode, **asked)) == expected  # type: ignore[arg-type]
 
 
@@ -238,7 +238,7 @@ def test_a_crop_grows_a_margin_by_cutting_the_other_side() -> None:
     assert result.source == (0, 0, 40, 100)
 
 
-def crop_with_margin(share: float) -> Plan:
+def crop_with_margin(share: float) -> FramePlan:
     return plan((100, 100), Framing(mode="crop", margins=Margins(left=share)), (20, 10, 40, 90))
 
 
@@ -276,12 +276,12 @@ def test_scaling_by_height_meets_the_vertical_margins(
 def test_scaling_by_height_crops_a_wide_picture_around_its_subject() -> None:
     framing = Framing("scale", size=(100, 100), margins=Margins(top=0.1, bottom=0.1), proportions="height")
     result = plan((400, 200), framing, (200, 60, 280, 140))
-    assert result == Plan((100, 100), (190, 50, 290, 150), (0, 0, 100, 100))
+    assert result == FramePlan((100, 100), (190, 50, 290, 150), (0, 0, 100, 100))
 
 
 def test_scaling_by_height_pads_what_the_picture_does_not_have() -> None:
     framing = Framing("scale", margins=Margins(top=0.25, bottom=0.25), proportions="height")
-    assert plan((100, 100), framing, (20, 0, 80, 100)) == Plan((100, 100), (0, 0, 100, 100), (25, 25, 75, 75))
+    assert plan((100, 100), framing, (20, 0, 80, 100)) == FramePlan((100, 100), (0, 0, 100, 100), (25, 25, 75, 75))
 
 
 def test_scaling_by_width_is_scaling_by_height_on_its_side() -> None:
@@ -296,4 +296,4 @@ def test_scaling_by_width_is_scaling_by_height_on_its_side() -> None:
 @usual
 @given(size=sizes, target=sizes)
 def test_stretching_shows_the_whole_picture(size: Size, target: Size) -> None:
-    assert plan(size, Framing("scale", size=target)) == Plan(target, (0, 0, *size), (0, 0, *target))
+    assert plan(size, Framing("scale", size=target)) == FramePlan(target, (0, 0, *size), (0, 0, *target))

@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from compute.pipelines import ModelConfig, load
-from compute.pipelines.acceleration.offload import Visitors
+from compute.pipelines.acceleration.offload import EncoderOffload
 from compute.pipelines.prompts import PromptCache
 
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ def addresses(module: torch.nn.Module) -> list[int]:
 
 def test_weights_are_copies_during_a_visit_and_the_same_as_before_after_it() -> None:
     module = torch.nn.BatchNorm1d(4)
-    visitors = Visitors([module], CPU)
+    visitors = EncoderOffload([module], CPU)
     home = addresses(module)
     with visitors.on_device():
         assert not set(home) & set(addresses(module))
@@ -31,7 +31,7 @@ def test_weights_are_copies_during_a_visit_and_the_same_as_before_after_it() -> 
 
 def test_a_visit_that_fails_ends_at_home_too() -> None:
     module = torch.nn.Linear(2, 2)
-    visitors = Visitors([module], CPU)
+    visitors = EncoderOffload([module], CPU)
     home = addresses(module)
     with pytest.raises(KeyError), visitors.on_device():
         raise KeyError
@@ -40,7 +40,7 @@ def test_a_visit_that_fails_ends_at_home_too() -> None:
 
 def test_what_was_added_to_a_module_later_goes_with_it() -> None:
     module = torch.nn.Sequential(torch.nn.Linear(2, 2))
-    visitors = Visitors([module], CPU)
+    visitors = EncoderOffload([module], CPU)
     module.append(torch.nn.Linear(2, 2))
     home = addresses(module)
     with visitors.on_device():
@@ -54,7 +54,7 @@ def test_prompts_encoded_on_a_visit_are_the_same_and_known_ones_cost_no_visit(ti
     pipeline = FluxPipeline.from_pretrained(tiny_folder)
     stays = PromptCache(pipeline, capacity=4, max_sequence_length=64)
     expected = stays.encode("a red fox")
-    visitors, visits = Visitors([pipeline.text_encoder, pipeline.text_encoder_2], CPU), []
+    visitors, visits = EncoderOffload([pipeline.text_encoder, pipeline.text_encoder_2], CPU), []
 
     def visit() -> AbstractContextManager[None]:
         visits.append(1)

@@ -127,7 +127,7 @@ def test_what_the_weights_cannot_do_is_refused(
 
 
 def test_a_prepared_request_holds_no_part_of_the_model(flux: FluxModel, request_: GenerateRequest) -> None:
-    """A shelf lets models go while requests that were prepared for them wait."""
+    """A manager lets models go while requests that were prepared for them wait."""
     start = flux.prepare(request_).start
     assert start.use == "inpaint"
     assert all(isinstance(value, torch.Tensor | float) for value in start.arguments.values())

@@ -13,9 +13,9 @@ from compute.errors import InvalidInput
 from compute.lora.model_card import ModelCard
 from compute.pipelines import ModelConfig
 from compute.pipelines.flux.model import FluxModel
-from compute.pipelines.manager import Shelf, prepare_shelf
+from compute.pipelines.manager import ModelManager, prepare_manager
 from compute.worker.protocol import LoraSelection, TakesLoras
-from compute.worker.stages import Stages
+from compute.worker.stages import StageExecutor
 from tests.patience import PATIENCE
 from tests.unit.pipelines.conftest import BASE, Draw, MakeLora, silent
 from tests.unit.pipelines.flux.rig import model_of, pixels
@@ -72,45 +72,45 @@ def test_what_does_not_fit_is_refused_and_not_kept(flux: FluxModel, tmp_path: Pa
 
 async def test_a_model_that_keeps_none_says_so(models_root: Path, make_lora: MakeLora) -> None:
     forgetful = model_of("flux", models_root, lora_cache=0)
-    assert not await Stages(forgetful).prefetch((make_lora(31),))
+    assert not await StageExecutor(forgetful).prefetch((make_lora(31),))
 
 
 async def test_a_model_that_takes_none_is_left_alone(make_lora: MakeLora) -> None:
-    stages = Stages(Scale("one", 2.0))
+    stages = StageExecutor(Scale("one", 2.0))
     assert not stages.takes_loras
     assert not await stages.prefetch((make_lora(31),))
 
 
-def shelf_of(models_root: Path, **settings: int) -> Shelf:
+def shelf_of(models_root: Path, **settings: int) -> ModelManager:
     """FLUX and, once it is asked for, FLUX Fill."""
     fill = ModelConfig(model="tiny-flux-fill", family="flux-fill", device="cpu")
-    return prepare_shelf({"draw": ModelConfig(device="cpu"), "fill": fill}, models_root, **settings)()
+    return prepare_manager({"draw": ModelConfig(device="cpu"), "fill": fill}, models_root, **settings)()
 
 
-def model_on(shelf: Shelf, role: str) -> FluxModel:
-    return cast("FluxModel", shelf._places[role].model)  # type: ignore[index]
+def model_on(manager: ModelManager, role: str) -> FluxModel:
+    return cast("FluxModel", manager._places[role].model)  # type: ignore[index]
 
 
 def test_on_a_shelf_the_models_in_memory_get_what_fits_them(
     models_root: Path, make_lora: MakeLora, tmp_path: Path
 ) -> None:
-    shelf = shelf_of(models_root)
-    assert isinstance(shelf, TakesLoras)
+    manager = shelf_of(models_root)
+    assert isinstance(manager, TakesLoras)
     attention = make_lora(31)
-    assert shelf.prefetch((attention,))
-    assert shelf.loaded == ("tiny-flux",), "no model comes for a LoRA"
-    shelf.put("fill", shelf._places["fill"].load)
+    assert manager.prefetch((attention,))
+    assert manager.loaded == ("tiny-flux",), "no model comes for a LoRA"
+    manager.put("fill", manager._places["fill"].load)
     # It changes the layer that reads the latents, of which FLUX Fill has more.
-    whole = make_plain(tmp_path / "whole.safetensors", model_card(model_on(shelf, "draw")), rank=2)
-    assert shelf.prefetch((whole,))
-    assert shelf.prefetch((attention,))
-    assert set(model_on(shelf, "draw")._loras.loaded) == {attention.name, "whole"}
-    assert model_on(shelf, "fill")._loras.loaded == (attention.name,)
+    whole = make_plain(tmp_path / "whole.safetensors", model_card(model_on(manager, "draw")), rank=2)
+    assert manager.prefetch((whole,))
+    assert manager.prefetch((attention,))
+    assert set(model_on(manager, "draw")._loras.loaded) == {attention.name, "whole"}
+    assert model_on(manager, "fill")._loras.loaded == (attention.name,)
     whole.path.write_bytes(b"damaged")
     with pytest.raises(InvalidInput, match="not a safetensors file"):
-        shelf.prefetch((replace(whole, name="again"),))
-    expected = pixels(model_on(shelf, "draw"), replace(BASE, loras=(attention,)))
-    drawn = shelf.decode(shelf.draw(shelf.prepare(replace(BASE, loras=(attention,))), silent))
+        manager.prefetch((replace(whole, name="again"),))
+    expected = pixels(model_on(manager, "draw"), replace(BASE, loras=(attention,)))
+    drawn = manager.decode(manager.draw(manager.prepare(replace(BASE, loras=(attention,))), silent))
     assert np.array_equal(np.asarray(drawn).astype(int), expected)
 
 
@@ -121,6 +121,6 @@ def model_card(model: FluxModel) -> ModelCard:
 def test_a_shelf_uses_no_model_for_it_and_lets_all_of_them_go_afterwards(make_lora: MakeLora) -> None:
     rig = Rig(room=1)
     rig.run("draw")
-    assert not rig.shelf.prefetch((make_lora(31),))
+    assert not rig.manager.prefetch((make_lora(31),))
     assert rig.run("edit") == 3.0
-    assert rig.shelf.loaded == ("the edit model",)
+    assert rig.manager.loaded == ("the edit model",)

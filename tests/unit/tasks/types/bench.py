@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from compute.db.tables import Task
-from compute.deployments.workbench import LocalWorkbench
+from compute.deployments.context import LocalWorkerContext
 from compute.errors import InvalidInput
 from compute.media.codec import encode
 from compute.settings import Settings
@@ -24,11 +24,11 @@ from compute.worker.protocol import Artifact, Done, Job, Progress, Role, StagedM
 
 @dataclass
 class TestBench:
-    """A `LocalWorkbench` and what it stands on."""
+    """A `LocalWorkerContext` and what it stands on."""
 
     __test__ = False
 
-    bench: LocalWorkbench
+    worker: LocalWorkerContext
     store: LocalStore
     settings: Settings
 
@@ -72,13 +72,13 @@ class Outcome:
 def make_bench(tmp_path: Path, model: StagedModel | None = None, *, slots: int = 1) -> TestBench:
     settings = Settings(home=tmp_path)
     store = LocalStore(settings.storage_root)
-    return TestBench(LocalWorkbench(settings, store, model, "bench#1", slots=slots), store, settings)
+    return TestBench(LocalWorkerContext(settings, store, model, "worker#1", slots=slots), store, settings)
 
 
 async def prepare(
     kind: TaskKind[Any],
     request: Mapping[str, Any],
-    bench: TestBench,
+    worker: TestBench,
     files: Mapping[str, Image.Image],
     *,
     roles: frozenset[Role] = frozenset({"draw"}),
@@ -86,27 +86,27 @@ async def prepare(
 ) -> dict[str, Any]:
     """The spec of a request as the API would make it; raises what the request model and `prepare` raise."""
     for path, image in files.items():
-        await bench.store.put(path, encode(image, "png"), "image/png")
+        await worker.store.put(path, encode(image, "png"), "image/png")
     sizes = {path: image.size for path, image in files.items()}
     checked = kind.create_model.model_validate(dict(request))
-    return await kind.prepare(checked, StoredIntake(bench.store, sizes, roles, **intake))
+    return await kind.prepare(checked, StoredIntake(worker.store, sizes, roles, **intake))
 
 
 async def run_type(
     kind: TaskKind[Any],
     request: Mapping[str, Any],
-    bench: TestBench,
+    worker: TestBench,
     files: Mapping[str, Image.Image],
     *,
     roles: frozenset[Role] = frozenset({"draw"}),
     **intake: Any,
 ) -> Outcome:
     """Prepare and run one request. `files` are stored images by path; `intake` sets other attributes of the intake."""
-    spec = await prepare(kind, request, bench, files, roles=roles, **intake)
+    spec = await prepare(kind, request, worker, files, roles=roles, **intake)
     # As the row of a request keeps it.
     spec |= {name: request[name] for name in ("native",) if name in request}
     job = Job(uuid.uuid4(), kind.name, 1, spec)
-    async with aclosing(kind.run(job, bench.bench)) as running:
+    async with aclosing(kind.run(job, worker.bench)) as running:
         events = [event async for event in running]
     artifacts = [event for event in events if isinstance(event, Artifact)]
     done = events[-1]
@@ -114,7 +114,7 @@ async def run_type(
     fractions = [event.fraction for event in events if isinstance(event, Progress)]
     assert fractions == sorted(fractions), "progress went back"
     assert all(0 <= fraction <= 1 for fraction in fractions)
-    contents = [await bench.store.get(artifact.path) for artifact in artifacts]
+    contents = [await worker.store.get(artifact.path) for artifact in artifacts]
     images = [_open(data) for data, made in zip(contents, artifacts, strict=True) if made.content_type != "video/mp4"]
     public = kind.public_fields(_row(kind, job, spec, artifacts, done))
     return Outcome(spec, artifacts, images, contents, done.metadata, events, public)

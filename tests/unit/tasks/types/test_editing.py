@@ -34,14 +34,14 @@ KIND = QuickEditing()
 @cache
 def three_models() -> StagedModel:
     from compute.pipelines import ModelConfig
-    from compute.pipelines.manager import prepare_shelf
+    from compute.pipelines.manager import prepare_manager
 
     families: dict[Role, str] = {"draw": "flux", "edit": "flux-kontext", "fill": "flux-fill"}
     models = {
         role: ModelConfig(model=f"tiny-{family}", family=family, max_sequence_length=128)
         for role, family in families.items()
     }
-    return prepare_shelf(models, Path(mkdtemp(prefix="compute-models-")))()
+    return prepare_manager(models, Path(mkdtemp(prefix="compute-models-")))()
 
 
 def disc(size: tuple[int, int] = SIZE) -> Image.Image:
@@ -65,13 +65,13 @@ def files() -> dict[str, Image.Image]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> TestBench:
+def worker(tmp_path: Path) -> TestBench:
     return make_bench(tmp_path, three_models())
 
 
-async def edit(bench: TestBench, roles: frozenset[Role] = ALL, **changes: Any) -> Outcome:
+async def edit(worker: TestBench, roles: frozenset[Role] = ALL, **changes: Any) -> Outcome:
     request = {"base_image": "base.png", "prompt": "make it night", "seed": 7, "steps": 2} | changes
-    return await run_type(KIND, request, bench, files(), roles=roles)
+    return await run_type(KIND, request, worker, files(), roles=roles)
 
 
 def pixels(outcome: Outcome) -> np.ndarray:
@@ -81,10 +81,10 @@ def pixels(outcome: Outcome) -> np.ndarray:
 _unchanged: dict[tuple[frozenset[Role], str | None], np.ndarray] = {}
 
 
-async def unchanged(bench: TestBench, roles: frozenset[Role] = ALL, mask: str | None = None) -> np.ndarray:
+async def unchanged(worker: TestBench, roles: frozenset[Role] = ALL, mask: str | None = None) -> np.ndarray:
     """What the request gives as it is, made once."""
     if (roles, mask) not in _unchanged:
-        _unchanged[roles, mask] = pixels(await edit(bench, roles, mask=mask))
+        _unchanged[roles, mask] = pixels(await edit(worker, roles, mask=mask))
     return _unchanged[roles, mask]
 
 
@@ -92,8 +92,8 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).mean())
 
 
-async def test_the_same_request_gives_the_same_bytes(bench: TestBench) -> None:
-    first, second = await edit(bench, mask="mask.png"), await edit(bench, mask="mask.png")
+async def test_the_same_request_gives_the_same_bytes(worker: TestBench) -> None:
+    first, second = await edit(worker, mask="mask.png"), await edit(worker, mask="mask.png")
     assert first.files == second.files
 
 
@@ -108,17 +108,17 @@ async def test_the_same_request_gives_the_same_bytes(bench: TestBench) -> None:
     ],
 )
 async def test_the_model_that_can_do_most_of_it_is_taken(
-    bench: TestBench, roles: frozenset[Role], asked: dict[str, Any], role: Role
+    worker: TestBench, roles: frozenset[Role], asked: dict[str, Any], role: Role
 ) -> None:
-    spec = await prepare(KIND, {"base_image": "base.png", "prompt": "x"} | asked, bench, files(), roles=roles)
+    spec = await prepare(KIND, {"base_image": "base.png", "prompt": "x"} | asked, worker, files(), roles=roles)
     assert spec["role"] == role
     assert (spec["note"] is None) == (roles != BASE_ONLY)
 
 
-async def test_without_a_model_for_edits_the_result_says_so(bench: TestBench) -> None:
-    outcome = await edit(bench, BASE_ONLY)
+async def test_without_a_model_for_edits_the_result_says_so(worker: TestBench) -> None:
+    outcome = await edit(worker, BASE_ONLY)
     assert "no model for instruction edits" in outcome.metadata["note"]
-    assert "note" not in (await edit(bench)).metadata
+    assert "note" not in (await edit(worker)).metadata
 
 
 PARAMETERS: list[dict[str, Any]] = [
@@ -132,8 +132,8 @@ PARAMETERS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("change", PARAMETERS, ids=lambda change: "+".join(change))
-async def test_every_parameter_of_an_edit_changes_the_picture(bench: TestBench, change: dict[str, Any]) -> None:
-    assert distance(await unchanged(bench), pixels(await edit(bench, **change))) > VISIBLE
+async def test_every_parameter_of_an_edit_changes_the_picture(worker: TestBench, change: dict[str, Any]) -> None:
+    assert distance(await unchanged(worker), pixels(await edit(worker, **change))) > VISIBLE
 
 
 @pytest.mark.parametrize("roles", [ALL, BASE_ONLY], ids=["fill", "inpaint"])
@@ -143,30 +143,30 @@ async def test_every_parameter_of_an_edit_changes_the_picture(bench: TestBench, 
     ids=lambda change: "+".join(change),
 )
 async def test_every_parameter_acts_inside_a_mask(
-    bench: TestBench, roles: frozenset[Role], change: dict[str, Any]
+    worker: TestBench, roles: frozenset[Role], change: dict[str, Any]
 ) -> None:
-    first = await unchanged(bench, roles, "mask.png")
-    second = pixels(await edit(bench, roles, **({"mask": "mask.png"} | change)))
+    first = await unchanged(worker, roles, "mask.png")
+    second = pixels(await edit(worker, roles, **({"mask": "mask.png"} | change)))
     inside = np.asarray(disc()) > 0
     assert distance(first[inside], second[inside]) > VISIBLE
 
 
 @pytest.mark.parametrize("asked", [{"reference_images": ["shirt.png"]}, {}, {"roles": BASE_ONLY}], ids=str)
-async def test_unmasked_pixels_come_back_bit_identical(bench: TestBench, asked: dict[str, Any]) -> None:
-    result = pixels(await edit(bench, mask="mask.png", **asked))
+async def test_unmasked_pixels_come_back_bit_identical(worker: TestBench, asked: dict[str, Any]) -> None:
+    result = pixels(await edit(worker, mask="mask.png", **asked))
     base, mask = np.asarray(scene(SIZE)).astype(int), np.asarray(disc())
     assert np.array_equal(result[mask == 0], base[mask == 0])
     assert distance(result[mask > 0], base[mask > 0]) > VISIBLE
 
 
-async def test_a_large_picture_is_worked_on_in_part_and_kept_at_full_size(bench: TestBench) -> None:
+async def test_a_large_picture_is_worked_on_in_part_and_kept_at_full_size(worker: TestBench) -> None:
     large = scene((1400, 900))
     mask = Image.new("L", large.size)
     mask.paste(255, (1000, 300, 1100, 420))
     outcome = await run_type(
         KIND,
         {"base_image": "huge.png", "mask": "small.png", "prompt": "a pond", "seed": 1},
-        bench,
+        worker,
         {"huge.png": large, "small.png": mask},
         roles=ALL,
     )
@@ -178,8 +178,8 @@ async def test_a_large_picture_is_worked_on_in_part_and_kept_at_full_size(bench:
     assert not changed[np.asarray(mask) == 0].any()
 
 
-async def test_the_mask_may_have_another_size(bench: TestBench) -> None:
-    outcome = await edit(bench, mask_url="large-mask.png")
+async def test_the_mask_may_have_another_size(worker: TestBench) -> None:
+    outcome = await edit(worker, mask_url="large-mask.png")
     changed = (pixels(outcome) != np.asarray(scene(SIZE))).any(axis=2)
     near = np.asarray(disc().resize((448, 320)).resize(SIZE)) > 0
     assert changed.mean() > 0.1
@@ -196,34 +196,34 @@ async def test_the_mask_may_have_another_size(bench: TestBench) -> None:
     ],
 )
 async def test_the_size_is_exactly_what_was_asked_for(
-    bench: TestBench, mask: str | None, asked: dict[str, int], size: tuple[int, int]
+    worker: TestBench, mask: str | None, asked: dict[str, int], size: tuple[int, int]
 ) -> None:
-    outcome = await edit(bench, mask=mask, **asked)
+    outcome = await edit(worker, mask=mask, **asked)
     assert outcome.images[0].size == size
     assert (outcome.public["width"], outcome.public["height"]) == size
 
 
-async def test_other_proportions_keep_the_middle(bench: TestBench) -> None:
-    outcome = await edit(bench, mask="mask.png", width=80, height=80)
+async def test_other_proportions_keep_the_middle(worker: TestBench) -> None:
+    outcome = await edit(worker, mask="mask.png", width=80, height=80)
     base = np.asarray(scene(SIZE).crop((16, 0, 96, 80))).astype(int)
     kept = np.asarray(disc().crop((16, 0, 96, 80))) == 0
     assert np.array_equal(pixels(outcome)[kept], base[kept])
 
 
 @pytest.mark.parametrize("name", ["base_image", "base_image_url", "base_image_data"])
-async def test_each_spelling_of_the_base_image_works(bench: TestBench, name: str) -> None:
+async def test_each_spelling_of_the_base_image_works(worker: TestBench, name: str) -> None:
     request = {name: "base.png", "prompt": "x"}
-    assert (await prepare(KIND, request, bench, files(), roles=ALL))["base_image_path"] == "base.png"
+    assert (await prepare(KIND, request, worker, files(), roles=ALL))["base_image_path"] == "base.png"
 
 
-async def test_references_come_in_every_spelling_and_are_named_in_the_prompt(bench: TestBench) -> None:
+async def test_references_come_in_every_spelling_and_are_named_in_the_prompt(worker: TestBench) -> None:
     request = {
         "base_image_url": "base.png",
         "reference_images": [{"url": "shirt.png", "type": "garment"}, "red.png"],
         "reference_image_url": "other.png",
         "prompt": "Place the dress naturally on the model.",
     }
-    spec = await prepare(KIND, request, bench, files(), roles=ALL)
+    spec = await prepare(KIND, request, worker, files(), roles=ALL)
     assert [one["path"] for one in spec["reference_images"]] == ["shirt.png", "red.png", "other.png"]
     assert spec["prompt"] == request["prompt"]
     assert spec["instruction"] == (
@@ -232,26 +232,26 @@ async def test_references_come_in_every_spelling_and_are_named_in_the_prompt(ben
     )
 
 
-async def test_each_reference_and_its_type_change_the_picture(bench: TestBench) -> None:
-    plain = pixels(await edit(bench, reference_images=["red.png"]))
+async def test_each_reference_and_its_type_change_the_picture(worker: TestBench) -> None:
+    plain = pixels(await edit(worker, reference_images=["red.png"]))
     for references in (["shirt.png"], ["red.png", "shirt.png"], [{"url": "red.png", "type": "garment"}]):
-        assert distance(plain, pixels(await edit(bench, reference_images=references))) > VISIBLE / 2
+        assert distance(plain, pixels(await edit(worker, reference_images=references))) > VISIBLE / 2
 
 
-async def test_a_reference_or_a_mask_alone_is_enough(bench: TestBench) -> None:
+async def test_a_reference_or_a_mask_alone_is_enough(worker: TestBench) -> None:
     spec = await prepare(
         KIND,
         {"base_image": "base.png", "reference_images": [{"url": "shirt.png", "type": "garment"}]},
-        bench,
+        worker,
         files(),
         roles=ALL,
     )
     assert spec["instruction"].startswith("Put the garment from the right into the first picture")
-    assert (await edit(bench, prompt="", mask="mask.png")).images
+    assert (await edit(worker, prompt="", mask="mask.png")).images
 
 
-async def test_the_public_fields_say_what_was_asked_and_made(bench: TestBench) -> None:
-    outcome = await edit(bench, mask="mask.png", reference_images=[{"url": "shirt.png", "type": "garment"}])
+async def test_the_public_fields_say_what_was_asked_and_made(worker: TestBench) -> None:
+    outcome = await edit(worker, mask="mask.png", reference_images=[{"url": "shirt.png", "type": "garment"}])
     assert outcome.public | {"result_image_path": None} == {
         "base_image_path": "base.png",
         "prompt": "make it night",
@@ -288,10 +288,10 @@ async def test_the_public_fields_say_what_was_asked_and_made(bench: TestBench) -
     ],
     ids=str,
 )
-async def test_what_cannot_be_done_is_refused_by_field(bench: TestBench, change: dict[str, Any], field: str) -> None:
+async def test_what_cannot_be_done_is_refused_by_field(worker: TestBench, change: dict[str, Any], field: str) -> None:
     request = {"base_image": "base.png", "prompt": "x"} | change
     with pytest.raises(InvalidInput) as caught:
-        await prepare(KIND, request, bench, files(), roles=ALL, max_pixels=100_000)
+        await prepare(KIND, request, worker, files(), roles=ALL, max_pixels=100_000)
     assert caught.value.field == field
 
 
@@ -318,13 +318,13 @@ def test_values_out_of_range_are_refused(change: dict[str, Any]) -> None:
     assert caught.value.errors()[0]["loc"][0] in change
 
 
-async def test_references_need_a_model_that_looks_at_them(bench: TestBench) -> None:
+async def test_references_need_a_model_that_looks_at_them(worker: TestBench) -> None:
     with pytest.raises(InvalidInput, match="no model that looks at references") as caught:
-        await edit(bench, BASE_ONLY, reference_images=["red.png"])
+        await edit(worker, BASE_ONLY, reference_images=["red.png"])
     assert caught.value.field == "reference_images"
 
 
-async def test_a_mask_that_opens_nothing_ends_the_task(bench: TestBench) -> None:
+async def test_a_mask_that_opens_nothing_ends_the_task(worker: TestBench) -> None:
     with pytest.raises(InvalidInput, match="black everywhere") as caught:
-        await edit(bench, mask="black.png")
+        await edit(worker, mask="black.png")
     assert caught.value.field == "mask"

@@ -361,13 +361,13 @@ async def test_a_failure_in_the_middle_is_the_runs_failure(tmp_path: Path) -> No
 
 
 async def test_a_run_that_is_closed_stops_drawing(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path, tiny_flux_model())
+    worker = make_bench(tmp_path, tiny_flux_model())
     request = {"base_image_url": "base.png", "upscale_steps": 4, "upscale_denoise": 0.5}
-    spec = await prepare(SmallTiles(), request, bench, {"base.png": scene((240, 200))})
-    async with aclosing(SmallTiles().run(Job(uuid.uuid4(), "REFINE", 1, spec), bench.bench)) as events:
+    spec = await prepare(SmallTiles(), request, worker, {"base.png": scene((240, 200))})
+    async with aclosing(SmallTiles().run(Job(uuid.uuid4(), "REFINE", 1, spec), worker.bench)) as events:
         fractions = [event.fraction async for event in _until_a_third(events)]
     assert fractions[-1] < 0.5
-    again = await run_type(SmallTiles(), request, bench, {"base.png": scene((48, 32))})
+    again = await run_type(SmallTiles(), request, worker, {"base.png": scene((48, 32))})
     assert len(again.images) == 1
 
 

@@ -48,8 +48,8 @@ async def film(
     home: Path, model: StagedModel | None = None, image: Image.Image | None = None, **fields: Any
 ) -> Outcome:
     request = {"input_image_url": "in.png"} | SMALL | fields
-    bench = make_bench(home, model or tiny_ltx())
-    return await run_type(VideoGeneration(), request, bench, {"in.png": image or scene((192, 128))}, roles=VIDEO)
+    worker = make_bench(home, model or tiny_ltx())
+    return await run_type(VideoGeneration(), request, worker, {"in.png": image or scene((192, 128))}, roles=VIDEO)
 
 
 async def spec_of(home: Path, size: tuple[int, int] = (192, 128), **fields: Any) -> dict[str, Any]:
@@ -301,10 +301,10 @@ async def test_a_cancelled_clip_stops_at_its_next_step_and_leaves_no_file(
 ) -> None:
     monkeypatch.setattr(video_generation, "CHUNK_FRAMES", 4)
     kind, model = VideoGeneration(), Watched()
-    bench = make_bench(tmp_path / "home", model)
+    worker = make_bench(tmp_path / "home", model)
     files = {"in.png": scene((96, 64))}
-    spec = await prepare(kind, {"input_image_url": "in.png"} | SMALL | {"duration_seconds": 60}, bench, files)
-    async with aclosing(kind.run(Job(uuid.uuid4(), kind.name, 1, spec), bench.bench)) as events:
+    spec = await prepare(kind, {"input_image_url": "in.png"} | SMALL | {"duration_seconds": 60}, worker, files)
+    async with aclosing(kind.run(Job(uuid.uuid4(), kind.name, 1, spec), worker.bench)) as events:
         async for event in events:
             if isinstance(event, Progress) and len(model.clips) >= 2:
                 assert left_behind()

@@ -16,12 +16,12 @@ from compute.pipelines import ModelConfig, load, resolve_model
 from compute.pipelines.flux.model import FluxModel
 from compute.training.cache import CachedPicture, LatentCache, Manifest, write_manifest
 from compute.training.export.lora import export_lora
-from compute.training.loop.distributed import World
+from compute.training.loop.distributed import ProcessGroup
 from compute.training.loop.trainer import Trainer
 from compute.training.models.flux import FAMILY
 from compute.training.preprocessing.encode import encode_pictures, encode_prompts
 from compute.worker.protocol import GenerateRequest, LoraSelection
-from compute.worker.stages import Stages
+from compute.worker.stages import StageExecutor
 from tests.unit.training.loop.rig import Recorder, spec_of
 from tools.demo_model.classifier import classify
 from tools.demo_model.evaluate import held_out_prompts
@@ -80,7 +80,7 @@ def test_held_out_combinations_are_drawn_as_they_are_told(model: FluxModel) -> N
 @pytest.mark.parametrize("size", [(1024, 1024), (768, 1024)])
 async def test_a_large_picture_is_drawn_small_and_shows_what_it_should(model: FluxModel, size: tuple[int, int]) -> None:
     """At the default number of steps, as a request without a size gets it: drawn at 128 pixels and enlarged."""
-    stages = Stages(model)
+    stages = StageExecutor(model)
     wanted = held_out_prompts(10)
     right = 0
     for seed, (scene, prompt) in enumerate(wanted):
@@ -151,7 +151,7 @@ def _train(taught: Sequence[Scene], folder: Path, work: Path) -> Path:
         timesteps="shifted",
         model={"name": "default", "source": "demo-flux", "resolution": 128},
     )
-    trainer = Trainer(spec, FAMILY, folder, LatentCache(cache, CPU), World(0, 1, CPU))
+    trainer = Trainer(spec, FAMILY, folder, LatentCache(cache, CPU), ProcessGroup(0, 1, CPU))
     trainer.run(Recorder(work))
     losses = trainer.history.losses
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])

@@ -13,7 +13,7 @@ from compute.errors import InvalidInput
 from compute.schemas.transforms import BackgroundRemoval, Crop, Flip, Resize
 from compute.training.dataset.buckets import bucket_of, buckets
 from compute.training.dataset.images import Rejected
-from compute.training.dataset.transforms import Prepared, apply, parse_transforms
+from compute.training.dataset.transforms import PreparedImage, apply, parse_transforms
 from tests.unit.imaging.cutouts import bottle
 
 
@@ -26,7 +26,7 @@ def gradient(width: int, height: int) -> Image.Image:
 
 def prepared(
     image: Image.Image, *transforms: dict[str, Any], resolution: int = 128, multiple: int = 16
-) -> list[Prepared]:
+) -> list[PreparedImage]:
     found = apply(image, parse_transforms(transforms), resolution, multiple, name="a.png")
     assert not isinstance(found, Rejected)
     return found
@@ -48,7 +48,7 @@ class TestScaling:
         image = gradient(128, 128)
         (result,) = prepared(image)
         assert result.image.tobytes() == image.tobytes()
-        assert result == Prepared(result.image, False, (128, 128), (0, 0))
+        assert result == PreparedImage(result.image, False, (128, 128), (0, 0))
 
     def test_what_is_too_wide_is_cut_on_both_sides(self) -> None:
         (result,) = prepared(gradient(1000, 200))

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 from compute.training.cache import CachedPicture, LatentCache, Manifest, write_chunk, write_manifest
-from compute.training.loop.distributed import World
+from compute.training.loop.distributed import ProcessGroup
 from compute.training.loop.history import StepReport
 from compute.training.loop.trainer import Trainer
 from compute.training.models.base import Denoiser, Encoders, Tensors, TrainableFamily
@@ -21,7 +21,7 @@ from compute.training.preprocessing.encode import encode_pictures, encode_prompt
 from compute.training.spec import TrainingSpec
 
 CPU = torch.device("cpu")
-ALONE = World(0, 1, CPU)
+ALONE = ProcessGroup(0, 1, CPU)
 CAPTIONS = ("red", "blue disc", "a green tie", "white", "")
 SIZES = ((64, 64), (64, 64), (64, 64), (64, 64), (64, 64), (48, 64), (48, 64), (48, 64))
 
@@ -128,7 +128,7 @@ class Bench:
     def cache(self) -> LatentCache:
         return LatentCache(self.folder, CPU)
 
-    def trainer(self, spec: TrainingSpec, family: TrainableFamily = FAMILY, world: World = ALONE) -> Trainer:
+    def trainer(self, spec: TrainingSpec, family: TrainableFamily = FAMILY, world: ProcessGroup = ALONE) -> Trainer:
         return Trainer(spec, family, self.model, self.cache, world)
 
     def train(self, spec: TrainingSpec, listener: Recorder | None = None, family: TrainableFamily = FAMILY) -> Trainer:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from compute.training.loop.distributed import PeerLost, World
+from compute.training.loop.distributed import PeerLost, ProcessGroup
 from compute.training.models.flux import FAMILY
 from compute.training.spec import TrainingSpec
 from tests.patience import PATIENCE
@@ -107,7 +107,7 @@ def _train(job: Job, rank: int) -> dict[str, Any]:
     made = Lines(0.05 + rank)
     family = family_of(lambda: made) if job.linear else FAMILY
     try:
-        trainer = job.bench.trainer(job.spec, family, World.joined(CPU))
+        trainer = job.bench.trainer(job.spec, family, ProcessGroup.joined(CPU))
         trainer.run(heard)
     except PeerLost:
         return {"lost": True}

@@ -184,12 +184,12 @@ async def test_it_is_drawn_at_a_size_that_the_model_can_draw(
 
 
 async def test_the_segmentation_model_that_is_named_is_used(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path)
-    folder = bench.bench.models_root / "rembg"
+    worker = make_bench(tmp_path)
+    folder = worker.bench.models_root / "rembg"
     folder.mkdir(parents=True)
     (folder / "u2netp.onnx").write_bytes(brightness_model())
     request = REPLACE | {"provider_config": {"rembg_model": "u2netp"}}
-    outcome = await run_type(BackgroundFix(), request, bench, FILES)
+    outcome = await run_type(BackgroundFix(), request, worker, FILES)
     assert outcome.metadata["segmentation_model"] == "u2netp"
     # This one takes what is bright for the subject: the backdrop stays, the bottle goes.
     assert np.abs(pixels(outcome) - np.asarray(BASE))[25:37, 55:65].mean() > 20

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from compute.errors import InvalidInput
 from compute.schemas.enums import TaskType
-from compute.tasks.registry import kind_named
+from compute.tasks.registry import find_kind
 from compute.tasks.types.background.removal import BackgroundRemoval, CreateBackgroundRemovalTask
 from compute.worker.protocol import Artifact, Done, Job
 from tests.unit.imaging.cutouts import bottle, mug, person
@@ -65,13 +65,13 @@ async def test_a_picture_that_is_cut_out_already_stays_as_it_is(tmp_path: Path) 
 
 
 async def test_the_model_that_is_named_does_the_work(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path)
-    folder = bench.bench.models_root / "rembg"
+    worker = make_bench(tmp_path)
+    folder = worker.bench.models_root / "rembg"
     folder.mkdir(parents=True)
     (folder / "silueta.onnx").write_bytes(brightness_model())
     request = {"input_image_paths": ["a.png"], "provider_config": {"provider_type": "LOCAL", "rembg_model": "silueta"}}
     files = {"a.png": FILES["inputs/bottle.png"]}
-    outcome = await run_type(BackgroundRemoval(), request, bench, files)
+    outcome = await run_type(BackgroundRemoval(), request, worker, files)
     assert outcome.metadata["segmentation_model"] == "silueta"
     # This one takes what is bright: the backdrop, not the bottle.
     alpha = np.asarray(outcome.images[0])[..., 3].astype(int)
@@ -91,14 +91,14 @@ async def test_a_partly_failed_batch_names_what_failed_and_keeps_the_rest(tmp_pa
 
 
 async def test_an_input_that_is_gone_or_damaged_is_one_image_s_failure(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path)
+    worker = make_bench(tmp_path)
     files = {"a.png": FILES["inputs/bottle.png"]}
-    spec = await prepare(BackgroundRemoval(), {"input_image_paths": ["a.png"]}, bench, files)
-    await bench.store.put("damaged.png", b"\x89PNG no more", "image/png")
+    spec = await prepare(BackgroundRemoval(), {"input_image_paths": ["a.png"]}, worker, files)
+    await worker.store.put("damaged.png", b"\x89PNG no more", "image/png")
     job = Job(
         uuid.uuid4(), TaskType.BACKGROUND_REMOVAL, 1, spec | {"input_image_paths": ["gone.png", "a.png", "damaged.png"]}
     )
-    async with aclosing(BackgroundRemoval().run(job, bench.bench)) as running:
+    async with aclosing(BackgroundRemoval().run(job, worker.bench)) as running:
         events = [event async for event in running]
     done = events[-1]
     assert isinstance(done, Done)
@@ -169,7 +169,7 @@ def test_formats_without_alpha_are_refused(output_format: str) -> None:
 
 
 def test_it_is_known_by_both_names_and_needs_no_model() -> None:
-    kind = kind_named("BACKGROUND_REMOVE")
+    kind = find_kind("BACKGROUND_REMOVE")
     request = CreateBackgroundRemovalTask.model_validate({"image_url": "a.png"})
     assert kind.name == TaskType.BACKGROUND_REMOVAL
     assert (kind.queue_for(request), kind.roles_for(request)) == ("image", frozenset())

@@ -1,4 +1,4 @@
-"""The workbench of one replica: its warm model or its slots, and files beside it. No Ray in here."""
+"""The worker context of one replica: its warm model or its slots, and files beside it. No Ray in here."""
 
 import asyncio
 import hashlib
@@ -23,18 +23,18 @@ from compute.worker.protocol import (
     Artifact,
     EncodedFile,
     EncodedImage,
+    FetchedLora,
     Job,
-    LoraFile,
     LoraSelection,
     Role,
     StagedModel,
     StoredInput,
-    Turn,
+    Ticket,
 )
-from compute.worker.stages import Stages
+from compute.worker.stages import StageExecutor
 from compute.worker.watchdog import Watchdog
 
-__all__ = ["LocalWorkbench"]
+__all__ = ["LocalWorkerContext"]
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -46,8 +46,8 @@ _WAIT_SECONDS = 600.0
 _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4"}
 
 
-class LocalWorkbench:
-    """Implements `compute.worker.protocol.Workbench` on an object store and a model in this process, or on none."""
+class LocalWorkerContext:
+    """Implements `compute.worker.protocol.WorkerContext` on an object store and a model in this process, or on none."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class LocalWorkbench:
         self._objects = objects
         self._executor = executor
         self._watchdog = watchdog or Watchdog(settings.stall_seconds)
-        self._stages = Stages(model, watchdog=self._watchdog) if model is not None else None
+        self._stages = StageExecutor(model, watchdog=self._watchdog) if model is not None else None
         self._names: Mapping[Role, str] = names or ({} if model is None else {"draw": model.name})
         self._slots = asyncio.Semaphore(slots)
         self._versions = _versions(_WITHOUT if model is None else _WITH_A_MODEL)
@@ -93,7 +93,7 @@ class LocalWorkbench:
         return self._settings.models_root
 
     @property
-    def stages(self) -> Stages:
+    def stages(self) -> StageExecutor:
         if self._stages is None:
             raise TaskFailed(f"{self._executor} has no model; its queue is for work that needs none.")
         return self._stages
@@ -104,9 +104,9 @@ class LocalWorkbench:
     def device(self) -> AbstractAsyncContextManager[object]:
         return self._slot() if self._stages is None else self._stages.device()
 
-    def place(self) -> AbstractContextManager[Turn]:
+    def ticket(self) -> AbstractContextManager[Ticket]:
         # Jobs that share no device may end in any order.
-        return nullcontext(_at_once) if self._stages is None else self._stages.place()
+        return nullcontext(_at_once) if self._stages is None else self._stages.ticket()
 
     async def load_image(self, path: str, *, field: str) -> StoredInput:
         try:
@@ -116,7 +116,7 @@ class LocalWorkbench:
         work = partial(_decode, data, self._settings.media_max_pixels, field)
         return await self._decoding.run(work, data, field=field)
 
-    async def load_lora(self, path: str) -> LoraFile:
+    async def load_lora(self, path: str) -> FetchedLora:
         """Raises:
         InvalidInput: the file is gone.
         """
@@ -131,7 +131,7 @@ class LocalWorkbench:
             if not await asyncio.to_thread(noted.exists):
                 await self._objects.download(path, file)
                 await self._watchdog.run(partial(_note_hash, file, noted), what="hashing a LoRA")
-            return LoraFile(name, file, await asyncio.to_thread(noted.read_text))
+            return FetchedLora(name, file, await asyncio.to_thread(noted.read_text))
 
     async def warm_lora(self, path: str) -> bool:
         """Have a stored LoRA at hand before the first task names it; whether the model has it now.
