@@ -13,7 +13,7 @@ from compute.deployments.args import AppArgs
 from compute.pipelines.manager import prepare_manager
 from compute.tasks.registry import all_kinds
 from docs.gallery.scenes import Scene
-from tests.unit.tasks.types.bench import TestBench, make_bench, run_type
+from tests.unit.tasks.types.worker import TestWorker, make_worker, run_type
 
 __all__ = ["Made", "Workers"]
 
@@ -36,8 +36,8 @@ class Workers:
         application = yaml.safe_load(_SHIPPED.read_text())["applications"][0]
         self._models = AppArgs.model_validate(application["args"]).pools[0].by_role
         self._home = home
-        self._without = make_bench(home)
-        self._with: TestBench | None = None
+        self._without = make_worker(home)
+        self._with: TestWorker | None = None
 
     async def make(self, scene: Scene) -> Made:
         """Run the scene's task as a worker would."""
@@ -50,9 +50,9 @@ class Workers:
         frames = [frame for data in outcome.files if data[4:8] == b"ftyp" for frame in _some_frames(data)]
         return Made(outcome.images + frames, time.perf_counter() - began)
 
-    def _drawing(self) -> TestBench:
+    def _drawing(self) -> TestWorker:
         if self._with is None:
-            self._with = make_bench(self._home, prepare_manager(self._models, self._home / "models")())
+            self._with = make_worker(self._home, prepare_manager(self._models, self._home / "models")())
         return self._with
 
 

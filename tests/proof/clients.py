@@ -56,7 +56,7 @@ class Client:
                 continue
             webhook = asked.webhook_url is not None
             world.history.note(Accepted(at=world.now(), task=str(asked.id), webhook=webhook))
-            world.hint(notify.READY, asked.queue)
+            world.notify(notify.READY, asked.queue)
             return
 
     def _accept(self) -> UUID:
@@ -77,7 +77,7 @@ class Client:
             return
         if status == "CANCELLED" and not world.over:
             world.history.note(Cancelled(at=world.now(), task=str(task)))
-            world.hint(notify.CANCELLED, str(task))
+            world.notify(notify.CANCELLED, str(task))
 
     async def _look(self) -> bool:
         """Whether it has ended."""

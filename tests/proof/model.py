@@ -1,9 +1,9 @@
 """What a task's life is: a pure model that every store of tasks has to agree with.
 
 It says what each call to a store must answer and what clients must see afterwards, in the store's own words (`Start`,
-`Beat`, `Complete`, `Fail`, `Release`, `Claimed`), and nothing of how rows are kept. Time is a number of seconds that
-the caller gives with each call. Its table of moves is written out here on purpose: it is the promise, not a copy of
-the code.
+`Beat`, `Complete`, `Fail`, `Release`, `ClaimedTask`), and nothing of how rows are kept. Time is a number of seconds
+that the caller gives with each call. Its table of moves is written out here on purpose: it is the promise, not a copy
+of the code.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -13,7 +13,7 @@ from uuid import UUID
 
 from compute.dispatch.retry import Failure, RetryPolicy
 from compute.schemas.enums import ErrorCategory
-from compute.tasks.leases import Beat, Claimed, Complete, Expired, Fail, Lease, Release, Start, Write
+from compute.tasks.leases import Beat, ClaimedTask, Complete, Expired, Fail, Lease, Release, Start, Write
 
 __all__ = ["ENDS", "LEASED", "MOVES", "Asked", "Ended", "Model", "ModelTask", "Unknown"]
 
@@ -119,17 +119,17 @@ class Model:
 
     def claim(
         self, queue: str, limit: int, *, owner: str, until: float, now: float, locked: Collection[UUID] = ()
-    ) -> list[Claimed]:
+    ) -> list[ClaimedTask]:
         return [self.take(task, owner=owner, until=until) for task in self.ready(queue, now, locked)[:limit]]
 
-    def take(self, task: ModelTask, *, owner: str, until: float) -> Claimed:
+    def take(self, task: ModelTask, *, owner: str, until: float) -> ClaimedTask:
         """PENDING → QUEUED, under a new fence."""
         self._move(task, "QUEUED")
         task.fence += 1
         task.owner, task.lease_until = owner, until
         self._turn += 1
         self._served[task.asked.queue, task.asked.tenant] = self._turn
-        return Claimed(task.lease, "GENERATION", task.retry_count, "{}", task.asked.max_retries)
+        return ClaimedTask(task.lease, "GENERATION", task.retry_count, "{}", task.asked.max_retries)
 
     def write(self, write: Write, *, now: float, until: float) -> bool:
         """Whether the lease still held; if not, nothing changes. What was written before counts as written, once.

@@ -11,11 +11,11 @@ from uuid import UUID
 from compute.db.tables import Task
 from compute.events import notify
 from compute.workflows.engine import Engine, EnginePolicy, Graph
-from compute.workflows.plan import Outcome, Plan, StepPlan
+from compute.workflows.plan import Plan, StepOutcome, StepPlan
 from compute.workflows.rows.journal import Checkpoint, Refused, Verdict
 from compute.workflows.rows.statements import Renewal, WorkflowLease
 from compute.workflows.steps.journal import Journal
-from compute.workflows.steps.requests import Prepared
+from compute.workflows.steps.requests import PreparedStep
 from compute.workflows.steps.runner import StepRunner
 from compute.workflows.steps.task_ends import TaskEnds
 from tests.proof.model import ENDS, Ended
@@ -120,12 +120,12 @@ class _Compiler:
         self.calls: set[asyncio.Task[Any]] = set()
 
     def launch(self, plan: Plan) -> Graph:
-        done: dict[str, asyncio.Task[Outcome]] = {}
+        done: dict[str, asyncio.Task[StepOutcome]] = {}
 
-        async def outcome(name: str) -> Outcome:
+        async def outcome(name: str) -> StepOutcome:
             return plan.ended[name] if name in plan.ended else await asyncio.shield(done[name])
 
-        async def call(step: StepPlan) -> Outcome:
+        async def call(step: StepPlan) -> StepOutcome:
             return await self._runner.run(step, *[await outcome(parent) for parent in step.parents])
 
         async def finish() -> None:
@@ -154,13 +154,13 @@ class _Orders:
     def files(self) -> Any:
         return SimpleNamespace(known={})
 
-    def prepared(self, plan: StepPlan, bodies: Sequence[dict[str, Any]], _results: object, known: Any) -> Prepared:
-        return Prepared(list(bodies) * (1 + plan.id.int % 2), "same", known)
+    def prepared(self, plan: StepPlan, bodies: Sequence[dict[str, Any]], _results: object, known: Any) -> PreparedStep:
+        return PreparedStep(list(bodies) * (1 + plan.id.int % 2), "same", known)
 
-    async def kept(self, _plan: StepPlan, _prepared: Prepared) -> dict[UUID, Task]:
+    async def kept(self, _plan: StepPlan, _prepared: PreparedStep) -> dict[UUID, Task]:
         return {}
 
-    async def tasks(self, _plan: StepPlan, prepared: Prepared, _kept: object) -> list[Task]:
+    async def tasks(self, _plan: StepPlan, prepared: PreparedStep, _kept: object) -> list[Task]:
         return [_row(UUID(int=self._ids.getrandbits(128), version=4), "PENDING") for _ in prepared.bodies]
 
     async def cancel(self, task_ids: Sequence[UUID]) -> None:
@@ -173,7 +173,7 @@ class _Orders:
 
     def hint(self, tasks: Sequence[Task]) -> None:
         if self._process.alive and tasks:
-            self._world.hint(notify.READY, "inference")
+            self._world.notify(notify.READY, "inference")
 
 
 async def _until(end: asyncio.Task[None]) -> None:

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from compute.webhooks.retry import DeliveryStatus, Outcome
-from compute.webhooks.store import Attempt, Claimed, Drawn, Lot, Page, Settled
+from compute.webhooks.retry import AttemptOutcome, DeliveryStatus
+from compute.webhooks.store import Attempt, ClaimedDelivery, Drawn, Lot, Page, Settled
 from tests.proof.clock import pause
 from tests.proof.history import Received
 from tests.proof.outbox import Delivery
@@ -31,8 +31,8 @@ class SimulatedDeliveries:
 
         return await self._process.call("due", look, Page([], None), writes=False)
 
-    async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[Claimed]:
-        def claim() -> list[Claimed]:
+    async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[ClaimedDelivery]:
+        def claim() -> list[ClaimedDelivery]:
             now = self._world.database_now()
             left = dict(rooms)
             claimed = []
@@ -106,7 +106,7 @@ class SimulatedReceivers:
         self._process = process
         self._timeout = timeout_seconds
 
-    async def post(self, claimed: Claimed) -> Outcome:
+    async def post(self, claimed: ClaimedDelivery) -> AttemptOutcome:
         world, begun = self._process.world, self._process.world.now()
         world.point(self._process, "post: sent")
         await self._process.living()
@@ -123,7 +123,7 @@ class SimulatedReceivers:
         await self._process.living()
         status_code = {"refused": 503, "silent": None}.get(trouble, 204)
         error = None if status_code == 204 else trouble
-        return Outcome(_at(begun), round((world.now() - begun) * 1000), status_code, error)
+        return AttemptOutcome(_at(begun), round((world.now() - begun) * 1000), status_code, error)
 
     def _trouble(self, world: World) -> str:
         if not world.calm() and world.chance.random() < world.weather.bad_receiver:
@@ -135,9 +135,9 @@ def _receiver(delivery: Delivery) -> str:
     return delivery.url.split("/")[2]
 
 
-def _claimed(one: Delivery, now: float) -> Claimed:
+def _claimed(one: Delivery, now: float) -> ClaimedDelivery:
     payload = {"status": one.end}
-    return Claimed(
+    return ClaimedDelivery(
         one.id, one.task_id, one.url, _receiver(one), payload, _at(one.next_at), one.attempts, now - one.created
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from compute.dispatch.retry import RetryPolicy
-from compute.tasks.leases import Claimed, Write
+from compute.tasks.leases import ClaimedTask, Write
 from tests.proof.model import LEASED
 from tests.proof.world import Process, forever
 
@@ -18,10 +18,10 @@ class SimulatedStore:
         self._process = process
         self._world = process.world
 
-    async def claim(self, queue: str, limit: int, *, owner: str, lease_seconds: float) -> list[Claimed]:
+    async def claim(self, queue: str, limit: int, *, owner: str, lease_seconds: float) -> list[ClaimedTask]:
         world = self._world
 
-        def claim() -> list[Claimed]:
+        def claim() -> list[ClaimedTask]:
             now = world.database_now()
             return world.model.claim(queue, limit, owner=owner, until=now + lease_seconds, now=now, locked=world.locked)
 
@@ -68,7 +68,7 @@ class SimulatedStore:
 
     def notify(self, channel: str, payload: str = "") -> None:
         if self._process.alive:
-            self._world.hint(channel, payload)
+            self._world.notify(channel, payload)
 
     async def send_notifications(self) -> None:
         await forever()

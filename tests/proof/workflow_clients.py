@@ -30,7 +30,7 @@ class WorkflowClient:
         await pause(chance.uniform(0, 15))
         while not world.over and self._workflow.id not in world.workflows.workflows:
             await self._patiently("start", lambda: world.workflows.start(self._workflow))
-        world.hint(notify.WORKFLOW, str(self._workflow.id))
+        world.notify(notify.WORKFLOW, str(self._workflow.id))
         if chance.random() < world.weather.cancels:
             await pause(chance.uniform(0, 20))
             await self._cancel()

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from compute.schemas.enums import StepStatus, WorkflowStatus
 from compute.schemas.workflows import WorkflowStepDefinition
-from compute.workflows.plan import Flow, Outcome, Plan, State, StepPlan
+from compute.workflows.plan import Flow, Plan, State, StepOutcome, StepPlan
 from compute.workflows.rows.journal import Checkpoint, Refused, Verdict, Written
 from compute.workflows.rows.statements import Begin, End, Finish, Renewal, WorkflowLease
 from tests.proof.model import Asked, Ended, Model
@@ -166,10 +166,10 @@ def _place(order: tuple[type, ...], write: object) -> int:
     return order.index(type(write)) if type(write) in order else len(order)
 
 
-def _outcome(step: ModelStep) -> Outcome:
+def _outcome(step: ModelStep) -> StepOutcome:
     if step.status == "COMPLETED":
-        return Outcome(step.name, State.DONE, dict(step.result or {}))
-    return Outcome(step.name, State.PASSED if step.status == "SKIPPED" and not step.blocked else State.FAILED)
+        return StepOutcome(step.name, State.DONE, dict(step.result or {}))
+    return StepOutcome(step.name, State.PASSED if step.status == "SKIPPED" and not step.blocked else State.FAILED)
 
 
 def _step_plan(flow: Flow, step: ModelStep) -> StepPlan:

@@ -85,7 +85,7 @@ class InProcessPool:
         return self.hands
 
     async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
-        work = with_vital_signs(kind_of(job.task_type).run(job, self.bench), Watchdog(), alive_seconds(_LEASE))
+        work = with_vital_signs(kind_of(job.task_type).run(job, self.worker), Watchdog(), alive_seconds(_LEASE))
         async with aclosing(work) as events:
             async for event in events:
                 yield event

@@ -16,10 +16,10 @@ from compute.schemas.enums import ErrorCategory, TaskStatus
 from compute.tasks import store
 from compute.tasks.leases import ClaimedTask, Write
 from compute.tasks.submission.writer import Answer, RequestKey, Submission, TaskWriter
-from compute.webhooks.retry import DeliveryStatus, Outcome, Verdict
+from compute.webhooks.retry import AttemptOutcome, DeliveryStatus, Verdict
 from compute.webhooks.rows import PostgresDeliveryStore
 from compute.webhooks.store import Attempt, Settled
-from compute.webhooks.store import ClaimedTask as Delivery
+from compute.webhooks.store import ClaimedDelivery as Delivery
 from tests.proof.model import Asked, Ended, Unknown
 
 __all__ = ["RealStore"]
@@ -98,7 +98,7 @@ class RealStore:
     async def deliver(self, receiver: str, status_code: int) -> list[Delivery]:
         """Claim what is due to the receiver, say that it answered so to each, and hand back what was sent."""
         claimed = await self._deliveries.claim({receiver: 100}, lease_seconds=60)
-        outcome = Outcome(datetime.now(UTC), 1, status_code, None if status_code < 300 else "no")
+        outcome = AttemptOutcome(datetime.now(UTC), 1, status_code, None if status_code < 300 else "no")
         verdict = Verdict(DeliveryStatus.DELIVERED if outcome.delivered else DeliveryStatus.PENDING)
         settled = await self._deliveries.settle([Attempt(one, outcome, verdict) for one in claimed])
         assert set(settled) <= {Settled.MOVED}

@@ -310,7 +310,7 @@ async def test_a_hint_starts_a_task_long_before_the_next_poll(database: Database
         async with asyncio.timeout(PATIENCE):
             while (await reload(database, task)).status != "COMPLETED":
                 # Again and again, because it may only just begin to listen.
-                sender.hint(notify.READY, "inference")
+                sender.notify(notify.READY, "inference")
                 await asyncio.sleep(0.05)
         sending.cancel()
 

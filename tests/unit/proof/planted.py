@@ -9,10 +9,9 @@ from compute.db.away import DatabaseAway
 from compute.dispatch.dispatcher import Dispatcher
 from compute.dispatch.retry import RetryPolicy
 from compute.schemas.enums import ErrorCategory
-from compute.tasks.leases import Claimed, Complete, Lease, Write
+from compute.tasks.leases import ClaimedTask, Complete, Lease, Write
 from compute.webhooks.sender import SendPolicy, WebhookSender
-from compute.webhooks.store import Attempt, Drawn, Lot, Settled
-from compute.webhooks.store import Claimed as ClaimedDelivery
+from compute.webhooks.store import Attempt, ClaimedDelivery, Drawn, Lot, Settled
 from tests.proof.fleet import SimulatedPool
 from tests.proof.model import Model, ModelTask
 from tests.proof.parts import POLICY, REAL, Parts, Runs
@@ -36,7 +35,7 @@ class _NoFence(Model):
 class _SameFence(Model):
     """Claims again under the fence that the attempt before had."""
 
-    def take(self, task: ModelTask, *, owner: str, until: float) -> Claimed:
+    def take(self, task: ModelTask, *, owner: str, until: float) -> ClaimedTask:
         claimed = super().take(task, owner=owner, until=until)
         task.fence = 1
         return claimed._replace(lease=task.lease)
@@ -100,7 +99,7 @@ class _GivesUp(SimulatedStore):
 class _Deaf(Dispatcher):
     """Lets a cancelled run go on."""
 
-    def _launch(self, claimed: Claimed, pool: SimulatedPool) -> None:  # type: ignore[override]
+    def _launch(self, claimed: ClaimedTask, pool: SimulatedPool) -> None:  # type: ignore[override]
         super()._launch(claimed, pool)
         self._runs[claimed.lease.task_id].abandon = lambda: None  # type: ignore[method-assign]
 

@@ -212,8 +212,8 @@ class Studio:
         self._says_that_it_lives = watchdog is not None
         self.gates = Gates()
         self.store = GatedStore(home / "storage", self.gates)
-        self.bench = GatedWorkbench(settings, self.store, Easel(self.gates), "easel#1", watchdog=self._watchdog)
-        self.bench.gates = self.gates
+        self.worker = GatedWorkbench(settings, self.store, Easel(self.gates), "easel#1", watchdog=self._watchdog)
+        self.worker.gates = self.gates
         self.finished: list[int] = []
         self._sittings: list[Sitting] = []
 
@@ -239,7 +239,7 @@ class Studio:
         return sitting
 
     async def _watch(self, job: Job, sitting: Sitting) -> None:
-        work = kind_of(job.task_type).run(job, self.bench)
+        work = kind_of(job.task_type).run(job, self.worker)
         if self._says_that_it_lives:
             work = with_vital_signs(work, self._watchdog, NEVER)
         async with aclosing(work) as events:
@@ -258,14 +258,14 @@ class Studio:
 
     async def give_reference(self, seed: int) -> str:
         path = f"inputs/{seed}.png"
-        await self.store.put(path, (await LocalWorkerContext.encode(self.bench, picture(seed))).data, "image/png")
+        await self.store.put(path, (await LocalWorkerContext.encode(self.worker, picture(seed))).data, "image/png")
         return path
 
     async def is_whole(self, sitting: Sitting) -> bool:
         """Whether every image that was announced lies in the store as it should be."""
         for artifact in sitting.artifacts:
             data = await self.store.get(artifact.path)
-            expected = await LocalWorkerContext.encode(self.bench, picture(artifact.seed or 0))
+            expected = await LocalWorkerContext.encode(self.worker, picture(artifact.seed or 0))
             if data != expected.data or artifact.sha256 != hashlib.sha256(data).hexdigest():
                 return False
         return bool(sitting.artifacts)
@@ -276,7 +276,7 @@ class Studio:
             sitting.task.cancel()
         if self._sittings:
             await asyncio.wait([sitting.task for sitting in self._sittings])
-        self.bench.stages.close()
+        self.worker.stages.close()
 
 
 def picture(seed: int) -> Image.Image:

@@ -17,7 +17,7 @@ from compute.schemas.enums import TaskType
 from compute.worker.context import RunContext, run_work
 from compute.worker.protocol import Artifact, Done, GenerateRequest, Job, Progress, Started, WorkEvent
 from tests.patience import PATIENCE
-from tests.unit.tasks.types.bench import TestBench, make_bench
+from tests.unit.tasks.types.worker import TestWorker, make_worker
 from tests.unit.worker.studio import SIDE, Easel, Gates, picture
 
 Work = Callable[[RunContext], Awaitable[None]]
@@ -29,15 +29,15 @@ def gates() -> Gates:
 
 
 @pytest.fixture
-def drawing(tmp_path: Path, gates: Gates) -> TestBench:
-    return make_bench(tmp_path, Easel(gates))
+def drawing(tmp_path: Path, gates: Gates) -> TestWorker:
+    return make_worker(tmp_path, Easel(gates))
 
 
-def running(worker: TestBench, work: Work) -> AsyncGenerator[WorkEvent]:
-    return run_work(Job(uuid.uuid4(), TaskType.GENERATION, 1, {}), worker.bench, work)
+def running(worker: TestWorker, work: Work) -> AsyncGenerator[WorkEvent]:
+    return run_work(Job(uuid.uuid4(), TaskType.GENERATION, 1, {}), worker.worker, work)
 
 
-async def events_of(worker: TestBench, work: Work) -> list[WorkEvent]:
+async def events_of(worker: TestWorker, work: Work) -> list[WorkEvent]:
     async with aclosing(running(worker, work)) as events:
         return [event async for event in events]
 
@@ -52,8 +52,8 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_a_job_loads_draws_computes_and_publishes(drawing: TestBench) -> None:
-    await drawing.store.put("inputs/one.png", (await drawing.bench.encode(picture(9))).data, "image/png")
+async def test_a_job_loads_draws_computes_and_publishes(drawing: TestWorker) -> None:
+    await drawing.store.put("inputs/one.png", (await drawing.worker.encode(picture(9))).data, "image/png")
 
     async def work(context: RunContext) -> None:
         image = await context.load("inputs/one.png", field="base_image")
@@ -79,7 +79,7 @@ async def test_a_job_loads_draws_computes_and_publishes(drawing: TestBench) -> N
     assert done.metadata["timings"]["compute_ms"] > 0
 
 
-async def test_many_requests_come_in_order_with_the_stages_beside_each_other(drawing: TestBench, gates: Gates) -> None:
+async def test_many_requests_come_in_order_with_the_stages_beside_each_other(drawing: TestWorker, gates: Gates) -> None:
     seen: list[Any] = []
 
     async def work(context: RunContext) -> None:
@@ -100,7 +100,7 @@ async def test_many_requests_come_in_order_with_the_stages_beside_each_other(dra
 
 
 async def test_stopping_it_stops_the_draw_at_its_next_step_and_frees_the_device(
-    drawing: TestBench, gates: Gates
+    drawing: TestWorker, gates: Gates
 ) -> None:
     async def work(context: RunContext) -> None:
         async with context.device():
@@ -122,7 +122,7 @@ async def _draw_two(context: RunContext) -> None:
 
 
 async def test_a_computation_is_not_left_behind_when_the_job_is_stopped(tmp_path: Path) -> None:
-    worker, ended = make_bench(tmp_path), []
+    worker, ended = make_worker(tmp_path), []
 
     def slow() -> None:
         time.sleep(0.2)
@@ -139,7 +139,7 @@ async def test_a_computation_is_not_left_behind_when_the_job_is_stopped(tmp_path
     assert ended == [True]
 
 
-async def test_what_the_work_raises_ends_the_run(drawing: TestBench) -> None:
+async def test_what_the_work_raises_ends_the_run(drawing: TestWorker) -> None:
     async def work(context: RunContext) -> None:
         await context.load("inputs/missing.png", field="base_image")
 
@@ -149,7 +149,7 @@ async def test_what_the_work_raises_ends_the_run(drawing: TestBench) -> None:
 
 
 async def test_slots_bound_how_many_jobs_compute_at_a_time(tmp_path: Path) -> None:
-    worker, inside, most = make_bench(tmp_path, slots=2), 0, 0
+    worker, inside, most = make_worker(tmp_path, slots=2), 0, 0
 
     async def work(context: RunContext) -> None:
         nonlocal inside, most
@@ -166,4 +166,4 @@ async def test_slots_bound_how_many_jobs_compute_at_a_time(tmp_path: Path) -> No
 
 async def test_a_worker_without_a_model_says_so(tmp_path: Path) -> None:
     with pytest.raises(TaskFailed, match="no model"):
-        await events_of(make_bench(tmp_path), _draw_two)
+        await events_of(make_worker(tmp_path), _draw_two)

@@ -106,6 +106,6 @@ async def test_a_cancel_is_heard_of_long_before_the_next_tick(database: Database
         await listeners(database)
         async with database.transaction() as session:
             await store.cancel(session, task.id)
-        sender.hint(notify.CANCELLED, str(task.id))
+        sender.notify(notify.CANCELLED, str(task.id))
         assert await next_end(changes) == "CANCELLED"
         await changes.aclose()

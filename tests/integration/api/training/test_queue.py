@@ -7,7 +7,7 @@ from uuid import UUID
 from compute.db.session import Database
 from compute.schemas.training import TrainingStatus
 from compute.training.rows.progress import JobReport
-from compute.training.rows.queue import Loss, RetryRule, Run, TrainingQueue
+from compute.training.rows.queue import Loss, RetryRule, TrainingQueue, TrainingRun
 from tests.integration.api.training.rows import cancel, change, deliveries, events, order, row, statuses
 
 RULE = RetryRule(max_retries=2, backoff_seconds=0)
@@ -128,7 +128,7 @@ async def test_a_cancel_while_jobs_are_given_leaves_none(database: Database) -> 
     ids = [await order(database) for _ in range(10)]
     queue = TrainingQueue(database, RULE)
 
-    async def take() -> list[Run]:
+    async def take() -> list[TrainingRun]:
         return [run for _ in range(5) for run in await queue.take_next(100)]
 
     taken, *_ = await asyncio.gather(take(), *[cancel(database, one) for one in ids])

@@ -14,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 from compute.deployments.warming.loras import warm_lora
 from compute.tasks.registry import kind_of
 from compute.training.export.lora import export_lora
-from tests.unit.tasks.types.bench import TestBench, make_bench, run_type, tiny_flux_model
+from tests.unit.tasks.types.worker import TestWorker, make_worker, run_type, tiny_flux_model
 from tests.unit.training.export.adapters import Adapter, pair, spec_of
 
 PATH, COPY = "loras/products/red-dress.safetensors", "loras/products/copy.safetensors"
@@ -29,13 +29,13 @@ def trained(width: int = 64) -> Adapter:
     return adapter
 
 
-async def stored(worker: TestBench, adapter: Adapter, path: str = PATH) -> None:
+async def stored(worker: TestWorker, adapter: Adapter, path: str = PATH) -> None:
     file = worker.settings.home / "trained.safetensors"
     export_lora(adapter, file, spec_of(), steps=1, date=datetime(2026, 3, 1, tzinfo=UTC))
     await worker.store.put(path, file, "application/octet-stream")
 
 
-async def drawn(worker: TestBench, lora: str | None = PATH) -> bytes:
+async def drawn(worker: TestWorker, lora: str | None = PATH) -> bytes:
     """The file that a GENERATION task makes."""
     request = {"prompt": "a red dress", "width": 64, "height": 64, "steps": 1, "seed": 1}
     named = {} if lora is None else {"product_model_path": lora.removeprefix("loras/")}
@@ -43,18 +43,18 @@ async def drawn(worker: TestBench, lora: str | None = PATH) -> bytes:
     return outcome.files[0]
 
 
-def cached(worker: TestBench) -> list[Path]:
+def cached(worker: TestWorker) -> list[Path]:
     return sorted((worker.settings.cache_root / "loras").glob("*.safetensors"))
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> TestBench:
-    return make_bench(tmp_path, tiny_flux_model())
+def worker(tmp_path: Path) -> TestWorker:
+    return make_worker(tmp_path, tiny_flux_model())
 
 
-async def test_the_first_task_with_a_warm_lora_reads_no_file(worker: TestBench) -> None:
+async def test_the_first_task_with_a_warm_lora_reads_no_file(worker: TestWorker) -> None:
     await stored(worker, trained())
-    assert await worker.bench.warm_lora(PATH)
+    assert await worker.worker.warm_lora(PATH)
     (file,) = cached(worker)
     file.write_bytes(b"nobody reads this")
     warm = await drawn(worker)
@@ -64,30 +64,30 @@ async def test_the_first_task_with_a_warm_lora_reads_no_file(worker: TestBench) 
     assert await drawn(worker, None) != warm
 
 
-async def test_a_file_that_was_replaced_is_another_lora(worker: TestBench) -> None:
+async def test_a_file_that_was_replaced_is_another_lora(worker: TestWorker) -> None:
     await stored(worker, trained())
-    assert await worker.bench.warm_lora(PATH)
+    assert await worker.worker.warm_lora(PATH)
     first = await drawn(worker)
     await stored(worker, {name: half / 2 for name, half in trained().items()})
-    assert await worker.bench.warm_lora(PATH)
+    assert await worker.worker.warm_lora(PATH)
     assert len(cached(worker)) == 2
     assert await drawn(worker) != first
 
 
-async def test_a_replica_does_without_what_it_cannot_use(worker: TestBench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_replica_does_without_what_it_cannot_use(worker: TestWorker, caplog: pytest.LogCaptureFixture) -> None:
     await stored(worker, trained(width=32))
     with caplog.at_level(logging.INFO, "compute.deployments.context"):
-        assert not await worker.bench.warm_lora(PATH)
-        assert not await worker.bench.warm_lora("loras/styles/gone.safetensors")
+        assert not await worker.worker.warm_lora(PATH)
+        assert not await worker.worker.warm_lora("loras/styles/gone.safetensors")
     first, second = (record.getMessage() for record in caplog.records)
     assert "worker#1 does without the LoRA loras/products/red-dress.safetensors: Made for another model" in first
     assert "loras/styles/gone.safetensors is gone" in second
 
 
 async def test_a_replica_without_a_model_does_not_even_fetch_it(tmp_path: Path) -> None:
-    worker = make_bench(tmp_path)
+    worker = make_worker(tmp_path)
     await stored(worker, trained())
-    assert not await worker.bench.warm_lora(PATH)
+    assert not await worker.worker.warm_lora(PATH)
     assert cached(worker) == []
 
 
@@ -95,7 +95,7 @@ class Replica:
     """A pool's replica without a cluster around it."""
 
     def __init__(self, home: Path) -> None:
-        self._worker = make_bench(home, tiny_flux_model()).bench
+        self._worker = make_worker(home, tiny_flux_model()).worker
 
     async def warm_lora(self, path: str) -> bool:
         if path == "broken":
@@ -113,7 +113,7 @@ async def pools(tmp_path: Path) -> AsyncIterator[list[DeploymentHandle]]:
     for name, width in (("Flux", 64), ("Other", 32)):
         home = tmp_path / name
         home.mkdir()
-        await stored(make_bench(home), trained(width))
+        await stored(make_worker(home), trained(width))
         app = serve.deployment(Replica, name=name).bind(home)
         handles.append(serve.run(app, name=name, route_prefix=None, _local_testing_mode=True))
     yield handles

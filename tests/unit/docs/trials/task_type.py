@@ -9,11 +9,11 @@ from compute.api.app import create_app
 from compute.requests.serving import Serving
 from compute.settings import Settings
 from compute.tasks.registry import all_kinds
-from tests.unit.tasks.types.bench import make_bench, run_type
+from tests.unit.tasks.types.bench import make_worker, run_type
 
 
 def main() -> None:
-    bench = make_bench(Path("home"))
+    bench = make_worker(Path("home"))
     request = {"task_type": "TINT", "input_image": "refs/white.png", "colour": "#ff0000"}
     white = Image.new("RGB", (40, 30), "white")
     made = asyncio.run(run_type(all_kinds()["TINT"], request, bench, {"refs/white.png": white}))

@@ -14,8 +14,8 @@ from compute.imaging.similarity import ssim
 from compute.tasks.types.detail_enhancer import CreateDetailEnhancerTask, DetailEnhancer
 from compute.worker.protocol import StagedModel
 from tests.pictures import full_figure, product
-from tests.unit.tasks.types.bench import Outcome, make_bench, prepare, run_type, tiny_flux_model
 from tests.unit.tasks.types.retoucher import Retoucher
+from tests.unit.tasks.types.worker import Outcome, make_worker, prepare, run_type, tiny_flux_model
 
 KIND = DetailEnhancer()
 SHARP = product((160, 160))
@@ -32,7 +32,7 @@ async def enhance(
     **changes: Any,
 ) -> Outcome:
     files = {"base.png": picture, "reference.png": reference}
-    return await run_type(KIND, SMALL | changes, make_bench(tmp_path, model), files)
+    return await run_type(KIND, SMALL | changes, make_worker(tmp_path, model), files)
 
 
 def pixels(image: Image.Image) -> np.ndarray:
@@ -186,5 +186,5 @@ async def test_a_picture_that_is_too_small_is_named(tmp_path: Path, field: str) 
         f"{field.removesuffix('_image')}.png": Image.new("RGB", (300, 31))
     }
     with pytest.raises(InvalidInput, match="at least 32 pixels") as caught:
-        await prepare(KIND, SMALL, make_bench(tmp_path), files)
+        await prepare(KIND, SMALL, make_worker(tmp_path), files)
     assert caught.value.field == field

@@ -14,7 +14,7 @@ from compute.errors import InvalidInput
 from compute.tasks.types.editing import Editing
 from compute.worker.protocol import Role, StagedModel
 from tests.pictures import product, scene
-from tests.unit.tasks.types.bench import Outcome, TestBench, make_bench, prepare, run_type
+from tests.unit.tasks.types.worker import Outcome, TestWorker, make_worker, prepare, run_type
 
 SIZE = (112, 80)
 ALL: frozenset[Role] = frozenset({"draw", "edit", "fill"})
@@ -65,11 +65,11 @@ def files() -> dict[str, Image.Image]:
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> TestBench:
-    return make_bench(tmp_path, three_models())
+def worker(tmp_path: Path) -> TestWorker:
+    return make_worker(tmp_path, three_models())
 
 
-async def edit(worker: TestBench, roles: frozenset[Role] = ALL, **changes: Any) -> Outcome:
+async def edit(worker: TestWorker, roles: frozenset[Role] = ALL, **changes: Any) -> Outcome:
     request = {"base_image": "base.png", "prompt": "make it night", "seed": 7, "steps": 2} | changes
     return await run_type(KIND, request, worker, files(), roles=roles)
 
@@ -81,7 +81,7 @@ def pixels(outcome: Outcome) -> np.ndarray:
 _unchanged: dict[tuple[frozenset[Role], str | None], np.ndarray] = {}
 
 
-async def unchanged(worker: TestBench, roles: frozenset[Role] = ALL, mask: str | None = None) -> np.ndarray:
+async def unchanged(worker: TestWorker, roles: frozenset[Role] = ALL, mask: str | None = None) -> np.ndarray:
     """What the request gives as it is, made once."""
     if (roles, mask) not in _unchanged:
         _unchanged[roles, mask] = pixels(await edit(worker, roles, mask=mask))
@@ -92,7 +92,7 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).mean())
 
 
-async def test_the_same_request_gives_the_same_bytes(worker: TestBench) -> None:
+async def test_the_same_request_gives_the_same_bytes(worker: TestWorker) -> None:
     first, second = await edit(worker, mask="mask.png"), await edit(worker, mask="mask.png")
     assert first.files == second.files
 
@@ -108,14 +108,14 @@ async def test_the_same_request_gives_the_same_bytes(worker: TestBench) -> None:
     ],
 )
 async def test_the_model_that_can_do_most_of_it_is_taken(
-    worker: TestBench, roles: frozenset[Role], asked: dict[str, Any], role: Role
+    worker: TestWorker, roles: frozenset[Role], asked: dict[str, Any], role: Role
 ) -> None:
     spec = await prepare(KIND, {"base_image": "base.png", "prompt": "x"} | asked, worker, files(), roles=roles)
     assert spec["role"] == role
     assert (spec["note"] is None) == (roles != BASE_ONLY)
 
 
-async def test_without_a_model_for_edits_the_result_says_so(worker: TestBench) -> None:
+async def test_without_a_model_for_edits_the_result_says_so(worker: TestWorker) -> None:
     outcome = await edit(worker, BASE_ONLY)
     assert "no model for instruction edits" in outcome.metadata["note"]
     assert "note" not in (await edit(worker)).metadata
@@ -132,7 +132,7 @@ PARAMETERS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("change", PARAMETERS, ids=lambda change: "+".join(change))
-async def test_every_parameter_of_an_edit_changes_the_picture(worker: TestBench, change: dict[str, Any]) -> None:
+async def test_every_parameter_of_an_edit_changes_the_picture(worker: TestWorker, change: dict[str, Any]) -> None:
     assert distance(await unchanged(worker), pixels(await edit(worker, **change))) > VISIBLE
 
 
@@ -143,7 +143,7 @@ async def test_every_parameter_of_an_edit_changes_the_picture(worker: TestBench,
     ids=lambda change: "+".join(change),
 )
 async def test_every_parameter_acts_inside_a_mask(
-    worker: TestBench, roles: frozenset[Role], change: dict[str, Any]
+    worker: TestWorker, roles: frozenset[Role], change: dict[str, Any]
 ) -> None:
     first = await unchanged(worker, roles, "mask.png")
     second = pixels(await edit(worker, roles, **({"mask": "mask.png"} | change)))
@@ -152,14 +152,14 @@ async def test_every_parameter_acts_inside_a_mask(
 
 
 @pytest.mark.parametrize("asked", [{"reference_images": ["shirt.png"]}, {}, {"roles": BASE_ONLY}], ids=str)
-async def test_unmasked_pixels_come_back_bit_identical(worker: TestBench, asked: dict[str, Any]) -> None:
+async def test_unmasked_pixels_come_back_bit_identical(worker: TestWorker, asked: dict[str, Any]) -> None:
     result = pixels(await edit(worker, mask="mask.png", **asked))
     base, mask = np.asarray(scene(SIZE)).astype(int), np.asarray(disc())
     assert np.array_equal(result[mask == 0], base[mask == 0])
     assert distance(result[mask > 0], base[mask > 0]) > VISIBLE
 
 
-async def test_a_large_picture_is_worked_on_in_part_and_kept_at_full_size(worker: TestBench) -> None:
+async def test_a_large_picture_is_worked_on_in_part_and_kept_at_full_size(worker: TestWorker) -> None:
     large = scene((1400, 900))
     mask = Image.new("L", large.size)
     mask.paste(255, (1000, 300, 1100, 420))
@@ -178,7 +178,7 @@ async def test_a_large_picture_is_worked_on_in_part_and_kept_at_full_size(worker
     assert not changed[np.asarray(mask) == 0].any()
 
 
-async def test_the_mask_may_have_another_size(worker: TestBench) -> None:
+async def test_the_mask_may_have_another_size(worker: TestWorker) -> None:
     outcome = await edit(worker, mask_url="large-mask.png")
     changed = (pixels(outcome) != np.asarray(scene(SIZE))).any(axis=2)
     near = np.asarray(disc().resize((448, 320)).resize(SIZE)) > 0
@@ -196,14 +196,14 @@ async def test_the_mask_may_have_another_size(worker: TestBench) -> None:
     ],
 )
 async def test_the_size_is_exactly_what_was_asked_for(
-    worker: TestBench, mask: str | None, asked: dict[str, int], size: tuple[int, int]
+    worker: TestWorker, mask: str | None, asked: dict[str, int], size: tuple[int, int]
 ) -> None:
     outcome = await edit(worker, mask=mask, **asked)
     assert outcome.images[0].size == size
     assert (outcome.public["width"], outcome.public["height"]) == size
 
 
-async def test_other_proportions_keep_the_middle(worker: TestBench) -> None:
+async def test_other_proportions_keep_the_middle(worker: TestWorker) -> None:
     outcome = await edit(worker, mask="mask.png", width=80, height=80)
     base = np.asarray(scene(SIZE).crop((16, 0, 96, 80))).astype(int)
     kept = np.asarray(disc().crop((16, 0, 96, 80))) == 0
@@ -211,12 +211,12 @@ async def test_other_proportions_keep_the_middle(worker: TestBench) -> None:
 
 
 @pytest.mark.parametrize("name", ["base_image", "base_image_url", "base_image_data"])
-async def test_each_spelling_of_the_base_image_works(worker: TestBench, name: str) -> None:
+async def test_each_spelling_of_the_base_image_works(worker: TestWorker, name: str) -> None:
     request = {name: "base.png", "prompt": "x"}
     assert (await prepare(KIND, request, worker, files(), roles=ALL))["base_image_path"] == "base.png"
 
 
-async def test_references_come_in_every_spelling_and_are_named_in_the_prompt(worker: TestBench) -> None:
+async def test_references_come_in_every_spelling_and_are_named_in_the_prompt(worker: TestWorker) -> None:
     request = {
         "base_image_url": "base.png",
         "reference_images": [{"url": "shirt.png", "type": "garment"}, "red.png"],
@@ -232,13 +232,13 @@ async def test_references_come_in_every_spelling_and_are_named_in_the_prompt(wor
     )
 
 
-async def test_each_reference_and_its_type_change_the_picture(worker: TestBench) -> None:
+async def test_each_reference_and_its_type_change_the_picture(worker: TestWorker) -> None:
     plain = pixels(await edit(worker, reference_images=["red.png"]))
     for references in (["shirt.png"], ["red.png", "shirt.png"], [{"url": "red.png", "type": "garment"}]):
         assert distance(plain, pixels(await edit(worker, reference_images=references))) > VISIBLE / 2
 
 
-async def test_a_reference_or_a_mask_alone_is_enough(worker: TestBench) -> None:
+async def test_a_reference_or_a_mask_alone_is_enough(worker: TestWorker) -> None:
     spec = await prepare(
         KIND,
         {"base_image": "base.png", "reference_images": [{"url": "shirt.png", "type": "garment"}]},
@@ -250,7 +250,7 @@ async def test_a_reference_or_a_mask_alone_is_enough(worker: TestBench) -> None:
     assert (await edit(worker, prompt="", mask="mask.png")).images
 
 
-async def test_the_public_fields_say_what_was_asked_and_made(worker: TestBench) -> None:
+async def test_the_public_fields_say_what_was_asked_and_made(worker: TestWorker) -> None:
     outcome = await edit(worker, mask="mask.png", reference_images=[{"url": "shirt.png", "type": "garment"}])
     assert outcome.public | {"result_image_path": None} == {
         "base_image_path": "base.png",
@@ -288,7 +288,7 @@ async def test_the_public_fields_say_what_was_asked_and_made(worker: TestBench) 
     ],
     ids=str,
 )
-async def test_what_cannot_be_done_is_refused_by_field(worker: TestBench, change: dict[str, Any], field: str) -> None:
+async def test_what_cannot_be_done_is_refused_by_field(worker: TestWorker, change: dict[str, Any], field: str) -> None:
     request = {"base_image": "base.png", "prompt": "x"} | change
     with pytest.raises(InvalidInput) as caught:
         await prepare(KIND, request, worker, files(), roles=ALL, max_pixels=100_000)
@@ -318,13 +318,13 @@ def test_values_out_of_range_are_refused(change: dict[str, Any]) -> None:
     assert caught.value.errors()[0]["loc"][0] in change
 
 
-async def test_references_need_a_model_that_looks_at_them(worker: TestBench) -> None:
+async def test_references_need_a_model_that_looks_at_them(worker: TestWorker) -> None:
     with pytest.raises(InvalidInput, match="no model that looks at references") as caught:
         await edit(worker, BASE_ONLY, reference_images=["red.png"])
     assert caught.value.field == "reference_images"
 
 
-async def test_a_mask_that_opens_nothing_ends_the_task(worker: TestBench) -> None:
+async def test_a_mask_that_opens_nothing_ends_the_task(worker: TestWorker) -> None:
     with pytest.raises(InvalidInput, match="black everywhere") as caught:
         await edit(worker, mask="black.png")
     assert caught.value.field == "mask"

@@ -17,8 +17,8 @@ from compute.worker.ops.face import FaceOutcome, FaceSettings, enhance_faces
 from compute.worker.ops.patch import Limits, PatchSettings, working_size
 from compute.worker.protocol import Job, StagedModel, Started
 from tests.pictures import full_figure, portrait, scene
-from tests.unit.tasks.types.bench import Outcome, make_bench, prepare, run_type, tiny_flux_model
 from tests.unit.tasks.types.retoucher import Retoucher
+from tests.unit.tasks.types.worker import Outcome, make_worker, prepare, run_type, tiny_flux_model
 
 KIND = FaceEnhancer()
 FACE = portrait((160, 160))
@@ -26,7 +26,7 @@ SMALL = {"input_image": "in.png", "seed": 1, "steps": 4, "working_size": 128}
 
 
 async def enhance(tmp_path: Path, model: StagedModel, picture: Image.Image = FACE, **changes: Any) -> Outcome:
-    return await run_type(KIND, SMALL | changes, make_bench(tmp_path, model), {"in.png": picture})
+    return await run_type(KIND, SMALL | changes, make_worker(tmp_path, model), {"in.png": picture})
 
 
 def pixels(image: Image.Image) -> np.ndarray:
@@ -145,7 +145,7 @@ async def faces_by_tiny_flux(
             outcomes.append(await enhance_faces(context, picture, settings))
 
     job = Job(uuid4(), KIND.name, 1, {})
-    async for _ in run_work(job, make_bench(tmp_path, tiny_flux_model()).bench, work):
+    async for _ in run_work(job, make_worker(tmp_path, tiny_flux_model()).worker, work):
         pass
     return outcomes[0]
 
@@ -245,7 +245,7 @@ def test_bad_input_is_named(changes: dict[str, Any], field: str) -> None:
 
 
 async def test_an_input_that_is_too_small_or_gone_is_named(tmp_path: Path) -> None:
-    check = partial(prepare, KIND, SMALL, make_bench(tmp_path))
+    check = partial(prepare, KIND, SMALL, make_worker(tmp_path))
     with pytest.raises(InvalidInput, match="at least 32 pixels") as small:
         await check({"in.png": Image.new("RGB", (31, 200))})
     assert small.value.field == "input_image"

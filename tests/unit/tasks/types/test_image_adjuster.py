@@ -15,7 +15,7 @@ from compute.media.rights import Rights
 from compute.tasks.types.image_adjuster import CreateImageAdjusterTask, ImageAdjuster
 from compute.worker.protocol import Started
 from tests.pictures import product, scene
-from tests.unit.tasks.types.bench import Outcome, make_bench, prepare, run_type
+from tests.unit.tasks.types.worker import Outcome, make_worker, prepare, run_type
 
 SIZE = (120, 80)
 NO_MODEL: frozenset[Any] = frozenset()
@@ -24,7 +24,7 @@ NO_MODEL: frozenset[Any] = frozenset()
 async def run(home: Path, picture: Image.Image, other: Image.Image | None = None, **fields: Any) -> Outcome:
     files = {"in.png": picture} | ({"ref.png": other} if other is not None else {})
     request = {"input_image": "in.png"} | fields
-    return await run_type(ImageAdjuster(), request, make_bench(home), files, roles=NO_MODEL)
+    return await run_type(ImageAdjuster(), request, make_worker(home), files, roles=NO_MODEL)
 
 
 async def adjusted(home: Path, picture: Image.Image, other: Image.Image | None = None, **fields: Any) -> Image.Image:
@@ -34,7 +34,7 @@ async def adjusted(home: Path, picture: Image.Image, other: Image.Image | None =
 async def spec_of(home: Path, intake: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
     files = {"in.png": scene(SIZE), "ref.png": scene(SIZE)}
     request = {"input_image": "in.png"} | fields
-    return await prepare(ImageAdjuster(), request, make_bench(home), files, roles=NO_MODEL, **(intake or {}))
+    return await prepare(ImageAdjuster(), request, make_worker(home), files, roles=NO_MODEL, **(intake or {}))
 
 
 def distance(one: Image.Image, other: Image.Image) -> float:

@@ -14,7 +14,7 @@ from compute.schemas.fields import NativeChoice
 from compute.tasks.registry import all_kinds, find_kind
 from compute.worker.protocol import StagedModel
 from tests.pictures import portrait, scene
-from tests.unit.tasks.types.bench import Outcome, make_bench, run_type
+from tests.unit.tasks.types.worker import Outcome, make_worker, run_type
 
 MOST_PIXELS = {"flux": 64 * 64, "ltx-video": 128 * 96}
 """Clips are drawn on a grid of 32 pixels."""
@@ -45,7 +45,7 @@ async def run(name: str, tmp_path: Path, **changes: Any) -> Outcome:
     kind = find_kind(name)
     request = {"seed" if name != "REFINE" else "upscale_seed": 3} | REQUESTS[name] | changes
     files = {"in.png": PICTURE, "face.png": portrait((256, 256))}
-    return await run_type(kind, request, make_bench(tmp_path, small_model(_family(name))), files)
+    return await run_type(kind, request, make_worker(tmp_path, small_model(_family(name))), files)
 
 
 def _family(name: str) -> str:
@@ -83,7 +83,7 @@ async def test_outside_of_a_mask_nothing_changes(tmp_path: Path) -> None:
     kind = find_kind("EDITING")
     files = {"in.png": PICTURE, "mask.png": mask}
     request = REQUESTS["EDITING"] | {"mask": "mask.png"}
-    outcome = await run_type(kind, request, make_bench(tmp_path, small_model("flux")), files)
+    outcome = await run_type(kind, request, make_worker(tmp_path, small_model("flux")), files)
     assert outcome.metadata["drawn_at"]["width"] <= 80
     changed = (np.asarray(outcome.images[0]) != np.asarray(PICTURE)).any(axis=-1)
     assert changed[60:130, 100:180].mean() > 0.9
@@ -134,7 +134,7 @@ async def test_drawn_at_is_there_exactly_when_the_model_drew_at_another_size(
     }  # fmt: skip
     request = {"seed" if name != "REFINE" else "upscale_seed": 3} | REQUESTS[name] | asked
     model = small_model(_family(name), 128 * 96)
-    outcome = await run_type(find_kind(name), request, make_bench(tmp_path, model), files)
+    outcome = await run_type(find_kind(name), request, make_worker(tmp_path, model), files)
     expected = None if drawn_at is None else {"width": drawn_at[0], "height": drawn_at[1]}
     assert outcome.metadata.get("drawn_at") == expected
 
@@ -143,7 +143,7 @@ async def test_tiles_of_the_models_own_size_are_named(tmp_path: Path) -> None:
     """A model that draws 512 pixels a side: in tiles of 512 where others have 1,024."""
     files = {"in.png": PICTURE}
     request = {"base_image_url": "in.png", "upscale_steps": 1, "upscale_denoise": 1.0, "upscale_seed": 1}
-    worker = make_bench(tmp_path, small_model("flux", 512 * 512))
+    worker = make_worker(tmp_path, small_model("flux", 512 * 512))
     large = await run_type(find_kind("REFINE"), request | {"target_width": 1024, "target_height": 768}, worker, files)
     assert large.metadata["tiles"] > 1
     drawn = large.metadata["drawn_at"]
@@ -157,6 +157,6 @@ async def test_tiles_of_the_models_own_size_are_named(tmp_path: Path) -> None:
 async def test_a_small_picture_is_refined_by_a_model_that_draws_small(size: tuple[int, int], tmp_path: Path) -> None:
     files = {"in.png": PICTURE.resize(size)}
     request = {"base_image_url": "in.png", "upscale_steps": 1, "upscale_denoise": 1.0, "upscale_seed": 1}
-    outcome = await run_type(find_kind("REFINE"), request, make_bench(tmp_path, small_model("flux")), files)
+    outcome = await run_type(find_kind("REFINE"), request, make_worker(tmp_path, small_model("flux")), files)
     assert outcome.images[0].size == size
     assert "drawn_at" not in outcome.metadata

@@ -18,7 +18,7 @@ from compute.schemas.enums import ProviderCapability
 from compute.tasks.types.refine import CreateRefineTask, Refine
 from compute.worker.protocol import GenerateRequest, Job, Latents, OnStep, Prepared, Progress, StagedModel, Started
 from tests.pictures import portrait, scene
-from tests.unit.tasks.types.bench import Outcome, make_bench, prepare, run_type, tiny_flux_model
+from tests.unit.tasks.types.worker import Outcome, make_worker, prepare, run_type, tiny_flux_model
 
 VISIBLE = 2.0
 """Mean difference per pixel and channel, of 255, that anybody would see."""
@@ -33,12 +33,12 @@ class SmallTiles(Refine):
 
 async def refine(home: Path, picture: Image.Image, **fields: Any) -> Outcome:
     request = {"base_image_url": "base.png", "upscale_seed": 1, "upscale_steps": 4, "upscale_denoise": 0.5} | fields
-    return await run_type(SmallTiles(), request, make_bench(home, tiny_flux_model()), {"base.png": picture})
+    return await run_type(SmallTiles(), request, make_worker(home, tiny_flux_model()), {"base.png": picture})
 
 
 async def spec_of(home: Path, picture: Image.Image, intake: dict[str, Any] | None = None, **fields: Any) -> Any:
     request = {"base_image_url": "base.png"} | fields
-    return await prepare(Refine(), request, make_bench(home), {"base.png": picture}, **(intake or {}))
+    return await prepare(Refine(), request, make_worker(home), {"base.png": picture}, **(intake or {}))
 
 
 def pixels(image: Image.Image) -> np.ndarray:
@@ -356,15 +356,15 @@ async def test_a_failure_in_the_middle_is_the_runs_failure(tmp_path: Path) -> No
     model = RunsOut(tiny_flux_model())
     request = {"base_image_url": "base.png", "upscale_steps": 2, "upscale_denoise": 0.5}
     with pytest.raises(OutOfMemory, match="CUDA out of memory"):
-        await run_type(SmallTiles(), request, make_bench(tmp_path, model), {"base.png": scene((240, 200))})
+        await run_type(SmallTiles(), request, make_worker(tmp_path, model), {"base.png": scene((240, 200))})
     assert model.draws == 3
 
 
 async def test_a_run_that_is_closed_stops_drawing(tmp_path: Path) -> None:
-    worker = make_bench(tmp_path, tiny_flux_model())
+    worker = make_worker(tmp_path, tiny_flux_model())
     request = {"base_image_url": "base.png", "upscale_steps": 4, "upscale_denoise": 0.5}
     spec = await prepare(SmallTiles(), request, worker, {"base.png": scene((240, 200))})
-    async with aclosing(SmallTiles().run(Job(uuid.uuid4(), "REFINE", 1, spec), worker.bench)) as events:
+    async with aclosing(SmallTiles().run(Job(uuid.uuid4(), "REFINE", 1, spec), worker.worker)) as events:
         fractions = [event.fraction async for event in _until_a_third(events)]
     assert fractions[-1] < 0.5
     again = await run_type(SmallTiles(), request, worker, {"base.png": scene((48, 32))})

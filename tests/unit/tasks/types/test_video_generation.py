@@ -22,7 +22,7 @@ from compute.tasks.types import video_generation
 from compute.tasks.types.video_generation import CreateVideoGenerationTask, VideoGeneration
 from compute.worker.protocol import Job, Progress, StagedModel, Started, VideoRequest
 from tests.pictures import scene
-from tests.unit.tasks.types.bench import Outcome, make_bench, prepare, run_type
+from tests.unit.tasks.types.worker import Outcome, make_worker, prepare, run_type
 
 VIDEO = frozenset({"video"})
 SMALL = {
@@ -48,14 +48,14 @@ async def film(
     home: Path, model: StagedModel | None = None, image: Image.Image | None = None, **fields: Any
 ) -> Outcome:
     request = {"input_image_url": "in.png"} | SMALL | fields
-    worker = make_bench(home, model or tiny_ltx())
+    worker = make_worker(home, model or tiny_ltx())
     return await run_type(VideoGeneration(), request, worker, {"in.png": image or scene((192, 128))}, roles=VIDEO)
 
 
 async def spec_of(home: Path, size: tuple[int, int] = (192, 128), **fields: Any) -> dict[str, Any]:
     files = {"in.png": Image.new("RGB", size, "gray")}
     request = {"input_image_url": "in.png"} | fields
-    return await prepare(VideoGeneration(), request, make_bench(home), files, roles=VIDEO)
+    return await prepare(VideoGeneration(), request, make_worker(home), files, roles=VIDEO)
 
 
 def frames_of(outcome: Outcome) -> np.ndarray:
@@ -217,7 +217,7 @@ async def test_transparent_images_stand_on_white(tmp_path: Path) -> None:
 async def test_the_names_of_the_third_document_work(tmp_path: Path) -> None:
     sample = {"base_image_url": "in.png", "motion_bucket_id": 127, "fps": 24, "duration": 3.0, "seed": 42}
     files = {"in.png": Image.new("RGB", (96, 64))}
-    spec = await prepare(VideoGeneration(), sample, make_bench(tmp_path), files, roles=VIDEO)
+    spec = await prepare(VideoGeneration(), sample, make_worker(tmp_path), files, roles=VIDEO)
     assert (spec["input_image_path"], spec["duration_seconds"], spec["fps"], spec["seed"]) == ("in.png", 3, 24, 42)
     assert type(spec["duration_seconds"]) is int
 
@@ -301,10 +301,10 @@ async def test_a_cancelled_clip_stops_at_its_next_step_and_leaves_no_file(
 ) -> None:
     monkeypatch.setattr(video_generation, "CHUNK_FRAMES", 4)
     kind, model = VideoGeneration(), Watched()
-    worker = make_bench(tmp_path / "home", model)
+    worker = make_worker(tmp_path / "home", model)
     files = {"in.png": scene((96, 64))}
     spec = await prepare(kind, {"input_image_url": "in.png"} | SMALL | {"duration_seconds": 60}, worker, files)
-    async with aclosing(kind.run(Job(uuid.uuid4(), kind.name, 1, spec), worker.bench)) as events:
+    async with aclosing(kind.run(Job(uuid.uuid4(), kind.name, 1, spec), worker.worker)) as events:
         async for event in events:
             if isinstance(event, Progress) and len(model.clips) >= 2:
                 assert left_behind()

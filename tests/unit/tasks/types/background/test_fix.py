@@ -16,7 +16,7 @@ from compute.worker.protocol import Progress, StagedModel
 from tests.pictures import scene
 from tests.unit.imaging.cutouts import bottle
 from tests.unit.imaging.onnx_files import brightness_model
-from tests.unit.tasks.types.bench import Outcome, make_bench, prepare, run_type, tiny_flux_model
+from tests.unit.tasks.types.worker import Outcome, make_worker, prepare, run_type, tiny_flux_model
 
 BASE = bottle((120, 160)).image
 MATTE = np.asarray(subject_mask(BASE))
@@ -33,7 +33,7 @@ VISIBLE = 2.0
 
 async def fix(home: Path, request: dict[str, Any], **fields: Any) -> Outcome:
     model: StagedModel | None = tiny_flux_model() if "background_prompt" in request else None
-    return await run_type(BackgroundFix(), request | fields, make_bench(home, model), FILES)
+    return await run_type(BackgroundFix(), request | fields, make_worker(home, model), FILES)
 
 
 def pixels(outcome: Outcome) -> np.ndarray:
@@ -71,7 +71,7 @@ async def test_a_shift_brings_the_palette_s_colour(tmp_path: Path) -> None:
 async def test_the_palette_s_own_subject_is_not_its_background(tmp_path: Path) -> None:
     palette = bottle((96, 128)).image
     files = FILES | {"palette.png": palette}
-    outcome = await run_type(BackgroundFix(), SHIFT, make_bench(tmp_path), files)
+    outcome = await run_type(BackgroundFix(), SHIFT, make_worker(tmp_path), files)
     lightness, a, _ = outcome.metadata["target_lab"]
     assert lightness > 80
     assert abs(a) < 2, "neither the green nor the red of the bottle"
@@ -92,7 +92,7 @@ async def test_shadow_and_light_thresholds_say_what_moves(tmp_path: Path) -> Non
 
 async def test_a_shadow_is_left_alone(tmp_path: Path) -> None:
     picture = bottle().image
-    outcome = await run_type(BackgroundFix(), SHIFT, make_bench(tmp_path), FILES | {"base.png": picture})
+    outcome = await run_type(BackgroundFix(), SHIFT, make_worker(tmp_path), FILES | {"base.png": picture})
     lightness = lab_from_srgb(np.asarray(picture))[..., 0] * 2.55
     dark = (lightness < 150) & (np.asarray(subject_mask(picture)) == 0)
     assert dark.sum() > 50
@@ -140,7 +140,7 @@ async def test_a_wider_blur_is_a_softer_transition(tmp_path: Path) -> None:
 async def test_the_new_background_covers_and_no_fringe_of_the_old_is_left(tmp_path: Path) -> None:
     truth = bottle((288, 384))
     files = {"base.png": truth.image, "behind.png": Image.new("RGB", (30, 20), (0, 200, 40))}
-    outcome = await run_type(BackgroundFix(), REPLACE, make_bench(tmp_path), files)
+    outcome = await run_type(BackgroundFix(), REPLACE, make_worker(tmp_path), files)
     assert np.abs(pixels(outcome) - truth.on((0, 200, 40)))[truth.edge].mean() < 12
     assert (pixels(outcome)[:, 0] == (0, 200, 40)).all()
 
@@ -149,7 +149,7 @@ async def test_a_cut_out_base_is_put_before_the_background(tmp_path: Path) -> No
     cut = Image.new("RGBA", (64, 64), (10, 20, 30, 0))
     cut.paste((200, 30, 30, 255), (20, 20, 40, 40))
     files = FILES | {"base.png": cut, "behind.png": Image.new("RGB", (8, 8), (0, 0, 90))}
-    outcome = await run_type(BackgroundFix(), REPLACE, make_bench(tmp_path), files)
+    outcome = await run_type(BackgroundFix(), REPLACE, make_worker(tmp_path), files)
     assert outcome.images[0].getpixel((30, 30)) == (200, 30, 30)
     assert outcome.images[0].getpixel((5, 5)) == (0, 0, 90)
     assert outcome.metadata["segmentation_model"] == "alpha"
@@ -179,13 +179,13 @@ async def test_a_drawing_can_be_repeated_and_tells_its_seed_and_progress(tmp_pat
 async def test_it_is_drawn_at_a_size_that_the_model_can_draw(
     tmp_path: Path, size: tuple[int, int], drawn: tuple[int, int]
 ) -> None:
-    spec = await prepare(BackgroundFix(), DRAW, make_bench(tmp_path), {"base.png": Image.new("RGB", size)})
+    spec = await prepare(BackgroundFix(), DRAW, make_worker(tmp_path), {"base.png": Image.new("RGB", size)})
     assert (spec["drawn_width"], spec["drawn_height"]) == drawn
 
 
 async def test_the_segmentation_model_that_is_named_is_used(tmp_path: Path) -> None:
-    worker = make_bench(tmp_path)
-    folder = worker.bench.models_root / "rembg"
+    worker = make_worker(tmp_path)
+    folder = worker.worker.models_root / "rembg"
     folder.mkdir(parents=True)
     (folder / "u2netp.onnx").write_bytes(brightness_model())
     request = REPLACE | {"provider_config": {"rembg_model": "u2netp"}}
@@ -211,17 +211,17 @@ async def test_the_strategy_follows_from_what_is_given_and_chooses_the_queue(
     tmp_path: Path, request_: dict[str, Any], strategy: str, queue: str, roles: set[str]
 ) -> None:
     kind, checked = BackgroundFix(), CreateBackgroundFixTask.model_validate(request_)
-    spec = await prepare(kind, request_, make_bench(tmp_path), FILES)
+    spec = await prepare(kind, request_, make_worker(tmp_path), FILES)
     assert spec["strategy"] == BackgroundFixStrategy(strategy)
     assert (kind.queue_for(checked), kind.roles_for(checked)) == (queue, roles)
 
 
 async def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
-    shift = await prepare(BackgroundFix(), SHIFT, make_bench(tmp_path), FILES)
+    shift = await prepare(BackgroundFix(), SHIFT, make_worker(tmp_path), FILES)
     assert shift["mask_expansion_percentage"] == 0.005
     assert (shift["shadow_threshold"], shift["light_threshold"]) == (150, 220)
     assert (shift["edge_blur_sigma"], shift["blend_strength"]) == (20, 1)
-    replaced = await prepare(BackgroundFix(), REPLACE, make_bench(tmp_path), FILES)
+    replaced = await prepare(BackgroundFix(), REPLACE, make_worker(tmp_path), FILES)
     assert (replaced["mask_expansion_percentage"], replaced["edge_blur_sigma"]) == (0, 0)
 
 
@@ -252,7 +252,7 @@ async def test_what_does_not_go_together_is_refused_by_name(
     tmp_path: Path, request_: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
-        await prepare(BackgroundFix(), request_, make_bench(tmp_path), FILES)
+        await prepare(BackgroundFix(), request_, make_worker(tmp_path), FILES)
     assert refused.value.field == field
 
 
@@ -289,7 +289,7 @@ def test_the_base_image_has_two_names_and_is_given_once() -> None:
 async def test_a_base_without_a_subject_fails_as_bad_input(tmp_path: Path) -> None:
     files = FILES | {"base.png": Image.new("RGB", (64, 64), "grey")}
     with pytest.raises(InvalidInput, match="No subject") as refused:
-        await run_type(BackgroundFix(), SHIFT, make_bench(tmp_path), files)
+        await run_type(BackgroundFix(), SHIFT, make_worker(tmp_path), files)
     assert refused.value.field == "base_image"
 
 

@@ -18,7 +18,7 @@ from compute.tasks.types.background.removal import BackgroundRemoval, CreateBack
 from compute.worker.protocol import Artifact, Done, Job
 from tests.unit.imaging.cutouts import bottle, mug, person
 from tests.unit.imaging.onnx_files import brightness_model
-from tests.unit.tasks.types.bench import Outcome, make_bench, prepare, run_type
+from tests.unit.tasks.types.worker import Outcome, make_worker, prepare, run_type
 
 FILES = {
     "inputs/bottle.png": bottle((96, 128)).image,
@@ -30,7 +30,7 @@ BLANK = Image.new("RGB", (48, 48), "white")
 
 async def remove(home: Path, files: Mapping[str, Image.Image], **fields: Any) -> Outcome:
     request = {"input_image_paths": list(files)} | fields
-    return await run_type(BackgroundRemoval(), request, make_bench(home), files)
+    return await run_type(BackgroundRemoval(), request, make_worker(home), files)
 
 
 async def test_a_batch_comes_back_in_order_with_alpha(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ async def test_a_picture_that_is_cut_out_already_stays_as_it_is(tmp_path: Path) 
 
 
 async def test_the_model_that_is_named_does_the_work(tmp_path: Path) -> None:
-    worker = make_bench(tmp_path)
-    folder = worker.bench.models_root / "rembg"
+    worker = make_worker(tmp_path)
+    folder = worker.worker.models_root / "rembg"
     folder.mkdir(parents=True)
     (folder / "silueta.onnx").write_bytes(brightness_model())
     request = {"input_image_paths": ["a.png"], "provider_config": {"provider_type": "LOCAL", "rembg_model": "silueta"}}
@@ -91,14 +91,14 @@ async def test_a_partly_failed_batch_names_what_failed_and_keeps_the_rest(tmp_pa
 
 
 async def test_an_input_that_is_gone_or_damaged_is_one_image_s_failure(tmp_path: Path) -> None:
-    worker = make_bench(tmp_path)
+    worker = make_worker(tmp_path)
     files = {"a.png": FILES["inputs/bottle.png"]}
     spec = await prepare(BackgroundRemoval(), {"input_image_paths": ["a.png"]}, worker, files)
     await worker.store.put("damaged.png", b"\x89PNG no more", "image/png")
     job = Job(
         uuid.uuid4(), TaskType.BACKGROUND_REMOVAL, 1, spec | {"input_image_paths": ["gone.png", "a.png", "damaged.png"]}
     )
-    async with aclosing(BackgroundRemoval().run(job, worker.bench)) as running:
+    async with aclosing(BackgroundRemoval().run(job, worker.worker)) as running:
         events = [event async for event in running]
     done = events[-1]
     assert isinstance(done, Done)
@@ -124,14 +124,14 @@ async def test_a_model_without_a_file_fails_the_batch_and_says_what_is_missing(t
 async def test_an_unknown_model_is_refused_before_anything_is_fetched(tmp_path: Path, model: Any) -> None:
     request = {"input_image_paths": ["absent.png"], "provider_config": {"rembg_model": model}}
     with pytest.raises(InvalidInput) as refused:
-        await prepare(BackgroundRemoval(), request, make_bench(tmp_path), {})
+        await prepare(BackgroundRemoval(), request, make_worker(tmp_path), {})
     assert refused.value.field == "provider_config.rembg_model"
 
 
 async def test_a_bad_input_is_named_by_its_place(tmp_path: Path) -> None:
     request = {"input_image_paths": ["a.png", "absent.png"]}
     with pytest.raises(InvalidInput) as refused:
-        await prepare(BackgroundRemoval(), request, make_bench(tmp_path), {"a.png": BLANK})
+        await prepare(BackgroundRemoval(), request, make_worker(tmp_path), {"a.png": BLANK})
     assert refused.value.field == "input_image_paths.1"
 
 

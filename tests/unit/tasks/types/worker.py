@@ -23,7 +23,7 @@ from compute.worker.protocol import Artifact, Done, Job, Progress, Role, StagedM
 
 
 @dataclass
-class TestBench:
+class TestWorker:
     """A `LocalWorkerContext` and what it stands on."""
 
     __test__ = False
@@ -69,16 +69,16 @@ class Outcome:
     """The type's own public fields, as the API shows them."""
 
 
-def make_bench(tmp_path: Path, model: StagedModel | None = None, *, slots: int = 1) -> TestBench:
+def make_worker(tmp_path: Path, model: StagedModel | None = None, *, slots: int = 1) -> TestWorker:
     settings = Settings(home=tmp_path)
     store = LocalStore(settings.storage_root)
-    return TestBench(LocalWorkerContext(settings, store, model, "worker#1", slots=slots), store, settings)
+    return TestWorker(LocalWorkerContext(settings, store, model, "worker#1", slots=slots), store, settings)
 
 
 async def prepare(
     kind: TaskKind[Any],
     request: Mapping[str, Any],
-    worker: TestBench,
+    worker: TestWorker,
     files: Mapping[str, Image.Image],
     *,
     roles: frozenset[Role] = frozenset({"draw"}),
@@ -95,7 +95,7 @@ async def prepare(
 async def run_type(
     kind: TaskKind[Any],
     request: Mapping[str, Any],
-    worker: TestBench,
+    worker: TestWorker,
     files: Mapping[str, Image.Image],
     *,
     roles: frozenset[Role] = frozenset({"draw"}),
@@ -106,7 +106,7 @@ async def run_type(
     # As the row of a request keeps it.
     spec |= {name: request[name] for name in ("native",) if name in request}
     job = Job(uuid.uuid4(), kind.name, 1, spec)
-    async with aclosing(kind.run(job, worker.bench)) as running:
+    async with aclosing(kind.run(job, worker.worker)) as running:
         events = [event async for event in running]
     artifacts = [event for event in events if isinstance(event, Artifact)]
     done = events[-1]
