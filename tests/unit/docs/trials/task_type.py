@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from PIL import Image
-from tests.unit.tasks.types.bench import make_worker, run_type
+from tests.unit.tasks.types.worker import make_worker, run_type
 
 from compute.api.app import create_app
 from compute.requests.serving import Serving
