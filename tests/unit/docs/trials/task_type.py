@@ -4,12 +4,12 @@ import asyncio
 from pathlib import Path
 
 from PIL import Image
-from tests.unit.tasks.types.worker import make_worker, run_type
 
 from compute.api.app import create_app
 from compute.requests.serving import Serving
 from compute.settings import Settings
 from compute.tasks.registry import all_kinds
+from tests.unit.tasks.types.worker import make_worker, run_type
 
 
 def main() -> None:
