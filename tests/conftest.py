@@ -10,9 +10,14 @@ import pytest
 
 _EXIT_SECONDS = 60
 
-# How fast a machine is says nothing about the code: no example has a time limit, and slow data are no fault.
+# How fast a machine is says nothing about the code: no example has a time limit, and slow data are no fault. In CI the
+# examples are the same each time, so that what fails there is what was changed; elsewhere they are new ones.
 hypothesis.settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+    "any machine",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
+    derandomize="CI" in os.environ,
 )
 hypothesis.settings.load_profile("any machine")
 
