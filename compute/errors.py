@@ -1,28 +1,31 @@
 """Every error that crosses a boundary of this project.
 
-    ComputeError                an error with a stable `code` and an HTTP `status`
-    ├── BadRequest     400      the request itself is malformed: an id, a query parameter, a header
-    ├── InvalidInput   422      the payload is wrong; `field` says where
-    ├── Unauthorized   401      no key, or an unknown one
-    ├── Forbidden      403      a valid key without the right
-    ├── NotFound       404      no such task, image or model
-    ├── Conflict       409      an action that the present state forbids
-    ├── TooLarge       413      more bytes than a limit allows
-    ├── Unavailable    503      a dependency is down; nothing was accepted
-    │   └── Overloaded          too much is being done already; come back later
-    └── TaskFailed              a task's run ended badly; `category` decides what happens next
+    ComputeError              an error with a stable `code`
+    ├── BadRequest            the request itself is malformed: an id, a query parameter, a header
+    ├── InvalidInput          the payload is wrong; `field` says where
+    ├── InvalidFields         the payload is wrong in several places; `faults` lists them
+    ├── Unauthorized          no key, or an unknown one
+    ├── Forbidden             a valid key without the right
+    ├── NotFound              no such task, image or model
+    ├── Conflict              an action that the present state forbids
+    ├── TooLarge              more bytes than a limit allows
+    ├── Unavailable           a dependency is down; nothing was accepted
+    │   └── Overloaded        too much is being done already; come back later
+    └── TaskFailed            a task's run ended badly; `category` decides what happens next
         ├── OutOfMemory
         ├── StorageFailed
-        │   └── StorageAway     and would do it later
-        └── WorkerLost          the replica is dead or unwell; a run that had not begun costs its task nothing
-    Interrupted                 a run was asked to stop; not an error of the task
+        │   └── StorageAway   and would do it later
+        └── WorkerLost        the replica is dead or unwell; a run that had not begun costs its task nothing
+    Interrupted               a run was asked to stop; not an error of the task
 
-All of them survive pickling, because Ray carries them between processes.
+All of them survive pickling, because Ray carries them between processes. The HTTP status of each is the API's affair.
 """
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from compute.schemas.enums import ErrorCategory
+from compute.schemas.rules.sentences import Fault
 
 __all__ = [
     "BadRequest",
@@ -30,6 +33,7 @@ __all__ = [
     "Conflict",
     "Forbidden",
     "Interrupted",
+    "InvalidFields",
     "InvalidInput",
     "NotFound",
     "OutOfMemory",
@@ -47,7 +51,6 @@ __all__ = [
 class ComputeError(Exception):
     """An error that an API client may see, as `{"detail": …, "code": …}`."""
 
-    status: ClassVar[int] = 500
     code: ClassVar[str] = "INTERNAL"
 
     def __init__(self, detail: str, **context: Any) -> None:
@@ -64,14 +67,12 @@ def _rebuild(cls: type[ComputeError], detail: str, context: dict[str, Any]) -> C
 
 
 class BadRequest(ComputeError):
-    status = 400
     code = "BAD_REQUEST"
 
 
 class InvalidInput(ComputeError):
     """The payload is wrong. `field` is a dotted path such as `reference_image_url`."""
 
-    status = 422
     code = "INVALID_INPUT"
 
     def __init__(self, detail: str, *, field: str = "body") -> None:
@@ -79,30 +80,39 @@ class InvalidInput(ComputeError):
         self.field = field
 
 
+class InvalidFields(ComputeError):
+    """The payload is wrong in one or more places. Each of `faults` has `loc` (its place, beginning with `body`), `msg`
+    (a sentence) and `type`."""
+
+    code = InvalidInput.code
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = list(faults)
+        super().__init__("; ".join(f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in self.faults))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return InvalidFields, (self.faults,)
+
+
 class Unauthorized(ComputeError):
-    status = 401
     code = "UNAUTHORIZED"
 
 
 class Forbidden(ComputeError):
-    status = 403
     code = "FORBIDDEN"
 
 
 class NotFound(ComputeError):
-    status = 404
     code = "NOT_FOUND"
 
 
 class Conflict(ComputeError):
-    status = 409
     code = "CONFLICT"
 
 
 class TooLarge(ComputeError):
     """More bytes than a limit allows. `field` names the part of the payload."""
 
-    status = 413
     code = "TOO_LARGE"
 
     def __init__(self, detail: str, *, field: str = "body") -> None:
@@ -111,7 +121,6 @@ class TooLarge(ComputeError):
 
 
 class Unavailable(ComputeError):
-    status = 503
     code = "UNAVAILABLE"
 
 
@@ -139,7 +148,6 @@ class OutOfMemory(TaskFailed):
 class StorageFailed(TaskFailed):
     """The object store refused, or could not be reached."""
 
-    status = 503
     code = "STORAGE_ERROR"
 
     def __init__(self, detail: str, *, category: ErrorCategory = ErrorCategory.STORAGE_ERROR) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,7 +13,20 @@ from compute.api.bounded import bounded_faults
 from compute.api.dialect import as_spelled
 from compute.api.http.problem import problem
 from compute.db.away import DatabaseAway
-from compute.errors import ComputeError, InvalidInput, Overloaded, Unauthorized, Unavailable
+from compute.errors import (
+    BadRequest,
+    ComputeError,
+    Conflict,
+    Forbidden,
+    InvalidFields,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    StorageFailed,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
 from compute.requests.faults import place_of
 from compute.schemas.errors import HTTPValidationError, Problem
 from compute.schemas.rules.sentences import presented
@@ -22,6 +35,7 @@ from compute.tasks.submission.writer import KEY_HEADER
 __all__ = ["PROBLEMS", "answer_to", "install"]
 
 _log = logging.getLogger(__name__)
+ValueT = TypeVar("ValueT")
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "The request itself is malformed: an id, a query parameter, a header."},
@@ -31,6 +45,18 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "A dependency is away; nothing was accepted."},
 }
 
+_STATUSES: Mapping[type[Exception], int] = {
+    BadRequest: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    TooLarge: 413,
+    InvalidInput: 422,
+    InvalidFields: 422,
+    Unavailable: 503,
+    StorageFailed: 503,
+}
 _CODES = {
     400: "BAD_REQUEST",
     401: "UNAUTHORIZED",
@@ -62,14 +88,18 @@ def install(app: FastAPI) -> None:
 
 def answer_to(error: ComputeError, names: Iterable[object] = ()) -> JSONResponse:
     """What a client is told of an error. `names` are those of the path, whose spelling it gets."""
+    if isinstance(error, InvalidFields):
+        return _invalid(error.faults)
     if isinstance(error, InvalidInput):
         place = ("header", error.field) if error.field == KEY_HEADER else ("body", *place_of(error.field))
         return _invalid([{"loc": place, "msg": error.detail, "type": "invalid_input"}])
-    return problem(error.status, error.code, as_spelled(error.detail, names), _headers(error))
+    status = _of_class(_STATUSES, error)
+    return problem(status or 500, error.code, as_spelled(error.detail, names), _of_class(_HEADERS, error))
 
 
-def _headers(error: ComputeError) -> Mapping[str, str] | None:
-    return next((_HEADERS[kind] for kind in type(error).__mro__ if kind in _HEADERS), None)
+def _of_class(table: Mapping[type[Exception], ValueT], error: ComputeError) -> ValueT | None:
+    """The entry of the error's own class, else that of its nearest base class which has one."""
+    return next((table[kind] for kind in type(error).__mro__ if kind in table), None)
 
 
 async def _compute_error(request: Request, error: Exception) -> JSONResponse:
@@ -100,4 +130,4 @@ async def _internal_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _invalid(items: Iterable[Mapping[str, Any]]) -> JSONResponse:
-    return JSONResponse({"detail": bounded_faults(items), "code": InvalidInput.code}, InvalidInput.status)
+    return JSONResponse({"detail": bounded_faults(items), "code": InvalidInput.code}, _STATUSES[InvalidInput])

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
-from compute.errors import InvalidInput, TooLarge
+from compute.errors import InvalidFields, InvalidInput, TooLarge
 from compute.schemas.rules.sentences import as_sent, names_of_field
 
 __all__ = ["MOST_FAULTS", "Faults", "faults_at", "named_as_sent", "place_of"]
@@ -29,15 +28,11 @@ def faults_at(*place: str | int) -> Iterator[None]:
     """Makes the errors of a part say where in the body it is, for example at `("tasks", 3)`."""
     try:
         yield
-    except RequestValidationError as error:
-        raise RequestValidationError(
-            [fault | {"loc": ("body", *place, *fault["loc"][1:])} for fault in error.errors()]
-        ) from None
+    except InvalidFields as error:
+        raise InvalidFields([fault | {"loc": ("body", *place, *fault["loc"][1:])} for fault in error.faults]) from None
     except InvalidInput as error:
         inner = () if error.field == "body" else place_of(error.field)
-        raise RequestValidationError(
-            [{"loc": ("body", *place, *inner), "msg": error.detail, "type": "invalid_input"}]
-        ) from None
+        raise InvalidFields([{"loc": ("body", *place, *inner), "msg": error.detail, "type": "invalid_input"}]) from None
     except TooLarge as error:
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
         raise TooLarge(f"Field `{where}.{error.field}` is too large. {error.detail}", field=error.field) from None
@@ -56,8 +51,8 @@ class Faults:
         try:
             with faults_at(*place):
                 yield
-        except RequestValidationError as error:
-            self.found += error.errors()
+        except InvalidFields as error:
+            self.found += error.faults
             self._since = self._since or time.monotonic()
 
     @property
@@ -68,10 +63,10 @@ class Faults:
 
     def raise_if_any(self) -> None:
         """Raises:
-        RequestValidationError: there are some; names up to a hundred.
+        InvalidFields: there are some; names up to a hundred.
         """
         if self.found:
-            raise RequestValidationError(self.found[:MOST_FAULTS])
+            raise InvalidFields(self.found[:MOST_FAULTS])
 
 
 @contextmanager

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from compute.db.as_sent import kept_as_sent
 from compute.db.tables import Task
-from compute.errors import InvalidInput
+from compute.errors import InvalidFields, InvalidInput
 from compute.requests.faults import named_as_sent
 from compute.requests.providers import check_providers
 from compute.requests.serving import ServedModel, Serving
@@ -64,7 +63,7 @@ def order(kind: TaskKind[Any], fields: dict[str, Any], serving: Serving) -> Orde
     """What `fields` order of a type.
 
     Raises:
-        InvalidInput, RequestValidationError: it cannot be accepted.
+        InvalidInput, InvalidFields: it cannot be accepted.
     """
     request = validated(kind.create_model, fields)
     with named_as_sent(kind.create_model, fields):
@@ -77,14 +76,12 @@ def validated(model: type[ModelT], body: dict[str, Any]) -> ModelT:
     """`body` as a model.
 
     Raises:
-        RequestValidationError: it does not fit; the errors name the fields and do not repeat the input.
+        InvalidFields: it does not fit; the errors name the fields and do not repeat the input.
     """
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        raise RequestValidationError(
-            presented(error.errors(include_url=False), sent=body, model=model, at=("body",))
-        ) from None
+        raise InvalidFields(presented(error.errors(include_url=False), sent=body, model=model, at=("body",))) from None
 
 
 async def new_task(order: Order, intake: Intake) -> Task:

@@ -31,7 +31,7 @@ async def ingest(
     `values` are those of `$input` and `$config`.
 
     Raises:
-        RequestValidationError, TooLarge: one cannot be had; nothing was stored.
+        InvalidFields, TooLarge: one cannot be had; nothing was stored.
         StorageFailed: they could not be kept.
     """
     intakes: list[RequestIntake] = []

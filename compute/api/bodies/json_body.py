@@ -13,10 +13,9 @@ from itertools import islice
 from typing import Any
 
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 
 from compute.api.bodies.long_texts import LongTexts, is_escaped
-from compute.errors import InvalidInput
+from compute.errors import InvalidFields, InvalidInput
 from compute.requests.faults import MOST_FAULTS
 from compute.schemas.rules.sentences import name_of
 
@@ -45,7 +44,7 @@ async def json_object(request: Request) -> dict[str, Any]:
 
     Raises:
         InvalidInput: another content type, no JSON, not an object, or too much of it.
-        RequestValidationError: something in it cannot be kept; says where.
+        InvalidFields: something in it cannot be kept; says where.
     """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
@@ -60,7 +59,7 @@ def parsed(content: bytes) -> dict[str, Any]:
 
     Raises:
         InvalidInput: no JSON, not an object, or too much of it.
-        RequestValidationError: something in it cannot be kept; says where.
+        InvalidFields: something in it cannot be kept; says where.
     """
     _check_amount(content)
     texts = None
@@ -83,7 +82,7 @@ def parsed(content: bytes) -> dict[str, Any]:
         for place, said in islice(_faults(body, texts=suspicious), MOST_FAULTS)
     ]
     if faults:
-        raise RequestValidationError(faults)
+        raise InvalidFields(faults)
     return body
 
 

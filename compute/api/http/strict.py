@@ -12,12 +12,11 @@ from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
 from compute.api.http.well_formed import announced, has_body
 from compute.api.idempotency.route import IdempotentRoute
-from compute.errors import BadRequest
+from compute.errors import BadRequest, InvalidFields
 
 __all__ = ["StrictRoute"]
 
@@ -48,7 +47,7 @@ class _Check:
     async def __call__(self, request: Request) -> None:
         """Raises:
         BadRequest: the query has something that the route does not read, or a header is there twice.
-        RequestValidationError: there is a body, and the route reads none.
+        InvalidFields: there is a body, and the route reads none.
         """
         if query := request.scope["query_string"]:
             self._check_names(_names(query))
@@ -73,7 +72,7 @@ class _Check:
         # In chunks it may be of any length.
         body = (await request.body()).strip() if size is not None and size < _LOOKED_AT else None
         if body not in (b"", b"{}"):
-            raise RequestValidationError([self._fault(name) for name in _names_in(body)])
+            raise InvalidFields([self._fault(name) for name in _names_in(body)])
 
     def _fault(self, name: str | None) -> dict[str, Any]:
         said = "This route reads no body; leave it out."

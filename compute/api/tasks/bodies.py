@@ -27,7 +27,7 @@ def order_of(body: dict[str, Any], serving: Serving) -> SpokenOrder:
     """What a body of `POST /tasks/` orders: `type` is the quick start's word, `task_type` the canonical one.
 
     Raises:
-        InvalidInput, RequestValidationError: it cannot be accepted.
+        InvalidInput, InvalidFields: it cannot be accepted.
     """
     quickstart = "type" in body and "task_type" not in body
     dialect = Dialect.QUICKSTART if quickstart else Dialect.CANONICAL
@@ -38,7 +38,7 @@ def order_generation(body: dict[str, Any], serving: Serving) -> SpokenOrder:
     """What a body of `POST /tasks/generation` orders.
 
     Raises:
-        InvalidInput, RequestValidationError: it cannot be accepted.
+        InvalidInput, InvalidFields: it cannot be accepted.
     """
     kind = _kind_in(body)
     if kind.name is not TaskType.GENERATION:

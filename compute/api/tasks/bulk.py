@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Response
-from fastapi.exceptions import RequestValidationError
 
 from compute.api.idempotency.keys import IdempotentRequest, respond
 from compute.api.resources import Resources
 from compute.api.tasks.bodies import SpokenOrder, order_of
 from compute.api.tasks.presenter import render_new
 from compute.db.tables import Task
-from compute.errors import InvalidInput
+from compute.errors import InvalidFields, InvalidInput
 from compute.requests.faults import MOST_FAULTS, Faults, faults_at
 from compute.requests.inputs import RequestIntake
 from compute.requests.request import new_task, validated
@@ -32,7 +31,7 @@ def elements_of(body: dict[str, Any], limit: int) -> list[dict[str, Any]]:
     """The elements of a bulk body, which may hold anything.
 
     Raises:
-        RequestValidationError, InvalidInput: the body has another shape, or more than `limit` elements.
+        InvalidFields, InvalidInput: the body has another shape, or more than `limit` elements.
     """
     elements = validated(BulkTasks, body).tasks
     if len(elements) > limit:
@@ -44,7 +43,7 @@ async def orders_of(elements: Sequence[dict[str, Any]], serving: Serving) -> lis
     """What the elements order.
 
     Raises:
-        RequestValidationError: some cannot be accepted; names every one of them, up to a hundred faults.
+        InvalidFields: some cannot be accepted; names every one of them, up to a hundred faults.
     """
     orders: list[SpokenOrder] = []
     faults: list[Fault] = []
@@ -52,12 +51,12 @@ async def orders_of(elements: Sequence[dict[str, Any]], serving: Serving) -> lis
         try:
             with faults_at("tasks", index):
                 orders.append(order_of(element, serving))
-        except RequestValidationError as error:
-            faults += error.errors()
+        except InvalidFields as error:
+            faults += error.faults
         if index % _AT_A_TIME == 0:
             await asyncio.sleep(0)
     if faults:
-        raise RequestValidationError(faults[:MOST_FAULTS])
+        raise InvalidFields(faults[:MOST_FAULTS])
     return orders
 
 
@@ -65,7 +64,7 @@ async def accept_all(orders: Sequence[SpokenOrder], idempotent: IdempotentReques
     """Store a task for every order, in one transaction, and answer 201 with all of them in order.
 
     Raises:
-        RequestValidationError, TooLarge: the inputs of one cannot be had; nothing was stored.
+        InvalidFields, TooLarge: the inputs of one cannot be had; nothing was stored.
         StorageFailed: the inputs could not be kept.
         Unavailable: the database is away.
     """

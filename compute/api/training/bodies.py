@@ -26,7 +26,7 @@ def order_of(body: dict[str, Any]) -> tuple[TrainingTaskCreate, Dialect]:
     """What a body orders, and the dialect in which it is written.
 
     Raises:
-        InvalidInput, RequestValidationError: it is none.
+        InvalidInput, InvalidFields: it is none.
     """
     if _is_quickstart(body):
         return _translated(validated(QuickstartTrainingCreate, body)), Dialect.QUICKSTART

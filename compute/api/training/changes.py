@@ -23,7 +23,7 @@ async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, r
 
     Raises:
         ReplayError: its key was answered before.
-        RequestValidationError, InvalidInput, TooLarge: it cannot be done, or its pictures cannot be had; nothing was
+        InvalidFields, InvalidInput, TooLarge: it cannot be done, or its pictures cannot be had; nothing was
             stored.
         StorageFailed: its pictures could not be kept.
     """

@@ -10,10 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi.exceptions import RequestValidationError
-
 from compute.api.resources import Resources
-from compute.errors import InvalidInput
+from compute.errors import InvalidFields, InvalidInput
 from compute.media.base64_text import is_inline
 from compute.outbound.client import MAX_URL_CHARACTERS
 from compute.requests.faults import MOST_FAULTS, Faults
@@ -36,7 +34,7 @@ async def by_path(request: TrainingTaskCreate, resources: Resources) -> Training
     """The request with the storage paths to which links of ours lead in their place.
 
     Raises:
-        RequestValidationError: some have expired.
+        InvalidFields: some have expired.
     """
 
     async def path_of(source: str, field: str) -> str:
@@ -60,7 +58,7 @@ async def ingest(request: TrainingTaskCreate, resources: Resources) -> list[str]
     """The pictures of a request, as addresses and storage paths; those that were sent inline are stored now.
 
     Raises:
-        RequestValidationError: some of them, the zip file or the webhook cannot be had; names each, up to a hundred.
+        InvalidFields: some of them, the zip file or the webhook cannot be had; names each, up to a hundred.
             Nothing was stored.
         StorageFailed: they could not be looked for, or kept.
     """
@@ -99,11 +97,11 @@ class _Faults:
 
     def raise_if_any(self) -> None:
         """Raises:
-        RequestValidationError: there are some.
+        InvalidFields: there are some.
         """
         if self._found:
             first = sorted(self._found.items())[:MOST_FAULTS]
-            raise RequestValidationError(
+            raise InvalidFields(
                 [{"loc": ("body", _FIELD, place), "msg": one.detail, "type": "invalid_input"} for place, one in first]
             )
 

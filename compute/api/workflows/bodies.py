@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
-
 from compute.api.dialect import Dialect
 from compute.api.workflows.reading import Body, read_body
+from compute.errors import InvalidFields
 from compute.schemas.enums import TransformType
 from compute.schemas.workflows import CreateWorkflow, FieldMapping, WorkflowStepDefinition
 from compute.tasks.registry import TaskKind, kind_of
@@ -38,11 +37,11 @@ def definition_of(body: dict[str, Any]) -> tuple[CreateWorkflow, Dialect]:
     """The definition that a body amounts to, and the dialect in which it is written.
 
     Raises:
-        RequestValidationError: it is none.
+        InvalidFields: it is none.
     """
     found = read(body)
     if found.faults or found.reading is None:
-        raise RequestValidationError(found.faults)
+        raise InvalidFields(found.faults)
     return found.reading.definition, found.dialect
 
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,7 +20,7 @@ from compute.api.workflows.presenter import look, render
 from compute.db.as_sent import definition_of, values_of
 from compute.db.keys import one_of
 from compute.db.tables import Task, Workflow, WorkflowStep
-from compute.errors import Conflict, InvalidInput, StorageFailed
+from compute.errors import Conflict, InvalidFields, InvalidInput, StorageFailed
 from compute.events import notify
 from compute.requests.faults import faults_at
 from compute.requests.request import validated
@@ -65,13 +64,13 @@ async def create_workflow(
 
     Raises:
         ReplayError: its key was answered before.
-        RequestValidationError, TooLarge: it cannot run, or its inputs cannot be had; nothing was stored.
+        InvalidFields, TooLarge: it cannot run, or its inputs cannot be had; nothing was stored.
         StorageFailed: its inputs could not be kept.
     """
     # Up to a quarter of a second for 500 steps: other requests have their turns meanwhile.
     found = await asyncio.to_thread(read, body)
     if found.reading is None:
-        raise RequestValidationError(found.faults)
+        raise InvalidFields(found.faults)
     definition, dialect = found.reading.definition, found.dialect
     # The quick start's samples start theirs themselves.
     start = dialect is Dialect.CANONICAL if start is None else start
@@ -111,7 +110,7 @@ async def start_workflow(
         ReplayError: its key was answered before.
         NotFound: there is no such workflow.
         Conflict: it was started before.
-        RequestValidationError, TooLarge: with this input it cannot run; it is as before.
+        InvalidFields, TooLarge: with this input it cannot run; it is as before.
         StorageFailed: its inputs could not be kept.
     """
     async with resources.database.transaction() as session:
@@ -124,7 +123,7 @@ async def start_workflow(
         definition = with_image(definition)
     read_of_it = inputs_read(definition)
     if unread := unread_inputs(given, read_of_it):
-        raise RequestValidationError(unread)
+        raise InvalidFields(unread)
     values = {INPUT: definition.input or {}, CONFIG: definition.config}
     with faults_of_input(definition):
         checked = await asyncio.to_thread(

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fastapi.exceptions import RequestValidationError
-
+from compute.errors import InvalidFields
 from compute.schemas.rules.sentences import Fault
 from compute.schemas.workflows import CreateWorkflow
 from compute.workflows.plan import INPUT
@@ -20,8 +19,8 @@ def faults_of_input(definition: CreateWorkflow) -> Iterator[None]:
     """Makes the faults of a workflow that is started speak of its input: nothing else was sent."""
     try:
         yield
-    except RequestValidationError as error:
-        raise RequestValidationError([_of_input(fault, definition) for fault in error.errors()]) from None
+    except InvalidFields as error:
+        raise InvalidFields([_of_input(fault, definition) for fault in error.faults]) from None
 
 
 def _of_input(fault: Fault, definition: CreateWorkflow) -> Fault:

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from compute.api.dialect import Dialect
-from compute.errors import InvalidInput
+from compute.errors import InvalidFields, InvalidInput
 from compute.requests.request import require_kind
 from compute.schemas.enums import TaskType
 from compute.schemas.rules.sentences import Fault, presented
@@ -46,8 +45,8 @@ class Body:
         """Makes faults of the definition say where in the body they are."""
         try:
             yield
-        except RequestValidationError as error:
-            raise RequestValidationError([self.said(fault) for fault in error.errors()]) from None
+        except InvalidFields as error:
+            raise InvalidFields([self.said(fault) for fault in error.faults]) from None
 
     def said(self, fault: Fault) -> Fault:
         loc = tuple(fault["loc"])

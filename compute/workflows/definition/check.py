@@ -8,9 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
-
-from compute.errors import InvalidInput
+from compute.errors import InvalidFields, InvalidInput
 from compute.requests.faults import MOST_FAULTS
 from compute.requests.request import require_kind
 from compute.requests.serving import Serving
@@ -76,13 +74,13 @@ def check_workflow(
         also_read: Names of the input that nobody reads now, but may later.
 
     Raises:
-        RequestValidationError: names everything that is wrong, up to a hundred faults.
+        InvalidFields: names everything that is wrong, up to a hundred faults.
     """
     reading = reading or Reading(definition, tuple(range(len(definition.steps))))
     faults: _Faults = [dict(fault) for fault in found]
     if len(definition.steps) > MAX_STEPS:
         message = f"{len(definition.steps)} steps; at most {MAX_STEPS} are allowed."
-        raise RequestValidationError([_fault("steps", message=message), *faults][:MOST_FAULTS])
+        raise InvalidFields([_fault("steps", message=message), *faults][:MOST_FAULTS])
     opaque = {place for place, step in enumerate(definition.steps) if reading.places[place] in reading.unknown}
     named, uninstalled = _faulty_names(definition, opaque)
     faults += named
@@ -194,7 +192,7 @@ def _waiting_for_each_other(edges: graph.Edges) -> _Faults:
 
 def _refuse(faults: _Faults, found: Sequence[Mapping[str, Any]]) -> None:
     if faults or found:
-        raise RequestValidationError([*map(dict, found), *faults][:MOST_FAULTS])
+        raise InvalidFields([*map(dict, found), *faults][:MOST_FAULTS])
 
 
 def _at(place: int, *loc: str | int, message: str) -> dict[str, Any]:

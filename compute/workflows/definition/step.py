@@ -5,9 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
-
-from compute.errors import InvalidInput
+from compute.errors import InvalidFields, InvalidInput
 from compute.requests.request import order
 from compute.requests.serving import Serving
 from compute.schemas.enums import TransformType
@@ -221,8 +219,8 @@ def _refusals(
         loc = tuple(error.field.split("."))
         if not draft.of_a_guess(loc):
             yield draft.place(loc), error.detail
-    except RequestValidationError as error:
-        for fault in error.errors():
+    except InvalidFields as error:
+        for fault in error.faults:
             loc = tuple(fault["loc"][1:])
             if not draft.of_a_guess(loc):
                 yield draft.place(loc), fault["msg"]

@@ -2,9 +2,7 @@
 
 import logging
 
-from fastapi.exceptions import RequestValidationError
-
-from compute.errors import ComputeError, InvalidInput, NotFound, TaskFailed, TooLarge
+from compute.errors import ComputeError, InvalidFields, InvalidInput, NotFound, TaskFailed, TooLarge
 from compute.schemas.enums import ErrorCategory
 
 __all__ = ["StepFailed", "failure_of"]
@@ -26,12 +24,9 @@ def failure_of(error: Exception) -> StepFailed:
     """What `error` means for the step. One that nobody foresaw is logged with its traceback."""
     if isinstance(error, StepFailed):
         return error
-    if isinstance(error, RequestValidationError):
-        faults = "; ".join(f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors())
-        return StepFailed(ErrorCategory.INVALID_INPUT, f"Invalid input: {faults}")
     if isinstance(error, InvalidInput | TooLarge):
         return StepFailed(ErrorCategory.INVALID_INPUT, f"Invalid input: {error.field}: {error.detail}")
-    if isinstance(error, NotFound):
+    if isinstance(error, InvalidFields | NotFound):
         return StepFailed(ErrorCategory.INVALID_INPUT, f"Invalid input: {error.detail}")
     if isinstance(error, TaskFailed):
         return StepFailed(error.category, error.detail)

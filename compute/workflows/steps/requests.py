@@ -68,7 +68,7 @@ class StepOrders:
         """The step's bodies with the hash of what they ask for.
 
         Raises:
-            InvalidInput, RequestValidationError: the first body cannot be accepted.
+            InvalidInput, InvalidFields: the first body cannot be accepted.
         """
         kind = kind_of(plan.definition.task_type)
         contents = dict(known)
@@ -101,7 +101,7 @@ class StepOrders:
         """A task for every body, new or kept; their inputs are stored.
 
         Raises:
-            InvalidInput, RequestValidationError: a task cannot be accepted.
+            InvalidInput, InvalidFields: a task cannot be accepted.
             StorageFailed: inputs could not be kept.
         """
         held = [kept.get(plan.task_ids[place]) if kept else None for place in range(len(prepared.bodies))]

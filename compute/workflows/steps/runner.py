@@ -100,7 +100,7 @@ class StepRunner:
         """What the step's tasks are asked for, or why the step is not run.
 
         Raises:
-            ComputeError, RequestValidationError: its fields cannot be had, or would not be accepted.
+            ComputeError, InvalidFields: its fields cannot be had, or would not be accepted.
         """
         step, files = plan.definition, self.orders.files()
         if step.when is not None and not holds(step.when, results):

@@ -7,12 +7,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
 from compute.api.bounded import bounded_faults
 from compute.api.dialect import as_spelled, quickstart_workflow_id
 from compute.api.openapi import request_bodies as documentation
+from compute.errors import InvalidFields
 from compute.requests.request import validated
 from compute.schemas.rules.sentences import names_of_field
 from compute.schemas.rules.strict import JsonBody
@@ -42,8 +42,8 @@ MODELS = sorted({model.__name__: model for model in models()}.items())
 def faults_of(model: type[BaseModel], body: dict[str, Any]) -> list[dict[str, Any]]:
     try:
         validated(model, body)
-    except RequestValidationError as error:
-        return list(error.errors())
+    except InvalidFields as error:
+        return error.faults
     return []
 
 

@@ -67,6 +67,7 @@ def test_ray_is_not_needed_to_serve_or_to_dispatch(module: str) -> None:
 
 
 EXAMPLES: dict[type[Exception], Exception] = {
+    errors.InvalidFields: errors.InvalidFields([{"loc": ("body", "prompt"), "msg": "Bad.", "type": "missing"}]),
     errors.InvalidInput: errors.InvalidInput("bad", field="prompt"),
     errors.TooLarge: errors.TooLarge("big", field="file"),
 }

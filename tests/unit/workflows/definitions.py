@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
-
+from compute.errors import InvalidFields
 from compute.requests.serving import ServedModel, Serving
 from compute.schemas.workflows import CreateWorkflow, FieldMapping
 from compute.workflows.definition.check import CheckedWorkflow, check_workflow
@@ -66,8 +65,8 @@ def faults(*steps: Body, given: Mapping[str, Any] | None = None, **more: Any) ->
     errors: list[Any] = []
     try:
         checked(*steps, given=given, **more)
-    except RequestValidationError as error:
-        errors.extend(error.errors())
+    except InvalidFields as error:
+        errors.extend(error.faults)
     assert all(fault["loc"][0] == "body" for fault in errors)
     found = {tuple(fault["loc"][1:]): str(fault["msg"]) for fault in errors}
     assert len(found) == len(errors), "one place is named twice"

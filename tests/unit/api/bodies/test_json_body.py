@@ -6,18 +6,17 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from fastapi.exceptions import RequestValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compute.api.bodies.json_body import MAX_VALUES, parsed
-from compute.errors import InvalidInput
+from compute.errors import InvalidFields, InvalidInput
 
 
 def place_of_fault(content: bytes) -> list[Any]:
-    with pytest.raises(RequestValidationError) as refused:
+    with pytest.raises(InvalidFields) as refused:
         parsed(content)
-    return list(refused.value.errors()[0]["loc"])
+    return list(refused.value.faults[0]["loc"])
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from fastapi.exceptions import RequestValidationError
 
 from compute.api.workflows.bodies import read
+from compute.errors import InvalidFields
 from compute.workflows.definition.check import check_workflow
 from tests.unit.workflows.definitions import SERVING, Body, draw, drawn_from, mapping, refined, step
 
@@ -18,9 +18,9 @@ def faults(body: Body, given: Body | None = None) -> dict[Place, str]:
     if found.reading is None:
         errors: list[Any] = found.faults
     else:
-        with pytest.raises(RequestValidationError) as refused, found.in_its_words():
+        with pytest.raises(InvalidFields) as refused, found.in_its_words():
             check_workflow(found.reading.definition, SERVING, given, reading=found.reading, found=found.faults)
-        errors = list(refused.value.errors())
+        errors = list(refused.value.faults)
     assert len({error["loc"] for error in errors}) == len(errors), errors
     return {tuple(error["loc"][1:]): error["msg"] for error in errors}
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from fastapi.exceptions import RequestValidationError
 
 from compute.api.dialect import Dialect
 from compute.api.workflows.bodies import definition_of, with_image
+from compute.errors import InvalidFields
 from compute.schemas.workflows import CreateWorkflow
 from compute.workflows.definition.check import check_workflow
 from tests.unit.workflows.definitions import SERVING, definition, draw, mapping, refined, spread_of
@@ -62,9 +62,9 @@ def test_a_canonical_body_is_the_definition() -> None:
 
 @pytest.mark.parametrize("steps", [None, {}, [], "draw", [7]])
 def test_a_body_without_steps_is_refused_as_a_canonical_one(steps: Any) -> None:
-    with pytest.raises(RequestValidationError) as refused:
+    with pytest.raises(InvalidFields) as refused:
         definition_of({"name": "test", "origin_instance": "tests", "steps": steps})
-    assert {fault["loc"][:2] for fault in refused.value.errors()} == {("body", "steps")}
+    assert {fault["loc"][:2] for fault in refused.value.faults} == {("body", "steps")}
 
 
 def test_without_an_origin_a_body_comes_from_the_default_one_as_those_of_tasks_do() -> None:
@@ -114,32 +114,32 @@ def test_a_step_may_name_a_task_type_by_its_alias() -> None:
 
 @pytest.mark.parametrize("operation", ["sharpen", "", None, 7, ["upscale"]])
 def test_an_unknown_operation_is_named_by_its_place_with_those_that_there_are(operation: Any) -> None:
-    with pytest.raises(RequestValidationError) as refused:
+    with pytest.raises(InvalidFields) as refused:
         definition_of({"name": "test", "steps": [drawing(), step("then", "processing", operation=operation)]})
-    (fault,) = refused.value.errors()
+    (fault,) = refused.value.faults
     assert fault["loc"] == ("body", "steps", 1, "config", "operation")
     assert "upscale, remove-background" in fault["msg"]
 
 
 def test_a_processing_step_without_an_operation_is_refused() -> None:
-    with pytest.raises(RequestValidationError) as refused:
+    with pytest.raises(InvalidFields) as refused:
         definition_of({"name": "test", "steps": [{"name": "then", "type": "processing"}]})
-    assert [fault["loc"] for fault in refused.value.errors()] == [("body", "steps", 0, "config", "operation")]
+    assert [fault["loc"] for fault in refused.value.faults] == [("body", "steps", 0, "config", "operation")]
 
 
 @pytest.mark.parametrize("name", ["dance", "", "LLM_INTERACTION"])
 def test_an_unknown_type_is_named_by_its_place_with_those_that_there_are(name: str) -> None:
-    with pytest.raises(RequestValidationError) as refused:
+    with pytest.raises(InvalidFields) as refused:
         definition_of({"name": "test", "steps": [drawing(), step("then", name)]})
-    (fault,) = refused.value.errors()
+    (fault,) = refused.value.faults
     assert fault["loc"] == ("body", "steps", 1, "type")
     assert "GENERATION" in fault["msg"]
 
 
 def test_dialects_are_not_mixed() -> None:
-    with pytest.raises(RequestValidationError) as refused:
+    with pytest.raises(InvalidFields) as refused:
         definition_of({"name": "test", "steps": [drawing(), draw("b")]})
-    assert {fault["loc"] for fault in refused.value.errors()} == {("body", "steps", 1, n) for n in ("name", "type")}
+    assert {fault["loc"] for fault in refused.value.faults} == {("body", "steps", 1, n) for n in ("name", "type")}
 
 
 # --- images are handed on --------------------------------------------------------------------------------------------
@@ -210,11 +210,9 @@ def test_with_an_input_image_the_workflow_can_run(first: Body) -> None:
 
 
 def test_without_one_the_step_that_needs_it_is_named() -> None:
-    with pytest.raises(RequestValidationError, match="image_url") as refused:
+    with pytest.raises(InvalidFields, match="image_url") as refused:
         check_workflow(with_image(translated(upscaled("large"))), SERVING, {})
-    assert [fault["loc"] for fault in refused.value.errors()] == [
-        ("body", "steps", 0, "input_mappings", 0, "from_field")
-    ]
+    assert [fault["loc"] for fault in refused.value.faults] == [("body", "steps", 0, "input_mappings", 0, "from_field")]
 
 
 def test_a_drawing_starts_from_the_input_image_only_if_there_is_one() -> None:
