@@ -24,9 +24,9 @@ class Way(StrEnum):
 
 PASTED_PAGES = (
     "README.md",
-    "docs/api.md",
-    "docs/howto/bring-a-lora.md",
     "docs/howto/train-a-lora.md",
+    "docs/howto/bring-a-lora.md",
+    "docs/api.md",
     "docs/howto/write-a-workflow.md",
     "docs/howto/verify-a-webhook.md",
     "docs/howto/recover-from-a-stuck-task.md",
