@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from compute.requests.request import new_task, order
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
+from compute.storage.links.signed import LinkSigner
 from compute.tasks.registry import find_kind
 from compute.tasks.submission.writer import Answer, Submission, TaskWriter
 from compute.workflows.definition.check import check_workflow
@@ -95,7 +96,7 @@ class _Client:
     media: MediaLoader
     writer: TaskWriter
     ends: TaskEnds
-    link_secrets: tuple[bytes, ...] = ()
+    link_signer: LinkSigner = field(default=LinkSigner("/files/", ()))
 
     async def run(self, shape: Shape) -> None:
         """One graph. A task is submitted once those are done that it depends on, with a prompt from the first."""

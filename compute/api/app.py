@@ -23,6 +23,7 @@ from compute.api.images import routes as storage
 from compute.api.loras import routes as lora
 from compute.api.openapi.document import ServedDocument, openapi_document
 from compute.api.openapi.reference import router as reference
+from compute.api.paths import API
 from compute.api.resources import open_resources
 from compute.api.tasks import generation
 from compute.api.tasks import routes as tasks
@@ -35,7 +36,6 @@ from compute.settings import Settings
 
 __all__ = ["create_app"]
 
-_PREFIX = "/api/v1"
 DESCRIPTION = """\
 One API in front of a cluster that generates and edits images.
 
@@ -71,7 +71,7 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
     )
     errors.install(app)
     # Side by side: each router inside another one would be searched once more by every request.
-    include = partial(app.include_router, prefix=_PREFIX, responses=errors.PROBLEMS)
+    include = partial(app.include_router, prefix=API, responses=errors.PROBLEMS)
     include(generation.router, dependencies=[Depends(require_key)])
     include(tasks.router, dependencies=[Depends(require_key)])
     include(workflows.router, dependencies=[Depends(require_key)])
@@ -96,7 +96,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     )
     app.add_middleware(MediaTypes, table=routes, routes=app.routes)
     app.add_middleware(RequestGuard, max_bytes=settings.body_max_bytes, memory=memory, exceptions=uploads)
-    app.add_middleware(KeyGuard, prefix=_PREFIX)
+    app.add_middleware(KeyGuard, prefix=API)
     app.add_middleware(Methods, routes=routes, settings=settings)
     app.add_middleware(WellFormed)
     # Around all that answers without having read the body.

@@ -8,16 +8,17 @@ from compute.api.http.host import public_base
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.links import signed as links
+from compute.storage.links.signed import LinkSigner
 
 __all__ = ["Links", "RequestLinks"]
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Makes and checks links. The first of `secrets` signs, any of them opens; `ttl_seconds` is how long they work."""
+    """Makes and checks links. `ttl_seconds` is how long they work."""
 
     objects: ObjectStore
-    secrets: tuple[bytes, ...]
+    signer: LinkSigner
     ttl_seconds: int
     settings: Settings
 
@@ -29,7 +30,7 @@ class Links:
         """Raises:
         Forbidden: the link is not ours, is for something else, or has expired.
         """
-        links.verify(path, expires, signature, self.secrets)
+        links.verify(path, expires, signature, self.signer.secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,5 +44,5 @@ class RequestLinks:
         """A link to the object at `path`, which may be read, or with `model` is the LoRA that a training made."""
         made = self.links
         return await links.link_to(
-            path, made.objects, made.secrets[0], ttl_seconds=made.ttl_seconds, base_url=self.base_url, model=model
+            path, made.objects, made.signer, ttl_seconds=made.ttl_seconds, base_url=self.base_url, model=model
         )

@@ -11,6 +11,7 @@ import psycopg
 from compute.api.health.readiness import Readiness
 from compute.api.links import Links
 from compute.api.loops import Loops
+from compute.api.paths import IMAGES
 from compute.api.tasks.watch import TaskWatcher
 from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
@@ -22,6 +23,7 @@ from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
 from compute.storage.links.secret import load_link_secrets
+from compute.storage.links.signed import LinkSigner
 from compute.tasks.submission.writer import TaskWriter
 
 __all__ = ["Resources", "open_resources"]
@@ -45,8 +47,8 @@ class Resources:
     readiness: Readiness
 
     @property
-    def link_secrets(self) -> tuple[bytes, ...]:
-        return self.links.secrets
+    def link_signer(self) -> LinkSigner:
+        return self.links.signer
 
 
 @contextlib.asynccontextmanager
@@ -90,7 +92,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             media=MediaLoader(settings, client),
             notifier=notifier,
             writer=writer,
-            links=Links(objects, secrets, settings.link_ttl_seconds, settings),
+            links=Links(objects, LinkSigner(IMAGES, secrets), settings.link_ttl_seconds, settings),
             watcher=watcher,
             loops=loops,
             readiness=readiness,

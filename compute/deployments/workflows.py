@@ -15,6 +15,7 @@ from uuid import UUID
 import ray
 from ray import ObjectRef, serve
 
+from compute.api.paths import IMAGES
 from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
 from compute.deployments.args import WorkflowArgs
@@ -58,7 +59,7 @@ class StepRunnerActor:
     async def _open(self) -> StepRunner:
         settings = get_settings()
         begin_process(settings)
-        return await self._opened.enter_async_context(open_runner(settings, self._serving, _die))
+        return await self._opened.enter_async_context(open_runner(settings, self._serving, _die, links_at=IMAGES))
 
 
 def _die(error: BaseException) -> None:

@@ -16,7 +16,7 @@ from compute.media.loader import Media, MediaLoader
 from compute.requests.serving import ServedModel
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
-from compute.storage.links.signed import stored_path
+from compute.storage.links.signed import LinkSigner, stored_path
 from compute.storage.paths import MAX_PATH_CHARACTERS, clean_path
 from compute.storage.readable import check_readable
 from compute.storage.together import for_each
@@ -50,8 +50,8 @@ class Sources(Protocol):
     def media(self) -> MediaLoader: ...
 
     @property
-    def link_secrets(self) -> tuple[bytes, ...]:
-        """Those of the links that lead to stored files."""
+    def link_signer(self) -> LinkSigner:
+        """That of the links which lead to stored files."""
         ...
 
 
@@ -96,7 +96,7 @@ class RequestIntake:
         return self._taken[source]
 
     async def lora(self, path: str, *, field: str) -> str:
-        linked = await stored_path(path, self._held.objects, self._held.link_secrets, field=field)
+        linked = await stored_path(path, self._held.objects, self._held.link_signer, field=field)
         stored = stored_lora(linked or path, field=field)
         card = await asyncio.to_thread(self._served.card, self._held.settings.models_root)
         await check_lora(self._held.objects, stored, card, field=field)
@@ -121,7 +121,7 @@ class RequestIntake:
         objects, known = self._held.objects, self._known.get(source)
         if known is not None and await objects.stat(known) is not None:
             return known
-        if (linked := await stored_path(source, objects, self._held.link_secrets, field=field)) is not None:
+        if (linked := await stored_path(source, objects, self._held.link_signer, field=field)) is not None:
             return linked
         text = source.strip()
         if len(text) > MAX_PATH_CHARACTERS:

@@ -6,7 +6,7 @@ __all__ = ["HTTPValidationError", "Problem", "ValidationError"]
 
 
 class Problem(BaseModel):
-    """Every error but 422."""
+    """Every error but that of a payload, which is `HTTPValidationError`."""
 
     detail: str = Field(description="What went wrong, for a person.")
     code: str = Field(description="What went wrong, for a program.", examples=["NOT_FOUND"])

@@ -44,7 +44,7 @@ class UploadForm(BaseModel):
     use_safe_filename: Flag = Field(
         default=True,
         description="What happens when the name is taken: true stores the file as `…_v2` (or answers the stored one, "
-        "if it is the same file), false refuses it with 409.",
+        "if it is the same file), false refuses the upload as a conflict.",
     )
 
 

@@ -15,6 +15,7 @@ from compute.api.http.well_formed import announced
 from compute.api.idempotency.keys import IdempotencyHeader, IdempotentRequest
 from compute.api.openapi.request_bodies import LORA_DELETE_BODY, form_body
 from compute.api.paging import PAGED, PATH_CURSOR, Page, cursor_of, json_list, list_answer, place_behind
+from compute.api.paths import API
 from compute.errors import BadRequest, InvalidInput
 from compute.lora.filenames import folder_of
 from compute.lora.library import LoraFiles, SavedLora, sha256_of
@@ -41,7 +42,7 @@ admin_router = APIRouter(
     prefix="/admin/lora", tags=["admin"], dependencies=[Depends(require_admin_key)], route_class=StrictRoute
 )
 
-UPLOAD_PATHS = ("/api/v1/lora/upload", "/api/v1/admin/lora/upload")
+UPLOAD_PATHS = (f"{API}/lora/upload", f"{API}/admin/lora/upload")
 """Whose bodies may be as large as a LoRA."""
 
 _LISTED = "loras"

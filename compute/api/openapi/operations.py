@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from compute.api.openapi.walk import named
+from compute.api.paths import API
 
 __all__ = ["TAGS", "describe_operations"]
 
@@ -85,7 +86,7 @@ def describe_operations(document: dict[str, Any]) -> None:
             # The framework puts the path and the method behind the name of the route's function.
             place = re.sub(r"\W", "_", f"{path}_{method}")
             operation["operationId"] = operation["operationId"].removesuffix(place)
-            _describe(operation, method.upper(), path.removeprefix("/api/v1"))
+            _describe(operation, method.upper(), path.removeprefix(API))
 
 
 def _describe(operation: dict[str, Any], method: str, path: str) -> None:

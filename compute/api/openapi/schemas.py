@@ -8,6 +8,7 @@ import copy
 from typing import Any
 
 from compute.api.openapi.walk import REF, named, objects, references
+from compute.api.paths import API
 from compute.schemas.enums import TaskPriority
 
 __all__ = ["tidy_schemas"]
@@ -67,7 +68,7 @@ def _part_quickstart(document: dict[str, Any], schemas: dict[str, Any]) -> None:
     schema["description"] = "Generate images, the short way: every field of `CreateGenerationTask` but `task_type`."
     del schema["properties"]["task_type"]
     schemas[_QUICKSTART] = schema
-    content = document["paths"]["/api/v1/tasks/generation"]["post"]["requestBody"]["content"]["application/json"]
+    content = document["paths"][f"{API}/tasks/generation"]["post"]["requestBody"]["content"]["application/json"]
     content["schema"] = {"anyOf": [named(_QUICKSTART), named("CreateGenerationTask")]}
 
 

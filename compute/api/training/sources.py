@@ -38,7 +38,7 @@ async def by_path(request: TrainingTaskCreate, resources: Resources) -> Training
     """
 
     async def path_of(source: str, field: str) -> str:
-        return await stored_path(source, resources.objects, resources.link_secrets, field=field) or source
+        return await stored_path(source, resources.objects, resources.link_signer, field=field) or source
 
     faults = _Faults()
     sources = list(request.source_images or ())

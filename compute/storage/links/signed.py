@@ -6,6 +6,7 @@ import hmac
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, unquote
 
 from compute.errors import Forbidden, InvalidInput
@@ -13,19 +14,31 @@ from compute.storage.base import ObjectStore
 from compute.storage.paths import LORAS, clean_path
 from compute.storage.readable import why_hidden
 
-__all__ = ["link_to", "sign", "stored_path", "verify"]
+__all__ = ["LinkSigner", "link_to", "sign", "stored_path", "verify"]
 
 MIN_SECRET_BYTES = 16
-_ROUTE = "/api/v1/storage/images/"
 _LONGEST_LINK = 4096
 _SCHEME = re.compile(r"\s*https?://", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,12}")
 
 
+@dataclass(frozen=True, slots=True)
+class LinkSigner:
+    """What signed links are made of.
+
+    Attributes:
+        route: The path, with a slash at its end, below which the server answers them.
+        secrets: The first signs; a link that was signed with any of them is good.
+    """
+
+    route: str
+    secrets: tuple[bytes, ...]
+
+
 async def link_to(
-    path: str, objects: ObjectStore, secret: bytes, *, ttl_seconds: int, base_url: str, model: bool = False
+    path: str, objects: ObjectStore, signer: LinkSigner, *, ttl_seconds: int, base_url: str, model: bool = False
 ) -> str:
-    """A link to the object at `path`: the store's own where it has them, else a signed one to the API at `base_url`.
+    """A link to the object at `path`: the store's own where it has them, else a signed one to the server at `base_url`.
 
     Raises:
         Forbidden: it may not be read; with `model`, the LoRA that a training made may.
@@ -36,10 +49,11 @@ async def link_to(
     if direct is not None:
         return direct
     expires = int(time.time()) + ttl_seconds
-    return f"{base_url}{_ROUTE}{quote(path)}?expires={expires}&signature={sign(path, expires, secret)}"
+    signature = sign(path, expires, signer.secrets[0])
+    return f"{base_url}{signer.route}{quote(path)}?expires={expires}&signature={signature}"
 
 
-async def stored_path(address: str, objects: ObjectStore, secrets: Sequence[bytes], *, field: str) -> str | None:
+async def stored_path(address: str, objects: ObjectStore, signer: LinkSigner, *, field: str) -> str | None:
     """The path of the object to which a link of ours leads, whatever its host; None for any other address.
 
     Raises:
@@ -50,12 +64,12 @@ async def stored_path(address: str, objects: ObjectStore, secrets: Sequence[byte
         return None
     base, _, query = address.strip().partition("?")
     given = dict(parse_qsl(query))
-    _, route, quoted = base.partition(_ROUTE)
+    _, route, quoted = base.partition(signer.route)
     if not route or given.keys() != {"expires", "signature"} or not _NUMBER.fullmatch(given["expires"]):
         return await objects.path_of(address.strip())
     try:
         path = clean_path(unquote(quoted))
-        if not _matches(path, int(given["expires"]), given["signature"], secrets):
+        if not _matches(path, int(given["expires"]), given["signature"], signer.secrets):
             return None
     except InvalidInput:
         return None

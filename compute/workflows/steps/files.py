@@ -20,7 +20,7 @@ class StepFiles:
     def __init__(self, sources: Sources) -> None:
         self._settings = sources.settings
         self._objects = sources.objects
-        self._secret = sources.link_secrets[0]
+        self._signer = sources.link_signer
         self.known: dict[str, str] = {}
 
     async def link(self, path: str) -> str:
@@ -28,7 +28,7 @@ class StepFiles:
         address = await link_to(
             cleaned,
             self._objects,
-            self._secret,
+            self._signer,
             ttl_seconds=self._settings.link_ttl_seconds,
             base_url=(self._settings.public_url or self._settings.local_url).rstrip("/"),
         )

@@ -15,6 +15,7 @@ from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
 from compute.storage.links.secret import load_link_secrets
+from compute.storage.links.signed import LinkSigner
 from compute.workflows.rows.journal import PostgresJournalStore
 from compute.workflows.steps.journal import Journal
 from compute.workflows.steps.requests import StepOrders
@@ -30,15 +31,15 @@ class _Sources:
     settings: Settings
     objects: ObjectStore
     media: MediaLoader
-    link_secrets: tuple[bytes, ...]
+    link_signer: LinkSigner
 
 
 @contextlib.asynccontextmanager
 async def open_runner(
-    settings: Settings, serving: Serving, on_failure: Callable[[BaseException], None]
+    settings: Settings, serving: Serving, on_failure: Callable[[BaseException], None], *, links_at: str
 ) -> AsyncIterator[StepRunner]:
     """Open connections and start the loops that all steps share; closed when the block ends. `on_failure` is told of
-    a loop that ended by an error: no step could ever end without it.
+    a loop that ended by an error: no step could ever end without it. `links_at` is the route of links to stored files.
 
     Raises:
         ValueError: DATABASE_URL is not set, or the storage settings are incomplete.
@@ -60,7 +61,7 @@ async def open_runner(
             loop.add_done_callback(partial(_report, on_failure))
             stack.push_async_callback(_stop, loop)
         secrets = await asyncio.to_thread(load_link_secrets, settings)
-        sources = _Sources(settings, objects, MediaLoader(settings, client), secrets)
+        sources = _Sources(settings, objects, MediaLoader(settings, client), LinkSigner(links_at, secrets))
         orders = StepOrders(sources, serving, database, notifier)
         yield StepRunner(journal, ends, orders, Reuse(database, objects))
 

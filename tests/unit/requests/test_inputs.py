@@ -16,6 +16,7 @@ from compute.requests.inputs import RequestIntake
 from compute.requests.serving import ServedModel
 from compute.settings import Settings
 from compute.storage.base import ObjectStore, StoredObject
+from compute.storage.links.signed import LinkSigner
 from compute.storage.local import LocalStore
 from compute.storage.together import AT_ONCE, for_each
 from tests.patience import PATIENCE
@@ -55,7 +56,7 @@ class Held:
     settings: Settings
     objects: ObjectStore
     media: MediaLoader
-    link_secrets: tuple[bytes, ...] = field(default=(b"s" * 32,))
+    link_signer: LinkSigner = field(default=LinkSigner("/files/", (b"s" * 32,)))
 
 
 @pytest.fixture

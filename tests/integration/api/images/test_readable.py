@@ -8,11 +8,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from compute.api.paths import IMAGES
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
 from compute.storage.links.secret import load_link_secrets
-from compute.storage.links.signed import link_to, sign
+from compute.storage.links.signed import LinkSigner, link_to, sign
 from compute.worker.protocol import Role
 from tests.file_fields import FileField, file_fields
 from tests.integration.api.conftest import Painter, serving_api, wait_for
@@ -195,8 +196,8 @@ async def test_a_lora_is_named_by_whatever_an_answer_calls_it(
     sent = {"file": ("look.safetensors", lora(0.5))}
     stored = (await api.post("/lora/upload", files=sent, data={"entity_type": "STYLE"})).json()
     (listed,) = (await api.get("/lora")).json()["loras"]
-    secret = load_link_secrets(settings)[0]
-    link = await link_to(stored["file_path"], objects, secret, ttl_seconds=60, base_url="http://any", model=True)
+    signer = LinkSigner(IMAGES, load_link_secrets(settings))
+    link = await link_to(stored["file_path"], objects, signer, ttl_seconds=60, base_url="http://any", model=True)
     for name in (stored["file_path"], stored["partial_path"], listed["partial_path"], link):
         for field in ("subject_model_path", "product_model_path", "style_model_path", "product2_model_path"):
             answer = await api.post("/tasks/", json=SMALL | {field: name})

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from PIL import Image, ImageDraw
 
+from compute.api.paths import IMAGES
 from compute.db.session import Database
 from compute.settings import Settings
 from compute.worker.protocol import GenerateRequest
@@ -51,7 +52,7 @@ def painter() -> SubjectPainter:
 async def running_engine(settings: Settings, database: Database, owner: str = "engine") -> AsyncIterator[None]:
     """An engine with a runner of its own."""
     failures: list[BaseException] = []
-    async with open_runner(settings, SERVING, failures.append) as runner:
+    async with open_runner(settings, SERVING, failures.append, links_at=IMAGES) as runner:
         work = asyncio.create_task(Engine(PostgresEngineStore(database), LocalCompiler(runner), QUICK, owner).run())
         try:
             yield

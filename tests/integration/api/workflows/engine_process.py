@@ -7,6 +7,7 @@ one that ships.
 import asyncio
 import os
 
+from compute.api.paths import IMAGES
 from compute.db.session import Database
 from compute.settings import Settings
 from compute.workflows.engine import Engine
@@ -18,7 +19,7 @@ from tests.integration.api.workflows.local import QUICK, SERVING, LocalCompiler
 async def main() -> None:
     settings = Settings()
     assert settings.database_url is not None
-    async with open_runner(settings, SERVING, lambda _: os._exit(1)) as runner:
+    async with open_runner(settings, SERVING, lambda _: os._exit(1), links_at=IMAGES) as runner:
         store = PostgresEngineStore(Database(settings.database_url))
         await Engine(store, LocalCompiler(runner), QUICK, "victim").run()
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from compute.errors import Forbidden
-from compute.storage.links.signed import link_to, sign, stored_path, verify
+from compute.storage.links.signed import LinkSigner, link_to, sign, stored_path, verify
 from compute.storage.local import LocalStore
 
 SECRET = b"0123456789abcdef0123456789abcdef"
+SIGNER = LinkSigner("/files/", (SECRET,))
 LATER = 4_102_444_800  # in the year 2100
 
 
@@ -67,11 +68,11 @@ class Inline(str):
 @pytest.mark.parametrize("start", ["", "data:image/png;base64,", "https://"])
 async def test_an_image_that_stands_in_the_place_of_an_address_is_not_read(tmp_path: Path, start: str) -> None:
     image = Inline(start + "A" * 5_000_000)
-    assert await stored_path(image, LocalStore(tmp_path), [SECRET], field="base_image") is None
+    assert await stored_path(image, LocalStore(tmp_path), SIGNER, field="base_image") is None
 
 
 async def test_a_link_is_known_whatever_stands_around_it(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    link = await link_to("results/1.png", store, SECRET, ttl_seconds=60, base_url="http://here")
+    link = await link_to("results/1.png", store, SIGNER, ttl_seconds=60, base_url="http://here")
     for address in (link, f" {link}\n", link.replace("http://", "HTTP://")):
-        assert await stored_path(address, store, [SECRET], field="base_image") == "results/1.png"
+        assert await stored_path(address, store, SIGNER, field="base_image") == "results/1.png"

@@ -1,0 +1,7 @@
+"""Where the API's routes lie."""
+
+__all__ = ["API", "IMAGES"]
+
+API = "/api/v1"
+IMAGES = f"{API}/storage/images/"
+"""What signed links lead to, followed by the path of a stored object."""
