@@ -14,7 +14,7 @@ from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.store import PostgresDispatchStore
 from compute.events import notify
 from compute.tasks.ids import new_task_id
-from compute.tasks.submission.writer import Answer, Submission, TaskWriter
+from compute.tasks.submission.writer import Submission, TaskWriter
 
 __all__ = ["enqueue_to_start"]
 
@@ -59,14 +59,10 @@ async def _one(writer: TaskWriter, connection: psycopg.AsyncConnection) -> float
         spec={"num_outputs": 1},
         origin_instance="benchmark",
     )
-    await writer.submit(Submission([task], _answer))
+    await writer.submit(Submission([task]))
     accepted = time.time()
     while True:
         await asyncio.sleep(_PAUSE_SECONDS)
         row = await (await connection.execute(_STARTED, (task.id,))).fetchone()
         if row is not None:
             return (float(row[0]) - accepted) * 1000
-
-
-async def _answer() -> Answer:
-    return Answer(201, "")

@@ -6,7 +6,7 @@ from benchmarks.peers_arm import WARM_UP, Accepted, accept, connect, empty, run_
 from compute.db.session import Database
 from compute.db.tables import Task
 from compute.events.notify import Notifier
-from compute.tasks.submission.writer import Answer, Submission, TaskWriter
+from compute.tasks.submission.writer import Submission, TaskWriter
 
 __all__ = ["enqueue"]
 
@@ -37,7 +37,7 @@ async def _enqueue(url: str, jobs: int) -> Accepted:
 
 
 def _submission(jobs: range) -> Submission:
-    return Submission([_task(job) for job in jobs], _answer)
+    return Submission([_task(job) for job in jobs])
 
 
 def _task(job: int) -> Task:
@@ -59,7 +59,3 @@ def _check(url: str, expected: int) -> None:
         ).fetchone()
     if row != (expected, expected):
         raise RuntimeError(f"ours: tasks and events are {row}, not {expected}")
-
-
-async def _answer() -> Answer:
-    return Answer(201, "")

@@ -20,7 +20,7 @@ from compute.api.tasks.bodies import order_of
 from compute.api.tasks.presenter import render_new
 from compute.requests.inputs import RequestIntake
 from compute.requests.request import new_task
-from compute.tasks.submission.writer import Answer, Submission
+from compute.tasks.submission.writer import Submission
 
 __all__ = ["report_parts"]
 
@@ -73,12 +73,8 @@ async def _accept(held: Resources, encoded: bytes) -> tuple[float, ...]:
     times.append(time.perf_counter())
     task = await new_task(order, RequestIntake(held, order.served))
     times.append(time.perf_counter())
-    await held.writer.submit(Submission([task], _answer))
+    await held.writer.submit(Submission([task]))
     times.append(time.perf_counter())
     render_new(task, Dialect.CANONICAL)
     times.append(time.perf_counter())
     return tuple(after - before for before, after in pairwise(times))
-
-
-async def _answer() -> Answer:
-    return Answer(201, "")

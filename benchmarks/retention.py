@@ -26,7 +26,7 @@ from compute.events.notify import Notifier
 from compute.retention.pruner import Pruner
 from compute.storage.local import LocalStore
 from compute.tasks.ids import new_task_id
-from compute.tasks.submission.writer import Answer, Submission, TaskWriter
+from compute.tasks.submission.writer import Submission, TaskWriter
 
 _FILL = """
 WITH made AS (
@@ -101,7 +101,7 @@ async def _submit(url: str, enough: Callable[[float], bool]) -> list[float]:
     took, began = [], time.perf_counter()
     while not enough(time.perf_counter() - began):
         at = time.perf_counter()
-        await writer.submit(Submission([_task()], _answer))
+        await writer.submit(Submission([_task()]))
         took.append(time.perf_counter() - at)
         await asyncio.sleep(0.005)
     await writer.close()
@@ -119,10 +119,6 @@ def _task() -> Task:
         spec={"prompt": "a lighthouse"},
         origin_instance="benchmark",
     )
-
-
-async def _answer() -> Answer:
-    return Answer(201, "{}")
 
 
 class _Timed(DirectConnection):

@@ -28,7 +28,7 @@ from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
 from compute.storage.links.signed import LinkSigner
 from compute.tasks.registry import find_kind
-from compute.tasks.submission.writer import Answer, Submission, TaskWriter
+from compute.tasks.submission.writer import Submission, TaskWriter
 from compute.workflows.definition.check import check_workflow
 from compute.workflows.rows import store
 from compute.workflows.steps.task_ends import PostgresEndStore, TaskEnds
@@ -112,7 +112,7 @@ class _Client:
         intake = RequestIntake(self, placed.served)
         task = await new_task(placed, intake)
         await intake.keep()
-        await self.writer.submit(Submission([task], _answer))
+        await self.writer.submit(Submission([task]))
         return _path(await self.ends.of([task.id]))
 
 
@@ -161,7 +161,3 @@ async def _working(loop: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
-
-
-async def _answer() -> Answer:
-    return Answer(201, "")

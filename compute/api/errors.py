@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from compute.api.bounded import bounded_faults
 from compute.api.dialect import as_spelled
 from compute.api.http.problem import problem
+from compute.api.idempotency.keys import KEY_HEADER
 from compute.db.away import DatabaseAway
 from compute.errors import (
     BadRequest,
@@ -30,7 +31,6 @@ from compute.errors import (
 from compute.requests.faults import place_of
 from compute.schemas.errors import HTTPValidationError, Problem
 from compute.schemas.rules.sentences import presented
-from compute.tasks.submission.writer import KEY_HEADER
 
 __all__ = ["PROBLEMS", "answer_to", "install"]
 

@@ -15,7 +15,7 @@ from compute.db.patience import Patience
 from compute.db.session import Connection, Database
 from compute.dispatch.store import PostgresDispatchStore
 from compute.events.notify import Notifier
-from compute.tasks.submission.writer import Answer, Submission, TaskWriter
+from compute.tasks.submission.writer import Submission, TaskWriter
 from compute.training.rows.connection import ReportLink
 from tests.integration.lossy import LossyWire
 from tests.integration.rows import new_task
@@ -146,7 +146,4 @@ async def _delete(connection: Connection) -> None:
 
 
 async def _submit(writer: TaskWriter) -> None:
-    async def answer() -> Answer:
-        return Answer(201, "")
-
-    await writer.submit(Submission([new_task()], answer))
+    await writer.submit(Submission([new_task()]))

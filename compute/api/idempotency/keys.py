@@ -8,8 +8,9 @@ failed, has changed nothing and may be sent again with its key.
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any, Self
 from weakref import WeakValueDictionary
 
@@ -20,12 +21,22 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.http.well_formed import announced
 from compute.db.session import Database
-from compute.db.tables import IdempotencyKey
-from compute.errors import Conflict, NotFound, Unavailable
-from compute.tasks.submission.writer import KEY_HEADER, Answer, RequestKey, key_reused
+from compute.db.tables import IdempotencyKey, Task
+from compute.errors import Conflict, InvalidInput, NotFound, Unavailable
+from compute.tasks.submission.writer import Key, KeyExpired, KeyReused, OutcomeUnknown, Submission, TaskWriter
 
-__all__ = ["REPLAYED_HEADER", "IdempotencyHeader", "IdempotentRequest", "ReplayError", "respond"]
+__all__ = [
+    "KEY_HEADER",
+    "REPLAYED_HEADER",
+    "Answer",
+    "IdempotencyHeader",
+    "IdempotentRequest",
+    "ReplayError",
+    "RequestKey",
+    "respond",
+]
 
+KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotency-Replayed"
 _LONGEST_WAIT_SECONDS = 30.0
 _LOOK_SECONDS = 0.05
@@ -43,6 +54,23 @@ IdempotencyHeader = Annotated[
         "first answer; with others it is refused.",
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """An `Idempotency-Key`, and what tells its request from another one."""
+
+    text: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it was, or will be, sent. `replayed`: it was an earlier request's."""
+
+    status_code: int
+    body: str
+    replayed: bool = False
 
 
 def respond(answer: Answer) -> Response:
@@ -139,8 +167,8 @@ class IdempotentRequest:
         if self.key is None or row is None:
             return None
         if row.fingerprint != self.key.fingerprint:
-            raise key_reused()
-        return Answer(row.status_code, row.answer, replayed=True)
+            raise _key_reused()
+        return _earlier_answer(row)
 
     async def remember(self, session: AsyncSession, answer: Answer) -> None:
         """Keep `answer` in the transaction that makes it true.
@@ -153,12 +181,7 @@ class IdempotentRequest:
             return
         inserted = await session.scalar(
             insert(IdempotencyKey)
-            .values(
-                key=self.key.text,
-                fingerprint=self.key.fingerprint,
-                status_code=answer.status_code,
-                answer=answer.body,
-            )
+            .values(_kept(self.key, answer))
             .on_conflict_do_nothing()
             .returning(IdempotencyKey.key)
         )
@@ -167,6 +190,51 @@ class IdempotentRequest:
             earlier = await self.earlier(session)
             if earlier is not None:
                 raise ReplayError(earlier)
+
+    async def store(self, writer: TaskWriter, tasks: Sequence[Task], answer: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Store tasks together, and with them the answer, which is made when their times are known; or the first answer
+        to this key.
+
+        Raises:
+            InvalidInput: the key came with another request.
+            Unavailable: the database is away or too slow, or this process stops. Nothing was stored, unless the error
+                says that this is not known.
+        """
+        if self.key is None:
+            await self._submit(writer, Submission(tasks))
+            return await answer()
+        key, made = self.key, []
+
+        async def row() -> IdempotencyKey:
+            made.append(await answer())
+            return IdempotencyKey(**_kept(key, made[-1]))
+
+        earlier = await self._submit(writer, Submission(tasks, Key(key.text, key.fingerprint, row)))
+        return made[-1] if earlier is None else _earlier_answer(earlier)
+
+    async def _submit(self, writer: TaskWriter, submission: Submission) -> IdempotencyKey | None:
+        try:
+            return await writer.submit(submission)
+        except KeyReused as error:
+            raise _key_reused() from error
+        except KeyExpired as error:
+            raise Unavailable(f"The first answer to this {KEY_HEADER} has just expired; try again.") from error
+        except OutcomeUnknown as error:
+            raise Unavailable(f"{error.detail} With an {KEY_HEADER} it is safe to send it again.") from error
+
+
+def _kept(key: RequestKey, answer: Answer) -> dict[str, Any]:
+    """The columns of a key's row."""
+    given = {"key": key.text, "fingerprint": key.fingerprint}
+    return given | {"status_code": answer.status_code, "answer": answer.body}
+
+
+def _earlier_answer(row: IdempotencyKey) -> Answer:
+    return Answer(row.status_code, row.answer, replayed=True)
+
+
+def _key_reused() -> InvalidInput:
+    return InvalidInput("This key was used for another request.", field=KEY_HEADER)
 
 
 def _fingerprint(request: Request, content: Any) -> str:

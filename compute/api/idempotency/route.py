@@ -12,8 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from compute.api.deps import resources_of
-from compute.api.idempotency.keys import IdempotencyHeader, IdempotentRequest
-from compute.tasks.submission.writer import Answer
+from compute.api.idempotency.keys import Answer, IdempotencyHeader, IdempotentRequest
 
 __all__ = ["IdempotentRoute"]
 

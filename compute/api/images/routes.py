@@ -13,7 +13,7 @@ from compute.api.bodies.multipart import received
 from compute.api.deps import Credentials, LinksDep, ResourcesDep, authenticate, require_key
 from compute.api.http.conditional import content_headers, requested_range, unchanged
 from compute.api.http.strict import StrictRoute
-from compute.api.idempotency.keys import IdempotencyHeader, IdempotentRequest
+from compute.api.idempotency.keys import Answer, IdempotencyHeader, IdempotentRequest
 from compute.api.links import RequestLinks
 from compute.api.needs import require_unneeded
 from compute.api.openapi.request_bodies import form_body
@@ -29,7 +29,6 @@ from compute.storage.base import StoredObject
 from compute.storage.paths import LORAS, clean_path, clean_prefix
 from compute.storage.readable import is_hidden, why_hidden
 from compute.tasks.registry import all_kinds
-from compute.tasks.submission.writer import Answer
 from compute.training.spec import TRAININGS
 
 router = APIRouter(prefix="/storage/images", tags=["Storage"], route_class=StrictRoute)

@@ -12,7 +12,7 @@ from compute.api.deps import LinksDep, require_admin_key, require_key, resources
 from compute.api.http.connected import while_connected
 from compute.api.http.strict import StrictRoute
 from compute.api.http.well_formed import announced
-from compute.api.idempotency.keys import IdempotencyHeader, IdempotentRequest
+from compute.api.idempotency.keys import Answer, IdempotencyHeader, IdempotentRequest
 from compute.api.openapi.request_bodies import LORA_DELETE_BODY, form_body
 from compute.api.paging import PAGED, PATH_CURSOR, Page, cursor_of, json_list, list_answer, place_behind
 from compute.api.paths import API
@@ -33,7 +33,6 @@ from compute.schemas.lora import (
 from compute.schemas.rules.parameters import WholeNumber
 from compute.storage.base import StoredObject
 from compute.storage.paths import LORAS
-from compute.tasks.submission.writer import Answer
 
 __all__ = ["UPLOAD_PATHS", "admin_router", "router"]
 

@@ -2,13 +2,12 @@
 
 from fastapi import Response
 
-from compute.api.idempotency.keys import IdempotentRequest, respond
+from compute.api.idempotency.keys import Answer, IdempotentRequest, respond
 from compute.api.resources import Resources
 from compute.api.tasks.bodies import SpokenOrder
 from compute.api.tasks.presenter import render_new
 from compute.requests.inputs import RequestIntake
 from compute.requests.request import new_task
-from compute.tasks.submission.writer import Answer, Submission
 
 __all__ = ["accept"]
 
@@ -30,4 +29,4 @@ async def accept(order: SpokenOrder, idempotent: IdempotentRequest, resources: R
     async def answer() -> Answer:
         return Answer(201, render_new(task, order.dialect))
 
-    return respond(await resources.writer.submit(Submission([task], answer, idempotent.key)))
+    return respond(await idempotent.store(resources.writer, [task], answer))

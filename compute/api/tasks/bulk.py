@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import Response
 
-from compute.api.idempotency.keys import IdempotentRequest, respond
+from compute.api.idempotency.keys import Answer, IdempotentRequest, respond
 from compute.api.resources import Resources
 from compute.api.tasks.bodies import SpokenOrder, order_of
 from compute.api.tasks.presenter import render_new
@@ -17,7 +17,6 @@ from compute.requests.inputs import RequestIntake
 from compute.requests.request import new_task, validated
 from compute.requests.serving import Serving
 from compute.schemas.bulk import BulkTasks
-from compute.tasks.submission.writer import Answer, Submission
 
 __all__ = ["accept_all", "elements_of", "orders_of"]
 
@@ -79,7 +78,7 @@ async def accept_all(orders: Sequence[SpokenOrder], idempotent: IdempotentReques
                 await asyncio.sleep(0)
         return Answer(201, f"[{','.join(rendered)}]")
 
-    return respond(await resources.writer.submit(Submission(tasks, answer, idempotent.key)))
+    return respond(await idempotent.store(resources.writer, tasks, answer))
 
 
 async def _new_tasks(orders: Sequence[SpokenOrder], resources: Resources) -> list[Task]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from compute.api.idempotency.keys import IdempotentRequest
+from compute.api.idempotency.keys import Answer, IdempotentRequest
 from compute.api.needs import require_unneeded_tasks
 from compute.api.resources import Resources
 from compute.db.as_sent import kept_as_sent
@@ -25,7 +25,6 @@ from compute.storage.readable import check_readable
 from compute.tasks import store
 from compute.tasks.registry import kind_of
 from compute.tasks.states import TERMINAL, can_move
-from compute.tasks.submission.writer import Answer
 
 __all__ = ["cancel_task", "clean_up_task", "delete_task", "update_task"]
 

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from compute.api.idempotency.keys import IdempotentRequest
+from compute.api.idempotency.keys import Answer, IdempotentRequest
 from compute.api.resources import Resources
 from compute.api.training.bodies import faults_in, order_of
 from compute.api.training.presenter import render_new
@@ -11,7 +11,6 @@ from compute.api.training.sources import by_path, ingest
 from compute.db.tables import Training
 from compute.events import notify
 from compute.tasks.ids import new_task_id
-from compute.tasks.submission.writer import Answer
 from compute.training.request import spec_of
 from compute.training.rows import store
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.dialect import Dialect
-from compute.api.idempotency.keys import IdempotentRequest
+from compute.api.idempotency.keys import Answer, IdempotentRequest
 from compute.api.needs import require_unneeded_tasks
 from compute.api.resources import Resources
 from compute.api.workflows.bodies import read, with_image
@@ -32,7 +32,6 @@ from compute.schemas.workflows import (
     WorkflowUpdate,
 )
 from compute.tasks.registry import kind_of
-from compute.tasks.submission.writer import Answer
 from compute.workflows.definition.check import check_workflow, inputs_read, unread_inputs
 from compute.workflows.inputs import ingest
 from compute.workflows.plan import CONFIG, INPUT

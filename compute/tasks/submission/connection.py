@@ -13,19 +13,24 @@ from compute.db.session import Connection, Database, set_locally
 from compute.errors import Unavailable
 from compute.tasks.submission.rows import Outcome, Submission, write
 
-__all__ = ["AWAY", "OUTCOME_SECONDS", "UNKNOWN", "WriteLink"]
+__all__ = ["AWAY", "OUTCOME_SECONDS", "OutcomeUnknown", "WriteLink"]
 
 OUTCOME_SECONDS = 5.0
 AWAY = "The database does not answer; try again."
-UNKNOWN = (
-    "The database was lost while it stored this, and whether it did is not known."
-    " With an Idempotency-Key it is safe to send it again."
-)
 
 _log = logging.getLogger(__name__)
 _PAUSE_SECONDS = 0.1
 # After a refused connection nobody asks again for so long; a crowd of clients must not keep a server from starting.
 _HOLD_OFF_SECONDS = 0.25
+
+
+class OutcomeUnknown(Unavailable):
+    """The connection was lost during a write; whether that took effect could not be found out."""
+
+    def __init__(
+        self, detail: str = "The database was lost while it stored this, and whether it did is not known."
+    ) -> None:
+        super().__init__(detail)
 
 
 class _NotConnectedError(Exception):
@@ -52,7 +57,8 @@ class WriteLink:
         """Store `batch` as `submission_rows.write` does, if need be again until the outcome is known.
 
         Raises:
-            Unavailable: the database is away or too slow. Nothing was stored, unless the detail is `UNKNOWN`.
+            OutcomeUnknown: the connection was lost, and not to be had again in time.
+            Unavailable: the database is away or too slow; nothing was stored.
             psycopg.Error: the database refused the content; nothing was stored.
         """
         loop = asyncio.get_running_loop()
@@ -67,9 +73,9 @@ class WriteLink:
                 lost_at = lost_at or loop.time()
                 _log.warning("the connection was lost during a write, which is repeated: %s", error)
             except DatabaseAway as error:
-                raise Unavailable(UNKNOWN if lost_at else AWAY) from error
+                raise OutcomeUnknown if lost_at else Unavailable(AWAY) from error
             if loop.time() > lost_at + self._outcome_seconds:
-                raise Unavailable(UNKNOWN)
+                raise OutcomeUnknown
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def close(self) -> None:

@@ -6,8 +6,8 @@ there already is found instead of doubled, and a statement that still runs elsew
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,68 +15,67 @@ from uuid import UUID
 from sqlalchemy.dialects import postgresql
 
 from compute.db.session import Connection
-from compute.db.tables import Task
+from compute.db.tables import IdempotencyKey, Task
+from compute.db.tables.base import Base
 from compute.errors import ComputeError, InvalidInput, Unavailable
 
-__all__ = [
-    "KEY_HEADER",
-    "Answer",
-    "Outcome",
-    "RequestKey",
-    "Submission",
-    "insert_tasks",
-    "key_reused",
-    "size_of",
-    "write",
-]
-
-KEY_HEADER = "Idempotency-Key"
+__all__ = ["Key", "KeyExpired", "KeyReused", "Outcome", "Submission", "insert_tasks", "size_of", "write"]
 
 
 @dataclass(frozen=True, slots=True)
-class RequestKey:
-    """An `Idempotency-Key`, and what tells its request from another one."""
+class Key:
+    """A client's own name for what it submits, under which that is stored once.
+
+    Attributes:
+        text: The name.
+        fingerprint: What tells the submission from another one.
+        row: Makes the key's row, whose other columns are the caller's business. Called when the times of the tasks are
+            known, inside the transaction that stores both; again when that is repeated.
+    """
 
     text: str
     fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer as it was, or will be, sent. `replayed`: it was an earlier request's."""
-
-    status_code: int
-    body: str
-    replayed: bool = False
+    row: Callable[[], Awaitable[IdempotencyKey]]
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Tasks that are stored together or not at all.
-
-    `answer` is called when their times are known, with a key inside the transaction that stores both.
-    """
+    """Tasks that are stored together or not at all."""
 
     tasks: Sequence[Task]
-    answer: Callable[[], Awaitable[Answer]]
-    key: RequestKey | None = None
+    key: Key | None = None
 
 
-Outcome = Answer | ComputeError | None
-"""Stored (None, or the answer that was stored with it), answered before, or why it can be neither."""
+class KeyReused(InvalidInput):
+    """The key came with another submission before."""
+
+    def __init__(self, detail: str = "This key was used for another request.", *, field: str = "key") -> None:
+        super().__init__(detail, field=field)
 
 
-def key_reused() -> InvalidInput:
-    """Why a key that came with another request is refused."""
-    return InvalidInput("This key was used for another request.", field=KEY_HEADER)
+class KeyExpired(Unavailable):
+    """The key was there a moment ago, and has been dropped since for its age."""
+
+    def __init__(self, detail: str = "The first answer to this key has just expired; try again.") -> None:
+        super().__init__(detail)
+
+
+Outcome = IdempotencyKey | ComputeError | None
+"""Stored (None), the row of an earlier submission with its key, or why it is neither."""
 
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
-_GIVEN = {
-    column.key: column.type.compile(_DIALECT)
-    for column in Task.__table__.columns
-    if column.server_default is None and column.key != "status"
-}
+
+
+def _given(table: type[Base]) -> dict[str, str]:
+    """The columns that the database does not fill in by itself, and their types."""
+    columns = table.__table__.columns
+    return {column.key: column.type.compile(_DIALECT) for column in columns if column.server_default is None}
+
+
+_GIVEN = {name: kind for name, kind in _given(Task).items() if name != "status"}
+_KEY_GIVEN = _given(IdempotencyKey)
+_KEY_COLUMNS = ", ".join(_KEY_GIVEN)
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 # Other requests have their turn after this many tasks.
 _AT_A_TIME = 20
@@ -108,17 +107,17 @@ SELECT id, created_at FROM accepted
 """  # noqa: S608 - made of the names of our own columns
 _TIMES = "SELECT id, created_at FROM tasks WHERE id = ANY(%s)"
 # Sorted, so that processes which share several keys wait for each other in one direction only.
-_INSERT_KEYS = """
-INSERT INTO idempotency_keys (key, fingerprint, status_code, answer)
-SELECT * FROM unnest(%s::text[], %s::text[], %s::int[], %s::text[]) AS given (key, fingerprint, status_code, answer)
+_INSERT_KEYS = f"""
+INSERT INTO idempotency_keys ({_KEY_COLUMNS})
+SELECT * FROM unnest({", ".join(f"%s::{kind}[]" for kind in _KEY_GIVEN.values())}) AS given ({_KEY_COLUMNS})
  ORDER BY key ON CONFLICT DO NOTHING RETURNING key
-"""
-_FIRST_ANSWERS = "SELECT key, fingerprint, status_code, answer FROM idempotency_keys WHERE key = ANY(%s)"
+"""  # noqa: S608 - made of the names of our own columns
+_FIRST_ROWS = f"SELECT {_KEY_COLUMNS} FROM idempotency_keys WHERE key = ANY(%s)"  # noqa: S608 - as above
 
 
 async def write(connection: Connection, batch: Sequence[Submission]) -> list[Outcome]:
-    """Store `batch` in one transaction. Of the submissions with one key, the first is stored, unless an earlier
-    request had that key; the others get its answer.
+    """Store `batch` in one transaction. Of the submissions with one key, the first is stored, unless an earlier one
+    had that key; the others get the row of the one that was.
 
     What is stored gets its times, which are the database's. `connection` must be in autocommit mode.
 
@@ -132,68 +131,55 @@ async def write(connection: Connection, batch: Sequence[Submission]) -> list[Out
     async with connection.transaction():
         await _foresee_times(connection, placed)
         outcomes = await _settle_keys(connection, batch)
-        beaten = {task.id for of, to in zip(batch, outcomes, strict=True) if _not_stored(to) for task in of.tasks}
+        beaten = {task.id for of, to in zip(batch, outcomes, strict=True) if to is not None for task in of.tasks}
         await insert_tasks(connection, [(place, task) for place, task in placed if task.id not in beaten])
     return outcomes
 
 
-def _not_stored(outcome: Outcome) -> bool:
-    return isinstance(outcome, ComputeError) or (outcome is not None and outcome.replayed)
-
-
 async def _foresee_times(connection: Connection, placed: Sequence[tuple[int, Task]]) -> None:
-    """An answer that is stored beside its tasks must know their times before they are inserted."""
+    """A row that is stored beside its tasks must know their times before they are inserted."""
     ((now,),) = await (await connection.execute("SELECT now()")).fetchall()
     for place, task in placed:
         _set_time(task, now + timedelta(microseconds=place))
 
 
 async def _settle_keys(connection: Connection, batch: Sequence[Submission]) -> list[Outcome]:
-    first: dict[str, tuple[RequestKey, Submission]] = {}
+    first: dict[str, Key] = {}
     for submission in batch:
         if submission.key is not None:
-            first.setdefault(submission.key.text, (submission.key, submission))
-    stored = await _insert_keys(connection, first)
-    known = {text: (first[text][0].fingerprint, replace(answer, replayed=True)) for text, answer in stored.items()}
-    known |= await _first_answers(connection, [text for text in first if text not in stored])
+            first.setdefault(submission.key.text, submission.key)
+    stored = await _insert_keys(connection, first.values())
+    known = stored | await _first_rows(connection, [text for text in first if text not in stored])
 
-    def outcome(submission: Submission) -> Outcome:
-        if (key := submission.key) is None:
+    def outcome(key: Key | None) -> Outcome:
+        if key is None or (key.text in stored and first[key.text] is key):
             return None
-        if key.text in stored and first[key.text][1] is submission:
-            return stored[key.text]
         return _answer_to(key, known.get(key.text))
 
-    return [outcome(submission) for submission in batch]
+    return [outcome(submission.key) for submission in batch]
 
 
-async def _insert_keys(connection: Connection, first: Mapping[str, tuple[RequestKey, Submission]]) -> dict[str, Answer]:
-    """Store the keys with their answers. Returns those that nobody used before."""
-    answers = {text: await submission.answer() for text, (_, submission) in first.items()}
-    columns = (
-        list(first),
-        [key.fingerprint for key, _ in first.values()],
-        [answer.status_code for answer in answers.values()],
-        [answer.body for answer in answers.values()],
-    )
+async def _insert_keys(connection: Connection, keys: Iterable[Key]) -> dict[str, IdempotencyKey]:
+    """Store the rows of those that nobody used before, and return them."""
+    rows = {key.text: await key.row() for key in keys}
+    columns = [[getattr(row, name) for row in rows.values()] for name in _KEY_GIVEN]
     inserted = await (await connection.execute(_INSERT_KEYS, columns, prepare=True)).fetchall()
-    return {text: answers[text] for (text,) in inserted}
+    return {text: rows[text] for (text,) in inserted}
 
 
-async def _first_answers(connection: Connection, keys: list[str]) -> dict[str, tuple[str, Answer]]:
-    """The fingerprint and the answer of the first request with each of `keys`."""
+async def _first_rows(connection: Connection, keys: list[str]) -> dict[str, IdempotencyKey]:
+    """The rows of the first submissions with `keys`."""
     if not keys:
         return {}
-    rows = await (await connection.execute(_FIRST_ANSWERS, (keys,))).fetchall()
-    return {key: (fingerprint, Answer(status, body, replayed=True)) for key, fingerprint, status, body in rows}
+    rows = await (await connection.execute(_FIRST_ROWS, (keys,))).fetchall()
+    found = [IdempotencyKey(**dict(zip(_KEY_GIVEN, row, strict=True))) for row in rows]
+    return {row.key: row for row in found}
 
 
-def _answer_to(key: RequestKey, first: tuple[str, Answer] | None) -> Answer | ComputeError:
+def _answer_to(key: Key, first: IdempotencyKey | None) -> IdempotencyKey | ComputeError:
     if first is None:
-        # It was there a moment ago, and has been dropped since for its age.
-        return Unavailable("The first answer to this Idempotency-Key has just expired; try again.")
-    fingerprint, answer = first
-    return answer if fingerprint == key.fingerprint else key_reused()
+        return KeyExpired()
+    return first if first.fingerprint == key.fingerprint else KeyReused()
 
 
 async def insert_tasks(connection: Connection, placed: Sequence[tuple[int, Task]]) -> None:

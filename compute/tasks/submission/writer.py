@@ -20,13 +20,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from compute.db.session import Database
+from compute.db.tables import IdempotencyKey
 from compute.errors import ComputeError, Unavailable
 from compute.events import notify
 from compute.events.notify import Notifier
-from compute.tasks.submission.connection import AWAY, OUTCOME_SECONDS, UNKNOWN, WriteLink
-from compute.tasks.submission.rows import KEY_HEADER, Answer, Outcome, RequestKey, Submission, key_reused, size_of
+from compute.tasks.submission.connection import AWAY, OUTCOME_SECONDS, OutcomeUnknown, WriteLink
+from compute.tasks.submission.rows import Key, KeyExpired, KeyReused, Outcome, Submission, size_of
 
-__all__ = ["KEY_HEADER", "Answer", "RequestKey", "Submission", "TaskWriter", "key_reused"]
+__all__ = ["Key", "KeyExpired", "KeyReused", "OutcomeUnknown", "Submission", "TaskWriter"]
 
 _log = logging.getLogger(__name__)
 _LARGEST_BATCH = 500
@@ -74,13 +75,15 @@ class TaskWriter:
         self._writing: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def submit(self, submission: Submission) -> Answer:
-        """Store a submission; its answer, or that of the first request with its key. Returns after the commit.
+    async def submit(self, submission: Submission) -> IdempotencyKey | None:
+        """Store a submission, unless another one with its key was stored before, whose row is returned then. Returns
+        after the commit.
 
         Raises:
-            InvalidInput: its key came with another request before.
-            Unavailable: the database is away or too slow, or the process stops. Nothing was stored, unless the
-                error says that this is not known.
+            KeyReused: its key came with another submission before.
+            KeyExpired: its key was dropped at this moment; nothing was stored.
+            OutcomeUnknown: the connection was lost, and whether it is stored is not known.
+            Unavailable: the database is away or too slow, or the process stops. Nothing was stored.
         """
         if self._closed:
             raise Unavailable("This server is stopping; try again.")
@@ -98,7 +101,7 @@ class TaskWriter:
         outcome = await entry.outcome
         if isinstance(outcome, ComputeError):
             raise outcome
-        return outcome or await submission.answer()
+        return outcome
 
     async def close(self) -> None:
         """Refuse what comes, write what waits, and close the connection."""
@@ -118,8 +121,8 @@ class TaskWriter:
                 await self._write(batch)
         finally:
             # Somebody is left without an outcome only when this was cancelled.
-            self._refuse(batch, UNKNOWN)
-            self._refuse(self._waiting, AWAY)
+            self._refuse(batch, OutcomeUnknown())
+            self._refuse(self._waiting, Unavailable(AWAY))
 
     def _next_batch(self) -> list[_Entry]:
         """The oldest, without those whose client has left."""
@@ -142,8 +145,8 @@ class TaskWriter:
         try:
             outcomes = await self._link.write([entry.submission for entry in batch])
         except Unavailable as error:
-            self._refuse(batch, error.detail)
-            self._refuse(self._waiting, AWAY)
+            self._refuse(batch, error)
+            self._refuse(self._waiting, Unavailable(AWAY))
         except Exception as error:
             if len(batch) == 1:
                 batch[0].fail(error)
@@ -161,6 +164,6 @@ class TaskWriter:
         for queue in {task.queue for entry in batch for task in entry.submission.tasks}:
             self._notifier.notify(notify.READY, queue)
 
-    def _refuse(self, entries: Iterable[_Entry], detail: str) -> None:
+    def _refuse(self, entries: Iterable[_Entry], error: Unavailable) -> None:
         for entry in entries:
-            entry.fail(Unavailable(detail))
+            entry.fail(error)

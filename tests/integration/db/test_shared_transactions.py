@@ -5,10 +5,9 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from compute.api.idempotency.keys import IdempotentRequest
+from compute.api.idempotency.keys import IdempotentRequest, RequestKey
 from compute.db.session import Database
 from compute.errors import Overloaded
-from compute.tasks.submission.writer import RequestKey
 from tests.integration.absent import SHORT
 from tests.patience import PATIENCE
 

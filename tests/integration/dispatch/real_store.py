@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from compute.db.session import Database
-from compute.db.tables import Task
+from compute.db.tables import IdempotencyKey, Task
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
 from compute.errors import Conflict, NotFound
@@ -15,7 +15,7 @@ from compute.events.notify import Notifier
 from compute.schemas.enums import ErrorCategory, TaskStatus
 from compute.tasks import store
 from compute.tasks.leases import ClaimedTask, Write
-from compute.tasks.submission.writer import Answer, RequestKey, Submission, TaskWriter
+from compute.tasks.submission.writer import Key, Submission, TaskWriter
 from compute.webhooks.retry import AttemptOutcome, DeliveryStatus, Verdict
 from compute.webhooks.rows import PostgresDeliveryStore
 from compute.webhooks.store import Attempt, Settled
@@ -42,8 +42,8 @@ class RealStore:
 
     async def accept(self, asked: Sequence[Asked]) -> list[UUID]:
         """Submit at the same time, one request each; the task that each client has now."""
-        answers = await asyncio.gather(*(self._writer.submit(_submission(one)) for one in asked))
-        return [UUID(answer.body) for answer in answers]
+        earlier = await asyncio.gather(*(self._writer.submit(_submission(one)) for one in asked))
+        return [UUID(row.answer) if row else one.id for one, row in zip(asked, earlier, strict=True)]
 
     async def claim(self, queue: str, limits: Sequence[int], lease_seconds: float) -> list[list[ClaimedTask]]:
         """As many claimers at once as there are limits."""
@@ -122,10 +122,10 @@ def _submission(asked: Asked) -> Submission:
         origin_instance="proof",
     )
 
-    async def answer() -> Answer:
-        return Answer(201, str(asked.id))
+    async def row() -> IdempotencyKey:
+        return IdempotencyKey(key=asked.key, fingerprint=asked.key, status_code=201, answer=str(asked.id))
 
-    return Submission([task], answer, RequestKey(asked.key, asked.key) if asked.key else None)
+    return Submission([task], Key(asked.key, asked.key, row) if asked.key else None)
 
 
 class Shown:

@@ -1,8 +1,9 @@
 """Concurrent submits share transactions, and none of them notices the others."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from psycopg.errors import UntranslatableCharacter
 from psycopg.rows import dict_row
 from sqlalchemy.engine import URL, make_url
 
+from compute.api.idempotency.keys import Answer, IdempotentRequest, RequestKey
 from compute.db.patience import Patience
 from compute.db.session import Database
 from compute.db.tables import Task
@@ -21,7 +23,7 @@ from compute.events.notify import Notifier
 from compute.schemas.events import TaskCreatedEvent
 from compute.settings import Settings
 from compute.tasks.submission.connection import AWAY
-from compute.tasks.submission.writer import Answer, RequestKey, Submission, TaskWriter
+from compute.tasks.submission.writer import TaskWriter
 from tests.integration.api.conftest import serving_api
 from tests.integration.lossy import LossyWire
 from tests.integration.rows import add, new_task
@@ -31,26 +33,48 @@ from tests.patience import NEVER, PATIENCE
 Rows = Callable[[str], list[dict[str, Any]]]
 
 
-def submission(*tasks: Task, key: str | None = None, fingerprint: str = "same") -> Submission:
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What a client asks to have stored."""
+
+    tasks: Sequence[Task]
+    answer: Callable[[], Awaitable[Answer]]
+    idempotent: IdempotentRequest
+
+
+class Door:
+    """A writer as the API uses it."""
+
+    def __init__(self, writer: TaskWriter) -> None:
+        self.writer = writer
+
+    async def submit(self, request: Request) -> Answer:
+        return await request.idempotent.store(self.writer, request.tasks, request.answer)
+
+    async def close(self) -> None:
+        await self.writer.close()
+
+
+def submission(*tasks: Task, key: str | None = None, fingerprint: str = "same") -> Request:
     stored = tasks or (new_task(),)
 
     async def answer() -> Answer:
         return Answer(201, " ".join(str(task.id) for task in stored))
 
-    return Submission(stored, answer, RequestKey(key, fingerprint) if key else None)
+    return Request(stored, answer, IdempotentRequest(RequestKey(key, fingerprint) if key else None))
 
 
 @asynccontextmanager
-async def writing(url: str, *, patience: Patience | None = None, **options: Any) -> AsyncIterator[TaskWriter]:
+async def writing(url: str, *, patience: Patience | None = None, **options: Any) -> AsyncIterator[Door]:
     database = Database(url, patience=patience)
-    writer = TaskWriter(database, Notifier(database), **options)
+    writer = Door(TaskWriter(database, Notifier(database), **options))
     yield writer
     await writer.close()
     await database.close()
 
 
 @pytest.fixture
-async def writer(database_url: str) -> AsyncIterator[TaskWriter]:
+async def writer(database_url: str) -> AsyncIterator[Door]:
     async with writing(database_url) as opened:
         yield opened
 
@@ -123,7 +147,7 @@ async def test_two_hundred_at_once_share_transactions_and_keep_their_own_verdict
     assert {row["task_id"]: row["n"] for row in events} == dict.fromkeys(stored_ids(rows), 1)
 
 
-async def test_the_event_is_the_one_that_the_outbox_writes(database: Database, writer: TaskWriter, rows: Rows) -> None:
+async def test_the_event_is_the_one_that_the_outbox_writes(database: Database, writer: Door, rows: Rows) -> None:
     values = {"spec": {"num_outputs": 3}, "origin_zone": "eu", "origin_instance": "shop"}
     one = await add(database, **values)
     other = new_task(**values)
@@ -137,7 +161,7 @@ async def test_the_event_is_the_one_that_the_outbox_writes(database: Database, w
     assert (events[other.id]["type"], events[other.id]["status"]) == ("TASK_CREATED", "PENDING")
 
 
-async def test_tasks_keep_their_order(writer: TaskWriter, rows: Rows) -> None:
+async def test_tasks_keep_their_order(writer: Door, rows: Rows) -> None:
     tasks = [new_task() for _ in range(50)]
     await asyncio.gather(*(writer.submit(submission(*tasks[start : start + 5])) for start in range(0, 50, 5)))
     assert [row["id"] for row in rows("SELECT id FROM tasks ORDER BY created_at")] == [task.id for task in tasks]
@@ -145,9 +169,7 @@ async def test_tasks_keep_their_order(writer: TaskWriter, rows: Rows) -> None:
     assert all(times[task.id]["created_at"] == task.created_at == times[task.id]["updated_at"] for task in tasks)
 
 
-async def test_one_key_twice_in_one_batch_is_stored_once(
-    writer: TaskWriter, rows: Rows, locked: Callable[[], Any]
-) -> None:
+async def test_one_key_twice_in_one_batch_is_stored_once(writer: Door, rows: Rows, locked: Callable[[], Any]) -> None:
     with locked():
         first = asyncio.create_task(writer.submit(submission()))
         await until_blocked(rows)
@@ -218,7 +240,7 @@ async def test_a_client_that_hangs_up_takes_nobody_along(
 
 @pytest.mark.parametrize("key", [None, "k"])
 async def test_a_task_that_the_database_refuses_does_not_sink_its_neighbours(
-    writer: TaskWriter, rows: Rows, key: str | None
+    writer: Door, rows: Rows, key: str | None
 ) -> None:
     poison = submission(new_task(spec={"prompt": "nul \x00"}), key=key)
     unfit = submission(new_task(spec={"prompt": object()}))
@@ -231,7 +253,7 @@ async def test_a_task_that_the_database_refuses_does_not_sink_its_neighbours(
 
 
 async def test_a_connection_lost_in_mid_flush_is_opened_again_and_nothing_is_doubled(
-    writer: TaskWriter, rows: Rows, locked: Callable[[], Any]
+    writer: Door, rows: Rows, locked: Callable[[], Any]
 ) -> None:
     batch = [submission(key=f"k{number}" if number % 2 else None) for number in range(6)]
     with locked():
@@ -326,9 +348,7 @@ async def test_a_slow_database_refuses_newcomers_and_then_everybody(
     assert len(stored_ids(rows)) == 1
 
 
-async def test_a_client_that_leaves_takes_nobody_along(
-    writer: TaskWriter, rows: Rows, locked: Callable[[], Any]
-) -> None:
+async def test_a_client_that_leaves_takes_nobody_along(writer: Door, rows: Rows, locked: Callable[[], Any]) -> None:
     written, neighbour, dropped, waiting = (submission() for _ in range(4))
     with locked():
         in_flight = [asyncio.create_task(writer.submit(one)) for one in (written, neighbour)]
@@ -343,7 +363,7 @@ async def test_a_client_that_leaves_takes_nobody_along(
 
 
 async def test_a_stop_writes_what_waits_and_refuses_the_rest(
-    writer: TaskWriter, rows: Rows, locked: Callable[[], Any]
+    writer: Door, rows: Rows, locked: Callable[[], Any]
 ) -> None:
     with locked():
         work = [asyncio.create_task(writer.submit(submission()))]
@@ -360,7 +380,7 @@ async def test_a_stop_writes_what_waits_and_refuses_the_rest(
 
 
 async def test_bytes_are_bounded_as_tasks_are(database_url: str, rows: Rows, locked: Callable[[], Any]) -> None:
-    def large() -> Submission:
+    def large() -> Request:
         one = submission()
         one.tasks[0].spec = {"num_outputs": 1, "texts": ["x" * 1000] * 100}
         return one
