@@ -5,7 +5,7 @@ import secrets
 import sys
 import time
 from collections.abc import MutableMapping
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,9 @@ from compute.pipelines.own_models import is_settled
 from compute.secrets.file import kept_secret
 from compute.settings import SECRETS_VARIABLE, Settings, with_api_key
 from compute.stack.cluster.environment import put_haproxy_in_front, serve_host, tune_ray
+from compute.stack.cluster.head import RayFailed, RayHead
 from compute.stack.cluster.runtime import discard_if_empty, prune_sessions, ray_folder, runtime_folder
-from compute.stack.cluster.serve_config import ServeConfig, read_serve_config
+from compute.stack.cluster.serve_config import ServeConfig, check_serve_config, read_serve_config
 from compute.stack.commands import run_own_command
 from compute.stack.database import start_database
 from compute.stack.errors import StackError
@@ -27,15 +28,13 @@ from compute.stack.messages.welcome import warning, welcome
 from compute.stack.options import StackOptions, load_options, load_settings
 from compute.stack.preflight import check_disk, check_port, left_open, prepare_home
 from compute.stack.processes import end, leftovers
+from compute.stack.readiness import wait_until_ready
 from compute.stack.secrets.api_key import key_file
 from compute.stack.secrets.handover import forget, forget_others, handed_over
 from compute.stack.stop_signals import StopRequested, StopSignals
 
 if TYPE_CHECKING:
-    from ray.serve.schema import ServeDeploySchema
-
     from compute.db.embedded.server import EmbeddedPostgres
-    from compute.stack.cluster.head import Deployments, RayHead
 
 __all__ = ["up"]
 
@@ -94,7 +93,7 @@ def _run(config_path: Path, settings: Settings, home: Path, steps: Steps, stop: 
     tune_ray(os.environ, runtime)
     put_haproxy_in_front(os.environ, runtime, config.host)
     _keep_token(os.environ, home)
-    schema = config.validated(serve_host(os.environ, config.host))
+    check_serve_config(config)
     if config.open_to_others:
         say(warning(config.host, config.port))
 
@@ -108,7 +107,7 @@ def _run(config_path: Path, settings: Settings, home: Path, steps: Steps, stop: 
     os.environ[MARK] = str(home)
     parts.callback(lambda: end(leftovers(home, runtime)))
     head = _start_ray(runtime, options, steps, stop, parts)
-    _deploy(head, config, schema, options, steps, stop)
+    _deploy(head, config, options, steps)
 
     dashboard_url = f"http://127.0.0.1:{options.dashboard_port}"
     facts = {"url": config.url, "api_key": str(key), "dashboard_url": dashboard_url, "logs": str(head.logs)}
@@ -155,48 +154,30 @@ def _build_models(home: Path, steps: Steps) -> None:
             run_own_command("models", "build-tiny", str(models))
 
 
-def _start_ray(runtime: Path, options: StackOptions, steps: Steps, stop: StopSignals, parts: ExitStack) -> "RayHead":
-    with steps.step("Starting Ray"), stop.held():
-        from compute.stack.cluster.head import RayHead
-
-        # Ray prints the tracebacks of its tasks to the driver; the operator gets the one line that matters.
-        parts.enter_context(redirect_stdout(parts.enter_context((runtime / "driver.out").open("w", buffering=1))))
-        try:
-            head = RayHead(ray_folder(runtime), options.dashboard_port)
-        except (RuntimeError, OSError, TimeoutError, ValueError) as error:
-            raise StackError(f"Ray did not start: {cause(str(error))} (logs in {runtime})") from error
-        parts.callback(head.stop)
-        # Ray has put a handler of its own in place of ours.
-        stop.listen()
-        return head
-
-
-def _deploy(
-    head: "RayHead",
-    config: ServeConfig,
-    schema: "ServeDeploySchema",
-    options: StackOptions,
-    steps: Steps,
-    stop: StopSignals,
-) -> None:
-    from ray.exceptions import RayError
-
-    from compute.stack.readiness import wait_until_ready
-
-    def deployments() -> "Deployments":
+def _start_ray(runtime: Path, options: StackOptions, steps: Steps, stop: StopSignals, parts: ExitStack) -> RayHead:
+    head = RayHead(ray_folder(runtime), options.dashboard_port)
+    with steps.step("Starting Ray"):
         with stop.held():
-            return head.deployments()
-
-    with steps.step(f"Deploying {config.path.name}"), stop.held():
+            head.start()
+            parts.callback(head.stop)
         try:
-            head.deploy(schema)
-        except (RayError, RuntimeError, TimeoutError) as error:
+            head.wait()
+        except RayFailed as error:
+            raise StackError(f"Ray did not start: {cause(str(error))} (logs in {runtime})") from error
+    return head
+
+
+def _deploy(head: RayHead, config: ServeConfig, options: StackOptions, steps: Steps) -> None:
+    with steps.step(f"Deploying {config.path.name}"):
+        try:
+            head.deploy(config.content_for(serve_host(os.environ, config.host)))
+        except RayFailed as error:
             raise StackError(f"Serve did not start: {cause(str(error))} (logs in {head.logs})") from error
     with steps.step("Waiting until a task would run at once") as step:
-        wait_until_ready(config.url, deployments, step, options.ready_timeout_seconds)
+        wait_until_ready(config.url, head.deployments, step, options.ready_timeout_seconds)
 
 
-def _watch(head: "RayHead", database: "EmbeddedPostgres | None") -> None:
+def _watch(head: RayHead, database: "EmbeddedPostgres | None") -> None:
     """Return never; a part that dies takes the stack down, so that whoever supervises us can start it afresh."""
     while True:
         time.sleep(WATCH_SECONDS)

@@ -1,37 +1,44 @@
-"""A Ray cluster of one machine with the Serve applications on it, all owned by this process.
+"""A Ray cluster of one machine with the Serve applications on it: `ray start`, and the REST API of Ray's dashboard.
 
-Import this only after `tune_ray`: Ray reads its environment when it is imported.
+This process does not import Ray. Of what is used here one thing is undocumented: the option `--no-monitor`.
 """
 
 import contextlib
-import logging
 import os
 import shutil
-import threading
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
-import ray
-from ray import serve
-from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
-from ray._private.node import Node
-from ray._private.parameter import RayParams
-from ray._private.utils import write_ray_address
-from ray.exceptions import RayError
-from ray.serve._private.api import serve_start
-from ray.serve._private.client import ServeControllerClient
-from ray.serve.schema import ServeDeploySchema
 
 from compute.stack.cluster.front_door import LOOPBACK
+from compute.stack.cluster.keeper import STARTED
 from compute.stack.messages.failures import cause
 from compute.stack.preflight import free_port
 
-__all__ = ["Deployments", "RayHead"]
+__all__ = ["Deployments", "RayFailed", "RayHead"]
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 MIN_OBJECT_STORE = 100 * 2**20
 MAX_OBJECT_STORE = 8 * 2**30
+
+DEPLOY_SECONDS = 300.0
+STATUS_SECONDS = 30.0
+POLL_SECONDS = 0.1
+KEEPER_SECONDS = 30.0
+
+# What the script `ray` of this very installation does.
+_RAY = "from importlib.metadata import distribution as d; d('ray').entry_points['ray'].load()()"
+
+
+class RayFailed(Exception):
+    """Ray or Serve does not do what it was asked; says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,88 +50,141 @@ class Deployments:
 
 
 class RayHead:
-    """The head node. Serve is driven by the same calls that `serve run` makes."""
+    """The head node, with its sessions and sockets in `folder`."""
 
     def __init__(self, folder: Path, dashboard_port: int) -> None:
-        """Start Ray with its sessions and sockets in `folder`."""
-        # `ray.init` would fix the port of the dashboard's agent, on which two clusters of one machine would meet.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        ensure_token_if_auth_enabled(None, create_token_if_missing=True)
-        logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        self._node = Node(
-            RayParams(
-                node_ip_address=LOOPBACK,
-                temp_dir=str(folder),
-                include_dashboard=True,
-                dashboard_host=LOOPBACK,
-                dashboard_port=dashboard_port,
-                dashboard_agent_listen_port=free_port(),
-                object_store_memory=object_store_bytes(),
-                min_worker_port=0,
-                max_worker_port=0,
-                # The autoscaler's monitor: one machine cannot grow.
-                no_monitor=True,
-                # It copies workers' output to drivers, at a hundredth of a core for ever; the logs are files anyway.
-                include_log_monitor=False,
-            ),
-            head=True,
-            shutdown_at_exit=False,
-            spawn_reaper=True,
-        )
-        # Where Ray looks for the cluster of a job; without it a job may join any other cluster of this machine.
-        write_ray_address(self._node.address, str(folder))
-        self.logs = Path(self._node.get_logs_dir_path())
-        self._client: ServeControllerClient | None = None
-        ray.init(
-            address=self._node.address,
-            namespace="serve",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address=self._node.node_ip_address,
+        self._folder = folder
+        self._dashboard_port = dashboard_port
+        self._keeper: subprocess.Popen[str] | None = None
+        self._deployed: Mapping[str, Any] | None = None
+
+    @property
+    def logs(self) -> Path:
+        """Where Ray's processes write."""
+        return (self._folder / "session_latest").resolve() / "logs"
+
+    def start(self) -> None:
+        """Launch Ray; returns at once."""
+        command = [sys.executable, "-m", "compute.stack.cluster.keeper", "--parent", str(os.getpid())]
+        command += ["--log", str(self._log), "--", sys.executable, "-c", _RAY, *self._options()]
+        self._keeper = subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            # Ctrl-C goes to the whole foreground group; Ray has to outlive the requests in flight.
+            start_new_session=True,
         )
 
-    def deploy(self, config: ServeDeploySchema) -> None:
-        """Start Serve and hand it the applications; returns before they run."""
-        client = serve_start(
-            http_options=config.http_options.model_dump(),
-            proxy_location=config.proxy_location,
-            grpc_options=config.grpc_options.model_dump(),
-            global_logging_config=config.logging_config,
-            controller_options=config.controller_options,
-        )
-        self._client = client
-        client.deploy_apps(config)
+    def wait(self) -> None:
+        """Return once Ray runs.
+
+        Raises:
+            RayFailed: it does not.
+        """
+        if self._said() != STARTED:
+            raise RayFailed(self._log.read_text(errors="replace") if self._log.is_file() else "it was not launched")
+
+    def deploy(self, config: Mapping[str, Any]) -> None:
+        """Start Serve and hand it the applications, as in serve_config.yaml; returns before they run.
+
+        Raises:
+            RayFailed: it refuses them.
+        """
+        try:
+            answer = self._serve("PUT", DEPLOY_SECONDS, config)
+        except httpx.HTTPError as error:
+            raise RayFailed(f"{type(error).__name__}: {error}") from error
+        if answer.status_code != httpx.codes.OK:
+            raise RayFailed(answer.text)
+        self._deployed = config
 
     def deployments(self) -> Deployments:
         """How far the applications are."""
+        if dead := self.dead():
+            return Deployments(f"Ray's {dead} has died", "")
+        try:
+            applications = self._applications()
+        except httpx.HTTPError:
+            return Deployments(None, "Ray's dashboard")
         failed, waiting = [], []
-        for name, application in serve.status().applications.items():
-            if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-                broken = [d.message for d in application.deployments.values() if d.status == "DEPLOY_FAILED"]
-                failed.append(f"{name}: {cause(next(filter(None, broken), application.message))}")
-            waiting += [d for d, state in application.deployments.items() if state.status != "HEALTHY"]
+        for name, application in applications.items():
+            deployments = application["deployments"]
+            if application["status"] in ("DEPLOY_FAILED", "UNHEALTHY"):
+                broken = [found["message"] for found in deployments.values() if found["status"] == "DEPLOY_FAILED"]
+                failed.append(f"{name}: {cause(next(filter(None, broken), application['message']))}")
+            waiting += [deployment for deployment, found in deployments.items() if found["status"] != "HEALTHY"]
         return Deployments("; ".join(failed) or None, ", ".join(waiting))
 
     def dead(self) -> str | None:
         """The name of a process of Ray's own that has ended, if there is one."""
-        return next((kind for kind, _ in self._node.dead_processes()), None)
+        if self._keeper is None or self._keeper.poll() is None:
+            return None
+        return self._said() or "keeper"
 
     def stop(self, serve_seconds: float = 15.0) -> None:
         """Let the replicas finish for `serve_seconds`, then end every process of this cluster and no other."""
-        if self.dead() is None and self._client is not None:
-            # In a thread, because it may wait longer than we want to; the cluster's end ends it too. By the client, for
-            # the functions of `serve` would start another cluster once this one has gone.
-            draining = threading.Thread(target=_delete_applications, args=(self._client,), daemon=True)
-            draining.start()
-            draining.join(serve_seconds)
-        ray.shutdown()
-        self._node.kill_all_processes(check_alive=False, allow_graceful=False)
+        if self._keeper is None:
+            return
+        if self._deployed is not None and self.dead() is None:
+            # The cluster may end meanwhile.
+            with contextlib.suppress(httpx.HTTPError):
+                self._drain(self._deployed, time.monotonic() + serve_seconds)
+        self._keeper.terminate()
+        try:
+            self._keeper.wait(KEEPER_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._keeper.kill()
+            self._keeper.wait()
 
+    def _drain(self, config: Mapping[str, Any], deadline: float) -> None:
+        self._serve("PUT", max(deadline - time.monotonic(), 0.0), {**config, "applications": []})
+        while self._applications() and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
 
-def _delete_applications(client: ServeControllerClient) -> None:
-    # The cluster may end meanwhile.
-    with contextlib.suppress(RayError):
-        client.delete_all_apps()
+    def _applications(self) -> dict[str, Any]:
+        answer = self._serve("GET", STATUS_SECONDS).raise_for_status()
+        applications: dict[str, Any] = answer.json()["applications"]
+        return applications
+
+    def _serve(self, method: str, seconds: float, body: Mapping[str, Any] | None = None) -> httpx.Response:
+        token = os.environ.get("RAY_AUTH_TOKEN_PATH")
+        headers = {"Authorization": f"Bearer {Path(token).read_text().strip()}"} if token else {}
+        with httpx.Client(timeout=seconds, trust_env=False, headers=headers) as client:
+            return client.request(
+                method, f"http://{LOOPBACK}:{self._dashboard_port}/api/serve/applications/", json=body
+            )
+
+    def _said(self) -> str:
+        """The keeper's next line; none if it has ended."""
+        if self._keeper is None or self._keeper.stdout is None:
+            return ""
+        return self._keeper.stdout.readline().strip()
+
+    @property
+    def _log(self) -> Path:
+        return self._folder.parent / "ray_start.out"
+
+    def _options(self) -> list[str]:
+        return [
+            "start",
+            "--head",
+            f"--node-ip-address={LOOPBACK}",
+            "--port=0",
+            f"--temp-dir={self._folder}",
+            "--include-dashboard=true",
+            f"--dashboard-host={LOOPBACK}",
+            f"--dashboard-port={self._dashboard_port}",
+            # Both have a fixed default, on which two clusters of one machine would meet.
+            f"--dashboard-agent-listen-port={free_port()}",
+            f"--ray-client-server-port={free_port()}",
+            f"--object-store-memory={object_store_bytes()}",
+            # The autoscaler's monitor: one machine cannot grow.
+            "--no-monitor",
+            # It copies workers' output to drivers, at a hundredth of a core for ever; the logs are files anyway.
+            "--include-log-monitor=false",
+            "--disable-usage-stats",
+        ]
 
 
 def object_store_bytes() -> int:

@@ -1,6 +1,12 @@
-"""serve_config.yaml: read, checked key by key, and pointed at the port that was asked for."""
+"""serve_config.yaml: read, checked key by key, and pointed at the port that was asked for.
+
+`python -m compute.stack.cluster.serve_config FILE` checks a file and does nothing else.
+"""
 
 import ipaddress
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +18,12 @@ from pydantic import BaseModel, ValidationError
 
 from compute.deployments.args import AppArgs
 from compute.stack.errors import StackError
+from compute.stack.messages.failures import cause
 
 if TYPE_CHECKING:
     from ray.serve.schema import ServeDeploySchema
 
-__all__ = ["ServeConfig", "read_serve_config"]
+__all__ = ["ServeConfig", "check_serve_config", "main", "read_serve_config"]
 
 DEFAULT_PORT = 8000
 OUR_APPLICATION = "compute.deployments.app:build"
@@ -45,10 +52,12 @@ class ServeConfig:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
-    def validated(self, host: str | None = None) -> "ServeDeploySchema":
-        """The content as Serve understands it, listening on `host` instead if one is given.
+    def content_for(self, host: str) -> dict[str, Any]:
+        """The content, with Serve listening on `host`."""
+        return self.content | {"http_options": self.content["http_options"] | {"host": host}}
 
-        Imports Serve, which reads its environment then.
+    def validated(self) -> "ServeDeploySchema":
+        """The content as Serve understands it. Imports Serve, which takes a second and 100 MB.
 
         Raises:
             StackError: a key is unknown or a value is wrong.
@@ -59,10 +68,7 @@ class ServeConfig:
         for unknown in _unknown_keys(ServeDeploySchema, self.content, ()):
             raise StackError(f"{self.path.name}: unknown key {unknown!r}")
         with self._faults_named(""):
-            options = self.content["http_options"]
-            schema = ServeDeploySchema.model_validate(
-                self.content | {"http_options": options | {"host": host or self.host}}
-            )
+            schema = ServeDeploySchema.model_validate(self.content)
         for index, application in enumerate(schema.applications):
             if application.import_path == OUR_APPLICATION:
                 # Our own arguments, before Ray is started rather than from inside it.
@@ -99,7 +105,31 @@ def read_serve_config(path: Path, port: int | None, host: str | None = None) -> 
     if not isinstance(chosen, int) or not isinstance(address, str):
         raise StackError(f"{path.name}: http_options.port must be a number and http_options.host a name")
     content["http_options"] = options | {"host": address, "port": chosen}
+    try:
+        json.dumps(content)
+    except TypeError as error:
+        raise StackError(f"{path.name} must hold nothing that JSON cannot: {error}") from error
     return ServeConfig(path, content, address, chosen)
+
+
+def check_serve_config(config: ServeConfig) -> None:
+    """Validate it in a process of its own, so that the supervisor stays small.
+
+    Raises:
+        StackError: a key is unknown or a value is wrong.
+    """
+    command = [sys.executable, "-m", "compute.stack.cluster.serve_config", str(config.path)]
+    checked = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+    if checked.returncode:
+        raise StackError(cause(checked.stderr) or f"{config.path.name} could not be checked")
+
+
+def main() -> None:
+    """Exit with the one line that says what is wrong with the file, if anything is."""
+    try:
+        read_serve_config(Path(sys.argv[1]), None).validated()
+    except StackError as error:
+        sys.exit(str(error))
 
 
 def _unknown_keys(model: type[BaseModel], value: Any, trail: tuple[str, ...]) -> Iterator[str]:
@@ -125,3 +155,7 @@ def _nested_model(annotation: Any) -> type[BaseModel] | None:
         return None
     models = [nested for argument in origin_arguments if (nested := _nested_model(argument))]
     return models[0] if len(models) == 1 else None
+
+
+if __name__ == "__main__":
+    main()
