@@ -64,8 +64,12 @@ async def test_a_database_that_says_nothing_is_told_of_and_holds_one_connection(
 ) -> None:
     async with LossyWire(database_url).open() as wire:
         database = Database(wire.url, patience=Patience(connect=2, answer=NEVER))
-        readiness = Readiness(database, open_store(settings), Serving({}), Loops(), patience_seconds=0.2)
-        assert (await readiness.check())["database"] == "ok"
+        patient, readiness = (
+            Readiness(database, open_store(settings), Serving({}), Loops(), patience_seconds=seconds)
+            for seconds in (PATIENCE, 0.2)
+        )
+        assert (await patient.check())["database"] == "ok"
+        await patient.close()
         wire.hush(deaf=True)
         for _ in range(20):
             assert (await readiness.check())["database"] == "no answer within 0.2 s"
