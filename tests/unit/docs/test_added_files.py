@@ -22,12 +22,8 @@ from tests.unit.docs.ways import Way, pages_of, tried
 TASK_TYPE, MODEL, TRAINING = (
     f"docs/howto/add-a-{what}.md" for what in ("task-type", "model-family", "training-family")
 )
-TRIALS = {
-    TASK_TYPE: ("task_type", [TASK_TYPE]),
-    MODEL: ("model_family", [MODEL]),
-    TRAINING: ("training_family", [MODEL, TRAINING]),
-}
-"""By page: the module of `trials` that uses what it adds, and the pages that are followed before."""
+TRIALS = {"task_type": [TASK_TYPE], "families": [MODEL, TRAINING]}
+"""By module of `trials`, which uses what is added: the pages that are followed before."""
 
 RUFF = (sys.executable, "-m", "ruff")
 
@@ -74,7 +70,7 @@ def names_of(node: ast.stmt) -> set[str]:
 
 
 def test_every_page_that_adds_files_has_a_trial() -> None:
-    assert set(pages_of(Way.INSTALLED)) == TRIALS.keys()
+    assert set(pages_of(Way.INSTALLED)) == {page for pages in TRIALS.values() for page in pages}
 
 
 @pytest.mark.parametrize("block", [block for block in tried(Way.INSTALLED) if WHOLE_FILE.match(block.text)], ids=str)
@@ -91,12 +87,13 @@ def test_what_a_page_adds_is_in_the_projects_style(block: Block) -> None:
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-@pytest.mark.parametrize("page", TRIALS)
-def test_the_project_works_with_what_a_page_adds(page: str, tmp_path: Path) -> None:
-    trial, followed = TRIALS[page]
+@pytest.mark.parametrize("trial", TRIALS)
+def test_the_project_works_with_what_pages_add(trial: str, tmp_path: Path) -> None:
     left_out = shutil.ignore_patterns("__pycache__", "demo_flux", "*.pyc")
     shutil.copytree(ROOT / "compute", tmp_path / "compute", ignore=left_out)
-    for block in (block for one in followed for block in tried(Way.INSTALLED, one) if block.language == "python"):
+    for block in (
+        block for page in TRIALS[trial] for block in tried(Way.INSTALLED, page) if block.language == "python"
+    ):
         add(block, tmp_path)
     ran = subprocess.run(  # noqa: S603
         [sys.executable, "-m", f"tests.unit.docs.trials.{trial}"],

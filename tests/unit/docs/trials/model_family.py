@@ -37,7 +37,3 @@ def main() -> None:
     except Interrupted:
         again = model.generate(REQUEST, lambda _done, _of: None)
     assert again.tobytes() == first.tobytes()
-
-
-if __name__ == "__main__":
-    main()

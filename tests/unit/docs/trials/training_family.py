@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 
 from compute.pipelines.families import get_family as served_family
@@ -15,8 +16,6 @@ BASE = {"name": "tiny", "source": "tiny-sd15", "family": "sd15", "resolution": 6
 
 
 def main() -> None:
-    import torch
-
     assert TrainableModel(model="tiny-sd15", family="sd15").family == "sd15"
     family = get_family("sd15")
     folder = Path("tiny-sd15")
@@ -37,7 +36,3 @@ def main() -> None:
 
     export_lora(learned(trainer, Path("out")), Path("lora.safetensors"), sampled, steps=30, date=datetime.now(UTC))
     assert all(name.startswith("unet.") for name in load_file("lora.safetensors"))
-
-
-if __name__ == "__main__":
-    main()
