@@ -38,7 +38,7 @@ def draw(body: Mapping[str, Any], seeds: Iterable[int], *, store: bool) -> tuple
     digests = []
     for seed in seeds:
         request = GenerateRequest(body["prompt"], body["width"], body["height"], body["steps"], 3.5, seed)
-        image = _model.decode(_model.draw(_model.prepare(request), lambda done, total: None))
+        image = _model.decode(_model.denoise(_model.prepare(request), lambda done, total: None))
         if store:
             data, content_type = encode(image, "png"), CONTENT_TYPES["png"]
             asyncio.run(_store.put(f"loop/{seed}.png", data, content_type))

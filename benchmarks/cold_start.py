@@ -151,7 +151,7 @@ class StandbyActor:
 
         request = GenerateRequest("a lighthouse", _SIDE, _SIDE, _STEPS, 3.5, seed=1)
         model = self._activate()
-        return model.decode(model.draw(model.prepare(request), lambda done, total: None)).tobytes()
+        return model.decode(model.denoise(model.prepare(request), lambda done, total: None)).tobytes()
 
 
 def fresh_actor(models: Path) -> float:

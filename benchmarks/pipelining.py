@@ -58,7 +58,7 @@ class SimulatedModel(ImageModel):
         time.sleep(_PREPARE_SECONDS)
         return request
 
-    def draw(self, prepared: GenerateRequest, on_step: OnStep) -> GenerateRequest:
+    def denoise(self, prepared: GenerateRequest, on_step: OnStep) -> GenerateRequest:
         began = time.perf_counter()
         for step in range(prepared.steps):
             # To the moment, so that what waking up costs is not added at every step.

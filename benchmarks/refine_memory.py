@@ -214,7 +214,7 @@ def _bare(model: StagedModel, home: Path, sizes: Sizes) -> bytes:
             image=tiled.cut(index),
             strength=_DENOISE,
         )
-        drawn = model.decode(model.draw(model.prepare(request), lambda done, total: None))
+        drawn = model.decode(model.denoise(model.prepare(request), lambda done, total: None))
         result.paste(drawn, (tile.left, tile.top))
     return encode(result, "png")
 

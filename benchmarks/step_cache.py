@@ -89,7 +89,7 @@ def draw(model: FluxModel, request: GenerateRequest) -> Run:
     handles = [block.attn.register_forward_hook(lambda *_: calls.append(None)) for block in blocks]
     prepared = model.prepare(request)
     began = time.perf_counter()
-    latents = model.draw(prepared, lambda *_: None).packed
+    latents = model.denoise(prepared, lambda *_: None).packed
     seconds = time.perf_counter() - began
     for handle in handles:
         handle.remove()

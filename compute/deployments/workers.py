@@ -18,7 +18,7 @@ from compute.deployments.args import PoolArgs
 from compute.deployments.context import LocalWorkerContext
 from compute.deployments.process import begin_process
 from compute.deployments.standby import Standby
-from compute.deployments.warming.first_draw import warm_up_request
+from compute.deployments.warming.request import warm_up_request
 from compute.errors import WorkerLost
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store

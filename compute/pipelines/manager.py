@@ -25,7 +25,7 @@ from compute.pipelines import ModelConfig, prepare, resolve_model
 from compute.pipelines.loading.footprint import expected_bytes, measured_bytes
 from compute.pipelines.loading.weights import local_folder
 from compute.pipelines.native import own_sizes
-from compute.pipelines.slots import Drawn, ModelSlot, Waiting
+from compute.pipelines.slots import Denoised, ModelSlot, Waiting
 from compute.worker.protocol import LoraSelection, OnStep, Prepared, Role, Size, StagedModel, TakesLoras
 
 __all__ = ["ModelManager", "prepare_manager"]
@@ -159,7 +159,7 @@ class ModelManager:
                 slot.waiting.add(waiting)
             return waiting
 
-    def draw(self, prepared: Waiting, on_step: OnStep) -> Drawn:
+    def denoise(self, prepared: Waiting, on_step: OnStep) -> Denoised:
         """Raises what the model's stages raise, and what `prepare` raises if the model had to go meanwhile."""
         slot = prepared.slot
         with self._using(slot) as model:
@@ -168,14 +168,14 @@ class ModelManager:
                 ready = prepared.ready
             if ready is None:
                 ready = _prepared(slot, model, prepared.request)
-            latents = model.draw(ready, on_step)
-            drawn = Drawn(slot, latents)
+            latents = model.denoise(ready, on_step)
+            denoised = Denoised(slot, latents)
             with self._changed:
                 slot.busy += 1
-            drawn.release = weakref.finalize(drawn, self._release, slot)
-            return drawn
+            denoised.release = weakref.finalize(denoised, self._release, slot)
+            return denoised
 
-    def decode(self, latents: Drawn) -> Any:
+    def decode(self, latents: Denoised) -> Any:
         """Raises what the model raises."""
         try:
             with self._using(latents.slot) as model:
@@ -259,7 +259,7 @@ class ModelManager:
                 idle = [other for other in self._in_memory() if not other.busy]
                 if idle:
                     gone.append(min(idle, key=self._worth))
-                    gone[-1].let_go()
+                    gone[-1].unload()
                 else:
                     self._changed.wait()
         if gone:

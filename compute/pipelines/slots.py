@@ -9,7 +9,7 @@ from weakref import WeakSet
 from compute.pipelines.native import OwnSizes
 from compute.worker.protocol import Latents, Prepared, Role, StagedModel
 
-__all__ = ["Drawn", "ModelSlot", "Waiting"]
+__all__ = ["Denoised", "ModelSlot", "Waiting"]
 
 
 @dataclass(eq=False)
@@ -40,7 +40,7 @@ class ModelSlot:
     last_use: int = 0
     preparing: Lock = field(default_factory=Lock)
 
-    def let_go(self) -> None:
+    def unload(self) -> None:
         """Forget the model, and what it has prepared, which lies on its device."""
         self.model = None
         for waiting in list(self.waiting):
@@ -57,7 +57,7 @@ class Waiting:
 
 
 @dataclass(eq=False)
-class Drawn:
+class Denoised:
     """A drawn picture; `release` says that its model is not needed for it any more, and does so by itself when it is
     dropped."""
 

@@ -107,7 +107,7 @@ class RunContext:
                 self.events.put_nowait(Started(self._worker.executor, self._worker.model_name(self._role)))
             yield
 
-    async def draw(
+    async def generate(
         self, request: GenerateRequest | VideoRequest, *, shown: Size | None = None, share: Share = _WHOLE
     ) -> Any:
         """Prepare, draw and decode one request while holding the device. Raises what the model raises.
@@ -117,10 +117,10 @@ class RunContext:
         """
         asked = request.width, request.height
         self.note(**sized_note(self.own_size(asked), shown or asked))
-        async with aclosing(self.draw_all([request], share=share)) as drawn:
+        async with aclosing(self.generate_all([request], share=share)) as drawn:
             return await anext(drawn)
 
-    async def draw_all(
+    async def generate_all(
         self, requests: Sequence[GenerateRequest | VideoRequest], *, share: Share = _WHOLE
     ) -> AsyncGenerator[Any]:
         """The same for many: the results in order. While one is drawn, the next is prepared and the one before decoded;
@@ -134,7 +134,7 @@ class RunContext:
                 ahead.popleft()
                 if index + 1 < len(requests):
                     ahead.append(self._prepared(requests[index + 1]))
-                drawn = await self._drawn(prepared, index, len(requests), share)
+                drawn = await self._denoised(prepared, index, len(requests), share)
                 if behind:
                     yield await behind[0]
                     behind.popleft()
@@ -204,8 +204,8 @@ class RunContext:
         made = {"model": self._worker.model_name(self._role), "versions": dict(self._worker.versions)}
         return Done({**made, "inputs": self.inputs.hashes, **self._notes, **self._clock.report()})
 
-    async def _drawn(self, prepared: Any, index: int, count: int, share: Share) -> Any:
-        stepper = self._worker.stages.draw(prepared)
+    async def _denoised(self, prepared: Any, index: int, count: int, share: Share) -> Any:
+        stepper = self._worker.stages.denoise(prepared)
         with self._clock.beside("draw"):
             async with aclosing(stepper.steps()) as steps:
                 async for done, total in steps:

@@ -6,39 +6,39 @@ from typing import Any, TypeVar
 from compute.imaging.resize import at_size, open_at
 from compute.worker.protocol import GenerateRequest, Job, Size, VideoRequest
 
-__all__ = ["Drawing", "sized_note", "wants_native"]
+__all__ = ["SizedRequest", "sized_note", "wants_native"]
 
 RequestT = TypeVar("RequestT", GenerateRequest, VideoRequest)
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class SizedRequest:
     """A request as its model gets it, and the (width, height) of the result."""
 
     request: Any
     asked: Size
 
     @classmethod
-    def at(cls, request: Any, size: Size) -> "Drawing":
+    def at(cls, request: Any, size: Size) -> "SizedRequest":
         """Draw `request` at `size`. Models bring its pictures to that size themselves."""
         asked = request.width, request.height
         return cls(request if size == asked else _at_size(request, size), asked)
 
-    def finished(self, drawn: Any) -> Any:
+    def finished(self, denoised: Any) -> Any:
         """What the model drew, a picture or a list of frames, at the size that was asked for."""
-        if isinstance(drawn, list):
-            return [at_size(frame, self.asked) for frame in drawn]
-        return at_size(drawn, self.asked)
+        if isinstance(denoised, list):
+            return [at_size(frame, self.asked) for frame in denoised]
+        return at_size(denoised, self.asked)
 
 
 def wants_native(job: Job) -> bool:
-    """Whether the request leaves the size at which is drawn to the model."""
+    """Whether the request leaves the size at which is denoised to the model."""
     return bool(job.spec.get("native", True))
 
 
-def sized_note(drawn: Size, result: Size) -> dict[str, Any]:
-    """For a result's metadata: the size at which it was drawn, where that is another one."""
-    return {} if drawn == result else {"drawn_at": {"width": drawn[0], "height": drawn[1]}}
+def sized_note(denoised: Size, result: Size) -> dict[str, Any]:
+    """For a result's metadata: the size at which it was denoised, where that is another one."""
+    return {} if denoised == result else {"drawn_at": {"width": denoised[0], "height": denoised[1]}}
 
 
 def _at_size(request: RequestT, size: Size) -> RequestT:

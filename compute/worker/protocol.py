@@ -199,7 +199,7 @@ class StagedModel(Protocol):
         """
         ...
 
-    def draw(self, prepared: Prepared, on_step: OnStep) -> Latents:
+    def denoise(self, prepared: Prepared, on_step: OnStep) -> Latents:
         """The denoising, which has the device to itself.
 
         Raises:
@@ -227,7 +227,7 @@ class ImageModel(StagedModel, Protocol):
 
     def generate(self, request: GenerateRequest, on_step: OnStep) -> Image.Image:
         """The three stages in a row, for whoever has the model to themselves. Raises what they raise."""
-        return self.decode(self.draw(self.prepare(request), on_step))
+        return self.decode(self.denoise(self.prepare(request), on_step))
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from compute.worker.native import Drawing
+from compute.worker.native import SizedRequest
 from compute.worker.protocol import ChoosesSize, LoraSelection, OnStep, Role, Size, StagedModel, TakesLoras, Ticket
 from compute.worker.stepping import Stepper
 from compute.worker.watchdog import Watchdog
@@ -27,7 +27,7 @@ up holds back the next draw instead of filling the memory (50 MB for an image of
 class Staged:
     """A drawing between two stages, and what the model made of it in the last one."""
 
-    drawing: Drawing
+    sized: SizedRequest
     value: Any
 
 
@@ -50,7 +50,7 @@ class StageExecutor:
         self._model = model
         self._watchdog = watchdog or Watchdog()
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
-        self._drawing = ThreadPoolExecutor(1, thread_name_prefix="drawing")
+        self._denoising = ThreadPoolExecutor(1, thread_name_prefix="denoising")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decoding")
         # asyncio's lock and semaphore are first come, first served, which keeps the Dispatcher's order.
         self._device = asyncio.Lock()
@@ -59,9 +59,9 @@ class StageExecutor:
 
     def warm_up(self, request: Any) -> None:
         """Draw an image in the threads that will draw all others. Blocks, and raises what the stages raise."""
-        prepared = self._preparing.submit(self._prepare, self._drawing_of(request, True)).result()
-        drawn = self._drawing.submit(self._draw, prepared, lambda done, total: None).result()
-        self._decoding.submit(self._decode, drawn).result()
+        prepared = self._preparing.submit(self._prepare, self._sized(request, True)).result()
+        denoised = self._denoising.submit(self._denoise, prepared, lambda done, total: None).result()
+        self._decoding.submit(self._decode, denoised).result()
 
     @property
     def takes_loras(self) -> bool:
@@ -84,7 +84,7 @@ class StageExecutor:
 
     async def prepare(self, request: Any, *, native: bool = True) -> Staged:
         """`native`: draw at a size that the model is good at. False: at the size that the request says."""
-        return await self._run(self._preparing, partial(self._prepare, self._drawing_of(request, native)), "preparing")
+        return await self._run(self._preparing, partial(self._prepare, self._sized(request, native)), "preparing")
 
     @asynccontextmanager
     async def device(self) -> AsyncGenerator[None]:
@@ -104,13 +104,13 @@ class StageExecutor:
         room.callback(self._places.release)
         return room
 
-    def draw(self, prepared: Staged) -> Stepper[Staged]:
+    def denoise(self, prepared: Staged) -> Stepper[Staged]:
         """The draw, not yet begun. Hold the device and a `room`."""
-        return Stepper(partial(self._draw, prepared), self._drawing, self._watchdog)
+        return Stepper(partial(self._denoise, prepared), self._denoising, self._watchdog)
 
-    async def decode(self, drawn: Staged) -> Any:
+    async def decode(self, denoised: Staged) -> Any:
         """The picture, or the frames, at exactly the size that was asked for."""
-        return await self._run(self._decoding, partial(self._decode, drawn), "decoding")
+        return await self._run(self._decoding, partial(self._decode, denoised), "decoding")
 
     @contextmanager
     def ticket(self) -> Iterator[Ticket]:
@@ -129,21 +129,21 @@ class StageExecutor:
 
     def close(self) -> None:
         """End the threads once they are idle."""
-        for threads in (self._preparing, self._drawing, self._decoding):
+        for threads in (self._preparing, self._denoising, self._decoding):
             threads.shutdown(wait=False)
 
-    def _drawing_of(self, request: Any, native: bool) -> Drawing:
+    def _sized(self, request: Any, native: bool) -> SizedRequest:
         asked = request.width, request.height
-        return Drawing.at(request, self.own_size(request.role, asked) if native else asked)
+        return SizedRequest.at(request, self.own_size(request.role, asked) if native else asked)
 
-    def _prepare(self, drawing: Drawing) -> Staged:
-        return Staged(drawing, self._model.prepare(drawing.request))
+    def _prepare(self, sized: SizedRequest) -> Staged:
+        return Staged(sized, self._model.prepare(sized.request))
 
-    def _draw(self, prepared: Staged, on_step: OnStep) -> Staged:
-        return Staged(prepared.drawing, self._model.draw(prepared.value, on_step))
+    def _denoise(self, prepared: Staged, on_step: OnStep) -> Staged:
+        return Staged(prepared.sized, self._model.denoise(prepared.value, on_step))
 
-    def _decode(self, drawn: Staged) -> Any:
-        return drawn.drawing.finished(self._model.decode(drawn.value))
+    def _decode(self, denoised: Staged) -> Any:
+        return denoised.sized.finished(self._model.decode(denoised.value))
 
     def _call_the_first(self) -> None:
         if self._line:

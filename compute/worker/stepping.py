@@ -60,7 +60,7 @@ class Stepper(Generic[T]):
                 work.exception()
             queue.put_nowait(None)
 
-        work = self._watchdog.start(begin, what="drawing", executor=self._executor)
+        work = self._watchdog.start(begin, what="denoising", executor=self._executor)
         work.add_done_callback(ended)
         try:
             while (step := await queue.get()) is not None:

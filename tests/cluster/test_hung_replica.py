@@ -45,7 +45,7 @@ class HangsOnce:
     def prepare(self, request: GenerateRequest) -> GenerateRequest:
         return request
 
-    def draw(self, prepared: GenerateRequest, on_step: OnStep) -> GenerateRequest:
+    def denoise(self, prepared: GenerateRequest, on_step: OnStep) -> GenerateRequest:
         with contextlib.suppress(FileExistsError), self._file.open("x") as file:
             file.write(executor())
             file.flush()
@@ -112,7 +112,7 @@ async def test_a_replica_that_hangs_is_replaced_and_hands_back_what_waits_behind
         await asyncio.to_thread(serve.delete, "hanging")
 
     assert [(row.status, row.retry_count) for row in rows] == [("COMPLETED", 1), ("COMPLETED", 0), ("COMPLETED", 0)]
-    assert "drawing made no step for 1 s" in rows[0].errors[0]
+    assert "denoising made no step for 1 s" in rows[0].errors[0]
     assert [row.errors for row in rows[1:]] == [[], []]
     hung = (tmp_path / "first").read_text()
     assert all(row.executor_instance != hung for row in rows)

@@ -172,7 +172,7 @@ class FluxModel(DrawsOwnSizes):
             OutOfMemory: the device has too little memory.
             TaskFailed: what was drawn is not finite.
         """
-        return self.decode(self.draw(self.prepare(request), on_step))
+        return self.decode(self.denoise(self.prepare(request), on_step))
 
     def prefetch(self, loras: Sequence[LoraSelection]) -> bool:
         self._loras.prefetch(loras)
@@ -191,7 +191,7 @@ class FluxModel(DrawsOwnSizes):
             used = [value for value in conditioning.values() if isinstance(value, torch.Tensor)] + start.tensors()
             return FluxPrepared(request, conditioning, start, generator.get_state(), Ready.after_this(*used))
 
-    def draw(self, prepared: FluxPrepared, on_step: OnStep) -> FluxLatents:
+    def denoise(self, prepared: FluxPrepared, on_step: OnStep) -> FluxLatents:
         with reporting_out_of_memory(prepared.request), self._parts.transformer():
             prepared.ready.wait()
             self._loras.apply(prepared.request.loras)

@@ -63,7 +63,7 @@ class Denoiser:
         return torch.randn(shape, generator=generator, dtype=torch.float32)
 
     @torch.no_grad()
-    def draw(
+    def denoise(
         self,
         clip: Clip,
         given: Conditioning,

@@ -135,7 +135,7 @@ class LtxVideoModel(DrawsOwnSizes):
             InvalidInput: there is nothing to draw.
             OutOfMemory: the device has too little memory.
         """
-        return self.decode(self.draw(self.prepare(request), on_step))
+        return self.decode(self.denoise(self.prepare(request), on_step))
 
     def prepare(self, request: VideoRequest) -> LtxPrepared:
         _check(request)
@@ -151,7 +151,7 @@ class LtxVideoModel(DrawsOwnSizes):
             ready = Ready.after_this(start, noise, prompt, mask)
             return LtxPrepared(request, clip, given, generator.get_state(), ready)
 
-    def draw(self, prepared: LtxPrepared, on_step: OnStep) -> LtxLatents:
+    def denoise(self, prepared: LtxPrepared, on_step: OnStep) -> LtxLatents:
         request, pace = prepared.request, Pace(self._device)
         generator = torch.Generator("cpu").set_state(prepared.noise)
 
@@ -161,7 +161,7 @@ class LtxVideoModel(DrawsOwnSizes):
 
         with reporting_out_of_memory(request), self._parts.transformer():
             prepared.ready.wait()
-            latents = self._denoiser.draw(prepared.clip, prepared.given, request.steps, generator, after_step)
+            latents = self._denoiser.denoise(prepared.clip, prepared.given, request.steps, generator, after_step)
             finish(self._device)
             self._finite.latents(latents)
             return LtxLatents(request, latents, Ready.after_this(latents))

@@ -138,7 +138,7 @@ async def _take(source: str, intake: Intake, field: str) -> str:
 async def _enhance(spec: dict[str, Any], context: RunContext) -> None:
     # What follows loads OpenCV, which the ingress has no use for.
     from compute.worker.ops.detail import DetailOutcome, find_regions, put_back, with_detail
-    from compute.worker.ops.patch import redraw
+    from compute.worker.ops.patch import regenerate
 
     base = await context.load(spec["base_image_path"], field="base_image")
     path = spec["reference_image_path"]
@@ -147,8 +147,8 @@ async def _enhance(spec: dict[str, Any], context: RunContext) -> None:
     transfer = spec["strength"] * (CAREFUL_TRANSFER if spec["preserve_original"] else 1.0)
     detailed = await with_detail(context, base, regions, transfer)
     async with context.device():
-        redrawn = await redraw(context, detailed, _settings(spec)) if spec["strength"] > 0 else None
-    outcome = await put_back(context, base, regions, detailed, redrawn) if redrawn else DetailOutcome(base)
+        regenerated = await regenerate(context, detailed, _settings(spec)) if spec["strength"] > 0 else None
+    outcome = await put_back(context, base, regions, detailed, regenerated) if regenerated else DetailOutcome(base)
     context.note(
         region=regions.base.name,
         region_box=list(regions.base.box),

@@ -308,7 +308,7 @@ async def _edit(spec: dict[str, Any], context: RunContext) -> None:
     if spec["note"]:
         context.note(note=spec["note"])
     async with context.device():
-        drawn = await context.draw(_request(spec, plan, references), shown=plan.shown)
+        drawn = await context.generate(_request(spec, plan, references), shown=plan.shown)
     result = await context.compute(lambda: plan.finish(drawn))
     await context.publish(result, seed=spec["seed"])
 

@@ -27,7 +27,7 @@ from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.tasks.registry import Intake, TaskKind
 from compute.tasks.results import artifact_paths, first_path
 from compute.tasks.seeds import seed_or_new
-from compute.worker.drawing import draw_images
+from compute.worker.generate import generate_images
 from compute.worker.inputs import JobInputs
 from compute.worker.protocol import GenerateRequest, Job, LoraSelection, WorkerContext, WorkEvent
 
@@ -210,7 +210,7 @@ class Generation(TaskKind[CreateGenerationTask]):
         return inputs
 
     def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
-        return draw_images(job, worker, partial(_requests, job.spec))
+        return generate_images(job, worker, partial(_requests, job.spec))
 
     def public_fields(self, task: Task) -> dict[str, Any]:
         spec = task.spec

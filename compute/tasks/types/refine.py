@@ -17,7 +17,7 @@ from compute.tasks.registry import InputImage, Intake, TaskKind
 from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
 from compute.worker.context import RunContext, Share, run_work
-from compute.worker.ops.tile import TileSettings, redraw_in_tiles
+from compute.worker.ops.tile import TileSettings, regenerate_in_tiles
 from compute.worker.protocol import Job, WorkerContext, WorkEvent
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ async def _refine(spec: dict[str, Any], context: RunContext) -> None:
     tiles_end = (_SHARE_OF_TILES if faces else 1.0) if draws else 0.0
     async with context.device():
         if draws:
-            colours = await redraw_in_tiles(context, colours, _tile_settings(spec), share=(0.0, tiles_end))
+            colours = await regenerate_in_tiles(context, colours, _tile_settings(spec), share=(0.0, tiles_end))
         if faces:
             colours = await _with_faces(spec, context, colours, faces, (tiles_end, 1.0))
     result = await context.compute(partial(layers.with_colours, colours))

@@ -214,7 +214,7 @@ async def _draw(request: VideoRequest, chunks: Sequence[int], context: RunContex
     for index, count in enumerate(chunks):
         shown_before = int(index > 0)
         chunk = replace(request, frames=count + shown_before, seed=(request.seed + index) % (MAX_SEED + 1))
-        frames = await context.draw(chunk, share=(drawn / total, (drawn + count) / total))
+        frames = await context.generate(chunk, share=(drawn / total, (drawn + count) / total))
         await clip.write(frames[shown_before:])
         request = replace(request, image=frames[-1])
         drawn += count

@@ -11,7 +11,7 @@ from compute.imaging.faces import detect_faces, pick_detector
 from compute.imaging.segmentation.regions import Region, find_region
 from compute.imaging.segmentation.segment import subject_mask
 from compute.worker.context import RunContext
-from compute.worker.ops.patch import Limits, Redrawn
+from compute.worker.ops.patch import Limits, Regenerated
 
 __all__ = ["SAME_PIECE", "DetailOutcome", "Regions", "find_regions", "put_back", "with_detail"]
 
@@ -66,15 +66,15 @@ async def with_detail(context: RunContext, base: Image.Image, regions: Regions, 
 
 
 async def put_back(
-    context: RunContext, base: Image.Image, regions: Regions, detailed: Image.Image, redrawn: Redrawn
+    context: RunContext, base: Image.Image, regions: Regions, detailed: Image.Image, regenerated: Regenerated
 ) -> DetailOutcome:
     """The picture with the region as it was drawn; if no draw kept enough of the transfer, with that alone. CPU time
     only."""
     return DetailOutcome(
-        await context.compute(partial(_put_back, base, redrawn.patch or detailed, regions.base)),
-        redrawn.attempts,
-        ssim=redrawn.scores.ssim if redrawn.patch else 1.0,
-        fallback_used=redrawn.patch is None,
+        await context.compute(partial(_put_back, base, regenerated.patch or detailed, regions.base)),
+        regenerated.attempts,
+        ssim=regenerated.scores.ssim if regenerated.patch else 1.0,
+        fallback_used=regenerated.patch is None,
     )
 
 

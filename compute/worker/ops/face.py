@@ -13,7 +13,7 @@ from compute.imaging.faces import Face, detect_faces, pick_detector
 from compute.imaging.similarity import Scores, compare
 from compute.schemas.fields import MAX_SEED
 from compute.worker.context import RunContext, Share
-from compute.worker.ops.patch import Limits, PatchSettings, redraw
+from compute.worker.ops.patch import Limits, PatchSettings, regenerate
 
 __all__ = ["SAME_PERSON", "FaceOutcome", "FaceSettings", "enhance_faces", "find_faces"]
 
@@ -116,13 +116,13 @@ async def _enhance(
     """Draw one face and put it into `result`."""
     box = _close_view(face, result.size)
     original = result.crop(box)
-    redrawn = await redraw(context, original, patch, share=share)
-    if redrawn.patch is None:
+    regenerated = await regenerate(context, original, patch, share=share)
+    if regenerated.patch is None:
         better, scores = await context.compute(partial(_sharpened, original, fallback_amount, context))
     else:
-        better, scores = redrawn.patch, redrawn.scores
+        better, scores = regenerated.patch, regenerated.scores
     await context.compute(partial(_put_back, result, better, box))
-    return _Made(box, redrawn.attempts, scores, fallback_used=redrawn.patch is None)
+    return _Made(box, regenerated.attempts, scores, fallback_used=regenerated.patch is None)
 
 
 def _sharpened(original: Image.Image, amount: float, context: RunContext) -> tuple[Image.Image, Scores]:

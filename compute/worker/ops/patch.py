@@ -15,7 +15,7 @@ from compute.schemas.fields import MAX_SEED
 from compute.worker.context import RunContext, Share
 from compute.worker.protocol import GenerateRequest
 
-__all__ = ["SAME_SCENE", "Limits", "PatchSettings", "Redrawn", "redraw", "working_size"]
+__all__ = ["SAME_SCENE", "Limits", "PatchSettings", "Regenerated", "regenerate", "working_size"]
 
 _WEAKER = 0.6
 """Each further attempt puts this share of the noise of the one before on the patch."""
@@ -72,7 +72,7 @@ class PatchSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Redrawn:
+class Regenerated:
     """What came of it: `patch` is None if no attempt was accepted; `scores` are those of the last one."""
 
     patch: Image.Image | None
@@ -80,9 +80,9 @@ class Redrawn:
     scores: Scores
 
 
-async def redraw(
+async def regenerate(
     context: RunContext, patch: Image.Image, settings: PatchSettings, *, share: Share = (0.0, 1.0)
-) -> Redrawn:
+) -> Regenerated:
     """Image to image on an RGB patch while holding the device, until an attempt is close enough to the patch.
 
     The result has the patch's size and its colours. Where the model draws smaller than the patch is, only what it
@@ -102,15 +102,15 @@ async def redraw(
             image=start,
             strength=max(settings.denoise * _WEAKER**attempt, _LEAST_NOISE),
         )
-        drawn = await context.draw(request, shown=wanted, share=_part(share, attempt, settings.attempts))
+        drawn = await context.generate(request, shown=wanted, share=_part(share, attempt, settings.attempts))
         if size != wanted:
             # A model that draws no larger knows little of what it sees: it may sharpen, and colour nothing.
             drawn = await context.compute(partial(with_colours_of, start, drawn, cell=_COLOUR_CELL))
         result, scores = await context.compute(_checked(patch, start, drawn, context))
         if settings.limits.accept(scores):
             context.progress(share[1])
-            return Redrawn(result, attempt + 1, scores)
-    return Redrawn(None, settings.attempts, scores)
+            return Regenerated(result, attempt + 1, scores)
+    return Regenerated(None, settings.attempts, scores)
 
 
 def working_size(size: tuple[int, int], *, side: int, multiple: int) -> tuple[int, int]:

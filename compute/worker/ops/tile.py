@@ -19,7 +19,7 @@ from compute.worker.context import RunContext, Share
 from compute.worker.native import sized_note
 from compute.worker.protocol import GenerateRequest, Size
 
-__all__ = ["TileSettings", "redraw_in_tiles"]
+__all__ = ["TileSettings", "regenerate_in_tiles"]
 
 _LEAST_TILE = 512
 _OVERLAPS = 8
@@ -47,7 +47,7 @@ class TileSettings:
     multiple: int
 
 
-async def redraw_in_tiles(
+async def regenerate_in_tiles(
     context: RunContext, picture: Image.Image, settings: TileSettings, *, share: Share = (0.0, 1.0)
 ) -> Image.Image:
     """Draw an RGB picture anew, in place, while holding the device; its colours stay, see `with_colours_of`.
@@ -62,13 +62,13 @@ async def redraw_in_tiles(
     size = context.own_size(picture.size)
     if tile < settings.tile and math.prod(size) < math.prod(picture.size):
         if tile < _LEAST_TILE:
-            return await _redraw_at_once(context, picture, size, settings, share)
+            return await _regenerate_at_once(context, picture, size, settings, share)
         settings = replace(settings, tile=tile, overlap=tile // _OVERLAPS // settings.multiple * settings.multiple)
     grid = _grid(picture, settings)
     context.note(tiles=len(grid), **sized_note(context.own_size(grid.tile_size), usual.tile_size))
     tiled = TiledPicture(picture, grid)
     placing = asyncio.ensure_future(asyncio.sleep(0))
-    async with aclosing(context.draw_all(_TileRequests(tiled, settings), share=share)) as tiles:
+    async with aclosing(context.generate_all(_TileRequests(tiled, settings), share=share)) as tiles:
         try:
             index = 0
             async for drawn in tiles:
@@ -81,12 +81,12 @@ async def redraw_in_tiles(
     return tiled.picture()
 
 
-async def _redraw_at_once(
+async def _regenerate_at_once(
     context: RunContext, picture: Image.Image, size: Size, settings: TileSettings, share: Share
 ) -> Image.Image:
     context.note(tiles=1)
     small = await context.compute(partial(at_size, picture, size))
-    drawn = await context.draw(_request(settings, small, settings.seed), shown=picture.size, share=share)
+    drawn = await context.generate(_request(settings, small, settings.seed), shown=picture.size, share=share)
     return await context.compute(lambda: with_change(picture, small, with_colours_of(small, drawn)))
 
 

@@ -51,7 +51,7 @@ class Painter:
     def prepare(self, request: GenerateRequest) -> GenerateRequest:
         return request
 
-    def draw(self, request: GenerateRequest, on_step: OnStep) -> GenerateRequest:
+    def denoise(self, request: GenerateRequest, on_step: OnStep) -> GenerateRequest:
         import time
 
         self.requests.append(request)

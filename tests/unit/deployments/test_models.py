@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from compute.deployments.args import AppArgs, PoolArgs
-from compute.deployments.warming.first_draw import warm_up_request
+from compute.deployments.warming.request import warm_up_request
 from compute.worker.protocol import GenerateRequest
 
 KONTEXT = {"model": "tiny-flux-kontext", "family": "flux-kontext"}

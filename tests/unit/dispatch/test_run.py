@@ -189,7 +189,7 @@ async def test_a_turn_ends_the_wait_and_begins_the_time_of_the_task() -> None:
 async def test_an_error_of_the_jobs_own_is_charged_though_it_had_not_begun() -> None:
     bed = Bed()
     await bed.say(Alive())
-    bed.pool.events.put_nowait(TaskFailed("drawing made no step"))
+    bed.pool.events.put_nowait(TaskFailed("denoising made no step"))
     assert charged(await bed.end())
 
 

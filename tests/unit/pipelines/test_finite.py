@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from compute.deployments.warming.first_draw import warm_up_request
+from compute.deployments.warming.request import warm_up_request
 from compute.errors import ComputeError, InvalidInput, TaskFailed
 from compute.pipelines import ModelConfig, load
 from compute.pipelines.families import families
@@ -96,7 +96,7 @@ def test_every_way_to_begin_is_looked_through(start: str, models_root: Path) -> 
 def drawn(model: StagedModel, role: Any, prompt: str) -> Any:
     """Each prompt is encoded once."""
     request = replace(warm_up_request(role), prompt=prompt)
-    return model.decode(model.draw(model.prepare(request), silent))
+    return model.decode(model.denoise(model.prepare(request), silent))
 
 
 class poisoned:  # noqa: N801 - a context manager that reads like a state

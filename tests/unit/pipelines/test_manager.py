@@ -57,7 +57,7 @@ class Scale:
     def prepare(self, request: Ask) -> float:
         return request.value
 
-    def draw(self, prepared: float, on_step: OnStep) -> float:
+    def denoise(self, prepared: float, on_step: OnStep) -> float:
         on_step(1, 1)
         return prepared * float(self.weights[0])
 
@@ -89,7 +89,7 @@ class Rig:
         return load
 
     def run(self, role: Role, value: float = 1.0) -> float:
-        result: float = self.manager.decode(self.manager.draw(self.manager.prepare(Ask(role, value)), silent))
+        result: float = self.manager.decode(self.manager.denoise(self.manager.prepare(Ask(role, value)), silent))
         return result
 
 
@@ -157,7 +157,7 @@ def test_a_model_in_use_stays_and_the_next_one_waits_for_it() -> None:
         assert go_on.wait(PATIENCE)
 
     prepared = rig.manager.prepare(Ask("draw"))
-    drawn = beside(rig.manager.draw, prepared, on_step)
+    drawn = beside(rig.manager.denoise, prepared, on_step)
     assert drawing.wait(PATIENCE)
     other = beside(rig.manager.prepare, Ask("edit"))
     time.sleep(0.05)
@@ -173,7 +173,7 @@ def test_a_model_in_use_stays_and_the_next_one_waits_for_it() -> None:
 
 def test_what_was_drawn_and_dropped_holds_its_model_no_longer() -> None:
     rig = Rig(room=1)
-    latents = rig.manager.draw(rig.manager.prepare(Ask("draw")), silent)
+    latents = rig.manager.denoise(rig.manager.prepare(Ask("draw")), silent)
     other = beside(rig.manager.prepare, Ask("edit"))
     time.sleep(0.05)
     assert not other.done()
@@ -200,7 +200,7 @@ def test_requests_whose_model_had_to_go_are_prepared_anew() -> None:
     waiting = [rig.manager.prepare(Ask("draw", value)) for value in (1.0, 10.0)]
     assert rig.run("edit") == 3.0
     assert [prepared.ready for prepared in waiting] == [None, None]
-    assert [rig.manager.decode(rig.manager.draw(prepared, silent)) for prepared in waiting] == [2.0, 20.0]
+    assert [rig.manager.decode(rig.manager.denoise(prepared, silent)) for prepared in waiting] == [2.0, 20.0]
 
 
 @pytest.mark.parametrize("error", [OSError("no space left"), RuntimeError("bad header")])
@@ -233,9 +233,9 @@ def test_an_error_or_a_stop_in_any_stage_leaves_no_model_in_use() -> None:
         raise Interrupted
 
     with pytest.raises(Interrupted):
-        rig.manager.draw(rig.manager.prepare(Ask("draw")), stop)
+        rig.manager.denoise(rig.manager.prepare(Ask("draw")), stop)
     with pytest.raises(TypeError):
-        rig.manager.decode(rig.manager.draw(rig.manager.prepare(Ask("draw", None)), silent))  # type: ignore[arg-type]
+        rig.manager.decode(rig.manager.denoise(rig.manager.prepare(Ask("draw", None)), silent))  # type: ignore[arg-type]
     assert rig.run("edit") == 3.0
     assert all(slot.busy == 0 for slot in rig.manager._places.values())
 
@@ -252,7 +252,7 @@ def test_three_threads_and_many_requests_give_every_result_and_keep_the_budget()
 
     preparing, drawing, decoding = (ThreadPoolExecutor(1) for _ in range(3))
     prepared = [preparing.submit(rig.manager.prepare, Ask(role, i)) for i, role in enumerate(roles)]
-    drawn = [drawing.submit(lambda ahead=ahead: rig.manager.draw(in_time(ahead), on_step)) for ahead in prepared]
+    drawn = [drawing.submit(lambda ahead=ahead: rig.manager.denoise(in_time(ahead), on_step)) for ahead in prepared]
     # As a job does, each stage lets go of what the one before made.
     decoded = [decoding.submit(lambda made=made: rig.manager.decode(in_time(made))) for made in drawn]
     assert [in_time(result) for result in decoded] == [i * factors[role] for i, role in enumerate(roles)]
@@ -276,7 +276,7 @@ def test_the_pictures_are_those_of_the_models_alone(models_root: Path, picture: 
         changed(image=picture, mask=right_half(), strength=0.7),
     ]
     for request in requests * 2:
-        drawn = manager.decode(manager.draw(manager.prepare(request), silent))
+        drawn = manager.decode(manager.denoise(manager.prepare(request), silent))
         family = {"draw": "flux", "edit": "flux-kontext", "fill": "flux-fill"}[request.role]
         alone = model_of(family, models_root).generate(request, silent)
         assert np.array_equal(np.asarray(drawn), np.asarray(alone))

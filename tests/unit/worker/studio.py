@@ -126,7 +126,7 @@ class Easel(ImageModel):
         self.gates.block("prepare", request.seed)
         return request
 
-    def draw(self, prepared: GenerateRequest, on_step: OnStep) -> GenerateRequest:
+    def denoise(self, prepared: GenerateRequest, on_step: OnStep) -> GenerateRequest:
         gate = self.gates.enter("draw", prepared.seed)
         try:
             if gate and self.gates.is_frozen(prepared.seed):

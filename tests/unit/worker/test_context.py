@@ -58,7 +58,7 @@ async def test_a_job_loads_draws_computes_and_publishes(drawing: TestWorker) -> 
     async def work(context: RunContext) -> None:
         image = await context.load("inputs/one.png", field="base_image")
         async with context.device():
-            drawn = await context.draw(asked(3), share=(0.0, 0.5))
+            drawn = await context.generate(asked(3), share=(0.0, 0.5))
         mixed = await context.compute(partial(Image.blend, image.convert("RGB"), drawn, 0.5))
         context.progress(0.9)
         await context.publish(mixed, seed=3, image_format="webp")
@@ -83,7 +83,7 @@ async def test_many_requests_come_in_order_with_the_stages_beside_each_other(dra
     seen: list[Any] = []
 
     async def work(context: RunContext) -> None:
-        async with context.device(), aclosing(context.draw_all([asked(seed) for seed in range(5)])) as images:
+        async with context.device(), aclosing(context.generate_all([asked(seed) for seed in range(5)])) as images:
             seen.extend([image.getpixel((0, 0)) async for image in images])
 
     gates.hold("decode", 0)
@@ -104,7 +104,7 @@ async def test_stopping_it_stops_the_draw_at_its_next_step_and_frees_the_device(
 ) -> None:
     async def work(context: RunContext) -> None:
         async with context.device():
-            await context.draw(asked(1))
+            await context.generate(asked(1))
 
     gates.hold("draw", 1)
     events = running(drawing, work)
@@ -118,7 +118,7 @@ async def test_stopping_it_stops_the_draw_at_its_next_step_and_frees_the_device(
 
 async def _draw_two(context: RunContext) -> None:
     async with context.device():
-        await context.draw(asked(2))
+        await context.generate(asked(2))
 
 
 async def test_a_computation_is_not_left_behind_when_the_job_is_stopped(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ async def test_a_draw_that_never_returns_fails_itself_alone(ward: Ward) -> None:
     error = await ended(hung)
     assert isinstance(error, TaskFailed)
     assert not isinstance(error, WorkerLost), "it is to blame, and charged a try"
-    assert "drawing made no step" in error.detail
+    assert "denoising made no step" in error.detail
     for sitting in behind:
         assert isinstance(await ended(sitting), WorkerLost)
         assert sitting.events == [Alive()]
@@ -146,7 +146,7 @@ async def test_a_hang_is_found_by_itself() -> None:
     watchdog = Watchdog(0.05)
     told: list[object] = []
     try:
-        with watchdog.told(told.append), pytest.raises(TaskFailed, match=r"drawing made no step for 0\.05 s"):
+        with watchdog.told(told.append), pytest.raises(TaskFailed, match=r"denoising made no step for 0\.05 s"):
             await _watch(Stepper(lambda on_step: release.wait(PATIENCE), watchdog=watchdog))
         assert told == [None]
         with pytest.raises(WorkerLost):

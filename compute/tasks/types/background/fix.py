@@ -305,7 +305,7 @@ async def _draw_behind(spec: dict[str, Any], context: RunContext) -> None:
         mask=mask,
     )
     async with context.device():
-        drawn: Image.Image = await context.draw(request, shown=base.size, share=(0.0, 0.95))
+        drawn: Image.Image = await context.generate(request, shown=base.size, share=(0.0, 0.95))
     result, notes = await context.compute(partial(replace, scene, drawn, spec, context.models_root))
     context.note(**notes)
     await context.publish(result, seed=spec["seed"])

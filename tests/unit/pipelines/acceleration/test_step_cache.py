@@ -48,12 +48,12 @@ def counting_blocks(model: FluxModel) -> Iterator[list[None]]:
 
 def block_calls(model: FluxModel, request: GenerateRequest) -> int:
     with counting_blocks(model) as calls:
-        model.draw(model.prepare(request), silent)
+        model.denoise(model.prepare(request), silent)
     return len(calls)
 
 
 def latents(model: FluxModel, request: GenerateRequest) -> torch.Tensor:
-    return model.draw(model.prepare(request), silent).packed
+    return model.denoise(model.prepare(request), silent).packed
 
 
 def pixels(model: FluxModel, request: GenerateRequest) -> np.ndarray:

@@ -37,7 +37,7 @@ def pixels(model: FluxModel, request: GenerateRequest) -> np.ndarray:
 
 
 def latents(model: FluxModel, request: GenerateRequest) -> torch.Tensor:
-    return model.draw(model.prepare(request), silent).packed
+    return model.denoise(model.prepare(request), silent).packed
 
 
 def plain(pipeline_class: Any, folder: Path, request: GenerateRequest, **arguments: Any) -> np.ndarray:

@@ -69,7 +69,7 @@ def test_the_open_part_of_the_picture_is_not_seen(fill: FluxModel, request_: Gen
 
 def test_what_was_prepared_can_be_drawn_again(fill: FluxModel, request_: GenerateRequest) -> None:
     prepared = fill.prepare(request_)
-    first, second = (fill.draw(prepared, lambda done, total: None).packed for _ in range(2))
+    first, second = (fill.denoise(prepared, lambda done, total: None).packed for _ in range(2))
     assert torch.equal(first, second)
 
 

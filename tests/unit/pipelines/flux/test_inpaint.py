@@ -48,7 +48,7 @@ def test_without_a_mask_it_is_that_of_image_to_image(
 @pytest.mark.parametrize("strength", [0.3, 1.0])
 def test_unmasked_latents_are_those_of_the_picture(flux: FluxModel, request_: GenerateRequest, strength: float) -> None:
     prepared = flux.prepare(changed(request_, strength=strength))
-    drawn = flux.draw(prepared, silent).packed
+    drawn = flux.denoise(prepared, silent).packed
     picture = flux.pipeline._pack_latents(prepared.start.arguments["image"], 1, 16, 8, 8)
     columns = torch.arange(16) % 4  # patches of 16 pixels, row by row
     assert torch.equal(drawn[:, columns < 2], picture[:, columns < 2])

@@ -139,7 +139,7 @@ def test_on_step_counts_the_steps_that_really_run(kontext: FluxModel, edit: Gene
 
 def test_the_unmasked_latents_are_those_of_the_picture(kontext: FluxModel, edit: GenerateRequest) -> None:
     prepared = kontext.prepare(changed(edit, mask=right_half(), references=(RED,)))
-    drawn = kontext.draw(prepared, silent).packed
+    drawn = kontext.denoise(prepared, silent).packed
     picture = kontext.pipeline._pack_latents(prepared.start.arguments["image"][..., :8].contiguous(), 1, 16, 8, 8)
     kept = torch.arange(16) % 4 < 2
     assert torch.equal(drawn[:, kept], picture[:, kept])

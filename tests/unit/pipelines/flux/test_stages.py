@@ -31,7 +31,7 @@ class Line:
     def draw_all(self, requests: list[GenerateRequest], on_step: OnStep = silent) -> list[np.ndarray]:
         preparing, drawing, decoding = self._threads
         prepared = [preparing.submit(self._model.prepare, request) for request in requests]
-        drawn = [drawing.submit(lambda ahead=ahead: self._model.draw(ahead.result(), on_step)) for ahead in prepared]
+        drawn = [drawing.submit(lambda ahead=ahead: self._model.denoise(ahead.result(), on_step)) for ahead in prepared]
         decoded = [decoding.submit(lambda latents=latents: self._model.decode(latents.result())) for latents in drawn]
         return [np.asarray(image.result()).astype(int) for image in decoded]
 
@@ -68,7 +68,7 @@ def test_pictures_are_the_same_alone_and_beside_others(
 def test_stages_of_different_requests_run_at_the_same_time(flux: FluxModel, draw: Draw, picture: Image.Image) -> None:
     """From inside a draw, another request is prepared and a third one decoded in other threads, to the end."""
     expected = draw(), draw(prompt="unheard of", seed=3), draw(image=picture, strength=0.5)
-    latents = flux.draw(flux.prepare(replace(BASE, image=picture, strength=0.5)), silent)
+    latents = flux.denoise(flux.prepare(replace(BASE, image=picture, strength=0.5)), silent)
     beside: list[Any] = []
 
     def on_step(done: int, _total: int) -> None:
@@ -78,9 +78,9 @@ def test_stages_of_different_requests_run_at_the_same_time(flux: FluxModel, draw
                 image = threads.submit(flux.decode, latents)
                 beside.extend([other.result(timeout=PATIENCE), image.result(timeout=PATIENCE)])
 
-    first = flux.decode(flux.draw(flux.prepare(BASE), on_step))
+    first = flux.decode(flux.denoise(flux.prepare(BASE), on_step))
     other, image = beside
-    second = flux.decode(flux.draw(other, silent))
+    second = flux.decode(flux.denoise(other, silent))
     for wanted, found in zip(expected, (first, second, image), strict=True):
         assert np.array_equal(wanted, np.asarray(found))
 
@@ -99,7 +99,7 @@ def test_a_second_draw_waits_for_the_first(flux: FluxModel) -> None:
 
     prepared = [flux.prepare(replace(BASE, seed=seed, steps=4)) for seed in range(3)]
     with ThreadPoolExecutor(3) as threads:
-        list(threads.map(lambda ahead: flux.draw(ahead, on_step), prepared))
+        list(threads.map(lambda ahead: flux.denoise(ahead, on_step), prepared))
     assert most == 1
 
 
@@ -109,15 +109,15 @@ def test_a_draw_that_ends_badly_leaves_those_beside_it_as_they_are(
 ) -> None:
     others = [replace(BASE, seed=seed) for seed in (1, 2)]
     expected = [draw(seed=seed) for seed in (1, 2)]
-    waiting = flux.draw(flux.prepare(others[0]), silent)
+    waiting = flux.denoise(flux.prepare(others[0]), silent)
     ahead = flux.prepare(others[1])
 
     def fail(_done: int, _total: int) -> None:
         raise error
 
     with pytest.raises((Interrupted, OutOfMemory)):
-        flux.draw(flux.prepare(replace(BASE, seed=3)), fail)
-    found = [flux.decode(waiting), flux.decode(flux.draw(ahead, silent))]
+        flux.denoise(flux.prepare(replace(BASE, seed=3)), fail)
+    found = [flux.decode(waiting), flux.decode(flux.denoise(ahead, silent))]
     for wanted, image in zip(expected, found, strict=True):
         assert np.array_equal(wanted, np.asarray(image))
 
@@ -145,7 +145,7 @@ def test_an_impossible_request_is_refused_before_the_device_is_needed(flux: Flux
 def test_what_was_prepared_can_be_drawn_again(flux: FluxModel, draw: Draw, picture: Image.Image) -> None:
     """A prepared request holds the state of its noise, not the generator that the first draw would use up."""
     prepared = flux.prepare(replace(BASE, image=picture, strength=0.5))
-    images = [np.asarray(flux.decode(flux.draw(prepared, silent))) for _ in range(2)]
+    images = [np.asarray(flux.decode(flux.denoise(prepared, silent))) for _ in range(2)]
     assert np.array_equal(images[0], images[1])
     assert np.array_equal(images[0], draw(image=picture, strength=0.5))
 

@@ -110,7 +110,7 @@ def test_on_a_shelf_the_models_in_memory_get_what_fits_them(
     with pytest.raises(InvalidInput, match="not a safetensors file"):
         manager.prefetch((replace(whole, name="again"),))
     expected = pixels(model_on(manager, "draw"), replace(BASE, loras=(attention,)))
-    drawn = manager.decode(manager.draw(manager.prepare(replace(BASE, loras=(attention,))), silent))
+    drawn = manager.decode(manager.denoise(manager.prepare(replace(BASE, loras=(attention,))), silent))
     assert np.array_equal(np.asarray(drawn).astype(int), expected)
 
 

@@ -164,7 +164,7 @@ def test_it_draws_what_the_pipeline_of_diffusers_draws(
         output_type="latent",
     ).frames
     request = replace(base, steps=4, negative_prompt="blurry", motion=0.0)
-    found = ltx.draw(ltx.prepare(request), silent).latents
+    found = ltx.denoise(ltx.prepare(request), silent).latents
     assert torch.allclose(found, expected, atol=1e-4)
 
 
@@ -193,7 +193,7 @@ def test_a_draw_that_ends_badly_leaves_the_model_as_it_was(
 def test_stages_of_different_clips_run_at_the_same_time(ltx: LtxVideoModel, base: VideoRequest, film: Film) -> None:
     """From inside a draw, another clip is prepared and a third one decoded in other threads, to the end."""
     expected = film(), film(seed=8, prompt="unheard of")
-    latents = ltx.draw(ltx.prepare(base), silent)
+    latents = ltx.denoise(ltx.prepare(base), silent)
     beside: list[Any] = []
 
     def on_step(done: int, _total: int) -> None:
@@ -207,14 +207,14 @@ def test_stages_of_different_clips_run_at_the_same_time(ltx: LtxVideoModel, base
             for thread in work:
                 thread.join(timeout=PATIENCE)
 
-    second = ltx.decode(ltx.draw(ltx.prepare(replace(base, seed=8, prompt="unheard of")), on_step))
+    second = ltx.decode(ltx.denoise(ltx.prepare(replace(base, seed=8, prompt="unheard of")), on_step))
     assert np.array_equal(expected[0], np.stack([np.asarray(frame) for frame in beside[0]]))
     assert np.array_equal(expected[1], np.stack([np.asarray(frame) for frame in second]))
 
 
 def test_what_was_prepared_can_be_drawn_again(ltx: LtxVideoModel, base: VideoRequest) -> None:
     prepared = ltx.prepare(base)
-    one, other = (ltx.draw(prepared, silent).latents for _ in range(2))
+    one, other = (ltx.denoise(prepared, silent).latents for _ in range(2))
     assert torch.equal(one, other)
 
 

@@ -30,7 +30,7 @@ class Retoucher:
         self.requests.append(request)
         return request
 
-    def draw(self, prepared: GenerateRequest, on_step: OnStep) -> Image.Image:
+    def denoise(self, prepared: GenerateRequest, on_step: OnStep) -> Image.Image:
         assert prepared.image is not None
         steps = max(1, round(prepared.steps * prepared.strength))
         for step in range(steps):
@@ -44,4 +44,4 @@ class Retoucher:
         return latents
 
     def generate(self, request: GenerateRequest, on_step: OnStep) -> Image.Image:
-        return self.decode(self.draw(self.prepare(request), on_step))
+        return self.decode(self.denoise(self.prepare(request), on_step))

@@ -341,11 +341,11 @@ class RunsOut(StagedModel):
     def prepare(self, request: GenerateRequest) -> Prepared:
         return self.inner.prepare(request)
 
-    def draw(self, prepared: Prepared, on_step: OnStep) -> Latents:
+    def denoise(self, prepared: Prepared, on_step: OnStep) -> Latents:
         self.draws += 1
         if self.draws == 3:
             raise OutOfMemory("CUDA out of memory")
-        return self.inner.draw(prepared, on_step)
+        return self.inner.denoise(prepared, on_step)
 
     def decode(self, latents: Latents) -> Image.Image:
         image: Image.Image = self.inner.decode(latents)

@@ -155,8 +155,8 @@ class Watched:
         self.requests.append(request)
         return tiny_ltx().prepare(request)
 
-    def draw(self, prepared: Any, on_step: Any) -> Any:
-        return tiny_ltx().draw(prepared, on_step)
+    def denoise(self, prepared: Any, on_step: Any) -> Any:
+        return tiny_ltx().denoise(prepared, on_step)
 
     def decode(self, latents: Any) -> list[Image.Image]:
         self.clips.append(tiny_ltx().decode(latents))

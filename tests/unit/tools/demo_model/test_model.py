@@ -85,7 +85,7 @@ async def test_a_large_picture_is_drawn_small_and_shows_what_it_should(model: Fl
     right = 0
     for seed, (scene, prompt) in enumerate(wanted):
         request = replace(REQUEST, prompt=prompt, seed=seed, width=size[0], height=size[1], steps=28)
-        stepper = stages.draw(await stages.prepare(request))
+        stepper = stages.denoise(await stages.prepare(request))
         assert [step async for step in stepper.steps()][-1] == (28, 28)
         picture = await stages.decode(stepper.result)
         assert picture.size == size

@@ -24,10 +24,10 @@ from compute.worker.protocol import (
 )
 from compute.worker.stages import Staged
 
-__all__ = ["draw_images"]
+__all__ = ["generate_images"]
 
 
-async def draw_images(
+async def generate_images(
     job: Job, worker: WorkerContext, make_requests: Callable[[JobInputs], Awaitable[Sequence[GenerateRequest]]]
 ) -> AsyncGenerator[WorkEvent]:
     """The run of a type whose work is to draw: fetch the inputs, then one image for each of their requests, in order.
@@ -48,7 +48,7 @@ async def draw_images(
                 clock.lap("wait")
                 my_turn = until_done.enter_context(worker.ticket())
                 yield Started(executor=worker.executor, model=model)
-                async with aclosing(images.draw()) as events:
+                async with aclosing(images.generate()) as events:
                     async for event in events:
                         yield event
             # Said only now, because the device must not wait until somebody has heard it.
@@ -81,7 +81,7 @@ class _Images:
         await self._ahead
         self._clock.lap("prepare")
 
-    async def draw(self) -> AsyncGenerator[WorkEvent]:
+    async def generate(self) -> AsyncGenerator[WorkEvent]:
         """Draw all of them while the caller holds the device; what is stored meanwhile is announced meanwhile.
 
         Raises what the model raises, and what storing an earlier image raised.
@@ -94,7 +94,7 @@ class _Images:
                 self._ahead = self._prepare(index + 1)
             with await self._worker.stages.room() as room:
                 self._clock.lap("blocked")
-                stepper = self._worker.stages.draw(prepared)
+                stepper = self._worker.stages.denoise(prepared)
                 async with aclosing(stepper.steps()) as steps:
                     async for done, total in steps:
                         if index + 1 < count or done < total:
@@ -130,15 +130,15 @@ class _Images:
         ahead.add_done_callback(_retrieve)
         return ahead
 
-    def _save(self, index: int, drawn: Staged, seed: int, room: ExitStack) -> None:
-        save = asyncio.create_task(self._decode_and_store(index, drawn, seed))
+    def _save(self, index: int, denoised: Staged, seed: int, room: ExitStack) -> None:
+        save = asyncio.create_task(self._decode_and_store(index, denoised, seed))
         save.add_done_callback(_retrieve)
         save.add_done_callback(lambda _: room.close())
         self._saves.append(save)
 
-    async def _decode_and_store(self, index: int, drawn: Staged, seed: int) -> Artifact:
+    async def _decode_and_store(self, index: int, denoised: Staged, seed: int) -> Artifact:
         with self._stage("decode"):
-            image = await self._worker.stages.decode(drawn)
+            image = await self._worker.stages.decode(denoised)
         with self._stage("encode"):
             encoded = await self._worker.encode(image)
         with self._stage("upload"):
