@@ -30,7 +30,7 @@ from PIL import Image
 
 from benchmarks.harness import arguments, interleave, machine, print_table, ratio, say, spread
 from compute.deployments.context import LocalWorkerContext
-from compute.imaging.tiles import TiledPicture, TileGrid
+from compute.imaging.tiles import TiledImage, TileGrid
 from compute.media.codec import encode
 from compute.settings import Settings
 from compute.storage.local import LocalStore
@@ -202,7 +202,7 @@ def _bare(model: StagedModel, home: Path, sizes: Sizes) -> bytes:
     """The same tiles, each drawn and put down over the one before."""
     with Image.open(home / "storage" / _BASE) as base:
         picture = base.convert("RGB").resize(sizes.output, Image.Resampling.LANCZOS)
-    tiled, result = TiledPicture(picture, sizes.grid), picture.copy()
+    tiled, result = TiledImage(picture, sizes.grid), picture.copy()
     for index, tile in enumerate(sizes.grid):
         request = GenerateRequest(
             prompt="sharp",

@@ -38,9 +38,9 @@ __all__ = ["LocalWorkerContext"]
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_PICTURES = ("pillow", "numpy", "opencv-python-headless")
-_WITH_A_MODEL = ("compute", "torch", "diffusers", "transformers", "peft", *_PICTURES)
-_WITHOUT = ("compute", *_PICTURES, "rembg", "onnxruntime")
+_IMAGE_PACKAGES = ("pillow", "numpy", "opencv-python-headless")
+_WITH_A_MODEL = ("compute", "torch", "diffusers", "transformers", "peft", *_IMAGE_PACKAGES)
+_WITHOUT = ("compute", *_IMAGE_PACKAGES, "rembg", "onnxruntime")
 _MOST_WAITING = 1000
 _WAIT_SECONDS = 600.0
 _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4"}

@@ -1,6 +1,6 @@
 """Backgrounds changed behind a subject whose own pixels stay as they are.
 
-Pictures are RGB arrays (height, width, 3) and mattes (height, width), both uint8; 255 is the subject.
+Images are RGB arrays (height, width, 3) and mattes (height, width), both uint8; 255 is the subject.
 """
 
 from collections.abc import Iterator
@@ -34,10 +34,10 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 _ROWS = 256
-"""Rows worked on at a time: floating point takes four times the memory of the picture."""
+"""Rows worked on at a time: floating point takes four times the memory of the image."""
 _SMALL_SIDE = 512
 _LEAST_SHARE = 0.02
-"""Of a picture that must be background for its colour to be taken from there."""
+"""Of an image that must be background for its colour to be taken from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def found_subject(image: Image.Image, *, model: str, models_root: Path | None = 
 
 
 def kept_area(matte: Bytes, margin: Margin) -> Bytes:
-    """How much of each pixel of the picture is kept: 255 is all of it; nowhere less than the subject's share."""
+    """How much of each pixel of the image is kept: 255 is all of it; nowhere less than the subject's share."""
     expanded = matte
     if margin.expansion >= 0.5 and matte.any():
         distance = cv2.distanceTransform((matte < 128).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -89,7 +89,7 @@ def kept_area(matte: Bytes, margin: Margin) -> Bytes:
 
 
 def background_colour(pixels: Bytes, matte: Bytes) -> Floats:
-    """The median L*a*b* (3,) of what is no subject at all; of the whole picture where that is next to nothing."""
+    """The median L*a*b* (3,) of what is no subject at all; of the whole image where that is next to nothing."""
     small, mask = _reduced(pixels), _reduced(matte)
     outside = mask < 3
     if outside.mean() < _LEAST_SHARE:
@@ -103,7 +103,7 @@ def shift_background(
     """Move the light part of the background so that its mean becomes `target`, a colour in L*a*b* (3,).
 
     Thresholds are lightness from 0 to 255 (L* x 2.55): nothing moves at or below the first, all of it at or above the
-    second, in proportion between them. So cast shadows stay. The second result is the share of the picture that moved,
+    second, in proportion between them. So cast shadows stay. The second result is the share of the image that moved,
     from 0 to 1; where it is 0, the background is all shadow.
     """
 
@@ -146,7 +146,7 @@ def put_behind(pixels: Bytes, matte: Bytes, kept: Bytes, background: Bytes, *, s
 
 
 def fit_behind(background: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A picture scaled to cover `size` (width, height) and cut to it from its middle; transparency becomes white."""
+    """An image scaled to cover `size` (width, height) and cut to it from its middle; transparency becomes white."""
     return resized(on_white(background), size)
 
 

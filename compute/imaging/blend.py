@@ -1,4 +1,4 @@
-"""Drawn parts put into a picture: outside the mask every pixel stays what it was, inside it the edge is feathered."""
+"""Drawn parts put into an image: outside the mask every pixel stays what it was, inside it the edge is feathered."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ Weights = NDArray[np.float32]
 
 
 def mask_of(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A picture of any mode as a mask of this size (width, height): mode L, white is open. Transparent is black."""
+    """An image of any mode as a mask of this size (width, height): mode L, white is open. Transparent is black."""
     if image.mode in ("RGBA", "LA"):
         black = Image.new("RGBA", image.size, "black")
         image = Image.alpha_composite(black, image.convert("RGBA"))
@@ -36,12 +36,12 @@ def whole_cells(mask: Image.Image, cell: int) -> Image.Image:
 
 
 def region_around(mask: Image.Image, *, margin: float, least: int) -> Box | None:
-    """The open part of a mask with surroundings, inside the picture; None if nothing is open.
+    """The open part of a mask with surroundings, inside the image; None if nothing is open.
 
     Args:
         mask: Mode L.
         margin: Of each side of the open part, so much is added before and behind it.
-        least: Sides in pixels that the region has at least, where the picture is as large.
+        least: Sides in pixels that the region has at least, where the image is as large.
     """
     found = mask.getbbox()
     if found is None:
@@ -52,7 +52,7 @@ def region_around(mask: Image.Image, *, margin: float, least: int) -> Box | None
 
 
 def cover(size: tuple[int, int], shape: tuple[int, int]) -> Box:
-    """The largest part of a picture of this size, in its middle, that has the proportions of `shape`."""
+    """The largest part of an image of this size, in its middle, that has the proportions of `shape`."""
     width, height = size
     if width * shape[1] > height * shape[0]:
         kept = max(1, round(height * shape[0] / shape[1]))
@@ -67,7 +67,7 @@ def feather(mask: Image.Image, radius: int) -> Weights:
     """How much of what was drawn shows in each pixel (height, width), from 0 to 1.
 
     It is 0 wherever the mask is black and rises over `radius` pixels inside its edge, or to the middle of parts that
-    are narrower. Where the mask meets the picture's own edge it does not fall. Gray in the mask limits it.
+    are narrower. Where the mask meets the image's own edge it does not fall. Gray in the mask limits it.
     """
     open_pixels = np.asarray(mask) > 0
     depth = np.zeros(open_pixels.shape, np.uint8)

@@ -58,7 +58,7 @@ def paste(image: Image.Image, patch: Image.Image, box: tuple[int, int, int, int]
 
 
 def with_mode_of(image: Image.Image, colours: Image.Image) -> Image.Image:
-    """RGB colours in the mode of the picture that they come from (L, RGB or RGBA), with its transparency."""
+    """RGB colours in the mode of the image that they come from (L, RGB or RGBA), with its transparency."""
     result = colours.convert(image.mode)
     if image.mode == "RGBA":
         result.putalpha(image.getchannel("A"))

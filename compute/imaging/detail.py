@@ -1,4 +1,4 @@
-"""Fine detail of a picture: how much of it there is, more of it, and that of another picture."""
+"""Fine detail of an image: how much of it there is, more of it, and that of another image."""
 
 from collections.abc import Sequence
 
@@ -33,10 +33,10 @@ _UNSHARP = 0.9
 
 
 def sharpen(image: Image.Image, amount: float) -> Image.Image:
-    """An RGB picture with more local contrast and sharper edges, without any model.
+    """An RGB image with more local contrast and sharper edges, without any model.
 
     A little contrast limited adaptive histogram equalisation (Zuiderveld 1994), then an unsharp mask, both on luminance
-    only, so that colours stay. `amount` is in [0, 1]; 0 gives the picture back.
+    only, so that colours stay. `amount` is in [0, 1]; 0 gives the image back.
     """
     if amount <= 0:
         return image.copy()
@@ -47,13 +47,13 @@ def sharpen(image: Image.Image, amount: float) -> Image.Image:
     contrasted = light + amount * _CLAHE_SHARE * (equalised - light)
     radius = max(1.0, min(image.size) / 256)
     lab[..., 0] = contrasted + amount * _UNSHARP * (contrasted - cv2.GaussianBlur(contrasted, (0, 0), radius))
-    return _picture(lab)
+    return _image(lab)
 
 
 def transfer_detail(
     image: Image.Image, reference: Image.Image, amount: float, *, mask: Image.Image, reference_mask: Image.Image
 ) -> Image.Image:
-    """The picture with the fine detail of the reference, in its own shape, light and colour.
+    """The image with the fine detail of the reference, in its own shape, light and colour.
 
     Both are split into the bands of a Laplacian pyramid (Burt, Adelson 1983). Every band of the luminance is amplified
     towards the energy that the reference has in it, as in Heeger, Bergen, "Pyramid-based texture analysis" (1995);
@@ -62,14 +62,14 @@ def transfer_detail(
     ghosts. Nothing is ever blurred: a band with more energy than the reference's stays.
 
     Args:
-        image, reference: RGB. The reference is stretched over the picture, so both should show the same part.
-        amount: In [0, 1]; 0 gives the picture back.
-        mask, reference_mask: Mode L, of the size of their picture; energy is measured where they are white.
+        image, reference: RGB. The reference is stretched over the image, so both should show the same part.
+        amount: In [0, 1]; 0 gives the image back.
+        mask, reference_mask: Mode L, of the size of their image; energy is measured where they are white.
     """
     if amount <= 0:
         return image.copy()
     stretched = at_size(reference.convert("RGB"), image.size)
-    lab, other = (lab_from_srgb(np.asarray(picture.convert("RGB"))) for picture in (image, stretched))
+    lab, other = (lab_from_srgb(np.asarray(each.convert("RGB"))) for each in (image, stretched))
     seen = _weights(mask)
     seen_there = _weights(reference_mask.resize(image.size))
     # The subject's outline is no detail: without it, nothing of one outline can show beside the other.
@@ -81,7 +81,7 @@ def transfer_detail(
         _merged(band, want, amount, *(_at_size(weights, band) for weights in (seen, seen_there, same)))
         for band, want in zip(bands, wanted, strict=True)
     ]
-    return _picture(lab + _collapsed(merged, rest) - inside)
+    return _image(lab + _collapsed(merged, rest) - inside)
 
 
 def _weights(mask: Image.Image) -> Floats:
@@ -162,6 +162,6 @@ def _at_size(mask: Floats, band: Floats) -> Floats:
     return np.asarray(cv2.resize(mask, (band.shape[1], band.shape[0]), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _picture(lab: Floats) -> Image.Image:
+def _image(lab: Floats) -> Image.Image:
     lab[..., 0] = np.clip(lab[..., 0], 0, 100)
     return Image.fromarray(np.round(srgb_from_lab(lab)).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Faces in a picture: where they are and how sure the detector is.
+"""Faces in an image: where they are and how sure the detector is.
 
 Detectors are pluggable: `DETECTORS` maps a name to what builds one. `haar` needs no file, because OpenCV 4 carries its
 cascades; `yunet` needs its ONNX file and finds turned and partly covered faces, too.
@@ -21,9 +21,9 @@ __all__ = ["DETECTORS", "Face", "FaceDetector", "detect_faces", "pick_detector"]
 Bytes = NDArray[np.uint8]
 
 _LONGEST_SIDE = 1024
-"""Detection works on pictures of at most this size; a face of 3 percent of it is still 30 pixels wide."""
+"""Detection works on images of at most this size; a face of 3 percent of it is still 30 pixels wide."""
 _SMALLEST_SHARE = 0.03
-"""Of the picture's longer side: what is smaller is more often a pattern than a face."""
+"""Of the image's longer side: what is smaller is more often a pattern than a face."""
 _SMALLEST_SIDE = 24
 _LEAST_CONTRAST = 8.0
 """Standard deviation of luminance inside a face, in grey levels; flat areas are none."""
@@ -63,7 +63,7 @@ def pick_detector(models_root: Path) -> tuple[str, Path | None]:
 
 
 def detect_faces(image: Image.Image, *, detector: str = "haar", model_path: Path | None = None) -> list[Face]:
-    """The faces of a picture, the largest first, each once.
+    """The faces of an image, the largest first, each once.
 
     A detector is built for every call: OpenCV's are not safe to share between threads, and building one takes a small
     part of the time that looking takes.

@@ -1,4 +1,4 @@
-"""Transparent pictures for those who take none."""
+"""Transparent images for those who take none."""
 
 from PIL import Image
 

@@ -36,7 +36,7 @@ class PerceptualMetrics:
 
     @torch.inference_mode()
     def distances(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[float, float]:
-        """LPIPS and DISTS of two RGB pictures (height, width, 3) of one size; 0 for the same picture.
+        """LPIPS and DISTS of two RGB images (height, width, 3) of one size; 0 for the same image.
 
         Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric" (2018); Ding et al.,
         "Image quality assessment: unifying structure and texture similarity" (2020).
@@ -51,13 +51,13 @@ class PerceptualMetrics:
             likeness += self._likeness_of(stage, features)
         return float(lpips), 1.0 - float(likeness)
 
-    def _features(self, pictures: torch.Tensor, pool: Any) -> Iterator[torch.Tensor]:
-        """What VGG16 has made of the pictures at the end of each stage."""
+    def _features(self, images: torch.Tensor, pool: Any) -> Iterator[torch.Tensor]:
+        """What VGG16 has made of the images at the end of each stage."""
         for number, stage in enumerate(self.convolutions):
-            pictures = pool(pictures) if number else pictures
+            images = pool(images) if number else images
             for weight, bias in stage:
-                pictures = functional.relu(functional.conv2d(pictures, weight, bias, padding=1))
-            yield pictures
+                images = functional.relu(functional.conv2d(images, weight, bias, padding=1))
+            yield images
 
     def _lpips_of(self, stage: int, features: torch.Tensor) -> torch.Tensor:
         """Squared differences of features of unit length, weighted by channel, averaged over places."""
@@ -80,7 +80,7 @@ def load_metrics(vgg: Path, lpips: Path, dists: Path) -> PerceptualMetrics:
     Args:
         vgg: torchvision's VGG16 state dict; the classifier in it is not needed.
         lpips: Five tensors (1, channels, 1, 1), the channel weights of the five stages.
-        dists: `alpha` and `beta`, each (1, 3 + 64 + 128 + 256 + 512 + 512, 1, 1): of the picture and the stages.
+        dists: `alpha` and `beta`, each (1, 3 + 64 + 128 + 256 + 512 + 512, 1, 1): of the image and the stages.
 
     Raises:
         ValueError: a file is damaged, or not what it should be.

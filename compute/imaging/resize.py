@@ -1,4 +1,4 @@
-"""Pictures in another size: colours and transparency apart, so that neither spoils the other."""
+"""Images in another size: colours and transparency apart, so that neither spoils the other."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """A picture as colours that models take (RGB), and what they do not: transparency (mode L) and that it is gray."""
+    """An image as colours that models take (RGB), and what they do not: transparency (mode L) and that it is gray."""
 
     colours: Image.Image
     alpha: Image.Image | None
@@ -32,7 +32,7 @@ class Layers:
         return Layers(resized(self.colours, size), alpha, self.gray)
 
     def with_colours(self, colours: Image.Image) -> Image.Image:
-        """One picture again, in the mode that it came in; `colours` may be changed."""
+        """One image again, in the mode that it came in; `colours` may be changed."""
         if self.alpha is not None:
             colours.putalpha(self.alpha)
         return colours.convert("L") if self.gray else colours
@@ -57,7 +57,7 @@ def open_at(mask: Image.Image, size: Size) -> Image.Image:
 
 
 def covering_box(size: Size, target: Size) -> Box:
-    """The largest part of a picture of `size`, in its middle, that has the shape of `target`: left, top, right and
+    """The largest part of an image of `size`, in its middle, that has the shape of `target`: left, top, right and
     bottom, in fractions of pixels."""
     width, height = float(size[0]), float(size[1])
     if size[0] * target[1] > size[1] * target[0]:
@@ -69,7 +69,7 @@ def covering_box(size: Size, target: Size) -> Box:
 
 
 def _spread(image: Image.Image) -> Image.Image:
-    """RGB of an RGBA picture in which colours run on where it is transparent.
+    """RGB of an RGBA image in which colours run on where it is transparent.
 
     Whatever lies hidden there would bleed into the edges of what is seen, at the resize as in a model. Pull-push over a
     pyramid of halves (Gortler et al. 1996, The Lumigraph, section 3.4).

@@ -1,4 +1,4 @@
-"""How much two pictures look alike: SSIM always, LPIPS and DISTS where their weights are."""
+"""How much two images look alike: SSIM always, LPIPS and DISTS where their weights are."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,16 +20,16 @@ _RADIUS = 5
 _C1 = (0.01 * 255) ** 2
 _C2 = (0.03 * 255) ** 2
 _PERCEPTUAL_SIDE = 256
-"""LPIPS and DISTS look at pictures whose shorter side is at most this, as DISTS was made for."""
+"""LPIPS and DISTS look at images whose shorter side is at most this, as DISTS was made for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Likeness of two pictures.
+    """Likeness of two images.
 
     Attributes:
-        ssim: 1 for the same picture, about 0 for unrelated ones.
-        lpips, dists: Distances: 0 for the same picture; None without their weights.
+        ssim: 1 for the same image, about 0 for unrelated ones.
+        lpips, dists: Distances: 0 for the same image; None without their weights.
     """
 
     ssim: float
@@ -38,19 +38,19 @@ class Scores:
 
 
 def ssim(first: Image.Image, second: Image.Image) -> float:
-    """Structural similarity of the luminance, averaged over the picture; in [-1, 1].
+    """Structural similarity of the luminance, averaged over the image; in [-1, 1].
 
     Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity" (2004):
     a Gaussian window of 11 x 11 with sigma 1.5. A border of 5 pixels, where the window would reach outside, is left
     out.
 
     Raises:
-        ValueError: the pictures differ in size, or a side is shorter than the window.
+        ValueError: the images differ in size, or a side is shorter than the window.
     """
     if first.size != second.size:
-        raise ValueError(f"The pictures are {first.size} and {second.size}.")
+        raise ValueError(f"The images are {first.size} and {second.size}.")
     if min(first.size) <= 2 * _RADIUS:
-        raise ValueError(f"A picture of {first.size} is smaller than the window of {2 * _RADIUS + 1} pixels.")
+        raise ValueError(f"An image of {first.size} is smaller than the window of {2 * _RADIUS + 1} pixels.")
     x, y = (np.asarray(image.convert("L"), np.float64) for image in (first, second))
     mean_x, mean_y = _window(x), _window(y)
     variance_x, variance_y = _window(x * x) - mean_x**2, _window(y * y) - mean_y**2
@@ -62,7 +62,7 @@ def ssim(first: Image.Image, second: Image.Image) -> float:
 
 
 def compare(first: Image.Image, second: Image.Image, *, models_root: Path) -> Scores:
-    """All scores of two RGB pictures of one size. Raises what `ssim` raises."""
+    """All scores of two RGB images of one size. Raises what `ssim` raises."""
     metrics = _perceptual(models_root / "perceptual")
     if isinstance(metrics, str):
         return Scores(ssim(first, second))

@@ -1,4 +1,4 @@
-"""Large pictures in tiles: where tiles lie, how what was drawn in them becomes one picture again, and in which colours.
+"""Large images in tiles: where tiles lie, how what was drawn in them becomes one image again, and in which colours.
 
 Coordinates are pixels from the left upper corner. Weights and pixels are numpy arrays in rows, columns and channels.
 """
@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["Axis", "Tile", "TileGrid", "TiledPicture", "with_colours_of"]
+__all__ = ["Axis", "Tile", "TileGrid", "TiledImage", "with_colours_of"]
 
 _COLOUR_CELL = 64
-"""Pixels. Colour that changes more slowly than this is the picture's, what is finer is the model's."""
+"""Pixels. Colour that changes more slowly than this is the image's, what is finer is the model's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One side of a picture in overlapping tiles of equal length.
+    """One side of an image in overlapping tiles of equal length.
 
     Attributes:
-        length: Of the picture.
+        length: Of the image.
         tile: Length of every tile, a multiple of the model's grid.
-        starts: Where the tiles begin, ascending from 0. The last one may reach past the picture, to fill the grid.
+        starts: Where the tiles begin, ascending from 0. The last one may reach past the image, to fill the grid.
         ramp: Over how much of an overlap one tile fades into the next.
     """
 
@@ -75,7 +75,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One tile's place in the order and in the picture. All tiles of a grid have the same size."""
+    """One tile's place in the order and in the image. All tiles of a grid have the same size."""
 
     row: int
     column: int
@@ -87,7 +87,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class TileGrid:
-    """A picture in tiles, row by row."""
+    """An image in tiles, row by row."""
 
     across: Axis
     down: Axis
@@ -123,17 +123,17 @@ class TileGrid:
         return np.outer(self.down.weights(tile.row), self.across.weights(tile.column))
 
 
-class TiledPicture:
-    """An RGB picture that is drawn anew tile by tile, in place.
+class TiledImage:
+    """An RGB image that is drawn anew tile by tile, in place.
 
-    Beside the picture itself it holds one row of tiles in floating point. A row of the picture is replaced as soon as
+    Beside the image itself it holds one row of tiles in floating point. A row of the image is replaced as soon as
     no tile to come can change it, and nothing that still has to be cut out lies in such a row: tiles may be cut out
     any number ahead of those that are put back, also from another thread.
     """
 
-    def __init__(self, picture: Image.Image, grid: TileGrid) -> None:
-        """`picture` is RGB, and of the size of the grid; it is changed."""
-        self._picture = picture
+    def __init__(self, image: Image.Image, grid: TileGrid) -> None:
+        """`image` is RGB, and of the size of the grid; it is changed."""
+        self._image = image
         self._grid = grid
         self._placed = 0
         self._band = np.zeros((grid.down.tile, grid.across.padded, 3), np.float32)
@@ -142,11 +142,11 @@ class TiledPicture:
         return len(self._grid)
 
     def cut(self, index: int) -> Image.Image:
-        """A tile of the picture as it was. Where it reaches past the picture, the outermost pixels are repeated."""
+        """A tile of the image as it was. Where it reaches past the image, the outermost pixels are repeated."""
         tile = self._grid[index]
         right, bottom = tile.left + tile.width, tile.top + tile.height
-        inside = (tile.left, tile.top, min(right, self._picture.width), min(bottom, self._picture.height))
-        cut = self._picture.crop(inside)
+        inside = (tile.left, tile.top, min(right, self._image.width), min(bottom, self._image.height))
+        cut = self._image.crop(inside)
         missing = tile.width - cut.width, tile.height - cut.height
         if missing == (0, 0):
             return cut
@@ -170,23 +170,23 @@ class TiledPicture:
         if tile.column == len(self._grid.across.starts) - 1:
             self._finish_rows(tile)
 
-    def picture(self) -> Image.Image:
-        """The picture, drawn anew.
+    def image(self) -> Image.Image:
+        """The image, drawn anew.
 
         Raises:
             ValueError: a tile is missing.
         """
         if self._placed < len(self):
             raise ValueError(f"{len(self) - self._placed} of {len(self)} tiles are missing")
-        return self._picture
+        return self._image
 
     def _finish_rows(self, tile: Tile) -> None:
-        """Move the rows that no later tile reaches from the band into the picture."""
+        """Move the rows that no later tile reaches from the band into the image."""
         tops = self._grid.down.starts
-        next_top = tops[tile.row + 1] if tile.row + 1 < len(tops) else self._picture.height
-        done = self._band[: next_top - tile.top, : self._picture.width]
+        next_top = tops[tile.row + 1] if tile.row + 1 < len(tops) else self._image.height
+        done = self._band[: next_top - tile.top, : self._image.width]
         np.rint(done, out=done)
-        self._picture.paste(Image.fromarray(done.astype(np.uint8)), (0, tile.top))
+        self._image.paste(Image.fromarray(done.astype(np.uint8)), (0, tile.top))
         left = self._band.shape[0] - len(done)
         self._band[:left] = self._band[len(done) :]
         self._band[left:] = 0

@@ -82,18 +82,18 @@ class VideoWriter:
         if pixels.shape != self._given:
             raise ValueError(f"a frame of shape {pixels.shape} does not fit a clip of {self._given}")
         even = np.ascontiguousarray(pixels[: self.height, : self.width])
-        picture = av.VideoFrame.from_ndarray(even, format="rgb24").reformat(
+        image = av.VideoFrame.from_ndarray(even, format="rgb24").reformat(
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
             interpolation=_SCALING,
-            # By default it cuts the picture into as many slices as the machine has cores.
+            # By default it cuts the image into as many slices as the machine has cores.
             threads=1,
         )
-        picture.pts = self.frames
-        picture.time_base = Fraction(1, self.fps)
-        picture.duration = 1
-        self._container.mux(self._stream.encode(picture))
+        image.pts = self.frames
+        image.time_base = Fraction(1, self.fps)
+        image.duration = 1
+        self._container.mux(self._stream.encode(image))
         self.frames += 1
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ RIGHTS = "compute.rights"
 
 QUALITY = 95
 _PLAIN_MODES = frozenset({"L", "RGB", "RGBA"})
-# The default level costs three to four times the time of this on a picture of 1024 x 1024 (254 to 401 ms
+# The default level costs three to four times the time of this on an image of 1024 x 1024 (254 to 401 ms
 # against 87 to 116) for a file of the same size within 5 %: rows of photographs, once filtered, hold next to
 # no repeats but runs, so looking for them is wasted. Drawings and text come out a fifth larger.
 _PNG_OPTIONS = {"compress_level": 1, "compress_type": zlib.Z_RLE}

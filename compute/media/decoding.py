@@ -1,4 +1,4 @@
-"""Pictures decoded within the memory and the cores of one process."""
+"""Images decoded within the memory and the cores of one process."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Decoding:
-    """Reserves what a picture takes before anything is made of it. Use it within one event loop."""
+    """Reserves what an image takes before anything is made of it. Use it within one event loop."""
 
     def __init__(
         self,
@@ -41,8 +41,8 @@ class Decoding:
         """Do `work`, which decodes `data`, in a thread. Cancelled, it keeps the memory until the thread has ended.
 
         Raises:
-            InvalidInput: the header tells that it is no picture, or too large; whatever else `work` raises.
-            Overloaded: the memory is taken, by many pictures or by large ones.
+            InvalidInput: the header tells that it is no image, or too large; whatever else `work` raises.
+            Overloaded: the memory is taken, by many images or by large ones.
         """
         look = partial(decode_cost, data, max_pixels=self._max_pixels, field=field)
         cost = await self._within(opening_cost(data), look)

@@ -1,4 +1,4 @@
-"""Pictures with more than eight bits a channel to eight bits: rounded, not cut off.
+"""Images with more than eight bits a channel to eight bits: rounded, not cut off.
 
 Pillow reads 16-bit grey as it is, but keeps only the upper byte of each channel of 16-bit colours. Their lower bytes
 are had from the same decoder: it is told that the bytes lie the other way round.
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from compute.errors import InvalidInput
-from compute.media.formats.opened import open_picture
+from compute.media.formats.opened import open_image
 
 __all__ = ["raw_mode_of", "to_eight_bits"]
 
@@ -67,8 +67,8 @@ def raw_mode_of(opened: Image.Image) -> str | None:
 def _by_bands(
     size: tuple[int, int], mode: str, work: Callable[[Box], Image.Image], into: Image.Image | None = None
 ) -> Image.Image:
-    """The picture that `work` makes of one band of rows after another, because sixteen bits are worked on in numbers of
-    thirty-two. `into` is a picture of that size and mode whose pixels are not needed once their band is done."""
+    """The image that `work` makes of one band of rows after another, because sixteen bits are worked on in numbers of
+    thirty-two. `into` is an image of that size and mode whose pixels are not needed once their band is done."""
     width, height = size
     rows = max(_BAND_PIXELS // width, 1)
     made = Image.new(mode, size) if into is None else into
@@ -114,7 +114,7 @@ def _colours(high: Image.Image, low: Image.Image, mode: str, clear: NDArray[Any]
 
 def _read_as(data: bytes, mode: str, raw_mode: str, field: str) -> Image.Image:
     """The file decoded once more; its size and its format have been checked."""
-    opened = open_picture(data, field)
+    opened = open_image(data, field)
     if isinstance(opened, ImageFile.ImageFile):
         opened.tile = [tile._replace(args=_with_raw_mode(tile.args, raw_mode)) for tile in opened.tile]
     opened.load()

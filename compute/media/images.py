@@ -14,7 +14,7 @@ from compute.media.codec import is_plain, plain_mode
 from compute.media.colours.profiles import to_srgb
 from compute.media.colours.stated import stated_profiles
 from compute.media.deep_pixels import raw_mode_of, to_eight_bits
-from compute.media.formats.opened import FORMATS, open_picture
+from compute.media.formats.opened import FORMATS, open_image
 from compute.media.formats.parts import MOST_PARTS, TooManyParts
 from compute.media.rights import Rights, read_rights
 
@@ -38,7 +38,7 @@ _GREY_MODES = frozenset({"1", "L", "I;16", "I;16B", "I;16L", "I;16N"})
 # colours taken out of their profile, upright, and encoded. tests/unit/media/test_decode_memory.py measures them.
 _GREY_BYTES = 12
 _COLOUR_BYTES = 24
-# These decoders hold pictures of their own besides.
+# These decoders hold images of their own besides.
 _DECODER_BYTES = {"WEBP": 12, "AVIF": 12, "GIF": 8, "TIFF": 8}
 _SPARE_BYTES = 8 * 2**20
 # Once for the process: the warnings module keeps its filters in a global list that threads would tear.
@@ -56,7 +56,7 @@ class DecodedImage:
 
 
 def decode_image(data: bytes, *, max_pixels: int, field: str) -> DecodedImage:
-    """Decode the picture that the file is about: its first frame, of a TIFF the first page that is no thumbnail. The
+    """Decode the image that the file is about: its first frame, of a TIFF the first page that is no thumbnail. The
     size in the header is checked before memory is taken for pixels.
 
     Colours are converted from whatever the file states (see stated_colours.py). What is beside the pixels may be
@@ -66,13 +66,13 @@ def decode_image(data: bytes, *, max_pixels: int, field: str) -> DecodedImage:
     Raises:
         InvalidInput: not an accepted format, too many pixels, or damaged. `field` names the request's field.
     """
-    with _refusals(field), open_picture(data, field) as opened:
+    with _refusals(field), open_image(data, field) as opened:
         _check_size(opened.size, max_pixels, field)
         raw_mode = raw_mode_of(opened)
         profiles = stated_profiles(opened, data, field)
         opened.load()
         coloured = to_srgb(to_eight_bits(opened, data, raw_mode, field), profiles)
-        # A large picture is not copied once more if it is one of our own making already.
+        # A large image is not copied once more if it is one of our own making already.
         flat = coloured if coloured is not opened and is_plain(coloured) else plain_mode(coloured)
         upright = _upright(flat, _orientation(opened))
         rights = _rights(opened, data)
@@ -92,7 +92,7 @@ def decode_cost(data: bytes, *, max_pixels: int, field: str) -> int:
     Raises:
         InvalidInput: as `decode_image`, as far as a header can tell.
     """
-    with _refusals(field), open_picture(data, field) as opened:
+    with _refusals(field), open_image(data, field) as opened:
         _check_size(opened.size, max_pixels, field)
         width, height = opened.size
         of_pixel = _GREY_BYTES if opened.mode in _GREY_MODES else _COLOUR_BYTES
@@ -148,7 +148,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
-        # The picture is whole; that a camera wrote a broken block beside it is no reason to refuse it.
+        # The image is whole; that a camera wrote a broken block beside it is no reason to refuse it.
         return 1
     return value if isinstance(value, int) else 1
 
@@ -157,6 +157,6 @@ def _rights(image: Image.Image, data: bytes) -> Rights | None:
     try:
         return read_rights(image, data)
     except Exception as error:
-        # As with its orientation: a broken block beside the picture.
+        # As with its orientation: a broken block beside the image.
         _log.info("an image's metadata could not be read: %r", error)
         return None

@@ -1,4 +1,4 @@
-"""Who made a picture and who owns it: the one kind of metadata that may survive, where the operator wants that."""
+"""Who made an image and who owns it: the one kind of metadata that may survive, where the operator wants that."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Numbers that are not finite, of whatever cause, end a draw: clamped to pixels they would look like a picture."""
+"""Numbers that are not finite, of whatever cause, end a draw: clamped to pixels they would look like an image."""
 
 from collections.abc import Sequence
 

@@ -32,7 +32,7 @@ class NativeSize(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     most_pixels: int = Field(
-        ge=256, le=_LONGEST**2, description="Width x height of the largest picture that it draws well."
+        ge=256, le=_LONGEST**2, description="Width x height of the largest image that it draws well."
     )
     least_pixels: int = Field(
         default=0, ge=0, le=_LONGEST**2, description="The same of the smallest; 0: it draws every smaller size."
@@ -60,13 +60,13 @@ class OwnSizes:
     def __post_init__(self) -> None:
         if next(self._in_range((1, 1)), None) is None:
             raise ValueError(
-                f"native_size has no picture whose sides are multiples of {self.grid}: of most_pixels="
+                f"native_size has no image whose sides are multiples of {self.grid}: of most_pixels="
                 f"{self.native.most_pixels}, least_pixels={self.native.least_pixels}, longest_side="
                 f"{self.native.longest_side} at least one must change"
             )
 
     def nearest(self, size: Size) -> Size:
-        """The size at which a picture of `size` is drawn: on the grid next above it if that is in the range, or else
+        """The size at which an image of `size` is drawn: on the grid next above it if that is in the range, or else
         one of about the same shape that is. What this answers is drawn as it is.
 
         A shape that the grid does not have is met as nearly as the number of pixels allows.

@@ -22,7 +22,7 @@ class ModelSlot:
         sizes: Those that it draws.
         expected: Bytes that its weights are expected to take; 0 if that is not known.
         bytes: Bytes that they took when they were last in memory.
-        busy: Calls that are using it now, and drawn pictures that wait to be decoded.
+        busy: Calls that are using it now, and drawn images that wait to be decoded.
         waiting: Requests that were prepared by it and are not drawn yet; those that are dropped fall out.
         last_use: Grows with every use of any model.
         preparing: Held while the model prepares a request.
@@ -58,7 +58,7 @@ class Waiting:
 
 @dataclass(eq=False)
 class Denoised:
-    """A drawn picture; `release` says that its model is not needed for it any more, and does so by itself when it is
+    """A drawn image; `release` says that its model is not needed for it any more, and does so by itself when it is
     dropped."""
 
     slot: ModelSlot

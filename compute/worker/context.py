@@ -84,7 +84,7 @@ class RunContext:
         return self._worker.models_root
 
     def own_size(self, size: Size) -> Size:
-        """The size at which the model draws a picture of `size` well: `size` itself if the request insists on it."""
+        """The size at which the model draws an image of `size` well: `size` itself if the request insists on it."""
         return self._worker.stages.own_size(self._role, size) if self._native else size
 
     async def load(self, path: str, *, field: str) -> Image.Image:

@@ -20,12 +20,12 @@ class SizedRequest:
 
     @classmethod
     def at(cls, request: Any, size: Size) -> "SizedRequest":
-        """Draw `request` at `size`. Models bring its pictures to that size themselves."""
+        """Draw `request` at `size`. Models bring its images to that size themselves."""
         asked = request.width, request.height
         return cls(request if size == asked else _at_size(request, size), asked)
 
     def finished(self, denoised: Any) -> Any:
-        """What the model drew, a picture or a list of frames, at the size that was asked for."""
+        """What the model drew, an image or a list of frames, at the size that was asked for."""
         if isinstance(denoised, list):
             return [at_size(frame, self.asked) for frame in denoised]
         return at_size(denoised, self.asked)

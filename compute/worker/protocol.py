@@ -110,7 +110,7 @@ OnStep = Callable[[int, int], None]
 
 Role = Literal["draw", "edit", "fill", "video"]
 """Which of a replica's models does a request: the base (from text, from an image, inpainting), the one that follows
-instructions about pictures, the one made for filling masks, and the one that makes clips."""
+instructions about images, the one made for filling masks, and the one that makes clips."""
 
 
 Size = tuple[int, int]
@@ -133,9 +133,9 @@ class GenerateRequest:
     """One image to draw. Sizes in pixels.
 
     Attributes:
-        image: Where to start from (image to image, inpainting), or the picture that an instruction is about.
+        image: Where to start from (image to image, inpainting), or the image that an instruction is about.
         mask: Mode L, of the size of `image`: white is drawn anew, black stays.
-        references: More pictures that an instruction speaks of.
+        references: More images that an instruction speaks of.
         strength: The noise put on `image`, in (0, 1].
     """
 
@@ -250,7 +250,7 @@ class ChoosesSize(Protocol):
     """A model that draws well at some sizes only."""
 
     def own_size(self, role: Role, size: Size) -> Size:
-        """The size at which its model of this role had better draw a picture of `size`."""
+        """The size at which its model of this role had better draw an image of `size`."""
         ...
 
 

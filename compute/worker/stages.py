@@ -37,7 +37,7 @@ class StageExecutor:
     So two calls of a stage never overlap, those who wait are served in turn, and a call that nobody waits for any
     more keeps the next one out until it has ended. CUDA graphs need it, too: they belong to the thread that made them.
 
-    A picture of a size that the model does not draw well is drawn at a size of the model's own, and then brought to the
+    An image of a size that the model does not draw well is drawn at a size of the model's own, and then brought to the
     size that was asked for.
 
     A thread that hangs is lost: its call fails, and so does every other that needs it. The device is not given out any
@@ -79,7 +79,7 @@ class StageExecutor:
         return await self._watchdog.run(partial(model.prefetch, loras), what="fetching a LoRA in advance")
 
     def own_size(self, role: Role, size: Size) -> Size:
-        """The size at which the model of this role draws a picture of `size`, unless it is told to draw just that."""
+        """The size at which the model of this role draws an image of `size`, unless it is told to draw just that."""
         return self._model.own_size(role, size) if isinstance(self._model, ChoosesSize) else size
 
     async def prepare(self, request: Any, *, native: bool = True) -> Staged:
@@ -109,7 +109,7 @@ class StageExecutor:
         return Stepper(partial(self._denoise, prepared), self._denoising, self._watchdog)
 
     async def decode(self, denoised: Staged) -> Any:
-        """The picture, or the frames, at exactly the size that was asked for."""
+        """The image, or the frames, at exactly the size that was asked for."""
         return await self._run(self._decoding, partial(self._decode, denoised), "decoding")
 
     @contextmanager

@@ -11,10 +11,10 @@ _SIDE = 64
 
 def warm_up_request(role: Role) -> GenerateRequest | VideoRequest:
     """A request that a model of this role can do."""
-    picture = Image.new("RGB", (_SIDE, _SIDE), "gray") if role in ("fill", "video") else None
-    if role == "video" and picture is not None:
+    image = Image.new("RGB", (_SIDE, _SIDE), "gray") if role in ("fill", "video") else None
+    if role == "video" and image is not None:
         return VideoRequest(
-            picture, "warm up", width=_SIDE, height=_SIDE, frames=9, fps=8, steps=1, guidance_scale=1.0, seed=0
+            image, "warm up", width=_SIDE, height=_SIDE, frames=9, fps=8, steps=1, guidance_scale=1.0, seed=0
         )
     mask = Image.new("L", (_SIDE, _SIDE), 255) if role == "fill" else None
     return GenerateRequest(
@@ -24,7 +24,7 @@ def warm_up_request(role: Role) -> GenerateRequest | VideoRequest:
         steps=1,
         guidance_scale=1.0,
         seed=0,
-        image=picture,
+        image=image,
         mask=mask,
         role=role,
     )

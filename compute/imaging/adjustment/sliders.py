@@ -32,7 +32,7 @@ Bytes = NDArray[np.uint8]
 _MIRED_RANGE = 60.0
 _D65_KELVIN = 6504.0
 _BAND_PIXELS = 1 << 20
-"""So many are worked on at once: the floats of a whole large picture would take sixteen times its memory."""
+"""So many are worked on at once: the floats of a whole large image would take sixteen times its memory."""
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _XYZ_FROM_RGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
@@ -51,7 +51,7 @@ class Adjustments:
 def adjust(image: Image.Image, wanted: Adjustments) -> Image.Image:
     """The image with its colours changed; `image` is L, RGB or RGBA. With nothing wanted it is the image itself.
 
-    A grey picture (L) stays one, unless warmth gives it a tint: then it is RGB.
+    A grey image (L) stays one, unless warmth gives it a tint: then it is RGB.
     """
     if wanted == Adjustments():
         return image

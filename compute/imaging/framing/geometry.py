@@ -1,10 +1,10 @@
-"""Which part of a picture becomes the result, and how large: crop, pad and scale, with margins around the subject.
+"""Which part of an image becomes the result, and how large: crop, pad and scale, with margins around the subject.
 
-No pixels in here. A *frame* is laid over the picture, in the picture's own coordinates: inside it (crop), around it
+No pixels in here. A *frame* is laid over the image, in the image's own coordinates: inside it (crop), around it
 (pad) or across its edges (scale). What the frame shows becomes the result. Each axis is solved for itself; the aspect
 ratio ties the two together.
 
-The rules of one axis: a picture of length L, the subject from p to q, margins b before and a after it as shares of the
+The rules of one axis: an image of length L, the subject from p to q, margins b before and a after it as shares of the
 frame, a frame of length s that starts at f. The margins are kept if f <= p - b*s and f + s >= q + a*s. So s is at
 least (q - p) / (1 - a - b). A crop needs 0 <= f and f + s <= L, and with that s <= p / b and s <= (L - q) / a: it is
 the largest such frame. Padding needs f <= 0 and f + s >= L, and with that s >= q / (1 - a) and s >= (L - p) / (1 - b):
@@ -36,7 +36,7 @@ Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczo
 """Pillow's filters, by their names in lower case."""
 Size = tuple[int, int]
 Subject = tuple[float, float, float, float]
-"""Left, top, right, bottom of the subject in pixels of the picture."""
+"""Left, top, right, bottom of the subject in pixels of the image."""
 
 AUTO_CROP_LIMIT = 0.05
 """Up to this difference of the aspect ratios, `auto` crops; above it, it pads."""
@@ -61,8 +61,8 @@ class Framing:
     Attributes:
         margins: Around the subject, at least; exactly for the axis that `proportions` names. None: no subject matters.
         position: Where a crop lies, from (0, 0), top left, to (1, 1), bottom right.
-        tolerance: From 0 to 1. A picture that misses by no more than this is left as it is.
-        proportions: For mode scale. `height` and `width` keep the picture's proportions and fit that axis exactly,
+        tolerance: From 0 to 1. An image that misses by no more than this is left as it is.
+        proportions: For mode scale. `height` and `width` keep the image's proportions and fit that axis exactly,
             so that the other may be cut or padded; `stretch` fits both.
     """
 
@@ -82,7 +82,7 @@ class Framing:
 
 @dataclass(frozen=True, slots=True)
 class FramePlan:
-    """The part `source` of the picture (left, top, right, bottom; may cut pixels) goes to `place`, in whole pixels of a
+    """The part `source` of the image (left, top, right, bottom; may cut pixels) goes to `place`, in whole pixels of a
     result of `size`; the rest of the result is padding."""
 
     size: Size
@@ -105,19 +105,19 @@ class FramePlan:
         )
 
     def changes(self, size: Size) -> bool:
-        """Whether a picture of this size comes out other than it went in."""
+        """Whether an image of this size comes out other than it went in."""
         return self.pads or self.resamples or self.size != size
 
 
 def plan(size: Size, framing: Framing, subject: Subject | None = None) -> FramePlan:
-    """The plan for a picture of `size`. `subject` is needed for margins.
+    """The plan for an image of `size`. `subject` is needed for margins.
 
     The result has exactly the size that is asked for, or the aspect ratio within a pixel; margins are kept within two
     pixels, one for where a frame starts and one for how long it is. What matches already, within the tolerance, is left
     as it is.
 
     Raises:
-        InvalidInput: no crop of this picture leaves the margins.
+        InvalidInput: no crop of this image leaves the margins.
     """
     x, y = _axes(size, framing, subject)
     if _matches(x, y, framing):
@@ -143,7 +143,7 @@ def aspect_difference(one: float, other: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """One axis of the picture; see the head of this file. `held` says whether the subject matters at all."""
+    """One axis of the image; see the head of this file. `held` says whether the subject matters at all."""
 
     length: int
     start: float
@@ -154,7 +154,7 @@ class _Axis:
     held: bool
 
     def crops(self) -> tuple[float, float]:
-        """The shortest and the longest frame inside the picture that can keep the margins."""
+        """The shortest and the longest frame inside the image that can keep the margins."""
         if not self.held:
             return 0, self.length
         longest = float(self.length)
@@ -165,7 +165,7 @@ class _Axis:
         return self.exact(), longest
 
     def padded(self) -> float:
-        """The shortest frame around the picture that can keep the margins."""
+        """The shortest frame around the image that can keep the margins."""
         if not self.held:
             return self.length
         return max(
@@ -178,12 +178,12 @@ class _Axis:
 
     def first(self, span: float) -> float:
         """Where a frame of this length starts: at its anchor, moved as far as the margins want, never further than the
-        picture's edge allows."""
+        image's edge allows."""
         edges = sorted((0.0, self.length - span))
         return _clamped(_clamped(self.anchor * (self.length - span), *self._kept(span)), *edges)
 
     def first_scaled(self, span: float) -> float:
-        """The same for a frame that may cross the picture's edges: the subject is in its middle if that shows no more
+        """The same for a frame that may cross the image's edges: the subject is in its middle if that shows no more
         padding than there must be, and margins win over that."""
         wanted = (self.start + self.end - span) / 2
         edges = sorted((0.0, self.length - span))
@@ -191,7 +191,7 @@ class _Axis:
         return _clamped(_clamped(wanted, *edges), *kept) if kept[0] <= kept[1] else wanted
 
     def matches(self, slack: float, *, exactly: bool) -> bool:
-        """Whether the whole picture, as it is, keeps the margins; `slack` as a share of the length."""
+        """Whether the whole image, as it is, keeps the margins; `slack` as a share of the length."""
         if not self.held:
             return True
         slack += (1 + _ROUNDING) / self.length
@@ -255,7 +255,7 @@ def _resolved(framing: Framing, x: _Axis, y: _Axis) -> Mode:
 
 
 def _crop_spans(x: _Axis, y: _Axis, ratio: float | None) -> _Spans | None:
-    """The largest frame inside the picture; None if there is none with the margins."""
+    """The largest frame inside the image; None if there is none with the margins."""
     (least_x, most_x), (least_y, most_y) = x.crops(), y.crops()
     if ratio is not None:
         across = most_x / ratio <= most_y
@@ -267,7 +267,7 @@ def _crop_spans(x: _Axis, y: _Axis, ratio: float | None) -> _Spans | None:
 
 
 def _pad_spans(x: _Axis, y: _Axis, ratio: float | None) -> _Spans:
-    """The smallest frame around the picture."""
+    """The smallest frame around the image."""
     width, height = x.padded(), y.padded()
     if ratio is None:
         return _Spans(width, height, across=False)
@@ -303,10 +303,10 @@ def _scaled(x: _Axis, y: _Axis, framing: Framing) -> FramePlan:
     return _placed((width, height), (first_x, first_y, *spans), size)
 
 
-def _placed(picture: Size, frame: tuple[float, float, float, float], size: Size) -> FramePlan:
-    """What of the picture a frame (left, top, width, height) shows, and where."""
-    left, source_left, source_right, right = _seen(picture[0], frame[0], frame[2], size[0])
-    top, source_top, source_bottom, bottom = _seen(picture[1], frame[1], frame[3], size[1])
+def _placed(image: Size, frame: tuple[float, float, float, float], size: Size) -> FramePlan:
+    """What of the image a frame (left, top, width, height) shows, and where."""
+    left, source_left, source_right, right = _seen(image[0], frame[0], frame[2], size[0])
+    top, source_top, source_bottom, bottom = _seen(image[1], frame[1], frame[3], size[1])
     return FramePlan(size, (source_left, source_top, source_right, source_bottom), (left, top, right, bottom))
 
 

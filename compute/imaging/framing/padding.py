@@ -1,6 +1,6 @@
-"""More room around a picture: its edge goes on outwards, ever smoother, with the picture's own grain.
+"""More room around an image: its edge goes on outwards, ever smoother, with the image's own grain.
 
-Each new row is the outermost row of the picture, blurred along the edge by half its distance from it. Right at the edge
+Each new row is the outermost row of the image, blurred along the edge by half its distance from it. Right at the edge
 it is the edge itself, so there is no line; far out it is the edge's mean colour, so what touches the edge does not
 become a stripe. The grain keeps the new part from looking like plastic next to a photograph, and a gradient from
 breaking into bands.

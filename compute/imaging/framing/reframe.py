@@ -1,4 +1,4 @@
-"""A plan of the geometry carried out on a picture."""
+"""A plan of the geometry carried out on an image."""
 
 from PIL import Image
 
@@ -9,9 +9,9 @@ __all__ = ["reframed"]
 
 
 def reframed(image: Image.Image, plan: FramePlan, resampling: Resampling) -> Image.Image:
-    """The picture as the plan wants it; pixels that need no resampling are copied. `image` is L, RGB or RGBA.
+    """The image as the plan wants it; pixels that need no resampling are copied. `image` is L, RGB or RGBA.
 
-    A picture that the plan leaves as it is comes back itself.
+    An image that the plan leaves as it is comes back itself.
     """
     if not plan.changes(image.size):
         return image

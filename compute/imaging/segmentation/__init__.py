@@ -1,1 +1,1 @@
-"""Where the subject of a picture is, and how much of each pixel is subject."""
+"""Where the subject of an image is, and how much of each pixel is subject."""

@@ -1,4 +1,4 @@
-"""How unlike its backdrop each pixel of a picture is, judged by what lies along the border.
+"""How unlike its backdrop each pixel of an image is, judged by what lies along the border.
 
 Two models of the backdrop: a smooth surface in L*a*b* where it is plain (a wall, a studio with its fall-off of light),
 else the few colours that it consists of.
@@ -48,7 +48,7 @@ class Backdrop:
 
 
 def fit_backdrop(lab: Floats) -> Backdrop:
-    """The backdrop of a picture in L*a*b* (height, width, 3), which may hold up to two fifths of the border strips."""
+    """The backdrop of an image in L*a*b* (height, width, 3), which may hold up to two fifths of the border strips."""
     border = _border(lab.shape[:2])
     surface, noise = _surface(lab, border)
     if noise > _PLAIN_NOISE:

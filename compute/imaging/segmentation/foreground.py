@@ -34,9 +34,9 @@ def cut_out(image: Image.Image, mask: Image.Image) -> Image.Image:
 
 
 def foreground_colours(pixels: Bytes, matte: Bytes) -> Bytes:
-    """The colours of the subject, for an RGB picture (height, width, 3) and its matte (height, width), 255 inside.
+    """The colours of the subject, for an RGB image (height, width, 3) and its matte (height, width), 255 inside.
 
-    They are the picture's own where the matte is full, estimated where it is partial and just outside of it, and 0
+    They are the image's own where the matte is full, estimated where it is partial and just outside of it, and 0
     farther away.
     """
     shape = matte.shape

@@ -1,4 +1,4 @@
-"""The embedded segmentation: what differs from the picture's backdrop, refined by GrabCut. Needs no model file.
+"""The embedded segmentation: what differs from the image's backdrop, refined by GrabCut. Needs no model file.
 
 GrabCut: Rother, Kolmogorov, Blake, "GrabCut: Interactive foreground extraction using iterated graph cuts" (2004), as
 OpenCV has it. It is only as good as what it starts from, so most of this is about where to start.
@@ -30,7 +30,7 @@ _SMALLEST_PART = 0.03
 """Of the largest part of the subject; smaller ones are specks."""
 _SMALLEST_HOLE = 0.0002
 _SMALLEST_SUBJECT = 0.0005
-"""Of the picture, like the hole."""
+"""Of the image, like the hole."""
 _BACKDROP_IN_HOLE = 3.0
 
 
@@ -44,12 +44,12 @@ class GrabCut:
 
 
 def coarse_mask(pixels: Bytes) -> Bytes:
-    """The subject of an RGB picture (height, width, 3), as (height, width) of 0 and 255; all 0 if nothing stands out
-    from a plain backdrop. In a picture that is the same all over without being plain it is the middle.
+    """The subject of an RGB image (height, width, 3), as (height, width) of 0 and 255; all 0 if nothing stands out
+    from a plain backdrop. In an image that is the same all over without being plain it is the middle.
 
     Hair and the like that stand off before a plain backdrop are UNCERTAIN: they are for the matting to decide.
 
-    Takes about a third of a second for 512 x 512. The same picture always gives the same mask.
+    Takes about a third of a second for 512 x 512. The same image always gives the same mask.
     """
     height, width = pixels.shape[:2]
     if min(height, width) < _LEAST_SIDE:

@@ -2,7 +2,7 @@
 
 A pixel of the edge is a mixture, I = a F + (1 - a) B. Near an edge the colours F of the subject and B of the backdrop
 are known from either side of it, so `a` follows by projecting I on the line from B to F. Where that line does not
-explain the pixel (a pattern, a reflection), the coarse mask is carried to the edges of the picture by the guided
+explain the pixel (a pattern, a reflection), the coarse mask is carried to the edges of the image by the guided
 filter: He, Sun, Tang, "Guided Image Filtering" (2010), in colour; its coefficients are computed on a small copy and
 applied at full size, as in He, Sun, "Fast Guided Filter" (2015).
 """
@@ -45,7 +45,7 @@ _TILE = 512
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A part of a picture, in pixels."""
+    """A part of an image, in pixels."""
 
     x: int
     y: int
@@ -58,13 +58,13 @@ class Tile:
         return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
 
     def grown(self, margin: int, shape: tuple[int, ...]) -> "Tile":
-        """With a margin, as far as the picture reaches."""
+        """With a margin, as far as the image reaches."""
         x, y = max(self.x - margin, 0), max(self.y - margin, 0)
         right, bottom = min(self.x + self.width + margin, shape[1]), min(self.y + self.height + margin, shape[0])
         return Tile(x, y, right - x, bottom - y)
 
     def enlarged_from(self, small: Floats, shape: tuple[int, ...]) -> Floats:
-        """This part of the large picture of `shape` that `small` is a reduction of, interpolated."""
+        """This part of the large image of `shape` that `small` is a reduction of, interpolated."""
         scale_x, scale_y = small.shape[1] / shape[1], small.shape[0] / shape[0]
         to_small = np.array(
             [
@@ -88,9 +88,9 @@ def edge_tiles(band: Bools) -> Iterator[Tile]:
 
 
 def refine_matte(pixels: Bytes, coarse: Bytes) -> Bytes:
-    """The matte of an RGB picture (height, width, 3), of its size; 0 and 255 away from the edges.
+    """The matte of an RGB image (height, width, 3), of its size; 0 and 255 away from the edges.
 
-    `coarse` is a mask of the whole picture at any smaller size, 255 inside; values between count as edge.
+    `coarse` is a mask of the whole image at any smaller size, 255 inside; values between count as edge.
     """
     shape = pixels.shape[:2]
     small = cv2.resize(pixels, coarse.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)

@@ -1,14 +1,14 @@
 """Where on a subject a label such as `tshirt` or `logos` is, told by the subject's outline and its face.
 
-No model that understands pictures is asked, so a region is a band of the subject, not a cut-out garment:
+No model that understands images is asked, so a region is a band of the subject, not a cut-out garment:
 
 - With a face, bands are measured in heads downwards from the chin. A standing body is about 7.5 heads high, the chin at
   1, the hips at about 3.7 (Loomis, "Figure drawing for all it's worth", 1943).
 - Without one, an upright subject (at least 1.6 times as high as wide) is divided by the same proportions.
-- Anything else is taken for a picture of the thing itself, a garment laid flat: its region is the whole subject, and
+- Anything else is taken for an image of the thing itself, a garment laid flat: its region is the whole subject, and
   that of a logo the subject's middle.
 
-A label that is not known means the whole subject; where no subject stands out, the whole picture.
+A label that is not known means the whole subject; where no subject stands out, the whole image.
 """
 
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ _LEAST_SIDE = 12
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Part of a picture: `box` (left, top, right, bottom) in pixels, and in it a mask of mode L, 0 where it ends."""
+    """Part of an image: `box` (left, top, right, bottom) in pixels, and in it a mask of mode L, 0 where it ends."""
 
     name: RegionName
     box: Box
@@ -91,8 +91,8 @@ def find_region(label: str | None, subject: Image.Image, faces: Sequence[Face]) 
     """Where the label's region is on the subject.
 
     Args:
-        subject: Mode L, of the picture's size: white is the subject.
-        faces: Those found in the picture, the largest first; only that one counts.
+        subject: Mode L, of the image's size: white is the subject.
+        faces: Those found in the image, the largest first; only that one counts.
     """
     inside: Bools = np.asarray(subject) > 127
     outline = _bounds(inside)
@@ -167,7 +167,7 @@ def _bounds(inside: Bools) -> Box | None:
 
 
 def _feathered(inside: Bools, box: Box) -> Image.Image:
-    """The subject inside the box; it fades towards its edge and the box's, but not towards the picture's."""
+    """The subject inside the box; it fades towards its edge and the box's, but not towards the image's."""
     left, top, right, bottom = box
     height, width = inside.shape
     part = inside[top:bottom, left:right].astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Where the subject of a picture is: one function before several models.
+"""Where the subject of an image is: one function before several models.
 
 Light to import: OpenCV and rembg are loaded when a mask is computed.
 """
@@ -41,7 +41,7 @@ SEGMENTATION_MODELS = (GRABCUT, *REMBG_MODELS)
 
 
 class Segmenter(Protocol):
-    """Finds the subject of a picture that was reduced to `side` pixels along its longer side."""
+    """Finds the subject of an image that was reduced to `side` pixels along its longer side."""
 
     @property
     def side(self) -> int: ...
@@ -68,10 +68,10 @@ def subject_mask(image: Image.Image, *, model: str = GRABCUT, models_root: Path 
     from compute.imaging.segmentation.matting import refine_matte
 
     segmenter = load_segmenter(model, models_root)
-    picture = image.convert("RGB")
-    small = picture.copy()
+    image = image.convert("RGB")
+    small = image.copy()
     small.thumbnail((segmenter.side, segmenter.side), Image.Resampling.BOX, reducing_gap=None)
-    return Image.fromarray(refine_matte(np.asarray(picture), segmenter.coarse(np.asarray(small))))
+    return Image.fromarray(refine_matte(np.asarray(image), segmenter.coarse(np.asarray(small))))
 
 
 def own_alpha(image: Image.Image) -> Image.Image | None:

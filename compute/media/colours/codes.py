@@ -65,11 +65,11 @@ def profile_of_codes(primaries: int, transfer: int, *, grey: bool, narrow: bool,
     `narrow`: black and white are the values 16 and 235 of 255.
 
     Raises:
-        InvalidInput: the picture is high dynamic range (PQ or HLG), for which there is no one picture in sRGB.
+        InvalidInput: the image is high dynamic range (PQ or HLG), for which there is no one image in sRGB.
     """
     if transfer in _HDR:
         raise InvalidInput(
-            f"high dynamic range pictures ({_HDR[transfer]}) are not accepted; export the image in sRGB or Display P3",
+            f"high dynamic range images ({_HDR[transfer]}) are not accepted; export the image in sRGB or Display P3",
             field=field,
         )
     curve = _CURVES.get(transfer, srgb)

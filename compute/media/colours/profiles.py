@@ -1,4 +1,4 @@
-"""Pictures in the colours of their profile to pictures in sRGB."""
+"""Images in the colours of their profile to images in sRGB."""
 
 import io
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def to_srgb(image: Image.Image, profiles: Sequence[bytes]) -> Image.Image:
 
 
 def _converted(colours: Image.Image, profile: Any) -> Image.Image:
-    """RGB, or L where the picture is grey; `profile` is one of Pillow's two kinds."""
+    """RGB, or L where the image is grey; `profile` is one of Pillow's two kinds."""
     transform = ImageCms.buildTransform(
         profile, ImageCms.createProfile("sRGB"), colours.mode, "RGB", renderingIntent=_INTENT, flags=_FLAGS
     )

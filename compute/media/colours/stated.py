@@ -1,7 +1,7 @@
 """Every way in which a file says what its colours mean, as ICC profiles in the order in which they count.
 
 PNG     cICP, iCCP, sRGB, gAMA and cHRM, then EXIF (PNG third edition)
-AVIF    an ICC profile, then the nclx codes of the picture, then EXIF
+AVIF    an ICC profile, then the nclx codes of the image, then EXIF
 BMP     the profile or the calibration of its header (versions 4 and 5)
 TIFF    an ICC profile, then WhitePoint, PrimaryChromaticities and TransferFunction
 JPEG, WebP  an ICC profile, then EXIF
@@ -47,12 +47,12 @@ _SOUND_GAMMA = (0.1, 10.0)
 
 
 def stated_profiles(opened: Image.Image, data: bytes, field: str) -> list[bytes]:
-    """The profiles that a picture states, the one that counts most first; none where it states sRGB, or nothing.
+    """The profiles that an image states, the one that counts most first; none where it states sRGB, or nothing.
 
     `opened` is open and need not be loaded; `data` is the file as it came. What is stated in a broken way is left out.
 
     Raises:
-        InvalidInput: the picture is high dynamic range.
+        InvalidInput: the image is high dynamic range.
     """
     grey = opened.mode.startswith(_GREY_MODES)
     profile = opened.info.get("icc_profile")
@@ -141,7 +141,7 @@ def _of_exif(opened: Image.Image, *, grey: bool) -> Iterator[bytes]:
         space = details.get(_EXIF_IFD_SPACE)
         tags = {tag: exif[tag] for tag in (_WHITE_POINT, _PRIMARIES, _TRANSFER_FUNCTION) if tag in exif}
     except Exception:
-        # As with its orientation: a broken block beside the picture.
+        # As with its orientation: a broken block beside the image.
         return
     if space == _ADOBE_RGB or (space != _SRGB and _is_r03(index)):
         yield from _made(_ADOBE_PRIMARIES, D65, (gamma(_ADOBE_GAMMA),) * 3, grey=grey)

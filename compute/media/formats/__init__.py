@@ -1,1 +1,1 @@
-"""Picture files without what is no picture: one module a format, from bytes to bytes. Nothing is decoded here."""
+"""Image files without what is no image: one module a format, from bytes to bytes. Nothing is decoded here."""

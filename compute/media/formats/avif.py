@@ -1,6 +1,6 @@
 """AVIF: the colour codes that its container states, and the file without EXIF that no decoder could read.
 
-ftyp | meta: pitm (the picture's item), iinf (items), iprp: ipco (properties), ipma (which item has which) | mdat
+ftyp | meta: pitm (the image's item), iinf (items), iprp: ipco (properties), ipma (which item has which) | mdat
 """
 
 import io
@@ -28,7 +28,7 @@ def is_avif(data: bytes) -> bool:
 
 
 def stated_codes(data: bytes) -> tuple[int, int] | None:
-    """Primaries and transfer characteristics (ITU-T H.273) of the picture; None where the container names none."""
+    """Primaries and transfer characteristics (ITU-T H.273) of the image; None where the container names none."""
     try:
         top = list(_boxes(memoryview(data)))
         stated = _of_item(top) or _of_track(top)
@@ -74,7 +74,7 @@ def _of_item(top: Sequence[Box]) -> tuple[int, int] | None:
 
 
 def _of_track(top: Sequence[Box]) -> tuple[int, int] | None:
-    """A sequence of pictures may state its colours with the track alone."""
+    """A sequence of images may state its colours with the track alone."""
     for kind, body in _inside(top, b"moov"):
         if kind == b"trak":
             media = _inside(_inside(_inside(list(_boxes(body)), b"mdia"), b"minf"), b"stbl")

@@ -1,4 +1,4 @@
-"""GIF: the file up to its first picture, without comments and what programs put beside it."""
+"""GIF: the file up to its first image, without comments and what programs put beside it."""
 
 import io
 
@@ -7,7 +7,7 @@ from compute.media.formats.parts import parts
 __all__ = ["bare", "is_gif"]
 
 _SCREEN = 13
-_EXTENSION, _PICTURE, _GRAPHIC_CONTROL = 0x21, 0x2C, 0xF9
+_EXTENSION, _IMAGE, _GRAPHIC_CONTROL = 0x21, 0x2C, 0xF9
 _COLOURS_FOLLOW = 0x80
 
 
@@ -16,13 +16,13 @@ def is_gif(data: bytes) -> bool:
 
 
 def bare(data: bytes) -> io.BytesIO:
-    """The file with what says how its first picture is drawn, and all from that picture on."""
+    """The file with what says how its first image is drawn, and all from that image on."""
     view, position = memoryview(data), _SCREEN + _colours(data, 10)
     kept = io.BytesIO()
     kept.write(view[:position])
     counted = parts()
     for _ in counted:
-        if position + 2 > len(data) or data[position] == _PICTURE:
+        if position + 2 > len(data) or data[position] == _IMAGE:
             kept.write(view[position:])
             break
         if data[position] != _EXTENSION:

@@ -1,4 +1,4 @@
-"""JPEG: the file without comments and without what programs put beside the picture."""
+"""JPEG: the file without comments and without what programs put beside the image."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""How many parts a picture file may have: chunks, segments, blocks, pages.
+"""How many parts an image file may have: chunks, segments, blocks, pages.
 
 A part of a few bytes takes far more time and memory than a few bytes of pixels, so a file is bounded in parts besides
 bytes. Files in use have some thousands.

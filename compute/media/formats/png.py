@@ -25,7 +25,7 @@ Chunk = tuple[bytes, memoryview, bool]
 
 
 def bare(data: bytes) -> io.BytesIO:
-    """The file with the chunks of its first picture and its EXIF.
+    """The file with the chunks of its first image and its EXIF.
 
     What is damaged among the chunks that the pixels need stays damaged.
     """

@@ -18,7 +18,7 @@ def is_webp(data: bytes) -> bool:
 
 
 def bare(data: bytes) -> io.BytesIO:
-    """The file with its pictures, its profile and its EXIF, and the sizes that go with that."""
+    """The file with its images, its profile and its EXIF, and the sizes that go with that."""
     kept = io.BytesIO()
     kept.write(data[:_HEAD])
     for kind, whole, padding in _chunks(data):

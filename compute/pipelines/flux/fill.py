@@ -1,4 +1,4 @@
-"""FLUX.1 Fill: draws what a mask leaves open, with the rest of the picture as further channels of its input.
+"""FLUX.1 Fill: draws what a mask leaves open, with the rest of the image as further channels of its input.
 
 Inpainting on the base weights only puts the rest back; these weights see it, and the mask, at every step.
 """
@@ -18,7 +18,7 @@ __all__ = ["FillInputs"]
 
 
 class FillInputs(FluxInputs):
-    """A picture and a mask; what is white there is drawn. There is no true guidance, as in diffusers' pipeline."""
+    """An image and a mask; what is white there is drawn. There is no true guidance, as in diffusers' pipeline."""
 
     def __init__(self, parts: FluxPipeline) -> None:
         self._fill = on_same_parts(_FillFromLatents, parts)
@@ -28,16 +28,16 @@ class FillInputs(FluxInputs):
     def check(self, request: GenerateRequest) -> None:
         for name in ("image", "mask"):
             if getattr(request, name) is None:
-                raise InvalidInput("FLUX.1 Fill needs a picture and a mask", field=name)
+                raise InvalidInput("FLUX.1 Fill needs an image and a mask", field=name)
         if request.references:
-            raise InvalidInput("this model looks at no further pictures; FLUX.1 Kontext does", field="references")
+            raise InvalidInput("this model looks at no further images; FLUX.1 Kontext does", field="references")
         if request.negative_prompt is not None and request.true_cfg_scale > 1:
             raise InvalidInput("FLUX.1 Fill has no negative prompt", field="negative_prompt")
 
     def make(self, request: GenerateRequest, generator: torch.Generator) -> Start:
         width, height = request.width, request.height
         if request.image is None or request.mask is None:
-            raise InvalidInput("FLUX.1 Fill needs a picture and a mask", field="mask")
+            raise InvalidInput("FLUX.1 Fill needs an image and a mask", field="mask")
         pixels = self.vae.pixels(request.image, width, height)
         mask = self._fill.mask_processor.preprocess(request.mask, height=height, width=width)
         latents = self.vae.encode(pixels, generator)
@@ -51,7 +51,7 @@ class FillInputs(FluxInputs):
         return Start("fill", arguments, first)
 
     def _seen(self, pixels: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """What the transformer sees of the picture, and the mask, in patches (1, tokens, 64 + 256 channels)."""
+        """What the transformer sees of the image, and the mask, in patches (1, tokens, 64 + 256 channels)."""
         masked = (pixels * (1 - mask)).to(device=self.vae.device, dtype=self.vae.dtype)
         packed, seen = self._fill.prepare_mask_latents(
             mask,
@@ -69,7 +69,7 @@ class FillInputs(FluxInputs):
 
 
 class _FillFromLatents(FluxFillPipeline):
-    """diffusers' pipeline, called with the picture and with what the transformer sees of it, both encoded before.
+    """diffusers' pipeline, called with the image and with what the transformer sees of it, both encoded before.
 
     Its own check takes one of the two, and the code behind it needs both to encode nothing.
     """
@@ -79,7 +79,7 @@ class _FillFromLatents(FluxFillPipeline):
 
 
 def _behind_the_noise(generator: torch.Generator, latents: torch.Tensor) -> torch.Generator:
-    """A generator that has drawn the noise: diffusers encodes the masked picture only then."""
+    """A generator that has drawn the noise: diffusers encodes the masked image only then."""
     behind = torch.Generator("cpu").set_state(generator.get_state())
     randn_tensor(latents.shape, generator=behind, device=latents.device, dtype=latents.dtype)
     return behind

@@ -1,4 +1,4 @@
-"""How a FLUX request begins: what its pictures become before the denoising, and which diffusers pipeline denoises it.
+"""How a FLUX request begins: what its images become before the denoising, and which diffusers pipeline denoises it.
 
 One set of weights has several uses (text to image, image to image, inpainting), each a diffusers pipeline on the same
 parts. FLUX.1 Kontext and FLUX.1 Fill are other weights with uses of their own; see flux_kontext.py and flux_fill.py.
@@ -34,7 +34,7 @@ class Start:
     Attributes:
         use: Which of the weights' uses denoises it: a key of `FluxInputs.pipelines`.
         arguments: What its pipeline is called with, besides prompts and sizes.
-        first_step: Where in the schedule the denoising begins; above 0 when it keeps some of a picture.
+        first_step: Where in the schedule the denoising begins; above 0 when it keeps some of an image.
         blend: What happens to the latents after every step.
     """
 
@@ -48,7 +48,7 @@ class Start:
 
 
 class FluxInputs(ABC):
-    """What one kind of FLUX weights can do with the pictures of a request. Not safe for concurrent use.
+    """What one kind of FLUX weights can do with the images of a request. Not safe for concurrent use.
 
     Attributes:
         pipelines: A diffusers pipeline for each use, all on the same parts.
@@ -67,12 +67,12 @@ class FluxInputs(ABC):
         """Refuse what these weights cannot do.
 
         Raises:
-            InvalidInput: a picture is missing, or one that would not be looked at.
+            InvalidInput: an image is missing, or one that would not be looked at.
         """
 
     @abstractmethod
     def make(self, request: GenerateRequest, generator: torch.Generator) -> Start:
-        """Encode the request's pictures. The caller holds the VAE.
+        """Encode the request's images. The caller holds the VAE.
 
         Takes from `generator` what diffusers' pipeline takes before it draws the noise, so that noise is the same.
         """
@@ -99,7 +99,7 @@ class TextInputs(FluxInputs):
         if request.mask is not None and request.image is None:
             raise InvalidInput("a mask needs the image that it belongs to", field="mask")
         if request.references:
-            raise InvalidInput("this model looks at no further pictures; FLUX.1 Kontext does", field="references")
+            raise InvalidInput("this model looks at no further images; FLUX.1 Kontext does", field="references")
 
     def make(self, request: GenerateRequest, generator: torch.Generator) -> Start:
         if request.image is None:
@@ -111,7 +111,7 @@ class TextInputs(FluxInputs):
         if request.mask is None:
             return Start("img2img", arguments, first)
         arguments["mask_image"] = self._masks.preprocess(request.mask, height=height, width=width)
-        # Only transformers with extra channels read these; without them the pipeline would encode a masked picture.
+        # Only transformers with extra channels read these; without them the pipeline would encode a masked image.
         arguments["masked_image_latents"] = latents
         return Start("inpaint", arguments, first)
 

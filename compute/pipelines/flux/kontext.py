@@ -1,10 +1,10 @@
-"""FLUX.1 Kontext: changes a picture as an instruction says, and looks at further pictures while it does.
+"""FLUX.1 Kontext: changes an image as an instruction says, and looks at further images while it does.
 
-The pictures that it looks at are tokens beside those that are drawn, told apart by the first of their three position
-ids: 0 for what is drawn, 1 for what is looked at (arXiv:2506.15742). The paper counts further pictures up from there,
-but the published weights were trained with one picture, so an id of 2 means nothing to them, and pictures that share
-positions run into each other. Here further pictures stand to the right of the first: each is encoded by itself, scaled
-to the height of what is drawn, and takes the positions that follow. For the model that is one wide picture, which is
+The images that it looks at are tokens beside those that are drawn, told apart by the first of their three position
+ids: 0 for what is drawn, 1 for what is looked at (arXiv:2506.15742). The paper counts further images up from there,
+but the published weights were trained with one image, so an id of 2 means nothing to them, and images that share
+positions run into each other. Here further images stand to the right of the first: each is encoded by itself, scaled
+to the height of what is drawn, and takes the positions that follow. For the model that is one wide image, which is
 what it knows, and diffusers' pipeline takes it as one.
 """
 
@@ -32,9 +32,9 @@ _WIDEST = 2
 
 
 class KontextInputs(FluxInputs):
-    """`image` is the picture to change, `references` are looked at; without pictures it draws from the prompt.
+    """`image` is the image to change, `references` are looked at; without images it draws from the prompt.
 
-    Below a strength of 1 the denoising begins from the noised picture and not from noise alone (SDEdit,
+    Below a strength of 1 the denoising begins from the noised image and not from noise alone (SDEdit,
     arXiv:2108.01073). With a mask, what is black there is put back after every step, as in inpainting. Both are what
     diffusers' `FluxKontextInpaintPipeline` does.
     """
@@ -50,7 +50,7 @@ class KontextInputs(FluxInputs):
 
     def check(self, request: GenerateRequest) -> None:
         if request.image is None and request.references:
-            raise InvalidInput("references need the picture that is to be changed", field="image")
+            raise InvalidInput("references need the image that is to be changed", field="image")
         if request.image is None and request.mask is not None:
             raise InvalidInput("a mask needs the image that it belongs to", field="mask")
 
@@ -59,17 +59,17 @@ class KontextInputs(FluxInputs):
         size = {"max_area": request.width * request.height}
         if request.image is None:
             return Start("edit", size)
-        picture = self.vae.encode(self.vae.pixels(request.image, request.width, request.height), None)
+        image = self.vae.encode(self.vae.pixels(request.image, request.width, request.height), None)
         others = [self._reference(image, request) for image in request.references]
-        arguments: dict[str, Any] = size | {"image": torch.cat([picture, *others], dim=3)}
+        arguments: dict[str, Any] = size | {"image": torch.cat([image, *others], dim=3)}
         _, first = first_step(request)
         if first == 0 and request.mask is None:
             return Start("edit", arguments)
-        noise = randn_tensor(picture.shape, generator=generator, device=picture.device, dtype=picture.dtype)
+        noise = randn_tensor(image.shape, generator=generator, device=image.device, dtype=image.dtype)
         sigmas = np.linspace(1.0, 1 / request.steps, request.steps)[first:]
-        schedule = self._schedule(sigmas, picture)
-        arguments |= {"sigmas": sigmas, "latents": self._packed(_noised(picture, noise, schedule[0]))}
-        return Start("edit", arguments, first, self._blend(request, picture, noise, schedule))
+        schedule = self._schedule(sigmas, image)
+        arguments |= {"sigmas": sigmas, "latents": self._packed(_noised(image, noise, schedule[0]))}
+        return Start("edit", arguments, first, self._blend(request, image, noise, schedule))
 
     def _reference(self, image: Image.Image, request: GenerateRequest) -> torch.Tensor:
         width = round(request.height * image.width / image.height / _GRID) * _GRID
@@ -77,28 +77,28 @@ class KontextInputs(FluxInputs):
         fitted = ImageOps.pad(image.convert("RGB"), (width, request.height), Image.Resampling.LANCZOS, color="white")
         return self.vae.encode(self.vae.pixels(fitted, width, request.height), None)
 
-    def _schedule(self, sigmas: np.ndarray, picture: torch.Tensor) -> torch.Tensor:
+    def _schedule(self, sigmas: np.ndarray, image: torch.Tensor) -> torch.Tensor:
         """The share of noise before each of these steps, and 0 behind the last, as the pipeline will have them."""
         config = self._scheduler.config
-        tokens = picture.shape[2] * picture.shape[3] // 4
+        tokens = image.shape[2] * image.shape[3] // 4
         mu = calculate_shift(
             tokens, config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift
         )
         self._scheduler.set_timesteps(sigmas=sigmas, mu=mu)
-        return self._scheduler.sigmas.to(device=picture.device, dtype=picture.dtype)
+        return self._scheduler.sigmas.to(device=image.device, dtype=image.dtype)
 
     def _blend(
-        self, request: GenerateRequest, picture: torch.Tensor, noise: torch.Tensor, schedule: torch.Tensor
+        self, request: GenerateRequest, image: torch.Tensor, noise: torch.Tensor, schedule: torch.Tensor
     ) -> Blend | None:
         if request.mask is None:
             return None
         pixels = self._masks.preprocess(request.mask, height=request.height, width=request.width)
-        small = torch.nn.functional.interpolate(pixels, size=picture.shape[2:])
-        mask = self._packed(small.to(picture).expand(picture.shape))
-        picture, noise = self._packed(picture), self._packed(noise)
+        small = torch.nn.functional.interpolate(pixels, size=image.shape[2:])
+        mask = self._packed(small.to(image).expand(image.shape))
+        image, noise = self._packed(image), self._packed(noise)
 
         def blend(index: int, latents: torch.Tensor) -> torch.Tensor:
-            return (1 - mask) * _noised(picture, noise, schedule[index + 1]) + mask * latents
+            return (1 - mask) * _noised(image, noise, schedule[index + 1]) + mask * latents
 
         return blend
 
@@ -107,5 +107,5 @@ class KontextInputs(FluxInputs):
         return packed
 
 
-def _noised(picture: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    return sigma * noise + (1.0 - sigma) * picture
+def _noised(image: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    return sigma * noise + (1.0 - sigma) * image

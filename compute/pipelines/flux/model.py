@@ -47,7 +47,7 @@ def prepare_flux(
 ) -> Callable[[], "FluxModel"]:
     """Load FLUX.1 into host memory; calling the result, once, places it on its device.
 
-    `kind` says what these weights do with the pictures of a request.
+    `kind` says what these weights do with the images of a request.
 
     Raises:
         OSError: the files are missing, damaged or cannot be fetched.
@@ -105,8 +105,8 @@ class FluxPrepared:
 
     Attributes:
         conditioning: Encoded prompts, as arguments of the pipelines.
-        start: What its pictures became.
-        noise: State of the request's generator, behind what the pictures took from it.
+        start: What its images became.
+        noise: State of the request's generator, behind what the images took from it.
     """
 
     request: GenerateRequest
@@ -129,7 +129,7 @@ class FluxModel(DrawsOwnSizes):
     """A warm FLUX.1 of any kind; an `ImageModel` that `TakesLoras` and `ChoosesSize`.
 
     Every part has one user at a time: the text encoders in `prepare`, the transformer and the scheduler in `draw`, the
-    VAE in `decode` and for pictures in `prepare`. With offloading all the stages take turns.
+    VAE in `decode` and for images in `prepare`. With offloading all the stages take turns.
 
     Attributes:
         pipeline: The diffusers pipeline that has the parts and the hooks between them.
@@ -167,7 +167,7 @@ class FluxModel(DrawsOwnSizes):
 
         Raises:
             Interrupted: whatever `on_step` raises passes through, and the pipeline stays usable.
-            InvalidInput: a size off the grid, a strength outside (0, 1], a LoRA that does not fit, or pictures that
+            InvalidInput: a size off the grid, a strength outside (0, 1], a LoRA that does not fit, or images that
                 these weights have no use for.
             OutOfMemory: the device has too little memory.
             TaskFailed: what was drawn is not finite.
@@ -212,7 +212,7 @@ class FluxModel(DrawsOwnSizes):
             latents.ready.wait()
             pixels = self._starts.vae.decode(latents.packed, request.width, request.height)
             self._finite.pixels(pixels, request.loras)
-            return self._starts.vae.picture(pixels)
+            return self._starts.vae.image(pixels)
 
     def _denoise(self, prepared: FluxPrepared, on_step: OnStep) -> torch.Tensor:
         request, start = prepared.request, prepared.start

@@ -12,7 +12,7 @@ __all__ = ["FluxVae"]
 
 
 class FluxVae:
-    """Pictures to latents and back. Not safe for concurrent use.
+    """Images to latents and back. Not safe for concurrent use.
 
     The arithmetic is that of diffusers' FLUX pipelines, in the same order, so that the pixels are theirs.
     """
@@ -36,7 +36,7 @@ class FluxVae:
         return dtype
 
     def pixels(self, image: Image.Image, width: int, height: int) -> torch.Tensor:
-        """The picture, scaled to this size, as floats from -1 to 1 in main memory: (1, 3, height, width)."""
+        """The image, scaled to this size, as floats from -1 to 1 in main memory: (1, 3, height, width)."""
         scaled = at_size(image.convert("RGB"), (width, height))
         pixels: torch.Tensor = self._processor.preprocess(scaled, height=height, width=width)
         return pixels
@@ -53,7 +53,7 @@ class FluxVae:
         latents = (latents / self._vae.config.scaling_factor) + self._vae.config.shift_factor
         return torch.as_tensor(self._vae.decode(latents.to(self.device), return_dict=False)[0])
 
-    def picture(self, decoded: torch.Tensor) -> Image.Image:
-        """The RGB picture of decoded pixels."""
-        picture: Image.Image = self._processor.postprocess(decoded, output_type="pil")[0]
-        return picture
+    def image(self, decoded: torch.Tensor) -> Image.Image:
+        """The RGB image of decoded pixels."""
+        image: Image.Image = self._processor.postprocess(decoded, output_type="pil")[0]
+        return image

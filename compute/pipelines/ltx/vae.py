@@ -15,7 +15,7 @@ _DECODE_TIMESTEP, _DECODE_NOISE = 0.05, 0.025
 
 
 class LtxVae:
-    """A picture to latents, and latents to frames. Not safe for concurrent use.
+    """An image to latents, and latents to frames. Not safe for concurrent use.
 
     The arithmetic is that of diffusers' `LTXConditionPipeline`, in the same order.
     """
@@ -27,7 +27,7 @@ class LtxVae:
         self._denormalized = pipeline._denormalize_latents
 
     def encode(self, image: Image.Image, width: int, height: int, generator: torch.Generator) -> torch.Tensor:
-        """The picture, scaled to this size in pixels, as latents (1, channels, 1, height / 32, width / 32)."""
+        """The image, scaled to this size in pixels, as latents (1, channels, 1, height / 32, width / 32)."""
         frame = at_size(image.convert("RGB"), (width, height))
         pixels = self._processor.preprocess(frame, height, width).unsqueeze(2)
         pixels = pixels.to(device=get_module_execution_device(self._vae), dtype=self._vae.dtype)

@@ -23,7 +23,7 @@ _SEED = 20240801
 _LATENT_CHANNELS = 16
 _PATCH_CHANNELS = 4 * _LATENT_CHANNELS
 _FILL_CHANNELS = 2 * _PATCH_CHANNELS + 4 * 8 * 8
-"""What FLUX.1 Fill reads of a patch: what is drawn, the masked picture, and the mask of its 16 x 16 pixels."""
+"""What FLUX.1 Fill reads of a patch: what is drawn, the masked image, and the mask of its 16 x 16 pixels."""
 _TEXT_WIDTH = 32
 _NATIVE = NativeSize(most_pixels=256 * 256)
 """The noise that random weights draw is as good at a small size."""
@@ -37,7 +37,7 @@ def save_tiny_flux(folder: Path) -> None:
 def save_tiny_flux_kontext(folder: Path) -> None:
     """Write a FLUX.1-Kontext-dev into `folder`: a model built as FLUX.1-dev is, with other weights.
 
-    Its attention is sharper: the pictures that it looks at reach what it draws on no other way.
+    Its attention is sharper: the images that it looks at reach what it draws on no other way.
     """
     _save(FluxKontextPipeline, folder, seed=_SEED + 1, attention_gain=2.0)
     state_native_size(folder, _NATIVE)
@@ -73,7 +73,7 @@ def _parts(random: torch.Generator, in_channels: int, attention_gain: float) -> 
 
 
 def flux_scheduler(base_shift: float = 0.5) -> FlowMatchEulerDiscreteScheduler:
-    """FLUX.1-dev's: more noise for larger pictures. `base_shift` is what a picture of 256 pixels a side gets."""
+    """FLUX.1-dev's: more noise for larger images. `base_shift` is what an image of 256 pixels a side gets."""
     return FlowMatchEulerDiscreteScheduler(
         shift=3.0,
         use_dynamic_shifting=True,

@@ -1,4 +1,4 @@
-"""DETAIL_ENHANCER: a part of the subject with the fine detail of a reference picture, and nothing else touched."""
+"""DETAIL_ENHANCER: a part of the subject with the fine detail of a reference image, and nothing else touched."""
 
 from collections.abc import AsyncGenerator
 from functools import partial
@@ -20,7 +20,7 @@ from compute.worker.protocol import Job, WorkerContext, WorkEvent
 __all__ = ["CreateDetailEnhancerTask", "DetailEnhancer", "DetailEnhancerTaskPublic", "DetailEnhancerTaskPublicUpdate"]
 
 LEAST_SIDE = 32
-"""Pixels of a picture's shorter side."""
+"""Pixels of an image's shorter side."""
 DENOISE = 0.5
 """Noise at strength 1; with `preserve_original` it is the smaller one."""
 CAREFUL_DENOISE = 0.2
@@ -30,17 +30,17 @@ ATTEMPTS = 2
 
 
 class CreateDetailEnhancerTask(NativeChoice, CreateTask):
-    """Make the detail of a garment, a logo or the whole subject crisp, after a reference picture if there is one."""
+    """Make the detail of a garment, a logo or the whole subject crisp, after a reference image if there is one."""
 
     task_type: Literal[TaskType.DETAIL_ENHANCER] = TaskType.DETAIL_ENHANCER
     base_image: ImageSource = Field(
         validation_alias=AliasChoices("base_image", "base_image_url"),
-        description="The picture to enhance: an address, a data URL, base64, or the path of a stored image.",
+        description="The image to enhance: an address, a data URL, base64, or the path of a stored image.",
     )
     reference_image: ImageSource | None = Field(
         default=None,
         validation_alias=AliasChoices("reference_image", "reference_image_url"),
-        description="A picture that shows the detail well, given in the same ways. Without one, the detail that is "
+        description="An image that shows the detail well, given in the same ways. Without one, the detail that is "
         "there is only made clearer.",
     )
     detail_label: ShortText | None = Field(
@@ -52,7 +52,7 @@ class CreateDetailEnhancerTask(NativeChoice, CreateTask):
         default=0.5,
         ge=0,
         le=1,
-        description="How much detail is transferred and how much is drawn anew: 0 leaves the picture as it is.",
+        description="How much detail is transferred and how much is drawn anew: 0 leaves the image as it is.",
     )
     prompt: Prompt | None = Field(default=None, description="What the detail should look like.")
     preserve_original: bool = Field(
@@ -131,7 +131,7 @@ _SHOWN_FIELDS = _KEPT_FIELDS | {"base_image_path", "reference_image_path", "seed
 async def _take(source: str, intake: Intake, field: str) -> str:
     image = await intake.image(source, field=field)
     if min(image.width, image.height) < LEAST_SIDE:
-        raise InvalidInput(f"A picture needs at least {LEAST_SIDE} pixels on each side.", field=field)
+        raise InvalidInput(f"An image needs at least {LEAST_SIDE} pixels on each side.", field=field)
     return image.path
 
 

@@ -1,4 +1,4 @@
-"""EDITING: a picture changed as a prompt says, in one part or as a whole, with references to look at."""
+"""EDITING: an image changed as a prompt says, in one part or as a whole, with references to look at."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ __all__ = ["CreateEditingTask", "Editing", "EditingTaskPublic", "EditingTaskPubl
 
 MAX_SIDE = 16_384
 MAX_REFERENCES = 4
-"""Each is as many tokens as the picture itself, and attention grows with their square."""
+"""Each is as many tokens as the image itself, and attention grows with their square."""
 
 
 def _old(name: str) -> Any:
@@ -35,7 +35,7 @@ def _old(name: str) -> Any:
 
 
 class ReferenceImage(JsonBody):
-    """A picture to look at."""
+    """An image to look at."""
 
     url: ImageSource
     type: str | None = Field(
@@ -47,19 +47,19 @@ class ReferenceImage(JsonBody):
 
 
 class CreateEditingTask(NativeChoice, CreateTask):
-    """Change a picture. Exactly one of `base_image`, `base_image_url` and `base_image_data` names it.
+    """Change an image. Exactly one of `base_image`, `base_image_url` and `base_image_data` names it.
 
-    Without a mask the whole picture may change; with one only what is white in it, and every other pixel of the result
+    Without a mask the whole image may change; with one only what is white in it, and every other pixel of the result
     is that of the base image, unless another size is asked for.
     """
 
     task_type: Literal[TaskType.EDITING] = TaskType.EDITING
-    base_image: ImageSource | None = Field(default=None, description="The picture to edit.")
+    base_image: ImageSource | None = Field(default=None, description="The image to edit.")
     base_image_url: ImageSource | None = _old("base_image")
     base_image_data: ImageSource | None = _old("base_image")
     reference_images: list[ImageSource | ReferenceImage] | None = Field(
         default=None,
-        description=f"Pictures to look at, at most {MAX_REFERENCES} in all, each with what it shows if that helps. "
+        description=f"Images to look at, at most {MAX_REFERENCES} in all, each with what it shows if that helps. "
         "They need a model for instruction edits.",
     )
     reference_image_url: ImageSource | None = _old("reference_images")
@@ -146,7 +146,7 @@ _IMAGE_TO_IMAGE = _Way(
     "draw",
     0.6,
     3.5,
-    "There is no model for instruction edits here: the base model drew from the picture and read the prompt as a "
+    "There is no model for instruction edits here: the base model drew from the image and read the prompt as a "
     "description.",
 )
 
@@ -227,9 +227,9 @@ def _given(request: CreateEditingTask, name: str) -> list[str]:
 async def _take_base(request: CreateEditingTask, intake: Intake) -> InputImage:
     given = _given(request, "base_image")
     if not given:
-        raise InvalidInput("Name the picture to edit.", field="base_image")
+        raise InvalidInput("Name the image to edit.", field="base_image")
     if len(given) > 1:
-        raise InvalidInput(f"Give one picture to edit; {given[0]} is there already.", field=given[1])
+        raise InvalidInput(f"Give one image to edit; {given[0]} is there already.", field=given[1])
     base = await intake.image(getattr(request, given[0]), field=given[0])
     if base.width * base.height > intake.max_pixels:
         raise InvalidInput(

@@ -1,4 +1,4 @@
-"""FACE_ENHANCER: the faces of a picture drawn anew in a closer view, and nothing else touched."""
+"""FACE_ENHANCER: the faces of an image drawn anew in a closer view, and nothing else touched."""
 
 from collections.abc import AsyncGenerator
 from functools import partial
@@ -21,25 +21,25 @@ __all__ = ["CreateFaceEnhancerTask", "FaceEnhancer", "FaceEnhancerTaskPublic", "
 
 DEFAULT_PROMPT = "a close portrait photograph, natural skin texture, sharp eyes, fine hair"
 LEAST_SIDE = 32
-"""Pixels; a smaller picture has no face that could be found."""
+"""Pixels; a smaller image has no face that could be found."""
 IDENTITY_DENOISE = 0.4
 """Noise at strength 1 with `preserve_identity`; pose, light and features then survive the drawing."""
 FREE_DENOISE = 0.7
 
 
 class CreateFaceEnhancerTask(NativeChoice, CreateTask):
-    """Draw the faces of a picture anew: sharper, with natural skin."""
+    """Draw the faces of an image anew: sharper, with natural skin."""
 
     task_type: Literal[TaskType.FACE_ENHANCER] = TaskType.FACE_ENHANCER
     input_image: ImageSource = Field(
         validation_alias=AliasChoices("input_image", "base_image_url"),
-        description="The picture with the faces: an address, a data URL, base64, or the path of a stored image.",
+        description="The image with the faces: an address, a data URL, base64, or the path of a stored image.",
     )
     strength: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="How much of a face is drawn anew: 0 leaves the picture as it is. It is multiplied by "
+        description="How much of a face is drawn anew: 0 leaves the image as it is. It is multiplied by "
         f"{IDENTITY_DENOISE} with `preserve_identity`, else by {FREE_DENOISE}, to give the noise put on the face.",
     )
     prompt: Prompt | None = Field(default=None, description="What the faces should look like.")
@@ -67,7 +67,7 @@ class FaceEnhancerTaskPublic(ResultImage, TaskPublic):
     steps: int
     working_size: int
     attempts_used: int = Field(default=0, description="How often the model drew, over all faces.")
-    face_detected: bool = Field(default=False, description="Without a face the result is the unchanged picture.")
+    face_detected: bool = Field(default=False, description="Without a face the result is the unchanged image.")
     fallback_used: bool = Field(
         default=False, description="No attempt was close enough to the original, so a face was sharpened without model."
     )
@@ -95,7 +95,7 @@ class FaceEnhancer(TaskKind[CreateFaceEnhancerTask]):
     async def prepare(self, request: CreateFaceEnhancerTask, intake: Intake) -> dict[str, Any]:
         image = await intake.image(request.input_image, field="input_image")
         if min(image.width, image.height) < LEAST_SIDE:
-            raise InvalidInput(f"A picture needs at least {LEAST_SIDE} pixels on each side.", field="input_image")
+            raise InvalidInput(f"An image needs at least {LEAST_SIDE} pixels on each side.", field="input_image")
         return request.model_dump(mode="json", include=_KEPT_FIELDS) | {
             "input_image_path": image.path,
             "seed": seed_or_new(request.seed),

@@ -1,4 +1,4 @@
-"""REFINE: a picture in another size, its detail drawn anew tile by tile, its faces on demand."""
+"""REFINE: an image in another size, its detail drawn anew tile by tile, its faces on demand."""
 
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
@@ -41,7 +41,7 @@ _FACTOR_CAPABILITIES = {
 
 
 class CreateRefineTask(NativeChoice, CreateTask):
-    """Enlarge a picture, draw its detail anew, and improve its faces.
+    """Enlarge an image, draw its detail anew, and improve its faces.
 
     The size comes from `upscale_factor`, or from `target_width` and `target_height`; with neither it stays.
     """
@@ -63,7 +63,7 @@ class CreateRefineTask(NativeChoice, CreateTask):
     )
 
     upscale_enabled: bool = Field(
-        default=True, description="Draw detail anew. Without it the picture is only brought to its size, by Lanczos."
+        default=True, description="Draw detail anew. Without it the image is only brought to its size, by Lanczos."
     )
     upscale_factor: float | None = Field(
         default=None,
@@ -261,13 +261,13 @@ async def _refine(spec: dict[str, Any], context: RunContext) -> None:
     await context.publish(result, seed=spec["upscale_seed"])
 
 
-async def _faces(spec: dict[str, Any], context: RunContext, picture: Image.Image) -> "Sequence[Face]":
+async def _faces(spec: dict[str, Any], context: RunContext, image: Image.Image) -> "Sequence[Face]":
     """The faces to draw anew. They are looked for before the job holds the device, which has nothing to do with it."""
     from compute.worker.ops.face import find_faces
 
     if not spec["face_detail_enabled"]:
         return []
-    faces = await find_faces(context, picture)
+    faces = await find_faces(context, image)
     context.note(face_detected=bool(faces))
     return faces if spec["face_detail_denoise"] > 0 else []
 
@@ -286,7 +286,7 @@ def _tile_settings(spec: dict[str, Any]) -> TileSettings:
 
 
 async def _with_faces(
-    spec: dict[str, Any], context: RunContext, picture: Image.Image, faces: "Sequence[Face]", share: Share
+    spec: dict[str, Any], context: RunContext, image: Image.Image, faces: "Sequence[Face]", share: Share
 ) -> Image.Image:
     from compute.worker.ops.face import FaceSettings, enhance_faces
     from compute.worker.ops.patch import PatchSettings
@@ -300,6 +300,6 @@ async def _with_faces(
         side=spec["tile"],
         multiple=spec["size_multiple"],
     )
-    outcome = await enhance_faces(context, picture, FaceSettings(patch), faces=faces, share=share)
+    outcome = await enhance_faces(context, image, FaceSettings(patch), faces=faces, share=share)
     context.note(face_attempts=outcome.attempts, face_fallback_used=outcome.fallback_used)
     return outcome.image

@@ -78,7 +78,7 @@ def color_shift(
 def replace(
     scene: Scene, background: Image.Image, spec: dict[str, Any], models_root: Path
 ) -> tuple[Image.Image, dict[str, Any]]:
-    """The subject before another picture, which is scaled to cover."""
+    """The subject before another image, which is scaled to cover."""
     height, width = scene.matte.shape
     behind = np.asarray(fit_behind(background, (width, height)))
     result = put_behind(scene.pixels, scene.matte, scene.kept, behind, softness=spec["blend_strength"])
@@ -86,7 +86,7 @@ def replace(
 
 
 def inpainting(scene: Scene, spec: dict[str, Any], size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
-    """The picture and the mask to draw with, at `size` (width, height): white is drawn anew."""
+    """The image and the mask to draw with, at `size` (width, height): white is drawn anew."""
     image = at_size(Image.fromarray(scene.pixels), size)
     kept = Image.fromarray(scene.kept).resize(size, Image.Resampling.BOX)
     return image, kept.point(lambda value: 255 if value < _DRAWN_ANEW else 0)

@@ -1,4 +1,4 @@
-"""A region of a picture with the fine detail of a reference, harmonised by the model."""
+"""A region of an image with the fine detail of a reference, harmonised by the model."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +33,7 @@ class DetailOutcome:
     """What became of the region.
 
     Attributes:
-        image: The picture in its own mode; outside of the region its pixels are what they were.
+        image: The image in its own mode; outside of the region its pixels are what they were.
         attempts: Draws.
         ssim: Between the region after the transfer and as published; None if nothing was drawn.
         fallback_used: No draw was close enough; what is published is the transfer alone.
@@ -48,7 +48,7 @@ class DetailOutcome:
 async def find_regions(
     context: RunContext, label: str | None, base: Image.Image, reference: Image.Image | None
 ) -> Regions:
-    """Where the label's region is in both pictures. It takes CPU time only."""
+    """Where the label's region is in both images. It takes CPU time only."""
     here, _ = await context.compute(partial(_region, context, label, base))
     if reference is None:
         return Regions(here, None, None)
@@ -68,7 +68,7 @@ async def with_detail(context: RunContext, base: Image.Image, regions: Regions, 
 async def put_back(
     context: RunContext, base: Image.Image, regions: Regions, detailed: Image.Image, regenerated: Regenerated
 ) -> DetailOutcome:
-    """The picture with the region as it was drawn; if no draw kept enough of the transfer, with that alone. CPU time
+    """The image with the region as it was drawn; if no draw kept enough of the transfer, with that alone. CPU time
     only."""
     return DetailOutcome(
         await context.compute(partial(_put_back, base, regenerated.patch or detailed, regions.base)),
@@ -79,7 +79,7 @@ async def put_back(
 
 
 def _region(context: RunContext, label: str | None, image: Image.Image) -> tuple[Region, Image.Image]:
-    """Where the region is, and what the picture shows there, in RGB."""
+    """Where the region is, and what the image shows there, in RGB."""
     detector, model_path = pick_detector(context.models_root)
     subject = subject_mask(image, models_root=context.models_root)
     region = find_region(label, subject, detect_faces(image, detector=detector, model_path=model_path))

@@ -1,4 +1,4 @@
-"""What of a picture a model is shown, and how what it drew goes back into the picture."""
+"""What of an image a model is shown, and how what it drew goes back into the image."""
 
 from dataclasses import dataclass
 
@@ -54,11 +54,11 @@ def plan_edit(
 ) -> EditPlan:
     """Choose what is drawn. Takes CPU time: call it in a thread.
 
-    With other proportions the middle of the picture is kept. A picture of more than `work_pixels` is drawn smaller; if
+    With other proportions the middle of the image is kept. An image of more than `work_pixels` is drawn smaller; if
     only a part is open, that part with its surroundings, as large as it may be.
 
     Args:
-        base: The picture.
+        base: The image.
         mask: White is open; of any size and mode.
         size: Of the result, width and height in pixels.
         work_pixels: The most that is drawn.
@@ -85,7 +85,7 @@ def plan_edit(
     return EditPlan(view, open_cells, (width, height), fitted, box, feather(part, radius), size)
 
 
-def _view(picture: Image.Image, work_pixels: int, multiple: int) -> Image.Image:
-    scale = min(1.0, (work_pixels / (picture.width * picture.height)) ** 0.5)
-    width, height = (max(multiple, round(side * scale / multiple) * multiple) for side in picture.size)
-    return at_size(on_white(picture), (width, height))
+def _view(image: Image.Image, work_pixels: int, multiple: int) -> Image.Image:
+    scale = min(1.0, (work_pixels / (image.width * image.height)) ** 0.5)
+    width, height = (max(multiple, round(side * scale / multiple) * multiple) for side in image.size)
+    return at_size(on_white(image), (width, height))

@@ -1,4 +1,4 @@
-"""The faces of a picture drawn anew, one by one in a closer view, without becoming other faces."""
+"""The faces of an image drawn anew, one by one in a closer view, without becoming other faces."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -47,7 +47,7 @@ class FaceOutcome:
     """What became of the faces.
 
     Attributes:
-        image: The RGB picture; outside of the faces its pixels are what they were.
+        image: The RGB image; outside of the faces its pixels are what they were.
         attempts: Draws, of all faces together.
         ssim, lpips, dists: Of the face that changed most, between what was and what is; None if not known.
         fallback_used: Some face was sharpened, because no draw of it was close enough.
@@ -65,7 +65,7 @@ class FaceOutcome:
 
 
 async def find_faces(context: RunContext, image: Image.Image) -> list[Face]:
-    """The faces of a picture, the largest first, by the best detector that this worker has."""
+    """The faces of an image, the largest first, by the best detector that this worker has."""
     detector, model_path = pick_detector(context.models_root)
     return await context.compute(partial(detect_faces, image, detector=detector, model_path=model_path))
 
@@ -78,7 +78,7 @@ async def enhance_faces(
     faces: Sequence[Face] | None = None,
     share: Share = (0.0, 1.0),
 ) -> FaceOutcome:
-    """Draw the faces of an RGB picture anew while holding the device.
+    """Draw the faces of an RGB image anew while holding the device.
 
     Detect, look closer, image to image, colours back, compare with what was there, and feather in. A face of which no
     attempt is close enough to the original is sharpened without the model. With a `denoise` of 0 nothing is done.
@@ -135,7 +135,7 @@ def _put_back(result: Image.Image, face: Image.Image, box: tuple[int, int, int, 
 
 
 def _close_view(face: Face, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """A square around the face, as far as the picture reaches."""
+    """A square around the face, as far as the image reaches."""
     left, top, right, bottom = face.box
     half = max(right - left, bottom - top, _LEAST_SIDE) * _CLOSE_VIEW / 2
     x, y = (left + right) / 2, (top + bottom) / 2

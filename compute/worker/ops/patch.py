@@ -1,4 +1,4 @@
-"""A part of a picture drawn anew by the model, and kept only if it still shows the same thing."""
+"""A part of an image drawn anew by the model, and kept only if it still shows the same thing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A picture of any size drawn anew by a model that is good at one size: image to image over overlapping tiles."""
+"""An image of any size drawn anew by a model that is good at one size: image to image over overlapping tiles."""
 
 import asyncio
 import math
@@ -13,7 +13,7 @@ from PIL import Image
 
 from compute.imaging.change import with_change
 from compute.imaging.resize import at_size
-from compute.imaging.tiles import TiledPicture, TileGrid, with_colours_of
+from compute.imaging.tiles import TiledImage, TileGrid, with_colours_of
 from compute.schemas.fields import MAX_SEED
 from compute.worker.context import RunContext, Share
 from compute.worker.native import sized_note
@@ -28,7 +28,7 @@ _OVERLAPS = 8
 
 @dataclass(frozen=True, slots=True)
 class TileSettings:
-    """How to draw a picture anew.
+    """How to draw an image anew.
 
     Attributes:
         denoise: How much of it, in (0, 1].
@@ -48,25 +48,25 @@ class TileSettings:
 
 
 async def regenerate_in_tiles(
-    context: RunContext, picture: Image.Image, settings: TileSettings, *, share: Share = (0.0, 1.0)
+    context: RunContext, image: Image.Image, settings: TileSettings, *, share: Share = (0.0, 1.0)
 ) -> Image.Image:
-    """Draw an RGB picture anew, in place, while holding the device; its colours stay, see `with_colours_of`.
+    """Draw an RGB image anew, in place, while holding the device; its colours stay, see `with_colours_of`.
 
-    A tile is put back while the next one is drawn. Beside the picture, one row of tiles is in memory. A model that
+    A tile is put back while the next one is drawn. Beside the image, one row of tiles is in memory. A model that
     draws no larger tiles than of `_LEAST_TILE` pixels a side would need hundreds of them, and see of each but a patch:
-    it draws the whole picture at once, at its own size, and what it changes is brought into the picture. The metadata
-    says at which size was drawn, if it is not that of the picture or of the usual tiles.
+    it draws the whole image at once, at its own size, and what it changes is brought into the image. The metadata
+    says at which size was drawn, if it is not that of the image or of the usual tiles.
     """
-    usual = _grid(picture, settings)
+    usual = _grid(image, settings)
     tile = min(context.own_size((settings.tile, settings.tile)))
-    size = context.own_size(picture.size)
-    if tile < settings.tile and math.prod(size) < math.prod(picture.size):
+    size = context.own_size(image.size)
+    if tile < settings.tile and math.prod(size) < math.prod(image.size):
         if tile < _LEAST_TILE:
-            return await _regenerate_at_once(context, picture, size, settings, share)
+            return await _regenerate_at_once(context, image, size, settings, share)
         settings = replace(settings, tile=tile, overlap=tile // _OVERLAPS // settings.multiple * settings.multiple)
-    grid = _grid(picture, settings)
+    grid = _grid(image, settings)
     context.note(tiles=len(grid), **sized_note(context.own_size(grid.tile_size), usual.tile_size))
-    tiled = TiledPicture(picture, grid)
+    tiled = TiledImage(image, grid)
     placing = asyncio.ensure_future(asyncio.sleep(0))
     async with aclosing(context.generate_all(_TileRequests(tiled, settings), share=share)) as tiles:
         try:
@@ -78,43 +78,43 @@ async def regenerate_in_tiles(
             await placing
         finally:
             await asyncio.wait([placing])
-    return tiled.picture()
+    return tiled.image()
 
 
 async def _regenerate_at_once(
-    context: RunContext, picture: Image.Image, size: Size, settings: TileSettings, share: Share
+    context: RunContext, image: Image.Image, size: Size, settings: TileSettings, share: Share
 ) -> Image.Image:
     context.note(tiles=1)
-    small = await context.compute(partial(at_size, picture, size))
-    drawn = await context.generate(_request(settings, small, settings.seed), shown=picture.size, share=share)
-    return await context.compute(lambda: with_change(picture, small, with_colours_of(small, drawn)))
+    small = await context.compute(partial(at_size, image, size))
+    drawn = await context.generate(_request(settings, small, settings.seed), shown=image.size, share=share)
+    return await context.compute(lambda: with_change(image, small, with_colours_of(small, drawn)))
 
 
-def _request(settings: TileSettings, picture: Image.Image, seed: int) -> GenerateRequest:
+def _request(settings: TileSettings, image: Image.Image, seed: int) -> GenerateRequest:
     return GenerateRequest(
         prompt=settings.prompt,
-        width=picture.width,
-        height=picture.height,
+        width=image.width,
+        height=image.height,
         steps=settings.steps,
         guidance_scale=settings.guidance_scale,
         seed=seed,
-        image=picture,
+        image=image,
         strength=settings.denoise,
     )
 
 
-def _grid(picture: Image.Image, settings: TileSettings) -> TileGrid:
-    return TileGrid.split(*picture.size, tile=settings.tile, overlap=settings.overlap, multiple=settings.multiple)
+def _grid(image: Image.Image, settings: TileSettings) -> TileGrid:
+    return TileGrid.split(*image.size, tile=settings.tile, overlap=settings.overlap, multiple=settings.multiple)
 
 
-def _place(tiled: TiledPicture, index: int, drawn: Image.Image) -> None:
+def _place(tiled: TiledImage, index: int, drawn: Image.Image) -> None:
     tiled.put(with_colours_of(tiled.cut(index), drawn))
 
 
 class _TileRequests(Sequence[GenerateRequest]):
-    """What to draw in each tile. A tile is cut out when it is asked for, so that the picture is not held twice."""
+    """What to draw in each tile. A tile is cut out when it is asked for, so that the image is not held twice."""
 
-    def __init__(self, tiled: TiledPicture, settings: TileSettings) -> None:
+    def __init__(self, tiled: TiledImage, settings: TileSettings) -> None:
         self._tiled = tiled
         self._settings = settings
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from compute.imaging.tiles import Axis, TiledPicture, TileGrid, with_colours_of
+from compute.imaging.tiles import Axis, TiledImage, TileGrid, with_colours_of
 from tests.pictures import scene
 
 MULTIPLE = 16
@@ -106,10 +106,10 @@ def test_a_split_that_cannot_be_is_refused(length: int, tile: int, overlap: int)
 def redraw(picture: Image.Image, draw: Draw, *, tile: int = 96, overlap: int = 32) -> np.ndarray:
     """What becomes of a picture whose tiles are drawn by `draw`."""
     grid = TileGrid.split(*picture.size, tile=tile, overlap=overlap, multiple=MULTIPLE)
-    tiled = TiledPicture(picture.copy(), grid)
+    tiled = TiledImage(picture.copy(), grid)
     for index in range(len(tiled)):
         tiled.put(draw(index, tiled.cut(index)))
-    return np.asarray(tiled.picture())
+    return np.asarray(tiled.image())
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -126,7 +126,7 @@ def test_tiles_put_back_as_they_were_cut_give_the_same_bytes(width: int, height:
 
 def test_a_tile_past_the_edge_repeats_the_outermost_pixels() -> None:
     picture = noise(37, 1)
-    tiled = TiledPicture(picture, TileGrid.split(37, 1, tile=64, overlap=16, multiple=MULTIPLE))
+    tiled = TiledImage(picture, TileGrid.split(37, 1, tile=64, overlap=16, multiple=MULTIPLE))
     cut = np.asarray(tiled.cut(0))
     assert cut.shape == (16, 48, 3)
     assert np.array_equal(cut[:, :37], np.repeat(np.asarray(picture), 16, axis=0))
@@ -143,14 +143,14 @@ def test_every_tile_is_cut_from_the_picture_as_it_was() -> None:
 
     assert redraw(picture, black).max() == 0
     grid = TileGrid.split(200, 200, tile=96, overlap=32, multiple=MULTIPLE)
-    untouched = TiledPicture(picture, grid)
+    untouched = TiledImage(picture, grid)
     assert all(np.array_equal(np.asarray(cut), np.asarray(untouched.cut(index))) for index, cut in seen.items())
 
 
 def test_tiles_must_fit_and_all_be_there() -> None:
-    tiled = TiledPicture(noise(100, 100), TileGrid.split(100, 100, tile=96, overlap=32, multiple=MULTIPLE))
+    tiled = TiledImage(noise(100, 100), TileGrid.split(100, 100, tile=96, overlap=32, multiple=MULTIPLE))
     with pytest.raises(ValueError, match="4 of 4 tiles are missing"):
-        tiled.picture()
+        tiled.image()
     with pytest.raises(ValueError, match="a tile is 80 x 80, not 64 x 80"):
         tiled.put(Image.new("RGB", (64, 80)))
     for index in range(4):
@@ -172,7 +172,7 @@ def test_beside_the_picture_only_one_row_of_tiles_is_held() -> None:
 
 
 def redraw_in_place(picture: Image.Image) -> None:
-    tiled = TiledPicture(picture, TileGrid.split(*picture.size, tile=256, overlap=32, multiple=MULTIPLE))
+    tiled = TiledImage(picture, TileGrid.split(*picture.size, tile=256, overlap=32, multiple=MULTIPLE))
     for index in range(len(tiled)):
         tiled.put(tiled.cut(index))
 
@@ -197,7 +197,7 @@ def seam_energy(pixels: np.ndarray, grid: TileGrid) -> float:
 
 def butted(picture: Image.Image, draw: Draw, grid: TileGrid) -> np.ndarray:
     """The same tiles, put down one over the other without a thought."""
-    tiled, result = TiledPicture(picture.copy(), grid), picture.copy()
+    tiled, result = TiledImage(picture.copy(), grid), picture.copy()
     for index, tile in enumerate(grid):
         result.paste(draw(index, tiled.cut(index)), (tile.left, tile.top))
     return np.asarray(result)

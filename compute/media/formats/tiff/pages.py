@@ -1,6 +1,6 @@
-"""TIFF: which of its pages is the picture.
+"""TIFF: which of its pages is the image.
 
-Cameras, scanners and editors put a thumbnail, a mask or a smaller copy beside the picture, sometimes before it.
+Cameras, scanners and editors put a thumbnail, a mask or a smaller copy beside the image, sometimes before it.
 """
 
 import io
@@ -41,7 +41,7 @@ def is_tiff(data: bytes) -> bool:
 
 
 def bare(data: bytes, field: str) -> io.BytesIO:
-    """The file with the page first that is the picture.
+    """The file with the page first that is the image.
 
     That is the first page, unless it says that it is a smaller copy or a mask, or is a small copy of a later one
     without saying so: then it is the largest of the others, those that hang below a page among them. Where all say that
@@ -49,14 +49,14 @@ def bare(data: bytes, field: str) -> io.BytesIO:
 
     Raises:
         InvalidInput: every page says that it is a mask.
-        TooManyParts: the picture's page has more tags or values than any program writes.
+        TooManyParts: the image's page has more tags or values than any program writes.
     """
     tags = Tags(data)
     pages = _Pages(tags)
     chain = list(pages.chain())
     chosen = _chosen(chain, pages)
     if chosen is None and chain:
-        raise InvalidInput("the TIFF holds only masks, no picture", field=field)
+        raise InvalidInput("the TIFF holds only masks, no image", field=field)
     file, first = io.BytesIO(data), tags.first
     if chosen is not None and chosen.offset != first:
         tags.start_at(chosen.offset, file)
@@ -73,9 +73,9 @@ def _chosen(chain: Sequence[_Page], pages: "_Pages") -> _Page | None:
     if not (first.reduced or first.mask):
         larger = [page for page in later if not (page.reduced or page.mask) and _is_small_copy(first, page)]
         return max(larger, key=lambda page: page.area, default=first)
-    pictures = [page for page in [*chain, *pages.below(chain)] if not page.mask]
-    whole = [page for page in pictures if not page.reduced]
-    return max(whole or pictures, key=lambda page: page.area, default=None)
+    images = [page for page in [*chain, *pages.below(chain)] if not page.mask]
+    whole = [page for page in images if not page.reduced]
+    return max(whole or images, key=lambda page: page.area, default=None)
 
 
 def _is_small_copy(small: _Page, page: _Page) -> bool:

@@ -27,7 +27,7 @@ _TEXTS = frozenset({1, 2, 7})
 """Types that a decoder keeps as bytes; of the others it makes an object for each value."""
 _STRIPS = frozenset({273, 324})
 _BESIDE = frozenset({34665, 34853, 40965})
-"""Directories of EXIF, of GPS and of what cameras agree on, which decoders read with the picture."""
+"""Directories of EXIF, of GPS and of what cameras agree on, which decoders read with the image."""
 _NOBODYS_TAG = 0xFFFF
 
 
@@ -66,7 +66,7 @@ class Tags:
         file.write(struct.pack(f"{self.order}{self.word}", offset))
 
     def tame(self, offset: int, file: io.BytesIO) -> None:
-        """Hide the directories beside a picture that would take long to read, in a copy of the file.
+        """Hide the directories beside an image that would take long to read, in a copy of the file.
 
         Raises:
             TooManyParts: its own directory would.

@@ -1,4 +1,4 @@
-"""FLUX.1 Kontext: FLUX.1's parts, with weights that change a picture as an instruction says."""
+"""FLUX.1 Kontext: FLUX.1's parts, with weights that change an image as an instruction says."""
 
 from pathlib import Path
 

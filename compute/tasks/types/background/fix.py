@@ -122,7 +122,7 @@ class CreateBackgroundFixTask(CreateTask):
     )
 
     @model_validator(mode="after")
-    def _the_contract_has_one_field_for_both_pictures(self) -> Self:
+    def _the_contract_has_one_field_for_both_images(self) -> Self:
         if self.strategy is BackgroundFixStrategy.REPLACE_IMAGE and self.background_image_url is None:
             self.background_image_url, self.palette_image = self.palette_image, None
         return self
