@@ -1,1 +1,1 @@
-"""What runs on a replica, without Ray: jobs, their stages and the stream of events that the Dispatcher reads."""
+"""The worker side of a task, without Ray: jobs, their stages and the stream of events that the Dispatcher reads."""

@@ -1,4 +1,4 @@
-"""Where the time of a run went."""
+"""Timings of a run: seconds per stage."""
 
 import time
 from collections.abc import Iterator
@@ -11,28 +11,37 @@ _BESIDE = ("decode", "encode", "upload")
 
 
 class StageClock:
-    """Seconds per stage of one run that draws images; it starts when it is made.
+    """Measures the seconds per stage of one run that generates images. It starts when it is constructed.
 
-    One after the other, together the whole time: `fetch` (inputs from the store), `prepare` (prompts, LoRAs, the
-    reference image), `wait` (for the device), `blocked` (holding the device, until the store had caught up), `draw`
-    and `save` (after the last draw, until all is stored and the jobs before have ended). Beside them, summed over all
-    images and with the time in line: `decode`, `encode` (with its hash) and `upload`.
+    These follow each other and add up to the whole time: `fetch` (inputs from the store), `prepare` (prompts, LoRAs,
+    the reference image), `wait` (for the device), `blocked` (holding the device while the store catches up), `draw`
+    (denoising) and `save` (from the last denoising step until everything is stored and earlier jobs have ended).
+    These run concurrently, are summed over all images and include queueing: `decode`, `encode` (with hashing) and
+    `upload`.
+
+    Example:
+        clock = StageClock()
+        image = load()
+        clock.lap("fetch")
+        with clock.beside("encode"):
+            data = encode(image)
+        clock.report()  # {"timing_ms": 12, "timings": {"fetch_ms": 4.1, ...}}
     """
 
     def __init__(self, *, also: tuple[str, ...] = ()) -> None:
-        """`also` names stages of a run that does more than this."""
+        """`also` names further stages of the run, which count concurrently."""
         self._began = self._last = time.perf_counter()
         self._seconds = dict.fromkeys(_IN_TURN + _BESIDE + also, 0.0)
 
     def lap(self, stage: str) -> None:
-        """The time since the last lap belongs to this stage."""
+        """Count the time since the last lap towards this stage."""
         now = time.perf_counter()
         self._seconds[stage] += now - self._last
         self._last = now
 
     @contextmanager
     def beside(self, stage: str) -> Iterator[None]:
-        """The time inside belongs to this stage, whatever else goes on."""
+        """Count the time inside the block towards this stage, whatever else runs at the same time."""
         began = time.perf_counter()
         try:
             yield
@@ -40,10 +49,10 @@ class StageClock:
             self._seconds[stage] += time.perf_counter() - began
 
     def end(self) -> None:
-        """The run ends now, for a run that counts every stage with `beside`."""
+        """End the run now. For a run that counts every stage with `beside`."""
         self._last = time.perf_counter()
 
     def report(self) -> dict[str, object]:
-        """`timing_ms`, from the start to the last lap, and `timings` by stage; in ms, these to the microsecond."""
+        """Returns `timing_ms`, from the start to the last lap, and `timings` by stage; ms, rounded to microseconds."""
         timings = {f"{stage}_ms": round(seconds * 1000, 3) for stage, seconds in self._seconds.items()}
         return {"timing_ms": round((self._last - self._began) * 1000), "timings": timings}

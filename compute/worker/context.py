@@ -1,4 +1,4 @@
-"""The run of a type whose work is more than to draw a list of images: load, compute, draw and publish in any order."""
+"""The general run of a task type: load inputs, compute, generate and publish in any order."""
 
 import asyncio
 from collections import deque
@@ -35,7 +35,7 @@ __all__ = ["RunContext", "Share", "run_work"]
 
 T = TypeVar("T")
 Share = tuple[float, float]
-"""From where to where the job's progress moves during a call."""
+"""The range (from, to) in [0, 1] over which a call moves the job's progress."""
 
 _WHOLE: Share = (0.0, 1.0)
 
@@ -43,10 +43,20 @@ _WHOLE: Share = (0.0, 1.0)
 async def run_work(
     job: Job, worker: WorkerContext, work: Callable[["RunContext"], Awaitable[None]], *, role: Role = "draw"
 ) -> AsyncGenerator[WorkEvent]:
-    """Let `work` do the job, and report what it does. `role` is that of the model it is credited to.
+    """Run `work` on the job and yield its events. `role` names the model that the result is credited to.
 
-    `Done` comes once all jobs that held the device before have ended. Closing stops the work at its next await: a
-    draw at its next step, a computation at its end.
+    `Done` is yielded once all jobs that held the device earlier have ended. Closing the generator stops the work at
+    its next await: denoising at its next step, a computation at its end.
+
+    Example:
+        async def tint(context: RunContext) -> None:
+            image = await context.load(job.spec["input_image"], field="input_image")
+            async with context.device():
+                result = await context.compute(lambda: ImageOps.grayscale(image))
+            await context.publish(result)
+
+        async for event in run_work(job, worker, tint):
+            ...
     """
     with ExitStack() as until_done:
         context = RunContext(job, worker, role, until_done)
@@ -63,7 +73,7 @@ async def run_work(
 
 
 class RunContext:
-    """What a type's work does with one job. For one coroutine at a time."""
+    """The operations of one job: load, compute, generate, publish. For one coroutine at a time."""
 
     def __init__(self, job: Job, worker: WorkerContext, role: Role, until_done: ExitStack) -> None:
         self.job = job
@@ -80,15 +90,16 @@ class RunContext:
 
     @property
     def models_root(self) -> Path:
-        """The folder under which small models (detectors, segmentation) are looked for."""
+        """The folder of small models (detectors, segmentation)."""
         return self._worker.models_root
 
     def own_size(self, size: Size) -> Size:
-        """The size at which the model draws an image of `size` well: `size` itself if the request insists on it."""
+        """The size at which the model generates an image of `size` well; `size` itself if the request has
+        `native: false`."""
         return self._worker.stages.own_size(self._role, size) if self._native else size
 
     async def load(self, path: str, *, field: str) -> Image.Image:
-        """A stored input; `field` is the request's field that named it.
+        """Load a stored input; `field` is the request's field that named it.
 
         Raises:
             InvalidInput: it is gone, or damaged.
@@ -98,7 +109,7 @@ class RunContext:
 
     @asynccontextmanager
     async def device(self) -> AsyncGenerator[None]:
-        """Hold the device; on a worker without a model, one of its slots. The task is EXECUTING from here on."""
+        """Hold the device; on a worker without a model, one of its slots. The task becomes EXECUTING."""
         async with AsyncExitStack() as held:
             with self._clock.beside("wait"):
                 await held.enter_async_context(self._worker.device())
@@ -110,10 +121,10 @@ class RunContext:
     async def generate(
         self, request: GenerateRequest | VideoRequest, *, shown: Size | None = None, share: Share = _WHOLE
     ) -> Any:
-        """Prepare, draw and decode one request while holding the device. Raises what the model raises.
+        """Prepare, denoise and decode one request while holding the device. Raises what the model raises.
 
-        The metadata says at which size it was drawn, if the result shows it at another one: at `shown`, which is the
-        request's own size unless the caller resizes what is drawn.
+        The metadata records the size at which it was generated if the result shows it at another one: at `shown`,
+        which is the request's own size unless the caller resizes the result.
         """
         asked = request.width, request.height
         self.note(**sized_note(self.own_size(asked), shown or asked))
@@ -123,8 +134,11 @@ class RunContext:
     async def generate_all(
         self, requests: Sequence[GenerateRequest | VideoRequest], *, share: Share = _WHOLE
     ) -> AsyncGenerator[Any]:
-        """The same for many: the results in order. While one is drawn, the next is prepared and the one before decoded;
-        no more than that is in memory, so a caller that takes its time holds back the drawing."""
+        """The same for many requests; yields the results in order.
+
+        While one is denoised, the next is prepared and the one before decoded. No more than that is in memory, so a
+        slow caller holds back the denoising.
+        """
         stages, ahead, behind = self._worker.stages, deque[asyncio.Task[Any]](), deque[asyncio.Task[Any]]()
         try:
             for index in range(len(requests)):
@@ -146,7 +160,7 @@ class RunContext:
                 unwanted.cancel()
 
     async def compute(self, call: Callable[[], T]) -> T:
-        """CPU work in a thread. Cancelled, it waits for the thread, which cannot be stopped and holds a core.
+        """Do CPU work in a thread. Cancelled, it waits for the thread, which cannot be stopped and holds a core.
 
         Raises:
             TaskFailed: the call hangs.
@@ -155,7 +169,7 @@ class RunContext:
             return await self._worker.compute(call)
 
     def progress(self, fraction: float) -> None:
-        """How much of the whole job is done, from 0 to 1."""
+        """Report how much of the whole job is done, from 0 to 1."""
         self.events.put_nowait(Progress(fraction))
 
     async def publish(
@@ -187,11 +201,11 @@ class RunContext:
             return self._published(await until_back(store, who=f"a result of task {self.job.task_id}"))
 
     def note(self, **metadata: Any) -> None:
-        """Keep something with the result: values that JSON knows."""
+        """Add metadata to the result: JSON values."""
         self._notes |= metadata
 
     async def do(self, work: Callable[["RunContext"], Awaitable[None]]) -> None:
-        """The whole work; the end of the events, however it ends."""
+        """Do the whole work, and end the events however it ends."""
         try:
             await work(self)
             if self._my_turn is not None:
@@ -234,6 +248,6 @@ class RunContext:
 
 
 def _retrieve(task: "asyncio.Future[Any]") -> None:
-    """Mark its error as seen: it is raised where it is awaited, or nobody wants it any more."""
+    """Mark the task's error as retrieved: it is raised where the task is awaited, or no longer of interest."""
     if not task.cancelled():
         task.exception()

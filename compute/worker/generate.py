@@ -1,4 +1,4 @@
-"""A job's images on their way through the stages of a replica, beside those of the jobs before and behind it."""
+"""The run of a task that generates images: its stages overlap with those of the jobs before and after it."""
 
 import asyncio
 from collections import deque
@@ -30,11 +30,11 @@ __all__ = ["generate_images"]
 async def generate_images(
     job: Job, worker: WorkerContext, make_requests: Callable[[JobInputs], Awaitable[Sequence[GenerateRequest]]]
 ) -> AsyncGenerator[WorkEvent]:
-    """The run of a type whose work is to draw: fetch the inputs, then one image for each of their requests, in order.
+    """Run a generation job: fetch its inputs, then generate one image for each request, in order.
 
-    The next image is prepared while one is drawn; decoding, encoding and storing go on beside the next draw, of this
-    job or another. `Done` comes once all jobs that held the device before have ended. Closing stops the job at its
-    next step, or at the end of the stage that it is in. `timings` are those of `StageClock`.
+    The next image is prepared while one is denoised; decoding, encoding and storing overlap with the next denoising,
+    of this job or another. `Done` is yielded once all jobs that held the device earlier have ended. Closing the
+    generator stops the job at its next step, or at the end of its current stage. `timings` are those of `StageClock`.
     """
     clock, inputs = StageClock(), JobInputs(worker)
     requests = await make_requests(inputs)
@@ -51,7 +51,7 @@ async def generate_images(
                 async with aclosing(images.generate()) as events:
                     async for event in events:
                         yield event
-            # Said only now, because the device must not wait until somebody has heard it.
+            # Only after the device is released: it must not wait until the consumer has taken the event.
             yield Progress(1.0)
             async with aclosing(images.saved()) as artifacts:
                 async for artifact in artifacts:
@@ -65,7 +65,7 @@ async def generate_images(
 
 
 class _Images:
-    """The images of one job. At most one is prepared ahead; of those behind, `StageExecutor` has only so much room."""
+    """The images of one job. At most one is prepared ahead; `StageExecutor.room` bounds those not yet stored."""
 
     def __init__(self, job: Job, worker: WorkerContext, requests: Sequence[GenerateRequest], clock: StageClock) -> None:
         self._job = job
@@ -82,7 +82,7 @@ class _Images:
         self._clock.lap("prepare")
 
     async def generate(self) -> AsyncGenerator[WorkEvent]:
-        """Draw all of them while the caller holds the device; what is stored meanwhile is announced meanwhile.
+        """Generate all images while the caller holds the device; yields progress, and artifacts once they are stored.
 
         Raises what the model raises, and what storing an earlier image raised.
         """
@@ -105,21 +105,21 @@ class _Images:
                 self._save(index, stepper.result, request.seed, room.pop_all())
 
     async def saved(self) -> AsyncGenerator[Artifact]:
-        """What has not been announced yet, in order."""
+        """Yield the remaining artifacts, in order."""
         while self._saves:
             await asyncio.wait([self._saves[0]])
             for artifact in self._saved_by_now():
                 yield artifact
 
     async def stop(self) -> None:
-        """Let nothing begin any more, and wait for what has begun: a decoding, an encoding, an upload."""
+        """Start no further stage, and wait for those that have begun: a decoding, an encoding, an upload."""
         self._stopped.set()
         self._ahead.cancel()
         if self._saves:
             await asyncio.wait(self._saves)
 
     def sized(self) -> dict[str, Any]:
-        """For the metadata: the size at which they were drawn, where it is not that of the results. All have one."""
+        """Metadata: the size at which all images were generated, if it differs from that of the results."""
         first = self._requests[0]
         asked = first.width, first.height
         return sized_note(self._worker.stages.own_size(first.role, asked), asked) if self._native else {}
@@ -165,6 +165,6 @@ class _Images:
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Mark its error as seen: a job that has failed or was cancelled has no use for the others."""
+    """Mark the task's error as retrieved: a job that failed or was cancelled does not await its other tasks."""
     if not task.cancelled():
         task.exception()

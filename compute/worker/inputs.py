@@ -1,4 +1,4 @@
-"""What a job reads, remembered by content, so that its result can say what it was made from."""
+"""Inputs of a job, with the hashes that its result records."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class JobInputs:
         return self._worker.models_root
 
     async def image(self, path: str, *, field: str) -> Image.Image:
-        """A stored image; `field` is the request's field that named it.
+        """Load a stored image; `field` is the request's field that named it.
 
         Raises:
             InvalidInput: it is gone, or damaged.
@@ -31,7 +31,7 @@ class JobInputs:
         return stored.image
 
     async def lora(self, path: str) -> FetchedLora:
-        """A local copy of a stored LoRA.
+        """Fetch a local copy of a stored LoRA.
 
         Raises:
             InvalidInput: it is gone.

@@ -1,4 +1,4 @@
-"""A request at the size that its model draws well, and its result at the size that was asked for."""
+"""Native sizes: a request is generated at a size that suits the model and its result resized to the requested size."""
 
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -13,31 +13,31 @@ RequestT = TypeVar("RequestT", GenerateRequest, VideoRequest)
 
 @dataclass(frozen=True, slots=True)
 class SizedRequest:
-    """A request as its model gets it, and the (width, height) of the result."""
+    """A request at the size the model generates, and `asked`, the (width, height) of the result."""
 
     request: Any
     asked: Size
 
     @classmethod
     def at(cls, request: Any, size: Size) -> "SizedRequest":
-        """Draw `request` at `size`. Models bring its images to that size themselves."""
+        """The request at `size`. Models resize its images to that size themselves; its mask is resized here."""
         asked = request.width, request.height
         return cls(request if size == asked else _at_size(request, size), asked)
 
     def finished(self, denoised: Any) -> Any:
-        """What the model drew, an image or a list of frames, at the size that was asked for."""
+        """Resize the model's output, an image or a list of frames, to the requested size."""
         if isinstance(denoised, list):
             return [at_size(frame, self.asked) for frame in denoised]
         return at_size(denoised, self.asked)
 
 
 def wants_native(job: Job) -> bool:
-    """Whether the request leaves the size at which is denoised to the model."""
+    """Whether the request lets the model choose the size at which it generates."""
     return bool(job.spec.get("native", True))
 
 
 def sized_note(denoised: Size, result: Size) -> dict[str, Any]:
-    """For a result's metadata: the size at which it was denoised, where that is another one."""
+    """Metadata of a result: the size at which it was generated, if that is another one."""
     return {} if denoised == result else {"drawn_at": {"width": denoised[0], "height": denoised[1]}}
 
 

@@ -1,9 +1,8 @@
-"""What passes between the Dispatcher and a worker: a Job goes in, a stream of events comes out.
+"""The protocol between the Dispatcher and a worker: a Job goes in, a stream of events comes out.
 
 A run yields `Started`, then any number of `Progress` and `Artifact`, and ends with exactly one `Done`. It raises
 `TaskFailed` (or `InvalidInput`) when it cannot finish. It never touches the database, so a type's `run` is tested with
-a plain WorkerContext, without Ray and without Postgres. What carries it adds `Alive`, from the moment in which it takes
-the job.
+a plain WorkerContext, without Ray and without Postgres. The replica adds `Alive` from the moment it takes the job.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -64,7 +63,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """The worker has the job and its threads move. The first comes at once, before the job's turn."""
+    """Heartbeat: the worker has the job and its threads move. The first comes at once, before the job starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file that now lies in the object store at `path`."""
+    """An output stored in the object store at `path`. `size` in bytes, `sha256` in hex, width and height in pixels."""
 
     path: str
     content_type: str
@@ -97,7 +96,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The run succeeded; `metadata` is kept with the result (model, versions, timings in ms)."""
+    """The run succeeded; `metadata` is stored with the result (model, versions, timings in ms)."""
 
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -109,8 +108,8 @@ OnStep = Callable[[int, int], None]
 
 
 Role = Literal["draw", "edit", "fill", "video"]
-"""Which of a replica's models does a request: the base (from text, from an image, inpainting), the one that follows
-instructions about images, the one made for filling masks, and the one that makes clips."""
+"""The role of a model on a replica: `draw` generates from text or an image and inpaints, `edit` follows instructions
+about images, `fill` is made for filling masks, and `video` generates clips."""
 
 
 Size = tuple[int, int]
@@ -130,13 +129,16 @@ class LoraSelection:
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """One image to draw. Sizes in pixels.
+    """One image to generate. Sizes in pixels.
 
     Attributes:
-        image: Where to start from (image to image, inpainting), or the image that an instruction is about.
-        mask: Mode L, of the size of `image`: white is drawn anew, black stays.
-        references: More images that an instruction speaks of.
+        image: The image to start from (image to image, inpainting), or the one that an instruction changes.
+        mask: Mode L, of the size of `image`: white is regenerated, black stays.
+        references: Further images that an instruction refers to.
         strength: The noise put on `image`, in (0, 1].
+
+    Example:
+        GenerateRequest("a red dress", width=1024, height=1024, steps=28, guidance_scale=3.5, seed=7)
     """
 
     prompt: str
@@ -174,33 +176,33 @@ class VideoRequest:
 
 
 Prepared = Any
-"""A request with all that a model can do about it before the device is free. What it holds is the model's business."""
+"""A request after a model's `prepare`, which needs no exclusive device. Its content is private to the model."""
 
 Latents = Any
-"""What a model has drawn and not yet turned into pixels."""
+"""A model's output before it is decoded to pixels."""
 
 
 class StagedModel(Protocol):
-    """A warm pipeline in three stages, so that one request can be drawn while others are prepared and decoded.
+    """A loaded pipeline in three stages, so that one request is denoised while others are prepared and decoded.
 
     Calls of different stages may come from different threads at the same time. Those of one stage come one after the
-    other, from the same thread. A request gives the same image whatever goes on beside it.
+    other, from the same thread. A request gives the same image whatever runs at the same time.
     """
 
     @property
     def name(self) -> str: ...
 
     def prepare(self, request: Any) -> Prepared:
-        """Check the request, encode its prompts, fetch its LoRAs into memory. The result is drawn once.
+        """Check the request, encode its prompts, read its LoRAs into memory. The result is denoised once.
 
         Raises:
-            InvalidInput: the model cannot draw this, a LoRA does not fit it, or its file is damaged.
+            InvalidInput: the model cannot generate this, a LoRA does not fit it, or its file is damaged.
             OutOfMemory: the device has too little memory for this.
         """
         ...
 
     def denoise(self, prepared: Prepared, on_step: OnStep) -> Latents:
-        """The denoising, which has the device to itself.
+        """Denoise a prepared request, with exclusive use of the device.
 
         Raises:
             Interrupted: `on_step` asked to stop. Whatever else it raises passes through, too.
@@ -210,7 +212,7 @@ class StagedModel(Protocol):
         ...
 
     def decode(self, latents: Latents) -> Any:
-        """What was drawn, as pixels.
+        """Decode latents to pixels.
 
         Raises:
             OutOfMemory: the device has too little memory for this size.
@@ -219,25 +221,25 @@ class StagedModel(Protocol):
 
 
 class ImageModel(StagedModel, Protocol):
-    """A model that takes `GenerateRequest` and makes one RGB image of exactly the requested size."""
+    """A model that takes a `GenerateRequest` and generates one RGB image of exactly the requested size."""
 
     def prepare(self, request: GenerateRequest) -> Prepared: ...
 
     def decode(self, latents: Latents) -> Image.Image: ...
 
     def generate(self, request: GenerateRequest, on_step: OnStep) -> Image.Image:
-        """The three stages in a row, for whoever has the model to themselves. Raises what they raise."""
+        """Run the three stages one after the other; the caller is the model's only user. Raises what they raise."""
         return self.decode(self.denoise(self.prepare(request), on_step))
 
 
 @runtime_checkable
 class TakesLoras(Protocol):
-    """A model that can have LoRAs at hand before a request names them."""
+    """A model that can load LoRAs before a request names them."""
 
     def prefetch(self, loras: Sequence[LoraSelection]) -> bool:
         """Check the files and read them into main memory, and to the device where there is room; True if they stay.
 
-        For any thread, beside the stages; what goes on there draws what it would have drawn.
+        May be called from any thread while the stages run; it does not change their results.
 
         Raises:
             InvalidInput: a file is damaged or does not fit.
@@ -247,16 +249,16 @@ class TakesLoras(Protocol):
 
 @runtime_checkable
 class ChoosesSize(Protocol):
-    """A model that draws well at some sizes only."""
+    """A model that generates well at some sizes only."""
 
     def own_size(self, role: Role, size: Size) -> Size:
-        """The size at which its model of this role had better draw an image of `size`."""
+        """The size at which the model of this role should generate an image of `size`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """An image as it will be stored. `sha256` is that of `data`; width and height in pixels."""
+    """An encoded image, ready to be stored. `sha256` (hex) is that of `data`; width and height in pixels."""
 
     data: bytes
     content_type: str
@@ -267,31 +269,31 @@ class EncodedImage:
 
 @dataclass(frozen=True, slots=True)
 class StoredInput:
-    """A decoded image of the object store, and the hash (sha256, hex) of its file."""
+    """A decoded image from the object store, and the hash (sha256, hex) of its file."""
 
     image: Image.Image
     sha256: str
 
 
 class WorkerContext(Protocol):
-    """What a worker gives to a run: the warm models, their stages, inputs and a place for outputs."""
+    """The services that a worker offers to a run: the loaded models and their stages, inputs, encoding and storage."""
 
     @property
     def executor(self) -> str: ...
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Of the packages that decide what a result looks like."""
+        """Versions of the packages that influence a result, by name."""
         ...
 
     @property
     def models_root(self) -> Path:
-        """The folder under which small models (detectors, segmentation) are looked for."""
+        """The folder of small models (detectors, segmentation)."""
         ...
 
     @property
     def stages(self) -> "StageExecutor":
-        """Where the jobs of this worker wait for each other while they draw.
+        """The stages of this worker's models, shared by its jobs.
 
         Raises:
             TaskFailed: this worker has no model; its queue is for work without one.
@@ -299,7 +301,7 @@ class WorkerContext(Protocol):
         ...
 
     def model_name(self, role: Role) -> str:
-        """What the model of this role is called; without one, what computes here."""
+        """The name of the model of this role; without one, the name of the worker's software."""
         ...
 
     def device(self) -> AbstractAsyncContextManager[object]:
@@ -307,7 +309,7 @@ class WorkerContext(Protocol):
         ...
 
     def ticket(self) -> AbstractContextManager["Ticket"]:
-        """A place in the line of those who have held the device, taken while holding it. See `StageExecutor.ticket`."""
+        """A ticket in the line of jobs that have held the device; see `StageExecutor.ticket`."""
         ...
 
     async def load_image(self, path: str, *, field: str) -> StoredInput:
@@ -319,11 +321,11 @@ class WorkerContext(Protocol):
         ...
 
     async def load_lora(self, path: str) -> "FetchedLora":
-        """A local copy of a stored LoRA file."""
+        """Fetch a local copy of a stored LoRA file."""
         ...
 
     async def compute(self, call: Callable[[], T]) -> T:
-        """CPU work in a thread. Cancelled, it waits for the thread, which cannot be stopped and holds a core.
+        """Do CPU work in a thread. Cancelled, it waits for the thread, which cannot be stopped and holds a core.
 
         Raises:
             TaskFailed: the call hangs.
@@ -331,20 +333,20 @@ class WorkerContext(Protocol):
         ...
 
     async def encode(self, image: Image.Image, image_format: ImageFormat = "png") -> EncodedImage:
-        """The image as a file, and its hash. Computed in a thread."""
+        """Encode the image and hash the file, in a thread."""
         ...
 
     async def store(self, job: Job, index: int, encoded: EncodedImage, *, seed: int | None = None) -> Artifact:
-        """Put one output of the job into the object store, whole or not at all."""
+        """Store one output of the job, atomically."""
         ...
 
     async def store_file(self, job: Job, index: int, encoded: "EncodedFile", *, seed: int | None = None) -> Artifact:
-        """The same for an output that is too large to be held in memory."""
+        """The same for an output that is too large for main memory."""
         ...
 
 
 Ticket = Callable[[], Awaitable[object]]
-"""Awaited, it returns once it is one's turn."""
+"""Awaited, it returns once the ticket is first in line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,7 +360,7 @@ class FetchedLora:
 
 @dataclass(frozen=True, slots=True)
 class EncodedFile:
-    """An output on local disk as it will be stored; width and height in pixels."""
+    """An encoded output on local disk, ready to be stored; width and height in pixels."""
 
     path: Path
     content_type: str

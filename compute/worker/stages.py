@@ -1,4 +1,4 @@
-"""The stages of one replica: what its jobs do beside each other, how much of it, and in which order they end."""
+"""The stages of one replica: runs prepare, denoise and decode in a thread each and keeps the order of the jobs."""
 
 import asyncio
 from collections import deque
@@ -19,29 +19,38 @@ __all__ = ["UNSAVED_IMAGES", "StageExecutor", "Staged"]
 T = TypeVar("T")
 
 UNSAVED_IMAGES = 4
-"""Images that may be drawn and not yet stored. Uploads mostly wait, so a few go on at once; a store that cannot keep
-up holds back the next draw instead of filling the memory (50 MB for an image of 4096 x 4096)."""
+"""Images that may be denoised and not yet stored. Uploads mostly wait, so a few run at once; a store that cannot keep
+up holds back the next denoising instead of filling the memory (50 MB for an image of 4096 x 4096)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A drawing between two stages, and what the model made of it in the last one."""
+    """A request between two stages; `value` is the model's output of the last stage."""
 
     sized: SizedRequest
     value: Any
 
 
 class StageExecutor:
-    """Each stage of the model has one thread of its own.
+    """Runs each stage of the model in one thread of its own.
 
-    So two calls of a stage never overlap, those who wait are served in turn, and a call that nobody waits for any
-    more keeps the next one out until it has ended. CUDA graphs need it, too: they belong to the thread that made them.
+    Two calls of a stage therefore never overlap, waiting calls are served in order, and an abandoned call keeps the
+    next one out until it has ended. CUDA graphs need this, too: they belong to the thread that made them.
 
-    An image of a size that the model does not draw well is drawn at a size of the model's own, and then brought to the
-    size that was asked for.
+    An image of a size that does not suit the model is generated at a native size of the model and then resized to the
+    requested size.
 
-    A thread that hangs is lost: its call fails, and so does every other that needs it. The device is not given out any
-    more.
+    A thread that hangs is lost: its call fails, and so does every other call that needs it. The device is no longer
+    given out.
+
+    Example:
+        stages = StageExecutor(model)
+        prepared = await stages.prepare(request)
+        async with stages.device():
+            stepper = stages.denoise(prepared)
+            async for done, total in stepper.steps():
+                print(f"{done} of {total} steps")
+        image = await stages.decode(stepper.result)
     """
 
     def __init__(
@@ -58,7 +67,7 @@ class StageExecutor:
         self._line: deque[asyncio.Event] = deque()
 
     def warm_up(self, request: Any) -> None:
-        """Draw an image in the threads that will draw all others. Blocks, and raises what the stages raise."""
+        """Generate one image in the stages' threads. Blocks, and raises what the stages raise."""
         prepared = self._preparing.submit(self._prepare, self._sized(request, True)).result()
         denoised = self._denoising.submit(self._denoise, prepared, lambda done, total: None).result()
         self._decoding.submit(self._decode, denoised).result()
@@ -68,7 +77,7 @@ class StageExecutor:
         return isinstance(self._model, TakesLoras)
 
     async def prefetch(self, loras: Sequence[LoraSelection]) -> bool:
-        """Whether the model has these LoRAs at hand now. The stages' threads go on meanwhile.
+        """Load LoRAs into the model's memory in advance; True if they stay. The stages' threads go on meanwhile.
 
         Raises:
             InvalidInput: a file is damaged or does not fit.
@@ -79,44 +88,45 @@ class StageExecutor:
         return await self._watchdog.run(partial(model.prefetch, loras), what="fetching a LoRA in advance")
 
     def own_size(self, role: Role, size: Size) -> Size:
-        """The size at which the model of this role draws an image of `size`, unless it is told to draw just that."""
+        """The native size at which the model of this role generates an image of `size`."""
         return self._model.own_size(role, size) if isinstance(self._model, ChoosesSize) else size
 
     async def prepare(self, request: Any, *, native: bool = True) -> Staged:
-        """`native`: draw at a size that the model is good at. False: at the size that the request says."""
+        """Prepare a request. `native`: generate at a native size of the model; False: at the request's own size."""
         return await self._run(self._preparing, partial(self._prepare, self._sized(request, native)), "preparing")
 
     @asynccontextmanager
     async def device(self) -> AsyncGenerator[None]:
-        """Exclusive use of the device, for as many draws as the job has.
+        """Exclusive use of the device, for as many images as the job has.
 
         Raises:
-            WorkerLost: a thread hangs, which may be the one that draws.
+            WorkerLost: a thread hangs, which may be the one that denoises.
         """
         async with self._device:
             self._watchdog.check()
             yield
 
     async def room(self) -> ExitStack:
-        """Room for one more drawn image, once the store has caught up; closed when that image is stored, or dropped."""
+        """Wait for room for one more denoised image. Close it when that image is stored, or dropped."""
         await self._places.acquire()
         room = ExitStack()
         room.callback(self._places.release)
         return room
 
     def denoise(self, prepared: Staged) -> Stepper[Staged]:
-        """The draw, not yet begun. Hold the device and a `room`."""
+        """The denoising, not yet begun. The caller holds the device and a `room`."""
         return Stepper(partial(self._denoise, prepared), self._denoising, self._watchdog)
 
     async def decode(self, denoised: Staged) -> Any:
-        """The image, or the frames, at exactly the size that was asked for."""
+        """Decode the image, or the frames, at exactly the requested size."""
         return await self._run(self._decoding, partial(self._decode, denoised), "decoding")
 
     @contextmanager
     def ticket(self) -> Iterator[Ticket]:
-        """A place in the line of those who have held the device, taken while holding it.
+        """A ticket in the line of jobs that have held the device; taken while holding it.
 
-        Await the value to be the first of them: all who came before have left, done, failed or cancelled.
+        Awaiting the value returns once the ticket is the first in line: all jobs before have completed, failed or been
+        cancelled.
         """
         mine = asyncio.Event()
         self._line.append(mine)
@@ -128,7 +138,7 @@ class StageExecutor:
             self._call_the_first()
 
     def close(self) -> None:
-        """End the threads once they are idle."""
+        """Shut the threads down once they are idle."""
         for threads in (self._preparing, self._denoising, self._decoding):
             threads.shutdown(wait=False)
 

@@ -1,4 +1,4 @@
-"""Run a blocking pipeline call in a thread and watch it from the event loop, step by step."""
+"""Runs a blocking pipeline call in a thread and reports its steps to the event loop."""
 
 import asyncio
 import threading
@@ -18,10 +18,11 @@ T = TypeVar("T")
 
 
 class Stepper(Generic[T]):
-    """`async for done, total in stepper.steps()` yields after each step; `stepper.result` is the call's value.
+    """A blocking call in a thread, iterated step by step.
 
-    Closing the iteration early (a cancelled task) makes the call's next `on_step` raise `Interrupted`, and waits
-    for that, so that the device is never shared with a call that is still running. `seconds` is what the call took.
+    `async for done, total in stepper.steps()` yields after each step; `stepper.result` is the call's value. Closing the
+    iteration early (a cancelled task) makes the call's next `on_step` raise `Interrupted` and waits for that, so that
+    the device is never shared with a call that is still running. `seconds` is the duration of the call.
     """
 
     def __init__(
@@ -36,11 +37,11 @@ class Stepper(Generic[T]):
         self.result: T
 
     async def steps(self) -> AsyncGenerator[tuple[int, int]]:
-        """Raises whatever the call raises.
+        """Start the call and yield (steps done, steps in all). Raises whatever the call raises.
 
         Raises:
             TaskFailed: the call hangs.
-            WorkerLost: another one hangs in the thread that this one waits for.
+            WorkerLost: another call hangs in the thread that this one waits for.
         """
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
@@ -55,7 +56,7 @@ class Stepper(Generic[T]):
             loop.call_soon_threadsafe(queue.put_nowait, (done, total))
 
         def ended(work: asyncio.Future[T]) -> None:
-            # Seen, even if the watcher was torn away while it waited for the end.
+            # The error counts as retrieved even if the consumer was cancelled while it waited for the end.
             if not work.cancelled():
                 work.exception()
             queue.put_nowait(None)
@@ -72,7 +73,7 @@ class Stepper(Generic[T]):
                 await asyncio.shield(asyncio.wait([work]))
 
     def _run(self, on_step: OnStep) -> T:
-        # It may have been waiting for its thread, and nobody wants it any more.
+        # It may have been stopped while it waited for its thread.
         if self._stop.is_set():
             raise Interrupted
         began = time.perf_counter()

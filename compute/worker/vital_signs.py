@@ -1,4 +1,4 @@
-"""What a replica says of a job beside its events: that it has it, and that its threads move."""
+"""Heartbeats of a job: a replica reports that it has the job and that its threads move."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,14 +14,14 @@ _ALIVE_SECONDS = 2.0
 
 
 def alive_seconds(lease_seconds: float) -> float:
-    """How often a worker says that it lives: several times before anybody may take it for dead."""
+    """The interval of heartbeats in seconds: several of them fit into a lease."""
     return min(_ALIVE_SECONDS, lease_seconds / 6)
 
 
 async def with_vital_signs(
     work: AsyncGenerator[WorkEvent], watchdog: Watchdog, seconds: float
 ) -> AsyncGenerator[WorkEvent]:
-    """The events of `work`, after an `Alive` at once and with one every `seconds`. Closing it closes `work`.
+    """Yield the events of `work`, with an `Alive` at once and then every `seconds`. Closing it closes `work`.
 
     Raises:
         WorkerLost: a thread of this process hangs, and the work has not begun. Work that has begun goes on: it may be
@@ -44,7 +44,7 @@ async def with_vital_signs(
         finally:
             signs.stop()
             working.cancel()
-            # A second stop may tear us away from this wait. Then it ends without us.
+            # A second cancellation may interrupt this wait; the task then ends on its own.
             working.add_done_callback(_retrieve)
             await asyncio.wait([working])
 
@@ -61,7 +61,7 @@ class _Signs:
         self._say_alive()
 
     async def collect(self) -> None:
-        """All events of the work, then None, however it ends."""
+        """Queue all events of the work, then None, however it ends."""
         on_behalf_of.set(self)
         try:
             async with aclosing(self._work) as events:
@@ -71,7 +71,7 @@ class _Signs:
             self.events.put_nowait(None)
 
     def lost(self, hung: object | None) -> None:
-        """A call hangs. If it is one of this work, its own error follows."""
+        """Called when a call hangs. If it belongs to this work, its own error follows."""
         if hung is not self:
             self.events.put_nowait(_Lost())
 
@@ -84,6 +84,6 @@ class _Signs:
 
 
 def _retrieve(task: "asyncio.Task[Any]") -> None:
-    """Mark its error as seen: it is raised where it is awaited, or nobody wants it any more."""
+    """Mark the task's error as retrieved: it is raised where the task is awaited, or no longer of interest."""
     if not task.cancelled():
         task.exception()

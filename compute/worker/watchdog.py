@@ -1,4 +1,4 @@
-"""Tells whether the threads of a replica move. A blocking call that makes no step for too long hangs, and for good."""
+"""Detects hung threads of a replica. A blocking call that makes no step for too long is hung, and stays so."""
 
 import asyncio
 import logging
@@ -21,15 +21,15 @@ __all__ = ["Moved", "Watchdog", "on_behalf_of"]
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 Moved = Callable[[], None]
-"""Called from a watched call's thread whenever it has made a step."""
+"""Called from a watched call's thread after every step."""
 
 on_behalf_of: ContextVar[object | None] = ContextVar("on_behalf_of", default=None)
-"""Whose calls are made here and in the tasks that begin here."""
+"""The owner of the calls made in this context and in tasks created from it."""
 
 
 @dataclass(eq=False, slots=True)
 class _Call:
-    """A call in a thread. `moved_at` is None until it has its thread: to wait for one is not to hang."""
+    """A call in a thread. `moved_at` is None until it has its thread: waiting for a thread is not hanging."""
 
     what: str
     executor: Executor | None
@@ -51,12 +51,16 @@ class _Call:
 class Watchdog:
     """Watches blocking calls of one process; for one event loop.
 
-    Once a call hangs the process is unwell for good. The call itself fails, so do those that wait for the same thread,
-    and whoever asked to be `told` is. Calls in other threads go on.
+    Once a call hangs, the process stays unwell. The call itself fails, so do those that wait for the same thread, and
+    the listeners of `told` are called. Calls in other threads go on.
+
+    Example:
+        watchdog = Watchdog(seconds=60)
+        pixels = await watchdog.run(lambda: decode(latents), what="decoding")
     """
 
     def __init__(self, seconds: float = math.inf, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`seconds` by `clock`: the longest time between two steps, or of a whole call that makes none."""
+        """`seconds` by `clock`: the longest time between two steps, or for a whole call without steps."""
         self._seconds = seconds
         self._clock = clock
         self._calls: set[_Call] = set()
@@ -66,7 +70,7 @@ class Watchdog:
 
     @property
     def calls(self) -> int:
-        """How many calls have not returned yet, those included that wait for a thread."""
+        """The number of calls that have not returned yet, including those that wait for a thread."""
         return len(self._calls)
 
     def check(self) -> None:
@@ -79,12 +83,12 @@ class Watchdog:
             raise self.error()
 
     def error(self) -> WorkerLost:
-        """What those hear who wait at a replica that is unwell."""
+        """The error for jobs that wait at a replica that is unwell."""
         return WorkerLost(f"The replica is unwell and will be replaced: {self._reason}")
 
     @contextmanager
     def told(self, listener: Callable[[object | None], None]) -> Iterator[None]:
-        """Within the block, call `listener` whenever a call is found to hang, with on whose behalf it was made."""
+        """Within the block, call `listener` with the owner of any call that is found to hang."""
         self._listeners.add(listener)
         try:
             yield
@@ -92,18 +96,19 @@ class Watchdog:
             self._listeners.discard(listener)
 
     async def run(self, call: Callable[[], T], *, what: str, executor: Executor | None = None) -> T:
-        """Make a call that cannot be stopped in a thread. Cancelled, wait until it returns, or hangs.
+        """Run a call that cannot be stopped in a thread. Cancelled, wait until it returns, or hangs.
 
         Raises:
-            TaskFailed: it hangs. Whatever it raises itself passes through.
+            TaskFailed: the call hangs. Whatever it raises itself passes through.
         """
         return await to_its_end(self.start(lambda moved: call(), what=what, executor=executor))
 
     def start(self, call: Callable[[Moved], T], *, what: str, executor: Executor | None = None) -> "asyncio.Future[T]":
-        """Begin a call in a thread of `executor`, which has one, or of the event loop's; `what` it does is a gerund.
+        """Start a call in the one thread of `executor`, or in a thread of the event loop's executor.
 
-        The future ends when the call does, or is found to hang (`TaskFailed`), or waits for a thread that hangs
-        (`WorkerLost`). Cancelled before the call has a thread, it never gets one.
+        `what` describes the call with a gerund ("decoding"), for error messages. The future ends when the call does,
+        or is found to hang (`TaskFailed`), or waits for a thread that hangs (`WorkerLost`). Cancelled before the call
+        has a thread, it never gets one.
         """
         loop = asyncio.get_running_loop()
         watched = _Call(what, executor, loop.create_future(), self._clock, on_behalf_of.get())
@@ -126,7 +131,7 @@ class Watchdog:
             self._look_in(call, self._seconds - idle)
 
     def _look(self, call: _Call) -> float:
-        """How long it has not moved."""
+        """Check one call; returns the seconds since its last step."""
         idle = 0.0 if call.moved_at is None else self._clock() - call.moved_at
         if idle >= self._seconds and not call.condemned:
             self._condemn(call)
@@ -163,7 +168,7 @@ class Watchdog:
 
 
 def _work(watched: _Call, call: Callable[[Moved], T]) -> T:
-    # It may have been waiting for its thread, and nobody wants it any more.
+    # It may have been abandoned while it waited for its thread.
     if watched.outcome.done():
         raise Interrupted
     watched.moved()

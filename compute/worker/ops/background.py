@@ -1,6 +1,6 @@
-"""The computing of a BACKGROUND_FIX, from decoded images to the result. Runs on workers only: it loads OpenCV.
+"""Computes a BACKGROUND_FIX, from decoded images to the result. Runs on workers only: it loads OpenCV.
 
-`spec` is what `compute.tasks.types.background.fix` prepared; `notes` are kept in the result's metadata.
+`spec` is prepared by `compute.tasks.types.background.fix`; `notes` go into the result's metadata.
 """
 
 from dataclasses import dataclass
@@ -29,24 +29,26 @@ __all__ = ["Scene", "color_shift", "cut", "inpainting", "replace"]
 
 Bytes = NDArray[np.uint8]
 
-_DRAWN_ANEW = 250
-"""A pixel that is kept less than this, of 255, is drawn anew, so that nothing of the old background is left in it."""
+_REGENERATED = 250
+"""A pixel that is kept less than this, of 255, is regenerated, so that nothing of the old background is left in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A base image taken apart: RGB (height, width, 3), matte and kept area (height, width), all uint8."""
+    """A segmented base image: RGB (height, width, 3), matte and kept area (height, width), all uint8."""
 
     pixels: Bytes
     matte: Bytes
     kept: Bytes
     segmentation: str
-    """What found the subject."""
+    """The segmentation model, or `alpha` for the image's own transparency."""
 
 
 def cut(base: Image.Image, spec: dict[str, Any], models_root: Path) -> Scene:
-    """Raises:
-    InvalidInput: no subject stands out, or the segmentation model is not there.
+    """Segment the base image.
+
+    Raises:
+        InvalidInput: no subject stands out, or the segmentation model is not there.
     """
     model = spec["segmentation_model"]
     try:
@@ -61,7 +63,7 @@ def cut(base: Image.Image, spec: dict[str, Any], models_root: Path) -> Scene:
 def color_shift(
     scene: Scene, palette: Image.Image, spec: dict[str, Any], models_root: Path
 ) -> tuple[Image.Image, dict[str, Any]]:
-    """The background moved towards the colour of the palette's background. Raises what `subject_mask` raises."""
+    """Shift the background towards the colour of the palette's background. Raises what `subject_mask` raises."""
     mask = subject_mask(palette, model=spec["segmentation_model"], models_root=models_root)
     target = background_colour(np.asarray(on_white(palette)), np.asarray(mask))
     shifted, share = shift_background(
@@ -78,7 +80,7 @@ def color_shift(
 def replace(
     scene: Scene, background: Image.Image, spec: dict[str, Any], models_root: Path
 ) -> tuple[Image.Image, dict[str, Any]]:
-    """The subject before another image, which is scaled to cover."""
+    """Put the subject in front of another image, which is scaled to cover."""
     height, width = scene.matte.shape
     behind = np.asarray(fit_behind(background, (width, height)))
     result = put_behind(scene.pixels, scene.matte, scene.kept, behind, softness=spec["blend_strength"])
@@ -86,10 +88,10 @@ def replace(
 
 
 def inpainting(scene: Scene, spec: dict[str, Any], size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
-    """The image and the mask to draw with, at `size` (width, height): white is drawn anew."""
+    """The image and the mask for inpainting, at `size` (width, height): white is regenerated."""
     image = at_size(Image.fromarray(scene.pixels), size)
     kept = Image.fromarray(scene.kept).resize(size, Image.Resampling.BOX)
-    return image, kept.point(lambda value: 255 if value < _DRAWN_ANEW else 0)
+    return image, kept.point(lambda value: 255 if value < _REGENERATED else 0)
 
 
 def _margin(spec: dict[str, Any], size: tuple[int, int]) -> Margin:

@@ -1,4 +1,4 @@
-"""A region of an image with the fine detail of a reference, harmonised by the model."""
+"""Transfers fine detail from a reference image to a region, harmonised by the model."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ SAME_PIECE = Limits(least_ssim=0.8, most_lpips=0.2, most_dists=0.15)
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """What is enhanced, and what shows its detail: `reference` is an RGB cut-out, `reference_mask` its mask."""
+    """The region to enhance and the source of its detail: `reference` is an RGB cut-out, `reference_mask` its mask."""
 
     base: Region
     reference: Image.Image | None
@@ -30,13 +30,13 @@ class Regions:
 
 @dataclass(frozen=True, slots=True)
 class DetailOutcome:
-    """What became of the region.
+    """The result of an enhancement.
 
     Attributes:
-        image: The image in its own mode; outside of the region its pixels are what they were.
-        attempts: Draws.
-        ssim: Between the region after the transfer and as published; None if nothing was drawn.
-        fallback_used: No draw was close enough; what is published is the transfer alone.
+        image: The image in its own mode; pixels outside of the region are unchanged.
+        attempts: How often the model generated the region.
+        ssim: Between the region after the transfer and as published; None if nothing was generated.
+        fallback_used: No attempt was close enough; the transfer alone is published.
     """
 
     image: Image.Image
@@ -48,7 +48,7 @@ class DetailOutcome:
 async def find_regions(
     context: RunContext, label: str | None, base: Image.Image, reference: Image.Image | None
 ) -> Regions:
-    """Where the label's region is in both images. It takes CPU time only."""
+    """Find the label's region in both images. CPU time only."""
     here, _ = await context.compute(partial(_region, context, label, base))
     if reference is None:
         return Regions(here, None, None)
@@ -57,10 +57,10 @@ async def find_regions(
 
 
 async def with_detail(context: RunContext, base: Image.Image, regions: Regions, amount: float) -> Image.Image:
-    """The region with the reference's detail, or without a reference with its own made clearer; RGB. CPU time only.
+    """The region with the reference's detail, or sharpened if there is no reference; RGB. CPU time only.
 
     Args:
-        amount: How much of it, from 0 to 1.
+        amount: Of detail or sharpening, from 0 to 1.
     """
     return await context.compute(partial(_with_detail, base, regions, amount))
 
@@ -68,8 +68,7 @@ async def with_detail(context: RunContext, base: Image.Image, regions: Regions, 
 async def put_back(
     context: RunContext, base: Image.Image, regions: Regions, detailed: Image.Image, regenerated: Regenerated
 ) -> DetailOutcome:
-    """The image with the region as it was drawn; if no draw kept enough of the transfer, with that alone. CPU time
-    only."""
+    """Put the generated region into the image, or the transfer alone if no attempt kept enough of it. CPU time only."""
     return DetailOutcome(
         await context.compute(partial(_put_back, base, regenerated.patch or detailed, regions.base)),
         regenerated.attempts,
@@ -79,7 +78,7 @@ async def put_back(
 
 
 def _region(context: RunContext, label: str | None, image: Image.Image) -> tuple[Region, Image.Image]:
-    """Where the region is, and what the image shows there, in RGB."""
+    """The region, and the image's content there in RGB."""
     detector, model_path = pick_detector(context.models_root)
     subject = subject_mask(image, models_root=context.models_root)
     region = find_region(label, subject, detect_faces(image, detector=detector, model_path=model_path))

@@ -1,4 +1,4 @@
-"""What of an image a model is shown, and how what it drew goes back into the image."""
+"""Plans an edit: chooses the part of an image that the model sees, and puts its output back into the image."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ __all__ = ["EditPlan", "plan_edit"]
 _CELL = 8
 """Pixels of a latent."""
 _MARGIN = 0.75
-"""Surroundings that the model sees on each side of an open part, as a share of its size."""
+"""Surroundings that the model sees on each side of the editable part, as a share of its size."""
 _LEAST_SIDE = 512
 _FEATHER = 0.02
-"""Of the shorter side of what is drawn; at most `_WIDEST_FEATHER` pixels."""
+"""Width of the feathered edge, as a share of the generated part's shorter side; at most `_WIDEST_FEATHER` pixels."""
 _WIDEST_FEATHER = 24
 
 
@@ -26,9 +26,9 @@ class EditPlan:
     """One edit between loading and storing.
 
     Attributes:
-        view: What the model is shown: RGB, on its grid.
-        mask: What it may change of that, in whole latents; None for everything.
-        shown: The (width, height) that this part has in the result.
+        view: The model's input image: RGB, on its grid.
+        mask: The part of it that the model may change, in whole latents; None for everything.
+        shown: The (width, height) of this part in the result.
     """
 
     view: Image.Image
@@ -52,20 +52,20 @@ class EditPlan:
 def plan_edit(
     base: Image.Image, mask: Image.Image | None, size: tuple[int, int], *, work_pixels: int, multiple: int
 ) -> EditPlan:
-    """Choose what is drawn. Takes CPU time: call it in a thread.
+    """Choose the part to generate. Takes CPU time: call it in a thread.
 
-    With other proportions the middle of the image is kept. An image of more than `work_pixels` is drawn smaller; if
-    only a part is open, that part with its surroundings, as large as it may be.
+    With other proportions the middle of the image is kept. An image of more than `work_pixels` is generated smaller;
+    if the mask opens only a part, that part is generated with its surroundings, as large as allowed.
 
     Args:
         base: The image.
-        mask: White is open; of any size and mode.
+        mask: White is editable; of any size and mode.
         size: Of the result, width and height in pixels.
-        work_pixels: The most that is drawn.
-        multiple: Sides of what is drawn are multiples of this.
+        work_pixels: The largest number of pixels generated at once.
+        multiple: The sides of the generated part are multiples of this.
 
     Raises:
-        InvalidInput: nothing is open.
+        InvalidInput: the mask is black everywhere.
     """
     kept = cover(base.size, size)
     fitted = base.crop(kept)

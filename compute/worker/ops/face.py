@@ -1,4 +1,4 @@
-"""The faces of an image drawn anew, one by one in a closer view, without becoming other faces."""
+"""Enhances the faces of an image: regenerates them one by one in a close view, and rejects results that differ."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +18,7 @@ from compute.worker.ops.patch import Limits, PatchSettings, regenerate
 __all__ = ["SAME_PERSON", "FaceOutcome", "FaceSettings", "enhance_faces", "find_faces"]
 
 _CLOSE_VIEW = 1.6
-"""Side of what is drawn anew, in sides of the face: with hair and neck, so that the model knows what it sees."""
+"""Side of the regenerated square, in sides of the face: with hair and neck, so that the model sees the context."""
 _FEATHER = 0.3
 _LEAST_SIDE = 16
 
@@ -29,12 +29,12 @@ SAME_PERSON = Limits(least_ssim=0.75, most_lpips=0.25, most_dists=0.18)
 
 @dataclass(frozen=True, slots=True)
 class FaceSettings:
-    """How to draw faces anew.
+    """Settings for regenerating faces.
 
     Attributes:
-        patch: How each of them is drawn; with a `denoise` of 0 none is.
+        patch: Settings for each of them; with a `denoise` of 0 none is regenerated.
         fallback_amount: How much a face is sharpened if no attempt keeps enough of it, from 0 to 1.
-        faces: How many are drawn, the largest first.
+        faces: The most faces that are regenerated, the largest first.
     """
 
     patch: PatchSettings
@@ -44,13 +44,13 @@ class FaceSettings:
 
 @dataclass(frozen=True, slots=True)
 class FaceOutcome:
-    """What became of the faces.
+    """The result of an enhancement.
 
     Attributes:
-        image: The RGB image; outside of the faces its pixels are what they were.
-        attempts: Draws, of all faces together.
-        ssim, lpips, dists: Of the face that changed most, between what was and what is; None if not known.
-        fallback_used: Some face was sharpened, because no draw of it was close enough.
+        image: The RGB image; pixels outside of the faces are unchanged.
+        attempts: How often the model generated, over all faces.
+        ssim, lpips, dists: Of the face that changed most, between before and after; None if not known.
+        fallback_used: Some face was sharpened, because no attempt was close enough.
         faces: The same for each face, and its `box`; for the metadata.
     """
 
@@ -65,7 +65,7 @@ class FaceOutcome:
 
 
 async def find_faces(context: RunContext, image: Image.Image) -> list[Face]:
-    """The faces of an image, the largest first, by the best detector that this worker has."""
+    """Find the faces of an image, the largest first, with the best detector that this worker has."""
     detector, model_path = pick_detector(context.models_root)
     return await context.compute(partial(detect_faces, image, detector=detector, model_path=model_path))
 
@@ -78,13 +78,14 @@ async def enhance_faces(
     faces: Sequence[Face] | None = None,
     share: Share = (0.0, 1.0),
 ) -> FaceOutcome:
-    """Draw the faces of an RGB image anew while holding the device.
+    """Regenerate the faces of an RGB image while holding the device.
 
-    Detect, look closer, image to image, colours back, compare with what was there, and feather in. A face of which no
-    attempt is close enough to the original is sharpened without the model. With a `denoise` of 0 nothing is done.
+    For each face: crop a close view, image to image, match the colours, compare with the original, and feather the
+    result in. A face without an attempt close enough to the original is sharpened without the model. With a `denoise`
+    of 0 nothing is done.
 
     Args:
-        faces: If they have been looked for already.
+        faces: The faces, if they have been detected already.
     """
     found = await find_faces(context, image) if faces is None else faces
     chosen = found[: settings.faces]
@@ -113,7 +114,7 @@ class _Made:
 async def _enhance(
     context: RunContext, result: Image.Image, face: Face, patch: PatchSettings, fallback_amount: float, share: Share
 ) -> _Made:
-    """Draw one face and put it into `result`."""
+    """Regenerate one face and put it into `result`."""
     box = _close_view(face, result.size)
     original = result.crop(box)
     regenerated = await regenerate(context, original, patch, share=share)
@@ -135,7 +136,7 @@ def _put_back(result: Image.Image, face: Image.Image, box: tuple[int, int, int, 
 
 
 def _close_view(face: Face, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """A square around the face, as far as the image reaches."""
+    """A square around the face, cut at the image's edges."""
     left, top, right, bottom = face.box
     half = max(right - left, bottom - top, _LEAST_SIDE) * _CLOSE_VIEW / 2
     x, y = (left + right) / 2, (top + bottom) / 2
@@ -148,7 +149,7 @@ def _close_view(face: Face, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def _patch_settings(patch: PatchSettings, index: int) -> PatchSettings:
-    """Those of one face; no two draws of a job have the same seed."""
+    """The settings of one face; no two attempts of a job have the same seed."""
     return replace(patch, seed=(patch.seed + index * patch.attempts) % (MAX_SEED + 1))
 
 

@@ -1,4 +1,4 @@
-"""A part of an image drawn anew by the model, and kept only if it still shows the same thing."""
+"""Regenerates a part of an image, and keeps the result only if it still shows the same thing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ _LEAST_NOISE = 0.01
 _SMALLEST_WORKING_SIDE = 512
 _ENLARGEMENT = 2
 _COLOUR_CELL = 16
-"""Pixels of what is drawn. Where the model's own size is smaller than usual, colours are the patch's down to this."""
+"""Pixels of the generated patch. At a small native size, colours are the original's down to cells of this side."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a patch must still have in common with the original; a score that is not known is not asked for."""
+    """The likeness to the original that a patch must keep; a score that is not known is not checked."""
 
     least_ssim: float
     most_lpips: float
@@ -48,16 +48,16 @@ SAME_SCENE = Limits(least_ssim=0.55, most_lpips=0.45, most_dists=0.30)
 
 @dataclass(frozen=True, slots=True)
 class PatchSettings:
-    """How to draw a patch anew.
+    """Settings for regenerating a patch.
 
     Attributes:
         steps: Of the whole schedule; about steps * denoise of them are run.
         denoise: The noise put on the patch by the first attempt, in (0, 1].
-        limits: What an attempt must keep of the patch; else another one is made with less noise.
+        limits: The likeness that an attempt must keep; otherwise another one is made with less noise.
         seed: Of the first attempt; the next ones count on from it.
-        side: The longer side at which the model draws is at most this, in pixels.
+        side: The longest side that the model generates, in pixels.
         multiple: The model's grid in pixels.
-        attempts: Draws at most, each with less noise.
+        attempts: The most attempts, each with less noise.
     """
 
     prompt: str
@@ -73,7 +73,7 @@ class PatchSettings:
 
 @dataclass(frozen=True, slots=True)
 class Regenerated:
-    """What came of it: `patch` is None if no attempt was accepted; `scores` are those of the last one."""
+    """The result: `patch` is None if no attempt was accepted; `scores` are those of the last one."""
 
     patch: Image.Image | None
     attempts: int
@@ -83,10 +83,10 @@ class Regenerated:
 async def regenerate(
     context: RunContext, patch: Image.Image, settings: PatchSettings, *, share: Share = (0.0, 1.0)
 ) -> Regenerated:
-    """Image to image on an RGB patch while holding the device, until an attempt is close enough to the patch.
+    """Run image to image on an RGB patch while holding the device, until an attempt is close enough to the patch.
 
-    The result has the patch's size and its colours. Where the model draws smaller than the patch is, only what it
-    changed is enlarged and added, so the patch's own fine detail stays.
+    The result has the patch's size and its colours. If the model generates at a smaller size than the patch, only its
+    change is enlarged and added, so the patch's own fine detail stays.
     """
     wanted = working_size(patch.size, side=settings.side, multiple=settings.multiple)
     size = context.own_size(wanted)
@@ -104,7 +104,7 @@ async def regenerate(
         )
         drawn = await context.generate(request, shown=wanted, share=_part(share, attempt, settings.attempts))
         if size != wanted:
-            # A model that draws no larger knows little of what it sees: it may sharpen, and colour nothing.
+            # A model with so small a native size may add detail, but must not change colours.
             drawn = await context.compute(partial(with_colours_of, start, drawn, cell=_COLOUR_CELL))
         result, scores = await context.compute(_checked(patch, start, drawn, context))
         if settings.limits.accept(scores):
@@ -114,8 +114,8 @@ async def regenerate(
 
 
 def working_size(size: tuple[int, int], *, side: int, multiple: int) -> tuple[int, int]:
-    """(width, height) at which the model draws a patch: twice as large, but with a longer side of 512 to `side` pixels
-    where the grid allows it."""
+    """The (width, height) at which the model generates a patch: twice as large, but with a longer side of 512 to `side`
+    pixels where the grid allows it."""
     longer = max(size)
     wanted = min(max(longer * _ENLARGEMENT, _SMALLEST_WORKING_SIDE), side)
     width, height = (max(multiple, round(length * wanted / longer / multiple) * multiple) for length in size)
@@ -133,7 +133,7 @@ def _checked(
 
 
 def _at_patch_size(patch: Image.Image, start: Image.Image, drawn: Image.Image) -> Image.Image:
-    """What was drawn, from the model's size to the patch's."""
+    """Bring the generated patch from the model's size to the patch's."""
     if start.width >= patch.width and start.height >= patch.height:
         return at_size(drawn, patch.size)
     return with_change(patch, start, drawn)

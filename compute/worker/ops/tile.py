@@ -1,4 +1,4 @@
-"""An image of any size drawn anew by a model that is good at one size: image to image over overlapping tiles."""
+"""Regenerates an image of any size with a model of one native size: image to image over overlapping tiles."""
 
 import asyncio
 import math
@@ -23,17 +23,17 @@ __all__ = ["TileSettings", "regenerate_in_tiles"]
 
 _LEAST_TILE = 512
 _OVERLAPS = 8
-"""Of a tile that is as small as the model's own size, so much is in common with each neighbour: an eighth."""
+"""A tile as small as the model's native size overlaps each neighbour by one part in this many: an eighth."""
 
 
 @dataclass(frozen=True, slots=True)
 class TileSettings:
-    """How to draw an image anew.
+    """Settings for regenerating an image in tiles.
 
     Attributes:
-        denoise: How much of it, in (0, 1].
+        denoise: The noise put on each tile, in (0, 1].
         tile: The largest side of a tile in pixels.
-        overlap: What neighbours have in common at least, in pixels.
+        overlap: The least overlap of neighbours in pixels.
         multiple: The model's grid, of which `tile` and `overlap` are multiples.
     """
 
@@ -50,12 +50,12 @@ class TileSettings:
 async def regenerate_in_tiles(
     context: RunContext, image: Image.Image, settings: TileSettings, *, share: Share = (0.0, 1.0)
 ) -> Image.Image:
-    """Draw an RGB image anew, in place, while holding the device; its colours stay, see `with_colours_of`.
+    """Regenerate an RGB image, in place, while holding the device; its colours stay, see `with_colours_of`.
 
-    A tile is put back while the next one is drawn. Beside the image, one row of tiles is in memory. A model that
-    draws no larger tiles than of `_LEAST_TILE` pixels a side would need hundreds of them, and see of each but a patch:
-    it draws the whole image at once, at its own size, and what it changes is brought into the image. The metadata
-    says at which size was drawn, if it is not that of the image or of the usual tiles.
+    A tile is put back while the next one is denoised. One row of tiles is in memory in addition to the image. A model
+    whose tiles are smaller than `_LEAST_TILE` pixels a side would need hundreds of them, each without context: it
+    generates the whole image once, at its native size, and its change is added to the image. The metadata records the
+    generated size if it is not that of the image or of the usual tiles.
     """
     usual = _grid(image, settings)
     tile = min(context.own_size((settings.tile, settings.tile)))
@@ -112,7 +112,7 @@ def _place(tiled: TiledImage, index: int, drawn: Image.Image) -> None:
 
 
 class _TileRequests(Sequence[GenerateRequest]):
-    """What to draw in each tile. A tile is cut out when it is asked for, so that the image is not held twice."""
+    """The requests of the tiles. A tile is cut out on access, so that the image is not in memory twice."""
 
     def __init__(self, tiled: TiledImage, settings: TileSettings) -> None:
         self._tiled = tiled
@@ -134,5 +134,5 @@ class _TileRequests(Sequence[GenerateRequest]):
 
 
 def _tile_seed(seed: int, index: int) -> int:
-    """Every tile has noise of its own: the same in all of them would show as a pattern that repeats."""
+    """A seed for each tile: the same noise in all of them would show as a repeating pattern."""
     return int(np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(1, np.uint64)[0]) & MAX_SEED
