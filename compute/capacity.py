@@ -1,4 +1,4 @@
-"""Work that is bounded before it is done: so much at a time, so many in the queue, so long a wait."""
+"""Bounds on concurrent work: a semaphore with a bounded queue, and CPU work in threads."""
 
 import asyncio
 from collections import deque
@@ -15,21 +15,21 @@ T = TypeVar("T")
 
 
 async def in_thread(call: Callable[[], T]) -> T:
-    """CPU work in a thread. Cancelled, it waits for the thread, which cannot be stopped: it holds a core and memory."""
+    """Run CPU work in a thread. Cancelled, wait for the thread, which cannot be stopped: it holds a core and memory."""
     return await to_its_end(asyncio.ensure_future(asyncio.to_thread(call)))
 
 
 async def to_its_end(working: "asyncio.Future[T]") -> T:
-    """Await it. Cancelled, wait all the same until it is done."""
+    """Await a future; if cancelled, still wait until it is done before raising."""
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
         while not working.done():
-            # Whoever is in a hurry may cancel again.
+            # A second cancellation ends the wait.
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([working])
         if not working.cancelled():
-            # Nobody wants its error any more.
+            # Retrieved, so that asyncio does not report it.
             working.exception()
         raise
 
@@ -43,10 +43,15 @@ class _Ticket:
 class Capacity:
     """A semaphore that counts bytes, or jobs, with a bounded queue. First come, first served, so that a large request
     is not starved by small ones. Use it within one event loop.
+
+    Example:
+        decoding = Capacity(512 * 2**20, busy="Too many images are being decoded.", waiting=16)
+        async with decoding.taken(width * height * 4):
+            image = await in_thread(decode)
     """
 
     def __init__(self, total: int, *, busy: str, waiting: int = 0, seconds: float = 60.0) -> None:
-        """Give out `total` at a time; `waiting` requests may queue for `seconds` each. The others are told `busy`."""
+        """Give out `total` at a time; `waiting` requests may queue for `seconds` each. Others are refused: `busy`."""
         self.total = total
         self._free = total
         self._busy = busy
@@ -56,12 +61,12 @@ class Capacity:
 
     @property
     def free(self) -> int:
-        """What can be taken without waiting."""
+        """The amount that can be taken without waiting."""
         return 0 if self._queue else self._free
 
     @asynccontextmanager
     async def taken(self, amount: int = 1) -> AsyncIterator[None]:
-        """Hold `amount` until the block ends. More than there is at all counts as everything: it runs alone.
+        """Hold `amount` until the block ends. An amount above the total counts as the total: it runs alone.
 
         Raises:
             Overloaded: too many are waiting, or it took too long. A caller that is cancelled leaves the queue.
@@ -74,8 +79,10 @@ class Capacity:
             self.give_back(amount)
 
     def check(self, amount: int) -> None:
-        """Raises:
-        Overloaded: `amount` cannot be taken without waiting.
+        """Check that `amount` can be taken without waiting.
+
+        Raises:
+            Overloaded: it cannot.
         """
         if amount > self.free:
             raise Overloaded(self._busy)
@@ -90,7 +97,7 @@ class Capacity:
         self._free -= amount
 
     def give_back(self, amount: int) -> None:
-        """Return what `take_now` took; whoever waits longest is served first."""
+        """Return what `take_now` took; the request that has waited longest is served first."""
         self._free += amount
         self._grant()
 
@@ -117,7 +124,7 @@ class Capacity:
             self._queue.remove(ticket)
             self._grant()
         else:
-            # It was granted in the moment in which its owner gave up.
+            # It was granted at the moment when its owner gave up.
             self.give_back(ticket.amount)
 
     def _grant(self) -> None:

@@ -1,4 +1,4 @@
-"""`build`: from the typed arguments of serve_config.yaml to the Serve application."""
+"""Builds the Serve application from the typed arguments of serve_config.yaml."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ __all__ = ["build"]
 
 _LOOPS_ANSWER_WITHIN = 10
 _WORKERS_ANSWER_WITHIN = 8
-"""Seconds. Who does not answer three checks in a row is stopped, or hangs, and is replaced."""
+"""Seconds. A replica that fails three checks in a row is stopped or hung, and is replaced."""
 
 
 def build(args: AppArgs) -> Application:
-    """Ingress → (rows) → Dispatcher → pools, and (rows) → Workflows and Training.
+    """Build the application: Ingress → (rows) → Dispatcher → pools, and (rows) → Workflows and Training.
 
     The ingress reaches them only through Postgres.
     """
@@ -89,7 +89,7 @@ def _worker(pool: PoolArgs) -> Application:
         num_replicas=pool.num_replicas,
         max_ongoing_requests=_jobs_per_replica(pool),
         ray_actor_options={"num_cpus": pool.cpus_per_replica, "num_gpus": pool.gpus_per_replica},
-        # A replica that died is replaced at the next check, not before; one that is unwell, after three.
+        # A dead replica is replaced at the next check, not before; an unwell one after three checks.
         health_check_period_s=2,
         health_check_timeout_s=_WORKERS_ANSWER_WITHIN,
         graceful_shutdown_timeout_s=30,
@@ -99,7 +99,7 @@ def _worker(pool: PoolArgs) -> Application:
 def _standby(pool: PoolArgs) -> Application:
     options: dict[str, Any] = {"num_cpus": 0}
     if pool.gpus_per_replica:
-        # It reserves no GPU and must see them all: one of them is that of the replica it stands in for.
+        # It reserves no GPU and must see all of them, because it may stand in for any replica.
         options["runtime_env"] = {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}
     return serve.deployment(
         StandbyWorker,
@@ -114,5 +114,5 @@ def _standby(pool: PoolArgs) -> Application:
 
 
 def _jobs_per_replica(pool: PoolArgs) -> int:
-    """The one that draws, and the reserve before and behind it."""
+    """The job that is denoised, and the reserved ones before and after it."""
     return 1 + pool.reserved_tasks

@@ -1,4 +1,4 @@
-"""The arguments of serve_config.yaml, typed: a wrong key is refused with its name."""
+"""The typed arguments of serve_config.yaml; an unknown key is refused with its name."""
 
 from typing import Annotated
 
@@ -26,7 +26,7 @@ class IngressArgs(_Args):
     max_ongoing_requests: int = Field(
         default=2000, ge=1, description="Requests one replica holds at a time; every open event stream is one."
     )
-    num_cpus: float = Field(default=0, ge=0, description="Cores that Ray's scheduler sets aside for one replica.")
+    num_cpus: float = Field(default=0, ge=0, description="Cores that Ray's scheduler reserves for one replica.")
     access_log: bool = Field(default=False, description="A line in the replica's log for every request.")
 
 
@@ -42,42 +42,42 @@ class WorkflowArgs(_Args):
 
     num_replicas: int = Field(default=1, ge=1)
     num_cpus: float = Field(default=0, ge=0)
-    runners: int = Field(default=1, ge=1, description="Processes of each replica that order the tasks of steps.")
+    runners: int = Field(default=1, ge=1, description="Processes of each replica that submit the tasks of steps.")
 
 
 class TrainingArgs(_Args):
-    """Trainings: who submits their jobs, and what Ray sets aside for each."""
+    """The training supervisor, and the resources that Ray reserves for each training."""
 
     num_replicas: int = Field(default=1, ge=1, description="Supervisors. A second takes over when a node is lost.")
     num_cpus: float = Field(default=0, ge=0)
-    jobs: int = Field(default=1, ge=0, description="Trainings that run at a time; the others wait.")
+    jobs: int = Field(default=1, ge=0, description="Trainings that run at the same time; the others wait.")
     workers: int = Field(default=1, ge=1, description="Data-parallel workers of one training.")
     cpus_per_worker: float = Field(
-        default=0, ge=0, description="Cores that Ray sets aside for each; 0 where the pools have taken them all."
+        default=0, ge=0, description="Cores that Ray reserves for each; 0 where the pools have taken all of them."
     )
     gpus_per_worker: float = Field(default=0, ge=0, le=1, description="0 trains on the CPU.")
-    memory_gb_per_worker: float = Field(default=1.0, gt=0, description="Main memory set aside for each, in 10^9 bytes.")
+    memory_gb_per_worker: float = Field(default=1.0, gt=0, description="Main memory reserved for each, in 10^9 bytes.")
 
 
 class PoolArgs(_Args):
-    """Replicas that hold a model warm, or none for image work on the CPU, and serve one queue."""
+    """A pool of replicas that serve one queue, with a loaded model or, for image work on the CPU, without one."""
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="The deployment's name in Ray's dashboard.")
     queue: QueueName = "inference"
     also: list[QueueName] = Field(
-        default=[], description="Queues that have no pool of their own: their tasks wait in this one."
+        default=[], description="Queues without a pool of their own: their tasks wait in this one."
     )
     model: ModelConfig | None = Field(default=ModelConfig(), description="null: image work that needs no model.")
     models: dict[Role, ModelConfig] = Field(
         default={},
-        description="Further models by what they do (draw, edit, fill, video). Each is loaded when a task first needs "
+        description="Further models by role (`draw`, `edit`, `fill`, `video`). Each is loaded when a task first needs "
         "it; roles with the same settings share one.",
     )
     memory_budget_gb: float | None = Field(
         default=None,
         gt=0,
-        description="What the weights on one replica may take together, in GB (10^9 bytes); when it is full, the least "
-        "recently used model goes. Unset: none ever goes.",
+        description="Memory for all weights of one replica, in GB (10^9 bytes); when it is full, the least recently "
+        "used model is unloaded. Unset: models are never unloaded.",
     )
     num_replicas: int = Field(default=1, ge=1)
     gpus_per_replica: float = Field(default=0, ge=0, description="0 runs on the CPU.")
@@ -85,13 +85,13 @@ class PoolArgs(_Args):
     reserved_tasks: int = Field(
         default=2,
         ge=0,
-        description="Tasks that each replica holds beside the one it draws: the one before, which is being stored, and "
-        "the one behind, which waits with its inputs ready.",
+        description="Tasks that each replica holds in addition to the one it denoises: the one before, which is being "
+        "stored, and the one after, which waits with its inputs ready.",
     )
     standby: int = Field(
         default=0,
         ge=0,
-        description="Replicas beside them with the weights in host memory, which stand in for those that died.",
+        description="Additional replicas with the weights in host memory, which stand in for replicas that died.",
     )
 
     @model_validator(mode="after")
@@ -110,7 +110,7 @@ class PoolArgs(_Args):
 
     @property
     def by_role(self) -> dict[Role, ModelConfig]:
-        """Every model by what it does, the one that is there from the start first."""
+        """Every model by role, beginning with the one that is loaded from the start."""
         return {} if self.model is None else {get_family(self.model.family).role: self.model, **self.models}
 
     @property
@@ -119,7 +119,7 @@ class PoolArgs(_Args):
         return f"{self.name}Standby"
 
     def for_standby(self) -> "PoolArgs":
-        """The same for a standby, which reserves no GPU: on a node without one it must fail, not draw on the CPU."""
+        """The same for a standby, which reserves no GPU: on a node without one it must fail, not run on the CPU."""
         if not self.gpus_per_replica or self.model is None:
             return self
         models = {role: _on_cuda(config) for role, config in self.models.items()}
@@ -131,7 +131,7 @@ def _on_cuda(config: ModelConfig) -> ModelConfig:
 
 
 class AppArgs(_Args):
-    """What `compute.deployments.app:build` takes."""
+    """The arguments of `compute.deployments.app:build`."""
 
     ingress: IngressArgs = IngressArgs()
     dispatcher: DispatcherArgs = DispatcherArgs()
@@ -152,7 +152,7 @@ class AppArgs(_Args):
         return self
 
     def serving(self) -> Serving:
-        """What the API needs to know of the pools."""
+        """The pools' models as the API needs them to check requests."""
         return Serving({queue: _served(pool) for pool in self.pools for queue in (pool.queue, *pool.also)})
 
 

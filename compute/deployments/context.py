@@ -1,4 +1,4 @@
-"""The worker context of one replica: its warm model or its slots, and files beside it. No Ray in here."""
+"""The worker context of one replica: its loaded model or its slots, and local files. Does not use Ray."""
 
 import asyncio
 import hashlib
@@ -60,8 +60,8 @@ class LocalWorkerContext:
         slots: int = 1,
         watchdog: Watchdog | None = None,
     ) -> None:
-        """`names` are those of the models by role, for a `model` that holds several. Without a model, `slots` jobs
-        compute at a time. `watchdog` watches all that is done in threads."""
+        """`names` are those of the models by role, for a `model` that manages several. Without a model, `slots` jobs
+        compute at the same time. `watchdog` watches all work in threads."""
         self._settings = settings
         self._objects = objects
         self._executor = executor
@@ -117,8 +117,10 @@ class LocalWorkerContext:
         return await self._decoding.run(work, data, field=field)
 
     async def load_lora(self, path: str) -> FetchedLora:
-        """Raises:
-        InvalidInput: the file is gone.
+        """Fetch a LoRA into the local cache, unless it is there.
+
+        Raises:
+            InvalidInput: the file is gone.
         """
         found = await self._objects.stat(path)
         if found is None:
@@ -126,7 +128,7 @@ class LocalWorkerContext:
         name = hashlib.sha256(f"{path}\n{found.etag}".encode()).hexdigest()[:16]
         file = self._settings.cache_root / "loras" / f"{name}.safetensors"
         noted = file.with_suffix(".sha256")
-        # Two jobs may want the same file; one of them fetches it.
+        # Two jobs may need the same file; one of them fetches it.
         async with self._downloads.setdefault(file, asyncio.Lock()):
             if not await asyncio.to_thread(noted.exists):
                 await self._objects.download(path, file)
@@ -134,9 +136,9 @@ class LocalWorkerContext:
             return FetchedLora(name, file, await asyncio.to_thread(noted.read_text))
 
     async def warm_lora(self, path: str) -> bool:
-        """Have a stored LoRA at hand before the first task names it; whether the model has it now.
+        """Load a stored LoRA before the first task names it; True if the model has it now.
 
-        A LoRA that is gone, damaged or made for another model is none of its business, and says so in the log.
+        A LoRA that is gone, damaged or made for another model is logged and ignored.
 
         Raises:
             StorageFailed: the object store could not be reached.
@@ -160,8 +162,10 @@ class LocalWorkerContext:
         return await self._watchdog.run(partial(_encode, image, image_format), what="encoding")
 
     async def store(self, job: Job, index: int, encoded: EncodedImage, *, seed: int | None = None) -> Artifact:
-        """Raises:
-        StorageFailed: the object store refused it, or could not be reached.
+        """Store one output of the job.
+
+        Raises:
+            StorageFailed: the object store refused it, or could not be reached.
         """
         path = _output_path(job, index, encoded.content_type)
         await self._objects.put(path, encoded.data, encoded.content_type)
@@ -170,8 +174,10 @@ class LocalWorkerContext:
         )
 
     async def store_file(self, job: Job, index: int, encoded: EncodedFile, *, seed: int | None = None) -> Artifact:
-        """Raises:
-        StorageFailed: the object store refused it, or could not be reached.
+        """Store one output of the job from a local file.
+
+        Raises:
+            StorageFailed: the object store refused it, or could not be reached.
         """
         path = _output_path(job, index, encoded.content_type)
         sha256 = await self._watchdog.run(partial(_hash, encoded.path), what="hashing a result")
@@ -186,7 +192,7 @@ class LocalWorkerContext:
 
 
 async def _at_once() -> None:
-    """The turn of a job that need not wait for others."""
+    """The ticket of a job that need not wait for others."""
 
 
 @cache
@@ -201,7 +207,7 @@ def _versions(packages: tuple[str, ...]) -> Mapping[str, str]:
 
 
 def _output_path(job: Job, index: int, content_type: str) -> str:
-    # The fence in the path keeps a late attempt from overwriting what a later one published.
+    # The fence in the path keeps a stale attempt from overwriting the outputs of a later one.
     folder = kind_of(job.task_type).folder
     return f"{folder}/{job.task_id}/{job.fence}/{index}.{_EXTENSIONS[content_type]}"
 
@@ -211,7 +217,7 @@ def _decode(data: bytes, max_pixels: int, field: str) -> StoredInput:
 
 
 def _encode(image: Image.Image, image_format: ImageFormat) -> EncodedImage:
-    # Pillow and hashlib let other threads run meanwhile, among them the one that draws the next image.
+    # Pillow and hashlib release the GIL, so the thread that denoises the next image goes on.
     data = encode(image, image_format)
     sha256 = hashlib.sha256(data).hexdigest()
     return EncodedImage(data, CONTENT_TYPES[image_format], sha256, image.width, image.height)
@@ -223,7 +229,7 @@ def _hash(file: Path) -> str:
 
 
 def _note_hash(file: Path, noted: Path) -> None:
-    """Write it beside the file, whole or not at all: whoever finds it finds the file complete."""
+    """Write the hash beside the file, atomically and last: where it exists, the file is complete."""
     unfinished = noted.with_suffix(".part")
     unfinished.write_text(_hash(file))
     unfinished.replace(noted)

@@ -35,7 +35,7 @@ class DispatcherDeployment:
     async def __init__(  # type: ignore[misc]
         self, pools: list[tuple[PoolArgs, DeploymentHandle, DeploymentHandle | None]]
     ) -> None:
-        """`pools`: the arguments of each, the handle of its replicas, and that of its standbys if it has any."""
+        """`pools`: for each pool its arguments, the handle of its replicas, and that of its standbys if it has any."""
         settings = get_settings()
         begin_process(settings)
         if not settings.database_url:
@@ -66,19 +66,19 @@ class DispatcherDeployment:
             self._work.append(asyncio.create_task(RetentionLoop(pruner).run(), name="forgetting"))
 
     async def check_health(self) -> None:
-        """Serve asks now and then; a loop that ended or hangs means that this replica must be replaced.
+        """Called by Serve at intervals; a loop that ended or hangs means that this replica must be replaced.
 
         Raises:
-            RuntimeError: a loop has ended, or has not come round for long.
+            RuntimeError: a loop has ended, or has not completed a round for too long.
         """
-        # A coroutine, because what is no coroutine is called from a thread, where there are no loops.
+        # A coroutine, because Serve calls plain functions from a thread, which has no event loop.
         for work in self._work:
             if work.done():
                 raise RuntimeError(f"{work.get_name()} has ended") from work.exception()
         self._dispatcher.check()
 
     async def __del__(self) -> None:
-        """Serve awaits this when the replica is stopped in good order: hand back what is in flight."""
+        """Awaited by Serve when the replica is stopped gracefully: hands back the tasks in flight."""
         for work in self._work:
             work.cancel()
         for work in self._work:

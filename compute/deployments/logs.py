@@ -1,4 +1,4 @@
-"""Logging of our own modules in a Serve replica; Serve configures only its own loggers."""
+"""Logging of this package's modules in a Serve replica; Serve configures only its own loggers."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""A pool of Serve replicas, as the Dispatcher sees it, and the standbys that stand in for those that are missing."""
+"""The Dispatcher's view of a pool of Serve replicas, and of the standbys that stand in for missing ones."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -16,14 +16,14 @@ from compute.worker.protocol import Job, Started, WorkEvent
 __all__ = ["ServePool"]
 
 _LOST = (RayError, RayServeException)
-"""What Ray and Serve raise by themselves; what a replica raises comes as the error that it was."""
+"""Errors of Ray and Serve themselves; an error raised by a replica arrives as it was raised."""
 
 
 class ServePool:
     """Implements `compute.dispatch.pool.Pool` over deployment handles.
 
     While fewer of the pool's own replicas run than are configured, standbys count in place of the missing ones and
-    take their jobs. Who runs is told by `counted`, from outside.
+    take their jobs. The numbers of running replicas come from outside, through `counted`.
     """
 
     executor_type = "ray-serve"
@@ -43,7 +43,7 @@ class ServePool:
         return self._standby is not None
 
     def counted(self, own: int, standby: int = 0) -> None:
-        """So many replicas are warm now. Jobs that wait for replicas which are gone move to a standby."""
+        """Set the numbers of warm replicas. Jobs that wait for replicas which are gone move to a standby."""
         self._own.running = own
         if self._standby is not None:
             self._standby.running = standby
@@ -75,7 +75,7 @@ class ServePool:
         except _DesertedError:
             lost = WorkerLost("The replica that was to run it is gone.")
         await self.recount()
-        # A job that never began has published nothing, and one that began is for the retry policy.
+        # A job that never began has published nothing; one that began is left to the retry policy.
         if begun or hands is self._standby or self._standby is None or not self._stand_ins():
             raise lost
         async with aclosing(self._once(self._standby, job)) as events:
@@ -91,7 +91,7 @@ class ServePool:
             raise WorkerLost(f"The standby that ran it died: {type(error).__name__}.") from None
 
     def _stand_ins(self) -> int:
-        """How many standbys are in place of a replica that is missing."""
+        """The number of standbys that stand in for missing replicas."""
         return min(self._standby.running, max(self._configured - self._own.running, 0)) if self._standby else 0
 
     def _choose(self) -> "_Hands":
@@ -104,11 +104,11 @@ class ServePool:
 
 
 class _DesertedError(Exception):
-    """Nobody is left behind the handle, and nobody has the job."""
+    """No replica is left behind the handle, and none has the job."""
 
 
 class _Hands:
-    """The replicas behind one handle, and how many jobs they hold."""
+    """The replicas behind one handle, and the number of their jobs."""
 
     def __init__(self, handle: DeploymentHandle, *, may_desert: bool = False) -> None:
         self.running = 0
@@ -130,9 +130,11 @@ class _Hands:
             self._deserted.clear()
 
     async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
-        """Raises:
-        RayError, RayServeException: the replica died.
-        _DesertedError: all of them did, before one had the job.
+        """Stream the job's events from one of the replicas.
+
+        Raises:
+            RayError, RayServeException: the replica died.
+            _DesertedError: all replicas died before one had the job.
         """
         self.jobs += 1
         stream = self._handle.run.remote(job)
@@ -151,7 +153,7 @@ class _Hands:
     async def _first(self, stream: Any) -> WorkEvent | None:
         """The first event, or None when there is none.
 
-        Serve keeps a job for replicas that are yet to come, however long that takes; a standby is quicker.
+        Serve keeps a job for replicas that have yet to start, however long that takes; a standby is quicker.
         """
         first = asyncio.ensure_future(anext(stream, None))
         deserted = asyncio.ensure_future(self._deserted.wait())
@@ -166,4 +168,4 @@ class _Hands:
 
 
 async def _no_news() -> None:
-    """Until somebody counts, what was counted last holds."""
+    """Do nothing: the last count stays valid until the next one."""

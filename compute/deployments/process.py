@@ -1,4 +1,4 @@
-"""What every process of ours on a Ray cluster does first."""
+"""Initialisation of every process of the stack on a Ray cluster."""
 
 import gc
 import ipaddress
@@ -16,7 +16,7 @@ _EVERYWHERE = "[::]:0"
 
 
 def begin_process(settings: Settings) -> None:
-    """Set up logging, and keep the replica's ports where those of its node are."""
+    """Set up logging; on a loopback node, bind the replica's ports to the node's address alone."""
     configure_logging(settings)
     node = ray.util.get_node_ip_address()
     if ipaddress.ip_address(node).is_loopback:
@@ -24,17 +24,17 @@ def begin_process(settings: Settings) -> None:
 
 
 def leave_out_of_collections() -> None:
-    """Let the garbage collector pass over what is loaded by now, which stays until the process ends.
+    """Exclude everything loaded so far from garbage collection; it stays until the process ends.
 
-    To walk it holds the interpreter, and the event loop with it, for up to a quarter of a second.
+    Walking it would block the interpreter, and the event loop with it, for up to a quarter of a second.
     """
     gc.collect()
     gc.freeze()
 
 
 def _keep_to(node: str) -> None:
-    """Serve opens a replica's port for calls from other replicas, once it is constructed, on every address of the
-    machine; and what comes there is unpickled. There is no setting for it."""
+    """Bind the port for calls from other replicas to `node`. Serve opens it on every address of the machine, once the
+    replica is constructed, and unpickles what it receives; there is no setting for it."""
     add = replica.add_port_to_grpc_server
 
     def add_to_node(server: Any, address: str) -> int:

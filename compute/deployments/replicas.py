@@ -1,4 +1,4 @@
-"""How many replicas of each pool are warm, asked of Ray at a price that an idle cluster can pay."""
+"""Counts the warm replicas of each pool by asking Ray, cheaply enough for an idle cluster."""
 
 import asyncio
 import contextlib
@@ -15,14 +15,14 @@ __all__ = ["ReplicaCounter", "ReplicaDirectory"]
 _log = logging.getLogger(__name__)
 _INTERVAL_SECONDS = 1.0
 _INTERVAL_WITH_STANDBY_SECONDS = 0.25
-"""A standby is there to shorten a gap; learning of the gap must not be most of it."""
+"""Short, because a standby is there to shorten a gap: detecting the gap must not be most of it."""
 
 
 class ReplicaCounter:
-    """Tells each pool how many of its replicas run.
+    """Keeps each pool's number of running replicas up to date.
 
-    Ray is asked in a thread, once at a time. While it does not answer the numbers age; once they are older than
-    `patience_seconds` no replica counts as warm, and nothing more is claimed for any.
+    Ray is asked in a thread, one call at a time. While it does not answer, the numbers age; once they are older than
+    `patience_seconds`, no replica counts as warm, and no further task is claimed for the pools.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class ReplicaCounter:
         deadline_seconds: float = 5.0,
         patience_seconds: float = 60.0,
     ) -> None:
-        """`ask` blocks: the running replicas by deployment, or None while nothing has changed."""
+        """`ask` blocks; it returns the running replicas by deployment, or None while nothing has changed."""
         self._ask = ask
         self._pools = pools
         self._deadline_seconds = deadline_seconds
@@ -56,11 +56,11 @@ class ReplicaCounter:
             await asyncio.sleep(self._interval)
 
     async def count(self) -> None:
-        """Ask now, and wait for the answer, though not for ever."""
+        """Ask now, and wait for the answer for a limited time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._deadline_seconds):
                 if self._asking is not None:
-                    # It may have been asked before that happened for which we ask.
+                    # The running call may have begun before the change that caused this one.
                     await asyncio.wait([self._asking])
                 if self._asking is None:
                     self._asking = asyncio.create_task(asyncio.to_thread(self._ask))
@@ -95,11 +95,11 @@ class ReplicaCounter:
 
 
 class ReplicaDirectory:
-    """Asks Ray how many replicas of an application's deployments run.
+    """Asks Ray for the number of running replicas of an application's deployments.
 
     Serve's own status costs 80 ms of CPU. The names of its replicas' actors cost one call to Ray's directory, and
-    while they stay as they were when all of them ran, nothing has changed. The directory also knows first: it forgets
-    an actor the moment it dies, while Serve's status shows it as running until the next health check.
+    while they are the same as when all replicas ran, nothing has changed. The directory is also quicker: it drops an
+    actor the moment it dies, while Serve's status shows it as running until the next health check.
     """
 
     def __init__(self, app_name: str, pools: Sequence[ServePool]) -> None:

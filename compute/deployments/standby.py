@@ -1,4 +1,4 @@
-"""What a replica works with, made when its first job comes, and when it has lain idle for too long."""
+"""A value that a standby replica creates for its first job, and gives back once it has been idle for too long."""
 
 import asyncio
 import time
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class StandDown(Exception):
-    """A standby has had its day. Not a failure: Serve replaces the process, which frees all it took from the device."""
+    """Ends an idle standby. Not a failure: Serve replaces the process, which frees all memory it took on the device."""
 
 
 class Standby(Generic[T]):
-    """A value that costs device memory, made on first use in a thread; jobs that come meanwhile wait for it."""
+    """A value that costs device memory, created on first use in a thread; jobs that arrive meanwhile wait for it."""
 
     def __init__(
         self,
@@ -28,8 +28,8 @@ class Standby(Generic[T]):
         clock: Callable[[], float] = time.monotonic,
         watchdog: Watchdog | None = None,
     ) -> None:
-        """`idle_seconds` after the last job `check` asks for the end; `clock` tells seconds. `watchdog` watches the
-        making."""
+        """`check` asks for the end `idle_seconds` after the last job; `clock` returns seconds. `watchdog` watches the
+        creation."""
         self._activate = activate
         self._watchdog = watchdog or Watchdog()
         self._idle_seconds = idle_seconds
@@ -40,25 +40,25 @@ class Standby(Generic[T]):
 
     @asynccontextmanager
     async def in_use(self) -> AsyncGenerator[T]:
-        """The value.
+        """The value, created if necessary.
 
-        Raises whatever making it raised, to every job: what is half made stays so until the process ends.
+        Raises to every job whatever its creation raised: it is not tried again in this process.
         """
         if self._making is None:
             self._making = self._watchdog.start(lambda moved: self._activate(), what="bringing the model to its device")
         self._users += 1
         try:
-            # A job that is cancelled meanwhile must not take the value from those who wait with it.
+            # A cancelled job must not cancel the creation for the other jobs that wait for it.
             yield await asyncio.shield(self._making)
         finally:
             self._users -= 1
             self._left_at = self._clock()
 
     def check(self) -> None:
-        """Whether the process may go on.
+        """Check that the process may go on.
 
         Raises:
-            StandDown: the value could not be made, or nobody has used it for a while.
+            StandDown: the value could not be created, or no job has used it for `idle_seconds`.
         """
         if self._making is None or not self._making.done() or self._users:
             return

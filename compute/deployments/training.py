@@ -39,22 +39,22 @@ SUPERVISOR = "Training"
 """The deployment's name."""
 
 JOBS_AWAY = (RuntimeError, OSError)
-"""What Ray's job API raises when it cannot be reached, or refuses."""
+"""Errors of Ray's job API when it cannot be reached, or refuses."""
 
 _PERIOD_SECONDS = 1.0
 _REST_SECONDS = 0.2
 _SUBMISSION_SECONDS = 60.0
-"""How long a job may be unknown to Ray after its row was taken, before it counts as lost."""
+"""Seconds that a job may be unknown to Ray after its row was taken, before it counts as lost."""
 _ANSWER_SECONDS = 30.0
 _STOP_SECONDS = 5.0
-"""How long the job of a training that has ended may take to end by itself."""
+"""Seconds that the job of a training that has ended may take to end by itself."""
 
 
 class TrainingDeployment:
     """Submits, watches and stops jobs until the replica is stopped. The jobs go on without it."""
 
     async def __init__(self, args: TrainingArgs, pools: list[DeploymentHandle]) -> None:  # type: ignore[misc]
-        """`pools`: handles of the replicas that draw, and can keep LoRAs."""
+        """`pools`: handles of the replicas that generate images, and can keep LoRAs in memory."""
         settings = get_settings()
         begin_process(settings)
         if not settings.database_url:
@@ -80,11 +80,11 @@ class TrainingDeployment:
         self._work = asyncio.create_task(ticker.run(), name="supervising trainings")
 
     async def warm(self, path: str) -> int:
-        """Have every replica that can use it read a stored LoRA; how many have."""
+        """Let every replica that can use it read a stored LoRA; returns how many have."""
         return await warm_lora(self._pools, path)
 
     def check_health(self) -> None:
-        """Serve asks now and then; a loop that ended means that this replica must be replaced.
+        """Called by Serve at intervals; a loop that ended means that this replica must be replaced.
 
         Raises:
             RuntimeError: it has ended.
@@ -93,7 +93,7 @@ class TrainingDeployment:
             raise RuntimeError(f"{self._work.get_name()} has ended") from self._work.exception()
 
     async def _supervise(self) -> None:
-        """One look at everything."""
+        """Check all trainings once."""
         for run in await self._queue.take_next(self._args.jobs):
             await self._submit(run)
         for run in await self._queue.running():
@@ -106,14 +106,14 @@ class TrainingDeployment:
         try:
             await self._jobs.submit(run, entrypoint(run, self._args, self._name, self._cluster))
         except JOBS_AWAY as error:
-            # If it has not arrived, it counts as lost in a while.
+            # If it has not arrived, it counts as lost after `_SUBMISSION_SECONDS`.
             _log.warning("job %s could not be submitted: %s", run.job_id, error)
 
     async def _watch(self, run: TrainingRun) -> None:
         try:
             status = await self._jobs.status(run)
         except JOBS_AWAY as error:
-            # Nobody knows: the job may well be running.
+            # The state is unknown: the job may well be running.
             _log.warning("no status of %s: %s", run.job_id, error)
             return
         if status is None:
@@ -149,7 +149,7 @@ class TrainingDeployment:
             return f"its job is {status.value}"
 
     async def __del__(self) -> None:
-        """Serve awaits this when the replica is stopped in good order."""
+        """Awaited by Serve when the replica is stopped gracefully."""
         self._work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._work
@@ -157,7 +157,7 @@ class TrainingDeployment:
 
 
 class _Jobs:
-    """Ray's job API, reached when it is first needed: an application that trains nothing works without a dashboard."""
+    """Ray's job API, contacted on first use: an application without trainings works without a dashboard."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -191,7 +191,7 @@ class _Jobs:
         return self._opened
 
     async def _call(self, call: Callable[[], T]) -> T:
-        """Ray's client waits as long as the dashboard is silent. One that does not return in time is left behind.
+        """Call Ray's client in a thread. It waits as long as the dashboard is silent, so a late call is abandoned.
 
         Raises:
             TimeoutError: the dashboard did not answer.
@@ -207,7 +207,7 @@ class _Jobs:
 def entrypoint(run: TrainingRun, args: TrainingArgs, supervisor: str, cluster: str) -> str:
     """The job's command line.
 
-    It names the cluster, because Ray tells a job the address of any cluster that it finds on the job's machine.
+    It names the cluster, because Ray gives a job the address of any cluster that it finds on the job's machine.
     """
     options = {
         "task": run.training_id,

@@ -1,4 +1,4 @@
-"""Replicas that run jobs: GPU-pinned ones that hold a warm pipeline, and those for image work on the CPU.
+"""Replicas that run jobs: GPU-pinned ones with a loaded pipeline, and those for image work on the CPU.
 
 They never touch the database.
 """
@@ -37,7 +37,7 @@ _STANDBY_IDLE_SECONDS = 30.0
 
 
 class JobWorker(ABC):
-    """Runs jobs on one worker, and says all the while that it lives."""
+    """Runs jobs on one worker, with heartbeats among their events."""
 
     def __init__(self, settings: Settings) -> None:
         self.watchdog = Watchdog(settings.stall_seconds)
@@ -45,10 +45,10 @@ class JobWorker(ABC):
 
     @abstractmethod
     def worker(self) -> AbstractAsyncContextManager[LocalWorkerContext]:
-        """What a job works on; it may have to wait for it."""
+        """The context that a job runs in; entering it may wait."""
 
     async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
-        """Run one job. Closing the stream stops it: a drawing at its next denoising step, a computation at its end.
+        """Run one job. Closing the stream stops it: denoising at its next step, a computation at its end.
 
         Raises:
             WorkerLost: a thread of this replica hangs, or the model could not be brought to the device.
@@ -60,7 +60,7 @@ class JobWorker(ABC):
                 yield event
 
     async def check_health(self) -> None:
-        """Serve asks now and then, and replaces a replica that is unwell.
+        """Called by Serve at intervals; it replaces a replica that is unwell.
 
         Raises:
             WorkerLost: a thread of this replica hangs.
@@ -74,7 +74,7 @@ class JobWorker(ABC):
 
 
 class PipelineWorker(JobWorker):
-    """One replica of a pool. It is ready once it has drawn its first image."""
+    """One replica of a pool. It is ready once it has generated its warm-up image."""
 
     def __init__(self, args: PoolArgs) -> None:
         super().__init__(get_settings())
@@ -84,7 +84,7 @@ class PipelineWorker(JobWorker):
         return nullcontext(self._worker)
 
     async def warm_lora(self, path: str) -> bool:
-        """Have a stored LoRA at hand before the first task names it; whether the model has it now.
+        """Load a stored LoRA before the first task names it; True if the model has it now.
 
         Raises:
             StorageFailed: the object store could not be reached.
@@ -93,7 +93,7 @@ class PipelineWorker(JobWorker):
 
 
 class ImageWorker(JobWorker):
-    """One replica of a pool without a model: as many jobs compute at a time as it has cores set aside."""
+    """One replica of a pool without a model: as many jobs compute at the same time as it has cores reserved."""
 
     def __init__(self, args: PoolArgs) -> None:
         import cv2
@@ -102,7 +102,7 @@ class ImageWorker(JobWorker):
         super().__init__(settings)
         begin_process(settings)
         slots = max(1, math.ceil(args.cpus_per_replica))
-        # A job has one core. OpenCV would take all of the machine's for each, and they would wait for each other.
+        # A job has one core. OpenCV would take all cores of the machine for each, and the jobs would contend for them.
         cv2.setNumThreads(1)
         self._worker = LocalWorkerContext(
             settings, open_store(settings), None, _executor(), slots=slots, watchdog=self.watchdog
@@ -113,12 +113,12 @@ class ImageWorker(JobWorker):
 
 
 class StandbyWorker(JobWorker):
-    """Stands in for a replica that died. It is ready with its weights in host memory, and holds nothing on the device
-    until its first job comes, which waits for that."""
+    """Stands in for a replica that died. It is ready with its weights in host memory, and takes no device memory until
+    its first job, which waits for the transfer."""
 
     def __init__(self, args: PoolArgs) -> None:
         super().__init__(get_settings())
-        # On a CPU there is nothing to give back.
+        # On a CPU there is no device memory to give back.
         idle_seconds = _STANDBY_IDLE_SECONDS if args.gpus_per_replica else math.inf
         self._standby = Standby(_prepare(args, self.watchdog), idle_seconds=idle_seconds, watchdog=self.watchdog)
 
@@ -126,11 +126,11 @@ class StandbyWorker(JobWorker):
         return self._standby.in_use()
 
     async def check_health(self) -> None:
-        """Serve asks now and then, and replaces a standby that is unwell, or not needed any more.
+        """Called by Serve at intervals; it replaces a standby that is unwell, or no longer needed.
 
         Raises:
             WorkerLost: a thread of this replica hangs.
-            StandDown: it has lain idle for a while after its jobs, or could not be activated.
+            StandDown: it has been idle for a while after its jobs, or could not be activated.
         """
         await super().check_health()
         self._standby.check()
@@ -138,7 +138,7 @@ class StandbyWorker(JobWorker):
 
 def _prepare(args: PoolArgs, watchdog: Watchdog) -> Callable[[], LocalWorkerContext]:
     """Import the libraries and load the weights into host memory; calling the result brings them to the device."""
-    # The pipeline libraries take seconds to import; only replicas that draw pay for them.
+    # The pipeline libraries take seconds to import; only replicas with a model pay for that.
     from compute.pipelines import prepare
     from compute.pipelines.manager import prepare_manager
 
@@ -170,7 +170,7 @@ def _activate(
         worker = LocalWorkerContext(settings, objects, activate_model(), executor, names=names, watchdog=watchdog)
         worker.stages.warm_up(warm_up_request(next(iter(names))))
     except Exception as error:
-        # In words: the Dispatcher must not need torch to read it.
+        # As text: the Dispatcher must not need torch to unpickle it.
         raise WorkerLost(f"The model could not be brought to its device: {type(error).__name__}: {error}") from error
     _log.info("%s is warm after %.2f s", executor, time.perf_counter() - began)
     return worker

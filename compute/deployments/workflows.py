@@ -1,4 +1,4 @@
-"""The workflow engine as a Serve deployment, and its step runners as async actors of Ray's.
+"""The workflow engine as a Serve deployment, and its step runners as async Ray actors.
 
 Each step of a workflow is a call whose arguments are the references of its parents' calls. Ray holds it back until
 those have returned, in the memory of the engine's process; no thread or process waits for it.
@@ -32,11 +32,11 @@ __all__ = ["RayCompiler", "StepRunnerActor", "WorkflowDeployment"]
 
 _log = logging.getLogger(__name__)
 _STEPS_AT_ONCE = 100_000
-"""Calls that one actor runs at a time. Each waits for its tasks most of the time, and takes about 60 KiB meanwhile."""
+"""Concurrent calls of one actor. Each waits for its tasks most of the time, and takes about 60 KiB."""
 
 
 class StepRunnerActor:
-    """A step runner in a process of its own. It holds no state that matters: a new one goes on."""
+    """A step runner in a process of its own. All its state is in the database: a replacement continues its work."""
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
@@ -44,7 +44,7 @@ class StepRunnerActor:
         self._opening: asyncio.Task[StepRunner] | None = None
 
     async def run(self, plan: bytes, *parents: StepOutcome) -> StepOutcome:
-        """Run a step; `plan` is a `StepPlan` as `RayCompiler` packed it."""
+        """Run a step; `plan` is a `StepPlan` packed by `RayCompiler`."""
         unpacked: StepPlan = pickle.loads(plan)  # noqa: S301 - the engine's own, of the same cluster
         return await (await self._runner()).run(unpacked, *parents)
 
@@ -63,7 +63,7 @@ class StepRunnerActor:
 
 
 def _die(error: BaseException) -> None:
-    """Without its loops no step would ever end; the engine compiles again on the actor's next process."""
+    """End the process: without its loops no step would ever end. The engine compiles again on the actor's next one."""
     _log.critical("a step runner ends, because one of its loops did", exc_info=error)
     os._exit(1)
 
@@ -81,7 +81,7 @@ class RayCompiler:
         actor = self._actor_for(plan.flow.id)
         calls: dict[str, StepOutcome | ObjectRef] = dict(plan.ended)
         for step in plan.steps:
-            # Packed here: Ray's own way for objects costs as much as all the rest of the call.
+            # Packed here: Ray's own serialisation costs as much as all the rest of the call.
             packed = pickle.dumps(step)
             calls[step.step_id] = actor.run.remote(packed, *(calls[parent] for parent in step.parents))
         end = actor.finish.remote(plan.flow, *(calls[sink] for sink in plan.sinks))
@@ -111,7 +111,7 @@ class WorkflowDeployment:
         self._work = asyncio.create_task(engine.run(), name="advancing workflows")
 
     def check_health(self) -> None:
-        """Serve asks now and then; an engine that ended means that this replica must be replaced.
+        """Called by Serve at intervals; an engine that ended means that this replica must be replaced.
 
         Raises:
             RuntimeError: it has ended.
@@ -120,7 +120,7 @@ class WorkflowDeployment:
             raise RuntimeError(f"{self._work.get_name()} has ended") from self._work.exception()
 
     async def __del__(self) -> None:
-        """Serve awaits this when the replica is stopped in good order: let go of the workflows."""
+        """Awaited by Serve when the replica is stopped gracefully: releases the workflows."""
         self._work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._work

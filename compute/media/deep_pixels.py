@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from compute.errors import InvalidInput
-from compute.media.formats.opened import open_image
+from compute.media.formats.opened import open_image_file
 
 __all__ = ["raw_mode_of", "to_eight_bits"]
 
@@ -114,7 +114,7 @@ def _colours(high: Image.Image, low: Image.Image, mode: str, clear: NDArray[Any]
 
 def _read_as(data: bytes, mode: str, raw_mode: str, field: str) -> Image.Image:
     """The file decoded once more; its size and its format have been checked."""
-    opened = open_image(data, field)
+    opened = open_image_file(data, field)
     if isinstance(opened, ImageFile.ImageFile):
         opened.tile = [tile._replace(args=_with_raw_mode(tile.args, raw_mode)) for tile in opened.tile]
     opened.load()

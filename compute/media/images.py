@@ -14,7 +14,7 @@ from compute.media.codec import is_plain, plain_mode
 from compute.media.colours.profiles import to_srgb
 from compute.media.colours.stated import stated_profiles
 from compute.media.deep_pixels import raw_mode_of, to_eight_bits
-from compute.media.formats.opened import FORMATS, open_image
+from compute.media.formats.opened import FORMATS, open_image_file
 from compute.media.formats.parts import MOST_PARTS, TooManyParts
 from compute.media.rights import Rights, read_rights
 
@@ -66,7 +66,7 @@ def decode_image(data: bytes, *, max_pixels: int, field: str) -> DecodedImage:
     Raises:
         InvalidInput: not an accepted format, too many pixels, or damaged. `field` names the request's field.
     """
-    with _refusals(field), open_image(data, field) as opened:
+    with _refusals(field), open_image_file(data, field) as opened:
         _check_size(opened.size, max_pixels, field)
         raw_mode = raw_mode_of(opened)
         profiles = stated_profiles(opened, data, field)
@@ -92,7 +92,7 @@ def decode_cost(data: bytes, *, max_pixels: int, field: str) -> int:
     Raises:
         InvalidInput: as `decode_image`, as far as a header can tell.
     """
-    with _refusals(field), open_image(data, field) as opened:
+    with _refusals(field), open_image_file(data, field) as opened:
         _check_size(opened.size, max_pixels, field)
         width, height = opened.size
         of_pixel = _GREY_BYTES if opened.mode in _GREY_MODES else _COLOUR_BYTES

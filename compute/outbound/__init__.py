@@ -1,1 +1,1 @@
-"""Requests to addresses that a user names: only public hosts are connected to, and every answer is bounded."""
+"""Requests to addresses named by users: connects only to public hosts, and bounds every response."""

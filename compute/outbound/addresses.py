@@ -1,4 +1,4 @@
-"""Which network addresses a user's URL may lead to: only those of the public internet."""
+"""Classification of network addresses: a user's URL may lead only to the public internet."""
 
 import re
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 __all__ = ["AllowedHosts", "is_public", "literal_address"]
 
-# Written out rather than left to `is_global`, whose idea of it changes between releases of Python.
+# Listed here rather than left to `is_global`, whose definition changes between releases of Python.
 _V4_REFUSED = tuple(
     IPv4Network(network)
     for network in (
@@ -47,14 +47,14 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 def _embedded_v4(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that an IPv6 address is routed to (mapped, 6to4, NAT64), if it is such a one."""
+    """The IPv4 address that an IPv6 address is routed to (mapped, 6to4, NAT64); None if there is none."""
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.ipv4_mapped or address.sixtofour
 
 
 def literal_address(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that a URL's host spells out; None if the host is a name.
+    """Parse a URL's host as an address; None if the host is a name.
 
     Raises:
         ValueError: an address in an unusual spelling (`127.1`, `0x7f000001`, a decimal number, a zone).
@@ -71,11 +71,11 @@ class AllowedHosts:
     """Hosts exempt from the address rule, each `host` (any port) or `host:port`; IPv6 as `[::1]:port`."""
 
     def __init__(self, entries: Iterable[str]) -> None:
-        """Read the entries; case and a final dot do not matter."""
+        """Parse the entries; case and a final dot do not matter."""
         self._entries = frozenset(_split(entry) for entry in entries)
 
     def allows(self, host: str, port: int | None) -> bool:
-        """Whether the operator named this host, or this host with this port."""
+        """Whether the entries contain this host, or this host with this port."""
         bare = _bare(host)
         return (bare, None) in self._entries or (bare, port) in self._entries
 

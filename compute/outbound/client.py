@@ -1,4 +1,4 @@
-"""The one HTTP client for addresses that a user names: media to fetch, webhooks to call."""
+"""The HTTP client for addresses named by users: fetches media and calls webhooks."""
 
 import asyncio
 import socket
@@ -25,13 +25,13 @@ MAX_REDIRECTS = 5
 MAX_URL_CHARACTERS = 8192
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HEADERS = {"User-Agent": "compute", "Accept-Encoding": "identity"}
-# One sentence for a private address and for a name that does not exist: the difference would map our network.
+# One message for a private address and for a name that does not exist: a difference would reveal the network.
 _NOT_PUBLIC = "the host does not resolve to a public address"
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A downloaded body and what its server called it (a claim, nothing more)."""
+    """A downloaded body and the content type claimed by its server."""
 
     body: bytes
     content_type: str
@@ -40,9 +40,13 @@ class Fetched:
 class GuardedClient:
     """HTTP(S) to public addresses, and to the hosts that the operator allows.
 
-    The addresses that were checked are the addresses connected to, so a name that changes its answer gains
-    nothing. Proxies from the environment, cookies and credentials in URLs are not used. Use it within one
-    event loop, and close it.
+    It connects to exactly the addresses that it has checked, so a name that changes its addresses meanwhile gains
+    nothing. Proxies from the environment, cookies and credentials in URLs are not used. Use it within one event loop,
+    and close it.
+
+    Example:
+        async with GuardedClient(allowed_hosts=["files.internal:9000"]) as client:
+            fetched = await client.fetch(url, max_bytes=20_000_000, field="base_image_url")
     """
 
     def __init__(self, allowed_hosts: Iterable[str] = (), timeout: float = 15.0) -> None:
@@ -72,7 +76,7 @@ class GuardedClient:
         """GET the URL, following at most 5 redirects, each of them checked like the first.
 
         Raises:
-            InvalidInput: the URL is malformed or leads to a place that is not public, the answer is not 200,
+            InvalidInput: the URL is malformed or leads to an address that is not public, the response is not 200,
                 is larger than `max_bytes`, or takes longer than the timeout. `field` names the request's field.
         """
         async with _as_invalid_input(field), asyncio.timeout(self._timeout):
@@ -83,7 +87,7 @@ class GuardedClient:
                 return Fetched(await _read_all(response, max_bytes, field), response.content_type)
 
     async def download(self, url: str, destination: Path, *, max_bytes: int, timeout: float, field: str) -> None:
-        """As `fetch`, into a new local file and piece by piece, for what does not belong into memory.
+        """As `fetch`, but streamed into a new local file, for content that is too large for memory.
 
         `timeout`, in seconds, replaces the client's.
 
@@ -107,18 +111,18 @@ class GuardedClient:
         *,
         field: str = "url",
     ) -> PostResult:
-        """POST the body once; a redirect is an answer like any other. `timeout` in seconds replaces the client's.
+        """POST the body once, without following redirects. `timeout` in seconds replaces the client's.
 
         Raises:
-            InvalidInput: the URL is malformed or leads to a place that is not public.
-            Unavailable: the name did not resolve, nobody answered in time, or the connection broke before a status.
+            InvalidInput: the URL is malformed or leads to an address that is not public.
+            Unavailable: the name did not resolve, there was no response in time, or the connection broke before one.
         """
         target = self._checked(url, field)
         async with _as_unavailable(field):
             return await self._posts.post(target, body, {**_HEADERS, **headers}, timeout or self._timeout)
 
     async def check_url(self, url: str, field: str) -> None:
-        """Check the syntax of a URL and the addresses that its host has now. Later calls check again.
+        """Check the syntax of a URL and the current addresses of its host. Later calls check again.
 
         Raises:
             InvalidInput: `fetch` or `post` would refuse the URL.
@@ -131,7 +135,7 @@ class GuardedClient:
             await self._resolver.resolve(host, port)
 
     async def _follow(self, url: URL, field: str) -> aiohttp.ClientResponse:
-        """The first answer that is not a redirect; the caller closes it."""
+        """Follow redirects to the first other response; the caller closes it."""
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._connections().get(url, headers=_HEADERS, allow_redirects=False)
             location = response.headers.get("Location")
@@ -143,7 +147,7 @@ class GuardedClient:
         raise InvalidInput(f"more than {MAX_REDIRECTS} redirects", field=field)
 
     def _checked(self, url: str, field: str) -> URL:
-        """The parsed URL, if its host is a name or an address we may connect to: aiohttp resolves only names."""
+        """Parse the URL, and check a host that is an address: aiohttp passes only names to the resolver."""
         target = _parse(url, field)
         host, port = _host_and_port(target)
         if self._allowed.allows(host, port):
@@ -157,13 +161,13 @@ class GuardedClient:
         return target
 
     def _connections(self) -> aiohttp.ClientSession:
-        # Opened late, because a session belongs to the running event loop.
+        # Opened on first use, because a session belongs to the running event loop.
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     resolver=self._resolver, use_dns_cache=False, family=socket.AF_UNSPEC, limit_per_host=32
                 ),
-                # The deadline is ours: it has to span all redirects.
+                # No timeout of aiohttp's: the deadline has to span all redirects.
                 timeout=aiohttp.ClientTimeout(total=None),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
@@ -178,9 +182,9 @@ def _parse(url: str, field: str) -> URL:
     if any(character.isspace() or not character.isprintable() for character in url):
         raise InvalidInput("a URL cannot hold spaces or control characters", field=field)
     try:
-        # A URL in ASCII goes out as it came: quoting it anew would break the signatures of presigned links.
+        # A URL in ASCII is sent unchanged: quoting it again would break the signatures of presigned links.
         parsed = URL(url, encoded=url.isascii())
-        # Read here, because only reading it finds a port that is no number.
+        # Read here, because only reading it detects a port that is not a number.
         port = parsed.port
     except ValueError as error:
         raise InvalidInput("not a valid URL", field=field) from error
@@ -247,7 +251,7 @@ async def _chunks(response: aiohttp.ClientResponse, max_bytes: int, field: str) 
 
 @asynccontextmanager
 async def _as_invalid_input(field: str) -> AsyncIterator[None]:
-    """Whatever goes wrong with a file that the user named is for the user to mend. Details stay inside."""
+    """Report every failure to get a file named by the user as `InvalidInput`, without internal details."""
     try:
         yield
     except TimeoutError as error:
@@ -260,7 +264,7 @@ async def _as_invalid_input(field: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _as_unavailable(field: str) -> AsyncIterator[None]:
-    """A failed POST may succeed later, unless its address is one that we never call."""
+    """Report a failed POST as `Unavailable`, because it may succeed later, unless its address is not allowed."""
     try:
         yield
     except TimeoutError as error:

@@ -1,4 +1,4 @@
-"""One connection of HTTP/1.1 for POSTs, one after another."""
+"""An HTTP/1.1 connection for successive POSTs."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,24 +10,24 @@ import h11
 __all__ = ["Answer", "PostConnection", "PostFailed"]
 
 BODY_BYTES = 1024
-"""How much of an answer's body is kept."""
+"""Bytes of a response's body that are kept."""
 _HEAD_BYTES = 100 * 1024
 
 
 class PostFailed(Exception):
-    """There was no answer: no connection, or it broke before a whole header."""
+    """There was no response: no connection, or it broke before a complete header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The head of an answer; `retry_after` is that header as it came, if it came."""
+    """The head of a response; `retry_after` is that header unparsed, or None."""
 
     status: int
     retry_after: str | None
 
 
 class PostConnection(asyncio.Protocol):
-    """Whoever has it calls `send`, `body_ended` and `rest`, in this order, and `close` in the end."""
+    """A connection. Its user calls `send`, `body_ended` and `rest`, in this order, and `close` at the end."""
 
     def __init__(self) -> None:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES)
@@ -36,25 +36,25 @@ class PostConnection(asyncio.Protocol):
         self._body: asyncio.Future[None] | None = None
         self._start = bytearray()
         self.used = 0
-        """How often a request was sent over it."""
+        """The number of requests sent over it."""
         self.has_received = False
-        """Whether anything came since the last request was sent."""
+        """Whether any byte was received since the last request was sent."""
 
     @property
     def is_open(self) -> bool:
-        """Whether a request can be sent over it, as far as is known."""
+        """Whether the connection is open as far as this side knows."""
         return self._transport is not None and not self._transport.is_closing()
 
     @property
     def body_start(self) -> bytes:
-        """The first bytes of the body, as far as they have come."""
+        """The first bytes of the body, as far as they have been received."""
         return bytes(self._start)
 
     async def send(self, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """POST `body`, and wait for the head of the answer.
+        """POST `body`, and wait for the head of the response.
 
         Raises:
-            PostFailed: none came, or it is not HTTP.
+            PostFailed: there was none, or it is not HTTP.
         """
         loop = asyncio.get_running_loop()
         self._head, self._body = loop.create_future(), loop.create_future()
@@ -72,12 +72,12 @@ class PostConnection(asyncio.Protocol):
         return await self._head
 
     async def body_ended(self) -> None:
-        """Wait until the body has ended, broken off, or brought as much as is kept of it."""
+        """Wait until the body has ended or broken off, or as much of it as is kept has been received."""
         if self._body is not None and not self._body.done():
             await self._body
 
     def rest(self) -> bool:
-        """Get ready for the next request; whether there can be one over this connection."""
+        """Prepare for the next request; returns whether the connection can be used for one."""
         self._head = self._body = None
         if not self.is_open or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
@@ -87,7 +87,7 @@ class PostConnection(asyncio.Protocol):
         return True
 
     def close(self) -> None:
-        """Break it off."""
+        """Close the connection at once."""
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
@@ -99,7 +99,7 @@ class PostConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
         if self._head is None or self._body is None:
-            # Nobody asked for anything.
+            # Unsolicited data: no request is pending.
             self.close()
             return
         self.has_received = True

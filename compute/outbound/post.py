@@ -1,4 +1,4 @@
-"""POST to a receiver of which nothing but its status counts: whatever its body does, the status stands."""
+"""POSTs to receivers whose status alone counts: a broken or endless response body does not change it."""
 
 import asyncio
 import contextlib
@@ -17,15 +17,15 @@ from compute.outbound.resolver import GuardedResolver
 __all__ = ["PostClient", "PostFailed", "PostResult"]
 
 _BODY_SECONDS = 1.0
-"""How long a body may take once the status is known."""
+"""Seconds that a body may take once the status is known."""
 _KEPT_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class PostResult:
-    """The status of an answer and its first 1024 bytes as text, undecodable bytes and NULs replaced.
+    """The status of a response and its first 1024 bytes as text, undecodable bytes and NULs replaced.
 
-    `retry_after` is that header as it came, if it came: a claim, nothing more.
+    `retry_after` is that header unparsed, or None.
     """
 
     status: int
@@ -40,25 +40,25 @@ class _Origin(NamedTuple):
 
 
 class PostClient:
-    """Keeps connections to receivers, each to an address that the resolver let pass. Use it within one event loop."""
+    """Keeps connections to receivers, each to an address allowed by the resolver. Use it within one event loop."""
 
     def __init__(self, resolver: GuardedResolver) -> None:
-        """Look names up with `resolver`, which stays the caller's to close."""
+        """Look names up with `resolver`, which the caller closes."""
         self._resolver = resolver
         self._tls: ssl.SSLContext | None = None
         self._open: set[PostConnection] = set()
         self._idle: dict[_Origin, deque[PostConnection]] = {}
 
     async def post(self, url: URL, body: bytes, headers: Mapping[str, str], timeout: float) -> PostResult:
-        """Send once, without following redirects; `timeout` in seconds is for everything up to the status.
+        """Send once, without following redirects; `timeout` in seconds covers everything up to the status.
 
-        A receiver may close a kept connection just when it is used again. What met no answer at all on such a one is
-        sent over a new one.
+        A receiver may close a kept connection just when it is used again. A request without any response on such a
+        connection is sent again over a new one.
 
         Raises:
-            PostFailed: there was no answer.
-            TimeoutError: there was none in time.
-            OSError: the name did not resolve, or to nothing public.
+            PostFailed: there was no response.
+            TimeoutError: there was no response in time.
+            OSError: the name did not resolve, or not to a public address.
         """
         origin = _Origin(url.scheme, url.raw_host or "", url.port or 0)
         target = url.raw_path_qs or "/"
@@ -76,7 +76,7 @@ class PostClient:
     async def _answered(
         self, origin: _Origin, target: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[PostConnection, Answer]:
-        """The head of the answer, and the connection that its body comes over."""
+        """The head of the response, and the connection that delivers its body."""
         kept = self._take(origin)
         if kept is not None:
             with contextlib.suppress(PostFailed):
@@ -94,8 +94,8 @@ class PostClient:
             raise
 
     async def _result(self, origin: _Origin, connection: PostConnection, answer: Answer) -> PostResult:
-        """Take the body's first bytes, as far as they come. A connection whose body has not ended by then is not used
-        again."""
+        """Read the first bytes of the body, as far as they arrive in time. A connection whose body has not ended by
+        then is not used again."""
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_BODY_SECONDS):
@@ -103,13 +103,13 @@ class PostClient:
         except BaseException:
             self._discard(connection)
             raise
-        # Kept in a database, whose text cannot hold a NUL.
+        # Stored in a database, whose text cannot contain a NUL.
         start = connection.body_start.decode("utf-8", "replace").replace("\0", "\ufffd")
         self._keep(origin, connection)
         return PostResult(answer.status, start, answer.retry_after)
 
     async def _connect(self, origin: _Origin) -> PostConnection:
-        """A new connection, to the first address that takes it."""
+        """Open a connection to the first address that accepts it."""
         loop = asyncio.get_running_loop()
         tls = self._tls_context() if origin.scheme == "https" else None
         failure: Exception = PostFailed("no address")
@@ -131,7 +131,7 @@ class PostClient:
         raise failure
 
     def _take(self, origin: _Origin) -> PostConnection | None:
-        """A kept connection that is still open; the last one that was used, so that the others may end."""
+        """A kept connection that is still open; the most recently used one, so that the others may expire."""
         idle = self._idle.get(origin, deque())
         while idle:
             connection = idle.pop()
@@ -149,7 +149,7 @@ class PostClient:
         asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._expire, origin, connection, connection.used)
 
     def _expire(self, origin: _Origin, connection: PostConnection, used: int) -> None:
-        """Close it, unless it was used since."""
+        """Close the connection, unless it was used since."""
         idle = self._idle.get(origin, deque())
         if connection.used == used and connection in idle:
             idle.remove(connection)
@@ -163,7 +163,7 @@ class PostClient:
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
-            # The machine's authorities and Mozilla's: a slim container has none of its own.
+            # The system's authorities and Mozilla's: a slim container has none of its own.
             self._tls = ssl.create_default_context()
             self._tls.load_verify_locations(certifi.where())
             self._tls.set_alpn_protocols(["http/1.1"])

@@ -1,4 +1,4 @@
-"""Name resolution that only ever answers with addresses we may connect to."""
+"""Name resolution restricted to public addresses."""
 
 import asyncio
 import socket
@@ -15,7 +15,7 @@ from compute.outbound.addresses import AllowedHosts, is_public
 __all__ = ["GuardedResolver", "NotPublicError"]
 
 _THREADS = 256
-"""As many look-ups at once as there may be webhooks on their way. They begin when they are needed."""
+"""The most concurrent look-ups: as many as webhooks in flight. Threads start on demand."""
 
 _Name = tuple[str, socket.AddressFamily]
 LookUp = Callable[[str, int, socket.AddressFamily], list[ResolveResult]]
@@ -23,7 +23,7 @@ LookUp = Callable[[str, int, socket.AddressFamily], list[ResolveResult]]
 
 @dataclass(slots=True)
 class _Asked:
-    """A look-up, and how many wait for it."""
+    """A look-up, and the number of callers that wait for it."""
 
     job: Future[list[ResolveResult]]
     answer: "asyncio.Future[list[ResolveResult]]"
@@ -31,31 +31,31 @@ class _Asked:
 
 
 class NotPublicError(OSError):
-    """The name resolves, and to nothing but addresses that are not public."""
+    """The name resolves, but none of its addresses is public."""
 
 
 class GuardedResolver(AbstractResolver):
     """Resolves names and drops every address that is not public, unless the operator allows the host.
 
-    aiohttp connects to exactly these addresses, so no second look-up can bring another one in.
+    aiohttp connects to exactly these addresses, without a second look-up that could return another one.
     """
 
     def __init__(self, allowed: AllowedHosts, look_up: LookUp | None = None) -> None:
-        """Exempt the hosts in `allowed`. `look_up` may block; it is the system's own unless another one is given."""
+        """Exempt the hosts in `allowed`. `look_up` may block; the default is the system's."""
         self._allowed = allowed
         self._look_up = look_up or _look_up
-        # Threads of its own: slow name servers, which a user can choose, must hold up neither the store's files nor
-        # the look-ups of others.
+        # Threads of its own: slow name servers, which a user can choose, must delay neither the store's files nor
+        # other look-ups.
         self._asked: dict[_Name, _Asked] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="resolver")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The addresses of `host` that may be connected to.
+        """Resolve `host` to its allowed addresses.
 
         Raises:
-            NotPublicError: there are addresses, but none of them may be connected to.
+            NotPublicError: there are addresses, but none of them is allowed.
             OSError: the name does not resolve (socket.gaierror), or not now.
         """
         found = [ResolveResult(**{**one, "port": port}) for one in await self._ask(host, family)]
@@ -65,8 +65,8 @@ class GuardedResolver(AbstractResolver):
         return usable
 
     async def _ask(self, host: str, family: socket.AddressFamily) -> list[ResolveResult]:
-        """Who asks for a name that is being looked up waits for the same answer: a name that hangs has one thread,
-        however often it is asked for. What nobody waits for any more does not begin."""
+        """Look a name up, once for all concurrent callers: a name that hangs takes one thread, however often it is
+        requested. A look-up without waiting callers does not begin."""
         name = host, family
         if name not in self._asked:
             job = self._threads.submit(self._look_up, host, 0, family)
@@ -84,7 +84,7 @@ class GuardedResolver(AbstractResolver):
     def _answered(self, name: _Name, asked: _Asked, answer: "asyncio.Future[list[ResolveResult]]") -> None:
         self._forget(name, asked)
         if not answer.cancelled():
-            # Seen, though everybody who asked may have gone.
+            # Retrieved even if all callers have gone, so that asyncio does not report it.
             answer.exception()
 
     def _forget(self, name: _Name, asked: _Asked) -> None:
@@ -92,7 +92,7 @@ class GuardedResolver(AbstractResolver):
             del self._asked[name]
 
     async def close(self) -> None:
-        """Let the threads end; a look-up that still hangs ends by itself."""
+        """Shut the threads down; a look-up that still hangs ends by itself."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

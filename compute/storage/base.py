@@ -1,4 +1,4 @@
-"""What every object store does. Paths are those of `clean_path`; a prefix is a plain string prefix, as in S3."""
+"""The interface of object stores. Paths are those of `clean_path`; a prefix is a plain string prefix, as in S3."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from typing import Protocol
 __all__ = ["CHUNK_BYTES", "ObjectStore", "StoredObject", "chunk_sizes"]
 
 CHUNK_BYTES = 1024 * 1024
-"""How much of a big object is held in memory while it is streamed."""
+"""Size of the chunks in which objects are streamed, and so the memory that a stream takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object. `size` in bytes; `etag` changes whenever the content is replaced; `modified` is in UTC.
+    """An object's metadata. `size` in bytes; `etag` changes whenever the content is replaced; `modified` is in UTC.
 
-    In answers of `list` the type may come from the name alone: a listing of S3 does not carry it.
+    In results of `list` the type may come from the name alone: a listing of S3 does not contain it.
     """
 
     path: str
@@ -27,7 +27,7 @@ class StoredObject:
 
 
 def chunk_sizes(length: int | None) -> Iterator[int]:
-    """How many bytes to ask for, one chunk after another: `length` together, or without end."""
+    """Yield the sizes of successive chunks in bytes: `length` together, or without end if it is None."""
     left = length
     while left is None or left > 0:
         size = CHUNK_BYTES if left is None else min(left, CHUNK_BYTES)
@@ -36,11 +36,18 @@ def chunk_sizes(length: int | None) -> Iterator[int]:
 
 
 class ObjectStore(Protocol):
-    """Named bytes that survive the process. Safe for concurrent use from one event loop.
+    """Persistent storage of named bytes. Safe for concurrent use from one event loop.
 
     Every call may raise `InvalidInput` (the path is not a storage path) and `StorageFailed` (the store
-    could not be reached, refused us, or is full); its message is for operators and holds no secret. It is
+    could not be reached, refused access, or is full); its message is for operators and contains no secret. It is
     `StorageAway` if the same call may succeed later.
+
+    Example:
+        store = open_store(settings)
+        await store.put("results/a.png", data, "image/png")
+        async for chunk in store.stream("results/a.png"):
+            file.write(chunk)
+        await store.close()
     """
 
     async def put(self, path: str, data: bytes | Path, content_type: str) -> StoredObject:
@@ -52,22 +59,22 @@ class ObjectStore(Protocol):
         ...
 
     async def create(self, path: str, data: bytes | Path, content_type: str) -> StoredObject | None:
-        """As `put`, but nothing is ever replaced: None, and nothing is stored, if something is there already.
+        """As `put`, but never replaces an object: returns None, and stores nothing, if the path is taken.
 
-        Of several calls at once for one path a single one stores.
+        Of several concurrent calls for one path exactly one stores.
         """
         ...
 
     async def move(self, path: str, destination: str) -> bool:
-        """Give the object another path, replacing what is there; False, and nothing changes, if it does not exist.
+        """Move the object to another path, replacing an object there; returns False if it does not exist.
 
-        A folder does it in one step. A bucket copies, then deletes: between the two the object has both paths,
-        and of two moves of one object at once both may succeed.
+        A folder does it atomically. A bucket copies, then deletes: between the two the object has both paths,
+        and of two concurrent moves of one object both may succeed.
         """
         ...
 
     async def get(self, path: str) -> bytes:
-        """The whole object.
+        """Read the whole object.
 
         Raises:
             NotFound: there is no such object.
@@ -75,7 +82,7 @@ class ObjectStore(Protocol):
         ...
 
     async def read(self, path: str, start: int, length: int) -> bytes:
-        """Up to `length` bytes from offset `start`; fewer at the end of the object, none behind it.
+        """Read up to `length` bytes from offset `start`; fewer at the end of the object, none after it.
 
         Raises:
             NotFound: there is no such object.
@@ -84,24 +91,24 @@ class ObjectStore(Protocol):
         ...
 
     async def stat(self, path: str) -> StoredObject | None:
-        """What is known about the object; None if it does not exist."""
+        """The object's metadata; None if it does not exist."""
         ...
 
     async def list(
         self, prefix: str, limit: int, *, excluding: Callable[[str], bool] | None = None, after: str = ""
     ) -> list[StoredObject]:
-        """The first `limit` objects whose path starts with `prefix` and comes behind `after`, in order of their paths.
+        """The first `limit` objects whose path starts with `prefix` and sorts after `after`, in order of their paths.
 
-        Those of whose path `excluding` holds are passed over; they do not count.
+        Objects for whose path `excluding` returns True are skipped and do not count towards `limit`.
         """
         ...
 
     async def delete(self, path: str) -> bool:
-        """Remove the object; whether it was there."""
+        """Remove the object; returns whether it existed."""
         ...
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Remove every object whose path starts with `prefix`, and count them.
+        """Remove every object whose path starts with `prefix`; returns their number.
 
         Raises:
             InvalidInput: the prefix is empty, which would remove everything.
@@ -109,7 +116,7 @@ class ObjectStore(Protocol):
         ...
 
     async def download(self, path: str, destination: Path) -> None:
-        """Copy the object to a local file, which appears whole or not at all; its folder is made if need be.
+        """Copy the object to a local file, atomically; creates its folder if necessary.
 
         Raises:
             NotFound: there is no such object.
@@ -121,13 +128,13 @@ class ObjectStore(Protocol):
         ...
 
     async def path_of(self, url: str) -> str | None:
-        """The path to which a link of `url` leads, whether or not it has expired; None for any other address."""
+        """The path of the object behind a link made by `url`, expired or not; None for any other address."""
         ...
 
     def stream(self, path: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        """The object from offset `start`, to its end or `length` bytes far, in chunks of at most `CHUNK_BYTES`.
+        """Yield the object from offset `start`, to its end or `length` bytes of it, in chunks of up to `CHUNK_BYTES`.
 
-        It is one version of the object, though it may be replaced meanwhile.
+        All chunks are of one version of the object, even if it is replaced meanwhile.
 
         Raises:
             NotFound: there is no such object (raised when the first chunk is asked for).
@@ -136,7 +143,7 @@ class ObjectStore(Protocol):
         ...
 
     async def check(self) -> None:
-        """A cheap probe for readiness.
+        """Probe the store cheaply, for readiness checks.
 
         Raises:
             StorageFailed: the store cannot be used now; the message says why.
@@ -144,5 +151,5 @@ class ObjectStore(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give connections back. The store cannot be used afterwards."""
+        """Release connections. The store cannot be used afterwards."""
         ...

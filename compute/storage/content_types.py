@@ -1,11 +1,11 @@
-"""The type of stored bytes: by what they hold, else by their name. No sidecar files."""
+"""Content types of stored objects, derived from their first bytes or else their name, without sidecar files."""
 
 from pathlib import PurePosixPath
 
 __all__ = ["HEAD_BYTES", "UNKNOWN", "content_type_of", "content_type_of_name"]
 
 HEAD_BYTES = 32
-"""How many leading bytes `content_type_of` looks at."""
+"""The number of leading bytes that `content_type_of` needs."""
 
 UNKNOWN = "application/octet-stream"
 
@@ -46,7 +46,7 @@ _NAMES: dict[str, str] = {
 
 
 def content_type_of(head: bytes, path: str) -> str:
-    """The type of an object from its first bytes; its name decides when they say nothing."""
+    """The content type of an object by its first bytes, or by its name if they are not recognised."""
     for offset, magic, content_type in _MAGIC:
         if head.startswith(magic, offset):
             return content_type
@@ -54,5 +54,5 @@ def content_type_of(head: bytes, path: str) -> str:
 
 
 def content_type_of_name(path: str) -> str:
-    """The type that the file name promises; `application/octet-stream` when it promises none."""
+    """The content type by the file name's extension; `application/octet-stream` if it is unknown."""
     return _NAMES.get(PurePosixPath(path).suffix.lower(), UNKNOWN)

@@ -1,4 +1,4 @@
-"""Choose the object store that the settings name."""
+"""Opens the object store that the settings name."""
 
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
@@ -8,7 +8,11 @@ __all__ = ["open_store"]
 
 
 def open_store(settings: Settings) -> ObjectStore:
-    """The store of this process; close it at the end. Nothing is contacted yet: `check` does that.
+    """Open the store of this process; close it at the end. Nothing is contacted yet: `check` does that.
+
+    Example:
+        store = open_store(load_settings())
+        await store.check()
 
     Raises:
         ValueError: S3 is chosen and no bucket is named.

@@ -1,4 +1,4 @@
-"""Local files that appear whole or not at all."""
+"""Atomic writes of local files."""
 
 import errno
 import os
@@ -15,8 +15,8 @@ __all__ = ["atomic_file", "disk_failure", "sync_folder"]
 
 _ATTEMPTS = 50
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# What is wrong with the path itself. All else is the disk's, or the network file system's, and can be mended: one that
-# was remounted read-only, a folder that is not mounted, or whose rights were changed.
+# Errors of the path itself. All others are the disk's or the network file system's, and can be repaired: remounted
+# read-only, a folder that is not mounted, changed permissions.
 _REFUSED = frozenset(
     {errno.EEXIST, errno.EFBIG, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR}
 )
@@ -24,9 +24,13 @@ _REFUSED = frozenset(
 
 @contextmanager
 def atomic_file(destination: Path, *, durable: bool, replace: bool = True) -> Iterator[IO[bytes]]:
-    """Write to a temporary file beside `destination`, which replaces it when the block ends well.
+    """Write to a temporary file beside `destination`, which replaces it when the block ends without an error.
 
     With `durable` the content and its name are on disk, not only in the page cache, when this returns.
+
+    Example:
+        with atomic_file(Path("weights.safetensors"), durable=True) as file:
+            file.write(data)
 
     Raises:
         OSError: the file cannot be written; nothing is left behind. Without `replace` it is a FileExistsError
@@ -42,7 +46,7 @@ def atomic_file(destination: Path, *, durable: bool, replace: bool = True) -> It
         if replace:
             temporary.replace(destination)
         else:
-            # Unlike a rename, a link never replaces; one of several at once wins.
+            # Unlike a rename, a link never replaces a file; one of several concurrent calls wins.
             os.link(temporary, destination)
             temporary.unlink()
     except BaseException:
@@ -53,7 +57,7 @@ def atomic_file(destination: Path, *, durable: bool, replace: bool = True) -> It
 
 
 def disk_failure(action: str, path: str, error: OSError) -> StorageFailed:
-    """The same in words an operator can act on; machine paths stay out, because clients see it too."""
+    """Turn an `OSError` into a message for operators. It names no machine path, because clients see it, too."""
     if error.errno in _FULL:
         return StorageAway(f"the disk is full ({action} {path})")
     kind = StorageFailed if error.errno is None or error.errno in _REFUSED else StorageAway
@@ -67,20 +71,20 @@ def _open_beside(destination: Path) -> tuple[Path, int]:
     for _ in range(_ATTEMPTS):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # 0o666 less the umask, like any file: tempfile's 0o600 would lock out a web server beside us.
+            # 0o666 less the umask, like any file: tempfile's 0o600 would lock out other users' web servers.
             return temporary, os.open(temporary, flags, 0o666)
         except FileNotFoundError:
-            # Somebody deleted the last object of this folder just now, and the empty folder with it.
+            # A concurrent call deleted the last object of this folder, and the empty folder with it.
             continue
         except FileExistsError:
-            # The same, between mkdir's finding a folder there and its looking whether it is one.
+            # The same, between mkdir's two checks: that the path exists, and that it is a folder.
             if _is_no_folder(folder):
                 raise
     raise FileNotFoundError(f"the folder of {destination.name} keeps disappearing")
 
 
 def _is_no_folder(folder: Path) -> bool:
-    """Whether the path, or one that leads to it, is something else than a folder."""
+    """Whether the path, or one of its parents, exists and is no folder."""
     return any(path.exists() and not path.is_dir() for path in (folder, *folder.parents))
 
 

@@ -31,7 +31,7 @@ class LocalStore:
     """
 
     def __init__(self, root: Path) -> None:
-        """Keep objects under `root`, which is made when it is first needed."""
+        """Store objects under `root`, which is created on first use."""
         self._root = root.resolve()
         self._threads = StoreThreads()
 
@@ -97,14 +97,14 @@ class LocalStore:
         await self._threads.run(self._check)
 
     async def close(self) -> None:
-        """Nothing is held between calls."""
+        """Does nothing: no resource is kept between calls."""
 
     def _put(self, path: str, data: bytes | Path, *, replace: bool = True) -> StoredObject:
         target = self._target(path)
         with (
             _writing(path),
             data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as source,
-            # Durable, because a row in the database will say that this object exists and survive a power cut.
+            # Durable, because a row in the database will refer to this object and survive a power cut.
             atomic_file(target, durable=True, replace=replace) as file,
         ):
             shutil.copyfileobj(source, file, CHUNK_BYTES)
@@ -117,7 +117,7 @@ class LocalStore:
         return stored
 
     def _create(self, path: str, data: bytes | Path) -> StoredObject | None:
-        # Looked at first because the content may be big; atomic_file looks again when it has written all of it.
+        # Checked first because the content may be big; atomic_file checks again when it has written all of it.
         if self._stat(path) is not None:
             return None
         try:
@@ -137,7 +137,7 @@ class LocalStore:
                 source.replace(target)
             except FileNotFoundError:
                 if source.exists():
-                    # Somebody deleted the last object beside it just now, and the empty folder with it.
+                    # A concurrent call deleted the last object of this folder, and the empty folder with it.
                     return self._move(path, destination)
                 return False
             sync_folder(target.parent)
@@ -173,7 +173,7 @@ class LocalStore:
     def _list(self, prefix: str, limit: int, excluding: Callable[[str], bool] | None, after: str) -> _Objects:
         with _translated("listing", prefix):
             wanted = (path for path in self._paths(prefix, after) if not (excluding and excluding(path)))
-            # An object that was deleted since its folder was read has no description any more.
+            # An object may have been deleted since its folder was read.
             described = (self._stat(path) for path in wanted)
             return list(islice((stored for stored in described if stored), max(limit, 0)))
 
@@ -194,8 +194,8 @@ class LocalStore:
             return sum(self._delete(path) for path in list(self._paths(prefix)))
 
     def _paths(self, prefix: str, after: str = "") -> Iterator[str]:
-        """Those of the objects under a clean prefix behind `after`. Of the folders on the way none is read: one of them
-        holds a folder for every task there ever was."""
+        """Paths of the objects under a clean prefix that sort after `after`. The folders above the prefix are not
+        listed: one of them contains a folder for every task ever run."""
         folder = prefix.rpartition("/")[0]
         start = self._locate(folder) if folder else self._root
         return iter(()) if start is None else _walk(start, f"{folder}/" if folder else "", prefix, after)
@@ -234,8 +234,8 @@ class LocalStore:
 
 
 def _walk(folder: Path, key: str, prefix: str, after: str = "") -> Iterator[str]:
-    """Paths under `folder` that start with `prefix` and come behind `after`, in order; folders that cannot hold one are
-    not opened."""
+    """Yield the paths under `folder` that start with `prefix` and sort after `after`, in order; folders that cannot
+    contain one are not opened."""
     try:
         with os.scandir(folder) as scan:
             # A folder sorts as `name/`, or `a/b` would come before `a.png` in one store and after it in the other.
@@ -262,7 +262,7 @@ def _describe(path: str, status: os.stat_result, head: bytes) -> StoredObject:
         path=path,
         size=status.st_size,
         content_type=content_type_of(head, path),
-        # Every write makes a new file, so the inode tells apart two writes within one tick of the clock.
+        # Every write creates a new file, so the inode distinguishes two writes within one tick of the clock.
         etag=f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}",
         modified=datetime.fromtimestamp(status.st_mtime, UTC),
     )
@@ -275,7 +275,7 @@ def _read_chunk(file: IO[bytes], size: int, path: str) -> bytes:
 
 @contextmanager
 def _writing(path: str) -> Iterator[None]:
-    """Turn errors of the file system into ours, where an object is made."""
+    """Turn errors of the file system into `ComputeError`s while an object is written."""
     try:
         yield
     except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
@@ -286,7 +286,7 @@ def _writing(path: str) -> Iterator[None]:
 
 @contextmanager
 def _translated(action: str, path: str) -> Iterator[None]:
-    """Turn errors of the file system into ours."""
+    """Turn errors of the file system into `ComputeError`s."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:

@@ -1,4 +1,4 @@
-"""The one rule for names of stored objects, whichever store keeps them."""
+"""Validation of storage paths: one rule for all stores."""
 
 import unicodedata
 
@@ -16,10 +16,10 @@ LORAS = "loras/"
 """The folder of LoRA files; tasks name them by their paths below it."""
 
 BIN = "bin/"
-"""The folder of what was deleted; nothing that is served lies here."""
+"""The folder of deleted files; nothing in it is served."""
 
 RESERVED_PREFIX = ".compute-"
-"""Names that start like this belong to the stores themselves (files that are still being written)."""
+"""Names with this prefix are reserved for the stores themselves (files that are still being written)."""
 
 
 def clean_path(path: str, *, field: str = "path") -> str:

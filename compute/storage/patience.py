@@ -1,4 +1,4 @@
-"""Waits for an object store that is away: what is finished is not made again because of that."""
+"""Retries calls to an object store while it is unavailable, so that finished work is not repeated."""
 
 import asyncio
 import logging
@@ -27,13 +27,13 @@ async def until_back(
     pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     patience_seconds: float = _PATIENCE_SECONDS,
 ) -> T:
-    """Do `work`, again and again while the object store is away. `who` waits is for the log.
+    """Await `work()`, and retry it while the object store is away. `who` names the waiting party in the log.
 
-    Between two tries it waits with `pause`, which may raise to stop it. A try that took longer than a store can hang
-    shows that the store was there, a few times.
+    Between two attempts it waits with `pause`, which may raise to stop it. An attempt that took longer than a store
+    can hang shows that the store was available, and restarts the wait; a few times at most.
 
     Raises:
-        StorageAway: it has been away for `patience_seconds`.
+        StorageAway: the store has been away for `patience_seconds`.
     """
     loop = asyncio.get_running_loop()
     away_since, seconds, absences = math.inf, _FIRST_PAUSE, 0

@@ -1,10 +1,11 @@
-"""Which stored files a caller may read, list, remove, link to, or name in a request: one rule, by whatever way.
+"""The access rule for stored files: one rule for reading, listing, removing, linking and naming in a request.
 
-    loras/                             tasks use them by name; nobody reads them as files
-    bin/                               what an administrator removed
-    training/{id}/dataset, cache, run  what a training works with
+Not accessible are:
+    loras/                             used by name in tasks, never read as files
+    bin/                               files removed by an administrator
+    training/{id}/dataset, cache, run  working files of a training
 
-The API key opens everything else. Links to a LoRA are made by its training's answer alone, with `model=True`.
+The API key opens everything else. Only the response of a training links to its LoRA, with `model=True`.
 """
 
 import re
@@ -20,7 +21,7 @@ _REASONS = {LORAS: "LoRAs are used by name", BIN: "it holds what was removed"}
 
 
 def why_hidden(path: str) -> str | None:
-    """Why a clean path, or all below it, may not be read; None if it may."""
+    """The reason why a clean path and everything below it may not be read; None if it may."""
     folded = f"{path.casefold()}/"
     for folder, reason in _REASONS.items():
         if folded.startswith(folder):
@@ -38,7 +39,7 @@ def check_readable(path: str, *, field: str) -> str:
     """The normal form of a storage path that a request names.
 
     Raises:
-        InvalidInput: it is none, or what lies there may not be read; `field` names the part of the request.
+        InvalidInput: it is not a storage path, or may not be read; `field` names the part of the request.
     """
     cleaned = clean_path(path, field=field)
     if (reason := why_hidden(cleaned)) is not None:

@@ -1,4 +1,4 @@
-"""Objects in a bucket of S3, or of anything that speaks its protocol (R2, MinIO, Ceph and others)."""
+"""Objects in a bucket of S3, or of a service with its protocol (R2, MinIO, Ceph and others)."""
 
 import asyncio
 import io
@@ -38,7 +38,7 @@ MAX_LINK_SECONDS = 7 * 24 * 3600
 
 _ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
 _TAKEN = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
-# No connection, or one that broke; the service that gives out credentials was not there.
+# No connection, or a broken one; the service that issues credentials was unavailable.
 _PASSING = (NoConnectionError, HTTPClientError, IncompleteReadError, RetriesExceededError, CredentialRetrievalError)
 _BUSY = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling"})
 _TOO_MANY, _NOT_IMPLEMENTED = 429, 501
@@ -111,8 +111,8 @@ class S3Store:
         key = self._key(clean_path(path))
         if self._public_url is not None:
             return f"{self._public_url}/{quote(key)}"
-        # In a thread, because credentials of a role may have to be renewed first; and in one that calls of a store that
-        # hangs do not hold.
+        # In a thread, because credentials of a role may have to be renewed first; in another one than the store's
+        # calls, which may hang.
         return await asyncio.to_thread(self._presign, key, min(expires_seconds, MAX_LINK_SECONDS))
 
     async def path_of(self, url: str) -> str | None:
@@ -166,7 +166,7 @@ class S3Store:
                 answer = self._client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=content_type)
             return StoredObject(path, len(data), content_type, _etag(answer), datetime.now(UTC))
         with data.open("rb") as file, self._translated("writing", path):
-            # In parts when it is big; the object appears when the last part is in.
+            # In parts if it is big; the object appears when the last part is complete.
             self._client.upload_fileobj(file, self._bucket, key, ExtraArgs={"ContentType": content_type})
         return self._written(path)
 
@@ -177,8 +177,8 @@ class S3Store:
         return stored
 
     def _create(self, path: str, data: bytes | Path, content_type: str) -> StoredObject | None:
-        # Looked at first because the content may be big. The condition holds when two look at once; stores that
-        # do not know it (some older ones of other makers) let the later one win.
+        # Checked first because the content may be big. The condition decides between concurrent calls; in stores
+        # without it (some older ones of other makers) the later call wins.
         if self._stat(path) is not None:
             return None
         with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as body:
@@ -197,7 +197,7 @@ class S3Store:
         source = {"Bucket": self._bucket, "Key": self._key(path)}
         try:
             with self._translated("moving", path):
-                # In parts when it is big; the copy appears when the last part is in.
+                # In parts if it is big; the copy appears when the last part is complete.
                 self._client.copy(source, self._bucket, self._key(destination))
                 self._client.delete_object(**source)
         except NotFound:
@@ -250,7 +250,7 @@ class S3Store:
         if limit <= 0:
             return []
         with self._translated("listing", prefix):
-            # Consoles mark "folders" with empty objects whose key ends in a slash; no path of ours does.
+            # Consoles mark "folders" with empty objects whose key ends in a slash; no storage path does.
             page = self._page if excluding else limit
             keyed = ((entry["Key"], entry) for entry in self._entries(prefix, page, after))
             named = ((key[len(self._prefix) :], entry) for key, entry in keyed if not key.endswith("/"))
@@ -302,7 +302,7 @@ class S3Store:
 
     @contextmanager
     def _translated(self, action: str, path: str) -> Iterator[None]:
-        """Turn errors of boto3 into ours. Their own texts may quote headers and links, so they stay out."""
+        """Turn errors of boto3 into `ComputeError`s, without their texts, which may quote headers and links."""
         try:
             yield
         except ClientError as error:
@@ -337,11 +337,11 @@ class S3Store:
 
 
 class _AlreadyThere(StorageFailed):
-    """Something is stored where nothing may be replaced."""
+    """An object exists at a path where nothing may be replaced."""
 
 
 class _BehindEnd(StorageFailed):
-    """A range starts behind the end of the object."""
+    """A range starts after the end of the object."""
 
 
 def _connect(endpoint_url: str | None) -> Any:
@@ -349,17 +349,17 @@ def _connect(endpoint_url: str | None) -> Any:
     return session.client(
         "s3",
         endpoint_url=endpoint_url,
-        # A region is part of every signature; other makers' stores take this one.
+        # A region is part of every signature; other makers' stores accept this one.
         region_name=session.region_name or "us-east-1",
         config=Config(
             connect_timeout=5,
             read_timeout=20,
-            # Whoever can wait tries again (see `until_back`); a request's client should not have to.
+            # Callers that can wait retry on their own (see `until_back`); a request's client should not wait.
             retries={"mode": "standard", "total_max_attempts": 3},
             max_pool_connections=STORE_THREADS,
             signature_version="s3v4",
             s3={"addressing_style": "path" if endpoint_url else "auto"},
-            # boto3 adds checksums that several other stores do not know, unless told otherwise.
+            # By default boto3 adds checksums that several other stores do not know.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         ),
@@ -371,6 +371,6 @@ def _etag(answer: dict[str, Any]) -> str:
 
 
 def _is_distrust(error: BaseException) -> bool:
-    """Whether the store has a certificate that nobody here trusts, which time does not mend."""
+    """Whether the store's certificate is not trusted, which waiting does not change."""
     causes = [error, error.__cause__, error.__context__, getattr(error, "kwargs", {}).get("error")]
     return any("CERTIFICATE_VERIFY_FAILED" in str(cause) for cause in causes if cause is not None)

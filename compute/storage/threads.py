@@ -15,12 +15,12 @@ STORE_THREADS = 32
 
 
 class StoreThreads:
-    """Up to `STORE_THREADS` calls at once. The event loop's own threads are left to others: a store that hangs holds up
-    only those who need it."""
+    """Runs up to `STORE_THREADS` calls at the same time. They do not use the event loop's own threads, so a store that
+    hangs delays only its own calls."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Make a blocking call. Cancelled, it is abandoned, and goes on to its end if it has begun."""
+        """Run a blocking call. Cancelled, it is abandoned, and continues to its end if it has begun."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))

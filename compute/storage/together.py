@@ -1,4 +1,4 @@
-"""Many calls to a store at once, but never too many."""
+"""Bounded concurrency for calls to a store."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -10,12 +10,12 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 AT_ONCE = 16
-"""Calls that are under way: each takes a round trip to the store, and hardly any CPU time."""
+"""Concurrent calls: each takes a round trip to the store, and hardly any CPU time."""
 
 
 async def for_each(items: Iterable[A], call: Callable[[A], Awaitable[T]]) -> list[T]:
-    """What `call` returns for each of the items, in their order. Raises what the first of them raises that fails;
-    then those behind it are cancelled."""
+    """Await `call` for each item; returns the results in the items' order. Raises the first error, and then cancels the
+    remaining calls."""
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def in_turn(item: A) -> T:

@@ -1,1 +1,1 @@
-"""What a replica does before its first task."""
+"""Preparation of a replica before its first task."""

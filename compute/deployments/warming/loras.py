@@ -1,4 +1,4 @@
-"""A LoRA to all replicas at once, so that the first task that names it finds it in memory, wherever it runs."""
+"""Loads a LoRA on all replicas, so that the first task that names it finds it in memory wherever it runs."""
 
 import asyncio
 import logging
@@ -18,10 +18,10 @@ _AGAIN_SECONDS = 0.2
 
 
 async def warm_lora(pools: Sequence[DeploymentHandle], path: str, *, timeout_s: float = _TIMEOUT_SECONDS) -> int:
-    """Let every running replica of these pools read a stored LoRA; how many have it in memory now. Never raises.
+    """Let every running replica of these pools read a stored LoRA; returns how many have it in memory. Never raises.
 
-    For a replica it is a job like others: one that has no place free takes it when the next of its jobs ends, and
-    draws meanwhile. A replica that it does not fit does without it. All of that is in the log.
+    A replica treats it like any job: without a free place it takes it when the next of its jobs ends. A replica whose
+    model it does not fit ignores it. All of that is logged.
 
     Args:
         pools: Handles of `PipelineWorker` deployments, those whose models take LoRAs.
@@ -39,7 +39,7 @@ async def _warm(pool: DeploymentHandle, path: str, timeout_s: float) -> int:
         _log.warning("The replicas of %s do not have the LoRA %s within %g s.", name, path, timeout_s)
         return 0
     except Exception as error:
-        # Whatever is wrong there: tasks can use the LoRA all the same.
+        # Any failure here leaves the LoRA usable by tasks.
         _log.warning("The replicas of %s could not be told of the LoRA %s: %s", name, path, error)
         return 0
     for answer in answers:
@@ -49,7 +49,7 @@ async def _warm(pool: DeploymentHandle, path: str, timeout_s: float) -> int:
 
 
 async def _ask_all(pool: DeploymentHandle, path: str, deadline: float) -> list[Any]:
-    """What each replica answers, or the error that it ended with.
+    """Ask every replica; returns each one's answer, or the error that it ended with.
 
     Raises:
         TimeoutError: not all have answered in time, or there are none.

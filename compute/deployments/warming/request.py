@@ -1,4 +1,4 @@
-"""The first thing that a replica draws: small, and by the model that is there from the start."""
+"""The small warm-up request that a replica generates before its first task."""
 
 from PIL import Image
 
@@ -10,7 +10,7 @@ _SIDE = 64
 
 
 def warm_up_request(role: Role) -> GenerateRequest | VideoRequest:
-    """A request that a model of this role can do."""
+    """A small request that a model of this role can serve."""
     image = Image.new("RGB", (_SIDE, _SIDE), "gray") if role in ("fill", "video") else None
     if role == "video" and image is not None:
         return VideoRequest(

@@ -8,13 +8,13 @@ from compute.media.formats import avif, gif, jpeg, png, webp
 from compute.media.formats.parts import MOST_EXIF
 from compute.media.formats.tiff import pages as tiff
 
-__all__ = ["FORMATS", "open_image"]
+__all__ = ["FORMATS", "open_image_file"]
 
 # MPO (two images in a file, from phones) is opened as a JPEG.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 
-def open_image(data: bytes, field: str) -> Image.Image:
+def open_image_file(data: bytes, field: str) -> Image.Image:
     """The file with its header read and its pixels not yet; of several images the one that it is about.
 
     Metadata that no decoder could read is not in the way. Raises what Pillow raises, and

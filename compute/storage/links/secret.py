@@ -1,6 +1,6 @@
-"""The secret that links to results are signed with: given by the operator, or made once and kept.
+"""The secret that signs links to results: set by the operator, or generated once and stored.
 
-It has nothing to do with the API key: whoever has a link could otherwise try keys against its signature, at home.
+It is independent of the API key: the holder of a link could otherwise test keys against its signature offline.
 """
 
 import secrets
@@ -15,14 +15,13 @@ FILE = "link_secret"
 
 
 def load_link_secrets(settings: Settings) -> tuple[bytes, ...]:
-    """`COMPUTE_LINK_SECRET`, or else the content of `link_secret` in COMPUTE_HOME, made on first use.
+    """`COMPUTE_LINK_SECRET`, or else the content of `link_secret` in COMPUTE_HOME, generated on first use.
 
-    The first one signs; links that were signed with any of them are good. It blocks on the disk: call it while
-    starting.
+    The first secret signs; links signed with any of them are valid. Blocks on the disk: call it during startup.
 
     Raises:
         ValueError: one of them is too short, or there are more than two.
-        OSError: the file can be neither read nor made.
+        OSError: the file can be neither read nor created.
     """
     if settings.link_secret is not None:
         source, text = "COMPUTE_LINK_SECRET", settings.link_secret.get_secret_value()
@@ -36,5 +35,5 @@ def load_link_secrets(settings: Settings) -> tuple[bytes, ...]:
 
 
 def made_link_secret() -> str:
-    """A new one."""
+    """Generate a link secret."""
     return secrets.token_urlsafe(32)

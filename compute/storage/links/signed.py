@@ -1,4 +1,4 @@
-"""Links to stored objects that work without a key, until they expire."""
+"""Signed links to stored objects, which work without an API key until they expire."""
 
 import base64
 import hashlib
@@ -24,11 +24,11 @@ _NUMBER = re.compile(r"[0-9]{1,12}")
 
 @dataclass(frozen=True, slots=True)
 class LinkSigner:
-    """What signed links are made of.
+    """The route and the secrets of signed links.
 
     Attributes:
-        route: The path, with a slash at its end, below which the server answers them.
-        secrets: The first signs; a link that was signed with any of them is good.
+        route: The path, with a slash at its end, below which the server serves them.
+        secrets: The first one signs; links signed with any of them are valid.
     """
 
     route: str
@@ -38,10 +38,10 @@ class LinkSigner:
 async def link_to(
     path: str, objects: ObjectStore, signer: LinkSigner, *, ttl_seconds: int, base_url: str, model: bool = False
 ) -> str:
-    """A link to the object at `path`: the store's own where it has them, else a signed one to the server at `base_url`.
+    """A link to the object at `path`: the store's own if it has any, else a signed one to the server at `base_url`.
 
     Raises:
-        Forbidden: it may not be read; with `model`, the LoRA that a training made may.
+        Forbidden: the object may not be read; with `model`, a LoRA made by a training may.
     """
     if not (model and path.startswith(LORAS)) and (reason := why_hidden(path)) is not None:
         raise Forbidden(reason)
@@ -54,12 +54,12 @@ async def link_to(
 
 
 async def stored_path(address: str, objects: ObjectStore, signer: LinkSigner, *, field: str) -> str | None:
-    """The path of the object to which a link of ours leads, whatever its host; None for any other address.
+    """The path of the object behind a signed or a store's link, whatever its host; None for any other address.
 
     Raises:
-        InvalidInput: it is ours, and has expired; `field` names the part of the request.
+        InvalidInput: it is such a link, and has expired; `field` names the part of the request.
     """
-    # Where an address may stand there may be a whole image, too.
+    # The field of an address may contain a whole image instead.
     if len(address) > _LONGEST_LINK or not _SCHEME.match(address):
         return None
     base, _, query = address.strip().partition("?")
@@ -86,7 +86,7 @@ def sign(path: str, expires_at: int, secret: bytes) -> str:
     """
     if len(secret) < MIN_SECRET_BYTES:
         raise ValueError(f"a link secret has at least {MIN_SECRET_BYTES} bytes")
-    # The version and the number come first and hold no newline, so no two pairs share one message.
+    # The version and the number come first and contain no newline, so no two pairs share one message.
     message = f"compute-link-1\n{expires_at}\n{path}".encode()
     digest = hmac.new(secret, message, hashlib.sha256).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
