@@ -16,10 +16,10 @@ from benchmarks.harness import median, print_table, say
 from compute.api.bodies.json_body import parsed
 from compute.api.dialect import Dialect
 from compute.api.resources import Resources, open_resources
-from compute.api.tasks.bodies import order_of
+from compute.api.tasks.bodies import read_task
 from compute.api.tasks.presenter import render_new
-from compute.requests.inputs import RequestIntake
-from compute.requests.request import new_task
+from compute.requests.inputs import RequestInputs
+from compute.requests.request import TaskRequest
 from compute.tasks.submission.writer import Submission
 
 __all__ = ["report_parts"]
@@ -69,9 +69,10 @@ async def _accept(held: Resources, encoded: bytes) -> tuple[float, ...]:
     """What `POST /tasks/` does between reading the body and sending the answer."""
     times = [time.perf_counter()]
     body = parsed(encoded)
-    order = order_of(body, SERVING)
+    read = read_task(body)
+    request = TaskRequest.of(read.kind, read.fields, SERVING)
     times.append(time.perf_counter())
-    task = await new_task(order, RequestIntake(held, order.served))
+    task = await request.to_row(RequestInputs(held, request.served))
     times.append(time.perf_counter())
     await held.writer.submit(Submission([task]))
     times.append(time.perf_counter())

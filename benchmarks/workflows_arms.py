@@ -21,8 +21,8 @@ from compute.events import notify
 from compute.events.notify import Notifier
 from compute.media.loader import MediaLoader
 from compute.outbound.client import GuardedClient
-from compute.requests.inputs import RequestIntake
-from compute.requests.request import new_task, order
+from compute.requests.inputs import RequestInputs
+from compute.requests.request import TaskRequest
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
@@ -108,10 +108,11 @@ class _Client:
     async def _step(self, parents: Sequence["asyncio.Task[str]"]) -> str:
         paths = [await parent for parent in parents]
         kind = find_kind("GENERATION")
-        placed = order(kind, fields(paths[0] if paths else None) | {"origin_instance": "benchmark"}, SERVING)
-        intake = RequestIntake(self, placed.served)
-        task = await new_task(placed, intake)
-        await intake.keep()
+        body = fields(paths[0] if paths else None) | {"origin_instance": "benchmark"}
+        request = TaskRequest.of(kind, body, SERVING)
+        inputs = RequestInputs(self, request.served)
+        task = await request.to_row(inputs)
+        await inputs.keep()
         await self.writer.submit(Submission([task]))
         return _path(await self.ends.of([task.id]))
 

@@ -1,4 +1,4 @@
-"""Checks and takes in what a request names: images are fetched and kept by content, LoRAs are inspected."""
+"""Fetches and checks the inputs of a request: images are stored by their content, LoRAs are inspected."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from compute.storage.together import for_each
 from compute.tasks.registry import InputImage
 from compute.worker.protocol import Role
 
-__all__ = ["INPUTS", "RequestIntake", "Sources"]
+__all__ = ["INPUTS", "RequestInputs", "Sources"]
 
 INPUTS = "inputs/"
 
@@ -55,15 +55,15 @@ class Sources(Protocol):
         ...
 
 
-class RequestIntake:
-    """The `Intake` of one request, for one task or many. Nothing is stored until `keep`, so a refused request leaves
+class RequestInputs:
+    """The `Inputs` of one request, for one task or many. Nothing is stored until `keep`, so a refused request leaves
     nothing behind; what is named twice, also at the same time, is fetched once.
 
-    `known` are sources that were taken in before, each with the path at which it is stored.
+    `known` are sources that were fetched before, each with the path at which it is stored.
     """
 
-    def __init__(self, held: Sources, served: ServedModel, known: Mapping[str, str] = MappingProxyType({})) -> None:
-        self._held = held
+    def __init__(self, sources: Sources, served: ServedModel, known: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._sources = sources
         self._served = served
         self._known = known
         self._new: dict[str, Media] = {}
@@ -77,7 +77,7 @@ class RequestIntake:
 
     @property
     def max_pixels(self) -> int:
-        return self._held.settings.media_max_pixels
+        return self._sources.settings.media_max_pixels
 
     @property
     def size_multiple(self) -> int:
@@ -96,15 +96,15 @@ class RequestIntake:
         return self._taken[source]
 
     async def lora(self, path: str, *, field: str) -> str:
-        linked = await stored_path(path, self._held.objects, self._held.link_signer, field=field)
+        linked = await stored_path(path, self._sources.objects, self._sources.link_signer, field=field)
         stored = stored_lora(linked or path, field=field)
-        card = await asyncio.to_thread(self._served.card, self._held.settings.models_root)
-        await check_lora(self._held.objects, stored, card, field=field)
+        card = await asyncio.to_thread(self._served.card, self._sources.settings.models_root)
+        await check_lora(self._sources.objects, stored, card, field=field)
         return stored
 
     @property
     def taken(self) -> dict[str, str]:
-        """The sources that were taken in, each with the path at which it is stored after `keep`."""
+        """The sources that were fetched, each with the path at which it is stored after `keep`."""
         return {source: image.path for source, image in self._taken.items()}
 
     async def keep(self) -> None:
@@ -113,15 +113,15 @@ class RequestIntake:
 
     async def _keep_one(self, new: tuple[str, Media]) -> None:
         path, media = new
-        if await self._held.objects.stat(path) is None:
-            await self._held.objects.put(path, media.data, media.content_type)
+        if await self._sources.objects.stat(path) is None:
+            await self._sources.objects.put(path, media.data, media.content_type)
 
     async def _path_of(self, source: str, field: str) -> str | None:
         """The storage path that a source names, or to which a link of ours leads; None if it is something else."""
-        objects, known = self._held.objects, self._known.get(source)
+        objects, known = self._sources.objects, self._known.get(source)
         if known is not None and await objects.stat(known) is not None:
             return known
-        if (linked := await stored_path(source, objects, self._held.link_signer, field=field)) is not None:
+        if (linked := await stored_path(source, objects, self._sources.link_signer, field=field)) is not None:
             return linked
         text = source.strip()
         if len(text) > MAX_PATH_CHARACTERS:
@@ -136,17 +136,17 @@ class RequestIntake:
 
     async def _fetched(self, source: str, field: str) -> InputImage:
         async with self._fetches:
-            media = await self._held.media.load(source, field=field)
+            media = await self._sources.media.load(source, field=field)
         path = f"{INPUTS}{media.sha256[:2]}/{media.sha256}.png"
         self._new[path] = media
-        if sum(len(new.data) for new in self._new.values()) > _MOST_NEW * self._held.settings.media_max_bytes:
+        if sum(len(new.data) for new in self._new.values()) > _MOST_NEW * self._sources.settings.media_max_bytes:
             raise InvalidInput("With this one, the images of the request are too large together.", field=field)
         return InputImage(path, media.width, media.height)
 
     async def _stored(self, source: str, field: str) -> InputImage:
         path = check_readable(source, field=field)
         try:
-            head = await self._held.objects.read(path, 0, _HEAD_BYTES)
+            head = await self._sources.objects.read(path, 0, _HEAD_BYTES)
         except NotFound:
             raise InvalidInput(f"There is no stored image {path}.", field=field) from None
         # It was checked and encoded anew when it was stored; decoding it is the worker's part.

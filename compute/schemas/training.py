@@ -1,4 +1,4 @@
-"""Trainings as clients order them and as the API shows them."""
+"""Trainings as clients request them and as the API shows them."""
 
 from datetime import datetime
 from enum import StrEnum

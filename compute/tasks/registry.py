@@ -20,7 +20,7 @@ from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks import types
 from compute.worker.protocol import Job, Role, WorkerContext, WorkEvent
 
-__all__ = ["InputImage", "Intake", "TaskKind", "all_kinds", "find_kind", "kind_of"]
+__all__ = ["InputImage", "Inputs", "TaskKind", "all_kinds", "find_kind", "kind_of"]
 
 CreateT = TypeVar("CreateT", bound=CreateTask)
 
@@ -34,8 +34,8 @@ class InputImage:
     height: int
 
 
-class Intake(Protocol):
-    """What a type uses to check a request and take in what it names. Nothing is kept if a check fails."""
+class Inputs(Protocol):
+    """How a type checks and fetches what a request names. Nothing is kept if a check fails."""
 
     @property
     def roles(self) -> frozenset[Role]:
@@ -44,7 +44,7 @@ class Intake(Protocol):
 
     @property
     def max_pixels(self) -> int:
-        """The largest image, width x height, that is taken in or made."""
+        """The largest image, width x height, that is fetched or made."""
         ...
 
     @property
@@ -103,7 +103,7 @@ class TaskKind(ABC, Generic[CreateT]):
         return self.roles
 
     @abstractmethod
-    async def prepare(self, request: CreateT, intake: Intake) -> dict[str, Any]:
+    async def prepare(self, request: CreateT, inputs: Inputs) -> dict[str, Any]:
         """Check a request and make the `spec` that a worker needs, complete enough to give the same result
         at every attempt.
 
@@ -111,7 +111,7 @@ class TaskKind(ABC, Generic[CreateT]):
             InvalidInput: the request cannot be done; names the field.
         """
 
-    async def prepare_update(self, changes: dict[str, Any], spec: dict[str, Any], intake: Intake) -> dict[str, Any]:
+    async def prepare_update(self, changes: dict[str, Any], spec: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
         """The entries of `spec` that a client's changes replace while the task waits; none by default.
 
         Raises:

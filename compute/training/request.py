@@ -1,4 +1,4 @@
-"""What a request for a training orders: checked as far as that needs no network, and the spec that it becomes."""
+"""A request for a training: checked as far as that needs no network, and the spec that it becomes."""
 
 import re
 import unicodedata
@@ -78,7 +78,7 @@ def spec_of(request: TrainingTaskCreate, training_id: UUID, models: Mapping[str,
 
 
 def request_of(spec: TrainingSpec) -> dict[str, Any]:
-    """What a row keeps of an order beside the spec: its fields under the names of the contract, without the pictures.
+    """What a row keeps of a request beside the spec: its fields under the names of the contract, without the pictures.
     It is what lists are made of, so it is small."""
     optimizer, samples, data = spec.optimizer, spec.samples, spec.data
     return {

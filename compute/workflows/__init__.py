@@ -1,1 +1,1 @@
-"""Workflows: DAGs of steps, each of which orders ordinary tasks, and the engine that runs them."""
+"""Workflows: DAGs of steps, each of which submits ordinary tasks, and the engine that runs them."""

@@ -1,4 +1,4 @@
-"""Takes in, when a workflow is started, what its first steps name: images are fetched and kept, LoRAs are inspected.
+"""Fetches and stores the inputs of a workflow's first steps when it is started; LoRAs are inspected.
 
 So a faulty address is refused before anything runs, and what happens to it later does not matter.
 """
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from compute.requests.faults import Faults
-from compute.requests.inputs import RequestIntake, Sources
-from compute.requests.request import order, prepared
+from compute.requests.inputs import RequestInputs, Sources
+from compute.requests.request import TaskRequest
 from compute.requests.serving import Serving
 from compute.storage.together import for_each
 from compute.tasks.registry import kind_of
@@ -34,28 +34,29 @@ async def ingest(
         InvalidFields, TooLarge: one cannot be had; nothing was stored.
         StorageFailed: they could not be kept.
     """
-    intakes: list[RequestIntake] = []
+    all_inputs: list[RequestInputs] = []
     faults = Faults()
     for place, step in enumerate(checked.steps):
         if not step.dependencies and not faults.enough:
             with faults.of("steps", place, "config"):
-                intakes.append(await _first_step(step, values, sources, serving))
+                all_inputs.append(await _first_step(step, values, sources, serving))
     faults.raise_if_any()
     taken: dict[str, str] = {}
-    for intake in intakes:
-        await intake.keep()
-        taken |= {source: path for source, path in intake.taken.items() if len(source) <= _LONGEST_SOURCE}
+    for inputs in all_inputs:
+        await inputs.keep()
+        taken |= {source: path for source, path in inputs.taken.items() if len(source) <= _LONGEST_SOURCE}
     return taken
 
 
 async def _first_step(
     step: CheckedStep, values: Mapping[str, Mapping[str, Any]], sources: Sources, serving: Serving
-) -> RequestIntake:
+) -> RequestInputs:
     kind = kind_of(step.definition.task_type)
     files = StepFiles(sources)
     mapped = await mapped_values(step.definition.input_mappings, {INPUT: values[INPUT], CONFIG: values[CONFIG]}, files)
-    orders = [order(kind, body, serving) for body in bodies(static_body(step.definition), mapped, step.spread)]
-    served = orders[0].served if orders else serving.pool(kind.queue, frozenset())
-    intake = RequestIntake(sources, served, files.known)
-    await for_each(orders, lambda one: prepared(one, intake))
-    return intake
+    wanted = bodies(static_body(step.definition), mapped, step.spread)
+    requests = [TaskRequest.of(kind, body, serving) for body in wanted]
+    served = requests[0].served if requests else serving.pool(kind.queue, frozenset())
+    inputs = RequestInputs(sources, served, files.known)
+    await for_each(requests, lambda request: request.prepare(inputs))
+    return inputs

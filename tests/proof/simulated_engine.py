@@ -144,7 +144,7 @@ class _Compiler:
 
 
 class _Orders:
-    """What `StepOrders` does, for steps of one or two tasks that need nothing."""
+    """What `StepRequests` does, for steps of one or two tasks that need nothing."""
 
     def __init__(self, process: Process) -> None:
         self._process = process

@@ -19,7 +19,7 @@ from compute.api.paths import API
 from compute.errors import BadRequest, InvalidInput
 from compute.lora.filenames import folder_of
 from compute.lora.library import LoraFiles, SavedLora, sha256_of
-from compute.requests.request import validated
+from compute.requests.validate import validate
 from compute.schemas.errors import Problem
 from compute.schemas.lora import (
     AdminLoRAUploadResponse,
@@ -91,7 +91,7 @@ async def delete_lora(request: Request) -> LoRADeleteResponse:
 
     Tasks that run go on with their copy; tasks that wait for it end as FAILED with INVALID_INPUT.
     """
-    body = validated(LoRADeleteRequest, await json_object(request))
+    body = validate(LoRADeleteRequest, await json_object(request))
     deleted = await _loras(request).delete(body.partial_path)
     return LoRADeleteResponse(full_path=deleted.path, bin_path=deleted.bin_path, timestamp=deleted.at)
 
@@ -124,7 +124,7 @@ async def _save(request: Request, key: str | None, *, admin: bool) -> Response:
         loras.room(announced(request.headers)),
         received(request, folder_of_uploads, most, texts=UploadForm.model_fields, noun="LoRA") as upload,
     ):
-        form = validated(UploadForm, upload.fields)
+        form = validate(UploadForm, upload.fields)
         folder = folder_of(form.entity_type)
         if folder in _ADMIN_FOLDERS and not admin:
             raise InvalidInput("One of clothes, identities, product, styles; faces needs /admin.", field="entity_type")

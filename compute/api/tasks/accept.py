@@ -1,32 +1,34 @@
-"""Accept a task: take in its inputs, store it together with whatever else arrives, answer after the commit."""
+"""Accept a task: fetch its inputs, store it together with whatever else arrives, answer after the commit."""
 
 from fastapi import Response
 
 from compute.api.idempotency.keys import Answer, IdempotentRequest, respond
 from compute.api.resources import Resources
-from compute.api.tasks.bodies import SpokenOrder
+from compute.api.tasks.bodies import TaskBody
 from compute.api.tasks.presenter import render_new
-from compute.requests.inputs import RequestIntake
-from compute.requests.request import new_task
+from compute.requests.inputs import RequestInputs
+from compute.requests.request import TaskRequest
 
 __all__ = ["accept"]
 
 
-async def accept(order: SpokenOrder, idempotent: IdempotentRequest, resources: Resources) -> Response:
+async def accept(body: TaskBody, idempotent: IdempotentRequest, resources: Resources) -> Response:
     """Store a task and answer 201 in its dialect; replay the first answer to a repeated key.
 
     Raises:
-        InvalidInput: its inputs cannot be had, or its key was used for another request.
+        InvalidInput, InvalidFields: it cannot be accepted, its inputs cannot be had, or its key was used for another
+            request.
         StorageFailed: its inputs could not be kept.
         Unavailable: the database is away.
     """
-    if order.request.webhook_url is not None:
-        await resources.client.check_url(order.request.webhook_url, "webhook_url")
-    intake = RequestIntake(resources, order.served)
-    task = await new_task(order, intake)
-    await intake.keep()
+    asked = TaskRequest.of(body.kind, body.fields, resources.serving)
+    if asked.body.webhook_url is not None:
+        await resources.client.check_url(asked.body.webhook_url, "webhook_url")
+    inputs = RequestInputs(resources, asked.served)
+    task = await asked.to_row(inputs)
+    await inputs.keep()
 
     async def answer() -> Answer:
-        return Answer(201, render_new(task, order.dialect))
+        return Answer(201, render_new(task, body.dialect))
 
     return respond(await idempotent.store(resources.writer, [task], answer))

@@ -6,24 +6,27 @@ from typing import Any
 
 from fastapi import Response
 
+from compute.api.dialect import Dialect
 from compute.api.idempotency.keys import Answer, IdempotentRequest, respond
 from compute.api.resources import Resources
-from compute.api.tasks.bodies import SpokenOrder, order_of
+from compute.api.tasks.bodies import read_task
 from compute.api.tasks.presenter import render_new
 from compute.db.tables import Task
 from compute.errors import InvalidFields, InvalidInput
 from compute.requests.faults import MOST_FAULTS, Faults, faults_at
-from compute.requests.inputs import RequestIntake
-from compute.requests.request import new_task, validated
+from compute.requests.inputs import RequestInputs
+from compute.requests.request import TaskRequest
 from compute.requests.serving import Serving
+from compute.requests.validate import validate
 from compute.schemas.bulk import BulkTasks
 
-__all__ = ["accept_all", "elements_of", "orders_of"]
+__all__ = ["accept_all", "check_all", "elements_of"]
 
 # Other requests have their turn after this many elements.
 _AT_A_TIME = 20
 
 Fault = dict[str, Any]
+Asked = tuple[TaskRequest, Dialect]
 
 
 def elements_of(body: dict[str, Any], limit: int) -> list[dict[str, Any]]:
@@ -32,43 +35,44 @@ def elements_of(body: dict[str, Any], limit: int) -> list[dict[str, Any]]:
     Raises:
         InvalidFields, InvalidInput: the body has another shape, or more than `limit` elements.
     """
-    elements = validated(BulkTasks, body).tasks
+    elements = validate(BulkTasks, body).tasks
     if len(elements) > limit:
         raise InvalidInput(f"At most {limit} tasks at a time.", field="tasks")
     return elements
 
 
-async def orders_of(elements: Sequence[dict[str, Any]], serving: Serving) -> list[SpokenOrder]:
-    """What the elements order.
+async def check_all(elements: Sequence[dict[str, Any]], serving: Serving) -> list[Asked]:
+    """The requests that the elements make, each with the dialect of its answer.
 
     Raises:
         InvalidFields: some cannot be accepted; names every one of them, up to a hundred faults.
     """
-    orders: list[SpokenOrder] = []
+    checked: list[Asked] = []
     faults: list[Fault] = []
     for index, element in enumerate(elements):
         try:
             with faults_at("tasks", index):
-                orders.append(order_of(element, serving))
+                body = read_task(element)
+                checked.append((TaskRequest.of(body.kind, body.fields, serving), body.dialect))
         except InvalidFields as error:
             faults += error.faults
         if index % _AT_A_TIME == 0:
             await asyncio.sleep(0)
     if faults:
         raise InvalidFields(faults[:MOST_FAULTS])
-    return orders
+    return checked
 
 
-async def accept_all(orders: Sequence[SpokenOrder], idempotent: IdempotentRequest, resources: Resources) -> Response:
-    """Store a task for every order, in one transaction, and answer 201 with all of them in order.
+async def accept_all(checked: Sequence[Asked], idempotent: IdempotentRequest, resources: Resources) -> Response:
+    """Store a task for every request, in one transaction, and answer 201 with all of them in order.
 
     Raises:
         InvalidFields, TooLarge: the inputs of one cannot be had; nothing was stored.
         StorageFailed: the inputs could not be kept.
         Unavailable: the database is away.
     """
-    tasks = await _new_tasks(orders, resources)
-    dialects = [order.dialect for order in orders]
+    tasks = await _rows([request for request, _ in checked], resources)
+    dialects = [dialect for _, dialect in checked]
 
     async def answer() -> Answer:
         rendered: list[str] = []
@@ -81,29 +85,29 @@ async def accept_all(orders: Sequence[SpokenOrder], idempotent: IdempotentReques
     return respond(await idempotent.store(resources.writer, tasks, answer))
 
 
-async def _new_tasks(orders: Sequence[SpokenOrder], resources: Resources) -> list[Task]:
-    """The rows. An input that several elements name is taken in once."""
+async def _rows(requests: Sequence[TaskRequest], resources: Resources) -> list[Task]:
+    """The rows. An input that several elements name is fetched once."""
     faults = Faults()
-    await _check_webhooks(orders, resources, faults)
-    intakes = {order.served: RequestIntake(resources, order.served) for order in orders}
+    await _check_webhooks(requests, resources, faults)
+    inputs = {request.served: RequestInputs(resources, request.served) for request in requests}
     tasks = []
-    for index, order in enumerate(orders):
+    for index, request in enumerate(requests):
         with faults.of("tasks", index):
-            tasks.append(await new_task(order, intakes[order.served]))
+            tasks.append(await request.to_row(inputs[request.served]))
         if faults.enough:
             break
         if index % _AT_A_TIME == 0:
             await asyncio.sleep(0)
     faults.raise_if_any()
-    for intake in intakes.values():
-        await intake.keep()
+    for one in inputs.values():
+        await one.keep()
     return tasks
 
 
-async def _check_webhooks(orders: Sequence[SpokenOrder], resources: Resources, faults: Faults) -> None:
+async def _check_webhooks(requests: Sequence[TaskRequest], resources: Resources, faults: Faults) -> None:
     checked = set()
-    for index, order in enumerate(orders):
-        url = order.request.webhook_url
+    for index, request in enumerate(requests):
+        url = request.body.webhook_url
         if url is not None and url not in checked and not faults.enough:
             with faults.of("tasks", index):
                 await resources.client.check_url(url, "webhook_url")

@@ -17,7 +17,7 @@ from compute.db.tables import Task
 from compute.errors import Conflict, NotFound
 from compute.events import notify
 from compute.events.outbox.tasks import record
-from compute.requests.inputs import RequestIntake
+from compute.requests.inputs import RequestInputs
 from compute.requests.providers import check_providers
 from compute.schemas.enums import EventType, TaskStatus
 from compute.schemas.tasks import TaskUpdate
@@ -110,20 +110,20 @@ async def delete_task(resources: Resources, task_id: UUID) -> Task:
 
 async def _update(resources: Resources, current: Task, update: TaskUpdate) -> Task | None:
     """Apply what a client sent to a task as it was read; None, and nothing is changed, if by the time its row is locked
-    somebody has changed what the new inputs were derived from."""
+    somebody has changed what the new replaced were derived from."""
     changes = {name: value for name, value in update.model_dump().items() if value is not None}
     read_from = current.spec, current.queue
-    intake, inputs = await _take_inputs(resources, current, update, changes)
+    inputs, replaced = await _take_inputs(resources, current, update, changes)
     # Nothing is kept for a change that is refused.
     _verdict(current, changes)
-    _apply(current, changes, inputs)
-    await intake.keep()
+    _apply(current, changes, replaced)
+    await inputs.keep()
     async with resources.database.transaction() as session:
         task = await _locked(session, current.id)
         if (task.spec, task.queue) != read_from:
             return None
         verdict = _verdict(task, changes)
-        _apply(task, changes, inputs)
+        _apply(task, changes, replaced)
         task.updated_at = datetime.now(UTC)
         await session.flush()
         if verdict is not None:
@@ -151,7 +151,7 @@ async def _locked(session: AsyncSession, task_id: UUID) -> Task:
 
 async def _take_inputs(
     resources: Resources, task: Task, update: TaskUpdate, changes: dict[str, Any]
-) -> tuple[RequestIntake, dict[str, Any]]:
+) -> tuple[RequestInputs, dict[str, Any]]:
     """The part of `spec` that the changes replace, checked before any row is locked, and what must be kept for it."""
     kind = kind_of(task.task_type)
     check_providers(update, kind)
@@ -161,26 +161,26 @@ async def _take_inputs(
     if (queue := changes.get("queue_name")) is not None:
         # It was prepared for the models of its current queue; another one must have them, too.
         changes["queue_name"] = resources.serving.pool(queue, served.roles).queue
-    intake = RequestIntake(resources, served)
-    return intake, await kind.prepare_update(changes, task.spec, intake)
+    inputs = RequestInputs(resources, served)
+    return inputs, await kind.prepare_update(changes, task.spec, inputs)
 
 
-def _apply(task: Task, changes: dict[str, Any], inputs: dict[str, Any]) -> None:
+def _apply(task: Task, changes: dict[str, Any], replaced: dict[str, Any]) -> None:
     status = TaskStatus(task.status)
     for name, value in changes.items():
         if name in _VERDICT:
             continue
-        if name in _WHILE_PENDING or name in inputs:
+        if name in _WHILE_PENDING or name in replaced:
             _require_pending(status, name)
         if name in _ALWAYS | _WHILE_PENDING:
             setattr(task, "queue" if name == "queue_name" else name, value)
-        elif name not in inputs and name not in _IN_SPEC_ALWAYS:
+        elif name not in replaced and name not in _IN_SPEC_ALWAYS:
             _require_unchanged(task, name, value)
     if "origin_tenant_id" in changes:
         task.tenant = changes["origin_tenant_id"]
     if sent := {name: changes[name] for name in _SENT & changes.keys()}:
         task.sent = kept_as_sent((task.sent or {}) | sent)
-    task.spec = task.spec | inputs | {name: changes[name] for name in _IN_SPEC_ALWAYS & set(changes)}
+    task.spec = task.spec | replaced | {name: changes[name] for name in _IN_SPEC_ALWAYS & set(changes)}
 
 
 def _require_pending(status: TaskStatus, name: str) -> None:

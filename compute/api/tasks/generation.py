@@ -11,13 +11,13 @@ from compute.api.openapi.request_bodies import GENERATION_BODY, GENERATION_UPDAT
 from compute.api.paging import PAGED, json_list, list_answer
 from compute.api.resources import Resources
 from compute.api.tasks.accept import accept
-from compute.api.tasks.bodies import order_generation
+from compute.api.tasks.bodies import read_generation
 from compute.api.tasks.changes import cancel_task, update_task
 from compute.api.tasks.presenter import present, present_canonical
 from compute.api.tasks.queries import GenerationQuery, find
 from compute.db.tables import Task
 from compute.errors import NotFound
-from compute.requests.request import validated
+from compute.requests.validate import validate
 from compute.schemas.enums import TaskType
 from compute.schemas.quickstart.tasks import QuickstartTask
 from compute.schemas.tasks import TaskPublic
@@ -41,7 +41,7 @@ async def create_generation_task(request: Request, key: IdempotencyHeader = None
     said = {name: value for name, value in body.items() if name != "type"}
     idempotent = await IdempotentRequest.of(key, request, said)
     replay = await idempotent.replay(resources.database)
-    return replay or await accept(order_generation(body, resources.serving), idempotent, resources)
+    return replay or await accept(read_generation(body), idempotent, resources)
 
 
 @router.get("", response_model=list[GenerationTaskPublic], responses=PAGED)
@@ -66,7 +66,7 @@ async def update_generation_task(
     ref: TaskId, request: Request, resources: ResourcesDep, links: LinksDep
 ) -> TaskPublic | QuickstartTask:
     """Change a generation task: its inputs while it waits, its status where the life of a task allows it."""
-    update = validated(GenerationTaskUpdate, await json_object(request))
+    update = validate(GenerationTaskUpdate, await json_object(request))
     await _generation(resources, ref)
     return await present(await update_task(resources, ref.id, update), ref.dialect, links)
 

@@ -14,13 +14,13 @@ from compute.api.idempotency.keys import IdempotencyHeader, IdempotentRequest
 from compute.api.openapi.request_bodies import BULK_BODY, TASK_BODY, TASK_UPDATE_BODY, AnyTask, AnyTaskPublic
 from compute.api.paging import PAGED, json_list, list_answer
 from compute.api.tasks.accept import accept
-from compute.api.tasks.bodies import order_of
-from compute.api.tasks.bulk import accept_all, elements_of, orders_of
+from compute.api.tasks.bodies import read_task
+from compute.api.tasks.bulk import accept_all, check_all, elements_of
 from compute.api.tasks.changes import cancel_task, clean_up_task, delete_task, update_task
 from compute.api.tasks.presenter import present, present_canonical, present_cleanup
 from compute.api.tasks.queries import TaskQuery, find
 from compute.api.tasks.stream import task_events
-from compute.requests.request import validated
+from compute.requests.validate import validate
 from compute.schemas.quickstart.tasks import QuickstartTask
 from compute.schemas.storage import QuickstartTaskCleanup, TaskCleanup
 from compute.schemas.tasks import TaskPublic
@@ -39,9 +39,7 @@ async def create_task(request: Request, key: IdempotencyHeader = None) -> Respon
     resources = resources_of(request)
     body = await json_object(request)
     idempotent = await IdempotentRequest.of(key, request, body)
-    return await idempotent.replay(resources.database) or await accept(
-        order_of(body, resources.serving), idempotent, resources
-    )
+    return await idempotent.replay(resources.database) or await accept(read_task(body), idempotent, resources)
 
 
 @router.post("/bulk", status_code=201, response_model=list[AnyTask], openapi_extra=BULK_BODY)
@@ -57,7 +55,7 @@ async def create_tasks(request: Request, resources: ResourcesDep, key: Idempoten
     idempotent = await IdempotentRequest.of(key, request, body)
     if replay := await idempotent.replay(resources.database):
         return replay
-    return await accept_all(await orders_of(elements, resources.serving), idempotent, resources)
+    return await accept_all(await check_all(elements, resources.serving), idempotent, resources)
 
 
 @router.get("/", response_model=list[AnyTaskPublic], responses=PAGED)
@@ -85,7 +83,7 @@ async def update_task_by_id(
     body = await json_object(request)
     async with resources.database.transaction() as session:
         task = await store.get(session, ref.id)
-    update = validated(kind_of(task.task_type).update_model, body)
+    update = validate(kind_of(task.task_type).update_model, body)
     return await present(await update_task(resources, ref.id, update), ref.dialect, links)
 
 

@@ -1,4 +1,4 @@
-"""From a body of `POST /training/` to an order. Its fields choose the dialect.
+"""Reads a body of `POST /training/` as the canonical request. Its fields choose the dialect.
 
 The quick start names a zip file (`dataset_url`) and a `base_model`, and puts the rest into `config`; here that becomes
 the canonical request that says the same.
@@ -11,26 +11,26 @@ from typing import Any
 
 from compute.api.dialect import Dialect
 from compute.errors import InvalidInput
-from compute.requests.request import validated
+from compute.requests.validate import validate
 from compute.schemas.quickstart.training import QuickstartTrainingConfig, QuickstartTrainingCreate
 from compute.schemas.training import CaptioningStrategy, TrainingTaskCreate
 
-__all__ = ["faults_in", "order_of"]
+__all__ = ["faults_in", "read_training"]
 
 _QUICKSTART_NAMES = {"base_model_path": "base_model"} | {
     name: f"config.{name}" for name in QuickstartTrainingConfig.model_fields
 }
 
 
-def order_of(body: dict[str, Any]) -> tuple[TrainingTaskCreate, Dialect]:
-    """What a body orders, and the dialect in which it is written.
+def read_training(body: dict[str, Any]) -> tuple[TrainingTaskCreate, Dialect]:
+    """What a body asks for, and the dialect in which it is written.
 
     Raises:
-        InvalidInput, InvalidFields: it is none.
+        InvalidInput, InvalidFields: it is no request for a training.
     """
     if _is_quickstart(body):
-        return _translated(validated(QuickstartTrainingCreate, body)), Dialect.QUICKSTART
-    return validated(TrainingTaskCreate, body), Dialect.CANONICAL
+        return _translated(validate(QuickstartTrainingCreate, body)), Dialect.QUICKSTART
+    return validate(TrainingTaskCreate, body), Dialect.CANONICAL
 
 
 @contextmanager
@@ -49,19 +49,19 @@ def _is_quickstart(body: dict[str, Any]) -> bool:
     return "config" in body or "base_model" in body or ("dataset_url" in body and "trigger_word" not in body)
 
 
-def _translated(order: QuickstartTrainingCreate) -> TrainingTaskCreate:
-    config = order.config.model_dump(exclude_unset=True)
+def _translated(body: QuickstartTrainingCreate) -> TrainingTaskCreate:
+    config = body.config.model_dump(exclude_unset=True)
     if "trigger_word" not in config:
-        if order.output_name is None:
+        if body.output_name is None:
             raise InvalidInput("Give it a name.", field="output_name")
-        config["trigger_word"] = re.sub(r"[-._]+", "_", order.output_name).strip("_") or order.output_name
-    if not order.dataset_url:
+        config["trigger_word"] = re.sub(r"[-._]+", "_", body.output_name).strip("_") or body.output_name
+    if not body.dataset_url:
         raise InvalidInput("Give the address or storage path of a zip file of pictures.", field="dataset_url")
-    frame = order.model_dump(exclude_unset=True, exclude={"base_model", "config"})
+    frame = body.model_dump(exclude_unset=True, exclude={"base_model", "config"})
     return TrainingTaskCreate(
         **frame,
         **config,
-        base_model_path=order.base_model,
+        base_model_path=body.base_model,
         # This dialect has no field for it: what lies beside a picture is its caption.
         preprocessing_captioning_strategy=CaptioningStrategy.FILENAME,
     )

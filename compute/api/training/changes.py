@@ -1,11 +1,11 @@
-"""What a client may do to trainings: order and cancel."""
+"""What a client may do to trainings: create and cancel."""
 
 from typing import Any
 from uuid import UUID
 
 from compute.api.idempotency.keys import Answer, IdempotentRequest
 from compute.api.resources import Resources
-from compute.api.training.bodies import faults_in, order_of
+from compute.api.training.bodies import faults_in, read_training
 from compute.api.training.presenter import render_new
 from compute.api.training.sources import by_path, ingest
 from compute.db.tables import Training
@@ -26,7 +26,7 @@ async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, r
             stored.
         StorageFailed: its pictures could not be kept.
     """
-    request, dialect = order_of(body)
+    request, dialect = read_training(body)
     request = await by_path(request, resources)
     with faults_in(dialect):
         spec = spec_of(request, new_task_id(), resources.settings.training_models)

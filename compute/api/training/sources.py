@@ -1,4 +1,4 @@
-"""The pictures that an order names: looked at before it is accepted, as far as that is quick.
+"""The pictures that a request for a training names: looked at before it is accepted, as far as that is quick.
 
 An address is read and its host looked up; a storage path must exist; what was sent inline is decoded and kept. Whether
 all of them are pictures, the job finds out.
@@ -15,7 +15,7 @@ from compute.errors import InvalidFields, InvalidInput
 from compute.media.base64_text import is_inline
 from compute.outbound.client import MAX_URL_CHARACTERS
 from compute.requests.faults import MOST_FAULTS, Faults
-from compute.requests.inputs import RequestIntake
+from compute.requests.inputs import RequestInputs
 from compute.requests.serving import ServedModel
 from compute.schemas.training import TrainingTaskCreate
 from compute.storage.links.signed import stored_path
@@ -72,17 +72,17 @@ async def ingest(request: TrainingTaskCreate, resources: Resources) -> list[str]
     sources = [source.strip() for source in request.source_images or ()]
     faults = _Faults()
     await _check_addresses([(place, one) for place, one in enumerate(sources) if _is_address(one)], resources, faults)
-    intake = RequestIntake(resources, _NO_MODEL)
+    inputs = RequestInputs(resources, _NO_MODEL)
     others = [(place, one) for place, one in enumerate(sources) if not _is_address(one)]
 
     async def look(place: int, source: str) -> None:
-        sources[place] = await _stored(source, place, resources, intake)
+        sources[place] = await _stored(source, place, resources, inputs)
 
     await _each(others, look, faults)
     with others_too.of():
         faults.raise_if_any()
     others_too.raise_if_any()
-    await intake.keep()
+    await inputs.keep()
     return sources
 
 
@@ -138,11 +138,11 @@ async def _check_addresses(addresses: Sequence[tuple[int, str]], resources: Reso
             faults.add(place, InvalidInput("A URL is short, and cannot hold spaces or control characters."))
 
 
-async def _stored(source: str, place: int, resources: Resources, intake: RequestIntake) -> str:
+async def _stored(source: str, place: int, resources: Resources, inputs: RequestInputs) -> str:
     """The path of a picture that is stored, or will be."""
     field = _field(place)
     if is_inline(source):
-        return (await intake.image(source, field=field)).path
+        return (await inputs.image(source, field=field)).path
     if "://" in source:
         raise InvalidInput("Use an http:// or https:// URL.", field=field)
     path = check_readable(source, field=field)

@@ -23,7 +23,7 @@ from compute.db.tables import Task, Workflow, WorkflowStep
 from compute.errors import Conflict, InvalidFields, InvalidInput, StorageFailed
 from compute.events import notify
 from compute.requests.faults import faults_at
-from compute.requests.request import validated
+from compute.requests.validate import validate
 from compute.schemas.enums import WorkflowStatus
 from compute.schemas.workflows import (
     CreateWorkflow,
@@ -260,7 +260,7 @@ def _definition(workflow: Workflow, steps: Sequence[WorkflowStep], given: dict[s
     """A stored workflow as it was defined, with more input."""
     names = CreateWorkflow.model_fields.keys() - {"steps", "input"}
     stored = {name: getattr(workflow, name) for name in names} | values_of(workflow)
-    return validated(
+    return validate(
         CreateWorkflow,
         stored | {"steps": [definition_of(step) for step in steps], "input": values_of(workflow)["input"] | given},
     )

@@ -28,7 +28,7 @@ from compute.api.workflows.changes import (
 from compute.api.workflows.presenter import canonical, look, look_at_each, present, present_cleanup
 from compute.api.workflows.queries import WorkflowQuery, find_workflows
 from compute.db.tables import Workflow
-from compute.requests.request import validated
+from compute.requests.validate import validate
 from compute.schemas.quickstart.workflows import QuickstartWorkflow, QuickstartWorkflowCleanup
 from compute.schemas.rules.parameters import Flag
 from compute.schemas.workflows import (
@@ -88,7 +88,7 @@ async def get_workflow(ref: WorkflowId, resources: ResourcesDep, links: LinksDep
 @router.patch("/{workflow_id}", response_model=AnyWorkflow, openapi_extra=WORKFLOW_UPDATE_BODY)
 async def update(ref: WorkflowId, request: Request, resources: ResourcesDep, links: LinksDep) -> AnyWorkflow:
     """Change a workflow's name, description or webhook."""
-    changes = validated(WorkflowUpdate, await json_object(request))
+    changes = validate(WorkflowUpdate, await json_object(request))
     await update_workflow(resources, ref.id, changes)
     return await _answer(resources, ref, links)
 
@@ -104,7 +104,7 @@ async def cancel(ref: WorkflowId, resources: ResourcesDep, links: LinksDep) -> A
 async def start(ref: WorkflowId, request: Request, resources: ResourcesDep, key: IdempotencyHeader = None) -> Response:
     """Set a PENDING workflow going. What `$input` names must be in `input`, here or in the definition."""
     body = await json_object(request) if await request.body() else {}
-    given = validated(StartWorkflow, body).input
+    given = validate(StartWorkflow, body).input
     idempotent = await IdempotentRequest.of(key, request, body)
     act = partial(start_workflow, ref.id, ref.dialect, given, idempotent=idempotent, resources=resources)
     return await idempotent.settle(resources.database, act)

@@ -11,7 +11,7 @@ from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
-from compute.tasks.registry import Intake, TaskKind
+from compute.tasks.registry import Inputs, TaskKind
 from compute.tasks.results import first_path, metadata_of
 from compute.tasks.seeds import seed_or_new
 from compute.worker.context import RunContext, run_work
@@ -103,13 +103,13 @@ class DetailEnhancer(TaskKind[CreateDetailEnhancerTask]):
     public_model = DetailEnhancerTaskPublic
     update_model = DetailEnhancerTaskPublicUpdate
 
-    async def prepare(self, request: CreateDetailEnhancerTask, intake: Intake) -> dict[str, Any]:
+    async def prepare(self, request: CreateDetailEnhancerTask, inputs: Inputs) -> dict[str, Any]:
         reference = request.reference_image
         return request.model_dump(mode="json", include=_KEPT_FIELDS) | {
-            "base_image_path": await _take(request.base_image, intake, "base_image"),
-            "reference_image_path": await _take(reference, intake, "reference_image") if reference else None,
+            "base_image_path": await _take(request.base_image, inputs, "base_image"),
+            "reference_image_path": await _take(reference, inputs, "reference_image") if reference else None,
             "seed": seed_or_new(request.seed),
-            "size_multiple": intake.size_multiple,
+            "size_multiple": inputs.size_multiple,
         }
 
     def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
@@ -128,8 +128,8 @@ _KEPT_FIELDS = {"detail_label", "strength", "prompt", "preserve_original", "step
 _SHOWN_FIELDS = _KEPT_FIELDS | {"base_image_path", "reference_image_path", "seed"}
 
 
-async def _take(source: str, intake: Intake, field: str) -> str:
-    image = await intake.image(source, field=field)
+async def _take(source: str, inputs: Inputs, field: str) -> str:
+    image = await inputs.image(source, field=field)
     if min(image.width, image.height) < LEAST_SIDE:
         raise InvalidInput(f"An image needs at least {LEAST_SIDE} pixels on each side.", field=field)
     return image.path

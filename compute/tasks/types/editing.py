@@ -14,7 +14,7 @@ from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.rules.strict import JsonBody
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
-from compute.tasks.registry import InputImage, Intake, TaskKind
+from compute.tasks.registry import InputImage, Inputs, TaskKind
 from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
 from compute.worker.context import RunContext, run_work
@@ -173,14 +173,14 @@ class Editing(TaskKind[CreateEditingTask]):
     work_pixels: ClassVar[int] = 1024 * 1024
     """The most that is drawn at once: what the models were trained for."""
 
-    async def prepare(self, request: CreateEditingTask, intake: Intake) -> dict[str, Any]:
-        base = await _take_base(request, intake)
-        references = await _take_references(request, intake)
-        mask = await intake.image(request.mask, field="mask") if request.mask else None
+    async def prepare(self, request: CreateEditingTask, inputs: Inputs) -> dict[str, Any]:
+        base = await _take_base(request, inputs)
+        references = await _take_references(request, inputs)
+        mask = await inputs.image(request.mask, field="mask") if request.mask else None
         if not (request.prompt.strip() or references or mask):
             raise InvalidInput("Say what to change: nothing else here does.", field="prompt")
-        way = _way(intake.roles, masked=mask is not None, references=bool(references))
-        width, height = _output_size(request, base, intake.max_pixels)
+        way = _way(inputs.roles, masked=mask is not None, references=bool(references))
+        width, height = _output_size(request, base, inputs.max_pixels)
         return {
             "base_image_path": base.path,
             "base_image_field": _given(request, "base_image")[0],
@@ -196,7 +196,7 @@ class Editing(TaskKind[CreateEditingTask]):
             "width": width,
             "height": height,
             "work_pixels": self.work_pixels,
-            "size_multiple": intake.size_multiple,
+            "size_multiple": inputs.size_multiple,
             "seed": seed_or_new(request.seed),
             "fal_app_id": request.fal_app_id,
         }
@@ -224,22 +224,22 @@ def _given(request: CreateEditingTask, name: str) -> list[str]:
     return [field for field in (name, f"{name}_url", f"{name}_data") if getattr(request, field, None)]
 
 
-async def _take_base(request: CreateEditingTask, intake: Intake) -> InputImage:
+async def _take_base(request: CreateEditingTask, inputs: Inputs) -> InputImage:
     given = _given(request, "base_image")
     if not given:
         raise InvalidInput("Name the image to edit.", field="base_image")
     if len(given) > 1:
         raise InvalidInput(f"Give one image to edit; {given[0]} is there already.", field=given[1])
-    base = await intake.image(getattr(request, given[0]), field=given[0])
-    if base.width * base.height > intake.max_pixels:
+    base = await inputs.image(getattr(request, given[0]), field=given[0])
+    if base.width * base.height > inputs.max_pixels:
         raise InvalidInput(
-            f"The image is {base.width} x {base.height}; at most {intake.max_pixels} pixels are accepted.",
+            f"The image is {base.width} x {base.height}; at most {inputs.max_pixels} pixels are accepted.",
             field=given[0],
         )
     return base
 
 
-async def _take_references(request: CreateEditingTask, intake: Intake) -> list[dict[str, str | None]]:
+async def _take_references(request: CreateEditingTask, inputs: Inputs) -> list[dict[str, str | None]]:
     named = [("reference_images", one) for one in request.reference_images or []]
     named += [(field, getattr(request, field)) for field in _given(request, "reference_image")]
     if len(named) > MAX_REFERENCES:
@@ -248,7 +248,7 @@ async def _take_references(request: CreateEditingTask, intake: Intake) -> list[d
     for index, (field, one) in enumerate(named):
         where = f"{field}.{index}" if field == "reference_images" else field
         reference = one if isinstance(one, ReferenceImage) else ReferenceImage(url=one)
-        image = await intake.image(reference.url, field=where)
+        image = await inputs.image(reference.url, field=where)
         taken.append({"path": image.path, "type": reference.type, "field": where})
     return taken
 

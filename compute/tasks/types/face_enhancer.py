@@ -11,7 +11,7 @@ from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
-from compute.tasks.registry import Intake, TaskKind
+from compute.tasks.registry import Inputs, TaskKind
 from compute.tasks.results import first_path, metadata_of
 from compute.tasks.seeds import seed_or_new
 from compute.worker.context import RunContext, run_work
@@ -92,14 +92,14 @@ class FaceEnhancer(TaskKind[CreateFaceEnhancerTask]):
     public_model = FaceEnhancerTaskPublic
     update_model = FaceEnhancerTaskPublicUpdate
 
-    async def prepare(self, request: CreateFaceEnhancerTask, intake: Intake) -> dict[str, Any]:
-        image = await intake.image(request.input_image, field="input_image")
+    async def prepare(self, request: CreateFaceEnhancerTask, inputs: Inputs) -> dict[str, Any]:
+        image = await inputs.image(request.input_image, field="input_image")
         if min(image.width, image.height) < LEAST_SIDE:
             raise InvalidInput(f"An image needs at least {LEAST_SIDE} pixels on each side.", field="input_image")
         return request.model_dump(mode="json", include=_KEPT_FIELDS) | {
             "input_image_path": image.path,
             "seed": seed_or_new(request.seed),
-            "size_multiple": intake.size_multiple,
+            "size_multiple": inputs.size_multiple,
         }
 
     def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:

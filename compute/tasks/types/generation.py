@@ -24,7 +24,7 @@ from compute.schemas.fields import (
 )
 from compute.schemas.rules.text import VISIBLE
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
-from compute.tasks.registry import Intake, TaskKind
+from compute.tasks.registry import Inputs, TaskKind
 from compute.tasks.results import artifact_paths, first_path
 from compute.tasks.seeds import seed_or_new
 from compute.worker.generate import generate_images
@@ -191,23 +191,23 @@ class Generation(TaskKind[CreateGenerationTask]):
     public_model = GenerationTaskPublic
     update_model = GenerationTaskPublicUpdate
 
-    async def prepare(self, request: CreateGenerationTask, intake: Intake) -> dict[str, Any]:
-        _check_model(request, intake)
-        _check_size(request, intake)
+    async def prepare(self, request: CreateGenerationTask, inputs: Inputs) -> dict[str, Any]:
+        _check_model(request, inputs)
+        _check_size(request, inputs)
         kept = request.model_dump(mode="json", include=_KEPT_FIELDS)
         return kept | {
             "seed": seed_or_new(request.seed),
-            "loras": await _take_loras(kept, intake),
-            "reference_image_path": await _take_reference(request, intake),
+            "loras": await _take_loras(kept, inputs),
+            "reference_image_path": await _take_reference(request, inputs),
         }
 
-    async def prepare_update(self, changes: dict[str, Any], spec: dict[str, Any], intake: Intake) -> dict[str, Any]:
-        inputs = {name: value for name, value in changes.items() if name in _INPUT_FIELDS}
-        if inputs.keys() & _LORA_FIELDS:
-            inputs["loras"] = await _take_loras(spec | inputs, intake)
-        if path := inputs.get("reference_image_path"):
-            inputs["reference_image_path"] = (await intake.image(path, field="reference_image_path")).path
-        return inputs
+    async def prepare_update(self, changes: dict[str, Any], spec: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
+        replaced = {name: value for name, value in changes.items() if name in _INPUT_FIELDS}
+        if replaced.keys() & _LORA_FIELDS:
+            replaced["loras"] = await _take_loras(spec | replaced, inputs)
+        if path := replaced.get("reference_image_path"):
+            replaced["reference_image_path"] = (await inputs.image(path, field="reference_image_path")).path
+        return replaced
 
     def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
         return generate_images(job, worker, partial(_requests, job.spec))
@@ -241,26 +241,26 @@ _INPUT_FIELDS = _LORA_FIELDS | {"reference_image_path", "reference_image_strengt
 _KEPT_FIELDS = _SHOWN_FIELDS - {"reference_image_path"} | {"num_outputs", "true_cfg_scale"}
 
 
-def _check_model(request: CreateGenerationTask, intake: Intake) -> None:
-    if request.model is not None and request.model not in ("default", *intake.model_names):
-        known = ", ".join(("default", *intake.model_names))
+def _check_model(request: CreateGenerationTask, inputs: Inputs) -> None:
+    if request.model is not None and request.model not in ("default", *inputs.model_names):
+        known = ", ".join(("default", *inputs.model_names))
         raise InvalidInput(f"There is no model `{request.model}` here; known: {known}.", field="model")
 
 
-def _check_size(request: CreateGenerationTask, intake: Intake) -> None:
+def _check_size(request: CreateGenerationTask, inputs: Inputs) -> None:
     for field in ("width", "height"):
         value = getattr(request, field)
-        if value % intake.size_multiple:
+        if value % inputs.size_multiple:
             raise InvalidInput(
-                f"Field `{field}` must be a multiple of {intake.size_multiple}; {value} is none.", field=field
+                f"Field `{field}` must be a multiple of {inputs.size_multiple}; {value} is none.", field=field
             )
 
 
-async def _take_loras(fields: Mapping[str, Any], intake: Intake) -> list[dict[str, Any]]:
+async def _take_loras(fields: Mapping[str, Any], inputs: Inputs) -> list[dict[str, Any]]:
     return [
         {
             "slot": slot,
-            "path": await intake.lora(path, field=f"{slot}_model_path"),
+            "path": await inputs.lora(path, field=f"{slot}_model_path"),
             "weight": _weight(fields.get(f"{slot}_lora_weight")),
         }
         for slot in LORA_SLOTS
@@ -268,11 +268,11 @@ async def _take_loras(fields: Mapping[str, Any], intake: Intake) -> list[dict[st
     ]
 
 
-async def _take_reference(request: CreateGenerationTask, intake: Intake) -> str | None:
+async def _take_reference(request: CreateGenerationTask, inputs: Inputs) -> str | None:
     given = [field for field in _REFERENCE_FIELDS if getattr(request, field)]
     if len(given) > 1:
         raise InvalidInput(f"Give one image; {given[0]} is there already.", field=given[1])
-    return (await intake.image(getattr(request, given[0]), field=given[0])).path if given else None
+    return (await inputs.image(getattr(request, given[0]), field=given[0])).path if given else None
 
 
 async def _requests(spec: dict[str, Any], inputs: JobInputs) -> list[GenerateRequest]:

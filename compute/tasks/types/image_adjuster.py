@@ -15,7 +15,7 @@ from compute.imaging.framing.geometry import FramePlan, Framing, Margins, Mode, 
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, Prompt, ResultImage
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
-from compute.tasks.registry import InputImage, Intake, TaskKind
+from compute.tasks.registry import InputImage, Inputs, TaskKind
 from compute.tasks.results import first_path
 from compute.worker.context import RunContext, run_work
 from compute.worker.protocol import Job, WorkerContext, WorkEvent
@@ -141,18 +141,18 @@ class ImageAdjuster(TaskKind[CreateImageAdjusterTask]):
     public_model = ImageAdjusterTaskPublic
     update_model = ImageAdjusterTaskPublicUpdate
 
-    async def prepare(self, request: CreateImageAdjusterTask, intake: Intake) -> dict[str, Any]:
+    async def prepare(self, request: CreateImageAdjusterTask, inputs: Inputs) -> dict[str, Any]:
         colours = _colours(request)
         _check_shape(request)
         _check_margins(request)
         _check_scaling(request)
         spec = request.model_dump(mode="json", include=_KEPT_FIELDS) | colours
-        spec |= {"scaling_proportions": _proportions(request), "max_pixels": intake.max_pixels}
-        source = await intake.image(request.input_image, field="input_image")
+        spec |= {"scaling_proportions": _proportions(request), "max_pixels": inputs.max_pixels}
+        source = await inputs.image(request.input_image, field="input_image")
         _check_result(spec, source)
         reference = request.reference_image
         if reference is not None:
-            reference = (await intake.image(reference, field="reference_image")).path
+            reference = (await inputs.image(reference, field="reference_image")).path
         return spec | {"input_image_path": source.path, "reference_image_path": reference}
 
     def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:

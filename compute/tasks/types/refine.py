@@ -13,7 +13,7 @@ from compute.imaging.resize import Layers
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
-from compute.tasks.registry import InputImage, Intake, TaskKind
+from compute.tasks.registry import InputImage, Inputs, TaskKind
 from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
 from compute.worker.context import RunContext, Share, run_work
@@ -142,17 +142,17 @@ class Refine(TaskKind[CreateRefineTask]):
     """Largest side of a tile in pixels: what the model draws best."""
     overlap: ClassVar[int] = 128
 
-    async def prepare(self, request: CreateRefineTask, intake: Intake) -> dict[str, Any]:
+    async def prepare(self, request: CreateRefineTask, inputs: Inputs) -> dict[str, Any]:
         _check_capabilities(request)
-        base = await intake.image(request.base_image_url, field="base_image_url")
-        width, height = _output_size(request, base, intake.max_pixels)
+        base = await inputs.image(request.base_image_url, field="base_image_url")
+        width, height = _output_size(request, base, inputs.max_pixels)
         return request.model_dump(mode="json", include=_KEPT_FIELDS) | {
             "base_image_path": base.path,
             "width": width,
             "height": height,
             "tile": self.tile,
             "overlap": self.overlap,
-            "size_multiple": intake.size_multiple,
+            "size_multiple": inputs.size_multiple,
             "upscale_prompt": request.upscale_prompt or UPSCALE_PROMPT,
             "face_detail_prompt": request.face_detail_prompt or FACE_PROMPT,
             "upscale_seed": seed_or_new(request.upscale_seed),

@@ -18,7 +18,7 @@ from compute.imaging.resize import resized
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import MAX_SEED, ImageSource, NativeChoice, Prompt, ResultVideo, Seed
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
-from compute.tasks.registry import InputImage, Intake, TaskKind
+from compute.tasks.registry import InputImage, Inputs, TaskKind
 from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
 from compute.worker.context import RunContext, run_work
@@ -134,8 +134,8 @@ class VideoGeneration(TaskKind[CreateVideoGenerationTask]):
     public_model = VideoGenerationTaskPublic
     update_model = VideoGenerationTaskPublicUpdate
 
-    async def prepare(self, request: CreateVideoGenerationTask, intake: Intake) -> dict[str, Any]:
-        image = await _take_image(request, intake)
+    async def prepare(self, request: CreateVideoGenerationTask, inputs: Inputs) -> dict[str, Any]:
+        image = await _take_image(request, inputs)
         width, height = _clip_size(request, image)
         return request.model_dump(mode="json", include=_KEPT_FIELDS) | {
             "seed": seed_or_new(request.seed),
@@ -158,13 +158,13 @@ _KEPT_FIELDS = {"cfg_scale", "fps", "motion_bucket_id", "negative_prompt", "prom
 _SHOWN_FIELDS = _KEPT_FIELDS | {"duration_seconds", "height", "input_image_path", "seed", "width"}
 
 
-async def _take_image(request: CreateVideoGenerationTask, intake: Intake) -> InputImage:
+async def _take_image(request: CreateVideoGenerationTask, inputs: Inputs) -> InputImage:
     if request.input_image_url and request.input_image_data:
         raise InvalidInput("Give one image; input_image_url is there already.", field="input_image_data")
     if request.input_image_data:
-        return await intake.image(request.input_image_data, field="input_image_data")
+        return await inputs.image(request.input_image_data, field="input_image_data")
     if request.input_image_url:
-        return await intake.image(request.input_image_url, field="input_image_url")
+        return await inputs.image(request.input_image_url, field="input_image_url")
     raise InvalidInput("A clip begins with an image: give its address.", field="input_image_url")
 
 

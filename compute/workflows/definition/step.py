@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compute.errors import InvalidFields, InvalidInput
-from compute.requests.request import order
+from compute.requests.request import TaskRequest
 from compute.requests.serving import Serving
 from compute.schemas.enums import TransformType
 from compute.schemas.workflows import FieldMapping, WorkflowStepDefinition
@@ -214,7 +214,7 @@ def _refusals(
     """Why the step's tasks would not be accepted, as far as their fields are known by now."""
     draft = _draft(step, kind, known, spread, misfits)
     try:
-        order(kind, draft.body, known.serving)
+        TaskRequest.of(kind, draft.body, known.serving)
     except InvalidInput as error:
         loc = tuple(error.field.split("."))
         if not draft.of_a_guess(loc):

@@ -11,8 +11,8 @@ from compute.db.session import Database
 from compute.db.tables import Task
 from compute.events import notify
 from compute.events.notify import Notifier
-from compute.requests.inputs import RequestIntake, Sources
-from compute.requests.request import Order, new_task, order
+from compute.requests.inputs import RequestInputs, Sources
+from compute.requests.request import TaskRequest
 from compute.requests.serving import Serving
 from compute.schemas.enums import TaskStatus
 from compute.storage.together import for_each
@@ -24,7 +24,7 @@ from compute.workflows.rows.losses import missing, paths_of_tasks
 from compute.workflows.steps.files import StepFiles
 from compute.workflows.steps.results import content_hash
 
-__all__ = ["PreparedStep", "StepOrders", "missing_field"]
+__all__ = ["PreparedStep", "StepRequests", "missing_field"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def missing_field(plan: StepPlan, values: Mapping[str, Any]) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class StepOrders:
+class StepRequests:
     """Makes the tasks of steps as the API makes those of requests."""
 
     sources: Sources
@@ -79,7 +79,7 @@ class StepOrders:
                     contents[output.get("path", "")] = output["sha256"]
         # A link leads to a path, and that to a content.
         contents |= {source: contents.get(path, path) for source, path in known.items()}
-        served = self._order(plan, bodies[0]).served if bodies else None
+        served = self._request(plan, bodies[0]).served if bodies else None
         return PreparedStep(bodies, content_hash(kind, served, list(bodies), contents), known)
 
     async def kept(self, plan: StepPlan, prepared: PreparedStep) -> dict[UUID, Task]:
@@ -112,13 +112,13 @@ class StepOrders:
     async def _new(self, plan: StepPlan, bodies: Sequence[dict[str, Any]], known: Mapping[str, str]) -> list[Task]:
         if not bodies:
             return []
-        intake = RequestIntake(self.sources, self._order(plan, bodies[0]).served, known)
+        inputs = RequestInputs(self.sources, self._request(plan, bodies[0]).served, known)
 
         async def new(body: dict[str, Any]) -> Task:
-            return _of_workflow(await new_task(self._order(plan, body), intake), plan)
+            return _of_workflow(await self._request(plan, body).to_row(inputs), plan)
 
         tasks = await for_each(bodies, new)
-        await intake.keep()
+        await inputs.keep()
         return tasks
 
     async def cancel(self, task_ids: Sequence[UUID]) -> None:
@@ -133,8 +133,8 @@ class StepOrders:
         for queue in {task.queue for task in tasks}:
             self.notifier.notify(notify.READY, queue)
 
-    def _order(self, plan: StepPlan, body: dict[str, Any]) -> Order:
-        return order(kind_of(plan.definition.task_type), body, self.serving)
+    def _request(self, plan: StepPlan, body: dict[str, Any]) -> TaskRequest:
+        return TaskRequest.of(kind_of(plan.definition.task_type), body, self.serving)
 
 
 def _of_workflow(task: Task, plan: StepPlan) -> Task:

@@ -25,7 +25,7 @@ from compute.workflows.rows.statements import Begin, End, Finish, Hold, Workflow
 from compute.workflows.steps.failures import StepFailed, failure_of
 from compute.workflows.steps.journal import Journal, Lost, Paused
 from compute.workflows.steps.patience import patiently
-from compute.workflows.steps.requests import PreparedStep, StepOrders, missing_field
+from compute.workflows.steps.requests import PreparedStep, StepRequests, missing_field
 from compute.workflows.steps.results import result_of
 from compute.workflows.steps.reuse import Earlier, Reuse
 from compute.workflows.steps.task_ends import TaskEnds
@@ -42,7 +42,7 @@ class StepRunner:
 
     journal: Journal
     ends: TaskEnds
-    orders: StepOrders
+    requests: StepRequests
     reuse: Reuse
 
     async def run(self, plan: StepPlan, *parents: StepOutcome) -> StepOutcome:
@@ -102,18 +102,18 @@ class StepRunner:
         Raises:
             ComputeError, InvalidFields: its fields cannot be had, or would not be accepted.
         """
-        step, files = plan.definition, self.orders.files()
+        step, files = plan.definition, self.requests.files()
         if step.when is not None and not holds(step.when, results):
             return f"Its condition on {step.when.from_step}.{step.when.from_field} does not hold."
         values = await patiently(mapped_values, step.input_mappings, results, files)
         if missing := missing_field(plan, values):
             return f"{missing} has no value, because the steps before have none."
         made = bodies(static_body(step), values, plan.spread)
-        return self.orders.prepared(plan, made, results, known={**plan.flow.taken, **files.known})
+        return self.requests.prepared(plan, made, results, known={**plan.flow.taken, **files.known})
 
     async def _launch(self, plan: StepPlan, prepared: PreparedStep) -> StepOutcome:
-        kept = await patiently(self.orders.kept, plan, prepared)
-        tasks = await patiently(self.orders.tasks, plan, prepared, kept)
+        kept = await patiently(self.requests.kept, plan, prepared)
+        tasks = await patiently(self.requests.tasks, plan, prepared, kept)
         new = [task for task in tasks if task.id not in kept]
         begin = Begin(
             _holder(plan.flow),
@@ -123,7 +123,7 @@ class StepRunner:
             plan.definition.timeout_seconds,
         )
         task_ids = await self.journal.begin(begin, new)
-        self.orders.hint(new)
+        self.requests.hint(new)
         timeout = plan.definition.timeout_seconds
         begun = replace(plan, deadline_at=datetime.now(UTC) + timedelta(seconds=timeout) if timeout else None)
         return await self._wait(begun, [UUID(task_id) for task_id in task_ids])
@@ -135,7 +135,7 @@ class StepRunner:
                 ended = await self.ends.of(task_ids)
         except TimeoutError:
             late = ErrorCategory.PROVIDER_TIMEOUT
-            await patiently(self.orders.cancel, task_ids)
+            await patiently(self.requests.cancel, task_ids)
             ended = await self.ends.of(task_ids)
         tasks = [task for task in ended if task is not None]
         done = [task for task in tasks if task.status == TaskStatus.COMPLETED]

@@ -18,7 +18,7 @@ from compute.storage.links.secret import load_link_secrets
 from compute.storage.links.signed import LinkSigner
 from compute.workflows.rows.journal import PostgresJournalStore
 from compute.workflows.steps.journal import Journal
-from compute.workflows.steps.requests import StepOrders
+from compute.workflows.steps.requests import StepRequests
 from compute.workflows.steps.reuse import Reuse
 from compute.workflows.steps.runner import StepRunner
 from compute.workflows.steps.task_ends import PostgresEndStore, TaskEnds
@@ -62,8 +62,8 @@ async def open_runner(
             stack.push_async_callback(_stop, loop)
         secrets = await asyncio.to_thread(load_link_secrets, settings)
         sources = _Sources(settings, objects, MediaLoader(settings, client), LinkSigner(links_at, secrets))
-        orders = StepOrders(sources, serving, database, notifier)
-        yield StepRunner(journal, ends, orders, Reuse(database, objects))
+        requests = StepRequests(sources, serving, database, notifier)
+        yield StepRunner(journal, ends, requests, Reuse(database, objects))
 
 
 def _report(on_failure: Callable[[BaseException], None], loop: asyncio.Task[None]) -> None:

@@ -5,8 +5,9 @@ from typing import Any, get_args
 import pytest
 
 from compute.errors import InvalidInput
-from compute.requests.request import Order, new_task, validated
+from compute.requests.request import TaskRequest
 from compute.requests.serving import ServedModel
+from compute.requests.validate import validate
 from compute.tasks.registry import InputImage, all_kinds
 from compute.worker.protocol import Role
 from tests.file_fields import FileField, file_fields
@@ -16,7 +17,7 @@ ROLES = frozenset(get_args(Role))
 
 
 class OneMissing:
-    """An intake that finds every file but one."""
+    """Finds every file but one."""
 
     roles = ROLES
     max_pixels = 2**20
@@ -41,12 +42,13 @@ def places(value: Any, name: str) -> str:
 
 @pytest.mark.parametrize("field", file_fields(), ids=lambda field: f"{field.kind.name}-{field.name}")
 async def test_a_file_is_called_what_the_caller_called_it(field: FileField) -> None:
-    for body in field.bodies(MISSING, THERE):
-        sent = {name: value for name, value in body.items() if name != "task_type"}
-        placed = Order(field.kind, validated(field.kind.create_model, sent), ServedModel("default", roles=ROLES), sent)
+    for written in field.bodies(MISSING, THERE):
+        sent = {name: value for name, value in written.items() if name != "task_type"}
+        body = validate(field.kind.create_model, sent)
+        request = TaskRequest(field.kind, body, ServedModel("default", roles=ROLES), sent)
         with pytest.raises(InvalidInput) as refused:
-            await new_task(placed, OneMissing())
-        assert refused.value.field == places(body[field.name], field.name)
+            await request.to_row(OneMissing())
+        assert refused.value.field == places(written[field.name], field.name)
 
 
 def test_no_type_is_left_out() -> None:

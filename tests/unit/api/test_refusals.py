@@ -13,7 +13,7 @@ from compute.api.bounded import bounded_faults
 from compute.api.dialect import as_spelled, quickstart_workflow_id
 from compute.api.openapi import request_bodies as documentation
 from compute.errors import InvalidFields
-from compute.requests.request import validated
+from compute.requests.validate import validate
 from compute.schemas.rules.sentences import names_of_field
 from compute.schemas.rules.strict import JsonBody
 
@@ -41,7 +41,7 @@ MODELS = sorted({model.__name__: model for model in models()}.items())
 
 def faults_of(model: type[BaseModel], body: dict[str, Any]) -> list[dict[str, Any]]:
     try:
-        validated(model, body)
+        validate(model, body)
     except InvalidFields as error:
         return error.faults
     return []

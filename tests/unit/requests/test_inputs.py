@@ -12,7 +12,7 @@ from PIL import Image
 
 from compute.media.loader import MediaLoader
 from compute.outbound.client import GuardedClient
-from compute.requests.inputs import RequestIntake
+from compute.requests.inputs import RequestInputs
 from compute.requests.serving import ServedModel
 from compute.settings import Settings
 from compute.storage.base import ObjectStore, StoredObject
@@ -81,26 +81,26 @@ async def test_stored_images_of_many_tasks_are_looked_at_together(client: Guarde
     paths = [f"images/{place}.png" for place in range(AT_ONCE)]
     for place, path in enumerate(paths):
         await store.put(path, png(16 + place), "image/png")
-    intake = RequestIntake(held(client, store), MODEL)
+    inputs = RequestInputs(held(client, store), MODEL)
     async with asyncio.timeout(PATIENCE):
-        taken = await for_each(paths, lambda path: intake.image(path, field="base_image"))
+        taken = await for_each(paths, lambda path: inputs.image(path, field="base_image"))
     assert [image.width for image in taken] == [16 + place for place in range(AT_ONCE)]
 
 
 async def test_a_source_that_many_name_at_once_is_taken_in_once(client: GuardedClient, tmp_path: Path) -> None:
     store = CountingStore(tmp_path)
     await store.put("images/a.png", png(16), "image/png")
-    intake = RequestIntake(held(client, store), MODEL)
-    taken = await for_each(["images/a.png"] * AT_ONCE, lambda path: intake.image(path, field="base_image"))
+    inputs = RequestInputs(held(client, store), MODEL)
+    taken = await for_each(["images/a.png"] * AT_ONCE, lambda path: inputs.image(path, field="base_image"))
     assert [image.path for image in taken] == ["images/a.png"] * AT_ONCE
     assert store.read_paths == ["images/a.png"]
 
 
 async def test_new_images_are_stored_only_when_they_are_kept(client: GuardedClient, tmp_path: Path) -> None:
     store = CountingStore(tmp_path)
-    intake = RequestIntake(held(client, store), MODEL)
+    inputs = RequestInputs(held(client, store), MODEL)
     sources = [base64.b64encode(png(16 + place)).decode() for place in range(AT_ONCE)]
-    taken = await for_each(sources, lambda source: intake.image(source, field="base_image"))
+    taken = await for_each(sources, lambda source: inputs.image(source, field="base_image"))
     assert store.written == []
-    await intake.keep()
+    await inputs.keep()
     assert sorted(store.written) == sorted(image.path for image in taken)

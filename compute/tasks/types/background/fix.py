@@ -14,7 +14,7 @@ from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import NATIVE, ImageSource, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
-from compute.tasks.registry import InputImage, Intake, TaskKind
+from compute.tasks.registry import InputImage, Inputs, TaskKind
 from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
 from compute.tasks.segmentation import chosen_model
@@ -170,12 +170,12 @@ class BackgroundFix(TaskKind[CreateBackgroundFixTask]):
     def roles_for(self, request: CreateBackgroundFixTask) -> frozenset[Role]:
         return frozenset({"draw"}) if _draws(request) else self.roles
 
-    async def prepare(self, request: CreateBackgroundFixTask, intake: Intake) -> dict[str, Any]:
+    async def prepare(self, request: CreateBackgroundFixTask, inputs: Inputs) -> dict[str, Any]:
         strategy = _checked_strategy(request)
         model = chosen_model(request.provider_config)
-        base = await intake.image(request.base_image, field="base_image")
+        base = await inputs.image(request.base_image, field="base_image")
         sources = {
-            f"{name}_path": (await intake.image(source, field=field)).path if source else None
+            f"{name}_path": (await inputs.image(source, field=field)).path if source else None
             for name, field in (("palette_image", "palette_image"), ("background_image", "background_image_url"))
             for source in (getattr(request, field),)
         }
@@ -185,7 +185,7 @@ class BackgroundFix(TaskKind[CreateBackgroundFixTask]):
             **sources,
             **_margin_fields(request, strategy),
             **_threshold_fields(request, strategy),
-            **_drawing_fields(request, strategy, base, intake.size_multiple),
+            **_drawing_fields(request, strategy, base, inputs.size_multiple),
             "strategy": strategy,
             "base_image_path": base.path,
             "segmentation_model": model,

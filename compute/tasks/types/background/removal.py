@@ -11,7 +11,7 @@ from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, ResultImage, ResultImages
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
-from compute.tasks.registry import Intake, TaskKind
+from compute.tasks.registry import Inputs, TaskKind
 from compute.tasks.results import artifact_paths, first_path, metadata_of
 from compute.tasks.segmentation import chosen_model
 from compute.worker.context import RunContext, run_work
@@ -87,14 +87,14 @@ class BackgroundRemoval(TaskKind[CreateBackgroundRemovalTask]):
     public_model = BackgroundRemovalTaskPublic
     update_model = BackgroundRemovalTaskPublicUpdate
 
-    async def prepare(self, request: CreateBackgroundRemovalTask, intake: Intake) -> dict[str, Any]:
+    async def prepare(self, request: CreateBackgroundRemovalTask, inputs: Inputs) -> dict[str, Any]:
         model = chosen_model(request.provider_config)
-        inputs = [
-            await intake.image(source, field=f"input_image_paths.{index}")
+        images = [
+            await inputs.image(source, field=f"input_image_paths.{index}")
             for index, source in enumerate(request.input_image_paths)
         ]
         return {
-            "input_image_paths": [image.path for image in inputs],
+            "input_image_paths": [image.path for image in images],
             "output_format": request.output_format,
             "segmentation_model": model,
         }

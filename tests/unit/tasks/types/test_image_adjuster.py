@@ -31,10 +31,10 @@ async def adjusted(home: Path, picture: Image.Image, other: Image.Image | None =
     return (await run(home, picture, other, **fields)).images[0]
 
 
-async def spec_of(home: Path, intake: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+async def spec_of(home: Path, inputs: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
     files = {"in.png": scene(SIZE), "ref.png": scene(SIZE)}
     request = {"input_image": "in.png"} | fields
-    return await prepare(ImageAdjuster(), request, make_worker(home), files, roles=NO_MODEL, **(intake or {}))
+    return await prepare(ImageAdjuster(), request, make_worker(home), files, roles=NO_MODEL, **(inputs or {}))
 
 
 def distance(one: Image.Image, other: Image.Image) -> float:
@@ -241,7 +241,7 @@ def test_document_3_calls_the_image_by_another_name() -> None:
         ({"mode": "scale", "margin_top": 0.1, "scaling_proportions": "stretch"}, "scaling_proportions"),
         ({"prompt": "a castle in the rain"}, "prompt"),
         ({"target_width": 9000, "target_height": 9000}, "target_width"),
-        ({"aspect_ratio": 0.01, "mode": "pad", "intake": {"max_pixels": 100_000}}, "aspect_ratio"),
+        ({"aspect_ratio": 0.01, "mode": "pad", "inputs": {"max_pixels": 100_000}}, "aspect_ratio"),
         ({"input_image": "gone.png", "brightness": 1}, "input_image"),
         ({"reference_image": "gone.png"}, "reference_image"),
     ],

@@ -36,9 +36,9 @@ async def refine(home: Path, picture: Image.Image, **fields: Any) -> Outcome:
     return await run_type(SmallTiles(), request, make_worker(home, tiny_flux_model()), {"base.png": picture})
 
 
-async def spec_of(home: Path, picture: Image.Image, intake: dict[str, Any] | None = None, **fields: Any) -> Any:
+async def spec_of(home: Path, picture: Image.Image, inputs: dict[str, Any] | None = None, **fields: Any) -> Any:
     request = {"base_image_url": "base.png"} | fields
-    return await prepare(Refine(), request, make_worker(home), {"base.png": picture}, **(intake or {}))
+    return await prepare(Refine(), request, make_worker(home), {"base.png": picture}, **(inputs or {}))
 
 
 def pixels(image: Image.Image) -> np.ndarray:

@@ -34,8 +34,8 @@ class TestWorker:
 
 
 @dataclass
-class StoredIntake:
-    """The `Intake` of requests that name stored images only."""
+class StoredInputs:
+    """The `Inputs` of requests that name stored images only."""
 
     store: LocalStore
     sizes: Mapping[str, tuple[int, int]]
@@ -82,14 +82,14 @@ async def prepare(
     files: Mapping[str, Image.Image],
     *,
     roles: frozenset[Role] = frozenset({"draw"}),
-    **intake: Any,
+    **inputs: Any,
 ) -> dict[str, Any]:
     """The spec of a request as the API would make it; raises what the request model and `prepare` raise."""
     for path, image in files.items():
         await worker.store.put(path, encode(image, "png"), "image/png")
     sizes = {path: image.size for path, image in files.items()}
     checked = kind.create_model.model_validate(dict(request))
-    return await kind.prepare(checked, StoredIntake(worker.store, sizes, roles, **intake))
+    return await kind.prepare(checked, StoredInputs(worker.store, sizes, roles, **inputs))
 
 
 async def run_type(
@@ -99,10 +99,10 @@ async def run_type(
     files: Mapping[str, Image.Image],
     *,
     roles: frozenset[Role] = frozenset({"draw"}),
-    **intake: Any,
+    **inputs: Any,
 ) -> Outcome:
-    """Prepare and run one request. `files` are stored images by path; `intake` sets other attributes of the intake."""
-    spec = await prepare(kind, request, worker, files, roles=roles, **intake)
+    """Prepare and run one request. `files` are stored images by path; `inputs` sets other attributes of the inputs."""
+    spec = await prepare(kind, request, worker, files, roles=roles, **inputs)
     # As the row of a request keeps it.
     spec |= {name: request[name] for name in ("native",) if name in request}
     job = Job(uuid.uuid4(), kind.name, 1, spec)
