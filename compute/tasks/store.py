@@ -1,4 +1,4 @@
-"""A task's row as the API reads and ends it: get, cancel, end. Workflows cancel many at once.
+"""A task's row as the API reads and ends it: get, locked, cancel, end. Workflows cancel many at once.
 
 Each function is one or two statements in the caller's transaction, guarded by the transition table, and writes the
 event row beside the change. Tasks come in by `compute.tasks.submission.writer`; the Dispatcher writes by
@@ -18,7 +18,7 @@ from compute.events.outbox.tasks import record
 from compute.schemas.enums import ErrorCategory, EventType, TaskStatus
 from compute.tasks.states import sources
 
-__all__ = ["cancel", "cancel_all", "end", "get"]
+__all__ = ["cancel", "cancel_all", "end", "get", "locked"]
 
 
 async def get(session: AsyncSession, task_id: UUID) -> Task:
@@ -28,6 +28,18 @@ async def get(session: AsyncSession, task_id: UUID) -> Task:
         NotFound: there is none.
     """
     task = await session.get(Task, task_id)
+    if task is None:
+        raise NotFound(f"There is no task {task_id}.")
+    return task
+
+
+async def locked(session: AsyncSession, task_id: UUID) -> Task:
+    """The row of `task_id`, read anew and locked until the transaction ends.
+
+    Raises:
+        NotFound: there is none.
+    """
+    task: Task | None = await session.scalar(select(Task).where(Task.id == task_id).with_for_update())
     if task is None:
         raise NotFound(f"There is no task {task_id}.")
     return task

@@ -12,9 +12,10 @@ from compute.api.paging import PAGED, json_list, list_answer
 from compute.api.resources import Resources
 from compute.api.tasks.accept import accept
 from compute.api.tasks.bodies import read_generation
-from compute.api.tasks.changes import cancel_task, update_task
+from compute.api.tasks.cancel import cancel_task
 from compute.api.tasks.presenter import present, present_canonical
 from compute.api.tasks.queries import GenerationQuery, find
+from compute.api.tasks.update import update_task
 from compute.db.tables import Task
 from compute.errors import NotFound
 from compute.requests.validate import validate

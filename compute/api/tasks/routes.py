@@ -16,10 +16,12 @@ from compute.api.paging import PAGED, json_list, list_answer
 from compute.api.tasks.accept import accept
 from compute.api.tasks.bodies import read_task
 from compute.api.tasks.bulk import accept_all, check_all, elements_of
-from compute.api.tasks.changes import cancel_task, clean_up_task, delete_task, update_task
+from compute.api.tasks.cancel import cancel_task
 from compute.api.tasks.presenter import present, present_canonical, present_cleanup
 from compute.api.tasks.queries import TaskQuery, find
+from compute.api.tasks.removal import clean_up_task, delete_task
 from compute.api.tasks.stream import task_events
+from compute.api.tasks.update import update_task
 from compute.requests.validate import validate
 from compute.schemas.quickstart.tasks import QuickstartTask
 from compute.schemas.storage import QuickstartTaskCleanup, TaskCleanup

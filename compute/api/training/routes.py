@@ -11,7 +11,8 @@ from compute.api.http.strict import StrictRoute
 from compute.api.idempotency.keys import IdempotencyHeader, IdempotentRequest
 from compute.api.openapi.request_bodies import TRAINING_BODY
 from compute.api.paging import PAGED, Page, cursor_of, json_list, list_answer
-from compute.api.training.changes import cancel_training, create_training
+from compute.api.training.cancel import cancel_training
+from compute.api.training.create import create_training
 from compute.api.training.presenter import listed, present, presented_event
 from compute.api.training.queries import EVENTS, EventQuery, TrainingQuery, find_trainings
 from compute.schemas.quickstart.training import QuickstartTraining, QuickstartTrainingEventList

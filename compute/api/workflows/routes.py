@@ -15,18 +15,15 @@ from compute.api.links import RequestLinks
 from compute.api.openapi.request_bodies import START_BODY, WORKFLOW_BODY, WORKFLOW_UPDATE_BODY
 from compute.api.paging import PAGED, json_list, list_answer
 from compute.api.resources import Resources
-from compute.api.workflows.changes import (
-    approve_step,
-    cancel_workflow,
-    clean_up_workflow,
-    create_workflow,
-    pause_workflow,
-    resume_workflow,
-    start_workflow,
-    update_workflow,
-)
+from compute.api.workflows.approve import approve_step
+from compute.api.workflows.cancel import cancel_workflow
+from compute.api.workflows.cleanup import clean_up_workflow
+from compute.api.workflows.create import create_workflow
+from compute.api.workflows.pause import pause_workflow, resume_workflow
 from compute.api.workflows.presenter import canonical, look, look_at_each, present, present_cleanup
 from compute.api.workflows.queries import WorkflowQuery, find_workflows
+from compute.api.workflows.start import start_workflow
+from compute.api.workflows.update import update_workflow
 from compute.db.tables import Workflow
 from compute.requests.validate import validate
 from compute.schemas.quickstart.workflows import QuickstartWorkflow, QuickstartWorkflowCleanup

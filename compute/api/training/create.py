@@ -1,20 +1,18 @@
-"""What a client may do to trainings: create and cancel."""
+"""Creates a training."""
 
 from typing import Any
-from uuid import UUID
 
 from compute.api.idempotency.keys import Answer, IdempotentRequest
 from compute.api.resources import Resources
 from compute.api.training.bodies import faults_in, read_training
 from compute.api.training.presenter import render_new
 from compute.api.training.sources import by_path, ingest
-from compute.db.tables import Training
 from compute.events import notify
 from compute.tasks.ids import new_task_id
 from compute.training.request import spec_of
 from compute.training.rows import store
 
-__all__ = ["cancel_training", "create_training"]
+__all__ = ["create_training"]
 
 
 async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, resources: Resources) -> Answer:
@@ -38,11 +36,3 @@ async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, r
         await idempotent.remember(session, answer)
     resources.notifier.notify(notify.TRAINING)
     return answer
-
-
-async def cancel_training(resources: Resources, training_id: UUID) -> Training:
-    """See `store.cancel`."""
-    async with resources.database.transaction() as session:
-        training = await store.cancel(session, training_id)
-    resources.notifier.notify(notify.TRAINING)
-    return training

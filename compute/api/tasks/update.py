@@ -1,20 +1,13 @@
-"""What a client may do to a task that exists: update, cancel, clean up, delete."""
+"""Updates a task: what a client may set while it waits, and the end that a client reports."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel
-from sqlalchemy import delete, select
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from compute.api.idempotency.keys import Answer, IdempotentRequest
-from compute.api.needs import require_unneeded_tasks
 from compute.api.resources import Resources
 from compute.db.as_sent import kept_as_sent
 from compute.db.tables import Task
-from compute.errors import Conflict, NotFound
+from compute.errors import Conflict
 from compute.events import notify
 from compute.events.outbox.tasks import record
 from compute.requests.inputs import RequestInputs
@@ -26,7 +19,7 @@ from compute.tasks import store
 from compute.tasks.registry import kind_of
 from compute.tasks.states import TERMINAL, can_move
 
-__all__ = ["cancel_task", "clean_up_task", "delete_task", "update_task"]
+__all__ = ["update_task"]
 
 _ALWAYS = {"config", "errors", "executor_type", "executor_instance", "celery_task_id", "service_task_id"} | {
     "origin_instance",
@@ -53,73 +46,23 @@ async def update_task(resources: Resources, task_id: UUID, update: TaskUpdate) -
             current = await store.get(session, task_id)
         changed = await _update(resources, current, update)
         if changed is not None:
-            _hint(resources, changed)
+            _notify(resources, changed)
             return changed
     raise Conflict(f"Task {task_id} is being changed by others all the time; try again.")
 
 
-async def cancel_task(resources: Resources, task_id: UUID) -> Task:
-    """End a task as CANCELLED; its worker stops at its next step.
-
-    Raises:
-        NotFound: there is no such task.
-        Conflict: it has already ended.
-    """
-    async with resources.database.transaction() as session:
-        task = await store.cancel(session, task_id)
-    _hint(resources, task)
-    return task
-
-
-async def clean_up_task(
-    resources: Resources, task_id: UUID, idempotent: IdempotentRequest, shown: Callable[[Task, int], BaseModel]
-) -> Answer:
-    """Remove a task's files and mark it deleted; the row stays. Doing it again changes nothing.
-
-    Raises:
-        ReplayError: its key was answered before.
-        NotFound: there is no such task.
-        Conflict: it has not ended yet, or what has not ended needs its files.
-        StorageFailed: its files could not be removed; the task is as before.
-    """
-    removed = await _remove_files(resources, task_id)
-    async with idempotent.once(resources.database) as session:
-        task = await _locked(session, task_id)
-        task.deleted_at = task.deleted_at or datetime.now(UTC)
-        answer = Answer(200, shown(task, removed).model_dump_json())
-        await idempotent.remember(session, answer)
-    return answer
-
-
-async def delete_task(resources: Resources, task_id: UUID) -> Task:
-    """Remove a task and its files for good.
-
-    Raises:
-        NotFound: there is no such task.
-        Conflict: it has not ended yet, or what has not ended needs its files.
-        StorageFailed: its files could not be removed; the task is as before.
-    """
-    await _remove_files(resources, task_id)
-    async with resources.database.transaction() as session:
-        task: Task | None = await session.scalar(delete(Task).where(Task.id == task_id).returning(Task))
-    if task is None:
-        raise NotFound(f"There is no task {task_id}.")
-    task.deleted_at = datetime.now(UTC)
-    return task
-
-
 async def _update(resources: Resources, current: Task, update: TaskUpdate) -> Task | None:
     """Apply what a client sent to a task as it was read; None, and nothing is changed, if by the time its row is locked
-    somebody has changed what the new replaced were derived from."""
+    somebody has changed what its new inputs were derived from."""
     changes = {name: value for name, value in update.model_dump().items() if value is not None}
     read_from = current.spec, current.queue
-    inputs, replaced = await _take_inputs(resources, current, update, changes)
+    inputs, replaced = await _new_inputs(resources, current, update, changes)
     # Nothing is kept for a change that is refused.
     _verdict(current, changes)
     _apply(current, changes, replaced)
     await inputs.keep()
     async with resources.database.transaction() as session:
-        task = await _locked(session, current.id)
+        task = await store.locked(session, current.id)
         if (task.spec, task.queue) != read_from:
             return None
         verdict = _verdict(task, changes)
@@ -132,24 +75,7 @@ async def _update(resources: Resources, current: Task, update: TaskUpdate) -> Ta
     return task
 
 
-async def _remove_files(resources: Resources, task_id: UUID) -> int:
-    async with resources.database.transaction() as session:
-        task = await store.get(session, task_id)
-    if TaskStatus(task.status) not in TERMINAL:
-        raise Conflict(f"Task {task_id} is {task.status}; cancel it first.")
-    async with resources.database.transaction() as session:
-        await require_unneeded_tasks(session, [task])
-    return await resources.objects.delete_prefix(f"{kind_of(task.task_type).folder}/{task_id}/")
-
-
-async def _locked(session: AsyncSession, task_id: UUID) -> Task:
-    task: Task | None = await session.scalar(select(Task).where(Task.id == task_id).with_for_update())
-    if task is None:
-        raise NotFound(f"There is no task {task_id}.")
-    return task
-
-
-async def _take_inputs(
+async def _new_inputs(
     resources: Resources, task: Task, update: TaskUpdate, changes: dict[str, Any]
 ) -> tuple[RequestInputs, dict[str, Any]]:
     """The part of `spec` that the changes replace, checked before any row is locked, and what must be kept for it."""
@@ -216,7 +142,7 @@ def _verdict(task: Task, changes: dict[str, Any]) -> dict[str, Any] | None:
     return verdict
 
 
-def _hint(resources: Resources, task: Task) -> None:
+def _notify(resources: Resources, task: Task) -> None:
     if TaskStatus(task.status) in TERMINAL:
         resources.notifier.notify(notify.CANCELLED, str(task.id))
     else:
