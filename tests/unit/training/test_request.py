@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from compute.api.dialect import Dialect
-from compute.api.training.bodies import faults_in, order_of
+from compute.api.training.bodies import faults_in, read_training
 from compute.errors import InvalidInput
 from compute.schemas.training import TrainingTask, TrainingTaskCreate
 from compute.settings import Settings, TrainableModel
@@ -111,7 +111,7 @@ def test_a_file_is_named_after_the_trigger_word(word: str, name: str | None) -> 
 
 
 def test_the_quick_start_says_the_same_in_other_words() -> None:
-    request, dialect = order_of(
+    request, dialect = read_training(
         {
             "dataset_url": "https://storage.example.com/model-ref.zip",
             "base_model": "sd-xl-base",
@@ -127,10 +127,10 @@ def test_the_quick_start_says_the_same_in_other_words() -> None:
 
 
 def test_the_quick_start_without_more_words_has_the_defaults() -> None:
-    request, _ = order_of({"dataset_url": "sets/a.zip", "output_name": "a", "config": None})
+    request, _ = read_training({"dataset_url": "sets/a.zip", "output_name": "a", "config": None})
     made = spec_of(request, ID, MODELS)
     assert (made.model.name, made.steps, made.epochs, made.rank) == ("default", 1000, None, 16)
-    request, _ = order_of({"dataset_url": "sets/a.zip", "config": {"trigger_word": "zx", "steps": 5, "rank": None}})
+    request, _ = read_training({"dataset_url": "sets/a.zip", "config": {"trigger_word": "zx", "steps": 5, "rank": None}})
     made = spec_of(request, ID, MODELS)
     assert (made.trigger_word, made.output_name, made.steps, made.rank) == ("zx", "zx-0f7f10", 5, 16)
 
