@@ -130,7 +130,9 @@ def test_the_quick_start_without_more_words_has_the_defaults() -> None:
     request, _ = read_training({"dataset_url": "sets/a.zip", "output_name": "a", "config": None})
     made = spec_of(request, ID, MODELS)
     assert (made.model.name, made.steps, made.epochs, made.rank) == ("default", 1000, None, 16)
-    request, _ = read_training({"dataset_url": "sets/a.zip", "config": {"trigger_word": "zx", "steps": 5, "rank": None}})
+    request, _ = read_training(
+        {"dataset_url": "sets/a.zip", "config": {"trigger_word": "zx", "steps": 5, "rank": None}}
+    )
     made = spec_of(request, ID, MODELS)
     assert (made.trigger_word, made.output_name, made.steps, made.rank) == ("zx", "zx-0f7f10", 5, 16)
 
