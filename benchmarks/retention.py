@@ -144,7 +144,7 @@ def _forget(connection: Connection, url: str, home: Path) -> None:
         found = await pruner.prune()
         seconds = time.perf_counter() - began
         await database.close()
-        return seconds, found[0].going, timed.longest
+        return seconds, found[0].forgotten, timed.longest
 
     connection.send(asyncio.run(forget()))
 

@@ -1,4 +1,4 @@
-"""The `compute` command. Everything is imported where it is used, so that `--help` is quick.
+"""The `compute` command line. Heavy modules are imported inside the commands, so that `--help` is quick.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not running, 4 running but not ready, 130 interrupted.
 """
@@ -42,7 +42,7 @@ def main(
 
 @app.command()
 def up(
-    config: Annotated[Path, typer.Option(help="What Serve deploys.")] = Path("serve_config.yaml"),
+    config: Annotated[Path, typer.Option(help="The Serve configuration to deploy.")] = Path("serve_config.yaml"),
 ) -> None:
     """Start everything on this machine and stay in the foreground until Ctrl-C."""
     with one_line_errors():
@@ -66,7 +66,7 @@ def down(as_json: AsJson = False) -> None:
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Say whether it runs (exit code 3 if not) and is ready (4 if not)."""
+    """Tell whether the stack runs (exit code 3 if not) and is ready (4 if not)."""
     with one_line_errors():
         from compute.stack import control, options
         from compute.stack.errors import ExitCode
@@ -87,7 +87,8 @@ def status(as_json: AsJson = False) -> None:
 
 @models.command("build-tiny")
 def build_tiny(
-    folder: Annotated[Path, typer.Argument(help="Where the models go.", show_default=False)], as_json: AsJson = False
+    folder: Annotated[Path, typer.Argument(help="The folder for the models.", show_default=False)],
+    as_json: AsJson = False,
 ) -> None:
     """Build tiny models of the real architectures with random weights; those that are up to date stay."""
     with one_line_errors():
@@ -103,9 +104,10 @@ def build_tiny(
 
 @models.command("draw-samples")
 def draw_samples(
-    folder: Annotated[Path, typer.Argument(help="Where the pictures go.", show_default=False)], as_json: AsJson = False
+    folder: Annotated[Path, typer.Argument(help="The folder for the images.", show_default=False)],
+    as_json: AsJson = False,
 ) -> None:
-    """Write eight pictures of a kimono, which the demo model does not know, to train a LoRA with."""
+    """Write eight images of a kimono, which the demo model does not know, to train a LoRA with."""
     with one_line_errors():
         from compute.training.demo_dataset import copy_demo_dataset
 

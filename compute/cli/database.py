@@ -1,6 +1,6 @@
-"""`compute db …`: the schema of the database, and what is forgotten.
+"""`compute db …`: migrate and check the schema of the database, and prune old rows.
 
-Everything is imported where it is used, as in `compute.cli`.
+Heavy modules are imported inside the commands, as in `compute.cli`.
 The database is that of DATABASE_URL, or else the one in COMPUTE_HOME.
 """
 
@@ -14,7 +14,7 @@ from compute.cli.answers import AsJson, print_json
 from compute.cli.errors import one_line_errors
 
 if TYPE_CHECKING:
-    from compute.retention.pruner import Found
+    from compute.retention.pruner import PruneCount
     from compute.settings import Settings
 
 __all__ = ["database"]
@@ -24,7 +24,7 @@ database = typer.Typer(no_args_is_help=True, help="The database: of DATABASE_URL
 
 @database.command()
 def migrate() -> None:
-    """Bring the database to the schema of this version, beside whatever runs; before this version serves."""
+    """Migrate the database to this version's schema, before this version serves; an older version may still run."""
     with one_line_errors():
         from compute.stack import database as stack
         from compute.stack import options
@@ -38,7 +38,7 @@ def migrate() -> None:
 
 @database.command()
 def status(as_json: AsJson = False) -> None:
-    """Say which schema the database has and which one this version needs; exit code 1 if it cannot work with it."""
+    """Show the database's schema and the one that this version needs; exit code 1 if the two do not work together."""
     with one_line_errors():
         from compute.stack import database as stack
         from compute.stack import options
@@ -46,7 +46,7 @@ def status(as_json: AsJson = False) -> None:
 
         with stack.opened_database(options.load_settings()) as url:
             current, wanted = stack.revisions(url)
-            fault = stack.misfit(url)
+            fault = stack.schema_fault(url)
         behind = current is None or current < wanted
         if as_json:
             print_json({"schema": current, "wanted": wanted, "migrate": behind, "works": fault is None})
@@ -60,7 +60,7 @@ def status(as_json: AsJson = False) -> None:
 
 @database.command()
 def prune(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be forgotten; change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be forgotten; change nothing.")] = False,
     days: Annotated[
         float | None,
         typer.Option(help="Forget what ended so many days ago; by default COMPUTE_RETENTION_DAYS.", min=0),
@@ -68,12 +68,12 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Forget also what ended less than a day ago.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Forget, once and for good, what has ended long ago, with its events, deliveries and files."""
+    """Delete tasks, workflows and trainings that ended long ago, once, with their events, deliveries and files."""
     from compute.db.away import DatabaseAway
     from compute.db.migrations.revision import SchemaMismatch
-    from compute.retention.pruner import NotLeading
+    from compute.retention.pruner import NotLeader
 
-    with one_line_errors(DatabaseAway, NotLeading, SchemaMismatch):
+    with one_line_errors(DatabaseAway, NotLeader, SchemaMismatch):
         from compute.stack import database as stack
         from compute.stack import options
         from compute.stack.errors import StackError
@@ -82,7 +82,7 @@ def prune(
         if days is not None and days < 1 and not (yes or dry_run):
             raise StackError(
                 f"with --days {days:g} {'all that has ended' if days == 0 else 'what ended today'} is forgotten, "
-                "for good; if that is meant, give --yes as well, and --dry-run to be told what would go"
+                "for good; to do that, add --yes; to see what would go, use --dry-run"
             )
         days = settings.retention_days if days is None else days
         if days is None:
@@ -99,7 +99,7 @@ def prune(
             typer.echo(_line(one))
 
 
-def _prune(settings: "Settings", days: float, *, dry_run: bool) -> "list[Found]":
+def _prune(settings: "Settings", days: float, *, dry_run: bool) -> "list[PruneCount]":
     import asyncio
     import os
     from datetime import timedelta
@@ -109,11 +109,11 @@ def _prune(settings: "Settings", days: float, *, dry_run: bool) -> "list[Found]"
     from compute.retention.pruner import Pruner
     from compute.storage.factory import open_store
 
-    async def run() -> "list[Found]":
+    async def run() -> "list[PruneCount]":
         database, objects = Database.of(settings), open_store(settings)
         try:
             pruner = Pruner(database, objects, timedelta(days=days), f"compute db prune#{os.getpid()}")
-            return await (pruner.count() if dry_run else pruner.prune(_teller()))
+            return await (pruner.count() if dry_run else pruner.prune(_progress_printer()))
         finally:
             await objects.close()
             await database.close()
@@ -122,11 +122,11 @@ def _prune(settings: "Settings", days: float, *, dry_run: bool) -> "list[Found]"
     return asyncio.run(run())
 
 
-def _teller() -> "Callable[[Found], None]":
-    """Says on standard error, once a second, how far it is."""
+def _progress_printer() -> "Callable[[PruneCount], None]":
+    """Return a callback that prints the progress to standard error at most once a second."""
     told = time.monotonic()
 
-    def tell(found: "Found") -> None:
+    def tell(found: "PruneCount") -> None:
         nonlocal told
         if time.monotonic() - told > 1:
             told = time.monotonic()
@@ -135,18 +135,18 @@ def _teller() -> "Callable[[Found], None]":
     return tell
 
 
-def _counts(found: "Found") -> dict[str, int]:
-    return {"going": found.going, "needed": found.needed, "failed": found.failed, "held": found.held}
+def _counts(found: "PruneCount") -> dict[str, int]:
+    return {"going": found.forgotten, "needed": found.needed, "failed": found.failed, "held": found.locked}
 
 
-def _line(found: "Found") -> str:
-    parts = [f"{found.kind}: {found.going:,}"]
+def _line(found: "PruneCount") -> str:
+    parts = [f"{found.kind}: {found.forgotten:,}"]
     if found.tasks:
         parts.append(f"with {found.tasks:,} tasks")
     if found.needed:
         parts.append(f"({found.needed:,} more stay: something else needs their files)")
     if found.failed:
         parts.append(f"({found.failed:,} more stay: their files could not be removed)")
-    if found.held:
-        parts.append(f"({found.held:,} more stay for now: somebody held or changed them)")
+    if found.locked:
+        parts.append(f"({found.locked:,} more stay for now: another process has locked or changed them)")
     return " ".join(parts)

@@ -1,4 +1,4 @@
-"""What the commands do with what goes wrong. Everything is imported where it is used, as in `compute.cli`."""
+"""Error handling of the commands. Heavy modules are imported inside functions, as in `compute.cli`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,11 @@ INTERRUPTED = 130
 
 @contextmanager
 def one_line_errors(*also: type[Exception]) -> Iterator[None]:
-    """Tell what is wrong in one line and exit with 1: of what the operator can mend, and of `also`.
+    """Print an expected error as one line and exit with 1.
 
-    Ctrl-C exits with 130 and says nothing.
+    Expected are the errors that an operator can fix (StackError, OSError) and those in `also`. Ctrl-C exits with 130
+    and
+    prints nothing.
     """
     from compute.stack.errors import ExitCode, StackError
 
@@ -24,15 +26,15 @@ def one_line_errors(*also: type[Exception]) -> Iterator[None]:
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
-        # Whoever read our answer has had enough of it.
+        # The reader of our output has closed the pipe.
         raise
     except expected as error:
-        typer.echo(f"compute: {_said(error)}", err=True)
+        typer.echo(f"compute: {_message(error)}", err=True)
         raise typer.Exit(ExitCode.FAILED) from error
 
 
-def _said(error: Exception) -> str:
-    """The message, without signs that a terminal would act on: parts of it may be somebody else's."""
+def _message(error: Exception) -> str:
+    """The message without control characters: parts of it may come from another machine."""
     said = str(error)
     if isinstance(error, OSError) and error.strerror:
         said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -1,4 +1,4 @@
-"""`compute generate`: from a prompt to a picture on this disk. Everything is imported where it is used."""
+"""`compute generate`: from a prompt to an image on this disk. Heavy modules are imported inside functions."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +8,7 @@ import typer
 from compute.cli.answers import AsJson, print_json
 from compute.cli.errors import INTERRUPTED
 from compute.cli.server import Key, Url, connected
-from compute.cli.watching import looks
+from compute.cli.watching import poll
 
 if TYPE_CHECKING:
     from compute.client import Client
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["generate"]
 
-PICTURE = Path("picture.png")
+DEFAULT_FILE = Path("picture.png")
 POLL_SECONDS = 0.3
 ENDED = ("completed", "failed", "cancelled")
 FORMATS: "dict[str, ImageFormat]" = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", "": "png"}
@@ -24,24 +24,24 @@ FORMATS: "dict[str, ImageFormat]" = {".png": "png", ".jpg": "jpeg", ".jpeg": "jp
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What the picture shows.", show_default=False)],
+    prompt: Annotated[str, typer.Argument(help="What the image shows.", show_default=False)],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="The file, .png, .jpg or .webp, or a folder; a second picture gets NAME-2."),
-    ] = PICTURE,
+        typer.Option("--out", "-o", help="The file, .png, .jpg or .webp, or a folder; a second image gets NAME-2."),
+    ] = DEFAULT_FILE,
     width: Annotated[int | None, typer.Option(help="In pixels.")] = None,
     height: Annotated[int | None, typer.Option(help="In pixels.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed draws the same picture again.")] = None,
-    count: Annotated[int | None, typer.Option(help="How many pictures.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same image again.")] = None,
+    count: Annotated[int | None, typer.Option(help="The number of images.")] = None,
     lora: Annotated[str | None, typer.Option(help="Path of a style LoRA, as the API gave it.")] = None,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Draw pictures, wait for them and write them to files, whose names are printed.
+    """Generate images, wait for them, write them to files and print the files' names.
 
-    What is not given is the server's default.
+    Options that are not given take the server's defaults.
     """
     first = _file(out)
     asked = {
@@ -54,7 +54,7 @@ def generate(
         "style_model_path": lora,
     }
     with connected(url, key) as (client, _):
-        # Before anything is drawn that could not be kept.
+        # First, so that no image is generated that could not be written.
         first.parent.mkdir(parents=True, exist_ok=True)
         task = client.create_generation({name: value for name, value in asked.items() if value is not None})
         ended = _until_ended(client, task)
@@ -69,7 +69,7 @@ def generate(
 
 
 def _until_ended(client: "Client", task: dict[str, Any]) -> dict[str, Any]:
-    """The completed task; Ctrl-C cancels it.
+    """Wait for the task and return it completed; Ctrl-C cancels it.
 
     Raises:
         StackError: it failed or was cancelled.
@@ -81,37 +81,37 @@ def _until_ended(client: "Client", task: dict[str, Any]) -> dict[str, Any]:
     try:
         with Console(stderr=True).status(f"{task['id']} is {task['status']}") as shown:
             started = task["id"]
-            for task in looks(lambda: client.task(started), lambda seen: seen["status"] in ENDED, pause=POLL_SECONDS):
+            for task in poll(lambda: client.task(started), lambda seen: seen["status"] in ENDED, pause=POLL_SECONDS):
                 shown.update(f"{task['id']} is {task['status']}, {task['progress']:.0%}")
     except KeyboardInterrupt:
         client.cancel_task(task["id"])
         typer.echo(f"{task['id']} is cancelled", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if task["status"] != "completed":
-        raise StackError(f"{task['id']} is {task['status']}: {task['error'] or 'it does not say why'}")
+        raise StackError(f"{task['id']} is {task['status']}: {task['error'] or 'the server gives no reason'}")
     return task
 
 
 def _file(out: Path) -> Path:
-    """The first file that `--out` names."""
-    file = out / PICTURE if out.is_dir() else out
+    """Return the first file that `--out` names."""
+    file = out / DEFAULT_FILE if out.is_dir() else out
     if file.suffix.lower() not in FORMATS:
         known = ", ".join(suffix for suffix in FORMATS if suffix)
-        raise typer.BadParameter(f"{file.name}: a picture is written as one of {known}.", param_hint="--out")
+        raise typer.BadParameter(f"{file.name}: the suffix must be one of {known}.", param_hint="--out")
     return file
 
 
-def _encoded(picture: bytes, image_format: "ImageFormat") -> bytes:
-    """A picture of the server's, which is a PNG, in another format."""
+def _encoded(image: bytes, image_format: "ImageFormat") -> bytes:
+    """Convert an image of the server, which is a PNG, to another format."""
     if image_format == "png":
-        return picture
+        return image
     import io
 
     from PIL import Image
 
     from compute.media.codec import encode
 
-    with Image.open(io.BytesIO(picture)) as opened:
+    with Image.open(io.BytesIO(image)) as opened:
         return encode(opened, image_format)
 
 

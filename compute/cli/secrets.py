@@ -1,4 +1,4 @@
-"""`compute secrets …`: change a kept secret in two steps, so that nobody is locked out in between."""
+"""`compute secrets …`: rotate a stored secret in two steps, so that links and webhooks keep working in between."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -11,22 +11,22 @@ from compute.cli.errors import one_line_errors
 
 __all__ = ["secrets"]
 
-secrets = typer.Typer(no_args_is_help=True, help="Change what links and webhooks are signed with.")
+secrets = typer.Typer(no_args_is_help=True, help="Rotate the secrets that sign links and webhooks.")
 
 
 class Name(StrEnum):
-    """The secrets that change in two steps."""
+    """The secrets that can be rotated."""
 
     LINKS = "links"
     WEBHOOKS = "webhooks"
 
 
-Which = Annotated[Name, typer.Argument(help="Whose secret.", show_choices=True)]
+SecretName = Annotated[Name, typer.Argument(help="The secret to rotate.", show_choices=True)]
 
 
 @secrets.command()
-def rotate(name: Which, as_json: AsJson = False) -> None:
-    """Make a new secret; the old one works beside it until it is retired."""
+def rotate(name: SecretName, as_json: AsJson = False) -> None:
+    """Make a new secret; the old one stays valid until it is retired."""
     with one_line_errors():
         from compute.stack import options
         from compute.stack.secrets import rotation
@@ -37,12 +37,12 @@ def rotate(name: Which, as_json: AsJson = False) -> None:
             print_json({"file": str(file), "valid": 2})
             return
         typer.echo(f"{file}: the new secret is on the first line, the old one on the second.")
-        _say_next(name, file, settings.home)
+        _print_next_steps(name, file, settings.home)
 
 
 @secrets.command()
-def retire(name: Which, as_json: AsJson = False) -> None:
-    """Forget the old secret."""
+def retire(name: SecretName, as_json: AsJson = False) -> None:
+    """Remove the old secret."""
     with one_line_errors():
         from compute.stack import options
         from compute.stack.secrets import rotation
@@ -55,7 +55,7 @@ def retire(name: Which, as_json: AsJson = False) -> None:
         typer.echo("Restart the server: a running one knows the old secret until then.")
 
 
-def _say_next(name: Name, file: Path, home: Path) -> None:
+def _print_next_steps(name: Name, file: Path, home: Path) -> None:
     from compute.stack.messages.hints import own_command, pasteable
 
     typer.echo("1. Restart the server. From then on both secrets are in use.")

@@ -1,8 +1,8 @@
-"""Which server a command speaks to, and with which key. Everything is imported where it is used.
+"""Resolves the server's address and API key for a command. Heavy modules are imported inside functions.
 
 The server is --url, COMPUTE_URL, the one that runs in COMPUTE_HOME, or else http://127.0.0.1:8000. The key is --key,
-API_KEY, or that of the server in COMPUTE_HOME, wherever it has it from. That one goes to this server and to loopback
-only: whoever makes somebody paste `--url https://…` does not get it.
+API_KEY, or the one that the server in COMPUTE_HOME uses, wherever it reads it from. A key from COMPUTE_HOME is sent to
+that server and to loopback only, so that pasting `--url https://…` cannot leak it.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ Url = Annotated[
     typer.Option(
         "--url",
         envvar="COMPUTE_URL",
-        help=f"Where the server is: by default the one that runs in COMPUTE_HOME, else {DEFAULT_URL}.",
+        help=f"The server's address: by default the one that runs in COMPUTE_HOME, else {DEFAULT_URL}.",
         show_default=False,
     ),
 ]
@@ -44,11 +44,11 @@ Key = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server, and how other commands find it.
+    """A server as a command found it, with what a hint needs to name it again.
 
     Attributes:
-        key_from: Where the key came from, in words.
-        home: The COMPUTE_HOME that says where it is, or what its key is; None if nothing of it was needed.
+        key_from: The source of the key, in words for an error message.
+        home: The COMPUTE_HOME that gave the address or the key; None if neither came from there.
         asked: The address that was given; None if it was found without.
     """
 
@@ -59,7 +59,7 @@ class Server:
     asked: str | None
 
     def hint(self, *arguments: str) -> str:
-        """A command for the same server that pastes as it is, as long as API_KEY is what it is here."""
+        """Return a command for the same server that can be pasted as it is, as long as API_KEY has the same value."""
         from compute.stack.messages.hints import own_command
 
         return own_command(*arguments, *(["--url", self.asked] if self.asked else []), home=self.home)
@@ -67,7 +67,7 @@ class Server:
 
 @contextmanager
 def connected(url: str | None, key: str | None) -> Iterator[tuple["Client", Server]]:
-    """A client of the server that is meant. What goes wrong inside is one line and exit code 1."""
+    """Yield a client of the server. An error inside becomes one line and exit code 1."""
     from compute.client import Client, ClientError
 
     with one_line_errors(ClientError):
@@ -93,10 +93,10 @@ def _find(url: str | None, key: str | None) -> Server:
     found = str((running or {}).get("url", DEFAULT_URL))
     url = (url or found).rstrip("/")
     used = given or _for_this_server(kept, home, url, found)
-    needed = used == kept or url == found != DEFAULT_URL
+    home_needed = used == kept or url == found != DEFAULT_URL
     key_from = "--key" if key else "API_KEY" if given else f"the server in {home}"
-    known = found if needed else DEFAULT_URL
-    return Server(url, used, key_from, home if needed else None, None if url == known else url)
+    known = found if home_needed else DEFAULT_URL
+    return Server(url, used, key_from, home if home_needed else None, None if url == known else url)
 
 
 def _for_this_server(kept: str | None, home: Path, url: str, found: str) -> str:

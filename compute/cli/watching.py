@@ -1,36 +1,36 @@
-"""Looks at something on a server until it has ended. Everything is imported where it is used, as in `compute.cli`."""
+"""Polls an object on a server until it has ended. Heavy modules are imported inside functions, as in `compute.cli`."""
 
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-__all__ = ["looks"]
+__all__ = ["poll"]
 
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 60.0
-"""How long a server may be away between two looks."""
+"""Seconds that a server may be away between two answers."""
 
 
-def looks(look: Callable[[], T], has_ended: Callable[[T], bool], *, pause: float) -> Iterator[T]:
-    """What `look` sees, again and again, however long it takes; the last one has ended. `pause` is in seconds.
+def poll(fetch: Callable[[], T], has_ended: Callable[[T], bool], *, pause: float) -> Iterator[T]:
+    """Call `fetch` every `pause` seconds and yield each answer, until `has_ended` is true of one; that one is the last.
 
-    A server that is away for a while, as at a restart, is waited for.
+    A server that is away for up to a minute, as at a restart, is waited for.
 
     Raises:
-        ClientError: the first look failed, the server refuses, or it stays away.
+        ClientError: the first call failed, the server refuses, or it stays away.
     """
     from compute.client import ClientError
 
-    seen: float | None = None
+    answered: float | None = None
     while True:
         try:
-            found = look()
+            found = fetch()
         except ClientError as error:
-            if not error.may_pass or seen is None or time.monotonic() - seen > PATIENCE_SECONDS:
+            if not error.may_pass or answered is None or time.monotonic() - answered > PATIENCE_SECONDS:
                 raise
         else:
-            seen = time.monotonic()
+            answered = time.monotonic()
             yield found
             if has_ended(found):
                 return

@@ -1,4 +1,4 @@
-"""`compute workflow`: run a workflow from a file and watch it. Everything is imported where it is used.
+"""`compute workflow`: run a workflow from a file and watch it. Heavy modules are imported inside functions.
 
 Exit codes: 0 completed, 1 failed, cancelled or not accepted, 2 wrong usage, 130 no longer watched.
 """
@@ -13,7 +13,7 @@ import typer
 from compute.cli.answers import AsJson, print_json
 from compute.cli.errors import INTERRUPTED
 from compute.cli.server import Key, Server, Url, connected
-from compute.cli.watching import looks
+from compute.cli.watching import poll
 
 if TYPE_CHECKING:
     from compute.client import Client
@@ -29,20 +29,20 @@ WorkflowId = Annotated[str, typer.Argument(help="The workflow's id.", show_defau
 
 @workflows.command()
 def run(
-    file: Annotated[Path, typer.Argument(help="YAML or JSON: what POST /api/v1/workflows/ takes.", show_default=False)],
-    watch: Annotated[bool, typer.Option(help="Show its progress until it has ended.")] = True,
+    file: Annotated[Path, typer.Argument(help="YAML or JSON: a body of POST /api/v1/workflows/.", show_default=False)],
+    watch: Annotated[bool, typer.Option(help="Show the progress until the workflow has ended.")] = True,
     given: Annotated[
         list[str] | None,
-        typer.Option("--input", metavar="KEY=VALUE", help="Its input: JSON, else text; @FILE uploads an image."),
+        typer.Option("--input", metavar="KEY=VALUE", help="An input value: JSON, else text; @FILE uploads an image."),
     ] = None,
-    input_file: Annotated[Path | None, typer.Option(help="A file of inputs; --input goes before it.")] = None,
+    input_file: Annotated[Path | None, typer.Option(help="A file of input values; --input overrides them.")] = None,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Run a workflow that is defined in a file, and watch it to its end.
+    """Run a workflow that is defined in a file, and watch it until it has ended.
 
-    With --no-watch it returns at once and prints the workflow's id.
+    With --no-watch, print the workflow's id and return at once.
     """
     pairs = _pairs(given or [])
     with connected(url, key) as (client, server):
@@ -66,17 +66,17 @@ def watch_workflow(workflow_id: WorkflowId, as_json: AsJson = False, url: Url = 
 
 @workflows.command()
 def show(workflow_id: WorkflowId, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
-    """Show how far a workflow is, once."""
+    """Show the progress of a workflow once."""
     from rich.console import Console
 
-    from compute.terminal.show import show as draw
+    from compute.terminal.show import show as print_progress
 
     with connected(url, key) as (client, server):
         workflow = client.workflow(workflow_id)
         if as_json:
             print_json(workflow)
         else:
-            draw([workflow], lambda step: server.hint("workflow", "approve", workflow_id, step), Console())
+            print_progress([workflow], lambda step: server.hint("workflow", "approve", workflow_id, step), Console())
 
 
 @workflows.command()
@@ -87,7 +87,7 @@ def approve(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Let a step run that requires approval."""
+    """Approve a step that requires approval."""
     with connected(url, key) as (client, _):
         answer = client.approve_step(workflow_id, step)
         if as_json:
@@ -98,7 +98,7 @@ def approve(
 
 @workflows.command()
 def cancel(workflow_id: WorkflowId, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
-    """Cancel a workflow; what is completed stays."""
+    """Cancel a workflow; completed steps keep their results."""
     with connected(url, key) as (client, _):
         answer = client.cancel_workflow(workflow_id)
         if as_json:
@@ -118,12 +118,12 @@ def _pairs(given: Sequence[str]) -> dict[str, str]:
 
 
 def _values(client: "Client", body: dict[str, Any], input_file: Path | None, pairs: dict[str, str]) -> dict[str, Any]:
-    """The workflow's input: of its definition, of a file and of the command line; what comes later counts."""
+    """Merge the workflow's input from its definition, the input file and the command line; later sources override."""
     from compute.stack.errors import StackError
 
     defined = body.get("input") or {}
     if not isinstance(defined, dict):
-        raise StackError("input: it must be an object with names and values")
+        raise StackError("`input` must be an object with names and values")
     values = defined | (_object(input_file) if input_file else {})
     for name, value in pairs.items():
         values[name] = _uploaded(client, Path(value[1:])) if value.startswith("@") else _value(value)
@@ -147,7 +147,7 @@ def _value(text: str) -> Any:
 
 
 def _object(file: Path) -> dict[str, Any]:
-    """The one object that a YAML or JSON file holds, as JSON has it."""
+    """Read the one object in a YAML or JSON file, with JSON's types only."""
     import yaml
 
     from compute.stack.errors import StackError
@@ -155,19 +155,19 @@ def _object(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
         found = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-        # YAML also has dates, and names that are no strings.
+        # YAML also has dates, and keys that are not strings.
         found = json.loads(json.dumps(found, default=str, allow_nan=False))
     except OSError as error:
         raise StackError(f"{file} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise StackError(f"{file} is neither YAML nor JSON: {error}") from error
     if not isinstance(found, dict):
-        raise StackError(f"{file} holds no object with names and values")
+        raise StackError(f"{file} must hold one object with names and values")
     return found
 
 
 def _watch(client: "Client", server: Server, workflow_id: str, as_json: bool) -> None:
-    """Show it to its end, and then where its results are, by links that need no key."""
+    """Show the workflow until it has ended, then print links to its results that need no key."""
     from rich.console import Console
 
     from compute.schemas.enums import WorkflowStatus
@@ -179,11 +179,11 @@ def _watch(client: "Client", server: Server, workflow_id: str, as_json: bool) ->
     def command(name: str, *arguments: str) -> str:
         return server.hint("workflow", name, workflow_id, *arguments)
 
-    seen = looks(
+    states = poll(
         lambda: client.workflow(workflow_id), lambda found: found["status"] in ENDED_WORKFLOWS, pause=POLL_SECONDS
     )
     try:
-        ended = show(seen, lambda step: command("approve", step), Console(stderr=as_json))
+        ended = show(states, lambda step: command("approve", step), Console(stderr=as_json))
     except KeyboardInterrupt:
         typer.echo(f"The workflow goes on. Watch it: {command('watch')}\nCancel it: {command('cancel')}", err=True)
         raise typer.Exit(INTERRUPTED) from None

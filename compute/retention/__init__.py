@@ -1,1 +1,1 @@
-"""Forgets what ended long ago, with all that belongs to it, and what the system itself keeps for a while only."""
+"""Deletes what ended long ago, with all that belongs to it, and expired internal rows."""

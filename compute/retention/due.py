@@ -1,7 +1,6 @@
-"""What goes and what stays, said once: for whoever looks for what goes, for whoever looks for what the rest needs, and
-for the statements that delete.
+"""The conditions under which a row may be deleted, defined once for all queries of this package.
 
-A unit goes if there is no reason for it to stay. That something which stays names its files is another matter: see
+A unit is due if no reason to keep it holds. Whether a unit that stays names files of a due one is another question: see
 `compute.retention.needed`.
 """
 
@@ -18,7 +17,7 @@ from compute.workflows.states import ENDED_WORKFLOWS
 __all__ = ["FOLDERS", "REASONS", "Cutoff", "due"]
 
 FOLDERS = {name.value: kind.folder for name, kind in all_kinds().items()}
-"""Where the results of a type of task are. A task of a type that is not installed stays: nobody knows where its are."""
+"""Folder of the results, by type of task. A task of a type that is not installed stays: its folder is unknown."""
 
 _ENDED: Mapping[str, list[str]] = {
     "tasks": sorted(status.value for status in TERMINAL),
@@ -59,17 +58,17 @@ REASONS: Mapping[str, Mapping[str, str]] = {
         "job is open": "{row}.job_open",
     },
 }
-"""By table, why a unit stays: a condition each, of `{row}`, that is never null. Tasks are those of no workflow."""
+"""Reasons to keep a unit, by table: SQL conditions on `{row}` that are never null. Tasks are those of no workflow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cutoff:
-    """What ended before then may be forgotten."""
+    """The time before which a unit must have ended to be deleted."""
 
     before: datetime
 
     def of(self, table: str) -> dict[str, Any]:
-        """The parameters of the reasons to stay in that table."""
+        """Return the parameters of the conditions in REASONS for that table."""
         return {
             "before": self.before,
             "ended": _ENDED[table],
@@ -79,6 +78,6 @@ class Cutoff:
 
 
 def due(table: str, row: str) -> str:
-    """The condition that a row of a table, which a statement calls `row`, has no reason to stay."""
+    """Return the SQL condition that a row, called `row` in the statement, has no reason to stay."""
     reasons = " OR ".join(f"({reason.replace('{row}', row)})" for reason in REASONS[table].values())
     return f"NOT ({reasons})"

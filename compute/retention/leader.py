@@ -1,24 +1,25 @@
-"""One process at a time does a work that is of no use twice."""
+"""Leader election by a row with an expiry time, so that one process at a time does a job."""
 
 from compute.db.session import Connection
 
-__all__ = ["let_go", "take_lead"]
+__all__ = ["acquire_lead", "release_lead"]
 
-_TAKE = """
+_ACQUIRE = """
 INSERT INTO leaders (name, owner, expires_at) VALUES (%(name)s, %(owner)s, now() + %(seconds)s * interval '1 second')
 ON CONFLICT (name) DO UPDATE SET owner = EXCLUDED.owner, expires_at = EXCLUDED.expires_at
  WHERE leaders.owner = EXCLUDED.owner OR leaders.expires_at < now()
 RETURNING owner
 """
-_LET_GO = "DELETE FROM leaders WHERE name = %(name)s AND owner = %(owner)s"
+_RELEASE = "DELETE FROM leaders WHERE name = %(name)s AND owner = %(owner)s"
 
 
-async def take_lead(connection: Connection, name: str, owner: str, seconds: float) -> bool:
-    """Whether `owner` leads the work `name` for the next `seconds`; whoever leads renews it by this call."""
-    answer = await connection.execute(_TAKE, {"name": name, "owner": owner, "seconds": seconds})
+async def acquire_lead(connection: Connection, name: str, owner: str, seconds: float) -> bool:
+    """Make `owner` the leader of the job `name` for the next `seconds`, or extend its lead; return False if another one
+    leads."""
+    answer = await connection.execute(_ACQUIRE, {"name": name, "owner": owner, "seconds": seconds})
     return await answer.fetchone() is not None
 
 
-async def let_go(connection: Connection, name: str, owner: str) -> None:
-    """Leave the lead to the next one at once."""
-    await connection.execute(_LET_GO, {"name": name, "owner": owner})
+async def release_lead(connection: Connection, name: str, owner: str) -> None:
+    """Give up the lead at once, so that another process need not wait until it expires."""
+    await connection.execute(_RELEASE, {"name": name, "owner": owner})

@@ -1,4 +1,4 @@
-"""Forgets now and then, beside a Dispatcher. Several may run: one of them does it."""
+"""Runs the pruner every few hours in each Dispatcher. Of several processes, one does the work."""
 
 import asyncio
 import logging
@@ -6,17 +6,17 @@ import random
 
 from compute.db.away import DatabaseAway
 from compute.errors import StorageFailed
-from compute.retention.pruner import LEAD_SECONDS, NotLeading, Pruner
+from compute.retention.pruner import LEAD_SECONDS, NotLeader, Pruner
 
 __all__ = ["RetentionLoop"]
 
 _log = logging.getLogger(__name__)
 _EVERY_SECONDS = 6 * 3600.0
-"""Each time all rows that stay are read."""
+"""Every run reads all rows that stay."""
 
 
 class RetentionLoop:
-    """Runs until cancelled."""
+    """Prunes periodically until cancelled."""
 
     def __init__(self, pruner: Pruner, every_seconds: float = _EVERY_SECONDS) -> None:
         self._pruner = pruner
@@ -25,33 +25,33 @@ class RetentionLoop:
     async def run(self) -> None:
         while True:
             if not await self._once():
-                # Whoever leads does it, unless that is the process in whose place we are.
+                # Try again once the lead of the other process has expired: it may be our crashed predecessor.
                 await asyncio.sleep(LEAD_SECONDS * random.uniform(1, 1.5))  # noqa: S311
                 await self._once()
-            # So that those of several processes do not always meet.
+            # Jitter, so that several processes do not always start together.
             await asyncio.sleep(self._every * random.uniform(0.8, 1.2))  # noqa: S311
 
     async def _once(self) -> bool:
-        """Whether it was ours to do."""
+        """Prune once. Return False if another process leads."""
         try:
             found = await self._pruner.prune()
-        except NotLeading:
+        except NotLeader:
             return False
         except (DatabaseAway, StorageFailed) as error:
-            _log.warning("forgetting what is old stopped, it goes on later: %s", error)
+            _log.warning("pruning stopped, the next run continues: %s", error)
             return True
         except Exception:
-            # Those beside it have nothing to do with that.
-            _log.exception("forgetting what is old failed, it is tried again later")
+            # The Dispatcher's other loops must keep running.
+            _log.exception("pruning failed, the next run tries again")
             return True
         for kind in found:
-            if kind.going or kind.failed or kind.held:
+            if kind.forgotten or kind.failed or kind.locked:
                 _log.info(
-                    "forgot %d old %s; %d stay for others, %d for their files, %d because somebody held them",
-                    kind.going,
+                    "pruned %d old %s; %d stay for others, %d for their files, %d because they were locked or changed",
+                    kind.forgotten,
                     kind.kind,
                     kind.needed,
                     kind.failed,
-                    kind.held,
+                    kind.locked,
                 )
         return True

@@ -1,8 +1,8 @@
-"""What ended long ago and is still needed, because something that stays names files of it.
+"""Finds due units that must stay because a unit that stays names their files.
 
-A task's result may be the input of another task, of a training or of a workflow; a workflow's step may have taken over
-the result of another workflow's. Whatever names such a file has its path in its row. So all rows that stay are read
-once, from the oldest to the newest, and then, before each batch goes, those that have come or been changed since.
+The result of a task may be the input of another task, of a training or of a workflow; a step of a workflow may have
+reused the result of a step of another one. Each of them has the file's path in its row. So all rows that stay are
+read once, from the oldest to the newest, and then, before each batch is deleted, the rows that were added or changed.
 """
 
 # ruff: noqa: S608 - the parts of these statements are constants; values are parameters
@@ -23,20 +23,20 @@ from compute.retention.rows import FIRST, ListPosition
 __all__ = ["NAMES_IN", "STEP_NAMES_IN", "Needed"]
 
 Run = Callable[[Callable[[Connection], Awaitable[Any]]], Awaitable[Any]]
-"""Does a piece of work over a connection."""
+"""Runs a coroutine function with a connection."""
 
 _AT_A_TIME = {"tasks": 1000, "trainings": 100, "workflows": 50}
 _LATE = timedelta(seconds=120)
-"""How long a transaction may take to commit a row: its time is that of its beginning."""
+"""Longest time from the start of a transaction, which is the time in its rows, to its commit."""
 _AGAIN_SECONDS = 600.0
 _AGAIN_TIMES = 10
-"""After so many seconds, or so many times what it took, all rows are read again."""
+"""All rows are read again after so many seconds, or so many times the duration of the last full read, if longer."""
 _CHANGED_TIMES = 3
-"""To find what was changed, all rows that have not ended are looked at: again after so many times what that took, so
-that hundreds of thousands of tasks that wait cost a round a quarter of its time at most."""
+"""Finding changed rows scans all rows that have not ended. The next scan waits so many times as long as the last took,
+so that hundreds of thousands of waiting tasks cost a round a quarter of its time at most."""
 
 _ID = '[/"]([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})[/"]'
-"""A part of a path, or a task of a step."""
+"""Matches a UUID in a path, or in a step's list of tasks."""
 
 _PAGE = """
 page AS MATERIALIZED (
@@ -47,10 +47,10 @@ page AS MATERIALIZED (
 _HERE = "here AS (SELECT * FROM {table} WHERE id = ANY(%(ids)s))"
 
 NAMES_IN = {"tasks": ("spec",), "trainings": ("spec", "request"), "workflows": ("input", "config", "taken")}
-"""The columns of each table in which a row names files of others. What a task of a workflow names, the rows of its
-workflow name as well."""
+"""Columns, by table, in which a row names files of other units. The rows of a workflow also name everything that its
+tasks name."""
 STEP_NAMES_IN = {"definition": "true", "result": "reused_from IS NOT NULL", "task_ids": "reused_from IS NOT NULL"}
-"""The same of `workflow_steps`, each with the condition that what it names is not the step's own."""
+"""Such columns of `workflow_steps`, each with the condition under which it names files that are not the step's own."""
 
 _STEP_WORDS = ", ".join(f"CASE WHEN {where} THEN {column} END" for column, where in STEP_NAMES_IN.items())
 _SAID = {
@@ -85,13 +85,13 @@ _LOOK_INTO = {
     for table, said in _SAID.items()
 }
 
-# Whoever changes what a row names has written the row anew, so it is of a transaction that was not over at the time of
-# the last look: that needs neither an index nor clocks that agree. The inputs of a task change while it waits, those of
-# a workflow when it is started, and what its steps have taken over until they end.
+# A changed row has a new version, written by a transaction that had not ended at the time of the last scan. Comparing
+# xmin needs neither an index nor synchronized clocks. The inputs of a task change while it waits, those of a workflow
+# when it is started, and the results reused by its steps until they end.
 _NOW = "SELECT pg_snapshot_xmin(pg_current_snapshot())::xid::text, now()"
 _SINCE = "age(xmin) <= age(%(xid)s::xid)"
 _CHANGED = {
-    # One that waits and was never changed is new: those are read by their age.
+    # A waiting task that was never changed is new; new rows are read by their age.
     "tasks": f"""
     SELECT ARRAY(SELECT id FROM tasks WHERE {READY} AND {_SINCE} AND updated_at <> created_at),
            ARRAY(SELECT id FROM tasks WHERE {LEASED} AND {_SINCE})""",
@@ -105,8 +105,10 @@ _CHANGED = {
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Until when changes of a table are known: by transaction and by the database's clock. Finding them `took` so many
-    seconds and was over `at`, by ours."""
+    """Up to which point changes of a table are known: a transaction id and a time of the database.
+
+    The scan took `took` seconds and ended `at`, a time of the event loop.
+    """
 
     xid: str
     moment: datetime
@@ -115,9 +117,9 @@ class _Seen:
 
 
 class Needed:
-    """The tasks, workflows and trainings among those that ended before `cutoff` which something that stays needs.
+    """The units among those that ended before `cutoff` that are needed by a unit that stays.
 
-    A task of a workflow counts as its workflow, and what a needed one needs is needed, too.
+    A task of a workflow counts as its workflow. The units that a needed unit needs are needed, too.
     """
 
     def __init__(self, cutoff: Cutoff, again_seconds: float = _AGAIN_SECONDS) -> None:
@@ -129,9 +131,10 @@ class Needed:
         self.units: set[UUID] = set()
 
     async def look(self, run: Run) -> bool:
-        """Read what has come or been changed since the last time; all, the first time and when that is long ago.
+        """Read the rows added or changed since the last call; all rows the first time and when the last full read is
+        old.
 
-        Returns whether all was read: what was found due before is as old as that took.
+        Returns whether all rows were read. Units found due before such a read may be outdated.
         """
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -164,7 +167,7 @@ class Needed:
     async def _read_on(self, table: str, run: Run) -> AsyncIterator[Iterable[UUID]]:
         place = self._read[table]
         (now,) = await run(_one("SELECT now()", {}))
-        # Not until there is nothing new: rows may come faster than they are read.
+        # Up to the first page that is not full: rows may be added faster than they are read.
         full = True
         while full:
             row = await run(_one(_LOOK[table], self._values(created_at=place.created_at, id=place.id, table=table)))
@@ -173,7 +176,7 @@ class Needed:
             units, created_at, last, count = row
             place, full = ListPosition(created_at, last), count == _AT_A_TIME[table]
             yield units
-        # What was being committed meanwhile is older than what was read.
+        # Rows committed during the read may be older than the last row read.
         self._read[table] = min(place, ListPosition(now - _LATE, FIRST.id), key=lambda one: (one.created_at, one.id))
 
     async def _add(self, found: set[UUID], run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Half of the time for everybody else."""
+"""Limits batch work to half of the time, so that the database stays responsive for other clients."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def paced(batch: Callable[[], Awaitable[T]]) -> T:
-    """Do a batch, then rest for as long as it took: the busier the database is, the more it is left alone."""
+    """Run a batch, then sleep for as long as it took: the busier the database is, the less it is used."""
     clock = asyncio.get_running_loop().time
     began = clock()
     done = await batch()

@@ -1,8 +1,8 @@
-"""Forgets what has ended and been kept for long enough, a small batch at a time.
+"""Deletes units that ended long ago, in small batches.
 
     find the next old rows ─▶ leave out what is needed ─▶ remove their files ─▶ delete their rows ─▶ rest as long
 
-Wherever it is broken off, the next one goes on: a row goes when its files are gone.
+An interrupted run can be continued by the next one: a row is deleted only after its files.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.errors import StorageFailed
 from compute.retention.due import Cutoff
-from compute.retention.leader import let_go, take_lead
+from compute.retention.leader import acquire_lead, release_lead
 from compute.retention.needed import Needed
 from compute.retention.pace import paced
 from compute.retention.rows import FIRST, KINDS, Kind, Unit
 from compute.storage.base import ObjectStore
 from compute.storage.together import for_each
 
-__all__ = ["Found", "NotLeading", "Pruner"]
+__all__ = ["NotLeader", "PruneCount", "Pruner"]
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -39,47 +39,53 @@ _TOLD = 3
 _LOCKED_TRIES = 12
 
 
-class NotLeading(Exception):
-    """Another process forgets at the moment."""
+class NotLeader(Exception):
+    """Another process is pruning."""
 
     def __str__(self) -> str:
-        return "another process is forgetting what is old at the moment; try again later"
+        return "another process is pruning at the moment; try again later"
 
 
 @dataclass(slots=True)
-class Found:
-    """How many of one kind are old enough. With those that go, so many `tasks` of workflows go. `needed` ones stay,
-    because something else needs their files, `failed` ones, because their files could not be removed, and `held` ones,
-    because somebody has locked or changed their rows; those have no files any more."""
+class PruneCount:
+    """How many units of one kind are old enough, by what becomes of them.
+
+    Attributes:
+        forgotten: Units that are deleted, or would be.
+        tasks: Tasks of deleted workflows, deleted with them.
+        needed: Units that stay because another unit needs their files.
+        failed: Units that stay because their files could not be removed.
+        locked: Units whose files are gone but whose rows stay for now, because they were locked or changed.
+    """
 
     kind: str
-    going: int = 0
+    forgotten: int = 0
     tasks: int = 0
     needed: int = 0
     failed: int = 0
-    held: int = 0
+    locked: int = 0
 
 
 @dataclass(slots=True)
 class _Round:
     cutoff: Cutoff
     needed: Needed
-    found: dict[str, Found] = field(default_factory=lambda: {kind.name: Found(kind.name) for kind in KINDS})
+    found: dict[str, PruneCount] = field(default_factory=lambda: {kind.name: PruneCount(kind.name) for kind in KINDS})
 
 
 class Pruner:
-    """One at a time, by name of its `owner`. It has one connection, which is closed after each call."""
+    """Prunes under the name `owner`; one run at a time. It has one connection, which is closed after each call."""
 
     def __init__(self, database: Database, objects: ObjectStore, keep: timedelta, owner: str) -> None:
-        """What ended longer than `keep` ago is forgotten."""
+        """Units that ended longer than `keep` ago are deleted."""
         self._objects = objects
         self._keep = keep
         self._owner = owner
         self._connection = DirectConnection(database)
         self._led_at: float | None = None
 
-    async def count(self) -> list[Found]:
-        """What `prune` would forget now. Nothing is changed, and no store of files is asked.
+    async def count(self) -> list[PruneCount]:
+        """Count what `prune` would delete now. Nothing is changed, and the object store is not asked.
 
         Raises:
             DatabaseAway: the database is away.
@@ -89,18 +95,18 @@ class Pruner:
             for kind in KINDS:
                 found = this.found[kind.name]
                 async for units in self._pages(kind, this):
-                    found.going += len(units)
+                    found.forgotten += len(units)
                     found.tasks += sum(unit.tasks for unit in units)
             return list(this.found.values())
         finally:
             await self._connection.close()
 
-    async def prune(self, tell: Callable[[Found], None] = lambda _: None) -> list[Found]:
-        """Forget all that is old enough, and say what that was. `tell` is called with each batch's kind so far.
+    async def prune(self, tell: Callable[[PruneCount], None] = lambda _: None) -> list[PruneCount]:
+        """Delete all units that are old enough and return the counts. `tell` gets the count of a kind after each batch.
 
         Raises:
-            NotLeading: another process does it.
-            DatabaseAway: the database is away; what was forgotten until then is.
+            NotLeader: another process is pruning.
+            DatabaseAway: the database is away; the units deleted until then stay deleted.
         """
         try:
             await self._lead()
@@ -111,10 +117,10 @@ class Pruner:
                     tell(this.found[kind.name])
             return list(this.found.values())
         finally:
-            # Also when it was broken off: the next one need not wait for the lead's time to be up.
+            # After an error, too, so that the next run need not wait until the lead expires.
             self._led_at = None
             with contextlib.suppress(DatabaseAway):
-                await self._connection.run(lambda direct: let_go(direct, _WORK, self._owner))
+                await self._connection.run(lambda direct: release_lead(direct, _WORK, self._owner))
             await self._connection.close()
 
     async def _begin(self) -> _Round:
@@ -127,14 +133,14 @@ class Pruner:
         return _Round(cutoff, Needed(cutoff))
 
     async def _pages(self, kind: Kind, this: _Round) -> AsyncIterator[Sequence[Unit]]:
-        """Those of each page that nothing needs."""
+        """The units of each page that nothing needs."""
         place = FIRST
         while True:
             page = await self._paced_run(partial(kind.page, after=place, cutoff=this.cutoff))
             if page is None:
                 return
             if any(unit.folders for unit in page.due) and await this.needed.look(self._paced_run):
-                # What was due before all that was read may be no more.
+                # The full read took long, so the units of this page may no longer be due.
                 continue
             free = [unit for unit in page.due if unit.id not in this.needed.units]
             this.found[kind.name].needed += len(page.due) - len(free)
@@ -151,12 +157,16 @@ class Pruner:
             _log.warning("%d more of %s stay, their files could not be removed", len(told) - _TOLD, kind.name)
         found = this.found[kind.name]
         found.failed += len(told)
-        found.held += len(bare)
+        found.locked += len(bare)
         await self._forget_rows(kind, bare, this)
 
     async def _forget_rows(self, kind: Kind, units: Sequence[Unit], this: _Round) -> None:
-        """Delete the rows of units. What goes with one may be locked though the unit is not, such as a step: then its
-        batch is halved, and after some tries the rest stays for the next round."""
+        """Delete the rows of units.
+
+        Rows that go with a unit, such as steps, may be locked though the unit's own row is not. Then the batch is
+        halved;
+        after some tries the rest stays for the next round.
+        """
         found = this.found[kind.name]
         parts, tries = deque([units] if units else ()), 0
         while parts and tries < _LOCKED_TRIES:
@@ -169,15 +179,15 @@ class Pruner:
                 if len(part) > 1:
                     parts.extend((part[: len(part) // 2], part[len(part) // 2 :]))
             else:
-                found.going += gone.units
-                found.held -= gone.units
+                found.forgotten += gone.units
+                found.locked -= gone.units
                 found.tasks += gone.tasks
                 if gone.more:
                     parts.appendleft(part)
             await self._lead()
 
     async def _remove(self, unit: Unit) -> StorageFailed | None:
-        """Remove the files of a unit, but for those that stay; why that failed, if it did."""
+        """Remove the files of a unit except those below `unit.kept`; return the error if that failed."""
         try:
             for folder in unit.folders:
                 await self._remove_all(folder, unit.kept)
@@ -193,8 +203,8 @@ class Pruner:
             await for_each([one.path for one in found], self._objects.delete)
 
     async def _lead(self) -> None:
-        if not await self._connection.run(lambda direct: take_lead(direct, _WORK, self._owner, LEAD_SECONDS)):
-            raise NotLeading
+        if not await self._connection.run(lambda direct: acquire_lead(direct, _WORK, self._owner, LEAD_SECONDS)):
+            raise NotLeader
         self._led_at = asyncio.get_running_loop().time()
 
     async def _paced_run(self, work: Callable[[Connection], Awaitable[T]]) -> T:

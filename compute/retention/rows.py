@@ -1,7 +1,7 @@
-"""The rows that may be forgotten: found from the oldest on by the index of their lists, and deleted.
+"""Finds due rows, oldest first by the index of the lists, and deletes them.
 
-Forgotten is what has no reason to stay: see `compute.retention.due`. With its row go its events and its deliveries; a
-task of a workflow goes with that.
+A row is due if it has no reason to stay: see `compute.retention.due`. Its events and deliveries are deleted with it;
+the tasks of a workflow are deleted with the workflow.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from compute.training.spec import TRAININGS
 __all__ = ["FIRST", "KINDS", "Gone", "Kind", "ListPosition", "Page", "Unit"]
 
 FIRST = ListPosition(datetime.min.replace(tzinfo=UTC), UUID(int=0))
-"""Before all rows."""
+"""The position before all rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What goes as a whole. `folders` are the prefixes of its files; what lies below `kept` stays."""
+    """Rows and files that are deleted together. `folders` are the prefixes of its files; files below `kept` stay."""
 
     id: UUID
     folders: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some rows that were looked at: those that may be forgotten, and the place of the last one of all."""
+    """The due units of one page of rows, and the position of the page's last row."""
 
     due: Sequence[Unit]
     last: ListPosition
@@ -41,7 +41,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """How much was deleted; `more` of the same can be."""
+    """The number of deleted units and tasks; `more` is true if the same call would delete more."""
 
     units: int = 0
     tasks: int = 0
@@ -49,20 +49,20 @@ class Gone:
 
 
 class Kind(Protocol):
-    """One sort of units."""
+    """One kind of units."""
 
     name: str
     at_a_time: int
-    """Rows of a page."""
+    """The number of rows in a page."""
 
     async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> Page | None:
-        """The next rows behind a place that are older than the cutoff; None if there are none."""
+        """Return the next rows after a position that are older than the cutoff; None if there are none."""
         ...
 
     async def forget(self, connection: Connection, units: Sequence[Unit], cutoff: Cutoff) -> Gone:
-        """Delete rows of units whose files are gone, as many as make a short transaction.
+        """Delete rows of units whose files are gone, as many as fit a short transaction.
 
-        One that somebody has locked, or that is no longer as it must be, stays.
+        Rows that are locked, or no longer due, stay.
         """
         ...
 
@@ -79,7 +79,7 @@ DELETE FROM webhook_deliveries USING chosen WHERE task_id = chosen.id
 
 
 class _Tasks:
-    """Tasks that are no workflow's."""
+    """Tasks outside workflows."""
 
     name = "tasks"
     at_a_time = 500
@@ -137,7 +137,7 @@ class _Workflows:
         folders: dict[UUID, list[str]] = {workflow: [] for _, workflow, is_due in rows if is_due}
         ids = {"ids": [str(workflow) for workflow in folders]}
         for workflow, task, kind in await (await connection.execute(self._tasks, ids)).fetchall():
-            # One that has come meanwhile can be of any type; its workflow will be found to stay.
+            # A task added meanwhile can be of any type; the workflow is then no longer due.
             if kind in FOLDERS:
                 folders[workflow].append(f"{FOLDERS[kind]}/{task}/")
         units = [Unit(workflow, tuple(names), tasks=len(names)) for workflow, names in folders.items()]
@@ -146,7 +146,7 @@ class _Workflows:
     async def forget(self, connection: Connection, units: Sequence[Unit], cutoff: Cutoff) -> Gone:
         values = {"ids": [unit.id for unit in units], **cutoff.of("workflows")}
         async with connection.transaction():
-            # Nobody resumes it meanwhile.
+            # Locked, so that it cannot be resumed meanwhile.
             locked = [row[0] for row in await (await connection.execute(self._lock, values)).fetchall()]
             values |= {"ids": locked, "names": [str(workflow) for workflow in locked]}
             if tasks := (await connection.execute(self._forget_tasks, values)).rowcount:
@@ -155,7 +155,7 @@ class _Workflows:
 
 
 class _Trainings:
-    """Trainings; the LoRAs and models that they have made stay."""
+    """Trainings; the LoRAs and models that they made stay."""
 
     name = "trainings"
     at_a_time = 20
@@ -179,7 +179,7 @@ class _Trainings:
 
 
 class _Deliveries:
-    """Deliveries that outlived their task, because a client deleted it. Their places are those of the tasks."""
+    """Deliveries of a task that a client has deleted. Their position is the task's id."""
 
     name = "deliveries"
     at_a_time = 1000

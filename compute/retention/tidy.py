@@ -1,6 +1,6 @@
-"""Forgets idempotency keys, tenants' turns and dispatchers' beats that nobody will ask for again.
+"""Deletes expired idempotency keys, tenants' turns and dispatchers' beats.
 
-In small batches, each a transaction of its own. A row that somebody has locked is left for the next time.
+It works in small batches, each a transaction of its own. Locked rows are left for the next run.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ _KEEP_IDEMPOTENCY_KEYS = timedelta(days=2)
 _KEEP_TURNS = timedelta(days=7)
 _KEEP_BEATS = timedelta(minutes=10)
 
-# Each begins where the one before ended, so that none steps over what that one has left behind.
+# Each batch begins where the last one ended, so that it does not step over the dead rows of the last.
 _KEYS = """
 WITH old AS (
     SELECT key, created_at FROM idempotency_keys
@@ -48,10 +48,10 @@ DELETE FROM dispatchers WHERE id IN (
 
 
 async def tidy(database: Database) -> None:
-    """Forget them all, once. Several processes may do so at once.
+    """Delete all expired rows once. Several processes may do so at once.
 
     Raises:
-        DatabaseAway: the database is away; what was forgotten until then is.
+        DatabaseAway: the database is away; the rows deleted until then stay deleted.
     """
     connection = DirectConnection(database)
     try:

@@ -76,7 +76,7 @@ def revisions(url: str) -> tuple[str | None, str]:
         raise StackError(f"the database cannot be used: {_first_line(error)}") from error
 
 
-def misfit(url: str) -> str | None:
+def schema_fault(url: str) -> str | None:
     """Why this version cannot work with the schema of a database; None if it can.
 
     Raises:
@@ -110,7 +110,7 @@ def migrate(url: str) -> None:
     try:
         current, wanted = revisions(url)
         if current is not None and current > wanted:
-            if (fault := misfit(url)) is not None:
+            if (fault := schema_fault(url)) is not None:
                 raise StackError(fault)
         else:
             upgrade(url)

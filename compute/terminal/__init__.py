@@ -1,1 +1,1 @@
-"""A workflow in a terminal, from the JSON that the API answers: a drawing that is kept up to date, or plain lines."""
+"""Shows workflows in a terminal from the API's JSON: a diagram that is updated in place, or plain lines."""

@@ -1,4 +1,4 @@
-"""A workflow's progress as lines for a log: one for everything that changed."""
+"""A workflow's progress as lines for a log: one for each change."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -10,13 +10,13 @@ from compute.workflows.states import ENDED_WORKFLOWS
 __all__ = ["changes"]
 
 _QUARTER = 25
-"""Percent of a step's progress that are worth a line."""
+"""Percent of a step's progress after which a line is printed."""
 
 
 def changes(before: Json | None, after: Json, now: datetime, approval: Callable[[str], str]) -> list[str]:
-    """What happened between two looks at a workflow; nothing if nothing did. `before` is None at the first.
+    """List the changes between two states of a workflow. `before` is None for the first state.
 
-    `approval` names the command that approves a step.
+    `approval` returns the command that approves a step.
     """
     lines = []
     if before is None:

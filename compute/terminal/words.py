@@ -1,4 +1,4 @@
-"""A workflow and its steps in words. `Json` is an object of the API's canonical answer."""
+"""Formats a workflow and its steps as short texts. `Json` is an object of the API's canonical answer."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,7 +14,7 @@ AWAITS_APPROVAL = "AWAITS APPROVAL"
 
 
 def clean(text: str) -> str:
-    """One line, without characters that a terminal would act on."""
+    """Return the text on one line, without characters that a terminal would act on."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 
@@ -23,7 +23,7 @@ def count(number: int, one: str, many: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Two units at most, such as `3.2 s` and `2 min 5 s`."""
+    """Format seconds with two units at most, such as `3.2 s` and `2 min 5 s`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -37,21 +37,21 @@ def duration(seconds: float) -> str:
 
 
 def elapsed(item: Json, now: datetime) -> str | None:
-    """How long a step or a workflow took, or has been taking; None before it began."""
+    """Format the time that a step or a workflow took, or has taken so far; None before it began."""
     if item["started_at"] is None:
         return None
     end = datetime.fromisoformat(item["completed_at"]) if item["completed_at"] else now
-    # Its times are the server's, and `now` may be that of another machine.
+    # The times are the server's, while `now` may come from another machine's clock.
     return duration(max((end - datetime.fromisoformat(item["started_at"])).total_seconds(), 0.0))
 
 
 def state(step: Json) -> str:
-    """The step's status; a step that only waits for an approval says so."""
+    """Return the step's status, or AWAITS_APPROVAL if the step only waits for an approval."""
     return AWAITS_APPROVAL if step["awaits_approval"] else str(step["status"])
 
 
 def notes(step: Json, now: datetime) -> Sequence[str]:
-    """What is worth knowing beside the status."""
+    """List further facts about a step, to show after its status."""
     found = []
     if taken := elapsed(step, now):
         found.append(taken)
@@ -65,13 +65,13 @@ def notes(step: Json, now: datetime) -> Sequence[str]:
 
 
 def reason(step: Json) -> str | None:
-    """Why a step ended without a result."""
+    """Return why a step ended without a result."""
     if step["status"] not in (StepStatus.FAILED, StepStatus.CANCELLED, StepStatus.SKIPPED):
         return None
-    return clean(step["error_message"] or step["error_category"] or "it does not say why")
+    return clean(step["error_message"] or step["error_category"] or "the server gives no reason")
 
 
 def failure(workflow: Json) -> str:
-    """What the workflow's end was, in one line."""
+    """Describe the end of a workflow in one line."""
     why = workflow["error_message"]
     return f"{workflow['status']}: {clean(why)}" if why else str(workflow["status"])

@@ -13,7 +13,7 @@ from compute.db.tables import Task, Training, Workflow, WorkflowStep
 from compute.retention import needed as module
 from compute.retention.due import REASONS, Cutoff
 from compute.retention.needed import NAMES_IN, STEP_NAMES_IN, Needed
-from compute.retention.pruner import Found
+from compute.retention.pruner import PruneCount
 from tests.integration.retention.old import (
     Files,
     counts,
@@ -111,10 +111,10 @@ async def test_every_reason_to_stay_keeps_what_is_named_in_every_way(
 
     found = await pruner(database, files).prune()
     assert found == [
-        Found("tasks", going=1, needed=len(ways)),
-        Found("workflows"),
-        Found("trainings"),
-        Found("deliveries"),
+        PruneCount("tasks", forgotten=1, needed=len(ways)),
+        PruneCount("workflows"),
+        PruneCount("trainings"),
+        PruneCount("deliveries"),
     ]
     assert await files.paths() == stored - {result_of(lone)}
     after = await counts(database)
@@ -140,7 +140,7 @@ async def test_a_workflow_started_on_the_way_keeps_what_it_is_given(database: Da
             row.status, row.input = "RUNNING", {"image": result_of(last)}
 
     files.before_removal = start
-    assert (await pruner(database, files).prune())[0] == Found("tasks", going=600, needed=1)
+    assert (await pruner(database, files).prune())[0] == PruneCount("tasks", forgotten=600, needed=1)
     assert await files.paths() == {result_of(last)}
 
 
@@ -162,7 +162,7 @@ async def test_what_a_step_took_over_on_the_way_is_kept_though_its_workflow_has_
             row.status, row.completed_at = "COMPLETED", days_ago(0)
 
     files.before_removal = take_over
-    assert (await pruner(database, files).prune())[0] == Found("tasks", going=600, needed=1)
+    assert (await pruner(database, files).prune())[0] == PruneCount("tasks", forgotten=600, needed=1)
     assert await files.paths() == {result_of(last)}
 
 
@@ -179,7 +179,7 @@ async def test_a_workflow_that_runs_again_after_a_long_reading_stays(
         return await look(self, run)
 
     monkeypatch.setattr(Needed, "look", look_long)
-    assert (await pruner(database, files).prune())[1] == Found("workflows")
+    assert (await pruner(database, files).prune())[1] == PruneCount("workflows")
     assert await files.paths() == {result_of(task) for task in tasks}
 
 

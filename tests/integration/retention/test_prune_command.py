@@ -68,7 +68,7 @@ async def test_what_somebody_holds_is_told_and_goes_later(
         await somebody.execute(select(Task).where(Task.id == held.id).with_for_update())
         code, said = await prune(database_url, tmp_path, "--days", "30")
         assert (code, await ids(database, "tasks")) == (0, {held.id})
-        assert "tasks: 1 (1 more stay for now: somebody held or changed them)\n" in said
+        assert "tasks: 1 (1 more stay for now: another process has locked or changed them)\n" in said
     code, said = await prune(database_url, tmp_path, "--days", "30")
     assert (code, "tasks: 1\n" in said, await ids(database, "tasks")) == (0, True, set())
 

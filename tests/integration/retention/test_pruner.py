@@ -14,7 +14,7 @@ from compute.db.tables import Task, WebhookDelivery, WorkflowStep
 from compute.errors import StorageFailed
 from compute.retention.due import Cutoff
 from compute.retention.needed import Needed
-from compute.retention.pruner import Found, NotLeading
+from compute.retention.pruner import NotLeader, PruneCount
 from compute.retention.tidy import tidy
 from tests.integration.retention.old import (
     Files,
@@ -48,7 +48,12 @@ async def test_an_old_task_goes_with_all_that_belongs_to_it(database: Database, 
     before, stored = await counts(database), await files.paths()
 
     found = await pruner(database, files).count()
-    assert found == [Found("tasks", going=2), Found("workflows"), Found("trainings"), Found("deliveries")]
+    assert found == [
+        PruneCount("tasks", forgotten=2),
+        PruneCount("workflows"),
+        PruneCount("trainings"),
+        PruneCount("deliveries"),
+    ]
     assert (await counts(database), await files.paths()) == (before, stored)
 
     assert await pruner(database, files).prune() == found
@@ -67,7 +72,7 @@ async def test_a_workflow_goes_with_its_tasks(database: Database, files: Files) 
     stored = await files.paths()
 
     found = await pruner(database, files).prune()
-    assert found[1] == Found("workflows", going=1, tasks=3)
+    assert found[1] == PruneCount("workflows", forgotten=1, tasks=3)
     assert await ids(database, "workflows") == {kept.id, young.id, busy.id}
     assert await files.paths() == stored - {result_of(task) for task in tasks}
     assert await counts(database) == {
@@ -89,7 +94,7 @@ async def test_a_training_goes_and_what_it_made_stays(database: Database, files:
         await files.put(path, b"weights", "application/octet-stream")
 
     found = await pruner(database, files).prune()
-    assert found[2] == Found("trainings", going=2)
+    assert found[2] == PruneCount("trainings", forgotten=2)
     assert await counts(database) == {"trainings": 2}
     stored = await files.paths()
     assert made <= stored
@@ -115,13 +120,13 @@ async def test_what_something_else_needs_stays_until_that_goes(database: Databas
     stored, rows = await files.paths(), await counts(database)
 
     found = await pruner(database, files).prune()
-    assert [(kind.going, kind.needed) for kind in found] == [(0, 4), (0, 1), (0, 1), (0, 0)]
+    assert [(kind.forgotten, kind.needed) for kind in found] == [(0, 4), (0, 1), (0, 1), (0, 0)]
     assert (await files.paths(), await counts(database)) == (stored, rows)
 
     async with database.transaction() as session:
         await session.execute(update(Task).where(Task.id == reader.id).values(completed_at=days_ago(60)))
     found = await pruner(database, files).prune()
-    assert [(kind.going, kind.needed) for kind in found] == [(3, 2), (0, 1), (0, 1), (0, 0)]
+    assert [(kind.forgotten, kind.needed) for kind in found] == [(3, 2), (0, 1), (0, 1), (0, 0)]
     assert await files.paths() == stored - {result_of(task) for task in (first, chained, reader)}
 
 
@@ -138,7 +143,7 @@ async def test_what_comes_to_be_needed_on_the_way_stays(database: Database, file
 
     files.before_removal = order_a_task
     found = await pruner(database, files).prune()
-    assert found[0] == Found("tasks", going=600, needed=1)
+    assert found[0] == PruneCount("tasks", forgotten=600, needed=1)
     assert len(await ids(database, "tasks") - {last.id}) == 1
     assert await files.paths() == {result_of(last)}
 
@@ -154,13 +159,13 @@ async def test_a_row_whose_files_cannot_be_removed_stays_and_is_told(
 
     files.before_removal = refuse
     with caplog.at_level(logging.WARNING):
-        assert (await pruner(database, files).prune())[0] == Found("tasks", going=1, failed=1)
+        assert (await pruner(database, files).prune())[0] == PruneCount("tasks", forgotten=1, failed=1)
     assert f"{stubborn.id} of tasks stays, its files could not be removed: the disk is read-only" in caplog.text
     assert await ids(database, "tasks") == {stubborn.id}
     assert await files.paths() == {result_of(stubborn)}
 
     files.before_removal = None
-    assert (await pruner(database, files).prune())[0] == Found("tasks", going=1)
+    assert (await pruner(database, files).prune())[0] == PruneCount("tasks", forgotten=1)
     assert await files.paths() == set()
     assert other.id not in await ids(database, "tasks")
 
@@ -204,9 +209,9 @@ async def test_a_part_that_somebody_keeps_locked_holds_up_its_whole_alone(databa
         await somebody.execute(select(WorkflowStep.id).where(WorkflowStep.workflow_id == held.id).with_for_update())
         await somebody.execute(select(WebhookDelivery.id).with_for_update())
         found = {one.kind: one for one in await pruner(database, files).prune()}
-    assert (found["workflows"].going, found["workflows"].held) == (5, 1)
-    assert (found["tasks"].going, found["tasks"].held) == (0, 1)
-    assert found["trainings"].going == 1
+    assert (found["workflows"].forgotten, found["workflows"].locked) == (5, 1)
+    assert (found["tasks"].forgotten, found["tasks"].locked) == (0, 1)
+    assert found["trainings"].forgotten == 1
     assert await ids(database, "workflows") == {held.id}
     assert after.id not in await ids(database, "trainings")
     await pruner(database, files).prune()
@@ -225,11 +230,11 @@ async def test_one_process_at_a_time_forgets(database: Database, files: Files) -
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         first = group.create_task(pruner(database, files, "first").prune())
         await begun.wait()
-        with pytest.raises(NotLeading):
+        with pytest.raises(NotLeader):
             await pruner(database, files, "second").prune()
         go_on.set()
-    assert first.result()[0] == Found("tasks", going=1)
-    assert (await pruner(database, files, "second").prune())[0] == Found("tasks")
+    assert first.result()[0] == PruneCount("tasks", forgotten=1)
+    assert (await pruner(database, files, "second").prune())[0] == PruneCount("tasks")
 
 
 async def test_deliveries_of_deleted_tasks_go_as_well(database: Database, files: Files) -> None:
@@ -240,7 +245,7 @@ async def test_deliveries_of_deleted_tasks_go_as_well(database: Database, files:
     await delivery(database, deleted.id, "DELIVERED", ended=1)
     async with database.transaction() as session:
         await session.delete(await session.get_one(Task, deleted.id))
-    assert (await pruner(database, files).prune())[3] == Found("deliveries", going=1)
+    assert (await pruner(database, files).prune())[3] == PruneCount("deliveries", forgotten=1)
     async with database.transaction() as session:
         left = await session.stream_scalars(
             WebhookDelivery.__table__.select().with_only_columns(WebhookDelivery.status)
@@ -254,7 +259,7 @@ async def test_nothing_of_it_outlasts_a_transaction(database_url: str, database:
     await old_workflow(database, files)
     pooled = Database(database_url, pooled=True)
     found = await pruner(pooled, files).prune()
-    assert [kind.going for kind in found] == [1, 1, 0, 0]
+    assert [kind.forgotten for kind in found] == [1, 1, 0, 0]
     await tidy(pooled)
     await pooled.close()
     assert await counts(database) == {}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from compute.retention.loop import RetentionLoop
-from compute.retention.pruner import LEAD_SECONDS, NotLeading
+from compute.retention.pruner import LEAD_SECONDS, NotLeader
 from tests.proof.clock import SimulatedLoop
 
 DAY = 24 * 3600.0
@@ -21,7 +21,7 @@ class Pruning:
     async def prune(self) -> Sequence[object]:
         self.times.append(asyncio.get_running_loop().time())
         if len(self.times) <= self._refusals:
-            raise NotLeading
+            raise NotLeader
         return []
 
 

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from compute.schemas.enums import StepStatus, WorkflowStatus
-from compute.terminal.drawing import Drawing, levels
+from compute.terminal.diagram import Diagram, levels
 from compute.terminal.lines import changes
 from compute.terminal.show import show
 from compute.terminal.words import duration
@@ -31,7 +31,7 @@ EVERY_STATUS = workflow(
 def drawn(shown: dict[str, Any], width: int = 120, most_lines: int | None = None, **terminal: Any) -> list[str]:
     file = io.StringIO()
     console = Console(file=file, width=width, color_system=None, **terminal)
-    console.print(Drawing(shown, NOW, most_lines))
+    console.print(Diagram(shown, NOW, most_lines))
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
@@ -59,7 +59,7 @@ def test_every_step_and_its_status_are_seen_in_any_width(width: int) -> None:
 def test_statuses_differ_in_their_signs_and_in_their_colours() -> None:
     file = io.StringIO()
     console = Console(file=file, width=120, force_terminal=True, color_system="standard")
-    console.print(Drawing(EVERY_STATUS, NOW))
+    console.print(Diagram(EVERY_STATUS, NOW))
     signs = set(re.findall(r"\x1b\[([\d;]+)m([○◆●✔↷⊘✘])\x1b", file.getvalue()))
     assert len({sign for _, sign in signs}) == 7
     assert len({colour for colour, _ in signs}) == 6  # what waits and what is left out are both dim

@@ -198,7 +198,7 @@ async def test_a_refused_definition_names_every_fault_and_its_place(command: Com
     [
         (None, " cannot be read: No such file or directory\n"),
         ("steps: [", " is neither YAML nor JSON: "),
-        ("- a list", " holds no object with names and values\n"),
+        ("- a list", " must hold one object with names and values\n"),
         ("input: 3", "input: it must be an object with names and values\n"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A workflow drawn for a terminal: its DAG level by level, every step with its state and its progress."""
+"""A diagram of a workflow for a terminal: its DAG level by level, every step with its state and its progress."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from compute.terminal.words import AWAITS_APPROVAL, Json, clean, count, duration
 from compute.workflows.definition import graph
 from compute.workflows.states import ENDED_WORKFLOWS
 
-__all__ = ["Drawing", "levels"]
+__all__ = ["Diagram", "levels"]
 
 _STYLES = {
     StepStatus.PENDING: ("○", "dim"),
@@ -28,18 +28,18 @@ _STYLES = {
     StepStatus.FAILED: ("✘", "bold red"),
 }
 _URGENCY = (StepStatus.FAILED, AWAITS_APPROVAL, StepStatus.RUNNING, StepStatus.CANCELLED, StepStatus.PENDING)
-"""What is shown first when there is not room for all."""
+"""States in the order in which steps are kept when there is not room for all."""
 
 _NOTES_FROM, _TYPES_FROM = 64, 96
-"""Columns of a terminal from which there is room for bars and notes, and for the types of tasks."""
+"""Least width of a terminal, in columns, that shows bars and notes, and that shows the types of tasks."""
 _BAR_WIDTH = 12
 _NARROWEST_NAME, _WIDEST_NAME = 6, 40
-_BESIDE_NAMES = 30
-"""Columns of a narrow terminal that are taken by the rest."""
+_OTHER_COLUMNS = 30
+"""Width, in columns, of everything but the names in a narrow terminal."""
 
 
 def levels(steps: Sequence[Json]) -> list[list[Json]]:
-    """The steps by the length of the longest way to them. Those of a level do not depend on each other."""
+    """Group the steps by the length of the longest path to them. Steps of a level do not depend on each other."""
     edges: Mapping[str, Sequence[str]] = {step["step_id"]: step["dependencies"] for step in steps}
     depth: dict[str, int] = {}
     for name in graph.walk(edges):
@@ -51,13 +51,13 @@ def levels(steps: Sequence[Json]) -> list[list[Json]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """Renders a workflow in the width that there is.
+class Diagram:
+    """Renders a workflow at the width of the console.
 
     Attributes:
         workflow: As the API shows it.
-        now: For how long what runs has been running.
-        most_lines: How many lines there is room for; the steps that matter least are left out. None shows all.
+        now: The time up to which running steps are timed.
+        most_lines: The height available; the steps that matter least are left out. None shows all.
     """
 
     workflow: Json
@@ -102,7 +102,7 @@ class Drawing:
         yield line
 
     def _shown(self, steps: Sequence[Json], lines_of_messages: int) -> Sequence[Json]:
-        """All steps, or those that matter most, in their order."""
+        """All steps, or as many as there is room for: the most urgent ones, in their order."""
         room = len(steps) if self.most_lines is None else max(1, self.most_lines - lines_of_messages - 3)
         if len(steps) <= room:
             return steps
@@ -123,11 +123,11 @@ class Drawing:
         return table
 
     def _column_widths(self, shown: Sequence[str], width: int) -> Iterator[int]:
-        """Of all columns but that of notes, which gets what is left; the same order as `_cells`."""
+        """The widths of all columns except that of the notes, which gets the rest; in the order of `_cells`."""
         steps = self.workflow["steps"]
         yield len(_branch(len(steps), 0, 1))
         yield 1
-        room = width // 3 if width >= _NOTES_FROM else width - _BESIDE_NAMES
+        room = width // 3 if width >= _NOTES_FROM else width - _OTHER_COLUMNS
         yield max(_NARROWEST_NAME, min(_WIDEST_NAME, room, max(cell_len(clean(name)) for name in shown)))
         yield max(len(state(step)) for step in steps)
         if width >= _NOTES_FROM:
@@ -163,7 +163,7 @@ class Drawing:
         )
 
     def _messages(self) -> Iterator[Text]:
-        """What people have to know, each in full."""
+        """One line for each failed or cancelled step, with the full reason."""
         for step in self.workflow["steps"]:
             is_state, name = state(step), clean(step["step_id"])
             if is_state in (StepStatus.FAILED, StepStatus.CANCELLED):
@@ -180,6 +180,6 @@ def _bar(percent: float, width: int, style: str) -> ProgressBar:
 
 
 def _branch(level: int, place: int, of: int) -> Text:
-    """The level's number beside its first step, and a bracket around steps that run beside each other."""
+    """The level's number at its first step, and a bracket around the steps that run in parallel."""
     bracket = "─" if of == 1 else "┌" if place == 0 else "└" if place == of - 1 else "├"
     return Text(f"{level if place == 0 else '':>2} {bracket}", "dim")
