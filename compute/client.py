@@ -1,8 +1,9 @@
-"""A small synchronous client of the API: what the command line needs of it.
+"""A small synchronous client of the API, as the command line uses it.
 
-with Client("http://127.0.0.1:8000", key) as client:
-    workflow_id = client.create_workflow({"name": …, "steps": […]})
-    client.workflow(workflow_id)["status"]
+Example:
+    with Client("http://127.0.0.1:8000", key) as client:
+        workflow_id = client.create_workflow({"name": …, "steps": […]})
+        client.workflow(workflow_id)["status"]
 """
 
 import json
@@ -18,17 +19,17 @@ import httpx
 __all__ = ["Client", "ClientError", "is_loopback"]
 
 _TIMEOUT_SECONDS = 60.0
-"""For one request. Starting a workflow fetches the inputs that it names."""
+"""Timeout of one request. Starting a workflow fetches the inputs that it names."""
 _QUICKSTART_ID = "wf_"
 _OF_WORKFLOW = ("id", "name", "status", "steps", "progress", "final_step_id", "error_message")
 _OF_TASK = ("id", "status", "progress", "output", "error")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _DIRECT = ("all://127.0.0.1", "all://localhost", "all://[::1]")
-"""Never asked for through a proxy, whatever the environment says."""
+"""Never reached through a proxy, whatever the environment says."""
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a request for this address stays on this machine, as the client that sends it reads the address."""
+    """Return whether a request to this address stays on this machine, as the HTTP client parses the address."""
     try:
         return httpx.URL(url).host in _LOOPBACK
     except httpx.InvalidURL:
@@ -36,7 +37,7 @@ def is_loopback(url: str) -> bool:
 
 
 class ClientError(Exception):
-    """The server refused, or could not be asked. The message is for a person.
+    """The server refused, or could not be reached. The message is for a person.
 
     Attributes:
         status: The HTTP status; None when there was no answer.
@@ -53,7 +54,7 @@ class ClientError(Exception):
 
 
 class Client:
-    """Every method raises ClientError when the server refuses or cannot be reached.
+    """A client of one server. Every method raises ClientError when the server refuses or cannot be reached.
 
     A workflow may be named by either spelling of its id; answers are always canonical.
     """
@@ -68,7 +69,7 @@ class Client:
                 mounts=dict.fromkeys(_DIRECT),
             )
         except httpx.InvalidURL as error:
-            raise ClientError(f"{url} is no address: {error}") from error
+            raise ClientError(f"{url} is not a valid address: {error}") from error
 
     def __enter__(self) -> "Client":
         return self
@@ -77,57 +78,59 @@ class Client:
         self._http.close()
 
     def create_workflow(self, body: Mapping[str, Any], *, start: bool = True) -> str:
-        """Define a workflow, in either dialect, and set it going. Nothing is stored if it is refused.
+        """Define a workflow, in either dialect, and start it. Nothing is stored if the server refuses it.
 
         Returns:
             Its UUID.
         """
-        created = self._ask("POST", "/workflows/", "id", params={"start": start}, content=json.dumps(body).encode())
+        created = self._request("POST", "/workflows/", "id", params={"start": start}, content=json.dumps(body).encode())
         return _canonical(str(created["id"]))
 
     def workflow(self, workflow_id: str) -> dict[str, Any]:
-        """A workflow with its steps, as the API shows it."""
-        return self._ask("GET", _place(workflow_id), *_OF_WORKFLOW)
+        """Return a workflow with its steps, as the API shows it."""
+        return self._request("GET", _place(workflow_id), *_OF_WORKFLOW)
 
     def cancel_workflow(self, workflow_id: str) -> dict[str, Any]:
-        """Cancel a workflow that has not ended; what is completed stays."""
-        return self._ask("DELETE", _place(workflow_id), "status")
+        """Cancel a workflow that has not ended; completed steps keep their results."""
+        return self._request("DELETE", _place(workflow_id), "status")
 
     def approve_step(self, workflow_id: str, step_id: str) -> dict[str, Any]:
-        """Let a step run that requires approval."""
-        return self._ask("POST", f"{_place(workflow_id)}/steps/{quote(step_id, safe='')}/approve")
+        """Approve a step that requires approval."""
+        return self._request("POST", f"{_place(workflow_id)}/steps/{quote(step_id, safe='')}/approve")
 
     def upload_image(self, file: Path) -> str:
-        """Store a local image; its storage path.
+        """Upload a local image and return its storage path.
 
         Raises:
             OSError: the file cannot be read.
         """
-        return str(self._ask("POST", "/storage/images", "path", files={"file": (file.name, file.read_bytes())})["path"])
+        return str(
+            self._request("POST", "/storage/images", "path", files={"file": (file.name, file.read_bytes())})["path"]
+        )
 
     def create_generation(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask for images; the task, as the quick start's dialect shows it."""
-        return self._ask(
+        """Submit a generation task and return it in the quick start's dialect."""
+        return self._request(
             "POST", "/tasks/generation", *_OF_TASK, content=json.dumps({"type": "generation", **body}).encode()
         )
 
     def task(self, task_id: str) -> dict[str, Any]:
-        """A task; the spelling of its id chooses the dialect."""
-        return self._ask("GET", f"/tasks/{quote(task_id, safe='')}", *_OF_TASK)
+        """Return a task; the spelling of its id chooses the dialect."""
+        return self._request("GET", f"/tasks/{quote(task_id, safe='')}", *_OF_TASK)
 
     def cancel_task(self, task_id: str) -> dict[str, Any]:
         """Cancel a task that has not ended."""
-        return self._ask("POST", f"/tasks/{quote(task_id, safe='')}/cancel")
+        return self._request("POST", f"/tasks/{quote(task_id, safe='')}/cancel")
 
     def workflow_links(self, workflow_id: str, step_id: str | None) -> list[str]:
-        """Links to the results of a step; they need no key, and expire."""
+        """Return links to the results of a step; they need no key, and expire."""
         name = _QUICKSTART_ID + _canonical(workflow_id).replace("-", "")
-        seen = self._ask("GET", f"/workflows/{quote(name, safe='')}", "steps")
+        seen = self._request("GET", f"/workflows/{quote(name, safe='')}", "steps")
         outputs = [step["output"] or {} for step in seen["steps"] if step["name"] == step_id]
         return [made["url"] for output in outputs for kind in ("images", "videos") for made in output.get(kind) or []]
 
     def download(self, url: str) -> bytes:
-        """What a link leads to. The key is not sent."""
+        """Return the content behind a link. The key is not sent."""
         http = httpx.Client(timeout=_TIMEOUT_SECONDS, mounts=dict.fromkeys(_DIRECT), follow_redirects=True)
         with self._sent("the store of results"), http:
             answer = http.get(url)
@@ -135,8 +138,8 @@ class Client:
             raise ClientError(_refusal(answer, _json(answer)), answer.status_code)
         return answer.content
 
-    def _ask(self, method: str, place: str, *fields: str, **parts: Any) -> dict[str, Any]:
-        """The answer, an object that has at least these fields."""
+    def _request(self, method: str, place: str, *fields: str, **parts: Any) -> dict[str, Any]:
+        """Send a request and return the answer, an object that has at least these fields."""
         with self._sent(self.url):
             answer = self._http.request(method, place, **parts)
         body = _json(answer)
@@ -161,7 +164,7 @@ def _place(workflow_id: str) -> str:
 
 
 def _canonical(workflow_id: str) -> str:
-    """The spelling that is answered in the canonical dialect; what is no id stays, for the server to refuse."""
+    """The canonical spelling of an id; anything else is returned as it is, for the server to refuse."""
     try:
         return str(UUID(workflow_id.removeprefix(_QUICKSTART_ID)))
     except ValueError:
@@ -176,7 +179,7 @@ def _json(answer: httpx.Response) -> Any:
 
 
 def _refusal(answer: httpx.Response, body: Any) -> str:
-    """What the server says is wrong; several faults one per line, each with its place."""
+    """The error in an answer; several faults one per line, each with its place."""
     detail = body.get("detail") if isinstance(body, dict) else None
     if isinstance(detail, str):
         return detail

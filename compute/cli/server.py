@@ -84,12 +84,12 @@ def connected(url: str | None, key: str | None) -> Iterator[tuple["Client", Serv
 def _find(url: str | None, key: str | None) -> Server:
     from compute.stack.lock import running_stack
     from compute.stack.options import load_settings
-    from compute.stack.secrets.api_key import kept_key
+    from compute.stack.secrets.api_key import stored_key
 
     settings = load_settings()
     home, running = settings.home, running_stack(settings.home)
     given = key or (settings.api_key.get_secret_value() if settings.api_key is not None else None)
-    kept = kept_key(home) if given is None or running else None
+    kept = stored_key(home) if given is None or running else None
     found = str((running or {}).get("url", DEFAULT_URL))
     url = (url or found).rstrip("/")
     used = given or _for_this_server(kept, home, url, found)

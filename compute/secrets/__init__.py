@@ -1,1 +1,1 @@
-"""Secrets: what they must be, and the files that keep them."""
+"""Secrets: rules for their form, and the files that store them."""

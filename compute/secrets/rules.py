@@ -1,4 +1,4 @@
-"""What a secret must be: long enough that nobody guesses it, and of characters that survive a header and a shell."""
+"""Rules for secrets: long enough not to be guessed, of characters that survive a header and a shell."""
 
 import base64
 import binascii
@@ -25,32 +25,32 @@ _VISIBLE = frozenset(string.ascii_letters + string.digits + string.punctuation)
 
 
 def checked_key(key: str) -> str:
-    """The key itself, if it can be one.
+    """Return the key if it is valid.
 
     Raises:
-        ValueError: it cannot. The message goes behind the key's name, and does not repeat the key.
+        ValueError: it is not. The message continues the key's name, and does not repeat the key.
     """
     return _visible(key, FEWEST_KEY_CHARACTERS)
 
 
 def checked_link_secret(secret: str) -> str:
-    """The secret itself, if links can be signed with it.
+    """Return the secret if it can sign links.
 
     Raises:
-        ValueError: they cannot.
+        ValueError: it cannot.
     """
     return _visible(secret, FEWEST_LINK_CHARACTERS)
 
 
 def checked_webhook_secret(secret: str) -> str:
-    """The secret itself, if it is of the form that Standard Webhooks asks for.
+    """Return the secret if it has the form that Standard Webhooks asks for.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it has not.
     """
     bare = secret.removeprefix(WEBHOOK_PREFIX)
     try:
-        # Both ways of writing base64's end are in use: with padding and without.
+        # Base64 with and without padding is in use.
         length = len(base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True))
     except (binascii.Error, ValueError):
         length = 0
@@ -63,7 +63,7 @@ def checked_webhook_secret(secret: str) -> str:
 
 
 def valid_at_once(text: str, check: Callable[[str], str]) -> tuple[str, ...]:
-    """The secrets in `text`, parted by white space: the new one and, if there is another, the one on its way out.
+    """Split `text` at white space into the valid secrets: the new one and, during a rotation, the old one.
 
     Raises:
         ValueError: there is none or more than two, two are the same, or one does not pass `check`.
@@ -72,7 +72,7 @@ def valid_at_once(text: str, check: Callable[[str], str]) -> tuple[str, ...]:
     for secret in secrets:
         check(secret)
     if len(secrets) > MOST_AT_ONCE or len(set(secrets)) < len(secrets):
-        raise ValueError("must be one secret, or the new and the old one, parted by a space")
+        raise ValueError("must be one secret, or the new and the old one, separated by a space")
     return tuple(secrets)
 
 

@@ -20,7 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from compute.secrets.file import kept_secret
+from compute.secrets.file import stored_secret
 from compute.secrets.rules import checked_key, checked_link_secret, checked_webhook_secret, valid_at_once
 from compute.settings.rules import checked_base, checked_origin, misspelt
 
@@ -305,7 +305,7 @@ def with_api_key(settings: Settings) -> Settings:
     if settings.api_key is not None:
         return settings
     file = settings.home / "api_key"
-    key = kept_secret(file, lambda: f"sk-{secrets.token_urlsafe(24)}")
+    key = stored_secret(file, lambda: f"sk-{secrets.token_urlsafe(24)}")
     try:
         checked_key(key)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Steps that import much for a moment's work run apart, so that the supervisor stays small for as long as it lives."""
+"""Runs short steps with heavy imports in a process of their own, so that the supervisor's memory stays small."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ def run_own_command(*arguments: str) -> None:
     """Run `compute …` in a process of its own, with this process's environment.
 
     Raises:
-        StackError: it failed; the message is the line it ended with.
+        StackError: it failed; the message is the last line of its output.
     """
     command = [sys.executable, "-m", "compute.cli", *arguments]
     result = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603

@@ -1,4 +1,4 @@
-"""`compute down` and `compute status`: what another shell can do to a running stack."""
+"""`compute down` and `compute status`: control of a running stack from another shell."""
 
 import time
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`missing` is what keeps a running stack from being ready."""
+    """The state of a stack; `missing` names the parts that keep a running stack from being ready."""
 
     stack: RunningStack | None
     missing: str | None
 
 
 def status(home: Path) -> Status:
-    """Whether the stack of this home runs, and whether a task would run on it at once."""
+    """Return whether the stack of this home runs, and whether it would run a task at once."""
     stack = running_stack(home)
     if stack is None or "url" not in stack:
         return Status(stack, "it is still starting" if stack else None)
@@ -38,7 +38,7 @@ def status(home: Path) -> Status:
 
 
 def down(home: Path) -> bool:
-    """Stop the stack of this home and wait for its end; whether one ran.
+    """Stop the stack of this home and wait until it has ended; return whether one was running.
 
     Raises:
         StackError: it belongs to another user.
@@ -46,7 +46,7 @@ def down(home: Path) -> bool:
     stack = running_stack(home)
     if stack is not None:
         _stop(home, stack)
-    # None, after an orderly stop; what a killed supervisor has left, otherwise.
+    # After an orderly stop there are none; a killed supervisor leaves some.
     end(leftovers(home, runtime_path(home)))
     return stack is not None
 
@@ -54,12 +54,12 @@ def down(home: Path) -> bool:
 def _stop(home: Path, stack: RunningStack) -> None:
     pid = stack.get("pid")
     if pid is None:
-        raise StackError("a supervisor has the lock but does not say who it is; try again")
+        raise StackError("a supervisor has the lock but has not written its process id yet; try again")
     try:
         supervisor = psutil.Process(pid)
         supervisor.terminate()
         if not _ends(supervisor):
-            say("it does not stop by itself; killing it", error=True)
+            say("the stack does not stop by itself; killing it", error=True)
             supervisor.kill()
             _ends(supervisor)
     except psutil.NoSuchProcess:
@@ -69,7 +69,7 @@ def _stop(home: Path, stack: RunningStack) -> None:
 
 
 def _ends(process: psutil.Process) -> bool:
-    """Wait for its end. One that nobody has asked for its exit code yet, a zombie, has ended as well."""
+    """Wait for its end. A zombie, whose parent has not read its exit code yet, has ended as well."""
     deadline = time.monotonic() + STOP_SECONDS
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""The database of a stack: one that the operator names, or the embedded one."""
+"""The database of a stack: the one named by DATABASE_URL, or the embedded one."""
 
 import os
 from collections.abc import Iterator
@@ -18,24 +18,26 @@ __all__ = ["migrate", "opened_database", "revisions", "start_database"]
 
 
 def start_database(settings: Settings, home: Path, steps: Steps, parts: ExitStack) -> "EmbeddedPostgres | None":
-    """Start PostgreSQL unless DATABASE_URL names one, and bring it to the present schema.
+    """Start PostgreSQL unless DATABASE_URL names a server, and migrate the database to the present schema.
 
     Raises:
-        StackError: it did not start, cannot be reached or cannot be brought up to date.
+        StackError: it did not start, cannot be reached or cannot be migrated.
     """
     server = None if settings.database_url else _start_embedded(home, steps, parts)
-    with steps.step("Bringing the database up to date"):
+    with steps.step("Migrating the database"):
         run_own_command("db", "migrate")
     return server
 
 
 @contextmanager
 def opened_database(settings: Settings, *, direct: bool = False) -> Iterator[str]:
-    """The address of the database: that of DATABASE_URL, or else of the home's own server, which is started for as
-    long when it does not run. With `direct` no pooler stands in between.
+    """Yield the URL of the database: DATABASE_URL, or else that of the home's own server.
+
+    The home's own server is started for the duration of the block if it is not running. With `direct` the URL bypasses
+    the pooler.
 
     Raises:
-        StackError: there is none, or its server did not start.
+        StackError: there is no database, or its server did not start.
     """
     if settings.database_url is not None:
         if direct and settings.database_pooled and not settings.database_direct_url:
@@ -61,7 +63,7 @@ def opened_database(settings: Settings, *, direct: bool = False) -> Iterator[str
 
 
 def revisions(url: str) -> tuple[str | None, str]:
-    """The schema of a database, None if it has none yet, and the one that this version works with.
+    """Return the schema of a database, None if it has none yet, and the schema that this version needs.
 
     Raises:
         StackError: it cannot be reached.
@@ -77,7 +79,7 @@ def revisions(url: str) -> tuple[str | None, str]:
 
 
 def schema_fault(url: str) -> str | None:
-    """Why this version cannot work with the schema of a database; None if it can.
+    """Return why this version cannot work with the schema of a database; None if it can.
 
     Raises:
         StackError: it cannot be reached.
@@ -96,7 +98,7 @@ def schema_fault(url: str) -> str | None:
 
 
 def migrate(url: str) -> None:
-    """Apply the migrations that are missing. A newer schema stays as it is, if it says that this version works with it.
+    """Apply the missing migrations. A newer schema stays as it is, if it declares itself compatible with this version.
 
     Raises:
         StackError: the database cannot be reached, it is too new, or a migration failed.

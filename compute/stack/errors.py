@@ -1,4 +1,4 @@
-"""Why the stack cannot run."""
+"""Errors and exit codes of the stack's commands."""
 
 from enum import IntEnum
 
@@ -6,7 +6,7 @@ __all__ = ["ExitCode", "StackError"]
 
 
 class ExitCode(IntEnum):
-    """What the commands return to the shell."""
+    """Exit codes of the commands."""
 
     OK = 0
     FAILED = 1
@@ -15,7 +15,7 @@ class ExitCode(IntEnum):
 
 
 class StackError(Exception):
-    """Something the operator can mend; the message is one line that says what."""
+    """An error that the operator can fix; the message is one line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))

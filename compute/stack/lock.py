@@ -1,4 +1,4 @@
-"""One stack per COMPUTE_HOME. The kernel drops the lock when its holder dies, however it dies."""
+"""A lock that allows one stack per COMPUTE_HOME. The kernel releases it when the process dies, however it dies."""
 
 import fcntl
 import json
@@ -13,11 +13,11 @@ from compute.stack.messages.hints import own_command
 __all__ = ["HomeLock", "RunningStack", "running_stack"]
 
 RunningStack = dict[str, Any]
-"""What a running supervisor tells about itself: `pid` always, `url` and the rest once it is up."""
+"""Facts about a running supervisor: `pid` always, `url` and the rest once it is up."""
 
 
 class HomeLock:
-    """Held by the supervisor as long as it lives; the file says who that is."""
+    """The lock of a supervisor for its lifetime; the file has the supervisor's facts."""
 
     def __init__(self, home: Path) -> None:
         self._path = _path(home)
@@ -41,7 +41,7 @@ class HomeLock:
         self.publish({"pid": os.getpid()})
 
     def publish(self, facts: RunningStack) -> None:
-        """Write what `status` and `down` need to know."""
+        """Write the facts for `status` and `down`."""
         if self._file is None:
             raise RuntimeError("the lock is not held")
         self._file.seek(0)
@@ -57,14 +57,14 @@ class HomeLock:
 
 
 def running_stack(home: Path) -> RunningStack | None:
-    """What the supervisor of this home says about itself; None if none is running."""
+    """Return the facts about the supervisor of this home; None if none is running."""
     try:
         file = _path(home).open("r")
     except FileNotFoundError:
         return None
     with file:
         try:
-            # Shared, so that two who ask at once do not take each other for a supervisor.
+            # Shared, so that two readers do not take each other for a supervisor.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return _read(file)

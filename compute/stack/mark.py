@@ -1,6 +1,7 @@
-"""How processes of a stack are told from others."""
+"""The environment variable that marks the processes of a stack."""
 
 __all__ = ["MARK"]
 
 MARK = "COMPUTE_STACK"
-"""Carried by Ray's processes, with the stack's COMPUTE_HOME as its value. PostgreSQL sees to its own leftovers."""
+"""Set for Ray's processes, with the stack's COMPUTE_HOME as value. Leftovers of PostgreSQL are handled by its own
+code."""

@@ -1,4 +1,4 @@
-"""The supervisor's own settings, and one readable line for a setting that is wrong."""
+"""The supervisor's own settings, and one-line messages for invalid settings."""
 
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ AnySettings = TypeVar("AnySettings", bound=BaseSettings)
 
 
 class StackOptions(BaseSettings):
-    """What only `compute up` needs to know."""
+    """Settings of `compute up` alone."""
 
     model_config = SettingsConfigDict(env_prefix="COMPUTE_", frozen=True, extra="ignore")
 
@@ -28,7 +28,7 @@ class StackOptions(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """The system's settings from the environment.
+    """Read the system's settings from the environment.
 
     Raises:
         StackError: one of them is wrong.
@@ -37,7 +37,7 @@ def load_settings() -> Settings:
 
 
 def load_options() -> StackOptions:
-    """The supervisor's settings from the environment.
+    """Read the supervisor's settings from the environment.
 
     Raises:
         StackError: one of them is wrong.
@@ -49,7 +49,7 @@ def _load(model: type[AnySettings]) -> AnySettings:
     try:
         return model()
     except ValidationError as error:
-        # Never the value itself: it may be a secret in the wrong place.
+        # The value itself is never shown: it may be a secret in the wrong place.
         raise StackError(f"bad setting: {'; '.join(_fault(model, fault) for fault in error.errors())}") from None
     except UnicodeDecodeError:
         raise StackError(f"bad setting: a file in the folder that {SECRETS_VARIABLE} names is not text") from None
@@ -59,7 +59,7 @@ def _load(model: type[AnySettings]) -> AnySettings:
 
 def _fault(model: type[BaseSettings], fault: ErrorDetails) -> str:
     message = fault["msg"].removeprefix("Value error, ")
-    # What concerns several settings names them itself.
+    # A fault of several settings names them itself.
     return f"{_variable(model, fault['loc'])}: {message}" if fault["loc"] else message
 
 

@@ -1,4 +1,4 @@
-"""What must hold before anything is started: checked in milliseconds, reported in one line."""
+"""Checks before anything is started: done in milliseconds, reported in one line."""
 
 import grp
 import os
@@ -14,14 +14,14 @@ from compute.db.embedded.system_user import NAME as SERVER_ACCOUNT
 from compute.stack.errors import StackError
 from compute.stack.messages.hints import pasteable
 
-__all__ = ["check_disk", "check_port", "free_port", "left_open", "prepare_home"]
+__all__ = ["check_disk", "check_port", "free_port", "permission_warning", "prepare_home"]
 
 MIN_FREE_BYTES = 512 * 2**20
 _OF_A_NEW_DISK = {"lost+found"}
 
 
 def prepare_home(home: Path) -> Path:
-    """Make COMPUTE_HOME if it is not there; its absolute path.
+    """Make COMPUTE_HOME if needed and return its absolute path.
 
     Raises:
         StackError: it cannot be made or written to.
@@ -36,25 +36,27 @@ def prepare_home(home: Path) -> Path:
         raise StackError(f"COMPUTE_HOME={home} cannot be used: {error.strerror}") from error
 
 
-def left_open(home: Path) -> str | None:
-    """What an operator is told of a home that others may enter: what is made in it is closed, the rest is not ours."""
+def permission_warning(home: Path) -> str | None:
+    """Return a warning if other users may enter the home: new files in it are closed to them, the rest stays as it
+    is."""
     found = home.stat()
     if found.st_uid != os.geteuid():
         return (
-            f"COMPUTE_HOME={home} belongs to another user, who decides who may enter it. What is made in it is closed."
+            f"COMPUTE_HOME={home} belongs to another user, who decides who may enter it. "
+            "New files in it are closed to others."
         )
     if _others(found):
-        return f"COMPUTE_HOME={home} is open to other users, and stays so. What is made in it is closed."
+        return f"COMPUTE_HOME={home} is open to other users, and stays so. New files in it are closed to them."
     return None
 
 
 def _close(home: Path) -> None:
-    """Shut other users out: pictures, models and secrets lie in it. PostgreSQL's own account may pass through.
+    """Close the folder to other users, because it holds images, models and secrets. PostgreSQL's own account may enter.
 
-    Only a folder that was empty is changed. Who opens it later, or keeps other things in it, has a reason.
+    Only a folder that was empty is changed. An owner who opens it later, or keeps other things in it, has a reason.
 
     Raises:
-        StackError: the folder is there for everybody, such as /tmp, or holds something else that others may change.
+        StackError: the folder is shared by all users, such as /tmp, or holds other files and others may write to it.
     """
     found = home.stat()
     if found.st_mode & stat.S_ISVTX:
@@ -72,7 +74,7 @@ def _close(home: Path) -> None:
 
 
 def _others(found: os.stat_result) -> int:
-    """What others than the owner and PostgreSQL's account may do."""
+    """The permissions of users other than the owner and PostgreSQL's account."""
     group = stat.S_IRGRP | stat.S_IWGRP if found.st_gid == _server_group() else stat.S_IRWXG
     return found.st_mode & (stat.S_IRWXO | group)
 
@@ -85,10 +87,10 @@ def _server_group() -> int | None:
 
 
 def check_disk(*folders: Path) -> None:
-    """Make sure that there is room to work in.
+    """Check that there is enough free space.
 
     Raises:
-        StackError: too little.
+        StackError: there is too little.
     """
     for folder in folders:
         free = shutil.disk_usage(folder).free
@@ -99,10 +101,10 @@ def check_disk(*folders: Path) -> None:
 
 
 def check_port(host: str, port: int, variable: str) -> None:
-    """Make sure that nobody listens on this port. `variable` is the setting that chooses another.
+    """Check that the port is free. `variable` is the setting that chooses another.
 
     Raises:
-        StackError: somebody does.
+        StackError: it is in use.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -116,7 +118,7 @@ def check_port(host: str, port: int, variable: str) -> None:
 
 
 def free_port() -> int:
-    """A TCP port that nobody uses at the moment."""
+    """Return a TCP port that is free at the moment."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind(("", 0))
         port: int = probe.getsockname()[1]

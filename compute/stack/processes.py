@@ -1,4 +1,4 @@
-"""The processes of one stack, and the end of those that outlived their supervisor."""
+"""Finds and ends processes of a stack that outlived their supervisor."""
 
 import os
 from collections.abc import Callable
@@ -12,9 +12,9 @@ __all__ = ["end", "leftovers"]
 
 
 def leftovers(home: Path, runtime: Path) -> list[psutil.Process]:
-    """Every process of the stack of `home`, except this one and those it runs under.
+    """Return every process of the stack of `home`, except this one and its ancestors.
 
-    A process is ours by the mark in its environment, or by a file it holds open in the stack's own folder:
+    A process belongs to the stack by the mark in its environment, or by an open file in the stack's own folder:
     Ray's workers overwrite their environment when they set their title, but each writes a log there.
     """
     mine = psutil.Process()
@@ -23,7 +23,7 @@ def leftovers(home: Path, runtime: Path) -> list[psutil.Process]:
 
 
 def end(processes: list[psutil.Process], grace_seconds: float = 5.0) -> None:
-    """Ask them to end, then make them."""
+    """Terminate the processes, and kill those that remain after `grace_seconds`."""
     for process in processes:
         _signal(process, psutil.Process.terminate)
     _, stubborn = psutil.wait_procs(processes, timeout=grace_seconds)
@@ -38,7 +38,7 @@ def _ours(process: psutil.Process, home: Path, runtime: Path) -> bool:
             return True
         return any(Path(file.path).is_relative_to(runtime) for file in process.open_files())
     except (psutil.Error, OSError):
-        # It has gone, or it belongs to another user and so cannot be ours.
+        # It has ended, or it belongs to another user and so cannot be ours.
         return False
 
 

@@ -1,4 +1,4 @@
-"""Wait until a task would run at once."""
+"""Waits until the stack would run a task at once."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ POLL_SECONDS = 0.5
 
 
 def wait_until_ready(url: str, deployments: "Callable[[], Deployments]", step: Step, timeout_seconds: float) -> None:
-    """Poll `/health?ready=1` until it says 200, telling what is missing.
+    """Poll `/health?ready=1` until it answers 200, and show the missing parts meanwhile.
 
     Raises:
         StackError: a deployment failed, or the time is up.
@@ -36,7 +36,7 @@ def wait_until_ready(url: str, deployments: "Callable[[], Deployments]", step: S
 
 
 def readiness(client: httpx.Client, url: str) -> str | None:
-    """What keeps the stack at `url` from being ready; None when nothing does."""
+    """Return the parts that keep the stack at `url` from being ready; None when it is."""
     try:
         response = client.get(f"{url}/health", params={"ready": "1"})
     except httpx.HTTPError:

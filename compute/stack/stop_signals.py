@@ -1,4 +1,4 @@
-"""What Ctrl-C, `compute down` and a closed terminal do to `compute up`."""
+"""Handling of Ctrl-C, `compute down` and a closed terminal by `compute up`."""
 
 import signal
 from collections.abc import Iterator
@@ -13,32 +13,33 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequested(BaseException):
-    """Ctrl-C, `compute down`, or a terminal that was closed."""
+    """Raised by Ctrl-C, `compute down`, or a terminal that was closed."""
 
 
 class StopSignals:
-    """Turns the first stop signal into `StopRequested`, raised wherever the main thread is, or right behind it."""
+    """Turns the first stop signal into `StopRequested`, raised in the main thread wherever it is, or soon after."""
 
     def __init__(self) -> None:
         self._requested = False
         self._held = False
 
     def listen(self) -> None:
-        """Hear the signals; again, if somebody has put handlers of their own in place of ours."""
+        """Install the signal handlers; again, if another library has replaced them."""
         self._handle_with(signal.SIG_IGN if self._requested else self._request)
 
     def ignore(self) -> None:
-        """From here on everything is being stopped anyway, and must not be cut short."""
+        """Ignore further signals: everything is being stopped, and that must not be interrupted."""
         self._requested = True
         self.listen()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """A signal that comes inside waits for the end of the block: native code that calls back into Python, as Ray's
-        does, cannot bear an exception in its midst.
+    def deferred(self) -> Iterator[None]:
+        """Defer a signal to the end of the block.
+
+        Native code that calls back into Python, such as Ray's, must not be interrupted by an exception.
 
         Raises:
-            StopRequested: one has come, whatever else went wrong.
+            StopRequested: a signal has come, whatever else went wrong.
         """
         before = self._requested
         self._held = True

@@ -1,4 +1,4 @@
-"""`compute up`: start every part in order, watch over them, stop them in the opposite order."""
+"""`compute up`: starts every part in order, watches them, and stops them in reverse order."""
 
 import os
 import secrets
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from compute.pipelines.families import families
 from compute.pipelines.own_models import is_settled
-from compute.secrets.file import kept_secret
+from compute.secrets.file import stored_secret
 from compute.settings import SECRETS_VARIABLE, Settings, with_api_key
 from compute.stack.cluster.environment import put_haproxy_in_front, serve_host, tune_ray
 from compute.stack.cluster.head import RayFailed, RayHead
@@ -26,11 +26,11 @@ from compute.stack.messages.failures import cause
 from compute.stack.messages.steps import Steps, say
 from compute.stack.messages.welcome import warning, welcome
 from compute.stack.options import StackOptions, load_options, load_settings
-from compute.stack.preflight import check_disk, check_port, left_open, prepare_home
+from compute.stack.preflight import check_disk, check_port, permission_warning, prepare_home
 from compute.stack.processes import end, leftovers
 from compute.stack.readiness import wait_until_ready
 from compute.stack.secrets.api_key import key_file
-from compute.stack.secrets.handover import forget, forget_others, handed_over
+from compute.stack.secrets.handover import forget, forget_others, without_secrets
 from compute.stack.stop_signals import StopRequested, StopSignals
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def up(config_path: Path) -> None:
     """Run the stack in the foreground until it is told to stop.
 
     Raises:
-        StackError: it cannot run, or a part of it died; nothing of it is left behind.
+        StackError: it cannot run, or a part of it died; nothing of it keeps running.
     """
-    # What we and all those we start write is nobody else's to read.
+    # Files written by this process and its children are closed to other users.
     os.umask(0o077)
     settings = load_settings()
     home = prepare_home(settings.home)
@@ -55,7 +55,7 @@ def up(config_path: Path) -> None:
     steps, stop = Steps(), StopSignals()
     stop.listen()
     try:
-        # Each part registers how it is stopped; leaving the block does so in the opposite order.
+        # Each part registers how it is stopped; leaving the block stops them in reverse order.
         with ExitStack() as parts:
             parts.callback(forget, os.environ.get(SECRETS_VARIABLE), home)
             try:
@@ -67,20 +67,20 @@ def up(config_path: Path) -> None:
 
 
 def _leave_secrets(home: Path) -> None:
-    """If there are secrets in our environment, begin again without them; the files have them then."""
+    """If there are secrets in the environment, execute this program again without them; they are in files then."""
     try:
-        environment = handed_over(home, os.environ)
+        environment = without_secrets(home, os.environ)
     except OSError as error:
-        raise StackError(f"secrets cannot be kept in COMPUTE_HOME={home}: {error.strerror}") from error
+        raise StackError(f"secrets cannot be stored in COMPUTE_HOME={home}: {error.strerror}") from error
     if environment is not None:
-        os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606 - what we are already
+        os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606 - this very program
 
 
 def _run(config_path: Path, settings: Settings, home: Path, steps: Steps, stop: StopSignals, parts: ExitStack) -> None:
     options = load_options()
     config = read_serve_config(config_path, options.http_port, options.http_host)
     lock = _lock(home, parts)
-    if note := left_open(home):
+    if note := permission_warning(home):
         say(note)
     forget_others(os.environ.get(SECRETS_VARIABLE), home)
     runtime = runtime_folder(home)
@@ -99,7 +99,7 @@ def _run(config_path: Path, settings: Settings, home: Path, steps: Steps, stop: 
 
     _check_key(settings)
     key = key_file(os.environ, home)
-    # From here on every process we start inherits what the parts of the system need to find each other.
+    # From here on child processes inherit the variables by which the parts of the system find each other.
     os.environ["COMPUTE_HOME"] = str(home)
     os.environ.setdefault("COMPUTE_LOCAL_URL", config.url)
     database = start_database(settings, home, steps, parts)
@@ -117,7 +117,7 @@ def _run(config_path: Path, settings: Settings, home: Path, steps: Steps, stop: 
 
 
 def _check_key(settings: Settings) -> None:
-    """See to it that there is a key; the ingress reads it itself."""
+    """Make sure that there is a valid key; the ingress reads it itself."""
     try:
         with_api_key(settings)
     except ValueError as error:
@@ -125,10 +125,10 @@ def _check_key(settings: Settings) -> None:
 
 
 def _keep_token(environment: MutableMapping[str, str], home: Path) -> None:
-    """Ray's token is a file like our other secrets, unless the operator has named another one."""
+    """Store Ray's token in a file like our other secrets, unless the operator has named another file."""
     if environment.get("RAY_AUTH_MODE") == "token" and not environment.get("RAY_AUTH_TOKEN_PATH"):
         file = home / "ray_token"
-        kept_secret(file, lambda: secrets.token_hex(32))
+        stored_secret(file, lambda: secrets.token_hex(32))
         environment["RAY_AUTH_TOKEN_PATH"] = str(file)
 
 
@@ -140,7 +140,7 @@ def _lock(home: Path, parts: ExitStack) -> HomeLock:
 
 
 def _clear_leftovers(home: Path, runtime: Path, steps: Steps) -> None:
-    """We hold the lock, so whatever still runs belongs to a supervisor that was killed."""
+    """End processes of a killed supervisor: this one has the lock, so any that still run are leftovers."""
     found = leftovers(home, runtime)
     if found:
         with steps.step(f"Ending {len(found)} processes of a stack that was killed"):
@@ -157,7 +157,7 @@ def _build_models(home: Path, steps: Steps) -> None:
 def _start_ray(runtime: Path, options: StackOptions, steps: Steps, stop: StopSignals, parts: ExitStack) -> RayHead:
     head = RayHead(ray_folder(runtime), options.dashboard_port)
     with steps.step("Starting Ray"):
-        with stop.held():
+        with stop.deferred():
             head.start()
             parts.callback(head.stop)
         try:
@@ -178,7 +178,7 @@ def _deploy(head: RayHead, config: ServeConfig, options: StackOptions, steps: St
 
 
 def _watch(head: RayHead, database: "EmbeddedPostgres | None") -> None:
-    """Return never; a part that dies takes the stack down, so that whoever supervises us can start it afresh."""
+    """Watch the parts and never return. If one dies, the whole stack ends, so that a process manager can restart it."""
     while True:
         time.sleep(WATCH_SECONDS)
         if dead := head.dead():

@@ -1,1 +1,1 @@
-"""Webhooks: signed, sent, retried and logged until their receiver has them."""
+"""Webhooks: signed, sent, retried and logged until the receiver has accepted them."""

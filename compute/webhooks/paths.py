@@ -1,4 +1,4 @@
-"""Paths of receivers that fail, so that one of them need not close the whole host."""
+"""Failing paths of receivers, tracked so that one bad path does not open the breaker of its whole host."""
 
 import math
 from collections import OrderedDict
@@ -14,56 +14,61 @@ _FORGOTTEN_AFTER = 3600.0
 
 @dataclass(slots=True, eq=False)
 class FailingPath:
-    """A path that has failed since it last worked. It is apart once it is left alone by itself."""
+    """A path that has failed since its last success. Once its own breaker has opened, it is isolated from its
+    host's."""
 
     receiver: str
     name: str
     failures: int = 0
     failed_at: float = 0.0
     openings: int = 0
-    shut_until: float = 0.0
+    open_until: float = 0.0
     in_flight: int = 0
     asked_at: float = -math.inf
-    """When a lot last asked for it, in vain if nothing was due to it."""
+    """Time of the last lottery that offered it a probe; nothing may have been due to it."""
 
     @property
-    def is_apart(self) -> bool:
-        """Whether its failures are its own, and no longer the host's."""
+    def is_isolated(self) -> bool:
+        """Whether its failures count against the path alone and not against the host."""
         return self.openings > 0
 
-    def shut(self, until: float) -> None:
-        """Leave it alone, once more."""
+    def open(self, until: float) -> None:
+        """Open its breaker, again, until a time of the event loop."""
         self.openings += 1
-        self.shut_until = until
+        self.open_until = until
 
     def is_ready(self, now: float) -> bool:
-        """Whether it may get a request: its pause is over, and none is on its way."""
-        return now >= self.shut_until and not self.in_flight
+        """Return whether it may get a request: its pause is over, and no request is in flight."""
+        return now >= self.open_until and not self.in_flight
 
 
 class FailingPaths:
-    """64 of a receiver at most and 10,000 in all. What failed longest ago is forgotten first, and of one receiver first
-    what is not apart; and whatever was not heard of for an hour after its pause."""
+    """The failing paths of all receivers: at most 64 of each and 10,000 in all.
+
+    The path that failed longest ago is dropped first, and of one receiver first a path that is not isolated. A path
+    without
+    any news for an hour after its pause is dropped, too.
+    """
 
     def __init__(self) -> None:
         self._of: dict[str, dict[str, FailingPath]] = {}
         self._all: OrderedDict[FailingPath, None] = OrderedDict()
 
     def of(self, receiver: str) -> Collection[FailingPath]:
-        """Its failing paths; the one that failed last comes last."""
+        """Return the failing paths of a receiver; the one that failed last comes last."""
         return self._of.get(receiver, {}).values()
 
     def get(self, receiver: str, name: str) -> FailingPath | None:
-        """None for a path that has not failed lately."""
+        """Return the failing path of that name; None if it has not failed lately."""
         return self._of.get(receiver, {}).get(name)
 
     def failed(self, receiver: str, name: str, now: float) -> FailingPath:
-        """Count a failure."""
+        """Count a failure of a path."""
         path = self.get(receiver, name) or FailingPath(receiver, name)
         self.forget(path)
         of_receiver = self._of.setdefault(receiver, {})
         if len(of_receiver) >= _OF_ONE_RECEIVER:
-            self.forget(min(of_receiver.values(), key=lambda one: one.is_apart))
+            self.forget(min(of_receiver.values(), key=lambda one: one.is_isolated))
         elif len(self._all) >= _OF_ALL:
             self.forget(next(iter(self._all)))
         path.failures += 1
@@ -73,7 +78,7 @@ class FailingPaths:
         return path
 
     def forget(self, path: FailingPath) -> None:
-        """It works again, or is of no interest any more."""
+        """Drop a path, because it works again or is no longer of interest."""
         if path not in self._all:
             return
         del self._all[path]
@@ -83,12 +88,12 @@ class FailingPaths:
             del self._of[path.receiver]
 
     def forget_receiver(self, receiver: str) -> None:
-        """All its paths."""
+        """Drop all paths of a receiver."""
         for path in list(self.of(receiver)):
             self.forget(path)
 
-    def forget_old(self, receiver: str, now: float) -> None:
-        """Those of its paths of which nothing was heard for long."""
+    def expire(self, receiver: str, now: float) -> None:
+        """Drop the paths of a receiver that have had no news for an hour."""
         for path in list(self.of(receiver)):
-            if now - max(path.failed_at, path.shut_until) > _FORGOTTEN_AFTER and not path.in_flight:
+            if now - max(path.failed_at, path.open_until) > _FORGOTTEN_AFTER and not path.in_flight:
                 self.forget(path)

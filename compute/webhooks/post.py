@@ -1,4 +1,4 @@
-"""One attempt at one webhook: sign, post, and put into words how it went."""
+"""Makes one attempt at one webhook: signs it, posts it, and describes the outcome."""
 
 import json
 import logging
@@ -21,10 +21,10 @@ _log = logging.getLogger(__name__)
 
 
 class SignedPost:
-    """Sends deliveries, signed."""
+    """Signs and sends deliveries."""
 
     def __init__(self, client: GuardedClient, *, secret: str, timeout_seconds: float) -> None:
-        """`secret` may be two, parted by white space: each signs. The client stays the caller's to close.
+        """`secret` may hold two secrets, separated by white space: both sign. The caller closes the client.
 
         Raises:
             ValueError: a secret is not of the form `whsec_<base64>`.
@@ -34,7 +34,7 @@ class SignedPost:
         self._timeout_seconds = timeout_seconds
 
     async def __call__(self, claimed: ClaimedDelivery) -> AttemptOutcome:
-        """Send the delivery once. Whatever goes wrong is in the outcome; nothing is raised."""
+        """Send the delivery once. Errors are reported in the outcome; nothing is raised."""
         started_at = datetime.now(UTC)
         begun = time.perf_counter()
         status: int | None = None
@@ -57,7 +57,8 @@ class SignedPost:
         except Unavailable as failure:
             error = failure.detail
         except Exception as surprise:
-            # One odd URL must not stop the sender. The message could repeat the URL and the secrets in it: left out.
+            # One odd URL must not stop the sender. The message is left out, as it could repeat the URL
+            # and secrets in it.
             _log.error("webhook %s: %s\n%s", claimed.id, type(surprise).__name__, _where(surprise))
             error = "not sent: the request could not be made"
         return AttemptOutcome(started_at, round((time.perf_counter() - begun) * 1000), status, error, retry_after)

@@ -1,10 +1,10 @@
-"""Which receivers get a request next, of those that have something due."""
+"""Decides which of the receivers with due deliveries get the next requests."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
-from compute.webhooks.receivers import Receivers, Standing
-from compute.webhooks.store import Lot
+from compute.webhooks.receivers import Receivers, ReceiverState
+from compute.webhooks.store import Lottery
 
 __all__ = ["DueReceivers"]
 
@@ -16,81 +16,91 @@ _RESERVE = 0.125
 
 
 class DueReceivers:
-    """Receivers that wait for requests, each in the queue of its standing; who was served stands at the end again.
+    """Round-robin queues of receivers with due deliveries, one queue for each state of a receiver.
 
-    However many receivers hang, they hold half of all requests while nobody knows them and a quarter once they are
-    probed, and failing paths of receivers that work hold a sixteenth. The rest is for receivers that answer; and an
-    eighth of all is for those that have no request yet, because one that has always answered may hang, too. Of each
-    standing at most 10,000 are kept: the next look finds the others.
+    Hanging receivers cannot block the rest: receivers in UNKNOWN state get at most half of all requests, those in
+    HALF_OPEN
+    state a quarter, and isolated paths of working receivers a sixteenth. The rest is for healthy receivers; an
+    eighth of all is reserved for receivers without a request in flight, because a healthy one may hang, too. Each queue
+    holds
+    at most 10,000 receivers; the next search finds the others.
     """
 
     def __init__(self, receivers: Receivers, in_flight: int) -> None:
-        """`in_flight`: how many requests there may be at once, to all receivers together."""
+        """`in_flight` is the largest number of requests in flight, over all receivers."""
         self._receivers = receivers
         self._shares = {
-            Standing.UNKNOWN: max(round(in_flight * _UNKNOWN_SHARE), 1),
-            Standing.PROBED: max(round(in_flight * _PROBED_SHARE), 1),
-            Standing.PROVEN: in_flight,
+            ReceiverState.UNKNOWN: max(round(in_flight * _UNKNOWN_SHARE), 1),
+            ReceiverState.HALF_OPEN: max(round(in_flight * _PROBED_SHARE), 1),
+            ReceiverState.HEALTHY: in_flight,
         }
         self._reserve = round(in_flight * _RESERVE)
         self._paths_share = max(round(in_flight * _PATHS_SHARE), 1)
-        self._queues: dict[Standing, OrderedDict[str, None]] = {standing: OrderedDict() for standing in self._shares}
+        self._queues: dict[ReceiverState, OrderedDict[str, None]] = {
+            standing: OrderedDict() for standing in self._shares
+        }
 
     def add(self, names: Iterable[str], now: float) -> None:
-        """Let those wait that have something due and are not left alone."""
+        """Queue receivers that have something due, except those with an open breaker."""
         for name in names:
             queue = self._queues.get(self._receivers.standing(name, now))
             if queue is not None and len(queue) < _MOST:
                 queue.setdefault(name)
 
     def remove(self, name: str) -> None:
-        """It has nothing due any more."""
+        """Remove a receiver that has nothing due any more."""
         for queue in self._queues.values():
             queue.pop(name, None)
 
-    def deal(self, free: int, now: float) -> dict[str, int]:
-        """How many requests each receiver is to get, `free` of them in all."""
-        dealt: dict[str, int] = {}
+    def allocate(self, free: int, now: float) -> dict[str, int]:
+        """Allocate `free` requests; the number of requests for each receiver."""
+        allocated: dict[str, int] = {}
         for standing in self._shares:
             share = min(self._shares[standing] - self._receivers.in_flight(standing), free)
-            free -= self._deal_first(standing, share, free - self._reserve, now, dealt)
-        self._deal_more(free - self._reserve, now, dealt)
-        return dealt
+            free -= self._allocate_first(standing, share, free - self._reserve, now, allocated)
+        self._allocate_more(free - self._reserve, now, allocated)
+        return allocated
 
-    def lots(self, dealt: Mapping[str, int], now: float) -> dict[str, Lot]:
-        """Of those that were dealt requests, the ones that share them by lot between their paths. Probes of single
-        paths have a share of their own, which no number of receivers that hang can take."""
-        left = self._paths_share - self._receivers.apart_in_flight
-        lots: dict[str, Lot] = {}
-        for name, room in dealt.items():
-            if lot := self._receivers.lot(name, room, now, may_probe=left > 0):
-                lots[name] = lot
-                left -= lot.probes
-        return lots
+    def lotteries(self, allocated: Mapping[str, int], now: float) -> dict[str, Lottery]:
+        """Return a lottery for each receiver that must share its requests between its paths.
 
-    def _deal_first(self, standing: Standing, share: int, open_to_all: int, now: float, dealt: dict[str, int]) -> int:
-        """One request to each, as far as `share` goes; how many there were. Who has requests already gets no further
-        one once `open_to_all` are given."""
+        Probes of isolated paths have a share of their own, which hanging receivers cannot use up.
+        """
+        left = self._paths_share - self._receivers.isolated_in_flight
+        lotteries: dict[str, Lottery] = {}
+        for name, room in allocated.items():
+            if lottery := self._receivers.lottery(name, room, now, may_probe=left > 0):
+                lotteries[name] = lottery
+                left -= lottery.probes
+        return lotteries
+
+    def _allocate_first(
+        self, standing: ReceiverState, share: int, open_to_all: int, now: float, allocated: dict[str, int]
+    ) -> int:
+        """Allocate one request to each receiver, up to `share`; return their number.
+
+        Once `open_to_all` are allocated, receivers that have a request in flight get none.
+        """
         queue = self._queues[standing]
         given = 0
         for name in list(queue) if share > 0 else ():
             if self._receivers.standing(name, now) is not standing:
                 del queue[name]
                 self.add([name], now)
-            elif given >= open_to_all and self._receivers.has_some(name):
+            elif given >= open_to_all and self._receivers.is_busy(name):
                 continue
-            elif name not in dealt and self._receivers.room(name, now):
-                dealt[name] = 1
+            elif name not in allocated and self._receivers.room(name, now):
+                allocated[name] = 1
                 queue.move_to_end(name)
                 given += 1
                 if given == share:
                     break
         return given
 
-    def _deal_more(self, free: int, now: float, dealt: dict[str, int]) -> None:
-        """What is left over, in rounds to those with room for more: nobody's third before everybody's second."""
-        rooms = {name: self._receivers.room(name, now) for name in dealt}
-        while free > 0 and (open_to_more := [name for name, given in dealt.items() if rooms[name] > given]):
+    def _allocate_more(self, free: int, now: float, allocated: dict[str, int]) -> None:
+        """Allocate the rest in rounds to receivers with room for more, one request each in a round."""
+        rooms = {name: self._receivers.room(name, now) for name in allocated}
+        while free > 0 and (open_to_more := [name for name, given in allocated.items() if rooms[name] > given]):
             for name in open_to_more[:free]:
-                dealt[name] += 1
+                allocated[name] += 1
             free -= len(open_to_more[:free])

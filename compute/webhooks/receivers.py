@@ -1,4 +1,4 @@
-"""How much one receiver may be sent at once, and when it is left alone, so that it cannot hold up the others."""
+"""Concurrency limit and circuit breaker of each receiver, so that a bad one cannot hold up the others."""
 
 import random
 from collections import Counter, OrderedDict
@@ -8,34 +8,35 @@ from enum import Enum, auto
 
 from compute.webhooks.paths import FailingPath, FailingPaths
 from compute.webhooks.retry import CHANCE, Health
-from compute.webhooks.store import Lot
+from compute.webhooks.store import Lottery
 
-__all__ = ["Breaker", "Exchange", "Receivers", "Standing"]
+__all__ = ["Breaker", "Exchange", "ReceiverState", "Receivers"]
 
 _REMEMBERED = 10_000
 _FIRST = -1.0
 _UNLIKELY = 0.5
 
 
-class Standing(Enum):
-    """What is known of a receiver."""
+class ReceiverState(Enum):
+    """The state of a receiver, by its latest answers."""
 
-    PROVEN = auto()
-    """It answers, and in time."""
+    HEALTHY = auto()
+    """It answers in time."""
     UNKNOWN = auto()
-    """Nobody knows, or it has failed a few times."""
-    PROBED = auto()
-    """It was left alone, and the next request is to find out whether it is back."""
-    LEFT_ALONE = auto()
-    """It failed several times in a row and gets nothing for a while."""
+    """Nothing is known yet, or it has failed a few times."""
+    HALF_OPEN = auto()
+    """Its pause is over; the next request is a probe."""
+    OPEN = auto()
+    """It failed several times in a row and gets no request for a while."""
 
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """When a receiver is left alone, and for how long: after `failures` in a row, or one that asks for it.
+    """Policy of the circuit breaker: it opens after `failures` in a row, or when a receiver asks for a pause.
 
     The first pause is `first` seconds, each further one `factor` times as long, up to `longest`, ± `jitter` of itself.
-    A receiver that asks for a longer one gets it, up to `longest`: one of many paths on a shared host might ask.
+    A receiver that asks for a longer pause gets it, up to `longest`: the request may come from one of many paths on a
+    shared host.
     """
 
     failures: int = 3
@@ -45,139 +46,148 @@ class Breaker:
     jitter: float = 0.2
 
     def pause(self, openings: int, asked: float, chance: random.Random) -> float:
-        """Seconds, for the `openings`-th time in a row."""
+        """Return the length in seconds of the `openings`-th pause in a row."""
         planned = min(self.first * self.factor ** min(openings - 1, 64), self.longest)
         return max(planned * chance.uniform(1 - self.jitter, 1 + self.jitter), min(asked, self.longest))
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request on its way, and what was known of its receiver, and of the path there, when it began."""
+    """A request in flight, with the state of its receiver and of its path when it began."""
 
     receiver: str
-    standing: Standing
+    standing: ReceiverState
     openings: int
     path: str = ""
     failing: FailingPath | None = None
     path_openings: int = 0
 
     @property
-    def is_apart(self) -> bool:
-        """Whether it is to find out about its path alone. A host that is probed itself learns by whatever is sent."""
+    def is_isolated(self) -> bool:
+        """Whether it probes its path alone. If the host's own breaker was open, any request probes the host."""
         return self.path_openings > 0 and not self.openings
 
 
 @dataclass(slots=True)
-class _State:
-    """`failed` are the paths of the failures in a row, `well` is the last path that worked, unless it failed since.
-    `reached` is how far the deliveries that are due have been looked at by lot."""
+class _Receiver:
+    """Counters of one receiver.
+
+    Attributes:
+        failed: Paths of the failures in a row.
+        working_path: The last path that worked, unless it has failed since.
+        reached: The due time up to which lotteries have searched.
+    """
 
     in_flight: int = 0
-    apart_in_flight: int = 0
-    earned: int = 1
-    proven: bool = False
+    isolated_in_flight: int = 0
+    limit: int = 1
+    healthy: bool = False
     failed: list[str] = field(default_factory=list)
     openings: int = 0
-    shut_until: float = 0.0
-    well: str | None = None
-    well_at: float = 0.0
+    open_until: float = 0.0
+    working_path: str | None = None
+    worked_at: float = 0.0
     reached: datetime | None = None
 
     @property
     def is_used(self) -> bool:
-        """Whether a request is on its way."""
-        return bool(self.in_flight or self.apart_in_flight)
+        """Whether a request is in flight."""
+        return bool(self.in_flight or self.isolated_in_flight)
 
     @property
-    def is_news(self) -> bool:
-        """Whether forgetting it would change anything."""
-        return bool(self.is_used or self.proven or self.failed or self.openings)
+    def is_worth_keeping(self) -> bool:
+        """Whether it differs from the state of a new receiver."""
+        return bool(self.is_used or self.healthy or self.failed or self.openings)
 
 
 class Receivers:
-    """Room and breaker of each receiver (`host` or `host:port`). Times are the event loop's.
+    """Concurrency limit and breaker of each receiver (`host` or `host:port`). Times are the event loop's.
 
-    A receiver earns its room: one request at a time at first, twice as many after every prompt success up to
-    `most`, and back to one as soon as it is slow or unwell. Refusing a message changes nothing: many may share a host,
-    and some of them be gone. One that stays unwell is left alone, then probed with one request; any answer of a server
-    that does its work brings it back.
+    The limit starts at one request in flight, doubles after every prompt success up to `most`, and drops back to one as
+    soon as the receiver is slow or unwell. A refused message changes nothing: many receivers may share a host, and some
+    of
+    them may be gone. A receiver that stays unwell gets no requests for a while and then one as a probe; any answer from
+    a working server closes the breaker.
 
-    A path that fails as often in a row, while another path of its host works, is set apart: it is left alone and probed
-    by itself, and its failures count no more against the host. Of a path that has failed once there is one request at
-    a time.
+    A path that fails as often in a row while another path of its host works is isolated: it gets a breaker of its own,
+    and
+    its failures no longer count against the host. A path that has failed once gets one request at a time.
     """
 
     def __init__(self, most: int, breaker: Breaker | None = None, chance: random.Random = CHANCE) -> None:
         self._most = most
         self._breaker = breaker or Breaker()
         self._chance = chance
-        self._states: OrderedDict[str, _State] = OrderedDict()
+        self._states: OrderedDict[str, _Receiver] = OrderedDict()
         self._paths = FailingPaths()
-        self._in_flight: Counter[Standing] = Counter()
-        self._apart_in_flight = 0
+        self._in_flight: Counter[ReceiverState] = Counter()
+        self._isolated_in_flight = 0
 
-    def standing(self, receiver: str, now: float) -> Standing:
-        """What is known of it at `now`."""
+    def standing(self, receiver: str, now: float) -> ReceiverState:
+        """Return the state of a receiver at `now`."""
         state = self._states.get(receiver)
         if state is None:
-            return Standing.UNKNOWN
+            return ReceiverState.UNKNOWN
         if state.openings:
-            return Standing.PROBED if now >= state.shut_until else Standing.LEFT_ALONE
-        return Standing.PROVEN if state.proven else Standing.UNKNOWN
+            return ReceiverState.HALF_OPEN if now >= state.open_until else ReceiverState.OPEN
+        return ReceiverState.HEALTHY if state.healthy else ReceiverState.UNKNOWN
 
     def room(self, receiver: str, now: float) -> int:
-        """How many more requests it may get now."""
+        """Return how many more requests a receiver may get now."""
         state = self._states.get(receiver)
         if state is None:
             return 1
-        if state.openings and now < state.shut_until:
+        if state.openings and now < state.open_until:
             return 0
-        return max((1 if state.openings else state.earned) - state.in_flight, 0)
+        return max((1 if state.openings else state.limit) - state.in_flight, 0)
 
-    def lot(self, receiver: str, room: int, now: float, *, may_probe: bool) -> Lot | None:
-        """How `room` is to be shared by its paths; None if by age alone. Unless it `may_probe`, or while another such
-        probe is on its way, no path that is apart gets any."""
-        self._paths.forget_old(receiver, now)
+    def lottery(self, receiver: str, room: int, now: float, *, may_probe: bool) -> Lottery | None:
+        """Return how `room` requests are shared by the receiver's paths; None if by age alone.
+
+        An isolated path takes part only if `may_probe` is true and no other such probe is in flight.
+        """
+        self._paths.expire(receiver, now)
         failing = self._paths.of(receiver)
-        if self.standing(receiver, now) is Standing.PROBED:
-            # It is closed because of those that failed: the others are the likelier to be well.
+        if self.standing(receiver, now) is ReceiverState.HALF_OPEN:
+            # The failed paths opened the breaker, so the others are more likely to work.
             weights = {path.name: _UNLIKELY if path.is_ready(now) else None for path in failing}
-            return Lot(room, weights, self._states[receiver].reached)
+            return Lottery(room, weights, self._states[receiver].reached)
         if not failing:
             return None
         state = self._states[receiver]
-        weights = {path.name: None if path.is_apart or path.in_flight else _UNLIKELY for path in failing}
-        ready = [path for path in failing if path.is_apart and path.is_ready(now)]
-        if ready and may_probe and not state.apart_in_flight:
-            # In turns: who is asked may have nothing due.
-            first = min(ready, key=lambda path: (path.asked_at, path.shut_until))
+        weights = {path.name: None if path.is_isolated or path.in_flight else _UNLIKELY for path in failing}
+        ready = [path for path in failing if path.is_isolated and path.is_ready(now)]
+        if ready and may_probe and not state.isolated_in_flight:
+            # In turns, because nothing may be due to the path that is offered a probe.
+            first = min(ready, key=lambda path: (path.asked_at, path.open_until))
             first.asked_at = now
             weights[first.name] = _FIRST
-        return Lot(room, weights, state.reached)
+        return Lottery(room, weights, state.reached)
 
     def reached(self, receiver: str, at: datetime | None) -> None:
-        """A lot has found less than there was room for, up to `at`; None: up to the end. The next one goes on there."""
+        """Record the due time up to which a lottery has searched; None: it reached the end. The next one continues
+        there."""
         if state := self._states.get(receiver):
             state.reached = at
 
-    def has_some(self, receiver: str) -> bool:
-        """Whether a request is on its way to it."""
+    def is_busy(self, receiver: str) -> bool:
+        """Return whether a request to the receiver is in flight."""
         state = self._states.get(receiver)
         return state is not None and state.in_flight > 0
 
-    def in_flight(self, standing: Standing) -> int:
-        """Requests on their way to receivers of which that was known when they began, without those to paths that are
-        apart."""
+    def in_flight(self, standing: ReceiverState) -> int:
+        """Count requests in flight to receivers that had this state when the requests began, without those to isolated
+        paths."""
         return self._in_flight[standing]
 
     @property
-    def apart_in_flight(self) -> int:
-        """Requests on their way to paths that are apart."""
-        return self._apart_in_flight
+    def isolated_in_flight(self) -> int:
+        """The number of requests in flight to isolated paths."""
+        return self._isolated_in_flight
 
     def started(self, receiver: str, now: float, path: str = "") -> Exchange:
-        """Count a request that begins; give its exchange to `finished`. `path` is the URL without its query."""
-        state = self._states.setdefault(receiver, _State())
+        """Count a request that begins and return its exchange, for `finished`. `path` is the URL without its query."""
+        state = self._states.setdefault(receiver, _Receiver())
         failing = self._paths.get(receiver, path)
         path_openings = failing.openings if failing else 0
         exchange = Exchange(receiver, self.standing(receiver, now), state.openings, path, failing, path_openings)
@@ -185,7 +195,8 @@ class Receivers:
         return exchange
 
     def finished(self, exchange: Exchange, health: Health | None, now: float, asked: float = 0.0) -> None:
-        """A request ended. `health` is None if nothing was found out; `asked` is the pause that the answer asks for."""
+        """Record the end of a request. `health` is None if it was inconclusive; `asked` is the pause that the answer
+        asks for."""
         state = self._states[exchange.receiver]
         self._count(state, exchange, -1)
         if health is Health.UNWELL:
@@ -194,69 +205,71 @@ class Receivers:
             self._succeed(state, exchange, now, health)
         self._remember(exchange.receiver, state)
 
-    def _count(self, state: _State, exchange: Exchange, change: int) -> None:
-        if exchange.is_apart:
-            state.apart_in_flight += change
-            self._apart_in_flight += change
+    def _count(self, state: _Receiver, exchange: Exchange, change: int) -> None:
+        if exchange.is_isolated:
+            state.isolated_in_flight += change
+            self._isolated_in_flight += change
         else:
             state.in_flight += change
             self._in_flight[exchange.standing] += change
         if exchange.failing:
             exchange.failing.in_flight += change
 
-    def _succeed(self, state: _State, exchange: Exchange, now: float, health: Health) -> None:
+    def _succeed(self, state: _Receiver, exchange: Exchange, now: float, health: Health) -> None:
         state.failed.clear()
         state.openings = 0
-        state.well, state.well_at = exchange.path, now
+        state.working_path, state.worked_at = exchange.path, now
         if health is not Health.REFUSING:
-            state.proven = health is Health.WELL
-            state.earned = min(state.earned * 2, self._most) if state.proven else 1
+            state.healthy = health is Health.WELL
+            state.limit = min(state.limit * 2, self._most) if state.healthy else 1
         if path := self._paths.get(exchange.receiver, exchange.path):
             self._paths.forget(path)
         for path in self._paths.of(exchange.receiver):
-            # Now it is known that the host was not to blame.
-            if path.failures >= self._breaker.failures and not path.is_apart:
-                self._set_apart(state, path, now, 0.0)
+            # A success shows that the host was not to blame.
+            if path.failures >= self._breaker.failures and not path.is_isolated:
+                self._isolate(state, path, now, 0.0)
 
-    def _fail(self, state: _State, exchange: Exchange, now: float, asked: float) -> None:
+    def _fail(self, state: _Receiver, exchange: Exchange, now: float, asked: float) -> None:
         path = self._paths.failed(exchange.receiver, exchange.path, now)
-        if self._is_paths_own(state, exchange, path, now, asked):
+        if self._is_path_failure(state, exchange, path, now, asked):
             return
-        state.proven = False
-        state.earned = 1
+        state.healthy = False
+        state.limit = 1
         if exchange.openings != state.openings:
-            # It began before the receiver was left alone: that it failed is no news.
+            # It began before the breaker opened, so its failure is already counted.
             return
         if len(state.failed) < self._breaker.failures:
             state.failed.append(path.name)
-        # A path that asks for a pause, and has got one for itself, has not asked for the others.
-        asks = asked and not path.is_apart
+        # A path that has its own pause does not ask for one of the whole host.
+        asks = asked and not path.is_isolated
         if state.openings or asks or len(state.failed) >= self._breaker.failures:
             state.openings += 1
-            state.shut_until = now + self._breaker.pause(state.openings, asked, self._chance)
+            state.open_until = now + self._breaker.pause(state.openings, asked, self._chance)
 
-    def _is_paths_own(self, state: _State, exchange: Exchange, path: FailingPath, now: float, asked: float) -> bool:
-        """Leave the path alone if that is due; whether its failure says nothing about the host."""
-        if state.well == path.name:
-            state.well = None
+    def _is_path_failure(
+        self, state: _Receiver, exchange: Exchange, path: FailingPath, now: float, asked: float
+    ) -> bool:
+        """Open the path's own breaker if that is due; return whether its failure says nothing about the host."""
+        if state.working_path == path.name:
+            state.working_path = None
         often = path.failures >= self._breaker.failures
-        if path.is_apart:
+        if path.is_isolated:
             if exchange.path_openings == path.openings:
-                path.shut(now + self._breaker.pause(path.openings + 1, asked, self._chance))
-        elif (often or asked) and state.well is not None and now - state.well_at <= self._breaker.longest:
-            self._set_apart(state, path, now, asked)
+                path.open(now + self._breaker.pause(path.openings + 1, asked, self._chance))
+        elif (often or asked) and state.working_path is not None and now - state.worked_at <= self._breaker.longest:
+            self._isolate(state, path, now, asked)
         else:
             return False
-        # A host of which every path asks for a pause is left alone by the usual count.
+        # A host whose paths all ask for a pause is paused by the usual count.
         return often and not exchange.openings
 
-    def _set_apart(self, state: _State, path: FailingPath, now: float, asked: float) -> None:
-        path.shut(now + self._breaker.pause(1, asked, self._chance))
+    def _isolate(self, state: _Receiver, path: FailingPath, now: float, asked: float) -> None:
+        path.open(now + self._breaker.pause(1, asked, self._chance))
         if path.failures >= self._breaker.failures:
             state.failed = [name for name in state.failed if name != path.name]
 
-    def _remember(self, receiver: str, state: _State) -> None:
-        if not state.is_news and not self._paths.of(receiver):
+    def _remember(self, receiver: str, state: _Receiver) -> None:
+        if not state.is_worth_keeping and not self._paths.of(receiver):
             del self._states[receiver]
             return
         self._states.move_to_end(receiver)

@@ -1,4 +1,4 @@
-"""What follows from one attempt at a webhook: done, given up, or again and when."""
+"""Retry policy: decides after each attempt whether a webhook is done, given up, or sent again and when."""
 
 import random
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ CHANCE = random.Random()  # noqa: S311 - nothing is guarded by it
 
 
 class DeliveryStatus(StrEnum):
-    """Where a delivery is in its life. The last two are final."""
+    """The status of a delivery. The last two are final."""
 
     PENDING = "PENDING"
     DELIVERED = "DELIVERED"
@@ -34,21 +34,21 @@ class DeliveryStatus(StrEnum):
 
 
 class Health(StrEnum):
-    """What one answer, or its absence, says about the receiver."""
+    """The conclusion about the receiver from one answer, or from its absence."""
 
     WELL = "WELL"
-    """A success, and soon."""
+    """A prompt success."""
     SLOW = "SLOW"
-    """A success or a refusal that took its time: somebody is there, and more would be no help."""
+    """A slow success or refusal: the receiver works, but more requests at once would not help."""
     REFUSING = "REFUSING"
-    """A refusal of this very message, and soon: somebody is there, and how well says nothing of other messages."""
+    """A prompt refusal of this message: the receiver works, but this tells nothing about other messages."""
     UNWELL = "UNWELL"
-    """No answer, or one that says that the server cannot do its work now."""
+    """No answer, or one that says that the server cannot work now."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptOutcome:
-    """How one attempt ended. `status_code` is None when there was no answer; `retry_after` is in seconds.
+    """The outcome of one attempt. `status_code` is None when there was no answer; `retry_after` is in seconds.
 
     `error` is for operators and users alike: it holds no secret and no address. It is None after a 2xx.
     """
@@ -65,7 +65,8 @@ class AttemptOutcome:
 
     @property
     def health(self) -> Health:
-        """Any 4xx but 429 is about the message, and a redirect about its address: who answers so is alive."""
+        """The conclusion about the receiver. A 4xx other than 429 concerns the message, a redirect its address: the
+        server works."""
         if self.status_code is None or self.status_code >= 500 or self.status_code == _TOO_MANY:
             return Health.UNWELL
         if self.duration_ms > _PROMPT_MS:
@@ -74,13 +75,14 @@ class AttemptOutcome:
 
     @property
     def pause_asked(self) -> float:
-        """Seconds that a busy receiver wants to be left alone for; 0 if it did not say so."""
+        """Seconds for which a busy receiver asks to get no requests; 0 if it does not ask."""
         return (self.retry_after or 0.0) if self.status_code in _BUSY else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a delivery is given up: after so many attempts, and at the latest `max_age` seconds after its making."""
+    """Limits of retrying: the number of attempts, and the age in seconds (`max_age`) at which a delivery is given
+    up."""
 
     max_attempts: int = 10
     max_age: float = 36 * 3600.0
@@ -98,9 +100,10 @@ class Verdict:
 class Backoff:
     """Pauses between attempts, in seconds: `first`, then each `factor` times the last, at most `longest`.
 
-    As it stands: 5 s, 20 s, 80 s, 5 min, 21 min, 85 min, 5.7 h, 8 h, 8 h. So ten attempts take about 24 hours:
-    a receiver that restarts misses a few seconds, and one that breaks at night is mended in time. Each pause is
-    drawn from ± `jitter` of itself, so that what failed together does not come back together.
+    The defaults give 5 s, 20 s, 80 s, 5 min, 21 min, 85 min, 5.7 h, 8 h, 8 h, so ten attempts take about 24 hours:
+    a receiver that restarts misses a few seconds, and one that breaks at night can be fixed in time. Each pause varies
+    at
+    random by ± `jitter` of itself, so that deliveries that failed together do not come back together.
     """
 
     first: float = 5.0
@@ -109,12 +112,12 @@ class Backoff:
     jitter: float = 0.2
 
     def delay(self, attempts: int, asked: float = 0.0, chance: random.Random = CHANCE) -> float:
-        """Seconds to wait after the `attempts`-th attempt failed.
+        """Return the seconds to wait after the `attempts`-th attempt failed.
 
-        A receiver may ask for a longer pause than ours, up to `longest`; a shorter one would only use up the
-        attempts before it is well again.
+        A receiver may ask for a longer pause, up to `longest`; a shorter one would only use up the attempts
+        before it is well again.
         """
-        # The exponent is bounded because a float overflows long before an operator's patience with large numbers.
+        # The exponent is bounded because a large one overflows a float.
         planned = min(self.first * self.factor ** min(attempts - 1, 64), self.longest)
         planned *= chance.uniform(1 - self.jitter, 1 + self.jitter)
         return max(planned, min(asked, self.longest))
@@ -129,7 +132,7 @@ def decide(
     age: float = 0.0,
     chance: random.Random = CHANCE,
 ) -> Verdict:
-    """What becomes of a delivery, made `age` seconds ago, after its `attempts`-th attempt."""
+    """Return the verdict on a delivery, made `age` seconds ago, after its `attempts`-th attempt."""
     if outcome.delivered:
         return Verdict(DeliveryStatus.DELIVERED)
     if outcome.status_code == _GONE or attempts >= limits.max_attempts:
@@ -141,12 +144,12 @@ def decide(
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """The seconds that a Retry-After header asks for (a number or an HTTP date), or None if it asks for nothing."""
+    """Parse a Retry-After header (a number or an HTTP date) to seconds; None if it is missing or invalid."""
     if value is None:
         return None
     value = value.strip()
     if value.isascii() and value.isdigit():
-        # Longer numbers than this mean "never" to a human and infinity to a float.
+        # Longer numbers would become infinity as a float.
         return float(value[:12])
     try:
         date = parsedate_to_datetime(value)

@@ -1,10 +1,11 @@
-"""The deliveries in Postgres.
+"""Stores the deliveries in Postgres.
 
 The index `webhook_deliveries_receiver` has each receiver's waiting deliveries in the order in which they fall due.
-Receivers are found by hopping along it from one to the next, and what one of them gets
-is read from where its part begins. So nothing costs by how much waits for a dead one.
+Receivers are found by skipping along it from one to the next, and the deliveries of one receiver are read from the
+start
+of its range. So the cost does not grow with the number of deliveries that wait for a dead receiver.
 
-No statement waits for a row's lock: what somebody else holds is skipped.
+No statement waits for a row lock: locked rows are skipped.
 """
 
 # ruff: noqa: S608 - the parts of these statements are constants; values are parameters
@@ -18,7 +19,7 @@ from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.db.tables.webhooks import RECEIVER
 from compute.webhooks.retry import DeliveryStatus
-from compute.webhooks.store import Attempt, ClaimedDelivery, Drawn, Lot, Page, Settled
+from compute.webhooks.store import Attempt, ClaimedDelivery, Lottery, LotteryResult, Page, Settled
 
 __all__ = ["PostgresDeliveryStore"]
 
@@ -40,7 +41,7 @@ WITH RECURSIVE hops AS (
 SELECT receiver, at <= clock_timestamp() FROM hops ORDER BY n
 """
 
-# A moment that stays the same throughout a statement bounds what is read of the index: what is put off is not.
+# A time that is constant within a statement bounds the index scan, so deliveries due later are not read.
 _DUE_TO_ONE = f"{_WAITING} AND {RECEIVER} = asked.receiver AND next_attempt_at <= statement_timestamp()"
 _LEASE = """
 UPDATE webhook_deliveries SET next_attempt_at = clock_timestamp() + %(lease)s::float8 * interval '1 s'
@@ -61,10 +62,10 @@ WITH chosen AS (
 """
 _AHEAD = 300
 _SOME_DUE = f"SELECT id, url, next_attempt_at AS at FROM webhook_deliveries WHERE {_DUE_TO_ONE}"
-# Paths by their hashes: the weights go with every row that is looked at.
-# What fell due in one moment is looked at together, up to a bound: `after` tells no two of them apart.
-# `nth` of its path, of those that are looked at; `place` in the order of the lot.
-_CLAIM_BY_LOT = f"""
+# Paths are compared by hash, because the weights are joined to every row that is read.
+# Rows with the same due time are read together, up to a bound, because `after` cannot separate them.
+# `nth` counts within a path, among the rows that are read; `place` is the order of the lottery.
+_CLAIM_BY_LOTTERY = f"""
 WITH asked AS MATERIALIZED (
     SELECT asked.receiver, room, weights::jsonb AS weights, coalesce(after, '-infinity') AS after
       FROM unnest(%(receivers)s::text[], %(rooms)s::int[], %(weights)s::text[], %(after)s::timestamptz[])
@@ -148,24 +149,24 @@ WITH old AS (
 SELECT count(*) FROM old
 """
 
-# The driver keeps what it made of a statement only if that is shorter than 4096 characters.
-_DUE, _CLAIM, _CLAIM_BY_LOT, _SETTLE, _EXPIRE = (
-    " ".join(one.split()) for one in (_DUE, _CLAIM, _CLAIM_BY_LOT, _SETTLE, _EXPIRE)
+# The driver caches a prepared statement only if it is shorter than 4096 characters.
+_DUE, _CLAIM, _CLAIM_BY_LOTTERY, _SETTLE, _EXPIRE = (
+    " ".join(one.split()) for one in (_DUE, _CLAIM, _CLAIM_BY_LOTTERY, _SETTLE, _EXPIRE)
 )
 
 
 class PostgresDeliveryStore:
-    """A `DeliveryStore` with a connection for each kind of call, so that none of them waits for another."""
+    """A `DeliveryStore` with a connection for each kind of call, so that none waits for another."""
 
     def __init__(self, database: Database) -> None:
-        """Connect to `database` at the first use; it stays the caller's to close."""
+        """Connects to `database` at the first use. The caller closes the database."""
         self._claiming = DirectConnection(database)
         self._settling = DirectConnection(database)
         self._expiring = DirectConnection(database)
 
     async def due(self, after: str | None, most: int) -> Page:
         """See `DeliveryStore.due`."""
-        # No text comes before the empty one, which may be a receiver: the first page begins with it.
+        # The empty text may be a receiver and sorts first, so the first page begins with it.
         given = {"after": after or "", "at": "-infinity" if after is None else "infinity", "most": most}
         rows = await _all_rows(self._claiming, _DUE, given)
         return Page([name for name, is_due in rows if is_due], rows[-1][0] if len(rows) == most else None)
@@ -175,18 +176,18 @@ class PostgresDeliveryStore:
         given = {"receivers": list(rooms), "rooms": list(rooms.values()), "lease": lease_seconds}
         return [ClaimedDelivery(*row) for row in await _all_rows(self._claiming, _CLAIM, given)]
 
-    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Drawn:
-        """See `DeliveryStore.claim_by_lot`."""
+    async def claim_by_lottery(self, lotteries: Mapping[str, Lottery], lease_seconds: float) -> LotteryResult:
+        """See `DeliveryStore.claim_by_lottery`."""
         given = {
-            "receivers": list(lots),
-            "rooms": [lot.room for lot in lots.values()],
-            "weights": [_by_hash(lot.weights) for lot in lots.values()],
-            "after": [lot.after for lot in lots.values()],
+            "receivers": list(lotteries),
+            "rooms": [lottery.room for lottery in lotteries.values()],
+            "weights": [_by_hash(lottery.weights) for lottery in lotteries.values()],
+            "after": [lottery.after for lottery in lotteries.values()],
             "lease": lease_seconds,
         }
-        rows = await _all_rows(self._claiming, _CLAIM_BY_LOT, given)
+        rows = await _all_rows(self._claiming, _CLAIM_BY_LOTTERY, given)
         reached = {receiver: at for key, _, _, receiver, _, at, *_ in rows if key is None}
-        return Drawn([ClaimedDelivery(*row) for row in rows if row[0] is not None], reached)
+        return LotteryResult([ClaimedDelivery(*row) for row in rows if row[0] is not None], reached)
 
     async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:
         """See `DeliveryStore.settle`."""

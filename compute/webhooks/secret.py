@@ -1,9 +1,9 @@
-"""The secret that webhooks are signed with: given by the operator, or made once and kept."""
+"""The secret that signs webhooks: set by the operator, or generated once and stored."""
 
 import base64
 import secrets
 
-from compute.secrets.file import kept_secret
+from compute.secrets.file import stored_secret
 from compute.secrets.rules import WEBHOOK_PREFIX, checked_webhook_secret, valid_at_once
 from compute.settings import Settings
 
@@ -14,10 +14,10 @@ _MADE_BYTES = 32
 
 
 def load_secret(settings: Settings) -> str:
-    """`COMPUTE_WEBHOOK_SECRET`, or else the content of `webhook_secret` in COMPUTE_HOME, made on first use.
+    """Return `COMPUTE_WEBHOOK_SECRET`, or else the content of `webhook_secret` in COMPUTE_HOME, generated on first use.
 
-    While receivers change over, it is two secrets parted by white space. However many processes start at once, all
-    of them get the same. It blocks on the disk: call it while starting.
+    During a rotation it holds two secrets separated by white space. Processes that start together
+    all get the same secret. It blocks on the disk: call it while starting.
 
     Raises:
         ValueError: a secret is not of the form that Standard Webhooks asks for.
@@ -28,13 +28,13 @@ def load_secret(settings: Settings) -> str:
         signing_secrets(secret, "COMPUTE_WEBHOOK_SECRET")
         return secret
     file = settings.home / FILE
-    secret = kept_secret(file, made_secret)
+    secret = stored_secret(file, made_secret)
     signing_secrets(secret, str(file))
     return secret
 
 
 def signing_secrets(secret: str, source: str = "the webhook secret") -> tuple[str, ...]:
-    """The secrets that every webhook is signed with; `source` names them in the error.
+    """Split `secret` into the secrets that sign every webhook; `source` names them in the error.
 
     Raises:
         ValueError: they are not one or two of the form that Standard Webhooks asks for. The message repeats none.
@@ -46,5 +46,5 @@ def signing_secrets(secret: str, source: str = "the webhook secret") -> tuple[st
 
 
 def made_secret() -> str:
-    """A new one."""
+    """Generate a new secret."""
     return WEBHOOK_PREFIX + base64.b64encode(secrets.token_bytes(_MADE_BYTES)).decode()

@@ -1,4 +1,4 @@
-"""Sends the outbox: every webhook is signed, retried and logged until its receiver has it.
+"""Sends the outbox: every webhook is signed, retried and logged until its receiver has accepted it.
 
 For receivers
 -------------
@@ -16,7 +16,7 @@ Verify the raw bytes of the body before you parse them, with the operator's secr
     event = Webhook(secret).verify(await request.body(), dict(request.headers))
 
 or by hand: decode the base64 after `whsec_` to get the key, compute the HMAC, compare in constant time with each
-`v1,` signature in the header (there are two, parted by a space, while the operator changes the secret), and refuse
+`v1,` signature in the header (there are two, separated by a space, while the operator rotates the secret), and refuse
 timestamps more than five minutes away from your clock.
 
 Answer any 2xx within the sender's timeout (15 s as shipped), and do slow work afterwards. A message can arrive
@@ -24,9 +24,9 @@ more than once, so remember the `webhook-id`s that you have handled; messages ar
 `timestamp` in the body. Answer 410 to refuse a message for good. Any other answer, a redirect included, is tried
 again over about 24 hours (see `Backoff`); 429 and 503 may ask for a longer pause with Retry-After.
 
-A receiver that fails several times in a row (no connection, no answer in time, 5xx, 429) is left alone for a while and
-then probed with one message (see `Breaker`). The others wait meanwhile and lose no attempt by it. Where one path
-fails and another of the same host works, that path alone is left alone.
+A receiver that fails several times in a row (no connection, no answer in time, 5xx, 429) gets nothing for a while and
+then one message as a probe (see `Breaker`). Its other messages wait meanwhile and lose no attempt. If one path
+fails while another of the same host works, only that path is paused.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from compute.db.group_commit import GroupCommit
 from compute.webhooks.queue import DueReceivers
 from compute.webhooks.receivers import Breaker, Exchange, Receivers
 from compute.webhooks.retry import CHANCE, AttemptOutcome, Backoff, DeliveryStatus, Limits, Verdict, decide
-from compute.webhooks.store import Attempt, ClaimedDelivery, DeliveryStore, Lot, Settled
+from compute.webhooks.store import Attempt, ClaimedDelivery, DeliveryStore, Lottery, Settled
 
 __all__ = ["Backoff", "Breaker", "DeliveryStatus", "Limits", "SendPolicy", "WebhookSender"]
 
@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 _GATHER_SECONDS = 0.005
 _HOPS = 500
 _HOPS_REST = 10
-_LOTS_AT_ONCE = 16
+_LOTTERIES_AT_ONCE = 16
 _EXPIRE_AT_ONCE = 500
 _MOST_WRITTEN = 500
 _STOP_SECONDS = 5.0
@@ -61,10 +61,11 @@ Post = Callable[[ClaimedDelivery], Awaitable[AttemptOutcome]]
 
 @dataclass(frozen=True, slots=True)
 class SendPolicy:
-    """`poll`, `expire` (between looks for what is too old) and `lease_margin` in seconds; `in_flight` and
-    `per_receiver` in requests of this sender at once.
+    """Timing and limits of a sender.
 
-    A claim holds for the request's timeout and `lease_margin` more, in which a database that is away may return.
+    `poll`, `expire` (between searches for expired deliveries) and `lease_margin` are in seconds; `in_flight` and
+    `per_receiver` are numbers of concurrent requests of this sender. A claim is leased for the request's timeout and
+    `lease_margin` more, in which a database that is away may return.
     """
 
     poll: float = 1.0
@@ -78,10 +79,10 @@ class SendPolicy:
 
 
 class WebhookSender:
-    """Sends due deliveries until cancelled. Several may run: the store keeps them apart.
+    """Sends due deliveries until cancelled. Several may run: the store gives each delivery to one of them.
 
-    Delivery is at least once. A sender that dies leaves its leases behind, and when they run out another one
-    sends again. It knows nothing of the database but its store, and nothing of the network but `post`.
+    Delivery is at least once. The leases of a sender that dies run out, and another sender sends again. The sender uses
+    the database only through its store, and the network only through `post`.
     """
 
     def __init__(
@@ -94,8 +95,11 @@ class WebhookSender:
         policy: SendPolicy | None = None,
         chance: random.Random | None = None,
     ) -> None:
-        """`timeout_seconds` bounds one `post`, `owner` names this sender in the log. Whatever is left to chance comes
-        from `chance`. The store and what `post` uses stay the caller's to close."""
+        """`timeout_seconds` bounds one `post`; `owner` names this sender in the log; `chance` is the source of
+        randomness.
+
+        The caller closes the store and the client behind `post`.
+        """
         self._store = store
         self._post = post
         self._owner = owner
@@ -118,7 +122,7 @@ class WebhookSender:
         self._look_at = 0.0
 
     async def run(self) -> None:
-        """Send until cancelled; then stop what is being sent, and write what was answered."""
+        """Send until cancelled; then cancel the requests in flight, and write the outcomes that are known."""
         writing = asyncio.create_task(self._attempts.run(), name="writing attempts")
         try:
             async with asyncio.TaskGroup() as group:
@@ -140,12 +144,13 @@ class WebhookSender:
                 _log.warning("%s: sending paused, the database is out of reach: %s", self._owner, error)
                 await asyncio.sleep(self._policy.poll)
                 continue
-            # What ends meanwhile makes room for the next claim; and the database keeps half its time.
+            # Requests that end meanwhile make room for the next claim, and the database gets half of the
+            # time for others.
             await asyncio.sleep(max(loop.time() - begun, _GATHER_SECONDS))
             await self._wait()
 
     async def _look(self) -> None:
-        """Find receivers with something due: one page, so that however many there are, this costs the same."""
+        """Find receivers with due deliveries: one page, so that the cost does not depend on their number."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
         page = await self._store.due(self._page_after, _HOPS)
@@ -155,31 +160,31 @@ class WebhookSender:
         self._look_at = now + (self._policy.poll if page.after is None else _HOPS_REST * (now - begun))
 
     async def _claim(self) -> None:
-        """Lease what may be sent now and begin to send it."""
+        """Lease deliveries that may be sent now and begin to send them."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        rooms = self._due.deal(self._policy.in_flight - len(self._work), now)
+        rooms = self._due.allocate(self._policy.in_flight - len(self._work), now)
         if not rooms:
             return
-        lots = self._due.lots(rooms, now)
-        others = {name: room for name, room in rooms.items() if name not in lots}
+        lotteries = self._due.lotteries(rooms, now)
+        others = {name: room for name, room in rooms.items() if name not in lotteries}
         if others:
             self._send(await self._store.claim(others, self._lease_seconds), others)
-        names = list(lots)
-        for first in range(0, len(names), _LOTS_AT_ONCE):
-            await self._claim_by_lot({name: lots[name] for name in names[first : first + _LOTS_AT_ONCE]})
+        names = list(lotteries)
+        for first in range(0, len(names), _LOTTERIES_AT_ONCE):
+            await self._claim_by_lottery({name: lotteries[name] for name in names[first : first + _LOTTERIES_AT_ONCE]})
 
-    async def _claim_by_lot(self, lots: Mapping[str, Lot]) -> None:
-        drawn = await self._store.claim_by_lot(lots, self._lease_seconds)
-        found = Counter(delivery.receiver for delivery in drawn.claimed)
-        for name, lot in lots.items():
-            if found[name] < lot.room:
-                self._receivers.reached(name, drawn.reached.get(name))
-        # A lot looks at a part of what is due: where it found something, there may be more.
-        self._send(drawn.claimed, dict.fromkeys(lots, 1))
+    async def _claim_by_lottery(self, lotteries: Mapping[str, Lottery]) -> None:
+        result = await self._store.claim_by_lottery(lotteries, self._lease_seconds)
+        found = Counter(delivery.receiver for delivery in result.claimed)
+        for name, lottery in lotteries.items():
+            if found[name] < lottery.room:
+                self._receivers.reached(name, result.reached.get(name))
+        # A lottery searches a part of the due deliveries: if it found one, there may be more.
+        self._send(result.claimed, dict.fromkeys(lotteries, 1))
 
     def _send(self, claimed: Sequence[ClaimedDelivery], rooms: Mapping[str, int]) -> None:
-        """Begin to send what was claimed. Whose room is not filled has nothing more due."""
+        """Begin to send claimed deliveries. A receiver whose room is not filled has nothing more due."""
         filled = Counter(delivery.receiver for delivery in claimed)
         for delivery in claimed:
             self._launch(delivery)
@@ -188,8 +193,8 @@ class WebhookSender:
                 self._due.remove(receiver)
 
     async def _wait(self) -> None:
-        """Until a request ends and leaves room for another, or it is time to look again."""
-        # Not wait_for: when both come at once, the one of Python 3.11 forgets that it was cancelled.
+        """Wait until a request ends and makes room for another, or until the next search is due."""
+        # Not wait_for: that of Python 3.11 loses a cancellation that coincides with the result.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(self._look_at):
                 await self._wake.wait()
@@ -218,7 +223,7 @@ class WebhookSender:
         finally:
             health, asked = (outcome.health, outcome.pause_asked) if outcome else (None, 0.0)
             self._receivers.finished(exchange, health, loop.time(), asked)
-            # From here on an answer is known, and stopping must not lose it.
+            # From here on the outcome is known, and stopping must not lose it.
             self._sending -= {asyncio.current_task()}
         age = claimed.age + loop.time() - begun
         policy = self._policy
@@ -227,11 +232,12 @@ class WebhookSender:
         self._tell(claimed, outcome, verdict, settled)
 
     async def _settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled | None]:
-        """For the group commit: None for a row that is locked, and for a delivery's second attempt of a batch."""
+        """Write a batch for the group commit: None for a row that is locked, and for a delivery's second attempt in a
+        batch."""
         firsts = {attempt.claimed.id: attempt for attempt in reversed(attempts)}
         came_of = await self._store.settle(list(firsts.values()))
         answers = {id(attempt): settled for attempt, settled in zip(firsts.values(), came_of, strict=True)}
-        # What ends meanwhile is written together.
+        # Attempts that end meanwhile are written together in the next batch.
         await asyncio.sleep(_GATHER_SECONDS)
         return [None if (settled := answers.get(id(attempt))) is Settled.LOCKED else settled for attempt in attempts]
 
@@ -258,8 +264,8 @@ class WebhookSender:
             except DatabaseAway as error:
                 _log.warning("%s: the database is out of reach: %s", self._owner, error)
             if expired:
-                _log.error("%s: %d webhooks given up, they are too old", self._owner, expired)
-            # While there are more, the database keeps most of its time for others.
+                _log.error("%s: %d webhooks given up, because they are too old", self._owner, expired)
+            # While there are more, leave the database most of the time for others.
             await asyncio.sleep(3 * (loop.time() - begun) if expired == _EXPIRE_AT_ONCE else self._policy.expire)
 
     async def _stop(self, writing: "asyncio.Task[None]") -> None:
@@ -274,6 +280,6 @@ class WebhookSender:
 
 
 async def _as_long_as(task: "asyncio.Task[None]") -> None:
-    """End when it ends, with its error; being cancelled leaves it alone."""
+    """Wait for the task and raise when it ends; cancelling the wait does not cancel the task."""
     await asyncio.shield(task)
     raise RuntimeError(f"{task.get_name()} has ended")

@@ -1,4 +1,4 @@
-"""What the sender asks of whoever keeps the deliveries: Postgres, or a model of it."""
+"""The interface between the sender and the store of deliveries: Postgres, or a model of it in tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from uuid import UUID
 
 from compute.webhooks.retry import AttemptOutcome, Verdict
 
-__all__ = ["Attempt", "ClaimedDelivery", "DeliveryStore", "Drawn", "Lot", "Page", "Settled"]
+__all__ = ["Attempt", "ClaimedDelivery", "DeliveryStore", "Lottery", "LotteryResult", "Page", "Settled"]
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A delivery that is ours until `leased_until`, which also tells our claim from any later one.
+    """A delivery leased until `leased_until`, which also tells this claim from any later one.
 
     `attempts` were made before this claim; `age` is in seconds, at the time of the claim.
     """
@@ -30,16 +30,16 @@ class ClaimedDelivery:
 
     @property
     def path(self) -> str:
-        """The URL without query and fragment: what fails or works as a whole."""
+        """The URL without query and fragment, the unit that fails or works as a whole."""
         return self.url.partition("?")[0].partition("#")[0]
 
 
 @dataclass(frozen=True, slots=True)
-class Lot:
-    """What a receiver is to get by lot between its paths: `room` deliveries.
+class Lottery:
+    """A claim of `room` deliveries of one receiver by a lottery between its paths.
 
-    Each path draws a number from 0 to 1, and the lowest win. To the number of a path in `weights` its weight is added,
-    and it gets one delivery at most; None means that it gets none. `after` is how far the last look has reached.
+    Each path gets a random number from 0 to 1, and the lowest win. A path in `weights` gets its weight added,
+    and one delivery at most; a weight of None excludes it. `after` is the due time that the last lottery has reached.
     """
 
     room: int
@@ -48,13 +48,14 @@ class Lot:
 
     @property
     def probes(self) -> bool:
-        """Whether a path is to have its turn before all others."""
+        """Whether one path goes before all others, as a probe."""
         return any(weight is not None and weight < 0 for weight in self.weights.values())
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """What was leased by lot, and how far the look at each receiver has reached: to its end where nothing is said."""
+class LotteryResult:
+    """Deliveries leased by lottery, and by receiver the due time reached; a receiver that is missing was searched to
+    its end."""
 
     claimed: Sequence[ClaimedDelivery]
     reached: Mapping[str, datetime]
@@ -62,7 +63,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Receivers with something due, in order, and where the next page begins: None after the last one."""
+    """Receivers with due deliveries, in order, and the start of the next page: None after the last one."""
 
     receivers: Sequence[str]
     after: str | None
@@ -70,62 +71,64 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt that has ended, and what is to become of its delivery."""
+    """An attempt that has ended, with the verdict on its delivery."""
 
     claimed: ClaimedDelivery
     outcome: AttemptOutcome
     verdict: Verdict
 
     def __str__(self) -> str:
-        """Without URL and payload: it stands in logs."""
+        """A name for logs, without URL and payload."""
         return f"the attempt at webhook {self.claimed.id}"
 
 
 class Settled(StrEnum):
-    """What came of writing an attempt."""
+    """The result of writing an attempt."""
 
     MOVED = "MOVED"
-    """It is logged, and the verdict is the row's."""
+    """The attempt is logged, and the delivery has the verdict."""
     LATE = "LATE"
-    """It is logged, but the delivery was no longer ours to move."""
+    """The attempt is logged, but its lease was lost, so the delivery has not changed."""
     GONE = "GONE"
-    """There is no such delivery any more, so nothing was written."""
+    """The delivery no longer exists, so nothing was written."""
     LOCKED = "LOCKED"
-    """Somebody keeps the row locked, so nothing was written."""
+    """The row is locked by another process, so nothing was written."""
     UNWRITTEN = "UNWRITTEN"
-    """Nothing could be written in time. No store answers so: it is what the sender concludes."""
+    """Nothing could be written in time. The sender concludes this; no store returns it."""
 
 
 class DeliveryStore(Protocol):
-    """Each call is one transaction of its own. None of them waits for a row that somebody keeps locked.
+    """Stores deliveries. Each call is one transaction, and none waits for a locked row.
 
-    Every method raises DatabaseAway when the store cannot be reached; what was asked may have been done.
+    Every method raises DatabaseAway when the store cannot be reached; the change may have been made.
     """
 
     async def due(self, after: str | None, most: int) -> Page:
-        """Receivers with a delivery that is due, looking at up to `most` receivers behind `after` (None: from the
-        first one on)."""
+        """Return receivers with a due delivery, searching up to `most` receivers behind `after` (None: from the first
+        one on)."""
 
     async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[ClaimedDelivery]:
         """Lease up to `rooms[receiver]` due deliveries of each receiver, its oldest first."""
 
-    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Drawn:
-        """Lease due deliveries of each receiver as its lot says: of each path the longest due, and no path's second
-        before every path's first.
+    async def claim_by_lottery(self, lotteries: Mapping[str, Lottery], lease_seconds: float) -> LotteryResult:
+        """Lease due deliveries of each receiver by its lottery: the longest due of each path, one of each path before a
+        second.
 
-        What is looked at of a receiver is bounded: its longest due, its latest due, and some that fell due after the
-        moment that its lot names. Who goes on there each time gets past any number that are passed over.
+        The search of a receiver is bounded: its longest due, its latest due, and some that fell due after the time in
+        its
+        lottery. Continuing there each time gets past any number of excluded deliveries.
         """
 
     async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:
-        """Log the attempts and move their deliveries on; what came of each, in their order.
+        """Log the attempts and apply their verdicts to the deliveries; return a result for each, in order.
 
-        A success counts however late it is written. Any other verdict holds only while the claim does: whoever leased
-        the delivery later decides about it. Of one delivery there is one attempt at most.
+        A success counts however late it is written. Any other verdict counts only while the lease does; after that the
+        next
+        holder of the lease decides. A delivery may occur once at most.
         """
 
     async def expire(self, max_age: float, most: int) -> int:
-        """Give up to `most` deliveries up that are older than `max_age` seconds and not leased; how many there were."""
+        """Give up to `most` deliveries up that are older than `max_age` seconds and not leased; return their number."""
 
     async def close(self) -> None:
-        """Close what is open. Nobody uses the store afterwards."""
+        """Close the connections. The store must not be used afterwards."""

@@ -17,7 +17,7 @@ SECONDS = 6 * PATIENCE
 
 def printed_lines(stack: Stack) -> list[str]:
     """The lines that `compute up` printed for pasting, without the last one, which stops it."""
-    after = stack.output.read_text().split("Draw a picture", 1)[1].split("Ctrl-C", 1)[0]
+    after = stack.output.read_text().split("Generate an image", 1)[1].split("Ctrl-C", 1)[0]
     return [line.strip() for line in after.splitlines() if line.startswith("  ")]
 
 

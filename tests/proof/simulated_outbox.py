@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from compute.webhooks.retry import AttemptOutcome, DeliveryStatus
-from compute.webhooks.store import Attempt, ClaimedDelivery, Drawn, Lot, Page, Settled
+from compute.webhooks.store import Attempt, ClaimedDelivery, Lottery, LotteryResult, Page, Settled
 from tests.proof.clock import pause
 from tests.proof.history import Received
 from tests.proof.outbox import Delivery
@@ -45,8 +45,8 @@ class SimulatedDeliveries:
 
         return await self._process.call("claim webhooks", claim, [])
 
-    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Drawn:
-        def claim() -> Drawn:
+    async def claim_by_lottery(self, lots: Mapping[str, Lottery], lease_seconds: float) -> LotteryResult:
+        def claim() -> LotteryResult:
             now = self._world.database_now()
             due = self._world.outbox.due(now)
             claimed = []
@@ -54,11 +54,11 @@ class SimulatedDeliveries:
                 for one in self._drawn([one for one in due if _receiver(one) == receiver], lot):
                     one.next_at = now + lease_seconds
                     claimed.append(_claimed(one, now))
-            return Drawn(claimed, {})
+            return LotteryResult(claimed, {})
 
-        return await self._process.call("claim webhooks by lot", claim, Drawn([], {}))
+        return await self._process.call("claim webhooks by lot", claim, LotteryResult([], {}))
 
-    def _drawn(self, due: Sequence[Delivery], lot: Lot) -> list[Delivery]:
+    def _drawn(self, due: Sequence[Delivery], lot: Lottery) -> list[Delivery]:
         nths: Counter[str] = Counter()
         drawn = []
         for one in due:

@@ -1,6 +1,6 @@
-"""How Ray and Serve are tuned for one machine. Whatever the operator has set stays as it is.
+"""Environment variables that tune Ray and Serve for one machine. Values set by the operator stay as they are.
 
-The figures beside the groups were measured on two cores with two small replicas.
+The figures in the comments were measured on two cores with two small replicas.
 """
 
 import os
@@ -20,11 +20,11 @@ INGRESS = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # Throughput mode would send calls between deployments over gRPC, which refuses arguments above 4 MB.
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "0",
-    # The default of 4 would only take turns on the two cores of a small machine.
+    # The default of 4 threads would only compete for the two cores of a small machine.
     "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
 }
 
-# A busy machine takes its time; giving up on a proxy or a replica that is merely slow makes it slower still.
+# Long timeouts for a busy machine: restarting a proxy or a replica that is merely slow makes it slower still.
 PATIENCE = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
@@ -58,7 +58,8 @@ STOPPING = {
 }
 
 # Ray takes 127.0.0.1 for the node's address, as it does on a Mac, and every port of its own listens there alone.
-# A call of Ray's that comes after the end would otherwise start a cluster of its own, in the folder of everybody's.
+# Without the second variable a late call to Ray, after the stop, would start a cluster of its own in the default
+# folder.
 LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}
 
 HABITS = {
@@ -68,7 +69,7 @@ HABITS = {
     "RAY_LOG_TO_DRIVER": "0",
 }
 
-# A variable left over in the shell that would send us to somebody else's cluster.
+# Variables left over in the shell that would connect us to another cluster.
 FOREIGN = ("RAY_ADDRESS", "RAY_REDIS_ADDRESS", "RAY_API_SERVER_ADDRESS")
 
 
@@ -82,7 +83,7 @@ def tune_ray(environment: MutableMapping[str, str], runtime: Path) -> None:
 
 
 def put_haproxy_in_front(environment: MutableMapping[str, str], runtime: Path, host: str) -> None:
-    """Have Serve start HAProxy as this project wants it, with clients let in on `host`.
+    """Configure Serve to start HAProxy through our launcher, listening for clients on `host`.
 
     Raises:
         StackError: there is no HAProxy.
@@ -94,7 +95,7 @@ def put_haproxy_in_front(environment: MutableMapping[str, str], runtime: Path, h
 
 
 def serve_host(environment: Mapping[str, str], host: str) -> str:
-    """Where Serve's own servers listen when clients are to be let in on `host`: behind HAProxy, on loopback."""
+    """Return the address for Serve's own servers: loopback if HAProxy is in front, otherwise `host`."""
     return LOOPBACK if _behind_haproxy(environment) else host
 
 
@@ -103,7 +104,7 @@ def _behind_haproxy(environment: Mapping[str, str]) -> bool:
 
 
 def _haproxy(environment: Mapping[str, str]) -> str:
-    """The program itself.
+    """Return the path of the HAProxy binary.
 
     Raises:
         StackError: it is not there.
@@ -117,7 +118,8 @@ def _haproxy(environment: Mapping[str, str]) -> str:
 
 
 def _haproxy_files(folder: Path) -> dict[str, str]:
-    """HAProxy's files in a folder of ours: the default is shared by every user and every stack of the machine."""
+    """Paths of HAProxy's files in a folder of this stack: the default is shared by every user and stack of the
+    machine."""
     return {
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
@@ -128,7 +130,7 @@ def _haproxy_files(folder: Path) -> dict[str, str]:
 
 
 def _own_ports() -> dict[str, str]:
-    """Ports with a fixed default, on which two stacks of one machine would meet."""
+    """Free ports in place of fixed defaults, on which two stacks of one machine would collide."""
     names = (
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT",

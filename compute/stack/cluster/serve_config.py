@@ -1,4 +1,4 @@
-"""serve_config.yaml: read, checked key by key, and pointed at the port that was asked for.
+"""Reads serve_config.yaml, checks every key, and applies the host and port that were asked for.
 
 `python -m compute.stack.cluster.serve_config FILE` checks a file and does nothing else.
 """
@@ -31,7 +31,7 @@ OUR_APPLICATION = "compute.deployments.app:build"
 
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """The file's content, and where it makes Serve listen."""
+    """The file's content, and the address on which Serve listens."""
 
     path: Path
     content: dict[str, Any]
@@ -48,30 +48,30 @@ class ServeConfig:
 
     @property
     def url(self) -> str:
-        """Where a client on this machine finds the API."""
+        """The URL at which a client on this machine reaches the API."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def content_for(self, host: str) -> dict[str, Any]:
-        """The content, with Serve listening on `host`."""
+        """Return the content with Serve listening on `host`."""
         return self.content | {"http_options": self.content["http_options"] | {"host": host}}
 
     def validated(self) -> "ServeDeploySchema":
-        """The content as Serve understands it. Imports Serve, which takes a second and 100 MB.
+        """Return the content as Serve's model. Imports Serve, which takes a second and 100 MB.
 
         Raises:
             StackError: a key is unknown or a value is wrong.
         """
         from ray.serve.schema import ServeDeploySchema
 
-        # Serve itself lets unknown keys pass, so that a misspelt option would silently do nothing.
+        # Serve itself ignores unknown keys, so a misspelt option would silently do nothing.
         for unknown in _unknown_keys(ServeDeploySchema, self.content, ()):
             raise StackError(f"{self.path.name}: unknown key {unknown!r}")
         with self._faults_named(""):
             schema = ServeDeploySchema.model_validate(self.content)
         for index, application in enumerate(schema.applications):
             if application.import_path == OUR_APPLICATION:
-                # Our own arguments, before Ray is started rather than from inside it.
+                # The arguments of our application are checked before Ray is started rather than inside it.
                 with self._faults_named(f"applications.{index}.args."):
                     AppArgs.model_validate(application.args)
         return schema
@@ -147,7 +147,8 @@ def _unknown_keys(model: type[BaseModel], value: Any, trail: tuple[str, ...]) ->
 
 
 def _nested_model(annotation: Any) -> type[BaseModel] | None:
-    """The model inside `Model`, `list[Model]` or `Model | None`; None for anything else, such as free mappings."""
+    """Return the model inside `Model`, `list[Model]` or `Model | None`; None for anything else, such as free
+    mappings."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     origin_arguments = getattr(annotation, "__args__", ())

@@ -1,1 +1,1 @@
-"""What the operator reads while the stack starts, runs or fails."""
+"""Messages for the operator while the stack starts, runs or fails."""

@@ -1,4 +1,4 @@
-"""The one line in a traceback that says what is wrong."""
+"""Extracts the line that names the error from a traceback."""
 
 import re
 
@@ -13,7 +13,7 @@ PYDANTIC_TAIL = re.compile(r"\s*\[type=\w+, input_value=.*")
 
 
 def cause(message: str) -> str:
-    """Reduce what Serve reports about a failed deployment to the last exception in it, on one line."""
+    """Reduce Serve's report on a failed deployment to the last exception in it, on one line."""
     lines = [line.rstrip() for line in message.strip().splitlines()]
     starts = [index for index, line in enumerate(lines) if EXCEPTION_LINE.match(line)]
     told = lines[starts[-1] :] if starts else lines

@@ -1,4 +1,4 @@
-"""Command lines for people to paste. They work in any folder and in any shell that has none of our variables."""
+"""Command lines to paste. They work in any folder, and in any shell without our environment variables."""
 
 import shlex
 import sys
@@ -9,17 +9,17 @@ __all__ = ["own_command", "pasteable"]
 
 
 def own_command(*arguments: str, home: Path | None = None) -> str:
-    """`compute …` by the path of the program that runs now, because it is on nobody's PATH.
+    """Return `compute …` with the full path of the running program, which need not be on PATH.
 
     Args:
-        home: COMPUTE_HOME of the server that the command is meant for; left out if it does not matter.
+        home: COMPUTE_HOME of the server that the command is for; left out if it does not matter.
     """
     line = pasteable([*_program(), *arguments])
     return line if home is None else f"COMPUTE_HOME={_quoted(str(home))} {line}"
 
 
 def pasteable(words: Sequence[str]) -> str:
-    """The words as one line of bash that cannot steer a terminal."""
+    """Quote the words as one line of bash without control characters."""
     return " ".join(_quoted(word) for word in words)
 
 

@@ -1,4 +1,4 @@
-"""Progress on the terminal: one line per step, with the time it took."""
+"""Progress of the start on the terminal: one line per step, with its duration."""
 
 import sys
 import time
@@ -23,7 +23,7 @@ class Steps:
 
     @contextmanager
     def step(self, title: str) -> Iterator["Step"]:
-        """Announce a step, and say how long it took when it has succeeded."""
+        """Announce a step, and print its duration when it has succeeded."""
         began = time.monotonic()
         say(f"[{self.elapsed:6.1f} s] {title} …")
         yield Step(self, began)
@@ -41,7 +41,7 @@ class Step:
         self._said_at = began
 
     def note(self, text: str) -> None:
-        """Say what is going on, when it changes and every now and then when it does not."""
+        """Print a note when it changes, and from time to time when it does not."""
         now = time.monotonic()
         if text == self._said and now - self._said_at < REPEAT_SECONDS:
             return
@@ -50,8 +50,8 @@ class Step:
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Print a line. A terminal that has gone away must not keep us from shutting down in order."""
-    # The original streams, because what Ray says to the present ones goes to a file.
+    """Print a line. Errors are ignored: a closed terminal must not prevent an orderly shutdown."""
+    # The original streams, because Ray's output to the current ones is redirected to a file.
     stream = sys.__stderr__ if error else sys.__stdout__
     if stream is None:
         return

@@ -1,4 +1,4 @@
-"""What the operator reads when everything runs. It says where secrets lie, and never what they are."""
+"""The message when everything runs. It names the files that hold secrets, and never their content."""
 
 import json
 import os
@@ -7,14 +7,14 @@ from pathlib import Path
 from compute.stack.messages.hints import own_command, pasteable
 from compute.stack.secrets.api_key import reading_line
 
-__all__ = ["first_picture", "first_picture_by_curl", "warning", "welcome"]
+__all__ = ["first_image", "first_image_by_curl", "warning", "welcome"]
 
 PROMPT = "a red dress on a white background"
 SEED = 13
 
 
 def welcome(url: str, home: Path, key: Path, dashboard_url: str, logs: Path, seconds: float) -> str:
-    """Everything needed to come to the first picture, by pasting."""
+    """The addresses and the commands for a first image, ready to paste."""
     return "\n".join(
         [
             "",
@@ -27,13 +27,13 @@ def welcome(url: str, home: Path, key: Path, dashboard_url: str, logs: Path, sec
             *_ray_token(),
             f"  Logs         {logs}",
             "",
-            "Draw a picture. Pasted into another shell, this writes picture.png:",
+            "Generate an image. Pasted into another shell, this writes picture.png:",
             "",
-            f"  {first_picture(home, 'picture.png')}",
+            f"  {first_image(home, 'picture.png')}",
             "",
             "The same with curl, which writes first.png:",
             "",
-            *(f"  {line}" for line in first_picture_by_curl(url, key, "first.png")),
+            *(f"  {line}" for line in first_image_by_curl(url, key, "first.png")),
             "",
             f"Ctrl-C here, or this line in another shell, stops it; the data stays in {home}:",
             "",
@@ -43,20 +43,20 @@ def welcome(url: str, home: Path, key: Path, dashboard_url: str, logs: Path, sec
 
 
 def warning(host: str, port: int) -> str:
-    """What an operator is told who opens the API to other machines."""
+    """The warning to an operator whose API can be reached from other machines."""
     return (
-        f"Other machines can reach the API on {host}, port {port}, in plain HTTP: whoever is on the way reads the keys."
+        f"Other machines can reach the API on {host}, port {port}, in plain HTTP: keys can be read on the way."
         " Put TLS in front of it (docs/configuration.md)."
     )
 
 
-def first_picture(home: Path, file: str) -> str:
-    """The command that draws the sample into a file."""
+def first_image(home: Path, file: str) -> str:
+    """The command that generates the sample image into a file."""
     return own_command("generate", PROMPT, "--seed", str(SEED), "--out", file, home=home)
 
 
-def first_picture_by_curl(url: str, key: Path, file: str) -> list[str]:
-    """The same in steps: ask, wait, download."""
+def first_image_by_curl(url: str, key: Path, file: str) -> list[str]:
+    """The same with curl, in steps: submit, wait, download."""
     header = '-H "Authorization: Bearer $API_KEY"'
     body = f"-H 'Content-Type: application/json' -d {pasteable([json.dumps({'prompt': PROMPT, 'seed': SEED})])}"
     waits = """grep -Eq '"status": *"(pending|running)"'"""
@@ -70,13 +70,13 @@ def first_picture_by_curl(url: str, key: Path, file: str) -> list[str]:
 
 
 def _text(name: str, *file: str) -> str:
-    """Takes the first text of this name out of JSON, with what every machine has."""
+    """A shell pipeline that extracts the first string of this name from JSON, with standard tools only."""
     search = " ".join([f"""grep -o '"{name}": *"[^"]*'""", *file])
     return f"""{search} | head -n 1 | cut -d '"' -f 4"""
 
 
 def _ray_token() -> list[str]:
-    """Where Ray finds its token, which `ray` and `serve` commands need, too."""
+    """The path of Ray's token, which `ray` and `serve` commands need, too."""
     if os.environ.get("RAY_AUTH_MODE") != "token":
         return []
     file = os.environ["RAY_AUTH_TOKEN_PATH"]

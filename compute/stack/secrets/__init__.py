@@ -1,1 +1,1 @@
-"""The secrets of a stack: handed over, shown and rotated."""
+"""The secrets of a stack: moved from the environment to files, shown and rotated."""

@@ -1,7 +1,7 @@
-"""Secrets leave the environment before anything is started, for files that their readers open.
+"""Moves secrets from the environment to files before anything is started.
 
-Whatever a process starts inherits its environment, and what it was itself started with stays readable for as long as
-it lives. So `compute up` puts each secret into a file, and begins again without it.
+Child processes inherit the environment, and a process's initial environment stays readable while it lives. So `compute
+up` writes each secret to a file and executes itself again without them in its environment.
 """
 
 import configparser
@@ -14,7 +14,7 @@ from pathlib import Path
 from compute.secrets.file import write_secret
 from compute.settings import SECRETS_VARIABLE, setting_variables
 
-__all__ = ["OUR_SECRETS", "forget", "forget_others", "handed_over"]
+__all__ = ["OUR_SECRETS", "forget", "forget_others", "without_secrets"]
 
 OUR_SECRETS = (
     "API_KEY",
@@ -24,9 +24,10 @@ OUR_SECRETS = (
     "COMPUTE_LINK_SECRET",
     "COMPUTE_WEBHOOK_SECRET",
 )
-"""Read from the folder that COMPUTE_SECRETS names, or from the environment; in any case, as all our settings are."""
+"""Read from the folder that COMPUTE_SECRETS names, or from the environment, in upper or lower case like all
+settings."""
 
-# The variable with which a library is shown a file, and those in whose place it comes, the one that counts most first.
+# The variable that names a file to a library, and the variables that it replaces, the one with precedence first.
 _TOKENS = {
     "HF_TOKEN_PATH": ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
     "RAY_AUTH_TOKEN_PATH": ("RAY_AUTH_TOKEN",),
@@ -36,12 +37,13 @@ _PASSWORD = "PGPASSWORD"  # noqa: S105 - its name
 _PREFIX = "secrets-"
 
 
-def handed_over(home: Path, environment: Mapping[str, str]) -> dict[str, str] | None:
-    """The environment with files in `home` in place of its secrets; None if it holds none. An empty one is none: it
-    stays, and its reader goes on to the next place.
+def without_secrets(home: Path, environment: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the environment with its secrets replaced by files in `home`; None if it holds none.
+
+    An empty secret is ignored: it stays, and its reader goes on to the next place.
 
     Raises:
-        OSError: the files cannot be written, or those of COMPUTE_SECRETS not be read.
+        OSError: the files cannot be written, or those of COMPUTE_SECRETS cannot be read.
     """
     ours = {name: name.upper() for name, value in environment.items() if value and name.upper() in OUR_SECRETS}
     theirs = {name: value for name in _of_libraries() if (value := environment.get(name))}
@@ -70,7 +72,7 @@ def forget(folder: str | None, home: Path) -> None:
 
 
 def forget_others(folder: str | None, home: Path) -> None:
-    """Remove what stacks that were killed have left in `home`, but not the present one's `folder`."""
+    """Remove the folders that killed stacks left in `home`, except the present one's `folder`."""
     for left in home.glob(f"{_PREFIX}*"):
         if str(left) != folder:
             forget(str(left), home)
@@ -81,7 +83,7 @@ def _of_libraries() -> tuple[str, ...]:
 
 
 def _settings_in(folder: str | None) -> dict[str, str]:
-    """What an operator's folder says of our settings, by variable. Whatever else lies in it is not ours to copy."""
+    """Return our secrets in an operator's folder, by variable. Other files in it are not copied."""
     if not folder:
         return {}
     files = {file.name.upper(): file for file in Path(folder).iterdir() if file.is_file()}

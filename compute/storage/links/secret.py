@@ -5,7 +5,7 @@ It is independent of the API key: the holder of a link could otherwise test keys
 
 import secrets
 
-from compute.secrets.file import kept_secret
+from compute.secrets.file import stored_secret
 from compute.secrets.rules import checked_link_secret, valid_at_once
 from compute.settings import Settings
 
@@ -27,7 +27,7 @@ def load_link_secrets(settings: Settings) -> tuple[bytes, ...]:
         source, text = "COMPUTE_LINK_SECRET", settings.link_secret.get_secret_value()
     else:
         file = settings.home / FILE
-        source, text = str(file), kept_secret(file, made_link_secret)
+        source, text = str(file), stored_secret(file, made_link_secret)
     try:
         return tuple(secret.encode() for secret in valid_at_once(text, checked_link_secret))
     except ValueError as error:

@@ -9,7 +9,7 @@ from sqlalchemy import select, text, update
 from compute.db.session import Database
 from compute.db.tables import WebhookDelivery
 from compute.webhooks.sender import Breaker
-from compute.webhooks.store import Lot
+from compute.webhooks.store import Lottery
 from tests.integration.webhooks.receiver import (
     QUICK,
     Receiver,
@@ -25,7 +25,7 @@ from tests.integration.webhooks.receiver import (
 )
 from tests.patience import NEVER
 
-LEFT_ALONE = replace(QUICK, breaker=Breaker(failures=3, first=NEVER, longest=NEVER, jitter=0))
+OPEN = replace(QUICK, breaker=Breaker(failures=3, first=NEVER, longest=NEVER, jitter=0))
 DUE = """
 INSERT INTO webhook_deliveries (id, task_id, url, payload)
 SELECT gen_random_uuid(), gen_random_uuid(), :url || n % :receivers || '/hook', '{}'
@@ -61,7 +61,7 @@ async def test_an_unwell_receiver_is_left_alone_and_its_deliveries_lose_no_attem
 ) -> None:
     async with receiving(Receiver([answer], headers=headers)) as unwell, receiving(Receiver()) as healthy:
         await enqueue(database, unwell.url, 30)
-        async with sending(database, policy=LEFT_ALONE):
+        async with sending(database, policy=OPEN):
             await until_received(unwell, requests)
             await several_looks(database, healthy)
         assert len(unwell.received) == requests
@@ -71,7 +71,7 @@ async def test_an_unwell_receiver_is_left_alone_and_its_deliveries_lose_no_attem
 async def test_a_receiver_that_is_not_there_is_left_alone(database: Database) -> None:
     async with receiving(Receiver()) as healthy:
         await enqueue(database, "http://127.0.0.1:1/hook", 30)
-        async with sending(database, policy=LEFT_ALONE):
+        async with sending(database, policy=OPEN):
             await several_looks(database, healthy)
 
             async def fallen() -> bool:
@@ -86,7 +86,7 @@ async def test_a_receiver_that_is_not_there_is_left_alone(database: Database) ->
 async def test_refusing_messages_is_no_illness(database: Database, answer: int) -> None:
     async with receiving(Receiver([answer])) as receiver:
         await enqueue(database, receiver.url, 10)
-        async with sending(database, policy=LEFT_ALONE, max_attempts=1):
+        async with sending(database, policy=OPEN, max_attempts=1):
             await until_received(receiver, 10)
 
             async def all_failed() -> bool:
@@ -109,7 +109,7 @@ async def test_one_that_comes_back_gets_everything(database: Database) -> None:
 
 
 async def test_what_waits_too_long_is_given_up(database: Database) -> None:
-    policy = replace(LEFT_ALONE, expire=0.05)
+    policy = replace(OPEN, expire=0.05)
     async with receiving(Receiver([500])) as receiver, sending(database, policy=policy):
         sent = await enqueue(database, receiver.url, 10)
         await until_received(receiver, 3)
@@ -158,8 +158,8 @@ async def test_a_claim_by_lot_reads_a_part_of_what_is_passed_over(database: Data
     await enqueue(database, "http://127.1.0.0/well", 5)
     before = await read_by(database)
     async with open_store(database) as store:
-        lot = Lot(10, {"http://127.1.0.0/hook": None})
-        claimed = (await store.claim_by_lot({"127.1.0.0": lot}, 60)).claimed
+        lot = Lottery(10, {"http://127.1.0.0/hook": None})
+        claimed = (await store.claim_by_lottery({"127.1.0.0": lot}, 60)).claimed
     assert [one.path for one in claimed] == ["http://127.1.0.0/well"] * 5
 
     async def counted() -> bool:
@@ -177,7 +177,7 @@ async def test_the_living_are_found_behind_many_dead(database: Database) -> None
     await backlog(database, "http://10.0.2.", 250, receivers=250)
     async with receiving(Receiver()) as healthy:
         await enqueue(database, healthy.url, 3)
-        async with sending(database, policy=LEFT_ALONE):
+        async with sending(database, policy=OPEN):
             await until_received(healthy, 3)
 
 

@@ -13,11 +13,11 @@ from compute.db.session import Database
 from compute.db.tables import WebhookDelivery
 from compute.webhooks.retry import AttemptOutcome, Backoff, Limits, decide
 from compute.webhooks.rows import PostgresDeliveryStore
-from compute.webhooks.store import Attempt, ClaimedDelivery, Lot, Page, Settled
+from compute.webhooks.store import Attempt, ClaimedDelivery, Lottery, Page, Settled
 from tests.integration.webhooks.receiver import attempts, delivery, enqueue, open_store
 
 A = "https://a.example/hook"
-ONE = Lot(1, {})
+ONE = Lottery(1, {})
 SPREAD = """
 UPDATE webhook_deliveries SET next_attempt_at = now() - interval '1 s' - CAST(:apart AS interval) * place
   FROM (SELECT id, CASE WHEN id = :hidden THEN 500.5 ELSE row_number() OVER () END AS place FROM webhook_deliveries)
@@ -36,8 +36,8 @@ async def take(store: PostgresDeliveryStore, *, lease: float = 60, **rooms: int)
     return list(await store.claim(rooms or {"a.example": 10}, lease))
 
 
-async def draw(store: PostgresDeliveryStore, lots: Mapping[str, Lot]) -> Sequence[ClaimedDelivery]:
-    return (await store.claim_by_lot(lots, 60)).claimed
+async def draw(store: PostgresDeliveryStore, lots: Mapping[str, Lottery]) -> Sequence[ClaimedDelivery]:
+    return (await store.claim_by_lottery(lots, 60)).claimed
 
 
 def ended(claimed: ClaimedDelivery, status: int) -> Attempt:
@@ -103,7 +103,7 @@ async def test_a_lot_gives_every_path_one_before_any_gets_a_second(
 ) -> None:
     for path, count in (("1", 30), ("2", 2), ("3?of=many#places", 1)):
         await enqueue(database, f"https://a.example/{path}", count)
-    claimed = await draw(store, {"a.example": Lot(5, {})})
+    claimed = await draw(store, {"a.example": Lottery(5, {})})
     assert Counter(one.path for one in claimed) == {
         "https://a.example/1": 2,
         "https://a.example/2": 2,
@@ -118,7 +118,7 @@ async def test_a_lot_heeds_the_weights(database: Database, store: PostgresDelive
     weights = {"https://a.example/first": -1.0, "https://a.example/last": 1.0, "https://a.example/none": None}
 
     async def paths(room: int) -> list[str]:
-        claimed = await draw(store, {"a.example": Lot(room, weights)})
+        claimed = await draw(store, {"a.example": Lottery(room, weights)})
         return sorted(one.path.removeprefix("https://a.example/") for one in claimed)
 
     assert await paths(1) == ["first"]
@@ -126,7 +126,7 @@ async def test_a_lot_heeds_the_weights(database: Database, store: PostgresDelive
     assert await paths(4) == ["first", "last", "plain", "plain"]
     assert await paths(9) == ["first", "last", "plain", "plain"]
     # One receiver's weights are not another's.
-    claimed = await draw(store, {"a.example": ONE, "b.example": Lot(9, weights)})
+    claimed = await draw(store, {"a.example": ONE, "b.example": Lottery(9, weights)})
     assert Counter(one.receiver for one in claimed) == {"a.example": 1, "b.example": 4}
 
 
@@ -142,7 +142,7 @@ async def test_what_is_due_between_others_that_are_passed_over_is_found(
     found: list[UUID] = []
     after = None
     for _ in range(10):
-        drawn = await store.claim_by_lot({"a.example": Lot(9, {"https://a.example/fails": None}, after)}, 60)
+        drawn = await store.claim_by_lottery({"a.example": Lottery(9, {"https://a.example/fails": None}, after)}, 60)
         found += [one.id for one in drawn.claimed]
         after = drawn.reached.get("a.example")
         if after is None:

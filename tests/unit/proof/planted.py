@@ -11,7 +11,7 @@ from compute.dispatch.retry import RetryPolicy
 from compute.schemas.enums import ErrorCategory
 from compute.tasks.leases import ClaimedTask, Complete, Lease, Write
 from compute.webhooks.sender import SendPolicy, WebhookSender
-from compute.webhooks.store import Attempt, ClaimedDelivery, Drawn, Lot, Settled
+from compute.webhooks.store import Attempt, ClaimedDelivery, Lottery, LotteryResult, Settled
 from tests.proof.fleet import SimulatedPool
 from tests.proof.model import Model, ModelTask
 from tests.proof.parts import POLICY, REAL, Parts, Runs
@@ -111,8 +111,8 @@ class _OtherStatus(SimulatedDeliveries):
         claimed = await super().claim(rooms, lease_seconds)
         return [replace(one, payload={"status": "COMPLETED"}) for one in claimed]
 
-    async def claim_by_lot(self, lots: Mapping[str, Lot], lease_seconds: float) -> Drawn:
-        drawn = await super().claim_by_lot(lots, lease_seconds)
+    async def claim_by_lottery(self, lots: Mapping[str, Lottery], lease_seconds: float) -> LotteryResult:
+        drawn = await super().claim_by_lottery(lots, lease_seconds)
         return replace(drawn, claimed=[replace(one, payload={"status": "COMPLETED"}) for one in drawn.claimed])
 
 

@@ -12,7 +12,7 @@ from compute.stack.options import load_settings
 SHORT = "must have at least 16 characters, all visible ASCII: no spaces, no line breaks"
 SHORT_LINK = SHORT.replace("16", "32")
 NO_WEBHOOK_SECRET = "must be whsec_ followed by 24 to 64 random bytes in base64"
-TOO_MANY = "must be one secret, or the new and the old one, parted by a space"
+TOO_MANY = "must be one secret, or the new and the old one, separated by a space"
 LONG = "a-key-of-more-than-sixteen-characters"
 WEBHOOKS = "whsec_" + "A" * 32
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from compute.stack.errors import StackError
-from compute.stack.preflight import check_disk, check_port, free_port, left_open, prepare_home
+from compute.stack.preflight import check_disk, check_port, free_port, permission_warning, prepare_home
 
 
 def test_a_free_port_passes_and_a_taken_one_is_named_with_its_owner() -> None:
@@ -42,7 +42,7 @@ def test_a_home_that_is_there_is_closed(tmp_path: Path, mode: int) -> None:
     (tmp_path / "lost+found").mkdir()
     prepare_home(tmp_path)
     assert tmp_path.stat().st_mode & 0o777 == 0o700
-    assert left_open(tmp_path) is None
+    assert permission_warning(tmp_path) is None
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o750, 0o711])
@@ -52,8 +52,8 @@ def test_a_folder_with_other_things_in_it_stays_as_it_is_and_that_is_said(tmp_pa
     for _ in range(2):
         prepare_home(tmp_path)
         assert tmp_path.stat().st_mode & 0o777 == mode
-        assert left_open(tmp_path) == (
-            f"COMPUTE_HOME={tmp_path} is open to other users, and stays so. What is made in it is closed."
+        assert permission_warning(tmp_path) == (
+            f"COMPUTE_HOME={tmp_path} is open to other users, and stays so. New files in it are closed to them."
         )
         (tmp_path / "supervisor.lock").write_text("")
 
@@ -73,7 +73,7 @@ def test_another_users_folder_is_not_touched(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     prepare_home(tmp_path)
     assert tmp_path.stat().st_mode & 0o777 == 0o755
-    assert "belongs to another user" in str(left_open(tmp_path))
+    assert "belongs to another user" in str(permission_warning(tmp_path))
 
 
 def test_a_folder_for_everybody_is_no_home(tmp_path: Path) -> None:

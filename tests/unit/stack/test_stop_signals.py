@@ -35,7 +35,7 @@ def test_what_is_held_is_finished_first(stop: StopSignals) -> None:
     done = []
 
     def work() -> None:
-        with stop.held():
+        with stop.deferred():
             send(signal.SIGINT)
             done.append("the rest")
 
@@ -46,7 +46,7 @@ def test_what_is_held_is_finished_first(stop: StopSignals) -> None:
 
 def test_a_failure_inside_does_not_hide_the_request(stop: StopSignals) -> None:
     def work() -> None:
-        with stop.held():
+        with stop.deferred():
             send(signal.SIGTERM)
             raise ValueError("half started")
 
@@ -55,7 +55,7 @@ def test_a_failure_inside_does_not_hide_the_request(stop: StopSignals) -> None:
 
 
 def test_a_failure_without_a_request_stays_what_it_is(stop: StopSignals) -> None:
-    with pytest.raises(ValueError, match="broken"), stop.held():
+    with pytest.raises(ValueError, match="broken"), stop.deferred():
         raise ValueError("broken")
 
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from compute.webhooks.receivers import Breaker, Exchange, Receivers, Standing
+from compute.webhooks.receivers import Breaker, Exchange, Receivers, ReceiverState
 from compute.webhooks.retry import Health
 
 EXACT = Breaker(failures=3, first=10, factor=2, longest=60, jitter=0)
@@ -29,7 +29,7 @@ def test_an_unknown_receiver_has_room_for_one() -> None:
     begun = known.started("a", 0)
     assert known.room("a", 0) == 0
     known.finished(begun, Health.SLOW, 0)
-    assert (known.room("a", 0), known.standing("a", 0)) == (1, Standing.UNKNOWN)
+    assert (known.room("a", 0), known.standing("a", 0)) == (1, ReceiverState.UNKNOWN)
 
 
 def test_prompt_successes_earn_room_up_to_the_most() -> None:
@@ -39,7 +39,7 @@ def test_prompt_successes_earn_room_up_to_the_most() -> None:
         exchange(known, "a", Health.WELL)
         earned.append(known.room("a", 0))
     assert earned == [2, 4, 6, 6]
-    assert known.standing("a", 0) is Standing.PROVEN
+    assert known.standing("a", 0) is ReceiverState.HEALTHY
 
 
 def test_what_is_in_flight_takes_room() -> None:
@@ -58,7 +58,7 @@ def test_one_bad_answer_loses_what_was_earned(health: Health) -> None:
     exchange(known, "a", Health.WELL)
     known.started("a", 0)
     exchange(known, "a", health)
-    assert (known.room("a", 0), known.standing("a", 0)) == (0, Standing.UNKNOWN)
+    assert (known.room("a", 0), known.standing("a", 0)) == (0, ReceiverState.UNKNOWN)
 
 
 def test_refusing_a_message_changes_nothing() -> None:
@@ -66,9 +66,9 @@ def test_refusing_a_message_changes_nothing() -> None:
     exchange(known, "a", Health.WELL)
     exchange(known, "a", Health.WELL)
     exchange(known, "a", Health.REFUSING)
-    assert (known.room("a", 0), known.standing("a", 0)) == (4, Standing.PROVEN)
+    assert (known.room("a", 0), known.standing("a", 0)) == (4, ReceiverState.HEALTHY)
     exchange(known, "b", Health.REFUSING)
-    assert (known.room("b", 0), known.standing("b", 0)) == (1, Standing.UNKNOWN)
+    assert (known.room("b", 0), known.standing("b", 0)) == (1, ReceiverState.UNKNOWN)
 
 
 def test_receivers_do_not_share_room() -> None:
@@ -84,8 +84,8 @@ def test_failures_in_a_row_leave_it_alone() -> None:
     exchange(known, "a", Health.UNWELL)
     assert known.room("a", 0) == 1
     exchange(known, "a", Health.UNWELL)
-    assert (known.room("a", 9.9), known.standing("a", 9.9)) == (0, Standing.LEFT_ALONE)
-    assert (known.room("a", 10), known.standing("a", 10)) == (1, Standing.PROBED)
+    assert (known.room("a", 9.9), known.standing("a", 9.9)) == (0, ReceiverState.OPEN)
+    assert (known.room("a", 10), known.standing("a", 10)) == (1, ReceiverState.HALF_OPEN)
 
 
 @pytest.mark.parametrize("health", [Health.WELL, Health.SLOW, Health.REFUSING])
@@ -175,5 +175,5 @@ def test_memory_is_bounded_and_those_on_their_way_are_kept() -> None:
 
 def test_an_exchange_knows_what_was_known() -> None:
     known = receivers()
-    assert known.started("a", 0) == Exchange("a", Standing.UNKNOWN, 0)
-    assert known.in_flight(Standing.UNKNOWN) == 1
+    assert known.started("a", 0) == Exchange("a", ReceiverState.UNKNOWN, 0)
+    assert known.in_flight(ReceiverState.UNKNOWN) == 1

@@ -45,7 +45,7 @@ def test_a_trap_laid_by_somebody_else_is_refused(tmp_path: Path) -> None:
     folder.rmdir()
     (tmp_path / "elsewhere").mkdir()
     folder.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StackError, match="belongs to somebody else"):
+    with pytest.raises(StackError, match="belongs to another user"):
         runtime_folder(tmp_path / "a")
 
 

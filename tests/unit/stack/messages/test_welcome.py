@@ -11,8 +11,8 @@ import pytest
 
 from compute.stack.lock import HomeLock
 from compute.stack.messages.hints import own_command, pasteable
-from compute.stack.messages.welcome import first_picture_by_curl, welcome
-from compute.stack.secrets.api_key import kept_key, key_file, reading_line
+from compute.stack.messages.welcome import first_image_by_curl, welcome
+from compute.stack.secrets.api_key import key_file, reading_line, stored_key
 from compute.tasks.types.generation import CreateGenerationTask
 
 KEYS = ["sk-plain", 'it\'s $(touch gone) `x` \\ "quoted" & ; | * ~ #!', "$'\\x41'"]
@@ -35,7 +35,7 @@ def test_the_line_that_reads_a_kept_key_reads_any_key_in_any_folder(tmp_path: Pa
     folder.mkdir()
     (folder / "api_key").write_text(f"{key}\n")
     assert pasted([reading_line(key_file({}, folder)), 'printf %s "$API_KEY"'], tmp_path) == key
-    assert kept_key(folder) == key
+    assert stored_key(folder) == key
 
 
 def test_a_key_that_the_operator_gave_is_read_from_its_file(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_key_that_the_operator_gave_is_read_from_its_file(tmp_path: Path) -> N
 
 
 def test_the_curl_lines_ask_for_a_valid_task_at_this_server() -> None:
-    lines = first_picture_by_curl("http://127.0.0.1:9000", Path("/home/api_key"), "first.png")
+    lines = first_image_by_curl("http://127.0.0.1:9000", Path("/home/api_key"), "first.png")
     assert "API=http://127.0.0.1:9000/api/v1" in lines
     (request,) = [line for line in lines if "tasks/generation" in line]
     words = shlex.split(request.removeprefix("TASK=$("))
@@ -93,10 +93,10 @@ def test_everything_the_operator_needs_is_there(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_home_in_which_nothing_runs_has_the_key_that_lies_there(tmp_path: Path) -> None:
-    assert kept_key(tmp_path) is None
+    assert stored_key(tmp_path) is None
     lock = HomeLock(tmp_path)
     lock.acquire()
     lock.publish({"pid": os.getpid(), "api_key": str(tmp_path / "api_key")})
     (tmp_path / "api_key").write_text("sk-1\n")
-    assert kept_key(tmp_path) == "sk-1"
+    assert stored_key(tmp_path) == "sk-1"
     lock.release()

@@ -12,13 +12,13 @@ from psycopg import pq
 from pydantic import SecretStr
 
 from compute.settings import Settings
-from compute.stack.secrets.handover import OUR_SECRETS, forget, forget_others, handed_over
+from compute.stack.secrets.handover import OUR_SECRETS, forget, forget_others, without_secrets
 
 KEY = "a-key-of-more-than-sixteen-characters"
 
 
 def kept(home: Path, **environment: str) -> dict[str, str]:
-    kept = handed_over(home, {"HOME": "/root", **environment})
+    kept = without_secrets(home, {"HOME": "/root", **environment})
     assert kept is not None
     return kept
 
@@ -34,7 +34,7 @@ def test_every_secret_setting_is_one_of_them() -> None:
 
 
 def test_nothing_secret_nothing_done(tmp_path: Path) -> None:
-    assert handed_over(tmp_path, {"HOME": "/root", "COMPUTE_STORAGE": "s3", "AWS_DEFAULT_REGION": "x"}) is None
+    assert without_secrets(tmp_path, {"HOME": "/root", "COMPUTE_STORAGE": "s3", "AWS_DEFAULT_REGION": "x"}) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -115,7 +115,7 @@ def test_our_names_are_read_in_any_case_and_so_are_they_taken(name: str, tmp_pat
 
 @pytest.mark.parametrize("name", ["PASSWORD", "MY_API_KEY", "hf_token", "aws_secret_access_key", "API_KEY_FILE"])
 def test_what_nobody_here_reads_is_nobodys_secret(name: str, tmp_path: Path) -> None:
-    assert handed_over(tmp_path, {name: "x"}) is None
+    assert without_secrets(tmp_path, {name: "x"}) is None
     environment = kept(tmp_path, API_KEY=KEY, **{name: "x"})
     assert environment[name] == "x"
 
@@ -151,7 +151,7 @@ EMPTY = ["HF_TOKEN", "AWS_ACCESS_KEY_ID", "PGPASSWORD", "API_KEY", "RAY_AUTH_TOK
 
 @pytest.mark.parametrize("name", EMPTY)
 def test_an_empty_variable_hides_no_file_that_is_read_then(name: str, tmp_path: Path) -> None:
-    assert handed_over(tmp_path, {name: ""}) is None
+    assert without_secrets(tmp_path, {name: ""}) is None
     own = {"HF_TOKEN_PATH": "a", "AWS_SHARED_CREDENTIALS_FILE": "b", "PGPASSFILE": "c", "RAY_AUTH_TOKEN_PATH": "d"}
     environment = kept(tmp_path, **own, **{name: "", "DATABASE_URL": "postgresql://host/name"})
     assert {variable: environment[variable] for variable in own} == own

@@ -9,11 +9,11 @@ from pydantic import SecretStr
 from compute.settings import Settings
 from compute.stack.errors import StackError
 from compute.stack.messages.hints import own_command
-from compute.stack.secrets.rotation import KEPT_SECRETS, retire, rotate
+from compute.stack.secrets.rotation import STORED_SECRETS, retire, rotate
 from compute.storage.links.secret import load_link_secrets
 from compute.webhooks.secret import load_secret, signing_secrets
 
-BOTH = pytest.mark.parametrize("name", sorted(KEPT_SECRETS))
+BOTH = pytest.mark.parametrize("name", sorted(STORED_SECRETS))
 
 
 def secrets_of(settings: Settings, name: str) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def test_a_second_change_waits_for_the_first(tmp_path: Path, name: str) -> None:
 
 @BOTH
 def test_there_must_be_an_old_one_to_retire(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StackError, match="begin a change: ") as refused:
+    with pytest.raises(StackError, match="begin a rotation: ") as refused:
         retire(Settings(home=tmp_path), name)
     assert str(refused.value).endswith(own_command("secrets", "rotate", name, home=tmp_path))
 
@@ -60,6 +60,6 @@ def test_a_secret_that_the_operator_gave_is_the_operators_to_change(tmp_path: Pa
     given = SecretStr("whsec_" + "A" * 32)
     settings = Settings(home=tmp_path, link_secret=given, webhook_secret=given)
     for change in (rotate, retire):
-        with pytest.raises(StackError, match=f"{KEPT_SECRETS[name].variable} is set"):
+        with pytest.raises(StackError, match=f"{STORED_SECRETS[name].variable} is set"):
             change(settings, name)
     assert list(tmp_path.iterdir()) == []
