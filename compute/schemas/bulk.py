@@ -1,4 +1,4 @@
-"""Many tasks in one request."""
+"""Request body that submits several tasks at once."""
 
 from typing import Any
 
@@ -10,6 +10,6 @@ __all__ = ["BulkTasks"]
 
 
 class BulkTasks(JsonBody):
-    """Tasks that are accepted together or not at all. Each is what `POST /tasks/` takes."""
+    """Tasks that are accepted together or not at all. Each is a body of `POST /tasks/`."""
 
-    tasks: list[dict[str, Any]] = Field(min_length=1, description="In the order in which they are answered.")
+    tasks: list[dict[str, Any]] = Field(min_length=1, description="The tasks; the answer has the same order.")

@@ -1,4 +1,4 @@
-"""The contract's enumerations. More values may be added; none is ever renamed."""
+"""Enumerations of the API. New values may be added; none is ever renamed."""
 
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -28,7 +28,7 @@ def _whole_number(value: Any) -> Any:
 
 
 class TaskType(StrEnum):
-    """What a task does."""
+    """The type of a task."""
 
     GENERATION = "GENERATION"
     EDITING = "EDITING"
@@ -44,7 +44,7 @@ class TaskType(StrEnum):
 
 
 class TaskStatus(StrEnum):
-    """Where a task is in its life; `compute.tasks.states` holds the allowed transitions."""
+    """The status of a task; `compute.tasks.states` has the allowed transitions."""
 
     PENDING = "PENDING"
     QUEUED = "QUEUED"
@@ -55,13 +55,13 @@ class TaskStatus(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "TaskStatus | None":
-        """A status in the words of the quick start, or of those that call execution processing."""
+        """Accept the quick start's lower-case words, and `processing` for a running task."""
         word = value.upper() if isinstance(value, str) else ""
         return cls.EXECUTING if word in ("PROCESSING", "RUNNING") else cls.__members__.get(word)
 
 
 class TaskPriority(IntEnum):
-    """A higher number is claimed first."""
+    """The priority of a task; a higher number runs first."""
 
     LOW = 0
     NORMAL = 1
@@ -70,12 +70,12 @@ class TaskPriority(IntEnum):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Only a whole number is one: neither `"2"` nor `2.0` nor `true`."""
+        """Accept whole numbers only: neither `"2"` nor `2.0` nor `true`."""
         return no_info_before_validator_function(_whole_number, handler(source))
 
 
 class ErrorCategory(StrEnum):
-    """Why a task failed. INVALID_INPUT and CONTENT_POLICY are never retried."""
+    """The reason why a task failed. INVALID_INPUT and CONTENT_POLICY are never retried."""
 
     PROVIDER_TIMEOUT = "PROVIDER_TIMEOUT"
     PROVIDER_ERROR = "PROVIDER_ERROR"
@@ -88,7 +88,7 @@ class ErrorCategory(StrEnum):
 
 
 class ProviderType(StrEnum):
-    """Who executes a task: LOCAL is this cluster, the rest are outside services."""
+    """The provider that executes a task: LOCAL is this cluster, the others are outside services."""
 
     LOCAL = "LOCAL"
     FAL_STANDARD = "FAL_STANDARD"
@@ -106,7 +106,7 @@ class ProviderType(StrEnum):
 
 
 class ProviderCapability(StrEnum):
-    """What a provider can do."""
+    """A capability of a provider."""
 
     TEXT_TO_IMAGE = "TEXT_TO_IMAGE"
     IMAGE_TO_IMAGE = "IMAGE_TO_IMAGE"
@@ -127,7 +127,7 @@ class ProviderCapability(StrEnum):
 
 
 class EventType(StrEnum):
-    """What a row of the event log reports."""
+    """The type of a row in the event log."""
 
     TASK_CREATED = "TASK_CREATED"
     TASK_STATUS = "TASK_STATUS"
@@ -141,7 +141,7 @@ class EventType(StrEnum):
 
 
 class WorkflowStatus(StrEnum):
-    """Where a workflow is in its life; `compute.workflows.states` holds the allowed transitions."""
+    """The status of a workflow; `compute.workflows.states` has the allowed transitions."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -152,7 +152,7 @@ class WorkflowStatus(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """Where a step of a workflow is."""
+    """The status of a step of a workflow."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -163,7 +163,7 @@ class StepStatus(StrEnum):
 
 
 class TransformType(StrEnum):
-    """What happens to a value on its way from one step to another.
+    """A conversion of a value on its way from one step to another.
 
     FIRST, LAST and INDEX take one element of a list; LIST makes a list of one value. URL makes a link of a storage
     path and BASE64 the file's content; STRING makes text of a value; each of the three goes through a list one by

@@ -1,4 +1,4 @@
-"""The two shapes of an error answer."""
+"""The two forms of an error answer."""
 
 from pydantic import BaseModel, Field
 
@@ -6,16 +6,18 @@ __all__ = ["HTTPValidationError", "Problem", "ValidationError"]
 
 
 class Problem(BaseModel):
-    """Every error but that of a payload, which is `HTTPValidationError`."""
+    """Every error except that of a payload, which is `HTTPValidationError`."""
 
-    detail: str = Field(description="What went wrong, for a person.")
-    code: str = Field(description="What went wrong, for a program.", examples=["NOT_FOUND"])
+    detail: str = Field(description="The error, for a person.")
+    code: str = Field(description="The error, for a program.", examples=["NOT_FOUND"])
 
 
 class ValidationError(BaseModel):
-    """One thing that is wrong with a payload."""
+    """One fault in a payload."""
 
-    loc: list[str | int] = Field(description="Where it is, from the outside in.", examples=[["body", "prompt"]])
+    loc: list[str | int] = Field(
+        description="The place of the fault, from the outside in.", examples=[["body", "prompt"]]
+    )
     msg: str
     type: str
 

@@ -1,4 +1,4 @@
-"""What a webhook carries and what the event log keeps."""
+"""Payloads of webhooks and of the event log."""
 
 from datetime import datetime
 from typing import Any
@@ -20,7 +20,7 @@ __all__ = [
 
 
 class BaseEvent(BaseModel):
-    """What every event has."""
+    """Fields of every event."""
 
     event_type: EventType
     task_id: UUID
@@ -38,7 +38,7 @@ class TaskCreatedEvent(BaseEvent):
 
     task_type: str
     created_at: datetime
-    total_steps: int = Field(default=1, description="How many parts the work has.")
+    total_steps: int = Field(default=1, description="The number of parts of the work.")
 
 
 class TaskStatusEvent(BaseEvent):
@@ -46,7 +46,7 @@ class TaskStatusEvent(BaseEvent):
 
     status: TaskStatus
     task_type: str
-    progress: float = Field(default=0.0, ge=0, le=100, description="How much is done, in percent.")
+    progress: float = Field(default=0.0, ge=0, le=100, description="Progress in percent.")
     started_at: datetime | None = None
     completed_at: datetime | None = None
     error_category: ErrorCategory | None = None
@@ -74,16 +74,16 @@ class WorkflowStatusEvent(BaseEvent):
 
 
 class PreprocessingStatusEvent(BaseEvent):
-    """How far the pictures of a training are prepared: `data` of its events of this type. `metadata` is what the stage
-    says of itself."""
+    """Progress of the preprocessing of a training's images: `data` of its events of this type. `metadata` has details
+    of the stage."""
 
     status: TrainingStatus
     current_stage: str | None = None
-    progress: float = Field(default=0.0, ge=0, le=100, description="How much of the training is done, in percent.")
+    progress: float = Field(default=0.0, ge=0, le=100, description="Progress of the training in percent.")
     processed_files_count: int = 0
     total_files_count: int = 0
     processed_dataset_path: str | None = Field(default=None, description="Storage path of the prepared data set.")
-    completed_at: datetime | None = Field(default=None, description="When all pictures were prepared.")
+    completed_at: datetime | None = Field(default=None, description="When all images were prepared.")
     error_message: str | None = None
 
 
@@ -91,7 +91,7 @@ class TrainingStatusEvent(BaseEvent):
     """A training has ended. `metadata` has its last `metrics`, the `trigger_word` and the `output_name`."""
 
     status: TrainingStatus
-    progress: float = Field(default=0.0, ge=0, le=100, description="How much is done, in percent.")
+    progress: float = Field(default=0.0, ge=0, le=100, description="Progress in percent.")
     current_step: int = 0
     total_steps: int = 0
     eta_seconds: int | None = None

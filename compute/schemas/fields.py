@@ -1,4 +1,4 @@
-"""Fields that several task types have in common."""
+"""Fields that several task types share."""
 
 from functools import partial
 from typing import Annotated, Any
@@ -39,13 +39,13 @@ ImageSource = Annotated[
     ),
 ]
 MAX_FREE_CHARACTERS = 1_000_000
-"""Of names and texts in an object that may hold anything. It is kept with the task and comes back in every list."""
+"""Limit for the names and texts of a free-form object. It is stored with the task and returned in every list."""
 MAX_DEFINITION_CHARACTERS = 8_000_000
-"""The same for what a workflow hands to its tasks, where an inline image of 6 MB may be."""
+"""The same for objects that a workflow passes to its tasks, which may contain an inline image of 6 MB."""
 
 
 def bounded_text_of(value: Any, most: int) -> Any:
-    """`value`, which is JSON.
+    """Return `value`, which is JSON, if its text is within the limit.
 
     Raises:
         ValueError: its names and texts together have more than `most` characters.
@@ -77,33 +77,33 @@ Seed = Annotated[
 
 
 NATIVE = (
-    "Draw at a size that the model is good at, and bring the result to the size that was asked for; "
-    "`metadata.drawn_at` says so where the two differ. False: draw at exactly the size that was asked for."
+    "Generate at a size that the model is good at, and scale the result to the requested size; "
+    "`metadata.drawn_at` has the size where the two differ. False: generate at exactly the requested size."
 )
 
 
 class NativeChoice(BaseModel):
-    """Whose size is drawn: the model's or the request's."""
+    """Chooses the size at which the model generates: its own or the requested one."""
 
     native: bool = Field(default=True, description=NATIVE)
 
 
 class ResultImage(BaseModel):
-    """Where the one image that a task made is."""
+    """Location of the single image that a task made."""
 
     result_image_path: str | None = Field(default=None, description="Storage path of the image.")
     result_image_url: str | None = Field(default=None, description="A link to it that needs no key and expires.")
 
 
 class ResultImages(BaseModel):
-    """Where the images that a task made are."""
+    """Locations of the images that a task made."""
 
     result_image_paths: list[str] = Field(default=[], description="Storage paths of all images, in order.")
     result_image_urls: list[str] = Field(default=[], description="Links to them that need no key and expire.")
 
 
 class ResultVideo(BaseModel):
-    """Where the clip that a task made is."""
+    """Location of the clip that a task made."""
 
     result_video_path: str | None = Field(default=None, description="Storage path of the clip.")
     result_video_url: str | None = Field(default=None, description="A link to it that needs no key and expires.")

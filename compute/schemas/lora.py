@@ -1,4 +1,4 @@
-"""LoRA files: what is sent with one, and the answers."""
+"""Requests and answers about LoRA files."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class EntityType(StrEnum):
-    """What a LoRA shows."""
+    """The subject of a LoRA."""
 
     SUBJECT = "SUBJECT"
     PRODUCT = "PRODUCT"
@@ -32,18 +32,18 @@ class EntityType(StrEnum):
 
 
 class UploadForm(BaseModel):
-    """The fields of an upload beside the file."""
+    """The fields of an upload in addition to the file."""
 
     model_config = ConfigDict(extra="forbid")
 
     entity_type: str | None = Field(
         default=None,
         max_length=64,
-        description="What it shows: clothes, identities (or subject), product, styles. It decides the folder.",
+        description="Its subject: clothes, identities (or subject), product, styles. It decides the folder.",
     )
     use_safe_filename: Flag = Field(
         default=True,
-        description="What happens when the name is taken: true stores the file as `…_v2` (or answers the stored one, "
+        description="Behaviour when the name is taken: true stores the file as `…_v2` (or answers the stored one, "
         "if it is the same file), false refuses the upload as a conflict.",
     )
 
@@ -54,59 +54,59 @@ _Binary = Annotated[
 
 
 class Body_upload_lora(UploadForm):  # noqa: N801 - the contract's name
-    """A LoRA and where it belongs, as multipart/form-data."""
+    """A LoRA file and its subject, as multipart/form-data."""
 
     file: _Binary
 
 
 class Body_admin_upload_lora(UploadForm):  # noqa: N801 - the contract's name
-    """A LoRA and where it belongs, as multipart/form-data."""
+    """A LoRA file and its subject, as multipart/form-data."""
 
     file: _Binary
     entity_type: str | None = Field(
         default=None,
         max_length=64,
-        description="What it shows: clothes, faces, identities (or subject), product, styles. It decides the folder.",
+        description="Its subject: clothes, faces, identities (or subject), product, styles. It decides the folder.",
     )
 
 
 class LoRAUploadResponse(BaseModel):
-    """A LoRA that can be used from now on."""
+    """The stored LoRA, ready for use."""
 
     file_path: str = Field(description="Its storage path.", examples=["loras/identities/my_lora.safetensors"])
     partial_path: str = Field(
-        description="The path by which tasks name it, and DELETE.", examples=["identities/my_lora.safetensors"]
+        description="The path for tasks and for DELETE.", examples=["identities/my_lora.safetensors"]
     )
-    filename: str = Field(description="The name that it was sent with.", examples=["my_lora.safetensors"])
-    file_size: int = Field(description="Bytes that were uploaded.", examples=[142857])
+    filename: str = Field(description="The uploaded file's name.", examples=["my_lora.safetensors"])
+    file_size: int = Field(description="Size of the uploaded file in bytes.", examples=[142857])
     upload_timestamp: datetime
-    stored_size: int = Field(description="Bytes of the stored safetensors file.")
-    sha256: str = Field(description="Of the stored safetensors file, in hex.")
-    created: bool = Field(description="False if this very file was there before; then it was not stored again.")
+    stored_size: int = Field(description="Size of the stored safetensors file in bytes.")
+    sha256: str = Field(description="SHA-256 of the stored safetensors file, in hex.")
+    created: bool = Field(description="False if the same file was stored before; then it was not stored again.")
     rank: int = Field(description="The largest rank among its layers.")
-    layers: int = Field(description="How many linear layers of the transformer it adapts.")
+    layers: int = Field(description="Number of linear layers of the transformer that it adapts.")
 
 
 class AdminLoRAUploadResponse(LoRAUploadResponse):
-    """A LoRA that can be used from now on."""
+    """The stored LoRA, ready for use."""
 
-    entity_type: str = Field(description="The folder that it was put into.", examples=["identities"])
+    entity_type: str = Field(description="The folder that it was stored in.", examples=["identities"])
 
 
 class LoRADeleteRequest(JsonBody):
-    """Which LoRA goes."""
+    """Names the LoRA to delete."""
 
     partial_path: str = Field(
-        description="As the upload answered it.", max_length=512, examples=["identities/my_lora.safetensors"]
+        description="The path that the upload answered.", max_length=512, examples=["identities/my_lora.safetensors"]
     )
 
 
 class LoRADeleteResponse(BaseModel):
-    """A LoRA that was moved into the bin."""
+    """A LoRA that was moved to the bin."""
 
     deleted: bool = True
-    full_path: str = Field(description="The storage path that it had.")
-    bin_path: str | None = Field(default=None, description="The storage path that it has now.")
+    full_path: str = Field(description="Its former storage path.")
+    bin_path: str | None = Field(default=None, description="Its storage path in the bin.")
     timestamp: datetime
 
 
@@ -119,7 +119,7 @@ class StoredLoRA(BaseModel):
 
 
 class LoRAList(BaseModel):
-    """LoRAs in order of their paths."""
+    """LoRAs, ordered by path."""
 
     loras: list[StoredLoRA]
     count: int

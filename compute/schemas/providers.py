@@ -1,4 +1,4 @@
-"""What `provider_config` may say, one model a provider."""
+"""Models of `provider_config`, one for each provider."""
 
 from typing import Literal
 
@@ -16,6 +16,6 @@ class LocalProviderConfig(JsonBody):
     rembg_model: str | None = Field(
         default=None,
         max_length=64,
-        description="Which network finds the subject: u2net, u2netp, u2net_human_seg, u2net_cloth_seg, silueta, "
-        "isnet-general-use, isnet-anime or sam, where its file is installed. The default, grabcut, needs none.",
+        description="Network that finds the subject: u2net, u2netp, u2net_human_seg, u2net_cloth_seg, silueta, "
+        "isnet-general-use, isnet-anime or sam, if its file is installed. The default, grabcut, needs none.",
     )

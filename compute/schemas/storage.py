@@ -18,18 +18,18 @@ class Body_save_image(BaseModel):  # noqa: N801 - the contract's way to name for
 class StoredImage(BaseModel):
     """An image in the object store."""
 
-    path: str = Field(description="Its storage path; requests may name it wherever they may name an image.")
+    path: str = Field(description="Its storage path; accepted in requests wherever an image is.")
     url: str = Field(description="A link that needs no key and expires.")
     size: int = Field(description="Bytes.")
     content_type: str
     modified: datetime
-    width: int | None = Field(default=None, description="Pixels; known when it was just uploaded.")
+    width: int | None = Field(default=None, description="Pixels; present after an upload only.")
     height: int | None = None
     sha256: str | None = None
 
 
 class ImageList(BaseModel):
-    """Images whose path starts with `prefix`, in order of their paths."""
+    """Images whose path starts with `prefix`, ordered by path."""
 
     images: list[StoredImage]
     count: int
@@ -38,14 +38,14 @@ class ImageList(BaseModel):
 
 
 class DeletedImage(BaseModel):
-    """An image that is gone."""
+    """An image that was deleted."""
 
     path: str
     deleted: bool = True
 
 
 class TaskCleanup(BaseModel):
-    """What a cleanup did."""
+    """The result of a cleanup."""
 
     task_id: UUID
     is_deleted: bool = True
@@ -54,7 +54,7 @@ class TaskCleanup(BaseModel):
 
 
 class QuickstartTaskCleanup(BaseModel):
-    """What a cleanup did, in the quick-start dialect."""
+    """The result of a cleanup, in the quick-start dialect."""
 
     task_id: str = Field(description="`task_` and 32 hex digits.")
     is_deleted: bool = True

@@ -1,4 +1,4 @@
-"""What every task type has in common: the fields of a request, of an answer and of an update."""
+"""Fields that every task type shares: of requests, answers and updates."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -19,18 +19,18 @@ ShortText = Annotated[str, Field(max_length=MAX_SHORT_TEXT)]
 
 
 class CreateTask(JsonBody):
-    """What a client sends to have something done."""
+    """A request for a task."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     priority: TaskPriority = Field(
-        default=TaskPriority.NORMAL, description="0 low, 1 normal, 2 high, 3 urgent: a higher one is run first."
+        default=TaskPriority.NORMAL, description="0 low, 1 normal, 2 high, 3 urgent: a higher one runs first."
     )
-    config: FreeObject | None = Field(default=None, description="Anything the caller wants kept with the task.")
+    config: FreeObject | None = Field(default=None, description="Free-form data of the caller, stored with the task.")
     webhook_url: str | None = Field(
         default=None, max_length=2048, description="Called once, signed, when the task has ended."
     )
-    origin_instance: ShortText = Field(default="default", description="Which installation of the caller sends this.")
+    origin_instance: ShortText = Field(default="default", description="The caller's installation that sends this.")
     origin_zone: ShortText | None = Field(default=None, description="The caller's environment or region, e.g. `eu`.")
     origin_tenant_id: ShortText | None = Field(
         default=None,
@@ -40,17 +40,19 @@ class CreateTask(JsonBody):
     workflow_id: ShortText | None = Field(default=None, description="The workflow that this task is a step of.")
     queue_name: ShortText | None = Field(default=None, description="A queue other than the type's own.")
 
-    provider_type: ProviderType | None = Field(default=None, description="Who executes it; LOCAL is this cluster.")
+    provider_type: ProviderType | None = Field(
+        default=None, description="The provider that executes it; LOCAL is this cluster."
+    )
     provider_config: FreeObject | None = Field(default=None, description="Settings for that provider.")
     active_provider_capabilities: Capabilities | None = Field(
-        default=None, description="What the provider must be able to do."
+        default=None, description="Capabilities that the provider must have."
     )
     fallback_provider_type: ProviderType | None = Field(
-        default=None, description="Who takes over when the first provider has used up its retries."
+        default=None, description="The provider that takes over when the first one has used up its retries."
     )
     fallback_provider_config: FreeObject | None = Field(default=None, description="Settings for the fallback.")
     fallback_provider_capabilities: Capabilities | None = Field(
-        default=None, description="What the fallback must be able to do."
+        default=None, description="Capabilities that the fallback must have."
     )
 
 
@@ -60,7 +62,7 @@ class TaskPublic(BaseModel):
     id: UUID
     priority: int = Field(description="0 low, 1 normal, 2 high, 3 urgent.")
     status: TaskStatus
-    progress: float = Field(default=0.0, description="How much is done, in percent.")
+    progress: float = Field(default=0.0, description="Progress in percent.")
     config: dict[str, Any] | None = None
 
     origin_instance: str
@@ -75,8 +77,8 @@ class TaskPublic(BaseModel):
     started_at: datetime | None = None
     completed_at: datetime | None = None
 
-    executor_type: str | None = Field(default=None, description="What kind of worker ran it.")
-    executor_instance: str | None = Field(default=None, description="Which worker ran it.")
+    executor_type: str | None = Field(default=None, description="The kind of worker that ran it.")
+    executor_instance: str | None = Field(default=None, description="The worker that ran it.")
     celery_task_id: str | None = None
     service_task_id: str | None = None
 
@@ -87,17 +89,17 @@ class TaskPublic(BaseModel):
     fallback_provider_config: Any | None = None
     fallback_provider_capabilities: list[str] | None = None
 
-    errors: list[str] | None = Field(default=None, description="What went wrong, one line a run; the latest is last.")
+    errors: list[str] | None = Field(
+        default=None, description="Errors, one line for each failed run; the latest is last."
+    )
     error_category: ErrorCategory | None = None
     retry_count: int = 0
 
-    metadata: dict[str, Any] | None = Field(
-        default=None, description="How the result was made: model, versions, timings."
-    )
+    metadata: dict[str, Any] | None = Field(default=None, description="Details of the run: model, versions, timings.")
 
 
 class TaskUpdate(JsonBody):
-    """What a client may change. A `status` must be one that the present state can end in."""
+    """Fields of a task that a client may change. A `status` must be allowed by the present one."""
 
     status: TaskStatus | None = Field(default=None, description="CANCELLED, FAILED or COMPLETED, where allowed.")
     priority: TaskPriority | None = Field(default=None, description="Moves a waiting task in its queue.")

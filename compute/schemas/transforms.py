@@ -1,6 +1,6 @@
-"""What preprocessing does to the pictures of a data set, in the order in which it is listed.
+"""Transforms of a data set's images, applied in the order of the list.
 
-Two have their place wherever they are listed: all pictures are scaled after the crops, and mirrored last.
+Two have a fixed place: all images are scaled after the crops, and mirrored last.
 """
 
 from typing import Annotated, Literal
@@ -17,37 +17,44 @@ class _Transform(JsonBody):
 
 
 class Resize(_Transform):
-    """Scale to the bucket of the picture's aspect ratio. Every data set is resized; naming it sets how."""
+    """Scale to the bucket of the image's aspect ratio. Every data set is resized; listing it sets the options."""
 
     type: Literal["resize"]
     resolution: int | None = Field(
-        default=None, ge=32, le=2048, description="Side in pixels of the square with a bucket's area; the model's own."
+        default=None,
+        ge=32,
+        le=2048,
+        description="Side in pixels of a square of a bucket's area; by default the model's own.",
     )
-    upscale: bool = Field(default=True, description="Whether pictures smaller than that are enlarged or left out.")
+    upscale: bool = Field(default=True, description="True: smaller images are enlarged. False: they are left out.")
 
 
 class Crop(_Transform):
-    """Cut the largest square or other aspect ratio out of the picture."""
+    """Cut the largest square, or rectangle of another aspect ratio, out of the image."""
 
     type: Literal["crop"]
     aspect_ratio: float = Field(default=1.0, ge=0.25, le=4, description="Width by height.")
-    anchor: Literal["center", "top", "bottom"] = Field(default="center", description="Which part of the picture stays.")
+    anchor: Literal["center", "top", "bottom"] = Field(
+        default="center", description="The part of the image that stays."
+    )
 
 
 class Flip(_Transform):
-    """Add the mirror image of every picture."""
+    """Add the mirror image of every image."""
 
     type: Literal["flip"]
     direction: Literal["horizontal"] = "horizontal"
 
 
 class BackgroundRemoval(_Transform):
-    """Cut the subject out and put it on one colour. A picture in which none stands out is left out."""
+    """Cut the subject out and put it on one colour. An image without a clear subject is left out."""
 
     type: Literal["background_removal"]
-    color: str = Field(default="#ffffff", pattern=r"^#[0-9a-fA-F]{6}$", description="What is behind it, as #rrggbb.")
+    color: str = Field(default="#ffffff", pattern=r"^#[0-9a-fA-F]{6}$", description="Background colour, as #rrggbb.")
     model: str = Field(
-        default="grabcut", max_length=50, description="Finds the subject; others than grabcut need their file."
+        default="grabcut",
+        max_length=50,
+        description="Network that finds the subject; all except grabcut need their file.",
     )
 
 

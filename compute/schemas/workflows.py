@@ -1,4 +1,4 @@
-"""Workflows as clients define them and as the API shows them."""
+"""Workflow definitions, and workflows as the API shows them."""
 
 from datetime import datetime
 from functools import partial
@@ -44,23 +44,26 @@ Url = Annotated[str, Field(max_length=512)]
 
 
 class FieldMapping(JsonBody):
-    """Hands a value on: from a step's result, the workflow's input or its configuration to a field of this step.
+    """Passes a value to a field of this step: from a step's result, the workflow's input or its configuration.
 
-    A list that meets a field for a single value makes one task for each of its elements. Of several mappings to one
-    field, the first that has a value counts.
+    A list that is mapped to a field for a single value makes one task for each of its elements. Of several mappings to
+    one field, the first that has a value counts.
     """
 
     from_step: str = Field(
         min_length=1,
         max_length=100,
-        description="Id of an earlier step; `$input` for what the workflow was started with, `$config` for its "
-        "configuration.",
+        description="Id of an earlier step; `$input` for the workflow's input, `$config` for its configuration.",
     )
-    from_field: FieldPath = Field(description="A field of its result, such as `result_image_paths`; dots lead inside.")
-    to_field: str = Field(min_length=1, max_length=100, description="The field of this step's task that gets it.")
-    transform: TransformType | None = Field(default=None, description="What to make of the value on its way.")
+    from_field: FieldPath = Field(
+        description="A field of its result, such as `result_image_paths`; dots separate nested names."
+    )
+    to_field: str = Field(
+        min_length=1, max_length=100, description="The field of this step's task that receives the value."
+    )
+    transform: TransformType | None = Field(default=None, description="Conversion of the value.")
     index: int | None = Field(
-        default=None, ge=-1000, le=1000, description="With INDEX: which element, from 0; -1 is the last."
+        default=None, ge=-1000, le=1000, description="With INDEX: index of the element, from 0; -1 is the last."
     )
 
     @model_validator(mode="after")
@@ -71,14 +74,14 @@ class FieldMapping(JsonBody):
 
 
 class Condition(JsonBody):
-    """When a step is to be run. If it does not hold, the step is SKIPPED, and the workflow goes on."""
+    """Condition for running a step. If it does not hold, the step is SKIPPED, and the workflow continues."""
 
     from_step: str = Field(min_length=1, max_length=100, description="As in a mapping.")
     from_field: FieldPath
     op: Literal["eq", "ne", "gt", "ge", "lt", "le", "in", "exists"] = Field(
-        default="eq", description="How the value is compared with `value`; `exists` asks whether there is one at all."
+        default="eq", description="Comparison of the value with `value`; `exists` checks that there is a value."
     )
-    value: FreeValue = Field(default=None, description="What it is compared with; a list for `in`.")
+    value: FreeValue = Field(default=None, description="The value to compare with; a list for `in`.")
 
     @model_validator(mode="after")
     def _list_for_in(self) -> "Condition":
@@ -91,84 +94,88 @@ class WorkflowStepDefinition(JsonBody):
     """One step: a task, or one for each element of a list."""
 
     id: StepId = Field(description="Its name within the workflow.")
-    task_type: TaskType = Field(description="What its tasks do.")
-    config: Sources = Field(default={}, description="Fields of the task that are known beforehand.")
+    task_type: TaskType = Field(description="The type of its tasks.")
+    config: Sources = Field(default={}, description="Constant fields of the task.")
     depends_on: list[Annotated[str, Field(max_length=100)]] = Field(
         default=[],
         max_length=MAX_STEPS,
-        description="Steps that must have ended before. Those that mappings name are among them anyway.",
+        description="Steps that must have ended before. Steps named in mappings are included automatically.",
     )
     input_mappings: list[FieldMapping] = Field(
-        default=[], max_length=MAX_STEPS, description="Fields that come from elsewhere."
+        default=[],
+        max_length=MAX_STEPS,
+        description="Fields with values from other steps, the input or the configuration.",
     )
-    max_retries: int = Field(default=3, ge=0, le=20, description="Further runs of each of its tasks after a failure.")
+    max_retries: int = Field(default=3, ge=0, le=20, description="Retries of each of its tasks after a failure.")
     provider_config: FreeObject | None = Field(
-        default=None, description="Who executes it (`provider_type`) and that provider's settings."
+        default=None, description="The provider that executes it (`provider_type`) and its settings."
     )
     active_provider_capabilities: Capabilities | None = Field(
-        default=None, description="What the provider must be able to do."
+        default=None, description="Capabilities that the provider must have."
     )
     fallback_provider_type: ProviderType | None = Field(
-        default=None, description="Who takes over when the first provider has used up its retries."
+        default=None, description="The provider that takes over when the first one has used up its retries."
     )
     fallback_provider_config: FreeObject | None = Field(default=None, description="Settings for the fallback.")
     fallback_provider_capabilities: Capabilities | None = Field(
-        default=None, description="What the fallback must be able to do."
+        default=None, description="Capabilities that the fallback must have."
     )
     when: Condition | None = Field(default=None, description="Run it only if this holds.")
     continue_on_error: bool = Field(
         default=False,
-        description="Its failure is not the workflow's: steps behind it run if they can do without its result.",
+        description="Its failure does not fail the workflow: later steps run if they do not need its result.",
     )
     timeout_seconds: float | None = Field(
-        default=None, gt=0, le=7 * 86400, description="Longest it may take, waiting in the queue included."
+        default=None, gt=0, le=7 * 86400, description="Longest duration in seconds, including the time in the queue."
     )
     requires_approval: bool = Field(
-        default=False, description="Wait for `POST …/steps/{step_id}/approve` before it is run."
+        default=False, description="Wait for `POST …/steps/{step_id}/approve` before it runs."
     )
 
 
 class CreateWorkflow(JsonBody):
     """A DAG of steps."""
 
-    name: Annotated[str, VISIBLE] = Field(min_length=1, max_length=255, description="What people call it.")
+    name: Annotated[str, VISIBLE] = Field(min_length=1, max_length=255, description="A name for people.")
     description: str | None = Field(default=None, max_length=1000)
     steps: Annotated[
         list[WorkflowStepDefinition], AfterValidator(partial(bounded_text_of, most=MAX_DEFINITION_CHARACTERS))
     ] = Field(min_length=1, description=f"The DAG, at most {MAX_STEPS} steps.")
     config: Sources = Field(default={}, description="Values for mappings from `$config`.")
     input: Sources | None = Field(
-        default=None, description="Values for mappings from `$input`, unless they are sent when it is started."
+        default=None, description="Values for mappings from `$input`, unless they are sent at the start."
     )
     origin_instance: str = Field(
-        default="default", min_length=1, max_length=100, description="Which installation of the caller sends this."
+        default="default", min_length=1, max_length=100, description="The caller's installation that sends this."
     )
     origin_zone: str | None = Field(default=None, max_length=50, description="The caller's environment or region.")
     origin_tenant_id: str | None = Field(
         default=None,
         max_length=100,
-        description="The caller's tenant. A label: its tasks take turns with those of others, and any key reads all.",
+        description="The caller's tenant. A label: tenants take turns, and any key reads all.",
     )
-    origin_reference: str | None = Field(default=None, max_length=512, description="The caller's own id for it.")
+    origin_reference: str | None = Field(
+        default=None, max_length=512, description="The caller's own id for this workflow."
+    )
     webhook_url: Url | None = Field(default=None, description="Called, signed, when the workflow has ended.")
     suppress_subtask_events: bool = Field(
         default=True, description="If false, `webhook_url` is also called for the end of every task of a step."
     )
     reuse: bool = Field(
         default=False,
-        description="Take over the result of an earlier step that was asked for the same with the same inputs, as "
+        description="Reuse the result of an earlier step with the same definition and the same inputs, as "
         "long as its files exist.",
     )
 
 
 class StartWorkflow(JsonBody):
-    """What a workflow is started with."""
+    """Input of a workflow that is being started."""
 
     input: Sources = Field(default={}, description="Values for mappings from `$input`.")
 
 
 class WorkflowUpdate(JsonBody):
-    """What may be changed at any time."""
+    """Fields of a workflow that may be changed at any time."""
 
     name: Annotated[str, VISIBLE] | None = Field(default=None, min_length=1, max_length=255)
     description: str | None = Field(default=None, max_length=1000)
@@ -194,18 +201,20 @@ class WorkflowStepPublic(BaseModel):
     timeout_seconds: float | None = None
     requires_approval: bool = False
     status: StepStatus
-    progress: float = Field(default=0.0, description="How much of it is done, in percent.")
-    task_id: UUID | None = Field(default=None, description="Its task, the first one of several.")
-    task_ids: list[UUID] = Field(default=[], description="All of its tasks, in the order of the list they came from.")
+    progress: float = Field(default=0.0, description="Progress in percent.")
+    task_id: UUID | None = Field(default=None, description="Its task; the first one if there are several.")
+    task_ids: list[UUID] = Field(
+        default=[], description="All of its tasks, in the order of the list that they were made from."
+    )
     result: dict[str, Any] | None = Field(
         default=None,
-        description="What other steps may take from it. A step that made a task for each element of a list has lists.",
+        description="Values for other steps. A step with a task for each element of a list has lists.",
     )
     error_message: str | None = None
     error_category: ErrorCategory | None = None
-    awaits_approval: bool = Field(default=False, description="It waits to be approved, and for nothing else.")
+    awaits_approval: bool = Field(default=False, description="True if it waits only for an approval.")
     approved_at: datetime | None = None
-    reused_from: UUID | None = Field(default=None, description="The step whose result this one took over.")
+    reused_from: UUID | None = Field(default=None, description="The step whose result this one reused.")
     started_at: datetime | None = None
     completed_at: datetime | None = None
     retry_count: int = Field(description="Retries of all its tasks together.")
@@ -223,11 +232,11 @@ class WorkflowPublic(BaseModel):
     status: WorkflowStatus
     total_steps: int
     completed_steps: int = Field(description="Steps that are COMPLETED or SKIPPED.")
-    progress: float = Field(description="How much is done, in percent.")
+    progress: float = Field(description="Progress in percent.")
     eta_seconds: float | None = Field(
-        default=None, description="While it runs: how long the longest way through the rest is likely to take."
+        default=None, description="While it runs: estimated time of the longest path through the remaining steps."
     )
-    current_step: str | None = Field(default=None, description="The first step that runs or is about to.")
+    current_step: str | None = Field(default=None, description="The first step that runs or is about to run.")
     final_step_id: str | None = Field(default=None, description="The last step on which no other depends.")
     final_step_result: dict[str, Any] | None = None
     canvas_task_id: str | None = Field(default=None, description="Ray's id of the last object of the task graph.")
@@ -241,7 +250,7 @@ class WorkflowPublic(BaseModel):
     origin_reference: str | None = None
     webhook_url: str | None = None
     error_message: str | None = None
-    errors: list[str] = Field(description="What went wrong, step by step.")
+    errors: list[str] = Field(description="Errors, step by step.")
     started_at: datetime | None = None
     completed_at: datetime | None = None
     created_at: datetime
@@ -255,7 +264,7 @@ class WorkflowListResponse(BaseModel):
     """Workflows, newest first."""
 
     workflows: list[WorkflowPublic]
-    total: int = Field(description="How many match, whatever `skip` and `limit` say; counted up to 10,000.")
+    total: int = Field(description="Number of matches, regardless of `skip` and `limit`; counted up to 10,000.")
     total_is_exact: bool = Field(default=True, description="False: there are `total` or more.")
     skip: int
     limit: int
@@ -272,7 +281,7 @@ class WorkflowCleanupError(BaseModel):
 
 
 class WorkflowCleanupDetail(BaseModel):
-    """What a cleanup did."""
+    """The result of a cleanup."""
 
     tasks_processed: int
     tasks_cleaned: int
@@ -281,7 +290,7 @@ class WorkflowCleanupDetail(BaseModel):
 
 
 class WorkflowCleanupResponse(BaseModel):
-    """The workflow, which is now marked as deleted, and what was removed."""
+    """The workflow, which is now marked as deleted, and the removed files."""
 
     workflow: WorkflowPublic
     cleanup: WorkflowCleanupDetail

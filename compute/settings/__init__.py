@@ -1,8 +1,8 @@
-"""Everything an operator can set from the environment, in one place.
+"""All settings that an operator can set in the environment.
 
-Names start with `COMPUTE_`, except those that the outside world already knows: API_KEY, ADMIN_API_KEY,
-DATABASE_URL and S3_*. AWS credentials are read by boto3 itself. What belongs to one deployment (models,
-replicas, devices) lives in serve_config.yaml instead.
+Names start with `COMPUTE_`, except well-known ones: API_KEY, ADMIN_API_KEY,
+DATABASE_URL and S3_*. AWS credentials are read by boto3 itself. Settings of one deployment (models,
+replicas, devices) are in serve_config.yaml instead.
 """
 
 import os
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 SECRETS_VARIABLE = "COMPUTE_SECRETS"
-"""Names a folder with a file for each variable that shall not stand in the environment."""
+"""Names a folder with a file for each variable that should not be in the environment."""
 
 
 class TrainableModel(BaseModel):
@@ -48,14 +48,17 @@ class TrainableModel(BaseModel):
     )
     family: Literal["flux", "sdxl"] = "flux"
     resolution: int = Field(
-        default=512, ge=32, le=2048, description="Side in pixels of the square it is trained at unless asked otherwise."
+        default=512,
+        ge=32,
+        le=2048,
+        description="Default training resolution: side in pixels of a square of an image's area.",
     )
-    revision: str | None = Field(default=None, description="Of a Hugging Face repository.")
+    revision: str | None = Field(default=None, description="Revision of a Hugging Face repository.")
 
 
 _DEMO = TrainableModel(model="demo-flux", resolution=128)
 _TRAINING_MODELS = {
-    # On a fresh installation every name leads to the model that comes with it; an operator sets the real ones.
+    # On a fresh installation every name refers to the built-in demo model; an operator sets the real ones.
     "default": _DEMO,
     "sd-xl-base": _DEMO,
     "black-forest-labs/FLUX.1-dev": _DEMO,
@@ -73,19 +76,19 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         default=Path(".compute"),
-        description="The folder of everything that lasts: database, files, models, keys.",
+        description="The folder of persistent data: database, files, models, keys.",
     )
     secrets: Path | None = Field(
-        default=None, description="A folder with a file for each variable that shall not stand in the environment."
+        default=None, description="A folder with a file for each variable that should not be in the environment."
     )
     api_key: SecretStr | None = Field(default=None, validation_alias="API_KEY")
     admin_api_key: SecretStr | None = Field(default=None, validation_alias="ADMIN_API_KEY")
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     database_pooled: bool = Field(
-        default=False, description="DATABASE_URL leads to a PgBouncer that pools by transaction."
+        default=False, description="DATABASE_URL is that of a PgBouncer that pools by transaction."
     )
     database_direct_url: str | None = Field(
-        default=None, description="The server behind that PgBouncer, for migrations and for hints without polling."
+        default=None, description="URL of the server behind that PgBouncer, for migrations and for LISTEN/NOTIFY."
     )
 
     storage: Literal["local", "s3"] = "local"
@@ -94,92 +97,98 @@ class Settings(BaseSettings):
     s3_public_url: str | None = Field(
         default=None,
         validation_alias="S3_PUBLIC_URL",
-        description="A CDN in front of the bucket, if there is one.",
+        description="URL of a CDN in front of the bucket, if there is one.",
     )
-    s3_prefix: str = Field(default="", validation_alias="S3_PREFIX", description="Put before every key.")
+    s3_prefix: str = Field(default="", validation_alias="S3_PREFIX", description="Prefix of every key.")
     public_url: str | None = Field(
         default=None, description="Base of the links in answers; the request's own host when unset."
     )
     link_secret: SecretStr | None = Field(
-        default=None, description="What links to results are signed with; or two, of which the second still opens them."
+        default=None, description="Secret that signs links to results; or two, of which the second is still accepted."
     )
     local_url: str = Field(
         default="http://127.0.0.1:8000",
-        description="Where the API listens: base of the links where there is no request, or one without a host. Its "
-        "scheme is that of all links that are not public.",
+        description="URL of the API on this machine: base of links outside a request, or of one without a host. Its "
+        "scheme is used for all links that are not public.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Origins whose pages may call the API from a browser; `*` for all."
     )
-    link_ttl_seconds: int = Field(default=24 * 3600, ge=60, description="How long a signed result link works.")
+    link_ttl_seconds: int = Field(default=24 * 3600, ge=60, description="Lifetime of a signed link to a result.")
 
     media_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Hosts that may be fetched from, or called back, though their address is private.",
+        description="Hosts with private addresses that may be fetched from or called back.",
     )
-    media_max_bytes: int = Field(default=32 * 2**20, ge=1, description="Largest image a user may send or name.")
+    media_max_bytes: int = Field(default=32 * 2**20, ge=1, description="Largest image that a user may send or name.")
     media_max_pixels: int = Field(default=8192 * 8192, ge=1, description="Largest image by decoded size.")
     media_decode_bytes: int = Field(
-        default=2 * 2**30, ge=2**20, description="Memory of the images that one process decodes at a time, in bytes."
+        default=2 * 2**30, ge=2**20, description="Memory for images that one process decodes at a time, in bytes."
     )
-    media_timeout_seconds: float = Field(default=15.0, gt=0, description="For one whole download, redirects included.")
+    media_timeout_seconds: float = Field(
+        default=15.0, gt=0, description="Timeout of one whole download, redirects included."
+    )
     metadata_policy: Literal["strip", "keep-rights"] = Field(
         default="strip",
-        description="What of an image's metadata is stored: nothing, or its author and owner (EXIF Artist, Copyright).",
+        description="Metadata of images that is stored: none, or the author and owner (EXIF Artist, Copyright).",
     )
     body_max_bytes: int = Field(default=48 * 2**20, ge=1024, description="Largest request body.")
     body_memory_bytes: int = Field(
-        default=512 * 2**20, ge=1024, description="What the bodies that one ingress reads at a time may take together."
+        default=512 * 2**20, ge=1024, description="Memory for the bodies that one ingress reads at a time."
     )
     lora_max_bytes: int = Field(default=500 * 2**20, ge=1024, description="Largest LoRA file that may be uploaded.")
     lora_convert_seconds: float = Field(
-        default=120.0, gt=0, description="Longest a checkpoint may take to become safetensors."
+        default=120.0, gt=0, description="Longest conversion of a checkpoint to safetensors."
     )
     lora_uploads_bytes: int = Field(
         default=4 * 2**30,
         ge=2048,
-        description="Disk that the LoRAs which one ingress takes in at a time may use; each counts twice its size.",
+        description="Disk space for LoRAs that one ingress receives at a time; each counts twice its size.",
     )
     lora_conversions_waiting: int = Field(
-        default=4, ge=0, description="Checkpoints that may wait while another one becomes safetensors."
+        default=4, ge=0, description="Checkpoints that may wait while another one is converted to safetensors."
     )
-    bulk_max_tasks: int = Field(default=1000, ge=1, description="Tasks that one bulk request may bring.")
+    bulk_max_tasks: int = Field(default=1000, ge=1, description="Most tasks of one bulk request.")
 
-    lease_seconds: float = Field(default=15.0, gt=0.5, description="A claim that is not renewed this long is lost.")
-    max_retries: int = Field(default=3, ge=0, description="Runs after the first, for failures that may pass.")
-    retry_backoff_seconds: float = Field(default=2.0, ge=0, description="Delay of the first retry; it doubles.")
-    task_timeout_seconds: float = Field(default=3600.0, gt=0, description="Longest one run of a task may take.")
+    lease_seconds: float = Field(default=15.0, gt=0.5, description="A claim that is not renewed for so long is lost.")
+    max_retries: int = Field(default=3, ge=0, description="Retries after transient failures.")
+    retry_backoff_seconds: float = Field(
+        default=2.0, ge=0, description="Delay of the first retry; it doubles with each one."
+    )
+    task_timeout_seconds: float = Field(default=3600.0, gt=0, description="Longest run of a task.")
     queued_timeout_seconds: float = Field(
         default=600.0, gt=0, description="Longest a claimed task may wait for its turn before it is handed back."
     )
     stall_seconds: float = Field(
-        default=600.0, gt=0, description="A thread of a replica that makes no step for so long hangs."
+        default=600.0, gt=0, description="A thread of a replica without a step for so long counts as hanging."
     )
     retention_days: float | None = Field(
         default=None,
         gt=0,
         le=36500,
-        description="How long what has ended is kept, with its files; for ever when unset.",
+        description="Days after its end for which anything is kept, with its files; for ever when unset.",
     )
     webhook_secret: SecretStr | None = Field(
-        default=None, description="Standard Webhooks secret (whsec_…); or two, of which receivers may know either."
+        default=None, description="Standard Webhooks secret (whsec_…); or two, for receivers that know either."
     )
     webhook_max_attempts: int = Field(default=10, ge=1)
     webhook_max_age_seconds: float = Field(
-        default=36 * 3600.0, gt=0, description="A webhook that is older than this is given up."
+        default=36 * 3600.0, gt=0, description="A webhook older than this is given up."
     )
     webhook_timeout_seconds: float = Field(default=15.0, gt=0)
-    webhook_concurrency: int = Field(
-        default=256, ge=1, description="Webhooks that one sender has on their way at once."
+    webhook_concurrency: int = Field(default=256, ge=1, description="Most webhooks that one sender has in flight.")
+    webhook_receiver_concurrency: int = Field(
+        default=32, ge=1, description="Most webhooks that one sender has in flight to one receiver."
     )
-    webhook_receiver_concurrency: int = Field(default=32, ge=1, description="The same to one receiver.")
 
     training_models: dict[str, TrainableModel] = Field(
         default=_TRAINING_MODELS,
-        description="What trainings may start from, by the names that requests use; `default` is one of them.",
+        description="Base models of trainings, by the names that requests use; `default` must be one of them.",
     )
-    training_archive_max_bytes: int = Field(default=2 * 2**30, ge=1024, description="Largest zip file of pictures.")
-    training_log_bytes: int = Field(default=64 * 1024, ge=1024, description="How much of a training's log is kept.")
+    training_archive_max_bytes: int = Field(default=2 * 2**30, ge=1024, description="Largest zip file of images.")
+    training_log_bytes: int = Field(
+        default=64 * 1024, ge=1024, description="Size of the end of a training's log that is kept."
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -192,9 +201,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment, then the files of COMPUTE_SECRETS."""
+        """Read arguments, then the environment, then the files of COMPUTE_SECRETS."""
         folder = os.environ.get(SECRETS_VARIABLE, "")
-        # One that is missing is refused below, by name.
+        # A missing folder is refused below, by name.
         files = (SecretsSettingsSource(settings_cls, folder),) if Path(folder or os.devnull).is_dir() else ()
         return (init_settings, env_settings, *files)
 
@@ -296,11 +305,11 @@ class Settings(BaseSettings):
 
 
 def with_api_key(settings: Settings) -> Settings:
-    """The settings with an API key: API_KEY, or else the one kept in `home`/api_key, made on first use.
+    """Return the settings with an API key: API_KEY, or else the one stored in `home`/api_key, generated on first use.
 
     Raises:
         OSError: the file can be neither read nor made.
-        ValueError: what the file holds is no key.
+        ValueError: the file's content is not a valid key.
     """
     if settings.api_key is not None:
         return settings
@@ -314,7 +323,7 @@ def with_api_key(settings: Settings) -> Settings:
 
 
 def setting_variables() -> tuple[str, ...]:
-    """The names of the variables that set something here."""
+    """Return the names of the environment variables that are settings."""
     return tuple(
         str(field.validation_alias or f"COMPUTE_{name}").upper() for name, field in Settings.model_fields.items()
     )
@@ -322,15 +331,15 @@ def setting_variables() -> tuple[str, ...]:
 
 @lru_cache
 def get_settings() -> Settings:
-    """The settings of this process, read once, without the keys of clients: those are the ingress's alone."""
+    """Return the settings of this process, read once, without the API keys: only the ingress may have those."""
     return Settings().model_copy(update={"api_key": None, "admin_api_key": None})
 
 
 def ingress_settings() -> Settings:
-    """The settings of a process that lets clients in, with the keys that it knows them by.
+    """Return the settings of a process that authenticates clients, with the API keys.
 
     Raises:
         OSError: `home`/api_key can be neither read nor made.
-        ValueError: what it holds is no key.
+        ValueError: its content is not a valid key.
     """
     return with_api_key(Settings())

@@ -1,4 +1,4 @@
-"""What an address in a setting must be, and what a file of a setting may be called."""
+"""Rules for URLs in settings, and for the names of setting files."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -17,10 +17,10 @@ _ALIKE = 0.85
 
 
 def checked_base(address: str) -> str:
-    """An address of http or https below which others lie.
+    """Return the http or https URL if it can be the base of others.
 
     Raises:
-        ValueError: it is none. The message goes behind the setting's name, and does not repeat the address.
+        ValueError: it cannot. The message continues the setting's name, and does not repeat the URL.
     """
     if _parts(address) is None:
         raise ValueError(
@@ -31,10 +31,10 @@ def checked_base(address: str) -> str:
 
 
 def checked_origin(address: str) -> str:
-    """Scheme, host and port as browsers send them: in small letters, without the port that the scheme stands for.
+    """Return scheme, host and port as browsers send them: in lower case, without the scheme's default port.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is not an origin.
     """
     bare = address.removesuffix("/").lower()
     parts = _parts(bare)
@@ -47,7 +47,8 @@ def checked_origin(address: str) -> str:
 
 
 def misspelt(files: Iterable[str], variables: Collection[str], given: Collection[str]) -> tuple[str, str] | None:
-    """A file that was surely meant for one of these variables, none of the `given` ones, and which that may be."""
+    """Return a file that was probably meant for one of these variables, except the `given` ones, and that variable's
+    name."""
     missing = [variable for variable in variables if variable not in given]
     for file in sorted(files):
         name = PurePath(file).stem.upper().replace("-", "_")

@@ -18,7 +18,7 @@ class QuickstartFile(BaseModel):
 
 
 class QuickstartOutput(BaseModel):
-    """What a completed task made."""
+    """The results of a completed task."""
 
     images: list[QuickstartFile] = []
     videos: list[QuickstartFile] | None = None
@@ -35,4 +35,4 @@ class QuickstartTask(BaseModel):
     started_at: datetime | None = None
     completed_at: datetime | None = None
     output: QuickstartOutput | None = None
-    error: str | None = Field(default=None, description="Why it failed, in one line.")
+    error: str | None = Field(default=None, description="The reason of a failure, in one line.")

@@ -21,24 +21,24 @@ __all__ = [
 
 
 class QuickstartTrainingConfig(TrainingOptions):
-    """How it is done. Without `epochs` and `steps`: 1000 steps."""
+    """Options of the training. Without `epochs` and `steps` it has 1000 steps."""
 
     trigger_word: TriggerWord | None = Field(
-        default=None, description="The word that will call it up in a prompt; `output_name` as one word."
+        default=None, description="The word that invokes it in a prompt; by default `output_name` as one word."
     )
 
 
 class QuickstartTrainingCreate(TrainingFrame):
-    """Teach a model what a zip file of pictures shows."""
+    """Train a model on a zip file of images."""
 
     base_model: BaseModelName | None = Field(
-        default="default", description="The model that learns, by a name that this installation knows."
+        default="default", description="The base model, by a name that is configured on this installation."
     )
     config: QuickstartTrainingConfig = QuickstartTrainingConfig()
 
 
 class QuickstartTrainingModel(BaseModel):
-    """What came of it."""
+    """The trained model."""
 
     name: str
     path: str = Field(description="The path by which tasks name the LoRA.")
@@ -46,7 +46,7 @@ class QuickstartTrainingModel(BaseModel):
 
 
 class QuickstartTrainingSample(BaseModel):
-    """A picture drawn on the way."""
+    """An image generated during the training."""
 
     url: str = Field(description="Downloads without a key, until it expires.")
     prompt: str
@@ -55,7 +55,7 @@ class QuickstartTrainingSample(BaseModel):
 
 
 class QuickstartTrainingOutput(BaseModel):
-    """How far it is, and what came of it. It is there while the training runs, too."""
+    """Progress and results. Present while the training runs, too."""
 
     metrics: dict[str, Any] = Field(default={}, description="The latest: `current_epoch`, `loss` and others.")
     model: QuickstartTrainingModel | None = None
@@ -74,15 +74,15 @@ class QuickstartTraining(BaseModel):
     started_at: datetime | None = None
     completed_at: datetime | None = None
     output: QuickstartTrainingOutput | None = None
-    error: str | None = Field(default=None, description="Why it failed, in one line.")
+    error: str | None = Field(default=None, description="The reason of a failure, in one line.")
 
 
 class QuickstartTrainingEvent(BaseModel):
-    """One thing that happened to a training, with lower-case words and progress from 0 to 1."""
+    """One event of a training, with lower-case words and progress from 0 to 1."""
 
-    id: int = Field(description="Grows; `after` takes it.")
+    id: int = Field(description="Increasing id, for `after`.")
     type: str = Field(examples=["training_status"])
-    status: QuickstartStatus = Field(description="What the training was then.")
+    status: QuickstartStatus = Field(description="The training's status at that time.")
     data: dict[str, Any] | None = None
     created_at: datetime
 

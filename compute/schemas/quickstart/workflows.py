@@ -26,8 +26,9 @@ QuickstartWorkflowStatus = Literal["pending", "running", "paused", "completed", 
 
 
 class QuickstartStepDefinition(JsonBody):
-    """One step. It works on the images of the step before, all of them, unless it says otherwise with the fields of a
-    canonical step, which it may have as well."""
+    """One step. It processes all images of the step before, unless it uses the fields of a canonical step, which are
+    also
+    accepted, to change that."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -42,7 +43,7 @@ class QuickstartStepDefinition(JsonBody):
 
 
 class QuickstartCreateWorkflow(JsonBody):
-    """A workflow that waits to be started. It may have the other fields of a canonical one as well."""
+    """A workflow that is started separately. It may also have the other fields of a canonical workflow."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -67,10 +68,12 @@ class QuickstartWorkflow(BaseModel):
     name: str
     status: QuickstartWorkflowStatus
     progress: float = Field(default=0.0, ge=0, le=1)
-    current_step: int = Field(description="Which step runs, or is the next to, counted from 0; at the end the last.")
+    current_step: int = Field(
+        description="Index of the running or next step, from 0; at the end that of the last step."
+    )
     eta_seconds: float | None = None
     steps: list[QuickstartWorkflowStep]
-    error: str | None = Field(default=None, description="Why it failed, in one line.")
+    error: str | None = Field(default=None, description="The reason of a failure, in one line.")
     created_at: datetime
     started_at: datetime | None = None
     completed_at: datetime | None = None
@@ -86,7 +89,7 @@ class QuickstartCleanupError(BaseModel):
 
 
 class QuickstartCleanupDetail(BaseModel):
-    """What a cleanup did."""
+    """The result of a cleanup."""
 
     tasks_processed: int
     tasks_cleaned: int
@@ -95,7 +98,7 @@ class QuickstartCleanupDetail(BaseModel):
 
 
 class QuickstartWorkflowCleanup(BaseModel):
-    """The workflow, which lists leave out from now on, and what was removed."""
+    """The workflow, which lists omit from now on, and the removed files."""
 
     workflow: QuickstartWorkflow
     cleanup: QuickstartCleanupDetail

@@ -1,1 +1,1 @@
-"""Rules that many fields share, and the sentences that tell of what breaks one."""
+"""Validation rules that many fields share, and the error messages about them."""

@@ -1,4 +1,4 @@
-"""Values that come as text, in a query or a form: one spelling each, so that nothing is guessed."""
+"""Types for values that arrive as text, in a query or a form. Each value has one accepted spelling."""
 
 import re
 from typing import Annotated, Any
@@ -29,10 +29,10 @@ def _flag(value: Any) -> Any:
 
 
 WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
-"""Digits, after a minus if need be: no spaces, no plus, no leading zero, no decimal point."""
+"""Digits, with an optional minus: no spaces, no plus, no leading zero, no decimal point."""
 
 Flag = Annotated[bool, BeforeValidator(_flag)]
 """`true`, `false`, `1` or `0`, in upper or lower case."""
 
 Label = Annotated[str, Field(min_length=1, max_length=200)]
-"""Some text of the caller's, which a filter looks for as it stands."""
+"""A text that a filter compares exactly."""

@@ -1,4 +1,4 @@
-"""Faults that pydantic finds, in our own words: they name the field as the caller wrote it, and what it takes."""
+"""Turns pydantic's errors into sentences that name the field as the caller wrote it, and the accepted values."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from pydantic import AliasChoices, BaseModel
 __all__ = ["Fault", "as_sent", "name_of", "names_of_field", "presented", "sentence"]
 
 Fault = dict[str, Any]
-"""`loc`, `msg` and `type`, as an answer shows them."""
+"""An error with `loc`, `msg` and `type`, as an answer shows it."""
 
 _QUOTED = re.compile(r"'([^']*)'")
 _MOST_GUESSES = 3
@@ -54,10 +54,10 @@ _DATE = "must be a date and time such as 2026-01-31T12:00:00Z"
 def presented(
     errors: Sequence[Any], *, sent: Any = None, model: type[BaseModel] | None = None, at: tuple[str | int, ...] = ()
 ) -> list[Fault]:
-    """The errors of a validation as faults.
+    """Convert the errors of a validation to faults.
 
-    `sent` is what was validated: a place that is not in it (the branch of a union, say) is none of the caller's.
-    `model` is what it was validated as, to tell a misspelt field. `at` goes before every place.
+    `sent` is the validated value: parts of a place that are not in it (the branch of a union, say) are left out.
+    `model` is the model of the validation, to suggest a field for a misspelt one. `at` goes before every place.
     """
     guesses = _MOST_GUESSES
     found: list[tuple[bool, Fault]] = []
@@ -73,7 +73,7 @@ def presented(
 
 
 def as_sent(loc: Sequence[str | int], sent: Any, *, absent: int = 0) -> tuple[str | int, ...]:
-    """A place without the parts that are not in what was sent. The last `absent` parts may be what should be there."""
+    """Return a place without the parts that are not in `sent`. The last `absent` parts may be missing ones."""
     kept: list[str | int] = []
     for left, part in zip(range(len(loc), 0, -1), loc, strict=True):
         inside = _inside(sent, part)
@@ -87,7 +87,7 @@ def as_sent(loc: Sequence[str | int], sent: Any, *, absent: int = 0) -> tuple[st
 
 
 def sentence(error: Any, loc: Sequence[str | int]) -> str:
-    """What is wrong at `loc`, as a sentence that names its last part."""
+    """Return the error at `loc` as a sentence that names its last part."""
     said = _said(error)
     if error["type"] == "value_error" and not said.startswith("must "):
         return said
@@ -95,14 +95,14 @@ def sentence(error: Any, loc: Sequence[str | int]) -> str:
 
 
 def names_of_field(model: type[BaseModel], field: str) -> tuple[str, ...]:
-    """Every name by which a body may call a field, its own first."""
+    """Return every name of a field that a body may use, the field's own name first."""
     alias = model.model_fields[field].validation_alias
     choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
     return tuple(dict.fromkeys([field, *(choice for choice in choices if isinstance(choice, str))]))
 
 
 def _inside(sent: Any, part: str | int) -> tuple[Any, ...]:
-    """What is there, in a tuple; an empty one if nothing is."""
+    """The part of the value in a tuple; an empty one if it has no such part."""
     if isinstance(sent, Mapping):
         return (sent[part],) if part in sent else ()
     if isinstance(sent, Sequence) and not isinstance(sent, str) and isinstance(part, int):
@@ -120,8 +120,8 @@ def _said(error: Any) -> str:
         return _own_words(context)
     if kind.startswith(("datetime", "date_", "timezone")):
         return _DATE
-    # What our own validators say; anything else is pydantic's, and speaks of Python.
-    return str(error["msg"]) if str(error["msg"]).startswith("must ") else "has a form that is not taken here"
+    # Messages of our own validators; any other is pydantic's, in terms of Python.
+    return str(error["msg"]) if str(error["msg"]).startswith("must ") else "has a form that is not accepted here"
 
 
 def _own_words(context: Mapping[str, Any]) -> str:
@@ -162,7 +162,7 @@ _SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def name_of(loc: Sequence[str | int]) -> str:
-    """The last name in a place with the numbers after it, as in `source_images[3]`."""
+    """Return the last name in a place with the numbers after it, as in `source_images[3]`."""
     name = ""
     for part in loc:
         name = part if isinstance(part, str) else f"{name}[{part}]"
@@ -170,7 +170,7 @@ def name_of(loc: Sequence[str | int]) -> str:
 
 
 def _unknown(said: str, name: str, model: type[BaseModel], sent: Any) -> str:
-    """What to say of a field that the model does not have under this name."""
+    """The message about a field that the model does not have under this name."""
     names = {other: field for field in model.model_fields for other in names_of_field(model, field)}
     if name in names and isinstance(sent, Mapping):
         twin = next((other for other in names if names[other] == names[name] and other in sent and other != name), "")
@@ -180,8 +180,11 @@ def _unknown(said: str, name: str, model: type[BaseModel], sent: Any) -> str:
 
 
 def _without_twins(found: Sequence[tuple[bool, Fault]]) -> list[Fault]:
-    """Of the branches of a union, those that say something: a fault deeper inside says more than that the value is of
-    another kind; what several say of the same value becomes one sentence."""
+    """Reduce the errors of a union's branches.
+
+    A fault deeper inside tells more than one about the kind of the whole value; several faults of one value become one
+    sentence.
+    """
     kept: dict[tuple[Any, ...], Fault] = {}
     deeper = {fault["loc"][:length] for _, fault in found for length in range(len(fault["loc"]))}
     for of_a_branch, fault in found:

@@ -1,7 +1,7 @@
-"""Bodies as JSON has them: a number is no string, and true is no number.
+"""Strict JSON types for request bodies: a number is not a string, and true is not a number.
 
-Left alone, pydantic takes `"128"`, `128.0` and `true` for an integer. The schema that we publish says none of that, and
-what is taken in silence is a mistake that its author finds last.
+By default pydantic accepts `"128"`, `128.0` and `true` for an integer. The published schema allows none of them, and
+silent conversion hides mistakes of the caller.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ _NAMED_SCHEMAS = ("fields", "choices")
 
 
 def _strict(schema: Any) -> Any:
-    """A core schema whose numbers, booleans and times are strict, at any depth."""
+    """Make the numbers, booleans and times of a core schema strict, at any depth."""
     if isinstance(schema, list | tuple):
         return type(schema)(_strict(part) for part in schema)
     if not isinstance(schema, dict):
@@ -45,9 +45,9 @@ def _text(value: Any) -> Any:
 
 
 class JsonBody(BaseModel):
-    """What a client sends as JSON. Unknown fields are refused, and so is a value of another JSON type.
+    """A request body in JSON. Unknown fields and values of another JSON type are refused.
 
-    An integer is written without a decimal point: `128.0` is refused, as many languages read it as another type.
+    An integer is written without a decimal point: `128.0` is refused, because many languages read it as another type.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)

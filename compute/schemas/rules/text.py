@@ -1,4 +1,4 @@
-"""Text that people are to read: it must show something."""
+"""Validation of text for people: it must contain something visible."""
 
 import unicodedata
 
@@ -7,16 +7,16 @@ from pydantic_core import PydanticCustomError
 
 __all__ = ["VISIBLE", "VISIBLE_OR_BLANK", "shows"]
 
-# Letters and signs by their category, which fonts draw as nothing.
+# Letters and signs by category, but rendered blank by fonts.
 _BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc")
 
 
 def shows(text: str) -> bool:
-    """Whether anything in it can be seen: not spaces, control and format characters, or marks without a letter."""
-    return any(unicodedata.category(one)[0] not in "ZM" and _drawn(one) for one in text)
+    """Return whether the text has a visible character: not a space, a control or format character, or a mark alone."""
+    return any(unicodedata.category(one)[0] not in "ZM" and _is_visible(one) for one in text)
 
 
-def _drawn(character: str) -> bool:
+def _is_visible(character: str) -> bool:
     return unicodedata.category(character) not in {"Cc", "Cf", "Cs"} and character not in _BLANKS
 
 
@@ -31,6 +31,6 @@ def _may_be_empty(text: str) -> str:
 
 
 VISIBLE = AfterValidator(_must_show)
-"""For text that is needed: a prompt, a name, a trigger word."""
+"""Validator of required text: a prompt, a name, a trigger word."""
 VISIBLE_OR_BLANK = AfterValidator(_may_be_empty)
-"""For text that may be left out, or be empty or blank: characters that nobody sees are a mistake there, too."""
+"""Validator of optional text, which may be empty or blank, but not consist of invisible characters."""

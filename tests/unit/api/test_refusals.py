@@ -63,7 +63,7 @@ def test_every_field_is_refused_in_our_own_words(name: str) -> None:
                     assert fault["loc"][0] == "body"
                     assert PYTHON.search(fault["msg"]) is None, fault
                     assert re.match(r"[A-Z].*[.?]\Z", fault["msg"]), fault
-                    assert "has a form that is not taken here" not in fault["msg"], fault
+                    assert "has a form that is not accepted here" not in fault["msg"], fault
                     if fault["type"] != "missing":
                         assert_is_there(fault["loc"][1:], {written: value})
 
