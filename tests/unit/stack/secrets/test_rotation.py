@@ -42,7 +42,7 @@ def test_a_second_change_waits_for_the_first(tmp_path: Path, name: str) -> None:
     settings = Settings(home=tmp_path)
     rotate(settings, name)
     both = secrets_of(settings, name)
-    with pytest.raises(StackError, match="end the change under way: ") as refused:
+    with pytest.raises(StackError, match="end the rotation under way: ") as refused:
         rotate(settings, name)
     assert str(refused.value).endswith(own_command("secrets", "retire", name, home=tmp_path))
     assert secrets_of(settings, name) == both
