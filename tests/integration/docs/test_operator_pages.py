@@ -138,7 +138,8 @@ def test_the_settings_of_the_reference_are_taken(machine: Machine, database_url:
 def test_a_deployment_reaches_its_database_and_its_bucket(
     machine: Machine, role: URL, postgres: URL, bucket: str, s3_server: str
 ) -> None:
-    machine.written |= {"=pictures": f"={bucket}", "https://s3.eu-central-1.amazonaws.com": s3_server}
+    machine.written |= {"=pictures": f"={bucket}"}
+    machine.variables |= {"S3_ENDPOINT_URL": s3_server}
     [made] = blocks(DEPLOY, "sql")
     with connected(postgres) as connection:
         for statement in made.text.split(";\n"):
