@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
+from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from compute import __version__
@@ -46,6 +46,21 @@ One API in front of a cluster that generates and edits images.
 * **Safe to repeat.** Send an `Idempotency-Key` with a POST, and a repeated request gets the first answer.
 * **Follow or be called.** Poll, read `/tasks/{id}/events`, or give a `webhook_url`.
 """
+_OF_THE_API: dict[str, Any] = {"prefix": API, "responses": errors.PROBLEMS}
+_KEYED = _OF_THE_API | {"dependencies": [Depends(require_key)]}
+_ROUTERS: tuple[tuple[APIRouter, dict[str, Any]], ...] = (
+    (generation.router, _KEYED),
+    (tasks.router, _KEYED),
+    (workflows.router, _KEYED),
+    (training.router, _KEYED),
+    # Their routes say which key they need.
+    (storage.router, _OF_THE_API),
+    (lora.router, _OF_THE_API),
+    (lora.admin_router, _OF_THE_API),
+    (health.router, {}),
+    (reference, {}),
+)
+"""What is served, each with its options. `/tasks/generation` comes before `/tasks/{task_id}`."""
 
 
 def create_app(settings: Settings, serving: Serving) -> FastAPI:
@@ -71,16 +86,8 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
     )
     errors.install(app)
     # Side by side: each router inside another one would be searched once more by every request.
-    include = partial(app.include_router, prefix=API, responses=errors.PROBLEMS)
-    include(generation.router, dependencies=[Depends(require_key)])
-    include(tasks.router, dependencies=[Depends(require_key)])
-    include(workflows.router, dependencies=[Depends(require_key)])
-    include(training.router, dependencies=[Depends(require_key)])
-    include(storage.router)
-    include(lora.router)
-    include(lora.admin_router)
-    app.include_router(health.router)
-    app.include_router(reference)
+    for router, options in _ROUTERS:
+        app.include_router(router, **options)
     app.add_route("/openapi.json", ServedDocument(settings).answer, include_in_schema=False)
     app.openapi = lambda: openapi_document(app, settings)  # type: ignore[method-assign]
     _add_middleware(app, settings)

@@ -5,22 +5,39 @@ from typing import Any
 from pydantic import BaseModel
 
 from compute.errors import InvalidInput
+from compute.providers.base import Provider
+from compute.providers.registry import all_providers
 from compute.schemas.enums import ProviderType
 from compute.tasks.registry import TaskKind
 
 __all__ = ["check_providers"]
 
+_FIELDS = {
+    "provider_type": "active_provider_capabilities",
+    "fallback_provider_type": "fallback_provider_capabilities",
+}
+"""Of a request: the fields that name a provider, each with that of what it is asked for."""
+
 
 def check_providers(request: BaseModel, kind: TaskKind[Any]) -> None:
-    """Check the provider fields of a request or an update, as far as it has them.
+    """Check the provider fields of a request or an update, as far as it has them. Without a name it is LOCAL.
 
     Raises:
         InvalidInput: a provider that is not set up, or a capability that it does not offer for this type.
     """
-    for field in ("provider_type", "fallback_provider_type"):
-        if (provider := getattr(request, field, None)) not in (None, ProviderType.LOCAL):
-            raise InvalidInput(f"Provider {provider} is not set up here; available: LOCAL.", field=field)
-    for field in ("active_provider_capabilities", "fallback_provider_capabilities"):
-        missing = sorted(set(getattr(request, field, None) or ()) - kind.capabilities)
+    named = {field: _provider(getattr(request, field, None) or ProviderType.LOCAL, field) for field in _FIELDS}
+    for field, provider in named.items():
+        asked = _FIELDS[field]
+        missing = sorted(set(getattr(request, asked, None) or ()) - provider.capabilities(kind))
         if missing:
-            raise InvalidInput(f"Tasks of type {kind.name} on LOCAL do not offer {', '.join(missing)}.", field=field)
+            raise InvalidInput(
+                f"Tasks of type {kind.name} on {provider.name} do not offer {', '.join(missing)}.", field=asked
+            )
+
+
+def _provider(name: ProviderType, field: str) -> Provider:
+    provider = all_providers().get(name)
+    if provider is None:
+        available = ", ".join(all_providers())
+        raise InvalidInput(f"Provider {name} is not set up here; available: {available}.", field=field)
+    return provider

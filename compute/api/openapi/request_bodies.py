@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from compute.providers.registry import all_providers
 from compute.schemas.bulk import BulkTasks
 from compute.schemas.enums import ErrorCategory, EventType, ProviderCapability, ProviderType, TaskPriority, TaskType
 from compute.schemas.events import (
@@ -24,7 +25,6 @@ from compute.schemas.events import (
     WorkflowStatusEvent,
 )
 from compute.schemas.lora import Body_admin_upload_lora, Body_upload_lora, EntityType, LoRADeleteRequest
-from compute.schemas.providers import LocalProviderConfig
 from compute.schemas.quickstart.tasks import QuickstartTask
 from compute.schemas.quickstart.training import QuickstartTrainingCreate
 from compute.schemas.quickstart.workflows import QuickstartCreateWorkflow
@@ -187,7 +187,7 @@ _BY_HAND: list[type[BaseModel]] = [
     Body_admin_upload_lora,
     Body_save_image,
     LoRADeleteRequest,
-    LocalProviderConfig,
+    *(provider.config_model for provider in all_providers().values()),
     BaseEvent,
     TaskCreatedEvent,
     TaskStatusEvent,

@@ -19,10 +19,10 @@ from tests.patience import PATIENCE
 from tests.unit.docs.blocks import ROOT, Block
 from tests.unit.docs.ways import Way, pages_of, tried
 
-TASK_TYPE, MODEL, TRAINING = (
-    f"docs/howto/add-a-{what}.md" for what in ("task-type", "model-family", "training-family")
+TASK_TYPE, PROVIDER, MODEL, TRAINING = (
+    f"docs/howto/add-a-{what}.md" for what in ("task-type", "provider", "model-family", "training-family")
 )
-TRIALS = {"task_type": [TASK_TYPE], "families": [MODEL, TRAINING]}
+TRIALS = {"task_type": [TASK_TYPE], "provider": [PROVIDER], "families": [MODEL, TRAINING]}
 """By module of `trials`, which uses what is added: the pages that are followed before."""
 
 RUFF = (sys.executable, "-m", "ruff")

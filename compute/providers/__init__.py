@@ -1,0 +1,1 @@
+"""Who executes tasks: one module a provider."""
