@@ -1,1 +1,1 @@
-"""Images that users send or name: fetched, checked and decoded to 8-bit sRGB, and encoded again."""
+"""Images sent or named by users: fetched, checked, decoded to 8-bit sRGB, and encoded again."""

@@ -1,7 +1,7 @@
-"""Images that stand as text in a request: base64, and what data URLs hold.
+"""Decodes images given as text in a request: base64 and the contents of data URLs.
 
-Everything here takes time in proportion to the text, and no single call into C takes long, so that other threads have
-their turns while a large text is decoded.
+All functions take time in proportion to the text, and no single call into C takes long, so that other threads run
+while a large text is decoded.
 """
 
 import binascii
@@ -14,7 +14,7 @@ from compute.storage.paths import MAX_PATH_CHARACTERS
 __all__ = ["MAX_ESCAPES", "decoded", "is_inline", "unescaped"]
 
 MAX_ESCAPES = 4_000_000
-"""How many characters of a data URL may be percent-encoded; each one costs a thousand times as much as another."""
+"""The most percent-encoded characters in a data URL; each costs a thousand times as much as another character."""
 
 _STEP = 256 * 1024
 _SHORTEST = 64
@@ -25,7 +25,7 @@ _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def is_inline(source: str) -> bool:
-    """Whether a source that is no address holds the image itself, rather than its storage path."""
+    """Whether a source that is not an address contains the image itself, rather than its storage path."""
     if source[:5].lower() == "data:" or len(source) > MAX_PATH_CHARACTERS:
         return True
     stripped = source.rstrip().rstrip("=")
@@ -33,10 +33,10 @@ def is_inline(source: str) -> bool:
 
 
 def decoded(text: str) -> bytes:
-    """The bytes of base64, also with line breaks, in the URL-safe alphabet, or without its padding.
+    """Decode base64, also with line breaks, in the URL-safe alphabet, or without padding.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not base64.
     """
     found = bytearray()
     left = b""
@@ -52,7 +52,7 @@ def decoded(text: str) -> bytes:
 
 
 def unescaped(text: str) -> bytes:
-    """The bytes of percent-encoded text.
+    """Decode percent-encoded text.
 
     Raises:
         ValueError: more than `MAX_ESCAPES` characters are encoded.
@@ -63,7 +63,7 @@ def unescaped(text: str) -> bytes:
     left = ""
     for piece in _pieces(text):
         left += piece
-        # An escape is three characters: one that has begun waits for the rest of it.
+        # An escape has three characters; an incomplete one is carried over to the next piece.
         cut = left.rfind("%", -2)
         ready, left = (left, "") if cut < 0 else (left[:cut], left[cut:])
         found += unquote_to_bytes(ready)

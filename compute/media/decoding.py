@@ -1,4 +1,4 @@
-"""Images decoded within the memory and the cores of one process."""
+"""Decodes images within the memory and the cores of one process."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Decoding:
-    """Reserves what an image takes before anything is made of it. Use it within one event loop."""
+    """Reserves the memory of an image before it is decoded. Use it within one event loop."""
 
     def __init__(
         self,
@@ -27,22 +27,22 @@ class Decoding:
         seconds: float,
         in_thread: Callable[[Callable[[], Any]], Awaitable[Any]] = in_thread,
     ) -> None:
-        """Let `memory` bytes be used at a time; `waiting` and `seconds` bound the line, the others are told `busy`.
+        """Use up to `memory` bytes at a time; `waiting` and `seconds` bound the queue, others are refused with `busy`.
 
-        `in_thread` makes a call in a thread and, cancelled, waits for it.
+        `in_thread` runs a call in a thread and, cancelled, waits for it.
         """
         self._in_thread = in_thread
         self._max_pixels = max_pixels
         self._memory = Capacity(memory, busy=busy, waiting=waiting, seconds=seconds)
-        # More at once than there are cores to work on them would only take memory.
+        # More concurrent decodings than cores would only take memory.
         self._slots = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def run(self, work: Callable[[], T], data: bytes, *, field: str) -> T:
-        """Do `work`, which decodes `data`, in a thread. Cancelled, it keeps the memory until the thread has ended.
+        """Run `work`, which decodes `data`, in a thread. Cancelled, it keeps the memory until the thread has ended.
 
-        Raises:
-            InvalidInput: the header tells that it is no image, or too large; whatever else `work` raises.
-            Overloaded: the memory is taken, by many images or by large ones.
+        Raises whatever `work` raises, and:
+            InvalidInput: by its header `data` is not an image, or too large.
+            Overloaded: many or large images take all the memory.
         """
         look = partial(decode_cost, data, max_pixels=self._max_pixels, field=field)
         cost = await self._within(opening_cost(data), look)

@@ -1,7 +1,7 @@
-"""Images with more than eight bits a channel to eight bits: rounded, not cut off.
+"""Reduces images with more than eight bits a channel to eight bits, by rounding instead of truncation.
 
-Pillow reads 16-bit grey as it is, but keeps only the upper byte of each channel of 16-bit colours. Their lower bytes
-are had from the same decoder: it is told that the bytes lie the other way round.
+Pillow reads 16-bit grey as it is, but keeps only the upper byte of each channel of 16-bit colours. The lower bytes
+come from the same decoder, by declaring the opposite byte order.
 """
 
 import sys
@@ -22,7 +22,7 @@ Box = tuple[int, int, int, int]
 # libtiff hands out bytes in the order of this machine (16N), other decoders in that of the file (big or little endian).
 _OTHER_ORDER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
 _COLOURS = ("RGB", "RGBX", "RGBA", "CMYK")
-# How Pillow is told to read the bytes of a file, and how it would read the others.
+# Pillow's raw modes for the upper bytes of a file, and for the lower ones.
 _OTHER_BYTES = {f"{mode};{order}": f"{mode};{other}" for mode in _COLOURS for order, other in _OTHER_ORDER.items()}
 # Grey with alpha: grey high, grey low, alpha high, alpha low, which Pillow calls four channels.
 _OTHER_BYTES["LA;16B"] = "RGBA"
@@ -34,12 +34,12 @@ _ADVICE = "export the image with 8 or 16 bits a channel"
 
 
 def to_eight_bits(image: Image.Image, data: bytes, raw_mode: str | None, field: str) -> Image.Image:
-    """The loaded image with eight bits a channel; what has no more than that is the image itself.
+    """Convert a loaded image to eight bits a channel; an image with no more than that is returned as it is.
 
-    `data` is the whole file, `raw_mode` what `raw_mode_of` said before it was loaded.
+    `data` is the whole file, `raw_mode` the value of `raw_mode_of` before it was loaded.
 
     Raises:
-        InvalidInput: its pixels are floating point or 32-bit numbers, whose black and white nobody can know.
+        InvalidInput: its pixels are floating point or 32-bit numbers, whose black and white are undefined.
     """
     if image.mode.startswith("I;16"):
         return _grey(image)
@@ -59,7 +59,7 @@ def to_eight_bits(image: Image.Image, data: bytes, raw_mode: str | None, field: 
 
 
 def raw_mode_of(opened: Image.Image) -> str | None:
-    """How the pixels lie in the file, in Pillow's words; of an image that is open and not loaded."""
+    """Pillow's raw mode, the layout of the pixels in the file; of an image that is open and not loaded."""
     tiles = opened.tile if isinstance(opened, ImageFile.ImageFile) else []
     return _raw_mode(tiles[0].args) if tiles else None
 
@@ -67,8 +67,8 @@ def raw_mode_of(opened: Image.Image) -> str | None:
 def _by_bands(
     size: tuple[int, int], mode: str, work: Callable[[Box], Image.Image], into: Image.Image | None = None
 ) -> Image.Image:
-    """The image that `work` makes of one band of rows after another, because sixteen bits are worked on in numbers of
-    thirty-two. `into` is an image of that size and mode whose pixels are not needed once their band is done."""
+    """Apply `work` to one band of rows after another, because 16-bit values are computed with 32 bits. `into` is an
+    image of that size and mode whose pixels may be overwritten once their band is done."""
     width, height = size
     rows = max(_BAND_PIXELS // width, 1)
     made = Image.new(mode, size) if into is None else into
@@ -113,7 +113,7 @@ def _colours(high: Image.Image, low: Image.Image, mode: str, clear: NDArray[Any]
 
 
 def _read_as(data: bytes, mode: str, raw_mode: str, field: str) -> Image.Image:
-    """The file decoded once more; its size and its format have been checked."""
+    """Decode the file once more; its size and its format have been checked."""
     opened = open_image_file(data, field)
     if isinstance(opened, ImageFile.ImageFile):
         opened.tile = [tile._replace(args=_with_raw_mode(tile.args, raw_mode)) for tile in opened.tile]

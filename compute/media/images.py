@@ -1,4 +1,4 @@
-"""Bytes of unknown origin to pixels: sniffed, measured before they are decoded, upright, in sRGB."""
+"""Decodes untrusted image files: detects the format, checks the size first, and returns upright sRGB pixels."""
 
 import io
 import logging
@@ -34,21 +34,21 @@ _TRANSPOSES = {
     8: Image.Transpose.ROTATE_90,
 }
 _GREY_MODES = frozenset({"1", "L", "I;16", "I;16B", "I;16L", "I;16N"})
-# What a pixel takes at the worst moment: four bytes each as it was read, the lower bytes of deep colours, with its
-# colours taken out of their profile, upright, and encoded. tests/unit/media/test_decode_memory.py measures them.
+# Peak memory of a pixel: four bytes each as it was read, the lower bytes of deep colours, converted from its profile,
+# upright, and encoded. tests/unit/media/test_decode_memory.py measures them.
 _GREY_BYTES = 12
 _COLOUR_BYTES = 24
-# These decoders hold images of their own besides.
+# These decoders keep images of their own in addition.
 _DECODER_BYTES = {"WEBP": 12, "AVIF": 12, "GIF": 8, "TIFF": 8}
 _SPARE_BYTES = 8 * 2**20
-# Once for the process: the warnings module keeps its filters in a global list that threads would tear.
+# Once for the process: the warnings module keeps its filters in a global list that is not safe for threads.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """An upright image in sRGB, mode L, RGB or RGBA, with no metadata; `format` is Pillow's name of its file, `rights`
-    what the file says about its author and owner."""
+    """An upright image in sRGB, mode L, RGB or RGBA, without metadata; `format` is Pillow's name of the file's format,
+    `rights` the file's statement of author and owner."""
 
     image: Image.Image
     format: str
@@ -56,12 +56,12 @@ class DecodedImage:
 
 
 def decode_image(data: bytes, *, max_pixels: int, field: str) -> DecodedImage:
-    """Decode the image that the file is about: its first frame, of a TIFF the first page that is no thumbnail. The
-    size in the header is checked before memory is taken for pixels.
+    """Decode the main image of a file: its first frame, or of a TIFF the first page that is no thumbnail. The size in
+    the header is checked before memory is taken for pixels.
 
-    Colours are converted from whatever the file states (see stated_colours.py). What is beside the pixels may be
-    broken. Of 16 bits a channel the nearest of eight is kept, and grey stays grey. `max_pixels` counts width x height;
-    Pillow's own limit of 89 million holds besides.
+    Colours are converted from the space stated by the file (see colours/stated.py). Broken metadata is ignored. 16 bits
+    a channel are rounded to eight, and grey stays grey. `max_pixels` counts width x height; Pillow's own limit of 89
+    million applies, too.
 
     Raises:
         InvalidInput: not an accepted format, too many pixels, or damaged. `field` names the request's field.
@@ -72,7 +72,7 @@ def decode_image(data: bytes, *, max_pixels: int, field: str) -> DecodedImage:
         profiles = stated_profiles(opened, data, field)
         opened.load()
         coloured = to_srgb(to_eight_bits(opened, data, raw_mode, field), profiles)
-        # A large image is not copied once more if it is one of our own making already.
+        # Avoids one more copy of a large image if it is already plain.
         flat = coloured if coloured is not opened and is_plain(coloured) else plain_mode(coloured)
         upright = _upright(flat, _orientation(opened))
         rights = _rights(opened, data)
@@ -81,16 +81,16 @@ def decode_image(data: bytes, *, max_pixels: int, field: str) -> DecodedImage:
 
 
 def opening_cost(data: bytes) -> int:
-    """Bytes of memory that a file takes at most before its header is known: itself, what is made of it for the decoder,
-    and that once more for the lower bytes of deep colours."""
+    """The most memory, in bytes, that a file takes before its header is known: itself, its stripped copy for the
+    decoder, and another copy for the lower bytes of deep colours."""
     return 3 * len(data) + _SPARE_BYTES
 
 
 def decode_cost(data: bytes, *, max_pixels: int, field: str) -> int:
-    """Bytes of memory that `decode_image` and encoding its result take at most, by what the header says.
+    """The most memory, in bytes, that `decode_image` and encoding its result take, estimated from the header.
 
     Raises:
-        InvalidInput: as `decode_image`, as far as a header can tell.
+        InvalidInput: as `decode_image`, as far as it shows in the header.
     """
     with _refusals(field), open_image_file(data, field) as opened:
         _check_size(opened.size, max_pixels, field)
@@ -101,7 +101,7 @@ def decode_cost(data: bytes, *, max_pixels: int, field: str) -> int:
 
 
 def image_size(head: bytes, *, field: str) -> tuple[int, int]:
-    """Width and height in pixels, from the first bytes of a file that we wrote ourselves (so it lies upright).
+    """Width and height in pixels, from the first bytes of a file written by this package (so it is upright).
 
     Raises:
         InvalidInput: these are not the first bytes of an image.
@@ -125,8 +125,8 @@ def _refusals(field: str) -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InvalidInput("the image has too many pixels", field=field) from error
     except Exception as error:
-        # Decoders answer damaged files with errors of any kind: OSError, SyntaxError, struct.error, IndexError …
-        # The log keeps what the answer hides, should it be a fault of ours.
+        # Decoders raise errors of any kind for damaged files: OSError, SyntaxError, struct.error, IndexError …
+        # The log keeps the details, which the response hides, in case the fault is in this code.
         _log.info("an image in %s could not be decoded: %r", field, error)
         raise InvalidInput("the image is damaged or incomplete", field=field) from error
 
@@ -148,7 +148,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
-        # The image is whole; that a camera wrote a broken block beside it is no reason to refuse it.
+        # The image is complete; a broken block of metadata is no reason to refuse it.
         return 1
     return value if isinstance(value, int) else 1
 

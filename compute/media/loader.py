@@ -1,4 +1,4 @@
-"""Images that users send or name, made safe: the one way in."""
+"""Loads and re-encodes images sent or named by users; all of them pass through here."""
 
 import asyncio
 import hashlib
@@ -29,7 +29,7 @@ _WAIT_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """An image as we encoded it ourselves. Sizes in pixels; `sha256` (hex) is of `data`."""
+    """A re-encoded image. Sizes in pixels; `sha256` (hex) is of `data`."""
 
     data: bytes
     width: int
@@ -39,10 +39,16 @@ class Media:
 
 
 class MediaLoader:
-    """Loads images within the limits of the settings. Use it within one event loop."""
+    """Loads images within the limits of the settings. Use it within one event loop.
+
+    Example:
+        loader = MediaLoader(settings, client)
+        media = await loader.load("https://example.com/dress.jpg", field="base_image_url")
+        media.data  # a PNG, upright, in sRGB, without metadata
+    """
 
     def __init__(self, settings: Settings, client: GuardedClient) -> None:
-        """Fetch through `client`, which stays the caller's to close."""
+        """Fetch through `client`, which the caller closes."""
         self._max_bytes = settings.media_max_bytes
         self._max_pixels = settings.media_max_pixels
         self._keep_rights = settings.metadata_policy == "keep-rights"
@@ -56,11 +62,11 @@ class MediaLoader:
         )
 
     async def load(self, source: str, *, field: str) -> Media:
-        """The image behind an http(s) URL, in a `data:` URL, or in bare base64, as a PNG.
+        """Load an image from an http(s) URL, a `data:` URL or bare base64, as a PNG.
 
         Raises:
-            InvalidInput: it cannot be fetched, or is no image that we accept.
-            TooLarge: the text holds more than `media_max_bytes`.
+            InvalidInput: it cannot be fetched, or is not an image in an accepted format.
+            TooLarge: the text contains more than `media_max_bytes`.
         """
         text = source.strip()
         if text[:5].lower() == "data:":
@@ -73,16 +79,15 @@ class MediaLoader:
         return await self.normalise(await asyncio.to_thread(self._from_base64, text, field), field=field)
 
     async def normalise(self, data: bytes, *, field: str, keep_format: bool = False) -> Media:
-        """Re-encode an uploaded file as a PNG; with `keep_format`, JPEG and WEBP stay what they are.
+        """Re-encode an uploaded file as a PNG; with `keep_format`, JPEG and WEBP keep their format.
 
-        The result is upright, in sRGB, keeps its alpha (as far as its format can) and carries no metadata but, where
-        the settings say `keep-rights`, who made it and who owns it.
-        The same bytes always give the same result.
+        The result is upright, in sRGB, keeps its alpha (as far as its format can) and contains no metadata except, if
+        the settings say `keep-rights`, its author and owner. The same bytes always give the same result.
 
         Raises:
-            InvalidInput: no image that we accept, too many pixels, or damaged.
+            InvalidInput: not an image in an accepted format, too many pixels, or damaged.
             TooLarge: more than `media_max_bytes`.
-            Overloaded: the memory for decoding is taken, by many images or by large ones.
+            Overloaded: many or large images take all the memory for decoding.
         """
         if len(data) > self._max_bytes:
             raise TooLarge(f"an image has at most {self._max_bytes} bytes", field=field)
@@ -92,7 +97,7 @@ class MediaLoader:
         return await self._decoding.run(work, data, field=field)
 
     def _from_data_url(self, text: str, field: str) -> bytes:
-        # What follows a # is no part of the data; it stands percent-encoded there.
+        # A fragment (#) is not part of the data; a # of the data is percent-encoded.
         header, comma, payload = text.partition("#")[0].partition(",")
         if not comma:
             raise InvalidInput("a data: URL has a comma before its data", field=field)
@@ -132,10 +137,10 @@ def _says_base64(header: str) -> bool:
 def open_image(data: bytes, *, max_pixels: int, field: str = "image") -> Image.Image:
     """Decode stored bytes to an upright sRGB image in mode L, RGB or RGBA. Takes CPU time: call it in a thread.
 
-    The rights that were kept when it was stored are in its `info`, so that a copy of it carries them on.
+    The rights that were kept when it was stored are in its `info`, so that copies keep them, too.
 
     Raises:
-        InvalidInput: damaged, too large, or no image at all.
+        InvalidInput: damaged, too large, or not an image.
     """
     return _with_rights(decode_image(data, max_pixels=max_pixels, field=field))
 

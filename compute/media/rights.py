@@ -1,4 +1,4 @@
-"""Who made an image and who owns it: the one kind of metadata that may survive, where the operator wants that."""
+"""Author and owner of an image: the only metadata that may be kept, if the operator's settings say so."""
 
 import re
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """As EXIF knows them; one line each, None where nothing is said."""
+    """Rights as EXIF defines them; one line each, None if absent."""
 
     artist: str | None = None
     copyright: str | None = None
 
     def write_to(self, exif: Image.Exif) -> None:
-        """EXIF says ASCII and means, for twenty years now, UTF-8."""
+        """Write them as UTF-8, which programs use although EXIF specifies ASCII."""
         for tag, text in ((ExifTags.Base.Artist, self.artist), (ExifTags.Base.Copyright, self.copyright)):
             if text:
                 exif[tag] = text.encode()
 
 
 def read_rights(image: Image.Image, data: bytes) -> Rights | None:
-    """What a file says in its EXIF or, as a PNG, in its text; None if it says nothing.
+    """Read the rights from a file's EXIF or, of a PNG, from its text; None if there are none.
 
-    `image` is open, `data` the file as it came.
+    `image` is open, `data` the original file.
     """
     exif = image.getexif()
     told = png.texts(data, frozenset({_AUTHOR, _OWNER})) if data.startswith(png.SIGNATURE) else {}
@@ -42,7 +42,7 @@ def read_rights(image: Image.Image, data: bytes) -> Rights | None:
 
 
 def _text(value: Any) -> str | None:
-    """One short line. Pillow reads text of EXIF as Latin-1, whatever it is."""
+    """One short line. Pillow reads text of EXIF as Latin-1, whatever its encoding."""
     if isinstance(value, bytes):
         value = value.decode("latin-1")
     if not isinstance(value, str):
@@ -50,6 +50,6 @@ def _text(value: Any) -> str | None:
     try:
         value = value.encode("latin-1").decode()
     except UnicodeError:
-        # It is Latin-1 indeed, or text of a PNG, which Pillow has decoded as it should.
+        # It is indeed Latin-1, or text of a PNG, which Pillow has decoded correctly.
         value = str(value)
     return _CONTROL.sub(" ", value).strip()[:_MOST_CHARACTERS] or None

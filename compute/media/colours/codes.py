@@ -1,4 +1,4 @@
-"""Colour spaces by their codes in ITU-T H.273, as AVIF's nclx box and PNG's cICP chunk give them."""
+"""Colour spaces by their codes of ITU-T H.273, used by AVIF's nclx box and PNG's cICP chunk."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,7 @@ _CURVES: dict[int, Curve] = {
 
 
 def profile_of_codes(primaries: int, transfer: int, *, grey: bool, narrow: bool, field: str) -> bytes:
-    """The profile of these codes; what is unspecified or unknown is as in sRGB.
+    """The ICC profile of these codes; unspecified or unknown ones are taken as sRGB's.
 
     `narrow`: black and white are the values 16 and 235 of 255.
 
@@ -69,7 +69,7 @@ def profile_of_codes(primaries: int, transfer: int, *, grey: bool, narrow: bool,
     """
     if transfer in _HDR:
         raise InvalidInput(
-            f"high dynamic range images ({_HDR[transfer]}) are not accepted; export the image in sRGB or Display P3",
+            f"High dynamic range images ({_HDR[transfer]}) are not accepted; export the image in sRGB or Display P3.",
             field=field,
         )
     curve = _CURVES.get(transfer, srgb)

@@ -1,6 +1,6 @@
-"""Colours that a file states by figures, as the ICC profile that says the same.
+"""Builds ICC profiles from a file's numeric colour data (primaries, white point, curves).
 
-So that one converter, Little CMS, does all of them. Profiles are version 2.4 (ICC.1:2001-04): a matrix and three
+One converter, Little CMS, then handles all of them. Profiles are version 2.4 (ICC.1:2001-04): a matrix and three
 curves, or one curve for grey.
 """
 
@@ -40,7 +40,7 @@ def srgb(coded: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def gamma(exponent: float) -> Curve:
-    """Light is the coded value to this power."""
+    """The curve of light as the coded value to this power."""
     return lambda coded: np.asarray(coded**exponent, np.float64)
 
 
@@ -48,7 +48,7 @@ def rgb_profile(primaries: Sequence[Point], white: Point, curves: Sequence[Curve
     """Red, green and blue and the white between them as CIE xy; a curve for each, in the same order.
 
     Raises:
-        ValueError: these are no three different colours around a white.
+        ValueError: these are not three different colours around a white.
     """
     columns = _adapted(_matrix(primaries, white), _xyz(white))
     tags = [(name, _xyz_tag(column)) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns.T, strict=True)]
@@ -64,7 +64,7 @@ def primaries_of_xyz(colours: Sequence[tuple[float, float, float]]) -> tuple[lis
     """The xy of three colours given as XYZ, and of the white that they make together.
 
     Raises:
-        ValueError: one of them is no colour.
+        ValueError: one of them is not a colour.
     """
     points = [_xy(np.array(colour)) for colour in colours]
     return points, _xy(np.sum(np.array(colours), axis=0))

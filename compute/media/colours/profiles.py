@@ -1,4 +1,4 @@
-"""Images in the colours of their profile to images in sRGB."""
+"""Converts images from the colours of their ICC profile to sRGB."""
 
 import io
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ __all__ = ["to_srgb"]
 
 # The colour spaces of profiles, as they are written in them, and the mode that each describes.
 _PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-# What photographers' tools do unless told otherwise: colours that both spaces have stay as they are, and so does black.
+# The default of photographers' tools: colours that both spaces contain stay as they are, and so does black.
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
 
 
 def to_srgb(image: Image.Image, profiles: Sequence[bytes]) -> Image.Image:
-    """The image with the first of these ICC profiles applied that fits; L, RGB or RGBA if there is one.
+    """Convert an image to sRGB by the first of these ICC profiles that fits it; L, RGB or RGBA if one does.
 
-    A profile that is broken, or describes other channels than the image has, is ignored. LAB has a meaning without
-    one, and is always converted. A profile that moves no colour by more than one level is sRGB, whatever it is called,
-    and changes nothing.
+    A profile that is broken, or describes other channels than the image has, is ignored. LAB is defined without a
+    profile and always converted. A profile that moves no colour by more than one level counts as sRGB, whatever its
+    name, and changes nothing.
     """
     if image.mode == "LAB":
         return _converted(image, ImageCms.createProfile("LAB"))

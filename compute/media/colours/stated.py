@@ -1,4 +1,4 @@
-"""Every way in which a file says what its colours mean, as ICC profiles in the order in which they count.
+"""Reads the colour space of an image file from all its sources, as ICC profiles in order of precedence.
 
 PNG     cICP, iCCP, sRGB, gAMA and cHRM, then EXIF (PNG third edition)
 AVIF    an ICC profile, then the nclx codes of the image, then EXIF
@@ -40,16 +40,16 @@ _WHITE_POINT, _PRIMARIES, _TRANSFER_FUNCTION = 318, 319, 301
 _SRGB, _ADOBE_RGB, _UNCALIBRATED = 1, 2, 0xFFFF
 _ADOBE_PRIMARIES: tuple[Point, Point, Point] = ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 _ADOBE_GAMMA = 563 / 256
-# What PNG's own text gives for sRGB, and libpng's threshold for what is the same.
+# The PNG specification's values for sRGB, and libpng's threshold for equality.
 _GAMMA_OF_SRGB, _SAME_GAMMA = 1 / 2.2, 0.02
 _SAME_POINT = 0.002
 _SOUND_GAMMA = (0.1, 10.0)
 
 
 def stated_profiles(opened: Image.Image, data: bytes, field: str) -> list[bytes]:
-    """The profiles that an image states, the one that counts most first; none where it states sRGB, or nothing.
+    """The profiles stated by an image, in order of precedence; none where it states sRGB, or nothing.
 
-    `opened` is open and need not be loaded; `data` is the file as it came. What is stated in a broken way is left out.
+    `opened` is open and need not be loaded; `data` is the original file. Broken data are ignored.
 
     Raises:
         InvalidInput: the image is high dynamic range.
@@ -87,7 +87,7 @@ def _of_png(opened: Image.Image, chunks: Mapping[bytes, bytes], *, grey: bool, f
 
 
 def _inflated(chunk: bytes) -> bytes | None:
-    """The profile of an iCCP chunk: behind its name and a byte for the method."""
+    """The profile of an iCCP chunk, which follows its name and a byte for the method."""
     _, _, packed = chunk.partition(b"\0")
     unpacker = zlib.decompressobj()
     try:
@@ -108,7 +108,7 @@ def _figures(chunks: Mapping[bytes, bytes]) -> tuple[Sequence[Point], Point, flo
 
 
 def _calibrated(primaries: Sequence[Point], white: Point, stored: float, *, grey: bool) -> Iterator[bytes]:
-    """A gamma of about 1/2.2 beside sRGB's primaries is how sRGB is written in these figures."""
+    """A profile of these values. A gamma of about 1/2.2 with sRGB's primaries stands for sRGB itself."""
     of_srgb = _same([white, *primaries], [D65, *SRGB_PRIMARIES])
     if (of_srgb or grey) and abs(stored - _GAMMA_OF_SRGB) < _SAME_GAMMA:
         return
@@ -132,8 +132,8 @@ def _of_bmp(data: bytes, *, grey: bool) -> Iterator[bytes]:
 
 
 def _of_exif(opened: Image.Image, *, grey: bool) -> Iterator[bytes]:
-    """Adobe RGB is what cameras mean by R03, the index of DCF's optional colours, and some by 2; uncalibrated colours
-    may be told by figures."""
+    """Cameras write Adobe RGB as R03, the index of DCF's optional colours, and some as 2; uncalibrated colours may be
+    stated by numbers."""
     try:
         exif = opened.getexif()
         details = exif.get_ifd(ExifTags.IFD.Exif)
@@ -141,7 +141,7 @@ def _of_exif(opened: Image.Image, *, grey: bool) -> Iterator[bytes]:
         space = details.get(_EXIF_IFD_SPACE)
         tags = {tag: exif[tag] for tag in (_WHITE_POINT, _PRIMARIES, _TRANSFER_FUNCTION) if tag in exif}
     except Exception:
-        # As with its orientation: a broken block beside the image.
+        # As with its orientation: a broken block of metadata.
         return
     if space == _ADOBE_RGB or (space != _SRGB and _is_r03(index)):
         yield from _made(_ADOBE_PRIMARIES, D65, (gamma(_ADOBE_GAMMA),) * 3, grey=grey)
@@ -159,7 +159,7 @@ def _tags(opened: Image.Image) -> Mapping[int, Any]:
 
 
 def _of_tags(tags: Mapping[int, Any], *, grey: bool) -> Iterator[bytes]:
-    """From the tags that TIFF and EXIF have for figures."""
+    """Read the numeric colour tags of TIFF and EXIF."""
     if not {_WHITE_POINT, _PRIMARIES, _TRANSFER_FUNCTION} & tags.keys():
         return
     try:
@@ -179,7 +179,7 @@ def _points(values: Any, count: int) -> list[Point]:
 
 
 def _tables(values: Any) -> tuple[Curve, ...] | None:
-    """One table of 2 to the power of the bits for all channels, or three."""
+    """One table of 2^bits values for all channels, or one for each of three channels."""
     if values is None or len(values) < 2:
         return None
     length = len(values)
@@ -195,7 +195,7 @@ def _interpolated(table: NDArray[np.float64]) -> Curve:
 
 
 def _made(primaries: Sequence[Point], white: Point, curves: Sequence[Curve], *, grey: bool) -> Iterator[bytes]:
-    """Figures that are no colours state nothing."""
+    """A profile of these values; none if they are not valid colours."""
     try:
         yield grey_profile(curves[0]) if grey else rgb_profile(primaries, white, curves)
     except ValueError:

@@ -1,1 +1,1 @@
-"""Image files without what is no image: one module a format, from bytes to bytes. Nothing is decoded here."""
+"""Strips image files to the parts that their pixels need: one module per format, bytes to bytes, without decoding."""

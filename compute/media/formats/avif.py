@@ -1,4 +1,4 @@
-"""AVIF: the colour codes that its container states, and the file without EXIF that no decoder could read.
+"""AVIF: reads the colour codes of its container, and removes EXIF that no decoder could read.
 
 ftyp | meta: pitm (the image's item), iinf (items), iprp: ipco (properties), ipma (which item has which) | mdat
 """
@@ -28,7 +28,7 @@ def is_avif(data: bytes) -> bool:
 
 
 def stated_codes(data: bytes) -> tuple[int, int] | None:
-    """Primaries and transfer characteristics (ITU-T H.273) of the image; None where the container names none."""
+    """Primaries and transfer characteristics (ITU-T H.273) of the image; None if the container names none."""
     try:
         top = list(_boxes(memoryview(data)))
         stated = _of_item(top) or _of_track(top)
@@ -38,7 +38,7 @@ def stated_codes(data: bytes) -> tuple[int, int] | None:
 
 
 def without_metadata(data: bytes) -> io.BytesIO:
-    """The file in which EXIF and XMP are items of a type that nobody reads; all offsets stay as they are."""
+    """The file with EXIF and XMP items marked as a type that no decoder reads; all offsets stay as they are."""
     patched = io.BytesIO(data)
     for place in _item_types(data):
         if data[place : place + 4] in {b"Exif", b"mime"}:
@@ -49,7 +49,7 @@ def without_metadata(data: bytes) -> io.BytesIO:
 
 
 def _item_types(data: bytes) -> Iterator[int]:
-    """Where the types of the items stand."""
+    """Yield the offsets of the items' types."""
     place = data.find(b"infe")
     for _ in parts():
         if place < 0:
@@ -74,11 +74,11 @@ def _of_item(top: Sequence[Box]) -> tuple[int, int] | None:
 
 
 def _of_track(top: Sequence[Box]) -> tuple[int, int] | None:
-    """A sequence of images may state its colours with the track alone."""
+    """The codes of the track: a sequence of images may state its colours there alone."""
     for kind, body in _inside(top, b"moov"):
         if kind == b"trak":
             media = _inside(_inside(_inside(list(_boxes(body)), b"mdia"), b"minf"), b"stbl")
-            # Behind version, flags and count stand the sample entries, each with 78 bytes of a video's header.
+            # The sample entries follow version, flags and count, each with 78 bytes of a video's header.
             for entry, content in _inside(media, b"stsd", skip=8):
                 if entry == b"av01":
                     return next((codes for box in _boxes(content[78:]) if (codes := _codes(box))), None)

@@ -1,4 +1,4 @@
-"""BMP: the colours that its header states, from version 4 of the header on."""
+"""BMP: reads the colours stated by its header, from version 4 of the header on."""
 
 import struct
 
@@ -15,7 +15,7 @@ def is_bmp(data: bytes) -> bool:
 
 
 def embedded_profile(data: bytes) -> bytes | None:
-    """The ICC profile within the file; one that lies in another file is not ours to read."""
+    """The ICC profile within the file; a link to a profile in another file is ignored."""
     if _space(data, _V5_BYTES) != _EMBEDDED:
         return None
     offset, size = struct.unpack_from("<II", data, _FILE_HEADER + _PROFILE)

@@ -1,4 +1,4 @@
-"""GIF: the file up to its first image, without comments and what programs put beside it."""
+"""GIF: strips comments and applications' blocks before the first image."""
 
 import io
 
@@ -16,7 +16,7 @@ def is_gif(data: bytes) -> bool:
 
 
 def bare(data: bytes) -> io.BytesIO:
-    """The file with what says how its first image is drawn, and all from that image on."""
+    """The file with the blocks that its first image needs, and everything from that image on."""
     view, position = memoryview(data), _SCREEN + _colours(data, 10)
     kept = io.BytesIO()
     kept.write(view[:position])
@@ -26,7 +26,7 @@ def bare(data: bytes) -> io.BytesIO:
             kept.write(view[position:])
             break
         if data[position] != _EXTENSION:
-            # A byte that belongs to nothing, which decoders pass over.
+            # A stray byte, which decoders skip.
             position += 1
             continue
         end = position + 2
@@ -41,5 +41,5 @@ def bare(data: bytes) -> io.BytesIO:
 
 
 def _colours(data: bytes, flags: int) -> int:
-    """Bytes of the table of colours that flags at this place announce."""
+    """Bytes of the colour table announced by these flags."""
     return 3 << (data[flags] & 7) + 1 if len(data) > flags and data[flags] & _COLOURS_FOLLOW else 0

@@ -1,4 +1,4 @@
-"""JPEG: the file without comments and without what programs put beside the image."""
+"""JPEG: strips comments and applications' segments."""
 
 import io
 import re
@@ -18,14 +18,14 @@ _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _JFIF = b"\xff\xe0\x00\x10JFIF\0\x01\x01\x00\x00\x01\x00\x01\x00\x00"
 _ADOBE_BYTES = 12
 _PROFILE_HEAD = 14
-"""Bytes: the mark, which part of the profile this is, and how many there are."""
-# The decoder joins those of a kind; a profile counts its own with one byte.
+"""Bytes of the mark, the number of this part of the profile, and the number of parts."""
+# The decoder joins segments of a kind; a profile numbers its own with one byte.
 _MOST_OF_KIND = {0xE1: MOST_EXIF // 2**16, 0xE2: 255}
 _FILL = re.compile(rb"\xff+")
 
 
 def bare(data: bytes) -> io.BytesIO:
-    """The file with what decides its pixels and their colours: tables, frame, scans, JFIF, Adobe, EXIF, ICC."""
+    """The file with only the segments of its pixels and colours: tables, frame, scans, JFIF, Adobe, EXIF, ICC."""
     kept, found = io.BytesIO(), Counter[int]()
     kept.write(SIGNATURE)
     for marker, whole in _segments(data):
@@ -41,13 +41,13 @@ def bare(data: bytes) -> io.BytesIO:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, memoryview]]:
-    """Marker and bytes of each segment; the last one is all from the first scan on."""
+    """Yield marker and bytes of each segment; the last one is everything from the first scan on."""
     view, position = memoryview(data), len(SIGNATURE)
     for _ in parts():
         if position + 4 > len(data):
             return
         if data[position] != 0xFF:
-            # Bytes that belong to nothing, which decoders pass over up to the next marker.
+            # Stray bytes, which decoders skip up to the next marker.
             position = _next_marker(data, position)
             continue
         marker = data[position + 1]
@@ -75,10 +75,10 @@ def _next_marker(data: bytes, position: int) -> int:
 
 
 def _application(marker: int, whole: memoryview) -> bytes | memoryview:
-    """The segment if it says something about the pixels, else nothing."""
+    """The segment if the pixels or their colours depend on it, else nothing."""
     content = bytes(whole[4:20])
     if marker == 0xE0 and content.startswith(b"JFIF\0"):
-        # That it is there says how colours are coded; what is in it, the resolution, nobody needs.
+        # Its presence decides how colours are coded; its content, the resolution, is not needed.
         return _JFIF
     if marker == 0xE1 and content.startswith(b"Exif\0\0"):
         return whole

@@ -1,4 +1,4 @@
-"""An image file opened: only what its pixels need reaches the decoder."""
+"""Opens image files so that only the parts needed for the pixels reach the decoder."""
 
 import io
 
@@ -15,13 +15,13 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 
 def open_image_file(data: bytes, field: str) -> Image.Image:
-    """The file with its header read and its pixels not yet; of several images the one that it is about.
+    """Open an image file: reads the header, not yet the pixels; of several images the main one.
 
-    Metadata that no decoder could read is not in the way. Raises what Pillow raises, and
+    Metadata that no decoder could read is removed. Raises what Pillow raises, and:
 
     Raises:
-        InvalidInput: a TIFF that holds only masks.
-        TooManyParts: reading it would take far more than its size tells.
+        InvalidInput: a TIFF that contains only masks.
+        TooManyParts: reading it would take far more time than its size suggests.
     """
     bare = _bare(data, field)
     try:
@@ -36,7 +36,7 @@ def open_image_file(data: bytes, field: str) -> Image.Image:
 
 
 def _bare(data: bytes, field: str) -> io.BytesIO:
-    """What the decoder reads; a copy of the file at most."""
+    """The stripped file for the decoder; a copy of the file at most."""
     if data.startswith(png.SIGNATURE):
         return png.bare(data)
     if data.startswith(jpeg.SIGNATURE):

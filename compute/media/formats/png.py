@@ -1,7 +1,7 @@
-"""PNG: its chunks, and the file made of those that the pixels need.
+"""PNG: reads its chunks, and strips those that the pixels do not need.
 
-A decoder that reads everything stumbles over what it would throw away: a comment with a wrong checksum, a text of many
-megabytes. So those chunks never reach it.
+A decoder that reads everything fails on parts that it would discard: a comment with a wrong checksum, a text of many
+megabytes. Those chunks therefore never reach it.
 """
 
 import io
@@ -21,13 +21,13 @@ _ANCILLARY = 0x20
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 
 Chunk = tuple[bytes, memoryview, bool]
-"""Its type, all of it with length and checksum, and whether the checksum is right (of what is small or optional)."""
+"""Type, all bytes with length and checksum, and whether the checksum is right (of small or optional chunks)."""
 
 
 def bare(data: bytes) -> io.BytesIO:
-    """The file with the chunks of its first image and its EXIF.
+    """The file with only the chunks of its first image and its EXIF.
 
-    What is damaged among the chunks that the pixels need stays damaged.
+    Damage in the chunks that the pixels need stays.
     """
     kept = io.BytesIO()
     kept.write(SIGNATURE)
@@ -43,7 +43,7 @@ def bare(data: bytes) -> io.BytesIO:
 
 
 def colour_chunks(data: bytes) -> dict[bytes, bytes]:
-    """The contents of cICP, iCCP, sRGB, gAMA and cHRM: the first sound one of each before the pixels."""
+    """The contents of cICP, iCCP, sRGB, gAMA and cHRM: the first undamaged one of each before the pixels."""
     found: dict[bytes, bytes] = {}
     for kind, whole, sound in _chunks(data):
         if kind == b"IDAT":
@@ -54,7 +54,7 @@ def colour_chunks(data: bytes) -> dict[bytes, bytes]:
 
 
 def texts(data: bytes, keywords: frozenset[str]) -> dict[str, str]:
-    """What the first sound text under each of these keywords says; one that is long or broken says nothing."""
+    """The first undamaged text under each of these keywords; long or broken ones are ignored."""
     found: dict[str, str | None] = {}
     for kind, whole, sound in _chunks(data):
         if kind in _READERS and sound and len(whole) <= _MOST_TEXT:
@@ -70,13 +70,13 @@ def _plain(rest: bytes) -> str | None:
 
 
 def _packed(rest: bytes) -> str | None:
-    """Behind a byte for the method."""
+    """The text, which follows a byte for the compression method."""
     text = _inflated(rest[1:])
     return None if text is None else text.decode("latin-1")
 
 
 def _international(rest: bytes) -> str | None:
-    """Whether it is packed, how, its language and the keyword in that language come before it."""
+    """The text, which follows the compression flag and method, the language, and the keyword in that language."""
     _language, _, behind = rest[2:].partition(b"\0")
     _keyword, _, content = behind.partition(b"\0")
     text = _inflated(content) if rest[:1] == b"\1" else content
@@ -99,7 +99,7 @@ def _inflated(packed: bytes) -> bytes | None:
 
 
 def _chunks(data: bytes) -> Iterator[Chunk]:
-    """Up to the end, or to where the file is cut off: a piece of a needed chunk is handed out as it is."""
+    """Yield the chunks up to the end, or to where the file is cut off: a piece of a needed chunk is included."""
     view, position = memoryview(data), len(SIGNATURE)
     for _ in parts():
         if position + 8 > len(data):
@@ -118,5 +118,5 @@ def _checks(whole: memoryview) -> bool:
 
 
 def _needed(kind: bytes) -> bool:
-    """Chunks whose type begins with a capital letter, and what says which colour is transparent."""
+    """Whether the pixels need a chunk: those whose type begins with a capital letter, and the transparent colour."""
     return kind == b"tRNS" or not kind[0] & _ANCILLARY

@@ -1,4 +1,4 @@
-"""WebP: the file without the chunks that hold no pixels."""
+"""WebP: strips the chunks without pixels."""
 
 import io
 import struct
@@ -18,7 +18,7 @@ def is_webp(data: bytes) -> bool:
 
 
 def bare(data: bytes) -> io.BytesIO:
-    """The file with its images, its profile and its EXIF, and the sizes that go with that."""
+    """The file with only its images, its profile and its EXIF, and adjusted sizes."""
     kept = io.BytesIO()
     kept.write(data[:_HEAD])
     for kind, whole, padding in _chunks(data):
@@ -33,7 +33,7 @@ def bare(data: bytes) -> io.BytesIO:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bytes]]:
-    """Up to what is cut off: of pixels the piece is handed out, so that the decoder sees it; the rest is dropped."""
+    """Yield the chunks. Of a truncated file an incomplete chunk of pixels is included, for the decoder to report."""
     view, position = memoryview(data), _HEAD
     for _ in parts():
         if position + 8 > len(data):

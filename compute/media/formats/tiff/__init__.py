@@ -1,1 +1,1 @@
-"""TIFF: its pages and its tags."""
+"""TIFF: pages and tags."""

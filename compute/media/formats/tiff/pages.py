@@ -1,6 +1,6 @@
-"""TIFF: which of its pages is the image.
+"""TIFF: selects the page with the image.
 
-Cameras, scanners and editors put a thumbnail, a mask or a smaller copy beside the image, sometimes before it.
+Cameras, scanners and editors add thumbnails, masks or smaller copies, sometimes before the image.
 """
 
 import io
@@ -22,7 +22,7 @@ _SAME_SHAPE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """Where its tags lie, and what they say. Sizes are in pixels."""
+    """The offset of a page's tags, and their values. Sizes are in pixels."""
 
     offset: int
     width: int
@@ -41,14 +41,14 @@ def is_tiff(data: bytes) -> bool:
 
 
 def bare(data: bytes, field: str) -> io.BytesIO:
-    """The file with the page first that is the image.
+    """The file with the image's page first.
 
-    That is the first page, unless it says that it is a smaller copy or a mask, or is a small copy of a later one
-    without saying so: then it is the largest of the others, those that hang below a page among them. Where all say that
-    they are smaller copies, it is the largest.
+    That is the first page, unless it is marked as a smaller copy or a mask, or is an unmarked small copy of a later
+    page: then it is the largest of the others, including subordinate pages. If all are marked as smaller copies, it is
+    the largest.
 
     Raises:
-        InvalidInput: every page says that it is a mask.
+        InvalidInput: every page is marked as a mask.
         TooManyParts: the image's page has more tags or values than any program writes.
     """
     tags = Tags(data)
@@ -56,7 +56,7 @@ def bare(data: bytes, field: str) -> io.BytesIO:
     chain = list(pages.chain())
     chosen = _chosen(chain, pages)
     if chosen is None and chain:
-        raise InvalidInput("the TIFF holds only masks, no image", field=field)
+        raise InvalidInput("The TIFF contains only masks, no image.", field=field)
     file, first = io.BytesIO(data), tags.first
     if chosen is not None and chosen.offset != first:
         tags.start_at(chosen.offset, file)
@@ -79,7 +79,7 @@ def _chosen(chain: Sequence[_Page], pages: "_Pages") -> _Page | None:
 
 
 def _is_small_copy(small: _Page, page: _Page) -> bool:
-    """At most half as wide and high, and of the same shape, give or take the rounding of a thumbnail's sides."""
+    """At most half as wide and high, and of the same shape within the rounding of a thumbnail's sides."""
     if 0 in (small.width, small.height, page.width, page.height):
         return False
     across, down = page.width / small.width, page.height / small.height
@@ -94,7 +94,7 @@ class _Pages:
         self._seen: set[int] = set()
 
     def chain(self) -> Iterator[_Page]:
-        """One page after another; the chain may be broken or lead back to where it was."""
+        """Yield one page after another; the chain may be broken or circular."""
         offset = self._tags.first
         while offset and (page := self._page(offset)) is not None:
             yield page
@@ -104,7 +104,7 @@ class _Pages:
         return [page for parent in parents for offset in parent.below if (page := self._page(offset))]
 
     def _page(self, offset: int) -> _Page | None:
-        """None where there is none, or where one was read before."""
+        """Read the page at this offset; None if there is none, or it was read before."""
         if offset in self._seen or len(self._seen) >= _MOST_PAGES:
             return None
         self._seen.add(offset)

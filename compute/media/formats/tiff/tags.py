@@ -1,4 +1,4 @@
-"""The directories of tags that a TIFF is made of, read for what they say and for what reading them takes."""
+"""Reads the tag directories of a TIFF, and bounds the effort of decoding them."""
 
 import io
 import struct
@@ -9,7 +9,7 @@ from compute.media.formats.parts import MOST_PARTS, TooManyParts
 
 __all__ = ["Directory", "Tags"]
 
-# The two marks in the middle are wrong, and read by everybody.
+# The two marks in the middle are wrong, but read by all decoders.
 _MARKS = {
     b"II*\0": ("<", False),
     b"MM\0*": (">", False),
@@ -24,10 +24,10 @@ _MOST_NUMBERS = 2**20
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 _TEXTS = frozenset({1, 2, 7})
-"""Types that a decoder keeps as bytes; of the others it makes an object for each value."""
+"""Types that a decoder keeps as bytes; for the others it creates an object per value."""
 _STRIPS = frozenset({273, 324})
 _BESIDE = frozenset({34665, 34853, 40965})
-"""Directories of EXIF, of GPS and of what cameras agree on, which decoders read with the image."""
+"""Directories of EXIF, GPS and interoperability data, which decoders read with the image."""
 _NOBODYS_TAG = 0xFFFF
 
 
@@ -39,7 +39,7 @@ class _Entry(NamedTuple):
 
 
 class Tags:
-    """What all directories of one file have in common. What lies outside of the file is 0."""
+    """The parameters that all directories of one file share. Values outside of the file read as 0."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -53,11 +53,11 @@ class Tags:
 
     @property
     def first(self) -> int:
-        """Where the first directory lies."""
+        """The offset of the first directory."""
         return self.number(self.word, self._pointer)
 
     def following(self, offset: int) -> int:
-        """Where the directory behind this one lies; 0 behind the last."""
+        """The offset of the directory after this one; 0 after the last."""
         return self.number(self.word, Directory(self, offset).end)
 
     def start_at(self, offset: int, file: io.BytesIO) -> None:
@@ -66,10 +66,10 @@ class Tags:
         file.write(struct.pack(f"{self.order}{self.word}", offset))
 
     def tame(self, offset: int, file: io.BytesIO) -> None:
-        """Hide the directories beside an image that would take long to read, in a copy of the file.
+        """Hide metadata directories that would take long to read, in a copy of the file.
 
         Raises:
-            TooManyParts: its own directory would.
+            TooManyParts: the image's own directory would take long to read.
         """
         directory = Directory(self, offset)
         if directory.is_endless():
@@ -93,7 +93,7 @@ class Tags:
 
 
 class Directory:
-    """The tags of one page, or of what is beside it."""
+    """The tags of one page, or of one of its metadata directories."""
 
     def __init__(self, tags: Tags, offset: int) -> None:
         self._tags = tags
@@ -103,7 +103,7 @@ class Directory:
         self.end = self._start + self._size * self._count
 
     def values(self, wanted: frozenset[int], *, most: int) -> dict[int, tuple[int, ...]]:
-        """The integers, up to `most` of each, of those tags that have some."""
+        """The integers, up to `most` of each, of those wanted tags that have some."""
         found = {entry.tag: self.integers(entry, most=most) for entry in self.entries() if entry.tag in wanted}
         return {tag: values for tag, values in found.items() if values}
 
@@ -117,13 +117,13 @@ class Directory:
         return tuple(self._tags.number(letter, where + index * size) for index in range(min(entry.length, most)))
 
     def is_endless(self) -> bool:
-        """Whether a decoder would make more of it than of any that programs write."""
+        """Whether a decoder would spend more on it than on any directory that programs write."""
         if self._count > _MOST_TAGS:
             return True
         numbers = 0
         for entry in self.entries():
             size = _SIZES.get(entry.kind, 0) * entry.length
-            # What is larger than the file is no value, and passed over.
+            # A value larger than the file is invalid, and skipped.
             if entry.kind in _TEXTS or size > len(self._tags.data):
                 continue
             if entry.tag in _STRIPS and entry.length > MOST_PARTS:
@@ -132,7 +132,7 @@ class Directory:
         return numbers > _MOST_NUMBERS
 
     def entries(self) -> Iterator[_Entry]:
-        """Up to `_MOST_TAGS`, as far as the file goes."""
+        """Yield up to `_MOST_TAGS` entries, as far as the file goes."""
         shape = struct.Struct(f"{self._tags.order}HH{self._tags.word}{8 if self._tags.big else 4}x")
         end = min(self._start + self._size * min(self._count, _MOST_TAGS), len(self._tags.data))
         whole = max(end - self._start, 0) // self._size * self._size
