@@ -1,4 +1,4 @@
-"""Backgrounds changed behind a subject whose own pixels stay as they are.
+"""Changes the background behind a subject without changing the subject's own pixels.
 
 Images are RGB arrays (height, width, 3) and mattes (height, width), both uint8; 255 is the subject.
 """
@@ -37,17 +37,17 @@ _ROWS = 256
 """Rows worked on at a time: floating point takes four times the memory of the image."""
 _SMALL_SIDE = 512
 _LEAST_SHARE = 0.02
-"""Of an image that must be background for its colour to be taken from there."""
+"""The least share of an image that must be background for its colour to be measured there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """How the subject's surroundings are kept.
+    """Parameters of the kept margin around the subject.
 
     Attributes:
-        expansion: Pixels around the subject that stay as they are.
-        blur_sigma: Of the Gaussian that softens the outer edge of that, in pixels.
-        softness: 1 takes matte and blur as they are, 0 cuts both off hard at one half.
+        expansion: Pixels around the subject that stay unchanged.
+        blur_sigma: Sigma of the Gaussian that softens the margin's outer edge, in pixels.
+        softness: 1 takes matte and blur as they are, 0 thresholds both at one half.
     """
 
     expansion: float
@@ -56,7 +56,10 @@ class Margin:
 
 
 def remove_background(image: Image.Image, *, model: str, models_root: Path | None = None) -> Image.Image:
-    """The subject alone, in mode RGBA. An image with transparency is cut out already, and comes back as it is.
+    """Cut out the subject, in mode RGBA. An image with transparency is cut out already, and returned as it is.
+
+    Example:
+        cut = remove_background(Image.open("dress.jpg"), model="grabcut")
 
     Raises:
         InvalidInput: no subject stands out, or `subject_mask` raises it.
@@ -66,7 +69,7 @@ def remove_background(image: Image.Image, *, model: str, models_root: Path | Non
 
 
 def found_subject(image: Image.Image, *, model: str, models_root: Path | None = None) -> Image.Image:
-    """`subject_mask`, where there must be a subject.
+    """`subject_mask` of an image that must contain a subject.
 
     Raises:
         InvalidInput: no subject stands out, or `subject_mask` raises it.
@@ -78,7 +81,7 @@ def found_subject(image: Image.Image, *, model: str, models_root: Path | None = 
 
 
 def kept_area(matte: Bytes, margin: Margin) -> Bytes:
-    """How much of each pixel of the image is kept: 255 is all of it; nowhere less than the subject's share."""
+    """The kept share of each pixel: 255 is all of it; nowhere less than the subject's share."""
     expanded = matte
     if margin.expansion >= 0.5 and matte.any():
         distance = cv2.distanceTransform((matte < 128).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -89,7 +92,7 @@ def kept_area(matte: Bytes, margin: Margin) -> Bytes:
 
 
 def background_colour(pixels: Bytes, matte: Bytes) -> Floats:
-    """The median L*a*b* (3,) of what is no subject at all; of the whole image where that is next to nothing."""
+    """The median L*a*b* (3,) of pixels without any subject; of the whole image if there are hardly any."""
     small, mask = _reduced(pixels), _reduced(matte)
     outside = mask < 3
     if outside.mean() < _LEAST_SHARE:
@@ -102,9 +105,9 @@ def shift_background(
 ) -> tuple[Bytes, float]:
     """Move the light part of the background so that its mean becomes `target`, a colour in L*a*b* (3,).
 
-    Thresholds are lightness from 0 to 255 (L* x 2.55): nothing moves at or below the first, all of it at or above the
-    second, in proportion between them. So cast shadows stay. The second result is the share of the image that moved,
-    from 0 to 1; where it is 0, the background is all shadow.
+    Thresholds are lightness from 0 to 255 (L* x 2.55): nothing moves at or below the first, everything at or above the
+    second, in proportion between them. Cast shadows therefore stay. The second result is the share of the image that
+    moved, from 0 to 1; if it is 0, the background is all shadow.
     """
 
     def weights(lab: Floats, kept_part: Bytes) -> Floats:
@@ -128,7 +131,7 @@ def shift_background(
 
 
 def put_behind(pixels: Bytes, matte: Bytes, kept: Bytes, background: Bytes, *, softness: float) -> Bytes:
-    """The subject before another background of the same size, without the old one's colour along its edge.
+    """Put the subject in front of another background of the same size, without the old one's colour along its edge.
 
     Around the subject, the old background stays as far as `kept` says; see `kept_area`.
     """
@@ -146,12 +149,12 @@ def put_behind(pixels: Bytes, matte: Bytes, kept: Bytes, background: Bytes, *, s
 
 
 def fit_behind(background: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """An image scaled to cover `size` (width, height) and cut to it from its middle; transparency becomes white."""
+    """Scale an image to cover `size` (width, height) and crop it to its middle; transparency becomes white."""
     return resized(on_white(background), size)
 
 
 def _softened(hard: Bytes, soft: Bytes, softness: float) -> Bytes:
-    """Between `hard` cut off at one half, and `soft` as it is."""
+    """Interpolate between `hard`, thresholded at one half, and `soft` as it is."""
     if softness >= 1:
         return soft
     cut = np.where(hard >= 128, np.uint8(255), np.uint8(0))
@@ -159,7 +162,7 @@ def _softened(hard: Bytes, soft: Bytes, softness: float) -> Bytes:
 
 
 def _gaussian(mask: Bytes, sigma: float) -> Bytes:
-    """Wide blurs are done on a reduced copy, whose detail they would remove anyway."""
+    """Blur the mask; wide blurs run on a reduced copy, whose detail they would remove anyway."""
     height, width = mask.shape
     factor = min(max(1, int(sigma / 4)), height, width)
     if factor == 1:

@@ -1,4 +1,4 @@
-"""Drawn parts put into an image: outside the mask every pixel stays what it was, inside it the edge is feathered."""
+"""Blends generated parts into an image: pixels outside the mask stay unchanged, the edge inside is feathered."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,13 +7,13 @@ from PIL import Image
 __all__ = ["Box", "composite", "cover", "feather", "mask_of", "region_around", "whole_cells"]
 
 Box = tuple[int, int, int, int]
-"""Left, upper, right and lower edge in pixels, as Pillow has them."""
+"""Left, upper, right and lower edge in pixels, as in Pillow."""
 
 Weights = NDArray[np.float32]
 
 
 def mask_of(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """An image of any mode as a mask of this size (width, height): mode L, white is open. Transparent is black."""
+    """Convert an image of any mode to a mask of this size (width, height): mode L, white is open. Transparent is black."""
     if image.mode in ("RGBA", "LA"):
         black = Image.new("RGBA", image.size, "black")
         image = Image.alpha_composite(black, image.convert("RGBA"))
@@ -22,9 +22,9 @@ def mask_of(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def whole_cells(mask: Image.Image, cell: int) -> Image.Image:
-    """The mask grown until it consists of whole cells of so many pixels, all that it touches. Mode L, 0 or 255.
+    """Grow the mask to whole cells of `cell` x `cell` pixels, all that it touches. Mode L, 0 or 255.
 
-    Latents have one value for a cell, and diffusers looks at one pixel of it: thin strokes would be lost.
+    Latents have one value per cell, and diffusers samples one pixel of it: thin strokes would be lost.
     """
     open_pixels = np.asarray(mask) > 0
     height, width = open_pixels.shape
@@ -40,8 +40,8 @@ def region_around(mask: Image.Image, *, margin: float, least: int) -> Box | None
 
     Args:
         mask: Mode L.
-        margin: Of each side of the open part, so much is added before and behind it.
-        least: Sides in pixels that the region has at least, where the image is as large.
+        margin: Added before and after the open part on each axis, as a share of its length.
+        least: The least side of the region in pixels, as far as the image is that large.
     """
     found = mask.getbbox()
     if found is None:
@@ -52,7 +52,7 @@ def region_around(mask: Image.Image, *, margin: float, least: int) -> Box | None
 
 
 def cover(size: tuple[int, int], shape: tuple[int, int]) -> Box:
-    """The largest part of an image of this size, in its middle, that has the proportions of `shape`."""
+    """The largest centred part of an image of this size with the proportions of `shape`."""
     width, height = size
     if width * shape[1] > height * shape[0]:
         kept = max(1, round(height * shape[0] / shape[1]))
@@ -64,10 +64,10 @@ def cover(size: tuple[int, int], shape: tuple[int, int]) -> Box:
 
 
 def feather(mask: Image.Image, radius: int) -> Weights:
-    """How much of what was drawn shows in each pixel (height, width), from 0 to 1.
+    """The weight of the generated image in each pixel (height, width), from 0 to 1.
 
     It is 0 wherever the mask is black and rises over `radius` pixels inside its edge, or to the middle of parts that
-    are narrower. Where the mask meets the image's own edge it does not fall. Gray in the mask limits it.
+    are narrower. It does not fall off at the image's own edge. Gray in the mask limits it.
     """
     open_pixels = np.asarray(mask) > 0
     depth = np.zeros(open_pixels.shape, np.uint8)
@@ -83,16 +83,16 @@ def feather(mask: Image.Image, radius: int) -> Weights:
     return limited
 
 
-def composite(base: Image.Image, drawn: Image.Image, weights: Weights) -> Image.Image:
-    """`drawn` over `base`, as much as the weights say; where they are 0 the pixels of `base` stay bit for bit.
+def composite(base: Image.Image, generated: Image.Image, weights: Weights) -> Image.Image:
+    """Blend `generated` over `base` by the weights; where they are 0 the pixels of `base` stay bit for bit.
 
     Args:
-        base: Mode L, RGB or RGBA. Where it is transparent it becomes opaque as far as `drawn` shows.
-        drawn: RGB, of the same size.
+        base: Mode L, RGB or RGBA. Where it is transparent it becomes opaque as far as `generated` shows.
+        generated: RGB, of the same size.
         weights: (height, width), from 0 to 1.
     """
     below = np.asarray(base.convert("RGBA" if base.mode == "RGBA" else "RGB"))
-    above = np.asarray(drawn.convert("RGB"))
+    above = np.asarray(generated.convert("RGB"))
     if below.shape[2] == 4:
         above = np.dstack([above, np.full(above.shape[:2], 255, np.uint8)])
     share = weights[..., None]
@@ -108,7 +108,7 @@ def _span(low: int, high: int, size: int, margin: float, least: int) -> tuple[in
 
 
 def _shrunk(layer: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Without the pixels that have a closed one among their eight neighbours."""
+    """Erode by one pixel: without the pixels that have a closed one among their eight neighbours."""
     padded = np.pad(layer, 1, mode="edge")
     rows = padded[:-2] & padded[1:-1] & padded[2:]
     return rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]

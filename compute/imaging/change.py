@@ -1,4 +1,4 @@
-"""What a model changed at a small size, brought into the large image."""
+"""Transfers a model's change at a small size to the large image."""
 
 from PIL import Image, ImageChops
 
@@ -9,9 +9,9 @@ _NONE = 128
 
 
 def with_change(image: Image.Image, before: Image.Image, after: Image.Image) -> Image.Image:
-    """`image` with the difference between `before` and `after`, enlarged; so its own fine detail stays. All RGB.
+    """Add the enlarged difference between `before` and `after` to `image`, whose fine detail stays. All RGB.
 
-    `before` is `image` at a smaller size, at which it was drawn anew as `after`. A channel changes by 127 at most.
+    `before` is `image` at a smaller size, `after` its regeneration at that size. A channel changes by 127 at most.
     """
     change = ImageChops.subtract(after, before, scale=1, offset=_NONE)
     enlarged = change.resize(image.size, Image.Resampling.BICUBIC)

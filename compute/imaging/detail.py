@@ -1,4 +1,4 @@
-"""Fine detail of an image: how much of it there is, more of it, and that of another image."""
+"""Fine detail of an image: sharpens it, or transfers it from another image."""
 
 from collections.abc import Sequence
 
@@ -15,28 +15,28 @@ __all__ = ["sharpen", "transfer_detail"]
 Floats = NDArray[np.float32]
 
 _BANDS = 4
-"""Octaves that count as detail; what is coarser is shape, light and colour, and stays."""
+"""Octaves that count as detail; coarser ones are shape, light and colour, and stay unchanged."""
 _COARSEST = 8
 """Pixels that the coarsest level must still have."""
 _MOST_GAIN = 2.5
 _STILL = 0.15
 """Contrast (in L*) below which a band is only noise and rounding."""
 _TEXTURE = 2.0
-"""Sigma in pixels: what it blurs away is texture, the rest is structure."""
+"""Sigma in pixels: detail that it blurs away is texture, the rest is structure."""
 _PLAIN = 2.0
-"""Contrast (in L*) of structure that does not matter."""
+"""Contrast (in L*) of structure that is ignored."""
 _NEIGHBOURHOOD = 0.04
-"""Sigma, in shares of the shorter side, of what counts as around a pixel."""
+"""Sigma of a pixel's neighbourhood, as a share of the shorter side."""
 _CLAHE_CLIP = 2.0
 _CLAHE_SHARE = 0.15
 _UNSHARP = 0.9
 
 
 def sharpen(image: Image.Image, amount: float) -> Image.Image:
-    """An RGB image with more local contrast and sharper edges, without any model.
+    """Increase local contrast and sharpen edges of an RGB image, without a model.
 
     A little contrast limited adaptive histogram equalisation (Zuiderveld 1994), then an unsharp mask, both on luminance
-    only, so that colours stay. `amount` is in [0, 1]; 0 gives the image back.
+    only, so that colours stay. `amount` is in [0, 1]; 0 returns the image unchanged.
     """
     if amount <= 0:
         return image.copy()
@@ -53,17 +53,17 @@ def sharpen(image: Image.Image, amount: float) -> Image.Image:
 def transfer_detail(
     image: Image.Image, reference: Image.Image, amount: float, *, mask: Image.Image, reference_mask: Image.Image
 ) -> Image.Image:
-    """The image with the fine detail of the reference, in its own shape, light and colour.
+    """Give the image the fine detail of the reference, keeping its own shape, light and colour.
 
     Both are split into the bands of a Laplacian pyramid (Burt, Adelson 1983). Every band of the luminance is amplified
     towards the energy that the reference has in it, as in Heeger, Bergen, "Pyramid-based texture analysis" (1995);
-    then, where both show the same and the reference shows more of it, its own band takes over, as in Burt, Kolczynski,
-    "Enhanced image capture through fusion" (1993). So a reference that lies otherwise gives its texture, but leaves no
+    then, where both show the same and the reference has more detail, its band takes over, as in Burt, Kolczynski,
+    "Enhanced image capture through fusion" (1993). A reference in another position therefore gives its texture without
     ghosts. Nothing is ever blurred: a band with more energy than the reference's stays.
 
     Args:
         image, reference: RGB. The reference is stretched over the image, so both should show the same part.
-        amount: In [0, 1]; 0 gives the image back.
+        amount: In [0, 1]; 0 returns the image unchanged.
         mask, reference_mask: Mode L, of the size of their image; energy is measured where they are white.
     """
     if amount <= 0:
@@ -72,7 +72,7 @@ def transfer_detail(
     lab, other = (lab_from_srgb(np.asarray(each.convert("RGB"))) for each in (image, stretched))
     seen = _weights(mask)
     seen_there = _weights(reference_mask.resize(image.size))
-    # The subject's outline is no detail: without it, nothing of one outline can show beside the other.
+    # The subject's outline is not detail: without it, no ghost of one outline can show beside the other.
     inside, inside_there = _filled(lab, seen), _filled(other, seen_there)
     bands, rest = _pyramid(inside)
     wanted, _ = _pyramid(inside_there)
@@ -93,7 +93,7 @@ def _merged(band: Floats, wanted: Floats, amount: float, seen: Floats, seen_ther
     energy, goal = _energy(band, seen), _energy(wanted, seen_there)
     gain = float(np.clip((goal + _STILL) / (energy + _STILL), 1.0, _MOST_GAIN))
     amplified = band.copy()
-    # An edge that stands out already is no texture, and would get a halo.
+    # An edge that already stands out is not texture, and would get a halo.
     texture = np.minimum(1, goal / (np.sqrt(_local_energy(band)) + _STILL))
     amplified[..., 0] *= 1 + amount * (gain - 1) * texture
     here, there = (_local_energy(one) for one in (amplified, wanted))
@@ -102,7 +102,7 @@ def _merged(band: Floats, wanted: Floats, amount: float, seen: Floats, seen_ther
 
 
 def _filled(lab: Floats, weights: Floats) -> Floats:
-    """What the weights do not show, replaced by the colours of what they show nearby (normalised convolution)."""
+    """Replace pixels of low weight by the colours of weighted pixels nearby (normalised convolution)."""
     sigma = max(2.0, min(weights.shape) / 16)
     total = (lab * weights[..., None]).sum(axis=(0, 1)) / max(float(weights.sum()), 1e-6)
     near = np.asarray(cv2.GaussianBlur(weights, (0, 0), sigma), np.float32)[..., None]
@@ -112,9 +112,9 @@ def _filled(lab: Floats, weights: Floats) -> Floats:
 
 
 def _agreement(light: Floats, other: Floats) -> Floats:
-    """How well what is coarser than texture agrees around every pixel of two luminances, from 0 to 1.
+    """The agreement of two luminances' structure (coarser than texture) around every pixel, from 0 to 1.
 
-    SSIM's contrast and structure terms. Where both are plain they agree, so texture can be taken over.
+    SSIM's contrast and structure terms. Where both are plain they agree, so texture can be transferred.
     """
     sigma = max(4.0, min(light.shape) * _NEIGHBOURHOOD)
     one, two = (cv2.GaussianBlur(values, (0, 0), _TEXTURE) for values in (light, other))
@@ -128,7 +128,7 @@ def _agreement(light: Floats, other: Floats) -> Floats:
 
 
 def _energy(band: Floats, weights: Floats) -> float:
-    """Mean amplitude of the luminance where the weights are; unlike a mean square it is hardly moved by a few edges."""
+    """Weighted mean amplitude of the luminance; unlike a mean square it is hardly affected by a few edges."""
     return float((np.abs(band[..., 0]) * weights).sum() / max(float(weights.sum()), 1e-6))
 
 
@@ -138,7 +138,7 @@ def _local_energy(band: Floats) -> Floats:
 
 
 def _pyramid(lab: Floats) -> tuple[list[Floats], Floats]:
-    """Bands from fine to coarse, each as large as its level, and what is left below them."""
+    """Bands from fine to coarse, each of its level's size, and the low-frequency rest."""
     bands: list[Floats] = []
     level = lab
     while len(bands) < _BANDS and min(level.shape[:2]) >= 2 * _COARSEST:

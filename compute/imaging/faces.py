@@ -1,7 +1,7 @@
-"""Faces in an image: where they are and how sure the detector is.
+"""Face detection: boxes and scores.
 
-Detectors are pluggable: `DETECTORS` maps a name to what builds one. `haar` needs no file, because OpenCV 4 carries its
-cascades; `yunet` needs its ONNX file and finds turned and partly covered faces, too.
+Detectors are pluggable: `DETECTORS` maps a name to a factory. `haar` needs no file, because OpenCV 4 contains its
+cascades; `yunet` needs its ONNX file and also finds turned and partly covered faces.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,19 +23,19 @@ Bytes = NDArray[np.uint8]
 _LONGEST_SIDE = 1024
 """Detection works on images of at most this size; a face of 3 percent of it is still 30 pixels wide."""
 _SMALLEST_SHARE = 0.03
-"""Of the image's longer side: what is smaller is more often a pattern than a face."""
+"""As a share of the image's longer side: smaller boxes are more often a pattern than a face."""
 _SMALLEST_SIDE = 24
 _LEAST_CONTRAST = 8.0
-"""Standard deviation of luminance inside a face, in grey levels; flat areas are none."""
+"""Least standard deviation of luminance inside a face, in grey levels; flat areas are not faces."""
 _SAME_FACE = 0.4
-"""Two boxes of which one covers this share of the smaller are one face."""
+"""Two boxes that overlap by this share of the smaller one are the same face."""
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face. `box` is (left, top, right, bottom) in pixels, the last two just outside; from hair line to chin.
+    """One face. `box` is (left, top, right, bottom) in pixels, the last two exclusive; from hair line to chin.
 
-    `score` grows with certainty and compares faces of one detector only.
+    `score` grows with certainty and is comparable between faces of one detector only.
     """
 
     box: tuple[int, int, int, int]
@@ -54,19 +54,23 @@ class FaceDetector(Protocol):
 
 
 def pick_detector(models_root: Path) -> tuple[str, Path | None]:
-    """The best detector that there is a file for: arguments of `detect_faces`.
+    """The best detector available, as arguments of `detect_faces`.
 
-    YuNet is looked for as `faces/face_detection_yunet*.onnx`; of several files the last by name is taken.
+    YuNet is read from `faces/face_detection_yunet*.onnx`; of several files the last by name is used.
     """
     files = sorted((models_root / "faces").glob("face_detection_yunet*.onnx"))
     return ("yunet", files[-1]) if files else ("haar", None)
 
 
 def detect_faces(image: Image.Image, *, detector: str = "haar", model_path: Path | None = None) -> list[Face]:
-    """The faces of an image, the largest first, each once.
+    """Detect the faces of an image, the largest first, without duplicates.
 
     A detector is built for every call: OpenCV's are not safe to share between threads, and building one takes a small
-    part of the time that looking takes.
+    part of the detection time.
+
+    Example:
+        for face in detect_faces(image):
+            crop = image.crop(face.box)
 
     Raises:
         ValueError: there is no such detector, or it needs a file and has none.
@@ -116,7 +120,7 @@ class _Haar:
 
 
 class _YuNet:
-    """Wu, Peng, Yu, "YuNet: A tiny millisecond-level face detector" (2023), as OpenCV runs it."""
+    """Wu, Peng, Yu, "YuNet: A tiny millisecond-level face detector" (2023), run by OpenCV."""
 
     _LEAST_SCORE = 0.7
     _OVERLAP = 0.3
@@ -147,7 +151,7 @@ def _from_yunet(row: NDArray[np.float32], width: int, height: int) -> Face:
 
 
 DETECTORS: dict[str, Callable[[Path | None], FaceDetector]] = {"haar": _Haar, "yunet": _YuNet}
-"""What builds a detector from the path of its model, by name; others may be added."""
+"""Factories of detectors by name, each called with the path of its model; others may be added."""
 
 
 def _smallest_side(pixels: Bytes) -> int:
@@ -165,7 +169,7 @@ def _is_plausible(face: Face, pixels: Bytes) -> bool:
 
 
 def _merged(faces: Sequence[Face]) -> list[Face]:
-    """Of boxes that show the same face, the one with the highest score."""
+    """Keep, of boxes that show the same face, the one with the highest score."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda found: found.score, reverse=True):
         if all(_overlap(face, other) < _SAME_FACE for other in kept):

@@ -1,4 +1,4 @@
-"""Transparent images for those who take none."""
+"""Removes transparency from images."""
 
 from PIL import Image
 
@@ -6,7 +6,7 @@ __all__ = ["on_white"]
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """The image in RGB, as it looks on white paper."""
+    """The image in RGB, composited onto white."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     paper = Image.new("RGBA", image.size, "white")

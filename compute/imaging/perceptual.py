@@ -1,7 +1,7 @@
-"""LPIPS and DISTS in plain torch, on weights from local files. Import it only where torch is at home.
+"""LPIPS and DISTS in plain torch, with weights from local files. Imports torch.
 
 Both compare features of VGG16 (Simonyan, Zisserman 2014). The files are those that torchvision and piq would fetch,
-so that they can be put in place by hand; nothing is downloaded here.
+so that they can be installed by hand; nothing is downloaded.
 """
 
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ class PerceptualMetrics:
         return float(lpips), 1.0 - float(likeness)
 
     def _features(self, images: torch.Tensor, pool: Any) -> Iterator[torch.Tensor]:
-        """What VGG16 has made of the images at the end of each stage."""
+        """Yield the features of VGG16 at the end of each stage."""
         for number, stage in enumerate(self.convolutions):
             images = pool(images) if number else images
             for weight, bias in stage:
@@ -60,12 +60,12 @@ class PerceptualMetrics:
             yield images
 
     def _lpips_of(self, stage: int, features: torch.Tensor) -> torch.Tensor:
-        """Squared differences of features of unit length, weighted by channel, averaged over places."""
+        """Squared differences of unit-length features, weighted by channel, averaged over positions."""
         unit = features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
         return ((unit[0] - unit[1]).square() * self.lpips[stage]).sum(dim=0).mean()
 
     def _likeness_of(self, stage: int, features: torch.Tensor) -> torch.Tensor:
-        """SSIM's two terms on whole feature maps: means speak of texture, covariance of structure."""
+        """SSIM's two terms on whole feature maps: means measure texture, covariance structure."""
         mean = features.mean(dim=(2, 3))
         variance = features.var(dim=(2, 3), correction=0)
         covariance = (features[0] * features[1]).mean(dim=(1, 2)) - mean[0] * mean[1]
@@ -75,7 +75,7 @@ class PerceptualMetrics:
 
 
 def load_metrics(vgg: Path, lpips: Path, dists: Path) -> PerceptualMetrics:
-    """Read the weights, without unpickling code, and put them where torch computes fastest.
+    """Read the weights, without unpickling code, onto torch's fastest device.
 
     Args:
         vgg: torchvision's VGG16 state dict; the classifier in it is not needed.
@@ -83,7 +83,7 @@ def load_metrics(vgg: Path, lpips: Path, dists: Path) -> PerceptualMetrics:
         dists: `alpha` and `beta`, each (1, 3 + 64 + 128 + 256 + 512 + 512, 1, 1): of the image and the stages.
 
     Raises:
-        ValueError: a file is damaged, or not what it should be.
+        ValueError: a file is damaged, or has other contents.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     features, linear, both = (_read(path, device) for path in (vgg, lpips, dists))

@@ -1,4 +1,4 @@
-"""Images in another size: colours and transparency apart, so that neither spoils the other."""
+"""Resizes images, with colours and transparency separated so that neither affects the other."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """An image as colours that models take (RGB), and what they do not: transparency (mode L) and that it is gray."""
+    """An image split into colours for a model (RGB), its transparency (mode L), and whether it is gray."""
 
     colours: Image.Image
     alpha: Image.Image | None
@@ -21,44 +21,45 @@ class Layers:
 
     @classmethod
     def of(cls, image: Image.Image) -> "Layers":
-        """`image` is L, RGB or RGBA. Colours go on under transparency, see `_spread`."""
+        """Split an image in mode L, RGB or RGBA. Colours are extended under transparency, see `_spread`."""
         if image.mode == "RGBA":
             return cls(_spread(image), image.getchannel("A"), gray=False)
         return cls(image.convert("RGB"), None, gray=image.mode == "L")
 
     def resized(self, size: Size) -> "Layers":
-        """All of them, as `resized` does it."""
+        """Resize all layers, like `resized`."""
         alpha = None if self.alpha is None else resized(self.alpha, size)
         return Layers(resized(self.colours, size), alpha, self.gray)
 
     def with_colours(self, colours: Image.Image) -> Image.Image:
-        """One image again, in the mode that it came in; `colours` may be changed."""
+        """Join the layers with `colours` to one image in the original mode; `colours` may be modified."""
         if self.alpha is not None:
             colours.putalpha(self.alpha)
         return colours.convert("L") if self.gray else colours
 
 
 def resized(image: Image.Image, size: Size) -> Image.Image:
-    """The image in exactly this (width, height), by Lanczos; what does not fit its shape is cut off on both sides."""
+    """Resize to exactly this (width, height), by Lanczos; other proportions are cropped equally on both sides."""
     return image.resize(size, Image.Resampling.LANCZOS, box=covering_box(image.size, size))
 
 
 def at_size(image: Image.Image, size: Size) -> Image.Image:
-    """The whole image in exactly this (width, height), by Lanczos, stretched if need be; itself if it has that size."""
+    """Resize the whole image to exactly this (width, height), by Lanczos, stretching it if necessary; returns the image
+    itself if it has that size."""
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 def open_at(mask: Image.Image, size: Size) -> Image.Image:
-    """A mask in another (width, height), mode L: white wherever anything of it is open, however little and however
-    much smaller it becomes; black elsewhere."""
+    """Resize a mask to another (width, height), mode L: white wherever any part of it is open, however small; black
+    elsewhere."""
     # In floating point, because one pixel of many is less than one of 255 levels.
     opened = Image.fromarray((np.asarray(mask.convert("L")) > 0).astype(np.float32))
     return Image.fromarray((np.asarray(opened.resize(size, Image.Resampling.BOX)) > 0).astype(np.uint8) * np.uint8(255))
 
 
 def covering_box(size: Size, target: Size) -> Box:
-    """The largest part of an image of `size`, in its middle, that has the shape of `target`: left, top, right and
-    bottom, in fractions of pixels."""
+    """The largest centred part of an image of `size` with the proportions of `target`: left, top, right and bottom, in
+    fractions of pixels."""
     width, height = float(size[0]), float(size[1])
     if size[0] * target[1] > size[1] * target[0]:
         width = target[0] * size[1] / target[1]
@@ -69,9 +70,9 @@ def covering_box(size: Size, target: Size) -> Box:
 
 
 def _spread(image: Image.Image) -> Image.Image:
-    """RGB of an RGBA image in which colours run on where it is transparent.
+    """RGB of an RGBA image with the visible colours extended into its transparent parts.
 
-    Whatever lies hidden there would bleed into the edges of what is seen, at the resize as in a model. Pull-push over a
+    Hidden colours there would otherwise bleed into visible edges, on resizing as well as in a model. Pull-push over a
     pyramid of halves (Gortler et al. 1996, The Lumigraph, section 3.4).
     """
     seen = image.convert("RGB")
@@ -79,6 +80,6 @@ def _spread(image: Image.Image) -> Image.Image:
         return seen
     half = image.resize(((image.width + 1) // 2, (image.height + 1) // 2), Image.Resampling.BOX)
     spread = _spread(half).resize(image.size, Image.Resampling.BILINEAR)
-    # The colour of a pixel of which nearly nothing is seen is hardly known: 8 bits, multiplied by its alpha.
+    # The colour of a nearly transparent pixel is hardly known: 8 bits, multiplied by its alpha.
     spread.paste(seen, mask=image.getchannel("A").point(lambda alpha: min(255, alpha * 8)))
     return spread

@@ -1,4 +1,4 @@
-"""How much two images look alike: SSIM always, LPIPS and DISTS where their weights are."""
+"""Image similarity: SSIM always, LPIPS and DISTS if their weights are installed."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,12 +20,12 @@ _RADIUS = 5
 _C1 = (0.01 * 255) ** 2
 _C2 = (0.03 * 255) ** 2
 _PERCEPTUAL_SIDE = 256
-"""LPIPS and DISTS look at images whose shorter side is at most this, as DISTS was made for."""
+"""LPIPS and DISTS run on images reduced to this shorter side, for which DISTS was designed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Likeness of two images.
+    """Similarity of two images.
 
     Attributes:
         ssim: 1 for the same image, about 0 for unrelated ones.
@@ -62,7 +62,7 @@ def ssim(first: Image.Image, second: Image.Image) -> float:
 
 
 def compare(first: Image.Image, second: Image.Image, *, models_root: Path) -> Scores:
-    """All scores of two RGB images of one size. Raises what `ssim` raises."""
+    """Compute all scores of two RGB images of one size. Raises what `ssim` raises."""
     metrics = _perceptual(models_root / "perceptual")
     if isinstance(metrics, str):
         return Scores(ssim(first, second))
@@ -74,14 +74,14 @@ def compare(first: Image.Image, second: Image.Image, *, models_root: Path) -> Sc
 
 
 def missing_weights(models_root: Path) -> str | None:
-    """Why there is no LPIPS and DISTS here, for people; None if there is."""
+    """A message that says why LPIPS and DISTS are unavailable; None if they are available."""
     metrics = _perceptual(models_root / "perceptual")
     return metrics if isinstance(metrics, str) else None
 
 
 @lru_cache(maxsize=2)
 def _perceptual(folder: Path) -> "PerceptualMetrics | str":
-    """The metrics whose weights lie in the folder, loaded once a process; or why they cannot be had."""
+    """The metrics with the weights of the folder, loaded once per process; or a message why they are unavailable."""
     names = ("vgg16-397923af.pth", "lpips_weights.pt", "dists_weights.pt")
     if missing := [name for name in names if not (folder / name).is_file()]:
         return f"LPIPS and DISTS are off: {', '.join(missing)} not found in the folder {folder.name} of the models."

@@ -1,4 +1,4 @@
-"""Large images in tiles: where tiles lie, how what was drawn in them becomes one image again, and in which colours.
+"""Processes large images in overlapping tiles: splits them, blends the tiles, and restores the original colours.
 
 Coordinates are pixels from the left upper corner. Weights and pixels are numpy arrays in rows, columns and channels.
 """
@@ -13,7 +13,7 @@ from PIL import Image
 __all__ = ["Axis", "Tile", "TileGrid", "TiledImage", "with_colours_of"]
 
 _COLOUR_CELL = 64
-"""Pixels. Colour that changes more slowly than this is the image's, what is finer is the model's."""
+"""Pixels. Colour that changes more slowly than this is taken from the image, finer detail from the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Axis:
         length: Of the image.
         tile: Length of every tile, a multiple of the model's grid.
         starts: Where the tiles begin, ascending from 0. The last one may reach past the image, to fill the grid.
-        ramp: Over how much of an overlap one tile fades into the next.
+        ramp: The length over which one tile fades into the next.
     """
 
     length: int
@@ -34,11 +34,11 @@ class Axis:
 
     @classmethod
     def split(cls, length: int, *, tile: int, overlap: int, multiple: int) -> "Axis":
-        """As few tiles as there must be, of at most `tile` pixels; as short as they can then be, so that no more is
-        drawn than has to be. Neighbours share at least `overlap` pixels. All start on the grid.
+        """Split into the fewest tiles of at most `tile` pixels, and as short as possible, to generate no more than
+        necessary. Neighbours share at least `overlap` pixels. All tiles start on the grid.
 
         Raises:
-            ValueError: no pixels, `tile` or `overlap` off the grid, or an overlap that is no part of half a tile.
+            ValueError: no pixels, `tile` or `overlap` off the grid, or an overlap longer than half a tile.
         """
         if length < 1 or tile % multiple or overlap % multiple or not 0 < overlap <= tile // 2:
             raise ValueError(f"no tiles of {tile} with {overlap} in common for {length} pixels on a grid of {multiple}")
@@ -56,17 +56,17 @@ class Axis:
         return self.starts[-1] + self.tile
 
     def weights(self, index: int) -> NDArray[np.float32]:
-        """How much each pixel of a tile counts, in [0, 1]; at every place those of all tiles sum to one.
+        """The weight of each pixel of a tile, in [0, 1]; at every position the weights of all tiles sum to one.
 
-        A tile fades into the next one along a raised cosine in the middle of what they share. Nearer to its border,
-        where the model saw the least around a pixel, it counts for nothing.
+        A tile fades into the next one along a raised cosine in the middle of their overlap. Nearer to its border, where
+        the model had the least context, its weight is 0.
         """
         places = self.starts[index] + np.arange(self.tile) + 0.5
-        # What begins here has not given way yet to what begins with the next tile: the sum over all tiles telescopes.
+        # A tile's weight is its own onset less that of the next tile: the sum over all tiles telescopes.
         return (self._begun(index, places) - self._begun(index + 1, places)).astype(np.float32)
 
     def _begun(self, index: int, places: NDArray[np.floating]) -> NDArray[np.floating]:
-        """From 0 to 1 where tile `index` takes over from the one before."""
+        """The onset of tile `index`: from 0 to 1 where it takes over from the one before."""
         if index == 0 or index == len(self.starts):
             return np.full(places.shape, float(index == 0))
         middle = (self.starts[index] + self.starts[index - 1] + self.tile) / 2
@@ -75,7 +75,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One tile's place in the order and in the image. All tiles of a grid have the same size."""
+    """One tile's position in the order and in the image. All tiles of a grid have the same size."""
 
     row: int
     column: int
@@ -94,7 +94,7 @@ class TileGrid:
 
     @classmethod
     def split(cls, width: int, height: int, *, tile: int, overlap: int, multiple: int) -> "TileGrid":
-        """Both sides as `Axis.split` does it; raises what that raises."""
+        """Split both sides with `Axis.split`; raises what that raises."""
         return cls(
             across=Axis.split(width, tile=tile, overlap=overlap, multiple=multiple),
             down=Axis.split(height, tile=tile, overlap=overlap, multiple=multiple),
@@ -119,20 +119,26 @@ class TileGrid:
         return (self[index] for index in range(len(self)))
 
     def weights(self, tile: Tile) -> NDArray[np.float32]:
-        """(height, width): how much each pixel of the tile counts. See `Axis.weights`."""
+        """(height, width): the weight of each pixel of the tile. See `Axis.weights`."""
         return np.outer(self.down.weights(tile.row), self.across.weights(tile.column))
 
 
 class TiledImage:
-    """An RGB image that is drawn anew tile by tile, in place.
+    """An RGB image that is regenerated tile by tile, in place.
 
-    Beside the image itself it holds one row of tiles in floating point. A row of the image is replaced as soon as
-    no tile to come can change it, and nothing that still has to be cut out lies in such a row: tiles may be cut out
+    In addition to the image it keeps one row of tiles in floating point. A row of the image is replaced as soon as
+    no later tile can change it, and no tile that still has to be cut out includes such a row: tiles may be cut out
     any number ahead of those that are put back, also from another thread.
+
+    Example:
+        tiled = TiledImage(image, TileGrid.split(*image.size, tile=1024, overlap=128, multiple=16))
+        for index in range(len(tiled)):
+            tiled.put(process(tiled.cut(index)))
+        result = tiled.image()
     """
 
     def __init__(self, image: Image.Image, grid: TileGrid) -> None:
-        """`image` is RGB, and of the size of the grid; it is changed."""
+        """`image` is RGB, of the grid's size, and is modified."""
         self._image = image
         self._grid = grid
         self._placed = 0
@@ -142,7 +148,7 @@ class TiledImage:
         return len(self._grid)
 
     def cut(self, index: int) -> Image.Image:
-        """A tile of the image as it was. Where it reaches past the image, the outermost pixels are repeated."""
+        """A tile of the original image. Where it reaches past the image, the outermost pixels are repeated."""
         tile = self._grid[index]
         right, bottom = tile.left + tile.width, tile.top + tile.height
         inside = (tile.left, tile.top, min(right, self._image.width), min(bottom, self._image.height))
@@ -152,8 +158,9 @@ class TiledImage:
             return cut
         return Image.fromarray(np.pad(np.asarray(cut), ((0, missing[1]), (0, missing[0]), (0, 0)), mode="edge"))
 
-    def put(self, drawn: Image.Image) -> None:
-        """What was drawn in the next tile, in the order of the grid. The last one of a row finishes rows.
+    def put(self, generated: Image.Image) -> None:
+        """Put the generated content of the next tile back, in the order of the grid. The last one of a row finishes
+        rows.
 
         Raises:
             ValueError: it has another size than the tile; there is no tile left.
@@ -161,9 +168,9 @@ class TiledImage:
         if self._placed == len(self):
             raise ValueError("all tiles are there already")
         tile = self._grid[self._placed]
-        if drawn.size != (tile.width, tile.height):
-            raise ValueError(f"a tile is {tile.width} x {tile.height}, not {drawn.width} x {drawn.height}")
-        weighted = np.asarray(drawn.convert("RGB"), np.float32)
+        if generated.size != (tile.width, tile.height):
+            raise ValueError(f"a tile is {tile.width} x {tile.height}, not {generated.width} x {generated.height}")
+        weighted = np.asarray(generated.convert("RGB"), np.float32)
         weighted *= self._grid.weights(tile)[..., None]
         self._band[:, tile.left : tile.left + tile.width] += weighted
         self._placed += 1
@@ -171,7 +178,7 @@ class TiledImage:
             self._finish_rows(tile)
 
     def image(self) -> Image.Image:
-        """The image, drawn anew.
+        """The regenerated image.
 
         Raises:
             ValueError: a tile is missing.
@@ -192,25 +199,25 @@ class TiledImage:
         self._band[left:] = 0
 
 
-def with_colours_of(original: Image.Image, drawn: Image.Image, *, cell: int = _COLOUR_CELL) -> Image.Image:
-    """`drawn` with the low frequencies of `original`; both RGB and of one size.
+def with_colours_of(original: Image.Image, generated: Image.Image, *, cell: int = _COLOUR_CELL) -> Image.Image:
+    """Give `generated` the low frequencies of `original`; both RGB and of one size.
 
-    Models for image to image shift colours a little, each tile in its own way, which shows as a chequerboard. So fine
-    detail is taken from the one and colour from the other, the idea of StableSR's colour correction (Wang et al. 2023,
-    arXiv:2305.07015, section 3.4). It splits by wavelets; here low frequencies are the means of cells of about `cell`
-    pixels, interpolated, which is a lot cheaper and as smooth.
+    Image to image shifts colours a little, differently in each tile, which shows as a chequerboard. So fine detail is
+    taken from the one and colour from the other, the idea of StableSR's colour correction (Wang et al. 2023,
+    arXiv:2305.07015, section 3.4). It splits by wavelets; here low frequencies are the interpolated means of cells of
+    about `cell` pixels, which is a lot cheaper and as smooth.
     """
-    shift = np.asarray(original, np.float32) - np.asarray(drawn, np.float32)
+    shift = np.asarray(original, np.float32) - np.asarray(generated, np.float32)
     cells = [max(1, round(side / cell)) for side in original.size]
     for channel in range(shift.shape[-1]):
         shift[..., channel] = _low_frequencies(shift[..., channel], cells)
-    shift += np.asarray(drawn)
+    shift += np.asarray(generated)
     np.rint(shift, out=shift)
     return Image.fromarray(shift.clip(0, 255).astype(np.uint8))
 
 
 def _low_frequencies(values: NDArray[np.float32], cells: Sequence[int]) -> NDArray[np.float32]:
-    """The means of (across, down) cells, interpolated to where they came from."""
+    """The means of (across, down) cells, interpolated to the original size."""
     plane = Image.fromarray(np.ascontiguousarray(values))
     means = plane.resize((cells[0], cells[1]), Image.Resampling.BOX)
     return np.asarray(means.resize(plane.size, Image.Resampling.BICUBIC))

@@ -1,7 +1,7 @@
-"""H.264 in MP4, written frame by frame, for the players of browsers and phones.
+"""Writes H.264 in MP4 frame by frame, for the players of browsers and phones.
 
-The encoder is x264 as PyAV's wheel carries it (libx264, GPL 2 or later; PyAV itself is BSD). Whoever hands the wheel on
-takes over the terms of x264. An FFmpeg without it is refused by name, because no other encoder here promises the same
+The encoder is the x264 of PyAV's wheel (libx264, GPL 2 or later; PyAV itself is BSD). Redistributing the wheel is
+subject to the terms of x264. An FFmpeg without it is refused by name, because no other encoder guarantees the same
 bytes for the same frames.
 """
 
@@ -26,26 +26,31 @@ _ENCODING = {
     "crf": "22",
     "preset": "medium",
     "profile": "high",
-    # The assembly of x264's macroblock tree reads memory that nobody wrote where a row has 10 macroblocks, so the same
+    # The assembly of x264's macroblock tree reads uninitialised memory where a row has 10 macroblocks, so the same
     # frames gave other bytes now and then (MALLOC_PERTURB_ shows it). Doing without costs 15 to 26 % in size.
     "x264-params": "mbtree=0",
 }
 _THREADS = 4
 """A fixed number: x264 gives the same bytes for the same number of threads, and `auto` follows the machine."""
 _SECONDS_PER_KEYFRAME = 2
-"""How far apart the points are to which a player can jump."""
+"""Seconds between the points to which a player can jump."""
 _SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
 
 
 class VideoWriter:
     """One clip of a constant frame rate, written into `path` while its frames arrive.
 
-    What browsers ask for: yuv420p in BT.709 (and tagged so), the index before the frames (faststart), and a duration
-    of exactly frames / fps. Chroma has half the resolution, so width and height must be even: of an odd size the last
-    column or row is left out. The same frames give the same bytes. Memory holds the encoder's window, some tens of
-    frames, however long the clip is.
+    It follows the requirements of browsers: yuv420p in BT.709 (and tagged so), the index before the frames (faststart),
+    and a duration of exactly frames / fps. Chroma has half the resolution, so width and height must be even: of an odd
+    size the last column or row is dropped. The same frames give the same bytes. Memory contains the encoder's window,
+    some tens of frames, however long the clip is.
 
     As a context manager it finishes the file, or removes it when the block fails. Not safe for concurrent use.
+
+    Example:
+        with VideoWriter(Path("clip.mp4"), width=768, height=512, fps=24) as video:
+            for frame in frames:
+                video.write(frame)
     """
 
     def __init__(self, path: Path, *, width: int, height: int, fps: int) -> None:
@@ -53,7 +58,7 @@ class VideoWriter:
 
         Raises:
             TaskFailed: this FFmpeg has no x264.
-            ValueError: a clip of this size or rate cannot be.
+            ValueError: the size or the rate is out of range.
         """
         if width < 2 or height < 2 or fps < 1:
             raise ValueError(f"no clip of {width}x{height} pixels at {fps} frames per second can be written")
@@ -97,14 +102,14 @@ class VideoWriter:
         self.frames += 1
 
     def close(self) -> None:
-        """Finish the file: what the encoder still holds, the index, and the index moved to the front."""
+        """Finish the file: flush the encoder, write the index, and move it to the front."""
         try:
             self._container.mux(self._stream.encode(None))
         finally:
             self._container.close()
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
+        """Remove the unfinished file."""
         try:
             self._container.close()
         finally:
@@ -137,6 +142,6 @@ def _file_options(fps: int) -> dict[str, str]:
     return {
         "movflags": "+faststart",
         "fflags": "+bitexact",
-        # Else the length of the clip, as players read it, would be rounded to milliseconds.
+        # Otherwise the duration shown by players would be rounded to milliseconds.
         "movie_timescale": str(1000 * fps),
     }

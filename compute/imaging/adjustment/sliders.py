@@ -32,7 +32,7 @@ Bytes = NDArray[np.uint8]
 _MIRED_RANGE = 60.0
 _D65_KELVIN = 6504.0
 _BAND_PIXELS = 1 << 20
-"""So many are worked on at once: the floats of a whole large image would take sixteen times its memory."""
+"""Rows processed at a time: the floats of a whole large image would take sixteen times its memory."""
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _XYZ_FROM_RGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
@@ -49,9 +49,12 @@ class Adjustments:
 
 
 def adjust(image: Image.Image, wanted: Adjustments) -> Image.Image:
-    """The image with its colours changed; `image` is L, RGB or RGBA. With nothing wanted it is the image itself.
+    """Adjust the colours of an image in mode L, RGB or RGBA; without adjustments it is returned as it is.
 
-    A grey image (L) stays one, unless warmth gives it a tint: then it is RGB.
+    A grey image (L) stays grey, unless warmth tints it: then the result is RGB.
+
+    Example:
+        warmer = adjust(image, Adjustments(brightness=0.1, warmth=0.3))
     """
     if wanted == Adjustments():
         return image
@@ -70,7 +73,7 @@ def adjust(image: Image.Image, wanted: Adjustments) -> Image.Image:
 
 
 def _table(wanted: Adjustments) -> list[int]:
-    """What brightness and contrast make of the 256 values of a channel."""
+    """The lookup table of brightness and contrast for the 256 values of a channel."""
     values: list[int] = np.round(_toned(wanted) * 255).astype(int).tolist()
     return values
 
@@ -107,7 +110,7 @@ def _saturated(light: Floats, saturation: float) -> Floats:
         return np.asarray(grey + (1 + saturation) * offset)
     with np.errstate(divide="ignore", invalid="ignore"):
         room = np.where(offset > 0, (1 - grey) / offset, np.where(offset < 0, -grey / offset, np.inf))
-    # Rounding may have put a colour a hair outside already.
+    # Rounding may already have put a colour slightly outside.
     room = np.clip(room.min(axis=-1, keepdims=True), 1, 2)
     return np.asarray(np.clip(grey + (1 + saturation * (room - 1)) * offset, 0, 1), np.float32)
 

@@ -1,7 +1,7 @@
-"""What a few plain words mean for the sliders: `slightly warmer, much more contrast`.
+"""Translates plain words to slider values: `slightly warmer, much more contrast`.
 
-Words that say what to do: those of `_MEANINGS`, or `more` / `less` before `_SLIDERS`. A word before them makes it
-half (`slightly`, `a bit`) or twice (`much`, `very`) as strong, `not` makes it nothing. Everything else is passed over.
+Recognised are the words of `_MEANINGS`, and `more` / `less` before those of `_SLIDERS`. A word before them halves
+(`slightly`, `a bit`) or doubles (`much`, `very`) the strength, `not` cancels it. Everything else is ignored.
 """
 
 import re
@@ -43,7 +43,7 @@ KNOWN_WORDS = "brighter, darker, warmer, cooler, vivid, muted, black and white, 
 
 
 def read_adjustments(text: str) -> Adjustments | None:
-    """The sliders that a text asks for, each clipped to -1 to 1; None if it says nothing about them."""
+    """The adjustments requested by a text, each clipped to -1 to 1; None if it contains none."""
     values = dict.fromkeys(("brightness", "contrast", "saturation", "warmth"), 0.0)
     understood = False
     direction, strength = 0, 1.0

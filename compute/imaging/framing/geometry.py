@@ -1,8 +1,7 @@
-"""Which part of an image becomes the result, and how large: crop, pad and scale, with margins around the subject.
+"""Geometry of crop, pad and scale, with margins around the subject: computes frames, without touching pixels.
 
-No pixels in here. A *frame* is laid over the image, in the image's own coordinates: inside it (crop), around it
-(pad) or across its edges (scale). What the frame shows becomes the result. Each axis is solved for itself; the aspect
-ratio ties the two together.
+A *frame* is a rectangle in the image's coordinates: inside the image (crop), around it (pad) or across its edges
+(scale). The content of the frame becomes the result. Each axis is solved by itself; the aspect ratio couples the two.
 
 The rules of one axis: an image of length L, the subject from p to q, margins b before and a after it as shares of the
 frame, a frame of length s that starts at f. The margins are kept if f <= p - b*s and f + s >= q + a*s. So s is at
@@ -46,7 +45,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """Shares of the result's width (left, right) and height (top, bottom). None asks for nothing on that side."""
+    """Shares of the result's width (left, right) and height (top, bottom). None means no requirement on that side."""
 
     left: float | None = None
     top: float | None = None
@@ -56,12 +55,12 @@ class Margins:
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """What is asked for. Of `aspect_ratio` (width / height) and `size` (width, height) at most one is set.
+    """A request for framing. Of `aspect_ratio` (width / height) and `size` (width, height) at most one is set.
 
     Attributes:
-        margins: Around the subject, at least; exactly for the axis that `proportions` names. None: no subject matters.
-        position: Where a crop lies, from (0, 0), top left, to (1, 1), bottom right.
-        tolerance: From 0 to 1. An image that misses by no more than this is left as it is.
+        margins: Least margins around the subject; exact for the axis that `proportions` names. None: no subject.
+        position: The position of a crop, from (0, 0), top left, to (1, 1), bottom right.
+        tolerance: From 0 to 1. An image that deviates by no more than this is left unchanged.
         proportions: For mode scale. `height` and `width` keep the image's proportions and fit that axis exactly,
             so that the other may be cut or padded; `stretch` fits both.
     """
@@ -76,7 +75,7 @@ class Framing:
 
     @property
     def ratio(self) -> float | None:
-        """The aspect ratio of the result, as far as it is asked for."""
+        """The requested aspect ratio of the result, if any."""
         return self.aspect_ratio if self.size is None else self.size[0] / self.size[1]
 
 
@@ -95,7 +94,7 @@ class FramePlan:
 
     @property
     def resamples(self) -> bool:
-        """Whether pixels change; else they are copied."""
+        """Whether pixels are resampled; otherwise they are copied."""
         return any(edge != round(edge) for edge in self.source) or (
             self.source[2] - self.source[0],
             self.source[3] - self.source[1],
@@ -105,16 +104,16 @@ class FramePlan:
         )
 
     def changes(self, size: Size) -> bool:
-        """Whether an image of this size comes out other than it went in."""
+        """Whether the plan changes an image of this size at all."""
         return self.pads or self.resamples or self.size != size
 
 
 def plan(size: Size, framing: Framing, subject: Subject | None = None) -> FramePlan:
-    """The plan for an image of `size`. `subject` is needed for margins.
+    """Plan the framing of an image of `size`. `subject` is needed for margins.
 
-    The result has exactly the size that is asked for, or the aspect ratio within a pixel; margins are kept within two
-    pixels, one for where a frame starts and one for how long it is. What matches already, within the tolerance, is left
-    as it is.
+    The result has exactly the requested size, or the aspect ratio within a pixel; margins are kept within two pixels,
+    one for a frame's start and one for its length. An image that matches already, within the tolerance, is left
+    unchanged.
 
     Raises:
         InvalidInput: no crop of this image leaves the margins.
@@ -137,13 +136,13 @@ def plan(size: Size, framing: Framing, subject: Subject | None = None) -> FrameP
 
 
 def aspect_difference(one: float, other: float) -> float:
-    """How much wider the wider one is: 0.05 for 1.05 against 1."""
+    """The relative difference of two aspect ratios: 0.05 for 1.05 against 1."""
     return max(one / other, other / one) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """One axis of the image; see the head of this file. `held` says whether the subject matters at all."""
+    """One axis of the image; see the module's docstring. `held` is False if there is no subject to keep."""
 
     length: int
     start: float
@@ -177,8 +176,7 @@ class _Axis:
         return (self.end - self.start) / (1 - self.before - self.after)
 
     def first(self, span: float) -> float:
-        """Where a frame of this length starts: at its anchor, moved as far as the margins want, never further than the
-        image's edge allows."""
+        """The start of a frame of this length: at its anchor, moved as far as the margins require, within the image."""
         edges = sorted((0.0, self.length - span))
         return _clamped(_clamped(self.anchor * (self.length - span), *self._kept(span)), *edges)
 
@@ -191,7 +189,7 @@ class _Axis:
         return _clamped(_clamped(wanted, *edges), *kept) if kept[0] <= kept[1] else wanted
 
     def matches(self, slack: float, *, exactly: bool) -> bool:
-        """Whether the whole image, as it is, keeps the margins; `slack` as a share of the length."""
+        """Whether the whole, unchanged image keeps the margins; `slack` as a share of the length."""
         if not self.held:
             return True
         slack += (1 + _ROUNDING) / self.length
@@ -245,7 +243,7 @@ def _shape_matches(size: Size, framing: Framing) -> bool:
 
 
 def _resolved(framing: Framing, x: _Axis, y: _Axis) -> Mode:
-    """What `auto` does: crop where that loses little and leaves the margins, else pad."""
+    """Resolve `auto`: crop if that loses little and keeps the margins, else pad."""
     if framing.mode != "auto":
         return framing.mode
     ratio = framing.ratio
@@ -276,7 +274,7 @@ def _pad_spans(x: _Axis, y: _Axis, ratio: float | None) -> _Spans:
 
 
 def _whole(spans: _Spans, size: Size, ratio: float | None, *, outside: bool) -> Size:
-    """The frame in whole pixels: the side that decides is rounded to where there is room, the other to the ratio."""
+    """The frame in whole pixels: the deciding side is rounded towards the available room, the other to the ratio."""
     cut = _up if outside else _down
     width, height = cut(spans.width), cut(spans.height)
     if ratio is not None and spans.across:
@@ -304,7 +302,7 @@ def _scaled(x: _Axis, y: _Axis, framing: Framing) -> FramePlan:
 
 
 def _placed(image: Size, frame: tuple[float, float, float, float], size: Size) -> FramePlan:
-    """What of the image a frame (left, top, width, height) shows, and where."""
+    """The plan of a frame (left, top, width, height) for a result of `size`."""
     left, source_left, source_right, right = _seen(image[0], frame[0], frame[2], size[0])
     top, source_top, source_bottom, bottom = _seen(image[1], frame[1], frame[3], size[1])
     return FramePlan(size, (source_left, source_top, source_right, source_bottom), (left, top, right, bottom))

@@ -1,9 +1,9 @@
-"""More room around an image: its edge goes on outwards, ever smoother, with the image's own grain.
+"""Pads an image by extending its edge outwards, increasingly smooth, with the image's own grain.
 
-Each new row is the outermost row of the image, blurred along the edge by half its distance from it. Right at the edge
-it is the edge itself, so there is no line; far out it is the edge's mean colour, so what touches the edge does not
-become a stripe. The grain keeps the new part from looking like plastic next to a photograph, and a gradient from
-breaking into bands.
+Each new row is the outermost row of the image, blurred along the edge by half its distance from it. At the edge it is
+the edge itself, so there is no visible line; far out it is the edge's mean colour, so objects at the edge do not become
+stripes. The grain keeps the new part from looking artificial next to a photograph, and a gradient from breaking into
+bands.
 """
 
 import cv2
@@ -19,16 +19,16 @@ _BLUR_PER_PIXEL = 0.5
 _MOST_GRAIN = 4.0
 """Standard deviation, of 255. More than that is the subject or a pattern, and no grain."""
 _BAND_PIXELS = 1 << 20
-"""So many are worked on at once, because floats take much more memory than the result."""
+"""Rows processed at a time, because floats take much more memory than the result."""
 _DEPTH = 3
-"""The edge is the mean of so many rows, or their grain would become stripes."""
+"""The edge is the mean of this many rows; the grain of a single row would become stripes."""
 
 
 def padded(image: Image.Image, size: tuple[int, int], at: tuple[int, int]) -> Image.Image:
-    """The image in a larger one of `size`, its top left corner `at` (x, y); its own pixels are unchanged.
+    """Place the image in a larger one of `size`, its top left corner `at` (x, y); its own pixels are unchanged.
 
-    Where an image is transparent anywhere, all that is new is transparent; other images go on. `image` is L, RGB or
-    RGBA and lies inside `size`; the same image always gives the same result.
+    If the image has any transparency, all new pixels are transparent; otherwise its edges are extended. `image` is L,
+    RGB or RGBA and lies inside `size`; the same image always gives the same result.
     """
     if image.mode == "RGBA" and np.asarray(image.getchannel("A")).min() < 255:
         result = Image.new("RGBA", size)
@@ -42,7 +42,7 @@ def padded(image: Image.Image, size: tuple[int, int], at: tuple[int, int]) -> Im
 
 
 def _continued(pixels: NDArray[np.uint8], size: tuple[int, int], at: tuple[int, int]) -> NDArray[np.uint8]:
-    """Sides first, then top and bottom over the whole new width, so that the corners follow from both."""
+    """Extend the sides first, then top and bottom over the whole new width, so that the corners follow from both."""
     height, width = pixels.shape[:2]
     random = np.random.default_rng(0)
     wide = np.empty((height, size[0], pixels.shape[2]), np.uint8)
@@ -58,7 +58,7 @@ def _continued(pixels: NDArray[np.uint8], size: tuple[int, int], at: tuple[int, 
 
 
 def _beyond(pixels: NDArray[np.uint8], count: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    """`count` rows that go on before the first row of `pixels` (height, width, channels), the nearest first."""
+    """`count` rows that extend `pixels` (height, width, channels) before its first row, the nearest first."""
     if count == 0:
         return pixels[:0]
     rows = np.empty((count, *pixels.shape[1:]), np.uint8)
@@ -74,14 +74,14 @@ def _beyond(pixels: NDArray[np.uint8], count: int, random: np.random.Generator) 
 
 
 def _ever_smoother(edge: Floats, count: int) -> list[tuple[float, Floats]]:
-    """The edge (width, channels) without blur and at sigmas of which each is twice the one before: (sigma, edge)."""
+    """The edge (width, channels) unblurred and at successively doubled sigmas: (sigma, edge)."""
     farthest = max(1.0, count * _BLUR_PER_PIXEL)
     sigmas = [2.0**power for power in range(-1, int(np.ceil(np.log2(farthest))) + 1)]
     return [(0.0, edge), *((sigma, _blurred(edge, sigma)) for sigma in sigmas)]
 
 
 def _between(levels: list[tuple[float, Floats]], sigmas: NDArray[np.float64]) -> Floats:
-    """(len(sigmas), width, channels): each sigma mixed of the two levels beside it."""
+    """(len(sigmas), width, channels): each sigma interpolated between the two adjacent levels."""
     steps = np.interp(sigmas, [sigma for sigma, _ in levels], np.arange(len(levels)))
     below = np.minimum(steps.astype(int), len(levels) - 2)
     share = (steps - below).astype(np.float32)[:, None, None]
@@ -90,7 +90,7 @@ def _between(levels: list[tuple[float, Floats]], sigmas: NDArray[np.float64]) ->
 
 
 def _blurred(edge: Floats, sigma: float) -> Floats:
-    """Gaussian, along the edge; wider than the edge is long, it is the mean."""
+    """A Gaussian blur along the edge; the mean if it is wider than the edge is long."""
     if sigma > len(edge):
         return np.broadcast_to(edge.mean(axis=0), edge.shape)
     blurred = cv2.GaussianBlur(edge[None], (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
@@ -100,7 +100,7 @@ def _blurred(edge: Floats, sigma: float) -> Floats:
 def _grain(pixels: NDArray[np.uint8]) -> Floats:
     """The standard deviation of each channel's noise near the edge.
 
-    From differences of neighbours along the edge, by their median, so that edges and things in it do not count.
+    From the median of differences of neighbours along the edge, so that objects and edges do not count.
     """
     strip = pixels[: 4 * _DEPTH].astype(np.float32)
     if strip.shape[1] < 2:

@@ -1,4 +1,4 @@
-"""A plan of the geometry carried out on an image."""
+"""Applies a framing plan to an image."""
 
 from PIL import Image
 
@@ -9,9 +9,9 @@ __all__ = ["reframed"]
 
 
 def reframed(image: Image.Image, plan: FramePlan, resampling: Resampling) -> Image.Image:
-    """The image as the plan wants it; pixels that need no resampling are copied. `image` is L, RGB or RGBA.
+    """Apply the plan to an image in mode L, RGB or RGBA; pixels that need no resampling are copied.
 
-    An image that the plan leaves as it is comes back itself.
+    If the plan changes nothing, the image itself is returned.
     """
     if not plan.changes(image.size):
         return image

@@ -1,1 +1,1 @@
-"""Where the subject of an image is, and how much of each pixel is subject."""
+"""Segmentation: the subject of an image, and the subject's share of each pixel."""

@@ -1,7 +1,7 @@
-"""How unlike its backdrop each pixel of an image is, judged by what lies along the border.
+"""Estimates the backdrop of an image from its border, and each pixel's distance from it.
 
-Two models of the backdrop: a smooth surface in L*a*b* where it is plain (a wall, a studio with its fall-off of light),
-else the few colours that it consists of.
+Two models of the backdrop: a smooth surface in L*a*b* if it is plain (a wall, a studio with its fall-off of light),
+else a few colours.
 """
 
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ Bools = NDArray[np.bool_]
 _ROUNDS = 5
 _COLOURS = 8
 _LEAST_NOISE = 0.7
-"""The finest difference that counts, in units of L*a*b*: about what 8 bits and JPEG leave of a flat colour."""
+"""The finest difference that counts, in units of L*a*b*: about the error of 8 bits and JPEG in a flat colour."""
 _PLAIN_NOISE = 3.0
 """A backdrop whose pixels lie this close to a smooth surface is plain."""
 _LEAST_SPREAD = 3.0
 _DARKER = 0.55
-"""How much being darker than the backdrop counts, against being of another colour: shadows are dark."""
+"""The weight of being darker than the backdrop, relative to another colour: shadows are dark."""
 _DEEPEST_SHADOW = 0.4
 """The L* of a cast shadow, as a share of that of the backdrop."""
 _STEEPEST_SHADOW = 1800.0
-"""How fast L* falls in it, over the length of the longer side. The edges of things are steeper, as far as the
-resolution shows it."""
+"""The steepest fall of L* in a shadow, over the length of the longer side. The edges of objects are steeper, as far as
+the resolution shows it."""
 _STEEPEST_PER_PIXEL = 8.0
 
 
@@ -37,9 +37,9 @@ class Backdrop:
     """Maps of (height, width).
 
     Attributes:
-        plain: Whether it is a smooth surface.
+        plain: Whether the backdrop is a smooth surface.
         distance: From the backdrop, in standard deviations of the backdrop itself.
-        shadow: Where it may be the backdrop in a shadow: its hue, darker, without an edge.
+        shadow: Pixels that may be the backdrop in a shadow: its hue, darker, without an edge.
     """
 
     plain: bool
@@ -48,7 +48,7 @@ class Backdrop:
 
 
 def fit_backdrop(lab: Floats) -> Backdrop:
-    """The backdrop of an image in L*a*b* (height, width, 3), which may hold up to two fifths of the border strips."""
+    """Fit the backdrop of an image in L*a*b* (height, width, 3). The subject may cover two fifths of the border strips."""
     border = _border(lab.shape[:2])
     surface, noise = _surface(lab, border)
     if noise > _PLAIN_NOISE:
@@ -102,13 +102,13 @@ def _distance_from_colours(lab: Floats, border: Bools) -> Floats:
     """From the nearest of the colours of the border, each with the spread that it has there."""
     colours = lab[border]
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
-    # OpenCV draws the first centres at random.
+    # OpenCV chooses the first centres at random.
     cv2.setRNGSeed(0)
     _, labels, centres = cv2.kmeans(colours, _COLOURS, None, criteria, 2, cv2.KMEANS_PP_CENTERS)
     nearest = np.full(lab.shape[:2], np.inf, np.float32)
     for index in range(_COLOURS):
         mine = colours[labels[:, 0] == index]
-        # What only a small part of the border shows may as well be the subject.
+        # A colour of only a small part of the border may as well be the subject's.
         if len(mine) < len(colours) / 20:
             continue
         spread = max(float(np.sqrt(((mine - centres[index]) ** 2).sum(axis=1).mean())), _LEAST_SPREAD)

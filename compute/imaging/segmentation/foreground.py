@@ -1,9 +1,9 @@
-"""The subject's own colours along its edge, without the backdrop that shines through.
+"""Estimates the subject's own colours along its edge, without the backdrop that shines through.
 
 Blur-Fusion: Forte, "Approximate Fast Foreground Colour Estimation" (2021). Means of the colours on either side,
-weighted with the matte, are corrected by what the mixture of both leaves unexplained; once over a wide neighbourhood
-(on a small copy) and once over a narrow one. It comes close to Germer et al., "Fast Multi-Level Foreground
-Estimation" (2020), in two box filters.
+weighted with the matte, are corrected by the residual of their mixture; once over a wide neighbourhood (on a small
+copy) and once over a narrow one. It comes close to Germer et al., "Fast Multi-Level Foreground Estimation" (2020), in
+two box filters.
 """
 
 import cv2
@@ -21,13 +21,13 @@ Floats = NDArray[np.float32]
 _SMALL_SIDE = 512
 _WIDE = 12.0
 _NARROW = 6
-"""Pixels: that far outside of the edge the colours go on, so that scaling the cut-out draws nothing foreign in."""
+"""Pixels by which colours are extended outside of the edge, so that scaling the cut-out mixes in no other colour."""
 
 
 def cut_out(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """The subject alone, in mode RGBA; `mask` (mode L, of the same size) becomes its alpha.
+    """Cut out the subject, in mode RGBA; `mask` (mode L, of the same size) becomes its alpha.
 
-    Pixels that are wholly subject keep their values; far from the subject there is transparent black.
+    Pixels that are wholly subject keep their values; pixels far from the subject become transparent black.
     """
     pixels, matte = np.asarray(image.convert("RGB")), np.asarray(mask)
     return Image.fromarray(np.dstack([foreground_colours(pixels, matte), matte]))
@@ -47,7 +47,7 @@ def foreground_colours(pixels: Bytes, matte: Bytes) -> Bytes:
     size = (max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale)))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     share = share_of(np.asarray(cv2.resize(matte, size, interpolation=cv2.INTER_AREA), np.uint8))
-    # The fourth power: the purer a pixel is, the more it says about its side.
+    # The fourth power: purer pixels tell more about their side.
     inside, outside = spread_colours(small, share**4, _WIDE), spread_colours(small, (1 - share) ** 4, _WIDE)
     for tile in edge_tiles(edge):
         around = tile.grown(_NARROW, shape)
@@ -74,6 +74,6 @@ def _fused(pixels: Floats, share: Floats, inside: Floats, outside: Floats) -> Fl
 
 
 def _corrected(pixels: Floats, share: Floats, inside: Floats, outside: Floats) -> tuple[Floats, Floats]:
-    """Both sides, each taking its part of what their mixture leaves unexplained."""
+    """Correct both sides, each by its part of the mixture's residual."""
     rest = pixels - share * inside - (1 - share) * outside
     return np.clip(inside + share * rest, 0, 255), np.clip(outside + (1 - share) * rest, 0, 255)

@@ -1,7 +1,7 @@
-"""The embedded segmentation: what differs from the image's backdrop, refined by GrabCut. Needs no model file.
+"""The built-in segmentation: pixels that differ from the image's backdrop, refined by GrabCut. Needs no model file.
 
-GrabCut: Rother, Kolmogorov, Blake, "GrabCut: Interactive foreground extraction using iterated graph cuts" (2004), as
-OpenCV has it. It is only as good as what it starts from, so most of this is about where to start.
+GrabCut: Rother, Kolmogorov, Blake, "GrabCut: Interactive foreground extraction using iterated graph cuts" (2004),
+implemented by OpenCV. Its result is only as good as its seeds, so most of this module computes them.
 """
 
 import cv2
@@ -18,19 +18,19 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 WORKING_SIDE = 512
-"""Pixels along the longer side. Time grows with their number; what is finer is the matting's part."""
+"""Pixels along the longer side. Time grows with their number; finer detail is left to the matting."""
 UNCERTAIN = 16
 _ITERATIONS = 4
 _STRAND_DISTANCE = 2.5
 _STRAND_WIDTH = 7
 _STRAND_REACH = 40
-"""How far from the subject it may stand off, in pixels, and how wide it is at most."""
+"""The largest distance of a strand from the subject, and its largest width, in pixels."""
 _LEAST_SIDE = 8
 _SMALLEST_PART = 0.03
-"""Of the largest part of the subject; smaller ones are specks."""
+"""As a share of the subject's largest part; smaller parts are specks."""
 _SMALLEST_HOLE = 0.0002
 _SMALLEST_SUBJECT = 0.0005
-"""Of the image, like the hole."""
+"""As a share of the image, like the hole."""
 _BACKDROP_IN_HOLE = 3.0
 
 
@@ -45,9 +45,9 @@ class GrabCut:
 
 def coarse_mask(pixels: Bytes) -> Bytes:
     """The subject of an RGB image (height, width, 3), as (height, width) of 0 and 255; all 0 if nothing stands out
-    from a plain backdrop. In an image that is the same all over without being plain it is the middle.
+    from a plain backdrop. In an image of one pattern all over it is the middle.
 
-    Hair and the like that stand off before a plain backdrop are UNCERTAIN: they are for the matting to decide.
+    Hair and the like in front of a plain backdrop are UNCERTAIN: the matting decides on them.
 
     Takes about a third of a second for 512 x 512. The same image always gives the same mask.
     """
@@ -58,7 +58,7 @@ def coarse_mask(pixels: Bytes) -> Bytes:
     seeds = _plain_seeds(backdrop) if backdrop.plain else _central_seeds(backdrop.distance)
     subject = _without_specks(_grabcut(pixels, seeds), backdrop)
     if not backdrop.plain and not subject.any():
-        # A pattern or noise all over: its colours tell nothing, so where subjects usually are has to do.
+        # A pattern or noise all over: colours do not help, so the usual place of a subject is assumed.
         subject = seeds == cv2.GC_PR_FGD
     mask = np.where(subject, np.uint8(255), np.uint8(0))
     if backdrop.plain:
@@ -67,7 +67,7 @@ def coarse_mask(pixels: Bytes) -> Bytes:
 
 
 def _plain_seeds(backdrop: Backdrop) -> Bytes:
-    """What is reached from the border without a change is backdrop; what is far from it is subject."""
+    """Seeds for a plain backdrop: pixels reached from the border without a change, against those far from it."""
     distance = backdrop.distance
     near, far = _thresholds(distance)
     seeds = np.where(distance > (near + far) / 2, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
@@ -77,7 +77,7 @@ def _plain_seeds(backdrop: Backdrop) -> Bytes:
 
 
 def _thresholds(distance: Floats) -> tuple[float, float]:
-    """Below the first it is backdrop, above the second it is not: about where the histogram parts."""
+    """Distances below the first are backdrop, above the second are not: about where the histogram divides."""
     levels = np.clip(distance * 8, 0, 255).astype(np.uint8)
     parting = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0] / 8
     near = float(np.clip(parting * 0.5, 3.0, 6.0))
@@ -85,7 +85,7 @@ def _thresholds(distance: Floats) -> tuple[float, float]:
 
 
 def _central_seeds(distance: Floats) -> Bytes:
-    """Nothing is certain but the border: the subject is what lies in the middle and has colours of its own."""
+    """Seeds without a plain backdrop: only the border is certain; the subject is central and of other colours."""
     height, width = distance.shape
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     middle = np.exp(-(x**2 + np.minimum(y, y * 0.6) ** 2) / 0.5)
@@ -112,7 +112,7 @@ def _grabcut(pixels: Bytes, seeds: Bytes) -> Bools:
     background = (seeds == cv2.GC_BGD) | (seeds == cv2.GC_PR_BGD)
     if background.all() or not background.any():
         return np.asarray(~background, np.bool_)
-    # OpenCV draws its first clusters at random.
+    # OpenCV chooses its first clusters at random.
     cv2.setRNGSeed(0)
     bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     models = np.zeros((1, 65)), np.zeros((1, 65))
@@ -121,7 +121,7 @@ def _grabcut(pixels: Bytes, seeds: Bytes) -> Bools:
 
 
 def _without_specks(subject: Bools, backdrop: Backdrop) -> Bools:
-    """Without small parts, and without holes that do not show the backdrop."""
+    """Remove small parts, and fill holes that do not show the backdrop."""
     kept = _large_parts(subject)
     _, labels, stats, _ = cv2.connectedComponentsWithStats((~kept).astype(np.uint8), connectivity=4)
     outside = set(np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])).tolist())
@@ -136,7 +136,7 @@ def _without_specks(subject: Bools, backdrop: Backdrop) -> Bools:
 
 
 def _strands(subject: Bools, backdrop: Backdrop) -> Bools:
-    """What is thin, differs from what is about it, and hangs together with the subject. Shadows are not thin."""
+    """Thin parts that differ from their surroundings and touch the subject. Shadows are not thin."""
     width = np.ones((_STRAND_WIDTH, _STRAND_WIDTH), np.uint8)
     stands_out = backdrop.distance - cv2.morphologyEx(backdrop.distance, cv2.MORPH_OPEN, width)
     near = cv2.distanceTransform((~subject).astype(np.uint8), cv2.DIST_L2, 3) < _STRAND_REACH

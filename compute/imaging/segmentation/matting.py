@@ -1,4 +1,4 @@
-"""From a coarse mask to a matte: how much of each pixel along the edge is subject.
+"""Refines a coarse mask to a matte: the subject's share of each pixel along the edge.
 
 A pixel of the edge is a mixture, I = a F + (1 - a) B. Near an edge the colours F of the subject and B of the backdrop
 are known from either side of it, so `a` follows by projecting I on the line from B to F. Where that line does not
@@ -22,22 +22,22 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 _BAND = 4
-"""How far from the coarse edge, in pixels of the coarse mask, the true edge may lie."""
+"""The largest distance of the true edge from the coarse one, in pixels of the coarse mask."""
 _SOFT_REACH = 12
 _SOFT_SLOPE = 0.012
 """Change of the share per pixel below which there is no edge."""
 _SHARP_SLOPE = 0.12
-"""Above it the edge is in focus, and a slope beside it is a shadow or a fold."""
+"""Above it the edge is in focus, and an adjacent slope is a shadow or a fold."""
 _SOFT_CONTRAST = 0.2
 _CERTAIN = 0.95
-"""Shares above this, or below the rest to 1, are not put in question."""
+"""Shares above this, or below its complement to 1, are certain."""
 _RADIUS = 4
 _EPSILON = 1e-4
 _SIDE_WIDTH = 2.0
 _ENOUGH_CONTRAST = 0.06
-"""Between F and B, of the whole range: with less, unmixing would amplify noise."""
+"""The least difference of F and B, of the whole range: with less, unmixing would amplify noise."""
 _EXPLAINED = 0.06
-"""How far a pixel may lie from the line between F and B."""
+"""The largest distance of a pixel from the line between F and B."""
 _SNAP = 0.06
 """Shares this close to 0 or 1 are noise."""
 _TILE = 512
@@ -58,13 +58,13 @@ class Tile:
         return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
 
     def grown(self, margin: int, shape: tuple[int, ...]) -> "Tile":
-        """With a margin, as far as the image reaches."""
+        """The part with a margin, within the image."""
         x, y = max(self.x - margin, 0), max(self.y - margin, 0)
         right, bottom = min(self.x + self.width + margin, shape[1]), min(self.y + self.height + margin, shape[0])
         return Tile(x, y, right - x, bottom - y)
 
     def enlarged_from(self, small: Floats, shape: tuple[int, ...]) -> Floats:
-        """This part of the large image of `shape` that `small` is a reduction of, interpolated."""
+        """This part of the image of `shape`, interpolated from its reduction `small`."""
         scale_x, scale_y = small.shape[1] / shape[1], small.shape[0] / shape[0]
         to_small = np.array(
             [
@@ -78,7 +78,7 @@ class Tile:
 
 
 def edge_tiles(band: Bools) -> Iterator[Tile]:
-    """The tiles that hold a part of `band`: the work along an edge takes memory for one of them."""
+    """Yield the tiles that contain a part of `band`, so that the work along an edge takes memory for one of them."""
     height, width = band.shape
     for y in range(0, height, _TILE):
         for x in range(0, width, _TILE):

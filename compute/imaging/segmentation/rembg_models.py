@@ -1,4 +1,4 @@
-"""Segmentation by the neural networks that rembg knows, from files that are there. Nothing is ever downloaded."""
+"""Segmentation by rembg's neural networks, from local files. Nothing is ever downloaded."""
 
 import importlib
 import threading
@@ -26,7 +26,7 @@ _loading = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class RembgSegmenter:
-    """One loaded network. Threads may share it: ONNX Runtime lets several run one session."""
+    """One loaded network, safe for several threads, like ONNX Runtime's sessions."""
 
     session: Any
     side: int = 1024
@@ -34,7 +34,7 @@ class RembgSegmenter:
 
     def coarse(self, pixels: Bytes) -> Bytes:
         try:
-            # The networks' answers are stretched from their least to their greatest value, which may be the same.
+            # The networks' outputs are stretched from their least to their greatest value, which may be equal.
             with np.errstate(invalid="raise", divide="raise"):
                 masks = self.session.predict(Image.fromarray(pixels))
         except FloatingPointError:
@@ -47,16 +47,16 @@ class RembgSegmenter:
 
 
 def model_files(model: str) -> tuple[str, ...]:
-    """What a model is read from, relative to the models folder."""
+    """The files of a model, relative to the models folder."""
     return tuple(f"{FOLDER}/{name}" for name in (_SAM if model == "sam" else (f"{model}.onnx",)))
 
 
 def rembg_segmenter(model: str, models_root: Path | None) -> RembgSegmenter:
-    """The model, loaded once in this process.
+    """The model, loaded once per process.
 
     Raises:
-        InvalidInput: rembg is not installed, or the model has no file here.
-        TaskFailed: the file is damaged, or no model of this kind.
+        InvalidInput: rembg is not installed, or the model's file is missing.
+        TaskFailed: the file is damaged, or not a model of this kind.
     """
     if find_spec("rembg") is None or find_spec("onnxruntime") is None:
         raise InvalidInput(f"The model {model} needs rembg, which is not installed on the image workers.", field=_FIELD)
@@ -79,7 +79,7 @@ def _load(model: str, files: tuple[Path, ...]) -> RembgSegmenter:
     found = files if len(files) > 1 else files[0]
 
     class Local(session_class):  # type: ignore[misc]
-        """Reads our file, where rembg would look elsewhere and then fetch one."""
+        """Reads the local file; rembg would look elsewhere and then download one."""
 
         @classmethod
         def download_models(cls, *args: Any, **kwargs: Any) -> Any:
@@ -93,8 +93,8 @@ def _load(model: str, files: tuple[Path, ...]) -> RembgSegmenter:
 
 
 def _session_classes() -> dict[str, Any]:
-    """rembg's, by model. With them comes its matting, which nobody calls here: numba would compile that for a minute
-    or two, in every process that finds no cache of it."""
+    """rembg's session classes by model. They import its matting, which is not used here: numba would compile it for a
+    minute or two, in every process that finds no cache of it."""
     config = importlib.import_module("numba").config
     before, config.DISABLE_JIT = config.DISABLE_JIT, 1
     try:

@@ -1,4 +1,4 @@
-"""Where the subject of an image is: one function before several models.
+"""Subject segmentation: one function for several models.
 
 Light to import: OpenCV and rembg are loaded when a mask is computed.
 """
@@ -37,11 +37,11 @@ REMBG_MODELS = (
     "sam",
 )
 SEGMENTATION_MODELS = (GRABCUT, *REMBG_MODELS)
-"""GrabCut is always there; the others need their file below the models folder, in `rembg/`."""
+"""GrabCut is always available; the others need their file below the models folder, in `rembg/`."""
 
 
 class Segmenter(Protocol):
-    """Finds the subject of an image that was reduced to `side` pixels along its longer side."""
+    """Segments an image that was reduced to `side` pixels along its longer side."""
 
     @property
     def side(self) -> int: ...
@@ -54,12 +54,15 @@ class Segmenter(Protocol):
 def subject_mask(image: Image.Image, *, model: str = GRABCUT, models_root: Path | None = None) -> Image.Image:
     """The matte of the subject: mode L, of the image's size, 255 inside, soft along the edges, all 0 without a subject.
 
-    An image with transparency has its own: its alpha. `model` is one of SEGMENTATION_MODELS; those of rembg are read
-    from `models_root`/rembg and never downloaded. Takes CPU time and is thread-safe; memory beyond the result is that
-    of a reduced copy and of one tile.
+    An image with transparency has its own matte: its alpha. `model` is one of SEGMENTATION_MODELS; those of rembg are
+    read from `models_root`/rembg and never downloaded. Takes CPU time and is thread-safe; memory beyond the result is
+    that of a reduced copy and of one tile.
+
+    Example:
+        mask = subject_mask(image, model="grabcut")
 
     Raises:
-        InvalidInput: no such model, or its file is not there.
+        InvalidInput: no such model, or its file is missing.
         TaskFailed: its file cannot be loaded.
     """
     check_model(model)
@@ -75,7 +78,7 @@ def subject_mask(image: Image.Image, *, model: str = GRABCUT, models_root: Path 
 
 
 def own_alpha(image: Image.Image) -> Image.Image | None:
-    """The image's alpha channel, unless it has none or all of it is opaque."""
+    """The image's alpha channel; None if it has none or is fully opaque."""
     if not image.has_transparency_data:
         return None
     alpha = image.convert("RGBA").getchannel("A")
@@ -83,8 +86,10 @@ def own_alpha(image: Image.Image) -> Image.Image | None:
 
 
 def check_model(model: str, *, field: str = "provider_config.rembg_model") -> None:
-    """Raises:
-    InvalidInput: there is no such segmentation model.
+    """Check that `model` names a segmentation model.
+
+    Raises:
+        InvalidInput: there is no such model.
     """
     if model not in SEGMENTATION_MODELS:
         known = ", ".join(SEGMENTATION_MODELS)
@@ -92,7 +97,7 @@ def check_model(model: str, *, field: str = "provider_config.rembg_model") -> No
 
 
 def load_segmenter(model: str, models_root: Path | None) -> Segmenter:
-    """A segmentation model that is ready to work; it is loaded once in a process. Raises what `subject_mask` raises."""
+    """A segmentation model, loaded once per process. Raises what `subject_mask` raises."""
     check_model(model)
     if model == GRABCUT:
         from compute.imaging.segmentation.grabcut import GrabCut

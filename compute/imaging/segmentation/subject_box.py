@@ -1,4 +1,4 @@
-"""The box around a subject, from its mask."""
+"""Computes the bounding box of a subject from its mask."""
 
 import cv2
 import numpy as np
@@ -14,10 +14,10 @@ _SPECK = 0.01
 
 
 def subject_box(mask: Image.Image) -> Subject | None:
-    """Left, top, right, bottom in pixels of what a mask (mode L) shows, specks left out; None if it shows nothing."""
+    """The bounding box of a mask (mode L) in pixels, without specks: left, top, right, bottom; None if it is empty."""
     inside = (np.asarray(mask) >= _INSIDE).astype(np.uint8)
     _, _, parts, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
-    # The first is what lies outside.
+    # The first component is the outside.
     parts = parts[1:]
     if not len(parts):
         return None
