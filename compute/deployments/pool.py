@@ -35,8 +35,8 @@ class ServePool:
         self.recount: Callable[[], Awaitable[None]] = _no_news
         self._configured = args.num_replicas
         self._reserved = args.reserved_tasks
-        self._own = _Hands(handle, may_desert=standby is not None)
-        self._standby = _Hands(standby) if standby else None
+        self._own = _Replicas(handle, may_desert=standby is not None)
+        self._standby = _Replicas(standby) if standby else None
 
     @property
     def has_standby(self) -> bool:
@@ -61,9 +61,9 @@ class ServePool:
         Raises:
             WorkerLost: the replica died, or is unwell.
         """
-        hands, begun = self._choose(), False
+        replicas, begun = self._choose(), False
         try:
-            async with aclosing(hands.run(job)) as events:
+            async with aclosing(replicas.run(job)) as events:
                 async for event in events:
                     begun = begun or isinstance(event, Started)
                     yield event
@@ -76,15 +76,15 @@ class ServePool:
             lost = WorkerLost("The replica that was to run it is gone.")
         await self.recount()
         # A job that never began has published nothing; one that began is left to the retry policy.
-        if begun or hands is self._standby or self._standby is None or not self._stand_ins():
+        if begun or replicas is self._standby or self._standby is None or not self._stand_ins():
             raise lost
         async with aclosing(self._once(self._standby, job)) as events:
             async for event in events:
                 yield event
 
-    async def _once(self, hands: "_Hands", job: Job) -> AsyncGenerator[WorkEvent]:
+    async def _once(self, replicas: "_Replicas", job: Job) -> AsyncGenerator[WorkEvent]:
         try:
-            async with aclosing(hands.run(job)) as events:
+            async with aclosing(replicas.run(job)) as events:
                 async for event in events:
                     yield event
         except _LOST as error:
@@ -94,7 +94,7 @@ class ServePool:
         """The number of standbys that stand in for missing replicas."""
         return min(self._standby.running, max(self._configured - self._own.running, 0)) if self._standby else 0
 
-    def _choose(self) -> "_Hands":
+    def _choose(self) -> "_Replicas":
         stand_ins = self._stand_ins()
         if self._standby is None or not stand_ins:
             return self._own
@@ -107,7 +107,7 @@ class _DesertedError(Exception):
     """No replica is left behind the handle, and none has the job."""
 
 
-class _Hands:
+class _Replicas:
     """The replicas behind one handle, and the number of their jobs."""
 
     def __init__(self, handle: DeploymentHandle, *, may_desert: bool = False) -> None:

@@ -13,7 +13,8 @@ Weights = NDArray[np.float32]
 
 
 def mask_of(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Convert an image of any mode to a mask of this size (width, height): mode L, white is open. Transparent is black."""
+    """Convert an image of any mode to a mask of this size (width, height), in mode L: white is open, transparent is
+    black."""
     if image.mode in ("RGBA", "LA"):
         black = Image.new("RGBA", image.size, "black")
         image = Image.alpha_composite(black, image.convert("RGBA"))

@@ -1,4 +1,4 @@
-"""Putting a patch back: in the colours of its surroundings, without an edge, and without touching anything else."""
+"""Blends a patch back: matches its colours to the surroundings, feathers its edge, changes no pixel outside."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ _CONTRAST_CHANGE = 2.0
 
 
 def match_colour(patch: Image.Image, target: Image.Image) -> Image.Image:
-    """The patch with the mean and the spread of the target's colours; both RGB, of any size.
+    """Give the patch the mean and the spread of the target's colours; both RGB, of any size.
 
     Reinhard et al., "Color transfer between images" (2001), in CIE L*a*b*.
     """

@@ -33,8 +33,8 @@ __all__ = [
     "TensorName",
     "describe_layers",
     "of_text_encoder",
-    "split_name",
-    "split_part",
+    "parse_tensor_name",
+    "split_layer_part",
 ]
 
 
@@ -191,7 +191,7 @@ def of_text_encoder(name: str) -> bool:
     return _TEXT_ENCODER.match(name) is not None
 
 
-def split_name(name: str) -> TensorName | None:
+def parse_tensor_name(name: str) -> TensorName | None:
     """What a name of the transformer's or the UNet's part says; None when the tensor is one that is not applied.
 
     Raises:
@@ -200,12 +200,12 @@ def split_name(name: str) -> TensorName | None:
     if _IGNORED.search(name):
         return None
     layout, rest = _match(name)
-    if (split := split_part(rest)) is not None:
+    if (split := split_layer_part(rest)) is not None:
         return TensorName(layout, *split)
     raise NotALora(f"not a plain LoRA: `{name}` is neither half of a low-rank pair ({layout} layout)")
 
 
-def split_part(name: str) -> tuple[str, str] | None:
+def split_layer_part(name: str) -> tuple[str, str] | None:
     """A tensor's layer and the part of its change, in any layout; None when it is no part of a change."""
     for pattern, part in _PARTS:
         if match := pattern.search(name):
@@ -225,7 +225,7 @@ def describe_layers(shapes: Mapping[str, tuple[int, ...]]) -> LoraDescription:
         if _holds_pairs(shapes):
             raise NotALora("it changes a text encoder only, and no layer of the transformer; that is not supported")
         raise NotALora("not a LoRA: it has no pair of low-rank tensors (lora_A and lora_B, or lora_down and lora_up)")
-    names = {name: split for name in transformer if (split := split_name(name))}
+    names = {name: split for name in transformer if (split := parse_tensor_name(name))}
     layout = _layout(names.values())
     layers: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, split in names.items():

@@ -1,4 +1,4 @@
-"""Warm diffusion pipelines. Importing this package loads no model library; `prepare` and `load` do."""
+"""Diffusion pipelines. Importing this package loads no model library; `prepare` and `load` do."""
 
 from pathlib import Path
 
@@ -10,7 +10,9 @@ __all__ = ["Activation", "ModelConfig", "check_size", "load", "prepare", "resolv
 
 
 def prepare(config: ModelConfig, models_root: Path) -> Activation:
-    """Everything about the configured model that needs no device memory: libraries imported, weights in host memory.
+    """Prepare the configured model without device memory: import libraries, load weights into host memory.
+
+    Calling the result, once, brings the model to its device.
 
     Raises:
         NotFound: there is no such model.
@@ -24,5 +26,10 @@ def load(config: ModelConfig, models_root: Path) -> StagedModel:
     """Load the configured model onto its device: seconds for a tiny model, minutes for a real one.
 
     Raises what `prepare` raises.
+
+    Example:
+        model = load(ModelConfig(model="tiny-flux"), models_root=Path("models"))
+        prepared = model.prepare(request)
+        image = model.decode(model.denoise(prepared, lambda done, total: None))
     """
     return prepare(config, models_root)()

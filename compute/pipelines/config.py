@@ -1,4 +1,4 @@
-"""The model part of serve_config.yaml, typed. Nothing here imports torch."""
+"""The typed model section of serve_config.yaml. Does not import torch."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -27,7 +27,11 @@ def _written_as_switch(value: object) -> object:
 
 
 class ModelConfig(BaseModel):
-    """How one replica loads and runs its model. An unknown key is refused by name."""
+    """The settings of one replica's model. An unknown key is refused by name.
+
+    Example:
+        ModelConfig(model="black-forest-labs/FLUX.1-dev", dtype="bfloat16", compile="default")
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -40,7 +44,7 @@ class ModelConfig(BaseModel):
     family: str = Field(default="flux", description="The architecture; see compute/pipelines/families.")
     revision: str | None = Field(default=None, description="Branch, tag or commit of a Hugging Face repository.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="auto: bfloat16 where the device computes in it, float32 on a CPU."
+        default="auto", description="auto: bfloat16 if the device computes in it, float32 on a CPU."
     )
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     attention: Attention = Field(
@@ -57,31 +61,31 @@ class ModelConfig(BaseModel):
         default="none", description="fp8: the transformer's large products in 8 bits; compute capability 8.9 or newer."
     )
     step_cache: Annotated[StepCacheLevel, BeforeValidator(_written_as_off)] = Field(
-        default="off", description="How many denoising steps reuse the step before them: faster, and less exact."
+        default="off", description="Reuse of earlier denoising steps: faster, and less exact."
     )
     vae_tile: int | None = Field(
-        default=None, ge=256, multiple_of=16, description="Pixels; the VAE takes larger images in tiles of this size."
+        default=None, ge=256, multiple_of=16, description="Pixels; the VAE processes larger images in such tiles."
     )
     offload: Literal["none", "model", "sequential"] = Field(
         default="none", description="Keep weights in main memory while unused; needs a CUDA device."
     )
     text_encoders: Literal["device", "host"] = Field(
         default="device",
-        description="host: text encoders wait in main memory and come to the CUDA device for each new prompt.",
+        description="host: text encoders stay in main memory and are copied to the CUDA device for each new prompt.",
     )
     lora_rank: int = Field(
         default=64,
         ge=0,
         le=1024,
-        description="Ranks that the LoRAs of one request may have together before they take the slow way through "
-        "PEFT; each costs 11 MB of device memory on FLUX.1. 0: always PEFT.",
+        description="The most ranks of one request's LoRAs together before they are applied by PEFT, which is slower; "
+        "each rank costs 11 MB of device memory on FLUX.1. 0: always PEFT.",
     )
     lora_cache: int = Field(default=8, ge=0, description="LoRAs that stay in the replica's memory between requests.")
     lora_device_cache: int = Field(default=4, ge=0, description="Of those, how many stay on a CUDA device as well.")
     native_size: NativeSize | None = Field(
         default=None,
-        description="The sizes that the model draws well; others are drawn at one of these and brought to what was "
-        "asked for. Unset: what native_size.json in the model's folder says, or else the family's.",
+        description="The sizes that the model generates well; others are generated at one of these and resized. Unset: "
+        "those of native_size.json in the model's folder, or else the family's.",
     )
     prompt_cache: int = Field(default=32, ge=1, description="Encoded prompts kept on the replica.")
     max_sequence_length: int = Field(
@@ -124,7 +128,7 @@ def size_multiple(family: str = "flux") -> int:
 
 
 def check_size(width: int, height: int, *, family: str = "flux") -> None:
-    """Refuse a size in pixels that the model cannot draw exactly.
+    """Refuse a size in pixels that the model cannot generate exactly.
 
     Raises:
         InvalidInput: `width` or `height` is not a positive multiple of the family's grid.
@@ -136,10 +140,10 @@ def check_size(width: int, height: int, *, family: str = "flux") -> None:
 
 
 def resolve_model(config: ModelConfig, models_root: Path) -> str | Path:
-    """Where the model is: a local folder, or a Hugging Face repository id.
+    """Locate the model: a local folder, or a Hugging Face repository id.
 
-    A model of the project's own is written to `models_root` when it is named and not there yet, or there as an earlier
-    version made it.
+    One of the project's own models is written to `models_root` if it is not there yet, or is there from an earlier
+    version.
 
     Raises:
         NotFound: neither a folder nor a repository id.

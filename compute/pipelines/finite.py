@@ -1,4 +1,4 @@
-"""Numbers that are not finite, of whatever cause, end a draw: clamped to pixels they would look like an image."""
+"""Refuses latents and pixels that are not finite: clamped to pixels they would look like an image."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ __all__ = ["FiniteCheck", "is_finite"]
 
 
 class FiniteCheck:
-    """Looks through what one model makes, and tells a LoRA's fault from the model's own."""
+    """Checks the output of one model, and distinguishes a LoRA's fault from the model's own."""
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -21,8 +21,8 @@ class FiniteCheck:
         """Refuse latents that are not finite.
 
         Raises:
-            InvalidInput: LoRAs made them, on a model that has drawn before.
-            TaskFailed: the model did; or nobody can say yet, because it has drawn nothing before.
+            InvalidInput: LoRAs caused them, on a model with finite output before.
+            TaskFailed: the model caused them; or the cause is unknown, because this is its first output.
         """
         if not is_finite(values):
             raise self._fault("latents", loras)
@@ -37,19 +37,19 @@ class FiniteCheck:
         named = ", ".join(f"{lora.field} (weight {lora.weight:g})" for lora in loras)
         if loras and not self._sound:
             return TaskFailed(
-                f"With {named} the model {self._model} draws {what} that are not finite, and it has drawn nothing else "
-                "yet: the LoRA's numbers may be too large for it, or its own weights are damaged. Lower the weight, or "
-                "try without the LoRA."
+                f"With {named} the model {self._model} generates {what} that are not finite, and it has generated "
+                "nothing else yet: the LoRA's numbers may be too large for it, or its own weights are damaged. Lower "
+                "the weight, or try without the LoRA."
             )
         if loras:
             return InvalidInput(
-                f"With {named} the model draws {what} that are not finite: the LoRA's numbers are too large for it. "
-                "Lower the weight, or leave the LoRA out.",
+                f"With {named} the model generates {what} that are not finite: the LoRA's numbers are too large for "
+                "it. Lower the weight, or leave the LoRA out.",
                 field=loras[0].field,
             )
         return TaskFailed(
-            f"The model {self._model} draws {what} that are not finite. Its weights are damaged, or too large for its "
-            "number format: fetch the model again, or set dtype to bfloat16 or float32 in serve_config.yaml."
+            f"The model {self._model} generates {what} that are not finite. Its weights are damaged, or too large for "
+            "its number format: fetch the model again, or set dtype to bfloat16 or float32 in serve_config.yaml."
         )
 
 

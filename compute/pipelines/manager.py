@@ -1,9 +1,9 @@
-"""Several models on one replica, by what they do, within a memory budget.
+"""Manages several models on one replica, by role, within a memory budget.
 
-A model is loaded when a request for it is prepared. When the budget has no room for it, others go, the one whose last
-use is longest ago first. A model in whose hands a request is (it is prepared, drawn, or waits to be decoded) stays. One
-whose requests only wait for the device goes last of all: they are prepared anew when their turn comes. Waiting for them
-instead would be for ever, since the job that holds the device may be the one that wants the room.
+A model is loaded when a request for it is prepared. If the budget has no room for it, other models are unloaded, the
+least recently used first. A model that is processing a request (it prepares or denoises one, or one waits to be
+decoded) stays. One whose requests only wait for the device is unloaded last: they are prepared again when they get the
+device. Waiting for them instead would deadlock, since the job that has the device may be the one that needs the room.
 """
 
 import gc
@@ -37,13 +37,13 @@ GB = 10**9
 def prepare_manager(
     models: Mapping[Role, ModelConfig], models_root: Path, *, budget: int | None = None
 ) -> Callable[[], "ModelManager"]:
-    """The first of these models in host memory, the others found; calling the result, once, brings the first to its
-    device. Roles with equal configurations share one model.
+    """Load the first of these models into host memory and locate the others; calling the result, once, brings the first
+    to its device. Roles with equal configurations share one model.
 
     Args:
         models: The models by role; the first is the default.
-        models_root: Where models lie by name.
-        budget: Bytes that the weights on the manager may take together; without it nothing is ever let go.
+        models_root: The folder of models by name.
+        budget: Bytes that all loaded weights may take together; without it models are never unloaded.
 
     Raises:
         NotFound: there is no such model.
@@ -72,21 +72,27 @@ def prepare_manager(
 
 
 class ModelManager:
-    """A staged model that hands each request to the model of its role. Safe for its three threads."""
+    """A staged model that passes each request to the model of its role. Safe for its three threads.
+
+    Example:
+        activate = prepare_manager({"draw": base, "edit": kontext}, models_root, budget=40 * 10**9)
+        manager = activate()
+        prepared = manager.prepare(request)  # loads the model of `request.role` if necessary
+    """
 
     def __init__(self, slots: Mapping[Role, ModelSlot], *, budget: int | None = None) -> None:
-        """The first role is the default; its model goes only when no other that is as idle could."""
+        """The first role is the default; its model is unloaded only if no other equally idle one could be."""
         self._places = slots
         self._default = next(iter(slots.values()))
         self._budget = budget
         self._uses = count(1)
-        # Re-entrant: what a garbage collection lets go reports itself from whichever thread it runs in.
+        # Re-entrant: finalizers run during garbage collection, in any thread.
         self._changed = threading.Condition(threading.RLock())
         self._loading = False
 
     @property
     def name(self) -> str:
-        """That of the default."""
+        """The name of the default model."""
         return self._default.name
 
     @property
@@ -102,7 +108,7 @@ class ModelManager:
 
     @property
     def bytes_in_use(self) -> int:
-        """What the weights in memory take."""
+        """The bytes that the weights in memory take."""
         with self._changed:
             return sum(slot.bytes for slot in self._in_memory())
 
@@ -111,21 +117,20 @@ class ModelManager:
         return size if slot is None or slot.sizes is None else slot.sizes.nearest(size)
 
     def put(self, role: Role, load: Callable[[], StagedModel]) -> None:
-        """Load the model of a role now, in this way.
+        """Load the model of a role now, with `load`, whose errors pass through.
 
         Raises:
             TaskFailed: it is larger than the budget.
-        Whatever `load` raises passes through.
         """
         slot = self._places[role]
         with self._the_only_load(slot):
             self._put(slot, load())
 
     def prefetch(self, loras: Sequence[LoraSelection]) -> bool:
-        """Give LoRAs to the models in memory that they fit. No model comes or goes for it, and none counts as used.
+        """Pass LoRAs to the models in memory that they fit. No model is loaded or unloaded, and none counts as used.
 
         Raises:
-            InvalidInput: they fit none of those that take LoRAs.
+            InvalidInput: they fit none of the models that take LoRAs.
         """
         taken, refusals = False, []
         for slot in dict.fromkeys(self._places.values()):
@@ -141,7 +146,7 @@ class ModelManager:
         return taken
 
     def prepare(self, request: Any) -> Waiting:
-        """Load the model if it is not there, and let it prepare the request.
+        """Load the model if it is not in memory, and let it prepare the request.
 
         Raises what the model raises, and:
             TaskFailed: no model has this role, or it cannot be loaded; the manager stays usable.
@@ -160,7 +165,8 @@ class ModelManager:
             return waiting
 
     def denoise(self, prepared: Waiting, on_step: OnStep) -> Denoised:
-        """Raises what the model's stages raise, and what `prepare` raises if the model had to go meanwhile."""
+        """Denoise a prepared request. Raises what the model raises, and what `prepare` raises if the model was unloaded
+        meanwhile."""
         slot = prepared.slot
         with self._using(slot) as model:
             with self._changed:
@@ -176,7 +182,7 @@ class ModelManager:
             return denoised
 
     def decode(self, latents: Denoised) -> Any:
-        """Raises what the model raises."""
+        """Decode to pixels. Raises what the model raises."""
         try:
             with self._using(latents.slot) as model:
                 return model.decode(latents.latents)
@@ -185,7 +191,7 @@ class ModelManager:
 
     @contextmanager
     def _using(self, slot: ModelSlot) -> Iterator[StagedModel]:
-        """Inside, the model is there and stays there."""
+        """Within the block, the model is loaded and stays loaded."""
         with self._changed:
             slot.busy += 1
             slot.last_use = next(self._uses)
@@ -196,7 +202,7 @@ class ModelManager:
 
     @contextmanager
     def _staying(self, slot: ModelSlot) -> Iterator[StagedModel | None]:
-        """Inside, the model stays if it is there."""
+        """Within the block, the model stays loaded if it is."""
         with self._changed:
             slot.busy += 1
             model = slot.model
@@ -219,10 +225,10 @@ class ModelManager:
 
     @contextmanager
     def _the_only_load(self, slot: ModelSlot) -> Iterator[None]:
-        """Inside, nobody else loads, or the model is there.
+        """Within the block, no other thread loads a model, or this model is loaded.
 
-        No mutex: whoever still waited for it after its model came would keep that model busy, and so the room from
-        the load that has the mutex by then.
+        Not a mutex: a thread that still waited for it after its model was loaded would keep that model busy, and so
+        withhold its room from the load that has the mutex by then.
         """
         with self._changed:
             self._changed.wait_for(lambda: slot.model is not None or not self._loading)
@@ -238,13 +244,13 @@ class ModelManager:
 
     def _put(self, slot: ModelSlot, model: StagedModel) -> StagedModel:
         slot.bytes = _bytes_of(model, slot.expected)
-        # It may take more than its files said.
+        # It may take more than estimated from its files.
         self._make_room(slot, slot.bytes)
         slot.model = model
         return model
 
     def _make_room(self, slot: ModelSlot, needed: int) -> None:
-        """Let models go until so many bytes are free, and wait for those that are busy.
+        """Unload models until so many bytes are free, and wait for those that are busy.
 
         Raises:
             TaskFailed: it is more than the whole budget.
@@ -301,13 +307,13 @@ def _loaded_or_failed(slot: ModelSlot) -> StagedModel:
 
 
 def _prepared(slot: ModelSlot, model: StagedModel, request: Any) -> Prepared:
-    # By the thread that prepares, and by the one that draws where the model had to go meanwhile.
+    # Called by the thread that prepares, and by the one that denoises if the model was unloaded meanwhile.
     with slot.preparing:
         return model.prepare(request)
 
 
 def _bytes_of(model: Any, otherwise: int) -> int:
-    """Measured, where the model shows its modules."""
+    """Measured, if the model exposes its modules."""
     modules = getattr(model, "modules", None)
     return otherwise if modules is None else measured_bytes(modules())
 

@@ -1,4 +1,4 @@
-"""Running out of device memory: reported as our own error, with the memory given back."""
+"""Reports running out of device memory as `OutOfMemory`, and frees the memory."""
 
 import gc
 from collections.abc import Iterator
@@ -29,11 +29,11 @@ def reporting_out_of_memory(request: GenerateRequest | VideoRequest) -> Iterator
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        raise OutOfMemory(f"CUDA out of memory while drawing {_described(request)} for this deployment")
+        raise OutOfMemory(f"CUDA out of memory while generating {_described(request)} for this deployment")
 
 
 def _described(request: GenerateRequest | VideoRequest) -> str:
-    """What was drawn, and what to change."""
+    """The requested output, and advice."""
     size = f"{request.width}x{request.height}"
     if isinstance(request, VideoRequest):
         return f"{request.frames} frames of {size}; ask for a smaller clip, or set vae_tile or offload: model"

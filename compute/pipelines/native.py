@@ -1,4 +1,4 @@
-"""The sizes at which a model draws well: what its folder or the settings say, or else its family."""
+"""Native sizes, at which a model generates well: stated by the settings, its folder, or else its family."""
 
 import json
 import math
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from compute.pipelines.config import ModelConfig
     from compute.worker.protocol import Role
 
-__all__ = ["NATIVE_FILE", "DrawsOwnSizes", "NativeSize", "OwnSizes", "own_sizes", "state_native_size"]
+__all__ = ["NATIVE_FILE", "HasNativeSizes", "NativeSize", "OwnSizes", "own_sizes", "state_native_size"]
 
 Size = tuple[int, int]
 
@@ -21,21 +21,21 @@ NATIVE_FILE = "native_size.json"
 """In a model's folder: an object with the keys of `NativeSize`."""
 _LONGEST = 16_384
 _AREA_COUNTS = 0.25
-"""A shape that is wrong by 1 % is as bad as a size that lacks 4 % of the pixels."""
+"""A shape that deviates by 1 % is as bad as a size that lacks 4 % of the pixels."""
 _LEAST_AREA = 0.5
-"""Of the pixels that a model can draw, a shape costs at most so many."""
+"""The least share of the reachable pixels that a size must keep; below it a more exact shape does not count."""
 
 
 class NativeSize(BaseModel):
-    """The range of sizes, in pixels, that a model was made for. An unknown key is refused by name."""
+    """The range of sizes, in pixels, that a model was trained for. An unknown key is refused by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     most_pixels: int = Field(
-        ge=256, le=_LONGEST**2, description="Width x height of the largest image that it draws well."
+        ge=256, le=_LONGEST**2, description="Width x height of the largest image that it generates well."
     )
     least_pixels: int = Field(
-        default=0, ge=0, le=_LONGEST**2, description="The same of the smallest; 0: it draws every smaller size."
+        default=0, ge=0, le=_LONGEST**2, description="The same of the smallest; 0: it generates every smaller size."
     )
     longest_side: int = Field(default=_LONGEST, ge=16, le=_LONGEST, description="Neither width nor height is larger.")
 
@@ -48,7 +48,7 @@ class NativeSize(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class OwnSizes:
-    """The sizes (width, height) that a model draws: those in its range, with sides that are multiples of `grid`.
+    """The sizes (width, height) that a model generates: those in its range, with sides that are multiples of `grid`.
 
     Raises:
         ValueError: there are none.
@@ -66,10 +66,10 @@ class OwnSizes:
             )
 
     def nearest(self, size: Size) -> Size:
-        """The size at which an image of `size` is drawn: on the grid next above it if that is in the range, or else
-        one of about the same shape that is. What this answers is drawn as it is.
+        """The size at which an image of `size` is generated: the next one on the grid if that is in the range, or else
+        one of about the same shape that is. It maps its own results to themselves.
 
-        A shape that the grid does not have is met as nearly as the number of pixels allows.
+        A shape that is not on the grid is approximated as closely as the number of pixels allows.
         """
         on_grid = self._up(size[0]), self._up(size[1])
         if self._holds(on_grid):
@@ -84,14 +84,14 @@ class OwnSizes:
         return native.least_pixels <= size[0] * size[1] <= native.most_pixels and max(size) <= native.longest_side
 
     def _scaled(self, size: Size) -> tuple[float, float]:
-        """The same shape, as near to what was asked for as the range allows, off the grid."""
+        """The same shape, as close to the requested size as the range allows, off the grid."""
         native, area = self.native, size[0] * size[1]
         larger = max(1.0, math.sqrt(native.least_pixels / area))
         scale = min(larger, math.sqrt(native.most_pixels / area), native.longest_side / max(size))
         return size[0] * scale, size[1] * scale
 
     def _in_range(self, shape: tuple[float, float]) -> Iterator[Size]:
-        """For every width on the grid, the heights in the range that come nearest to this shape."""
+        """For every width on the grid, the heights in the range that are nearest to this shape."""
         native = self.native
         for width in range(self.grid, native.longest_side + 1, self.grid):
             lowest = self._up(native.least_pixels / width)
@@ -108,7 +108,7 @@ class OwnSizes:
         return math.floor(side / self.grid + 1e-9) * self.grid
 
 
-class DrawsOwnSizes:
+class HasNativeSizes:
     """Implements `ChoosesSize` for a single model."""
 
     def __init__(self, sizes: OwnSizes) -> None:
@@ -119,10 +119,10 @@ class DrawsOwnSizes:
 
 
 def own_sizes(config: "ModelConfig", folder: Path | None) -> OwnSizes:
-    """What the settings say of this model's sizes, or else its folder, or else its family.
+    """The native sizes of this model: from the settings, or else its folder, or else its family.
 
     Raises:
-        ValueError: the file in the folder is no such statement, or no size is in the range.
+        ValueError: the file in the folder is invalid, or no size is in the range.
     """
     from compute.pipelines.families import get_family
 
@@ -132,7 +132,7 @@ def own_sizes(config: "ModelConfig", folder: Path | None) -> OwnSizes:
 
 
 def state_native_size(folder: Path, native: NativeSize) -> None:
-    """Write into a model's folder at which sizes it draws well."""
+    """Write a model's native sizes into its folder."""
     (folder / NATIVE_FILE).write_text(native.model_dump_json(exclude_defaults=True))
 
 
@@ -149,6 +149,6 @@ def _stated(file: Path) -> NativeSize | None:
 
 
 def _cost(size: Size, exact: tuple[float, float]) -> float:
-    """How much worse a size is than the exact one: the error of its shape, and the pixels that it lacks or adds."""
+    """The cost of a size relative to the exact one: the error of its shape, and the pixels that it lacks or adds."""
     shape = abs(math.log(size[0] / size[1]) - math.log(exact[0] / exact[1]))
     return shape + _AREA_COUNTS * abs(1 - size[0] * size[1] / (exact[0] * exact[1]))

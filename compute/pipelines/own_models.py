@@ -1,8 +1,8 @@
-"""The models that the project makes itself, on this machine: written when they are first named, and made anew when a
-newer version makes them otherwise. What anybody else has put there, or changed, stays as it is.
+"""The project's own models: written to local folders on first use, and again when a newer version builds them
+differently. Folders with other or modified contents stay unchanged.
 
-Each folder that is written has a manifest: of what the model was made, and the hash of every file. A folder that is
-as its manifest says is ours.
+Each written folder has a manifest: the version of the model's sources, and the hash of every file. A folder that
+matches its manifest may be replaced.
 """
 
 import fcntl
@@ -25,16 +25,16 @@ _log = logging.getLogger(__name__)
 MANIFEST = ".made_by_compute.json"
 _TINY_SOURCES = tuple(sorted(Path(__file__).with_name("tiny").glob("*.py")))
 _SHIPPED = Path(__file__).with_name("shipped_before.json")
-"""By model, the digests of what versions without manifests wrote."""
+"""By model, the digests of folders written by versions without manifests."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnModel:
-    """How one of them is made.
+    """The recipe of one of these models.
 
     Attributes:
         build: Writes it into an empty folder.
-        made_of: Files and folders of the package that decide what it becomes.
+        made_of: Files and folders of the package on which its content depends.
     """
 
     build: Callable[[Path], None]
@@ -42,32 +42,32 @@ class OwnModel:
 
     @property
     def version(self) -> str:
-        """Another one for each version of what it is made of."""
+        """A digest of its sources."""
         return _digest_of(self.made_of)
 
 
 def tiny_model(build: Callable[[Path], None]) -> OwnModel:
-    """A model with random weights: it follows from the code that builds it."""
+    """A model with random weights, which depend on the code that builds it."""
     return OwnModel(build, _TINY_SOURCES)
 
 
 def is_current(folder: Path, model: OwnModel) -> bool:
-    """Whether the folder has this model as this version makes it."""
+    """Whether the folder contains this model as built by this version."""
     return _made_from(folder) == model.version
 
 
 def is_settled(folder: Path, model: OwnModel) -> bool:
-    """Whether `ensure_current` leaves the folder as it is: it is current, or not ours to replace."""
+    """Whether `ensure_current` leaves the folder unchanged: it is current, or must not be replaced."""
     if is_current(folder, model):
         return True
     return (folder / "model_index.json").is_file() and not (_is_ours(folder) and os.access(folder.parent, os.W_OK))
 
 
 def ensure_current(folder: Path, model: OwnModel) -> Path:
-    """The folder of this model, as this version makes it; or as it was changed by somebody.
+    """The folder of this model, as built by this version, or as modified by a user.
 
-    Safe with any number of processes, and with one that ends in the middle: readers see a whole model, the old one or
-    the new one, but for the moment between two renames.
+    Safe with any number of processes, and with one that ends in the middle: readers see a complete model, the old one
+    or the new one, except for the moment between two renames.
 
     Raises:
         OSError: it cannot be written.
@@ -104,7 +104,7 @@ def _write(folder: Path, model: OwnModel) -> None:
         (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1))
         unfinished.chmod(0o755)
         if (folder / "model_index.json").is_file():
-            # Whoever has the old files open keeps them.
+            # Processes that have the old files open keep them.
             folder.rename(unfinished.with_name(f"{unfinished.name}.old"))
         unfinished.rename(folder)
     finally:
@@ -117,7 +117,7 @@ def _made_from(folder: Path) -> object:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether nobody has changed, added or removed a file since we wrote it."""
+    """Whether no file was changed, added or removed since the folder was written."""
     found = _hashes(folder)
     noted = _manifest(folder).get("files")
     return found == noted if noted is not None else _digest(found) in _shipped_before().get(folder.name, ())
@@ -157,7 +157,7 @@ def _shipped_before() -> dict[str, list[str]]:
 
 @contextmanager
 def _only_one_in(folder: Path) -> Iterator[None]:
-    """Inside, no other thread or process is in here for this folder; the lock of one that died is free."""
+    """Within the block, no other thread or process is in it for this folder; a dead process releases its lock."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX)
@@ -167,6 +167,6 @@ def _only_one_in(folder: Path) -> Iterator[None]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what an attempt has left behind, ours or that of a process that ended in the middle."""
+    """Remove the remains of an attempt, this one or that of a process that ended in the middle."""
     for left in folder.parent.glob(f".{folder.name}-*"):
         shutil.rmtree(left, ignore_errors=True)

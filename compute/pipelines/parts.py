@@ -1,4 +1,4 @@
-"""Who uses which part of a pipeline, so that the stages of consecutive requests can work at the same time."""
+"""Exclusive use of a pipeline's parts, so that the stages of consecutive requests can run at the same time."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,11 +19,11 @@ class Parts:
     offloading the parts are hooked to each other, and all of them together have one user.
 
     Attributes:
-        ahead, behind: Where to compute beside a draw, before it and after it.
+        ahead, behind: The streams for the stages before and after the denoising, concurrent with it.
     """
 
     def __init__(self, pipeline: Any, *, offloads: bool) -> None:
-        """`pipeline` has the parts, and the hooks between them if the weights wait in main memory (`offloads`)."""
+        """`pipeline` has the parts, and the hooks between them if the weights are offloaded (`offloads`)."""
         self._pipeline = pipeline
         self._offloads = offloads
         whole = Lock()
@@ -33,7 +33,7 @@ class Parts:
         self.behind = SideStream(device, enabled=not offloads)
 
     def text_encoders(self) -> AbstractContextManager[None]:
-        """Inside, the text encoders have no other user."""
+        """Within the block, the text encoders have no other user."""
         return self._alone(self._text)
 
     def transformer(self) -> AbstractContextManager[None]:
@@ -45,16 +45,16 @@ class Parts:
         return self._alone(self._vae)
 
     def modules(self) -> Iterator[torch.nn.Module]:
-        """Those that have weights."""
+        """The parts that have weights."""
         return (part for part in self._pipeline.components.values() if isinstance(part, torch.nn.Module))
 
     @contextmanager
     def _alone(self, part: Lock) -> Iterator[None]:
-        """Hold a part, and leave it as it was found, however its use ends."""
+        """Hold a part, and restore its state, however its use ends."""
         with part:
             try:
                 yield
             finally:
-                # A draw that was stopped has not done this itself, and only this pipeline knows the hooks.
+                # A denoising that was stopped has not done this itself, and only this pipeline knows the hooks.
                 if self._offloads or part is self._transformer:
                     self._pipeline.maybe_free_model_hooks()

@@ -1,4 +1,4 @@
-"""Encoded prompts, kept: the same prompt is encoded once, however many images it draws."""
+"""Cache of encoded prompts: a prompt is encoded once for any number of images."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,14 +11,14 @@ __all__ = ["Embeds", "PromptCache", "prompt_tokens"]
 
 
 class Embeds(NamedTuple):
-    """A prompt as FLUX reads it, on the device: T5 states (1, tokens, width) and the pooled CLIP state (1, width)."""
+    """A prompt encoded for FLUX, on the device: T5 states (1, tokens, width) and the pooled CLIP state (1, width)."""
 
     prompt: torch.Tensor
     pooled: torch.Tensor
 
 
 class PromptCache:
-    """The least recently used prompts fall out first. Not safe for concurrent use."""
+    """Keeps the most recently used prompts. Not safe for concurrent use."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class PromptCache:
         max_sequence_length: int,
         encoding: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """`encoding` is entered for every prompt that must be encoded: it brings the encoders where they compute."""
+        """`encoding` is entered for every prompt that must be encoded: it brings the encoders to their device."""
         self._encoding = encoding
         self._pipeline = pipeline
         self._capacity = capacity
@@ -36,7 +36,7 @@ class PromptCache:
         self._kept: OrderedDict[tuple[str, object], Embeds] = OrderedDict()
 
     def encode(self, prompt: str, text_adapters: object = ()) -> Embeds:
-        """The encoded prompt. `text_adapters` tells apart runs in which a LoRA changed a text encoder."""
+        """The encoded prompt. `text_adapters` distinguishes runs in which a LoRA changes a text encoder."""
         key = (prompt, text_adapters)
         if key not in self._kept:
             self._kept[key] = self._encode(prompt)
@@ -46,7 +46,7 @@ class PromptCache:
         return self._kept[key]
 
     def clear(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._kept.clear()
 
     def _encode(self, prompt: str) -> Embeds:
@@ -56,5 +56,5 @@ class PromptCache:
 
 
 def prompt_tokens(pipeline: Any, most: int) -> int:
-    """How long T5's prompts are in this model: at most `most`, and no longer than its tokenizer says that it knows."""
+    """The length of T5's prompts in this model: at most `most`, and at most its tokenizer's limit."""
     return min(most, int(pipeline.tokenizer_2.model_max_length))

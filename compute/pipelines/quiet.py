@@ -1,4 +1,4 @@
-"""Progress bars of the model libraries have no place in a worker's log."""
+"""Silences the progress bars and routine warnings of the model libraries in a worker's log."""
 
 import logging
 
@@ -16,7 +16,7 @@ _CHATTY = (
 
 
 def no_progress_bars() -> None:
-    """Switch the bars off in this process, and the log lines that warn of what is normal."""
+    """Switch the bars off in this process, and log lines that warn of normal conditions."""
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     for name in _CHATTY:

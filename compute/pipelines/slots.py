@@ -1,4 +1,4 @@
-"""What a manager knows of each of its models, and of the requests that are in their hands."""
+"""The state of a manager's models, and of the requests that they are processing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,15 +17,15 @@ class ModelSlot:
     """One model, in memory or not. Everything below `sizes` changes under the manager's lock.
 
     Attributes:
-        role: The first role that it has.
-        load: Brings it to its device.
-        sizes: Those that it draws.
+        role: The first of its roles.
+        load: Loads it onto its device.
+        sizes: The sizes that it generates.
         expected: Bytes that its weights are expected to take; 0 if that is not known.
         bytes: Bytes that they took when they were last in memory.
-        busy: Calls that are using it now, and drawn images that wait to be decoded.
-        waiting: Requests that were prepared by it and are not drawn yet; those that are dropped fall out.
+        busy: The number of calls that are using it, and of denoised images that wait to be decoded.
+        waiting: Requests that it has prepared and that are not denoised yet; dropped ones are removed automatically.
         last_use: Grows with every use of any model.
-        preparing: Held while the model prepares a request.
+        preparing: Locked while the model prepares a request.
     """
 
     name: str
@@ -41,7 +41,7 @@ class ModelSlot:
     preparing: Lock = field(default_factory=Lock)
 
     def unload(self) -> None:
-        """Forget the model, and what it has prepared, which lies on its device."""
+        """Drop the model, and the requests that it has prepared on its device."""
         self.model = None
         for waiting in list(self.waiting):
             waiting.ready = None
@@ -49,7 +49,7 @@ class ModelSlot:
 
 @dataclass(eq=False)
 class Waiting:
-    """A prepared request. `ready` is what the model made of it; None once that model has gone."""
+    """A prepared request. `ready` is the model's preparation; None once that model is unloaded."""
 
     slot: ModelSlot
     request: Any
@@ -58,8 +58,8 @@ class Waiting:
 
 @dataclass(eq=False)
 class Denoised:
-    """A drawn image; `release` says that its model is not needed for it any more, and does so by itself when it is
-    dropped."""
+    """A denoised image. `release` reports that it no longer needs its model; it is called automatically when the object
+    is dropped."""
 
     slot: ModelSlot
     latents: Latents

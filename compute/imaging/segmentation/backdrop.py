@@ -48,7 +48,7 @@ class Backdrop:
 
 
 def fit_backdrop(lab: Floats) -> Backdrop:
-    """Fit the backdrop of an image in L*a*b* (height, width, 3). The subject may cover two fifths of the border strips."""
+    """Fit the backdrop of an image in L*a*b* (height, width, 3). The subject may cover two fifths of the border."""
     border = _border(lab.shape[:2])
     surface, noise = _surface(lab, border)
     if noise > _PLAIN_NOISE:

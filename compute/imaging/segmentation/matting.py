@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Tile", "edge_tiles", "guided_coefficients", "refine_matte", "share_of", "spread_colours"]
+__all__ = ["EdgeTile", "edge_tiles", "guided_coefficients", "refine_matte", "share_of", "spread_colours"]
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -44,7 +44,7 @@ _TILE = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class EdgeTile:
     """A part of an image, in pixels."""
 
     x: int
@@ -57,11 +57,11 @@ class Tile:
         """For indexing (height, width, …)."""
         return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
 
-    def grown(self, margin: int, shape: tuple[int, ...]) -> "Tile":
+    def grown(self, margin: int, shape: tuple[int, ...]) -> "EdgeTile":
         """The part with a margin, within the image."""
         x, y = max(self.x - margin, 0), max(self.y - margin, 0)
         right, bottom = min(self.x + self.width + margin, shape[1]), min(self.y + self.height + margin, shape[0])
-        return Tile(x, y, right - x, bottom - y)
+        return EdgeTile(x, y, right - x, bottom - y)
 
     def enlarged_from(self, small: Floats, shape: tuple[int, ...]) -> Floats:
         """This part of the image of `shape`, interpolated from its reduction `small`."""
@@ -77,12 +77,12 @@ class Tile:
         return np.asarray(cv2.warpAffine(small, to_small, size, flags=how, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
-def edge_tiles(band: Bools) -> Iterator[Tile]:
+def edge_tiles(band: Bools) -> Iterator[EdgeTile]:
     """Yield the tiles that contain a part of `band`, so that the work along an edge takes memory for one of them."""
     height, width = band.shape
     for y in range(0, height, _TILE):
         for x in range(0, width, _TILE):
-            tile = Tile(x, y, min(_TILE, width - x), min(_TILE, height - y))
+            tile = EdgeTile(x, y, min(_TILE, width - x), min(_TILE, height - y))
             if band[tile.part].any():
                 yield tile
 
@@ -218,7 +218,7 @@ def _core(side: Bools) -> Floats:
     return np.asarray(inner, np.float32)
 
 
-def _enlarged(tile: Tile, fields: Floats, shape: tuple[int, ...]) -> Floats:
+def _enlarged(tile: EdgeTile, fields: Floats, shape: tuple[int, ...]) -> Floats:
     # OpenCV warps four channels at a time.
     parts = [tile.enlarged_from(np.ascontiguousarray(fields[..., i : i + 4]), shape) for i in (0, 4, 8)]
     return np.concatenate([part.reshape(*part.shape[:2], -1) for part in parts], axis=-1)

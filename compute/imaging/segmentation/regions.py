@@ -1,14 +1,14 @@
-"""Where on a subject a label such as `tshirt` or `logos` is, told by the subject's outline and its face.
+"""Locates a label such as `tshirt` or `logos` on a subject, from the subject's outline and its face.
 
-No model that understands images is asked, so a region is a band of the subject, not a cut-out garment:
+No model that understands images is used, so a region is a band of the subject, not a cut-out garment:
 
 - With a face, bands are measured in heads downwards from the chin. A standing body is about 7.5 heads high, the chin at
   1, the hips at about 3.7 (Loomis, "Figure drawing for all it's worth", 1943).
 - Without one, an upright subject (at least 1.6 times as high as wide) is divided by the same proportions.
-- Anything else is taken for an image of the thing itself, a garment laid flat: its region is the whole subject, and
-  that of a logo the subject's middle.
+- Any other subject is taken for the article itself, a garment laid flat: its region is the whole subject, and that of a
+  logo the subject's middle.
 
-A label that is not known means the whole subject; where no subject stands out, the whole image.
+An unknown label means the whole subject; if no subject stands out, the whole image.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ _HEADS: dict[RegionName, tuple[float, float]] = {
     "body": (0.15, np.inf),
     "logo": (0.4, 2.0),
 }
-"""From where to where, in heads below the chin."""
+"""Top and bottom of each region, in heads below the chin."""
 _SHARES: dict[RegionName, tuple[float, float]] = {
     "face": (0.0, 0.14),
     "head": (0.0, 0.15),
@@ -57,11 +57,11 @@ _SHARES: dict[RegionName, tuple[float, float]] = {
     "body": (0.13, 1.0),
     "logo": (0.18, 0.38),
 }
-"""From where to where, in shares of an upright subject's height."""
+"""Top and bottom of each region, in shares of an upright subject's height."""
 _HEAD_PER_FACE = 1.15
 _HEADS_BELOW_CHIN = 6.2
 _WHOLE_FIGURE = (4.8, 7.8)
-"""Heads below the chin, counted by the face, of a subject that is seen down to its feet."""
+"""Heads below the chin, measured by the face, of a subject visible down to its feet."""
 _UPRIGHT = 1.6
 _FEATHER = 0.04
 _LEAST_SIDE = 12
@@ -88,11 +88,11 @@ def region_named(label: str | None) -> RegionName:
 
 
 def find_region(label: str | None, subject: Image.Image, faces: Sequence[Face]) -> Region:
-    """Where the label's region is on the subject.
+    """Find the label's region on the subject.
 
     Args:
         subject: Mode L, of the image's size: white is the subject.
-        faces: Those found in the image, the largest first; only that one counts.
+        faces: The detected faces, the largest first; only that one is used.
     """
     inside: Bools = np.asarray(subject) > 127
     outline = _bounds(inside)
@@ -140,15 +140,15 @@ def _by_face(name: RegionName, outline: Box, face: Face) -> tuple[float, float, 
 
 
 def _head_height(face: float, below: float) -> float:
-    """Height of a head in pixels: by the face, or by what is `below` the chin if that is a whole figure, because faces
-    are found to a fifth of their height only."""
+    """Height of a head in pixels: from the face, or from the length `below` the chin if that is a whole figure, because
+    the height of detected faces is accurate to a fifth only."""
     head = face * _HEAD_PER_FACE
     least, most = _WHOLE_FIGURE
     return below / _HEADS_BELOW_CHIN if least <= below / head <= most else head
 
 
 def _inside(box: tuple[float, float, float, float], outline: Box) -> Box:
-    """In whole pixels, and not beyond the outline; possibly empty."""
+    """Round to whole pixels and clip to the outline; possibly empty."""
     left, top = (int(np.clip(box[side], outline[side], outline[side + 2])) for side in (0, 1))
     right, bottom = (int(np.clip(box[side + 2], outline[side], outline[side + 2])) for side in (0, 1))
     return left, top, right, bottom
@@ -159,7 +159,7 @@ def _shorter_side(box: Box) -> int:
 
 
 def _bounds(inside: Bools) -> Box | None:
-    """The smallest box around what is true."""
+    """The bounding box of the true pixels."""
     columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
     if not columns.size:
         return None
@@ -182,6 +182,6 @@ def _feathered(inside: Bools, box: Box) -> Image.Image:
     if bottom == height:
         framed[-1] = framed[-2]
     feather = max(2.0, _FEATHER * min(part.shape))
-    # A frame without any zero has no edge to be far from.
+    # Without any zero there is no edge to measure the distance from.
     depth = cv2.distanceTransform(framed, cv2.DIST_L2, 5)[1:-1, 1:-1] if not framed.all() else part * feather
     return Image.fromarray(np.round(np.clip(depth / feather, 0, 1) * 255 * part).astype(np.uint8))

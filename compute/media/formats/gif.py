@@ -4,7 +4,7 @@ import io
 
 from compute.media.formats.parts import parts
 
-__all__ = ["bare", "is_gif"]
+__all__ = ["is_gif", "strip"]
 
 _SCREEN = 13
 _EXTENSION, _IMAGE, _GRAPHIC_CONTROL = 0x21, 0x2C, 0xF9
@@ -15,7 +15,7 @@ def is_gif(data: bytes) -> bool:
     return data[:6] in {b"GIF87a", b"GIF89a"}
 
 
-def bare(data: bytes) -> io.BytesIO:
+def strip(data: bytes) -> io.BytesIO:
     """The file with the blocks that its first image needs, and everything from that image on."""
     view, position = memoryview(data), _SCREEN + _colours(data, 10)
     kept = io.BytesIO()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from compute.media.formats.parts import MOST_EXIF, MOST_PARTS, parts
 
-__all__ = ["SIGNATURE", "bare"]
+__all__ = ["SIGNATURE", "strip"]
 
 SIGNATURE = b"\xff\xd8"
 
@@ -24,7 +24,7 @@ _MOST_OF_KIND = {0xE1: MOST_EXIF // 2**16, 0xE2: 255}
 _FILL = re.compile(rb"\xff+")
 
 
-def bare(data: bytes) -> io.BytesIO:
+def strip(data: bytes) -> io.BytesIO:
     """The file with only the segments of its pixels and colours: tables, frame, scans, JFIF, Adobe, EXIF, ICC."""
     kept, found = io.BytesIO(), Counter[int]()
     kept.write(SIGNATURE)

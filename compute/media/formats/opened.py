@@ -23,9 +23,9 @@ def open_image_file(data: bytes, field: str) -> Image.Image:
         InvalidInput: a TIFF that contains only masks.
         TooManyParts: reading it would take far more time than its size suggests.
     """
-    bare = _bare(data, field)
+    stripped = _strip(data, field)
     try:
-        opened = Image.open(bare, formats=FORMATS)
+        opened = Image.open(stripped, formats=FORMATS)
     except Exception:
         if not avif.is_avif(data):
             raise
@@ -35,14 +35,14 @@ def open_image_file(data: bytes, field: str) -> Image.Image:
     return opened
 
 
-def _bare(data: bytes, field: str) -> io.BytesIO:
+def _strip(data: bytes, field: str) -> io.BytesIO:
     """The stripped file for the decoder; a copy of the file at most."""
     if data.startswith(png.SIGNATURE):
-        return png.bare(data)
+        return png.strip(data)
     if data.startswith(jpeg.SIGNATURE):
-        return jpeg.bare(data)
+        return jpeg.strip(data)
     if webp.is_webp(data):
-        return webp.bare(data)
+        return webp.strip(data)
     if gif.is_gif(data):
-        return gif.bare(data)
-    return tiff.bare(data, field) if tiff.is_tiff(data) else io.BytesIO(data)
+        return gif.strip(data)
+    return tiff.strip(data, field) if tiff.is_tiff(data) else io.BytesIO(data)

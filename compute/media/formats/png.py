@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from compute.media.formats.parts import MOST_EXIF, parts
 
-__all__ = ["SIGNATURE", "bare", "colour_chunks", "texts"]
+__all__ = ["SIGNATURE", "colour_chunks", "strip", "texts"]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -24,7 +24,7 @@ Chunk = tuple[bytes, memoryview, bool]
 """Type, all bytes with length and checksum, and whether the checksum is right (of small or optional chunks)."""
 
 
-def bare(data: bytes) -> io.BytesIO:
+def strip(data: bytes) -> io.BytesIO:
     """The file with only the chunks of its first image and its EXIF.
 
     Damage in the chunks that the pixels need stays.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from compute.media.formats.parts import MOST_EXIF, parts
 
-__all__ = ["bare", "is_webp"]
+__all__ = ["is_webp", "strip"]
 
 _KEPT = frozenset({b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF"})
 _PIXELS = frozenset({b"VP8 ", b"VP8L", b"ANMF"})
@@ -17,7 +17,7 @@ def is_webp(data: bytes) -> bool:
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
 
 
-def bare(data: bytes) -> io.BytesIO:
+def strip(data: bytes) -> io.BytesIO:
     """The file with only its images, its profile and its EXIF, and adjusted sizes."""
     kept = io.BytesIO()
     kept.write(data[:_HEAD])

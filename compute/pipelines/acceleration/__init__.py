@@ -1,1 +1,1 @@
-"""Where and how fast a transformer computes: device, kernels, compilation, quantization, caching."""
+"""Placement and acceleration of a transformer: device, kernels, compilation, quantization, caching."""

@@ -1,4 +1,4 @@
-"""Attention kernels of a transformer, by the names of our configuration, through diffusers' dispatcher."""
+"""Selects a transformer's attention kernels, by their names in the configuration, through diffusers' dispatcher."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +12,13 @@ __all__ = ["check_attention", "set_attention", "traces_whole"]
 
 @dataclass(frozen=True, slots=True)
 class _Kernels:
-    """What diffusers calls a backend and what it takes to run it.
+    """An attention backend of diffusers and its requirements.
 
     Attributes:
         diffusers_name: The name in diffusers' `AttentionBackendName`.
         capability: The least compute capability.
-        package: What to install, where it is not part of PyTorch.
-        traces_whole: Whether torch.compile takes it without a break in the graph.
+        package: The package to install, if it is not part of PyTorch.
+        traces_whole: Whether torch.compile traces it without a graph break.
     """
 
     diffusers_name: str
@@ -76,5 +76,5 @@ def set_attention(transformer: Any, attention: Attention) -> None:
 
 
 def traces_whole(attention: Attention) -> bool:
-    """Whether a block with these kernels compiles into one graph; with others a graph may break around them."""
+    """Whether a block with these kernels compiles into one graph, without breaks around them."""
     return _KERNELS[attention].traces_whole

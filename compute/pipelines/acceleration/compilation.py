@@ -1,8 +1,8 @@
-"""torch.compile of a transformer's repeated blocks, and the folder where compiled code outlives the replica.
+"""Compiles a transformer's repeated blocks with torch.compile, and keeps compiled code in a folder across replicas.
 
-Regional compilation: 57 blocks of FLUX.1 are two kinds, so a few graphs serve them all and compile in a fraction of
-the whole model's time (the idea of diffusers' `compile_repeated_blocks`). What is compiled here is each block's own
-`forward`, below diffusers' hooks, and not the call around them: a step cache decides in Python, outside the graphs.
+Regional compilation: 57 blocks of FLUX.1 are of two kinds, so a few graphs serve them all and compile in a fraction of
+the whole model's time (the idea of diffusers' `compile_repeated_blocks`). Each block's own `forward` is compiled, below
+diffusers' hooks, and not the call around them: a step cache decides in Python, outside the graphs.
 """
 
 import os
@@ -20,15 +20,15 @@ from compute.settings import get_settings
 
 __all__ = ["CompiledBlocks", "example_inputs", "keep_compiled_code"]
 
-# Dimensions that differ from request to request: tokens of the image, of the prompt, and of both in the rotary tables.
+# Dimensions that vary between requests: tokens of the image, of the prompt, and of both in the rotary tables.
 _TOKENS = {"hidden_states": 1, "encoder_hidden_states": 1, "image_rotary_emb": 0}
 
 
 class CompiledBlocks:
-    """The repeated blocks of a diffusers transformer, compiled as configured or left alone."""
+    """The repeated blocks of a diffusers transformer, compiled as configured or left uncompiled."""
 
     def __init__(self, transformer: Any, config: ModelConfig) -> None:
-        """Take over the blocks' `forward`; compiling itself happens at their first run.
+        """Wrap the blocks' `forward`; compilation happens at their first run.
 
         Construct it before a step cache hooks the blocks. Layers inside may still be replaced until the first run.
         """
@@ -40,14 +40,14 @@ class CompiledBlocks:
             if type(block).__name__ in transformer._repeated_blocks:
                 block.forward = partial(self._run, block.forward, _compiled(block.forward, config))
         if config.compile == "reduce-overhead":
-            # Every block reads what the block before it left in the graphs' memory: all of them are one iteration.
+            # Every block reads the previous block's output in the graphs' memory: all of them are one iteration.
             transformer.register_forward_pre_hook(lambda *_: torch.compiler.cudagraph_mark_step_begin())
 
     @contextmanager
     def as_they_are(self, wanted: bool) -> Iterator[None]:
-        """While inside, if wanted, run the blocks without compiling.
+        """Within the block, if `wanted`, run the transformer's blocks uncompiled.
 
-        For layers that come and go (PEFT): each change would compile everything anew, which takes longer than a run.
+        For temporary layers (PEFT): each change would recompile everything, which takes longer than a run.
         """
         self._eager = wanted
         try:
@@ -68,15 +68,15 @@ class CompiledBlocks:
 
 
 def keep_compiled_code(config: ModelConfig) -> Path:
-    """Let this process keep and find compiled code in the configured folder, which is made if it is not there.
+    """Let this process store and find compiled code in the configured folder, which is created if necessary.
 
-    The files are checked against the versions of PyTorch and Triton, the device and the code they were made from.
+    The files are checked against the versions of PyTorch and Triton, the device and the code they were compiled from.
     They are loaded as code, so the folder belongs to its owner alone.
     """
     folder = config.compile_cache or get_settings().cache_root / "compile"
     for variable, name in (("TORCHINDUCTOR_CACHE_DIR", "inductor"), ("TRITON_CACHE_DIR", "triton")):
         (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Set already or not says nothing: PyTorch itself puts a temporary folder there when it is imported.
+        # Set in any case: PyTorch itself sets a temporary folder when it is imported.
         os.environ[variable] = str(folder / name)
     return folder
 
@@ -84,7 +84,7 @@ def keep_compiled_code(config: ModelConfig) -> Path:
 def example_inputs(
     transformer: Any, *, image_tokens: int, text_tokens: int, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """Arguments for one forward of a FLUX transformer, as diffusers' pipelines give them; noise from a fixed seed.
+    """Arguments for one forward of a FLUX transformer, like those of diffusers' pipelines; noise from a fixed seed.
 
     An image has a token per 16x16 pixels.
     """

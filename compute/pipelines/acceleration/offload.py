@@ -1,4 +1,4 @@
-"""Text encoders that live in main memory and visit the device for a prompt that has not been encoded yet."""
+"""Offload of text encoders: kept in main memory, and copied to the device for each new prompt."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ __all__ = ["EncoderOffload"]
 
 
 class EncoderOffload:
-    """Modules whose weights lie in main memory, pinned for CUDA, and are copied to the device while they are used.
+    """Keeps the weights of modules in main memory, pinned for CUDA, and copies them to the device while they are used.
 
-    For FLUX.1 this gives back 9.8 GB of device memory; a visit costs their way over the bus, beside the draw of
-    another request. The copies are dropped afterwards and never written back. Not safe for concurrent use.
+    For FLUX.1 this frees 9.8 GB of device memory; each use costs the transfer over the bus, which overlaps with the
+    denoising of another request. The copies are dropped afterwards and never written back. Not safe for concurrent use.
     """
 
     def __init__(self, modules: Sequence[torch.nn.Module], device: torch.device) -> None:
-        """Takes the weights off the device."""
+        """Move the weights off the device."""
         self._modules = modules
         self._device = device
         for tensor in self._tensors():
@@ -25,7 +25,7 @@ class EncoderOffload:
 
     @contextmanager
     def on_device(self) -> Iterator[None]:
-        """Inside, the modules compute on the device, adapters that were added to them included."""
+        """Within the block, the modules and their adapters compute on the device."""
         at_home = [(tensor, tensor.data) for tensor in self._tensors() if tensor.device.type == "cpu"]
         try:
             for tensor, host in at_home:

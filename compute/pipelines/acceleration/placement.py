@@ -1,4 +1,4 @@
-"""Where and how a pipeline computes: device, number format, attention kernels, offloading."""
+"""Places a pipeline: device, number format, attention kernels, offloading."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ __all__ = ["pick_device", "pick_dtype", "place", "place_weights"]
 
 
 def pick_device(config: ModelConfig) -> torch.device:
-    """The configured device; `auto` is CUDA where there is one.
+    """The configured device; `auto` is CUDA if available.
 
     Raises:
-        ValueError: a CUDA device is asked for, or needed by another setting, and there is none.
+        ValueError: a CUDA device is configured, or needed by another setting, and there is none.
     """
     available = torch.cuda.is_available()
     device = torch.device(("cuda" if available else "cpu") if config.device == "auto" else config.device)
@@ -28,7 +28,7 @@ def pick_device(config: ModelConfig) -> torch.device:
 
 
 def pick_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
-    """The configured number format; `auto` is bfloat16 where the device computes in it."""
+    """The configured number format; `auto` is bfloat16 if the device computes in it."""
     if config.dtype != "auto":
         dtype: torch.dtype = getattr(torch, config.dtype)
         return dtype
@@ -40,8 +40,8 @@ def pick_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
 def place(pipeline: Any, config: ModelConfig, device: torch.device) -> None:
     """Bring a loaded pipeline into the configured state. Call it once, after pipelines that share its parts exist.
 
-    The transformer's weights have their final form by then: quantised (`to_fp8`) first, LoRA layers second. What
-    wraps its blocks comes later: `CompiledBlocks` first, `StepCache` second.
+    The transformer's weights must have their final form: quantised (`to_fp8`) first, LoRA layers second. Wrappers of
+    its blocks come later: `CompiledBlocks` first, `StepCache` second.
 
     Raises:
         ValueError: the attention kernels are not installed.
@@ -50,13 +50,13 @@ def place(pipeline: Any, config: ModelConfig, device: torch.device) -> None:
     if config.vae_tile is not None:
         _tile(pipeline.vae, config.vae_tile)
     if device.type == "cuda":
-        # The layout that its convolutions compute in; they would copy there and back each time.
+        # The layout that its convolutions compute in; otherwise they would convert back and forth each time.
         pipeline.vae.to(memory_format=torch.channels_last)
     place_weights(pipeline, config, device)
 
 
 def place_weights(pipeline: Any, config: ModelConfig, device: torch.device) -> None:
-    """Bring the weights to the device, or leave them in main memory until they are used, as configured."""
+    """Move the weights to the device, or leave them in main memory until they are used, as configured."""
     if config.offload == "model":
         pipeline.enable_model_cpu_offload(device=device)
     elif config.offload == "sequential":
@@ -73,7 +73,7 @@ def _check_kernels(config: ModelConfig, device: torch.device) -> None:
 
 
 def _tile(vae: Any, pixels: int) -> None:
-    """Let a diffusers VAE take images with a longer side in overlapping tiles of this size."""
+    """Let a diffusers VAE process images with a longer side in overlapping tiles of this size."""
     vae.enable_tiling()
     vae.tile_sample_min_size = pixels
     vae.tile_latent_min_size = pixels // 2 ** (len(vae.config.block_out_channels) - 1)

@@ -11,7 +11,7 @@ from torch import nn
 __all__ = ["check_fp8", "fp8_layers", "to_fp8"]
 
 _CAPABILITY = (8, 9)
-# What the 8-bit matrix units want of both widths.
+# Both widths must be multiples of this for the 8-bit matrix units.
 _MULTIPLE = 16
 
 
@@ -32,7 +32,7 @@ def check_fp8(device: torch.device, dtype: torch.dtype) -> None:
 
 
 def to_fp8(transformer: Any, device: torch.device) -> int:
-    """Quantise the transformer's `fp8_layers` in place, layer by layer on the device; how many there were.
+    """Quantise the transformer's `fp8_layers` in place, layer by layer on the device; returns their number.
 
     Everything else stays in bfloat16. Call it before LoRA layers are installed and before anything is compiled.
 
@@ -54,11 +54,11 @@ def to_fp8(transformer: Any, device: torch.device) -> int:
 
 
 def fp8_layers(transformer: nn.Module) -> list[str]:
-    """Names of the linears that are worth 8 bits: those of the repeated blocks that see every token.
+    """Names of the linear layers to quantise: those of the repeated blocks that process every token.
 
-    Left out are the modulations (`norm*.linear`), which see one vector per image, so that they cost next to nothing,
-    and set the scale of everything behind them; and what stands before and after the blocks (embedders, `norm_out`,
-    `proj_out`), which is small and where an error reaches the latents undamped.
+    Excluded are the modulations (`norm*.linear`), which process one vector per image, cost next to nothing and set the
+    scale of all following layers; and the layers before and after the blocks (embedders, `norm_out`, `proj_out`), which
+    are small and whose error reaches the latents undamped.
     """
     return [
         name

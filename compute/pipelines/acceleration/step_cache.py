@@ -1,9 +1,9 @@
-"""Denoising steps that reuse the step before them: MagCache (arXiv:2506.09045) through diffusers' cache hooks.
+"""Step cache: denoising steps that reuse the previous one, MagCache (arXiv:2506.09045) with diffusers' cache hooks.
 
-From step to step the blocks add nearly the same to their input; how much it shrinks or grows was measured once for
-FLUX.1-dev. A step whose predicted error stays below a threshold adds what the last computed step added and runs no
-block at all. Which steps those are follows from the schedule alone, not from the image: a request takes the same time
-every time, nothing is read back from the device, and the share of block calls saved is known beforehand.
+From step to step the blocks add nearly the same to their input; its growth or decay was measured once for FLUX.1-dev.
+A step whose predicted error stays below a threshold adds the last computed step's result and runs no block at all. The
+reused steps follow from the schedule alone, not from the image: a request takes the same time every time, nothing is
+read back from the device, and the share of block calls saved is known beforehand.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from compute.pipelines.config import StepCacheLevel
 __all__ = ["LEAST_STEPS", "StepCache"]
 
 LEAST_STEPS = 16
-"""Shorter schedules (turbo LoRAs, schnell) are never cached: their steps differ more than the ratios say."""
+"""Shorter schedules (turbo LoRAs, schnell) are never cached: their steps differ more than the measured ratios."""
 
 _CONTEXT_HOOK = "compute_cache_context"
 
@@ -29,8 +29,8 @@ class _Dial:
     """MagCache's three numbers.
 
     Attributes:
-        threshold: Predicted relative error that reused steps may add up to.
-        max_skip_steps: Reused steps in a row.
+        threshold: The most accumulated predicted relative error of reused steps.
+        max_skip_steps: The most reused steps in a row.
         retention_ratio: Share of the steps, at the beginning, that are always computed.
     """
 
@@ -42,7 +42,7 @@ class _Dial:
 _LEVELS: dict[StepCacheLevel, _Dial] = {
     "light": _Dial(0.03, 2, 0.2),
     "balanced": _Dial(0.10, 4, 0.1),
-    "strong": _Dial(0.24, 5, 0.1),  # what the method's authors publish for FLUX.1-dev
+    "strong": _Dial(0.24, 5, 0.1),  # published by the method's authors for FLUX.1-dev
 }
 
 
@@ -62,11 +62,11 @@ class StepCache:
 
     @contextmanager
     def request(self, *, steps: int, first_step: int = 0, guided: bool = False) -> Iterator[None]:
-        """Around the denoising of one image; nothing of it is left for the next, however it ends.
+        """Enclose the denoising of one image; the state is reset afterwards, however it ends.
 
         Args:
             steps: Steps of the whole schedule.
-            first_step: Where in it the denoising begins; above 0 for image-to-image.
+            first_step: The first step that is run; above 0 for image to image.
             guided: Two forwards a step, the prompt's and the negative prompt's, each with a cache of its own.
         """
         if self._dial is None:
@@ -93,7 +93,7 @@ class StepCache:
 
 
 class _Contexts(ModelHook):
-    """Names every forward for the cache; of diffusers' pipelines text-to-image does that itself, image-to-image not."""
+    """Names every forward for the cache; diffusers' text-to-image pipeline does so itself, image-to-image does not."""
 
     def __init__(self) -> None:
         super().__init__()

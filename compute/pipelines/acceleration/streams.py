@@ -1,6 +1,6 @@
-"""Stages beside each other on one CUDA device: streams of their own, and the points where one waits for another.
+"""CUDA streams for concurrent stages on one device, and their synchronisation.
 
-On a CPU a call has ended when it returns, so there is nothing to wait for and everything here does nothing.
+On a CPU a call has ended when it returns, so there is nothing to wait for and all of this does nothing.
 """
 
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ __all__ = ["Pace", "Ready", "SideStream", "finish"]
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Tensors that one stage hands to the next, and the event after which they hold what they should."""
+    """Tensors passed from one stage to the next, and the event after which they are complete."""
 
     tensors: tuple[torch.Tensor, ...]
     event: torch.cuda.Event | None
 
     @classmethod
     def after_this(cls, *tensors: torch.Tensor) -> "Ready":
-        """Ready once the present stream has done what is queued in it by now."""
+        """Ready once the current stream has completed the work queued so far."""
         if not any(tensor.is_cuda for tensor in tensors):
             return cls(tensors, None)
         event = torch.cuda.Event()
@@ -29,7 +29,7 @@ class Ready:
         return cls(tensors, event)
 
     def wait(self) -> None:
-        """Let the present stream wait, not the host; the memory stays taken until this stream has read it."""
+        """Let the current stream wait, not the host; the memory stays allocated until this stream has read it."""
         if self.event is None:
             return
         stream = torch.cuda.current_stream(self.tensors[0].device)
@@ -39,14 +39,14 @@ class Ready:
 
 
 class SideStream:
-    """A stream for one stage, so that its kernels run between those of the denoising and not behind them all."""
+    """A stream for one stage, so that its kernels run between those of the denoising and not after all of them."""
 
     def __init__(self, device: torch.device, *, enabled: bool = True) -> None:
         self._stream = torch.cuda.Stream(device) if enabled and device.type == "cuda" else None
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """What this thread starts inside goes into the stream."""
+        """Within the block, this thread's kernels are queued in the stream."""
         if self._stream is None:
             yield
             return
@@ -57,8 +57,8 @@ class SideStream:
 class Pace:
     """Keeps the host at most one step ahead of the device.
 
-    Otherwise a whole image could be queued within milliseconds (CUDA graphs): progress would be a tale, and a cancel
-    would wait for steps that nobody wants.
+    Otherwise a whole image could be queued within milliseconds (CUDA graphs): progress would be wrong, and a cancel
+    would wait for all queued steps.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -66,7 +66,7 @@ class Pace:
         self._before: torch.cuda.Event | None = None
 
     def step(self) -> None:
-        """Called after a step is queued; returns when the device has done the one before it."""
+        """Called after a step is queued; returns when the device has completed the step before."""
         if self._device.type != "cuda":
             return
         event = torch.cuda.Event(blocking=True)
@@ -77,7 +77,7 @@ class Pace:
 
 
 def finish(device: torch.device) -> None:
-    """Wait until the present stream is empty, so that the time taken and any error belong to this call."""
+    """Wait until the current stream is empty, so that the time taken and any error belong to this call."""
     if device.type == "cuda":
         event = torch.cuda.Event(blocking=True)
         event.record(torch.cuda.current_stream(device))

@@ -28,19 +28,19 @@ Activation = Callable[[], "StagedModel"]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What the rest of the project needs to know about one kind of model.
+    """The description of one kind of model.
 
     Attributes:
         name: The value of `family` in the configuration.
         size_multiple: Width and height of a request must be multiples of this many pixels.
-        grid: Those of what the models draw are.
+        grid: The sides of generated images are multiples of this many pixels.
         prepare: Loads the model into host memory, from the configuration and its source, a local folder or a hub id.
         tiny_name: The model name that stands for the random-weight model of this architecture.
-        tiny: How that model is made.
+        tiny: The recipe of that model.
         demo_name: The name of the trained model of this architecture that comes with the project, if there is one.
-        demo: How that one is made.
-        native_size: The sizes that its models draw well, unless a model or the settings say others.
-        role: What its models do on a replica.
+        demo: The recipe of that model.
+        native_size: The sizes that its models generate well, unless a model or the settings say others.
+        role: The role of its models on a replica.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Family:
 
     @property
     def own_models(self) -> dict[str, OwnModel]:
-        """The models of this architecture that the project makes itself, by name."""
+        """The project's own models of this architecture, by name."""
         own = {self.tiny_name: self.tiny}
         return own if self.demo_name is None or self.demo is None else own | {self.demo_name: self.demo}
 

@@ -1,4 +1,4 @@
-"""FLUX.1 Fill: draws what a mask leaves open, with the rest of the image as further channels of its input.
+"""FLUX.1 Fill: generates the open part of a mask, with the rest of the image as further channels of its input.
 
 Inpainting on the base weights only puts the rest back; these weights see it, and the mask, at every step.
 """
@@ -18,7 +18,8 @@ __all__ = ["FillInputs"]
 
 
 class FillInputs(FluxInputs):
-    """An image and a mask; what is white there is drawn. There is no true guidance, as in diffusers' pipeline."""
+    """The inputs of FLUX.1 Fill: an image and a mask, whose white part is generated. There is no true guidance, as in
+    diffusers' pipeline."""
 
     def __init__(self, parts: FluxPipeline) -> None:
         self._fill = on_same_parts(_FillFromLatents, parts)
@@ -51,7 +52,7 @@ class FillInputs(FluxInputs):
         return Start("fill", arguments, first)
 
     def _seen(self, pixels: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """What the transformer sees of the image, and the mask, in patches (1, tokens, 64 + 256 channels)."""
+        """The transformer's view of the image, and the mask, in patches (1, tokens, 64 + 256 channels)."""
         masked = (pixels * (1 - mask)).to(device=self.vae.device, dtype=self.vae.dtype)
         packed, seen = self._fill.prepare_mask_latents(
             mask,
@@ -69,9 +70,9 @@ class FillInputs(FluxInputs):
 
 
 class _FillFromLatents(FluxFillPipeline):
-    """diffusers' pipeline, called with the image and with what the transformer sees of it, both encoded before.
+    """diffusers' pipeline, called with the image and with the transformer's view of it, both encoded before.
 
-    Its own check takes one of the two, and the code behind it needs both to encode nothing.
+    Its own check accepts one of the two, but its code needs both in order to encode nothing.
     """
 
     def check_inputs(self, *arguments: Any, image: Any = None, **others: Any) -> None:
@@ -79,7 +80,7 @@ class _FillFromLatents(FluxFillPipeline):
 
 
 def _behind_the_noise(generator: torch.Generator, latents: torch.Tensor) -> torch.Generator:
-    """A generator that has drawn the noise: diffusers encodes the masked image only then."""
+    """The generator after it has produced the noise: diffusers encodes the masked image only then."""
     behind = torch.Generator("cpu").set_state(generator.get_state())
     randn_tensor(latents.shape, generator=behind, device=latents.device, dtype=latents.dtype)
     return behind

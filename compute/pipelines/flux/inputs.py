@@ -1,7 +1,7 @@
-"""How a FLUX request begins: what its images become before the denoising, and which diffusers pipeline denoises it.
+"""Inputs of a FLUX request: encodes its images before the denoising, and selects the diffusers pipeline for it.
 
 One set of weights has several uses (text to image, image to image, inpainting), each a diffusers pipeline on the same
-parts. FLUX.1 Kontext and FLUX.1 Fill are other weights with uses of their own; see flux_kontext.py and flux_fill.py.
+parts. FLUX.1 Kontext and FLUX.1 Fill are other weights with uses of their own; see kontext.py and fill.py.
 """
 
 from abc import ABC, abstractmethod
@@ -24,18 +24,18 @@ __all__ = ["Blend", "FluxInputs", "Start", "TextInputs", "first_step", "on_same_
 _LEAST_STRENGTH = 1e-3
 
 Blend = Callable[[int, torch.Tensor], torch.Tensor]
-"""Called after each step with its index and the latents in patches (1, tokens, channels); returns what goes on."""
+"""Called after each step with its index and the latents in patches (1, tokens, channels); returns the new latents."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The beginning of one request. It holds tensors and no part of a model, so that a model can be let go.
+    """The start of one request's denoising. It refers to tensors but no part of a model, so a model can be unloaded.
 
     Attributes:
-        use: Which of the weights' uses denoises it: a key of `FluxInputs.pipelines`.
-        arguments: What its pipeline is called with, besides prompts and sizes.
-        first_step: Where in the schedule the denoising begins; above 0 when it keeps some of an image.
-        blend: What happens to the latents after every step.
+        use: The use of the weights that denoises it: a key of `FluxInputs.pipelines`.
+        arguments: The arguments of its pipeline, besides prompts and sizes.
+        first_step: The first step of the schedule that is run; above 0 if part of an image is kept.
+        blend: Applied to the latents after every step.
     """
 
     use: str
@@ -48,7 +48,7 @@ class Start:
 
 
 class FluxInputs(ABC):
-    """What one kind of FLUX weights can do with the images of a request. Not safe for concurrent use.
+    """Prepares the images of requests for one kind of FLUX weights. Not safe for concurrent use.
 
     Attributes:
         pipelines: A diffusers pipeline for each use, all on the same parts.
@@ -64,22 +64,22 @@ class FluxInputs(ABC):
 
     @abstractmethod
     def check(self, request: GenerateRequest) -> None:
-        """Refuse what these weights cannot do.
+        """Refuse requests that these weights cannot serve.
 
         Raises:
-            InvalidInput: an image is missing, or one that would not be looked at.
+            InvalidInput: an image is missing, or one would be ignored.
         """
 
     @abstractmethod
     def make(self, request: GenerateRequest, generator: torch.Generator) -> Start:
-        """Encode the request's images. The caller holds the VAE.
+        """Encode the request's images. The caller has exclusive use of the VAE.
 
-        Takes from `generator` what diffusers' pipeline takes before it draws the noise, so that noise is the same.
+        It advances `generator` exactly like diffusers' pipeline does before the noise, so that the noise is the same.
         """
 
 
 class TextInputs(FluxInputs):
-    """FLUX.1-dev and -schnell: text to image, image to image, and inpainting where there is a mask.
+    """FLUX.1-dev and -schnell: text to image, image to image, and inpainting if there is a mask.
 
     Inpainting keeps the unmasked latents by putting them back, with the noise of the step, after every step
     (diffusers' `FluxInpaintPipeline`; the idea of RePaint, arXiv:2201.09865).
@@ -117,7 +117,7 @@ class TextInputs(FluxInputs):
 
 
 def first_step(request: GenerateRequest) -> tuple[float, int]:
-    """The strength that diffusers accepts, and the first step that it will run; rounded as its pipelines do."""
+    """The strength that diffusers accepts, and the first step that it will run; rounded like its pipelines."""
     strength = max(request.strength, _LEAST_STRENGTH)
     return strength, int(request.steps - request.steps * strength)
 
@@ -125,7 +125,7 @@ def first_step(request: GenerateRequest) -> tuple[float, int]:
 def on_same_parts(pipeline_class: Any, parts: FluxPipeline) -> Any:
     """Another diffusers pipeline on the same parts, so that hooks and LoRAs serve both.
 
-    Not `from_pipe`: it casts what is shared, to float32 by default.
+    Not `from_pipe`: it casts the shared parts, to float32 by default.
     """
     accepted = signature(pipeline_class.__init__).parameters
     pipeline = pipeline_class(**{name: part for name, part in parts.components.items() if name in accepted})

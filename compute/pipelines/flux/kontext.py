@@ -1,11 +1,10 @@
-"""FLUX.1 Kontext: changes an image as an instruction says, and looks at further images while it does.
+"""FLUX.1 Kontext: edits an image by an instruction, with further images as references.
 
-The images that it looks at are tokens beside those that are drawn, told apart by the first of their three position
-ids: 0 for what is drawn, 1 for what is looked at (arXiv:2506.15742). The paper counts further images up from there,
-but the published weights were trained with one image, so an id of 2 means nothing to them, and images that share
-positions run into each other. Here further images stand to the right of the first: each is encoded by itself, scaled
-to the height of what is drawn, and takes the positions that follow. For the model that is one wide image, which is
-what it knows, and diffusers' pipeline takes it as one.
+The input images are tokens next to the generated ones, distinguished by the first of their three position ids: 0 for
+generated tokens, 1 for inputs (arXiv:2506.15742). The paper numbers further images up from there, but the published
+weights were trained with one image, so an id of 2 means nothing to them, and images with the same positions mix. Here
+further images are placed to the right of the first: each is encoded by itself, scaled to the height of the result, and
+takes the following positions. For the model, and for diffusers' pipeline, that is one wide image.
 """
 
 from typing import Any
@@ -28,15 +27,16 @@ __all__ = ["KontextInputs"]
 _GRID = 16
 """Pixels of a token."""
 _WIDEST = 2
-"""A reference takes at most this many times the width of what is drawn; a wider one gets margins instead."""
+"""A reference takes at most this many times the width of the result; a wider one is padded instead."""
 
 
 class KontextInputs(FluxInputs):
-    """`image` is the image to change, `references` are looked at; without images it draws from the prompt.
+    """The inputs of Kontext: `image` is edited, `references` are shown to the model; without images it generates from
+    the prompt.
 
     Below a strength of 1 the denoising begins from the noised image and not from noise alone (SDEdit,
-    arXiv:2108.01073). With a mask, what is black there is put back after every step, as in inpainting. Both are what
-    diffusers' `FluxKontextInpaintPipeline` does.
+    arXiv:2108.01073). With a mask, its black part is put back after every step, as in inpainting. Both are done like
+    in diffusers' `FluxKontextInpaintPipeline`.
     """
 
     def __init__(self, parts: FluxPipeline) -> None:
@@ -44,7 +44,7 @@ class KontextInputs(FluxInputs):
         self.pipelines = {"edit": kontext}
         self.vae = FluxVae(kontext)
         self._pack = kontext._pack_latents
-        # One of its own: that of the pipelines belongs to the request that is being drawn.
+        # A scheduler of its own: that of the pipelines belongs to the request being denoised.
         self._scheduler = FlowMatchEulerDiscreteScheduler.from_config(parts.scheduler.config)
         self._masks = VaeImageProcessor(do_normalize=False, do_binarize=True, do_convert_grayscale=True)
 
@@ -55,7 +55,7 @@ class KontextInputs(FluxInputs):
             raise InvalidInput("a mask needs the image that it belongs to", field="mask")
 
     def make(self, request: GenerateRequest, generator: torch.Generator) -> Start:
-        # As many pixels as asked for; the pipeline would otherwise scale every size to a megapixel.
+        # The requested number of pixels; the pipeline would otherwise scale every size to a megapixel.
         size = {"max_area": request.width * request.height}
         if request.image is None:
             return Start("edit", size)
@@ -78,7 +78,7 @@ class KontextInputs(FluxInputs):
         return self.vae.encode(self.vae.pixels(fitted, width, request.height), None)
 
     def _schedule(self, sigmas: np.ndarray, image: torch.Tensor) -> torch.Tensor:
-        """The share of noise before each of these steps, and 0 behind the last, as the pipeline will have them."""
+        """The share of noise before each of these steps, and 0 after the last, the same as in the pipeline."""
         config = self._scheduler.config
         tokens = image.shape[2] * image.shape[3] // 4
         mu = calculate_shift(

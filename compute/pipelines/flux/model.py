@@ -1,4 +1,4 @@
-"""FLUX.1 on diffusers: one warm set of weights behind all its uses, in three stages."""
+"""FLUX.1 on diffusers: one loaded set of weights for all its uses, in three stages."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -25,7 +25,7 @@ from compute.pipelines.loading.parts import load_parts, with_most_room
 from compute.pipelines.loading.weights import local_folder
 from compute.pipelines.lora.switch import Adapters, StaticLoras
 from compute.pipelines.memory import reporting_out_of_memory
-from compute.pipelines.native import DrawsOwnSizes, OwnSizes, own_sizes
+from compute.pipelines.native import HasNativeSizes, OwnSizes, own_sizes
 from compute.pipelines.parts import Parts
 from compute.pipelines.prompts import PromptCache, prompt_tokens
 from compute.pipelines.quiet import no_progress_bars
@@ -47,7 +47,7 @@ def prepare_flux(
 ) -> Callable[[], "FluxModel"]:
     """Load FLUX.1 into host memory; calling the result, once, places it on its device.
 
-    `kind` says what these weights do with the images of a request.
+    `kind` is the class of inputs that these weights take.
 
     Raises:
         OSError: the files are missing, damaged or cannot be fetched.
@@ -85,11 +85,11 @@ def _activate(
 
 
 def _compile_now(pipeline: Any, config: ModelConfig, loras: StaticLoras) -> None:
-    """Compile what requests will run, without LoRAs and with, so that none of them waits for it."""
+    """Compile the transformer's blocks, without LoRAs and with them, so that no request waits for it."""
     text_tokens = prompt_tokens(pipeline, config.max_sequence_length)
     inputs = example_inputs(
         pipeline.transformer,
-        image_tokens=text_tokens + 16,  # unlike any other size, or the compiler would take the two for one
+        image_tokens=text_tokens + 16,  # unlike any other size, or the compiler would identify the two
         text_tokens=text_tokens,
         device=pipeline._execution_device,
         dtype=pipeline.transformer.dtype,
@@ -105,8 +105,8 @@ class FluxPrepared:
 
     Attributes:
         conditioning: Encoded prompts, as arguments of the pipelines.
-        start: What its images became.
-        noise: State of the request's generator, behind what the images took from it.
+        start: Its encoded images.
+        noise: State of the request's generator after the images were encoded.
     """
 
     request: GenerateRequest
@@ -118,18 +118,18 @@ class FluxPrepared:
 
 @dataclass(frozen=True, slots=True)
 class FluxLatents:
-    """What was drawn, as latents in patches (1, tokens, 4 * channels)."""
+    """Denoised latents in patches (1, tokens, 4 * channels)."""
 
     request: GenerateRequest
     packed: torch.Tensor
     ready: Ready
 
 
-class FluxModel(DrawsOwnSizes):
-    """A warm FLUX.1 of any kind; an `ImageModel` that `TakesLoras` and `ChoosesSize`.
+class FluxModel(HasNativeSizes):
+    """A loaded FLUX.1 of any kind; an `ImageModel` that `TakesLoras` and `ChoosesSize`.
 
-    Every part has one user at a time: the text encoders in `prepare`, the transformer and the scheduler in `draw`, the
-    VAE in `decode` and for images in `prepare`. With offloading all the stages take turns.
+    Every part has one user at a time: the text encoders in `prepare`, the transformer and the scheduler in `denoise`,
+    the VAE in `decode` and for images in `prepare`. With offloading all the stages take turns.
 
     Attributes:
         pipeline: The diffusers pipeline that has the parts and the hooks between them.
@@ -159,18 +159,18 @@ class FluxModel(DrawsOwnSizes):
         return self._parts.modules()
 
     def generate(self, request: GenerateRequest, on_step: OnStep) -> Image.Image:
-        """All three stages. The same request gives the same bytes, whatever ran before or beside it.
+        """Run all three stages. The same request gives the same bytes, whatever ran before or at the same time.
 
-        The negative prompt acts when `true_cfg_scale` is above 1, at twice the time per step. With an image, about
-        steps * strength steps run, at least one; `on_step` is told their number. With a mask as well, only what is
-        white in it is drawn anew, to the latents' grid of 8 pixels.
+        The negative prompt acts if `true_cfg_scale` is above 1, at twice the time per step. With an image, about
+        steps * strength steps run, at least one; `on_step` gets their number. With a mask as well, only its white part
+        is regenerated, on the latents' grid of 8 pixels.
 
         Raises:
             Interrupted: whatever `on_step` raises passes through, and the pipeline stays usable.
             InvalidInput: a size off the grid, a strength outside (0, 1], a LoRA that does not fit, or images that
-                these weights have no use for.
+                these weights do not take.
             OutOfMemory: the device has too little memory.
-            TaskFailed: what was drawn is not finite.
+            TaskFailed: the result is not finite.
         """
         return self.decode(self.denoise(self.prepare(request), on_step))
 

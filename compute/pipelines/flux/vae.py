@@ -1,4 +1,4 @@
-"""The VAE of FLUX.1, used outside diffusers' pipelines so that it can work beside the denoising."""
+"""The VAE of FLUX.1, used outside diffusers' pipelines so that it can run concurrently with the denoising."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ __all__ = ["FluxVae"]
 
 
 class FluxVae:
-    """Images to latents and back. Not safe for concurrent use.
+    """Encodes images to latents and decodes them. Not safe for concurrent use.
 
-    The arithmetic is that of diffusers' FLUX pipelines, in the same order, so that the pixels are theirs.
+    The arithmetic is that of diffusers' FLUX pipelines, in the same order, so that the pixels are the same.
     """
 
     def __init__(self, pipeline: Any) -> None:
@@ -26,7 +26,7 @@ class FluxVae:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes, which with offloading is not where its weights lie."""
+        """The device where it computes; with offloading its weights are elsewhere."""
         device: torch.device = get_module_execution_device(self._vae)
         return device
 
@@ -42,7 +42,7 @@ class FluxVae:
         return pixels
 
     def encode(self, pixels: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-        """Latents (1, channels, height / 8, width / 8), drawn by `generator`; without one, the likeliest."""
+        """Latents (1, channels, height / 8, width / 8), sampled with `generator`; without one, the most likely ones."""
         found = self._vae.encode(pixels.to(device=self.device, dtype=self.dtype)).latent_dist
         latents: torch.Tensor = found.mode() if generator is None else found.sample(generator)
         return (latents - self._vae.config.shift_factor) * self._vae.config.scaling_factor

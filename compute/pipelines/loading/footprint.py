@@ -1,4 +1,4 @@
-"""How much memory a model's weights take: read from its files before it is loaded, measured afterwards."""
+"""Memory of a model's weights: estimated from its files before it is loaded, measured afterwards."""
 
 import json
 import math
@@ -18,7 +18,7 @@ __all__ = ["expected_bytes", "measured_bytes"]
 
 
 def expected_bytes(config: ModelConfig, models_root: Path) -> int:
-    """What the weights will take as configured, from the headers of their files; 0 while they are not on this machine.
+    """The bytes that the weights will take as configured, from the headers of their files; 0 if they are not local.
 
     Raises:
         NotFound: there is no such model.
@@ -38,7 +38,7 @@ def expected_bytes(config: ModelConfig, models_root: Path) -> int:
 
 
 def measured_bytes(modules: Iterable[torch.nn.Module]) -> int:
-    """What parameters and buffers take, on CUDA devices if any is there; memory that several share counts once."""
+    """The bytes of parameters and buffers, on CUDA devices if any is there; shared memory counts once."""
     tensors = [plain for module in modules for tensor in _tensors(module) for plain in _plain(tensor)]
     on_device = [tensor for tensor in tensors if tensor.is_cuda] or tensors
     storages = [tensor.untyped_storage() for tensor in on_device]
@@ -51,7 +51,7 @@ def _tensors(module: torch.nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _plain(tensor: Any) -> Iterator[torch.Tensor]:
-    """The tensors that have the memory: a quantised one is made of several."""
+    """The tensors with the actual memory: a quantised one consists of several."""
     if not is_traceable_wrapper_subclass(tensor):
         yield tensor
         return
@@ -60,7 +60,7 @@ def _plain(tensor: Any) -> Iterator[torch.Tensor]:
 
 
 def _elements(file: Path) -> int:
-    """Numbers in a .safetensors file. A damaged one counts nothing: the loader will name it."""
+    """The number of elements in a .safetensors file. A damaged file counts as 0: the loader will name it."""
     with file.open("rb") as opened:
         try:
             (length,) = struct.unpack("<Q", opened.read(8))

@@ -1,9 +1,9 @@
-"""The parts of a diffusers pipeline in host memory, each complete or refused.
+"""Loads the parts of a diffusers pipeline into host memory, and refuses incomplete ones.
 
 The libraries' own loaders do the work: they build modules without initialising them and map files whose number format
 fits, so that replicas of one machine share one copy in the page cache, and moving to a device reads each byte once.
-What they do not do is refuse a file that lacks a tensor: transformers draws it at random, diffusers leaves it without
-data. Here that is an error.
+They accept a file that lacks a tensor: transformers initialises it at random, diffusers leaves it without data. Here
+that is an error.
 """
 
 import json
@@ -25,9 +25,9 @@ _LIBRARIES = ("diffusers", "transformers")
 
 
 def load_parts(source: str | Path, *, dtype: torch.dtype, revision: str | None = None) -> dict[str, Any]:
-    """The parts that the model's model_index.json names, as arguments for its pipeline class.
+    """Load the parts named by the model's model_index.json, as arguments for its pipeline class.
 
-    No device memory is taken. Tensors stay views of the mapped files where those are in `dtype` already.
+    No device memory is taken. Tensors stay views of the mapped files if those are in `dtype` already.
 
     Raises:
         OSError: a file is missing, damaged or incomplete, or cannot be fetched.
@@ -48,9 +48,9 @@ def load_parts(source: str | Path, *, dtype: torch.dtype, revision: str | None =
 
 
 def with_most_room(device: torch.device) -> torch.device:
-    """Of several visible CUDA devices the one with the most free memory, unless `device` names one.
+    """The visible CUDA device with the most free memory, unless `device` names one.
 
-    Ray shows a replica its own device only; a standby sees them all, and takes that of the replica that died.
+    Ray shows a replica its own device only; a standby sees all of them, and takes that of the replica that died.
     """
     if str(device) != "cuda" or torch.cuda.device_count() < 2:
         return device
@@ -59,7 +59,7 @@ def with_most_room(device: torch.device) -> torch.device:
 
 
 def _index(folder: Path) -> dict[str, tuple[str, str]]:
-    """Part name to (library, class), without the parts that this model does not have."""
+    """Part names to (library, class), without absent parts."""
     index = folder / "model_index.json"
     try:
         entries = json.loads(index.read_text())

@@ -1,7 +1,7 @@
-"""A model's weight files before any library opens them: are they whole, and are they in memory yet.
+"""Checks a model's weight files, and reads them ahead into the page cache, before any library opens them.
 
-Nothing here imports torch: the files are read while Python is still busy importing the libraries, and the kernel
-keeps them for every replica of the machine.
+Does not import torch: the files are read while Python is still importing the libraries, and the kernel keeps them for
+every replica of the machine.
 """
 
 import json
@@ -22,7 +22,7 @@ _LONGEST_HEADER = 100_000_000
 
 
 def local_folder(source: str | Path, revision: str | None) -> Path | None:
-    """The folder of a model that is on this machine, be it a folder or a repository fetched before; asks no network."""
+    """The local folder of a model, a folder itself or a repository fetched before; does not use the network."""
     if isinstance(source, Path):
         return source
     from huggingface_hub import try_to_load_from_cache
@@ -58,7 +58,7 @@ def _read_ahead(folder: Path, leave: threading.Event) -> None:
         try:
             _announce(file, leave)
         except OSError as error:
-            # The loader will meet the same file, and its error names the part.
+            # The loader will read the same file, and its error names the part.
             _log.debug("cannot read %s ahead: %s", file, error)
 
 
@@ -95,7 +95,7 @@ def _shards(index: Path) -> list[str]:
 
 
 def _expected_size(file: Path) -> int:
-    """Bytes of a .safetensors file as its header has it: eight, the header, and the tensors behind it."""
+    """Bytes of a .safetensors file according to its header: eight, the header, and the tensors."""
     with file.open("rb") as opened:
         try:
             (length,) = struct.unpack("<Q", opened.read(8))

@@ -1,1 +1,1 @@
-"""LoRAs on a warm transformer: switched per request, without merging weights."""
+"""LoRAs on a loaded transformer: switched per request, without merging weights."""

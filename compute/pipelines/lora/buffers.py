@@ -3,8 +3,8 @@
     down   rows 0 … R-1, each: layer 0's inputs | layer 1's inputs | …
     up     rows 0 … R-1, each: layer 0's outputs | layer 1's outputs | …
 
-A LoRA of rank r is r rows of both. Putting it in place is two copies whatever the number of layers, and LoRAs are
-concatenated along the rank by putting one below the other.
+A LoRA of rank r is r rows of both. Applying it takes two copies whatever the number of layers, and LoRAs are
+concatenated along the rank by placing one below the other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from compute.pipelines.lora.pair import Pair
 
 __all__ = ["FlatLora", "LoraBuffers", "RowLayout", "Slot"]
 
-# Elements: a multiple of what matrix products want rows aligned to (16 bytes; 128 for whole cache lines).
+# Elements: a multiple of the row alignment of matrix products (16 bytes; 128 for whole cache lines).
 _ALIGNMENT = 64
 
 
@@ -34,7 +34,7 @@ class Span:
 
 
 class RowLayout:
-    """Where each layer lies in a row."""
+    """The position of each layer in a row."""
 
     def __init__(self, linears: Mapping[str, tuple[int, int]]) -> None:
         """`linears`: (in_features, out_features) by name."""
@@ -42,7 +42,7 @@ class RowLayout:
         self.up, self.up_width = _spans({name: size for name, (_, size) in linears.items()})
 
     def flatten(self, pairs: Mapping[str, Pair], *, dtype: torch.dtype, pinned: bool) -> "FlatLora":
-        """A LoRA as rows in main memory; layers without an update and missing ranks are zero.
+        """Convert a LoRA to rows in main memory; layers without an update and missing ranks are zero.
 
         Raises:
             ValueError: a number is not finite, also after rounding to `dtype`.
@@ -59,7 +59,7 @@ class RowLayout:
         return FlatLora(down, up, {name: pair.rank for name, pair in pairs.items()})
 
     def pairs(self, lora: "FlatLora") -> dict[str, Pair]:
-        """The way back from rows to layers."""
+        """Convert rows back to layers."""
         return {
             name: Pair(self.down[name].of(lora.down)[:rank], self.up[name].of(lora.up)[:rank].T)
             for name, rank in lora.ranks.items()
@@ -95,7 +95,7 @@ class FlatLora:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A LoRA to put in place. Equal names mean equal content."""
+    """A LoRA to apply. Equal names mean equal content."""
 
     name: str
     weight: float
@@ -103,7 +103,7 @@ class Slot:
 
 
 class LoraBuffers:
-    """The rows that act on a model, and which LoRAs are in them. Not safe for concurrent use."""
+    """The rows that act on a model, and the LoRAs in them. Not safe for concurrent use."""
 
     def __init__(self, layout: RowLayout, *, rank: int, device: torch.device, dtype: torch.dtype) -> None:
         self.rank = rank
@@ -116,23 +116,23 @@ class LoraBuffers:
 
     def rooms(self) -> dict[str, Room]:
         """Each layer's part, as tensors that share the rows' memory."""
-        # Not slices of them to autograd: a view would drag its whole base into every graph that is compiled.
+        # Detached from autograd's views: a view would drag its whole base into every compiled graph.
         return {
             name: Room(self._layout.down[name].of(self._down).data, self._layout.up[name].of(self._up).data)
             for name in self._layout.down
         }
 
     def fill(self, slots: Sequence[Slot]) -> None:
-        """Make exactly these act, in this order along the rank; only what differs from before is copied.
+        """Apply exactly these LoRAs, in this order along the rank; only differences from before are copied.
 
         Raises:
-            ValueError: together they have more ranks than there are.
+            ValueError: together they have more ranks than the buffers.
         """
         total = sum(slot.lora.rank for slot in slots)
         if total > self.rank:
             raise ValueError(f"{total} ranks do not fit into {self.rank}")
         before, self._placed = self._placed, {}
-        # What is stale if a copy fails halfway: everything up to the higher mark.
+        # If a copy fails halfway, everything up to the higher mark is stale.
         used, self._used = self._used, max(self._used, total)
         starts = list(accumulate((slot.lora.rank for slot in slots), initial=0))
         for slot, begin in zip(slots, starts, strict=False):
@@ -148,5 +148,5 @@ class LoraBuffers:
         if before is None or before[0] != begin:
             self._down[rows].copy_(slot.lora.down, non_blocking=True)
         if before != (begin, slot.weight):
-            # From the original each time: scaling what is there would add up rounding errors.
+            # From the original each time: scaling the buffer's content would accumulate rounding errors.
             self._up[rows].copy_(slot.lora.up, non_blocking=True).mul_(slot.weight)

@@ -1,7 +1,7 @@
-"""How much a LoRA changes a layer: bounded before the model is touched.
+"""Bounds a LoRA's change of a layer, before the model is touched.
 
-Files are made of finite numbers (see lora/numbers.py), but their products need not be: two halves of 30,000
-each overflow in float16, and an alpha of 10³⁰ everywhere.
+Files contain finite numbers (see lora/numbers.py), but their products need not be: two halves of 30,000 each overflow
+in float16, and an alpha of 10³⁰ everywhere.
 """
 
 import math
@@ -15,22 +15,21 @@ from compute.pipelines.lora.pair import Pair
 __all__ = ["MOST_CHANGE", "check_changes"]
 
 MOST_CHANGE = 2.0**15
-"""The largest number that a change of a weight may reach: half of what float16 holds, and some 100,000 times what any
-weight of a model is."""
+"""The largest allowed change of a weight: half of float16's range, and some 100,000 times any weight of a model."""
 
 _BLOCK = 2**20
 """Numbers that are converted at a time."""
 _SURE = 1e-30, 1e38
-"""Between these, sums of squares in float32 have lost nothing that matters."""
+"""Between these bounds, sums of squares in float32 are accurate enough."""
 
 Tensors = Mapping[str, torch.Tensor]
 
 
 def check_changes(method: LoraMethod, pairs: Mapping[str, Pair], extra: Tensors) -> None:
-    """Check what a file changes, alphas multiplied in, at a LoRA's weight of 1.
+    """Check the changes of a file, alphas multiplied in, at a LoRA's weight of 1.
 
-    The bound of a product is that of Cauchy and Schwarz: the longest row times the longest column. It is reached where
-    both point in one direction, so no sound file comes near to it.
+    The bound of a product is that of Cauchy and Schwarz: the longest row times the longest column. It is reached if
+    both point in one direction, so no valid file comes near it.
 
     Raises:
         NotALora: a layer may change by more than MOST_CHANGE; the message names it.
@@ -63,13 +62,13 @@ def _factor(layer: str, extra: Tensors, index: int) -> float:
 
 
 def _product(up: torch.Tensor, down: torch.Tensor) -> float:
-    """The most that a number of `up` times `down` can be."""
+    """The bound of any element of `up` times `down`."""
     return _longest(up, dim=1) * _longest(down, dim=0)
 
 
 def _longest(matrix: torch.Tensor, dim: int) -> float:
     """The length of the longest row (`dim` 1) or column (0)."""
-    # Float32 takes a fifth of the time of float64, and is as good wherever squares are in its range.
+    # Float32 takes a fifth of the time of float64, and is as accurate if squares are in its range.
     squares = _most_squares(matrix, dim, torch.float32)
     if not _SURE[0] < squares < _SURE[1]:
         squares = _most_squares(matrix, dim, torch.float64)

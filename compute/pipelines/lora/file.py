@@ -1,4 +1,4 @@
-"""A LoRA file's tensors by the names of diffusers' layers, whichever program wrote it."""
+"""Reads a LoRA file's tensors by the names of diffusers' layers, whatever program wrote it."""
 
 import json
 import logging
@@ -17,8 +17,8 @@ from compute.lora.layouts import (
     TensorName,
     describe_layers,
     of_text_encoder,
-    split_name,
-    split_part,
+    parse_tensor_name,
+    split_layer_part,
 )
 from compute.lora.model_card import ModelCard
 from compute.pipelines.lora.changes import check_changes
@@ -36,7 +36,7 @@ Tensors = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """What changes the CLIP text encoder, as diffusers' loader takes it: its tensors, and the alphas it divides."""
+    """The part for the CLIP text encoder, in the form of diffusers' loader: its tensors, and the alphas it divides."""
 
     tensors: dict[str, torch.Tensor]
     alphas: dict[str, torch.Tensor]
@@ -44,12 +44,12 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True)
 class LoraFile:
-    """A file as read.
+    """The content of a LoRA file.
 
     Attributes:
-        method: Which kind of update it holds.
+        method: The kind of update that it contains.
         pairs: The transformer's layers by diffusers' names, for plain LoRA and DoRA.
-        extra: What the other methods need beside or instead, named `{layer}.{part}` as PEFT spells it; scaled.
+        extra: Further tensors of the other methods, scaled, with PEFT's names `{layer}.{part}`.
         text: The text encoder's part, if there is one.
     """
 
@@ -67,8 +67,8 @@ class LoraFile:
 def read_lora(path: Path, card: ModelCard) -> LoraFile:
     """Read a .safetensors LoRA that fits the model.
 
-    Of the metadata only the numbers that scale the update are taken. Handing the file itself to diffusers would let
-    its author choose any PEFT option, some of which rewrite the base weights, and would fall back to unpickling.
+    Of the metadata only the numbers that scale the update are used. Passing the file itself to diffusers would let its
+    author choose any PEFT option, some of which rewrite the base weights, and would fall back to unpickling.
 
     Raises:
         SafetensorError: the file is damaged.
@@ -88,21 +88,21 @@ def read_lora(path: Path, card: ModelCard) -> LoraFile:
     if described.method is LoraMethod.LORA:
         check_changes(described.method, pairs, {})
         return LoraFile(described.method, pairs, text=text)
-    # One layer for one: the relatives of LoRA are refused in other layouts.
+    # One to one: the relatives of LoRA are refused in other layouts.
     extra = {name: tensor for layer, parts in layers.items() for name, tensor in _extra(table[layer][0].layer, parts)}
     check_changes(described.method, pairs, extra)
     return LoraFile(described.method, pairs, extra, text)
 
 
 def _usable(tensor: torch.Tensor) -> torch.Tensor:
-    """Numbers of eight bits are for keeping: neither PEFT nor the buffers can compute with them."""
+    """Convert 8-bit numbers, which are for storage only: neither PEFT nor the buffers can compute with them."""
     return tensor.to(torch.bfloat16) if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
 
 
 def _by_layer(tensors: Tensors) -> dict[str, dict[str, torch.Tensor]]:
     layers: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
-        split: TensorName | None = split_name(name)
+        split: TensorName | None = parse_tensor_name(name)
         if split is not None:
             layers.setdefault(split.layer, {})[split.part] = tensor
     return layers
@@ -122,7 +122,7 @@ def _rows(up: torch.Tensor, target: Target) -> torch.Tensor:
 
 
 def _extra(layer: str, parts: Tensors) -> list[tuple[str, torch.Tensor]]:
-    """The parts that are no pair. A method's alpha / rank goes into its first factor, as its authors define it.
+    """The parts that are not a pair. A method's alpha / rank is multiplied into its first factor, as in its definition.
 
     LoKr whose factors are both whole matrices has no rank and is not scaled (LyCORIS).
     """
@@ -147,7 +147,7 @@ def _scale(parts: Tensors, rank: int) -> float:
 
 
 def _text_part(tensors: Tensors) -> TextPart | None:
-    """diffusers' own conversion: it knows CLIP's names in all spellings, and drops what is T5's."""
+    """Convert with diffusers, which knows all spellings of CLIP's names and drops T5's tensors."""
     if not tensors:
         return None
     from diffusers import FluxPipeline
@@ -164,7 +164,7 @@ def _text_part(tensors: Tensors) -> TextPart | None:
 def _text_pairs(tensors: Tensors) -> dict[str, Pair]:
     layers: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
-        if (split := split_part(name)) is not None:
+        if (split := split_layer_part(name)) is not None:
             layer, part = split
             layers.setdefault(layer, {})[part] = tensor
     pairs = {}
@@ -175,14 +175,14 @@ def _text_pairs(tensors: Tensors) -> dict[str, Pair]:
 
 
 def _as_kohya(name: str) -> str:
-    """diffusers converts these names, but knows the file by kohya's endings only."""
+    """The name with kohya's ending, by which diffusers recognises a file that it can convert."""
     if name.startswith("text_encoder."):
         return name
     return name.replace(".lora_A.weight", ".lora_down.weight").replace(".lora_B.weight", ".lora_up.weight")
 
 
 def _alphas(tensors: Tensors, metadata: dict[str, str]) -> dict[str, torch.Tensor]:
-    """Each layer's alpha according to the PEFT options that diffusers stores with a LoRA; none when none are."""
+    """Each layer's alpha according to the PEFT options that diffusers stores with a LoRA; empty if there are none."""
     try:
         options = json.loads(metadata.get(_ADAPTER_METADATA, "{}"))
     except ValueError:

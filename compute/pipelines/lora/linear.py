@@ -1,7 +1,7 @@
-"""A linear layer with room for LoRAs: y = W x + b + U D x, with D and U of a fixed rank at fixed addresses.
+"""A linear layer with buffers for LoRAs: y = W x + b + U D x, with D and U of a fixed rank at fixed addresses.
 
 S-LoRA (arXiv:2311.03285) and Punica (arXiv:2310.18547) batch many LoRAs over one base in this unmerged form. Here the
-LoRAs of one request lie one behind the other along the rank, so that any number of them costs one pair of products.
+LoRAs of one request are concatenated along the rank, so that any number of them costs one pair of products.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ __all__ = ["LoraLinear", "LoraSwitch", "Room", "install"]
 
 @dataclass(slots=True)
 class LoraSwitch:
-    """Whether LoRAs act. One for a whole model: compiled code has two variants of a layer, never more."""
+    """Turns LoRAs on and off for a whole model: compiled code has two variants of a layer, never more."""
 
     active: bool = False
 
@@ -32,7 +32,7 @@ class Room:
 class LoraLinear(nn.Linear):
     """Takes the place of a linear layer and shares its parameters, under the same names.
 
-    The two matrices are plain attributes: they are no part of the model's state, and moving or offloading the model
+    The two matrices are plain attributes: they are not part of the model's state, and moving or offloading the model
     must not move them, or a compiled graph would see other addresses.
     """
 
@@ -55,12 +55,12 @@ class LoraLinear(nn.Linear):
 
 
 def install(model: nn.Module, rooms: Mapping[str, Room], switch: LoraSwitch) -> None:
-    """Put a `LoraLinear` in the place of every layer that has room.
+    """Replace every layer that has a `Room` by a `LoraLinear`.
 
     Call it when the base weights have their final form (quantised or not) and before hooks are attached to modules.
 
     Raises:
-        ValueError: a layer is of a class of its own, as some ways to quantise make it; `lora_rank: 0` leaves it alone.
+        ValueError: a layer has another class, as some quantisations give it; `lora_rank: 0` leaves the layers alone.
     """
     for name, room in rooms.items():
         base = model.get_submodule(name)

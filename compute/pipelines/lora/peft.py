@@ -1,7 +1,7 @@
-"""LoRAs as PEFT adapters: the way for what the rank buffers cannot hold, and for text encoders.
+"""LoRAs as PEFT adapters: for those that do not fit the rank buffers, and for text encoders.
 
-Slower at every point (hundreds of milliseconds to load, Python at every layer and step), so nothing stays loaded that
-the current request does not use.
+They are slower in every respect (hundreds of milliseconds to load, Python at every layer and step), so adapters that
+the current request does not use are unloaded.
 """
 
 import warnings
@@ -23,7 +23,7 @@ __all__ = ["PeftAdapter", "PeftAdapters", "attach_text", "attach_transformer"]
 
 @dataclass(frozen=True, slots=True)
 class PeftAdapter:
-    """What to load under which weight. `field` is the request's, for error messages."""
+    """An adapter to load, and its weight. `field` is the request's, for error messages."""
 
     name: str
     weight: float
@@ -46,7 +46,7 @@ class PeftAdapters:
         return tuple(self._loaded)
 
     def activate(self, adapters: Sequence[PeftAdapter]) -> None:
-        """Make exactly these act. While any is loaded, code that was compiled without them must not run.
+        """Apply exactly these adapters. While any is loaded, code that was compiled without them must not run.
 
         Raises:
             InvalidInput: one does not fit; then none is loaded.
@@ -62,14 +62,14 @@ class PeftAdapters:
             set_adapter_layers(self._model, enabled=True)
 
     def disable(self) -> None:
-        """Let the model run as if nothing were loaded; the next `activate` of the same adapters is quick."""
+        """Let the model run without adapters; the next `activate` of the same adapters is quick."""
         from diffusers.utils import set_adapter_layers
 
         if self._loaded:
             set_adapter_layers(self._model, enabled=False)
 
     def clear(self) -> None:
-        """Take every adapter out; the model's own layers are back in their places."""
+        """Remove every adapter and restore the model's own layers."""
         from diffusers.utils import recurse_remove_peft_layers
 
         if not self._loaded:
@@ -85,11 +85,11 @@ class PeftAdapters:
         for adapter in adapters:
             # Names of one length: diffusers compares them as substrings.
             name = f"lora{next(self._numbers):08d}"
-            # Entered before it is loaded, so that half a load is cleared as well.
+            # Registered before it is loaded, so that a partial load is cleared as well.
             self._loaded[adapter.name] = name
             try:
                 with warnings.catch_warnings():
-                    # PEFT takes a second adapter for a mistake; here it is the point.
+                    # PEFT warns of a second adapter as a mistake; here it is intended.
                     warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
                     self._attach(adapter.part, name)
             except torch.OutOfMemoryError:
@@ -101,7 +101,7 @@ class PeftAdapters:
 
 
 def attach_transformer(pipeline: Any) -> Callable[[LoraFile, str], None]:
-    """How an adapter gets into the pipeline's transformer."""
+    """The function that attaches an adapter to the pipeline's transformer."""
 
     def attach(file: LoraFile, adapter: str) -> None:
         transformer = pipeline.transformer
@@ -117,7 +117,7 @@ def attach_transformer(pipeline: Any) -> Callable[[LoraFile, str], None]:
 
 
 def attach_text(pipeline: Any) -> Callable[[TextPart, str], None]:
-    """How an adapter gets into the pipeline's CLIP text encoder."""
+    """The function that attaches an adapter to the pipeline's CLIP text encoder."""
 
     def attach(part: TextPart, adapter: str) -> None:
         pipeline.load_lora_into_text_encoder(
@@ -144,7 +144,7 @@ def _spelled(pairs: Mapping[str, Pair]) -> dict[str, torch.Tensor]:
 
 
 def _inject_loha(transformer: Any, tensors: Mapping[str, torch.Tensor], adapter: str) -> None:
-    """diffusers loads LoRA and LoKr; LoHa goes to PEFT directly, scaled already (alpha is the rank)."""
+    """Attach a LoHa with PEFT directly, already scaled (alpha is the rank): diffusers loads only LoRA and LoKr."""
     from peft import LoHaConfig, inject_adapter_in_model, set_peft_model_state_dict
 
     marker = ".hada_w1_b"

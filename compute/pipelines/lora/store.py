@@ -1,4 +1,4 @@
-"""LoRAs that a replica keeps: the most recently used in main memory, and fewer of them on the device as well."""
+"""Cache of a replica's LoRAs: the most recently used ones in main memory, and fewer of them on the device as well."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-# What reading a file, or fitting it into a model, raises when the file is to blame.
+# Errors of reading a file, or fitting it into a model, that are the file's fault.
 UNFIT = (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, AssertionError, NotImplementedError)
 
 
@@ -39,7 +39,7 @@ def unfit(field: str, error: Exception) -> InvalidInput:
 
 @dataclass(frozen=True, slots=True)
 class LoraWeights:
-    """A LoRA in main memory: `flat` when the buffers can take it, otherwise `other`; perhaps a part for CLIP."""
+    """A LoRA in main memory: `flat` if the buffers can take it, otherwise `other`; optionally a part for CLIP."""
 
     flat: FlatLora | None
     other: LoraFile | None
@@ -49,7 +49,7 @@ class LoraWeights:
 class LoraStore:
     """Reads LoRAs once and keeps them. Safe for concurrent use.
 
-    On a device with memory of its own the rows lie in pinned memory, and those used last on the device too.
+    For a device with memory of its own the rows are in pinned memory, and those used last on the device, too.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class LoraStore:
         capacity: int,
         device_capacity: int,
     ) -> None:
-        """Rows are made of LoRAs up to `max_rank`.
+        """LoRAs up to `max_rank` are converted to rows.
 
-        `capacity` LoRAs stay in main memory, `device_capacity` on the device; a request may hold more.
+        `capacity` LoRAs stay in main memory, `device_capacity` on the device; a request may use more.
         """
         self._card = card
         self._layout = layout
@@ -81,7 +81,7 @@ class LoraStore:
         return self._host.names
 
     def get(self, selection: LoraSelection) -> LoraWeights:
-        """The LoRA in main memory, read now if it is not there yet; two threads read it once.
+        """The LoRA in main memory, read if it is not there yet; concurrent threads read it once.
 
         Raises:
             InvalidInput: the file is damaged or does not fit the model.
@@ -94,12 +94,12 @@ class LoraStore:
         if kept is None:
             return flat
         for rows in (kept.down, kept.up):
-            # Copied by another stream than the one that reads it now.
+            # Copied by another stream than the one that reads it.
             rows.record_stream(torch.cuda.current_stream(self._device))
         return kept
 
     def stage(self, selections: Sequence[LoraSelection]) -> None:
-        """Read all, and copy to the device what fits there, beside whatever runs on it.
+        """Read all, and copy to the device what fits there, concurrently with its other work.
 
         Raises:
             InvalidInput: a file is damaged or does not fit the model.
@@ -138,7 +138,7 @@ class LoraStore:
 
 
 class _Kept(Generic[T]):
-    """The most recently used values; one that is being made is waited for, not made twice."""
+    """The most recently used values; a value that is being made is awaited, not made twice."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -151,7 +151,7 @@ class _Kept(Generic[T]):
             return tuple(name for name, future in self._values.items() if future.done())
 
     def peek(self, name: str) -> T | None:
-        """The value if it is there; does not wait."""
+        """The value if it is complete; does not wait."""
         with self._lock:
             future = self._values.get(name)
             if future is None or not future.done():
@@ -160,7 +160,7 @@ class _Kept(Generic[T]):
             return future.result()
 
     def get(self, name: str, make: Callable[[], T]) -> T:
-        """The value, made by this thread or another. What `make` raises is this thread's own, never another's."""
+        """The value, made by this thread or another. Raises only errors of this thread's own `make`."""
         while True:
             with self._lock:
                 future = self._values.get(name)

@@ -1,6 +1,6 @@
-"""LoRAs on a warm pipeline: read once, switched per request, never merged into the base weights.
+"""LoRAs on a loaded pipeline: read once, switched per request, never merged into the base weights.
 
-What a request draws depends on its own LoRAs alone: files are checked before the model is touched, LoRAs are summed in
+A request's result depends on its own LoRAs alone: files are checked before the model is touched, LoRAs are summed in
 the order of their names, and without LoRAs the base layers run as if there had never been one.
 """
 
@@ -26,16 +26,16 @@ __all__ = ["Adapters", "StaticLoras", "TextAdapters"]
 logger = logging.getLogger(__name__)
 
 TextAdapters = tuple[tuple[str, float], ...]
-"""(LoRA, weight) of those that change a text encoder: encoded prompts are only reusable among equals."""
+"""(LoRA, weight) of the LoRAs that change a text encoder: encoded prompts are reusable only for equal values."""
 
 
 class Adapters(Protocol):
-    """How a pipeline applies LoRAs; the implementation may change, this does not."""
+    """The interface by which a pipeline applies LoRAs, independent of the implementation."""
 
     def prefetch(self, selections: Sequence[LoraSelection]) -> None:
         """Check the files and read them into host memory, and to the device where there is room.
 
-        Safe to call from another thread while a run is going on.
+        Safe to call from another thread during a run.
 
         Raises:
             InvalidInput: a file is damaged or does not fit.
@@ -43,21 +43,21 @@ class Adapters(Protocol):
         ...
 
     def on_text_encoders(self, selections: Sequence[LoraSelection]) -> AbstractContextManager[TextAdapters]:
-        """While inside, the parts of these LoRAs that change a text encoder act on it.
+        """Within the block, apply the parts of these LoRAs that change a text encoder.
 
-        The value tells encoded prompts apart. The caller holds the text encoders. Most LoRAs have no such part:
-        then the value is () and nothing happens.
+        The value distinguishes encoded prompts. The caller has exclusive use of the text encoders. Most LoRAs have no
+        such part: then the value is () and nothing happens.
 
         Raises:
-            InvalidInput: a file is damaged or does not fit; the text encoders are as they were.
+            InvalidInput: a file is damaged or does not fit; the text encoders are unchanged.
         """
         ...
 
     def apply(self, selections: Sequence[LoraSelection]) -> None:
-        """Make exactly these LoRAs act on the transformer for every later run. The caller holds the device.
+        """Apply exactly these LoRAs to the transformer in every later run. The caller has exclusive use of the device.
 
         Raises:
-            InvalidInput: a file is damaged or does not fit; the pipeline is as usable as before.
+            InvalidInput: a file is damaged or does not fit; the pipeline stays usable.
         """
         ...
 
@@ -74,7 +74,7 @@ class Adapters(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Wanted:
-    """One LoRA of a request, its slots added up."""
+    """One LoRA of a request, with the sum of its weights."""
 
     name: str
     weight: float
@@ -83,11 +83,11 @@ class _Wanted:
 
 
 class StaticLoras:
-    """`Adapters` on rank buffers of a fixed size, with PEFT for what does not go there.
+    """`Adapters` on rank buffers of a fixed size, with PEFT for LoRAs that do not fit there.
 
-    Plain LoRAs are copied into buffers that every linear layer of the transformer has (see lora_buffers.py). DoRA,
-    LoHa and LoKr, and plain LoRAs that need more ranks than there are, become PEFT adapters for as long as requests
-    ask for them, and the reason is logged.
+    Plain LoRAs are copied into buffers that every linear layer of the transformer has (see buffers.py). DoRA, LoHa and
+    LoKr, and plain LoRAs that need more ranks than the buffers have, become PEFT adapters while requests use them, and
+    the reason is logged.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class StaticLoras:
     ) -> None:
         """Give the pipeline's transformer its buffers.
 
-        Construct it when the base weights are quantised (or not to be) and before hooks for offloading are attached.
+        Construct it after the base weights are quantised (if at all) and before hooks for offloading are attached.
 
         Args:
             pipeline: A diffusers FLUX pipeline; those that share its transformer share the LoRAs.
@@ -103,7 +103,7 @@ class StaticLoras:
             capacity: LoRAs that stay in main memory.
             device_capacity: Of those, how many stay on a CUDA device as well.
             device: Where the transformer computes.
-            dtype: The number format that it computes in.
+            dtype: The number format in which it computes.
         """
         transformer = pipeline.transformer
         card = ModelCard.from_config(transformer.config)
@@ -158,7 +158,7 @@ class StaticLoras:
 
     @contextmanager
     def for_warm_up(self) -> Iterator[None]:
-        """While inside, the buffers act though they are empty: to compile or capture the way with LoRAs."""
+        """Within the block, the empty buffers act: to compile or capture the code path with LoRAs."""
         self.apply(())
         self._buffers.switch.active = self._buffers.rank > 0
         try:
@@ -167,7 +167,7 @@ class StaticLoras:
             self._buffers.switch.active = False
 
     def _wanted(self, selections: Sequence[LoraSelection]) -> list[_Wanted]:
-        """The LoRAs in the order of their names; slots that name the same one add up, and weight 0 is none."""
+        """The LoRAs in the order of their names; weights of the same LoRA add up, and weight 0 drops it."""
         found: dict[str, _Wanted] = {}
         for selection in selections:
             weights = self._store.get(selection)
@@ -176,7 +176,7 @@ class StaticLoras:
         return [one for _, one in sorted(found.items()) if one.weight]
 
     def _divide(self, wanted: list[_Wanted]) -> tuple[list[Slot], list[PeftAdapter]]:
-        """What goes into the buffers, and what PEFT has to do."""
+        """Divide the LoRAs into those for the buffers and those for PEFT."""
         plain = {one: one.weights.flat for one in wanted if one.weights.flat is not None}
         others = [_through_peft(one, one.weights.other) for one in wanted if one.weights.other is not None]
         total = sum(flat.rank for flat in plain.values())

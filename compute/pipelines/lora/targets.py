@@ -1,7 +1,8 @@
-"""Which linear layers of diffusers' FLUX a layer of a LoRA file changes, and with which rows.
+"""Maps the layers of a LoRA file to linear layers of diffusers' FLUX, and their rows.
 
 The original FLUX code has one layer where diffusers has three or four: queries, keys and values, and in the single
-blocks the first half of the feed-forward as well. Such a layer's up matrix is cut by rows; its down matrix serves all.
+blocks the first half of the feed-forward as well. Such a layer's up matrix is split by rows; its down matrix serves
+all.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ __all__ = ["Target", "targets"]
 class Target:
     """A linear layer by diffusers' name, and the rows [begin, end) of the file's up matrix that belong to it.
 
-    `swapped`: the halves of those rows trade places, since one code has the shift first and the other the scale.
+    `swapped`: the halves of those rows are swapped, since one code has the shift first and the other the scale.
     """
 
     layer: str
@@ -34,7 +35,7 @@ _EMBEDDERS = {"time_in": "timestep", "vector_in": "text", "guidance_in": "guidan
 
 
 def targets(naming: Naming, card: ModelCard) -> dict[str, tuple[Target, ...]]:
-    """Every layer that a file with these names may change."""
+    """The targets of every layer that a file with these names may change."""
     base: Naming = "diffusers" if naming.startswith("diffusers") else "xlabs" if naming == "xlabs" else "original"
     outputs = {name: out for name, (_, out) in card.linears().items()}
     table: dict[str, tuple[Target, ...]] = {}

@@ -1,9 +1,8 @@
-"""The denoising of LTX-Video, used outside diffusers' pipeline so that image and prompts are encoded beside it.
+"""The denoising of LTX-Video, outside diffusers' pipeline so that image and prompts are encoded concurrently.
 
-The arithmetic is that of diffusers' `LTXConditionPipeline` with one image at frame 0, in the same order. It stands here
-because the pipeline encodes its conditions itself, on the device's time. The schedule (half the steps for the first
-2.5 % of the noise, then a parabola) and the noise on the image are those of LTX-Video 0.9.5
-(https://github.com/Lightricks/LTX-Video).
+The arithmetic is that of diffusers' `LTXConditionPipeline` with one image at frame 0, in the same order. The pipeline
+itself encodes its conditions while it has the device. The schedule (half the steps for the first 2.5 % of the noise,
+then a parabola) and the noise on the image are those of LTX-Video 0.9.5 (https://github.com/Lightricks/LTX-Video).
 """
 
 from collections.abc import Callable
@@ -19,7 +18,7 @@ __all__ = ["Clip", "Conditioning", "Denoiser"]
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """What is drawn: frames (8n + 1), frames per second, and the size in pixels on the model's grid."""
+    """The generated clip: frames (8n + 1), frames per second, and the size in pixels on the model's grid."""
 
     frames: int
     fps: float
@@ -29,15 +28,15 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """What a clip is drawn from.
+    """The conditioning of a clip.
 
     Attributes:
         start: The first frame as latents (1, channels, 1, height / 32, width / 32).
-        noise: Where the denoising begins: (1, channels, latent frames, height / 32, width / 32).
+        noise: The initial noise: (1, channels, latent frames, height / 32, width / 32).
         prompt: T5 states (1 or 2, tokens, width); two for guidance, the negative prompt first.
-        mask: Which of the tokens count, of the same shape without the width.
-        guidance_scale: Above 1 it leads away from the negative prompt.
-        image_noise: Noise that is put on the first frame while it is looked at, as a share of that on the clip.
+        mask: The valid tokens, of the same shape without the width.
+        guidance_scale: Above 1 it guides away from the negative prompt.
+        image_noise: Noise put on the first frame during denoising, as a share of that on the clip.
     """
 
     start: torch.Tensor
@@ -49,7 +48,7 @@ class Conditioning:
 
 
 class Denoiser:
-    """Draws latents with the transformer and the helpers of a pipeline. Not safe for concurrent use."""
+    """Denoises latents with the transformer and the helpers of a pipeline. Not safe for concurrent use."""
 
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
@@ -58,7 +57,7 @@ class Denoiser:
         self._patch = (pipeline.transformer_spatial_patch_size, pipeline.transformer_temporal_patch_size)
 
     def noise(self, clip: Clip, generator: torch.Generator) -> torch.Tensor:
-        """Where the denoising of this clip begins, on the CPU."""
+        """The initial noise of this clip, on the CPU."""
         shape = (1, self._transformer.config.in_channels, *self._grid(clip))
         return torch.randn(shape, generator=generator, dtype=torch.float32)
 
@@ -71,9 +70,9 @@ class Denoiser:
         generator: torch.Generator,
         after_step: Callable[[int], None],
     ) -> torch.Tensor:
-        """Latents (1, channels, latent frames, height / 32, width / 32) whose first frame is `given.start` itself.
+        """Denoise to latents (1, channels, latent frames, height / 32, width / 32); the first frame is `given.start`.
 
-        `after_step` is told how many steps are done; what it raises passes through.
+        `after_step` is called with the number of steps done; its errors pass through.
         """
         device = given.noise.device
         scheduler = FlowMatchEulerDiscreteScheduler.from_config(self._pipeline.scheduler.config)
@@ -93,7 +92,7 @@ class Denoiser:
             latents = torch.where(fixed.bool().unsqueeze(-1), latents, moved)
             after_step(index + 1)
         drawn = self._unpack(latents, clip)
-        # The noise of the last step is still on the first frame, and nothing has to be guessed there.
+        # The noise of the last step is still on the first frame, which is known exactly.
         return torch.cat([given.start, drawn[:, :, 1:]], dim=2)
 
     def _velocity(
@@ -125,7 +124,7 @@ class Denoiser:
         return self._pack(fixed)[:, :, 0]
 
     def _coordinates(self, clip: Clip, device: torch.device) -> torch.Tensor:
-        """(1, 3, tokens): the time of each token in seconds, and its place in pixels."""
+        """(1, 3, tokens): the time of each token in seconds, and its position in pixels."""
         patch, patch_t = self._patch
         places = self._pipeline._prepare_video_ids(
             1, *self._grid(clip), patch_size=patch, patch_size_t=patch_t, device=device

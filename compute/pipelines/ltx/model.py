@@ -24,7 +24,7 @@ from compute.pipelines.loading.weights import local_folder
 from compute.pipelines.ltx.denoise import Clip, Conditioning, Denoiser
 from compute.pipelines.ltx.vae import LtxVae
 from compute.pipelines.memory import reporting_out_of_memory
-from compute.pipelines.native import DrawsOwnSizes, OwnSizes, own_sizes
+from compute.pipelines.native import HasNativeSizes, OwnSizes, own_sizes
 from compute.pipelines.parts import Parts
 from compute.pipelines.quiet import no_progress_bars
 from compute.worker.protocol import OnStep, VideoRequest
@@ -35,13 +35,13 @@ _GRID = 32
 """Pixels between two latents; in time it is 8 frames."""
 _FRAMES = 8
 _SLOWEST = 12
-"""Frames per second below which the model has seen no clips: such a clip is every so manieth frame of a faster one."""
+"""The least frames per second that the model was trained with; a slower clip takes every n-th frame of a faster one."""
 _IMAGE_NOISE = 0.15
 """LTXConditionPipeline's own `image_cond_noise_scale`."""
 _DECODING = 2**62
-"""What sets the seed of the decoder's noise apart from the seeds of other clips."""
+"""Distinguishes the seed of the decoder's noise from the seeds of other clips."""
 _TOKENS = 256
-"""Of a prompt; the longest that LTX-Video was trained with."""
+"""Tokens of a prompt; the longest that LTX-Video was trained with."""
 _MASKED_ATTENTION = ("native", "cudnn", "xformers")
 """Kernels that can leave out the padding of a prompt."""
 
@@ -91,18 +91,18 @@ class LtxPrepared:
 
 @dataclass(frozen=True, slots=True)
 class LtxLatents:
-    """What was drawn: latents (1, channels, latent frames, height / 32, width / 32)."""
+    """Denoised latents (1, channels, latent frames, height / 32, width / 32)."""
 
     request: VideoRequest
     latents: torch.Tensor
     ready: Ready
 
 
-class LtxVideoModel(DrawsOwnSizes):
-    """A warm LTX-Video; a `StagedModel` that takes `VideoRequest` and makes a list of RGB frames.
+class LtxVideoModel(HasNativeSizes):
+    """A loaded LTX-Video; a `StagedModel` that takes a `VideoRequest` and generates a list of RGB frames.
 
-    As in `FluxModel` every part has one user at a time: the text encoder in `prepare`, the transformer in `draw`, the
-    VAE in `decode` and for the image in `prepare`. With offloading all the stages take turns.
+    As in `FluxModel` every part has one user at a time: the text encoder in `prepare`, the transformer in `denoise`,
+    the VAE in `decode` and for the image in `prepare`. With offloading all the stages take turns.
     """
 
     def __init__(self, config: ModelConfig, pipeline: Any, sizes: OwnSizes) -> None:
@@ -125,14 +125,14 @@ class LtxVideoModel(DrawsOwnSizes):
         return self._parts.modules()
 
     def generate(self, request: VideoRequest, on_step: OnStep) -> list[Image.Image]:
-        """All three stages. The same request gives the same pixels, whatever ran before or beside it.
+        """Run all three stages. The same request gives the same pixels, whatever ran before or at the same time.
 
-        The first frame is the request's image, as far as the model can show it. The negative prompt acts when
+        The first frame is the request's image, as far as the model can show it. The negative prompt acts if
         `guidance_scale` is above 1, at twice the time per step.
 
         Raises:
             Interrupted: whatever `on_step` raises passes through, and the model stays usable.
-            InvalidInput: there is nothing to draw.
+            InvalidInput: a value of the request is out of range.
             OutOfMemory: the device has too little memory.
         """
         return self.decode(self.denoise(self.prepare(request), on_step))
@@ -167,7 +167,7 @@ class LtxVideoModel(DrawsOwnSizes):
             return LtxLatents(request, latents, Ready.after_this(latents))
 
     def decode(self, latents: LtxLatents) -> list[Image.Image]:
-        """Exactly the frames that were asked for, of exactly the size that was asked for."""
+        """Decode exactly the requested frames, at exactly the requested size."""
         request = latents.request
         generator = torch.Generator("cpu").manual_seed((request.seed + _DECODING) % 2**63)
         with (
@@ -181,11 +181,11 @@ class LtxVideoModel(DrawsOwnSizes):
             self._finite.pixels(pixels)
             drawn = self._vae.frames(pixels)
         kept = drawn[:: _every(request.fps)][: request.frames]
-        # The image was stretched to the grid by up to 31 pixels; this is the way back.
+        # The image was stretched to the grid by up to 31 pixels; this reverses it.
         return [at_size(Image.fromarray(frame.numpy()), (request.width, request.height)) for frame in kept]
 
     def _prompts(self, request: VideoRequest) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the transformer reads, and which of it counts; with guidance the negative prompt comes first."""
+        """Encoded prompts and the mask of valid tokens; with guidance the negative prompt comes first."""
         prompts = [request.prompt]
         if request.guidance_scale > 1:
             prompts.insert(0, request.negative_prompt or "")
@@ -194,7 +194,7 @@ class LtxVideoModel(DrawsOwnSizes):
 
 
 def _check_settings(config: ModelConfig) -> None:
-    """Refuse what this family does not do, rather than to leave it out."""
+    """Refuse settings that this family does not support, instead of ignoring them."""
     for setting, off in (("quantization", "none"), ("compile", "off"), ("step_cache", "off")):
         if getattr(config, setting) != off:
             raise ValueError(f"model.{setting}: ltx-video runs without it; use {off}")
@@ -213,7 +213,7 @@ def _place(pipeline: Any, config: ModelConfig, device: torch.device) -> None:
 def _prompt_encoder(
     pipeline: Any, config: ModelConfig, device: torch.device
 ) -> Callable[[str], tuple[torch.Tensor, torch.Tensor]]:
-    """A prompt to T5 states (1, tokens, width), and which of the tokens count (1, tokens)."""
+    """The function that encodes a prompt to T5 states (1, tokens, width) and the mask of valid tokens (1, tokens)."""
     tokens = min(config.max_sequence_length, _TOKENS)
     visiting = (
         EncoderOffload([pipeline.text_encoder], device).on_device if config.text_encoders == "host" else nullcontext
@@ -240,7 +240,7 @@ def _check(request: VideoRequest) -> None:
 
 
 def _clip(request: VideoRequest) -> Clip:
-    """What the model draws so that the request can be cut out of it: 8n + 1 frames on a grid of 32 pixels."""
+    """The clip to generate, from which the request is cut: 8n + 1 frames on a grid of 32 pixels."""
     every = _every(request.fps)
     needed = (request.frames - 1) * every + 1
     return Clip(
@@ -256,10 +256,10 @@ def _every(fps: int) -> int:
 
 
 def _image_noise(motion: float) -> float:
-    """Noise on the image while the model looks at it: the less it can hold on to, the more it moves.
+    """Noise on the image during denoising: the noisier the image, the more the clip moves.
 
-    LTX-Video has no dial for motion, and this is the nearest that it has: diffusers adds the noise "to help with
-    motion", and says of Stable Video Diffusion, where motion buckets come from, that more of it means more motion. It
-    is linear: 0 shows the image as it is, 0.5 is the pipeline's own amount, 1 twice that.
+    LTX-Video has no parameter for motion, and this is the nearest one: diffusers adds the noise "to help with motion",
+    and says of Stable Video Diffusion, where motion buckets come from, that more of it means more motion. It is linear:
+    0 shows the image unchanged, 0.5 is the pipeline's own amount, 1 twice that.
     """
     return 2 * motion * _IMAGE_NOISE

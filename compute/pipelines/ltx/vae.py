@@ -1,4 +1,4 @@
-"""The VAE of LTX-Video, used outside diffusers' pipeline so that it can work beside the denoising."""
+"""The VAE of LTX-Video, used outside diffusers' pipeline so that it can run concurrently with the denoising."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from compute.imaging.resize import at_size
 __all__ = ["LtxVae"]
 
 _DECODE_TIMESTEP, _DECODE_NOISE = 0.05, 0.025
-"""What LTX-Video's own inference uses for the decoders that do the last bit of denoising themselves."""
+"""LTX-Video's own value for decoders that perform the last part of the denoising themselves."""
 
 
 class LtxVae:
-    """An image to latents, and latents to frames. Not safe for concurrent use.
+    """Encodes an image to latents, and decodes latents to frames. Not safe for concurrent use.
 
     The arithmetic is that of diffusers' `LTXConditionPipeline`, in the same order.
     """

@@ -1,4 +1,4 @@
-"""Tiny models of the real architectures, with random weights: every loading and running path is the real one."""
+"""Builds tiny models of the real architectures, with random weights: all code paths are the real ones."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ def build_tiny(folder: Path) -> list[Path]:
 
 
 def ensure_tiny(family: Family, models_root: Path) -> Path:
-    """The folder of this family's tiny model, built if it is not there yet, or as an earlier version built it."""
+    """The folder of this family's tiny model, built if it is missing, or was built by an earlier version."""
     return ensure_current(models_root / family.tiny_name, family.tiny)
 
 
@@ -29,11 +29,11 @@ def write_tiny_lora(path: Path, model: Path | ModelCard, *, rank: int = 4, seed:
     """Write a LoRA in diffusers' layout that fits `model`, for tests and demonstrations.
 
     It adapts the attention projections of every block. At weight 1 and scale 1 the change is as large as the
-    layers themselves in a tiny model, so it is plain to see.
+    layers themselves in a tiny model, so it is clearly visible.
 
     Args:
         path: The .safetensors file to write; its folder is created.
-        model: The folder of a diffusers model, or what is known about it.
+        model: The folder of a diffusers model, or its card.
         rank: Rank of every layer's update.
         seed: Different seeds give different LoRAs; the same seed gives the same bytes.
         scale: Size of the update relative to a layer of unit gain.

@@ -1,4 +1,4 @@
-"""FLUX.1-dev, Kontext and Fill in a few MB: the real classes, small sizes, weights that answer to every input."""
+"""FLUX.1-dev, Kontext and Fill in a few MB: the real classes, small sizes, weights that respond to every input."""
 
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ _SEED = 20240801
 _LATENT_CHANNELS = 16
 _PATCH_CHANNELS = 4 * _LATENT_CHANNELS
 _FILL_CHANNELS = 2 * _PATCH_CHANNELS + 4 * 8 * 8
-"""What FLUX.1 Fill reads of a patch: what is drawn, the masked image, and the mask of its 16 x 16 pixels."""
+"""The input channels of a patch in FLUX.1 Fill: its latents, the masked image, and the mask of its 16 x 16 pixels."""
 _TEXT_WIDTH = 32
 _NATIVE = NativeSize(most_pixels=256 * 256)
-"""The noise that random weights draw is as good at a small size."""
+"""Random weights generate noise, which is as good at a small size."""
 
 
 def save_tiny_flux(folder: Path) -> None:
@@ -35,9 +35,9 @@ def save_tiny_flux(folder: Path) -> None:
 
 
 def save_tiny_flux_kontext(folder: Path) -> None:
-    """Write a FLUX.1-Kontext-dev into `folder`: a model built as FLUX.1-dev is, with other weights.
+    """Write a FLUX.1-Kontext-dev into `folder`: a model built like FLUX.1-dev, with other weights.
 
-    Its attention is sharper: the images that it looks at reach what it draws on no other way.
+    Its attention is sharper: its input images affect the result only through attention.
     """
     _save(FluxKontextPipeline, folder, seed=_SEED + 1, attention_gain=2.0)
     state_native_size(folder, _NATIVE)
@@ -73,7 +73,7 @@ def _parts(random: torch.Generator, in_channels: int, attention_gain: float) -> 
 
 
 def flux_scheduler(base_shift: float = 0.5) -> FlowMatchEulerDiscreteScheduler:
-    """FLUX.1-dev's: more noise for larger images. `base_shift` is what an image of 256 pixels a side gets."""
+    """FLUX.1-dev's scheduler: more noise for larger images. `base_shift` is that of an image of 256 pixels a side."""
     return FlowMatchEulerDiscreteScheduler(
         shift=3.0,
         use_dynamic_shifting=True,

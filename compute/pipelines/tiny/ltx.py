@@ -1,4 +1,4 @@
-"""An LTX-Video of a few hundred kB: the real classes, small dimensions, random weights that answer to every input."""
+"""An LTX-Video of a few hundred kB: the real classes, small dimensions, random weights that respond to every input."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ _LATENT_CHANNELS = 16
 _TEXT_WIDTH = 32
 _HEADS, _HEAD_WIDTH = 2, 24
 _NATIVE = NativeSize(most_pixels=256 * 160)
-"""The noise that random weights draw is as good at a small size."""
+"""Random weights generate noise, which is as good at a small size."""
 
 
 def save_tiny_ltx(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A Stable Diffusion XL of a few MB: the real classes, small dimensions, random weights that answer to every input."""
+"""A Stable Diffusion XL of a few MB: the real classes, small dimensions, random weights that respond to every input."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Text encoders of the tiny models: byte-level CLIP and character-level T5, built from data made here."""
+"""Text encoders of the tiny models: byte-level CLIP and character-level T5, without external data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -93,7 +93,7 @@ def t5_encoder(tokenizer: T5TokenizerFast, width: int, random: torch.Generator) 
 
 
 def _unit_gain(model: Any, random: torch.Generator) -> None:
-    """Random weights that keep signals at size 1: the libraries' own start values hide one word among many."""
+    """Set random weights that keep signals at size 1: the libraries' own initialisation hides one word among many."""
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):

@@ -1,6 +1,6 @@
-"""The tiny VAE: random noise would encode to nothing, so its weights are set to shrink an image and enlarge it.
+"""The tiny VAE. Random weights would encode nothing, so its weights are set to shrink an image and enlarge it.
 
-Each colour travels as a pair of channels (+x, -x): silu(x) - silu(-x) = x, so the nonlinearities cancel. A constant
+Each colour is a pair of channels (+x, -x): silu(x) - silu(-x) = x, so the nonlinearities cancel. A constant
 pair far above the colours keeps the group norms from stretching the contrast. The downsamplers average 2x2 pixels,
 the upsamplers blur, and a fixed random rotation spreads the colours over all latent channels. Decoding what was
 encoded gives back the image at an eighth of its sharpness, which makes img2img and its strength visible.

@@ -1,9 +1,9 @@
-"""The tiny video VAE: random noise would encode to nothing, so its weights are set to reduce a clip and enlarge it.
+"""The tiny video VAE. Random weights would encode nothing, so its weights are set to reduce a clip and enlarge it.
 
-As in `tiny_vae` each colour travels as a pair of channels (+x, -x), because silu(x) - silu(-x) = x, beside a constant
-pair that keeps the norms from stretching the contrast. In space the downsamplers average 2x2 and the upsamplers repeat.
-In time they keep every second frame and interpolate linearly, so that decoding what was encoded gives back frames 0,
-8, 16, … as blocks of 32 x 32 pixels in their average colour, and a straight way from each to the next.
+As in `tiny_vae` each colour is a pair of channels (+x, -x), because silu(x) - silu(-x) = x, with a constant pair that
+keeps the norms from stretching the contrast. In space the downsamplers average 2x2 and the upsamplers repeat. In time
+they keep every second frame and interpolate linearly, so that decoding an encoded clip returns frames 0, 8, 16, … as
+blocks of 32 x 32 pixels in their average colour, and linear transitions between them.
 """
 
 from typing import Any
@@ -19,15 +19,15 @@ _WIDTH = 2 * _PAIRS
 _PATCH = 4
 _CONSTANT = 4.0
 _RMS = (2 * _CONSTANT**2 / _WIDTH) ** 0.5
-"""What a norm divides by, nearly: the colours are small beside the constant."""
+"""Approximately the divisor of a norm: the colours are small compared with the constant."""
 _CONTRAST = 0.7
 _MEAN, _SPREAD = 0.05, 0.5
-"""Of the latents, as the pipelines read them from the model."""
+"""Statistics of the latents, which the pipelines read from the model."""
 _LOG_VARIANCE = -12.0
 
 
 def tiny_ltx_vae(latent_channels: int, random: torch.Generator) -> AutoencoderKLLTXVideo:
-    """An AutoencoderKLLTXVideo of factor 32 in space and 8 in time, whose decoder is told a timestep.
+    """An AutoencoderKLLTXVideo of factor 32 in space and 8 in time, whose decoder takes a timestep.
 
     Args:
         latent_channels: 128 in LTX-Video.
@@ -88,12 +88,12 @@ def _set_decoder(decoder: Any, to_colours: torch.Tensor) -> None:
 
 
 def _patches() -> torch.Tensor:
-    """(patch channels, colours): which colour each of the channels of a patch of pixels is."""
+    """(patch channels, colours): the colour of each channel of a patch of pixels."""
     return torch.eye(_COLOURS).repeat_interleave(_PATCH**2, dim=0)
 
 
 def _write_pairs(conv: Any, matrix: torch.Tensor) -> None:
-    """Let a convolution make the pairs (+, -) of `matrix` (colours, inputs), and the constant pair behind them."""
+    """Let a convolution compute the pairs (+, -) of `matrix` (colours, inputs), and the constant pair after them."""
     now = _present(conv)
     conv.conv.weight[: 2 * _COLOURS : 2, :, now, 1, 1] = matrix
     conv.conv.weight[1 : 2 * _COLOURS : 2, :, now, 1, 1] = -matrix
@@ -101,12 +101,12 @@ def _write_pairs(conv: Any, matrix: torch.Tensor) -> None:
 
 
 def _read_pairs(conv: Any, matrix: torch.Tensor) -> None:
-    """Let a convolution make `matrix` (outputs, colours) of what the pairs say: silu(x) - silu(-x) = x."""
+    """Let a convolution compute `matrix` (outputs, colours) from the pairs: silu(x) - silu(-x) = x."""
     now, outputs = _present(conv), len(matrix)
     conv.conv.weight[:outputs, : 2 * _COLOURS : 2, now, 1, 1] = matrix
     conv.conv.weight[:outputs, 1 : 2 * _COLOURS : 2, now, 1, 1] = -matrix
 
 
 def _present(conv: Any) -> int:
-    """Where in a kernel of three frames the present one is: last if the convolution sees no later ones."""
+    """The index of the current frame in a kernel of three frames: the last if the convolution sees no later ones."""
     return 2 if conv.is_causal else 1

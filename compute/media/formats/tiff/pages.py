@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from compute.errors import InvalidInput
 from compute.media.formats.tiff.tags import Directory, Tags
 
-__all__ = ["bare", "is_tiff"]
+__all__ = ["is_tiff", "strip"]
 
 _MOST_PAGES = 100
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _WIDTH, _HEIGHT, _SUB_PAGES = 254, 255, 256, 257, 330
@@ -40,7 +40,7 @@ def is_tiff(data: bytes) -> bool:
     return Tags.are_in(data)
 
 
-def bare(data: bytes, field: str) -> io.BytesIO:
+def strip(data: bytes, field: str) -> io.BytesIO:
     """The file with the image's page first.
 
     That is the first page, unless it is marked as a smaller copy or a mask, or is an unmarked small copy of a later

@@ -150,7 +150,7 @@ def test_running_out_of_memory_is_reported_with_the_words_clients_look_for(flux:
     def exhaust(_done: int, _total: int) -> None:
         raise torch.OutOfMemoryError("tried to allocate 20.00 GiB")
 
-    with pytest.raises(OutOfMemory, match="CUDA out of memory while drawing 64x64") as caught:
+    with pytest.raises(OutOfMemory, match="CUDA out of memory while generating 64x64") as caught:
         flux.generate(request(), exhaust)
     assert "smaller" in caught.value.detail
     assert np.array_equal(before, draw())
