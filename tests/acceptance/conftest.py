@@ -125,12 +125,19 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def new_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Stack]]:
-    """Makes stacks that are not started yet; those that still run in the end are stopped."""
+    """Makes stacks that are not started yet; those that still run in the end are stopped.
+
+    Only the first to start builds the tiny models, the others get them from it.
+    """
     made: list[Stack] = []
 
     def make() -> Stack:
-        made.append(Stack(tmp_path_factory.mktemp("stack") / "home", free_port(), free_port()))
-        return made[-1]
+        stack = Stack(tmp_path_factory.mktemp("stack") / "home", free_port(), free_port())
+        if built := next((other.home / "models" for other in made if (other.home / "models").is_dir()), None):
+            stack.home.mkdir(mode=0o700)
+            shutil.copytree(built, stack.home / "models", symlinks=True)
+        made.append(stack)
+        return stack
 
     yield make
     for stack in made:

@@ -92,7 +92,7 @@ class Cluster:
 
 @contextmanager
 def _serving() -> Iterator[str]:
-    """The application of serve_config.yaml; yields its URL."""
+    """The application of serve_config.yaml, with a pool more, which has a standby; yields its URL."""
     import ray
     from ray import serve
 
@@ -102,6 +102,7 @@ def _serving() -> Iterator[str]:
     given = yaml.safe_load(CONFIG.read_text())["applications"][0]["args"]
     # The demo model takes several times as long for a large picture; here only what happens around it matters.
     given["pools"][0]["model"]["model"] = "tiny-flux"
+    given["pools"].append({"name": "Spare", "queue": "spare", "standby": 1, "cpus_per_replica": 0})
     arguments = AppArgs.model_validate(given)
     port = free_port()
     # Ray puts sockets into this folder, and the path of a socket must be short.

@@ -3,53 +3,33 @@
 import os
 import re
 import signal
-from collections.abc import Iterator
-from dataclasses import replace
 
-import httpx
 import psutil
 import pytest
 
-from tests.cluster.conftest import KEY, Cluster, until
-from tests.patience import PATIENCE
-
-APP = "spare"
+from tests.cluster.conftest import Cluster, until
 
 
 def running(deployment: str) -> int:
     from ray import serve
 
-    deployments = serve.status().applications[APP].deployments
+    deployments = serve.status().applications["compute"].deployments
     return deployments[deployment].replica_states.get("RUNNING", 0)
 
 
 def pid_of(deployment: str) -> int:
     """The process of a deployment's only replica."""
-    title = re.compile(rf"ray::ServeReplica:{APP}:{deployment}\b")
+    title = re.compile(rf"ray::ServeReplica:compute:{deployment}\b")
     (pid,) = (child.pid for child in psutil.Process().children(recursive=True) if title.match("".join(child.cmdline())))
     return pid
 
 
 @pytest.fixture
-def spare(cluster: Cluster) -> Iterator[Cluster]:
-    """An application of its own beside the folder's, with one replica and one standby."""
-    from ray import serve
-
-    from compute.deployments.app import build
-    from compute.deployments.args import AppArgs
-
-    pool = {"name": "Spare", "queue": "spare", "standby": 1, "cpus_per_replica": 0}
-    serve.run(build(AppArgs.model_validate({"pools": [pool]})), name=APP, route_prefix="/spare")
-    url = f"{cluster.url}/spare"
-    headers = {"Authorization": f"Bearer {KEY}"}
-    try:
-        with httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=PATIENCE) as client:
-            beside = replace(cluster, url=url, client=client)
-            until(beside.is_ready, "readiness")
-            until(lambda: running("SpareStandby") == 1, "standby")
-            yield beside
-    finally:
-        serve.delete(APP)
+def spare(cluster: Cluster) -> Cluster:
+    """The application, once the pool of one replica and one standby has both."""
+    until(lambda: running("Spare") == running("SpareStandby") == 1, "standby")
+    until(cluster.is_ready, "readiness")
+    return cluster
 
 
 def test_a_standby_takes_the_next_task_when_the_only_replica_is_killed(spare: Cluster) -> None:
