@@ -68,10 +68,10 @@ class HangingWorker(JobWorker):
         settings = get_settings().model_copy(update={"stall_seconds": 1.0})
         super().__init__(settings)
         objects = open_store(settings)
-        self._bench = LocalWorkerContext(settings, objects, HangsOnce(file), executor(), watchdog=self.watchdog)
+        self._worker = LocalWorkerContext(settings, objects, HangsOnce(file), executor(), watchdog=self.watchdog)
 
-    def bench(self) -> AbstractAsyncContextManager[LocalWorkerContext]:
-        return nullcontext(self._bench)
+    def worker(self) -> AbstractAsyncContextManager[LocalWorkerContext]:
+        return nullcontext(self._worker)
 
 
 @asynccontextmanager
