@@ -36,7 +36,7 @@ class StopSignals:
     def deferred(self) -> Iterator[None]:
         """Defer a signal to the end of the block.
 
-        Native code that calls back into Python, such as Ray's, must not be interrupted by an exception.
+        A process that is started inside is known to those who stop it before the signal is heard.
 
         Raises:
             StopRequested: a signal has come, whatever else went wrong.

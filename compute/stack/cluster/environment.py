@@ -74,7 +74,7 @@ FOREIGN = ("RAY_ADDRESS", "RAY_REDIS_ADDRESS", "RAY_API_SERVER_ADDRESS")
 
 
 def tune_ray(environment: MutableMapping[str, str], runtime: Path) -> None:
-    """Prepare the environment that Ray's processes will inherit. Must come before Ray is imported."""
+    """Prepare the environment that Ray's processes will inherit. Must come before they are started."""
     for name in FOREIGN:
         environment.pop(name, None)
     chosen = INGRESS | PATIENCE | QUIET | STOPPING | HABITS | LOCAL | _haproxy_files(runtime / "h") | _own_ports()

@@ -51,8 +51,7 @@ class Step:
 
 def say(text: str, *, error: bool = False) -> None:
     """Print a line. Errors are ignored: a closed terminal must not prevent an orderly shutdown."""
-    # The original streams, because Ray's output to the current ones is redirected to a file.
-    stream = sys.__stderr__ if error else sys.__stdout__
+    stream = sys.stderr if error else sys.stdout
     if stream is None:
         return
     try:
