@@ -1,7 +1,7 @@
-"""What a LoRA file is, and whether a model can use it; torch is not imported.
+"""Checks whether a file is a LoRA that a model can use; torch is not imported.
 
-Of a stored file the header is read and no weights are fetched: the ingress checks so before a task is accepted. A file
-on disk, which is an upload or a replica's copy, is checked in the same way, and its numbers besides.
+Of a stored file only the header is read, no weights: so the ingress checks it before a task is accepted. A file on
+disk, an upload or a replica's copy, is checked in the same way, and its numbers as well.
 """
 
 import asyncio
@@ -26,18 +26,18 @@ __all__ = [
 
 _FIRST_READ = 256 * 1024
 _WHOLE_NUMBERS = (".alpha", ".diff", ".diff_b")
-"""Endings of what may be whole numbers, or is not applied."""
+"""Endings of tensors that may be whole numbers, or are not applied."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoraInfo:
-    """What the header of a LoRA says.
+    """The description of a LoRA, read from its header.
 
     Attributes:
         rank: The largest rank among its layers.
-        layout: Which program's names the tensors carry.
+        layout: The program whose names the tensors have.
         method: Plain LoRA, or a relative that needs more than a product of two matrices.
-        layers: How many linear layers of the transformer or the UNet it adapts.
+        layers: The number of linear layers of the transformer or the UNet that it adapts.
         in_features: The distinct input widths of those layers, ascending.
         text_encoder: Whether it also adapts a text encoder.
         size: Bytes of the whole file.
@@ -55,14 +55,18 @@ class LoraInfo:
 async def check_lora(store: ObjectStore, path: str, card: ModelCard | None, *, field: str) -> LoraInfo:
     """Check that the stored file is a LoRA that fits the model. Reads the header only, in at most two reads.
 
+    Example:
+        info = await check_lora(store, "loras/styles/comic.safetensors", card, field="style_lora")
+        info.rank  # 16
+
     Args:
-        store: Where the file lies.
+        store: The object store with the file.
         path: Its path there.
-        card: The model's dimensions; None when unknown, then it may be a LoRA of any FLUX.
+        card: The model's dimensions; None if unknown, then it may be a LoRA of any FLUX.
         field: The request's field that named the file.
 
     Raises:
-        InvalidInput: no storage path, missing, damaged, not a LoRA, or made for another model. `field` is set.
+        InvalidInput: not a storage path, missing, damaged, not a LoRA, or made for another model. `field` is set.
     """
     try:
         stored = await store.stat(path)
@@ -75,8 +79,8 @@ async def check_lora(store: ObjectStore, path: str, card: ModelCard | None, *, f
 
 
 def check_lora_file(path: Path, card: ModelCard | None, *, field: str, any_model: bool = False) -> LoraInfo:
-    """`check_lora` for a file on local disk, of which every number is read as well; with `any_model` it may be a LoRA
-    of Stable Diffusion XL.
+    """`check_lora` for a file on local disk, which also reads every number; with `any_model` it may be a LoRA of Stable
+    Diffusion XL.
 
     Raises:
         InvalidInput: as `check_lora`, or a tensor holds NaN or infinity.
@@ -133,7 +137,7 @@ def _describe(
 
 
 def _check_formats(tensors: Mapping[str, TensorHeader]) -> None:
-    """Weights that were quantised to whole numbers mean nothing without the scale that is elsewhere."""
+    """Refuse weights that were quantised to whole numbers: they are meaningless without their scale."""
     for name, tensor in tensors.items():
         if tensor.dtype not in FLOATS and not name.endswith(_WHOLE_NUMBERS):
             raise NotALora(

@@ -1,4 +1,4 @@
-"""Run `compute.lora.unpickle` on a file that nobody trusts."""
+"""Runs `compute.lora.unpickle` on an untrusted file."""
 
 import asyncio
 import os
@@ -12,22 +12,22 @@ from compute.lora.unpickle import REFUSED
 __all__ = ["convert_checkpoint"]
 
 _MAX_SENTENCE = 500
-# What starts an interpreter with our packages; nothing else, for the rest holds our secrets.
+# The variables that an interpreter with these packages needs, and no others, which may contain secrets.
 _KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV")
 
 
 async def convert_checkpoint(source: Path, destination: Path, *, max_bytes: int, seconds: float, field: str) -> None:
-    """Write the tensors of a PyTorch checkpoint as safetensors; no code in it is run, and none of it is run here.
+    """Write the tensors of a PyTorch checkpoint as safetensors, in another process and without running its code.
 
     Args:
-        source: What was uploaded.
-        destination: Where the result goes.
-        max_bytes: The most that its tensors may take together.
-        seconds: The longest it may take.
-        field: The request's field that held the file.
+        source: The uploaded file.
+        destination: The file to write.
+        max_bytes: The most bytes of its tensors together.
+        seconds: The time limit.
+        field: The request's field with the file.
 
     Raises:
-        InvalidInput: it is no checkpoint of plain tensors, or too costly to find out.
+        InvalidInput: it is not a checkpoint of plain tensors, or too costly to read.
         Unavailable: the converter itself does not work.
     """
     command = (sys.executable, "-W", "ignore", "-m", "compute.lora.unpickle")
@@ -54,7 +54,7 @@ async def convert_checkpoint(source: Path, destination: Path, *, max_bytes: int,
     if code == REFUSED:
         raise InvalidInput(sentence.decode(errors="replace"), field=field)
     if code < 0:
-        # Killed for memory or time, or crashed: the file did that.
+        # Killed for memory or time, or crashed because of the file.
         raise InvalidInput("It cannot be read within the limits for such a file.", field=field)
     if code != os.EX_OK:
         raise Unavailable("LoRA files cannot be converted now; the log of the ingress says why.")

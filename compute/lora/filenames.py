@@ -1,4 +1,4 @@
-"""Where a LoRA file goes: its folder, and a name that every store can keep."""
+"""Folders and names of LoRA files that are valid in every store."""
 
 import hashlib
 import re
@@ -13,12 +13,12 @@ __all__ = ["FORMATS", "UNSORTED", "folder_of", "safe_name", "split_name", "store
 
 FORMATS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 UNSORTED = "no_type_provided"
-"""The folder of files that came without an entity type."""
+"""The folder of files without an entity type."""
 
 MAX_NAME_BYTES = 120
 MAX_VERSIONS = 1000
 _MOST_READ = 1000
-"""Characters of a client's name that are looked at: putting marks in order takes the square of their number."""
+"""Characters of a client's name that are used: normalising marks takes the square of their number."""
 
 _FOLDERS = {
     "identities": "identities",
@@ -38,17 +38,17 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z", re.IGNORECASE)
 
 
 def stored_lora(path: str, *, field: str) -> str:
-    """The storage path of a LoRA that is named by its path below the folder of LoRAs, or by its whole path.
+    """The storage path of a LoRA, given by its path below the folder of LoRAs, or by its whole path.
 
     Raises:
-        InvalidInput: it is no storage path.
+        InvalidInput: it is not a storage path.
     """
     cleaned = clean_path(path, field=field)
     return cleaned if cleaned.startswith(LORAS) else LORAS + cleaned
 
 
 def folder_of(entity_type: str | None, *, field: str = "entity_type") -> str:
-    """The folder of an entity type, whichever way it is written: `SUBJECT`, `identities` and `Identity` are one.
+    """The folder of an entity type in any spelling: `SUBJECT`, `identities` and `Identity` are the same.
 
     Raises:
         InvalidInput: there is no such type.
@@ -60,7 +60,7 @@ def folder_of(entity_type: str | None, *, field: str = "entity_type") -> str:
 
 
 def split_name(filename: str, *, field: str = "file") -> tuple[str, str]:
-    """The last part of a file name as a client sent it, without and with only its extension (in lower case).
+    """Split a client's file name: its last part without the extension, and the extension in lower case.
 
     Raises:
         InvalidInput: it does not end in one of `FORMATS`.
@@ -73,7 +73,7 @@ def split_name(filename: str, *, field: str = "file") -> tuple[str, str]:
 
 
 def safe_name(stem: str) -> str:
-    """A file name, without extension, that no store, shell or operating system takes for something else.
+    """A file name, without extension, that is safe for every store, shell and operating system.
 
     Letters, digits and marks of any script stay, and `.`, `-` and `_` between them; at most 120 bytes of UTF-8.
     """
@@ -84,13 +84,13 @@ def safe_name(stem: str) -> str:
     while short.lower().endswith(FORMATS):
         short = short.rpartition(".")[0].strip("._-")
     if not short:
-        # Nothing of it can stay; two such names are told apart all the same.
+        # No character can stay; two such names still get different results.
         return f"lora_{hashlib.sha256(normal.encode()).hexdigest()[:8]}"
     return f"lora_{short}" if _DEVICES.match(short) else short
 
 
 def versions(name: str) -> Iterator[str]:
-    """`name`, `name_v2`, `name_v3` and so on."""
+    """Yield `name`, `name_v2`, `name_v3` and so on."""
     yield name
     for number in range(2, MAX_VERSIONS + 1):
         yield f"{name}_v{number}"

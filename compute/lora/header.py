@@ -1,9 +1,9 @@
-"""The header of a safetensors file, judged by the library that will load it, and explained where that refuses it.
+"""Reads the header of a safetensors file with the library that will load it, and explains refusals.
 
     8 bytes little-endian N | N bytes of JSON: {tensor: {dtype, shape, data_offsets}} | tensor data
 
-The library wants a file. One of the same size that has the header and nothing else costs no disk and no memory, so that
-the ingress can ask before the weights are anywhere near it.
+The library requires a file. A sparse file of the same size with only the header costs no disk and no memory, so the
+ingress can check a LoRA without its weights.
 """
 
 import json
@@ -19,13 +19,13 @@ from safetensors import SafetensorError, safe_open
 __all__ = ["MAX_HEADER", "TensorHeader", "header_end", "read_header", "shortened"]
 
 MAX_HEADER = 16 * 2**20
-"""Bytes. The library takes 100 MB; those of LoRAs have less than one, unless a trainer noted every word of its data."""
+"""Bytes. The library accepts 100 MB; headers of LoRAs have less than one, unless a trainer stored all its captions."""
 
 # The largest LoRAs have some 10,000 tensors, each of five strings and some ten values.
 _MOST_STRINGS = 2**17
 _MOST_VALUES = 2**18
 _EXPLAINED = 2 * 2**20
-"""Bytes of a header that is read once more to tell what is wrong."""
+"""Bytes of a header that is parsed once more to explain an error."""
 
 _BITS = {
     "F64": 64,
@@ -56,7 +56,7 @@ _PREFIX = "Error while deserializing header: "
 
 @dataclass(frozen=True, slots=True)
 class TensorHeader:
-    """One tensor of a safetensors file; `begin` and `end` are byte offsets behind the header."""
+    """One tensor of a safetensors file; `begin` and `end` are byte offsets after the header."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -65,10 +65,10 @@ class TensorHeader:
 
 
 def header_end(head: bytes, size: int) -> int:
-    """Offset of the first byte behind the header, from the file's first bytes and its size.
+    """Offset of the first byte after the header, from the file's first bytes and its size.
 
     Raises:
-        ValueError: no header can be there, so that nobody needs to read more.
+        ValueError: there cannot be a header, so that no more needs to be read.
     """
     if len(head) < 8:
         raise ValueError(f"not a safetensors file (only {size} bytes)")
@@ -81,7 +81,7 @@ def header_end(head: bytes, size: int) -> int:
 
 
 def read_header(head: bytes, size: int) -> dict[str, TensorHeader]:
-    """Every tensor of a file, in the order in which they lie there: of exactly those files that the library loads.
+    """Every tensor of a file, in file order; accepts exactly the files that the library loads.
 
     Args:
         head: The file's first bytes, at least the whole header.
@@ -104,7 +104,7 @@ def read_header(head: bytes, size: int) -> dict[str, TensorHeader]:
 
 
 def shortened(name: object) -> str:
-    """What a file calls something, as a message has it."""
+    """A name from a file, shortened for messages."""
     text = str(name)
     return repr(text if len(text) <= 120 else f"{text[:119]}…")
 
@@ -116,7 +116,7 @@ def _write(file: int, data: bytes) -> None:
 
 
 def _check_parts(header: bytes) -> None:
-    """Long texts are read at once; what takes time, and lets nobody else have theirs, is how many things there are."""
+    """Bound the number of parts: parsing time grows with it, and blocks other threads, while long texts are quick."""
     unescaped = header.replace(b"\\\\", b"").replace(b'\\"', b"")
     if unescaped.count(b'"') > 2 * _MOST_STRINGS:
         raise ValueError(f"its header has more than {_MOST_STRINGS} strings")
@@ -143,7 +143,7 @@ def _reason(error: SafetensorError) -> str:
 
 
 def _fault(head: bytes, size: int) -> str | None:
-    """What is wrong, in words that name the tensor; None if only the library knows."""
+    """An explanation that names the tensor; None if only the library can tell."""
     if len(head) > _EXPLAINED:
         return None
     try:
@@ -193,7 +193,7 @@ def _sizes(quoted: str, value: object) -> tuple[int, ...]:
 
 
 def _check_extents(tensors: Mapping[str, TensorHeader], data_size: int) -> None:
-    """The tensors must lie one behind the other and fill the file: a hole or an overlap is damage."""
+    """Check that the tensors are contiguous and fill the file: a hole or an overlap is damage."""
     expected = 0
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         if tensor.begin != expected:

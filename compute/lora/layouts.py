@@ -1,4 +1,4 @@
-"""The names under which programs write LoRA tensors, as diffusers' FLUX and Stable Diffusion XL loaders read them.
+"""Layouts of LoRA files: the tensor names of several programs, as diffusers' FLUX and SDXL loaders read them.
 
 diffusers, ai-toolkit   transformer.transformer_blocks.0.attn.to_q.lora_A.weight
 peft                    base_model.model.transformer_blocks.0.attn.to_q.lora_A.weight, or without a prefix
@@ -12,8 +12,8 @@ unet                    unet.down_blocks.1.attentions.0.transformer_blocks.0.att
 kohya_unet              lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q.lora_down.weight, or with
                         diffusers' names of the layers, lora_unet_down_blocks_1_attentions_0_…
 
-Of LoRA's relatives those are known that PEFT applies to layers as diffusers names them: DoRA (lora_magnitude_vector
-beside the pair), LoHa (hada_w1_a …) and LoKr (lokr_w1 …).
+Of LoRA's relatives those are supported that PEFT applies to layers with diffusers' names: DoRA (lora_magnitude_vector
+in addition to the pair), LoHa (hada_w1_a …) and LoKr (lokr_w1 …).
 """
 
 import math
@@ -39,11 +39,11 @@ __all__ = [
 
 
 class NotALora(ValueError):
-    """The tensors are no LoRA, or none that can be applied; the message says why."""
+    """The tensors are not a LoRA, or not one that can be applied; the message says why."""
 
 
 class LoraLayout(StrEnum):
-    """Which program's names a LoRA carries."""
+    """The program whose names a LoRA has."""
 
     DIFFUSERS = "diffusers"
     PEFT = "peft"
@@ -58,7 +58,7 @@ class LoraLayout(StrEnum):
 
     @property
     def naming(self) -> Naming:
-        """How it names FLUX's layers.
+        """The naming of FLUX's layers in this layout.
 
         Raises:
             NotALora: it has none of them, but a UNet's.
@@ -82,7 +82,7 @@ _UNETS = frozenset({LoraLayout.UNET, LoraLayout.KOHYA_UNET})
 
 
 class LoraMethod(StrEnum):
-    """How a file's tensors make up the change of a layer."""
+    """The method by which a file's tensors form the change of a layer."""
 
     LORA = "LoRA"
     DORA = "DoRA"
@@ -101,9 +101,9 @@ class LoraLayer:
 
 @dataclass(frozen=True, slots=True)
 class TensorName:
-    """What a tensor's name says: whose spelling, which layer, and which part of its change.
+    """A parsed tensor name: its layout, the layer, and the part of the layer's change.
 
-    `part` is down, up, alpha, magnitude, or as the methods spell it: hada_w1_a, lokr_w2, …
+    `part` is down, up, alpha, magnitude, or the method's own name: hada_w1_a, lokr_w2, …
     """
 
     layout: LoraLayout
@@ -113,13 +113,13 @@ class TensorName:
 
 @dataclass(frozen=True, slots=True)
 class LoraDescription:
-    """A LoRA as its tensors' names and shapes tell.
+    """The description of a LoRA by its tensors' names and shapes.
 
     Attributes:
-        layout: Which program's names the tensors carry.
+        layout: The program whose names the tensors have.
         method: Plain LoRA or a relative.
         layers: The layers of the transformer, or of the UNet, by the name without prefix and suffix.
-        text_encoder: Whether tensors of a text encoder are there as well.
+        text_encoder: Whether there are tensors of a text encoder as well.
     """
 
     layout: LoraLayout
@@ -177,9 +177,9 @@ _REFUSED = {
 _CONTROL = re.compile(r"norm_(added_)?[qk]\.|(query|key)_norm\.scale")
 # Changes of biases and norms, which no loader of FLUX LoRAs applies.
 _IGNORED = re.compile(r"(\.diff|\.diff_b)$")
-# PEFT has the relatives of LoRA for layers as the model has them, so not for fused ones.
+# PEFT applies the relatives of LoRA to the model's own layers, so not to fused ones.
 _ONE_TO_ONE = frozenset({LoraLayout.DIFFUSERS, LoraLayout.PEFT, LoraLayout.ONETRAINER, LoraLayout.LYCORIS})
-# What programs write beside weights that they have quantised.
+# Tensors that programs add to quantised weights.
 _QUANTISED = re.compile(
     r"(\.|_)(weight_scale(_2)?|scale_weight|scale|scales|zero_point|zeros|absmax|quant_map|quant_state[.\w]*|scaled_fp8|"
     r"nested_absmax|nested_quant_map|qweight|qzeros|g_idx|SCB|CB)$"
@@ -192,10 +192,10 @@ def of_text_encoder(name: str) -> bool:
 
 
 def parse_tensor_name(name: str) -> TensorName | None:
-    """What a name of the transformer's or the UNet's part says; None when the tensor is one that is not applied.
+    """Parse the name of a tensor of the transformer or the UNet; None if the tensor is not applied.
 
     Raises:
-        NotALora: it belongs to another model, or to no kind of LoRA.
+        NotALora: it belongs to another model, or is not part of a LoRA.
     """
     if _IGNORED.search(name):
         return None
@@ -206,7 +206,7 @@ def parse_tensor_name(name: str) -> TensorName | None:
 
 
 def split_layer_part(name: str) -> tuple[str, str] | None:
-    """A tensor's layer and the part of its change, in any layout; None when it is no part of a change."""
+    """A tensor's layer and the part of its change, in any layout; None if it is not part of a change."""
     for pattern, part in _PARTS:
         if match := pattern.search(name):
             return name[: match.start()], part or match.group(1)
@@ -214,10 +214,10 @@ def split_layer_part(name: str) -> tuple[str, str] | None:
 
 
 def describe_layers(shapes: Mapping[str, tuple[int, ...]]) -> LoraDescription:
-    """Recognise the layout and the method, and put each layer's tensors together.
+    """Recognise the layout and the method, and group each layer's tensors.
 
     Raises:
-        NotALora: saying what it is instead, as far as the names tell.
+        NotALora: with what the file is instead, as far as the names show it.
     """
     _refuse_other_methods(shapes)
     transformer = {name: shape for name, shape in shapes.items() if not of_text_encoder(name)}
@@ -263,7 +263,7 @@ def _layout(names: Iterable[TensorName]) -> LoraLayout:
 
 
 def _check_architecture(layout: LoraLayout, layers: Iterable[str]) -> None:
-    """Of FLUX's layers it is the card that knows which there are."""
+    """Check the layers of a UNet; those of FLUX are checked against the model's card."""
     for layer in layers:
         if layout in _UNETS and not any(pattern.fullmatch(layer) for pattern in _UNET_LAYERS):
             raise NotALora(f"made for another model: the UNet of Stable Diffusion XL has no linear layer `{layer}`")

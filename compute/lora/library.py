@@ -1,4 +1,4 @@
-"""The LoRA files of the object store: taken in, listed, and put into the bin."""
+"""The LoRA files of the object store: checks and stores uploads, lists files, and moves deleted ones to the bin."""
 
 import asyncio
 import hashlib
@@ -24,7 +24,7 @@ _CHECKPOINTS = (b"PK\x03\x04", *(bytes([0x80, protocol]) for protocol in range(2
 
 @dataclass(frozen=True, slots=True)
 class CheckedLora:
-    """A LoRA on local disk that may be stored: a safetensors file, and a name that is safe."""
+    """A checked LoRA on local disk: a safetensors file, and a safe name."""
 
     file: Path
     name: str
@@ -34,14 +34,14 @@ class CheckedLora:
 
 @dataclass(frozen=True, slots=True)
 class SavedLora:
-    """A LoRA that is in the store now.
+    """A stored LoRA.
 
     Attributes:
         path: Its storage path.
         size: Bytes of the stored safetensors file.
         sha256: Of the stored file, in hex.
-        info: What its header says.
-        created: False if this very file was there before.
+        info: The description from its header.
+        created: False if the identical file was stored before.
     """
 
     path: str
@@ -53,7 +53,7 @@ class SavedLora:
 
 @dataclass(frozen=True, slots=True)
 class DeletedLora:
-    """Where a LoRA was, and where it is now; both are storage paths."""
+    """The former and the new storage path of a deleted LoRA."""
 
     path: str
     bin_path: str
@@ -61,10 +61,17 @@ class DeletedLora:
 
 
 class LoraFiles:
-    """Use it within one event loop."""
+    """Stores, lists and deletes LoRA files. Use it within one event loop.
+
+    Example:
+        files = LoraFiles(store, settings)
+        async with files.room(size):
+            checked = await files.check(upload, "comic.safetensors")
+            saved = await files.save(checked, "styles", number_duplicates=True)
+    """
 
     def __init__(self, objects: ObjectStore, settings: Settings) -> None:
-        """Keep files in `objects`, within the limits of the settings."""
+        """Store files in `objects`, within the limits of the settings."""
         self._objects = objects
         self._max_bytes = settings.lora_max_bytes
         self._convert_seconds = settings.lora_convert_seconds
@@ -80,25 +87,25 @@ class LoraFiles:
         )
 
     def room(self, announced: int | None) -> AbstractAsyncContextManager[None]:
-        """Disk for an upload of that many bytes, or of unknown size, and for what it is converted into.
+        """Reserve disk for an upload of that many bytes, or of unknown size, and for its conversion.
 
         Raises:
-            Overloaded: other uploads have it.
+            Overloaded: other uploads take the disk.
         """
         size = self._max_bytes if announced is None else min(announced, self._max_bytes)
         return self._disk.taken(2 * size)
 
     async def check(self, file: Path, filename: str) -> CheckedLora:
-        """Check a LoRA file, and make it safetensors if it is not. Nothing is stored.
+        """Check a LoRA file, and convert it to safetensors if necessary. Nothing is stored.
 
         Args:
-            file: Where the upload lies; a result of conversion is written beside it.
-            filename: What the client calls it. Its extension must be a known one; what it is, its first bytes say.
+            file: The upload on local disk; a conversion is written beside it.
+            filename: The client's name for it. Its extension must be a known one; the first bytes decide the format.
 
         Raises:
-            InvalidInput: no LoRA, damaged, of an unknown format, or with code inside; `field` is `file`.
+            InvalidInput: not a LoRA, damaged, of an unknown format, or with code inside; `field` is `file`.
             Unavailable: the converter does not work.
-            Overloaded: too many files wait to be converted. Who is cancelled frees its place.
+            Overloaded: too many files wait to be converted. Cancelling frees the place.
         """
         stem, extension = split_name(filename)
         if await asyncio.to_thread(_is_checkpoint, file, extension):
@@ -110,16 +117,16 @@ class LoraFiles:
         """Store a LoRA under `loras/<folder>/`; when this returns, it can be used.
 
         If its name is taken by another file, `number_duplicates` decides between `_v2`, `_v3`, … and a refusal. With
-        it, a file that is there already is not stored again: the answer is the one that is.
+        it, an identical file is not stored again: the existing one is returned.
 
         Args:
-            lora: As `check` gave it.
-            folder: One of those that `folder_of` gives.
-            number_duplicates: What happens to a name that is taken.
+            lora: The result of `check`.
+            folder: A result of `folder_of`.
+            number_duplicates: Whether to number a name that is taken.
 
         Raises:
             Conflict: the name is taken.
-            StorageFailed: it could not be stored; nothing is there.
+            StorageFailed: it could not be stored; nothing was written.
         """
         info, sha256 = lora.info, lora.sha256
         for version in versions(lora.name):
@@ -135,20 +142,20 @@ class LoraFiles:
     async def delete(self, partial_path: str) -> DeletedLora:
         """Move a LoRA into the bin, from which an operator can move it back.
 
-        Tasks that are running have their own copy; those that wait for it end as INVALID_INPUT.
+        Running tasks have their own copy; tasks that wait for it end as INVALID_INPUT.
 
         Args:
             partial_path: `<folder>/<name>.safetensors`, as `save` chose it, or its whole path.
 
         Raises:
-            InvalidInput: no path below the folder of LoRAs.
+            InvalidInput: not a path below the folder of LoRAs.
             NotFound: there is no such LoRA.
             StorageFailed: it could not be moved; it is where it was.
         """
         inside = stored_lora(partial_path, field="partial_path").removeprefix(LORAS)
         folder, _, name = inside.rpartition("/")
         now = datetime.now(UTC)
-        # The time keeps apart files that had one name, one after the other.
+        # The time distinguishes files that successively had the same name.
         place = "/".join(filter(None, (folder, f"{now:%Y%m%dT%H%M%S.%fZ}", name)))
         bin_path = clean_path(f"{BIN}{LORAS}{place}", field="partial_path")
         if not await self._objects.move(LORAS + inside, bin_path):
@@ -156,7 +163,7 @@ class LoraFiles:
         return DeletedLora(LORAS + inside, bin_path, now)
 
     async def list(self, folder: str | None, limit: int, *, after: str = "") -> list[StoredObject]:
-        """The first `limit` LoRAs behind the path `after`, of one folder or all, in order of their paths."""
+        """The first `limit` LoRAs after the path `after`, of one folder or all, in order of their paths."""
         return await self._objects.list(f"{LORAS}{folder}/" if folder else LORAS, limit, after=after)
 
     async def _converted(self, file: Path) -> Path:
@@ -168,7 +175,7 @@ class LoraFiles:
         return result
 
     async def _holds(self, path: str, size: int, sha256: str) -> bool:
-        """Whether the object is this very file. The bytes are asked, not a note beside them that may be wrong."""
+        """Whether the object is identical to the file. Compares the bytes, not metadata, which may be wrong."""
         try:
             stored = await self._objects.stat(path)
             if stored is None or stored.size != size:
@@ -182,8 +189,8 @@ class LoraFiles:
 
 
 def _is_checkpoint(file: Path, extension: str) -> bool:
-    """Whether it is a file of PyTorch, whatever it is called: a zip archive or a pickle. The ninth byte of safetensors
-    begins a JSON object. What looks like neither is what its name says."""
+    """Whether it is a file of PyTorch, whatever its name: a zip archive or a pickle. The ninth byte of safetensors
+    begins a JSON object. If the content is neither, the extension decides."""
     with file.open("rb") as source:
         head = source.read(64)
     if head[8:].lstrip().startswith(b"{"):
@@ -192,6 +199,6 @@ def _is_checkpoint(file: Path, extension: str) -> bool:
 
 
 def sha256_of(file: Path) -> str:
-    """In hex."""
+    """The SHA-256 of a file, in hex."""
     with file.open("rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()

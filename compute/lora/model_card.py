@@ -9,7 +9,7 @@ from typing import Any, Literal
 __all__ = ["ModelCard", "Naming", "read_model_card"]
 
 Naming = Literal["diffusers", "original", "diffusers_flat", "original_flat", "xlabs"]
-"""How a layer is named: as diffusers or as the original FLUX code does; flat has `_` instead of `.`."""
+"""The naming of layers: diffusers' or the original FLUX code's; flat has `_` instead of `.`."""
 
 Shape = tuple[int, int]
 
@@ -29,7 +29,7 @@ class ModelCard:
         num_layers: Double-stream blocks.
         num_single_layers: Single-stream blocks.
         guidance_embeds: Whether guidance is an input, as in FLUX.1-dev.
-        out_channels: Channels of a patch that is drawn; `in_channels` if None. FLUX.1 Fill reads more than it draws.
+        out_channels: Channels of a generated patch; `in_channels` if None. FLUX.1 Fill reads more than it generates.
     """
 
     inner_dim: int
@@ -43,7 +43,7 @@ class ModelCard:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "ModelCard":
-        """From a transformer's config.json.
+        """Create it from a transformer's config.json.
 
         Raises:
             KeyError: a dimension is missing.
@@ -64,7 +64,7 @@ class ModelCard:
         return _diffusers_linears(self)
 
     def linears_named(self, naming: Naming) -> dict[str, Shape]:
-        """The layers by the names that another program gives them; qkv projections may be one layer there."""
+        """The layers by another program's names; qkv projections may be one layer there."""
         flat = naming.endswith("_flat")
         table = _TABLES[naming.removesuffix("_flat")](self)
         return {name.replace(".", "_"): shape for name, shape in table.items()} if flat else table
@@ -151,10 +151,10 @@ _TABLES: dict[str, Callable[[ModelCard], dict[str, Shape]]] = {
 
 
 def read_model_card(model: str | Path, *, revision: str | None = None) -> ModelCard | None:
-    """What is known about a model: a local diffusers folder or a Hugging Face repository id.
+    """Read the card of a model, a local diffusers folder or a Hugging Face repository id.
 
-    Reads one small JSON file, from the network where it must (this blocks). None when it cannot be had, or when
-    it is not a FLUX transformer: then only a LoRA's own structure can be checked.
+    Reads one small JSON file, from the network if necessary (this blocks). None if it is not available, or not of a
+    FLUX transformer: then only a LoRA's own structure can be checked.
     """
     folder = Path(model)
     file = folder / _CONFIG if folder.is_dir() else _from_hub(str(model), revision)

@@ -1,4 +1,4 @@
-"""Whether the numbers of a LoRA file are numbers, read piece by piece and without torch."""
+"""Checks that all numbers of a LoRA file are finite, piece by piece and without torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from compute.lora.layouts import NotALora
 __all__ = ["FLOATS", "check_finite"]
 
 _CHUNK = 4 * 2**20
-# Of each format, the integer of its width and the bits that are all set in what is not finite: its exponent. Eight bits
+# For each format, the integer of its width and the bits that are all set in non-finite values: its exponent. Eight bits
 # with a four-bit exponent have no infinity, and one NaN of either sign.
 _NOT_FINITE: dict[str, tuple[str, int]] = {
     "F64": ("<u8", 0x7FF0000000000000),
@@ -23,15 +23,15 @@ _NOT_FINITE: dict[str, tuple[str, int]] = {
     "F8_E5M2": ("u1", 0x7C),
 }
 FLOATS = frozenset(_NOT_FINITE)
-"""The formats of numbers that weights may have, as safetensors calls them."""
+"""The number formats that weights may have, by their names in safetensors."""
 
 
 def check_finite(path: Path, tensors: Mapping[str, TensorHeader]) -> None:
     """Read all tensors of floating-point numbers of a file once, 4 MiB at a time.
 
     Args:
-        path: The file, whose header was read.
-        tensors: What its header lists.
+        path: The file.
+        tensors: The tensors listed in its header.
 
     Raises:
         NotALora: a tensor holds NaN or infinity; the message names it.

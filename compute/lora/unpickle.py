@@ -1,10 +1,10 @@
-"""Turn a checkpoint of PyTorch into safetensors without running anything that it holds.
+"""Converts a PyTorch checkpoint to safetensors without running any of its code.
 
     python -m compute.lora.unpickle IN OUT MAX_BYTES
 
-A process of its own, with no secrets in its environment and limits on its memory and time, because the file is
-hostile until proven otherwise: `compute.lora.convert` starts it. It exits with 0, or with `REFUSED` and one
-sentence on its standard output.
+It runs in a process of its own, with no secrets in its environment and limits on its memory and time, because the file
+is untrusted: `compute.lora.convert` starts it. It exits with 0, or with `REFUSED` and one sentence on its standard
+output.
 """
 
 import os
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 __all__ = ["REFUSED", "Refused", "convert"]
 
 REFUSED = 3
-"""The exit code that says: the file is at fault, and the output says how."""
+"""The exit code for a refused file; the output says why."""
 
 _SPARE_BYTES = 256 * 2**20
-# What is read, the copy that is written, and what the libraries make of either on the way.
+# The content read, the copy written, and the libraries' intermediate copies.
 _COPIES = 4
 _CPU_SECONDS = 300
 
 
 class Refused(Exception):
-    """The file is not what it should be; the message says why, to the one who sent it."""
+    """The file is refused; the message tells its sender why."""
 
 
 def convert(source: Path, destination: Path, max_bytes: int) -> int:
-    """Write the tensors of a checkpoint as safetensors, and count them. Equal checkpoints give equal files.
+    """Write the tensors of a checkpoint as safetensors; returns their number. Equal checkpoints give equal files.
 
-    The checkpoint is a mapping of names to tensors, or has one under `state_dict`. Values that are no tensors are
-    left out, but for numbers named `….alpha`, which become tensors.
+    The checkpoint is a mapping of names to tensors, or has one under `state_dict`. Values other than tensors are
+    dropped, except numbers named `….alpha`, which become tensors.
 
     Args:
         source: A file of `torch.save`; its unpickling is restricted to tensors and plain containers.
-        destination: Where the result goes; it is written in one go at the end.
-        max_bytes: The most that the tensors may take together.
+        destination: The file to write; it is written at once at the end.
+        max_bytes: The most bytes of all tensors together.
 
     Raises:
-        Refused: it is no such file, holds more than that, or a kind of tensor that safetensors does not know.
+        Refused: it is not such a file, is larger, or contains a kind of tensor that safetensors does not support.
     """
     from safetensors.torch import save_file
 
@@ -64,7 +64,7 @@ def convert(source: Path, destination: Path, max_bytes: int) -> int:
 
 
 def _check_archive(source: Path) -> None:
-    """`torch.save` stores and never compresses, so an archive that would grow when it is unpacked is a trap."""
+    """Refuse archives that would grow when unpacked, which are attacks: `torch.save` never compresses."""
     if not zipfile.is_zipfile(source):
         return
     try:
@@ -86,7 +86,7 @@ def _load(source: Path) -> Any:
     except MemoryError:
         raise
     except Exception as error:
-        # Whatever a damaged or hostile file makes the loader raise: it is always about the file.
+        # A damaged or hostile file can make the loader raise any error; the cause is always the file.
         raise Refused(f"it is no checkpoint of plain tensors ({_reason(error)})") from error
 
 
@@ -130,7 +130,7 @@ def _line(error: Exception) -> str:
 
 
 def _bound(size: int) -> None:
-    """Let this process take little more memory than a file of `size` bytes explains, and no more than its time."""
+    """Limit this process to little more memory than a file of `size` bytes needs, and to its time."""
     import safetensors.torch  # noqa: F401  (what the libraries take themselves comes before the limit)
 
     limit = _data_bytes() + _COPIES * size + _SPARE_BYTES
@@ -147,7 +147,7 @@ def _data_bytes() -> int:
 
 
 def main(source: Path, destination: Path, max_bytes: int) -> int:
-    """What the command line asks for; the exit code."""
+    """Run the command line; returns the exit code."""
     _bound(source.stat().st_size)
     try:
         convert(source, destination, max_bytes)

@@ -1,4 +1,4 @@
-"""DETAIL_ENHANCER: a part of the subject with the fine detail of a reference image, and nothing else touched."""
+"""DETAIL_ENHANCER: gives a part of the subject the fine detail of a reference image, and changes nothing else."""
 
 from collections.abc import AsyncGenerator
 from functools import partial
@@ -22,15 +22,15 @@ __all__ = ["CreateDetailEnhancerTask", "DetailEnhancer", "DetailEnhancerTaskPubl
 LEAST_SIDE = 32
 """Pixels of an image's shorter side."""
 DENOISE = 0.5
-"""Noise at strength 1; with `preserve_original` it is the smaller one."""
+"""Noise at strength 1; `CAREFUL_DENOISE` applies with `preserve_original`."""
 CAREFUL_DENOISE = 0.2
 CAREFUL_TRANSFER = 0.5
-"""How much of the transfer is done with `preserve_original`."""
+"""The share of the transfer that is applied with `preserve_original`."""
 ATTEMPTS = 2
 
 
 class CreateDetailEnhancerTask(NativeChoice, CreateTask):
-    """Make the detail of a garment, a logo or the whole subject crisp, after a reference image if there is one."""
+    """Enhance the detail of a garment, a logo or the whole subject, optionally with a reference image."""
 
     task_type: Literal[TaskType.DETAIL_ENHANCER] = TaskType.DETAIL_ENHANCER
     base_image: ImageSource = Field(
@@ -40,19 +40,19 @@ class CreateDetailEnhancerTask(NativeChoice, CreateTask):
     reference_image: ImageSource | None = Field(
         default=None,
         validation_alias=AliasChoices("reference_image", "reference_image_url"),
-        description="An image that shows the detail well, given in the same ways. Without one, the detail that is "
-        "there is only made clearer.",
+        description="An image that shows the detail well, given in the same ways. Without one, the existing detail is "
+        "only sharpened.",
     )
     detail_label: ShortText | None = Field(
         default=None,
-        description="What to enhance, e.g. `tshirt`, `pants`, `shoes`, `face`, `dress` or `logos`. The region is told "
-        "from the subject's outline and face; an unknown label means the whole subject.",
+        description="What to enhance, e.g. `tshirt`, `pants`, `shoes`, `face`, `dress` or `logos`. The region is found "
+        "by the subject's outline and face; an unknown label means the whole subject.",
     )
     strength: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="How much detail is transferred and how much is drawn anew: 0 leaves the image as it is.",
+        description="How much detail is transferred and how much is regenerated: 0 leaves the image unchanged.",
     )
     prompt: Prompt | None = Field(default=None, description="What the detail should look like.")
     preserve_original: bool = Field(
@@ -64,7 +64,7 @@ class CreateDetailEnhancerTask(NativeChoice, CreateTask):
     seed: Seed | None = None
     steps: int = Field(default=28, ge=1, le=200, description="Denoising steps of the whole schedule.")
     working_size: int = Field(
-        default=1024, ge=64, le=2048, description="Pixels: largest side at which the model draws the region."
+        default=1024, ge=64, le=2048, description="Pixels: largest side at which the model generates the region."
     )
 
 
@@ -81,18 +81,18 @@ class DetailEnhancerTaskPublic(ResultImage, TaskPublic):
     seed: int
     steps: int
     working_size: int
-    region: str | None = Field(default=None, description="What the label was taken for; null before the end.")
+    region: str | None = Field(default=None, description="The region that the label means; null before the end.")
     fallback_used: bool = Field(
-        default=False, description="No drawing was close enough, so the transferred detail was published as it is."
+        default=False, description="No attempt was close enough, so the transferred detail alone was published."
     )
 
 
 class DetailEnhancerTaskPublicUpdate(TaskUpdate):
-    """What `PUT /tasks/{id}` may change."""
+    """The body of `PUT /tasks/{id}`."""
 
 
 class DetailEnhancer(TaskKind[CreateDetailEnhancerTask]):
-    """Find the region, transfer detail, draw, compare, put back: see `compute.worker.ops.detail`."""
+    """Finds the region, transfers detail, regenerates, compares and puts back: see `compute.worker.ops.detail`."""
 
     name = TaskType.DETAIL_ENHANCER
     queue = "refine"
@@ -136,7 +136,7 @@ async def _take(source: str, inputs: Inputs, field: str) -> str:
 
 
 async def _enhance(spec: dict[str, Any], context: RunContext) -> None:
-    # What follows loads OpenCV, which the ingress has no use for.
+    # Imported here because it loads OpenCV, which the ingress does not need.
     from compute.worker.ops.detail import DetailOutcome, find_regions, put_back, with_detail
     from compute.worker.ops.patch import regenerate
 

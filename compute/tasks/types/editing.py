@@ -1,4 +1,4 @@
-"""EDITING: an image changed as a prompt says, in one part or as a whole, with references to look at."""
+"""EDITING: changes an image by a prompt, in one part or as a whole, optionally with reference images."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -25,32 +25,32 @@ __all__ = ["CreateEditingTask", "Editing", "EditingTaskPublic", "EditingTaskPubl
 
 MAX_SIDE = 16_384
 MAX_REFERENCES = 4
-"""Each is as many tokens as the image itself, and attention grows with their square."""
+"""Each has as many tokens as the image itself, and attention grows with their square."""
 
 
 def _old(name: str) -> Any:
-    """A field that another one has taken over."""
+    """A deprecated field, replaced by `name`."""
     # Not pydantic's own mark: reading such a field would warn.
     return Field(default=None, description=f"Deprecated, use {name}.", json_schema_extra={"deprecated": True})
 
 
 class ReferenceImage(JsonBody):
-    """An image to look at."""
+    """A reference image."""
 
     url: ImageSource
     type: str | None = Field(
         default=None,
         max_length=40,
         pattern=r"^[\w -]+$",
-        description="What it shows, e.g. garment. The prompt is told so in these words.",
+        description="What it shows, e.g. garment. The prompt names it in these words.",
     )
 
 
 class CreateEditingTask(NativeChoice, CreateTask):
     """Change an image. Exactly one of `base_image`, `base_image_url` and `base_image_data` names it.
 
-    Without a mask the whole image may change; with one only what is white in it, and every other pixel of the result
-    is that of the base image, unless another size is asked for.
+    Without a mask the whole image may change; with one only its white part, and every other pixel of the result is that
+    of the base image, unless another size is requested.
     """
 
     task_type: Literal[TaskType.EDITING] = TaskType.EDITING
@@ -59,7 +59,7 @@ class CreateEditingTask(NativeChoice, CreateTask):
     base_image_data: ImageSource | None = _old("base_image")
     reference_images: list[ImageSource | ReferenceImage] | None = Field(
         default=None,
-        description=f"Images to look at, at most {MAX_REFERENCES} in all, each with what it shows if that helps. "
+        description=f"Reference images, at most {MAX_REFERENCES} in all, each optionally with what it shows. "
         "They need a model for instruction edits.",
     )
     reference_image_url: ImageSource | None = _old("reference_images")
@@ -68,8 +68,8 @@ class CreateEditingTask(NativeChoice, CreateTask):
     mask: ImageSource | None = Field(
         default=None,
         validation_alias=AliasChoices("mask", "mask_url"),
-        description="White is drawn anew, black stays, gray shows both. Another size is scaled to the base image's; a "
-        "mask that is black everywhere ends the task as INVALID_INPUT.",
+        description="White is regenerated, black stays, gray blends both. Another size is scaled to the base image's; "
+        "a mask that is black everywhere ends the task as INVALID_INPUT.",
     )
     strength: float | None = Field(
         default=None,
@@ -127,10 +127,10 @@ class _Way:
     """How one kind of model edits.
 
     Attributes:
-        role: The model.
-        strength: Unless the request says another.
-        guidance_scale: What the model's makers recommend.
-        note: What the result's metadata says of it, where it is not what one would expect.
+        role: The role of the model.
+        strength: The default strength.
+        guidance_scale: The guidance recommended by the model's makers.
+        note: A note for the result's metadata, if the way is not the expected one.
     """
 
     role: Role
@@ -152,7 +152,7 @@ _IMAGE_TO_IMAGE = _Way(
 
 
 class Editing(TaskKind[CreateEditingTask]):
-    """An instruction edit, a filled mask, or what comes nearest to it with the models that the queue has."""
+    """Runs an instruction edit, fills a mask, or does the nearest equivalent with the models of the queue."""
 
     name = TaskType.EDITING
     queue = "inference"
@@ -171,7 +171,7 @@ class Editing(TaskKind[CreateEditingTask]):
     update_model = EditingTaskPublicUpdate
 
     work_pixels: ClassVar[int] = 1024 * 1024
-    """The most that is drawn at once: what the models were trained for."""
+    """The most pixels generated at once, for which the models were trained."""
 
     async def prepare(self, request: CreateEditingTask, inputs: Inputs) -> dict[str, Any]:
         base = await _take_base(request, inputs)
@@ -220,7 +220,7 @@ _SHOWN_FIELDS = ("base_image_path", "prompt", "mask_path", "strength", "width", 
 
 
 def _given(request: CreateEditingTask, name: str) -> list[str]:
-    """Which spellings of a field are there, the present one and the deprecated ones."""
+    """The given spellings of a field, among the current one and the deprecated ones."""
     return [field for field in (name, f"{name}_url", f"{name}_data") if getattr(request, field, None)]
 
 
@@ -254,10 +254,10 @@ async def _take_references(request: CreateEditingTask, inputs: Inputs) -> list[d
 
 
 def _way(roles: frozenset[Role], *, masked: bool, references: bool) -> _Way:
-    """The model that can do most of what is asked for.
+    """The model that serves most of the request.
 
     Raises:
-        InvalidInput: none of them looks at references.
+        InvalidInput: none of the models takes references.
     """
     if references:
         if "edit" not in roles:
@@ -271,7 +271,7 @@ def _way(roles: frozenset[Role], *, masked: bool, references: bool) -> _Way:
 
 
 def _instruction(prompt: str, references: list[dict[str, str | None]]) -> str:
-    """The prompt as the model gets it: with where the references stand, and what they show as the request says it."""
+    """The prompt for the model, extended by the positions of the references and what they show."""
     if not references:
         return prompt
     shown = [f"the {one['type']}" if one["type"] else "another picture" for one in references]
@@ -308,8 +308,8 @@ async def _edit(spec: dict[str, Any], context: RunContext) -> None:
     if spec["note"]:
         context.note(note=spec["note"])
     async with context.device():
-        drawn = await context.generate(_request(spec, plan, references), shown=plan.shown)
-    result = await context.compute(lambda: plan.finish(drawn))
+        generated = await context.generate(_request(spec, plan, references), shown=plan.shown)
+    result = await context.compute(lambda: plan.finish(generated))
     await context.publish(result, seed=spec["seed"])
 
 

@@ -1,4 +1,4 @@
-"""FACE_ENHANCER: the faces of an image drawn anew in a closer view, and nothing else touched."""
+"""FACE_ENHANCER: regenerates the faces of an image in a close view, and changes nothing else."""
 
 from collections.abc import AsyncGenerator
 from functools import partial
@@ -21,14 +21,14 @@ __all__ = ["CreateFaceEnhancerTask", "FaceEnhancer", "FaceEnhancerTaskPublic", "
 
 DEFAULT_PROMPT = "a close portrait photograph, natural skin texture, sharp eyes, fine hair"
 LEAST_SIDE = 32
-"""Pixels; a smaller image has no face that could be found."""
+"""Pixels; a smaller image has no detectable face."""
 IDENTITY_DENOISE = 0.4
-"""Noise at strength 1 with `preserve_identity`; pose, light and features then survive the drawing."""
+"""Noise at strength 1 with `preserve_identity`, which keeps pose, light and features."""
 FREE_DENOISE = 0.7
 
 
 class CreateFaceEnhancerTask(NativeChoice, CreateTask):
-    """Draw the faces of an image anew: sharper, with natural skin."""
+    """Regenerate the faces of an image: sharper, with natural skin."""
 
     task_type: Literal[TaskType.FACE_ENHANCER] = TaskType.FACE_ENHANCER
     input_image: ImageSource = Field(
@@ -39,7 +39,7 @@ class CreateFaceEnhancerTask(NativeChoice, CreateTask):
         default=0.5,
         ge=0,
         le=1,
-        description="How much of a face is drawn anew: 0 leaves the image as it is. It is multiplied by "
+        description="How much of a face is regenerated: 0 leaves the image unchanged. It is multiplied by "
         f"{IDENTITY_DENOISE} with `preserve_identity`, else by {FREE_DENOISE}, to give the noise put on the face.",
     )
     prompt: Prompt | None = Field(default=None, description="What the faces should look like.")
@@ -51,7 +51,7 @@ class CreateFaceEnhancerTask(NativeChoice, CreateTask):
     seed: Seed | None = None
     steps: int = Field(default=28, ge=1, le=200, description="Denoising steps of the whole schedule.")
     working_size: int = Field(
-        default=1024, ge=64, le=2048, description="Pixels: largest side at which the model draws a face."
+        default=1024, ge=64, le=2048, description="Pixels: largest side at which the model generates a face."
     )
 
 
@@ -66,7 +66,7 @@ class FaceEnhancerTaskPublic(ResultImage, TaskPublic):
     seed: int
     steps: int
     working_size: int
-    attempts_used: int = Field(default=0, description="How often the model drew, over all faces.")
+    attempts_used: int = Field(default=0, description="How often the model generated, over all faces.")
     face_detected: bool = Field(default=False, description="Without a face the result is the unchanged image.")
     fallback_used: bool = Field(
         default=False, description="No attempt was close enough to the original, so a face was sharpened without model."
@@ -77,11 +77,11 @@ class FaceEnhancerTaskPublic(ResultImage, TaskPublic):
 
 
 class FaceEnhancerTaskPublicUpdate(TaskUpdate):
-    """What `PUT /tasks/{id}` may change."""
+    """The body of `PUT /tasks/{id}`."""
 
 
 class FaceEnhancer(TaskKind[CreateFaceEnhancerTask]):
-    """Detect, look closer, draw, compare, put back: see `compute.worker.ops.face`."""
+    """Detects, crops, regenerates, compares and puts back: see `compute.worker.ops.face`."""
 
     name = TaskType.FACE_ENHANCER
     queue = "refine"
@@ -124,7 +124,7 @@ _FOUND_FIELDS = (
 
 
 async def _enhance(spec: dict[str, Any], context: RunContext) -> None:
-    # What follows loads OpenCV, which the ingress has no use for.
+    # Imported here because it loads OpenCV, which the ingress does not need.
     from compute.imaging.colour import with_mode_of
     from compute.imaging.similarity import missing_weights
     from compute.worker.ops.face import enhance_faces, find_faces

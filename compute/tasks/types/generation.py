@@ -60,16 +60,16 @@ class LoraFields(BaseModel):
 
 
 class CreateGenerationTask(NativeChoice, LoraFields, CreateTask):
-    """Draw one or more images."""
+    """Generate one or more images."""
 
     task_type: Literal[TaskType.GENERATION] = TaskType.GENERATION
     prompt: Annotated[str, VISIBLE] = Field(
-        min_length=1, max_length=MAX_PROMPT, pattern=r"\S", description="What the image shows."
+        min_length=1, max_length=MAX_PROMPT, pattern=r"\S", description="What the image should show."
     )
     negative_prompt: Prompt | None = Field(
         default=None, description="What it must not show (true classifier-free guidance)."
     )
-    model: ShortText | None = Field(default=None, description="`default`, or the name of the model that is served.")
+    model: ShortText | None = Field(default=None, description="`default`, or the name of the served model.")
     width: int = Field(
         default=1024, ge=16, le=4096, description="Pixels; a multiple of the model's grid (16 for FLUX)."
     )
@@ -77,7 +77,7 @@ class CreateGenerationTask(NativeChoice, LoraFields, CreateTask):
     seed: int | None = Field(
         default=None, ge=0, le=MAX_SEED, description="The same request with the same seed gives the same image."
     )
-    num_outputs: int = Field(default=1, ge=1, le=16, description="Images to make, with seeds seed, seed+1, …")
+    num_outputs: int = Field(default=1, ge=1, le=16, description="Images to generate, with seeds seed, seed+1, …")
     steps: int = Field(default=28, ge=1, le=200, description="Denoising steps.")
     guidance_scale: float = Field(default=3.5, ge=0, le=30, description="How closely to follow the prompt.")
     true_cfg_scale: float = Field(
@@ -100,7 +100,7 @@ class CreateGenerationTask(NativeChoice, LoraFields, CreateTask):
 
 
 class GenerationTaskPublic(ResultImages, ResultImage, TaskPublic):
-    """A generation task. Its images are in order of their seeds; the first is also the result image."""
+    """A generation task. Its images are in the order of their seeds; the first is also the result image."""
 
     task_type: Literal[TaskType.GENERATION] = TaskType.GENERATION
     prompt: str | None = None
@@ -126,13 +126,13 @@ class GenerationTaskPublic(ResultImages, ResultImage, TaskPublic):
 
 
 class GenerationTaskPublicUpdate(TaskUpdate):
-    """What `PUT /tasks/{id}` may change."""
+    """The body of `PUT /tasks/{id}`."""
 
 
 class GenerationTaskUpdate(LoraFields, GenerationTaskPublicUpdate):
-    """What `PUT /tasks/generation/{id}` may change.
+    """The body of `PUT /tasks/generation/{id}`.
 
-    The second group belongs to the server: sending the present value back is fine, another one is refused.
+    The second group belongs to the server: the current value is accepted, another one is refused.
     """
 
     origin_instance: ShortText | None = None
@@ -172,7 +172,7 @@ class GenerationTaskUpdate(LoraFields, GenerationTaskPublicUpdate):
 
 
 class Generation(TaskKind[CreateGenerationTask]):
-    """Draws `num_outputs` images one after the other, so that each is the same as it alone with its seed."""
+    """Generates `num_outputs` images one after the other; each is the same as if generated alone with its seed."""
 
     name = TaskType.GENERATION
     queue = "inference"
@@ -299,7 +299,7 @@ async def _requests(spec: dict[str, Any], inputs: JobInputs) -> list[GenerateReq
 
 
 def _influence(strength: float | None) -> float:
-    """The reference image's influence as a fraction; something is always left to draw."""
+    """The reference image's influence as a fraction; a part always remains to be denoised."""
     if strength is None:
         return DEFAULT_REFERENCE_STRENGTH
     return min(strength if strength <= 1 else strength / 100, 0.99)

@@ -1,4 +1,4 @@
-"""IMAGE_ADJUSTER: another shape, other margins around the subject, other colours. No model draws anything."""
+"""IMAGE_ADJUSTER: changes the shape, the margins around the subject, and the colours of an image, without a model."""
 
 from collections.abc import AsyncGenerator
 from functools import partial
@@ -27,7 +27,7 @@ _SIDES = ("left", "top", "right", "bottom")
 _MARGINS = tuple(f"margin_{side}" for side in _SIDES)
 _SLIDERS = ("brightness", "contrast", "saturation", "warmth")
 _SCALED_MARGINS = {"height": ("top", "bottom"), "width": ("left", "right")}
-"""The margins that are met exactly, and so must be known, by `scaling_proportions`."""
+"""The margins that are met exactly, and are therefore required, by `scaling_proportions`."""
 
 Position = Literal[
     "center", "top", "bottom", "left", "right", "top_left", "top_right", "bottom_left", "bottom_right"
@@ -48,7 +48,7 @@ def _slider(description: str) -> Any:
 
 
 class CreateImageAdjusterTask(CreateTask):
-    """Bring an image into another shape, and change its light and colours."""
+    """Change the shape of an image, and its light and colours."""
 
     task_type: Literal[TaskType.IMAGE_ADJUSTER] = TaskType.IMAGE_ADJUSTER
     input_image: ImageSource = Field(validation_alias=AliasChoices("input_image", "base_image_url"))
@@ -71,17 +71,17 @@ class CreateImageAdjusterTask(CreateTask):
     margin_right: float | None = _margin("right", "width")
     margin_bottom: float | None = _margin("bottom", "height")
     reference_image: ImageSource | None = Field(
-        default=None, description="An image whose subject's margins are wanted here, too, where none is given above."
+        default=None, description="An image whose subject's margins are used where none is given above."
     )
     cropping_position: Position | None = Field(
-        default=None, description="Which part mode `crop` keeps, as far as margins leave a choice; `center` if not set."
+        default=None, description="The part that mode `crop` keeps, as far as margins allow; `center` if not set."
     )
-    resampling: Resampling = Field(default="lanczos", description="The filter, where pixels are resampled.")
+    resampling: Resampling = Field(default="lanczos", description="The filter for resampling pixels.")
     tolerance: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="An image whose shape and margins miss by no more than this fraction keeps them.",
+        description="An image whose shape and margins deviate by no more than this fraction keeps them.",
     )
     scaling_proportions: Proportions | None = Field(
         default=None,
@@ -100,7 +100,7 @@ class CreateImageAdjusterTask(CreateTask):
 
 
 class ImageAdjusterTaskPublic(ResultImage, TaskPublic):
-    """An adjuster task. The four sliders are those that are applied, with what the prompt says."""
+    """An adjuster task. The four sliders are the applied ones, including those from the prompt."""
 
     task_type: Literal[TaskType.IMAGE_ADJUSTER] = TaskType.IMAGE_ADJUSTER
     input_image_path: str
@@ -125,11 +125,11 @@ class ImageAdjusterTaskPublic(ResultImage, TaskPublic):
 
 
 class ImageAdjusterTaskPublicUpdate(TaskUpdate):
-    """What `PUT /tasks/{id}` may change."""
+    """The body of `PUT /tasks/{id}`."""
 
 
 class ImageAdjuster(TaskKind[CreateImageAdjusterTask]):
-    """The shape first, then the colours; a worker needs no model for it."""
+    """Changes the shape first, then the colours; a worker needs no model for it."""
 
     name = TaskType.IMAGE_ADJUSTER
     queue = "image"
@@ -177,7 +177,7 @@ _SHOWN_FIELDS = _KEPT_FIELDS | {"input_image_path", "reference_image_path", "sca
 
 
 def _colours(request: CreateImageAdjusterTask) -> dict[str, float]:
-    """The four sliders; what is set counts, then what the prompt says."""
+    """The four sliders; fields take precedence over the prompt."""
     said = Adjustments()
     if request.prompt is not None:
         read = read_adjustments(request.prompt)
@@ -238,7 +238,7 @@ def _needs_subject(request: CreateImageAdjusterTask) -> bool:
 
 
 def _check_result(spec: dict[str, Any], source: InputImage) -> None:
-    """What can be known before the subject is: a target size, and a shape without margins."""
+    """Check as much as is known without the subject: a target size, and a shape without margins."""
     _check_pixels(plan((source.width, source.height), _framing(spec, None)), spec)
 
 
@@ -284,7 +284,7 @@ async def _work(spec: dict[str, Any], context: RunContext) -> None:
 def _adjusted(
     spec: dict[str, Any], image: Image.Image, reference: Image.Image | None
 ) -> tuple[Image.Image, dict[str, Any]]:
-    """The result, and what is worth knowing about how it came about."""
+    """The result, and its metadata."""
     from compute.imaging.framing.reframe import reframed
 
     margins = _wanted_margins(spec, reference)

@@ -1,4 +1,4 @@
-"""REFINE: an image in another size, its detail drawn anew tile by tile, its faces on demand."""
+"""REFINE: resizes an image, regenerates its detail tile by tile, and on demand its faces."""
 
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["CreateRefineTask", "Refine", "RefineTaskPublic", "RefineTaskPublicUpdate"]
 
 MAX_SIDE = 16_384
-"""Pixels. A row of tiles is held in floating point: 200 MB at this width."""
+"""Pixels. A row of tiles is in memory in floating point: 200 MB at this width."""
 GUIDANCE_SCALE = 3.5
 UPSCALE_PROMPT = "sharp focus, fine natural detail, high quality"
 FACE_PROMPT = "a natural face, sharp eyes, fine skin texture"
 
 _SHARE_OF_TILES = 0.8
-"""Of the progress, when faces come after them."""
+"""The tiles' share of the progress if faces follow."""
 _FACTOR_CAPABILITIES = {
     2.0: ProviderCapability.UPSCALE_2X,
     4.0: ProviderCapability.UPSCALE_4X,
@@ -41,7 +41,7 @@ _FACTOR_CAPABILITIES = {
 
 
 class CreateRefineTask(NativeChoice, CreateTask):
-    """Enlarge an image, draw its detail anew, and improve its faces.
+    """Enlarge an image, regenerate its detail, and improve its faces.
 
     The size comes from `upscale_factor`, or from `target_width` and `target_height`; with neither it stays.
     """
@@ -63,7 +63,7 @@ class CreateRefineTask(NativeChoice, CreateTask):
     )
 
     upscale_enabled: bool = Field(
-        default=True, description="Draw detail anew. Without it the image is only brought to its size, by Lanczos."
+        default=True, description="Regenerate detail. Without it the image is only resized, by Lanczos."
     )
     upscale_factor: float | None = Field(
         default=None,
@@ -79,14 +79,14 @@ class CreateRefineTask(NativeChoice, CreateTask):
         description="Denoising steps of the whole schedule; `upscale_denoise` of them are run.",
     )
     upscale_denoise: float = Field(
-        default=0.3, ge=0, le=1, description="How much is drawn anew: 0 nothing, 1 everything but the colours."
+        default=0.3, ge=0, le=1, description="How much is regenerated: 0 nothing, 1 everything but the colours."
     )
     upscale_prompt: Prompt | None = Field(default=None, description="What the detail should look like.")
     upscale_seed: Seed | None = None
 
-    face_detail_enabled: bool = Field(default=False, description="Draw faces anew, each in a closer view.")
+    face_detail_enabled: bool = Field(default=False, description="Regenerate faces, each in a close view.")
     face_detail_steps: int = Field(default=10, ge=1, le=200, description="The same for faces as `upscale_steps`.")
-    face_detail_denoise: float = Field(default=0.2, ge=0, le=1, description="How much of a face is drawn anew.")
+    face_detail_denoise: float = Field(default=0.2, ge=0, le=1, description="How much of a face is regenerated.")
     face_detail_prompt: Prompt | None = Field(default=None, description="What the faces should look like.")
     face_detail_seed: Seed | None = None
 
@@ -116,11 +116,11 @@ class RefineTaskPublic(ResultImage, TaskPublic):
 
 
 class RefineTaskPublicUpdate(TaskUpdate):
-    """What `PUT /tasks/{id}` may change."""
+    """The body of `PUT /tasks/{id}`."""
 
 
 class Refine(TaskKind[CreateRefineTask]):
-    """Lanczos first, then image to image over overlapping tiles; then the faces of the result."""
+    """Resizes by Lanczos, then runs image to image over overlapping tiles, then on the faces of the result."""
 
     name = TaskType.REFINE
     queue = "refine"
@@ -139,7 +139,7 @@ class Refine(TaskKind[CreateRefineTask]):
     update_model = RefineTaskPublicUpdate
 
     tile: ClassVar[int] = 1024
-    """Largest side of a tile in pixels: what the model draws best."""
+    """Largest side of a tile in pixels, the size that the model generates best."""
     overlap: ClassVar[int] = 128
 
     async def prepare(self, request: CreateRefineTask, inputs: Inputs) -> dict[str, Any]:
@@ -184,7 +184,7 @@ _SHOWN_FIELDS = _KEPT_FIELDS | {
 
 
 def _check_capabilities(request: CreateRefineTask) -> None:
-    """Whoever lists what a provider may be asked for is not asked for more."""
+    """Check that a request with a list of capabilities needs no others."""
     for listing in ("active_provider_capabilities", "fallback_provider_capabilities"):
         offered = getattr(request, listing)
         for field, capability in _needed_capabilities(request).items():
@@ -193,7 +193,7 @@ def _check_capabilities(request: CreateRefineTask) -> None:
 
 
 def _needed_capabilities(request: CreateRefineTask) -> dict[str, ProviderCapability]:
-    """What has to be offered, by the field that asks for it."""
+    """The needed capabilities, by the field that needs them."""
     needed = {}
     if request.upscale_factor is not None:
         factor = _FACTOR_CAPABILITIES.get(request.upscale_factor, ProviderCapability.UPSCALE_FLOAT)
@@ -237,7 +237,7 @@ def _output_size(request: CreateRefineTask, base: InputImage, max_pixels: int) -
 
 
 def _factor(request: CreateRefineTask, base: InputImage) -> float:
-    """How much a side grows that has no target of its own."""
+    """The enlargement of a side without a target of its own."""
     if request.upscale_factor is not None:
         return request.upscale_factor
     if request.target_width is not None:
@@ -262,7 +262,7 @@ async def _refine(spec: dict[str, Any], context: RunContext) -> None:
 
 
 async def _faces(spec: dict[str, Any], context: RunContext, image: Image.Image) -> "Sequence[Face]":
-    """The faces to draw anew. They are looked for before the job holds the device, which has nothing to do with it."""
+    """The faces to regenerate. Detected before the job holds the device, which is not needed for it."""
     from compute.worker.ops.face import find_faces
 
     if not spec["face_detail_enabled"]:

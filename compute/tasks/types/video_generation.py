@@ -1,4 +1,4 @@
-"""VIDEO_GENERATION: a clip that begins with an image, as H.264 in MP4."""
+"""VIDEO_GENERATION: generates a clip that begins with an image, as H.264 in MP4."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -35,20 +35,20 @@ __all__ = [
 ]
 
 MODEL_GUIDANCE = 3.0
-"""What video models of this kind are guided with; `cfg_scale` 1 stands for it."""
+"""The usual guidance of video models of this kind; `cfg_scale` 1 stands for it."""
 USUAL_MOTION = 127
 HIGHEST_BUCKET = 255
 
 CLIP_PIXELS = 768 * 512
-"""Width x height of a clip whose size nobody named."""
+"""Width x height of a clip without a requested size."""
 MAX_CLIP_PIXELS = 1280 * 768
 SIDES = (64, 1536)
 """Pixels: the shortest and the longest side of a clip."""
 
 CHUNK_FRAMES = 160
 CHUNK_SECONDS = 10
-"""What is drawn at a time at most. A longer clip goes on from the last frame of the chunk before, so that its length
-costs time and no memory."""
+"""The most frames generated at a time. A longer clip continues from the last frame of the previous chunk, so that its
+length costs time and no memory."""
 
 Seconds = Annotated[int, Field(ge=1, le=60)] | Annotated[float, Field(ge=1, le=60, allow_inf_nan=False)]
 
@@ -58,10 +58,10 @@ def _side(description: str) -> Any:
 
 
 class CreateVideoGenerationTask(NativeChoice, CreateTask):
-    """Make a clip that begins with an image.
+    """Generate a clip that begins with an image.
 
     Without a size it has the shape of the image, at about 393,000 pixels. With both sides the image is scaled to cover
-    them, and what is left over is cut off on both sides.
+    them, and the excess is cropped equally on both sides.
     """
 
     task_type: Literal[TaskType.VIDEO_GENERATION] = TaskType.VIDEO_GENERATION
@@ -118,11 +118,11 @@ class VideoGenerationTaskPublic(ResultVideo, TaskPublic):
 
 
 class VideoGenerationTaskPublicUpdate(TaskUpdate):
-    """What `PUT /tasks/{id}` may change."""
+    """The body of `PUT /tasks/{id}`."""
 
 
 class VideoGeneration(TaskKind[CreateVideoGenerationTask]):
-    """Draws the clip chunk by chunk into a file; never more than two chunks of frames are in memory."""
+    """Generates the clip chunk by chunk into a file; never more than two chunks of frames are in memory."""
 
     name = TaskType.VIDEO_GENERATION
     queue = "video"
@@ -169,7 +169,7 @@ async def _take_image(request: CreateVideoGenerationTask, inputs: Inputs) -> Inp
 
 
 def _clip_size(request: CreateVideoGenerationTask, image: InputImage) -> tuple[int, int]:
-    """Width and height in pixels, both even; what is not asked for follows the image."""
+    """Width and height in pixels, both even; by default in the image's proportions."""
     if request.width is None and request.height is None:
         scale = (CLIP_PIXELS / (image.width * image.height)) ** 0.5
         return _even(image.width * scale), _even(image.height * scale)
@@ -189,12 +189,12 @@ def _even(side: float) -> int:
 
 
 def _plain(seconds: float) -> int | float:
-    """The contract's whole seconds as they are written there."""
+    """Whole seconds as an integer, like in the contract."""
     return int(seconds) if seconds == int(seconds) else seconds
 
 
 async def _film(spec: dict[str, Any], context: RunContext) -> None:
-    """The whole work: the frames of each chunk are encoded while the next chunk is drawn."""
+    """Do the whole work: the frames of each chunk are encoded while the next chunk is generated."""
     image = await context.load(spec["input_image_path"], field="input_image_url")
     start = await context.compute(partial(_first_frame, image, (spec["width"], spec["height"])))
     chunks = _chunks(_frame_count(spec), spec["fps"])
@@ -202,32 +202,32 @@ async def _film(spec: dict[str, Any], context: RunContext) -> None:
         file = Path(folder) / "clip.mp4"
         async with _ClipFile(file, spec, context) as clip:
             async with context.device():
-                await _draw(_request(spec, start), chunks, context, clip)
+                await _generate(_request(spec, start), chunks, context, clip)
             await clip.finish()
         context.note(**_facts(spec), chunks=len(chunks))
         await context.publish_file(file, "video/mp4", width=spec["width"], height=spec["height"], seed=spec["seed"])
 
 
-async def _draw(request: VideoRequest, chunks: Sequence[int], context: RunContext, clip: "_ClipFile") -> None:
-    """Chunk after chunk: each begins with the last frame of the one before, which is not shown twice."""
-    drawn, total = 0, sum(chunks)
+async def _generate(request: VideoRequest, chunks: Sequence[int], context: RunContext, clip: "_ClipFile") -> None:
+    """Generate chunk after chunk: each begins with the last frame of the one before, which is not shown twice."""
+    generated, total = 0, sum(chunks)
     for index, count in enumerate(chunks):
         shown_before = int(index > 0)
         chunk = replace(request, frames=count + shown_before, seed=(request.seed + index) % (MAX_SEED + 1))
-        frames = await context.generate(chunk, share=(drawn / total, (drawn + count) / total))
+        frames = await context.generate(chunk, share=(generated / total, (generated + count) / total))
         await clip.write(frames[shown_before:])
         request = replace(request, image=frames[-1])
-        drawn += count
+        generated += count
 
 
 class _ClipFile:
-    """The encoder beside the drawing: one chunk is encoded in a thread while the next is drawn.
+    """Encodes one chunk in a thread while the next is generated.
 
-    As a context manager it ends with no thread at work; unless `finish` was called, nothing is left of the file.
+    As a context manager it waits for its thread; unless `finish` was called, the file is removed.
     """
 
     def __init__(self, file: Path, spec: dict[str, Any], context: RunContext) -> None:
-        # Here, because it loads PyAV, which the ingress does without.
+        # Here, because it loads PyAV, which the ingress does not need.
         from compute.imaging.video import VideoWriter
 
         self._context = context
@@ -236,7 +236,7 @@ class _ClipFile:
         self._finished = False
 
     async def write(self, frames: Sequence[Image.Image]) -> None:
-        """Append frames, once those before are encoded; returns while these are."""
+        """Append frames, once the earlier ones are encoded; returns while these are being encoded."""
         await self._start(partial(_write_all, self._writer, frames))
 
     async def finish(self) -> None:
@@ -250,7 +250,7 @@ class _ClipFile:
     async def __aexit__(self, *failure: object) -> None:
         try:
             if self._at_work is not None:
-                # Its error is raised where it is awaited, or the block has one of its own.
+                # Its error is raised where it is awaited, or the block raises its own.
                 await asyncio.gather(self._at_work, return_exceptions=True)
         finally:
             if not self._finished:
@@ -271,7 +271,7 @@ def _write_all(writer: "VideoWriter", frames: Sequence[Image.Image]) -> None:
 
 
 def _first_frame(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The image in the clip's size. A clip has no transparency: what shows through is white."""
+    """The image in the clip's size. A clip has no transparency: transparent parts become white."""
     return resized(on_white(image), size)
 
 
@@ -292,7 +292,7 @@ def _request(spec: dict[str, Any], start: Image.Image) -> VideoRequest:
 
 
 def _facts(spec: dict[str, Any]) -> dict[str, Any]:
-    """What the finished clip is, for whoever looks at its metadata."""
+    """The metadata of the finished clip."""
     frames = _frame_count(spec)
     return {
         "frames": frames,
@@ -309,7 +309,7 @@ def _frame_count(spec: dict[str, Any]) -> int:
 
 
 def _chunks(frames: int, fps: int) -> list[int]:
-    """How many new frames each chunk draws: as few chunks as may be, of sizes as equal as may be."""
+    """The number of new frames of each chunk: as few chunks as possible, of sizes as equal as possible."""
     most = min(CHUNK_FRAMES, CHUNK_SECONDS * fps)
     count = -(-frames // most)
     shorter, longer = divmod(frames, count)
@@ -317,12 +317,12 @@ def _chunks(frames: int, fps: int) -> list[int]:
 
 
 def _guidance(cfg_scale: float) -> float:
-    """Linear: 0 is 1, at which models do without guidance, 1 is the model's usual."""
+    """The guidance scale, linear in `cfg_scale`: 0 gives 1, which is no guidance, 1 gives the model's usual value."""
     return 1 + cfg_scale * (MODEL_GUIDANCE - 1)
 
 
 def _motion(bucket: int) -> float:
-    """1 to 255 as 0 to 1, with the usual bucket in the middle."""
+    """The motion from 0 to 1 of a bucket from 1 to 255, with the usual bucket in the middle."""
     if bucket <= USUAL_MOTION:
         return 0.5 * (bucket - 1) / (USUAL_MOTION - 1)
     return 0.5 + 0.5 * (bucket - USUAL_MOTION) / (HIGHEST_BUCKET - USUAL_MOTION)

@@ -1,1 +1,1 @@
-"""Task types that find the subject of an image and change or remove what is behind it."""
+"""Task types that find the subject of an image and change or remove its background."""

@@ -1,4 +1,4 @@
-"""BACKGROUND_FIX: another background behind a subject that stays as it is."""
+"""BACKGROUND_FIX: changes the background of an image and leaves the subject unchanged."""
 
 import math
 from collections.abc import AsyncGenerator
@@ -31,11 +31,12 @@ __all__ = [
 
 GUIDANCE_SCALE = 3.5
 DRAWN_PIXELS = 1024 * 1024
-"""What the model draws best. A drawn background is scaled to the image; the subject never is."""
+"""The largest size that the model generates well. A generated background is scaled to the image; the subject never is.
+"""
 
 
 class BackgroundFixStrategy(StrEnum):
-    """Where the new background comes from."""
+    """The source of the new background."""
 
     COLOR_SHIFT = "COLOR_SHIFT"
     REPLACE_IMAGE = "REPLACE_IMAGE"
@@ -63,8 +64,8 @@ _DEFAULT_LIGHT = 220.0
 class CreateBackgroundFixTask(CreateTask):
     """Change the background of an image: its colour, or all of it.
 
-    Give one of `palette_image`, `background_image_url` and `background_prompt`. What belongs to another strategy than
-    the one that is run is refused. `provider_config.rembg_model` chooses the segmentation model.
+    Give one of `palette_image`, `background_image_url` and `background_prompt`. Fields of another strategy than the one
+    used are refused. `provider_config.rembg_model` chooses the segmentation model.
     """
 
     task_type: Literal[TaskType.BACKGROUND_FIX] = TaskType.BACKGROUND_FIX
@@ -73,11 +74,11 @@ class CreateBackgroundFixTask(CreateTask):
         description="The image with the subject: an address, a data URL, base64 or the path of a stored image.",
     )
     strategy: BackgroundFixStrategy | None = Field(
-        default=None, description="Follows from what is given: a palette image, a background image, or a prompt."
+        default=None, description="By default the one of the given source: a palette image, an image, or a prompt."
     )
     palette_image: ImageSource | None = Field(
         default=None,
-        description="COLOR_SHIFT: its background has the colour that the new background shall have. "
+        description="COLOR_SHIFT: its background has the colour for the new background. "
         "REPLACE_IMAGE: the new background, if `background_image_url` is absent.",
     )
     background_image_url: ImageSource | None = Field(
@@ -94,8 +95,8 @@ class CreateBackgroundFixTask(CreateTask):
         default=None,
         ge=0,
         le=1,
-        description="How far around the subject the old background stays, as a share of the longer side. 0.005 for "
-        "COLOR_SHIFT, 0 where the background is replaced.",
+        description="Width of the old background that is kept around the subject, as a share of the longer side. By "
+        "default 0.005 for COLOR_SHIFT, 0 where the background is replaced.",
     )
     mask_expansion: int | None = Field(default=None, ge=0, le=16_384, description="The same in pixels.")
     shadow_threshold: float | None = Field(
@@ -118,7 +119,7 @@ class CreateBackgroundFixTask(CreateTask):
         "20 for COLOR_SHIFT, 0 where the background is replaced.",
     )
     blend_strength: float = Field(
-        default=1.0, ge=0, le=1, description="How soft edges are: 1 as the matte and the blur have them, 0 cut hard."
+        default=1.0, ge=0, le=1, description="Softness of edges: 1 leaves matte and blur unchanged, 0 cuts hard."
     )
 
     @model_validator(mode="after")
@@ -148,11 +149,11 @@ class BackgroundFixTaskPublic(ResultImage, TaskPublic):
 
 
 class BackgroundFixTaskPublicUpdate(TaskUpdate):
-    """What `PUT /tasks/{id}` may change."""
+    """The body of `PUT /tasks/{id}`."""
 
 
 class BackgroundFix(TaskKind[CreateBackgroundFixTask]):
-    """Finds the subject, makes or changes the background, and puts the one before the other."""
+    """Finds the subject, changes or generates the background, and puts the subject in front."""
 
     name = TaskType.BACKGROUND_FIX
     queue = "image"
@@ -165,10 +166,10 @@ class BackgroundFix(TaskKind[CreateBackgroundFixTask]):
     update_model = BackgroundFixTaskPublicUpdate
 
     def queue_for(self, request: CreateBackgroundFixTask) -> str:
-        return "inference" if _draws(request) else self.queue
+        return "inference" if _generates(request) else self.queue
 
     def roles_for(self, request: CreateBackgroundFixTask) -> frozenset[Role]:
-        return frozenset({"draw"}) if _draws(request) else self.roles
+        return frozenset({"draw"}) if _generates(request) else self.roles
 
     async def prepare(self, request: CreateBackgroundFixTask, inputs: Inputs) -> dict[str, Any]:
         strategy = _checked_strategy(request)
@@ -185,14 +186,14 @@ class BackgroundFix(TaskKind[CreateBackgroundFixTask]):
             **sources,
             **_margin_fields(request, strategy),
             **_threshold_fields(request, strategy),
-            **_drawing_fields(request, strategy, base, inputs.size_multiple),
+            **_generation_fields(request, strategy, base, inputs.size_multiple),
             "strategy": strategy,
             "base_image_path": base.path,
             "segmentation_model": model,
         }
 
     def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
-        work = _draw_behind if job.spec["strategy"] == BackgroundFixStrategy.REPLACE_PROMPT else _compute_behind
+        work = _generate_behind if job.spec["strategy"] == BackgroundFixStrategy.REPLACE_PROMPT else _compute_behind
         return run_work(job, worker, partial(work, job.spec))
 
     def public_fields(self, task: Task) -> dict[str, Any]:
@@ -210,18 +211,20 @@ _SHOWN_FIELDS = (
 
 
 def _strategy(request: CreateBackgroundFixTask) -> BackgroundFixStrategy:
-    """The one that is named, or else the one whose source is given."""
+    """The named strategy, or else the one whose source is given."""
     given = [strategy for strategy, field in _SOURCES.items() if getattr(request, field) is not None]
     return request.strategy or (given[0] if given else BackgroundFixStrategy.COLOR_SHIFT)
 
 
-def _draws(request: CreateBackgroundFixTask) -> bool:
+def _generates(request: CreateBackgroundFixTask) -> bool:
     return _strategy(request) is BackgroundFixStrategy.REPLACE_PROMPT
 
 
 def _checked_strategy(request: CreateBackgroundFixTask) -> BackgroundFixStrategy:
-    """Raises:
-    InvalidInput: the strategy's source is missing, or something for another strategy is there.
+    """The strategy, after a check of its fields.
+
+    Raises:
+        InvalidInput: the strategy's source is missing, or a field of another strategy is given.
     """
     strategy = _strategy(request)
     for field, owner in _ONLY_FOR.items():
@@ -233,7 +236,7 @@ def _checked_strategy(request: CreateBackgroundFixTask) -> BackgroundFixStrategy
 
 
 def _margin_fields(request: CreateBackgroundFixTask, strategy: BackgroundFixStrategy) -> dict[str, Any]:
-    """What surrounds the subject is the old background: a shift may spare it, a replacement had better not."""
+    """The subject's surroundings are old background: a colour shift may keep them, a replacement should not."""
     shifts = strategy is BackgroundFixStrategy.COLOR_SHIFT
     share, pixels, sigma = request.mask_expansion_percentage, request.mask_expansion, request.edge_blur_sigma
     if share is not None and pixels is not None:
@@ -255,7 +258,7 @@ def _threshold_fields(request: CreateBackgroundFixTask, strategy: BackgroundFixS
     return {"shadow_threshold": shadow, "light_threshold": light}
 
 
-def _drawing_fields(
+def _generation_fields(
     request: CreateBackgroundFixTask, strategy: BackgroundFixStrategy, base: InputImage, multiple: int
 ) -> dict[str, Any]:
     if strategy is not BackgroundFixStrategy.REPLACE_PROMPT:
@@ -267,7 +270,7 @@ def _drawing_fields(
 
 
 async def _compute_behind(spec: dict[str, Any], context: RunContext) -> None:
-    """COLOR_SHIFT and REPLACE_IMAGE, which take a CPU."""
+    """Run COLOR_SHIFT or REPLACE_IMAGE, on the CPU."""
     from compute.worker.ops.background import color_shift, cut, replace
 
     shifts = spec["strategy"] == BackgroundFixStrategy.COLOR_SHIFT
@@ -286,8 +289,8 @@ async def _compute_behind(spec: dict[str, Any], context: RunContext) -> None:
     await context.publish(result)
 
 
-async def _draw_behind(spec: dict[str, Any], context: RunContext) -> None:
-    """REPLACE_PROMPT: the device draws; finding the subject and putting it in front go on beside it."""
+async def _generate_behind(spec: dict[str, Any], context: RunContext) -> None:
+    """Run REPLACE_PROMPT: the device generates; segmentation and compositing use the CPU meanwhile."""
     from compute.worker.ops.background import cut, inpainting, replace
 
     base = await context.load(spec["base_image_path"], field="base_image")
@@ -305,7 +308,7 @@ async def _draw_behind(spec: dict[str, Any], context: RunContext) -> None:
         mask=mask,
     )
     async with context.device():
-        drawn: Image.Image = await context.generate(request, shown=base.size, share=(0.0, 0.95))
-    result, notes = await context.compute(partial(replace, scene, drawn, spec, context.models_root))
+        generated: Image.Image = await context.generate(request, shown=base.size, share=(0.0, 0.95))
+    result, notes = await context.compute(partial(replace, scene, generated, spec, context.models_root))
     context.note(**notes)
     await context.publish(result, seed=spec["seed"])

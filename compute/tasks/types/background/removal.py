@@ -1,4 +1,4 @@
-"""BACKGROUND_REMOVAL: the subjects of a batch of images, cut out."""
+"""BACKGROUND_REMOVAL: cuts out the subjects of a batch of images."""
 
 from collections.abc import AsyncGenerator
 from functools import partial
@@ -33,7 +33,7 @@ def _one_or_more(value: Any) -> Any:
 
 
 class CreateBackgroundRemovalTask(CreateTask):
-    """Cut the subjects of images out. `provider_config.rembg_model` chooses the segmentation model."""
+    """Cut out the subjects of images. `provider_config.rembg_model` chooses the segmentation model."""
 
     task_type: Literal[TaskType.BACKGROUND_REMOVAL] = TaskType.BACKGROUND_REMOVAL
     input_image_paths: Annotated[list[ImageSource], BeforeValidator(_one_or_more)] = Field(
@@ -41,7 +41,7 @@ class CreateBackgroundRemovalTask(CreateTask):
         max_length=MOST_IMAGES,
         validation_alias=AliasChoices("input_image_paths", "image_url"),
         description=f"1 to {MOST_IMAGES} images, each an address, a data URL, base64 or the path of a stored image. "
-        "`image_url` is another name for it, and may hold one image without a list.",
+        "`image_url` is another name for it, and may be one image without a list.",
     )
     output_format: Literal["png", "webp"] = Field(
         default="png", description="PNG is lossless; WEBP (quality 95) is several times smaller. Both have alpha."
@@ -51,30 +51,31 @@ class CreateBackgroundRemovalTask(CreateTask):
 class FailedImage(BaseModel):
     """An image of a batch that has no result."""
 
-    index: int = Field(description="Its place in `input_image_paths`, from 0.")
+    index: int = Field(description="Its index in `input_image_paths`, from 0.")
     path: str = Field(description="Its storage path.")
-    error: str = Field(description="What is wrong with it.")
+    error: str = Field(description="The reason of the failure.")
 
 
 class BackgroundRemovalTaskPublic(ResultImages, ResultImage, TaskPublic):
     """A background removal.
 
-    It is COMPLETED when at least one image was cut out: `result_image_paths` holds those in the order of their inputs,
-    and `failed` names the others. With an empty `failed` the two lists match one to one. It is FAILED when none was.
+    It is COMPLETED if at least one image was cut out: `result_image_paths` lists the results in the order of their
+    inputs, and `failed` names the other inputs. With an empty `failed` the two lists match one to one. It is FAILED if
+    no image was cut out.
     """
 
     task_type: Literal[TaskType.BACKGROUND_REMOVAL] = TaskType.BACKGROUND_REMOVAL
     input_image_paths: list[str] = Field(description="Storage paths of the inputs.")
     output_format: str
-    failed: list[FailedImage] = Field(default=[], description="The inputs that have no result, and why.")
+    failed: list[FailedImage] = Field(default=[], description="The inputs without a result, with the reasons.")
 
 
 class BackgroundRemovalTaskPublicUpdate(TaskUpdate):
-    """What `PUT /tasks/{id}` may change."""
+    """The body of `PUT /tasks/{id}`."""
 
 
 class BackgroundRemoval(TaskKind[CreateBackgroundRemovalTask]):
-    """One image after the other, so that a batch takes no more memory than its largest image."""
+    """Processes one image after the other, so that a batch takes no more memory than its largest image."""
 
     name = TaskType.BACKGROUND_REMOVAL
     aliases = ("BACKGROUND_REMOVE",)
@@ -120,7 +121,7 @@ async def _remove(spec: dict[str, Any], context: RunContext) -> None:
     paths, model, models_root = spec["input_image_paths"], spec["segmentation_model"], context.models_root
     failed: list[FailedImage] = []
     async with context.device():
-        # A model that is not there is the whole batch's failure.
+        # A missing model fails the whole batch.
         await context.compute(partial(load_segmenter, model, models_root))
         for index, path in enumerate(paths):
             try:
@@ -137,7 +138,7 @@ async def _remove(spec: dict[str, Any], context: RunContext) -> None:
 
 
 def _all_failed(failed: list[FailedImage]) -> InvalidInput:
-    """Names the first few; a hundred would hide them."""
+    """The error of a batch without results; it names the first few failures only."""
     reasons = "; ".join(f"{image.index}: {image.error}" for image in failed[:5])
     more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
     return InvalidInput(f"None of the images could be cut out ({reasons}{more}).", field="input_image_paths")
