@@ -1,4 +1,4 @@
-"""What routes depend on: the key, the resources, a transaction.
+"""FastAPI dependencies of the routes: the API key, the process's resources, a transaction.
 
 All of them are coroutines: FastAPI would send a plain function to a thread, which costs more than it does. Even so
 each one takes as long as reading a small body; a route that is called often asks `resources_of` instead.

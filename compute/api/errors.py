@@ -87,7 +87,7 @@ def install(app: FastAPI) -> None:
 
 
 def answer_to(error: ComputeError, names: Iterable[object] = ()) -> JSONResponse:
-    """What a client is told of an error. `names` are those of the path, whose spelling it gets."""
+    """The answer to an error. `names` are those of the path, whose spelling the client gets."""
     if isinstance(error, InvalidFields):
         return _invalid(error.faults)
     if isinstance(error, InvalidInput):

@@ -26,7 +26,7 @@ class Loops:
         self._running.append(asyncio.create_task(self._keep(name, loop), name=name))
 
     def failing(self) -> dict[str, str]:
-        """What ended within the last half minute, and why, by the loops' names."""
+        """Loops that ended within the last half minute, by name, with the reason."""
         now = asyncio.get_running_loop().time()
         return {name: why for name, (at, why) in self._ended.items() if now - at < self._forgiven_seconds}
 

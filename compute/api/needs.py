@@ -1,4 +1,4 @@
-"""Who still needs stored files: what waits or runs, and workflows that have not ended. Their files stay.
+"""Finds stored files that are still needed, by tasks that wait or run and by workflows that have not ended. They stay.
 
 What has not ended is looked through, up to a number of rows of each kind. Where there are more, nobody knows: then
 files stay as well.

@@ -150,7 +150,7 @@ def next_row(listed: str, cursor: str | None, *, skip: int = 0) -> ListPosition 
 
 
 class Asked(Protocol):
-    """What every query of a list by time says of the page."""
+    """The page that a query of a list by time asks for."""
 
     limit: int
     skip: int
@@ -183,7 +183,7 @@ async def page_by_time(
 async def total_of(
     session: AsyncSession, listing: Listing[RowT], filters: Filters, page: Page[RowT], skip: int
 ) -> tuple[int, bool]:
-    """How many rows of the list match, at least, and whether that is all; behind `page_by_time`."""
+    """Count the rows of the list that match, at least, and say whether that is all; for use after `page_by_time`."""
     total, exact = await count_of(session, listing, filters)
     return max(total, skip + len(page.rows)) if page.rows else total, exact
 

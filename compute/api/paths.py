@@ -1,4 +1,4 @@
-"""Where the API's routes lie."""
+"""Paths of the API's routes."""
 
 __all__ = ["API", "IMAGES"]
 

@@ -1,4 +1,4 @@
-"""What an ingress process holds open: opened once at start-up, closed at the end."""
+"""The resources of an ingress process: opened once at start-up, closed at the end."""
 
 import asyncio
 import contextlib

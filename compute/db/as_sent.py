@@ -1,4 +1,4 @@
-"""What rows hold of their caller's own, as it was sent.
+"""Keeps a caller's own JSON in rows as it was sent.
 
 The database keeps an object's members in an order of its own and writes numbers in its own way. Where that would show,
 the object is kept as text beside it.
@@ -18,12 +18,12 @@ def values_of(workflow: Workflow) -> dict[str, dict[str, Any]]:
 
 
 def definition_of(step: WorkflowStep) -> dict[str, Any]:
-    """What a step was defined as."""
+    """The definition of a step as it was sent."""
     return step.definition | (step.sent or {})
 
 
 def kept_as_sent(values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Those of the values that JSONB would give back in another way; None if there are none."""
+    """The values that JSONB would give back in another way; None if there are none."""
     return {name: value for name, value in values.items() if _comes_back_otherwise(value)} or None
 
 

@@ -9,7 +9,7 @@ __all__ = ["AS_SENT", "Jsonb"]
 
 
 class _Replaced:
-    """Whatever is assigned is written. Python's `==` takes 1, 1.0 and true for the same, and keys in any order."""
+    """A JSON column that is written whenever it is assigned, for Python's `==` takes 1, 1.0 and true for the same."""
 
     def compare_values(self, x: Any, y: Any) -> bool:
         return x is y

@@ -1,4 +1,4 @@
-"""How long anything waits for the database, and connections that keep to it."""
+"""Time limits for the database, and connections that keep to them."""
 
 import time
 from collections.abc import Iterator
@@ -89,7 +89,7 @@ class ThreadConnection(psycopg.Connection[TupleRow]):
 def _silence(
     connection: PatientConnection | ThreadConnection, error: psycopg.OperationalError, began: float
 ) -> NoAnswer | None:
-    """What to raise for an error that is the end of our patience."""
+    """The error to raise for one that a time limit of ours has caused."""
     if error.sqlstate is not None or time.monotonic() - began < connection.answer_seconds:
         return None
     # What the server still had to say would be taken for the answer to the next statement.

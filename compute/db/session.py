@@ -182,7 +182,7 @@ class Database:
 
     @property
     def listening_url(self) -> str | None:
-        """Where LISTEN works, as libpq spells it; None where nothing but a pooler can be reached."""
+        """The address at which LISTEN works, as libpq spells it; None where only a pooler can be reached."""
         if self._direct_url is not None:
             return libpq_url(self._direct_url)
         return None if self.pooled else self.libpq_url

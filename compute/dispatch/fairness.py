@@ -1,4 +1,4 @@
-"""Which rows are next: by priority, then in turns between tenants, then by age.
+"""Claims the next tasks: by priority, then in turns between tenants, then by age.
 
 Within a priority, a tenant's n-th candidate gets the turn `n + what the tenant already has running`, and the
 lowest turns go first; between equal turns the tenant that was served longest ago. However much one tenant submits,

@@ -60,7 +60,7 @@ def _of(kind: type[W], writes: Sequence[Write]) -> list[W]:
 
 
 class _Batch:
-    """What has become of the writes of a batch so far."""
+    """The outcomes of a batch's writes so far."""
 
     def __init__(self, connection: Connection, lease_seconds: float) -> None:
         self._connection = connection
@@ -114,7 +114,7 @@ class _Batch:
 
 
 def _pairs(write: Write) -> list[tuple[type[Write], Lease]]:
-    """What is made with it."""
+    """The writes that are made with this one, as kind and lease: itself, and a start where it implies one."""
     return [(type(write), write.lease)] + ([(Start, write.lease)] if _begins(write) else [])
 
 

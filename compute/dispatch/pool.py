@@ -1,4 +1,4 @@
-"""What the Dispatcher needs of a pool of workers. Ray implements it; so does a test, in a few lines."""
+"""A pool of workers, as the Dispatcher needs it. Ray implements it; so does a test, in a few lines."""
 
 from collections.abc import AsyncGenerator
 from typing import Protocol
@@ -16,15 +16,15 @@ class Pool(Protocol):
 
     @property
     def executor_type(self) -> str:
-        """What runs the jobs, as the row's `executor_type` shows it."""
+        """The kind of worker that runs the jobs, as the row's `executor_type` shows it."""
         ...
 
     def capacity(self) -> int:
-        """How many jobs to hold now: one for every free hand and a small reserve. 0 while nobody is ready."""
+        """The number of jobs to hold now: one for every free worker and a small reserve; 0 while none is ready."""
         ...
 
     def ready(self) -> int:
-        """How many workers are warm."""
+        """The number of warm workers."""
         ...
 
     def run(self, job: Job) -> AsyncGenerator[WorkEvent]:

@@ -18,14 +18,14 @@ NEVER_RETRIED = frozenset({ErrorCategory.INVALID_INPUT, ErrorCategory.CONTENT_PO
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a run failed, in a category and in words for the operator."""
+    """The failure of a run: a category, and words for the operator."""
 
     category: ErrorCategory
     message: str
 
 
 class Attempt(Protocol):
-    """What is decided about: a claim, and what its task's row says of retries."""
+    """An attempt to decide about: a claim, and what its task's row says of retries."""
 
     @property
     def lease(self) -> Lease: ...
@@ -85,7 +85,7 @@ class RetryPolicy:
 
 
 def _times(attempt: Attempt) -> int:
-    """How often the task was handed back: every claim moves the fence, and every other end of one is a retry."""
+    """The number of hand-backs: every claim moves the fence, and every other end of one is a retry."""
     return max(attempt.lease.fence - 1 - attempt.retry_count, 0)
 
 

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class RunLimits(NamedTuple):
-    """What a run may take, in seconds."""
+    """Time limits of a run, in seconds."""
 
     task: float
     """Once it has begun."""
@@ -231,7 +231,7 @@ class _NoTurnError(Exception):
 
 
 class _News:
-    """When the worker was heard of, and when that was passed on to the lease, in seconds of the event loop."""
+    """The times at which the worker was heard of and at which the lease was told, in seconds of the event loop."""
 
     def __init__(self) -> None:
         self.of_worker = False
@@ -245,7 +245,7 @@ class _News:
         self.of_worker = self._since_written = self._since_missed = True
 
     def missed(self) -> int:
-        """How many calls in a row found no news."""
+        """The number of calls in a row that found no news."""
         self._missed = 0 if self._since_missed else self._missed + 1
         self._since_missed = False
         return self._missed

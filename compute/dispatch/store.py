@@ -1,4 +1,4 @@
-"""What the Dispatcher asks of its store, and Postgres as that store.
+"""The store of the Dispatcher: the interface, and Postgres.
 
 The Dispatcher knows no SQL and no connection: whatever keeps these promises will do, a model in memory among them.
 """

@@ -1,4 +1,4 @@
-"""Since when the store has been well, as one process has seen it."""
+"""Tracks since when the store has been well, as one process has seen it."""
 
 import asyncio
 

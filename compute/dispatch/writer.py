@@ -1,4 +1,4 @@
-"""What runs report, written together: a group commit of starts, heartbeats and ends, in the order of each lease.
+"""Writes what runs report: a group commit of starts, heartbeats and ends, in the order of each lease.
 
 Nothing is acknowledged before its commit. The fence makes a repeated or late write harmless, so a database that is
 away is waited for. A task whose row somebody keeps locked holds up its own writes alone; where a whole table is locked,

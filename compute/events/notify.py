@@ -104,7 +104,7 @@ async def _hear(connection: Connection, on_notify: Callable[[str, str], None], q
 
 
 def waking(database: Database, channels: Sequence[str]) -> Callable[[Callable[[], None]], Awaitable[None]]:
-    """What calls a function at every hint on `channels`, whatever it says, until cancelled."""
+    """A listener that calls a function at every notification on `channels`, until cancelled."""
 
     async def listen_on(wake: Callable[[], None]) -> None:
         await listen(database, channels, lambda _channel, _payload: wake())

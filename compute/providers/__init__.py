@@ -1,1 +1,1 @@
-"""Who executes tasks: one module a provider."""
+"""Providers, which execute tasks: one module each."""

@@ -1,4 +1,4 @@
-"""What a provider says of itself."""
+"""The interface of a provider."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -19,4 +19,4 @@ class Provider(ABC):
 
     @abstractmethod
     def capabilities(self, kind: TaskKind[Any]) -> frozenset[ProviderCapability]:
-        """What it can do for tasks of this type."""
+        """Capabilities for tasks of this type."""

@@ -38,7 +38,7 @@ _STORED_PATH = re.compile(r"[\w.@=+ -]+(/[\w.@=+ -]+)*\.(png|jpe?g|webp|gif|bmp|
 
 
 class Sources(Protocol):
-    """Where what a request names can come from."""
+    """The sources that inputs of a request can come from."""
 
     @property
     def settings(self) -> Settings: ...
@@ -51,7 +51,7 @@ class Sources(Protocol):
 
     @property
     def link_signer(self) -> LinkSigner:
-        """That of the links which lead to stored files."""
+        """The signer of links that lead to stored files."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Who may be asked to execute a task, and what for."""
+"""Checks that the providers which a request names can execute it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the ingress knows of the workers behind it, from the same typed arguments that deploy them."""
+"""The pools that are served, as the ingress knows them: from the same typed arguments that deploy them."""
 
 from dataclasses import dataclass
 from functools import cache

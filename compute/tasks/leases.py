@@ -172,7 +172,7 @@ async def release_batch(connection: Connection, releases: Sequence[Release]) -> 
 
 
 async def standing(connection: Connection, leases: Sequence[Lease]) -> dict[Lease, TaskStatus]:
-    """Where tasks are now whose fences are still those of these leases, locked or not."""
+    """The present status of tasks whose fences are still those of these leases, locked or not."""
     cursor = await connection.execute(_STANDING, _keys(leases), binary=True)
     return {Lease(task_id, fence): TaskStatus(status) for task_id, fence, status in await cursor.fetchall()}
 
@@ -196,7 +196,7 @@ async def expired(connection: Connection, limit: int) -> list[Expired]:
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """What moves tasks, and from which statuses.
+    """A statement that moves tasks, and the statuses from which it moves them.
 
     Those are a parameter: as constants they would let the planner walk all leased rows by their partial index, where
     the primary key finds each row at once.

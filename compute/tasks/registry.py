@@ -35,7 +35,7 @@ class InputImage:
 
 
 class Inputs(Protocol):
-    """How a type checks and fetches what a request names. Nothing is kept if a check fails."""
+    """Checks and fetches the inputs of a request for its type. Nothing is kept if a check fails."""
 
     @property
     def roles(self) -> frozenset[Role]:
@@ -54,7 +54,7 @@ class Inputs(Protocol):
 
     @property
     def model_names(self) -> tuple[str, ...]:
-        """What a request may call the model, the default first."""
+        """Names that a request may give the model, the default first."""
         ...
 
     async def image(self, source: str, *, field: str) -> InputImage:

@@ -1,4 +1,4 @@
-"""What a stored row says of its result."""
+"""Reads the result of a task from its row."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def first_path(task: Task) -> str | None:
 
 
 def metadata_of(task: Task) -> dict[str, Any]:
-    """What the run kept with the result; empty before the task's end."""
+    """Metadata that the run kept with the result; empty before the task's end."""
     metadata: dict[str, Any] = (task.result or {}).get("metadata", {})
     return metadata
 

@@ -1,4 +1,4 @@
-"""Which segmentation model a request chooses, for the types that need to know where the subject is."""
+"""Chooses the segmentation model of a request, for the types that need to know where the subject is."""
 
 from typing import Any
 

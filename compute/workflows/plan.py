@@ -1,4 +1,4 @@
-"""What travels between the engine and the step runners: plans of what is left to do, and outcomes of steps."""
+"""Messages between the engine and the step runners: plans of what is left to do, and outcomes of steps."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +16,7 @@ INPUT, CONFIG = "$input", "$config"
 
 
 class State(StrEnum):
-    """How a step ended, as far as those behind it are concerned."""
+    """The end of a step, as far as the steps behind it are concerned."""
 
     DONE = "done"
     """It has a result."""
@@ -32,7 +32,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """What a step hands to those that depend on it; the object behind their references."""
+    """The outcome that a step hands to those that depend on it; the object behind their references."""
 
     step_id: str
     state: State
@@ -41,7 +41,7 @@ class StepOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What the steps of a workflow share. `webhook_url` is None unless the ends of tasks are told, too."""
+    """The part of a plan that all steps share. `webhook_url` is None unless the ends of tasks are told, too."""
 
     id: UUID
     fence: int

@@ -177,7 +177,7 @@ _DECODER = json.JSONDecoder(
 
 
 def _faults(body: dict[str, Any], *, texts: bool) -> Iterator[tuple[Location, str]]:
-    """What cannot be kept, each with its place. `texts`: some text may be of that kind."""
+    """Texts and keys that cannot be stored, each with its location. `texts`: some text may be of that kind."""
     pending: list[tuple[Location, Any]] = [((), body)]
     while pending:
         place, holder = pending.pop()

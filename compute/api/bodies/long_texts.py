@@ -104,7 +104,7 @@ def _text(content: bytes, start: int, end: int) -> str:
 
 
 def _cut(content: bytes, near: int, end: int) -> int:
-    """Where a literal can be cut in two: neither in a character nor in what stands for one."""
+    """An index at which a literal can be cut in two: neither in a character nor in an escape."""
     while near < end:
         for cut in range(near, near - _SEARCHED, -1):
             if content[cut] & 0xC0 != 0x80 and b"\\" not in content[cut - _PAIR : cut]:

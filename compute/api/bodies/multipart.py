@@ -41,7 +41,7 @@ _FORGOTTEN_SECONDS = 24 * 3600
 
 @dataclass(slots=True)
 class Upload:
-    """What was received.
+    """A received file, on disk.
 
     Attributes:
         file: Where the content of the field `file` lies until the block ends.
@@ -248,7 +248,7 @@ def _too_large(noun: str, max_bytes: int) -> TooLarge:
 
 
 def _remove_forgotten(folder: Path) -> None:
-    """What an ingress that was killed left behind: an upload does not take a day."""
+    """Remove uploads that a killed ingress left behind: none takes a day."""
     oldest = time.time() - _FORGOTTEN_SECONDS
     for place in folder.glob("*/"):
         # Another upload may just have ended and removed it.

@@ -11,7 +11,7 @@ _BROKEN = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 def address_fault(scope: Scope) -> str | None:
-    """What is wrong with the request's path or query."""
+    """The fault of the request's path or query."""
     return _fault("path", raw_path(scope)) or _fault("query", scope.get("query_string", b""))
 
 

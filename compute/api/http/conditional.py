@@ -34,7 +34,7 @@ class Range:
 
 
 def content_headers(found: StoredObject) -> dict[str, str]:
-    """What every answer about an object carries, with content or without."""
+    """Headers that every answer about an object carries, with content or without."""
     return {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, max-age=3600",

@@ -15,7 +15,7 @@ _LARGEST_PORT = 65535
 
 
 def host_fault(scope: Scope) -> str | None:
-    """What is wrong with the request's `Host`. HTTP/1.0 may do without one."""
+    """The fault of the request's `Host`. HTTP/1.0 may do without one."""
     given = _hosts(scope["headers"])
     if len(given) > 1:
         return "Host: send it once."

@@ -1,4 +1,4 @@
-"""Which methods a path has, over all routers."""
+"""The methods of each path, over all routers."""
 
 import re
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""What a route does not read, it refuses: unknown and repeated parameters, and bodies where none is read.
+"""Refuses what a route does not read: unknown and repeated parameters, and bodies where none is read.
 
 `StrictRoute` is the class of every route, so that no route can forget it. What a route reads is what it declares: its
 query parameters, and a body if it has one or documents one.

@@ -1,4 +1,4 @@
-"""Whether a request is one: its address, its host, the length and the coding of its body."""
+"""Checks that a request is well formed: its address, its host, the length and the coding of its body."""
 
 import re
 

@@ -244,7 +244,7 @@ def _fingerprint(request: Request, content: Any) -> str:
 
 
 def _condensed(value: Any) -> Any:
-    """What a body says, with the digests of long texts in their places."""
+    """A body with the digests of its long texts in their places."""
     if isinstance(value, dict):
         return {name: _condensed(one) for name, one in value.items()}
     if isinstance(value, list):

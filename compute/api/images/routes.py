@@ -216,7 +216,7 @@ async def _existing(path: str, resources: Resources) -> StoredObject:
 
 
 async def _linked(path: str, resources: Resources) -> StoredObject:
-    """What a link of ours names: a result of a task, or the LoRA that a training made."""
+    """The object that a signed link names: a result of a task, or the LoRA of a training."""
     cleaned = _cleaned(clean_path, path)
     return await _found(cleaned if cleaned.startswith(LORAS) else _readable(path), resources)
 

@@ -1,4 +1,4 @@
-"""What is not an answer: webhooks, and the events of a stream."""
+"""Describes webhooks and the events of a stream, which are no answers of a route."""
 
 import copy
 from typing import Any
@@ -63,7 +63,7 @@ _EVENTS: dict[str, dict[str, Any]] = {
 
 
 def describe_webhooks(document: dict[str, Any]) -> None:
-    """What is POSTed to a `webhook_url`."""
+    """Describe the POST to a `webhook_url`."""
     headers = [
         {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
         for name, text in _SIGNATURE_HEADERS.items()

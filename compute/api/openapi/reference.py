@@ -67,7 +67,7 @@ async def reference() -> HTMLResponse:
 
 @router.get("/docs/start.js")
 async def start() -> Response:
-    """What makes Swagger UI show our document."""
+    """The script that makes Swagger UI show our document."""
     return Response(_START, media_type="text/javascript", headers=_POLICY)
 
 
@@ -79,5 +79,5 @@ async def script() -> FileResponse:
 
 @router.get("/docs/swagger-ui.css")
 async def style() -> FileResponse:
-    """How it looks."""
+    """The style sheet of Swagger UI."""
     return FileResponse(_FILES / "swagger-ui.css", media_type="text/css", headers=_POLICY)

@@ -205,7 +205,7 @@ _ENUMS = (TaskType, TaskPriority, ProviderType, ProviderCapability, EntityType, 
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """What the framework makes of the routes, with the models that only bodies read by hand and webhooks use."""
+    """The framework's document of the routes, with the models that only hand-read bodies and webhooks use."""
     made: dict[str, Any] = get_openapi(
         title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
     )

@@ -1,4 +1,4 @@
-"""What a body of a POST says before its fields are looked at: the type of its task, and the dialect of the answer."""
+"""Reads from a body, before its fields are checked, the type of its task and the dialect of the answer."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -120,7 +120,7 @@ def _require_unchanged(task: Task, name: str, value: Any) -> None:
 
 
 def _verdict(task: Task, changes: dict[str, Any]) -> dict[str, Any] | None:
-    """What the task ends with by these changes; None if they do not end it.
+    """The end that these changes bring to the task; None if they do not end it.
 
     Raises:
         Conflict: it cannot end so.

@@ -26,7 +26,7 @@ _KEEP_ALIVE_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a watcher is told: `fence` tells one attempt from the next."""
+    """The state of a task that a watcher is told; `fence` tells one attempt from the next."""
 
     status: str
     percent: float

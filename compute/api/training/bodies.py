@@ -23,7 +23,7 @@ _QUICKSTART_NAMES = {"base_model_path": "base_model"} | {
 
 
 def read_training(body: dict[str, Any]) -> tuple[TrainingTaskCreate, Dialect]:
-    """What a body asks for, and the dialect in which it is written.
+    """Read a body: the request, and the dialect in which it is written.
 
     Raises:
         InvalidInput, InvalidFields: it is no request for a training.

@@ -106,7 +106,7 @@ async def present(training: Training, dialect: Dialect, links: RequestLinks) -> 
 
 
 def listed(training: Training) -> TrainingTask:
-    """What a list says of a training, which may have been read without `spec` and `logs`."""
+    """A training as lists show it; it may have been read without `spec` and `logs`."""
     return TrainingTask(**_fields(training))
 
 
@@ -130,7 +130,7 @@ def _quickstart_event(event: TrainingEvent) -> QuickstartTrainingEvent:
 
 
 def _quickstart_data(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What an event says, in the words and units of the samples."""
+    """The data of an event, in the words and units of the quick start."""
     said = _quickstart_metrics(data)
     if "task_id" in said:
         said["task_id"] = quickstart_training_id(UUID(said["task_id"]))

@@ -59,7 +59,7 @@ async def get_training(ref: TrainingId, resources: ResourcesDep, links: LinksDep
 async def list_events(
     ref: TrainingId, filters: EventQuery, request: Request, resources: ResourcesDep, links: LinksDep
 ) -> Response:
-    """What happened to a training, oldest first. Ask again with the last id as `after` for what came since; the header
+    """Events of a training, oldest first. Ask again with the last id as `after` for what came since; the header
     `Link` leads to what is there already."""
     begin = filters.begin()
     async with resources.database.transaction() as session:

@@ -87,7 +87,7 @@ async def ingest(request: TrainingTaskCreate, resources: Resources) -> list[str]
 
 
 class _Faults:
-    """What is wrong with the elements of a list, in their order."""
+    """Faults of the elements of a list, in their order."""
 
     def __init__(self) -> None:
         self._found: dict[int, InvalidInput] = {}

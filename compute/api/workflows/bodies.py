@@ -24,7 +24,7 @@ _IMAGE = "image_url"
 
 
 def read(body: dict[str, Any]) -> Body:
-    """What a body amounts to, as far as it can be read; the quick start's steps have their images handed on."""
+    """Read a body as far as it can be read; the quick start's steps get mappings that hand on their images."""
     found = read_body(body)
     if (reading := found.reading) is not None and found.dialect is Dialect.QUICKSTART:
         opaque = {index for index, place in enumerate(reading.places) if place in reading.unknown}

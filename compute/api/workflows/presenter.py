@@ -109,7 +109,7 @@ class Seen:
 
 
 async def look(session: AsyncSession, workflows: Sequence[Workflow], *, estimate: bool = False) -> list[Seen]:
-    """What answers about these workflows need; with `estimate` also how long steps took lately."""
+    """Read the rows that answers about these workflows need; with `estimate` also how long steps took lately."""
     steps: dict[UUID, list[WorkflowStep]] = defaultdict(list)
     for step in await steps_of(session, [workflow.id for workflow in workflows]):
         steps[step.workflow_id].append(step)
@@ -158,7 +158,7 @@ async def render(seen: Seen, dialect: Dialect) -> str:
 async def present_cleanup(
     seen: Seen, detail: WorkflowCleanupDetail, dialect: Dialect, links: RequestLinks
 ) -> WorkflowCleanupResponse | QuickstartWorkflowCleanup:
-    """What a cleanup did, in a dialect."""
+    """The result of a cleanup, in a dialect."""
     if dialect is Dialect.CANONICAL:
         return WorkflowCleanupResponse(workflow=canonical(seen), cleanup=detail)
     errors = [
@@ -254,7 +254,7 @@ def _current(seen: Seen) -> int | None:
 
 
 def _last(seen: Seen) -> int:
-    """Where an ended workflow ended: at the first step that failed, or at the last one."""
+    """The step at which an ended workflow ended: the first that failed, or the last one."""
     failed = [
         place for place, step in enumerate(seen.steps) if step.status in (StepStatus.FAILED, StepStatus.CANCELLED)
     ]

@@ -33,7 +33,7 @@ _TASK_FIELDS = frozenset({"config", "input_mappings", "when", "provider_config"}
 
 @dataclass(slots=True)
 class Body:
-    """What was read. `spoken` are, for each step by its place, the caller's words for canonical ones."""
+    """A body that was read. `spoken` are, for each step by its position, the caller's words for canonical ones."""
 
     dialect: Dialect
     reading: Reading | None = None

@@ -179,7 +179,7 @@ def _socket_folder(home: Path, user: SystemUser | None) -> Path:
 
 
 def _socket_path(home: Path) -> Path:
-    """Where that folder is: short enough for a socket in it."""
+    """The path of that folder: short enough for a socket in it."""
     folder = home / "postgres.sock"
     if len(os.fsencode(folder)) > SOCKET_FOLDER_LIMIT:
         digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Who runs the embedded server when we are root: PostgreSQL refuses to, so a system user does."""
+"""A system user for the embedded server, which refuses to run as root."""
 
 import os
 import pwd

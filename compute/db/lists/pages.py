@@ -115,7 +115,7 @@ async def page_of(
 
 
 async def count_of(session: AsyncSession, listing: Listing[Any], filters: Filters) -> tuple[int, bool]:
-    """How many rows there are, up to `COUNTED`, and whether that is exact: otherwise there are as many or more. Its
+    """Count the rows, up to `COUNTED`, and say whether that is exact: otherwise there are as many or more. Its
     transaction is one of `page_of`."""
     most = 0
     ways = list(_ways(listing, filters))
@@ -196,7 +196,7 @@ async def _walk_all(
 
 
 def _budget(along: Span | Heap, left: Filters, ways: Sequence[_Way], enough: int) -> int:
-    """How many rows a walk may examine: what is `enough`, where all of them are wanted, or else its share. By time
+    """The number of rows that a walk may examine: `enough` where all of them are wanted, or else its share. By time
     alone most lists come to their page soon: that walk may pass by as many others as it needs."""
     if isinstance(along, Span) and not along.also and not left:
         return enough

@@ -65,8 +65,8 @@ class Heap:
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """What a walk found, newest first. `full`: as much as was asked for. `behind` is where it was stopped; None at the
-    end. `known`: what is newer than that has been seen."""
+    """The rows that a walk found, newest first. `full`: as much as was asked for. `behind` is where it was stopped; None at
+    the end. `known`: what is newer than that has been seen."""
 
     found: Sequence[ListPosition]
     full: bool
@@ -118,7 +118,7 @@ async def walk(
 async def walked_count(
     session: AsyncSession, table: Any, along: Span, wanted: Mapping[Any, Sequence[Any]], budget: int
 ) -> tuple[int, bool]:
-    """How many rows are as `wanted` among the first `budget`, and whether those were all."""
+    """Count the rows that are as `wanted` among the first `budget`, and say whether those were all."""
     inner = _examined(table, along, and_(true(), *_conditions(along, wanted)), None, budget + 1).subquery("walked")
     counted = select(func.count().filter(inner.c.matches), func.count())
     found, examined = (await session.execute(counted.select_from(inner))).one()

@@ -1,4 +1,4 @@
-"""Which schema a database has, and which one this code was written for.
+"""Compares the schema of a database with the one that this code was written for.
 
 Migrations run in a step of their own, `compute db migrate`, before the code that needs them serves. Whoever serves asks
 here first.

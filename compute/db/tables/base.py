@@ -1,4 +1,4 @@
-"""What every table stands on: the class of their rows and the types of their columns."""
+"""The base class of all rows, and the types of their columns."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""What Dispatchers tell each other and the API."""
+"""State that Dispatchers share with each other and the API."""
 
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ["DispatcherBeat", "Leader", "TenantTurn"]
 
 
 class TenantTurn(Base):
-    """When a tenant was last served from a queue, so that tenants take turns."""
+    """The time at which a tenant was last served from a queue, so that tenants take turns."""
 
     __tablename__ = "tenant_turns"
 
@@ -31,7 +31,7 @@ class DispatcherBeat(Base):
 
 
 class Leader(Base):
-    """Who does a work that is of no use twice; anybody may take it over when the time is up."""
+    """The process that does a work which is of no use twice; any other may take it over when the time is up."""
 
     __tablename__ = "leaders"
 

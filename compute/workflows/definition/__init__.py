@@ -1,1 +1,1 @@
-"""What a workflow says: its graph, fields and mappings, and whether it can run."""
+"""Definitions of workflows: their graphs, fields and mappings, and the checks that they can run."""

@@ -143,7 +143,7 @@ def _in_body(fault: dict[str, Any], reading: Reading) -> dict[str, Any]:
 
 
 def _parents(step: WorkflowStepDefinition) -> list[str]:
-    """What a step depends on: as it says, and as its mappings and its condition imply."""
+    """The parents of a step: those it names, and those that its mappings and its condition imply."""
     sources = [mapping.from_step for mapping in step.input_mappings] + ([step.when.from_step] if step.when else [])
     return list(dict.fromkeys([*step.depends_on, *(source for source in sources if source not in (INPUT, CONFIG))]))
 

@@ -1,4 +1,4 @@
-"""Which fields a task type takes and which its results have, and what kinds of values those are.
+"""The fields that a task type takes and that its results have, with the shapes of their values.
 
 A shape is read from the JSON schema of the type's models, so a new type needs nothing here.
 """
@@ -31,7 +31,7 @@ _SCALARS = frozenset({"string", "number", "boolean", "object"})
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a value may be: JSON types without `null` (an integer is a number), and those of a list's elements."""
+    """The shape of a value: JSON types without `null` (an integer is a number), and those of a list's elements."""
 
     kinds: frozenset[str]
     items: "Shape | None" = None
@@ -49,7 +49,7 @@ class Shape:
 
     @property
     def element(self) -> "Shape":
-        """What one element of the list is."""
+        """The shape of one element of the list."""
         return self.items or ANYTHING
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ def list_of(shape: Shape) -> Shape:
 
 
 def transformed(shape: Shape, transform: TransformType | None) -> Shape | None:
-    """What a transform makes of a value of this shape; None when it cannot be applied to it."""
+    """The shape that a transform makes of a value of this shape; None when it cannot be applied."""
     if transform is None:
         return shape
     if transform in _OF_A_LIST:

@@ -51,7 +51,7 @@ def descendants(edges: Edges, start: str) -> set[str]:
 
 
 def critical_path(edges: Edges, seconds: Mapping[str, float], done: Iterable[str] = ()) -> float:
-    """How long the longest way takes through the steps that are not `done`, given how long each takes."""
+    """The duration of the longest path through the steps that are not `done`, given the duration of each."""
     over = set(done)
     ends: dict[str, float] = {}
     for step in walk(edges):

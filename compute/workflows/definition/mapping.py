@@ -31,7 +31,7 @@ Results = Mapping[str, Mapping[str, Any] | None]
 
 
 class Files(Protocol):
-    """What two of the transforms ask of stored files."""
+    """Stored files, as two of the transforms need them."""
 
     async def link(self, path: str) -> str:
         """An address from which the file can be downloaded without a key.

@@ -48,7 +48,7 @@ class CheckedStep:
 
 @dataclass(slots=True)
 class Known:
-    """What may be mapped from: `values` of input and configuration (None: not known yet), and the steps before."""
+    """The sources of a mapping: `values` of input and configuration (None: not known yet), and the steps before."""
 
     serving: Serving
     values: Mapping[str, Mapping[str, Any] | None]
@@ -174,7 +174,7 @@ def _source(step_id: str, path: str, known: Known, *, needed: bool) -> Shape:
 
 
 def _inside(shape: Shape, name: str, path: list[str]) -> Shape:
-    """What lies at `path` inside a field of this shape.
+    """The shape at `path` inside a field of this shape.
 
     Raises:
         _MisfitError: nothing can.
@@ -211,7 +211,7 @@ class _Draft:
 def _refusals(
     step: WorkflowStepDefinition, kind: TaskKind[Any], known: Known, spread: frozenset[str], misfits: Collection[int]
 ) -> Iterator[Fault]:
-    """Why the step's tasks would not be accepted, as far as their fields are known by now."""
+    """The faults for which the step's tasks would be refused, as far as their fields are known by now."""
     draft = _draft(step, kind, known, spread, misfits)
     try:
         TaskRequest.of(kind, draft.body, known.serving)

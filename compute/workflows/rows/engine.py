@@ -1,4 +1,4 @@
-"""What an engine asks of the rows: workflows to advance, and their leases."""
+"""The rows as an engine needs them: workflows to advance, and their leases."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence

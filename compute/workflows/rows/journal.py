@@ -1,4 +1,4 @@
-"""Where the journal of workflows is kept: checkpoints of steps and workflows, a batch in one transaction."""
+"""Stores the journal of workflows: checkpoints of steps and workflows, a batch in one transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,7 +103,7 @@ async def _write(checkpoints: Sequence[Checkpoint], connection: Connection) -> l
 
 
 def _verdict(write: Write, moved: set[int], found: dict[UUID, Standing]) -> Verdict:
-    """What became of a write. A step can enter each state only once while the fence stands, so where it is tells."""
+    """The verdict on a write. A step can enter each state only once while the fence stands, so where it is tells."""
     if not isinstance(write, Begin | End):
         return Written([])
     if id(write) in moved:

@@ -1,4 +1,4 @@
-"""Which steps have lost what they made: their tasks were cleaned up or deleted, or their files are gone."""
+"""Finds steps that have lost their results: their tasks were cleaned up or deleted, or their files are gone."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -38,7 +38,7 @@ async def without_files(objects: ObjectStore, steps: Sequence[WorkflowStep]) -> 
 
 
 async def missing(objects: ObjectStore, paths: Iterable[str]) -> set[str]:
-    """Those of the files that do not exist.
+    """The files that do not exist.
 
     Raises:
         StorageFailed: the store could not be asked.

@@ -62,7 +62,7 @@ def _plan(workflow: Workflow, steps: Sequence[WorkflowStep]) -> Plan:
 
 
 def _outcome(step: WorkflowStep) -> StepOutcome:
-    """What an ended step hands on; the same as its runner did."""
+    """The outcome of an ended step; the same as its runner handed on."""
     tolerated = bool(step.definition.get("continue_on_error"))
     match StepStatus(step.status):
         case StepStatus.COMPLETED:

@@ -257,14 +257,14 @@ SELECT workflows.id, workflows.fence
 
 
 class Renewal(NamedTuple):
-    """Which leases are lost, and which could not be renewed because somebody else has their workflows locked."""
+    """The leases that a renewal found lost, and those that it could not renew because their workflows are locked."""
 
     lost: set[WorkflowLease]
     locked: set[WorkflowLease]
 
 
 class Standing(NamedTuple):
-    """Where a step is now, and its workflow."""
+    """The present status of a step and of its workflow."""
 
     status: StepStatus
     task_ids: list[str]
@@ -325,7 +325,7 @@ async def finish(connection: Connection, finishes: Sequence[Finish]) -> set[UUID
 
 
 async def standing(connection: Connection, steps: Sequence[UUID]) -> dict[UUID, Standing]:
-    """Where steps are now."""
+    """The present status of steps."""
     if not steps:
         return {}
     cursor = await connection.execute(_STANDING, {"steps": list(steps)})

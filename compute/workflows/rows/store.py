@@ -76,7 +76,7 @@ async def create(
 
 
 def _columns(step: WorkflowStepDefinition) -> dict[str, dict[str, Any] | None]:
-    """What a row keeps of a definition: as we read it, and what is the caller's own in it as it was sent."""
+    """The columns of a definition: as we read it, and the caller's own parts as they were sent."""
     definition = step.model_dump(mode="json")
     return {"definition": definition, "sent": kept_as_sent({name: definition[name] for name in _SENT})}
 

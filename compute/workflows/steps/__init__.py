@@ -1,1 +1,1 @@
-"""How a step runs: its requests, results and checkpoints."""
+"""Runs steps: their requests, results and checkpoints."""

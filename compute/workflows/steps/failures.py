@@ -1,4 +1,4 @@
-"""Why a step failed before it had tasks, in a category and in words for the operator."""
+"""Puts the failure of a step that had no tasks yet into a category and into words for the operator."""
 
 import logging
 
@@ -21,7 +21,7 @@ class StepFailed(Exception):
 
 
 def failure_of(error: Exception) -> StepFailed:
-    """What `error` means for the step. One that nobody foresaw is logged with its traceback."""
+    """The failure that `error` means for the step. An unexpected one is logged with its traceback."""
     if isinstance(error, StepFailed):
         return error
     if isinstance(error, InvalidInput | TooLarge):

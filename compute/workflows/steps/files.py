@@ -1,4 +1,4 @@
-"""What a runner reads of stored files for the transforms, and the links that it knows to lead to them."""
+"""Stored files as the transforms of a step need them, and the links that are known to lead to them."""
 
 import base64
 

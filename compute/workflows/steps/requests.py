@@ -29,7 +29,7 @@ __all__ = ["PreparedStep", "StepRequests", "missing_field"]
 
 @dataclass(frozen=True, slots=True)
 class PreparedStep:
-    """What a step's tasks are asked for. `known` are sources that are stored already, with their paths."""
+    """The requests of a step's tasks. `known` are sources that are stored already, with their paths."""
 
     bodies: Sequence[dict[str, Any]]
     content_hash: str

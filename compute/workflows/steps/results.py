@@ -1,4 +1,4 @@
-"""What a step's tasks came to: the result that other steps take from, and the hash of what was asked."""
+"""The result of a step, which other steps take from, and the hash of its request."""
 
 import hashlib
 import json
@@ -55,5 +55,5 @@ def _gathered(values: list[Any]) -> list[Any]:
 
 
 def _results_of(kind: TaskKind[Any]) -> set[str]:
-    """What a step without a task has none of."""
+    """Names of the fields that the results of this type have; a step without tasks has none of them."""
     return {name for name in source_shapes(kind) if name.startswith("result_")} | {"outputs"}

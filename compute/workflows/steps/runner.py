@@ -97,7 +97,7 @@ class StepRunner:
         return await self._launch(plan, prepared)
 
     async def _prepare(self, plan: StepPlan, results: Mapping[str, dict[str, Any] | None]) -> PreparedStep | str:
-        """What the step's tasks are asked for, or why the step is not run.
+        """The requests of the step's tasks, or the reason why the step is not run.
 
         Raises:
             ComputeError, InvalidFields: its fields cannot be had, or would not be accepted.
@@ -211,7 +211,7 @@ def _seconds_left(plan: StepPlan) -> float | None:
 
 
 def _failure_of(tasks: Sequence[Task], count: int) -> StepFailed:
-    """Why a step failed whose tasks ended like this; the first failure speaks for all."""
+    """The failure of a step whose tasks ended like this; the first failure speaks for all."""
     failed = next((task for task in tasks if task.status == TaskStatus.FAILED), None)
     if failed is not None:
         message = failed.errors[-1] if failed.errors else "A task failed and does not say why."
