@@ -110,7 +110,7 @@ _LONGEST_TOLD = 300
 
 
 def away(error: BaseException) -> DatabaseAway | None:
-    """Why the database is away, by an error of psycopg or SQLAlchemy; None when the error is about a statement's content."""
+    """Why the database is away, by an error of psycopg or SQLAlchemy; None when a statement's content is the cause."""
     if isinstance(error, DatabaseAway):
         return error
     if isinstance(error, PoolTimeoutError):
