@@ -65,8 +65,8 @@ class Heap:
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """The rows that a walk found, newest first. `full`: as much as was asked for. `behind` is where it was stopped; None
-    at the end. `known`: what is newer than that has been seen."""
+    """The rows that a walk found, newest first. `full`: as much as was asked for. `behind` is where it stopped; None at
+    the end. `known`: what is newer than that has been seen."""
 
     found: Sequence[ListPosition]
     full: bool
