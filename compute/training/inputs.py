@@ -1,27 +1,29 @@
-"""The pictures that a request for a training names: looked at before it is accepted, as far as that is quick.
+"""Makes the spec of a request for a training, and looks at the images that it names as far as that is quick.
 
 An address is read and its host looked up; a storage path must exist; what was sent inline is decoded and kept. Whether
-all of them are pictures, the job finds out.
+all of them are images, the job finds out.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
+from uuid import UUID
 
-from compute.api.resources import Resources
 from compute.errors import InvalidFields, InvalidInput
 from compute.media.base64_text import is_inline
-from compute.outbound.client import MAX_URL_CHARACTERS
+from compute.outbound.client import MAX_URL_CHARACTERS, GuardedClient
 from compute.requests.faults import MOST_FAULTS, Faults
-from compute.requests.inputs import RequestInputs
+from compute.requests.inputs import RequestInputs, Sources
 from compute.requests.serving import ServedModel
 from compute.schemas.training import TrainingTaskCreate
 from compute.storage.links.signed import stored_path
 from compute.storage.readable import check_readable
+from compute.training.request import spec_of
+from compute.training.spec import TrainingSpec
 
-__all__ = ["by_path", "ingest"]
+__all__ = ["TrainingSources", "prepare"]
 
 _AT_ONCE = 50
 _LOOK_UP_SECONDS = 20.0
@@ -30,7 +32,28 @@ _NO_MODEL = ServedModel(None, 1, queue="training", roles=frozenset())
 _FIELD = "source_images"
 
 
-async def by_path(request: TrainingTaskCreate, resources: Resources) -> TrainingTaskCreate:
+class TrainingSources(Sources, Protocol):
+    """Where what a request names can come from."""
+
+    @property
+    def client(self) -> GuardedClient: ...
+
+
+async def prepare(request: TrainingTaskCreate, training_id: UUID, sources: TrainingSources) -> TrainingSpec:
+    """The spec of a request. Its images are addresses and storage paths; those that were sent inline are stored now.
+
+    Raises:
+        InvalidInput, InvalidFields, TooLarge: it cannot be done, or its images, its zip file or its webhook cannot be
+            had; names each, up to a hundred. Nothing was stored.
+        StorageFailed: they could not be looked for, or kept.
+    """
+    request = await _by_path(request, sources)
+    spec = spec_of(request, training_id, sources.settings.training_models)
+    images = await _ingest(request, sources)
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"images": tuple(images)})})
+
+
+async def _by_path(request: TrainingTaskCreate, sources: TrainingSources) -> TrainingTaskCreate:
     """The request with the storage paths to which links of ours lead in their place.
 
     Raises:
@@ -38,24 +61,24 @@ async def by_path(request: TrainingTaskCreate, resources: Resources) -> Training
     """
 
     async def path_of(source: str, field: str) -> str:
-        return await stored_path(source, resources.objects, resources.link_signer, field=field) or source
+        return await stored_path(source, sources.objects, sources.link_signer, field=field) or source
 
     faults = _Faults()
-    sources = list(request.source_images or ())
+    images = list(request.source_images or ())
 
     async def replace(place: int, source: str) -> None:
-        sources[place] = await path_of(source, _field(place))
+        images[place] = await path_of(source, _field(place))
 
-    await _each([one for one in enumerate(sources) if _is_address(one[1])], replace, faults)
+    await _each([one for one in enumerate(images) if _is_address(one[1])], replace, faults)
     faults.raise_if_any()
-    changes: dict[str, Any] = {"source_images": sources} if sources else {}
+    changes: dict[str, Any] = {"source_images": images} if images else {}
     if request.dataset_url is not None:
         changes["dataset_url"] = await path_of(request.dataset_url, "dataset_url")
     return request.model_copy(update=changes)
 
 
-async def ingest(request: TrainingTaskCreate, resources: Resources) -> list[str]:
-    """The pictures of a request, as addresses and storage paths; those that were sent inline are stored now.
+async def _ingest(request: TrainingTaskCreate, sources: TrainingSources) -> list[str]:
+    """The images of a request, as addresses and storage paths; those that were sent inline are stored now.
 
     Raises:
         InvalidFields: some of them, the zip file or the webhook cannot be had; names each, up to a hundred.
@@ -65,25 +88,25 @@ async def ingest(request: TrainingTaskCreate, resources: Resources) -> list[str]
     others_too = Faults()
     if request.webhook_url is not None:
         with others_too.of():
-            await resources.client.check_url(request.webhook_url, "webhook_url")
+            await sources.client.check_url(request.webhook_url, "webhook_url")
     if request.dataset_url is not None:
         with others_too.of():
-            await _check_archive(request.dataset_url, resources)
-    sources = [source.strip() for source in request.source_images or ()]
+            await _check_archive(request.dataset_url, sources)
+    images = [source.strip() for source in request.source_images or ()]
     faults = _Faults()
-    await _check_addresses([(place, one) for place, one in enumerate(sources) if _is_address(one)], resources, faults)
-    inputs = RequestInputs(resources, _NO_MODEL)
-    others = [(place, one) for place, one in enumerate(sources) if not _is_address(one)]
+    await _check_addresses([(place, one) for place, one in enumerate(images) if _is_address(one)], sources, faults)
+    taken = RequestInputs(sources, _NO_MODEL)
+    others = [(place, one) for place, one in enumerate(images) if not _is_address(one)]
 
     async def look(place: int, source: str) -> None:
-        sources[place] = await _stored(source, place, resources, inputs)
+        images[place] = await _stored(source, place, sources, taken)
 
     await _each(others, look, faults)
     with others_too.of():
         faults.raise_if_any()
     others_too.raise_if_any()
-    await inputs.keep()
-    return sources
+    await taken.keep()
+    return images
 
 
 class _Faults:
@@ -106,19 +129,19 @@ class _Faults:
             )
 
 
-async def _check_archive(source: str, resources: Resources) -> None:
+async def _check_archive(source: str, sources: TrainingSources) -> None:
     if _is_address(source):
-        await resources.client.check_url(source, "dataset_url")
+        await sources.client.check_url(source, "dataset_url")
         return
     path = check_readable(source, field="dataset_url")
-    stored = await resources.objects.stat(path)
+    stored = await sources.objects.stat(path)
     if stored is None:
         raise InvalidInput(f"There is no stored file {path}.", field="dataset_url")
-    if stored.size > (most := resources.settings.training_archive_max_bytes):
+    if stored.size > (most := sources.settings.training_archive_max_bytes):
         raise InvalidInput(f"A zip file of pictures has at most {most} bytes.", field="dataset_url")
 
 
-async def _check_addresses(addresses: Sequence[tuple[int, str]], resources: Resources, faults: _Faults) -> None:
+async def _check_addresses(addresses: Sequence[tuple[int, str]], sources: TrainingSources, faults: _Faults) -> None:
     """Every host is looked up once, with the first of its addresses."""
     firsts: dict[str, tuple[int, str]] = {}
     for place, url in addresses:
@@ -127,7 +150,7 @@ async def _check_addresses(addresses: Sequence[tuple[int, str]], resources: Reso
             await asyncio.sleep(0)
 
     async def look_up(place: int, url: str) -> None:
-        await resources.client.check_url(url, _field(place))
+        await sources.client.check_url(url, _field(place))
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LOOK_UP_SECONDS):
@@ -138,15 +161,15 @@ async def _check_addresses(addresses: Sequence[tuple[int, str]], resources: Reso
             faults.add(place, InvalidInput("A URL is short, and cannot hold spaces or control characters."))
 
 
-async def _stored(source: str, place: int, resources: Resources, inputs: RequestInputs) -> str:
+async def _stored(source: str, place: int, sources: TrainingSources, taken: RequestInputs) -> str:
     """The path of a picture that is stored, or will be."""
     field = _field(place)
     if is_inline(source):
-        return (await inputs.image(source, field=field)).path
+        return (await taken.image(source, field=field)).path
     if "://" in source:
         raise InvalidInput("Use an http:// or https:// URL.", field=field)
     path = check_readable(source, field=field)
-    if await resources.objects.stat(path) is None:
+    if await sources.objects.stat(path) is None:
         raise InvalidInput(f"There is no stored file {path}.", field=field)
     return path
 
