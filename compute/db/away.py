@@ -36,7 +36,7 @@ class AwayReason(StrEnum):
 
 
 class DatabaseAway(Unavailable):
-    """Whether the statement that met it took effect is not known, unless the reason says so.
+    """`in_doubt`: whether the statement that met it took effect is not known; otherwise it did not.
 
     `detail` is for clients, `reason` and the error's cause for operators.
     """
@@ -47,10 +47,12 @@ class DatabaseAway(Unavailable):
         *,
         reason: AwayReason = AwayReason.LOST,
         told: str = "",
+        in_doubt: bool = True,
     ) -> None:
-        super().__init__(detail, reason=reason, told=told)
+        super().__init__(detail, reason=reason, told=told, in_doubt=in_doubt)
         self.reason = reason
         self.told = told
+        self.in_doubt = in_doubt
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.told}" if self.told else str(self.reason)
@@ -68,8 +70,9 @@ class RowLocked(DatabaseAway):
         *,
         reason: AwayReason = AwayReason.LOCKED,
         told: str = "",
+        in_doubt: bool = False,
     ) -> None:
-        super().__init__(detail, reason=reason, told=told)
+        super().__init__(detail, reason=reason, told=told, in_doubt=in_doubt)
 
 
 class StatementTooSlow(DatabaseAway):
@@ -81,8 +84,9 @@ class StatementTooSlow(DatabaseAway):
         *,
         reason: AwayReason = AwayReason.SLOW,
         told: str = "",
+        in_doubt: bool = False,
     ) -> None:
-        super().__init__(detail, reason=reason, told=told)
+        super().__init__(detail, reason=reason, told=told, in_doubt=in_doubt)
 
 
 class NoAnswer(psycopg.OperationalError):

@@ -16,13 +16,15 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Generic, TypeVar
 
 from compute.db.away import DatabaseAway, RowLocked, StatementTooSlow
+from compute.db.batches import Entry, Load, Queue
+from compute.errors import Unavailable
 
-__all__ = ["GroupCommit"]
+__all__ = ["GroupCommit", "Load"]
 
 W = TypeVar("W")
 R = TypeVar("R")
@@ -30,24 +32,9 @@ R = TypeVar("R")
 _log = logging.getLogger(__name__)
 _LOCKED_SECONDS = 0.1
 _AWAY_SECONDS = 0.5
-
-
-@dataclass(slots=True, eq=False)
-class _Entry(Generic[W, R]):
-    write: W
-    key: Hashable
-    kind: Hashable
-    meanwhile: R | None
-    done: asyncio.Future[R]
-    give_up_at: float
-
-    def resolve(self, answer: R) -> None:
-        if not self.done.done():
-            self.done.set_result(answer)
-
-    def refuse(self, error: Exception) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
+_UNLIMITED = Load()
+_NOTHING = Load(0, 0)
+_ONE = Load(1, 0)
 
 
 class GroupCommit(Generic[W, R]):
@@ -59,10 +46,14 @@ class GroupCommit(Generic[W, R]):
         key: Callable[[W], Hashable],
         *,
         given_up: R,
-        most: int,
-        patience_seconds: float = float("inf"),
+        most: int | Load,
+        patience_seconds: float = inf,
         meanwhile: Callable[[W], R | None] = lambda _: None,
         kind: Callable[[W], Hashable] = type,
+        waits: bool = True,
+        in_doubt: R | None = None,
+        most_waiting: Load = _UNLIMITED,
+        load: Callable[[W], Load] = lambda _: _ONE,
     ) -> None:
         """Write nothing yet.
 
@@ -71,24 +62,34 @@ class GroupCommit(Generic[W, R]):
                 was written for it, nor for the later ones of its key. Must do no harm when it is repeated.
             key: What must be written in order.
             given_up: The answer to what could not be written in `patience_seconds`, or when `run` has ended.
-            most: How many are written at a time.
+            most: How many are written at a time, or how much; a write that is more than that is written alone.
             meanwhile: The answer to a write that nobody needs to wait for when it has to wait; None for all others.
                 Of several of a key that wait the last one is written, before or after the others of its key.
             kind: Writes of different kinds may need different things, so that one kind may be locked alone.
+            waits: Writes wait while the database cannot do them, and are made even when nobody waits for them any more.
+                Otherwise all of them are refused with `DatabaseAway` when it cannot do one, and what nobody waits for
+                any more is dropped until it is written.
+            in_doubt: The answer to what was being written when `run` was cancelled, if that is not `given_up`.
+            most_waiting: How much may wait to be written.
+            load: How much a write is.
         """
         self._write = write
         self._key = key
         self._given_up = given_up
-        self._most = most
+        self._most = most if isinstance(most, Load) else Load(most)
+        self._most_waiting = most_waiting
+        self._load = load
+        self._waits = waits
+        self._in_doubt = given_up if in_doubt is None else in_doubt
         self._patience_seconds = patience_seconds
         self._meanwhile = meanwhile
         self._kind = kind
-        self._fresh: deque[_Entry[W, R]] = deque()
-        self._waiting: dict[Hashable, list[_Entry[W, R]]] = {}
-        self._suspects: dict[Hashable, list[_Entry[W, R]]] = {}
+        self._fresh: Queue[W, R] = Queue()
+        self._waiting: dict[Hashable, list[Entry[W, R]]] = {}
+        self._suspects: dict[Hashable, list[Entry[W, R]]] = {}
         self._groups: dict[bool, deque[list[Hashable]]] = {True: deque(), False: deque()}
         """The keys of suspects as they are tried, by whether somebody needs to wait for them."""
-        self._in_flight: Sequence[_Entry[W, R]] = ()
+        self._in_flight: Sequence[Entry[W, R]] = ()
         self._retry_at = 0.0
         self._suspects_at = 0.0
         self._turn = 0
@@ -98,14 +99,20 @@ class GroupCommit(Generic[W, R]):
         self._ended = False
 
     def put(self, write: W) -> asyncio.Future[R]:
-        """Write soon, even if nobody waits for it. The future has an exception when the database refuses this very
-        write."""
+        """Write soon. The future has an exception when the database refuses this very write.
+
+        Raises:
+            Unavailable: too much waits already.
+        """
         loop = asyncio.get_running_loop()
+        load = self._load(write)
+        if not self._fresh.has_room(load, self._most_waiting):
+            raise Unavailable("Too many requests wait for the database; try again.")
         meanwhile = self._meanwhile(write)
         # What nobody needs to wait for has no place among the others of its key.
         key = (self._key(write), meanwhile is None)
         give_up_at = loop.time() + self._patience_seconds
-        entry = _Entry(write, key, self._kind(write), meanwhile, loop.create_future(), give_up_at)
+        entry = Entry(write, load, key, self._kind(write), meanwhile, loop.create_future(), give_up_at)
         if self._ended:
             entry.resolve(self._given_up)
         else:
@@ -126,7 +133,9 @@ class GroupCommit(Generic[W, R]):
                 self._in_flight = ()
         finally:
             self._ended = True
-            for entry in (*self._in_flight, *self._fresh, *_all(self._waiting), *_all(self._suspects)):
+            for entry in self._in_flight:
+                entry.resolve(self._in_doubt)
+            for entry in (*self._fresh, *_all(self._waiting), *_all(self._suspects)):
                 entry.resolve(self._given_up)
 
     def close(self) -> None:
@@ -146,7 +155,7 @@ class GroupCommit(Generic[W, R]):
                 async with asyncio.timeout_at(min(due, default=None)):
                     await self._wake.wait()
 
-    def _take(self) -> list[_Entry[W, R]]:
+    def _take(self) -> list[Entry[W, R]]:
         """The next batch: what has waited, if it is time, in front of what was put later."""
         now = asyncio.get_running_loop().time()
         if now >= self._retry_at:
@@ -159,15 +168,15 @@ class GroupCommit(Generic[W, R]):
     def _recall(self, now: float) -> None:
         """Put what has waited in front of what is fresh; what is too much for a batch waits for the next."""
         waited, self._waiting = self._waiting, {}
-        recalled: list[_Entry[W, R]] = []
+        recalled: list[Entry[W, R]] = []
         for key, entries in waited.items():
-            if len(recalled) < self._most:
+            if len(recalled) < self._most.number:
                 recalled += self._patient(entries, now)
             else:
                 self._waiting[key] = entries
-        self._fresh.extendleft(reversed(recalled))
+        self._fresh.put_back(recalled)
 
-    def _take_in_turn(self, now: float) -> list[_Entry[W, R]]:
+    def _take_in_turn(self, now: float) -> list[Entry[W, R]]:
         """Of what is fresh those of one kind, and suspects, in turn; those that nobody waits for before each."""
         carefree = (self._take_carefree, partial(self._take_suspects, False, now))
         turns = (*carefree, self._take_fresh_of_a_kind, *carefree, partial(self._take_suspects, True, now))
@@ -177,38 +186,43 @@ class GroupCommit(Generic[W, R]):
                 return batch
         return []
 
-    def _take_carefree(self) -> list[_Entry[W, R]]:
+    def _take_carefree(self) -> list[Entry[W, R]]:
         return self._take_fresh(lambda entry: entry.meanwhile is not None)
 
-    def _take_fresh_of_a_kind(self) -> list[_Entry[W, R]]:
+    def _take_fresh_of_a_kind(self) -> list[Entry[W, R]]:
         kind = next((entry.kind for entry in self._fresh if entry.meanwhile is None), None)
         return self._take_fresh(lambda entry: entry.meanwhile is None and entry.kind == kind)
 
-    def _take_fresh(self, fits: Callable[[_Entry[W, R]], bool]) -> list[_Entry[W, R]]:
+    def _take_fresh(self, fits: Callable[[Entry[W, R]], bool]) -> list[Entry[W, R]]:
         """Those that fit, in their order. Others of whose keys wait are put behind them."""
-        batch: list[_Entry[W, R]] = []
-        left: list[_Entry[W, R]] = []
+        batch: list[Entry[W, R]] = []
+        left: list[Entry[W, R]] = []
         keys_left: set[Hashable] = set()
-        while self._fresh and len(batch) < self._most:
-            entry = self._fresh.popleft()
-            if self._put_behind(entry):
+        load = _NOTHING
+        while self._fresh:
+            more = load.plus(self._fresh.first().load)
+            if batch and more.exceeds(self._most):
+                break
+            entry = self._fresh.pop()
+            if self._is_dropped(entry) or self._put_behind(entry):
                 continue
             if fits(entry) and not (keys_left and entry.key in keys_left):
                 batch.append(entry)
+                load = more
             else:
                 # Later ones of its key must not overtake it.
                 left.append(entry)
                 keys_left.add(entry.key)
-        self._fresh.extendleft(reversed(left))
+        self._fresh.put_back(left)
         return batch
 
-    def _take_suspects(self, awaited: bool, now: float) -> list[_Entry[W, R]]:
+    def _take_suspects(self, awaited: bool, now: float) -> list[Entry[W, R]]:
         """The next part of those under suspicion, if it is time: of each key what comes first and is of one kind."""
         groups = self._groups[awaited]
         if now < self._suspects_at:
             return []
         self._give_up_suspects(now)
-        batch: list[_Entry[W, R]] = []
+        batch: list[Entry[W, R]] = []
         while groups and not batch:
             keys = [key for key in groups.popleft() if key in self._suspects]
             for key in keys:
@@ -216,7 +230,7 @@ class GroupCommit(Generic[W, R]):
                 count = 1 if len(keys) == 1 else _first_of_a_kind(entries)
                 batch += entries[:count]
                 # They are put behind again if it fails.
-                self._fresh.extendleft(reversed(entries[count:]))
+                self._fresh.put_back(entries[count:])
         if batch:
             self._suspects_at = now + _LOCKED_SECONDS
         return batch
@@ -227,18 +241,13 @@ class GroupCommit(Generic[W, R]):
             if not entries:
                 del self._suspects[key]
 
-    async def _flush(self, batch: Sequence[_Entry[W, R]]) -> None:
+    async def _flush(self, batch: Sequence[Entry[W, R]]) -> None:
         if not batch:
             return
         try:
             answers = await self._write([entry.write for entry in batch])
-        except (RowLocked, StatementTooSlow) as error:
-            _log.warning("%s (of %d writes) waits: %s", batch[0].write, len(batch), error)
-            self._suspect(batch)
         except DatabaseAway as error:
-            _log.warning("%d writes wait, the database is out of reach: %s", len(batch), error)
-            self._away, self._retry_at = True, asyncio.get_running_loop().time() + _AWAY_SECONDS
-            self._put_off(batch, _AWAY_SECONDS)
+            self._cannot(batch, error)
         except Exception as error:
             if len(batch) == 1:
                 batch[0].refuse(error)
@@ -253,13 +262,29 @@ class GroupCommit(Generic[W, R]):
                 [entry for entry, answer in zip(batch, answers, strict=True) if answer is None], _LOCKED_SECONDS
             )
 
-    async def _flush_halves(self, batch: Sequence[_Entry[W, R]]) -> None:
+    def _cannot(self, batch: Sequence[Entry[W, R]], error: DatabaseAway) -> None:
+        """Let a batch wait that the database does not write now, or refuse it and all others."""
+        if not self._waits:
+            _log.warning("%d writes are refused, the database does not make them: %s", len(batch), error)
+            for entry in batch:
+                entry.refuse(error)
+            while self._fresh:
+                self._fresh.pop().refuse(DatabaseAway(in_doubt=False))
+        elif isinstance(error, RowLocked | StatementTooSlow):
+            _log.warning("%s (of %d writes) waits: %s", batch[0].write, len(batch), error)
+            self._suspect(batch)
+        else:
+            _log.warning("%d writes wait, the database is out of reach: %s", len(batch), error)
+            self._away, self._retry_at = True, asyncio.get_running_loop().time() + _AWAY_SECONDS
+            self._put_off(batch, _AWAY_SECONDS)
+
+    async def _flush_halves(self, batch: Sequence[Entry[W, R]]) -> None:
         middle = len(batch) // 2
         await self._flush(batch[:middle])
         # Of the second half, some may have to wait behind the first.
         await self._flush([entry for entry in batch[middle:] if not self._put_behind(entry)])
 
-    def _suspect(self, batch: Sequence[_Entry[W, R]]) -> None:
+    def _suspect(self, batch: Sequence[Entry[W, R]]) -> None:
         """Let them wait, to be tried in smaller parts."""
         if not self._suspects:
             self._turn = 0
@@ -276,14 +301,17 @@ class GroupCommit(Generic[W, R]):
         for part in parts:
             self._groups[self._suspects[part[0]][0].meanwhile is None].append(part)
 
-    def _put_off(self, batch: Sequence[_Entry[W, R]], seconds: float) -> None:
+    def _put_off(self, batch: Sequence[Entry[W, R]], seconds: float) -> None:
         now = asyncio.get_running_loop().time()
         if batch and self._retry_at <= now:
             self._retry_at = now + seconds
         for entry in batch:
             _append(self._waiting.setdefault(entry.key, []), entry)
 
-    def _put_behind(self, entry: _Entry[W, R]) -> bool:
+    def _is_dropped(self, entry: Entry[W, R]) -> bool:
+        return not self._waits and entry.done.done()
+
+    def _put_behind(self, entry: Entry[W, R]) -> bool:
         """Let it wait, the last one of its key, if others of its key do."""
         if not self._waiting and not self._suspects:
             return False
@@ -293,7 +321,7 @@ class GroupCommit(Generic[W, R]):
         _append(waiting, entry)
         return True
 
-    def _patient(self, entries: Iterable[_Entry[W, R]], now: float) -> list[_Entry[W, R]]:
+    def _patient(self, entries: Iterable[Entry[W, R]], now: float) -> list[Entry[W, R]]:
         patient = []
         for entry in entries:
             answered = entry.meanwhile is not None
@@ -305,7 +333,7 @@ class GroupCommit(Generic[W, R]):
         return patient
 
 
-def _append(waiting: list[_Entry[W, R]], entry: _Entry[W, R]) -> None:
+def _append(waiting: list[Entry[W, R]], entry: Entry[W, R]) -> None:
     """Let it wait behind others of its key. What nobody needs to wait for is answered, and takes their place."""
     if entry.meanwhile is not None:
         entry.resolve(entry.meanwhile)
@@ -313,10 +341,10 @@ def _append(waiting: list[_Entry[W, R]], entry: _Entry[W, R]) -> None:
     waiting.append(entry)
 
 
-def _first_of_a_kind(entries: Sequence[_Entry[W, R]]) -> int:
+def _first_of_a_kind(entries: Sequence[Entry[W, R]]) -> int:
     """How many at the front are of one kind."""
     return next((n for n, entry in enumerate(entries) if entry.kind != entries[0].kind), len(entries))
 
 
-def _all(waiting: dict[Hashable, list[_Entry[W, R]]]) -> list[_Entry[W, R]]:
+def _all(waiting: dict[Hashable, list[Entry[W, R]]]) -> list[Entry[W, R]]:
     return [entry for entries in waiting.values() for entry in entries]

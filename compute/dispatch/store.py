@@ -137,7 +137,7 @@ class PostgresDispatchStore:
         for connection in self._connections.values():
             await connection.close()
 
-    def _connection(self, use: str, **limits: float) -> DirectConnection:
+    def _connection(self, use: str, **limits: Any) -> DirectConnection:
         if use not in self._connections:
             self._connections[use] = DirectConnection(self._database, **limits)
         return self._connections[use]

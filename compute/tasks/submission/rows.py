@@ -19,7 +19,7 @@ from compute.db.tables import IdempotencyKey, Task
 from compute.db.tables.base import Base
 from compute.errors import ComputeError, InvalidInput, Unavailable
 
-__all__ = ["Key", "KeyExpired", "KeyReused", "Outcome", "Submission", "insert_tasks", "size_of", "write"]
+__all__ = ["Key", "KeyExpired", "KeyReused", "Outcome", "Stored", "Submission", "insert_tasks", "size_of", "write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,17 @@ class KeyExpired(Unavailable):
         super().__init__(detail)
 
 
-Outcome = IdempotencyKey | ComputeError | None
-"""Stored (None), the row of an earlier submission with its key, or why it is neither."""
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """In the database: the submission itself or, with its key, the one that `earlier` is the row of."""
+
+    earlier: IdempotencyKey | None = None
+
+
+Outcome = Stored | ComputeError
+"""Stored, or why it is not."""
+
+_STORED = Stored()
 
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -127,11 +136,11 @@ async def write(connection: Connection, batch: Sequence[Submission]) -> list[Out
     placed = list(enumerate(task for submission in batch for task in submission.tasks))
     if not any(submission.key for submission in batch):
         await insert_tasks(connection, placed)
-        return [None] * len(batch)
+        return [_STORED] * len(batch)
     async with connection.transaction():
         await _foresee_times(connection, placed)
         outcomes = await _settle_keys(connection, batch)
-        beaten = {task.id for of, to in zip(batch, outcomes, strict=True) if to is not None for task in of.tasks}
+        beaten = {task.id for of, to in zip(batch, outcomes, strict=True) if to is not _STORED for task in of.tasks}
         await insert_tasks(connection, [(place, task) for place, task in placed if task.id not in beaten])
     return outcomes
 
@@ -153,7 +162,7 @@ async def _settle_keys(connection: Connection, batch: Sequence[Submission]) -> l
 
     def outcome(key: Key | None) -> Outcome:
         if key is None or (key.text in stored and first[key.text] is key):
-            return None
+            return _STORED
         return _answer_to(key, known.get(key.text))
 
     return [outcome(submission.key) for submission in batch]
@@ -176,10 +185,10 @@ async def _first_rows(connection: Connection, keys: list[str]) -> dict[str, Idem
     return {row.key: row for row in found}
 
 
-def _answer_to(key: Key, first: IdempotencyKey | None) -> IdempotencyKey | ComputeError:
+def _answer_to(key: Key, first: IdempotencyKey | None) -> Outcome:
     if first is None:
         return KeyExpired()
-    return first if first.fingerprint == key.fingerprint else KeyReused()
+    return Stored(first) if first.fingerprint == key.fingerprint else KeyReused()
 
 
 async def insert_tasks(connection: Connection, placed: Sequence[tuple[int, Task]]) -> None:

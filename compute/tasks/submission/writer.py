@@ -15,37 +15,42 @@ the process stops               what waits is still written; newcomers are refus
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextvars import Context
+from functools import partial
+from math import inf
 
+from compute.db.away import DatabaseAway
+from compute.db.direct import DirectConnection
+from compute.db.group_commit import GroupCommit, Load
 from compute.db.session import Database
 from compute.db.tables import IdempotencyKey
 from compute.errors import ComputeError, Unavailable
 from compute.events import notify
 from compute.events.notify import Notifier
-from compute.tasks.submission.connection import AWAY, OUTCOME_SECONDS, OutcomeUnknown, WriteLink
-from compute.tasks.submission.rows import Key, KeyExpired, KeyReused, Outcome, Submission, size_of
+from compute.tasks.submission.rows import Key, KeyExpired, KeyReused, Outcome, Submission, size_of, write
 
-__all__ = ["Key", "KeyExpired", "KeyReused", "OutcomeUnknown", "Submission", "TaskWriter"]
+__all__ = ["AWAY", "Key", "KeyExpired", "KeyReused", "OutcomeUnknown", "Submission", "TaskWriter"]
+
+AWAY = "The database does not answer; try again."
 
 _log = logging.getLogger(__name__)
 _LARGEST_BATCH = 500
 _MOST_WAITING = 5000
 _LARGEST_BATCH_BYTES = 16 * 2**20
 _MOST_WAITING_BYTES = 256 * 2**20
+_OUTCOME_SECONDS = 5.0
+_PAUSE_SECONDS = 0.1
 _STOP_SECONDS = 8.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Entry:
-    submission: Submission
-    size: int
-    outcome: asyncio.Future[Outcome]
+class OutcomeUnknown(DatabaseAway):
+    """The connection was lost during a write; whether that took effect could not be found out."""
 
-    def fail(self, error: BaseException) -> None:
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
+    def __init__(
+        self, detail: str = "The database was lost while it stored this, and whether it did is not known."
+    ) -> None:
+        super().__init__(detail)
 
 
 class TaskWriter:
@@ -61,17 +66,23 @@ class TaskWriter:
         most_waiting: int = _MOST_WAITING,
         largest_batch_bytes: int = _LARGEST_BATCH_BYTES,
         most_waiting_bytes: int = _MOST_WAITING_BYTES,
-        outcome_seconds: float = OUTCOME_SECONDS,
+        outcome_seconds: float = _OUTCOME_SECONDS,
     ) -> None:
-        self._link = WriteLink(database, outcome_seconds=outcome_seconds)
+        """Connect to nothing yet. `outcome_seconds` is how long the outcome of a write is looked for after the
+        connection was lost."""
+        self._connection = DirectConnection(database, by_key=False, idle_seconds=inf)
         self._notifier = notifier
-        self._largest_batch = largest_batch
-        self._most_waiting = most_waiting
-        self._largest_batch_bytes = largest_batch_bytes
-        self._most_waiting_bytes = most_waiting_bytes
-        self._waiting: deque[_Entry] = deque()
-        self._count = 0
-        self._bytes = 0
+        self._outcome_seconds = outcome_seconds
+        self._writes: GroupCommit[Submission, Outcome] = GroupCommit(
+            self._write,
+            id,
+            given_up=Unavailable(AWAY),
+            in_doubt=OutcomeUnknown(),
+            most=Load(largest_batch, largest_batch_bytes),
+            most_waiting=Load(most_waiting, most_waiting_bytes),
+            load=_load,
+            waits=False,
+        )
         self._writing: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -87,83 +98,57 @@ class TaskWriter:
         """
         if self._closed:
             raise Unavailable("This server is stopping; try again.")
-        size = sum(map(size_of, submission.tasks))
-        if self._waiting and (
-            self._count + len(submission.tasks) > self._most_waiting or self._bytes + size > self._most_waiting_bytes
-        ):
-            raise Unavailable("Too many requests wait for the database; try again.")
-        entry = _Entry(submission, size, asyncio.get_running_loop().create_future())
-        self._waiting.append(entry)
-        self._count += len(submission.tasks)
-        self._bytes += size
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write_all(), name="storing tasks")
-        outcome = await entry.outcome
+        if self._writing is None:
+            # It outlives this request and has no part in its transaction.
+            self._writing = asyncio.create_task(self._writes.run(), name="storing tasks", context=Context())
+        try:
+            outcome = await self._writes.put(submission)
+        except OutcomeUnknown:
+            raise
+        except DatabaseAway as error:
+            raise Unavailable(AWAY) from error
         if isinstance(outcome, ComputeError):
             raise outcome
-        return outcome
+        return outcome.earlier
 
     async def close(self) -> None:
         """Refuse what comes, write what waits, and close the connection."""
         self._closed = True
+        self._writes.close()
         try:
             async with asyncio.timeout(_STOP_SECONDS):
                 if self._writing is not None:
                     await self._writing
         except TimeoutError:
             _log.error("stopped before every waiting task was stored; their clients got 503")
-        await self._link.close()
+        await self._connection.close()
 
-    async def _write_all(self) -> None:
-        batch: list[_Entry] = []
-        try:
-            while batch := self._next_batch():
-                await self._write(batch)
-        finally:
-            # Somebody is left without an outcome only when this was cancelled.
-            self._refuse(batch, OutcomeUnknown())
-            self._refuse(self._waiting, Unavailable(AWAY))
+    async def _write(self, batch: Sequence[Submission]) -> list[Outcome]:
+        """Store `batch`, if need be again until the outcome is known.
 
-    def _next_batch(self) -> list[_Entry]:
-        """The oldest, without those whose client has left."""
-        batch: list[_Entry] = []
-        count = size = 0
-        while self._waiting:
-            entry = self._waiting[0]
-            count += len(entry.submission.tasks)
-            size += entry.size
-            if batch and (count > self._largest_batch or size > self._largest_batch_bytes):
-                break
-            self._waiting.popleft()
-            self._count -= len(entry.submission.tasks)
-            self._bytes -= entry.size
-            if not entry.outcome.done():
-                batch.append(entry)
-        return batch
+        Raises:
+            OutcomeUnknown: the connection was lost, and not to be had again in time.
+            DatabaseAway: the database is away or too slow; nothing was stored.
+            psycopg.Error: the database refused the content; nothing was stored.
+        """
+        loop = asyncio.get_running_loop()
+        lost_at: float | None = None
+        while True:
+            try:
+                outcomes = await self._connection.run(partial(write, batch=batch))
+            except DatabaseAway as error:
+                if lost_at is None and not error.in_doubt:
+                    raise
+                lost_at = lost_at or loop.time()
+                if loop.time() > lost_at + self._outcome_seconds:
+                    raise OutcomeUnknown from error
+                _log.warning("the connection was lost during a write, which is repeated: %s", error)
+            else:
+                for queue in {task.queue for submission in batch for task in submission.tasks}:
+                    self._notifier.notify(notify.READY, queue)
+                return outcomes
+            await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _write(self, batch: Sequence[_Entry]) -> None:
-        try:
-            outcomes = await self._link.write([entry.submission for entry in batch])
-        except Unavailable as error:
-            self._refuse(batch, error)
-            self._refuse(self._waiting, Unavailable(AWAY))
-        except Exception as error:
-            if len(batch) == 1:
-                batch[0].fail(error)
-                return
-            middle = len(batch) // 2
-            await self._write(batch[:middle])
-            await self._write(batch[middle:])
-        else:
-            self._settle(batch, outcomes)
 
-    def _settle(self, batch: Sequence[_Entry], outcomes: Sequence[Outcome]) -> None:
-        for entry, outcome in zip(batch, outcomes, strict=True):
-            if not entry.outcome.done():
-                entry.outcome.set_result(outcome)
-        for queue in {task.queue for entry in batch for task in entry.submission.tasks}:
-            self._notifier.notify(notify.READY, queue)
-
-    def _refuse(self, entries: Iterable[_Entry], error: Unavailable) -> None:
-        for entry in entries:
-            entry.fail(error)
+def _load(submission: Submission) -> Load:
+    return Load(len(submission.tasks), sum(map(size_of, submission.tasks)))

@@ -1,17 +1,13 @@
-"""The connection of a job to the database, made again whenever it breaks: a training outlives a restart of Postgres."""
+"""The connection of a job to the database: a training outlives a restart of Postgres."""
 
-import contextlib
 import logging
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
-import psycopg
-
-from compute.db.away import DatabaseAway, told_apart
-from compute.db.patience import Patience, ThreadConnection, connect_thread
-from compute.db.session import libpq_url, set_locally
+from compute.db.away import DatabaseAway
+from compute.db.direct import ThreadDirectConnection
+from compute.db.patience import Patience, ThreadConnection
 from compute.errors import Unavailable
 
 __all__ = ["ReportLink"]
@@ -29,12 +25,8 @@ class ReportLink:
         self, database_url: str, patience_seconds: float, *, pooled: bool = False, patience: Patience = _PATIENCE
     ) -> None:
         """`patience_seconds` is how long an absence is waited out, `patience` how long one statement takes at most."""
-        self._url = libpq_url(database_url)
-        self._pooled = pooled
-        self._statement_patience = patience
+        self._connection = ThreadDirectConnection(database_url, patience, pooled=pooled)
         self._patience = patience_seconds
-        self._lock = threading.Lock()
-        self._connection: ThreadConnection | None = None
         self._away_until = 0.0
 
     def rows(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -67,30 +59,11 @@ class ReportLink:
 
     def close(self) -> None:
         """Give the connection back; a later statement makes another one."""
-        with self._lock:
-            self._drop()
+        self._connection.close()
 
     def _execute(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        with self._lock:
-            try:
-                with told_apart():
-                    if self._connection is None or self._connection.closed:
-                        self._connection = connect_thread(self._url, self._statement_patience, pooled=self._pooled)
-                    # The statements are made of constants.
-                    return self._rows(self._connection, statement.encode(), values)
-            except DatabaseAway:
-                self._drop()
-                raise
+        def work(connection: ThreadConnection) -> list[tuple[Any, ...]]:
+            # The statements are made of constants.
+            return connection.execute(statement.encode(), values).fetchall()
 
-    def _rows(self, connection: ThreadConnection, statement: bytes, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        if not self._pooled:
-            return connection.execute(statement, values).fetchall()
-        with connection.transaction():
-            connection.execute(set_locally(self._statement_patience.settings))
-            return connection.execute(statement, values).fetchall()
-
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(psycopg.Error):
-                connection.close()
+        return self._connection.run(work)

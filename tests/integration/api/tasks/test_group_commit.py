@@ -22,8 +22,7 @@ from compute.errors import InvalidInput, Unavailable
 from compute.events.notify import Notifier
 from compute.schemas.events import TaskCreatedEvent
 from compute.settings import Settings
-from compute.tasks.submission.connection import AWAY
-from compute.tasks.submission.writer import TaskWriter
+from compute.tasks.submission.writer import AWAY, TaskWriter
 from tests.integration.api.conftest import serving_api
 from tests.integration.lossy import LossyWire
 from tests.integration.rows import add, new_task
