@@ -12,7 +12,8 @@ from compute.db.session import Connection, Database
 from compute.db.tables import Task, TaskEvent
 from compute.dispatch.fairness import claim_batch
 from compute.events.outbox.tasks import record
-from compute.schemas.enums import EventType, TaskStatus
+from compute.schemas.enums import ErrorCategory, EventType, TaskStatus
+from compute.schemas.events import TaskStatusEvent
 from compute.tasks import store
 from compute.tasks.ids import new_task_id
 from compute.tasks.leases import (
@@ -46,6 +47,30 @@ async def create(session: AsyncSession, task: Task) -> Task:
     await session.flush()
     await record(session, [task], EventType.TASK_CREATED)
     return task
+
+
+def event_of(task: Task, event_type: EventType) -> TaskStatusEvent:
+    """What is told of a task: field by field, as the documentation has it."""
+    result = task.result or {}
+    artifacts = result.get("artifacts")
+    return TaskStatusEvent(
+        event_type=event_type,
+        task_id=task.id,
+        task_type=task.task_type,
+        origin_instance=task.origin_instance,
+        origin_zone=task.origin_zone,
+        timestamp=task.updated_at,
+        status=TaskStatus(task.status),
+        progress=task.progress,
+        started_at=task.started_at,
+        completed_at=task.completed_at,
+        error_category=ErrorCategory(task.error_category) if task.error_category else None,
+        error_message=task.errors[-1] if task.errors and task.status != TaskStatus.COMPLETED else None,
+        result_image_path=artifacts[0].get("path") if artifacts else None,
+        outputs=artifacts,
+        origin_reference=task.origin_reference,
+        metadata=result.get("metadata"),
+    )
 
 
 async def add(database: Database, **values: Any) -> Task:

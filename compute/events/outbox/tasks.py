@@ -1,40 +1,52 @@
 """The event log and the webhook outbox, written in the transaction that changed the task.
 
-There are two ways to the same rows. `record` takes objects, one change at a time, for the API. The fragments of SQL
-are for statements that change many tasks at once: what they log and send is read from the changed rows themselves.
+`record` is for the API, which has changed some tasks; the fragments of SQL are for statements that change many at once.
+Either way, what is logged and sent is read from the changed rows.
 """
 
 # ruff: noqa: S608 - the parts of these statements are constants; values are parameters
 
 from collections.abc import Sequence
-from typing import Any
-from uuid import uuid4
 
-from sqlalchemy import insert
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from compute.db.tables import Task, TaskEvent, WebhookDelivery
-from compute.schemas.enums import ErrorCategory, EventType, TaskStatus
-from compute.schemas.events import BaseEvent, TaskCreatedEvent, TaskStatusEvent
+from compute.db.tables import Task
+from compute.events.payload import payload
+from compute.schemas.enums import EventType, TaskStatus
+from compute.schemas.events import TaskCreatedEvent, TaskStatusEvent
 
-__all__ = ["CALL_BACK", "STATUS_PAYLOAD", "log_moves", "record"]
+__all__ = ["CALL_BACK", "STATUS_PAYLOAD", "created_payload", "log_moves", "record"]
 
-_CALLED_BACK = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
+_CALLED_BACK = ", ".join(f"'{status}'" for status in (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED))
 
-_UTC = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+
+def created_payload(row: str) -> str:
+    """What `TaskCreatedEvent` holds, of a row with the columns of `tasks`."""
+    given = {
+        "event_type": f"'{EventType.TASK_CREATED}'",
+        "task_id": f"{row}.id",
+        "timestamp": f"{row}.updated_at",
+        "total_steps": f"COALESCE(({row}.spec->>'num_outputs')::int, 1)",
+    }
+    return payload(TaskCreatedEvent, Task, row, given)
+
+
+def _status_payload(row: str, event_type: str) -> str:
+    given = {
+        "event_type": event_type,
+        "task_id": f"{row}.id",
+        "timestamp": f"{row}.updated_at",
+        "error_message": f"CASE WHEN {row}.status <> '{TaskStatus.COMPLETED}' THEN {row}.errors->-1 END",
+        "result_image_path": f"{row}.result#>'{{artifacts,0,path}}'",
+        "outputs": f"{row}.result->'artifacts'",
+        "metadata": f"{row}.result->'metadata'",
+    }
+    return payload(TaskStatusEvent, Task, row, given)
+
 
 STATUS_PAYLOAD = f"""
-CASE WHEN tasks.webhook_url IS NOT NULL THEN jsonb_build_object(
-    'event_type', '{EventType.TASK_STATUS}', 'task_id', tasks.id, 'task_type', tasks.task_type,
-    'status', tasks.status, 'progress', tasks.progress, 'entity_id', NULL,
-    'origin_instance', tasks.origin_instance, 'origin_zone', tasks.origin_zone, 'origin_version', NULL,
-    'origin_reference', tasks.origin_reference,
-    'timestamp', {_UTC.format("tasks.updated_at")},
-    'started_at', {_UTC.format("tasks.started_at")}, 'completed_at', {_UTC.format("tasks.completed_at")},
-    'error_category', tasks.error_category,
-    'error_message', CASE WHEN tasks.status <> '{TaskStatus.COMPLETED}' THEN tasks.errors->-1 END,
-    'result_image_path', tasks.result#>'{{artifacts,0,path}}', 'outputs', tasks.result->'artifacts',
-    'metadata', tasks.result->'metadata') END AS payload
+CASE WHEN tasks.webhook_url IS NOT NULL THEN {_status_payload("tasks", f"'{EventType.TASK_STATUS}'")} END AS payload
 """
 """What `TaskStatusEvent` holds, for the RETURNING of an update that ends tasks; NULL without a webhook."""
 
@@ -55,57 +67,28 @@ def log_moves(*statuses: TaskStatus) -> str:
     """
 
 
+def _record(row_payload: str) -> str:
+    # An ended task may still be updated: its webhook waits for the end itself.
+    return f"""
+    WITH moved AS (
+        SELECT tasks.id, tasks.status, place, {row_payload} AS payload,
+               CASE WHEN :type = '{EventType.TASK_STATUS}' AND status IN ({_CALLED_BACK})
+                    THEN webhook_url END AS payload_url
+          FROM tasks JOIN unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS changed(id, place) ON changed.id = tasks.id
+    ), called AS ({CALL_BACK})
+    INSERT INTO task_events (task_id, type, status, data)
+    SELECT id, :type, status, payload FROM moved ORDER BY place
+    """
+
+
+_RECORD_CREATED = text(_record(created_payload("tasks")))
+_RECORD_STATUS = text(_record(_status_payload("tasks", "CAST(:type AS text)")))
+
+
 async def record(session: AsyncSession, tasks: Sequence[Task], event_type: EventType) -> None:
     """Log what just happened to `tasks`; an end also enters the outbox when the task names a webhook."""
     if not tasks:
         return
-    payloads = [(task, _event(task, event_type).model_dump(mode="json")) for task in tasks]
-    await session.execute(
-        insert(TaskEvent),
-        [
-            {"task_id": task.id, "type": event_type.value, "status": task.status, "data": payload}
-            for task, payload in payloads
-        ],
-    )
-    deliveries = [_delivery(task, payload) for task, payload in payloads if _ended(task, event_type)]
-    if deliveries:
-        await session.execute(insert(WebhookDelivery), deliveries)
-
-
-def _ended(task: Task, event_type: EventType) -> bool:
-    """Whether this very event is the end that the task's webhook waits for; an ended task may still be updated."""
-    called_back = task.webhook_url is not None and TaskStatus(task.status) in _CALLED_BACK
-    return called_back and event_type is EventType.TASK_STATUS
-
-
-def _delivery(task: Task, payload: dict[str, Any]) -> dict[str, Any]:
-    return {"id": uuid4(), "task_id": task.id, "url": task.webhook_url, "payload": payload}
-
-
-def _event(task: Task, event_type: EventType) -> BaseEvent:
-    common = {
-        "event_type": event_type,
-        "task_id": task.id,
-        "task_type": task.task_type,
-        "origin_instance": task.origin_instance,
-        "origin_zone": task.origin_zone,
-        "timestamp": task.updated_at,
-    }
-    if event_type is EventType.TASK_CREATED:
-        return TaskCreatedEvent(
-            **common, status=task.status, created_at=task.created_at, total_steps=task.spec.get("num_outputs", 1)
-        )
-    artifacts = (task.result or {}).get("artifacts") or [{}]
-    return TaskStatusEvent(
-        **common,
-        status=TaskStatus(task.status),
-        progress=task.progress,
-        started_at=task.started_at,
-        completed_at=task.completed_at,
-        error_category=ErrorCategory(task.error_category) if task.error_category else None,
-        error_message=task.errors[-1] if task.errors and task.status != TaskStatus.COMPLETED else None,
-        result_image_path=artifacts[0].get("path"),
-        outputs=(task.result or {}).get("artifacts"),
-        origin_reference=task.origin_reference,
-        metadata=(task.result or {}).get("metadata"),
-    )
+    await session.flush()
+    statement = _RECORD_CREATED if event_type is EventType.TASK_CREATED else _RECORD_STATUS
+    await session.execute(statement, {"ids": [task.id for task in tasks], "type": event_type.value})

@@ -2,28 +2,34 @@
 
 # ruff: noqa: S608 - made of constants
 
+from compute.db.tables import Training
+from compute.events.payload import payload
 from compute.schemas.enums import EventType
+from compute.schemas.events import PreprocessingStatusEvent, TrainingStatusEvent
 
-__all__ = ["CALL_BACK_TRAININGS", "LOG_TRAININGS", "PREPROCESSING_PAYLOAD"]
+__all__ = ["CALL_BACK_TRAININGS", "LOG_TRAININGS", "preprocessing_payload"]
 
-_UTC = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+_COMMON = {"task_id": "moved.id", "timestamp": "moved.updated_at"}
 
-_COMMON = f"""
-    'task_id', moved.id, 'status', moved.status, 'entity_id', moved.entity_id,
-    'origin_instance', moved.origin_instance, 'origin_zone', moved.origin_zone,
-    'origin_version', moved.origin_version, 'timestamp', {_UTC.format("moved.updated_at")},
-    'progress', moved.progress, 'error_message', moved.error_message
-"""
 
-PREPROCESSING_PAYLOAD = f"""
-jsonb_build_object(
-    'event_type', '{EventType.PREPROCESSING_STATUS}', {_COMMON}, 'current_stage', moved.preprocessing_stage,
-    'processed_files_count', coalesce(moved.processed_files_count, 0),
-    'total_files_count', coalesce(moved.total_files_count, 0),
-    'processed_dataset_path', moved.processed_dataset_path,
-    'completed_at', {_UTC.format("moved.preprocessing_completed_at")})
-"""
-"""What `PreprocessingStatusEvent` holds but for its `metadata`, of a row of `moved`."""
+def preprocessing_payload(metadata: str) -> str:
+    """What `PreprocessingStatusEvent` holds, of a row of `moved` and an expression for its `metadata`."""
+    given = {
+        "event_type": f"'{EventType.PREPROCESSING_STATUS}'",
+        "current_stage": "moved.preprocessing_stage",
+        "processed_files_count": "coalesce(moved.processed_files_count, 0)",
+        "total_files_count": "coalesce(moved.total_files_count, 0)",
+        "completed_at": "moved.preprocessing_completed_at",
+        "metadata": metadata,
+    }
+    return payload(PreprocessingStatusEvent, Training, "moved", _COMMON | given)
+
+
+_STATUS = {
+    "event_type": f"'{EventType.TRAINING_STATUS}'",
+    "metadata": "jsonb_build_object('metrics', moved.metrics, 'trigger_word', moved.spec->'trigger_word',"
+    " 'output_name', moved.spec->'output_name')",
+}
 
 LOG_TRAININGS = f"""
 INSERT INTO training_events (training_id, type, status)
@@ -33,13 +39,7 @@ SELECT id, '{EventType.TRAINING_STATUS}', status FROM moved
 
 CALL_BACK_TRAININGS = f"""
 INSERT INTO webhook_deliveries (id, task_id, url, payload)
-SELECT gen_random_uuid(), moved.id, webhook_url, jsonb_build_object(
-           'event_type', '{EventType.TRAINING_STATUS}', {_COMMON},
-           'current_step', moved.current_step, 'total_steps', moved.total_steps, 'eta_seconds', moved.eta_seconds,
-           'started_at', {_UTC.format("moved.started_at")}, 'completed_at', {_UTC.format("moved.completed_at")},
-           'local_model_path', moved.local_model_path, 'error_category', moved.error_category,
-           'metadata', jsonb_build_object('metrics', moved.metrics, 'trigger_word', moved.spec->'trigger_word',
-                                          'output_name', moved.spec->'output_name'))
+SELECT gen_random_uuid(), moved.id, webhook_url, {payload(TrainingStatusEvent, Training, "moved", _COMMON | _STATUS)}
   FROM moved WHERE webhook_url IS NOT NULL
 """
 """One delivery for every row of `moved`, which has the columns of `trainings`, that names a webhook."""

@@ -18,6 +18,8 @@ from compute.db.session import Connection
 from compute.db.tables import IdempotencyKey, Task
 from compute.db.tables.base import Base
 from compute.errors import ComputeError, InvalidInput, Unavailable
+from compute.events.outbox.tasks import created_payload
+from compute.schemas.enums import EventType
 
 __all__ = ["Key", "KeyExpired", "KeyReused", "Outcome", "Stored", "Submission", "insert_tasks", "size_of", "write"]
 
@@ -91,7 +93,6 @@ _AT_A_TIME = 20
 _COLUMNS = ", ".join(_GIVEN)
 _RECORD = ", ".join(f"{name} {kind}" for name, kind in _GIVEN.items())
 _AT = "now() + place * interval '1 microsecond'"
-_STAMP = """to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 
 # One statement, and so one transaction and one round trip. The tasks of a batch are a microsecond apart, which keeps
 # their order.
@@ -105,12 +106,7 @@ WITH accepted AS (
     RETURNING *
 ), logged AS (
     INSERT INTO task_events (task_id, type, status, data)
-    SELECT id, 'TASK_CREATED', status, jsonb_build_object(
-               'event_type', 'TASK_CREATED', 'task_id', id, 'task_type', task_type, 'status', status,
-               'entity_id', NULL, 'origin_instance', origin_instance, 'origin_zone', origin_zone,
-               'origin_version', NULL, 'timestamp', {_STAMP}, 'created_at', {_STAMP}, 'metadata', NULL,
-               'total_steps', COALESCE((spec ->> 'num_outputs')::int, 1))
-      FROM accepted ORDER BY created_at
+    SELECT id, '{EventType.TASK_CREATED}', status, {created_payload("accepted")} FROM accepted ORDER BY created_at
 )
 SELECT id, created_at FROM accepted
 """  # noqa: S608 - made of the names of our own columns

@@ -15,7 +15,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from compute.errors import Conflict, NotFound
-from compute.events.outbox.trainings import CALL_BACK_TRAININGS, LOG_TRAININGS, PREPROCESSING_PAYLOAD
+from compute.events.outbox.trainings import CALL_BACK_TRAININGS, LOG_TRAININGS, preprocessing_payload
 from compute.schemas.enums import ErrorCategory, EventType, TaskPriority
 from compute.schemas.training import TrainingStatus
 from compute.training.request import request_of
@@ -85,7 +85,7 @@ SELECT id,
                    ELSE '{EventType.TRAINING_PROGRESS}' END,
        status,
        CASE status WHEN '{TrainingStatus.PREPROCESSING}'
-                   THEN {PREPROCESSING_PAYLOAD} || jsonb_build_object('metadata', %(data)s)
+                   THEN {preprocessing_payload("%(data)s")}
                    ELSE %(data)s END
   FROM moved RETURNING training_id
 """

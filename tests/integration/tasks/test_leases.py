@@ -10,7 +10,6 @@ from sqlalchemy import delete, select, update
 
 from compute.db.session import Connection, Database
 from compute.db.tables import Task, TaskEvent, WebhookDelivery
-from compute.events.outbox.tasks import _event
 from compute.schemas.enums import ErrorCategory, EventType
 from compute.schemas.events import TaskStatusEvent
 from compute.tasks import store
@@ -26,7 +25,7 @@ from compute.tasks.leases import (
     settle_batch,
     start_batch,
 )
-from tests.integration.rows import add, claim, direct, history, lease_of, reload
+from tests.integration.rows import add, claim, direct, event_of, history, lease_of, reload
 
 RESULT: dict[str, Any] = {"artifacts": [{"path": "a/0.png"}], "metadata": {"model": "tiny"}}
 
@@ -128,7 +127,7 @@ async def test_a_webhook_written_by_sql_says_what_the_event_model_says(database:
         await start_batch(connection, starts([task]))
         await end_as(connection, lease_of(task), end)
     row = await reload(database, task)
-    expected = _event(row, EventType.TASK_STATUS)
+    expected = event_of(row, EventType.TASK_STATUS)
     payload = (await deliveries(database))[task.id]
     assert isinstance(expected, TaskStatusEvent)
     assert payload.keys() == expected.model_dump(mode="json").keys()
@@ -155,7 +154,7 @@ async def test_a_task_that_completes_after_all_says_nothing_of_a_failure_but_in_
         assert (row.status, row.error_category, row.errors) == ("COMPLETED", None, ["CUDA out of memory"])
         payload = (await deliveries(database))[task.id]
         assert (payload["error_category"], payload["error_message"]) == (None, None)
-        assert TaskStatusEvent.model_validate(payload) == _event(row, EventType.TASK_STATUS)
+        assert TaskStatusEvent.model_validate(payload) == event_of(row, EventType.TASK_STATUS)
 
 
 async def test_a_result_that_the_database_refuses_writes_nothing_of_its_batch(database: Database) -> None:
