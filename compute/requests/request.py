@@ -12,22 +12,13 @@ from compute.requests.providers import check_providers
 from compute.requests.serving import ServedModel, Serving
 from compute.requests.validate import validate
 from compute.schemas.enums import ProviderType, TaskStatus
-from compute.schemas.tasks import CreateTask
+from compute.schemas.tasks import FREE_FIELDS, PROVIDER_FIELDS, CreateTask
 from compute.tasks.ids import new_task_id
 from compute.tasks.registry import Inputs, TaskKind, all_kinds, find_kind
 
 __all__ = ["TaskRequest", "require_kind"]
 
-_KEPT_IN_SPEC = {
-    "native",
-    "provider_config",
-    "active_provider_capabilities",
-    "fallback_provider_type",
-    "fallback_provider_config",
-    "fallback_provider_capabilities",
-}
-_SENT = ("config", "provider_config", "fallback_provider_config")
-"""Objects that are the caller's own, kept as they were sent."""
+_KEPT_IN_SPEC = {"native", *PROVIDER_FIELDS}
 _BLANK = dict.fromkeys(column.key for column in Task.__table__.columns)
 DEFAULT_TENANT = "default"
 
@@ -97,7 +88,7 @@ class TaskRequest:
             errors=[],
             spec=spec,
             config=body.config,
-            sent=kept_as_sent({name: getattr(body, name) for name in _SENT}),
+            sent=kept_as_sent({name: getattr(body, name) for name in FREE_FIELDS}),
             origin_instance=body.origin_instance,
             origin_zone=body.origin_zone,
             origin_tenant_id=body.origin_tenant_id,

@@ -10,7 +10,7 @@ from compute.schemas.enums import ErrorCategory, ProviderType, TaskPriority, Tas
 from compute.schemas.fields import Capabilities, FreeObject
 from compute.schemas.rules.strict import JsonBody
 
-__all__ = ["CreateTask", "ShortText", "TaskPublic", "TaskUpdate"]
+__all__ = ["FREE_FIELDS", "PROVIDER_FIELDS", "CreateTask", "ShortText", "TaskPublic", "TaskUpdate"]
 
 MAX_SHORT_TEXT = 200
 
@@ -54,6 +54,12 @@ class CreateTask(JsonBody):
     fallback_provider_capabilities: Capabilities | None = Field(
         default=None, description="Capabilities that the fallback must have."
     )
+
+
+PROVIDER_FIELDS = tuple(name for name in CreateTask.model_fields if "provider" in name and name != "provider_type")
+"""What a request says of its provider and of the one that takes over, beyond who executes it."""
+FREE_FIELDS = tuple(name for name, field in CreateTask.model_fields.items() if field.annotation == FreeObject | None)
+"""Objects that are the caller's own, kept as they were sent."""
 
 
 class TaskPublic(BaseModel):

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
+from compute.api.columns import shown_columns
 from compute.api.dialect import Dialect, quickstart_id
 from compute.api.links import RequestLinks
 from compute.db.tables import Task
 from compute.schemas.enums import TaskStatus
 from compute.schemas.quickstart.tasks import QuickstartFile, QuickstartOutput, QuickstartStatus, QuickstartTask
 from compute.schemas.storage import QuickstartTaskCleanup, TaskCleanup
-from compute.schemas.tasks import TaskPublic
+from compute.schemas.tasks import PROVIDER_FIELDS, TaskPublic
 from compute.tasks.registry import kind_of
 from compute.tasks.results import artifacts_of, is_video
 
@@ -33,37 +34,7 @@ QUICKSTART_STATUS: dict[TaskStatus, QuickstartStatus] = {
     TaskStatus.FAILED: "failed",
     TaskStatus.CANCELLED: "cancelled",
 }
-_FROM_SPEC = (
-    "provider_config",
-    "active_provider_capabilities",
-    "fallback_provider_type",
-    "fallback_provider_config",
-    "fallback_provider_capabilities",
-)
-_FROM_ROW = (
-    "id",
-    "priority",
-    "status",
-    "progress",
-    "config",
-    "origin_instance",
-    "origin_zone",
-    "origin_tenant_id",
-    "origin_reference",
-    "workflow_id",
-    "step_id",
-    "created_at",
-    "updated_at",
-    "started_at",
-    "completed_at",
-    "executor_type",
-    "executor_instance",
-    "celery_task_id",
-    "service_task_id",
-    "provider_type",
-    "error_category",
-    "retry_count",
-)
+_FROM_ROW = shown_columns(TaskPublic, Task)
 _read_row = attrgetter(*_FROM_ROW)
 
 
@@ -110,7 +81,7 @@ def quickstart_status(status: TaskStatus) -> QuickstartStatus:
 def _canonical_fields(task: Task) -> dict[str, Any]:
     fields: dict[str, Any] = dict(zip(_FROM_ROW, _read_row(task), strict=True))
     spec = task.spec
-    for name in _FROM_SPEC:
+    for name in PROVIDER_FIELDS:
         fields[name] = spec.get(name)
     fields |= task.sent or {}
     fields["errors"] = task.errors or None

@@ -13,7 +13,7 @@ from compute.events.outbox.tasks import record
 from compute.requests.inputs import RequestInputs
 from compute.requests.providers import check_providers
 from compute.schemas.enums import EventType, TaskStatus
-from compute.schemas.tasks import TaskUpdate
+from compute.schemas.tasks import FREE_FIELDS, TaskUpdate
 from compute.storage.readable import check_readable
 from compute.tasks import store
 from compute.tasks.registry import kind_of
@@ -28,7 +28,7 @@ _ALWAYS = {"config", "errors", "executor_type", "executor_instance", "celery_tas
 }
 _WHILE_PENDING = {"priority", "queue_name", "origin_tenant_id", "provider_type"}
 _IN_SPEC_ALWAYS = {"service_requests", "fal_app_id", "fal_request_id"}
-_SENT = {"config", "provider_config", "fallback_provider_config"}
+_SENT = set(FREE_FIELDS)
 _VERDICT = {"status", "result_image_path", "error_category"}
 _ATTEMPTS = 20
 

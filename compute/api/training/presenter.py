@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from compute.api.columns import shown_columns
 from compute.api.dialect import Dialect, quickstart_training_id
 from compute.api.links import RequestLinks
 from compute.db.tables import Training, TrainingEvent
@@ -34,65 +35,9 @@ QUICKSTART_STATUS: dict[TrainingStatus, QuickstartStatus] = {
     TrainingStatus.FAILED: "failed",
     TrainingStatus.CANCELLED: "cancelled",
 }
-_FROM_ROW = (
-    "id",
-    "created_at",
-    "updated_at",
-    "origin_instance",
-    "origin_zone",
-    "origin_version",
-    "origin_tenant_id",
-    "entity_id",
-    "status",
-    "progress",
-    "current_step",
-    "total_steps",
-    "eta_seconds",
-    "local_model_path",
-    "metrics",
-    "loss_plot_path",
-    "started_at",
-    "completed_at",
-    "error_message",
-    "error_category",
-    "attempts",
-    "preprocessing_stage",
-    "processed_files_count",
-    "total_files_count",
-    "preprocessing_started_at",
-    "preprocessing_completed_at",
-    "processed_dataset_path",
-    "rejected_files",
-    "priority",
-    "priority_changed_at",
-)
-_FROM_REQUEST = (
-    "training_type",
-    "entity_type",
-    "trigger_word",
-    "training_folder",
-    "rank",
-    "save_every",
-    "max_step_saves_to_keep",
-    "batch_size",
-    "epochs",
-    "learning_rate",
-    "gradient_accumulation",
-    "optimizer",
-    "seed",
-    "resolution",
-    "bypass_guidance_embedding",
-    "base_model_path",
-    "base_model",
-    "output_name",
-    "sample_every",
-    "sample_steps",
-    "sample_prompts",
-    "dataset_url",
-    "preprocessing_transforms",
-    "preprocessing_captioning_strategy",
-    "preprocessing_captioning_prompt",
-)
+_LONG = ("samples", "logs")
+"""What a list does not read."""
+_FROM_ROW = shown_columns(TrainingTask, Training, but=_LONG)
 
 
 async def present(training: Training, dialect: Dialect, links: RequestLinks) -> TrainingTask | QuickstartTraining:
@@ -154,7 +99,7 @@ def _fields(training: Training) -> dict[str, Any]:
     request = training.request
     return {
         **{name: getattr(training, name) for name in _FROM_ROW},
-        **{name: request[name] for name in _FROM_REQUEST},
+        **{name: value for name, value in request.items() if name in TrainingTask.model_fields},
         # How many steps a number of epochs is, only the pictures tell.
         "steps": request["steps"] or training.total_steps,
         "webhook_url": training.webhook_url or "",

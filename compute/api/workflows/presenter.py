@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.api.columns import shown_columns
 from compute.api.dialect import Dialect, quickstart_id, quickstart_workflow_id
 from compute.api.links import RequestLinks
 from compute.api.tasks.presenter import quickstart_output
@@ -27,6 +28,7 @@ from compute.schemas.workflows import (
     WorkflowCleanupDetail,
     WorkflowCleanupResponse,
     WorkflowPublic,
+    WorkflowStepDefinition,
     WorkflowStepPublic,
 )
 from compute.workflows.definition import graph
@@ -40,61 +42,10 @@ _RECENT = 50
 
 _STEPS_AT_A_TIME = 300
 
-_DEFINED = (
-    "config",
-    "provider_config",
-    "active_provider_capabilities",
-    "fallback_provider_type",
-    "fallback_provider_config",
-    "fallback_provider_capabilities",
-    "input_mappings",
-    "when",
-    "continue_on_error",
-    "timeout_seconds",
-    "requires_approval",
-    "max_retries",
-)
-_OF_STEP = (
-    "id",
-    "step_id",
-    "task_type",
-    "dependencies",
-    "status",
-    "task_ids",
-    "error_message",
-    "error_category",
-    "awaits_approval",
-    "approved_at",
-    "reused_from",
-    "started_at",
-    "completed_at",
-    "retry_count",
-    "created_at",
-    "updated_at",
-)
-_OF_WORKFLOW = (
-    "id",
-    "name",
-    "description",
-    "status",
-    "final_step_id",
-    "canvas_task_id",
-    "config",
-    "input",
-    "reuse",
-    "suppress_subtask_events",
-    "origin_instance",
-    "origin_zone",
-    "origin_tenant_id",
-    "origin_reference",
-    "webhook_url",
-    "errors",
-    "started_at",
-    "completed_at",
-    "created_at",
-    "updated_at",
-    "deleted_at",
-)
+_OF_WORKFLOW = shown_columns(WorkflowPublic, Workflow)
+# The result is shown only of a step that has completed.
+_OF_STEP = shown_columns(WorkflowStepPublic, WorkflowStep, but=("result",))
+_DEFINED = WorkflowStepPublic.model_fields.keys() & WorkflowStepDefinition.model_fields.keys() - set(_OF_STEP)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from compute.db.tables import Workflow, WorkflowEvent, WorkflowStep
 from compute.errors import Conflict, NotFound
 from compute.events.outbox.workflows import CALL_BACK_WORKFLOWS
 from compute.schemas.enums import EventType, StepStatus, WorkflowStatus
+from compute.schemas.tasks import FREE_FIELDS
 from compute.schemas.workflows import CreateWorkflow, WorkflowStepDefinition
 from compute.tasks import store
 from compute.tasks.ids import new_task_id
@@ -32,7 +33,7 @@ from compute.workflows.states import (
 
 __all__ = ["approve", "cancel", "create", "get", "locked", "pause", "resume", "start", "steps_of"]
 
-_SENT = ("config", "provider_config", "fallback_provider_config", "when")
+_SENT = (*FREE_FIELDS, "when")
 _FAILED_STEPS = frozenset({StepStatus.FAILED, StepStatus.CANCELLED})
 _TO_LET = {"lease_owner": None, "lease_expires_at": None, "parked": False}
 """What an engine may claim at once."""
