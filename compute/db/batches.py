@@ -19,12 +19,6 @@ class Load(NamedTuple):
     number: float = inf
     size: float = inf
 
-    def plus(self, other: "Load") -> "Load":
-        return Load(self.number + other.number, self.size + other.size)
-
-    def exceeds(self, most: "Load") -> bool:
-        return self.number > most.number or self.size > most.size
-
 
 @dataclass(slots=True, eq=False)
 class Entry(Generic[W, R]):
@@ -69,7 +63,8 @@ class Queue(Generic[W, R]):
 
     def has_room(self, load: Load, most: Load) -> bool:
         """Whether so much more is not too much; when it is empty, it has room for anything."""
-        return not self._entries or not Load(self._number, self._size).plus(load).exceeds(most)
+        enough = self._number + load.number <= most.number and self._size + load.size <= most.size
+        return enough or not self._entries
 
     def first(self) -> Entry[W, R]:
         return self._entries[0]

@@ -198,17 +198,18 @@ class GroupCommit(Generic[W, R]):
         batch: list[Entry[W, R]] = []
         left: list[Entry[W, R]] = []
         keys_left: set[Hashable] = set()
-        load = _NOTHING
+        (number, size), most = _NOTHING, self._most
         while self._fresh:
-            more = load.plus(self._fresh.first().load)
-            if batch and more.exceeds(self._most):
+            load = self._fresh.first().load
+            if batch and (number + load.number > most.number or size + load.size > most.size):
                 break
             entry = self._fresh.pop()
-            if self._is_dropped(entry) or self._put_behind(entry):
+            is_dropped = not self._waits and entry.done.done()
+            if is_dropped or self._put_behind(entry):
                 continue
             if fits(entry) and not (keys_left and entry.key in keys_left):
                 batch.append(entry)
-                load = more
+                number, size = number + load.number, size + load.size
             else:
                 # Later ones of its key must not overtake it.
                 left.append(entry)
@@ -307,9 +308,6 @@ class GroupCommit(Generic[W, R]):
             self._retry_at = now + seconds
         for entry in batch:
             _append(self._waiting.setdefault(entry.key, []), entry)
-
-    def _is_dropped(self, entry: Entry[W, R]) -> bool:
-        return not self._waits and entry.done.done()
 
     def _put_behind(self, entry: Entry[W, R]) -> bool:
         """Let it wait, the last one of its key, if others of its key do."""

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from compute.db.away import DatabaseAway, RowLocked, StatementTooSlow
-from compute.db.group_commit import GroupCommit
+from compute.db.group_commit import GroupCommit, Load
+from compute.errors import Unavailable
 from tests.patience import NEVER, PATIENCE
 from tests.proof.clock import SimulatedLoop, pause
 
@@ -286,3 +287,69 @@ def test_what_stays_locked_is_given_up_when_its_patience_ends() -> None:
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(live())
+
+
+@asynccontextmanager
+async def refusing(table: Table, **bounds: Load) -> AsyncIterator[GroupCommit[Put, str]]:
+    """A commit in which nothing waits for the database."""
+    commit: GroupCommit[Put, str] = GroupCommit(
+        table.write, id, given_up="given up", in_doubt="in doubt", waits=False, load=lambda _: Load(1, 10), **bounds
+    )
+    work = asyncio.create_task(commit.run())
+    yield commit
+    commit.close()
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.wait([work])
+
+
+@pytest.mark.parametrize("trouble", [DatabaseAway, RowLocked, StatementTooSlow])
+async def test_without_waiting_all_are_refused_when_the_database_cannot(trouble: type[Exception]) -> None:
+    table = Table()
+    table.errors = [trouble()]
+    async with refusing(table, most=Load(2)) as commit:
+        puts = [commit.put(Put("a", number)) for number in range(5)]
+        outcomes = await asyncio.gather(*puts, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [trouble] * 2 + [DatabaseAway] * 3
+        assert not any(outcome.in_doubt for outcome in outcomes[2:] if isinstance(outcome, DatabaseAway))
+        assert await commit.put(Put("a", 5)) == "written"
+
+
+async def test_batches_and_what_waits_are_bounded_by_number_and_size() -> None:
+    table = Table()
+    async with refusing(table, most=Load(3, 25), most_waiting=Load(4, 50)) as commit:
+        puts = [commit.put(Put("a", number)) for number in range(4)]
+        with pytest.raises(Unavailable, match="Too many"):
+            commit.put(Put("a", 4))
+        assert await asyncio.gather(*puts) == ["written"] * 4
+    # Two of ten are not more than 25.
+    assert [len(batch) for batch in table.batches] == [2, 2]
+
+
+async def test_without_waiting_what_nobody_waits_for_any_more_is_dropped() -> None:
+    table = Table()
+    async with refusing(table, most=Load(10)) as commit:
+        puts = [commit.put(Put("a", number)) for number in range(3)]
+        puts[1].cancel()
+        assert await puts[2] == "written"
+    assert table.written == {"a": [0, 2]}
+
+
+async def test_a_cancelled_run_tells_what_was_being_written_from_what_was_not() -> None:
+    table, never = Table(), asyncio.Event()
+
+    async def write(batch: Sequence[Put]) -> list[str | None]:
+        table.batches.append(batch)
+        await never.wait()
+        return []
+
+    commit: GroupCommit[Put, str] = GroupCommit(
+        write, id, given_up="given up", in_doubt="in doubt", most=1, waits=False
+    )
+    work = asyncio.create_task(commit.run())
+    puts = [commit.put(Put("a", number)) for number in range(2)]
+    async with asyncio.timeout(PATIENCE):
+        while not table.batches:
+            await asyncio.sleep(0)
+    work.cancel()
+    await asyncio.wait([work])
+    assert [await put for put in puts] == ["in doubt", "given up"]
