@@ -44,7 +44,7 @@ def to_eight_bits(image: Image.Image, data: bytes, raw_mode: str | None, field: 
     if image.mode.startswith("I;16"):
         return _grey(image)
     if image.mode in {"I", "F", "HSV"}:
-        raise InvalidInput(f"images with pixels of type {image.mode} are not accepted; {_ADVICE}", field=field)
+        raise InvalidInput(f"Images with pixels of type {image.mode} are not accepted; {_ADVICE}.", field=field)
     if raw_mode not in _OTHER_BYTES:
         return image
     other = _read_as(data, image.mode, _OTHER_BYTES[raw_mode], field)

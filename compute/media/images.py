@@ -118,25 +118,25 @@ def _refusals(field: str) -> Iterator[None]:
         raise
     except TooManyParts as error:
         raise InvalidInput(
-            f"the file has more than {MOST_PARTS} chunks, segments, tags or values; export the image anew", field=field
+            f"The file has more than {MOST_PARTS} chunks, segments, tags or values; export the image anew.", field=field
         ) from error
     except UnidentifiedImageError as error:
-        raise InvalidInput(f"not an image in an accepted format ({_ACCEPTED})", field=field) from error
+        raise InvalidInput(f"Not an image in an accepted format ({_ACCEPTED}).", field=field) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InvalidInput("the image has too many pixels", field=field) from error
+        raise InvalidInput("The image has too many pixels.", field=field) from error
     except Exception as error:
         # Decoders raise errors of any kind for damaged files: OSError, SyntaxError, struct.error, IndexError …
         # The log keeps the details, which the response hides, in case the fault is in this code.
         _log.info("an image in %s could not be decoded: %r", field, error)
-        raise InvalidInput("the image is damaged or incomplete", field=field) from error
+        raise InvalidInput("The image is damaged or incomplete.", field=field) from error
 
 
 def _check_size(size: tuple[int, int], max_pixels: int, field: str) -> None:
     width, height = size
     if width < 1 or height < 1:
-        raise InvalidInput("the image has no pixels", field=field)
+        raise InvalidInput("The image has no pixels.", field=field)
     if width * height > max_pixels:
-        raise InvalidInput(f"the image is {width} x {height}; at most {max_pixels} pixels are accepted", field=field)
+        raise InvalidInput(f"The image is {width} x {height}; at most {max_pixels} pixels are accepted.", field=field)
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:

@@ -75,7 +75,7 @@ class MediaLoader:
             fetched = await self._client.fetch(text, max_bytes=self._max_bytes, field=field)
             return await self.normalise(fetched.body, field=field)
         if _SCHEME.match(text[:_SCHEME_CHARACTERS]):
-            raise InvalidInput("use an http:// or https:// URL", field=field)
+            raise InvalidInput("Use an http:// or https:// URL.", field=field)
         return await self.normalise(await asyncio.to_thread(self._from_base64, text, field), field=field)
 
     async def normalise(self, data: bytes, *, field: str, keep_format: bool = False) -> Media:
@@ -90,7 +90,7 @@ class MediaLoader:
             Overloaded: many or large images take all the memory for decoding.
         """
         if len(data) > self._max_bytes:
-            raise TooLarge(f"an image has at most {self._max_bytes} bytes", field=field)
+            raise TooLarge(f"An image has at most {self._max_bytes} bytes.", field=field)
         work = partial(
             _normalise, data, self._max_pixels, field, keep_format=keep_format, keep_rights=self._keep_rights
         )
@@ -100,7 +100,7 @@ class MediaLoader:
         # A fragment (#) is not part of the data; a # of the data is percent-encoded.
         header, comma, payload = text.partition("#")[0].partition(",")
         if not comma:
-            raise InvalidInput("a data: URL has a comma before its data", field=field)
+            raise InvalidInput("A data: URL has a comma before its data.", field=field)
         if not _says_base64(header):
             return self._unescaped(payload, field)
         # RFC 2397: the base64, too, may be percent-encoded.
@@ -113,18 +113,18 @@ class MediaLoader:
             return unescaped(text)
         except ValueError as error:
             raise TooLarge(
-                f"a data: URL has at most {MAX_ESCAPES} percent-encoded characters; use base64", field=field
+                f"A data: URL has at most {MAX_ESCAPES} percent-encoded characters; use base64.", field=field
             ) from error
 
     def _from_base64(self, text: str, field: str) -> bytes:
         if len(text) // 4 * 3 > self._max_bytes + 3:
-            raise TooLarge(f"an image has at most {self._max_bytes} bytes", field=field)
+            raise TooLarge(f"An image has at most {self._max_bytes} bytes.", field=field)
         try:
             data = decoded(text)
         except ValueError as error:
-            raise InvalidInput("neither an http(s) URL, nor a data: URL, nor base64", field=field) from error
+            raise InvalidInput("Neither an http(s) URL, nor a data: URL, nor base64.", field=field) from error
         if not data:
-            raise InvalidInput("the image is empty", field=field)
+            raise InvalidInput("The image is empty.", field=field)
         return data
 
 

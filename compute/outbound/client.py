@@ -26,7 +26,7 @@ MAX_URL_CHARACTERS = 8192
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HEADERS = {"User-Agent": "compute", "Accept-Encoding": "identity"}
 # One message for a private address and for a name that does not exist: a difference would reveal the network.
-_NOT_PUBLIC = "the host does not resolve to a public address"
+_NOT_PUBLIC = "The host does not resolve to a public address."
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class GuardedClient:
             response = await self._follow(self._checked(url, field), field)
             async with response:
                 if response.status != 200:
-                    raise InvalidInput(f"the server answered {response.status} instead of a file", field=field)
+                    raise InvalidInput(f"The server answered {response.status} instead of a file.", field=field)
                 return Fetched(await _read_all(response, max_bytes, field), response.content_type)
 
     async def download(self, url: str, destination: Path, *, max_bytes: int, timeout: float, field: str) -> None:
@@ -99,7 +99,7 @@ class GuardedClient:
             response = await self._follow(self._checked(url, field), field)
             async with response:
                 if response.status != 200:
-                    raise InvalidInput(f"the server answered {response.status} instead of a file", field=field)
+                    raise InvalidInput(f"The server answered {response.status} instead of a file.", field=field)
                 await _write_all(response, destination, max_bytes, field)
 
     async def post(
@@ -144,7 +144,7 @@ class GuardedClient:
             # Closed, not drained: its body may have no end.
             response.close()
             url = self._checked(_join(url, location, field), field)
-        raise InvalidInput(f"more than {MAX_REDIRECTS} redirects", field=field)
+        raise InvalidInput(f"More than {MAX_REDIRECTS} redirects.", field=field)
 
     def _checked(self, url: str, field: str) -> URL:
         """Parse the URL, and check a host that is an address: aiohttp passes only names to the resolver."""
@@ -155,7 +155,7 @@ class GuardedClient:
         try:
             address = literal_address(host)
         except ValueError as error:
-            raise InvalidInput("the host is not a usual spelling of a name or an address", field=field) from error
+            raise InvalidInput("The host is not a usual spelling of a name or an address.", field=field) from error
         if address is not None and not is_public(address):
             raise InvalidInput(_NOT_PUBLIC, field=field)
         return target
@@ -178,22 +178,22 @@ class GuardedClient:
 
 def _parse(url: str, field: str) -> URL:
     if len(url) > MAX_URL_CHARACTERS:
-        raise InvalidInput(f"a URL is at most {MAX_URL_CHARACTERS} characters long", field=field)
+        raise InvalidInput(f"A URL is at most {MAX_URL_CHARACTERS} characters long.", field=field)
     if any(character.isspace() or not character.isprintable() for character in url):
-        raise InvalidInput("a URL cannot hold spaces or control characters", field=field)
+        raise InvalidInput("A URL cannot hold spaces or control characters.", field=field)
     try:
         # A URL in ASCII is sent unchanged: quoting it again would break the signatures of presigned links.
         parsed = URL(url, encoded=url.isascii())
         # Read here, because only reading it detects a port that is not a number.
         port = parsed.port
     except ValueError as error:
-        raise InvalidInput("not a valid URL", field=field) from error
+        raise InvalidInput("Not a valid URL.", field=field) from error
     if parsed.scheme not in {"http", "https"}:
-        raise InvalidInput("a URL starts with http:// or https://", field=field)
+        raise InvalidInput("A URL starts with http:// or https://.", field=field)
     if not parsed.raw_host or port == 0:
-        raise InvalidInput("the URL has no host, or an impossible port", field=field)
+        raise InvalidInput("The URL has no host, or an impossible port.", field=field)
     if "@" in url.split("://", 1)[1].split("/", 1)[0]:
-        raise InvalidInput("a URL cannot hold credentials", field=field)
+        raise InvalidInput("A URL cannot hold credentials.", field=field)
     return parsed
 
 
@@ -212,7 +212,7 @@ def _join(base: URL, location: str, field: str) -> str:
     try:
         return urljoin(str(base), location)
     except ValueError as error:
-        raise InvalidInput("the server redirects to something that is not a URL", field=field) from error
+        raise InvalidInput("The server redirects to something that is not a URL.", field=field) from error
 
 
 async def _read_all(response: aiohttp.ClientResponse, max_bytes: int, field: str) -> bytes:
@@ -237,8 +237,8 @@ async def _write_all(response: aiohttp.ClientResponse, destination: Path, max_by
 
 async def _chunks(response: aiohttp.ClientResponse, max_bytes: int, field: str) -> AsyncIterator[bytes]:
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise InvalidInput("the server compresses the file though it was asked not to", field=field)
-    too_large = InvalidInput(f"the file is larger than {max_bytes} bytes", field=field)
+        raise InvalidInput("The server compresses the file though it was asked not to.", field=field)
+    too_large = InvalidInput(f"The file is larger than {max_bytes} bytes.", field=field)
     if (response.content_length or 0) > max_bytes:
         raise too_large
     received = 0
@@ -255,11 +255,11 @@ async def _as_invalid_input(field: str) -> AsyncIterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise InvalidInput("the server took too long", field=field) from error
+        raise InvalidInput("The server took too long.", field=field) from error
     except (aiohttp.ClientConnectorDNSError, NotPublicError, socket.gaierror) as error:
         raise InvalidInput(_NOT_PUBLIC, field=field) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise InvalidInput("the file could not be downloaded: the connection failed", field=field) from error
+        raise InvalidInput("The file could not be downloaded: the connection failed.", field=field) from error
 
 
 @asynccontextmanager
@@ -268,10 +268,10 @@ async def _as_unavailable(field: str) -> AsyncIterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise Unavailable("the receiver took too long") from error
+        raise Unavailable("The receiver took too long.") from error
     except NotPublicError as error:
         raise InvalidInput(_NOT_PUBLIC, field=field) from error
     except socket.gaierror as error:
         raise Unavailable(_NOT_PUBLIC) from error
     except (PostFailed, OSError) as error:
-        raise Unavailable("the connection to the receiver failed") from error
+        raise Unavailable("The connection to the receiver failed.") from error

@@ -59,9 +59,9 @@ def atomic_file(destination: Path, *, durable: bool, replace: bool = True) -> It
 def disk_failure(action: str, path: str, error: OSError) -> StorageFailed:
     """Turn an `OSError` into a message for operators. It names no machine path, because clients see it, too."""
     if error.errno in _FULL:
-        return StorageAway(f"the disk is full ({action} {path})")
+        return StorageAway(f"The disk is full ({action} {path}).")
     kind = StorageFailed if error.errno is None or error.errno in _REFUSED else StorageAway
-    return kind(f"the file system failed {action} {path}: {error.strerror or type(error).__name__}")
+    return kind(f"The file system failed {action} {path}: {error.strerror or type(error).__name__}.")
 
 
 def _open_beside(destination: Path) -> tuple[Path, int]:

@@ -65,7 +65,7 @@ class LocalStore:
 
     async def delete_prefix(self, prefix: str) -> int:
         if not prefix:
-            raise InvalidInput("an empty prefix would delete everything", field="prefix")
+            raise InvalidInput("An empty prefix would delete everything.", field="prefix")
         return await self._threads.run(self._delete_prefix, clean_prefix(prefix))
 
     async def download(self, path: str, destination: Path) -> None:
@@ -148,7 +148,7 @@ class LocalStore:
         """The file of a clean path that is to be written."""
         target = self._locate(path)
         if target is None:
-            raise StorageFailed(f"a symbolic link in the storage folder stands in the way of {path}")
+            raise StorageFailed(f"A symbolic link in the storage folder stands in the way of {path}.")
         return target
 
     def _open(self, path: str) -> IO[bytes]:
@@ -290,6 +290,6 @@ def _translated(action: str, path: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise NotFound(f"there is no object {path}") from error
+        raise NotFound(f"There is no object {path}.") from error
     except OSError as error:
         raise disk_failure(action, path, error) from error

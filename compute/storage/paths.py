@@ -34,11 +34,11 @@ def clean_path(path: str, *, field: str = "path") -> str:
         raise _too_long(field)
     cleaned = unicodedata.normalize("NFC", path)
     if not cleaned:
-        raise InvalidInput("a storage path cannot be empty", field=field)
+        raise InvalidInput("A storage path cannot be empty.", field=field)
     if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in cleaned):
-        raise InvalidInput("a storage path cannot hold control characters", field=field)
+        raise InvalidInput("A storage path cannot hold control characters.", field=field)
     if "\\" in cleaned:
-        raise InvalidInput("a storage path uses '/', never '\\'", field=field)
+        raise InvalidInput("A storage path uses '/', never '\\'.", field=field)
     if len(cleaned) > MAX_PATH_CHARACTERS or len(cleaned.encode()) > MAX_BYTES:
         raise _too_long(field)
     for segment in cleaned.split("/"):
@@ -61,16 +61,16 @@ def clean_prefix(prefix: str, *, field: str = "prefix") -> str:
 
 def _too_long(field: str) -> InvalidInput:
     return InvalidInput(
-        f"a storage path is at most {MAX_PATH_CHARACTERS} characters and {MAX_BYTES} bytes long", field=field
+        f"A storage path is at most {MAX_PATH_CHARACTERS} characters and {MAX_BYTES} bytes long.", field=field
     )
 
 
 def _check_segment(segment: str, field: str) -> None:
     if not segment:
-        raise InvalidInput("a storage path is relative and has no empty segment ('//')", field=field)
+        raise InvalidInput("A storage path is relative and has no empty segment ('//').", field=field)
     if segment in {".", ".."}:
-        raise InvalidInput("a storage path cannot hold '.' or '..' segments", field=field)
+        raise InvalidInput("A storage path cannot hold '.' or '..' segments.", field=field)
     if len(segment.encode()) > MAX_SEGMENT_BYTES:
-        raise InvalidInput(f"a segment of a storage path is at most {MAX_SEGMENT_BYTES} bytes long", field=field)
+        raise InvalidInput(f"A segment of a storage path is at most {MAX_SEGMENT_BYTES} bytes long.", field=field)
     if segment.startswith(RESERVED_PREFIX):
-        raise InvalidInput(f"names that start with '{RESERVED_PREFIX}' are reserved", field=field)
+        raise InvalidInput(f"Names that start with '{RESERVED_PREFIX}' are reserved.", field=field)

@@ -101,7 +101,7 @@ class S3Store:
 
     async def delete_prefix(self, prefix: str) -> int:
         if not prefix:
-            raise InvalidInput("an empty prefix would delete everything", field="prefix")
+            raise InvalidInput("An empty prefix would delete everything.", field="prefix")
         return await self._threads.run(self._delete_prefix, clean_prefix(prefix))
 
     async def download(self, path: str, destination: Path) -> None:
@@ -298,7 +298,7 @@ class S3Store:
             with self._translated("probing", "the bucket"):
                 self._client.head_bucket(Bucket=self._bucket)
         except NotFound as error:
-            raise StorageFailed(f"the bucket {self._bucket} does not exist") from error
+            raise StorageFailed(f"The bucket {self._bucket} does not exist.") from error
 
     @contextmanager
     def _translated(self, action: str, path: str) -> Iterator[None]:
@@ -308,24 +308,24 @@ class S3Store:
         except ClientError as error:
             raise self._refusal(action, path, error) from error
         except (NoCredentialsError, PartialCredentialsError) as error:
-            raise StorageFailed("the object store needs credentials: set AWS_ACCESS_KEY_ID and its secret") from error
+            raise StorageFailed("The object store needs credentials: set AWS_ACCESS_KEY_ID and its secret.") from error
         except (BotoCoreError, RetriesExceededError) as error:
             kind = StorageAway if isinstance(error, _PASSING) and not _is_distrust(error) else StorageFailed
-            raise kind(f"the object store could not be reached {action} {path} ({type(error).__name__})") from error
+            raise kind(f"The object store could not be reached {action} {path} ({type(error).__name__}).") from error
 
     def _refusal(self, action: str, path: str, error: ClientError) -> NotFound | StorageFailed:
         code = str(error.response.get("Error", {}).get("Code", "unknown"))
         if code in _ABSENT:
-            return NotFound(f"there is no object {path}")
+            return NotFound(f"There is no object {path}.")
         if code in {"416", "InvalidRange"}:
             return _BehindEnd(f"{path} is shorter than that")
         if code in _TAKEN:
             return _AlreadyThere(f"there is an object {path} already")
         if code == "NoSuchBucket":
-            return StorageFailed(f"the bucket {self._bucket} does not exist")
+            return StorageFailed(f"The bucket {self._bucket} does not exist.")
         if code in _REFUSED:
             return StorageFailed(
-                f"the object store refused our credentials, or lacks a permission, {action} {path} ({code})"
+                f"The object store refused the credentials, or lacks a permission, {action} {path} ({code})."
             )
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         kind = (
@@ -333,7 +333,7 @@ class S3Store:
             if (status >= 500 and status != _NOT_IMPLEMENTED) or status == _TOO_MANY or code in _BUSY
             else StorageFailed
         )
-        return kind(f"the object store failed {action} {path} ({code})")
+        return kind(f"The object store failed {action} {path} ({code}).")
 
 
 class _AlreadyThere(StorageFailed):

@@ -31,7 +31,7 @@ class FillInputs(FluxInputs):
             if getattr(request, name) is None:
                 raise InvalidInput("FLUX.1 Fill needs an image and a mask", field=name)
         if request.references:
-            raise InvalidInput("this model looks at no further images; FLUX.1 Kontext does", field="references")
+            raise InvalidInput("This model looks at no further images; FLUX.1 Kontext does.", field="references")
         if request.negative_prompt is not None and request.true_cfg_scale > 1:
             raise InvalidInput("FLUX.1 Fill has no negative prompt", field="negative_prompt")
 

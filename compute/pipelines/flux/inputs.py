@@ -97,9 +97,9 @@ class TextInputs(FluxInputs):
 
     def check(self, request: GenerateRequest) -> None:
         if request.mask is not None and request.image is None:
-            raise InvalidInput("a mask needs the image that it belongs to", field="mask")
+            raise InvalidInput("A mask needs the image that it belongs to.", field="mask")
         if request.references:
-            raise InvalidInput("this model looks at no further images; FLUX.1 Kontext does", field="references")
+            raise InvalidInput("This model looks at no further images; FLUX.1 Kontext does.", field="references")
 
     def make(self, request: GenerateRequest, generator: torch.Generator) -> Start:
         if request.image is None:

@@ -50,9 +50,9 @@ class KontextInputs(FluxInputs):
 
     def check(self, request: GenerateRequest) -> None:
         if request.image is None and request.references:
-            raise InvalidInput("references need the image that is to be changed", field="image")
+            raise InvalidInput("References need the image that is to be changed.", field="image")
         if request.image is None and request.mask is not None:
-            raise InvalidInput("a mask needs the image that it belongs to", field="mask")
+            raise InvalidInput("A mask needs the image that it belongs to.", field="mask")
 
     def make(self, request: GenerateRequest, generator: torch.Generator) -> Start:
         # The requested number of pixels; the pipeline would otherwise scale every size to a megapixel.

@@ -258,9 +258,9 @@ def _prompt_cache(pipeline: Any, config: ModelConfig, device: torch.device) -> P
 def _check(request: GenerateRequest, family: str) -> None:
     check_size(request.width, request.height, family=family)
     if request.steps < 1:
-        raise InvalidInput(f"steps must be at least 1, not {request.steps}", field="steps")
+        raise InvalidInput(f"`steps` must be at least 1, not {request.steps}.", field="steps")
     if not 0 < request.strength <= 1:
-        raise InvalidInput(f"strength must be above 0 and at most 1, not {request.strength}", field="strength")
+        raise InvalidInput(f"`strength` must be above 0 and at most 1, not {request.strength}.", field="strength")
 
 
 def _step_callback(

@@ -231,12 +231,12 @@ def _prompt_encoder(
 
 def _check(request: VideoRequest) -> None:
     if request.steps < 1:
-        raise InvalidInput(f"steps must be at least 1, not {request.steps}", field="steps")
+        raise InvalidInput(f"`steps` must be at least 1, not {request.steps}.", field="steps")
     for field in ("frames", "fps", "width", "height"):
         if getattr(request, field) < 1:
             raise InvalidInput(f"{field} must be at least 1, not {getattr(request, field)}", field=field)
     if not 0 <= request.motion <= 1:
-        raise InvalidInput(f"motion must be between 0 and 1, not {request.motion}", field="motion_bucket_id")
+        raise InvalidInput(f"`motion` must be between 0 and 1, not {request.motion}.", field="motion_bucket_id")
 
 
 def _clip(request: VideoRequest) -> Clip:

@@ -133,7 +133,7 @@ async def test_what_the_server_calls_it_does_not_matter(
     loader: MediaLoader, host: str, site: dict[str, web.Response]
 ) -> None:
     site["/a.png"] = web.Response(text="<html>hello</html>", content_type="image/png")
-    with pytest.raises(InvalidInput, match="not an image"):
+    with pytest.raises(InvalidInput, match="Not an image"):
         await loader.load(f"http://{host}/a.png", field="image")
     with pytest.raises(InvalidInput, match="404"):
         await loader.load(f"http://{host}/none.png", field="image")

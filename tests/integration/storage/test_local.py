@@ -135,7 +135,7 @@ async def test_files_can_be_read_by_others_as_the_umask_says(store: LocalStore, 
 def test_a_full_disk_is_called_full() -> None:
     with pytest.raises(OSError, match="No space") as caught, Path("/dev/full").open("wb", buffering=0) as file:
         file.write(b"x")
-    assert disk_failure("writing", "results/a", caught.value).detail == "the disk is full (writing results/a)"
+    assert disk_failure("writing", "results/a", caught.value).detail == "The disk is full (writing results/a)."
 
 
 async def test_a_full_disk_under_the_store(small_disk: Path) -> None:

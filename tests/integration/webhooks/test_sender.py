@@ -134,7 +134,7 @@ async def test_silence_and_refused_connections_are_retried(database: Database) -
         [nobody] = await enqueue(database, "http://127.0.0.1:1/hook")
         await until_status(database, slow, "FAILED")
         await until_status(database, nobody, "FAILED")
-    for sent, error in ((slow, "the receiver took too long"), (nobody, "the connection to the receiver failed")):
+    for sent, error in ((slow, "The receiver took too long."), (nobody, "The connection to the receiver failed.")):
         assert [(one.status_code, one.error) for one in await attempts(database, sent)] == [(None, error)] * 2
 
 

@@ -176,7 +176,7 @@ def test_warnings_of_bombs_are_refusals_in_any_thread() -> None:
     thread = threading.Thread(target=lambda: details.append(refusal(png_claiming(10_000, 10_000), 10**9)))
     thread.start()
     thread.join()
-    assert details == ["the image has too many pixels"]
+    assert details == ["The image has too many pixels."]
 
 
 def test_the_pixel_limit_is_exact() -> None:
@@ -196,7 +196,7 @@ def test_the_limit_counts_a_gif_whose_frame_outgrows_its_screen() -> None:
 def test_truncated_files_are_refused(image_format: str, share: float) -> None:
     noise = np.random.default_rng(7).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     data = as_file(Image.fromarray(noise), image_format)
-    assert re.match("the image is damaged|not an image", refusal(data[: int(len(data) * share)]))
+    assert re.match("The image is damaged|Not an image", refusal(data[: int(len(data) * share)]))
 
 
 @pytest.mark.parametrize(
@@ -212,12 +212,12 @@ def test_truncated_files_are_refused(image_format: str, share: float) -> None:
     ],
 )
 def test_what_is_no_image_is_refused(data: bytes) -> None:
-    assert "not an image" in refusal(data)
+    assert "Not an image" in refusal(data)
 
 
 @pytest.mark.parametrize("image_format", ["ICO", "PPM", "TGA", "PCX", "SGI", "DDS", "JPEG2000", "PDF"])
 def test_formats_that_nobody_asked_for_are_refused(image_format: str) -> None:
-    assert "not an image" in refusal(as_file(photo(), image_format))
+    assert "Not an image" in refusal(as_file(photo(), image_format))
 
 
 @settings(max_examples=150)

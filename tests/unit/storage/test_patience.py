@@ -24,7 +24,7 @@ class Store:
 
 
 def away(times: int) -> list[Exception]:
-    return [StorageAway("the object store could not be reached") for _ in range(times)]
+    return [StorageAway("The object store could not be reached") for _ in range(times)]
 
 
 def test_it_waits_longer_each_time_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
@@ -54,7 +54,7 @@ def test_the_store_is_given_as_long_however_long_the_work_took_before() -> None:
         tries.append(loop.time())
         await pause(3600)
         if len(tries) < 4:
-            raise StorageAway("the object store could not be reached")
+            raise StorageAway("The object store could not be reached")
         return "done"
 
     loop = SimulatedLoop()
@@ -68,7 +68,7 @@ def test_work_that_always_ends_in_the_same_way_is_given_up() -> None:
 
     async def work() -> str:
         await pause(1000)
-        raise StorageAway("the disk is full")
+        raise StorageAway("The disk is full")
 
     loop = SimulatedLoop()
     with pytest.raises(StorageAway):
@@ -78,7 +78,7 @@ def test_work_that_always_ends_in_the_same_way_is_given_up() -> None:
 
 
 def test_a_refusal_is_final() -> None:
-    store = Store(*away(1), StorageFailed("the object store refused our credentials"))
+    store = Store(*away(1), StorageFailed("The object store refused the credentials"))
     loop = SimulatedLoop()
     with pytest.raises(StorageFailed, match="credentials"):
         loop.run_until_complete(until_back(store.store, who="a result", pause=pause))

@@ -364,5 +364,5 @@ class TestLimits:
     def test_a_disk_that_fills_up(self, place: Path, folder: Path) -> None:
         (folder / "00001.png").symlink_to("/dev/full")
         zipped(place, {"a.png": picture(), "b.png": picture()})
-        with pytest.raises(StorageFailed, match=r"the disk is full \(unpacking 'b.png'\)"):
+        with pytest.raises(StorageFailed, match=r"The disk is full \(unpacking 'b.png'\)"):
             unpack(place, folder)

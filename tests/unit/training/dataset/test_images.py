@@ -83,8 +83,8 @@ def test_the_smallest_picture_that_is_taken() -> None:
 
 def test_files_that_are_no_pictures_say_why() -> None:
     assert reason(b"") == "the file is empty"
-    assert "not an image in an accepted format" in reason(b"plain text, whatever its name says")
+    assert "Not an image in an accepted format" in reason(b"plain text, whatever its name says")
     assert "at most 1048576" in reason(bytes(MAX_BYTES + 1))
     assert "at most 1000000 pixels" in reason(as_file(Image.new("L", (1001, 1000))))
     whole = as_file(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)))
-    assert reason(whole[: len(whole) // 2]) == "the image is damaged or incomplete"
+    assert reason(whole[: len(whole) // 2]) == "The image is damaged or incomplete."

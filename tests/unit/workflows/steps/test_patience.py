@@ -45,7 +45,7 @@ def test_an_absence_of_the_database_takes_nothing_of_that_hour() -> None:
 
 
 def test_a_refusal_of_the_object_store_is_asked_a_few_times() -> None:
-    refused = StorageFailed("the object store refused our credentials")
+    refused = StorageFailed("The object store refused the credentials")
     assert run(*[refused] * 3) == (4, 1 + 2 + 4)
     with pytest.raises(StorageFailed, match="credentials"):
         run(*[refused] * 4)
