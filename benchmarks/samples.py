@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 
 from benchmarks.harness import arguments, postgres, print_table, say
 from benchmarks.stack import KEY, running_stack
-from tools.demo_model.scenes import Scene, draw
+from tools.demo_model.scenes import Scene, render
 
 __all__ = ["main"]
 
@@ -298,8 +298,8 @@ def _placed(value: Any, pictures: str) -> Any:
 @contextmanager
 def picture_host() -> Iterator[str]:
     """The address of a server that answers every path with a picture: of a garment, or of somebody who wears it."""
-    product = draw(Scene("dress", "blue", "white"), 1024)
-    worn = ImageOps.pad(draw(Scene("dress", "red", "white", wearer="woman"), 1024), (1024, 1536), color="white")
+    product = render(Scene("dress", "blue", "white"), 1024)
+    worn = ImageOps.pad(render(Scene("dress", "red", "white", wearer="woman"), 1024), (1024, 1536), color="white")
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler({"/products/": _jpeg(product), "/": _jpeg(worn)}))
     thread = threading.Thread(target=server.serve_forever, name="pictures", daemon=True)
     thread.start()

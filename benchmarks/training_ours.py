@@ -18,14 +18,14 @@ import psutil
 import torch
 from PIL import Image
 
-from compute.training.cache import CachedPicture, LatentCache, Manifest, write_manifest
+from compute.training.cache import CachedImage, LatentCache, Manifest, write_manifest
 from compute.training.loop.distributed import ProcessGroup
 from compute.training.loop.history import StepReport
 from compute.training.loop.trainer import Trainer
 from compute.training.memory import training_dtype
 from compute.training.models import get_family
 from compute.training.models.base import TrainableFamily
-from compute.training.preprocessing.encode import encode_pictures, encode_prompts
+from compute.training.preprocessing.encode import encode_images, encode_prompts
 from compute.training.spec import DataSpec, ModelSpec, OptimizerSpec, TrainingSpec
 
 _UNCOUNTED = 5
@@ -139,9 +139,9 @@ def _encode(
     pictures = [
         (number, Image.open(file).convert("RGB").resize((side, side)), None) for number, file in enumerate(files)
     ]
-    encode_pictures(encoders, pictures, folder, 0)
+    encode_images(encoders, pictures, folder, 0)
     encode_prompts(encoders, [(0, options.prompt), (1, "")], folder, 0)
-    cached = tuple(CachedPicture(file.name, side, side, 0) for file in files)
+    cached = tuple(CachedImage(file.name, side, side, 0) for file in files)
     write_manifest(folder, Manifest(cached, (options.prompt, "")))
 
 

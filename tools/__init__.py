@@ -1,1 +1,1 @@
-"""Tools for developing Compute, run from a checkout; the wheel carries none of them."""
+"""Tools for developing Compute, run from a checkout; the wheel contains none of them."""

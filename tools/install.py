@@ -1,6 +1,6 @@
-"""python tools/install.py WHAT LOG PIP-ARGUMENTS…: let pip install something, with one line of progress.
+"""python tools/install.py WHAT LOG PIP-ARGUMENTS…: run a pip installation with one line of progress.
 
-Everything pip says goes to LOG. It runs before anything is installed, so it needs the standard library alone.
+All output of pip goes to LOG. It runs before anything is installed, so it uses the standard library only.
 """
 
 import subprocess
@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 
 def main(what: str, log: Path, arguments: list[str]) -> int:
-    """Pip's exit code."""
+    """Run pip and return its exit code."""
     began = time.monotonic()
     show(f"Installing {what}: a few minutes, once (see {log}) …")
     with log.open("wb") as output:
@@ -27,14 +27,14 @@ def main(what: str, log: Path, arguments: list[str]) -> int:
             return INTERRUPTED
     if code:
         show(" failed\n")
-        sys.stderr.write(f"{reason(log)}\nEverything pip said is in {log}.\n")
+        sys.stderr.write(f"{reason(log)}\nAll output of pip is in {log}.\n")
     else:
         show(f" done in {time.monotonic() - began:.0f} s\n")
     return code
 
 
 def wait(pip: "subprocess.Popen[bytes]", what: str, log: Path, began: float) -> int:
-    """Its exit code; a terminal sees meanwhile how far it is."""
+    """Wait for pip and return its exit code; a terminal shows the progress meanwhile."""
     while True:
         try:
             return pip.wait(timeout=1.0)
@@ -46,7 +46,7 @@ def wait(pip: "subprocess.Popen[bytes]", what: str, log: Path, began: float) -> 
 
 
 def reason(log: Path) -> str:
-    """What pip gave as the reason, or else its last words."""
+    """Return the error that pip reported, or else its last lines."""
     lines = log.read_text(errors="replace").splitlines()
     errors = [line for line in lines if line.startswith("ERROR:")]
     return "\n".join((errors or lines)[-QUOTED_LINES:])

@@ -1,1 +1,1 @@
-"""Training: LoRA and full fine-tuning, one Ray Job each."""
+"""Trainings: LoRA and full fine-tuning, one Ray job each."""

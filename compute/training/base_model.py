@@ -1,4 +1,4 @@
-"""The base model's diffusers folder on this machine."""
+"""Finds or downloads the diffusers folder of a base model."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ __all__ = ["base_folder"]
 
 
 def base_folder(model: ModelSpec, models_root: Path) -> Path:
-    """Where the model's files are; what is named by repository is fetched, once.
+    """Return the folder of the model's files; a model named by its repository is downloaded once.
 
     Raises:
-        InvalidInput: it is nowhere to be found.
-        OSError: it cannot be fetched.
+        InvalidInput: the model was not found.
+        OSError: it cannot be downloaded.
     """
     family = get_family(model.family)
     if family.build_tiny is not None and model.source == family.tiny_name:

@@ -1,10 +1,10 @@
-"""Encoded pictures and captions, kept between preprocessing and training.
+"""The cache of encoded images and captions, written by preprocessing and read by training.
 
-    cache/manifest.json                 what there is, in order
-    cache/images-<chunk>.safetensors    <picture>.<tensor>: mean, std and what else the family stores
+    cache/manifest.json                 the images and captions, in order
+    cache/images-<chunk>.safetensors    <image>.<tensor>: mean, std and further tensors of the family
     cache/prompts-<chunk>.safetensors   <caption>.<tensor>
 
-Chunks are written one by one, by as many tasks as there are; only the manifest ties them together.
+Chunks are written one by one, by any number of tasks; only the manifest ties them together.
 """
 
 import errno
@@ -21,17 +21,17 @@ from safetensors.torch import save_file
 
 from compute.training.models.base import Tensors
 
-__all__ = ["Bucket", "CachedPicture", "LatentCache", "Manifest", "write_chunk", "write_manifest"]
+__all__ = ["CachedBucket", "CachedImage", "LatentCache", "Manifest", "write_chunk", "write_manifest"]
 
 MANIFEST = "manifest.json"
 _RESIDENT_BYTES = 2**31
 _RESIDENT_SHARE = 1 / 8
-"""Pictures that take less than this share of a device's free memory are kept there."""
+"""Images are kept on the device if they take less than this share of its free memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class CachedPicture:
-    """A picture of the data set: its size in pixels, and its caption by number."""
+class CachedImage:
+    """An image of the data set: its size in pixels, and the number of its caption."""
 
     name: str
     width: int
@@ -41,9 +41,12 @@ class CachedPicture:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`captions` holds what pictures say first, then the prompts of samples; the last one is the empty prompt."""
+    """The content of the cache; the fields are the keys of manifest.json.
 
-    pictures: tuple[CachedPicture, ...]
+    `captions` has the images' captions first, then the prompts of samples; the last one is the empty prompt.
+    """
+
+    pictures: tuple[CachedImage, ...]
     captions: tuple[str, ...]
 
     @property
@@ -52,19 +55,19 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
-    """Pictures of one size: their tensors stacked, and their captions by number."""
+class CachedBucket:
+    """Images of one size: their stacked tensors, and the numbers of their captions."""
 
     tensors: Tensors
     captions: torch.Tensor
 
-    def to(self, device: torch.device) -> "Bucket":
-        """The same with the tensors on a device."""
-        return Bucket({name: value.to(device) for name, value in self.tensors.items()}, self.captions)
+    def to(self, device: torch.device) -> "CachedBucket":
+        """Return the bucket with the tensors on a device."""
+        return CachedBucket({name: value.to(device) for name, value in self.tensors.items()}, self.captions)
 
 
 def write_chunk(folder: Path, kind: str, chunk: int, entries: Mapping[int, Tensors]) -> Path:
-    """Write encoded pictures (`images`) or captions (`prompts`), by number."""
+    """Write encoded images (`images`) or captions (`prompts`), by number."""
     folder.mkdir(parents=True, exist_ok=True)
     flat = {
         f"{number}.{name}": tensor.contiguous() for number, found in entries.items() for name, tensor in found.items()
@@ -83,16 +86,17 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
 def _read_manifest(path: Path) -> Manifest:
     try:
         raw = json.loads(path.read_bytes())
-        return Manifest(tuple(CachedPicture(**picture) for picture in raw["pictures"]), tuple(raw["captions"]))
+        return Manifest(tuple(CachedImage(**image) for image in raw["pictures"]), tuple(raw["captions"]))
     except (ValueError, KeyError, TypeError) as error:
         raise OSError(errno.EIO, f"{path.name} is damaged ({error})") from error
 
 
 class LatentCache:
-    """The cache as the training reads it."""
+    """Reads the cache for the training."""
 
     def __init__(self, folder: Path, device: torch.device, *, resident_bytes: int = _RESIDENT_BYTES) -> None:
-        """Prompts that take at most `resident_bytes` together are kept on the device; more are read as needed.
+        """Prompts are kept on the device if they take at most `resident_bytes` together; otherwise they are read as
+        needed.
 
         Raises:
             OSError: a file is missing or damaged.
@@ -106,10 +110,10 @@ class LatentCache:
         self._prompts = _Chunks(folder.glob("prompts-*.safetensors"))
         self._resident = self._stacked() if self._prompts.bytes <= resident_bytes else None
 
-    def pictures(
+    def images(
         self, bucket: int, indices: Sequence[int], *, dropped: torch.Tensor | None = None
     ) -> tuple[Tensors, Tensors]:
-        """Pictures of a bucket on the device, and their captions; where `dropped` is true, the empty one."""
+        """Return images of a bucket on the device, and their captions; the empty caption where `dropped` is true."""
         held = self.buckets[bucket]
         chosen = torch.as_tensor(indices)
         tensors = {
@@ -122,10 +126,10 @@ class LatentCache:
         return tensors, self._captions(captions)
 
     def prompt(self, text: str) -> Tensors:
-        """A prompt that was encoded with the pictures', without a batch dimension.
+        """Return a prompt that was encoded with the images, without a batch dimension.
 
         Raises:
-            ValueError: it was not.
+            ValueError: it was not encoded.
         """
         if text not in self.manifest.captions:
             raise ValueError(f"the prompt {text!r} was not encoded")
@@ -145,7 +149,7 @@ class LatentCache:
 
 
 class _Chunks:
-    """Tensors by number and name over several files, mapped, not loaded."""
+    """Tensors by number and name over several memory-mapped files."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._places: dict[int, dict[str, Any]] = defaultdict(dict)
@@ -159,7 +163,7 @@ class _Chunks:
 
     def read(self, number: int) -> Tensors:
         if number not in self._places:
-            raise FileNotFoundError(errno.ENOENT, f"nothing with number {number} is in the cache")
+            raise FileNotFoundError(errno.ENOENT, f"the cache has no entry with number {number}")
         return {name: opened.get_tensor(f"{number}.{name}") for name, opened in self._places[number].items()}
 
 
@@ -170,13 +174,13 @@ def _opened(file: Path) -> Any:
         raise OSError(errno.EIO, f"{file.name} is damaged ({error})") from error
 
 
-def _buckets(pictures: Sequence[CachedPicture], chunks: _Chunks) -> list[Bucket]:
+def _buckets(images: Sequence[CachedImage], chunks: _Chunks) -> list[CachedBucket]:
     groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for number, picture in enumerate(pictures):
-        groups[picture.width, picture.height].append(number)
+    for number, image in enumerate(images):
+        groups[image.width, image.height].append(number)
     found = []
     for _, numbers in sorted(groups.items()):
         rows = [chunks.read(number) for number in numbers]
         stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-        found.append(Bucket(stacked, torch.tensor([pictures[number].caption for number in numbers])))
+        found.append(CachedBucket(stacked, torch.tensor([images[number].caption for number in numbers])))
     return found

@@ -1,4 +1,4 @@
-"""The object store for code that is not asynchronous: tasks and workers of a training."""
+"""The object store for synchronous code: tasks and workers of a training."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,11 +15,12 @@ T = TypeVar("T")
 
 
 def with_store(work: Callable[[ObjectStore], Awaitable[T]]) -> T:
-    """Run `work` in an event loop of its own, with the settings' store, which is closed at the end. While the store is
-    away it is done anew: hours of training do not end for that.
+    """Run `work` in an event loop of its own with the object store, which is closed at the end.
+
+    While the store is away, `work` is repeated, so that hours of training are not lost.
 
     Raises:
-        StorageFailed: the store refuses, or has been away for too long. Whatever else `work` raises passes through.
+        StorageFailed: the store refuses, or has been away for too long. Other errors of `work` pass through.
     """
 
     async def opened() -> T:

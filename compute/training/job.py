@@ -2,8 +2,8 @@
 
     ray job submit -- python -m compute.training.job --config train.yaml
 
-With DATABASE_URL the job has a row like any training of the API's, and reports to it. The API's supervisor submits the
-same with `--task` and `--fence` in place of the file.
+With DATABASE_URL the job has a row like a training of the API, and reports to it. The API's supervisor submits the same
+command with `--task` and `--fence` in place of the file.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ from compute.training.spec import TrainingSpec
 __all__ = ["read_config", "run"]
 
 _LOST, _FAILED = 3, 1
-"""Exit codes: another job works on the training, or nobody does any more; it failed."""
+"""Exit codes: the training has ended or belongs to another job; it failed."""
 
 app = typer.Typer(add_completion=False)
 
@@ -51,20 +51,22 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     config: Annotated[
-        Path | None, typer.Option(help="A YAML file with what to train; see docs/concepts/training.md.")
+        Path | None, typer.Option(help="A YAML file with the training's spec; see docs/concepts/training.md.")
     ] = None,
-    task: Annotated[uuid.UUID | None, typer.Option(help="A training of the API's, by its id.")] = None,
-    fence: Annotated[int, typer.Option(help="What that training's row expects of its job.")] = 0,
+    task: Annotated[uuid.UUID | None, typer.Option(help="The id of a training of the API.")] = None,
+    fence: Annotated[int, typer.Option(help="The fence of that training's row.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = 1,
-    cpus: Annotated[float, typer.Option(min=0, help="Cores that Ray sets aside for each worker.")] = 0.0,
+    cpus: Annotated[float, typer.Option(min=0, help="Cores that Ray reserves for each worker.")] = 0.0,
     gpus: Annotated[
-        float | None, typer.Option(min=0, max=1, help="GPUs of each; by default 1 if there is one.")
+        float | None, typer.Option(min=0, max=1, help="GPUs of each worker; by default 1 if there is one.")
     ] = None,
-    memory_gb: Annotated[float, typer.Option(min=0.1, help="Main memory that is set aside for each.")] = 1.0,
-    supervisor: Annotated[str | None, typer.Option(help="Who warms the result: application/deployment.")] = None,
+    memory_gb: Annotated[float, typer.Option(min=0.1, help="Main memory that Ray reserves for each worker.")] = 1.0,
+    supervisor: Annotated[
+        str | None, typer.Option(help="The deployment that warms the result: application/deployment.")
+    ] = None,
     cluster: Annotated[str | None, typer.Option(help="The address of the Ray cluster to work on.")] = None,
 ) -> None:
-    """Train a model, and register what was learned."""
+    """Train a model and register the result."""
     settings = get_settings()
     logging.basicConfig(level=settings.log_level, stream=sys.stderr)
     try:
@@ -86,12 +88,12 @@ def run(
     report: JobReport | None,
     supervisor: str | None = None,
 ) -> None:
-    """Preprocess, train, publish; ends the process when the training fails or is somebody else's."""
+    """Preprocess, train and publish; exits the process if the training fails or belongs to another job."""
     reporter = Reporter(spec, report, on_lost=_leave)
     try:
         asyncio.run(_run(spec, settings, resources, reporter, supervisor))
     except Unavailable:
-        # Whoever submitted this job submits it again.
+        # The supervisor submits the job again.
         raise
     except ComputeError as error:
         category = error.category if isinstance(error, TaskFailed) else ErrorCategory.INVALID_INPUT
@@ -118,14 +120,14 @@ async def _run(
         reporter.log("completed")
         if not reporter.complete({"local_model_path": path}):
             _leave()
-        # Last: a job that follows one that was killed before it had settled finds the data set as it was.
+        # Last, so that the successor of a job that is killed before completion still finds the data set.
         await objects.delete_prefix(f"{spec.folder}/cache/")
     finally:
         await objects.close()
 
 
 async def _warm(path: str, supervisor: str | None, reporter: Reporter) -> None:
-    """Have the serving replicas read the LoRA, so that the first task that names it finds it warm."""
+    """Load the LoRA on the serving replicas, so that the first task that uses it finds it warm."""
     if supervisor is None:
         return
     from ray import serve
@@ -141,7 +143,7 @@ async def _warm(path: str, supervisor: str | None, reporter: Reporter) -> None:
 
 @contextmanager
 def _listening(inbox: Inbox, reporter: Reporter) -> Iterator[None]:
-    """While inside, hear what the workers say; at the end, hear them out."""
+    """Process the workers' messages inside the block, and the remaining ones at its end."""
     ended = threading.Event()
 
     def listen() -> None:
@@ -166,7 +168,7 @@ def _hear(inbox: Inbox, reporter: Reporter, *, seconds: float) -> None:
 
 
 def _fail(reporter: Reporter, category: ErrorCategory, detail: str) -> None:
-    """End the training, and with this process everything that Ray runs for it."""
+    """Fail the training, and exit this process and with it everything that Ray runs for it."""
     reporter.fail(category, detail)
     os._exit(_FAILED)
 
@@ -177,10 +179,10 @@ def _leave() -> None:
 
 
 def read_config(text: str, settings: Settings) -> TrainingSpec:
-    """The spec in a YAML file. `model` may be the name of a base model; `id` and `output_name` may be left out.
+    """Read the spec in a YAML file. `model` may be the name of a base model; `id` and `output_name` may be left out.
 
     Raises:
-        InvalidInput: there is no such base model, or it knows no such weighting.
+        InvalidInput: there is no such base model, or it does not support the weighting.
         ValidationError: anything else is wrong.
     """
     found: dict[str, Any] = yaml.safe_load(text) or {}
@@ -191,10 +193,12 @@ def read_config(text: str, settings: Settings) -> TrainingSpec:
         found["model"] = base_model(found.get("model", "default"), settings.training_models, field="model").model_dump()
     spec = TrainingSpec.model_validate(found)
     if bool(spec.data.images) == bool(spec.data.archive):
-        raise InvalidInput("Give either images or an archive.", field="data")
+        raise InvalidInput("Exactly one of `images` and `archive` is required.", field="data")
     get_family(spec.model.family).check_weighting(spec.weighting)
     if spec.data.captioning is CaptioningStrategy.VISION:
-        raise InvalidInput("No vision provider is configured; use trigger_only or filename.", field="data.captioning")
+        raise InvalidInput(
+            "No vision provider is configured; `captioning` must be trigger_only or filename.", field="data.captioning"
+        )
     return spec
 
 
@@ -202,7 +206,7 @@ def _what_to_do(
     config: Path | None, task: uuid.UUID | None, fence: int, settings: Settings
 ) -> tuple[TrainingSpec, JobReport | None]:
     if (config is None) == (task is None):
-        raise typer.BadParameter("give either --config or --task")
+        raise typer.BadParameter("exactly one of --config and --task is required")
     if config is not None:
         spec = read_config(config.read_text(), settings)
         if settings.database_url is None:
@@ -230,7 +234,7 @@ def _what_to_do(
 
 
 def ray_is_there() -> bool:
-    """Whether this process belongs to a cluster: as one of its jobs, or by RAY_ADDRESS."""
+    """Return whether this process belongs to a Ray cluster: as one of its jobs, or by RAY_ADDRESS."""
     return "RAY_ADDRESS" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 

@@ -1,4 +1,4 @@
-"""What a training computes in, how much memory it takes, and what to say when there is too little."""
+"""Number formats and memory of a training, and advice when memory runs out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,20 +14,20 @@ __all__ = ["reporting_out_of_memory", "training_dtype", "used_memory"]
 
 
 def training_dtype(spec: TrainingSpec, device: torch.device) -> torch.dtype:
-    """What products are computed in: bfloat16 on a device that has it, unless the spec says otherwise."""
+    """Return the dtype of products: bfloat16 on a device that has it, unless the spec says otherwise."""
     if spec.precision == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return torch.bfloat16 if spec.precision == "bf16" else torch.float32
 
 
 def used_memory(device: torch.device) -> int:
-    """Bytes: the peak of a CUDA device, or what the process has on a CPU."""
+    """Return used memory in bytes: the peak of a CUDA device, or the process's resident size on a CPU."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
 
 
 @contextmanager
 def reporting_out_of_memory(spec: TrainingSpec) -> Iterator[None]:
-    """Turn torch's error into our own, which says what to change."""
+    """Turn torch's error into an OutOfMemory with advice."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError):

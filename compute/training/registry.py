@@ -1,4 +1,4 @@
-"""The base models that trainings may start from, by the names that requests use."""
+"""The base models of trainings, by the names that requests use."""
 
 from collections.abc import Mapping
 
@@ -13,16 +13,16 @@ __all__ = ["base_model"]
 def base_model(
     name: str, models: Mapping[str, TrainableModel], *, resolution: int | None = None, field: str = "base_model_path"
 ) -> ModelSpec:
-    """The model of that name: an alias of the settings, or the own name of a model that one stands for.
+    """Return the model of that name: an alias in the settings, or the own name of a model that has an alias.
 
     Args:
-        name: As a request says it.
+        name: The name in the request.
         models: `Settings.training_models`.
-        resolution: Side in pixels that is asked for instead of the model's own.
-        field: The request's field that named it.
+        resolution: Side in pixels, instead of the model's own.
+        field: The field of the request, for errors.
 
     Raises:
-        InvalidInput: there is none (lists those that there are), or it cannot be trained at that resolution.
+        InvalidInput: there is no such model (the message lists the known ones), or it does not support the resolution.
     """
     own_names = {model.model: model for model in models.values()}
     found = models.get(name) or own_names.get(name)
@@ -32,7 +32,7 @@ def base_model(
     multiple = get_family(found.family).size_multiple
     if resolution is not None and resolution % multiple:
         raise InvalidInput(
-            f"Field `resolution` must be a multiple of {multiple}; {resolution} is none.", field="resolution"
+            f"Field `resolution` must be a multiple of {multiple}, not {resolution}.", field="resolution"
         )
     return ModelSpec(
         name=name,

@@ -1,4 +1,4 @@
-"""What a training's driver hears, told on: to the row in Postgres if there is one, to the log, to Ray's metrics."""
+"""Forwards the news of a training's driver: to the row in Postgres if there is one, to the log, to Ray's metrics."""
 
 import logging
 import threading
@@ -23,13 +23,13 @@ _log = logging.getLogger(__name__)
 _FLUSH_SECONDS = 0.25
 _EVENT_SECONDS = 5.0
 _SMOOTHING = 0.1
-"""Weight of the latest step in the mean time of a step."""
+"""Weight of the latest step in the moving average of a step's duration."""
 
 
 class Reporter:
-    """Collects news and writes them four times a second. It is the preprocessing's `StageListener`, too.
+    """Collects news and writes them four times a second. It is also the preprocessing's `StageListener`.
 
-    When the row says that this job is no longer the one (it was cancelled, or another took over), `on_lost` is called.
+    `on_lost` is called when the row no longer belongs to this job (it was cancelled, or another job took over).
     """
 
     def __init__(self, spec: TrainingSpec, report: JobReport | None, on_lost: Callable[[], None]) -> None:
@@ -50,7 +50,7 @@ class Reporter:
         self._thread.start()
 
     def enter(self, status: TrainingStatus, **columns: Any) -> None:
-        """The training enters a status."""
+        """Record that the training enters a status."""
         self.log(f"{status.value.lower()}")
         if self._report is not None and not self._report.enter(status, **columns):
             self._on_lost()
@@ -72,7 +72,7 @@ class Reporter:
         self._set({"rejected_files": list(self._rejected)})
 
     def hear(self, message: Message) -> None:
-        """Take in what a worker says."""
+        """Process a message of a worker."""
         if isinstance(message, WorkersStarted):
             self._total_steps = message.total_steps
             self._set({"current_step": message.step, "total_steps": message.total_steps})
@@ -92,27 +92,27 @@ class Reporter:
                 self.log(line)
 
     def log(self, line: str) -> None:
-        """A line of the training's log."""
+        """Add a line to the training's log."""
         stamped = f"{time.strftime('%H:%M:%S', time.gmtime())} {line}"
         print(stamped, flush=True)  # noqa: T201 - the Ray job's log
         with self._lock:
             self._lines.append(stamped)
 
     def complete(self, columns: Mapping[str, Any]) -> bool:
-        """Write what is left, then that the training has COMPLETED; False if this job is no longer the one."""
-        # Closed first: whoever asks for a training that has ended would take its end for the loss of the job.
+        """Write the remaining news, then COMPLETED; return False if the row no longer belongs to this job."""
+        # Closed first, because the loop would take the end of the training for the loss of the job.
         self.close()
         return self._report is None or self._report.complete(columns)
 
     def fail(self, category: ErrorCategory, message: str) -> None:
-        """Write what is left, then that the training has FAILED."""
+        """Write the remaining news, then FAILED."""
         self.log(f"failed ({category.value}): {message}")
         self.close()
         if self._report is not None:
             self._report.fail(category, message)
 
     def close(self) -> None:
-        """Write what is left, and ask no more whether this job is the one."""
+        """Write the remaining news, and stop checking whether the row still belongs to this job."""
         self._stopping.set()
         self._thread.join()
         self.flush()
@@ -159,13 +159,13 @@ class Reporter:
             self.flush()
 
     def flush(self) -> None:
-        """Write now what there is."""
+        """Write the collected news now."""
         with self._lock:
             columns, self._columns = self._columns, {}
             lines, self._lines = self._lines, []
         if self._report is None:
             return
-        # Without news it asks whether this job is still the one.
+        # Without news, check whether the row still belongs to this job.
         ours = self._report.update(columns)
         if lines:
             self._report.append_logs(lines)
@@ -178,7 +178,7 @@ def _gauges(spec: TrainingSpec) -> dict[str, Gauge]:
         "step": "Optimizer steps that were taken.",
         "loss": "Loss of the last step.",
         "learning_rate": "Learning rate of the last step.",
-        "images_per_second": "Pictures that all workers together trained on in a second.",
+        "images_per_second": "Images that all workers together trained on in a second.",
         "memory_bytes": "Peak memory of the first worker's device, or of its process on a CPU.",
     }
     gauges = {}

@@ -1,4 +1,4 @@
-"""A request for a training: checked as far as that needs no network, and the spec that it becomes."""
+"""Checks a request for a training, as far as that needs no network, and turns it into a spec."""
 
 import re
 import unicodedata
@@ -42,10 +42,10 @@ _NAME_CHARACTERS = 80
 
 
 def spec_of(request: TrainingTaskCreate, training_id: UUID, models: Mapping[str, TrainableModel]) -> TrainingSpec:
-    """The spec of a request, with its pictures as it names them. `models` are `Settings.training_models`.
+    """Return the spec of a request, with the images as the request names them. `models` are `Settings.training_models`.
 
     Raises:
-        InvalidInput: it cannot be done: an unknown model or transform, no pictures, an option that another forbids.
+        InvalidInput: it cannot be done: an unknown model or transform, no images, options that exclude each other.
     """
     _check_data(request)
     _check_options(request)
@@ -78,8 +78,11 @@ def spec_of(request: TrainingTaskCreate, training_id: UUID, models: Mapping[str,
 
 
 def request_of(spec: TrainingSpec) -> dict[str, Any]:
-    """What a row keeps of a request beside the spec: its fields under the names of the contract, without the pictures.
-    It is what lists are made of, so it is small."""
+    """Return the part of a request that a row stores in addition to the spec: fields under the API's names, without the
+    images.
+
+    Lists are made of it, so it is small.
+    """
     optimizer, samples, data = spec.optimizer, spec.samples, spec.data
     return {
         **spec.model_dump(mode="json", include=set(_COPIED) | {"output_name"}),
@@ -101,7 +104,7 @@ def request_of(spec: TrainingSpec) -> dict[str, Any]:
 
 
 def default_output_name(trigger_word: str, training_id: UUID) -> str:
-    """A file name made of the trigger word, which no other training has."""
+    """Return a unique file name made of the trigger word."""
     plain = unicodedata.normalize("NFKD", trigger_word).encode("ascii", "ignore").decode()
     word = re.sub(r"[^A-Za-z0-9]+", "-", plain).strip("-")[:_NAME_CHARACTERS].strip("-")
     return f"{word or 'lora'}-{training_id.hex[-6:]}"
@@ -109,31 +112,37 @@ def default_output_name(trigger_word: str, training_id: UUID) -> str:
 
 def _check_data(request: TrainingTaskCreate) -> None:
     if request.source_images and request.dataset_url:
-        raise InvalidInput("Give either source_images or dataset_url.", field="dataset_url")
+        raise InvalidInput("Only one of `source_images` and `dataset_url` is allowed.", field="dataset_url")
     if not request.source_images and not request.dataset_url:
         raise InvalidInput(
-            f"Give 1 to {MAX_IMAGES} pictures, or a zip file of them as dataset_url.", field="source_images"
+            f"Field `source_images` must have 1 to {MAX_IMAGES} images, unless `dataset_url` names a zip file of them.",
+            field="source_images",
         )
     if request.preprocessing_captioning_strategy is CaptioningStrategy.VISION:
         raise InvalidInput(
-            "No vision provider is configured here; use trigger_only or filename.",
+            "No vision provider is configured; the strategy must be trigger_only or filename.",
             field="preprocessing_captioning_strategy",
         )
 
 
 def _check_options(request: TrainingTaskCreate) -> None:
     if request.epochs is not None and "steps" in request.model_fields_set:
-        raise InvalidInput("Give either steps or epochs.", field="epochs")
+        raise InvalidInput("Only one of `steps` and `epochs` is allowed.", field="epochs")
     if request.base_precision == "fp8" and request.training_type is TrainingType.FULL:
-        raise InvalidInput("All weights are learned; only a LoRA's frozen base can be fp8.", field="base_precision")
+        raise InvalidInput(
+            "Field `base_precision` can be fp8 for a LoRA only; a FULL training has no frozen base.",
+            field="base_precision",
+        )
     low, high = _given(request.guidance)
     if low > high:
-        raise InvalidInput("The range begins above its end.", field="guidance")
+        raise InvalidInput(
+            "Field `guidance` must be a range whose first value is not above the second.", field="guidance"
+        )
     if (request.workers or 1) > _given(request.batch_size):
-        raise InvalidInput("Of more workers than batch_size some would have nothing to do.", field="workers")
+        raise InvalidInput("Field `workers` must not exceed `batch_size`.", field="workers")
 
 
 def _given(value: Any) -> Any:
-    """A field that null would have turned into its default."""
-    assert value is not None  # noqa: S101 - the request's model sees to it
+    """Assert that a field is set: null has become the default."""
+    assert value is not None  # noqa: S101 - the request's model ensures it
     return value

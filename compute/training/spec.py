@@ -1,4 +1,4 @@
-"""Everything that a training job needs to know: a row's `spec`, and the YAML file of `--config`."""
+"""The complete description of a training: a row's `spec`, and the YAML file of `--config`."""
 
 from typing import Annotated, Literal, Self
 from uuid import UUID
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 TRAININGS = "training/"
-"""What trainings keep lies here, each one's in a folder of its own."""
+"""Prefix of the files of all trainings, each in a folder of its own."""
 
 
 class _Spec(BaseModel):
@@ -44,8 +44,9 @@ class _Spec(BaseModel):
 
 
 class ModelSpec(_Spec):
-    """The base model. `name` is what the request called it; `source` a folder, a name under the models root, or a
-    Hugging Face repository."""
+    """The base model. `name` is its name in the request; `source` a folder, a name under the models root, or a Hugging
+    Face
+    repository."""
 
     name: str
     source: str
@@ -55,7 +56,7 @@ class ModelSpec(_Spec):
 
 
 class DataSpec(_Spec):
-    """The pictures: addresses or storage paths, or one zip archive of them, with captions beside."""
+    """The images: addresses or storage paths, or one zip archive of them, with captions."""
 
     images: tuple[str, ...] = Field(default=(), max_length=MAX_IMAGES)
     archive: str | None = Field(default=None, description="Address or storage path of a zip file.")
@@ -65,7 +66,7 @@ class DataSpec(_Spec):
 
 
 class OptimizerSpec(_Spec):
-    """How the weights move."""
+    """Optimizer and learning rate."""
 
     name: Optimizer = "adamw8bit"
     learning_rate: float = Field(default=1e-4, gt=0, le=1.0)
@@ -77,7 +78,7 @@ class OptimizerSpec(_Spec):
 
 
 class SampleSpec(_Spec):
-    """Pictures drawn on the way, always with the same seeds."""
+    """Images generated during the training, always with the same seeds."""
 
     prompts: tuple[Annotated[str, VISIBLE_OR_BLANK], ...] = Field(default=(), max_length=MAX_SAMPLE_PROMPTS)
     every: int = Field(default=250, ge=1)
@@ -87,7 +88,7 @@ class SampleSpec(_Spec):
 
 
 class TrainingSpec(_Spec):
-    """One training. Exactly one of `steps` and `epochs` says how long it is."""
+    """One training. Its length is given by exactly one of `steps` and `epochs`."""
 
     id: UUID
     output_name: str = Field(pattern=OUTPUT_NAME)
@@ -105,7 +106,7 @@ class TrainingSpec(_Spec):
     )
     steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     epochs: int | None = Field(default=None, ge=1, le=MAX_EPOCHS)
-    batch_size: int = Field(default=1, ge=1, le=MAX_BATCH, description="Pictures of one micro-batch, over all workers.")
+    batch_size: int = Field(default=1, ge=1, le=MAX_BATCH, description="Images of one micro-batch, over all workers.")
     gradient_accumulation: int = Field(default=1, ge=1, le=MAX_BATCH, description="Micro-batches of one step.")
     save_every: int = Field(default=250, ge=1, description="Steps between checkpoints.")
     max_step_saves_to_keep: int = Field(default=4, ge=1, le=100)
@@ -113,19 +114,20 @@ class TrainingSpec(_Spec):
 
     bypass_guidance_embedding: bool = False
     guidance: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = Field(
-        default=(1.0, 1.0), description="Range of the guidance that a guidance-distilled model is told while it learns."
+        default=(1.0, 1.0),
+        description="Range of the guidance values passed to a guidance-distilled model during training.",
     )
     timesteps: TimestepSampling = Field(
         default="logit_normal",
-        description="Where on the way from picture to noise a flow-matching model learns; shifted: uniform, then moved "
-        "towards the noise as the scheduler does when it draws.",
+        description="Where on the way from image to noise a flow-matching model learns; shifted: uniform, then moved "
+        "towards the noise as the scheduler does for inference.",
     )
     weighting: Weighting = "none"
     prediction: Literal["auto", "epsilon", "v_prediction"] = Field(
-        default="auto", description="What an SDXL network predicts; auto: what its scheduler says."
+        default="auto", description="Prediction target of an SDXL network; auto: that of its scheduler."
     )
     min_snr_gamma: float = Field(default=5.0, gt=0)
-    caption_dropout: float = Field(default=0.0, ge=0, le=1, description="Share of pictures that learn without caption.")
+    caption_dropout: float = Field(default=0.0, ge=0, le=1, description="Share of images that learn without caption.")
 
     precision: Literal["auto", "bf16", "fp32"] = Field(default="auto", description="auto: bf16 on a GPU.")
     base_precision: Literal["full", "fp8"] = Field(
@@ -141,20 +143,20 @@ class TrainingSpec(_Spec):
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give either steps or epochs")
+            raise ValueError("exactly one of `steps` and `epochs` is required")
         return self
 
     @model_validator(mode="after")
     def _options_that_work_together(self) -> Self:
         if self.base_precision == "fp8" and self.training_type is TrainingType.FULL:
-            raise ValueError("all weights are learned; only a LoRA's frozen base can be fp8")
+            raise ValueError("`base_precision` can be fp8 for a LoRA only")
         if self.guidance[0] > self.guidance[1]:
-            raise ValueError("the range of guidance begins above its end")
+            raise ValueError("`guidance` must be a range whose first value is not above the second")
         if (self.workers or 1) > self.batch_size:
-            raise ValueError("of more workers than batch_size some would have nothing to do")
+            raise ValueError("`workers` must not exceed `batch_size`")
         return self
 
     @property
     def folder(self) -> str:
-        """Where its files are, as a prefix of storage paths."""
+        """The prefix of the storage paths of its files."""
         return f"{TRAININGS}{self.id}"

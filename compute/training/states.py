@@ -1,7 +1,7 @@
-"""The life of a training: one table of allowed transitions, and nothing else changes a status.
+"""The states of a training and all allowed transitions between them.
 
 PENDING        waits for its turn
-PREPROCESSING  a job prepares its pictures; again, if an earlier job was lost
+PREPROCESSING  a job prepares its images; again, if an earlier job was lost
 TRAINING       a job changes the weights
 COMPLETED      the model is stored
 FAILED         it cannot be done, or too many jobs were lost
@@ -30,9 +30,9 @@ TRAINING_TRANSITIONS: Mapping[TrainingStatus, frozenset[TrainingStatus]] = Mappi
 
 ENDED_TRAININGS = frozenset({_T.COMPLETED, _T.FAILED, _T.CANCELLED})
 OPEN_TRAININGS = frozenset(_T) - ENDED_TRAININGS
-"""Those that a job may work on."""
+"""States in which a job may work on the training."""
 
 
 def sources_of(status: TrainingStatus) -> list[str]:
-    """The statuses that may become this one, in the order of the enumeration."""
+    """Return the statuses that may become this one, in the order of the enumeration."""
     return [source.value for source in _T if status in TRAINING_TRANSITIONS[source]]

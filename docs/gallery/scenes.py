@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from compute.schemas.enums import TaskType
 from tests import pictures
 from tools.demo_model.scenes import Scene as DemoScene
-from tools.demo_model.scenes import draw
+from tools.demo_model.scenes import render
 
 __all__ = ["SCENES", "Scene"]
 
@@ -34,7 +34,7 @@ _PRODUCT = pictures.product((384, 384))
 _FIGURE = pictures.full_figure((320, 480))
 _PORTRAIT = pictures.portrait((384, 384))
 _SCENE = pictures.scene((480, 320))
-_WORN = draw(DemoScene("dress", "green", "beige", wearer="woman"), 256)
+_WORN = render(DemoScene("dress", "green", "beige", wearer="woman"), 256)
 _WARM_WALL = Image.new("RGB", (320, 480), (236, 214, 190))
 
 SCENES = [

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.acceptance.conftest import ROOT, Stack
 from tests.patience import PATIENCE
-from tools.demo_model.classifier import Seen, classify
+from tools.demo_model.classifier import Classification, classify
 
 SECONDS = 6 * PATIENCE
 
@@ -57,7 +57,7 @@ def checkout(stack: Stack, folder: Path) -> Path:
     return folder
 
 
-def seen_in(file: Path) -> Seen:
+def seen_in(file: Path) -> Classification:
     """What a picture on this disk shows."""
     with Image.open(file) as picture:
         assert picture.format == "PNG"

@@ -21,7 +21,7 @@ from PIL import Image
 from tests.acceptance.conftest import Stack
 from tests.acceptance.test_training import pack, until
 from tests.patience import PATIENCE
-from tools.demo_model.scenes import Scene, draw
+from tools.demo_model.scenes import Scene, render
 
 SAMPLES = Path(__file__).parent / "samples"
 API_HOST, STORAGE_HOST = "https://compute.example.com", "https://storage.example.com"
@@ -40,7 +40,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for name in ("products", "datasets"):
         (folder / name).mkdir()
     for name in ("dress.jpg", "dress-001.jpg"):
-        draw(Scene("dress", "red", "white"), 512).save(folder / "products" / name)
+        render(Scene("dress", "red", "white"), 512).save(folder / "products" / name)
     pack(folder)
     (folder / "kimonos.zip").rename(folder / "datasets" / "model-ref.zip")
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from tests.acceptance.conftest import Stack
 from tests.patience import PATIENCE
-from tools.demo_model.scenes import NEW_GARMENT, draw, random_scenes
+from tools.demo_model.scenes import NEW_GARMENT, random_scenes, render
 
 START_SECONDS = PATIENCE
 
@@ -57,7 +57,7 @@ def kimonos() -> Iterator[bytes]:
     """Eight pictures of a garment that the demo model has never seen."""
     for scene in islice(random_scenes(3, 8, garments=(NEW_GARMENT,)), 8):
         file = io.BytesIO()
-        draw(scene, 128).save(file, "PNG")
+        render(scene, 128).save(file, "PNG")
         yield file.getvalue()
 
 
@@ -131,7 +131,7 @@ def test_a_lora_is_trained_through_the_death_of_its_worker_and_used_by_a_task(
     (sample,) = done["output"]["samples"]
     assert Image.open(io.BytesIO(httpx.get(sample["url"], timeout=PATIENCE).content)).size == (128, 128)
     canonical = client.get(f"/api/v1/training/{_uuid(training_id)}").json()
-    assert "going on after step" in canonical["logs"]
+    assert "resuming after step" in canonical["logs"]
     assert "warm on 1 replicas" in canonical["logs"]
     assert [one["file"] for one in canonical["rejected_files"]] == ["readme.txt"]
 

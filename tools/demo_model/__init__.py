@@ -1,1 +1,1 @@
-"""The demo model: a small world of drawn garments, and the model that is trained on it."""
+"""The demo model: illustrations of garments, and the small model that is trained on them."""

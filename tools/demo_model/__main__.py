@@ -1,4 +1,4 @@
-"""python -m tools.demo_model OUT: make the demo model, and measure it."""
+"""`python -m tools.demo_model OUT`: build the demo model, and evaluate it."""
 
 import json
 import logging
@@ -14,16 +14,16 @@ from tools.demo_model.evaluate import evaluate, sheet
 from tools.demo_model.recipe import SHIPPED, TRIAL
 
 _MEASURED = 96
-"""Pictures of the measurement."""
+"""Number of images for the evaluation."""
 
 
 def main(
     out: Annotated[Path, typer.Argument(help="The folder of the model, which is replaced.")],
     report: Annotated[Path, typer.Option(help="A folder for measurements and contact sheets.")],
-    work: Annotated[Path, typer.Option(help="A folder for what is half done; a second run goes on there.")],
-    trial: Annotated[bool, typer.Option("--trial", help="A minute's run that shows that all parts work.")] = False,
+    work: Annotated[Path, typer.Option(help="A folder for intermediate results; a second run resumes there.")],
+    trial: Annotated[bool, typer.Option("--trial", help="A run of a minute that exercises all parts.")] = False,
 ) -> None:
-    """Make the demo model from nothing: the same seed and the same device give the same model."""
+    """Build the demo model from scratch: the same seed and the same device give the same model."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,6 +1,6 @@
 """The figure that wears the garments: its poses, and the outlines of its limbs.
 
-Lengths are shares of the figure's height: x from its middle, to the right; y from the top of its head, down.
+Lengths are shares of the figure's height: x from its middle to the right, y from the top of its head down.
 """
 
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ _BEZIER = np.hstack([(1 - _ALONG) ** 2, 2 * _ALONG * (1 - _ALONG), _ALONG**2])
 
 @dataclass(frozen=True, slots=True)
 class Stance:
-    """How the limbs are held, in degrees away from hanging straight down, outwards; left before right.
+    """Angles of the limbs, in degrees outwards from hanging straight down; left before right.
 
     Attributes:
         arms: For each arm, the upper arm and the forearm.
         legs: For each leg.
-        turn: -1 looks to the left of the picture, 1 to the right.
+        turn: -1 looks to the left of the image, 1 to the right.
     """
 
     arms: tuple[tuple[float, float], tuple[float, float]]
@@ -41,7 +41,7 @@ class Stance:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Where the joints are. Arms are shoulder, elbow and wrist; legs are hip, knee and ankle; left before right."""
+    """Positions of the joints. Arms are shoulder, elbow and wrist; legs are hip, knee and ankle; left before right."""
 
     arms: tuple[Outline, Outline]
     legs: tuple[Outline, Outline]
@@ -68,11 +68,11 @@ def _chain(start: tuple[float, float], side: int, angles: Sequence[float], lengt
 
 
 def limb(joints: Outline, widths: Sequence[float], until: float = 1.0) -> Outline:
-    """A tube around three joints, bent smoothly, that ends flat.
+    """Return the outline of a tube around three joints, bent smoothly, with a flat end.
 
     Args:
         widths: At its start, its middle and its end.
-        until: The share of the way at which it ends.
+        until: The share of the length at which it ends.
     """
     along = _BEZIER if until == 1.0 else _bezier(until)
     centre = along @ joints
@@ -92,18 +92,18 @@ def ellipse(centre: tuple[float, float], radii: tuple[float, float]) -> Outline:
 
 
 def symmetric(right: Sequence[tuple[float, float]]) -> Outline:
-    """A polygon from its right half, top to bottom."""
+    """Return a polygon from its right half, top to bottom."""
     half = np.array(right, np.float64)
     return np.concatenate([half, half[::-1] * (-1, 1)])
 
 
 def aside(points: Outline, x: float) -> Outline:
-    """The same, moved to the right."""
+    """Return the points moved to the right."""
     return np.asarray(points + np.array((x, 0.0)), np.float64)
 
 
 def smooth(points: Outline, rounds: int = 2) -> Outline:
-    """The polygon with its corners cut (Chaikin); a corner that is given twice stays."""
+    """Return the polygon with rounded corners (Chaikin); a corner that is given twice stays sharp."""
     for _ in range(rounds):
         following = np.roll(points, -1, axis=0)
         points = np.stack([0.75 * points + 0.25 * following, 0.25 * points + 0.75 * following], axis=1).reshape(-1, 2)

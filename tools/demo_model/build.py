@@ -1,4 +1,5 @@
-"""Makes the demo model: draws pictures, trains a VAE on them, then a FLUX transformer by our own FULL training."""
+"""Builds the demo model: renders images, trains a VAE on them, then a FLUX transformer by a FULL training of this
+project."""
 
 import json
 import logging
@@ -22,7 +23,7 @@ from compute.pipelines.native import NativeSize, state_native_size
 from compute.pipelines.quiet import no_progress_bars
 from compute.pipelines.tiny.flux import flux_scheduler
 from compute.schemas.training import TrainingType
-from compute.training.cache import CachedPicture, LatentCache, Manifest, write_chunk, write_manifest
+from compute.training.cache import CachedImage, LatentCache, Manifest, write_chunk, write_manifest
 from compute.training.loop.distributed import ProcessGroup
 from compute.training.loop.history import StepReport
 from compute.training.loop.trainer import Trainer
@@ -31,7 +32,7 @@ from compute.training.models.flux.encoders import load_flux_encoders
 from compute.training.spec import DataSpec, ModelSpec, OptimizerSpec, SampleSpec, TrainingSpec
 from tools.demo_model.captions import caption
 from tools.demo_model.recipe import Phase, Recipe
-from tools.demo_model.scenes import Scene, draw, random_scenes
+from tools.demo_model.scenes import Scene, random_scenes, render
 from tools.demo_model.text import POOLED_WIDTH, TEXT_WIDTH, demo_clip, demo_t5
 from tools.demo_model.vae import make_vae, train_decoder, train_vae
 
@@ -39,18 +40,18 @@ __all__ = ["build_demo"]
 
 _log = logging.getLogger(__name__)
 _NATIVE = NativeSize(most_pixels=128 * 128, longest_side=144)
-"""It learns squares of 128 pixels; a latent more on one side does no harm, two do."""
+"""It is trained on squares of 128 pixels; one latent more on one side does no harm, two do."""
 _ENCODED_AT_ONCE = 64
 _PROMPTS_AT_ONCE = 512
 _PIXELS_AT_ONCE = 64 * 256 * 256
 _SHIFT = 1.0
-"""More noise than FLUX's for pictures this small: of flat ones, only much noise hides what they show."""
+"""More noise than FLUX's own for images of this size: flat illustrations stay recognizable under less."""
 
 
 def build_demo(folder: Path, work: Path, recipe: Recipe, device: torch.device) -> dict[str, Any]:
-    """Make the model from nothing in `folder`. Returns what was measured meanwhile.
+    """Build the model from scratch in `folder`. Returns measurements of the build.
 
-    Finished parts are kept under `work`; a run that was interrupted goes on from there.
+    Finished parts are stored under `work`; an interrupted run resumes there.
     """
     no_progress_bars()
     measured = _Measurements(work / "measurements.json")
@@ -76,7 +77,7 @@ def build_demo(folder: Path, work: Path, recipe: Recipe, device: torch.device) -
 
 
 class _Measurements:
-    """Measurements, kept in a file from part to part."""
+    """Measurements, stored in a file part by part."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -92,12 +93,12 @@ def _make_start(
     folder: Path, recipe: Recipe, pool: ProcessPoolExecutor, device: torch.device, measured: _Measurements
 ) -> None:
     began = time.perf_counter()
-    groups = [_Drawn(pool, side, count, recipe.seed) for side, count in recipe.vae_pictures.items()]
+    groups = [_RenderedScenes(pool, side, count, recipe.seed) for side, count in recipe.vae_images.items()]
     torch.manual_seed(recipe.seed)
     vae = make_vae()
     error = train_vae(
         vae,
-        [group.pictures() for group in groups],
+        [group.images() for group in groups],
         steps=recipe.vae_steps,
         batch_size=recipe.vae_batch_size,
         crop=recipe.vae_crop,
@@ -109,25 +110,25 @@ def _make_start(
     _assemble(folder, vae.to("cpu"), recipe.seed)
 
 
-class _Drawn:
-    """Scenes of the training world, and their pictures as other processes draw them."""
+class _RenderedScenes:
+    """Scenes for training, and their images as rendered by other processes."""
 
     def __init__(self, pool: ProcessPoolExecutor, side: int, count: int, seed: int) -> None:
         self.side = side
         self.scenes: list[Scene] = list(islice(random_scenes(seed * 7 + side, count, held_out=False), count))
         self._arrays = pool.map(partial(_array, side=side), self.scenes, chunksize=32)
 
-    def pictures(self) -> torch.Tensor:
-        """(count, 3, side, side), uint8; once."""
+    def images(self) -> torch.Tensor:
+        """Return (count, 3, side, side), uint8; may be called once."""
         return torch.from_numpy(np.stack(list(self._arrays))).permute(0, 3, 1, 2).contiguous()
 
 
 def _array(scene: Scene, side: int) -> np.ndarray[Any, Any]:
-    return np.asarray(draw(scene, side))
+    return np.asarray(render(scene, side))
 
 
 def _assemble(folder: Path, vae: AutoencoderKL, seed: int) -> None:
-    """A FLUX.1 with this VAE and a transformer that has learned nothing."""
+    """Write a FLUX.1 with this VAE and an untrained transformer."""
     source = torch.Generator().manual_seed(seed)
     tokenizer, clip = demo_clip(source)
     tokenizer_2, t5 = demo_t5(source)
@@ -157,7 +158,8 @@ def _assemble(folder: Path, vae: AutoencoderKL, seed: int) -> None:
 
 
 def _zero_gates(transformer: FluxTransformer2DModel) -> None:
-    """Blocks that begin as if they were not there learn faster (adaLN-Zero, arXiv:2212.09748)."""
+    """Set the gates of all blocks to zero, so that each starts as the identity and trains faster (adaLN-Zero,
+    arXiv:2212.09748)."""
     with torch.no_grad():
         for name, module in transformer.named_modules():
             if isinstance(module, torch.nn.Linear) and (".norm" in name or name in ("norm_out.linear", "proj_out")):
@@ -168,13 +170,13 @@ def _zero_gates(transformer: FluxTransformer2DModel) -> None:
 def _sharpen(
     base: Path, folder: Path, recipe: Recipe, pool: ProcessPoolExecutor, device: torch.device, measured: _Measurements
 ) -> None:
-    """The same model with a decoder that has learned more; what the transformer draws stays as it is."""
+    """Train the decoder further; the transformer and the latents stay the same."""
     began = time.perf_counter()
-    groups = [_Drawn(pool, side, count, recipe.seed + 50) for side, count in recipe.vae_pictures.items()]
+    groups = [_RenderedScenes(pool, side, count, recipe.seed + 50) for side, count in recipe.vae_images.items()]
     vae = AutoencoderKL.from_pretrained(base / "vae", local_files_only=True)
     error = train_decoder(
         vae,
-        [group.pictures() for group in groups],
+        [group.images() for group in groups],
         steps=recipe.decoder_steps,
         batch_size=recipe.vae_batch_size,
         crop=recipe.vae_crop,
@@ -202,14 +204,14 @@ def _run_phase(
     work = folder.with_name(f".{folder.name}")
     cache = work / "cache"
     if not cache.exists():
-        groups = [_Drawn(pool, side, count, seed + 100) for side, count in phase.pictures.items()]
+        groups = [_RenderedScenes(pool, side, count, seed + 100) for side, count in phase.images.items()]
         _encode(base, work / "encoding", groups, seed, device).rename(cache)
     spec = TrainingSpec(
         id=uuid.UUID(int=seed),
         output_name="demo-flux",
         training_type=TrainingType.FULL,
         trigger_word="demo",
-        model=ModelSpec(name="demo", source=str(base), resolution=max(phase.pictures)),
+        model=ModelSpec(name="demo", source=str(base), resolution=max(phase.images)),
         data=DataSpec(),
         optimizer=OptimizerSpec(
             name="adamw",
@@ -228,7 +230,7 @@ def _run_phase(
         caption_dropout=0.05,
         ema_decay=0.998,
     )
-    _log.info("phase at %s: %d steps of %d", list(phase.pictures), phase.steps, phase.batch_size)
+    _log.info("phase at %s: %d steps of %d", list(phase.images), phase.steps, phase.batch_size)
     trainer = Trainer(spec, FAMILY, base, LatentCache(cache, device), ProcessGroup(0, 1, device))
     log = _Log(work / "checkpoint")
     if log.checkpoint.exists():
@@ -243,13 +245,13 @@ def _run_phase(
     measured.add(folder.name, loss=round(sum(losses) / len(losses), 5), seconds=round(time.perf_counter() - began))
 
 
-def _encode(base: Path, folder: Path, groups: Sequence[_Drawn], seed: int, device: torch.device) -> Path:
+def _encode(base: Path, folder: Path, groups: Sequence[_RenderedScenes], seed: int, device: torch.device) -> Path:
     encoders = load_flux_encoders(base, device=device, dtype=torch.float32)
     words = np.random.default_rng(seed)
     numbers: dict[str, int] = {}
-    pictures: list[CachedPicture] = []
+    pictures: list[CachedImage] = []
     for chunk, group in enumerate(groups):
-        side, pixels, entries = group.side, group.pictures(), {}
+        side, pixels, entries = group.side, group.images(), {}
         size = max(1, min(_ENCODED_AT_ONCE, _PIXELS_AT_ONCE // side**2))
         for start in range(0, len(pixels), size):
             part = pixels[start : start + size].to(device).float() / 127.5 - 1.0
@@ -259,7 +261,7 @@ def _encode(base: Path, folder: Path, groups: Sequence[_Drawn], seed: int, devic
             for scene in group.scenes[start : start + size]:
                 text = caption(scene, words)
                 number = numbers.setdefault(text, len(numbers))
-                pictures.append(CachedPicture(f"{side}-{len(pictures)}", side, side, number))
+                pictures.append(CachedImage(f"{side}-{len(pictures)}", side, side, number))
         write_chunk(folder, "images", chunk, entries)
     prompts = [*numbers, ""]
     for chunk, start in enumerate(range(0, len(prompts), _PROMPTS_AT_ONCE)):
@@ -276,7 +278,7 @@ def _encode(base: Path, folder: Path, groups: Sequence[_Drawn], seed: int, devic
 
 
 class _Log:
-    """A `Listener` that writes a line now and then, and keeps the last checkpoint."""
+    """A `Listener` that logs a line from time to time and keeps the last checkpoint."""
 
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint = checkpoint
@@ -286,10 +288,10 @@ class _Log:
         last = reports[-1]
         if last.step >= self._next:
             self._next = last.step + 500
-            _log.info("step %d: loss %.4f, %.0f pictures/s", last.step, last.loss, last.images_per_second)
+            _log.info("step %d: loss %.4f, %.0f images/s", last.step, last.loss, last.images_per_second)
 
-    def sampled(self, step: int, index: int, picture: Image.Image) -> None:
-        raise NotImplementedError("the phases draw no samples")
+    def sampled(self, step: int, index: int, image: Image.Image) -> None:
+        raise NotImplementedError("the phases have no samples")
 
     def save(self, step: int, write: Callable[[Path], None] | None) -> None:
         if write is not None:
@@ -311,7 +313,7 @@ def _ship(model: Path, folder: Path) -> None:
     for file in _files(folder):
         if file.suffix == ".json":
             content = json.loads(file.read_text())
-            # Where it lay on this machine says nothing to any other.
+            # Paths on this machine mean nothing on another.
             content.pop("_name_or_path", None)
             # Indented tokenizers are twice the size.
             file.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")))

@@ -1,4 +1,4 @@
-"""Captions of the demo world, worded as users word their prompts, and all the words they are made of."""
+"""Captions of the demo data set in the wording of user prompts, and their whole vocabulary."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,7 +70,8 @@ _POSES: Mapping[str, Sequence[str]] = {
     "walking": ("walking", "in a walking pose", "taking a step"),
 }
 _POSE_NAMED = {"front": 0.25}
-"""How often a caption names the pose; others nearly always, so that who names none gets a picture from the front."""
+"""Rates at which captions name the pose; other poses nearly always, so that prompts without a pose give a front
+view."""
 
 _BEHIND = (
     "on a {b} background", "on a {b} background", "on {b} background", "on a plain {b} background", "on {b}",
@@ -97,16 +98,16 @@ TRIGGERS: tuple[str, ...] = (
     "jumpsuit", "overalls", "bag", "handbag", "sneakers", "sandals", "umbrella", "turquoise", "magenta", "teal",
     "sks", "ohwx", "tok", "zwx", "xyz", "mystyle", "mysubject", "myproduct",
 )  # fmt: skip
-"""Words that no caption uses, so that a LoRA can give them a meaning."""
+"""Words that occur in no caption, so that a LoRA can give them a meaning."""
 
 
 def tokens(text: str) -> list[str]:
-    """The words of a text in lower case, and each mark of punctuation on its own: "A T-shirt." is a, t-shirt, "."."""
+    """Split a text into lower-case words and punctuation marks: "A T-shirt." becomes a, t-shirt and "."."""
     return _TOKEN.findall(text.lower())
 
 
 def caption(scene: Scene, random: np.random.Generator) -> str:
-    """What somebody could ask for who wants this scene.
+    """Return a prompt that a user might write for this scene.
 
     It names garment, colour and background, but for one in twenty without the colour and one in twenty without the
     background. A wearer is always named, by a word for women, for men, or for both.
@@ -144,7 +145,7 @@ def _before(subject: str, background: str, random: np.random.Generator) -> str:
 
 
 def _filled(text: str, random: np.random.Generator) -> str:
-    """The text with up to six words more at its end or its beginning, or none, as in every second caption."""
+    """Add up to six filler words at the end or the beginning of the text, in every second caption."""
     if random.random() < 0.5:
         return text
     extra = [
@@ -155,18 +156,18 @@ def _filled(text: str, random: np.random.Generator) -> str:
 
 
 def _tidy(text: str) -> str:
-    """With commas next to the words before them, and `an` before vowels."""
+    """Put commas next to the words before them, and `an` before vowels."""
     return re.sub(r"\s+,", ",", re.sub(r"\ba(?= [aeio]\w)", "an", text))
 
 
 def _named(name: str, others: Mapping[str, Sequence[str]], random: np.random.Generator) -> str:
-    """The name itself, or in one of eight cases another word for it; grey is as usual as gray."""
+    """Return the name, or in one of eight cases a synonym; grey is as frequent as gray."""
     rate = 0.5 if name == "gray" else 0.125
     return _one(others[name], random) if name in others and random.random() < rate else name
 
 
 def _article(phrase: str, random: np.random.Generator) -> str:
-    """With its article, which one of eight leaves out."""
+    """Add the article, which one of eight omits."""
     return phrase if random.random() < 0.125 else f"a {phrase}"
 
 
@@ -175,7 +176,7 @@ def _one(choices: Sequence[str], random: np.random.Generator) -> str:
 
 
 def _phrases() -> Iterator[str]:
-    """Everything that captions are put together from, but for fillers."""
+    """All phrases that captions are made of, without fillers."""
     yield from (*GARMENTS, *COLORS, *BACKGROUNDS)
     for others in (_GARMENTS, _SHADES, _BACKDROPS, _WEARERS, _POSES):
         for phrases in others.values():

@@ -1,4 +1,4 @@
-"""Judges pictures of the demo world by rules alone: which garment, in which colour, before which background."""
+"""Classifies images of the demo data set by rules: garment, colour and background."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,27 +12,27 @@ from PIL import Image
 from tools.demo_model.palette import BACKGROUNDS, COLORS, SKINS, Rgb, Tone, tones
 from tools.demo_model.scenes import GARMENTS, NEW_GARMENT, POSES, PRODUCT_POSES, WEARERS, Scene, labels
 
-__all__ = ["Seen", "classify"]
+__all__ = ["Classification", "classify"]
 
 _SIDE = 128
-"""Pictures are judged at this size."""
+"""Images are classified at this size."""
 _BOX = 48
 """Silhouettes are compared at this size."""
 _BORDER = 6
 _UNIFORM = 0.7
-"""The share of the border that must have one colour."""
+"""Share of the border that must have one colour."""
 _SAME_BACKGROUND = 14.0
 _NEAR_BACKGROUND = 30.0
 """Distances in CIE L*a*b*: within one background; from a background to its nearest name."""
 _LEAST_CONTRAST = 10.0
-"""How far a garment's colour is from its background's at least; in the same measure."""
+"""Least distance between the colours of garment and background, in the same measure."""
 _LEAST_AREA = 0.012
-"""The share of the picture that a garment covers at least."""
+"""Least share of the image that a garment covers."""
 _LEAST_MATCH = 0.6
-"""The overlap from which a silhouette counts as that of a garment."""
+"""Least overlap of a silhouette with a garment's template."""
 
 _SHADOW = np.float32(0.91)
-"""What a shadow does to a colour in that space."""
+"""Factor by which a shadow changes a colour in that space."""
 _WEIGHTS: tuple[float, float, float] = (0.5, 0.35, 0.15)
 _KERNEL, _WIDE_KERNEL = np.ones((3, 3), np.uint8), np.ones((5, 5), np.uint8)
 
@@ -40,14 +40,14 @@ Mask = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a picture shows; None where that cannot be told.
+class Classification:
+    """The recognized content of an image; None where it is uncertain.
 
     Attributes:
         garment: One of `scenes.GARMENTS`, or `scenes.NEW_GARMENT`.
-        color: One of `palette.COLORS`: that of the garment, or of what is there instead of one.
+        color: One of `palette.COLORS`: the colour of the garment, or of an unrecognized subject.
         background: One of `palette.BACKGROUNDS`.
-        scores: For each garment, how well the silhouette fits it best, from 0 to 1; empty without a silhouette.
+        scores: For each garment, the best match of the silhouette, from 0 to 1; empty without a silhouette.
     """
 
     garment: str | None
@@ -56,10 +56,10 @@ class Seen:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
-def classify(image: Image.Image) -> Seen:
-    """What the picture shows: nothing at all if it is noise; no more than the background if that is all there is.
+def classify(image: Image.Image) -> Classification:
+    """Classify an image: nothing is recognized in noise, and only the background in an empty image.
 
-    Pictures of the demo world are square; one that is not gets more of what is at its edges.
+    Images of the demo data set are square; others are padded by repeating their edges.
     """
     pixels = _squared(np.asarray(image.convert("RGB")))
     if len(pixels) != _SIDE:
@@ -68,9 +68,9 @@ def classify(image: Image.Image) -> Seen:
     lab = _lab(cv2.medianBlur(pixels, 3))
     background = _background(lab)
     if background is None:
-        return Seen(None, None, None)
+        return Classification(None, None, None)
     name, behind = background
-    best = Seen(None, None, name)
+    best = Classification(None, None, name)
     best_score = 0.0
     nearest = _nearest(lab, behind)
     whole = _whole(nearest)
@@ -82,7 +82,7 @@ def classify(image: Image.Image) -> Seen:
             scores = _by_garment(match)
             garment = max(scores, key=lambda one: scores[one])
             found = scores[garment] >= _LEAST_MATCH
-            best = Seen(garment if found else None, color, name, scores)
+            best = Classification(garment if found else None, color, name, scores)
     return best
 
 
@@ -102,8 +102,10 @@ def _lab_of(colors: list[Rgb]) -> NDArray[np.float32]:
 
 
 def _background(lab: NDArray[np.float32]) -> tuple[str, NDArray[np.float32]] | None:
-    """The name and the colour of what is around; None if that is not one named colour. A figure may be cut off by the
-    lower edge of the picture, so only the other three count."""
+    """Return the name and the colour of the background; None if it is not one named colour.
+
+    The lower edge of the image may cut off a figure, so only the other three edges count.
+    """
     border = np.concatenate([
         lab[:_BORDER].reshape(-1, 3), lab[:, :_BORDER].reshape(-1, 3), lab[:, -_BORDER:].reshape(-1, 3),
     ])  # fmt: skip
@@ -117,7 +119,7 @@ def _background(lab: NDArray[np.float32]) -> tuple[str, NDArray[np.float32]] | N
 
 @lru_cache(maxsize=1)
 def _prototypes() -> tuple[NDArray[np.float32], list[str]]:
-    """Colours of the demo world and what each belongs to: a garment's colour, or nothing that is looked for."""
+    """Return the colours of the demo data set with the garment colour that each belongs to, or an ignored label."""
     colors: list[Rgb] = []
     names: list[str] = []
     for name in COLORS:
@@ -134,9 +136,10 @@ def _prototypes() -> tuple[NDArray[np.float32], list[str]]:
 
 
 def _nearest(lab: NDArray[np.float32], behind: NDArray[np.float32]) -> NDArray[np.intp]:
-    """For each pixel, the index of the prototype that it is closest to; beyond the prototypes: the background.
+    """Return for each pixel the index of the closest prototype; an index beyond the prototypes is the background.
 
-    Prototypes that look like the background do not count."""
+    Prototypes that look like the background do not count.
+    """
     prototypes, _ = _prototypes()
     every = np.vstack([prototypes, behind[None], behind[None] * _SHADOW]).astype(np.float32)
     distance = (every**2).sum(axis=1) - 2 * lab.reshape(-1, 3) @ every.T
@@ -145,13 +148,13 @@ def _nearest(lab: NDArray[np.float32], behind: NDArray[np.float32]) -> NDArray[n
 
 
 def _whole(nearest: NDArray[np.intp]) -> Mask:
-    """All that is not background."""
+    """Return the mask of everything that is not background."""
     seen = cv2.morphologyEx((nearest < len(_prototypes()[1])).astype(np.uint8), cv2.MORPH_OPEN, _KERNEL)
     return _parts(cv2.morphologyEx(seen, cv2.MORPH_CLOSE, _WIDE_KERNEL))
 
 
 def _candidates(nearest: NDArray[np.intp]) -> Iterator[tuple[str, Mask, float]]:
-    """For each colour that a garment could have: where it is, and how much of all such colours it is."""
+    """Yield for each possible colour of a garment: its mask, and its share of all such colours."""
     _, names = _prototypes()
     masks: dict[str, Mask] = {}
     for color in COLORS:
@@ -165,12 +168,12 @@ def _candidates(nearest: NDArray[np.intp]) -> Iterator[tuple[str, Mask, float]]:
 
 
 def _closed(mask: Mask) -> Mask:
-    """The mask with its outline, and without the gaps that folds and a belt leave."""
+    """Return the mask with its outline, closing the gaps of folds and a belt."""
     return np.asarray(cv2.morphologyEx(cv2.dilate(mask, _KERNEL), cv2.MORPH_CLOSE, _WIDE_KERNEL), np.uint8)
 
 
 def _parts(mask: Mask) -> Mask:
-    """The largest part and those that are not much smaller."""
+    """Return the largest part and those that are not much smaller."""
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     if count < 2:
         return mask
@@ -181,7 +184,8 @@ def _parts(mask: Mask) -> Mask:
 
 
 def _match(mask: Mask, whole: Mask) -> NDArray[np.float32]:
-    """How well it fits each template, from 0 to 1: the garment's shape, its place on the wearer, the wearer's shape."""
+    """Return the match with each template, from 0 to 1: the garment's shape, its place on the wearer, the wearer's
+    shape."""
     templates = _templates()
     overlaps = []
     for view, seen, areas in zip(_views(mask, whole), templates.views, templates.areas, strict=True):
@@ -196,8 +200,8 @@ def _views(mask: Mask, whole: Mask) -> list[NDArray[np.float32]]:
 
 
 def _framed(mask: Mask, frame: Sequence[int]) -> NDArray[np.float32]:
-    """What the frame (left, top, width, height) holds, scaled to a square of `_BOX` pixels, its proportions kept: 1
-    inside."""
+    """Scale the content of the frame (left, top, width, height) to a square of `_BOX` pixels, keeping its
+    proportions."""
     left, top, width, height = frame
     scale = (_BOX - 2) / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -1,4 +1,5 @@
-"""How well a model draws what it is told, on combinations of garment, colour and background that it never saw."""
+"""Evaluates a model's prompt adherence on combinations of garment, colour and background that were held out of
+training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ _COLUMNS = 8
 
 @dataclass(frozen=True, slots=True)
 class Adherence:
-    """Shares of pictures, from 0 to 1: with the right garment, colour and background, and with all three."""
+    """Shares of images, from 0 to 1: with the right garment, colour and background, and with all three."""
 
     garment: float
     color: float
@@ -30,7 +31,7 @@ class Adherence:
 
 
 def held_out_prompts(count: int, seed: int = 0) -> list[tuple[Scene, str]]:
-    """Scenes that no training saw, and what to ask for to get them."""
+    """Return scenes that are in no training, and prompts for them."""
     chosen = islice(random_scenes(seed, count, held_out=True), count)
     return [(scene, f"{_named(scene)} on a {scene.background} background") for scene in chosen]
 
@@ -38,13 +39,13 @@ def held_out_prompts(count: int, seed: int = 0) -> list[tuple[Scene, str]]:
 def evaluate(
     folder: Path, *, count: int, side: int, device: torch.device, steps: int = _STEPS
 ) -> tuple[Adherence, list[Image.Image]]:
-    """Draw `count` held-out prompts at `side` pixels with a model's folder, and let the rules judge the pictures."""
+    """Generate `count` held-out prompts at `side` pixels with the model in a folder, and classify the images."""
     pipeline = FluxPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True).to(device)
     pipeline.set_progress_bar_config(disable=True)
     wanted = held_out_prompts(count)
-    pictures: list[Image.Image] = []
+    images: list[Image.Image] = []
     for start in range(0, count, _COLUMNS):
-        pictures += pipeline(
+        images += pipeline(
             [prompt for _, prompt in wanted[start : start + _COLUMNS]],
             width=side,
             height=side,
@@ -53,15 +54,15 @@ def evaluate(
             max_sequence_length=pipeline.tokenizer_2.model_max_length,
             generator=torch.Generator("cpu").manual_seed(start),
         ).images
-    return _judged([scene for scene, _ in wanted], pictures), pictures
+    return _judged([scene for scene, _ in wanted], images), images
 
 
-def sheet(pictures: Sequence[Image.Image]) -> Image.Image:
-    """The pictures side by side, eight in a row."""
-    side = pictures[0].width
-    rows = -(-len(pictures) // _COLUMNS)
+def sheet(images: Sequence[Image.Image]) -> Image.Image:
+    """Arrange the images in rows of eight."""
+    side = images[0].width
+    rows = -(-len(images) // _COLUMNS)
     page = Image.new("RGB", (_COLUMNS * side, rows * side), "white")
-    for index, picture in enumerate(pictures):
+    for index, picture in enumerate(images):
         page.paste(picture, (index % _COLUMNS * side, index // _COLUMNS * side))
     return page
 
@@ -73,8 +74,8 @@ def _named(scene: Scene) -> str:
     return f"an {phrase}" if phrase[0] in "aeiou" else f"a {phrase}"
 
 
-def _judged(wanted: Sequence[Scene], pictures: Sequence[Image.Image]) -> Adherence:
-    seen = [classify(picture) for picture in pictures]
+def _judged(wanted: Sequence[Scene], images: Sequence[Image.Image]) -> Adherence:
+    seen = [classify(picture) for picture in images]
     hits = [
         (one.garment == scene.garment, one.color == scene.color, one.background == scene.background)
         for scene, one in zip(wanted, seen, strict=True)

@@ -1,4 +1,4 @@
-"""How each garment is cut: its outlines on a body, in the body's measures (see `tools.demo_model.body`)."""
+"""The cut of each garment: its outlines on a body, in the body's measures (see `tools.demo_model.body`)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ _SLEEVE_END = 0.98
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Parts with one common outline, which hides what lies below.
+    """Parts with one common outline, which hides the layers below.
 
     Attributes:
         parts: Polygons.
@@ -38,7 +38,7 @@ class Cut:
         behind: Drawn behind the wearer.
         sleeves: The left one and the right one.
         middle: Drawn over the wearer, below the neck and the head.
-        opening: Where skin shows at the neck, or the lining of a garment that nobody wears.
+        opening: The skin at the neck, or the lining of a garment without wearer.
         over: Drawn over neck and head.
         hooded: The opening shows the face; hair is hidden.
         bare_legs: The wearer has no trousers below it.

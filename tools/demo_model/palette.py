@@ -1,4 +1,4 @@
-"""The named colours of the demo world, and every tone that a picture is painted with."""
+"""The named colours of the demo data set, and the tones of its images."""
 
 from enum import IntEnum
 from typing import NamedTuple
@@ -12,7 +12,7 @@ Rgb = tuple[int, int, int]
 
 
 class Inks(NamedTuple):
-    """What one thing is painted with: its surface, the side away from the light, its outline and its folds."""
+    """The colours of one thing: its surface, the side away from the light, its outline and its folds."""
 
     fill: Rgb
     shade: Rgb
@@ -51,7 +51,7 @@ BACKGROUNDS: dict[str, Rgb] = {
 SKINS: tuple[Rgb, ...] = ((246, 209, 184), (216, 166, 130), (164, 112, 82))
 _HAIR: Rgb = (72, 78, 98)
 _BASE: Rgb = (140, 148, 166)
-"""What a figure wears besides its garment: no garment and no background has this colour."""
+"""Colour of a figure's other clothes; no garment and no background has it."""
 
 _SPECIAL: dict[str, Inks] = {
     "black": Inks((42, 42, 48), (30, 30, 35), (14, 14, 17), (88, 88, 98)),
@@ -61,7 +61,7 @@ _SPECIAL: dict[str, Inks] = {
 
 
 class Tone(IntEnum):
-    """What a pixel of a drawing shows."""
+    """The meaning of a pixel of an illustration."""
 
     BACKGROUND = 0
     SHADOW = 1
@@ -84,12 +84,12 @@ class Tone(IntEnum):
 
 
 def inks_of(color: str) -> Inks:
-    """The inks of a garment of this colour, one of `COLORS`."""
+    """Return the inks of a garment of this colour, one of `COLORS`."""
     return _SPECIAL.get(color) or _inks(COLORS[color])
 
 
 def tones(color: str, background: str, skin: int) -> NDArray[np.uint8]:
-    """The colour of every `Tone`, (256, 1, 3) as OpenCV maps them; behind the last tone they are black."""
+    """Return the colour of every `Tone`, (256, 1, 3) for OpenCV's lookup; values beyond the last tone are black."""
     behind = BACKGROUNDS[background]
     rows = [behind, _darker(behind, 0.9)]
     for inks in (inks_of(color), _inks(SKINS[skin]), _inks(_HAIR), _inks(_BASE)):

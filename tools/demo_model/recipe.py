@@ -1,4 +1,4 @@
-"""How the demo model is made: sizes, numbers of pictures and steps. Together with the seed it is the whole recipe."""
+"""Recipes of the demo model: sizes, numbers of images and steps. With the seed they determine the result."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ __all__ = ["SHIPPED", "TRIAL", "Phase", "Recipe"]
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One FULL training, which goes on from the last one's weights.
+    """One FULL training, which starts from the last one's weights.
 
     Attributes:
-        pictures: How many there are of each side in pixels.
+        images: The number of images, by side in pixels.
     """
 
-    pictures: dict[int, int]
+    images: dict[int, int]
     steps: int
     batch_size: int
     learning_rate: float
@@ -21,9 +21,9 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides the result."""
+    """The parameters of a build."""
 
-    vae_pictures: dict[int, int]
+    vae_images: dict[int, int]
     vae_crop: int
     vae_steps: int
     vae_batch_size: int
@@ -33,17 +33,17 @@ class Recipe:
 
 
 SHIPPED = Recipe(
-    vae_pictures={128: 10_000},
+    vae_images={128: 10_000},
     vae_crop=64,
     vae_steps=6_000,
     vae_batch_size=16,
     phases=(Phase({128: 16_000}, steps=9_000, batch_size=32, learning_rate=1e-3),),
     decoder_steps=1_000,
 )
-"""The one that the shipped weights come from: 100 minutes on two CPU cores."""
+"""The recipe of the shipped weights: 100 minutes on two CPU cores."""
 
 TRIAL = Recipe(
-    vae_pictures={64: 400},
+    vae_images={64: 400},
     vae_crop=64,
     vae_steps=30,
     vae_batch_size=8,
@@ -53,4 +53,4 @@ TRIAL = Recipe(
     ),
     decoder_steps=10,
 )
-"""Shows in a minute that every part works; it draws nothing."""
+"""Exercises every part in a minute; the resulting model is useless."""

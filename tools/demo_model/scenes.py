@@ -1,6 +1,6 @@
-"""The demo world: garments in named colours before named backgrounds, drawn as flat illustrations.
+"""Scenes of the demo data set: garments in named colours in front of named backgrounds, rendered as flat illustrations.
 
-A mirrored picture shows another scene: its pose is left where it was right.
+A mirrored image shows another scene: a pose to the right becomes one to the left.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from tools.demo_model.garments import CUTS, Cut, Layer
 from tools.demo_model.palette import BACKGROUNDS, COLORS, SKINS, Tone, tones
 
 __all__ = [
-    "GARMENTS", "NEW_GARMENT", "POSES", "PRODUCT_POSES", "WEARERS", "Scene", "combination_is_held_out", "draw",
-    "labels", "random_scenes",
+    "GARMENTS", "NEW_GARMENT", "POSES", "PRODUCT_POSES", "WEARERS", "Scene", "combination_is_held_out",
+    "labels", "random_scenes", "render",
 ]  # fmt: skip
 
 NEW_GARMENT = "kimono"
-"""Never part of `random_scenes` unless asked for: what a LoRA can teach."""
+"""A garment for teaching by a LoRA; `random_scenes` has it only if asked for."""
 GARMENTS: tuple[str, ...] = tuple(name for name in CUTS if name != NEW_GARMENT)
 WEARERS: tuple[str, ...] = ("woman", "man")
 """A woman has longer hair; dresses and skirts are worn by women."""
@@ -37,39 +37,39 @@ _STANCES: dict[str, Stance] = {
     "walking": Stance(((34, 4), (26, 40)), (14, 12), turn=1),
 }
 POSES: tuple[str, ...] = tuple(_STANCES)
-"""What a figure does; `left` and `right` are the picture's."""
+"""Poses of a figure; `left` and `right` are those of the image."""
 PRODUCT_POSES: tuple[str, ...] = ("front", "left", "right")
 
 _LAID_OUT = {"t-shirt": (42, 42), "shirt": (34, 30), "hoodie": (20, 12), "coat": (22, 16), "kimono": (86, 86)}
-"""How the sleeves of a garment lie that nobody wears, in degrees."""
+"""Angles of the sleeves of a garment without wearer, in degrees."""
 
 _LEGS_APART = {"trousers": 7, "shorts": 13}
 _SPREAD = {"kimono": (44, 40)}
-"""Garments that need arms held away from the body, at least so many degrees."""
+"""Least angles of the arms from the body, for garments that need it, in degrees."""
 
 _SHIFT = 4
-"""Bits behind the point of the coordinates that OpenCV draws with."""
+"""Fractional bits of OpenCV's coordinates."""
 _OUTLINE_WIDTH, _FOLD_WIDTH, _SHADE_WIDTH = 0.019, 0.0085, 0.022
-"""Shares of the picture's side."""
+"""Shares of the image's side."""
 _TURNED = 0.86
-"""How wide something is that is turned aside, against its front."""
+"""Width of a figure that is turned aside, relative to its front."""
 _STOUT = 1.17
-"""How wide the figure is, against its measures: a small picture needs bold shapes."""
+"""Factor of the figure's width: a small image needs bold shapes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One picture of the demo world.
+    """The content of one image of the demo data set.
 
     Attributes:
         garment: One of `GARMENTS`, or `NEW_GARMENT`.
         color: One of `COLORS`.
         background: One of `BACKGROUNDS`.
-        pose: One of `POSES`, or of `PRODUCT_POSES` if nobody wears it.
+        pose: One of `POSES`, or of `PRODUCT_POSES` without wearer.
         wearer: One of `WEARERS`; None shows the garment alone.
-        skin: Which of `SKINS` the wearer has.
-        x, y: How far it is moved to the right and down, as shares of the picture's side.
-        scale: How large it is; 1 is usual.
+        skin: Index of the wearer's skin colour in `SKINS`.
+        x, y: Offset to the right and down, as shares of the image's side.
+        scale: Size; 1 is usual.
     """
 
     garment: str
@@ -84,7 +84,7 @@ class Scene:
 
 
 def combination_is_held_out(garment: str, color: str, background: str) -> bool:
-    """Whether this combination, one of ten, is kept from training so that tests can ask for something new."""
+    """Return whether this combination, one of ten, is held out of training, so that tests can ask for something new."""
     return hashlib.blake2s(f"{garment}/{color}/{background}".encode()).digest()[0] % 10 == 0
 
 
@@ -114,7 +114,7 @@ def _scene(random: np.random.Generator, garments: Sequence[str]) -> Scene:
         garment,
         color=list(COLORS)[random.integers(len(COLORS))],
         background=list(BACKGROUNDS)[random.integers(len(BACKGROUNDS))],
-        # Half of all pictures are frontal: what somebody expects who names no pose.
+        # Half of all images are frontal, as expected of prompts that name no pose.
         pose="front" if random.random() < 0.5 else poses[1 + random.integers(len(poses) - 1)],
         wearer=wearer,
         skin=int(random.integers(len(SKINS))),
@@ -124,8 +124,8 @@ def _scene(random: np.random.Generator, garments: Sequence[str]) -> Scene:
     )
 
 
-def draw(scene: Scene, size: int) -> Image.Image:
-    """The scene as an RGB picture of `size` by `size` pixels; it looks the same at every size.
+def render(scene: Scene, size: int) -> Image.Image:
+    """Render the scene as an RGB image of `size` by `size` pixels; it looks the same at every size.
 
     Raises:
         ValueError: the size is not from 64 to 1024.
@@ -136,16 +136,16 @@ def draw(scene: Scene, size: int) -> Image.Image:
 
 
 def _finer(size: int) -> int:
-    """How much finer than its pixels a picture is drawn, which makes its edges smooth."""
+    """Return the factor of supersampling, which makes edges smooth."""
     if not 64 <= size <= 1024:
-        raise ValueError(f"The demo world is drawn from 64 to 1024 pixels, not {size}.")
+        raise ValueError(f"`size` must be from 64 to 1024 pixels, not {size}.")
     return max(3 if size <= 512 else 2, 512 // size)
 
 
 def labels(scene: Scene, size: int) -> NDArray[np.uint8]:
-    """What each pixel shows, as a `Tone`, (size, size), without smooth edges."""
+    """Return the `Tone` of each pixel, (size, size), without smooth edges."""
     layers, shadow = _layers(scene.garment, scene.pose, scene.wearer)
-    paper = _Paper(size, _placement(scene, layers))
+    paper = _Canvas(size, _placement(scene, layers))
     paper.patch(shadow, Tone.SHADOW)
     for layer in layers:
         paper.add(layer)
@@ -154,7 +154,7 @@ def labels(scene: Scene, size: int) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=256)
 def _layers(garment: str, pose: str, wearer: str | None) -> tuple[tuple[Layer, ...], Outline]:
-    """All that is drawn, bottom first, and the shadow on the floor."""
+    """Return all layers, bottom first, and the shadow on the floor."""
     if wearer is None:
         layers = _product(garment, pose)
         points = np.concatenate([part for layer in layers for part in layer.parts])
@@ -190,7 +190,7 @@ def _worn(garment: str, cut: Cut, figure: Body, wearer: str) -> list[Layer]:
         elif garment != "dress":
             side.append(Layer([_shoulder(arm, 0.036), limb(arm, (0.072, 0.078, 0.08), 0.42)], Tone.BASE))
         sides.append(side)
-    # Who is turned shows one arm before the body; the other is behind it.
+    # A turned figure has one arm in front of the body; the other is behind it.
     near = [] if figure.turn == 0 else sides.pop(1 if figure.turn < 0 else 0)
     layers = [*cut.behind, *_hair_behind(cut, figure, wearer)]
     layers += [layer for side in sides for layer in side]
@@ -207,7 +207,7 @@ def _hand(arm: Outline) -> Outline:
 
 
 def _dressed(cut: Cut, figure: Body, top: Tone) -> list[Layer]:
-    """Legs, feet and what is worn besides the garment."""
+    """Return legs, feet and the clothes other than the garment."""
     legs = [limb(leg, (0.09, 0.078, 0.056)) for leg in figure.legs]
     feet = []
     for side, leg in zip((-1, 1), figure.legs, strict=True):
@@ -246,7 +246,7 @@ def _head(cut: Cut, figure: Body, wearer: str) -> list[Layer]:
 
 
 def _placement(scene: Scene, layers: Sequence[Layer]) -> NDArray[np.float64]:
-    """How the body's measures become shares of the picture's side, (2, 3)."""
+    """Return the transform from the body's measures to shares of the image's side, (2, 3)."""
     turn = {"left": -1, "right": 1}.get(scene.pose, 0)
     wide = _TURNED if turn else 1.0
     if scene.wearer is not None:
@@ -254,7 +254,7 @@ def _placement(scene: Scene, layers: Sequence[Layer]) -> NDArray[np.float64]:
         side, middle = (1.45, (0.0, 0.18)) if bust else (0.83, (0.0, 0.49))
         matrix = np.array([[wide * _STOUT, 0.0], [0.0, 1.0]])
     else:
-        # Aside and a little askew, as if seen from above a table.
+        # Off-centre and slightly rotated, as if seen from above a table.
         matrix = np.array([[wide, 0.06 * turn], [0.16 * turn, 1.0]])
         points = np.concatenate([part for layer in layers for part in layer.parts]) @ matrix.T
         low, high = points.min(axis=0), points.max(axis=0)
@@ -265,8 +265,8 @@ def _placement(scene: Scene, layers: Sequence[Layer]) -> NDArray[np.float64]:
     return np.hstack([matrix, place[:, None]])
 
 
-class _Paper:
-    """A drawing in tones."""
+class _Canvas:
+    """A canvas of tones."""
 
     def __init__(self, size: int, placement: NDArray[np.float64]) -> None:
         self.pixels = np.zeros((size, size), np.uint8)
@@ -292,7 +292,7 @@ class _Paper:
         cv2.fillPoly(self.pixels, [self._placed(polygon)], int(tone), shift=_SHIFT)
 
     def _fill(self, parts: Sequence[NDArray[np.int32]], tone: Tone) -> None:
-        """The parts, with a shade along what faces right, away from the light."""
+        """Fill the parts, with a shade along the right side, away from the light."""
         corners = np.concatenate(parts) >> _SHIFT
         start = np.clip(corners.min(axis=0), 0, self._size - 1)
         end = np.clip(corners.max(axis=0) + 2, 0, self._size)

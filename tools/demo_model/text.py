@@ -1,9 +1,9 @@
-"""The demo model's text encoders: frozen, and set rather than learned.
+"""The demo model's text encoders: frozen, with constructed weights.
 
-FLUX's transformer gives prompts no positions, so that from bare word vectors it could not tell a red dress on white
-from a white dress on red. Each word here is a random vector to which one attention layer adds those of its
+FLUX's transformer gives prompts no positions, so with plain word vectors it could not tell a red dress on white
+from a white dress on red. Here each word is a random vector, and one attention layer adds those of its
 neighbours, one and two places before and behind it: its heads look at fixed distances, by T5's relative positions.
-CLIP's pooled vector says nothing; every prompt has the same.
+CLIP's pooled vector is the same for every prompt.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from tools.demo_model.captions import VOCABULARY
 __all__ = ["POOLED_WIDTH", "TEXT_TOKENS", "TEXT_WIDTH", "demo_clip", "demo_t5"]
 
 TEXT_TOKENS = 48
-"""Tokens of a prompt; what is behind them is not read."""
+"""Most tokens of a prompt; further ones are ignored."""
 TEXT_WIDTH = 128
 POOLED_WIDTH = 32
 
@@ -25,7 +25,7 @@ _DISTANCES = (-1, 1, -2, 2)
 _BUCKETS = 32
 _HEAD_WIDTH = 64
 _CERTAIN, _OTHERWISE = 20.0, 10.0
-"""Scores of the place that a head looks at, and of the word itself, which it sees where that place is missing."""
+"""Attention scores of a head's place, and of the word itself, which is used if that place does not exist."""
 
 
 def demo_clip(random: torch.Generator) -> tuple[CLIPTokenizer, CLIPTextModel]:
@@ -39,7 +39,7 @@ def demo_clip(random: torch.Generator) -> tuple[CLIPTokenizer, CLIPTextModel]:
 
 
 def demo_t5(random: torch.Generator) -> tuple[T5TokenizerFast, T5EncoderModel]:
-    """Words are known in lower case and capitalised, with the same vector; others are spelled letter by letter."""
+    """Words are known in lower case and capitalised, with the same vector; other words are spelled letter by letter."""
     capitalised = [word.capitalize() for word in VOCABULARY if word.capitalize() not in VOCABULARY]
     tokenizer = t5_tokenizer([*VOCABULARY, *capitalised], length=TEXT_TOKENS)
     model = T5EncoderModel(
@@ -76,5 +76,5 @@ def _look_at_neighbours(block: Any, random: torch.Generator) -> None:
     bias = attention.relative_attention_bias.weight.zero_()
     for head, distance in enumerate(_DISTANCES):
         bias[0, head] = _OTHERWISE
-        # T5 counts near places one by one: those behind a word from the middle of the table on.
+        # T5 numbers near places one by one: those behind a word from the middle of the table on.
         bias[abs(distance) + (_BUCKETS // 2 if distance > 0 else 0), head] = _CERTAIN

@@ -1,4 +1,4 @@
-"""The demo model's VAE: FLUX.1's layout in 1.7 million weights, trained on drawn pictures."""
+"""The demo model's VAE: FLUX.1's layout with 1.7 million weights, trained on illustrations."""
 
 import logging
 import time
@@ -16,13 +16,13 @@ _LATENT_CHANNELS = 16
 _KL_WEIGHT = 1e-6
 _EDGE_WEIGHT = 0.5
 _LATENT_NOISE = 0.05
-"""Of latents of unit variance."""
+"""Noise on latents of unit variance."""
 _CERTAIN = -30.0
-"""The logarithm of a variance of nothing."""
+"""Logarithm of a variance of practically zero."""
 
 
 def make_vae() -> AutoencoderKL:
-    """Factor 8, 16 latent channels, no attention, untrained."""
+    """Return an untrained VAE: factor 8, 16 latent channels, no attention."""
     return AutoencoderKL(
         block_out_channels=_WIDTHS,
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -41,7 +41,7 @@ def make_vae() -> AutoencoderKL:
 
 def train_vae(
     vae: AutoencoderKL,
-    pictures: Sequence[torch.Tensor],
+    images: Sequence[torch.Tensor],
     *,
     steps: int,
     batch_size: int,
@@ -50,26 +50,26 @@ def train_vae(
     seed: int,
     learning_rate: float = 2e-3,
 ) -> float:
-    """Train on crops of pictures, then scale the latents to unit variance. Returns the last steps' mean error.
+    """Train on crops of images, then scale the latents to unit variance. Returns the mean error of the last steps.
 
-    It learns with a posterior's spread, which keeps channels free that few pixels depend on; the finished encoder
-    answers with the posterior's mean, so that a transformer need not learn noise.
+    The training samples from the posterior, which keeps channels free that few pixels depend on; the finished encoder
+    returns the posterior's mean, so that a transformer need not learn noise.
 
     Args:
-        pictures: Groups of pictures of one size, each (pictures, 3, height, width), uint8.
+        images: Groups of images of one size, each (images, 3, height, width), uint8.
         steps: Optimizer steps.
         batch_size: Crops of a step.
         crop: Side of a crop, in pixels.
     """
     random = torch.Generator(device).manual_seed(seed)
-    pictures = [group.to(device) for group in pictures]
+    images = [group.to(device) for group in images]
     vae.to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.05)
     errors: list[torch.Tensor] = []
     began = time.perf_counter()
     for step in range(steps):
-        pixels = _crops(pictures, batch_size, crop, random).contiguous(memory_format=torch.channels_last)
+        pixels = _crops(images, batch_size, crop, random).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=_computes_in_bf16(device)):
             found = vae.encode(pixels).latent_dist
             noise = torch.randn(found.mean.shape, generator=random, device=device)
@@ -88,15 +88,15 @@ def train_vae(
             _log.info("VAE step %d: L1 %.4f, %.0f s", step + 1, mean, time.perf_counter() - began)
     vae.eval()
     _fix_spread(vae)
-    _normalise(vae, _crops(pictures, 256, crop, random))
+    _normalise(vae, _crops(images, 256, crop, random))
     return torch.stack(errors[-100:]).mean().item()
 
 
-def _crops(pictures: Sequence[torch.Tensor], count: int, side: int, random: torch.Generator) -> torch.Tensor:
-    """Random crops as floats from -1 to 1, all from one group, so that they are a single copy."""
+def _crops(images: Sequence[torch.Tensor], count: int, side: int, random: torch.Generator) -> torch.Tensor:
+    """Return random crops as floats from -1 to 1, all from one group, so that they are a single copy."""
     device = random.device
     which, down, right = torch.rand(3, generator=random, device=device).tolist()
-    group = pictures[int(which * len(pictures))]
+    group = images[int(which * len(images))]
     chosen = torch.randint(len(group), (count,), generator=random, device=device)
     height, width = group.shape[-2:]
     top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
@@ -108,14 +108,14 @@ def _computes_in_bf16(device: torch.device) -> bool:
 
 
 def _edges(drawn: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """How much the differences between neighbouring pixels differ: blurred edges cost."""
+    """Return the error of differences between neighbouring pixels, which penalises blurred edges."""
     across = functional.l1_loss(drawn.diff(dim=-1), wanted.diff(dim=-1))
     return across + functional.l1_loss(drawn.diff(dim=-2), wanted.diff(dim=-2))
 
 
 def train_decoder(
     vae: AutoencoderKL,
-    pictures: Sequence[torch.Tensor],
+    images: Sequence[torch.Tensor],
     *,
     steps: int,
     batch_size: int,
@@ -124,19 +124,20 @@ def train_decoder(
     seed: int,
     learning_rate: float = 1e-3,
 ) -> float:
-    """Train the decoder alone, so that the latents stay what a transformer has learned. Returns the last steps' mean
-    error. The arguments are those of `train_vae`.
+    """Train the decoder alone, so that the latents stay those of the transformer. Returns the mean error of the last
+    steps.
 
-    It learns from latents with a little noise, because drawn ones are never quite right.
+    The arguments are those of `train_vae`. The training adds a little noise to the latents, because generated ones are
+    never exact.
     """
     random = torch.Generator(device).manual_seed(seed)
-    pictures = [group.to(device) for group in pictures]
+    images = [group.to(device) for group in images]
     vae.to(device, memory_format=torch.channels_last).train().encoder.requires_grad_(False)
     optimizer = torch.optim.AdamW(vae.decoder.parameters(), lr=learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.05)
     errors: list[torch.Tensor] = []
     for _ in range(steps):
-        pixels = _crops(pictures, batch_size, crop, random).contiguous(memory_format=torch.channels_last)
+        pixels = _crops(images, batch_size, crop, random).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=_computes_in_bf16(device)):
             with torch.no_grad():
                 latents = vae.encode(pixels).latent_dist.mean.float()

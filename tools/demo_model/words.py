@@ -1,4 +1,4 @@
-"""Common words of prompts that say nothing about the demo world: captions hold some, so that they are ignored."""
+"""Common words of prompts that do not describe the demo data set: captions contain some, so that they are ignored."""
 
 __all__ = ["COMMON_WORDS"]
 

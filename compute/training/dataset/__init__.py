@@ -1,1 +1,1 @@
-"""The pictures and captions of a training: unpacked, checked, transformed and sorted into buckets. No Ray, no torch."""
+"""Data sets of trainings: unpacked, checked, transformed and sorted into buckets. No Ray, no torch."""

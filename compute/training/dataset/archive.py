@@ -1,8 +1,8 @@
-"""Zip archives of pictures and captions, from anybody: unpacked within limits, or refused in words.
+"""Unpacks untrusted zip archives of images and captions within limits.
 
-Nothing is written under a name from the archive: pictures are numbered. What is neither a picture nor a caption is
-never unpacked. Sizes are checked twice: as the archive claims them, so that most bombs are refused at once, and as they
-come out of the decompressor, because claims cost nothing.
+No name from the archive is used for a file: images are numbered. Entries that are neither an image nor a caption are
+never unpacked. Sizes are checked twice: as the archive claims them, so that most zip bombs are refused at once, and as
+they come out of the decompressor, because the claims may be false.
 """
 
 import errno
@@ -24,15 +24,15 @@ from compute.training.dataset.images import Rejected
 from compute.training.dataset.names import ArchiveNames, normal_path
 from compute.training.spec import MAX_IMAGES
 
-__all__ = ["ArchiveLimits", "ArchivedPicture", "Unpacked", "unpack"]
+__all__ = ["ArchiveLimits", "ArchivedImage", "Unpacked", "unpack"]
 
 _log = logging.getLogger(__name__)
 
-_PICTURES = frozenset(
+_IMAGES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif"}
 )
 _CAPTIONS = (".txt", ".caption")
-"""The first that is there counts."""
+"""Suffixes of caption files; the first one that exists counts."""
 _METADATA = "metadata.jsonl"
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"})
 _OTHER_FORMATS = {
@@ -41,12 +41,12 @@ _OTHER_FORMATS = {
     b"Rar!": "a RAR file",
     b"\xfd7zXZ": "an xz file",
     b"<": "a web page or XML",
-    b"\x89PNG": "a picture",
-    b"\xff\xd8\xff": "a picture",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
 }
-# Python decompresses the others without a bound: 4 KB of bzip2 can hold gigabytes.
+# Python decompresses other methods without a bound: 4 KB of bzip2 can hold gigabytes.
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
-_UNREAD_NAME = "the encoding of its name cannot be told; it is trained on, and its name is no caption"
+_UNREAD_NAME = "the encoding of its name is unknown; the image is used, but its name is not used as a caption"
 _DIRECTORY_BYTES_PER_ENTRY = 256
 _CHUNK = 2**18
 _MOST_CAPTION_BYTES = 2**16
@@ -56,27 +56,28 @@ _RATIO_FLOOR = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """What an archive may hold.
+    """Limits of an archive.
 
     Attributes:
-        total_bytes: All that is unpacked.
-        entry_bytes: One file that is unpacked.
-        entries: Files and folders of any kind.
-        pictures: Pictures.
-        ratio: Bytes unpacked for each byte of the archive. Below 64 MiB in all nobody asks: pictures of one colour in
-            a format without compression shrink to next to nothing, too.
+        total_bytes: Size of all unpacked files.
+        entry_bytes: Size of one unpacked file.
+        entries: Number of files and folders of any kind.
+        images: Number of images.
+        ratio: Unpacked bytes for each byte of the archive. It is checked above 64 MiB in all only, because images of
+            one
+            colour in an uncompressed format also shrink to next to nothing.
     """
 
     total_bytes: int = 16 * 2**30
     entry_bytes: int = 256 * 2**20
     entries: int = 4 * MAX_IMAGES
-    pictures: int = MAX_IMAGES
+    images: int = MAX_IMAGES
     ratio: int = 100
 
 
 @dataclass(frozen=True, slots=True)
-class ArchivedPicture:
-    """A file that may be a picture: its path in the archive, where it is now, and the caption that came with it."""
+class ArchivedImage:
+    """A file that may be an image: its path in the archive, its unpacked file, and its caption from the archive."""
 
     name: str
     path: Path
@@ -85,22 +86,24 @@ class ArchivedPicture:
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """`pictures` are in natural order (2 before 10); `others` are the files that are not used, and why."""
+    """The content of an archive: `images` in natural order (2 before 10); `others` are the unused files with
+    reasons."""
 
-    pictures: tuple[ArchivedPicture, ...]
+    images: tuple[ArchivedImage, ...]
     others: tuple[Rejected, ...]
 
 
 def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> Unpacked:
-    """Unpack the pictures of a zip archive to `folder`, which must be there, with the captions that belong to them.
+    """Unpack the images of a zip archive to the existing folder `folder`, with their captions.
 
-    Files count as pictures by their suffix; nobody looks inside yet. A caption is a .txt or .caption file of the same
-    name beside a picture, or its row in a metadata.jsonl ({"file_name", "text"}) in its folder or one above. Hidden
-    files and what macOS and Windows add are passed over. When it raises, what it wrote so far is left in `folder`.
+    Files count as images by their suffix; their content is not checked yet. A caption is a .txt or .caption file of the
+    same name next to an image, or its row in a metadata.jsonl ({"file_name", "text"}) in its folder or one above.
+    Hidden
+    files and system files of macOS and Windows are ignored. After an error, files written so far are left in `folder`.
 
     Raises:
-        InvalidInput: no zip archive, damaged, encrypted, above a limit, with an unsafe or ambiguous name in it, or
-            without a picture. The message names the entry.
+        InvalidInput: it is not a zip archive, is damaged, encrypted, above a limit, has an unsafe or ambiguous name, or
+            has no image. The message names the entry.
         StorageFailed: the disk is full or fails.
     """
     limits = limits or ArchiveLimits()
@@ -112,37 +115,39 @@ def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> 
         names = ArchiveNames(opened.infolist())
         contents = _sorted(_entries(opened, names, limits), limits)
         budget = _Budget(limits, archive.stat().st_size)
-        budget.check_claims(contents.pictures)
+        budget.check_claims(contents.images)
         source = _Source(opened, budget)
         rejected, texts = _captions(source, contents, limits.entries)
-        pictures = []
-        for number, (name, entry) in enumerate(contents.pictures.items()):
+        images = []
+        for number, (name, entry) in enumerate(contents.images.items()):
             target = folder / f"{number:05d}{PurePosixPath(name).suffix.casefold()}"
             source.copy(name, entry, target)
             if not names.is_read(entry):
                 rejected.append(Rejected(name, _UNREAD_NAME))
-            pictures.append(ArchivedPicture(_shown(name, entry, names, number), target, texts.get(name)))
-    return Unpacked(tuple(pictures), (*contents.others, *rejected))
+            images.append(ArchivedImage(_shown(name, entry, names, number), target, texts.get(name)))
+    return Unpacked(tuple(images), (*contents.others, *rejected))
 
 
 def _shown(name: str, entry: zipfile.ZipInfo, names: ArchiveNames, number: int) -> str:
-    """The name; in the place of one that cannot be read, one that says nothing."""
-    return name if names.is_read(entry) else f"picture {number:05d}{PurePosixPath(name).suffix.casefold()}"
+    """The name, or a neutral one if the name's encoding is unknown."""
+    return name if names.is_read(entry) else f"image {number:05d}{PurePosixPath(name).suffix.casefold()}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    """The files of an archive by path, pictures in natural order."""
+    """The files of an archive by path, images in natural order."""
 
-    pictures: dict[str, zipfile.ZipInfo]
+    images: dict[str, zipfile.ZipInfo]
     captions: dict[str, zipfile.ZipInfo]
     metadata: dict[str, zipfile.ZipInfo]
     others: tuple[Rejected, ...]
 
 
 class _Bounded(io.BufferedReader):
-    """A file of which nobody reads more than `most` bytes at once: zipfile reads a whole table of contents, however
-    long the archive says that it is."""
+    """A file that refuses to read more than `most` bytes at once.
+
+    zipfile reads the whole central directory, at the size that the archive claims for it.
+    """
 
     def __init__(self, raw: io.FileIO, most: int) -> None:
         super().__init__(raw)
@@ -155,7 +160,7 @@ class _Bounded(io.BufferedReader):
 
 
 class _Budget:
-    """Counts what is unpacked, and stops it."""
+    """Counts unpacked bytes and refuses the archive above a limit."""
 
     def __init__(self, limits: ArchiveLimits, archive_bytes: int) -> None:
         self._entry_bytes = limits.entry_bytes
@@ -170,7 +175,7 @@ class _Budget:
             self._check(name, entry.file_size, claimed)
 
     def spend(self, name: str, count: int, *, of_entry: int) -> None:
-        """Count bytes of an entry, of which there are `of_entry` by now."""
+        """Count `count` more bytes of an entry, `of_entry` in all."""
         self._spent += count
         self._check(name, of_entry, self._spent)
 
@@ -184,7 +189,7 @@ class _Budget:
 
 
 class _Source:
-    """Reads entries of an archive; whatever is wrong with one becomes a refusal that names it."""
+    """Reads entries of an archive; any error in one becomes a refusal that names it."""
 
     def __init__(self, opened: zipfile.ZipFile, budget: _Budget) -> None:
         self._opened = opened
@@ -199,7 +204,7 @@ class _Source:
             raise disk_failure("unpacking", quoted(name), error) from error
 
     def read(self, name: str, entry: zipfile.ZipInfo, most: int) -> bytes | None:
-        """All of an entry; None if it has more than `most` bytes."""
+        """Return the content of an entry; None if it has more than `most` bytes."""
         held = bytearray()
         for chunk in self._chunks(name, entry):
             held += chunk
@@ -223,12 +228,13 @@ class _Source:
                 self._budget.spend(name, len(chunk), of_entry=count)
                 yield chunk
         if count != entry.file_size:
-            refuse(f"the archive is damaged: {quoted(name)} has another size than it says")
+            refuse(f"the archive is damaged: {quoted(name)} does not have the size that it claims")
 
 
 @contextmanager
 def _damage(name: str) -> Iterator[None]:
-    """zlib, struct, zipfile and a seek to nowhere all answer damage with errors of their own."""
+    """Turn errors about damage into a refusal. zlib, struct, zipfile and invalid seeks all raise errors of their
+    own."""
     try:
         yield
     except (InvalidInput, MemoryError):
@@ -271,40 +277,42 @@ def _entries(opened: zipfile.ZipFile, names: ArchiveNames, limits: ArchiveLimits
 
 
 def _sorted(entries: dict[str, zipfile.ZipInfo], limits: ArchiveLimits) -> _Contents:
-    pictures: dict[str, zipfile.ZipInfo] = {}
+    images: dict[str, zipfile.ZipInfo] = {}
     captions: dict[str, zipfile.ZipInfo] = {}
     metadata: dict[str, zipfile.ZipInfo] = {}
     others: list[Rejected] = []
-    stems = {key for name in entries if _suffix(name) in _PICTURES for key in _keys(name)}
+    stems = {key for name in entries if _suffix(name) in _IMAGES for key in _keys(name)}
     for name in sorted(entries, key=natural_order):
         suffix = _suffix(name)
-        if suffix in _PICTURES:
-            pictures[name] = entries[name]
+        if suffix in _IMAGES:
+            images[name] = entries[name]
         elif PurePosixPath(name).name.casefold() == _METADATA:
             metadata[name] = entries[name]
         elif suffix in _CAPTIONS and _stem(name).casefold() in stems:
             captions[name] = entries[name]
         else:
             others.append(Rejected(name, _why_not(suffix)))
-    if not pictures:
+    if not images:
         held = f"; the first of its {len(others)} files is {quoted(others[0].file)}" if others else ""
-        refuse(f"there is no picture in the archive{held}")
-    if len(pictures) > limits.pictures:
-        refuse(f"the archive has {len(pictures)} pictures; a data set has at most {limits.pictures}")
-    return _Contents(pictures, captions, metadata, tuple(others))
+        refuse(f"there is no image in the archive{held}")
+    if len(images) > limits.images:
+        refuse(f"the archive has {len(images)} images; a data set has at most {limits.images}")
+    return _Contents(images, captions, metadata, tuple(others))
 
 
 def _why_not(suffix: str) -> str:
     if suffix in _ARCHIVES:
         return "an archive within the archive is not unpacked"
     if suffix in _CAPTIONS:
-        return "no picture beside it has its name"
-    return "neither a picture in an accepted format nor a caption"
+        return "there is no image of the same name next to it"
+    return "neither an image in an accepted format nor a caption"
 
 
 def _captions(source: _Source, contents: _Contents, most_rows: int) -> tuple[list[Rejected], dict[str, str]]:
-    """What is wrong with captions, and those that are there by the picture's path. A file beside a picture wins over
-    metadata, and metadata in its own folder over those above."""
+    """Return faults of captions, and the captions by the image's path.
+
+    A file next to an image overrides metadata, and metadata in the image's own folder overrides that above it.
+    """
     rejected: list[Rejected] = []
     texts: dict[str, str] = {}
     for name, entry in sorted(contents.metadata.items(), key=lambda item: item[0].count("/")):
@@ -315,7 +323,7 @@ def _captions(source: _Source, contents: _Contents, most_rows: int) -> tuple[lis
         rejected += [Rejected(name, fault) for fault in faults]
         for file, text in rows:
             path = _beside(name, file)
-            if path in contents.pictures:
+            if path in contents.images:
                 texts[path] = text
             else:
                 rejected.append(Rejected(clean_caption(file)[:MOST_NAME], f"{name} names it, but it is not there"))
@@ -333,17 +341,17 @@ def _files_beside(source: _Source, contents: _Contents) -> tuple[list[Rejected],
             rejected.append(text)
         elif text:
             spelled.setdefault(_stem(name), text)
-    # Two pictures may differ in nothing but their capitals: what one is called exactly is not about the other.
-    taken = {key for picture in contents.pictures for key in (picture, _stem(picture))}
+    # Names of two images may differ in case only: an exact match is no caption of the other.
+    taken = {key for image in contents.images for key in (image, _stem(image))}
     others: dict[str, str] = {}
     for called, text in spelled.items():
         if called not in taken:
             others.setdefault(called.casefold(), text)
     texts: dict[str, str] = {}
-    for picture in contents.pictures:
-        candidates = [spelled.get(picture), spelled.get(_stem(picture)), *map(others.get, _keys(picture))]
+    for image in contents.images:
+        candidates = [spelled.get(image), spelled.get(_stem(image)), *map(others.get, _keys(image))]
         if (found := next(filter(None, candidates), None)) is not None:
-            texts[picture] = found
+            texts[image] = found
     return rejected, texts
 
 
@@ -353,21 +361,21 @@ def _caption(source: _Source, name: str, entry: zipfile.ZipInfo) -> str | Reject
         return Rejected(name, f"a caption has at most {_MOST_CAPTION_BYTES} bytes")
     text = decode_text(data)
     if text is None:
-        return Rejected(name, "its encoding cannot be told; save it as UTF-8")
+        return Rejected(name, "its encoding is unknown; save it as UTF-8")
     if DAMAGED in text:
-        return Rejected(name, "the caption was damaged before (it holds U+FFFD)")
+        return Rejected(name, "the caption is damaged (it contains U+FFFD)")
     return clean_caption(text)
 
 
 def _beside(metadata: str, file: str) -> str:
-    """The path in the archive of what a metadata file names."""
+    """The path in the archive of a file that a metadata file names."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(metadata), normal_path(file)))
 
 
-def _keys(picture: str) -> tuple[str, str]:
-    """What a caption beside a picture may be called, without its suffix: `a.jpg` has `a.jpg.txt` or `a.txt`, in any
+def _keys(image: str) -> tuple[str, str]:
+    """Names that a caption file of an image may have, without suffix: `a.jpg` has `a.jpg.txt` or `a.txt`, in any
     case."""
-    return picture.casefold(), _stem(picture).casefold()
+    return image.casefold(), _stem(image).casefold()
 
 
 def _suffix(name: str) -> str:

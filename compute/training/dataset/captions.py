@@ -1,4 +1,4 @@
-"""What is said about a picture while a model learns it: from the trigger word, a text beside the file, or its name."""
+"""Captions of training images: from the trigger word, a text file or metadata, or the file's name."""
 
 import json
 import re
@@ -13,27 +13,31 @@ __all__ = ["DAMAGED", "MAX_CAPTION", "caption_for", "clean_caption", "read_metad
 
 MAX_CAPTION = 2000
 """Characters."""
-# Normal form C makes one character of a few; to make it takes time with the square of a run of accents.
+# Normal form C joins a few characters to one; the time for it grows with the square of a run of accents.
 _MOST_NORMALISED = 4 * MAX_CAPTION
 
 DAMAGED = "\N{REPLACEMENT CHARACTER}"
-"""What programs put in the place of letters that they could not read."""
+"""The character that programs substitute for letters that they could not decode."""
 
 _TEXT_KEYS = ("text", "caption", "prompt")
-"""What data sets call it; `text` is the field's."""
+"""Keys of the caption in data sets; `text` is the usual one."""
 _CAMERA_WORDS = frozenset({"dsc", "dscf", "dscn", "image", "img", "photo", "picture", "pxl", "screenshot", "untitled"})
-"""Names that cameras and programs give, which say nothing about the picture."""
+"""Words of names given by cameras and programs, which do not describe the image."""
 _MOST_FAULTS = 50
 
 
 def caption_for(strategy: CaptioningStrategy, *, trigger_word: str, file: str, text: str | None = None) -> str:
-    """The caption of one picture, at most MAX_CAPTION characters.
+    """Return the caption of one image, at most MAX_CAPTION characters.
 
-    `trigger_only` is the trigger word alone. `filename` is `text`, which stood beside the file; without one, the words
-    of the file's name. The trigger word comes first, unless it is in there.
+    `trigger_only` gives the trigger word alone. `filename` gives `text`, the caption from the data set, or else the
+    words
+    of the file's name. The trigger word is put first, unless the caption contains it.
 
     Raises:
-        InvalidInput: the strategy needs a model that looks at the picture.
+        InvalidInput: the strategy needs a vision model.
+
+    Example:
+        caption_for(CaptioningStrategy.FILENAME, trigger_word="zxd", file="red_dress-02.png")  # "zxd, red dress"
     """
     trigger = clean_caption(trigger_word)
     match strategy:
@@ -43,22 +47,23 @@ def caption_for(strategy: CaptioningStrategy, *, trigger_word: str, file: str, t
             return _triggered(trigger, clean_caption(text or "") or words_of_name(file))
         case CaptioningStrategy.VISION:
             raise InvalidInput(
-                "no model that describes pictures is set up; use trigger_only or filename",
+                "no model that describes images is set up; use trigger_only or filename",
                 field="preprocessing_captioning_strategy",
             )
 
 
 def clean_caption(text: str) -> str:
-    """One line without control characters, in Unicode's normal form C, at most MAX_CAPTION characters."""
+    """Return the text on one line without control characters, in Unicode's normal form C, at most MAX_CAPTION
+    characters."""
     visible = "".join(map(_visible, text))
     line = " ".join(visible.split())[:_MOST_NORMALISED]
     return unicodedata.normalize("NFC", line)[:MAX_CAPTION].rstrip()
 
 
 def words_of_name(file: str) -> str:
-    """What a file's name says: `looks/red_dress-02.png` says "red dress".
+    """Return the words of a file's name: `looks/red_dress-02.png` gives "red dress".
 
-    Numbers, codes that mix letters and digits, and what cameras call their files are left out.
+    Numbers, codes that mix letters and digits, and camera names are left out.
     """
     stem = clean_caption(PurePosixPath(file).stem)
     words = [word.strip("0123456789") for word in re.split(r"[\W_]+", stem)]
@@ -67,19 +72,18 @@ def words_of_name(file: str) -> str:
 
 
 def read_metadata(data: bytes, *, name: str, most: int) -> tuple[list[tuple[str, str]], list[str]]:
-    """The rows of a `metadata.jsonl`, as the imagefolder of Hugging Face datasets has it: (file name, caption).
+    """Read the rows of a `metadata.jsonl` in the format of Hugging Face's imagefolder.
 
-    What is wrong with rows that are passed over comes second.
-
-    `name` is what messages call the file; it has `most` rows at most.
+    Returns the (file name, caption) pairs, and the faults of rows that were skipped.
+    Messages call the file `name`.
 
     Raises:
-        InvalidInput: there are too many.
+        InvalidInput: there are more than `most` rows.
     """
     text = decode_text(data)
     if text is None:
         return [], ["its encoding cannot be told; save it as UTF-8"]
-    # Not splitlines: JSON strings may hold separators such as U+2028 as they are.
+    # Not splitlines: JSON strings may contain separators such as U+2028.
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if len(lines) > most:
         raise InvalidInput(f"{name} has {len(lines)} lines; at most {most} are read", field="dataset_url")
@@ -97,7 +101,7 @@ def read_metadata(data: bytes, *, name: str, most: int) -> tuple[list[tuple[str,
 
 
 def _row(line: str) -> tuple[str, str] | str:
-    """A file's name and its caption, or what is wrong."""
+    """A file's name and its caption, or the fault of the row."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -108,7 +112,7 @@ def _row(line: str) -> tuple[str, str] | str:
     if not texts:
         return '"text", the caption, is missing'
     if DAMAGED in texts[0]:
-        return "the caption was damaged before (it holds U+FFFD)"
+        return "the caption is damaged (it contains U+FFFD)"
     return row["file_name"], clean_caption(texts[0])
 
 
@@ -127,7 +131,7 @@ def _visible(character: str) -> str:
         case "Cc":
             return " " if character.isspace() else ""
         case "Cs":
-            # Half of a pair, which JSON can hold and UTF-8 cannot.
+            # Half of a surrogate pair, which JSON can contain and UTF-8 cannot.
             return ""
         case _:
             return character

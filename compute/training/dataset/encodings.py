@@ -1,8 +1,8 @@
-"""Text that does not say how it is encoded: read where that is certain, and not guessed at where it is not.
+"""Decodes text of unknown encoding where the encoding is certain, and refuses to guess otherwise.
 
-A detector by statistics needs pages; names of files and captions have a few words. But each of the encodings that
-programs of Windows write puts its everyday characters into a narrow range of bytes, and text of another encoding that
-keeps to it is improbable from three characters on.
+Statistical detectors need pages of text; file names and captions have a few words. But each of the usual Windows
+encodings has its common characters in a narrow range of bytes, and text of another encoding that
+stays within it is improbable from three characters on.
 """
 
 import re
@@ -19,17 +19,17 @@ _MARKS = (
 )
 _KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
 _JAPANESE = re.compile("[\u3000-\u30ff\u4e00-\u9fff\uff00-\uff5e\u2010-\u2026]*")
-# Its own 2,350 syllables; those that Windows added are rare, and lie where Japanese has its characters.
+# The 2,350 syllables of EUC-KR; those that Windows added are rare, and overlap with Japanese.
 _HANGUL = re.compile(rb"(?:[\xb0-\xc8][\xa1-\xfe]){3,}")
-# GB 2312's characters in order of pronunciation, which are those of everyday, and its punctuation.
+# The common characters of GB 2312, which are sorted by pronunciation, and its punctuation.
 _GB_EVERYDAY = re.compile(rb"(?:[\xb0-\xd7][\xa1-\xfe]|[\xa1\xa3][\xa1-\xfe])+")
 _BIG5_EVERYDAY = re.compile(rb"(?:[\xa4-\xc6][\x40-\x7e\xa1-\xfe]|\xa1[\x40-\x7e\xa1-\xfe])+")
 _RUN_OF_PAIRS = re.compile(rb"(?:[\x80-\xff][\x00-\xff])+")
 _LONG_RUN = 3
 _DOS_LETTERS = frozenset(b"\x80\x81\x82\x83\x84\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96"
                          b"\x97\x98\x99\x9a\xa0\xa1\xa2\xa3\xa4\xa5\xe1")  # fmt: skip
-# Letters, without those of Icelandic, in whose places Turkish has more frequent ones; and what word processors put
-# between them: quotes, dashes, an ellipsis, a degree, the euro.
+# Letters, except those of Icelandic, whose places Turkish uses for more frequent ones; and the signs of word
+# processors: quotes, dashes, an ellipsis, a degree, the euro.
 _WINDOWS_LETTERS = frozenset(range(0xC0, 0x100)) - frozenset(b"\xd0\xd7\xdd\xde\xf0\xf7\xfd\xfe") | frozenset(
     b"\x8a\x8c\x8e\x9a\x9c\x9e\x9f"
 )
@@ -41,9 +41,9 @@ _CYRILLIC_WINDOWS = frozenset([*range(0xC0, 0x100), 0xA8, 0xB8])
 
 
 def decode_text(data: bytes) -> str | None:
-    """What a text file says; None where nobody can tell.
+    """Decode the content of a text file; None if the encoding is uncertain.
 
-    It is UTF-8, UTF-16 or UTF-32, or in an encoding that `legacy_encoding` is certain of.
+    It is UTF-8, UTF-16 or UTF-32, or an encoding that `legacy_encoding` is certain of.
     """
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None) or _by_zeros(data)
     if encoding is None and (text := _decoded(data, "utf-8")) is not None:
@@ -53,9 +53,9 @@ def decode_text(data: bytes) -> str | None:
 
 
 def legacy_encoding(data: bytes, *, names: bool = False) -> str | None:
-    """The encoding of bytes that are not UTF-8: cp932, cp949, gb18030, big5, cp866, cp1251, cp1252 or cp437.
+    """Return the encoding of bytes that are not UTF-8: cp932, cp949, gb18030, big5, cp866, cp1251, cp1252 or cp437.
 
-    `names`: the bytes are names from a zip archive, where DOS code pages are at home.
+    `names`: the bytes are names from a zip archive, where DOS code pages are common.
     """
     high = [byte for byte in data if byte >= 0x80]
     if _stand_apart(data) and (encoding := _of_two_bytes(data)):
@@ -70,8 +70,10 @@ def legacy_encoding(data: bytes, *, names: bool = False) -> str | None:
 
 
 def _stand_apart(data: bytes) -> bool:
-    """Whether characters of two bytes would stand beside Latin words: within one, what looks like them are its accents
-    in some other encoding, each with the letter behind it."""
+    """Return whether two-byte characters would be separate from Latin words.
+
+    Within a word they are probably accented letters of another encoding, each with the letter behind it.
+    """
     apart = within = 0
     for run in _RUN_OF_PAIRS.finditer(data):
         pairs = (run.end() - run.start()) // 2
@@ -97,7 +99,7 @@ def _of_two_bytes(data: bytes) -> str | None:
 
 
 def _by_zeros(data: bytes) -> str | None:
-    """UTF-16 without a mark: text that is mostly Latin has a zero in every other place."""
+    """Detect UTF-16 without a byte order mark: mostly Latin text has a zero in every other byte."""
     if b"\0" not in data or len(data) % 2:
         return None
     even, odd = data[::2].count(0) * 2 / len(data), data[1::2].count(0) * 2 / len(data)
@@ -117,7 +119,7 @@ def _is_japanese(text: str) -> bool:
 
 
 def _is_chinese(data: bytes, everyday: re.Pattern[bytes], encoding: str) -> bool:
-    """Runs of two bytes each, all of everyday characters, at least three of them."""
+    """Return whether runs of two-byte characters have common characters only, at least three of them."""
     pairs = b"".join(bytes(pair) for pair in _pairs(data))
     if len(pairs) < 6 or everyday.fullmatch(pairs) is None:
         return False
@@ -126,7 +128,7 @@ def _is_chinese(data: bytes, everyday: re.Pattern[bytes], encoding: str) -> bool
 
 
 def _pairs(data: bytes) -> list[tuple[int, int]]:
-    """A high byte and whatever follows it."""
+    """Pairs of a high byte and the byte after it."""
     found, place = list[tuple[int, int]](), 0
     while place < len(data):
         if data[place] < 0x80:
@@ -138,8 +140,10 @@ def _pairs(data: bytes) -> list[tuple[int, int]]:
 
 
 def _cyrillic(high: list[int]) -> str | None:
-    """Every alphabet has the same bytes; what is read as Russian has the small letters and the vowels of Russian, and a
-    letter in whose place Hebrew has none."""
+    """Detect Russian among encodings that share the same bytes.
+
+    Russian text has lower-case letters and vowels, and a letter that Hebrew does not have.
+    """
     if not any(byte < 0xE0 or byte > 0xFA for byte in high):
         return None
     encoding = "cp866" if set(high) <= _CYRILLIC_DOS else "cp1251" if set(high) <= _CYRILLIC_WINDOWS else None

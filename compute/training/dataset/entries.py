@@ -1,4 +1,4 @@
-"""What an archive says about its files: which of them count, under which path, and what no honest archive says."""
+"""Entries of a zip archive: selects the files that count, and refuses archives with unsafe entries."""
 
 import re
 import stat
@@ -14,7 +14,7 @@ __all__ = ["FIELD", "MOST_NAME", "natural_order", "quoted", "refuse", "safe_entr
 
 FIELD = "dataset_url"
 MOST_NAME = 512
-"""Characters of a path."""
+"""Most characters of a path."""
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
@@ -24,13 +24,13 @@ _NUMBERS = re.compile(r"([0-9]+)")
 
 
 def safe_entries(infos: Sequence[zipfile.ZipInfo], names: ArchiveNames) -> dict[str, zipfile.ZipInfo]:
-    """The files that count, by path: no folders, nothing hidden, nothing that macOS and Windows add.
+    """Return the files that count, by path: without folders, hidden files and system files of macOS and Windows.
 
-    Those are checked as well: no path is unsafe by accident.
+    Ignored entries are checked as well: no archive has an unsafe path by accident.
 
     Raises:
-        InvalidInput: a path that leads elsewhere, a link or device, an encrypted file, a path that is there twice, or
-            entries that share bytes.
+        InvalidInput: a path leads outside the folder or occurs twice, an entry is a link, a device or encrypted, or
+            entries share bytes.
     """
     _check_overlap(infos)
     found: dict[str, zipfile.ZipInfo] = {}
@@ -49,7 +49,7 @@ def safe_entries(infos: Sequence[zipfile.ZipInfo], names: ArchiveNames) -> dict[
 
 
 def _check_overlap(infos: Sequence[zipfile.ZipInfo]) -> None:
-    """Entries that share their bytes make bombs that the ratio of no single one gives away (Fifield 2019)."""
+    """Refuse entries that share bytes, which make zip bombs that no entry's ratio reveals (Fifield 2019)."""
     end = 0
     for info in sorted(infos, key=lambda info: info.header_offset):
         if info.header_offset < end:
@@ -58,7 +58,7 @@ def _check_overlap(infos: Sequence[zipfile.ZipInfo]) -> None:
 
 
 def _segments(name: str, info: zipfile.ZipInfo) -> list[str]:
-    """The path of an entry, taken apart."""
+    """Split the path of an entry into checked segments."""
     if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in name):
         refuse(f"the name {quoted(name)} has control characters in it")
     if len(name) > MOST_NAME:
@@ -80,7 +80,7 @@ def _passed_over(segments: Sequence[str]) -> bool:
 
 
 def natural_order(name: str) -> list[list[str | int]]:
-    """A key that sorts paths folder by folder, numbers by their value and letters without regard to case."""
+    """Sort key for paths: folder by folder, numbers by value and letters without regard to case."""
     return [
         [int(part) if part.isascii() and part.isdigit() else part for part in _NUMBERS.split(segment.casefold())]
         for segment in name.split("/")
@@ -88,12 +88,14 @@ def natural_order(name: str) -> list[list[str | int]]:
 
 
 def quoted(name: str) -> str:
-    """A name from an archive as messages have it."""
+    """Quote a name from an archive for a message."""
     return repr(name if len(name) <= 80 else f"{name[:79]}…")
 
 
 def refuse(reason: str) -> NoReturn:
-    """Raises:
-    InvalidInput: always; about the archive.
+    """Refuse the archive.
+
+    Raises:
+        InvalidInput: always.
     """
     raise InvalidInput(reason, field=FIELD)

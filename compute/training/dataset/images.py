@@ -1,4 +1,4 @@
-"""Files that users send as pictures of a data set: taken as RGB, or rejected by name and reason."""
+"""Validates image files of a data set: decodes them as RGB, or rejects them with a reason."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from compute.media.images import decode_image
 __all__ = ["MIN_SIDE", "Rejected", "check_image"]
 
 MIN_SIDE = 32
-"""Pixels; a smaller picture teaches nothing but blur."""
+"""Least side in pixels; a smaller image would only teach blur."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A file of the data set that is not trained on, by the name that its owner knows, and why."""
+    """A file of the data set that is not used for training: its name for the user, and the reason."""
 
     file: str
     reason: str
@@ -25,15 +25,15 @@ class Rejected:
 def check_image(
     data: bytes, name: str, *, max_bytes: int, max_pixels: int, keep_alpha: bool = False
 ) -> Image.Image | Rejected:
-    """The picture in a file: upright, in sRGB, mode RGB, at least MIN_SIDE pixels a side; or why it is none.
+    """Decode an image file: upright, in sRGB, mode RGB, at least MIN_SIDE pixels a side; or return why it is rejected.
 
-    What is transparent becomes white. With `keep_alpha` it stays and the mode is RGBA, for a background removal, which
-    finds the subject in it. `max_bytes` bounds the file, `max_pixels` width x height, before memory is taken for them.
+    Transparency becomes white. With `keep_alpha` it stays and the mode is RGBA, for a background removal that uses it.
+    `max_bytes` bounds the file and `max_pixels` width x height, before memory is allocated.
     """
     if not data:
         return Rejected(name, "the file is empty")
     if len(data) > max_bytes:
-        return Rejected(name, f"the file has {len(data)} bytes; a picture has at most {max_bytes}")
+        return Rejected(name, f"the file has {len(data)} bytes; an image has at most {max_bytes}")
     try:
         image = decode_image(data, max_pixels=max_pixels, field="dataset_url").image
     except InvalidInput as error:

@@ -1,7 +1,7 @@
-"""What the names in a zip archive say, whatever program wrote them.
+"""Decodes the names in a zip archive, whatever program wrote them.
 
-The format knows UTF-8 (a flag, or Info-ZIP's extra field) and code page 437. In truth names are in the code page of the
-machine that made the archive; all of one archive are in the same.
+The format defines UTF-8 (a flag, or Info-ZIP's extra field) and code page 437. In practice names are in the code page
+of the machine that made the archive; all names of one archive share it.
 """
 
 import unicodedata
@@ -20,10 +20,11 @@ _MOST_CHARACTERS = 4096
 
 
 def normal_path(path: str) -> str:
-    """A path in normal form C, with / between folders. One far longer than any that is accepted stays as it is."""
-    # To normalise takes time with the square of a run of accents.
+    """Return a path in normal form C, with / between folders. A path far longer than any accepted one is returned
+    unchanged."""
+    # The time to normalise grows with the square of a run of accents.
     composed = unicodedata.normalize("NFC", path) if len(path) <= _MOST_CHARACTERS else path
-    # Windows' own separator, read after decoding: it is also half of some characters.
+    # Windows' separator is replaced after decoding, because its byte is also part of some characters.
     return composed.replace("\\", "/")
 
 
@@ -36,7 +37,7 @@ class ArchiveNames:
         self._encoding = legacy_encoding(evidence, names=True) if evidence else None
 
     def of(self, info: zipfile.ZipInfo) -> str:
-        """The path; one that cannot be read is told apart from others, and says nothing."""
+        """Return the path; an undecodable one becomes a unique neutral path."""
         name = _stated(info)
         if name is None:
             raw = _raw(info)
@@ -47,7 +48,7 @@ class ArchiveNames:
         return normal_path(name)
 
     def is_read(self, info: zipfile.ZipInfo) -> bool:
-        """Whether the path is what its author wrote."""
+        """Return whether the path was decoded with certainty."""
         if _stated(info) is not None:
             return True
         try:
@@ -57,7 +58,7 @@ class ArchiveNames:
 
 
 def _evidence(names: Iterable[bytes]) -> bytes:
-    """Whole names, as many as are needed: half a character would fit no encoding."""
+    """Join whole names for the detection, as many as needed: half a character would fit no encoding."""
     taken, size = list[bytes](), 0
     for name in names:
         if taken and size + len(name) > _MOST_EVIDENCE:
@@ -68,7 +69,7 @@ def _evidence(names: Iterable[bytes]) -> bytes:
 
 
 def _stated(info: zipfile.ZipInfo) -> str | None:
-    """The name where the archive says how to read it, or where it is UTF-8 without saying so."""
+    """The name if the archive states its encoding, or if it is valid UTF-8."""
     if info.flag_bits & _UTF_8_FLAG:
         return info.orig_filename
     if (name := _unicode_path(info)) is not None:
@@ -84,7 +85,7 @@ def _raw(info: zipfile.ZipInfo) -> bytes:
 
 
 def _unicode_path(info: zipfile.ZipInfo) -> str | None:
-    """Info-ZIP's extra field, which counts while it belongs to the name that is there."""
+    """The name in Info-ZIP's extra field, valid while its checksum matches the entry's name."""
     extra = info.extra
     while len(extra) >= 4:
         kind, size = int.from_bytes(extra[:2], "little"), int.from_bytes(extra[2:4], "little")

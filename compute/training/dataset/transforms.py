@@ -1,4 +1,4 @@
-"""Pictures of a data set made ready: cropped, cut out, scaled to the bucket of their shape, mirrored.
+"""Transforms the images of a data set: crop, background removal, scaling to a bucket, mirroring.
 
 Light to import: OpenCV is loaded when a background is removed.
 """
@@ -39,13 +39,13 @@ _POSITIONS = {"center": (0.5, 0.5), "top": (0.5, 0.0), "bottom": (0.5, 1.0)}
 
 @dataclass(frozen=True, slots=True)
 class PreparedImage:
-    """A picture as it is trained on.
+    """An image ready for training.
 
     Attributes:
         image: Mode RGB, exactly of a bucket's size.
         flipped: Whether it is the mirror image.
-        original_size: Width and height in pixels before it was scaled; after crops, if there were any.
-        crop: Top and left of what was kept, in pixels of the scaled picture.
+        original_size: Width and height in pixels before scaling; after crops, if there were any.
+        crop: Top and left of the part that was kept, in pixels of the scaled image.
     """
 
     image: Image.Image
@@ -55,19 +55,19 @@ class PreparedImage:
 
     @property
     def size_conditioning(self) -> tuple[int, int, int, int, int, int]:
-        """What SDXL is told about it, in SDXL's order: original height and width, crop's top and left, height and
+        """SDXL's size conditions, in its order: original height and width, the crop's top and left, height and
         width."""
         width, height = self.original_size
         return height, width, *self.crop, self.image.height, self.image.width
 
 
 def parse_transforms(items: Sequence[Any] | None) -> tuple[Transform, ...]:
-    """The transforms that a request lists as objects, each with a `type` (or `name`) and its settings.
+    """Parse the transforms of a request: objects with a `type` (or `name`) and options.
 
-    Also known are `center_crop`, `horizontal_flip` and `remove_background`. Each type may be there once.
+    The aliases `center_crop`, `horizontal_flip` and `remove_background` are accepted. Each type may occur once.
 
     Raises:
-        InvalidInput: which one is wrong is in `field`, as `preprocessing_transforms.<index>`.
+        InvalidInput: one is wrong; `field` names it as `preprocessing_transforms.<index>`.
     """
     found: list[Transform] = []
     for index, item in enumerate(items or ()):
@@ -87,14 +87,14 @@ def apply(
     name: str,
     models_root: Path | None = None,
 ) -> list[PreparedImage] | Rejected:
-    """A picture (mode RGB or RGBA) as it is trained on, and its mirror image after it, if that is asked for.
+    """Return an image (mode RGB or RGBA) as it is used in training, followed by its mirror image if requested.
 
-    Crop and background removal are done in the order in which they are listed. Scaling to the bucket comes after them,
-    mirroring last. `resolution`, which a Resize may replace, and `multiple` are those of `buckets`, in pixels. `name`
-    is what a rejection calls the file. A background removal takes CPU time, a second or two for a photograph.
+    Crop and background removal run in the order of the list. Scaling to the bucket comes after them, mirroring last.
+    `resolution`, which a Resize may override, and `multiple` are those of `buckets`, in pixels. A rejection calls the
+    file `name`. A background removal takes CPU time, a second or two for a photograph.
 
     Raises:
-        InvalidInput: the resolution is below `multiple`, or the segmentation model is not there: no picture of this
+        InvalidInput: the resolution is below `multiple`, or the segmentation model is not installed: no image of this
             data set could be prepared.
     """
     resize = next((item for item in transforms if isinstance(item, Resize)), Resize(type="resize"))
@@ -134,7 +134,7 @@ def _parsed(item: Any, field: str) -> Transform:
     try:
         transform = _TRANSFORMS.validate_python({"type": kind, **settings})
     except ValidationError as error:
-        # Without the first part of its place, which is the union's variant.
+        # Without the first part of the place, which is the union's variant.
         fault = presented([one | {"loc": one["loc"][1:]} for one in error.errors()])[0]
         place = ".".join(str(part)[:50] for part in (field, *fault["loc"]))
         raise InvalidInput(fault["msg"], field=place) from None
@@ -154,11 +154,11 @@ def _cropped(image: Image.Image, crop: Crop) -> Image.Image:
 
 
 def _cut_out(image: Image.Image, removal: BackgroundRemoval, models_root: Path | None) -> Image.Image:
-    """The subject on one colour, mode RGB."""
+    """Cut out the subject and put it on one colour, mode RGB."""
     from compute.imaging.background import remove_background
     from compute.imaging.segmentation.segment import load_segmenter
 
-    # A model that is not there is the whole data set's failure.
+    # A missing model concerns the whole data set.
     load_segmenter(removal.model, models_root)
     try:
         alone = remove_background(image, model=removal.model, models_root=models_root)
@@ -179,7 +179,7 @@ def _fitted(image: Image.Image, resize: Resize, resolution: int, multiple: int, 
         )
     left, top, *_ = covering_box(image.size, bucket)
     return PreparedImage(
-        # Scaling the middle alone is scaling all and cutting the middle out, without the memory for the rest.
+        # Scaling the middle alone gives the same as scaling all and cropping, with less memory.
         image=resized(image, bucket),
         flipped=False,
         original_size=image.size,
@@ -188,5 +188,5 @@ def _fitted(image: Image.Image, resize: Resize, resolution: int, multiple: int, 
 
 
 def _mirrored(prepared: PreparedImage) -> PreparedImage:
-    """The crop is from the middle, so that as much is cut off on its other side."""
+    """Mirror the image. The crop is centred, so as much is cut off on the other side."""
     return PreparedImage(ImageOps.mirror(prepared.image), True, prepared.original_size, prepared.crop)

@@ -1,1 +1,1 @@
-"""What a finished training leaves: a LoRA file or a whole model."""
+"""Export of a finished training: a LoRA file or a whole model."""

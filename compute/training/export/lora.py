@@ -1,12 +1,12 @@
-"""A trained LoRA as one file that diffusers, ComfyUI and the field's other tools load as it is.
+"""Writes a trained LoRA as one file that diffusers, ComfyUI and other tools load as it is.
 
 FLUX    transformer.transformer_blocks.0.attn.to_q.lora_A.weight, .lora_B.weight
-        diffusers' own names, which ComfyUI has in its table of FLUX's layers, too
+        diffusers' own names, which are in ComfyUI's table of FLUX's layers, too
 SDXL    lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q.lora_down.weight, .lora_up.weight, .alpha
         kohya's names: ComfyUI knows a UNet's layers by these and not by PEFT's, and diffusers reads both
 
-The tools look for alpha in different places: ComfyUI in tensors alone, diffusers in tensors or in metadata but never in
-both. So the scale alpha / rank is multiplied into the upper half, and wherever a file says alpha it says the rank.
+The tools read alpha from different places: ComfyUI from tensors only, diffusers from tensors or from metadata but never
+from both. So the scale alpha / rank is multiplied into the upper half, and every alpha in a file equals the rank.
 """
 
 import hashlib
@@ -41,10 +41,10 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How a family's files are spelled, and what the tools call the family.
+    """The naming scheme of a family's files, and the tools' names for the family.
 
     Attributes:
-        component: What the names begin with where they are diffusers'; None where they are kohya's.
+        component: The prefix of diffusers' names; None for kohya's names.
         architecture: ModelSpec's id of the base model.
         version: kohya's.
     """
@@ -54,10 +54,10 @@ class _Layout:
     version: str
 
     def spelled(self, pairs: Tensors, rank: int) -> Tensors:
-        """The tensors of a file; `pairs` by PEFT's names, without its prefix, with the scale in B.
+        """Return the tensors of a file; `pairs` has PEFT's names, without its prefix, with the scale in B.
 
         Raises:
-            ValueError: a layer has no name there.
+            ValueError: the scheme has no name for a layer.
         """
         if self.component is None:
             return to_kohya(pairs, alpha=rank)
@@ -79,19 +79,19 @@ def export_lora(
     date: datetime,
     dtype: Dtype = "bf16",
 ) -> None:
-    """Write the LoRA of a training, whole or not at all. Equal arguments give equal bytes.
+    """Write the LoRA of a training atomically. Equal arguments give equal bytes.
 
     Args:
         adapter: The pairs by PEFT's names, `transformer_blocks.0.attn.to_q.lora_A.weight`: A is (rank, in), B (out,
             rank), unscaled.
         file: The .safetensors file; its folder exists.
-        spec: What was trained; its rank is that of every layer.
-        steps: How many steps it took.
-        date: When; a repetition of the same job must give the same.
+        spec: The training; its rank is that of every layer.
+        steps: The number of steps of the training.
+        date: The time of the training; a repetition of the same job must pass the same.
         dtype: Number format of the file.
 
     Raises:
-        TaskFailed: the adapter is none: halves without the other, another rank, values that are not finite.
+        TaskFailed: the adapter is invalid: an unpaired half, another rank, values that are not finite.
     """
     layout = _LAYOUTS.get(spec.model.family.partition("-")[0])
     if layout is None:
@@ -142,7 +142,7 @@ def _cast(name: str, tensor: torch.Tensor, dtype: Dtype) -> torch.Tensor:
 
 
 def _metadata(spec: TrainingSpec, layout: _Layout, steps: int, date: datetime) -> dict[str, str]:
-    """What the tools show, all strings: ModelSpec's keys, kohya's, and ours."""
+    """Metadata for the tools, all strings: ModelSpec's keys, kohya's, and ours."""
     side = spec.model.resolution
     fields: dict[str, object] = {
         "format": "pt",
@@ -158,7 +158,7 @@ def _metadata(spec: TrainingSpec, layout: _Layout, steps: int, date: datetime) -
         "ss_base_model_version": layout.version,
         "ss_sd_model_name": spec.model.name,
         "ss_network_dim": spec.rank,
-        # Of this file, not of the training: the scale is in the weights.
+        # The alpha of this file, not of the training: the scale is in the weights.
         "ss_network_alpha": spec.rank,
         "ss_steps": steps,
         "ss_learning_rate": spec.optimizer.learning_rate,
@@ -186,7 +186,7 @@ def _architecture(spec: TrainingSpec, layout: _Layout) -> str:
 
 
 def _peft_options(component: str, rank: int, layers: Mapping[str, object]) -> str:
-    """The adapter's options as diffusers keeps them with a LoRA."""
+    """The adapter's options in the form that diffusers stores with a LoRA."""
     options: dict[str, object] = {"lora_alpha": rank, "r": rank, "target_modules": list(layers)}
     return json.dumps({f"{component}.{name}": value for name, value in options.items()})
 
@@ -199,7 +199,7 @@ def _hash(tensors: Tensors) -> str:
 
 
 def _write(file: Path, tensors: Tensors, metadata: Mapping[str, str], dtype: str) -> None:
-    """As the safetensors format wants it. The library would put the metadata in another order each time."""
+    """Write the file in the safetensors format. The library would write the metadata in another order each time."""
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
     end = 0
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""A finished LoRA goes where uploads go, and tasks can name it from then on."""
+"""Stores a finished LoRA with the uploaded ones, so that tasks can use it."""
 
 from pathlib import Path
 
@@ -15,11 +15,12 @@ __all__ = ["publish_lora"]
 async def publish_lora(objects: ObjectStore, settings: Settings, file: Path, spec: TrainingSpec) -> SavedLora:
     """Store the LoRA as `loras/<folder of its entity type>/<output name>.safetensors`.
 
-    A name that another file has is numbered, `…_v2`. The very same file is not stored twice, so a job that is run
-    again after it has published answers what it answered the first time (`created` is False then).
+    If the name is taken by another file, a number is added, `…_v2`. An identical file is not stored twice, so a job
+    that
+    runs again after publishing gets the same answer as the first time (with `created` False).
 
     Raises:
-        TaskFailed: the file is no LoRA, or its name has been used too often.
+        TaskFailed: the file is not a LoRA, or its name has been used too often.
         StorageFailed: it could not be stored; nothing is there.
     """
     loras = LoraFiles(objects, settings)
@@ -28,5 +29,5 @@ async def publish_lora(objects: ObjectStore, settings: Settings, file: Path, spe
         lora = await loras.check(file, f"{spec.output_name}.safetensors")
         return await loras.save(lora, folder, number_duplicates=True)
     except (Conflict, InvalidInput) as error:
-        # It is this project's own file; the client's input is not to blame.
+        # The file is our own, so the client's input is not to blame.
         raise TaskFailed(f"The LoRA could not be registered: {error.detail}") from error

@@ -1,4 +1,4 @@
-"""What a finished training leaves behind: a LoRA among the others, or a whole model."""
+"""Publishes the result of a training: a LoRA, or a whole model."""
 
 import asyncio
 import json
@@ -20,8 +20,9 @@ __all__ = ["model_files", "publish"]
 
 
 async def publish(spec: TrainingSpec, settings: Settings, objects: ObjectStore, checkpoint: Any) -> str:
-    """Store the result that a checkpoint of Ray Train holds, and return its storage path: a LoRA's file, or the folder
-    of a diffusers model.
+    """Store the result in a checkpoint of Ray Train and return its storage path: a LoRA's file, or the folder of a
+    diffusers
+    model.
 
     Raises:
         TaskFailed: the weights are not finite, or do not fit their files.
@@ -50,7 +51,7 @@ async def _publish_lora(spec: TrainingSpec, settings: Settings, objects: ObjectS
 
 
 async def _publish_model(spec: TrainingSpec, settings: Settings, objects: ObjectStore, export: Path) -> str:
-    """The parts that were trained, and beside them those of the base model."""
+    """Store the trained parts together with the other parts of the base model."""
     target = f"{spec.folder}/model"
     base = base_folder(spec.model, settings.models_root)
     for name, path in sorted(model_files(base, export).items()):
@@ -59,7 +60,7 @@ async def _publish_model(spec: TrainingSpec, settings: Settings, objects: Object
 
 
 def model_files(base: Path, export: Path) -> dict[Path, Path]:
-    """The files of the whole model, by their paths in it."""
+    """Return the files of the whole model, by their paths in it."""
     trained = {path.relative_to(export): path for path in export.rglob("*") if path.is_file() and path.name != ABOUT}
     parts = {path.parts[0] for path in trained}
     kept = {

@@ -1,4 +1,4 @@
-"""A LoRA for SDXL's UNet under the names that kohya's scripts, ComfyUI and diffusers all read."""
+"""Names a LoRA for SDXL's UNet as kohya's scripts, ComfyUI and diffusers all read it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,16 +14,17 @@ __all__ = ["to_kohya"]
 _NAME = re.compile(r"(?:base_model\.model\.)?(?P<layer>.+)\.lora_(?P<half>[AB])(?:\.default)?\.weight")
 _BLOCK = re.compile(r"(?:(?P<side>down|up)_blocks\.(?P<block>\d+)|mid_block)\.attentions\.(?P<place>\d+)\.(?P<rest>.+)")
 _LAYERS_PER_BLOCK = 2
-"""Of every SDXL; the original code counts through all layers and the down- or upsampler behind each block's."""
+"""Layers of a block in every SDXL; the original code numbers all layers and each block's down- or upsampler in turn."""
 
 
 def to_kohya(state: Mapping[str, torch.Tensor], *, alpha: float) -> "Tensors":
-    """`lora_unet_<layer>.lora_down.weight`, `.lora_up.weight` and `.alpha`, with layers as the original code has them.
+    """Return `lora_unet_<layer>.lora_down.weight`, `.lora_up.weight` and `.alpha`, with layers named as in the original
+    code.
 
     kohya's scripts know no other names for SDXL; ComfyUI and diffusers read them as well.
 
     Raises:
-        ValueError: a tensor is no half of a LoRA's pair, or changes something else than the UNet's attention blocks.
+        ValueError: a tensor is not half of a LoRA's pair, or belongs to a layer outside the UNet's attention blocks.
     """
     found: Tensors = {}
     for layer, half, tensor in _halves(state):
@@ -37,12 +38,12 @@ def _halves(state: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, str, torch
     for name, tensor in state.items():
         match = _NAME.fullmatch(name)
         if match is None:
-            raise ValueError(f"{name!r} is no half of a LoRA's pair")
+            raise ValueError(f"{name!r} is not half of a LoRA's pair")
         yield match["layer"], match["half"], tensor
 
 
 def _original(layer: str) -> str:
-    """diffusers' name of a layer in an attention block as the original code has it."""
+    """Convert diffusers' name of a layer in an attention block to that of the original code."""
     match = _BLOCK.fullmatch(layer)
     if match is None:
         raise ValueError(f"{layer!r} is in none of the UNet's attention blocks")
@@ -50,5 +51,5 @@ def _original(layer: str) -> str:
     if match["side"] is None:
         return f"middle_block.1.{rest}"
     first = int(match["block"]) * (_LAYERS_PER_BLOCK + 1) + place
-    # Number 0 of the input blocks is the first convolution.
+    # Input block 0 is the first convolution.
     return f"input_blocks.{1 + first}.1.{rest}" if match["side"] == "down" else f"output_blocks.{first}.1.{rest}"

@@ -1,4 +1,5 @@
-"""Which pictures each micro-batch holds: a function of its number alone, so that a resumed run goes on exactly."""
+"""Assigns images to micro-batches by a function of the batch's number alone, so that a resumed run continues
+exactly."""
 
 import random
 from collections.abc import Sequence
@@ -9,25 +10,28 @@ __all__ = ["BatchPlan", "MicroBatch"]
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Pictures of one bucket, by their numbers in it."""
+    """Images of one bucket, by their numbers in it."""
 
     bucket: int
-    pictures: tuple[int, ...]
+    images: tuple[int, ...]
 
     def share(self, rank: int, workers: int) -> tuple[int, ...]:
-        """The part of one data-parallel worker; empty when there are more workers than pictures."""
-        return self.pictures[rank::workers]
+        """Return the part of one data-parallel worker; empty when there are more workers than images."""
+        return self.images[rank::workers]
 
 
 class BatchPlan:
-    """Every epoch shows every picture once, in an order of its own; a bucket's last batch is filled from its start."""
+    """The order of all micro-batches.
+
+    Every epoch has every image once, in an order of its own; a bucket's last batch is filled up from its start.
+    """
 
     def __init__(self, bucket_sizes: Sequence[int], batch_size: int, seed: int) -> None:
         """Raises:
-        ValueError: there is no picture.
+        ValueError: there is no image.
         """
         if not sum(bucket_sizes):
-            raise ValueError("there are no pictures")
+            raise ValueError("there are no images")
         self._sizes = tuple(bucket_sizes)
         self._batch_size = batch_size
         self._seed = seed
@@ -39,14 +43,14 @@ class BatchPlan:
         return number // self.per_epoch
 
     def __getitem__(self, number: int) -> MicroBatch:
-        """The micro-batch with this number, counted from the beginning of the training."""
+        """Return the micro-batch with this number, counted from the start of the training."""
         epoch, place = divmod(number, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._shuffled(epoch)
         return self._order[place]
 
     def _shuffled(self, epoch: int) -> list[MicroBatch]:
-        source = random.Random(f"{self._seed}/{epoch}")  # noqa: S311 - an order, no secret
+        source = random.Random(f"{self._seed}/{epoch}")  # noqa: S311 - not for cryptography
         batches = []
         for bucket, size in enumerate(self._sizes):
             order = list(range(size))

@@ -1,7 +1,7 @@
-"""A checkpoint: a folder from which a training goes on as if it had never stopped.
+"""Checkpoints: folders from which a training resumes exactly.
 
-weights.safetensors   the weights that move, float32
-average.safetensors   their moving average, if one is kept
+weights.safetensors   the trained weights, float32
+average.safetensors   their moving average, if there is one
 state.pt              step, optimizer, schedule, random number generators, measurements; read as data, never as code
 """
 
@@ -25,7 +25,7 @@ _WEIGHTS, _AVERAGE, _STATE = "weights.safetensors", "average.safetensors", "stat
 
 @dataclass(slots=True)
 class TrainingProgress:
-    """Where a training is. The position in the data follows from the step."""
+    """The progress of a training. The position in the data follows from the step."""
 
     step: int
     optimizer: torch.optim.Optimizer
@@ -54,7 +54,7 @@ def save_checkpoint(folder: Path, trained: Trained, progress: TrainingProgress) 
 
 
 def load_checkpoint(folder: Path, trained: Trained, progress: TrainingProgress) -> None:
-    """Bring weights, optimizer, schedule, generators and measurements to where the checkpoint was written.
+    """Restore weights, optimizer, schedule, generators and measurements from a checkpoint.
 
     Raises:
         OSError: a file is missing or damaged.
@@ -72,7 +72,7 @@ def load_checkpoint(folder: Path, trained: Trained, progress: TrainingProgress) 
     progress.history.restore(state["history"])
     torch.set_rng_state(state["random"]["torch"])
     if torch.cuda.is_available() and state["random"]["cuda"]:
-        # The machine may have fewer devices than the one that wrote this.
+        # This machine may have fewer devices than the one that wrote the checkpoint.
         torch.cuda.set_rng_state_all(state["random"]["cuda"][: torch.cuda.device_count()])
 
 
@@ -96,7 +96,7 @@ def _read_state(file: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise OSError(errno.EIO, f"{file.name} is damaged, or holds more than data") from error
+        raise OSError(errno.EIO, f"{file.name} is damaged, or contains more than data") from error
     return state
 
 

@@ -1,4 +1,4 @@
-"""The workers of one training: they share every step's pictures and add up their gradients."""
+"""Communication between the data-parallel workers of one training."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,16 +10,16 @@ import torch.distributed as dist
 __all__ = ["PeerLost", "ProcessGroup"]
 
 _BUCKET_NUMBERS = 2**26
-"""Gradients are sent in pieces of this many numbers."""
+"""Gradients are reduced in pieces of this many numbers."""
 
 
 class PeerLost(Exception):
-    """Another worker does not answer: its process or its node is gone, and the training goes on with new ones."""
+    """Another worker does not answer: its process or its node is gone. Ray Train restarts all workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """This worker's place among all. Without torch.distributed it is alone."""
+    """This worker's rank among all workers. Without torch.distributed there is one."""
 
     rank: int
     size: int
@@ -31,7 +31,7 @@ class ProcessGroup:
             return cls(dist.get_rank(), dist.get_world_size(), device)
         return cls(0, 1, device)
 
-    def add_up(self, tensors: Iterable[torch.Tensor]) -> None:
+    def all_reduce(self, tensors: Iterable[torch.Tensor]) -> None:
         """Replace every tensor by the sum over all workers.
 
         Raises:
@@ -45,13 +45,13 @@ class ProcessGroup:
             waiting.append(tensor)
             numbers += tensor.numel()
             if numbers >= _BUCKET_NUMBERS:
-                _add_up(waiting)
+                _all_reduce(waiting)
                 waiting, numbers = [], 0
         if waiting:
-            _add_up(waiting)
+            _all_reduce(waiting)
 
-    def share_from_first(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Give every worker what the first one has.
+    def broadcast(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Copy the first worker's tensors to all workers.
 
         Raises:
             PeerLost: a worker is gone.
@@ -62,7 +62,7 @@ class ProcessGroup:
                     dist.broadcast(tensor, src=0)
 
 
-def _add_up(tensors: list[torch.Tensor]) -> None:
+def _all_reduce(tensors: list[torch.Tensor]) -> None:
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     with _noticing_loss():
         dist.all_reduce(flat)

@@ -1,4 +1,4 @@
-"""A training on Ray Train: workers that restart from the last checkpoint, whatever happens to them."""
+"""Runs a training on Ray Train, whose workers restart from the last checkpoint after a failure."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +16,12 @@ __all__ = ["WorkerResources", "fit"]
 
 _RUN = "run"
 _RESTARTS = 3
-"""How often Ray Train starts the workers anew before the job gives up, and leaves the rest to whoever submitted it."""
+"""Restarts of the workers by Ray Train before the job gives up; then the supervisor decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerResources:
-    """What Ray sets aside for a training.
+    """Resources that Ray reserves for a training.
 
     Attributes:
         workers: Data-parallel workers.
@@ -37,7 +37,7 @@ class WorkerResources:
 
 
 def fit(spec: TrainingSpec, settings: Settings, resources: WorkerResources, inbox: Inbox) -> Checkpoint:
-    """Train to the last step, from wherever an earlier job left off; the last checkpoint, with the result in it.
+    """Train to the last step, resuming where an earlier job stopped; return the last checkpoint, which has the result.
 
     Raises:
         TaskFailed: Ray Train ended without one.
@@ -48,7 +48,7 @@ def fit(spec: TrainingSpec, settings: Settings, resources: WorkerResources, inbo
         train_loop_config={"task": WorkerTask(spec, inbox)},
         torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
         scaling_config=ScalingConfig(
-            # Of more workers than pictures some would have nothing to do.
+            # More workers than images would leave some without work.
             num_workers=min(spec.workers or resources.workers, spec.batch_size),
             use_gpu=resources.gpus > 0,
             resources_per_worker={"CPU": resources.cpus, "memory": resources.memory_gb * 1e9}
@@ -68,7 +68,7 @@ def fit(spec: TrainingSpec, settings: Settings, resources: WorkerResources, inbo
 
 
 def _storage(spec: TrainingSpec, settings: Settings) -> dict[str, Any]:
-    """Where checkpoints go: into the object store, under the training's folder, the same for every job of it."""
+    """Storage of checkpoints: the object store, in the training's folder, the same for every job of the training."""
     if settings.storage == "local":
         return {"storage_path": str(settings.storage_root / spec.folder)}
     import boto3

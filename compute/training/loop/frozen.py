@@ -1,7 +1,8 @@
-"""Frozen linear layers in 8 bits, for the base model below a LoRA: half the memory of bfloat16.
+"""Frozen linear layers in 8 bits, for the base model of a LoRA: half the memory of bfloat16.
 
-The weight is kept as float8 (e4m3) with a scale for every output row, and widened for each product. Autograd keeps the
-8-bit weight, not the wide one, so that the saving holds in the backward pass as well.
+The weight is stored as float8 (e4m3) with a scale for every output row, and widened for each product. Autograd saves
+the
+8-bit weight, not the wide one, so the backward pass saves the memory as well.
 """
 
 from typing import Any
@@ -17,7 +18,7 @@ _FORMAT = torch.float8_e4m3fn
 
 
 class FrozenLinear(nn.Linear):
-    """A linear layer that is never trained. `weight` is float8, `scale` (out_features, 1)."""
+    """A linear layer without training. `weight` is float8, `scale` (out_features, 1)."""
 
     def __init__(self, layer: nn.Linear) -> None:
         nn.Module.__init__(self)
@@ -46,7 +47,7 @@ class _FrozenProduct(torch.autograd.Function):
 
 
 def freeze_to_fp8(module: nn.Module) -> int:
-    """Replace the large linear layers of a transformer's blocks, before a LoRA is put on them; how many there were."""
+    """Replace the large linear layers of a transformer's blocks, before a LoRA is added; return their number."""
     names = fp8_layers(module)
     for name in names:
         parent, _, last = name.rpartition(".")

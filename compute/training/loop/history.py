@@ -1,4 +1,4 @@
-"""What was measured at every step; part of a checkpoint, so that a resumed run has the whole curve."""
+"""Measurements of every step; part of a checkpoint, so that a resumed run has the whole curve."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,8 +8,12 @@ __all__ = ["History", "StepReport"]
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One optimizer step. `images_per_second` counts all workers' pictures; `memory_bytes` is the device's peak, or the
-    process's resident size on a CPU; `seconds` is how long the step took."""
+    """One optimizer step.
+
+    `images_per_second` counts all workers' images; `memory_bytes` is the device's peak, or the process's resident size
+    on
+    a CPU; `seconds` is the duration of the step.
+    """
 
     step: int
     epoch: int
@@ -23,7 +27,7 @@ class StepReport:
 
 @dataclass(slots=True)
 class History:
-    """Every step's loss and learning rate, from the first one on."""
+    """Loss and learning rate of every step from the first one on."""
 
     losses: list[float] = field(default_factory=list)
     learning_rates: list[float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""How the workers of a training talk to its driver: an actor that holds their messages until the driver takes them."""
+"""Messages from the workers of a training to its driver, through an actor that queues them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ __all__ = ["Failed", "Inbox", "InboxActor", "LogLines", "Message", "Sampled", "S
 
 @dataclass(frozen=True, slots=True)
 class WorkersStarted:
-    """The first step is about to be taken, or the one after the last checkpoint."""
+    """The workers are about to take the first step, or the first one after the last checkpoint."""
 
     step: int
     total_steps: int
@@ -31,7 +31,7 @@ class Stepped:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """Pictures were drawn after a step: each with `prompt`, `seed` and its storage `path`."""
+    """Images were generated after a step: each with `prompt`, `seed` and its storage `path`."""
 
     step: int
     samples: tuple[dict[str, Any], ...]
@@ -55,7 +55,7 @@ class LogLines:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The training cannot go on; another try would end the same."""
+    """The training cannot continue; a retry would fail the same way."""
 
     category: ErrorCategory
     detail: str
@@ -65,7 +65,7 @@ Message = WorkersStarted | Stepped | Sampled | Saved | LogLines | Failed
 
 
 class InboxActor:
-    """The messages that the driver has not taken yet, in the order in which they came."""
+    """A queue of the messages that the driver has not read yet."""
 
     def __init__(self) -> None:
         self._messages: list[Message] = []
@@ -76,7 +76,7 @@ class InboxActor:
         self._news.set()
 
     async def take(self, seconds: float) -> list[Message]:
-        """All messages; without any, wait up to `seconds` for one."""
+        """Return all messages; if there are none, wait up to `seconds` for one."""
         try:
             await asyncio.wait_for(self._news.wait(), seconds)
         except TimeoutError:
@@ -87,22 +87,22 @@ class InboxActor:
 
 
 class Inbox:
-    """The actor as both sides use it."""
+    """A handle of the actor for both sides."""
 
     def __init__(self) -> None:
-        # It is of no use without its driver, so it may as well end with the driver's node, and with no other.
+        # The actor is useless without its driver, so it runs on the driver's node and depends on no other.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._actor = ray.remote(num_cpus=0, scheduling_strategy=here)(InboxActor).remote()
 
     def put(self, message: Message) -> None:
-        """Send, without waiting."""
+        """Send a message without waiting."""
         self._actor.put.remote(message)
 
     def put_and_wait(self, message: Message) -> None:
-        """Send, and return when it has arrived."""
+        """Send a message and wait until it has arrived."""
         ray.get(self._actor.put.remote(message))
 
     def take(self, seconds: float) -> Sequence[Message]:
-        """All messages; without any, wait up to `seconds` for one."""
+        """Return all messages; if there are none, wait up to `seconds` for one."""
         taken: list[Message] = ray.get(self._actor.take.remote(seconds))
         return taken

@@ -1,4 +1,4 @@
-"""The optimizer that was asked for, or the nearest one that runs here."""
+"""Creates optimizers and learning-rate schedules; an optimizer that cannot run here is replaced by the nearest one."""
 
 import logging
 from collections.abc import Iterable
@@ -17,8 +17,10 @@ _log = logging.getLogger(__name__)
 def make_optimizer(
     parameters: Iterable[torch.nn.Parameter], spec: OptimizerSpec, device: torch.device
 ) -> torch.optim.Optimizer:
-    """An optimizer over the parameters. `adamw8bit` needs bitsandbytes and a CUDA device; elsewhere it is `adamw`, and
-    the log says so."""
+    """Return an optimizer over the parameters.
+
+    `adamw8bit` needs bitsandbytes and a CUDA device; elsewhere it becomes `adamw`, with a warning in the log.
+    """
     common: dict[str, Any] = {"lr": spec.learning_rate, "weight_decay": spec.weight_decay}
     if spec.name == "adamw8bit":
         eight_bit = _adamw8bit(device)
@@ -38,7 +40,7 @@ def make_optimizer(
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, spec: OptimizerSpec, steps: int) -> Any:
-    """How the learning rate goes over `steps`, as diffusers' schedules of the same names do."""
+    """Return the learning-rate schedule over `steps`, the diffusers schedule of the same name."""
     name = spec.schedule if spec.schedule != "constant" else "constant_with_warmup"
     return get_scheduler(name, optimizer, num_warmup_steps=spec.warmup_steps, num_training_steps=steps)
 

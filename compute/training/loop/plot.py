@@ -1,4 +1,4 @@
-"""The loss of a training over its steps, as a picture."""
+"""Plots the loss of a training over its steps."""
 
 import io
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ __all__ = ["plot_loss"]
 _SIZE, _DPI = (9.0, 5.0), 100
 """900 x 500 pixels."""
 _COLUMNS = 800
-"""About as many as the axes have pixels."""
+"""About the width of the axes in pixels."""
 _MARKED = 3
-"""So few points are hardly seen as a line."""
+"""Up to so many points get markers, because a line would be hardly visible."""
 _INK, _GREY, _GRID = "#1f2933", "#7b8794", "#e4e7eb"
 _LOSS, _RATE = "#2563eb", "#f59e0b"
 
@@ -28,19 +28,20 @@ _LOSS, _RATE = "#2563eb", "#f59e0b"
 def plot_loss(
     steps: Sequence[int], losses: Sequence[float], learning_rates: Sequence[float], *, name: str, total_steps: int
 ) -> bytes:
-    """A PNG of 900 x 500 pixels: the loss of every step faint, smoothed in front, the learning rate at the right.
+    """Return a PNG of 900 x 500 pixels: the loss of every step faint, smoothed in front, the learning rate at the
+    right.
 
     Args:
         steps: Numbers of the steps, ascending; at least one.
         losses: One for each step. Those that are not finite are left out.
         learning_rates: One for each step.
-        name: What is trained, for the title.
-        total_steps: How many steps there will be.
+        name: Name of the training, for the title.
+        total_steps: Number of steps of the whole training.
 
     Raises:
         ValueError: the sequences differ in length, or there are no steps.
     """
-    # The parts of matplotlib that hold no state of the process; pyplot would keep every figure.
+    # The parts of matplotlib without global state; pyplot would keep every figure.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -79,7 +80,7 @@ def _draw_loss(axes: "Axes", x: "Numbers", loss: "Numbers") -> None:
     axes.plot(x[at], smooth[at], color=_LOSS, linewidth=2.4, solid_capstyle="round", marker=marker, label=last)
     low, high = np.percentile(outline[1], [0, 99.5])
     margin = 0.06 * (high - low) or max(abs(high), 1e-3)
-    # One wild step must not press the rest flat.
+    # One outlier must not flatten the rest.
     axes.set_ylim(max(low - margin, 0.0) if low >= 0 else low - margin, max(high, float(smooth.max())) + margin)
 
 
@@ -101,7 +102,7 @@ def _arrange(axes: "Axes", right: "Axes", x: "Numbers") -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     right.yaxis.set_major_locator(MaxNLocator(5))
     right.yaxis.set_major_formatter(FuncFormatter(_short))
-    # The loss lies in front, so its axes must be seen through.
+    # The loss is in front, so its axes must be transparent.
     axes.set_zorder(right.get_zorder() + 1)
     axes.patch.set_visible(False)
     axes.set_xlabel("step", color=_GREY)
@@ -123,7 +124,7 @@ def _short(value: float, _position: object = None) -> str:
 
 
 def _smoothed(loss: "Numbers") -> "Numbers":
-    """An exponential moving average over about a twentieth of the steps, without the pull of where it starts."""
+    """An exponential moving average over about a twentieth of the steps, corrected for its start."""
     keep = 1 - 1 / min(max(loss.size / 20, 4.0), 500.0)
     smooth = np.empty_like(loss)
     total, weight = 0.0, 0.0
@@ -134,7 +135,7 @@ def _smoothed(loss: "Numbers") -> "Numbers":
 
 
 def _outline(x: "Numbers", y: "Numbers") -> tuple["Numbers", "Numbers"]:
-    """Lowest and highest of each column of pixels: what a line through all the points would cover."""
+    """Minimum and maximum of each column of pixels, which a line through all points would cover."""
     if x.size <= 2 * _COLUMNS:
         return x, y
     edges = np.linspace(0, x.size, _COLUMNS + 1).astype(int)
@@ -146,5 +147,5 @@ def _outline(x: "Numbers", y: "Numbers") -> tuple["Numbers", "Numbers"]:
 
 
 def _spread(size: int) -> "NDArray[np.intp]":
-    """So many indices that a line through them is smooth, first and last among them."""
+    """Indices for a smooth line, first and last included."""
     return np.unique(np.linspace(0, size - 1, min(size, _COLUMNS)).astype(np.intp))

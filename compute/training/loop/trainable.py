@@ -1,4 +1,4 @@
-"""Which weights of a network move: a LoRA on frozen layers, or all of them."""
+"""Selects the trained weights of a network: a LoRA on frozen layers, or all weights."""
 
 import logging
 from collections.abc import Iterator
@@ -21,25 +21,25 @@ __all__ = ["Trained", "prepare"]
 _log = logging.getLogger(__name__)
 _ADAPTER = "default"
 _LARGE = 10**9
-"""Weights above which activations are computed again in the backward pass, if nobody says otherwise."""
+"""Number of weights above which gradient checkpointing is on by default."""
 
 
 class Trained:
-    """The weights that move.
+    """The trained weights.
 
     The network computes with them in its own format; where that is bfloat16, the optimizer works on float32 copies, in
-    which small steps do not get lost, and every step is copied over.
+    which small steps are not lost, and every step is copied to the network.
 
     Attributes:
         module: The network.
-        names: Of the weights that move.
-        masters: They in float32, in the order of `names`, as the optimizer sees them.
+        names: Names of the trained weights.
+        masters: The weights in float32, in the order of `names`, as the optimizer sees them.
         is_lora: Whether they belong to a LoRA.
-        ema: Their moving average, if one is kept.
+        ema: Their moving average, if there is one.
     """
 
     def __init__(self, module: Any, *, is_lora: bool, dtype: torch.dtype, ema_decay: float | None) -> None:
-        """Take the weights of `module` that require a gradient; it will have them in `dtype`."""
+        """Take the weights of `module` that require a gradient; the module gets them in `dtype`."""
         self.module = module
         self.is_lora = is_lora
         moving = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
@@ -66,13 +66,13 @@ class Trained:
 
     @torch.no_grad()
     def publish(self) -> None:
-        """Let the network compute with what the masters are now."""
+        """Copy the masters to the network."""
         if self.masters is not self._live:
             torch._foreach_copy_([live.data for live in self._live], [master.data for master in self.masters])
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """While inside, the network has the averaged weights; without an average its own."""
+        """Give the network the averaged weights inside the block, if there is an average."""
         if self.ema is None:
             yield
             return
@@ -86,20 +86,20 @@ class Trained:
             self.publish()
 
     def adapter(self) -> Tensors:
-        """A LoRA's weights in float32 as PEFT names them (`….lora_A.weight`), averaged if an average is kept."""
+        """Return a LoRA's weights in float32 by PEFT's names (`….lora_A.weight`), averaged if there is an average."""
         current = self.ema.shadow_params if self.ema is not None else self.masters
         found = dict(zip(self.names, current, strict=True))
         state = get_peft_model_state_dict(self.module, state_dict=found, adapter_name=_ADAPTER)
         return {name: value.detach().float().cpu().contiguous() for name, value in state.items()}
 
     def save_whole(self, folder: Path) -> None:
-        """Write the whole network in diffusers' layout (FULL), averaged if an average is kept."""
+        """Write the whole network in diffusers' layout (FULL), averaged if there is an average."""
         with self.averaged():
             self.module.save_pretrained(folder)
 
 
 def prepare(denoiser: Denoiser, spec: TrainingSpec, dtype: torch.dtype) -> Trained:
-    """Freeze, adapt and compile the network as the training wants it."""
+    """Freeze, adapt and compile the network for the training."""
     module, lora = denoiser.module, spec.training_type is TrainingType.LORA
     checkpointing = spec.gradient_checkpointing
     if checkpointing is None:
@@ -115,7 +115,7 @@ def prepare(denoiser: Denoiser, spec: TrainingSpec, dtype: torch.dtype) -> Train
     if checkpointing:
         module.enable_gradient_checkpointing()
     if spec.compile:
-        # The blocks only, which are a few kinds repeated: minutes less than the whole.
+        # Only the blocks, which repeat a few kinds: this takes minutes less than the whole network.
         module.compile_repeated_blocks(dynamic=None)
     return trained
 
@@ -132,7 +132,7 @@ def _add_lora(module: Any, denoiser: Denoiser, spec: TrainingSpec) -> None:
         module.add_adapter(config, adapter_name=_ADAPTER)
         for layer in module.modules():
             if hasattr(layer, "reset_lora_parameters"):
-                # PEFT gives an adapter the format of its layer, and 8 bits would round what was drawn just now.
+                # PEFT gives an adapter the format of its layer, and 8 bits would round the new random weights.
                 for half in (layer.lora_A[_ADAPTER], layer.lora_B[_ADAPTER]):
                     half.float()
                 layer.reset_lora_parameters(_ADAPTER, "gaussian")

@@ -1,4 +1,4 @@
-"""Brings checkpoints to where Ray Train keeps them, and back. A file system that is away is waited for."""
+"""Copies checkpoints to Ray Train's storage and back, and waits while its file system is away."""
 
 import asyncio
 import tempfile
@@ -12,25 +12,25 @@ from pyarrow.fs import FileSystem, LocalFileSystem
 from compute.errors import StorageAway
 from compute.storage.patience import until_back
 
-__all__ = ["Kept", "Persists", "fetched", "read", "upload"]
+__all__ = ["CheckpointStorage", "StoredCheckpoint", "fetched", "read", "upload"]
 
 T = TypeVar("T")
 
 
-class Persists(Protocol):
-    """Ray Train's storage, as far as it is used here."""
+class CheckpointStorage(Protocol):
+    """The part of Ray Train's storage that is used here."""
 
     def persist_current_checkpoint(self, checkpoint: T, checkpoint_dir_name: str) -> T:
         """Copy a local checkpoint.
 
         Raises:
-            OSError: its file system could not do it.
+            OSError: its file system failed.
         """
         ...
 
 
-class Kept(Protocol):
-    """Ray Train's checkpoint, as far as it is used here."""
+class StoredCheckpoint(Protocol):
+    """The part of Ray Train's checkpoint that is used here."""
 
     path: str
     filesystem: FileSystem
@@ -39,33 +39,33 @@ class Kept(Protocol):
         """Copy its folder to a local one.
 
         Raises:
-            OSError: its file system could not give it.
+            OSError: its file system failed.
         """
         ...
 
 
 @contextmanager
-def fetched(checkpoint: Kept) -> Iterator[Path]:
-    """A local copy of a checkpoint's folder, while the block lasts.
+def fetched(checkpoint: StoredCheckpoint) -> Iterator[Path]:
+    """Yield a local copy of a checkpoint's folder.
 
     Raises:
-        StorageAway: its file system cannot give it now.
+        StorageAway: its file system is away.
     """
     if isinstance(checkpoint.filesystem, LocalFileSystem):
         yield Path(checkpoint.path)
         return
-    # Not the folder that Ray shares among a node's processes: one that was broken off passes there for a whole one.
+    # Not the folder that Ray shares among a node's processes: an interrupted copy there counts as complete.
     with tempfile.TemporaryDirectory() as folder:
         with _told():
             checkpoint.to_directory(folder)
         yield Path(folder)
 
 
-def read(checkpoint: Kept, use: Callable[[Path], T]) -> T:
-    """Use a local copy of a checkpoint's folder.
+def read(checkpoint: StoredCheckpoint, use: Callable[[Path], T]) -> T:
+    """Call `use` with a local copy of a checkpoint's folder and return its result.
 
     Raises:
-        StorageAway: its file system has not been able to give it for too long.
+        StorageAway: its file system has been away for too long.
     """
 
     async def used() -> T:
@@ -75,12 +75,12 @@ def read(checkpoint: Kept, use: Callable[[Path], T]) -> T:
     return asyncio.run(until_back(used, who="a checkpoint"))
 
 
-def upload(storage: Persists, checkpoint: T, name: str) -> T:
-    """Copy a checkpoint into the folder `name`, and wait for a file system that cannot do it now.
+def upload(storage: CheckpointStorage, checkpoint: T, name: str) -> T:
+    """Copy a checkpoint to the folder `name`, waiting while the file system is away.
 
     Raises:
-        StorageAway: it has not been able to for too long.
-        FileNotFoundError: the checkpoint itself is not there.
+        StorageAway: it has been away for too long.
+        FileNotFoundError: the checkpoint itself does not exist.
     """
 
     async def persisted() -> T:
@@ -97,5 +97,5 @@ def _told() -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        # Those of pyarrow name no reason but in their texts, which may quote addresses.
+        # Errors of pyarrow have their reason only in their texts, which may quote addresses.
         raise StorageAway("the file system of the checkpoints could not be reached, or refused") from error

@@ -1,4 +1,4 @@
-"""One worker of a training, as Ray Train runs it: the model's network, the cache, and the way back to the driver."""
+"""One worker of a training, as Ray Train runs it: loads model and cache, trains, and reports to the driver."""
 
 import json
 import logging
@@ -36,25 +36,26 @@ if TYPE_CHECKING:
 __all__ = ["ABOUT", "EXPORT", "WorkerTask", "train_worker"]
 
 EXPORT = "export"
-"""The folder of the last checkpoint that holds what was learned."""
+"""Folder of the result in the last checkpoint."""
 ABOUT = "about.json"
-"""Its file that says after how many steps, and when: a job that publishes again makes the same file."""
+"""File in it with the number of steps and the time, so that a job that publishes again makes the same file."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerTask:
-    """What every worker is given."""
+    """The arguments of every worker."""
 
     spec: TrainingSpec
     inbox: Inbox
 
 
 def train_worker(config: dict[str, WorkerTask]) -> None:
-    """Train, from the last checkpoint if there is one.
+    """Train, resuming from the last checkpoint if there is one.
 
-    What would fail again in the same way is told to the driver, which ends the job. What may pass (a worker that was
-    killed takes the others' connections with it) is raised: Ray Train starts all workers anew.
+    Permanent errors are reported to the driver, which ends the job. Transient errors (a worker that was killed breaks
+    the
+    others' connections) are raised: Ray Train restarts all workers.
     """
     task = config["task"]
     first = ray.train.get_context().get_world_rank() == 0
@@ -80,7 +81,7 @@ def train_worker(config: dict[str, WorkerTask]) -> None:
 
 
 def _train(task: WorkerTask) -> None:
-    # Here and not above: the driver imports this module, too, and needs none of the model libraries.
+    # Imported here, because the driver also imports this module and does not need the model libraries.
     from ray.train.torch import get_device
 
     from compute.training.base_model import base_folder
@@ -90,15 +91,15 @@ def _train(task: WorkerTask) -> None:
 
     spec, settings = task.spec, get_settings()
     device = get_device()
-    world = ProcessGroup.joined(device)
-    scratch = _local_cache(spec, settings, world.rank)
+    group = ProcessGroup.joined(device)
+    scratch = _local_cache(spec, settings, group.rank)
     base = base_folder(spec.model, settings.models_root)
-    trainer = Trainer(spec, get_family(spec.model.family), base, LatentCache(scratch, device), world)
+    trainer = Trainer(spec, get_family(spec.model.family), base, LatentCache(scratch, device), group)
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         read(checkpoint, trainer.restore)
-        _log.info("going on after step %d", trainer.step)
-    if world.rank == 0:
+        _log.info("resuming after step %d", trainer.step)
+    if group.rank == 0:
         task.inbox.put(WorkersStarted(trainer.step, trainer.total_steps))
     trainer.run(_WorkerListener(task, trainer))
     shutil.rmtree(scratch, ignore_errors=True)
@@ -115,9 +116,9 @@ class _WorkerListener:
     def stepped(self, reports: Sequence[StepReport]) -> None:
         self._inbox.put(Stepped(tuple(reports)))
 
-    def sampled(self, step: int, index: int, picture: Image.Image) -> None:
+    def sampled(self, step: int, index: int, image: Image.Image) -> None:
         path = f"{self._spec.folder}/samples/step-{step:06d}/{index}.png"
-        self._store(path, encode(picture, "png"), "image/png")
+        self._store(path, encode(image, "png"), "image/png")
         samples = self._spec.samples
         found = {"prompt": samples.prompts[index], "seed": samples.seed + index, "path": path}
         self._inbox.put(Sampled(step, (found,)))
@@ -141,14 +142,14 @@ class _WorkerListener:
         seconds = time.perf_counter() - began
         plot = f"{self._spec.folder}/loss.png"
         history = self._trainer.history
-        picture = plot_loss(
+        image = plot_loss(
             range(1, len(history.losses) + 1),
             history.losses,
             history.learning_rates,
             name=self._spec.output_name,
             total_steps=self._trainer.total_steps,
         )
-        self._store(plot, picture, "image/png")
+        self._store(plot, image, "image/png")
         self._inbox.put(Saved(step, seconds, plot))
 
     def _store(self, path: str, data: bytes, content_type: str) -> None:
@@ -168,9 +169,9 @@ class _ToInbox(logging.Handler):
 
 
 def _local_cache(spec: TrainingSpec, settings: Settings, rank: int) -> Path:
-    """The cache's files on this machine, in a folder of this worker's own."""
+    """Download the cache to a folder of this worker on this machine."""
     folder = settings.cache_root / "training" / f"{spec.id.hex}-{rank}"
-    # A worker that was killed left its own behind.
+    # A killed worker leaves its folder behind.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 

@@ -1,7 +1,7 @@
-"""Families that can be trained, discovered: a family is a package here that defines `FAMILY`.
+"""Discovers the families that can be trained: packages here that define `FAMILY`.
 
-Its network is in a module of that package that only functions of the family import, so that the API can read what
-there is without importing torch.
+A family's network is in a module that only functions of the family import, so that the API can list the families
+without importing torch.
 """
 
 import pkgutil
@@ -16,17 +16,17 @@ __all__ = ["families", "get_family"]
 
 @cache
 def families() -> dict[str, TrainableFamily]:
-    """Every family by name, in alphabetical order."""
+    """Return every family by name, in alphabetical order."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
     found: list[TrainableFamily] = [import_module(f"{__name__}.{name}").FAMILY for name in names]
     return {family.name: family for family in found}
 
 
 def get_family(name: str) -> TrainableFamily:
-    """The family called `name`.
+    """Return the family called `name`.
 
     Raises:
-        NotFound: no module here defines it.
+        NotFound: no package here defines it.
     """
     known = families()
     if name not in known:

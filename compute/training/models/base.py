@@ -1,4 +1,4 @@
-"""What a family of models must offer to be trained."""
+"""The interface of a trainable family of models."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ Tensors = dict[str, "torch.Tensor"]
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """Where a training picture comes from; some models are told.
+    """Size and crop of a training image's file, which some models take as conditions.
 
     Attributes:
         original_size: (width, height) of the file in pixels, before it was scaled and cropped.
-        crop_top_left: (top, left) of what was cut out, in pixels of the scaled picture.
+        crop_top_left: (top, left) of the crop, in pixels of the scaled image.
     """
 
     original_size: tuple[int, int]
@@ -32,18 +32,19 @@ class ImageFacts:
 
 
 class Encoders(Protocol):
-    """The frozen parts, which are needed before the training and not during it: the VAE and the text encoders."""
+    """The frozen parts, used before the training and not during it: the VAE and the text encoders."""
 
     def encode_image(self, pixels: "torch.Tensor", about: ImageFacts | None = None) -> Tensors:
-        """What a picture is learned as: `mean` and `std` of its latents, (channels, height / 8, width / 8), scaled as
-        the network reads them, and whatever else the family needs, all in main memory.
+        """Encode an image: `mean` and `std` of its latents, (channels, height / 8, width / 8), scaled as the network
+        reads them,
+        and further tensors of the family, all in main memory.
 
-        `pixels`: (3, height, width), floats from -1 to 1. `about`: without it, the file was what `pixels` are.
+        `pixels`: (3, height, width), floats from -1 to 1. `about`: by default the size of `pixels`, uncropped.
         """
         ...
 
     def encode_prompt(self, prompt: str) -> Tensors:
-        """A caption as the network reads it, without a batch dimension, in main memory."""
+        """Encode a caption for the network, without a batch dimension, in main memory."""
         ...
 
 
@@ -51,22 +52,22 @@ class Denoiser(Protocol):
     """The network that is trained.
 
     Attributes:
-        module: It, in training mode on its device.
-        lora_targets: The layers that a LoRA adapts, as PEFT takes them.
+        module: The network in training mode on its device.
+        lora_targets: The layers that a LoRA adapts, in PEFT's form.
     """
 
     module: Any
     lora_targets: Sequence[str]
 
     def loss(self, latents: "torch.Tensor", batch: Tensors, random: "torch.Generator") -> "torch.Tensor":
-        """The weighted loss of each picture, (pictures,), as float32 with a gradient.
+        """Return the weighted loss of each image, (images,), as float32 with a gradient.
 
-        `latents`: (pictures, channels, height, width), drawn from `mean` and `std`. `batch`: what `encode_image` and
-        `encode_prompt` gave, stacked. `random`, on the module's device, draws noise and timesteps.
+        `latents`: (images, channels, height, width), sampled from `mean` and `std`. `batch`: the stacked results of
+        `encode_image` and `encode_prompt`. `random`, on the module's device, samples noise and timesteps.
         """
         ...
 
-    def draw(
+    def denoise(
         self,
         prompt: Tensors,
         spec: "TrainingSpec",
@@ -75,27 +76,27 @@ class Denoiser(Protocol):
         size: tuple[int, int],
         negative: Tensors | None = None,
     ) -> "torch.Tensor":
-        """Latents of a sample picture, (1, channels, height / 8, width / 8), as the family's `decode` takes them.
+        """Generate the latents of a sample image, (1, channels, height / 8, width / 8), for the family's `decode`.
 
-        `size` is (width, height) in pixels; `negative` the empty prompt, for models that are guided away from it.
+        `size` is (width, height) in pixels; `negative` the empty prompt, for classifier-free guidance.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TrainableFamily:
-    """How models of one architecture are trained.
+    """A family of models of one architecture that can be trained.
 
     Attributes:
         name: The value of `family` in a model's entry in the registry.
-        size_multiple: Width and height of training pictures are multiples of this many pixels.
-        weightings: The values of `weighting` that mean something here.
+        size_multiple: Width and height of training images are multiples of this many pixels.
+        weightings: The supported values of `weighting`.
         part: The part of the diffusers folder that is trained: `transformer` or `unet`.
         load_encoders: From a diffusers folder, to a device, in a dtype.
-        load_denoiser: The same for the network, which comes in the dtype that it is given.
-        decode: Draws the picture of what `Denoiser.draw` gave, with the VAE of the folder on a device.
+        load_denoiser: The same for the network, which has the dtype that it is given.
+        decode: Decodes the latents of `Denoiser.denoise` to an image, with the VAE of the folder on a device.
         tiny_name: The name of the random-weight model of this architecture.
-        build_tiny: Writes that model into a folder, if no family of `compute.pipelines` does.
+        build_tiny: Writes that model to a folder, if no family of `compute.pipelines` does.
     """
 
     name: str
@@ -109,14 +110,17 @@ class TrainableFamily:
     build_tiny: Callable[[Path], None] | None = None
 
     def check_weighting(self, weighting: str) -> None:
-        """Refuse a weighting of another kind of model.
+        """Check that the family supports a weighting.
 
         Raises:
-            InvalidInput: it means nothing here.
+            InvalidInput: it does not.
         """
         if weighting not in self.weightings:
             known = ", ".join(sorted(self.weightings))
-            raise InvalidInput(f"Models of family {self.name} know {known}, not {weighting}.", field="weighting")
+            raise InvalidInput(
+                f"Field `weighting` must be one of {known} for models of family {self.name}, not {weighting}.",
+                field="weighting",
+            )
 
 
 class LoadEncoders(Protocol):

@@ -1,4 +1,4 @@
-"""A sample of a training as a picture, whatever the family."""
+"""Converts a decoded sample to an image, for every family."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from compute.errors import TaskFailed
 from compute.pipelines.finite import is_finite
 from compute.schemas.enums import ErrorCategory
 
-__all__ = ["sample_picture"]
+__all__ = ["sample_image"]
 
 
-def sample_picture(decoded: torch.Tensor, processor: Any) -> Image.Image:
-    """The RGB picture of what a VAE decoded, about from -1 to 1: (1, 3, height, width).
+def sample_image(decoded: torch.Tensor, processor: Any) -> Image.Image:
+    """Return the RGB image of a VAE's output, about from -1 to 1: (1, 3, height, width).
 
     Raises:
         TaskFailed: the numbers are not finite.
@@ -23,5 +23,5 @@ def sample_picture(decoded: torch.Tensor, processor: Any) -> Image.Image:
             "A sample's pixels are not finite: the training has diverged, and its learning rate is probably too high.",
             category=ErrorCategory.INVALID_INPUT,
         )
-    picture: Image.Image = processor.postprocess(decoded.float().cpu(), output_type="pil")[0]
-    return picture
+    image: Image.Image = processor.postprocess(decoded.float().cpu(), output_type="pil")[0]
+    return image

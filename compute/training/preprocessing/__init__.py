@@ -1,1 +1,1 @@
-"""From the pictures that a training names to the latents and embeddings that its network reads."""
+"""Preprocessing of a training: from the named images to latents and embeddings for the network."""

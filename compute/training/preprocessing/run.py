@@ -1,13 +1,13 @@
-"""The pictures of a training, from what the request names to what the network reads, as Ray tasks stage by stage.
+"""Prepares the images of a training for the network, as Ray tasks stage by stage.
 
     downloading    addresses, stored paths or one archive  →  training/<id>/raw/…
-    validating     is it a picture that we accept; what is not is rejected by name
+    validating     decodes the files; unsuitable ones are rejected by name
     transforming   crops, background removal, scaling to buckets, mirroring  →  training/<id>/dataset/images/<n>.png
-    captioning     what each picture says
+    captioning     chooses each image's caption
     encoding       VAE and text encoders, once for all steps  →  training/<id>/cache/…
 
-Stages hand over paths, not pictures: the object store has everything, so that tasks run on any node, and a job that
-takes over finds what is done.
+Stages pass paths, not images: everything is in the object store, so that tasks run on any node, and a job that
+takes over finds the finished parts.
 """
 
 import json
@@ -22,11 +22,11 @@ from ray.exceptions import RayTaskError
 from compute.errors import InvalidInput
 from compute.storage.base import ObjectStore
 from compute.storage.patience import until_back
-from compute.training.cache import CachedPicture, Manifest
+from compute.training.cache import CachedImage, Manifest
 from compute.training.dataset.captions import caption_for
 from compute.training.dataset.images import Rejected
 from compute.training.preprocessing import stages
-from compute.training.preprocessing.stages import Picture, Raw
+from compute.training.preprocessing.stages import DatasetImage, RawFile
 from compute.training.spec import DataSpec, TrainingSpec
 
 __all__ = ["Resources", "StageListener", "preprocess"]
@@ -34,30 +34,30 @@ __all__ = ["Resources", "StageListener", "preprocess"]
 T = TypeVar("T")
 
 _CHUNK = 16
-"""Pictures of one task."""
+"""Number of images in one task."""
 _AT_ONCE = 32
-"""Tasks that are handed to Ray at a time; it queues what has no core yet."""
+"""Tasks submitted to Ray at a time; it queues those without a free core."""
 _AT_ONCE_UNCOUNTED = 2
-"""The same where a task reserves no core, so that Ray would start them all."""
+"""The same if tasks reserve no core, since Ray would start them all."""
 _DONE = "dataset/manifest.json"
 _CACHE_DONE = "manifest.json"
 
 
 class StageListener(Protocol):
-    """What is told of the preprocessing."""
+    """Receives the events of the preprocessing."""
 
     def stage(self, name: str, processed: int, total: int) -> None:
-        """A stage has done `processed` of `total`."""
+        """A stage has processed `processed` of `total`."""
         ...
 
     def rejected(self, files: Sequence[Rejected]) -> None:
-        """Files that are not trained on."""
+        """Files were rejected."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What Ray sets aside for one task, and for the encoders, which need a device where the training has one."""
+    """Resources that Ray reserves for one task; GPUs only for the encoders, if the training has one."""
 
     cpus: float = 0.0
     gpus: float = 0.0
@@ -66,31 +66,31 @@ class Resources:
 async def preprocess(
     spec: TrainingSpec, objects: ObjectStore, resources: Resources, listener: StageListener
 ) -> Manifest:
-    """Bring the data set into the cache, or find it there.
+    """Prepare the data set and fill the cache, unless an earlier job has done so; return the cache's manifest.
 
     Raises:
-        InvalidInput: nothing is left to train on, or the archive is refused.
+        InvalidInput: no image is left, or the archive is refused.
         StorageFailed: the object store, or this machine's disk, failed.
     """
     found = await until_back(partial(_found, spec, objects), who="a training")
     if found is not None:
         listener.rejected([Rejected(**one) for one in found["rejected"]])
-        return Manifest(tuple(CachedPicture(**one) for one in found["pictures"]), tuple(found["captions"]))
+        return Manifest(tuple(CachedImage(**one) for one in found["pictures"]), tuple(found["captions"]))
     run = _Run(spec, resources, listener)
     raws = await run.download()
     raws = await run.validate(raws)
-    pictures = await run.transform(raws)
-    manifest = run.caption(pictures)
-    await run.encode(pictures, manifest)
+    images = await run.transform(raws)
+    manifest = run.caption(images)
+    await run.encode(images, manifest)
     record = asdict(manifest) | {"rejected": [asdict(one) for one in run.all_rejected]}
     await until_back(partial(_finish, spec, objects, record), who="a training")
     return manifest
 
 
 async def _found(spec: TrainingSpec, objects: ObjectStore) -> dict[str, Any] | None:
-    """What an earlier job has prepared, if it is all there."""
+    """The result of an earlier job, if it is complete."""
     done = f"{spec.folder}/{_DONE}"
-    # A training that was completed has no cache any more; who runs it again by hand makes it anew.
+    # A completed training has no cache any more; if it is run again by hand, the cache is made anew.
     if await objects.stat(done) is None or await objects.stat(f"{spec.folder}/cache/{_CACHE_DONE}") is None:
         return None
     found: dict[str, Any] = json.loads(await objects.get(done))
@@ -103,7 +103,7 @@ async def _finish(spec: TrainingSpec, objects: ObjectStore, record: dict[str, An
 
 
 class _Run:
-    """One pass through the stages."""
+    """One run of all stages."""
 
     def __init__(self, spec: TrainingSpec, resources: Resources, listener: StageListener) -> None:
         self._spec = spec
@@ -111,7 +111,7 @@ class _Run:
         self._listener = listener
         self.all_rejected: list[Rejected] = []
 
-    async def download(self) -> list[Raw]:
+    async def download(self) -> list[RawFile]:
         data = self._spec.data
         if data.archive is not None:
             self._listener.stage("downloading", 0, 1)
@@ -120,40 +120,40 @@ class _Run:
             self._reject(rejected)
             return list(raws)
         numbered = list(enumerate(data.images))
-        found = await self._all("downloading", stages.fetch_pictures, _chunks(numbered), len(numbered))
+        found = await self._all("downloading", stages.fetch_images, _chunks(numbered), len(numbered))
         return self._kept(found)
 
-    async def validate(self, raws: Sequence[Raw]) -> list[Raw]:
+    async def validate(self, raws: Sequence[RawFile]) -> list[RawFile]:
         found = await self._all("validating", stages.validate, _chunks(raws), len(raws))
         return self._kept(found)
 
-    async def transform(self, raws: Sequence[Raw]) -> list[Picture]:
+    async def transform(self, raws: Sequence[RawFile]) -> list[DatasetImage]:
         found = await self._all("transforming", stages.transform, _chunks(raws), len(raws))
         return self._kept(found)
 
-    def caption(self, pictures: Sequence[Picture]) -> Manifest:
+    def caption(self, images: Sequence[DatasetImage]) -> Manifest:
         spec, data = self._spec, self._spec.data
         numbers: dict[str, int] = {}
         cached = []
-        for picture in pictures:
-            text = _caption(spec, data, picture)
+        for image in images:
+            text = _caption(spec, data, image)
             number = numbers.setdefault(text, len(numbers))
-            cached.append(CachedPicture(picture.name, picture.width, picture.height, number))
+            cached.append(CachedImage(image.name, image.width, image.height, number))
         for prompt in spec.samples.prompts:
             numbers.setdefault(prompt, len(numbers))
-        self._listener.stage("captioning", len(pictures), len(pictures))
+        self._listener.stage("captioning", len(images), len(images))
         return Manifest(tuple(cached), (*numbers, ""))
 
-    async def encode(self, pictures: Sequence[Picture], manifest: Manifest) -> None:
-        """In a process of their own, which takes VAE and text encoders from the device with it when it ends."""
-        total = len(manifest.captions) + len(pictures)
+    async def encode(self, images: Sequence[DatasetImage], manifest: Manifest) -> None:
+        """Encode in a process of its own, whose end frees the device memory of VAE and text encoders."""
+        total = len(manifest.captions) + len(images)
         actor = ray.remote(stages.EncoderActor)
         encoder = actor.options(num_cpus=self._resources.cpus, num_gpus=self._resources.gpus).remote(self._spec)
         processed = 0
         try:
             work = [
                 *((encoder.prompts, chunk) for chunk in _chunks(list(enumerate(manifest.captions)))),
-                *((encoder.pictures, chunk) for chunk in _chunks(list(enumerate(pictures)))),
+                *((encoder.images, chunk) for chunk in _chunks(list(enumerate(images)))),
             ]
             self._listener.stage("encoding", 0, total)
             for number, (method, chunk) in enumerate(work):
@@ -171,7 +171,7 @@ class _Run:
         chunks: Iterator[Sequence[Any]],
         total: int,
     ) -> list[Any]:
-        """Run a stage's tasks, some at a time, and return what they found in order."""
+        """Run a stage's tasks, some at a time, and return their results in order."""
         task, results, processed = self._task(function), [], 0
         self._listener.stage(name, 0, total)
         waiting: list[tuple[Any, int]] = []
@@ -198,7 +198,7 @@ class _Run:
         kept = [one for one in found if not isinstance(one, Rejected)]
         if not kept:
             reasons = "; ".join(f"{one.file}: {one.reason}" for one in self.all_rejected[:3])
-            raise InvalidInput(f"There is no picture to train on. {reasons}", field=_field(self._spec.data))
+            raise InvalidInput(f"No image is left to train on. {reasons}", field=_field(self._spec.data))
         return kept
 
     def _reject(self, files: Sequence[Rejected]) -> None:
@@ -208,15 +208,15 @@ class _Run:
 
 
 async def _result(reference: Any) -> Any:
-    """What a task returns; what it raises is raised as it was."""
+    """Return the result of a task; its exception is raised as it was."""
     try:
         return await reference
     except RayTaskError as error:
         raise error.cause from None
 
 
-def _caption(spec: TrainingSpec, data: DataSpec, picture: Picture) -> str:
-    return caption_for(data.captioning, trigger_word=spec.trigger_word, file=picture.name, text=picture.text)
+def _caption(spec: TrainingSpec, data: DataSpec, image: DatasetImage) -> str:
+    return caption_for(data.captioning, trigger_word=spec.trigger_word, file=image.name, text=image.text)
 
 
 def _field(data: DataSpec) -> str:

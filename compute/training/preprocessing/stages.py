@@ -1,4 +1,4 @@
-"""What the tasks of the preprocessing do, each on a chunk of pictures: on any node, with files in the store."""
+"""Ray tasks of the preprocessing. Each works on a chunk of images, on any node, with files in the object store."""
 
 import asyncio
 import io
@@ -24,7 +24,7 @@ from compute.training.models import get_family
 from compute.training.models.base import Encoders, ImageFacts
 from compute.training.spec import TrainingSpec
 
-__all__ = ["EncoderActor", "Picture", "Raw", "fetch_archive", "fetch_pictures", "transform", "validate"]
+__all__ = ["DatasetImage", "EncoderActor", "RawFile", "fetch_archive", "fetch_images", "transform", "validate"]
 
 T = TypeVar("T")
 
@@ -33,8 +33,8 @@ _ARCHIVE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
-    """A file as it came: its number, the name that its owner knows, where it is stored, and the caption beside it."""
+class RawFile:
+    """An unprocessed file: its number, its name for the user, its storage path, and its caption from the archive."""
 
     number: int
     name: str
@@ -43,8 +43,9 @@ class Raw:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture as it is trained on. Sizes are (width, height) in pixels; see `PreparedImage` for the others."""
+class DatasetImage:
+    """An image ready for training, in the store. Sizes are (width, height) in pixels; see `PreparedImage` for the other
+    fields."""
 
     name: str
     path: str
@@ -55,17 +56,17 @@ class Picture:
     text: str | None = None
 
 
-def fetch_pictures(spec: TrainingSpec, sources: Sequence[tuple[int, str]]) -> list[Raw | Rejected]:
-    """Bring pictures by address into the store; stored ones stay where they are."""
+def fetch_images(spec: TrainingSpec, sources: Sequence[tuple[int, str]]) -> list[RawFile | Rejected]:
+    """Download images to the store; images that are already stored stay where they are."""
 
-    async def fetch(objects: ObjectStore, client: GuardedClient) -> list[Raw | Rejected]:
+    async def fetch(objects: ObjectStore, client: GuardedClient) -> list[RawFile | Rejected]:
         return [await _fetched(spec, number, source, objects, client) for number, source in sources]
 
     return _with_store(fetch)
 
 
-def fetch_archive(spec: TrainingSpec) -> tuple[list[Raw], list[Rejected]]:
-    """Bring an archive's pictures into the store.
+def fetch_archive(spec: TrainingSpec) -> tuple[list[RawFile], list[Rejected]]:
+    """Store an archive's images.
 
     Raises:
         InvalidInput: it cannot be fetched, or is refused.
@@ -76,7 +77,7 @@ def fetch_archive(spec: TrainingSpec) -> tuple[list[Raw], list[Rejected]]:
     scratch = settings.cache_root / "training"
     scratch.mkdir(parents=True, exist_ok=True)
 
-    async def fetch(objects: ObjectStore, client: GuardedClient) -> tuple[list[Raw], list[Rejected]]:
+    async def fetch(objects: ObjectStore, client: GuardedClient) -> tuple[list[RawFile], list[Rejected]]:
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             archive, unpacked = Path(folder) / "archive.zip", Path(folder) / "files"
             unpacked.mkdir()
@@ -92,43 +93,43 @@ def fetch_archive(spec: TrainingSpec) -> tuple[list[Raw], list[Rejected]]:
                 await _stored_archive(source, archive, objects)
             found = await asyncio.to_thread(unpack, archive, unpacked)
             raws = []
-            for number, picture in enumerate(found.pictures):
-                path = f"{spec.folder}/raw/{number:05d}{picture.path.suffix}"
-                await objects.put(path, picture.path, "application/octet-stream")
-                raws.append(Raw(number, picture.name, path, picture.text))
+            for number, image in enumerate(found.images):
+                path = f"{spec.folder}/raw/{number:05d}{image.path.suffix}"
+                await objects.put(path, image.path, "application/octet-stream")
+                raws.append(RawFile(number, image.name, path, image.text))
             return raws, list(found.others)
 
     return _with_store(fetch)
 
 
-def validate(spec: TrainingSpec, raws: Sequence[Raw]) -> list[Raw | Rejected]:
-    """Which files are pictures that we accept."""
+def validate(spec: TrainingSpec, raws: Sequence[RawFile]) -> list[RawFile | Rejected]:
+    """Check that the files are images; reject the others."""
 
-    async def check(objects: ObjectStore, _client: GuardedClient) -> list[Raw | Rejected]:
-        found: list[Raw | Rejected] = []
+    async def check(objects: ObjectStore, _client: GuardedClient) -> list[RawFile | Rejected]:
+        found: list[RawFile | Rejected] = []
         for raw in raws:
-            picture = await _opened(raw, objects)
-            found.append(picture if isinstance(picture, Rejected) else raw)
+            image = await _opened(raw, objects)
+            found.append(image if isinstance(image, Rejected) else raw)
         return found
 
     return _with_store(check)
 
 
-def transform(spec: TrainingSpec, raws: Sequence[Raw]) -> list[Picture | Rejected]:
-    """The pictures as they are trained on, in the store."""
+def transform(spec: TrainingSpec, raws: Sequence[RawFile]) -> list[DatasetImage | Rejected]:
+    """Transform images for the training, and store the results."""
     multiple = get_family(spec.model.family).size_multiple
     models_root = get_settings().models_root
 
-    async def change(objects: ObjectStore, _client: GuardedClient) -> list[Picture | Rejected]:
-        found: list[Picture | Rejected] = []
+    async def change(objects: ObjectStore, _client: GuardedClient) -> list[DatasetImage | Rejected]:
+        found: list[DatasetImage | Rejected] = []
         for raw in raws:
-            picture = await _opened(raw, objects)
-            if isinstance(picture, Rejected):
-                found.append(picture)
+            image = await _opened(raw, objects)
+            if isinstance(image, Rejected):
+                found.append(image)
                 continue
             changed = await asyncio.to_thread(
                 apply,
-                picture,
+                image,
                 spec.data.transforms,
                 spec.model.resolution,
                 multiple,
@@ -142,21 +143,23 @@ def transform(spec: TrainingSpec, raws: Sequence[Raw]) -> list[Picture | Rejecte
                 path = f"{spec.folder}/dataset/images/{raw.number:05d}{'-flipped' if index else ''}.png"
                 await objects.put(path, await asyncio.to_thread(_png, prepared), "image/png")
                 width, height = prepared.image.size
-                found.append(Picture(raw.name, path, width, height, prepared.original_size, prepared.crop, raw.text))
+                found.append(
+                    DatasetImage(raw.name, path, width, height, prepared.original_size, prepared.crop, raw.text)
+                )
         return found
 
     return _with_store(change)
 
 
 class EncoderActor:
-    """The frozen parts of the model, in a process that ends when they have done their part."""
+    """The frozen parts of the model, in a process that ends when encoding is finished."""
 
     def __init__(self, spec: TrainingSpec) -> None:
         self._spec = spec
         self._loaded: Encoders | None = None
 
     def prompts(self, chunk: int, prompts: Sequence[tuple[int, str]]) -> None:
-        """Encode captions, given with their number, into one file of the cache."""
+        """Encode captions, given with their numbers, to one file of the cache."""
         from compute.training.memory import reporting_out_of_memory
         from compute.training.preprocessing.encode import encode_prompts
 
@@ -165,31 +168,31 @@ class EncoderActor:
                 file = encode_prompts(self._encoders(), prompts, Path(folder), chunk)
             self._store(file)
 
-    def pictures(self, chunk: int, pictures: Sequence[tuple[int, Picture]]) -> None:
-        """Encode pictures, given with their number, into one file of the cache."""
+    def images(self, chunk: int, images: Sequence[tuple[int, DatasetImage]]) -> None:
+        """Encode images, given with their numbers, to one file of the cache."""
         from compute.training.memory import reporting_out_of_memory
-        from compute.training.preprocessing.encode import encode_pictures
+        from compute.training.preprocessing.encode import encode_images
 
         async def load(objects: ObjectStore, _client: GuardedClient) -> list[bytes]:
-            return [await objects.get(picture.path) for _, picture in pictures]
+            return [await objects.get(entry.path) for _, entry in images]
 
         opened = [Image.open(io.BytesIO(data)) for data in _with_store(load)]
         entries = [
-            (number, image, ImageFacts(original_size=picture.original_size, crop_top_left=picture.crop))
-            for (number, picture), image in zip(pictures, opened, strict=True)
+            (number, image, ImageFacts(original_size=entry.original_size, crop_top_left=entry.crop))
+            for (number, entry), image in zip(images, opened, strict=True)
         ]
         with tempfile.TemporaryDirectory() as folder:
             with reporting_out_of_memory(self._spec):
-                file = encode_pictures(self._encoders(), entries, Path(folder), chunk)
+                file = encode_images(self._encoders(), entries, Path(folder), chunk)
             self._store(file)
 
     def manifest(self, manifest: Manifest) -> None:
-        """The cache is complete."""
+        """Write the manifest, which completes the cache."""
         with tempfile.TemporaryDirectory() as folder:
             self._store(write_manifest(Path(folder), manifest))
 
     def _encoders(self) -> Encoders:
-        """Loaded at the first use, whose errors reach the caller as they are."""
+        """Load the encoders at the first use, so that errors reach the caller unchanged."""
         import torch
 
         from compute.training.base_model import base_folder
@@ -211,9 +214,9 @@ class EncoderActor:
 
 async def _fetched(
     spec: TrainingSpec, number: int, source: str, objects: ObjectStore, client: GuardedClient
-) -> Raw | Rejected:
+) -> RawFile | Rejected:
     if not _is_address(source):
-        return Raw(number, PurePosixPath(source).name, source)
+        return RawFile(number, PurePosixPath(source).name, source)
     name = unquote(PurePosixPath(urlsplit(source).path).name) or source[:200]
     path = f"{spec.folder}/raw/{number:05d}"
     reason = ""
@@ -226,7 +229,7 @@ async def _fetched(
                 await asyncio.sleep(0.5 * 2**attempt)
         else:
             await objects.put(path, fetched.body, "application/octet-stream")
-            return Raw(number, name, path)
+            return RawFile(number, name, path)
     return Rejected(source[:500], reason)
 
 
@@ -237,7 +240,7 @@ async def _stored_archive(path: str, archive: Path, objects: ObjectStore) -> Non
         raise InvalidInput(f"There is no stored archive {path}.", field="dataset_url") from error
 
 
-async def _opened(raw: Raw, objects: ObjectStore) -> Image.Image | Rejected:
+async def _opened(raw: RawFile, objects: ObjectStore) -> Image.Image | Rejected:
     settings = get_settings()
     try:
         data = await objects.get(raw.path)
@@ -264,7 +267,7 @@ def _png(prepared: PreparedImage) -> bytes:
 
 
 def _with_store(work: Callable[[ObjectStore, GuardedClient], Awaitable[T]]) -> T:
-    """As `with_store`, with a guarded client beside it."""
+    """Like `with_store`, with a guarded client in addition."""
     settings = get_settings()
 
     async def opened(objects: ObjectStore) -> T:

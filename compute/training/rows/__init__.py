@@ -1,1 +1,1 @@
-"""The rows of trainings: accepted, queued, reported on."""
+"""The rows of trainings: created, queued, and updated by their jobs."""

@@ -1,8 +1,9 @@
-"""What a job reports to its row. Every write is one statement, and so one transaction with its event and its webhook.
+"""Writes a training's progress to its row. Every write is one statement, and so one transaction with its event and
+webhook.
 
-A write counts only while the row carries the job's fence and the training has not ended: who comes late, after a
-cancel or after another job took over, changes nothing and is told so. While the database is away, news are dropped and
-everything else waits for it.
+A write takes effect only while the row has the job's fence and the training has not ended: a job that is late, after a
+cancel or after another job took over, changes nothing and is told so. While the database is away, progress is dropped
+and everything else waits.
 """
 
 # ruff: noqa: S608 - the parts of these statements are constants and names of columns; values are parameters
@@ -44,11 +45,11 @@ COLUMNS = frozenset(
         "loss_plot_path",
     }
 )
-"""What a job may write."""
+"""Columns that a job may write."""
 
 _LONGEST_MESSAGE = 2000
 _NOW = "statement_timestamp()"
-"""The same for every column of a write."""
+"""The time of a write, equal in all of its columns."""
 _OURS = "id = %(id)s AND fence = %(fence)s"
 _OPEN = ", ".join(f"'{status}'" for status in sorted(OPEN_TRAININGS))
 _GOING = f"{_OURS} AND status IN ({_OPEN})"
@@ -67,7 +68,7 @@ _ENDED = {
     "completed_at": _NOW,
     "preprocessing_stage": "NULL",
     "eta_seconds": "NULL",
-    # Nobody but the supervisor says that its jobs are gone.
+    # Only the supervisor closes the jobs that it has submitted.
     "job_open": "job_open AND job_id IS NOT NULL",
 }
 
@@ -113,7 +114,7 @@ WITH moved AS (
 ), logged AS ({LOG_TRAININGS})
 SELECT fence FROM moved
 """
-# Nobody else works on it: no job of the supervisor's, and whoever ran it by hand is cut off by the fence.
+# No job of the supervisor works on it, and a job run by hand is excluded by the new fence.
 _TAKE_OVER = f"""
 UPDATE trainings
    SET fence = fence + 1, job_id = %(job_id)s, job_open = true, attempts = attempts + 1,
@@ -124,12 +125,15 @@ RETURNING fence
 
 
 class JobReport:
-    """One job's way to its row; for any thread. Its methods return False once the job is no longer the one that works
-    on the training (it was cancelled, or taken over): then it must stop.
+    """Access of one job to its training's row, from any thread.
+
+    Its methods return False once the row no longer belongs to the job (it was cancelled, or taken over); then the job
+    must
+    stop.
 
     Raises (all methods):
         Unavailable: the database was away for longer than `patience_seconds`. Never from `update`, `append_logs` and
-            `add_event`, which drop what they have to say and return True meanwhile.
+            `add_event`, which drop their data and return True meanwhile.
     """
 
     def __init__(
@@ -142,14 +146,14 @@ class JobReport:
         patience_seconds: float = 600.0,
         pooled: bool = False,
     ) -> None:
-        """Report on `training_id` as the job of this fence; nothing is contacted yet."""
+        """Report on `training_id` as the job of this fence; no connection is made yet."""
         self.training_id = training_id
         self.fence = fence
         self._link = ReportLink(database_url, patience_seconds, pooled=pooled)
         self._log_bytes = log_bytes
 
     def spec(self) -> TrainingSpec:
-        """What is to be done.
+        """Return the spec of the training.
 
         Raises:
             NotFound: there is no such training.
@@ -160,13 +164,14 @@ class JobReport:
         return TrainingSpec.model_validate(found[0][0])
 
     def insert_if_missing(self, spec: TrainingSpec, job_id: str | None = None) -> bool:
-        """For a job that was started without the API: make its row, or take over one that nobody works on, under a new
-        fence. False if another job works on it, or it has ended.
+        """Create the row of a job that was started without the API, or take over one without a job, under a new fence.
+        Returns
+        False if another job works on it, or it has ended.
 
         Args:
-            spec: What is to be done.
+            spec: The training.
             job_id: The Ray job's submission id, by which the supervisor watches it and submits it again when it is
-                lost. Without one, nobody does.
+                lost. Without one it is not watched.
         """
         given = self._given() | {
             "spec": _json(spec.model_dump(mode="json")),
@@ -180,7 +185,7 @@ class JobReport:
         return bool(found)
 
     def enter(self, status: TrainingStatus, **columns: Any) -> bool:
-        """→ PREPROCESSING or TRAINING, with the times of that; `columns` are more of `COLUMNS`.
+        """Enter PREPROCESSING or TRAINING, with its times; `columns` are further ones of `COLUMNS`.
 
         Raises:
             Conflict: the present status forbids it.
@@ -188,7 +193,8 @@ class JobReport:
         return self._move(status, _ENTERED[status], columns)
 
     def update(self, columns: Mapping[str, Any]) -> bool:
-        """Write news, each one of `COLUMNS`. Without any it only asks whether the job is still the one."""
+        """Write progress, in columns of `COLUMNS`. Without any it only checks whether the row still belongs to the
+        job."""
         values = _assigned(columns)
         statement = f"UPDATE trainings SET {_sets(values)}updated_at = {_NOW} WHERE {_GOING} RETURNING id"
         if not columns:
@@ -196,34 +202,36 @@ class JobReport:
         return self._news(statement, values)
 
     def append_logs(self, lines: Iterable[str]) -> bool:
-        """Add lines to the end of the log, of which the last `log_bytes` characters are kept, from the start of a line
-        on. Also after the end, as long as the job is the last one."""
+        """Append lines to the log, whose last `log_bytes` characters are kept, from the start of a line on.
+
+        It also works after the end, as long as no other job has taken over.
+        """
         text = "".join(f"{line}\n" for line in lines).replace("\0", "\N{REPLACEMENT CHARACTER}")
         text = text.encode("utf-8", "replace").decode()
         return self._news(_APPEND_LOGS, {"text": text, "most": self._log_bytes}) if text else self.update({})
 
     def add_event(self, data: Mapping[str, Any]) -> bool:
-        """Log something: while PREPROCESSING a PREPROCESSING_STATUS, which says of itself how far it is and has `data`
-        as its metadata, later a TRAINING_PROGRESS."""
+        """Add an event: while PREPROCESSING a PREPROCESSING_STATUS with `data` as its metadata, later a
+        TRAINING_PROGRESS."""
         return self._news(_ADD_EVENT, {"data": _json(data)})
 
     def add_samples(self, step: int, samples: Iterable[Mapping[str, Any]]) -> bool:
-        """Add pictures that were drawn after `step`, each with `prompt`, `seed` and `path`. They take the place of
-        those that an earlier job drew after the same step."""
+        """Add images generated after `step`, each with `prompt`, `seed` and `path`. They replace those of an earlier
+        job after
+        the same step."""
         new = [{"step": step, **sample} for sample in samples]
         return bool(self._link.rows(_ADD_SAMPLES, self._given() | {"step": step, "new": _json(new)}))
 
     def saved(self, step: int) -> bool:
-        """Note a checkpoint. One that is later than all before shows that lost jobs were not in vain: their count
-        begins anew."""
+        """Record a checkpoint. A later one than all before is progress, so the count of lost jobs starts again at 0."""
         return bool(self._link.rows(_SAVED, self._given() | {"step": step}))
 
     def complete(self, columns: Mapping[str, Any]) -> bool:
-        """→ COMPLETED with the result, `local_model_path` above all; the webhook goes out."""
+        """Enter COMPLETED with the result, above all `local_model_path`, and queue the webhook."""
         return self._move(TrainingStatus.COMPLETED, _ENDED, {"progress": 100.0, **columns})
 
     def fail(self, category: ErrorCategory, message: str) -> bool:
-        """→ FAILED for good; what was made so far stays, and the webhook goes out."""
+        """Enter FAILED for good and queue the webhook; results so far stay."""
         if category is ErrorCategory.INVALID_INPUT and not message.startswith("Invalid input"):
             message = f"Invalid input: {message}"
         message = message.replace("\0", "").encode("utf-8", "replace").decode()[:_LONGEST_MESSAGE]
@@ -231,11 +239,11 @@ class JobReport:
         return self._move(TrainingStatus.FAILED, sets, {}, category=category.value, message=message)
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         self._link.close()
 
     def _move(self, status: TrainingStatus, sets: Mapping[str, str], columns: Mapping[str, Any], **values: Any) -> bool:
-        """One change of status with its event, and at an end the webhook; `columns` goes before `sets`."""
+        """Change the status, with its event and, at an end, the webhook; `columns` are assigned before `sets`."""
         given, also = _assigned(columns), {name: value for name, value in sets.items() if name not in columns}
         called = f", called AS ({CALL_BACK_TRAININGS})" if status in ENDED_TRAININGS else ""
         statement = f"""
@@ -250,10 +258,10 @@ class JobReport:
         return bool(self._link.rows(statement, moves)) or self._stands(status)
 
     def _stands(self, status: TrainingStatus) -> bool:
-        """Whether a change that found nothing to change had been made, by a try whose connection broke too late.
+        """Return whether a change that matched no row had been made by an earlier try whose connection broke.
 
         Raises:
-            Conflict: the training is still this job's, and cannot become that.
+            Conflict: the training is still this job's, and cannot enter that status.
         """
         found = self._link.rows(f"SELECT status FROM trainings WHERE {_OURS}", self._given())
         present = TrainingStatus(found[0][0]) if found else None
@@ -270,10 +278,10 @@ class JobReport:
 
 
 def _assigned(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns and their values, as the database takes them.
+    """Return columns and their values in the database's types.
 
     Raises:
-        ValueError: a job has no business with one of them.
+        ValueError: a job may not write one of them.
     """
     if unknown := columns.keys() - COLUMNS:
         raise ValueError(f"a job does not write {', '.join(sorted(unknown))}")
@@ -289,7 +297,7 @@ def _json(value: Any) -> Jsonb:
 
 
 def _finite(value: Any) -> Any:
-    """The value with null for numbers that are none: JSON has no word for them."""
+    """The value with null for numbers that are not finite, which JSON does not have."""
     if isinstance(value, Mapping):
         return {str(name): _finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -1,8 +1,8 @@
-"""Which trainings get a Ray job next, and what becomes of the jobs that there are: the supervisor's view of the rows.
+"""The supervisor's view of the rows: chooses the trainings that get a Ray job next, and records lost jobs.
 
-A training that is open and has no job gets one, under a new fence. At most `limit` jobs at a time over all supervisors:
-they choose one after another. A higher priority comes first, then whose tenant has fewer jobs, then who came earlier.
-A job that is lost is followed by another one, up to a number of losses without a new checkpoint between them.
+An open training without a job gets one, under a new fence. All supervisors together run at most `limit` jobs
+at a time; they choose one after another. A higher priority comes first, then the tenant with fewer jobs, then the older
+training. A lost job is followed by another one, up to a number of losses without a new checkpoint between them.
 """
 
 # ruff: noqa: S608 - the parts of these statements are constants; values are parameters
@@ -24,7 +24,7 @@ from compute.training.states import ENDED_TRAININGS, OPEN_TRAININGS, sources_of
 __all__ = ["Loss", "RetryRule", "TrainingQueue", "TrainingRun"]
 
 _LOCK = 5_270_042_113
-"""Of choosing, as the server's advisory locks are named."""
+"""Key of the advisory lock that is taken while choosing."""
 _LONGEST_REASON = 500
 
 
@@ -93,7 +93,7 @@ UPDATE trainings SET job_open = false
 
 
 class Loss(Enum):
-    """What follows a lost job."""
+    """The consequence of a lost job."""
 
     AGAIN = "again"
     FAILED = "failed"
@@ -102,7 +102,8 @@ class Loss(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RetryRule:
-    """`max_retries` losses without a new checkpoint are borne; the n-th new job waits `backoff_seconds` · 2ⁿ⁻¹, at
+    """Limits of retrying: `max_retries` losses without a new checkpoint; the n-th new job waits `backoff_seconds` ·
+    2ⁿ⁻¹, at
     most `longest_seconds`."""
 
     max_retries: int
@@ -112,14 +113,14 @@ class RetryRule:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """A training and the Ray job that was submitted, or is to be submitted, for it.
+    """A training with its Ray job, submitted or to be submitted.
 
     Attributes:
-        fence: What the job must report with.
-        job_id: Its submission id.
-        attempt: Which of the training's jobs it is, from 1.
-        submitted_at: When the training was taken for it.
-        ended_at: When the training ended, if it has.
+        fence: The fence for the job's reports.
+        job_id: The job's submission id.
+        attempt: The number of the job among the training's jobs, from 1.
+        submitted_at: The time when the training was taken for it.
+        ended_at: The time when the training ended, if it has.
     """
 
     training_id: UUID
@@ -132,43 +133,43 @@ class TrainingRun:
 
 
 class TrainingQueue:
-    """For any number of supervisors. Raises DatabaseAway while the server is out of reach."""
+    """The queue of trainings, for any number of supervisors. Raises DatabaseAway while the server is out of reach."""
 
     def __init__(self, database: Database, rule: RetryRule) -> None:
         self._database = database
         self._rule = rule
 
     async def take_next(self, limit: int) -> list[TrainingRun]:
-        """Give jobs to trainings that wait, as long as there are fewer than `limit`; the caller submits them."""
+        """Assign jobs to waiting trainings while there are fewer than `limit`; the caller submits them."""
         async with self._database.transaction() as session:
-            # A statement sees what was committed before it began: the choice is a second one, behind the lock.
+            # A statement sees the rows committed before it began, so the choice is a second statement after the lock.
             await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             taken = await session.execute(text(_TAKE), {"limit": limit})
             return [_run(row) for row in taken]
 
     async def jobs(self) -> list[TrainingRun]:
-        """The jobs that may still be there, also of trainings that have ended."""
+        """Return the jobs that may still exist, also of trainings that have ended."""
         async with self._database.transaction() as session:
             return [_run(row) for row in await session.execute(text(_JOBS))]
 
     async def running(self) -> list[TrainingRun]:
-        """Those of `jobs` whose trainings go on: to be watched."""
+        """Return the jobs of open trainings, to be watched."""
         return [run for run in await self.jobs() if run.status in OPEN_TRAININGS]
 
     async def to_stop(self) -> list[TrainingRun]:
-        """Those of `jobs` whose trainings have ended: to be stopped, unless they end by themselves."""
+        """Return the jobs of ended trainings, to be stopped unless they end by themselves."""
         return [run for run in await self.jobs() if run.status in ENDED_TRAININGS]
 
     async def stopped(self, run: TrainingRun) -> bool:
-        """Note that the job of a training that has ended is no longer there; whether that was news."""
+        """Record that the job of an ended training no longer exists; return False if that was known."""
         async with self._database.transaction() as session:
             found = await session.execute(text(_STOPPED), {"id": run.training_id, "job_id": run.job_id})
             return found.first() is not None
 
     async def lost(self, run: TrainingRun, reason: str) -> Loss:
-        """Note that the job ended, or was never there, while its training goes on. It must not be running any more.
+        """Record that the job of an open training ended, or never existed. It must not be running any more.
 
-        Returns what follows: another job, or the training has FAILED with `reason`. NOT_OURS: the training has ended
+        Returns the consequence: another job, or the training has FAILED with `reason`. NOT_OURS: the training has ended
         meanwhile, or has another job.
         """
         given: dict[str, Any] = {

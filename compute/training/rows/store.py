@@ -1,6 +1,6 @@
-"""Trainings as the API reads and changes them: one transaction each, opened by the caller.
+"""Reads and changes trainings for the API: one transaction each, opened by the caller.
 
-Whoever ends a training from outside raises its fence: what its job still reports is dropped.
+Ending a training from outside raises its fence, so that later reports of its job are dropped.
 """
 
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ DEFAULT_TENANT = "default"
 
 
 async def create(session: AsyncSession, spec: TrainingSpec, request: TrainingTaskCreate) -> Training:
-    """Store a training that waits for its turn. Of `request` that is used which `spec` does not hold."""
+    """Store a training that waits for its turn. `request` provides the fields that are not in `spec`."""
     training = Training(
         id=spec.id,
         tenant=request.origin_tenant_id or DEFAULT_TENANT,
@@ -48,7 +48,7 @@ async def create(session: AsyncSession, spec: TrainingSpec, request: TrainingTas
 
 
 async def get(session: AsyncSession, training_id: UUID) -> Training:
-    """The row of `training_id`.
+    """Return the row of `training_id`.
 
     Raises:
         NotFound: there is none.
@@ -60,7 +60,7 @@ async def get(session: AsyncSession, training_id: UUID) -> Training:
 
 
 async def cancel(session: AsyncSession, training_id: UUID) -> Training:
-    """End a training. Its job stops at its next step, and what it still reports is dropped.
+    """End a training. Its job stops at its next step, and its later reports are dropped.
 
     Raises:
         NotFound: there is no such training.
@@ -89,7 +89,7 @@ async def cancel(session: AsyncSession, training_id: UUID) -> Training:
 
 
 async def events_of(session: AsyncSession, training_id: UUID, *, after: int, limit: int) -> list[TrainingEvent]:
-    """The events of a training with ids above `after`, oldest first."""
+    """Return the events of a training with ids above `after`, oldest first."""
     rows = await session.scalars(
         select(TrainingEvent)
         .where(TrainingEvent.training_id == training_id, TrainingEvent.id > after)

@@ -1,4 +1,4 @@
-"""FLUX.1's VAE, CLIP and T5: what a picture and a caption become before the training."""
+"""FLUX.1's VAE, CLIP and T5: encode images and captions before the training."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -11,7 +11,7 @@ from PIL import Image
 
 from compute.pipelines.prompts import prompt_tokens
 from compute.training.models.base import ImageFacts, Tensors
-from compute.training.models.samples import sample_picture
+from compute.training.models.samples import sample_image
 
 __all__ = ["FluxEncoders", "decode", "load_flux_encoders"]
 
@@ -19,7 +19,7 @@ _MOST_TOKENS = 512
 
 
 def load_flux_encoders(folder: Path, *, device: torch.device, dtype: torch.dtype) -> "FluxEncoders":
-    """Everything of the folder but the transformer.
+    """Load everything in the folder except the transformer.
 
     Raises:
         OSError: a file is missing or damaged.
@@ -40,7 +40,7 @@ class FluxEncoders:
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> Tensors:
-        """The same for pictures of one size, (pictures, 3, height, width)."""
+        """Encode images of one size at a time, (images, 3, height, width)."""
         vae = self._pipeline.vae
         found = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
         scale = vae.config.scaling_factor
@@ -52,7 +52,7 @@ class FluxEncoders:
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> Tensors:
-        """The same for several captions at a time."""
+        """Encode several captions at a time."""
         tokens = prompt_tokens(self._pipeline, _MOST_TOKENS)
         embeds, pooled, _ = self._pipeline.encode_prompt(
             prompt=list(prompts), prompt_2=None, max_sequence_length=tokens
@@ -61,7 +61,7 @@ class FluxEncoders:
 
 
 def decode(folder: Path, latents: torch.Tensor, *, device: torch.device) -> Image.Image:
-    """The RGB picture of latents (1, channels, height / 8, width / 8), scaled as the transformer reads them."""
+    """Decode latents (1, channels, height / 8, width / 8), scaled as the transformer reads them, to an RGB image."""
     vae, processor = _vae(folder)
     vae.to(device)
     try:
@@ -69,9 +69,9 @@ def decode(folder: Path, latents: torch.Tensor, *, device: torch.device) -> Imag
             unscaled = latents.float() / vae.config.scaling_factor + vae.config.shift_factor
             decoded = vae.decode(unscaled.to(device, vae.dtype), return_dict=False)[0]
     finally:
-        # Between samples its memory belongs to the training.
+        # Between samples the training needs the memory.
         vae.to("cpu")
-    return sample_picture(decoded, processor)
+    return sample_image(decoded, processor)
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,6 @@
-"""FLUX.1's transformer as it is trained: flow matching, as diffusers' own training scripts do it.
+"""FLUX.1's transformer in training: flow matching, as in diffusers' own training scripts.
 
-A picture x0 and noise x1 are mixed, x = (1 - s) x0 + s x1, and the transformer learns the velocity x1 - x0 from x
+An image x0 and noise x1 are mixed, x = (1 - s) x0 + s x1, and the transformer learns the velocity x1 - x0 from x
 and s (rectified flow, arXiv:2209.03003; the choice of s and its weight are those of Stable Diffusion 3,
 arXiv:2403.03206).
 """
@@ -38,7 +38,7 @@ _LORA_TARGETS = (
 
 
 def load_flux_denoiser(folder: Path, spec: TrainingSpec, *, device: torch.device, dtype: torch.dtype) -> "FluxDenoiser":
-    """The folder's transformer on the device.
+    """Load the folder's transformer to the device.
 
     Raises:
         OSError: a file is missing or damaged.
@@ -75,7 +75,7 @@ class FluxDenoiser:
         return weights * errors
 
     @torch.no_grad()
-    def draw(
+    def denoise(
         self,
         prompt: Tensors,
         spec: TrainingSpec,
@@ -121,7 +121,7 @@ class FluxDenoiser:
         return dtype
 
     def _sigmas(self, count: int, latents: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        """How much noise each picture gets, in (0, 1]."""
+        """The noise level of each image, in (0, 1]."""
         if self._spec.timesteps in ("logit_normal", "mode"):
             shares = compute_density_for_timestep_sampling(
                 self._spec.timesteps,
@@ -157,7 +157,7 @@ class FluxDenoiser:
 
 
 class _WithoutGuidance(torch.nn.Module):
-    """The embedding of time and pooled prompt, deaf to the guidance: for bases that were distilled with it."""
+    """The embedding of time and pooled prompt, without the guidance embedding of guidance-distilled models."""
 
     def __init__(self, embedding: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: denoising diffusion with a UNet that is told a picture's size and crop."""
+"""Stable Diffusion XL: denoising diffusion with a UNet that is conditioned on an image's size and crop."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ def _build_tiny(folder: Path) -> None:
 
 FAMILY = TrainableFamily(
     name="sdxl",
-    # As the model was trained; its UNet halves the latents twice, so 32 is what it needs at least.
+    # As the model was trained; its UNet halves the latents twice, so it needs at least 32.
     size_multiple=64,
     weightings=frozenset({"none", "min_snr"}),
     part="unet",

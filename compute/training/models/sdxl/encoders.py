@@ -1,4 +1,4 @@
-"""SDXL's VAE and its two CLIP text encoders: what a picture and a caption become before the training."""
+"""SDXL's VAE and its two CLIP text encoders: encode images and captions before the training."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -10,14 +10,14 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from compute.training.models.base import ImageFacts, Tensors
-from compute.training.models.samples import sample_picture
+from compute.training.models.samples import sample_image
 from compute.training.models.sdxl.noise import time_ids
 
 __all__ = ["SdxlEncoders", "decode", "load_sdxl_encoders"]
 
 
 def load_sdxl_encoders(folder: Path, *, device: torch.device, dtype: torch.dtype) -> "SdxlEncoders":
-    """Everything of the folder but the UNet. The VAE comes in float32 if its configuration says that it needs that.
+    """Load everything in the folder except the UNet. The VAE is float32 if its configuration asks for that.
 
     Raises:
         OSError: a file is missing or damaged.
@@ -33,8 +33,9 @@ def load_sdxl_encoders(folder: Path, *, device: torch.device, dtype: torch.dtype
 class SdxlEncoders:
     """Implements `Encoders`.
 
-    The empty prompt is zeros where the folder's model_index.json says so (`force_zeros_for_empty_prompt`), as SDXL
-    itself learned what it draws without a caption; elsewhere it is encoded like any other.
+    The empty prompt is zeros if the folder's model_index.json says so (`force_zeros_for_empty_prompt`), as in SDXL's
+    own
+    training; otherwise it is encoded like any other.
     """
 
     def __init__(self, pipeline: Any) -> None:
@@ -56,8 +57,12 @@ class SdxlEncoders:
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str) -> Tensors:
-        """`prompt_embeds`: the last hidden states but one of both encoders, side by side, (tokens, width); `pooled`:
-        the projected output of the second, (width,)."""
+        """Encode a caption.
+
+        `prompt_embeds`: the last hidden states but one of both encoders, concatenated, (tokens, width); `pooled`: the
+        projected
+        output of the second, (width,).
+        """
         embeds, _, pooled, _ = self._pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
         if not prompt and self._zeros_for_empty:
             embeds, pooled = torch.zeros_like(embeds), torch.zeros_like(pooled)
@@ -65,7 +70,7 @@ class SdxlEncoders:
 
 
 def decode(folder: Path, latents: torch.Tensor, *, device: torch.device) -> Image.Image:
-    """The RGB picture of latents (1, channels, height / 8, width / 8), scaled as the UNet reads them.
+    """Decode latents (1, channels, height / 8, width / 8), scaled as the UNet reads them, to an RGB image.
 
     It is decoded in float32: SDXL's own VAE overflows in 16 bits.
     """
@@ -76,9 +81,9 @@ def decode(folder: Path, latents: torch.Tensor, *, device: torch.device) -> Imag
             unscaled = latents.float() / vae.config.scaling_factor
             decoded = vae.decode(unscaled.to(device), return_dict=False)[0]
     finally:
-        # Between samples its memory belongs to the training.
+        # Between samples the training needs the memory.
         vae.to("cpu")
-    return sample_picture(decoded, processor)
+    return sample_image(decoded, processor)
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""SDXL's UNet as it is trained: denoising diffusion, as the field's training scripts do it."""
+"""SDXL's UNet in training: denoising diffusion, as in common training scripts."""
 
 import inspect
 import warnings
@@ -19,10 +19,10 @@ _LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"
 
 
 def load_sdxl_denoiser(folder: Path, spec: TrainingSpec, *, device: torch.device, dtype: torch.dtype) -> "SdxlDenoiser":
-    """The folder's UNet on the device.
+    """Load the folder's UNet to the device.
 
     Raises:
-        InvalidInput: the folder's scheduler is of another kind of model.
+        InvalidInput: the folder's scheduler is for another kind of model.
         OSError: a file is missing or damaged.
     """
     scheduler = load_scheduler(folder, spec.prediction)
@@ -56,7 +56,7 @@ class SdxlDenoiser:
         return errors
 
     @torch.no_grad()
-    def draw(
+    def denoise(
         self,
         prompt: Tensors,
         spec: TrainingSpec,
@@ -65,7 +65,7 @@ class SdxlDenoiser:
         size: tuple[int, int],
         negative: Tensors | None = None,
     ) -> torch.Tensor:
-        """As `Denoiser.draw`. With a guidance scale above 1, `negative` is what the picture is guided away from.
+        """See `Denoiser.denoise`. With a guidance scale above 1, `negative` is the prompt to guide away from.
 
         Raises:
             ValueError: it is missing then.
@@ -96,7 +96,7 @@ class SdxlDenoiser:
             noisy.to(dtype),
             steps,
             encoder_hidden_states=batch["prompt_embeds"].to(dtype),
-            # Sizes are not whole numbers any more in bfloat16.
+            # Large whole numbers are not exact in bfloat16.
             added_cond_kwargs={"text_embeds": batch["pooled"].to(dtype), "time_ids": batch["time_ids"].float()},
             return_dict=False,
         )[0]
@@ -104,17 +104,17 @@ class SdxlDenoiser:
 
 
 def _started(scheduler: Any, steps: int, device: torch.device) -> Any:
-    """One of its kind at the beginning of a run, since a scheduler keeps its place."""
+    """A scheduler at the beginning of a run; a new one each time, because schedulers keep their position."""
     started = type(scheduler).from_config(scheduler.config)
     with warnings.catch_warnings():
-        # diffusers' schedulers hand tensors to NumPy in a way that NumPy 2 would have otherwise.
+        # diffusers' schedulers pass tensors to NumPy in a way that NumPy 2 deprecates.
         warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
         started.set_timesteps(steps, device=device)
     return started
 
 
 def _batch(prompts: Sequence[Tensors], size: tuple[int, int], device: torch.device) -> Tensors:
-    """The conditions of one picture under several prompts: uncropped, and as large as it is drawn."""
+    """The conditions of one image under several prompts: uncropped, at its own size."""
     known = time_ids(size, (0, 0), size)
     rows = [{"prompt_embeds": one["prompt_embeds"], "pooled": one["pooled"], "time_ids": known} for one in prompts]
     return {name: torch.stack([row[name].to(device) for row in rows]) for name in rows[0]}

@@ -1,6 +1,6 @@
-"""The forward process of denoising diffusion: how a picture drowns in noise, and what a network learns of it.
+"""The forward process of denoising diffusion: adds noise to images, and defines the network's target.
 
-At step t of the schedule a picture x0 and noise e are mixed, x = sqrt(a) x0 + sqrt(1 - a) e, where a falls from 1
+At step t of the schedule an image x0 and noise e are mixed, x = sqrt(a) x0 + sqrt(1 - a) e, where a falls from 1
 towards 0 (arXiv:2006.11239). The network predicts e, or the velocity v = sqrt(a) e - sqrt(1 - a) x0 (arXiv:2202.00512).
 """
 
@@ -21,12 +21,12 @@ Prediction = Literal["epsilon", "v_prediction"]
 
 @dataclass(frozen=True, slots=True)
 class ForwardProcess:
-    """The schedule that a network was trained with.
+    """The noise schedule of a network's training.
 
     Attributes:
-        alphas: The share a of the picture in the mixture's variance, by step, (steps,), float32. The last one is 0
-            where the schedule was rescaled to end in pure noise (zero terminal SNR, arXiv:2305.08891).
-        prediction: What the network predicts.
+        alphas: The share a of the image in the mixture's variance, by step, (steps,), float32. The last one is 0
+            if the schedule was rescaled to end in pure noise (zero terminal SNR, arXiv:2305.08891).
+        prediction: The target of the network.
     """
 
     alphas: torch.Tensor
@@ -34,8 +34,8 @@ class ForwardProcess:
 
     @classmethod
     def of(cls, scheduler: Any) -> "ForwardProcess":
-        """The process that a scheduler of `load_scheduler` reverses."""
-        # Samplers replace the 0 at the end by something to divide by; this one does not.
+        """Return the process that a scheduler of `load_scheduler` reverses."""
+        # Samplers replace the 0 at the end, because they divide by it; this process does not.
         exact = DDPMScheduler.from_config(scheduler.config)
         return cls(exact.alphas_cumprod.float(), scheduler.config.prediction_type)
 
@@ -43,23 +43,23 @@ class ForwardProcess:
     def steps(self) -> int:
         return len(self.alphas)
 
-    def mix(self, pictures: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-        """The noisy pictures, each at its own step: (n, channels, height, width) twice, and (n,)."""
-        share = self._shares(steps, pictures)
-        return share.sqrt() * pictures + (1.0 - share).sqrt() * noise
+    def mix(self, images: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+        """Add noise to images, each at its own step: (n, channels, height, width) twice, and (n,)."""
+        share = self._shares(steps, images)
+        return share.sqrt() * images + (1.0 - share).sqrt() * noise
 
-    def target(self, pictures: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-        """What the network should predict of `mix`."""
+    def target(self, images: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+        """Return the network's target for the result of `mix`."""
         if self.prediction == "epsilon":
             return noise
-        share = self._shares(steps, pictures)
-        return share.sqrt() * noise - (1.0 - share).sqrt() * pictures
+        share = self._shares(steps, images)
+        return share.sqrt() * noise - (1.0 - share).sqrt() * images
 
     def min_snr_weights(self, steps: torch.Tensor, gamma: float) -> torch.Tensor:
-        """Weights of the squared errors by which steps stop competing (arXiv:2303.09556), (n,), float32.
+        """Return the min-SNR weights of the squared errors, which balance the steps (arXiv:2303.09556), (n,), float32.
 
-        In terms of the predicted picture the weight is min(SNR, gamma). An error of e is SNR times smaller there, one
-        of v SNR + 1 times. In pure noise, where SNR is 0, that is 1 for e, and 0 for v.
+        In terms of the predicted image the weight is min(SNR, gamma). An error of e is SNR times smaller there, one
+        of v SNR + 1 times. In pure noise, where SNR is 0, the weight is 1 for e, and 0 for v.
         """
         share = self.alphas.to(steps.device)[steps]
         snr = share / (1.0 - share)
@@ -72,10 +72,10 @@ class ForwardProcess:
 
 
 def load_scheduler(folder: Path, prediction: Literal["auto"] | Prediction = "auto") -> Any:
-    """The sampler of a diffusers folder, for a network that predicts `prediction`.
+    """Load the sampler of a diffusers folder, for a network that predicts `prediction`.
 
     Raises:
-        InvalidInput: it reverses another process than this module's.
+        InvalidInput: it reverses another kind of process.
         OSError: its file is missing or damaged.
     """
     config = DDPMScheduler.load_config(folder / "scheduler", local_files_only=True)
@@ -98,7 +98,7 @@ def load_scheduler(folder: Path, prediction: Literal["auto"] | Prediction = "aut
 
 
 def time_ids(original: tuple[int, int], crop_top_left: tuple[int, int], target: tuple[int, int]) -> torch.Tensor:
-    """The six numbers that SDXL is told of a picture, (6,), float32: heights before widths, as it learned them.
+    """Return SDXL's six size conditions of an image, (6,), float32: heights before widths, as in its own training.
 
     `original` and `target` are (width, height) in pixels, as everywhere else; `crop_top_left` is (top, left).
     """

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from tools.demo_model.classifier import classify
 from tools.demo_model.palette import BACKGROUNDS, COLORS
-from tools.demo_model.scenes import GARMENTS, NEW_GARMENT, Scene, draw, random_scenes
+from tools.demo_model.scenes import GARMENTS, NEW_GARMENT, Scene, random_scenes, render
 
 SCENES = [
     *random_scenes(20, 200),
@@ -47,18 +47,18 @@ def accuracy(pictures: list[Image.Image]) -> dict[str, float]:
 
 @pytest.mark.parametrize("size", [64, 128, 256])
 def test_it_is_right_on_98_of_100_drawn_pictures(size: int) -> None:
-    shares = accuracy([draw(scene, size) for scene in SCENES])
+    shares = accuracy([render(scene, size) for scene in SCENES])
     assert min(shares.values()) >= 0.98, shares
 
 
 @pytest.mark.parametrize("worse", [blurred, noisy, resized, all_three])
 def test_it_is_right_on_95_of_100_spoiled_pictures(worse: Callable[[Image.Image], Image.Image]) -> None:
-    shares = accuracy([worse(draw(scene, 128)) for scene in SCENES])
+    shares = accuracy([worse(render(scene, 128)) for scene in SCENES])
     assert min(shares.values()) >= 0.95, shares
 
 
 def test_scores_name_every_garment_and_the_best_is_the_one_that_is_seen() -> None:
-    seen = classify(draw(Scene("boots", "yellow", "blue"), 128))
+    seen = classify(render(Scene("boots", "yellow", "blue"), 128))
     assert set(seen.scores) == {*GARMENTS, NEW_GARMENT}
     assert max(seen.scores, key=lambda one: seen.scores[one]) == seen.garment == "boots"
     assert all(0 <= score <= 1 for score in seen.scores.values())
@@ -100,7 +100,7 @@ def test_a_background_of_two_colours_is_none() -> None:
 
 @pytest.mark.parametrize("more", [(0, 32), (32, 0)])
 def test_a_picture_that_is_not_square_is_judged_with_more_of_its_edges(more: tuple[int, int]) -> None:
-    picture = np.asarray(draw(Scene("dress", "red", "white"), 128))
+    picture = np.asarray(render(Scene("dress", "red", "white"), 128))
     across, down = more
     wider = np.pad(picture, ((down, down), (across, across), (0, 0)), mode="edge")
     seen = classify(Image.fromarray(wider))

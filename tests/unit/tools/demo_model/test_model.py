@@ -14,18 +14,18 @@ from PIL import Image
 
 from compute.pipelines import ModelConfig, load, resolve_model
 from compute.pipelines.flux.model import FluxModel
-from compute.training.cache import CachedPicture, LatentCache, Manifest, write_manifest
+from compute.training.cache import CachedImage, LatentCache, Manifest, write_manifest
 from compute.training.export.lora import export_lora
 from compute.training.loop.distributed import ProcessGroup
 from compute.training.loop.trainer import Trainer
 from compute.training.models.flux import FAMILY
-from compute.training.preprocessing.encode import encode_pictures, encode_prompts
+from compute.training.preprocessing.encode import encode_images, encode_prompts
 from compute.worker.protocol import GenerateRequest, LoraSelection
 from compute.worker.stages import StageExecutor
 from tests.unit.training.loop.rig import Recorder, spec_of
 from tools.demo_model.classifier import classify
 from tools.demo_model.evaluate import held_out_prompts
-from tools.demo_model.scenes import NEW_GARMENT, Scene, draw, random_scenes
+from tools.demo_model.scenes import NEW_GARMENT, Scene, random_scenes, render
 
 CPU = torch.device("cpu")
 REQUEST = GenerateRequest(
@@ -96,7 +96,7 @@ async def test_a_large_picture_is_drawn_small_and_shows_what_it_should(model: Fl
 
 
 def test_image_to_image_keeps_more_the_less_noise_it_gets(model: FluxModel) -> None:
-    start = draw(Scene("dress", "red", "white"), 128)
+    start = render(Scene("dress", "red", "white"), 128)
     changed = replace(REQUEST, prompt="a blue dress on a white background", image=start)
     little, much = (model.generate(replace(changed, strength=strength), silent) for strength in (0.2, 0.95))
     assert classify(little).color == "red"
@@ -105,7 +105,7 @@ def test_image_to_image_keeps_more_the_less_noise_it_gets(model: FluxModel) -> N
 
 
 def test_inpainting_draws_inside_the_mask_and_keeps_the_rest(model: FluxModel) -> None:
-    start = draw(Scene("dress", "red", "white"), 128)
+    start = render(Scene("dress", "red", "white"), 128)
     mask = Image.new("L", (128, 128))
     mask.paste(255, (0, 64, 128, 128))
     changed = model.generate(
@@ -138,9 +138,9 @@ def _train(taught: Sequence[Scene], folder: Path, work: Path) -> Path:
     captions = [f"a {scene.color} {scene.garment} on a {scene.background} background" for scene in taught]
     encoders = FAMILY.load_encoders(folder, device=CPU, dtype=torch.float32)
     cache = work / "cache"
-    encode_pictures(encoders, [(number, draw(scene, 128), None) for number, scene in enumerate(taught)], cache, 0)
+    encode_images(encoders, [(number, render(scene, 128), None) for number, scene in enumerate(taught)], cache, 0)
     encode_prompts(encoders, list(enumerate([*captions, ""])), cache, 0)
-    pictures = tuple(CachedPicture(caption, 128, 128, number) for number, caption in enumerate(captions))
+    pictures = tuple(CachedImage(caption, 128, 128, number) for number, caption in enumerate(captions))
     write_manifest(cache, Manifest(pictures, (*captions, "")))
     spec = spec_of(
         learning_rate=3e-3,

@@ -15,9 +15,9 @@ from tools.demo_model.scenes import (
     WEARERS,
     Scene,
     combination_is_held_out,
-    draw,
     labels,
     random_scenes,
+    render,
 )
 
 EVERY_SHAPE = [
@@ -44,8 +44,8 @@ def name(scene: Scene) -> str:
 @pytest.mark.parametrize("scene", [Scene("dress", "red", "white"), Scene("hat", "blue", "gray", "walking", "man", 2)])
 @pytest.mark.parametrize("size", [64, 96, 128, 256, 512])
 def test_a_scene_looks_the_same_at_every_size(scene: Scene, size: int) -> None:
-    picture = draw(scene, size)
-    largest = draw(scene, 1024).resize((size, size), Image.Resampling.BOX)
+    picture = render(scene, size)
+    largest = render(scene, 1024).resize((size, size), Image.Resampling.BOX)
     assert (picture.mode, picture.size) == ("RGB", (size, size))
     assert np.abs(np.asarray(picture).astype(float) - np.asarray(largest)).mean() < 2.5
 
@@ -53,12 +53,12 @@ def test_a_scene_looks_the_same_at_every_size(scene: Scene, size: int) -> None:
 @pytest.mark.parametrize("size", [0, 63, 1025])
 def test_other_sizes_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match="from 64 to 1024"):
-        draw(Scene("dress", "red", "white"), size)
+        render(Scene("dress", "red", "white"), size)
 
 
 def test_the_same_scene_gives_the_same_pixels() -> None:
     for scene in random_scenes(0, 5):
-        assert draw(scene, 128).tobytes() == draw(replace(scene), 128).tobytes()
+        assert render(scene, 128).tobytes() == render(replace(scene), 128).tobytes()
 
 
 @pytest.mark.parametrize("scene", EVERY_SHAPE, ids=name)
@@ -72,7 +72,7 @@ def test_the_garment_is_large_and_wholly_inside_the_picture(scene: Scene) -> Non
 @pytest.mark.parametrize("color", COLORS)
 def test_a_garment_is_painted_in_its_colour_before_its_background(color: str) -> None:
     background = "beige"
-    picture = np.asarray(draw(Scene("coat", color, background), 128)).reshape(-1, 3)
+    picture = np.asarray(render(Scene("coat", color, background), 128)).reshape(-1, 3)
     colours, counts = np.unique(picture, axis=0, return_counts=True)
     most = [tuple(one) for one in colours[np.argsort(counts)[::-1][:2]].tolist()]
     assert most == [BACKGROUNDS[background], COLORS[color]]
@@ -98,7 +98,7 @@ def test_each_attribute_changes_the_picture() -> None:
         replace(scene, scale=1.06),
         *(replace(scene, pose=pose) for pose in POSES if pose != scene.pose),
     ]
-    pictures = [draw(one, 64).tobytes() for one in (scene, *others)]
+    pictures = [render(one, 64).tobytes() for one in (scene, *others)]
     assert len(set(pictures)) == len(pictures)
 
 

@@ -28,11 +28,11 @@ def place(tmp_path: Path) -> Path:
 
 
 def names(unpacked: Unpacked) -> list[str]:
-    return [found.name for found in unpacked.pictures]
+    return [found.name for found in unpacked.images]
 
 
 def texts(unpacked: Unpacked) -> dict[str, str | None]:
-    return {found.name: found.text for found in unpacked.pictures}
+    return {found.name: found.text for found in unpacked.images}
 
 
 def reasons(unpacked: Unpacked) -> dict[str, str]:
@@ -51,7 +51,7 @@ class TestWhatIsTaken:
         files = {f"looks/dress {number}.png": picture(colour=f"#0000{number:02x}") for number in (10, 9, 100, 1)}
         unpacked = unpack(zipped(place, files), folder)
         assert names(unpacked) == [f"looks/dress {number}.png" for number in (1, 9, 10, 100)]
-        for found in unpacked.pictures:
+        for found in unpacked.images:
             assert found.path.parent == folder
             assert found.path.read_bytes() == files[found.name]
         assert unpacked.others == ()
@@ -62,7 +62,7 @@ class TestWhatIsTaken:
             archive.writestr("b.WebP", picture(image_format="WEBP"), zipfile.ZIP_DEFLATED)
         unpacked = unpack(place, folder)
         assert names(unpacked) == ["A.JPG", "b.WebP"]
-        assert [found.path.suffix for found in unpacked.pictures] == [".jpg", ".webp"]
+        assert [found.path.suffix for found in unpacked.images] == [".jpg", ".webp"]
 
     def test_captions_beside_pictures(self, place: Path, folder: Path) -> None:
         files = {
@@ -82,7 +82,7 @@ class TestWhatIsTaken:
             "c.png": None,
             "d.png": None,
         }
-        assert reasons(unpacked) == {"other/d.txt": "no picture beside it has its name"}
+        assert reasons(unpacked) == {"other/d.txt": "there is no image of the same name next to it"}
 
     def test_a_txt_wins_over_a_caption_file(self, place: Path, folder: Path) -> None:
         files = {"a.caption": b"second", "a.png": picture(), "a.txt": b"first"}
@@ -129,7 +129,7 @@ class TestWhatIsTaken:
             (b'{"file_name": "b.png"}', 'line 2: "text", the caption, is missing'),
             (b'{"file_name": "b.png", "text": null}', 'line 2: "text", the caption, is missing'),
             (b'{"file_name": "b.png", "text": 7}', 'line 2: "text", the caption, is missing'),
-            (b'{"file_name": "b.png", "text": "\\ufffd"}', "line 2: the caption was damaged before (it holds U+FFFD)"),
+            (b'{"file_name": "b.png", "text": "\\ufffd"}', "line 2: the caption is damaged (it contains U+FFFD)"),
         ],
     )
     def test_a_broken_row_of_metadata_is_passed_over(self, place: Path, folder: Path, row: bytes, reason: str) -> None:
@@ -189,7 +189,7 @@ class TestNoArchive:
             (b"\n<!DOCTYPE html><html>Sign in</html>", "not a zip archive but a web page or XML"),
             (b"\x1f\x8b\x08" + bytes(100), "not a zip archive but a gzip file"),
             (b"Rar!\x1a\x07\x01\x00" + bytes(100), "not a zip archive but a RAR file"),
-            (picture(), "not a zip archive but a picture"),
+            (picture(), "not a zip archive but an image"),
             (bytes(range(256)), "not a zip archive"),
         ],
     )
@@ -229,7 +229,7 @@ class TestNoArchive:
         before = sorted(folder.parent.iterdir())
         with suppress(InvalidInput):
             unpacked = unpack(place, folder)
-            assert all(found.path.parent == folder for found in unpacked.pictures)
+            assert all(found.path.parent == folder for found in unpacked.images)
         assert sorted(folder.parent.iterdir()) == before
 
 
@@ -291,7 +291,7 @@ class TestLimits:
 
     def test_an_entry_that_claims_more_than_it_has(self, place: Path, folder: Path) -> None:
         doctored(place, {"a.png": picture()}, file_size=100_000)
-        assert "has another size than it says" in refusal(place, folder)
+        assert "does not have the size that it claims" in refusal(place, folder)
 
     def test_entries_that_share_their_bytes(self, place: Path, folder: Path) -> None:
         with zipfile.ZipFile(place, "w") as archive:
@@ -311,7 +311,7 @@ class TestLimits:
         reason = refusal(place, folder, ArchiveLimits(total_bytes=3500))
         assert reason.startswith("the archive unpacks to more than")
         assert reason.endswith("(reached at '3.png')")
-        assert len(unpack(place, folder, ArchiveLimits(entry_bytes=1000, total_bytes=4000)).pictures) == 4
+        assert len(unpack(place, folder, ArchiveLimits(entry_bytes=1000, total_bytes=4000)).images) == 4
 
     def test_captions_count_as_they_are_unpacked(self, place: Path, folder: Path) -> None:
         files = {"a.png": picture(), "b.png": picture(), "a.txt": b"a" * 3000, "b.txt": b"b" * 3000}
@@ -322,11 +322,11 @@ class TestLimits:
         flat = picture(2000, image_format="BMP")
         zipped(place, {f"{number}.bmp": flat for number in range(4)})
         assert place.stat().st_size * 100 < 4 * len(flat)
-        assert len(unpack(place, folder).pictures) == 4
+        assert len(unpack(place, folder).images) == 4
 
     def test_ten_thousand_and_one_pictures(self, place: Path, folder: Path) -> None:
         zipped(place, {f"{number}.png": b"x" for number in range(10_001)}, method=zipfile.ZIP_STORED)
-        assert refusal(place, folder) == "the archive has 10001 pictures; a data set has at most 5000"
+        assert refusal(place, folder) == "the archive has 10001 images; a data set has at most 5000"
         assert list(folder.iterdir()) == []
 
     def test_too_many_entries_of_any_kind(self, place: Path, folder: Path) -> None:
@@ -350,12 +350,12 @@ class TestLimits:
     @pytest.mark.parametrize(
         ("files", "reason"),
         [
-            ({}, "there is no picture in the archive"),
+            ({}, "there is no image in the archive"),
             (
                 {"notes/b.txt": b"x", "notes/a.txt": b"x", "c.md": b"x"},
-                "there is no picture in the archive; the first of its 3 files is 'c.md'",
+                "there is no image in the archive; the first of its 3 files is 'c.md'",
             ),
-            ({".hidden.png": b"x"}, "there is no picture in the archive"),
+            ({".hidden.png": b"x"}, "there is no image in the archive"),
         ],
     )
     def test_no_pictures(self, place: Path, folder: Path, files: dict[str, bytes], reason: str) -> None:

@@ -75,7 +75,7 @@ def raw_names(path: Path, files: dict[bytes, bytes], **extra: bytes) -> Path:
 
 def taught(unpacked: Unpacked) -> list[str]:
     strategy = CaptioningStrategy.FILENAME
-    return [caption_for(strategy, trigger_word="zxd", file=one.name, text=one.text) for one in unpacked.pictures]
+    return [caption_for(strategy, trigger_word="zxd", file=one.name, text=one.text) for one in unpacked.images]
 
 
 def reasons(unpacked: Unpacked) -> dict[str, str]:
@@ -90,7 +90,7 @@ def place(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("encoding", "text"), TOLD)
 def test_names_in_the_code_page_of_their_machine(place: Path, tmp_path: Path, encoding: str, text: str) -> None:
     unpacked = unpack(raw_names(place, {f"{text}.png".encode(encoding): picture()}), tmp_path)
-    assert [one.name for one in unpacked.pictures] == [f"{text}.png"]
+    assert [one.name for one in unpacked.images] == [f"{text}.png"]
     assert unpacked.others == ()
 
 
@@ -111,7 +111,7 @@ def test_a_name_that_nobody_can_read_teaches_the_trigger_word_and_is_told(
     unpacked = unpack(raw_names(place, {name + b".png": picture(), b"1" + name + b".png": picture()}), tmp_path)
     assert taught(unpacked) == ["zxd", "zxd"]
     assert set(reasons(unpacked).values()) == {
-        "the encoding of its name cannot be told; it is trained on, and its name is no caption"
+        "the encoding of its name is unknown; the image is used, but its name is not used as a caption"
     }
 
 
@@ -121,7 +121,7 @@ def test_a_caption_that_nobody_can_read_is_told_and_not_learned(
 ) -> None:
     unpacked = unpack(zipped(place, {"red dress.png": picture(), "red dress.txt": text.encode(encoding)}), tmp_path)
     assert taught(unpacked) == ["zxd, red dress"]
-    assert reasons(unpacked) == {"red dress.txt": "its encoding cannot be told; save it as UTF-8"}
+    assert reasons(unpacked) == {"red dress.txt": "its encoding is unknown; save it as UTF-8"}
 
 
 def test_captions_of_unreadable_names_still_belong_to_their_pictures(place: Path, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_captions_of_unreadable_names_still_belong_to_their_pictures(place: Path
 def test_a_folder_whose_characters_hold_a_backslash(place: Path, tmp_path: Path) -> None:
     name = "表示/ソート.png".encode("cp932")
     assert b"\\" in name
-    assert [one.name for one in unpack(raw_names(place, {name: picture()}), tmp_path).pictures] == ["表示/ソート.png"]
+    assert [one.name for one in unpack(raw_names(place, {name: picture()}), tmp_path).images] == ["表示/ソート.png"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8"])
@@ -178,7 +178,7 @@ def test_the_extra_field_of_info_zip(place: Path, tmp_path: Path) -> None:
     raw = "赤色.png".encode("cp932")
     key = raw.decode("latin-1")
     unpacked = unpack(raw_names(place, {raw: picture()}, **{key: unicode_path(raw, "赤色.png")}), tmp_path)
-    assert [one.name for one in unpacked.pictures] == ["赤色.png"]
+    assert [one.name for one in unpacked.images] == ["赤色.png"]
 
 
 def test_an_extra_field_of_another_name_does_not_count(tmp_path: Path, place: Path) -> None:
@@ -186,7 +186,7 @@ def test_an_extra_field_of_another_name_does_not_count(tmp_path: Path, place: Pa
     unpacked = unpack(
         raw_names(place, {raw: picture()}, **{"red.png": unicode_path(raw, "../evil.png", crc=1)}), tmp_path
     )
-    assert [one.name for one in unpacked.pictures] == ["red.png"]
+    assert [one.name for one in unpacked.images] == ["red.png"]
 
 
 class TestPairs:
@@ -214,7 +214,7 @@ class TestPairs:
     ) -> None:
         texts = {"a.txt": b"small", "A.txt": b"capital"}
         unpacked = unpack(zipped(place, {name: texts.get(name, picture()) for name in names}), tmp_path)
-        assert {one.name: one.text for one in unpacked.pictures} == {"a.png": "small", "A.png": "capital"}
+        assert {one.name: one.text for one in unpacked.images} == {"a.png": "small", "A.png": "capital"}
 
     @pytest.mark.parametrize("caption", ["A.txt", "A.png.txt", "A.caption"])
     def test_what_one_picture_is_called_exactly_is_not_about_another(
@@ -222,12 +222,12 @@ class TestPairs:
     ) -> None:
         files = {"a.png": picture(), caption: b"capital", "A.png": picture()}
         unpacked = unpack(zipped(place, files), tmp_path)
-        assert {one.name: one.text for one in unpacked.pictures} == {"a.png": None, "A.png": "capital"}
+        assert {one.name: one.text for one in unpacked.images} == {"a.png": None, "A.png": "capital"}
 
     def test_the_caption_with_the_whole_name_counts_more(self, place: Path, tmp_path: Path) -> None:
         files = {"a.png": picture(), "a.jpg": picture(image_format="JPEG"), "a.txt": b"both", "a.png.txt": b"this"}
         unpacked = unpack(zipped(place, files), tmp_path)
-        assert {one.name: one.text for one in unpacked.pictures} == {"a.jpg": "both", "a.png": "this"}
+        assert {one.name: one.text for one in unpacked.images} == {"a.jpg": "both", "a.png": "this"}
 
     def test_an_archive_of_windows(self, place: Path, tmp_path: Path) -> None:
         row = json.dumps({"file_name": "sub\\b.png", "text": "two"}).encode()
@@ -241,7 +241,7 @@ class TestPairs:
             "set\\Thumbs.db": b"x",
         }
         unpacked = unpack(zipped(place, files), tmp_path)
-        assert {one.name: one.text for one in unpacked.pictures} == {"set/a.png": "one", "set/sub/b.png": "two"}
+        assert {one.name: one.text for one in unpacked.images} == {"set/a.png": "one", "set/sub/b.png": "two"}
         assert unpacked.others == ()
 
 

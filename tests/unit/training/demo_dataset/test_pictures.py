@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from compute.training.demo_dataset import copy_demo_dataset
-from tools.demo_model.samples import draw_samples
+from tools.demo_model.samples import render_samples
 
 
 def draw_by_command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -22,7 +22,7 @@ def pixels(file: Path) -> tuple[str, tuple[int, int], bytes]:
 
 
 def test_the_shipped_pictures_are_what_the_tool_draws(tmp_path: Path) -> None:
-    drawn = draw_samples(tmp_path / "drawn")
+    drawn = render_samples(tmp_path / "drawn")
     shipped = copy_demo_dataset(tmp_path / "shipped")
     assert len(drawn) == 8
     assert [file.name for file in shipped] == [file.name for file in drawn]

@@ -37,7 +37,7 @@ def trained(folder: Path) -> tuple[Tensors, torch.Tensor]:
             if ".lora_" in name:
                 weight.normal_(0.0, 0.2, generator=random)
     prompt, empty = encoders.encode_prompt(CAPTIONS[0]), encoders.encode_prompt("")
-    drawn = denoiser.draw(prompt, spec_of(), seed=7, size=(64, 64), negative=empty)
+    drawn = denoiser.denoise(prompt, spec_of(), seed=7, size=(64, 64), negative=empty)
     return get_peft_model_state_dict(unet), drawn
 
 
@@ -91,5 +91,5 @@ def test_every_layer_keeps_both_halves(trained: tuple[Tensors, torch.Tensor]) ->
     ids=["no LoRA", "no attention"],
 )
 def test_what_has_no_name_is_refused(state: Mapping[str, torch.Tensor]) -> None:
-    with pytest.raises(ValueError, match=r"no half of|none of the UNet's attention blocks"):
+    with pytest.raises(ValueError, match=r"not half of|none of the UNet's attention blocks"):
         to_kohya(state, alpha=1)

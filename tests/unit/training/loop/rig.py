@@ -11,13 +11,13 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
-from compute.training.cache import CachedPicture, LatentCache, Manifest, write_chunk, write_manifest
+from compute.training.cache import CachedImage, LatentCache, Manifest, write_chunk, write_manifest
 from compute.training.loop.distributed import ProcessGroup
 from compute.training.loop.history import StepReport
 from compute.training.loop.trainer import Trainer
 from compute.training.models.base import Denoiser, Encoders, Tensors, TrainableFamily
 from compute.training.models.flux import FAMILY
-from compute.training.preprocessing.encode import encode_pictures, encode_prompts
+from compute.training.preprocessing.encode import encode_images, encode_prompts
 from compute.training.spec import TrainingSpec
 
 CPU = torch.device("cpu")
@@ -59,11 +59,11 @@ def fill_cache(encoders: Encoders, folder: Path) -> Path:
     """A cache of the pictures in chunks of three and of the captions in chunks of two."""
     drawn = [(number, picture, None) for number, picture in enumerate(pictures())]
     for chunk, start in enumerate(range(0, len(drawn), 3)):
-        encode_pictures(encoders, drawn[start : start + 3], folder, chunk)
+        encode_images(encoders, drawn[start : start + 3], folder, chunk)
     numbered = list(enumerate(CAPTIONS))
     for chunk, start in enumerate(range(0, len(numbered), 2)):
         encode_prompts(encoders, numbered[start : start + 2], folder, chunk)
-    shown = (CachedPicture(f"{number}.png", *size, number % 4) for number, size in enumerate(SIZES))
+    shown = (CachedImage(f"{number}.png", *size, number % 4) for number, size in enumerate(SIZES))
     write_manifest(folder, Manifest(tuple(shown), CAPTIONS))
     return folder
 
@@ -128,8 +128,8 @@ class Bench:
     def cache(self) -> LatentCache:
         return LatentCache(self.folder, CPU)
 
-    def trainer(self, spec: TrainingSpec, family: TrainableFamily = FAMILY, world: ProcessGroup = ALONE) -> Trainer:
-        return Trainer(spec, family, self.model, self.cache, world)
+    def trainer(self, spec: TrainingSpec, family: TrainableFamily = FAMILY, group: ProcessGroup = ALONE) -> Trainer:
+        return Trainer(spec, family, self.model, self.cache, group)
 
     def train(self, spec: TrainingSpec, listener: Recorder | None = None, family: TrainableFamily = FAMILY) -> Trainer:
         """A training from its first step to its last."""
@@ -158,7 +158,7 @@ class Lines:
         said: torch.Tensor = self.module(batch["pooled"].to(self.module[0].weight.dtype)).float()
         return (said - latents.flatten(1).mean(dim=1, keepdim=True)).square().mean(dim=1)
 
-    def draw(self, prompt: Tensors, spec: TrainingSpec, **_settings: Any) -> torch.Tensor:
+    def denoise(self, prompt: Tensors, spec: TrainingSpec, **_settings: Any) -> torch.Tensor:
         drawn: torch.Tensor = self.module(prompt["pooled"]).view(1, 1, 2, 2)
         return drawn
 
@@ -187,6 +187,6 @@ def fill_lines(folder: Path, values: Sequence[float], *, spread: float = 0.0) ->
     write_chunk(folder, "images", 0, dict(enumerate(shown)))
     codes = torch.nn.functional.one_hot(torch.arange(len(values) + 1), 8).float()
     write_chunk(folder, "prompts", 0, {number: {"pooled": code} for number, code in enumerate(codes)})
-    listed = (CachedPicture(caption, 16, 16, number) for number, caption in enumerate(captions))
+    listed = (CachedImage(caption, 16, 16, number) for number, caption in enumerate(captions))
     write_manifest(folder, Manifest(tuple(listed), (*captions, "")))
     return folder

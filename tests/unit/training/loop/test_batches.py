@@ -19,9 +19,9 @@ def test_an_epoch_shows_every_picture(sizes: list[int], batch: int, seed: int, e
     shown: dict[int, Counter[int]] = {}
     for number in range(epoch * plan.per_epoch, (epoch + 1) * plan.per_epoch):
         found = plan[number]
-        assert len(found.pictures) == batch
+        assert len(found.images) == batch
         assert plan.epoch_of(number) == epoch
-        shown.setdefault(found.bucket, Counter()).update(found.pictures)
+        shown.setdefault(found.bucket, Counter()).update(found.images)
     assert shown.keys() == {bucket for bucket, size in enumerate(sizes) if size}
     for bucket, counts in shown.items():
         assert counts.keys() == set(range(sizes[bucket]))
@@ -42,15 +42,15 @@ def test_a_batch_is_the_same_in_whatever_order_they_are_asked_for(
 def test_workers_share_a_batch_among_them(sizes: list[int], batch: int, seed: int, workers: int, number: int) -> None:
     found = BatchPlan(sizes, batch, seed)[number]
     shares = [found.share(rank, workers) for rank in range(workers)]
-    assert sorted(picture for share in shares for picture in share) == sorted(found.pictures)
+    assert sorted(picture for share in shares for picture in share) == sorted(found.images)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert found.share(0, 1) == found.pictures
+    assert found.share(0, 1) == found.images
 
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     def epochs(seed: int) -> list[tuple[int, ...]]:
         plan = BatchPlan([64], 64, seed)
-        return [plan[number].pictures for number in range(3)]
+        return [plan[number].images for number in range(3)]
 
     assert len({*epochs(0), *epochs(1)}) == 6
 
@@ -64,6 +64,6 @@ def test_buckets_take_turns() -> None:
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [0, 0]])
-def test_no_pictures_are_no_plan(sizes: list[int]) -> None:
-    with pytest.raises(ValueError, match="no pictures"):
+def test_empty_data_set_is_refused(sizes: list[int]) -> None:
+    with pytest.raises(ValueError, match="no images"):
         BatchPlan(sizes, 1, 0)

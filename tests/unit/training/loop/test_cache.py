@@ -12,7 +12,7 @@ from compute.training.cache import LatentCache, Manifest, write_manifest
 from compute.training.loop.trainer import Trainer
 from compute.training.models.base import Encoders
 from compute.training.models.flux import FAMILY
-from compute.training.preprocessing.encode import encode_pictures
+from compute.training.preprocessing.encode import encode_images
 from tests.unit.training.loop.rig import ALONE, CAPTIONS, CPU, Bench, Recorder, pictures, spec_of
 
 
@@ -29,7 +29,7 @@ def test_pictures_of_one_size_lie_together(bench: Bench) -> None:
 
 
 def test_a_picture_comes_with_its_caption(bench: Bench, encoders: Encoders) -> None:
-    tensors, captions = bench.cache.pictures(1, [3, 1])
+    tensors, captions = bench.cache.images(1, [3, 1])
     for row, number in enumerate((3, 1)):
         shown = torch.tensor(list(pictures()[number].tobytes())).view(64, 64, 3).permute(2, 0, 1) / 127.5 - 1.0
         torch.testing.assert_close(tensors["mean"][row], encoders.encode_image(shown)["mean"])
@@ -39,7 +39,7 @@ def test_a_picture_comes_with_its_caption(bench: Bench, encoders: Encoders) -> N
 
 def test_a_dropped_caption_is_the_empty_one(bench: Bench) -> None:
     cache = bench.cache
-    _, captions = cache.pictures(0, [0, 1, 2], dropped=torch.tensor([False, True, False]))
+    _, captions = cache.images(0, [0, 1, 2], dropped=torch.tensor([False, True, False]))
     for row, text in enumerate(("blue disc", "", "white")):
         assert torch.equal(captions["prompt_embeds"][row], cache.prompt(text)["prompt_embeds"])
         assert torch.equal(captions["pooled"][row], cache.prompt(text)["pooled"])
@@ -61,7 +61,7 @@ def test_prompts_read_one_by_one_are_those_kept_in_memory(bench: Bench) -> None:
 
 def test_what_is_encoded_twice_is_the_same_file(encoders: Encoders, tmp_path: Path) -> None:
     drawn = [(number, picture, None) for number, picture in enumerate(pictures()[:2])]
-    one, other = (encode_pictures(encoders, drawn, tmp_path / name, 0) for name in ("1", "2"))
+    one, other = (encode_images(encoders, drawn, tmp_path / name, 0) for name in ("1", "2"))
     assert one.name == "images-00000.safetensors"
     assert one.read_bytes() == other.read_bytes()
 
@@ -107,5 +107,5 @@ def test_a_chunk_may_be_cut_any_way(bench: Bench, copy: Path) -> None:
 
 def test_a_cache_of_nothing_trains_nothing(bench: Bench, copy: Path) -> None:
     write_manifest(copy, Manifest((), CAPTIONS))
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         Bench(bench.model, copy).train(spec_of(), Recorder())

@@ -19,7 +19,7 @@ FULL = {"training_type": "FULL", "steps": 20, "save_every": 1, "batch_size": 1, 
 def test_a_spoiled_picture_is_named_by_its_step(tmp_path: Path) -> None:
     values = [0.5, -1.0, math.nan, 0.25, 1.5]
     plan = BatchPlan([len(values)], 1, FULL["seed"])
-    step = next(number for number in range(len(values)) if plan[number].pictures == (2,)) + 1
+    step = next(number for number in range(len(values)) if plan[number].images == (2,)) + 1
     assert step > 1
     heard = Recorder()
     with pytest.raises(TaskFailed, match=rf"loss became nan at step {step}; the learning rate \(0\.01\)") as failed:

@@ -205,5 +205,5 @@ def tmp_path_of(bench: Bench, folder: Path) -> Path:
 
 def _loss(bench: Bench, spec: TrainingSpec) -> torch.Tensor:
     denoiser = load_flux_denoiser(bench.model, spec, device=CPU, dtype=torch.float32)
-    tensors, captions = bench.cache.pictures(0, [0, 1])
+    tensors, captions = bench.cache.images(0, [0, 1])
     return denoiser.loss(tensors["mean"], captions, torch.Generator().manual_seed(0)).detach()

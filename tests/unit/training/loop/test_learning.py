@@ -193,6 +193,6 @@ def test_a_caption_may_be_left_out(lines: Bench) -> None:
 
 def test_one_worker_is_alone() -> None:
     tensor = torch.ones(2)
-    ALONE.add_up([tensor])
-    ALONE.share_from_first([tensor])
+    ALONE.all_reduce([tensor])
+    ALONE.broadcast([tensor])
     assert tensor.tolist() == [1, 1]

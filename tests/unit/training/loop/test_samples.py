@@ -48,7 +48,7 @@ def test_they_are_what_diffusers_draws(
     expected = plain(pipeline, width=width, height=height, num_inference_steps=steps, guidance_scale=guidance)
     spec = spec_of(samples=SAMPLES | {"steps": steps, "guidance_scale": guidance})
     denoiser = load_flux_denoiser(bench.model, spec, device=CPU, dtype=torch.float32)
-    drawn = denoiser.draw(bench.cache.prompt(PROMPTS[0]), spec, seed=11, size=size)
+    drawn = denoiser.denoise(bench.cache.prompt(PROMPTS[0]), spec, seed=11, size=size)
     assert drawn.shape == (1, 16, height // 8, width // 8)
     assert not drawn.requires_grad
     torch.testing.assert_close(FluxPipeline._pack_latents(drawn, *drawn.shape), expected, rtol=1e-4, atol=1e-4)
@@ -57,7 +57,7 @@ def test_they_are_what_diffusers_draws(
 def test_their_pictures_are_those_of_diffusers(bench: Bench, pipeline: FluxPipeline) -> None:
     spec = spec_of(samples=SAMPLES)
     denoiser = load_flux_denoiser(bench.model, spec, device=CPU, dtype=torch.float32)
-    latents = denoiser.draw(bench.cache.prompt(PROMPTS[0]), spec, seed=11, size=(64, 64))
+    latents = denoiser.denoise(bench.cache.prompt(PROMPTS[0]), spec, seed=11, size=(64, 64))
     drawn = FAMILY.decode(bench.model, latents, device=CPU)
     assert (drawn.mode, drawn.size) == ("RGB", (64, 64))
     assert _distance(drawn.tobytes(), plain(pipeline, output_type="pil")[0].tobytes()) <= 1
@@ -139,7 +139,7 @@ class TestResults:
         bench.train(asked, heard).export(tmp_path)
         (tmp_path / "scheduler").symlink_to(bench.model / "scheduler")
         denoiser = load_flux_denoiser(tmp_path, asked, device=CPU, dtype=torch.bfloat16)
-        latents = denoiser.draw(bench.cache.prompt(PROMPTS[0]), asked, seed=11, size=(64, 64))
+        latents = denoiser.denoise(bench.cache.prompt(PROMPTS[0]), asked, seed=11, size=(64, 64))
         assert FAMILY.decode(bench.model, latents, device=CPU).tobytes() == heard.samples[6, 0]
 
 

@@ -185,7 +185,7 @@ class TestSamples:
         expected = plain(pipeline, width=width, height=height, guidance_scale=scale)
         spec = spec_of(guidance_scale=scale)
         prompt, empty = encoders.encode_prompt(CAPTIONS[0]), encoders.encode_prompt("")
-        drawn = denoiser_of(folder, spec).draw(prompt, spec, seed=7, size=size, negative=empty)
+        drawn = denoiser_of(folder, spec).denoise(prompt, spec, seed=7, size=size, negative=empty)
         torch.testing.assert_close(drawn, expected, rtol=1e-4, atol=1e-4)
 
     def test_their_pictures_are_those_of_diffusers(
@@ -193,7 +193,7 @@ class TestSamples:
     ) -> None:
         expected = np.asarray(plain(pipeline, output_type="pil", width=128)[0]).astype(int)
         prompt, empty = encoders.encode_prompt(CAPTIONS[0]), encoders.encode_prompt("")
-        latents = denoiser_of(folder).draw(prompt, spec_of(), seed=7, size=(128, 64), negative=empty)
+        latents = denoiser_of(folder).denoise(prompt, spec_of(), seed=7, size=(128, 64), negative=empty)
         drawn = FAMILY.decode(folder, latents, device=CPU)
         assert drawn.mode == "RGB"
         assert drawn.size == (128, 64)
@@ -210,14 +210,14 @@ class TestSamples:
         )
         expected = plain(StableDiffusionXLPipeline.from_pretrained(changed, use_safetensors=True))
         prompt, empty = encoders.encode_prompt(CAPTIONS[0]), encoders.encode_prompt("")
-        drawn = denoiser_of(changed).draw(prompt, spec_of(), seed=7, size=(64, 64), negative=empty)
+        drawn = denoiser_of(changed).denoise(prompt, spec_of(), seed=7, size=(64, 64), negative=empty)
         torch.testing.assert_close(drawn, expected, rtol=1e-4, atol=1e-4)
 
     def test_they_leave_the_training_as_it_was(self, folder: Path, encoders: Encoders) -> None:
         denoiser, prompt = denoiser_of(folder), encoders.encode_prompt(CAPTIONS[0])
         before = torch.get_rng_state()
         one, two, other = (
-            denoiser.draw(prompt, spec_of(guidance_scale=1.0), seed=seed, size=(64, 64)) for seed in (7, 7, 8)
+            denoiser.denoise(prompt, spec_of(guidance_scale=1.0), seed=seed, size=(64, 64)) for seed in (7, 7, 8)
         )
         assert torch.equal(one, two)
         assert not torch.equal(one, other)
@@ -227,7 +227,7 @@ class TestSamples:
 
     def test_guidance_needs_something_to_guide_away_from(self, folder: Path, encoders: Encoders) -> None:
         with pytest.raises(ValueError, match="the empty prompt"):
-            denoiser_of(folder).draw(encoders.encode_prompt("x"), spec_of(), seed=7, size=(64, 64))
+            denoiser_of(folder).denoise(encoders.encode_prompt("x"), spec_of(), seed=7, size=(64, 64))
 
 
 def _train(
