@@ -1,1 +1,1 @@
-"""Figures behind the claims of the documentation. Each module is one command: `python -m benchmarks.NAME`."""
+"""Measurements behind the figures in the documentation. Each module is one command: `python -m benchmarks.NAME`."""

@@ -1,9 +1,9 @@
 """Background removal and COLOR_SHIFT against bare operations of OpenCV and Pillow: `python -m benchmarks.background`.
 
-The bare removal is what a script does: reduce the picture to 512 pixels, `cv2.grabCut` from a rectangle with as many
+The bare removal is a typical script: reduce the image to 512 pixels, `cv2.grabCut` from a rectangle with as many
 iterations as ours, enlarge the mask, put it into the alpha channel. Ours starts from a model of the backdrop, mats the
 edge at full size and cleans its colours. The bare shift uses the same mask, blurs it, and adds an offset in OpenCV's
-8-bit Lab; ours keeps shadows, and the subject's pixels to the bit. What both leave wrong is in the second table.
+8-bit Lab; ours keeps shadows, and the subject's pixels to the bit. The errors of both are in the second table.
 """
 
 import time
@@ -48,7 +48,7 @@ def main() -> None:
         picture = truth.image.resize((864 * factor, 1152 * factor), Image.Resampling.BICUBIC)
         say(f"\n{name}: {picture.width} x {picture.height}")
         rows += [[name, *row] for row in timed(picture, rounds=2 if options.quick else options.rounds)]
-    print_table("time of one picture", ["size", "operation", "ms", "to the bare one"], rows)
+    print_table("time of one image", ["size", "operation", "ms", "to the bare one"], rows)
     report_quality(truth)
 
 
@@ -65,7 +65,7 @@ def timed(picture: Image.Image, *, rounds: int) -> list[list[str]]:
 
 
 def report_quality(truth: Cutout) -> None:
-    """Against the truth that the picture was drawn from; the fringe is on green, of 255 per channel."""
+    """Print the errors against the true cut-out of the image; the fringe is on green, of 255 per channel."""
     rows = []
     green = np.array((0, 255, 0), np.float32)
     for name, cutout in ((_BARE, bare_removal(truth.image)), (_OURS, remove_background(truth.image, model="grabcut"))):
@@ -73,7 +73,7 @@ def report_quality(truth: Cutout) -> None:
         seen = np.asarray(cutout)[..., :3] * share[..., None] + green * (1 - share[..., None])
         fringe = np.abs(seen - truth.on((0, 255, 0)))[truth.edge].mean()
         rows.append([name, f"{np.abs(share - truth.share).mean():.5f}", f"{fringe:.1f}"])
-    print_table("what is wrong with the cut-out", ["operation", "mean error of alpha", "fringe"], rows)
+    print_table("errors of the cut-out", ["operation", "mean error of alpha", "fringe"], rows)
 
 
 def bare_mask(pixels: Bytes) -> Bytes:

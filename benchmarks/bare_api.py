@@ -1,4 +1,4 @@
-"""Our API under plain uvicorn, in a process of its own, to compare Serve with."""
+"""Our API under plain uvicorn, in a process of its own, for comparison with Serve."""
 
 import gc
 import logging
@@ -27,7 +27,7 @@ def settings(database_url: str, home: Path) -> Settings:
 
 @contextmanager
 def api_server(database_url: str, home: Path) -> Iterator[str]:
-    """`create_app()` under uvicorn: all that Serve runs, without Serve."""
+    """Run `create_app()` under uvicorn: the same application without Serve."""
     port = free_port()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(port, database_url, home), daemon=True)
     process.start()

@@ -1,4 +1,4 @@
-"""The stack's work without the stack: the same model in a loop. Runs in a process of its own, as a replica does."""
+"""The stack's model in a plain loop without the stack, in a process of its own like a replica."""
 
 import asyncio
 import hashlib
@@ -13,14 +13,14 @@ from compute.pipelines import ModelConfig, load
 from compute.storage.local import LocalStore
 from compute.worker.protocol import GenerateRequest, StagedModel
 
-__all__ = ["body", "draw", "load_model"]
+__all__ = ["body", "generate", "load_model"]
 
 _model: StagedModel
 _store: LocalStore
 
 
 def body(side: int, steps: int) -> dict[str, Any]:
-    """What is asked of both: a POST's body, but for the seed."""
+    """The request body for both, without the seed."""
     return {"task_type": "GENERATION", "prompt": "a lighthouse", "width": side, "height": side, "steps": steps}
 
 
@@ -32,8 +32,8 @@ def load_model(home: Path) -> None:
     _store = LocalStore(home / "loop")
 
 
-def draw(body: Mapping[str, Any], seeds: Iterable[int], *, store: bool) -> tuple[float, list[str]]:
-    """Draw an image for every seed; seconds for all, and with `store` the SHA-256 of each file."""
+def generate(body: Mapping[str, Any], seeds: Iterable[int], *, store: bool) -> tuple[float, list[str]]:
+    """Generate an image for every seed; return the seconds for all, and with `store` the SHA-256 of each file."""
     began = time.perf_counter()
     digests = []
     for seed in seeds:

@@ -1,4 +1,4 @@
-"""What one fair claim costs, by how many rows are finished, how many tenants wait and how many rows it takes."""
+"""Cost of one fair claim, by the number of finished rows, of waiting tenants and of claimed rows."""
 
 import asyncio
 import time
@@ -76,7 +76,7 @@ def _backlog(server: Server, finished: int, waiting: int, runner: asyncio.Runner
 
 
 def _claim_often(backlog: _Backlog, tenants: int, limit: int, claims: int) -> float:
-    """The median of `claims` claims in milliseconds; between them what was claimed is settled and replaced."""
+    """Return the median of `claims` claims in milliseconds; between claims the rows are settled and replaced."""
     seconds = []
     for _ in range(claims):
         seconds.append(backlog.runner.run(claim_once(backlog.direct, _queue(tenants), limit)))
@@ -85,7 +85,7 @@ def _claim_often(backlog: _Backlog, tenants: int, limit: int, claims: int) -> fl
 
 
 async def claim_once(connection: Connection, queue: str, limit: int) -> float:
-    """Seconds that the claim of exactly `limit` rows took."""
+    """Claim exactly `limit` rows and return the seconds."""
     began = time.perf_counter()
     tasks = await claim_batch(connection, queue, limit, owner="benchmark", lease_seconds=15)
     took = time.perf_counter() - began

@@ -1,8 +1,8 @@
-"""What a claim costs where today's tables are weakest: `python -m benchmarks.claim_extremes`.
+"""Cost of a claim in the worst cases of the present tables: `python -m benchmarks.claim_extremes`.
 
-Beside a snapshot that somebody holds open (a report, a backup, a long write in another database) no dead row can be
-removed, and a claim steps over those that earlier claims have left in its indexes. And every tenant that waits is a hop
-of the claim. Both go with the next form of the queue; until then these are the figures to watch.
+While another session holds a snapshot open (a report, a backup, a long write in another database), dead rows cannot be
+removed, and a claim steps over those that earlier claims have left in its indexes. And every waiting tenant is a hop
+of the claim. Both will go with the next form of the queue; until then these are the figures to watch.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _BATCH = 500
 def main() -> None:
     parser = arguments(__doc__, rounds=15)
     parser.add_argument(
-        "--churn", type=int, default=40_000, help="tasks claimed and settled beside the snapshot (40000)"
+        "--churn", type=int, default=40_000, help="tasks claimed and settled during the snapshot (40000)"
     )
     parser.add_argument("--tenants", type=int, nargs="+", default=[1, 100, 1_000, 20_000], help="(1 100 1000 20000)")
     options = parser.parse_args()
@@ -51,13 +51,13 @@ def run_snapshot(server: Server, runner: asyncio.Runner, *, churn: int, rounds: 
 
 
 def run_tenants(server: Server, runner: asyncio.Runner, tenants: list[int], *, rounds: int) -> None:
-    """Print a claim of one row by how many tenants wait."""
+    """Print a claim of one row by the number of waiting tenants."""
     rows = []
     for count in tenants:
         url = server.database(f"tenants_{count}")
         with _backlog(url, tenants=count) as connection:
             rows.append((f"{count:,}", spread(_claims(runner, url, connection, rounds, limit=1), 1)))
-    print_table("A claim of one row in ms", ("tenants that wait", "ms"), rows)
+    print_table("A claim of one row in ms", ("waiting tenants", "ms"), rows)
 
 
 @contextmanager

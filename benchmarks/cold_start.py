@@ -1,12 +1,12 @@
-"""How long a replica takes to draw its first image: `python -m benchmarks.cold_start`.
+"""Time until a replica has generated its first image: `python -m benchmarks.cold_start`.
 
-1. A fresh process up to its first image: `FluxPipeline.from_pretrained().to()`, and our loader. Beside them how long a
-   process needs to import torch alone, which is the floor of both.
+1. A fresh process up to its first image: `FluxPipeline.from_pretrained().to()`, and our loader; for comparison a
+   process that only imports torch, which is the floor of both.
 2. On a local Ray: a fresh actor that imports diffusers and loads the model, and a standby that is activated.
-3. With `--kill`: the whole stack. The only replica is killed, and a task is submitted at once; how long after the kill
-   it started, without and with a standby.
+3. With `--kill`: the whole stack. The only replica is killed, and a task is submitted at once; the time from the kill
+   until it started, without and with a standby.
 
-The tiny model is used, so what is measured is everything but reading large weights.
+The tiny model is used, so everything except reading large weights is measured.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def report_processes(models: Path, options: argparse.Namespace) -> None:
 
 
 def first_image(code: str, models: Path) -> float:
-    """Seconds from the start of a process to the line that it prints when it has drawn."""
+    """Return the seconds from the start of a process to the line that it prints after its first image."""
     began = time.perf_counter()
     command = [sys.executable, "-c", code, str(models)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:  # noqa: S603
@@ -121,7 +121,7 @@ def report_actors(models: Path, options: argparse.Namespace) -> None:
 
 
 class PlainActor:
-    """A replica as it is usually written."""
+    """A replica in the usual form."""
 
     def __init__(self, models: Path) -> None:
         import torch
@@ -136,7 +136,7 @@ class PlainActor:
 
 
 class StandbyActor:
-    """A standby without Serve around it: what its first job does."""
+    """A standby without Serve, with the work of its first job."""
 
     def __init__(self, models: Path) -> None:
         from compute.pipelines import prepare
@@ -192,7 +192,7 @@ def report_kills(options: argparse.Namespace) -> None:
 
 
 def kill_and_wait(url: str, home: Path, expected: int) -> float:
-    """Kill the pool's replica, submit a task; seconds from the kill to the task's start."""
+    """Kill the pool's replica and submit a task; return the seconds from the kill to the task's start."""
     wait_until(lambda: len(replicas(home)) == expected and all(settled(process) for process in replicas(home)))
     headers = {"Authorization": f"Bearer {KEY}"}
     with httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as client:
@@ -204,7 +204,7 @@ def kill_and_wait(url: str, home: Path, expected: int) -> float:
 
 
 def complete(client: httpx.Client) -> float:
-    """Submit a small task and wait for its end; when it started, as a time stamp."""
+    """Submit a small task and wait for its end; return its start as a time stamp."""
     from datetime import datetime
 
     body = {"prompt": "a lighthouse", "width": _SIDE, "height": _SIDE, "steps": _STEPS}
@@ -234,7 +234,7 @@ def title(process: psutil.Process) -> str:
 
 
 def settled(process: psutil.Process) -> bool:
-    """Whether a replica has finished starting: one that imports keeps a core busy."""
+    """Return whether a replica has finished starting: one that imports keeps a core busy."""
     with contextlib.suppress(psutil.Error):
         return process.cpu_percent(interval=1.0) < 10
     return False
@@ -244,7 +244,7 @@ def wait_until(check: Callable[[], bool]) -> None:
     give_up = time.monotonic() + _PATIENCE_SECONDS
     while not check():
         if time.monotonic() > give_up:
-            raise TimeoutError("the stack does not get there")
+            raise TimeoutError("the stack did not reach the expected state in time")
         time.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""How fast no-op tasks pass: through our store in batches, through the Dispatcher, and through bare SQL."""
+"""Throughput of no-op tasks: through our store in batches, through the Dispatcher, and through bare SQL."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,8 @@ SELECT extract(epoch FROM max(completed_at)), coalesce(percentile_cont(ARRAY[0.5
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """One emptied queue. Milliseconds are from the write that claims a task to the write that settles it."""
+    """The result of emptying a queue. Milliseconds are from the write that claims a task to the write that settles
+    it."""
 
     per_second: float
     p50_ms: float
@@ -52,7 +53,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class NoOpPool:
-    """Finishes every job at once; holds `hands` of them at a time."""
+    """A pool that finishes every job at once, with up to `hands` in flight."""
 
     hands: int
     queue: str = _QUEUE
@@ -75,7 +76,7 @@ def drain_with_dispatcher(database_url: str, *, tasks: int, hands: int) -> Drain
 
 
 def drain_in_batches(database_url: str, *, tasks: int, batch: int, claimers: int) -> Drain:
-    """What the Dispatcher writes, without running anything: `claimers` that claim and settle `batch` at a time."""
+    """Make the Dispatcher's writes without running tasks: `claimers` that claim and settle `batch` at a time."""
     return _drain(database_url, tasks, _together(_claim_and_settle, database_url, claimers, batch))
 
 
@@ -105,7 +106,7 @@ async def _dispatch(database_url: str, hands: int) -> None:
         Dispatcher(PostgresDispatchStore(database), [NoOpPool(hands)], DispatchPolicy(), "benchmark").run()
     )
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
-        while not dispatching.done() and await _any_open(connection):  # noqa: ASYNC110 - rows wake nobody
+        while not dispatching.done() and await _any_open(connection):  # noqa: ASYNC110 - there is no notification
             await asyncio.sleep(0.1)
     dispatching.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -136,7 +137,7 @@ async def _claim_and_settle(database_url: str, batch: int) -> None:
 
 
 async def settle_all(connection: Connection, ends: Sequence[Complete]) -> None:
-    """All of them. Rows that the other claimer's claim has locked just now are left out, and tried again."""
+    """Settle all of them. Rows locked by the other claimer's claim are left out, and tried again."""
     for _ in range(_MOST_TRIES):
         held = await settle_batch(connection, ends)
         ends = [end for end in ends if end.lease not in held]

@@ -1,11 +1,11 @@
-"""FACE_ENHANCER and DETAIL_ENHANCER against the bare operations in them: what looking, checking and storing cost.
+"""FACE_ENHANCER and DETAIL_ENHANCER against their bare operations: the cost of detection, comparison and storage.
 
     python -m benchmarks.enhancers
 
-A job runs on a worker's bench (no Ray, no database): it loads its inputs from a local store, finds the face or the
-region, draws, compares, puts back, encodes and stores. Beside it the same draws by plain diffusers on the same crop,
-and OpenCV's cascade alone. The tiny model's pictures are noise, so all attempts are made and the fallback is computed,
-too: the most that a job can cost. With real weights the draws grow and the rest stays.
+A job runs in a WorkerContext (no Ray, no database): it loads its inputs from a local store, finds the face or the
+region, denoises, compares, blends, encodes and stores. For comparison the same denoising by plain diffusers on the same
+crop, and OpenCV's cascade alone. The tiny model's images are noise, so all attempts are made and the fallback is
+computed, too: the maximal cost of a job. With real weights the denoising grows and the rest stays.
 """
 
 import asyncio
@@ -38,11 +38,11 @@ from compute.worker.protocol import Done, Job
 from tests.pictures import full_figure, portrait, product
 
 ATTEMPTS = {"face": (0.2, 0.12, 0.072), "detail": (0.25, 0.15)}
-"""Noise of every attempt at strength 0.5."""
+"""Noise of each attempt at strength 0.5."""
 
 
 class Bench:
-    """One worker in this process, and what it works on."""
+    """One worker in this process, and its inputs."""
 
     def __init__(self, home: Path, side: int, steps: int) -> None:
         self._runner = asyncio.Runner()
@@ -66,7 +66,7 @@ class Bench:
         return common | paths | {"detail_label": "tshirt", "preserve_original": False}
 
     def run(self, kind: TaskKind[Any], spec: dict[str, Any]) -> dict[str, Any]:
-        """Run one job; its metadata."""
+        """Run one job and return its metadata."""
         return self._runner.run(self._run(kind, spec))
 
     async def _run(self, kind: TaskKind[Any], spec: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Bench:
 def bare_draws(
     pipeline: Any, image: Image.Image, size: tuple[int, int], steps: int, noises: tuple[float, ...]
 ) -> float:
-    """Seconds that plain diffusers takes for the same draws."""
+    """Return the seconds that plain diffusers takes for the same denoising."""
     began = time.perf_counter()
     start = image.resize(size)
     for number, noise in enumerate(noises):

@@ -1,4 +1,4 @@
-"""The LoRA part of `benchmarks.flux_speed`: what four LoRAs of rank 16 cost per forward, and what a switch costs."""
+"""The LoRA part of `benchmarks.flux_speed`: cost of four LoRAs of rank 16 per forward, and of a switch."""
 
 import time
 from collections.abc import Callable

@@ -13,11 +13,11 @@ __all__ = ["LARGE", "SMALL", "Scale", "new_pipeline", "new_transformer", "same_w
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How large the model and its task are. FLUX.1-dev is `LARGE`; `SMALL` fits two cores.
+    """Size of the model and its task. FLUX.1-dev is `LARGE`; `SMALL` fits two cores.
 
     Attributes:
-        transformer: What differs from diffusers' defaults for `FluxTransformer2DModel`, which are FLUX.1-dev's.
-        vae_channels: Of the VAE's four levels.
+        transformer: Differences from diffusers' defaults for `FluxTransformer2DModel`, which are FLUX.1-dev's.
+        vae_channels: Channels of the VAE's four levels.
         text_tokens: Length of the encoded prompt.
         side: Pixels of the square image.
         steps: Denoising steps.
@@ -56,7 +56,8 @@ SMALL = Scale(
 
 
 def new_transformer(scale: Scale, device: torch.device) -> Any:
-    """Random weights of unit gain, so that signals neither die nor explode on their way through the blocks."""
+    """Return a transformer with random weights of unit gain, so that signals neither vanish nor explode in the
+    blocks."""
     with torch.device("meta"), _numbers_in(scale.dtype):
         model = FluxTransformer2DModel(**scale.transformer)
     model = model.to_empty(device=device).eval().requires_grad_(False)
@@ -81,7 +82,8 @@ def _numbers_in(dtype: torch.dtype) -> Iterator[None]:
 
 
 def same_weights(model: Any) -> Any:
-    """Another model with the very same tensors: it takes no memory, and what is done to its layers stays its own."""
+    """Return another model with the same tensors: it takes no memory, and changes to its layers do not affect the
+    original."""
     with torch.device("meta"):
         twin = FluxTransformer2DModel.from_config(model.config)
     twin.load_state_dict(model.state_dict(), assign=True)
@@ -89,7 +91,7 @@ def same_weights(model: Any) -> Any:
 
 
 def new_pipeline(transformer: Any, scale: Scale, device: torch.device) -> Any:
-    """A diffusers pipeline without text encoders: prompts come encoded, as from a cache."""
+    """Return a diffusers pipeline without text encoders: prompts are passed encoded."""
     with torch.device(device), _numbers_in(scale.dtype):
         vae = AutoencoderKL(
             block_out_channels=scale.vae_channels,

@@ -1,14 +1,14 @@
-"""How fast FLUX.1 draws with each setting, beside plain diffusers: `python -m benchmarks.flux_speed`.
+"""Speed of FLUX.1 with each setting, compared with plain diffusers: `python -m benchmarks.flux_speed`.
 
 With a CUDA device: the full-size FLUX.1-dev (19 + 38 blocks, 12 billion parameters, random weights in bfloat16 made on
 the device, nothing is downloaded), one image of 1024x1024 in 28 steps from an encoded prompt to pixels. Needs about
 60 GiB of device memory and under ten minutes, most of which is compiling.
-Without one: a model of some MB on the CPU, to see that every arm runs. ITS FIGURES ARE NO GPU FIGURES.
+Without one: a model of some MB on the CPU, to check that every arm runs. ITS FIGURES ARE NOT GPU FIGURES.
 
 The arms take turns on the same weights: plain diffusers in eager mode, `lossless` (compiled, the fastest exact
 attention kernels), `fp8` on top of that, and `fp8, cached` with the step cache at `balanced` on top of that. Random
-weights do not change how long a step takes, and which steps the cache reuses does not depend on them either. They say
-nothing about pictures: the cosine is between final latents and tells a broken arm from a sound one, not more.
+weights do not change the duration of a step or the steps that the cache reuses. They tell nothing about image quality:
+the cosine between final latents only detects a broken arm.
 """
 
 import argparse
@@ -37,7 +37,7 @@ _GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A pipeline in one configuration, and what surrounds the drawing of one image with it."""
+    """A pipeline in one configuration, and the context in which it generates an image."""
 
     pipeline: Any
     around: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -45,14 +45,14 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What all arms share."""
+    """Shared parts of all arms."""
 
     scale: Scale
     device: torch.device
     prompt: dict[str, torch.Tensor]
 
-    def draw(self, arm: Arm, *, steps: int | None = None, output: str = "pil") -> Any:
-        """One image, the same every time; returns when the device has drawn it."""
+    def generate(self, arm: Arm, *, steps: int | None = None, output: str = "pil") -> Any:
+        """Generate one image, the same every time; returns when the device has finished."""
         with arm.around():
             images = arm.pipeline(
                 **self.prompt,
@@ -67,14 +67,14 @@ class Bench:
 
     def seconds(self, arm: Arm) -> float:
         began = time.perf_counter()
-        self.draw(arm)
+        self.generate(arm)
         return time.perf_counter() - began
 
 
 def main() -> None:
     parser = arguments(__doc__, rounds=3)
     parser.add_argument("--mode", default="default", choices=get_args(Compile), help="of torch.compile (default)")
-    parser.add_argument("--small", action="store_true", help="the small model, also on a GPU")
+    parser.add_argument("--small", action="store_true", help="use the small model, also on a GPU")
     options = parser.parse_args()
     say(machine())
     gpu = torch.cuda.is_available()
@@ -82,7 +82,7 @@ def main() -> None:
     if gpu:
         say(f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}")
     else:
-        say("NO GPU HERE: a small model on the CPU shows that every arm runs. These are no GPU figures.")
+        say("NO GPU HERE: a small model on the CPU shows that every arm runs. These are not GPU figures.")
     # Every arm compiles the same two functions with other layers in them.
     torch._dynamo.config.recompile_limit = 64
     scale = SMALL if options.small or not gpu else LARGE
@@ -98,7 +98,7 @@ def run(bench: Bench, options: argparse.Namespace) -> None:
     arms = build_arms(bench, transformer, config)
     for name, arm in arms.items():
         compiling = time.perf_counter()
-        bench.draw(arm, steps=2)
+        bench.generate(arm, steps=2)
         say(f"  {name}: first image after {time.perf_counter() - compiling:.1f} s")
     times = interleave(
         {name: lambda arm=arm: bench.seconds(arm) for name, arm in arms.items()},  # type: ignore[misc]
@@ -107,10 +107,7 @@ def run(bench: Bench, options: argparse.Namespace) -> None:
     report_arms(bench, arms, times)
     if not options.quick:
         report_loras(transformer, bench.scale, bench.device, config)
-    say(
-        f"\n{time.perf_counter() - began:.0f} s in all"
-        + ("" if bench.device.type == "cuda" else ", and no GPU figures")
-    )
+    say(f"\n{time.perf_counter() - began:.0f} s in all" + ("" if bench.device.type == "cuda" else ", not GPU figures"))
 
 
 def encoded_prompt(scale: Scale, device: torch.device) -> dict[str, torch.Tensor]:
@@ -125,8 +122,8 @@ def encoded_prompt(scale: Scale, device: torch.device) -> dict[str, torch.Tensor
 
 
 def build_arms(bench: Bench, transformer: Any, config: ModelConfig) -> dict[str, Arm]:
-    """The arms that this device can run; of the others it says why not."""
-    # Named outright: setting kernels on one model makes them every other model's default.
+    """Return the arms that this device can run; print why others cannot."""
+    # Named explicitly: setting kernels on one model makes them every other model's default.
     transformer.set_attention_backend("native")
     plain = new_pipeline(transformer, bench.scale, bench.device)
     arms = {"plain diffusers": Arm(plain), "lossless": Arm(with_transformer(plain, tuned(bench, transformer, config)))}
@@ -146,7 +143,7 @@ def build_arms(bench: Bench, transformer: Any, config: ModelConfig) -> dict[str,
 
 
 def tuned(bench: Bench, transformer: Any, config: ModelConfig) -> Any:
-    """A model with the same weights and our settings, applied in the order in which a replica does it."""
+    """Return a model with the same weights and our settings, applied in the same order as in a replica."""
     model = same_weights(transformer)
     set_attention(model, config.attention)
     if config.quantization == "fp8":
@@ -162,7 +159,7 @@ def with_transformer(pipeline: Any, transformer: Any) -> Any:
 
 
 def fastest_attention(bench: Bench) -> Attention:
-    """Of the kernels that compute attention exactly, those that take one model of two blocks through fastest."""
+    """Return the fastest of the exact attention kernels, measured on a model of two blocks."""
     scale = bench.scale
     model = new_transformer(
         Scale({**scale.transformer, "num_layers": 1, "num_single_layers": 1}, *_rest(scale)), bench.device
@@ -196,11 +193,11 @@ def forward_seconds(model: Any, inputs: dict[str, Any], device: torch.device) ->
 
 def report_arms(bench: Bench, arms: dict[str, Arm], times: dict[str, list[float]]) -> None:
     plain = times["plain diffusers"]
-    latents = {name: bench.draw(arm, output="latent").flatten().float() for name, arm in arms.items()}
+    latents = {name: bench.generate(arm, output="latent").flatten().float() for name, arm in arms.items()}
     rows = []
     for name, arm in arms.items():
         with peak_memory(bench.device) as peak:
-            bench.draw(arm)
+            bench.generate(arm)
         cosine = torch.cosine_similarity(latents[name], latents["plain diffusers"], dim=0).item()
         speed = ratio([1 / seconds for seconds in times[name]], [1 / seconds for seconds in plain])
         rows.append(
@@ -212,7 +209,7 @@ def report_arms(bench: Bench, arms: dict[str, Arm], times: dict[str, list[float]
 
 @contextlib.contextmanager
 def peak_memory(device: torch.device) -> Iterator[Callable[[], str]]:
-    """The most device memory that was taken inside, the weights of every arm included."""
+    """Measure the peak device memory inside the block, including the weights of every arm."""
     if device.type != "cuda":
         yield lambda: "-"
         return
@@ -221,12 +218,12 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], str]]:
 
 
 def busy(bench: Bench, arm: Arm) -> str:
-    """The share of one image's time in which a kernel ran on the device, from prompt to pixels."""
+    """Return the share of one image's time in which a kernel ran on the device, from prompt to pixels."""
     if bench.device.type != "cuda":
         return "-"
     activities = [torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
-        bench.draw(arm)
+        bench.generate(arm)
     spans = sorted(
         (event.time_range.start, event.time_range.end)
         for event in profile.events()

@@ -1,6 +1,6 @@
-"""What every benchmark needs: a Postgres of its own, interleaved rounds, medians and a table.
+"""Common parts of all benchmarks: a Postgres of their own, interleaved rounds, medians and tables.
 
-A figure is only worth something beside another one from the same minutes: every benchmark runs what it compares in
+A figure is meaningful only next to another one from the same minutes: every benchmark runs its arms in
 turns, prints the ratio, and shows the range of the rounds next to the median.
 """
 
@@ -45,13 +45,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A Postgres that ends with the benchmark. `home` is a folder for everything else that does."""
+    """A Postgres that ends with the benchmark. `home` is a temporary folder."""
 
     home: Path
     url: str
 
     def database(self, name: str) -> str:
-        """Make and migrate an empty database; its address."""
+        """Create and migrate an empty database; return its URL."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         url = normal_url(self.url).set(drivername="postgresql", database=name).render_as_string(hide_password=False)
@@ -60,17 +60,17 @@ class Server:
 
 
 def arguments(description: str | None, *, rounds: int) -> argparse.ArgumentParser:
-    """A parser with the options that all benchmarks share."""
+    """Return a parser with the options that all benchmarks share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small settings: does it run, not how fast")
+    parser.add_argument("--quick", action="store_true", help="small settings, to check that it runs")
     parser.add_argument("--rounds", type=int, default=rounds, help=f"interleaved rounds ({rounds})")
     return parser
 
 
 @contextmanager
 def postgres() -> Iterator[Server]:
-    """An embedded server on data of its own, removed afterwards."""
-    # `kill` ends Python without running a single `finally`; this way it is an exception like any other.
+    """Run an embedded server on data of its own, removed afterwards."""
+    # `kill` would end Python without running any `finally`; this way it raises an exception.
     signal.signal(signal.SIGTERM, _leave)
     say(machine())
     with tempfile.TemporaryDirectory(prefix="compute-bench-") as folder:
@@ -86,7 +86,7 @@ def _leave(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def machine() -> str:
-    """One line about where and when the figures were taken."""
+    """Describe the machine and the time of the measurement in one line."""
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"{os.cpu_count()} cores ({_processor()}), {memory:.0f} GiB, Python {platform.python_version()};"
@@ -101,7 +101,7 @@ def _processor() -> str:
 
 
 def interleave(arms: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """Run every arm once a round. Each round starts with another one, so that a slow minute hits all alike."""
+    """Run every arm once a round. Each round starts with another arm, so that a slow minute affects all equally."""
     results: dict[str, list[T]] = {name: [] for name in arms}
     names = list(arms)
     for number in range(rounds):
@@ -115,7 +115,7 @@ def interleave(arms: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, li
 def as_nice_as_ray() -> None:
     """Give this process the priority of Ray's workers, once.
 
-    On a machine with fewer cores than busy processes the scheduler would otherwise favour whatever runs without Ray.
+    On a machine with fewer cores than busy processes the scheduler would otherwise favour processes outside Ray.
     """
     name = "RAY_worker_niceness"
     os.nice(int(os.environ.get(name, PATIENCE[name])))
@@ -126,12 +126,12 @@ def median(values: Sequence[float]) -> float:
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:
-    """The median, and the range it comes from."""
+    """Format the median and the range of the values."""
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
 def ratio(values: Sequence[float], base: Sequence[float]) -> str:
-    """The median of the ratios within each round."""
+    """Format the median of the ratios within each round."""
     return f"{median([value / other for value, other in zip(values, base, strict=True)]):.2f}x"
 
 
@@ -140,7 +140,7 @@ def say(text: str) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """The first column is words and starts on the left, the others are figures and end on the right."""
+    """Print a table: the first column is text, aligned left, the others are figures, aligned right."""
     widths = [max(len(row[index]) for row in [columns, *rows]) for index in range(len(columns))]
     say(f"\n{title}")
     for row in [columns, *rows]:

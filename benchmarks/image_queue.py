@@ -1,8 +1,8 @@
-"""What a worker of the image queue adds to the bare work: `python -m benchmarks.image_queue`.
+"""Overhead of a worker of the image queue over the bare work: `python -m benchmarks.image_queue`.
 
-IMAGE_ADJUSTER jobs through the run, the workbench and the store that ship, in one process with as many slots as there
-are cores; against one process that calls Pillow for the same pictures, file to file, one after the other. Then a single
-job alone against the same calls. Without the Dispatcher, whose own figures are in `benchmarks.overhead`.
+IMAGE_ADJUSTER jobs through the shipped run, WorkerContext and store, in one process with as many slots as there
+are cores; against one process that calls Pillow for the same images, file to file, one after the other. Then a single
+job alone against the same calls. Without the Dispatcher, which is measured in `benchmarks.overhead`.
 
 Two kinds of work: `shape` crops and scales, which Pillow does without the interpreter's lock; `colours` also changes
 brightness, warmth and saturation, in NumPy.
@@ -43,7 +43,7 @@ BARE = "Pillow, one process"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds per picture: that passed, and of processor time, which other load on the machine leaves alone."""
+    """Seconds per image: elapsed, and of processor time, which other load on the machine does not affect."""
 
     seconds: float
     processor: float
@@ -52,7 +52,7 @@ class Cost:
 def main() -> None:
     parser = arguments(__doc__, rounds=5)
     parser.add_argument("--jobs", type=int, default=24, help="per arm and round (24)")
-    parser.add_argument("--side", type=int, default=1024, help="of the pictures, in pixels (1024)")
+    parser.add_argument("--side", type=int, default=1024, help="side of the images, in pixels (1024)")
     parser.add_argument("--slots", type=int, default=os.cpu_count() or 1, help="jobs that compute at a time (cores)")
     options = parser.parse_args()
     if options.quick:
@@ -74,12 +74,12 @@ def _compare(name: str, spec: dict[str, Any], home: Path, options: argparse.Name
         "one job at a time": partial(_jobs, spec, home, options.jobs, slots, 1),
     }
     for arm in arms.values():
-        arm()  # What is imported and built at its first use is no part of the work.
+        arm()  # Imports and caches of the first use are not measured.
     rounds = interleave(arms, options.rounds)
     bare = [cost.seconds for cost in rounds[BARE]]
     print_table(
-        f"{name}: {options.jobs} pictures of {options.side} x {options.side}; medians of {options.rounds} rounds",
-        ("", "ms per picture", "throughput", "ms more than bare", "ms of processor", "against bare"),
+        f"{name}: {options.jobs} images of {options.side} x {options.side}; medians of {options.rounds} rounds",
+        ("", "ms per image", "throughput", "ms more than bare", "ms of processor", "against bare"),
         [
             (
                 arm,
@@ -92,11 +92,11 @@ def _compare(name: str, spec: dict[str, Any], home: Path, options: argparse.Name
             for arm, costs in rounds.items()
         ],
     )
-    say("`one job at a time` is the latency of a job that is alone.")
+    say("`one job at a time` is the latency of a single job.")
 
 
 async def _store_pictures(store: LocalStore, side: int) -> None:
-    """Shades with grain, as photographs have it: flat colour would make PNG look cheap."""
+    """Store gradients with grain like that of photographs: flat colours would make PNG look cheap."""
     y, x = np.mgrid[0:side, 0:side] * (256 / side)
     for number in range(_PICTURES):
         noise = np.random.default_rng(number).normal(0, 6, (side, side, 3))
@@ -105,7 +105,7 @@ async def _store_pictures(store: LocalStore, side: int) -> None:
 
 
 def _bare(spec: dict[str, Any], home: Path, count: int) -> Cost:
-    """File to file: read, open, crop and scale, colours, PNG, hash, write."""
+    """Process file to file: read, open, crop and scale, colours, PNG, hash, write."""
     root = home / "storage"
     result = home / "bare.png"
     framing = Framing(mode="crop", size=(spec["target_width"], spec["target_height"]))
@@ -123,7 +123,7 @@ def _bare(spec: dict[str, Any], home: Path, count: int) -> Cost:
 
 
 def _jobs(spec: dict[str, Any], home: Path, count: int, slots: int, in_flight: int) -> Cost:
-    """Jobs that are sent `in_flight` at a time."""
+    """Run jobs with `in_flight` at a time."""
     store = LocalStore(home / "storage")
     bench = LocalWorkerContext(Settings(home=home), store, None, "bench#1", slots=slots)
     return asyncio.run(_send(spec, bench, count, in_flight))
@@ -146,7 +146,7 @@ async def _send(spec: dict[str, Any], bench: LocalWorkerContext, count: int, in_
         for _ in range(in_flight):
             group.create_task(keep_sending())
     cost = Cost((time.perf_counter() - began) / count, (time.process_time() - used) / count)
-    assert published == count, f"{published} of {count} pictures were published"
+    assert published == count, f"{published} of {count} images were published"
     return cost
 
 
@@ -155,7 +155,7 @@ def _input(number: int) -> str:
 
 
 def _spec(side: int, colours: dict[str, float]) -> dict[str, Any]:
-    """What `prepare` makes of a crop to 4:5 at three quarters of the size."""
+    """The result of `prepare` for a crop to 4:5 at three quarters of the size."""
     return {
         "reference_image_path": None,
         "mode": "crop",

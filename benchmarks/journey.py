@@ -1,8 +1,8 @@
-"""Where the time of one task goes, stage by stage: `python -m benchmarks.journey`.
+"""Time of one task, stage by stage: `python -m benchmarks.journey`.
 
-One task at a time through an otherwise idle stack, from the client's POST to the moment its event stream says
-completed. The stages follow each other without a gap, so the medians add up to about the whole; what goes on beside
-them is listed below. All clocks are the same machine's.
+One task at a time through an otherwise idle stack, from the client's POST until its event stream reports the
+completion. The stages follow each other without a gap, so the medians add up to about the whole; concurrent work is
+listed below. All clocks are the same machine's.
 """
 
 import argparse
@@ -30,7 +30,7 @@ SELECT extract(epoch FROM tasks.created_at)::float8 AS stored, extract(epoch FRO
 
 @dataclass(frozen=True, slots=True)
 class Journey:
-    """The moments of one task in seconds of the wall clock, and the replica's own seconds by stage."""
+    """The times of one task in seconds of the wall clock, and the replica's own seconds by stage."""
 
     sent: float
     accepted: float
@@ -47,18 +47,18 @@ class Journey:
 
 IN_TURN: Sequence[tuple[str, Callable[[Journey], float]]] = (
     ("POST sent → its transaction begins (HTTP, checks)", lambda task: task.stored - task.sent),
-    ("→ claimed (commit, hint, fair claim)", lambda task: task.claimed - task.stored),
+    ("→ claimed (commit, notify, fair claim)", lambda task: task.claimed - task.stored),
     ("→ with the replica (Ray)", lambda task: task.started - task.claimed - task.replica("fetch", "prepare", "wait")),
     ("→ inputs fetched", lambda task: task.replica("fetch")),
     ("→ prompts encoded, LoRAs read", lambda task: task.replica("prepare")),
     ("→ has the device", lambda task: task.replica("wait", "blocked")),
-    ("→ drawn", lambda task: task.replica("draw")),
+    ("→ denoised", lambda task: task.replica("draw")),
     ("→ decoded, encoded, stored", lambda task: task.replica("save")),
     (
         "→ settled (Ray, group commit)",
         lambda task: task.completed - task.started - task.replica("blocked", "draw", "save"),
     ),
-    ("→ the client's event stream says so", lambda task: task.seen - task.completed),
+    ("→ reported by the client's event stream", lambda task: task.seen - task.completed),
 )
 BESIDE: Sequence[tuple[str, Callable[[Journey], float]]] = (
     ("the whole task, as the client sees it", lambda task: task.seen - task.sent),
@@ -96,7 +96,7 @@ def report(journeys: Sequence[Journey], options: argparse.Namespace) -> None:
     )
     print_table("Among them", columns, [_line(name, [measure(task) for task in journeys]) for name, measure in BESIDE])
     around = [each - draw for each, draw in zip(whole, drawn, strict=True)]
-    say(f"\nAround the drawing: {median(around) * 1000:.1f} ms, {median(around) / median(whole):.0%} of the whole.")
+    say(f"\nAround the denoising: {median(around) * 1000:.1f} ms, {median(around) / median(whole):.0%} of the whole.")
 
 
 def _line(name: str, seconds: Sequence[float]) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ def _follow_all(url: str, database_url: str, options: argparse.Namespace) -> Ite
         psycopg.connect(database_url, autocommit=True, row_factory=dict_row) as connection,
     ):
         for number in range(options.rounds * options.tasks + 3):
-            # A prompt of its own, so that encoding it is part of the journey.
+            # A new prompt each time, so that its encoding is part of the journey.
             journey = _follow(client, connection, {**body, "prompt": f"{body['prompt']}, {uuid4()}", "seed": number})
             if number >= 3:
                 yield journey
@@ -140,7 +140,7 @@ def _follow(client: httpx.Client, connection: psycopg.Connection[dict[str, Any]]
 
 
 def _watch(client: httpx.Client, task_id: str) -> float:
-    """When the task's event stream named its end."""
+    """Return the time at which the task's event stream reported its end."""
     with client.stream("GET", f"{TASKS}{task_id}/events") as stream:
         for line in stream.iter_lines():
             if line.startswith("event: ") and line.removeprefix("event: ") in {"completed", "failed", "cancelled"}:

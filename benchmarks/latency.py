@@ -1,4 +1,4 @@
-"""How long an accepted task waits on an idle system until its row says that a replica works on it."""
+"""Time on an idle system from the acceptance of a task until its row says that a replica works on it."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ def enqueue_to_start(database_url: str, *, tasks: int) -> list[float]:
 async def _measure(database_url: str, tasks: int) -> list[float]:
     database = Database(database_url)
     sender = notify.Notifier(database)
-    # Polling is out of the way: what is measured came by a hint.
+    # Polling is disabled, so that the notification is measured.
     dispatcher = Dispatcher(PostgresDispatchStore(database), [NoOpPool(4)], DispatchPolicy(poll=30), "benchmark")
     work = [asyncio.create_task(dispatcher.run()), asyncio.create_task(sender.run())]
     writer = TaskWriter(database, sender)

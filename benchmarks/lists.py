@@ -1,8 +1,8 @@
-"""What the lists cost beside a million rows: `python -m benchmarks.lists`.
+"""Cost of the lists with a million rows: `python -m benchmarks.lists`.
 
-Every filter of every list, alone with a value that is everywhere, one that three old rows have and one that none has,
+Every filter of every list, alone with a frequent value, one that three old rows have and one that no row has,
 and together; far pages by `skip` and by `cursor`. For each: milliseconds from the request to the whole answer, the rows
-that its statements looked at, the pages of the table and its indices that they touched, and by which scans.
+that its statements examined, the pages of the table and its indices that they read, and the kinds of scans.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ LISTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 def main() -> None:
     parser = arguments(__doc__, rounds=5)
     parser.add_argument("--rows", type=int, default=1_000_000, help="of each table (1000000)")
-    parser.add_argument("--most", type=float, default=120, help="seconds after which a request is given up (120)")
+    parser.add_argument("--most", type=float, default=120, help="timeout of a request in seconds (120)")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.rows = 1, 20_000
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def queries(path: str, filters: Mapping[str, tuple[str, ...]], middle: str) -> list[dict[str, str]]:
-    """What is asked of a list."""
+    """Return the queries of a list."""
     listed = {"tasks/": "tasks", "tasks/generation": "generation", "workflows/": "workflows"}.get(path, "trainings")
     alone = [{name: value} for name, values in filters.items() for value in values]
     names = list(filters)
@@ -80,7 +80,7 @@ async def measure(url: str, server: Server, rounds: int, most: float) -> None:
                     await _measured(api, statements, connection, path, query, rounds)
                     for query in queries(path, filters, middle)
                 ]
-                print_table(f"GET /{path}", ["asked", "answer", "rows", "ms", "looked at", "pages", "by"], rows)
+                print_table(f"GET /{path}", ["query", "answer", "rows", "ms", "examined", "pages", "by"], rows)
 
 
 async def _measured(

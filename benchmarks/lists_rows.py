@@ -1,4 +1,4 @@
-"""The rows behind the lists: values that are everywhere, values that are rare, and rows that were cleaned up."""
+"""Rows for the lists benchmark: frequent values, rare values, and rows that were cleaned up."""
 
 # ruff: noqa: S608 - the parts of these statements are constants; values are parameters
 
@@ -59,8 +59,10 @@ SELECT uuidv7(), coalesce(tenant, 'default'), CASE WHEN n %% 50 = 0 THEN 'FAILED
 
 
 def fill(connection: psycopg.Connection[Any], count: int) -> None:
-    """`count` tasks, workflows of one step and trainings. Three old rows have labels that are rare, three others never
-    ended."""
+    """Insert `count` tasks, workflows of one step and trainings.
+
+    Three old rows have rare labels, three others have not ended.
+    """
     rare = [count // 1000 + 1, count // 100 + 3, count // 10 + 7]
     step = WorkflowStepDefinition(id="only", task_type=TaskType.GENERATION, config={"prompt": "a hat"})
     order = TrainingTaskCreate(trigger_word="zx", source_images=["uploads/a.png"])

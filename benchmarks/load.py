@@ -1,7 +1,7 @@
 """A client that keeps an API busy, in a process of its own.
 
-It speaks just enough HTTP to send the same request over and over, so that what it costs on a machine of few cores
-does not hide what the servers cost.
+It implements only the HTTP needed to send the same request repeatedly, so that its own cost on a machine of few cores
+does not hide that of the servers.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _LENGTH = b"content-length:"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to send, and the status that says it went well."""
+    """A request, and the status of a successful answer."""
 
     method: str
     path: str
@@ -50,7 +50,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a run came to: requests per second, and the time of one in milliseconds."""
+    """The result of a run: requests per second, and the time of one in milliseconds."""
 
     per_second: float
     median: float
@@ -59,7 +59,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A process that sends what it is told to."""
+    """A process that sends requests."""
 
     _process: ProcessPoolExecutor
 
@@ -127,7 +127,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _complete(received: bytes) -> bool:
-    """Whether a whole answer is there; ours name their length or are chunked."""
+    """Return whether the whole answer has arrived; our answers have a length or are chunked."""
     end = received.find(_END_OF_HEAD)
     if end < 0:
         return False
@@ -143,7 +143,7 @@ def _send(url: str, request: Request, count: int, connections: int) -> Load:
 
 
 async def _send_all(url: str, request: Request, count: int, connections: int) -> Load:
-    # Opens every connection of the server to its database before the clock starts.
+    # Open every connection of the server to its database before the clock starts.
     await _send_over(url, request, [1] * connections)
     began = time.perf_counter()
     shares = [count // connections + (index < count % connections) for index in range(connections)]

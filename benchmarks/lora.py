@@ -1,14 +1,14 @@
-"""What LoRAs cost: changing them between requests, and drawing with them: `python -m benchmarks.lora`.
+"""Cost of LoRAs: changing them between requests, and generating with them: `python -m benchmarks.lora`.
 
-The whole FLUX.1 topology (19 double and 38 single blocks) with narrow layers, so that what is measured is what each
-way does per layer; on a machine with a CUDA device, the full width as well. Every request asks for four LoRAs of rank
+The whole FLUX.1 topology (19 double and 38 single blocks) with narrow layers, so that the cost per layer of each
+way is measured; on a machine with a CUDA device, the full width as well. Every request asks for four LoRAs of rank
 16 on 418 layers, out of a pool of eight. Compared are
 
 - the rank buffers of compute/pipelines/lora/switch.py,
 - PEFT through diffusers with all eight loaded, where a switch activates four of them (`set_adapters`),
 - the same with the four loaded and unloaded for every request.
 
-Only one forward of the transformer is timed, without compilation: one step of a drawing.
+Only one forward of the transformer is timed, without compilation: one denoising step.
 """
 
 import itertools
@@ -40,7 +40,7 @@ _BASE, _OFF, _ON, _PEFT = "no LoRAs, plain model", "no LoRAs, rank buffers", "4 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a model is, and what it computes: `tokens` are those of the image and of the text."""
+    """Size of a model and of its inputs: `tokens` are those of the image and of the text."""
 
     name: str
     heads: int
@@ -58,7 +58,7 @@ FULL = Scale("FLUX.1 at 1024x1024", 24, 128, 4096, (4096, 512), torch.device("cu
 def main() -> None:
     options = arguments(__doc__, rounds=5).parse_args()
     say(machine())
-    # A LoRA without a part for the text encoder, which this pipeline has not got either.
+    # The LoRAs have no part for the text encoder, which this pipeline does not have either.
     logging.set_verbosity_error()
     warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
     scales = [NARROW, FULL] if torch.cuda.is_available() else [NARROW]
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def run(scale: Scale, folder: Path, *, rounds: int, requests: int) -> None:
-    """Measure both questions on one scale, all ways in turns, and print a table for each."""
+    """Measure switches and forwards on one scale, all ways in turns, and print a table for each."""
     say(f"\n{scale.name}: making the models and {_POOL} LoRAs")
     static, cached = pipeline_of(scale), pipeline_of(scale)
     card = ModelCard.from_config(static.transformer.config)
@@ -99,7 +99,7 @@ def run(scale: Scale, folder: Path, *, rounds: int, requests: int) -> None:
 
 
 class Rotation:
-    """Requests for four neighbours out of the pool, each one further than the last."""
+    """Requests for four neighbours of the pool, moving on by one each time."""
 
     def __init__(self, scale: Scale, pool: list[LoraSelection], switch: Callable[[Selections], object]) -> None:
         self._scale = scale
@@ -111,7 +111,7 @@ class Rotation:
         return [tuple(ring[start : start + _PER_REQUEST]) for start in range(0, _POOL, 3)]
 
     def of(self, requests: int) -> Callable[[], float]:
-        """Some switches, one behind the other; the median of their milliseconds."""
+        """Return a function that makes some switches in a row and returns the median of their milliseconds."""
 
         def measure() -> float:
             self._switch(next(self._sets))
@@ -179,7 +179,7 @@ def report_work() -> None:
 
 
 def tokens_of(name: str, image: int, text: int) -> int:
-    """How many vectors pass a layer in one step."""
+    """Return the number of vectors that pass a layer in one step."""
     if "norm" in name or name.startswith("time_text_embed"):
         return 1
     if name.startswith("single_"):
@@ -188,7 +188,7 @@ def tokens_of(name: str, image: int, text: int) -> int:
 
 
 def pipeline_of(scale: Scale) -> Any:
-    """A pipeline of a transformer alone; the other parts take no part."""
+    """Return a pipeline of a transformer alone; the other parts are unused."""
     with torch.device(scale.device):
         torch.manual_seed(1)
         before = torch.get_default_dtype()
@@ -222,7 +222,7 @@ def inputs(scale: Scale) -> dict[str, Any]:
 
 
 def write_lora(path: Path, card: ModelCard, scale: Scale, seed: int) -> LoraSelection:
-    """Attention and feed-forward of every block: the 418 layers that trainers adapt."""
+    """Write a LoRA on attention and feed-forward of every block: the 418 layers that trainers adapt."""
     from safetensors.torch import save_file
 
     random = torch.Generator().manual_seed(seed)
@@ -262,7 +262,7 @@ def milliseconds(scale: Scale, work: Callable[[], object]) -> float:
 
 
 def finish(scale: Scale) -> None:
-    """Wait for what the device was told to do."""
+    """Wait until the device is idle."""
     if scale.device.type == "cuda":
         torch.cuda.synchronize(scale.device)
 

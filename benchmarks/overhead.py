@@ -1,8 +1,8 @@
-"""What the stack adds to a drawing: `python -m benchmarks.overhead`.
+"""Overhead of the stack over bare generation: `python -m benchmarks.overhead`.
 
 Seconds per image when tasks are submitted at once over HTTP (rows, Dispatcher, Serve replica, object store, settled),
-against the same model drawing the same seeds in a loop in one process, without and with encoding and storing each
-image. And how much of the time the pipeline draws. The tiny model is quick, so that what is not drawing shows.
+against the same model generating the same seeds in a loop in one process, without and with encoding and storing each
+image. Also the share of the time in which the pipeline is busy. The tiny model is fast, so that the overhead shows.
 """
 
 import argparse
@@ -41,9 +41,9 @@ SELECT extract(epoch FROM min(started_at)), extract(epoch FROM max(completed_at)
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """Some images and what they took; `drawing` is the seconds per image that the pipeline says it drew.
+    """Some images and their times; `drawing` is the seconds per image that the pipeline reports.
 
-    `busy` is the share of the time that it drew, from 0 to 1.
+    `busy` is the share of the time in which the pipeline was busy, from 0 to 1.
     """
 
     seconds_per_image: float
@@ -61,7 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.images = 1, 4
-    # Ray gives a replica as many threads as cores; the loop beside it must have the same.
+    # Ray gives a replica as many threads as cores; the loop must have the same.
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     with postgres() as server:
         run(server, options)
@@ -107,7 +107,7 @@ def report(bursts: Mapping[str, Sequence[Burst]], options: argparse.Namespace) -
     stack = _typical(bursts[STACK])
     same = {burst.digests for burst in (*bursts[STORED], *bursts[STACK])} == {stack.digests}
     say(
-        f"\nThe stack's pipeline draws {stack.busy:.1%} of the time between the first start and the last completion,"
+        f"\nThe stack's pipeline is busy {stack.busy:.1%} of the time between the first start and the last completion,"
         f" {stack.drawing * 1000:.1f} ms per image."
     )
     say(f"The stack's images are {'the same, byte for byte, as' if same else 'NOT the same as'} the loop's.")
@@ -123,7 +123,7 @@ def _typical(bursts: Sequence[Burst]) -> Burst:
 
 
 def _draw(process: ProcessPoolExecutor, body: Mapping[str, Any], seeds: range, *, store: bool) -> Burst:
-    seconds, digests = process.submit(bare_drawing.draw, body, seeds, store=store).result()
+    seconds, digests = process.submit(bare_drawing.generate, body, seeds, store=store).result()
     each = seconds / len(seeds)
     return Burst(each, each, 1.0, tuple(digests))
 
@@ -133,7 +133,7 @@ def _submit_in_turn(url: str, database_url: str, body: Mapping[str, Any], seeds:
 
 
 def _submit(url: str, database_url: str, body: Mapping[str, Any], seeds: Sequence[int]) -> Burst:
-    """From the first POST to the last row that says COMPLETED."""
+    """Time from the first POST to the last row that is COMPLETED."""
     reference = str(uuid4())
     began = time.time()
     asyncio.run(_post_all(url + TASKS, {**body, "origin_reference": reference}, seeds))

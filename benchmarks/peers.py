@@ -1,8 +1,8 @@
-"""Our queue beside its peers: `python -m benchmarks.peers`.
+"""Our queue compared with its peers: `python -m benchmarks.peers`.
 
 Every arm empties a queue of no-op jobs, in a process of its own that has drained a few before; all share one embedded
 Postgres with its durable settings, or have a Redis of their own. Every arm checks in its own store that each job was
-done, once. The systems promise different things meanwhile: read what is printed below the table. Two systems are so
+done once. The systems give different guarantees, which are printed below the table. Two systems are so
 much slower that they get a shorter queue; that does not change their rates.
 """
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=20_000, help="in the queue, per arm and round (20000)")
     parser.add_argument("--slow-jobs", type=int, default=1000, help="the same for procrastinate and Celery (1000)")
     parser.add_argument("--submits", type=int, default=2000, help="in bulk; half by many, a tenth by one (2000)")
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="which to compare (all)")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="systems to compare (all)")
     parser.add_argument("--only", choices=("drain", "enqueue"), help="only one half")
     options = parser.parse_args()
     if options.quick:
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def report_drains(server: Server, options: argparse.Namespace) -> None:
-    """Drain with every arm in turns, and print rates, ratios, and what each promises."""
+    """Drain with every arm in turns, and print rates, ratios, and the guarantees of each."""
     arms = peers_arms.drains(server, options.systems, jobs=options.jobs, slow_jobs=options.slow_jobs)
     rates = interleave({arm.name: arm.drain for arm in arms}, options.rounds)
     columns = [arm for arm in arms if arm.column]
@@ -51,13 +51,13 @@ def report_drains(server: Server, options: argparse.Namespace) -> None:
             for arm in arms
         ],
     )
-    say("\nWhat each does for a job meanwhile")
+    say("\nGuarantees of each for a job")
     for name, promise in peers_arms.PROMISES.items():
         say(f"* {name}: {promise}")
 
 
 def report_submits(server: Server, options: argparse.Namespace) -> None:
-    """Submit with every system in turns, and print the rates of all ways to do it."""
+    """Submit with every system in turns, and print the rates of all ways."""
     arms: Mapping[str, Callable[[], Accepted]] = peers_arms.submits(server, options.systems, jobs=options.submits)
     say("")
     results = interleave(arms, options.rounds)
@@ -76,7 +76,7 @@ def report_submits(server: Server, options: argparse.Namespace) -> None:
 
 
 def times(values: Sequence[float], base: Sequence[float]) -> str:
-    """How many times `base` the values are: the median of the ratios within each round, and their range."""
+    """Format the ratio to `base`: the median of the ratios within each round, and their range."""
     ratios = [value / other for value, other in zip(values, base, strict=True)]
     digits = 0 if median(ratios) >= 20 else 1
     return f"{spread(ratios, digits)}x"

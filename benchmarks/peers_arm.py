@@ -1,4 +1,4 @@
-"""What every peer is measured with: a fresh process, a loop, a tally of runs, and databases of its own."""
+"""Common parts of all peers: a fresh process, a loop, a tally of runs, and databases of their own."""
 
 import asyncio
 import multiprocessing
@@ -40,16 +40,16 @@ T = TypeVar("T")
 WARM_UP = 300
 """Jobs that every arm drains in its process before those that count."""
 CLIENTS = 32
-"""How many submit at once where the figure is about many."""
+"""Concurrent clients of the figure for many clients."""
 BULK = 1000
-"""Jobs of one call where the figure is about bulk."""
+"""Jobs of one call of the figure for bulk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
     """One way to empty a queue. `drain` fills it with `jobs`, empties it, checks it, and returns jobs per second.
 
-    With `column` it is what the others are compared with, under that title.
+    With `column` the other arms are compared with it, under that title.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Jobs per second that one client, `CLIENTS` at once, and one with `BULK` a call can submit."""
+    """Jobs per second submitted by one client, by `CLIENTS` at once, and by one with `BULK` a call."""
 
     one: float
     many: float
@@ -68,7 +68,7 @@ class Accepted:
 
 
 class Tally:
-    """How often each job ran in this process, and since when (`time.time()`)."""
+    """The number of runs of each job in this process, and the time of the first (`time.time()`)."""
 
     def __init__(self, jobs: int) -> None:
         self._runs = bytearray(jobs)
@@ -87,20 +87,20 @@ class Tally:
 
 
 def fresh(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call `function` in a new Python that has imported nothing but its module."""
+    """Call `function` in a new Python process that has imported its module only."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         return pool.submit(function, *args, **kwargs).result()
 
 
 def run_on_uvloop(work: Coroutine[Any, Any, T]) -> T:
-    """Ray's actors, and pgqueuer's own benchmark, run on uvloop; so does every arm here that has a loop."""
+    """Run on uvloop, as Ray's actors and pgqueuer's own benchmark do; every arm with a loop uses it."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
 
 
 def empty_database(server: Server, name: str) -> str:
-    """Make a database without our tables; its libpq address."""
+    """Create a database without our tables; return its libpq address."""
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     return normal_url(server.url).set(drivername="postgresql", database=name).render_as_string(hide_password=False)
@@ -111,10 +111,10 @@ def connect(url: str) -> psycopg.Connection[Any]:
 
 
 def empty(connection: psycopg.Connection[Any], tables: Sequence[str]) -> None:
-    """Empty the tables and write everything out, so that no arm pays for what the one before it left behind.
+    """Empty the tables and write everything out, so that no arm pays for the one before it.
 
-    Before the jobs are stored, not after: pages that were made since the last checkpoint need no image in the log,
-    which is how a queue lives whose jobs do not lie for long.
+    It runs before the jobs are stored: pages that were made since the last checkpoint need no image in the log,
+    which is the normal state of a queue whose jobs are short-lived.
     """
     names = sql.SQL(", ").join(map(sql.Identifier, tables))
     connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(names))
@@ -123,13 +123,13 @@ def empty(connection: psycopg.Connection[Any], tables: Sequence[str]) -> None:
 
 
 def tidy(connection: psycopg.Connection[Any], tables: Sequence[str]) -> None:
-    """What autovacuum would have done within a minute."""
+    """Vacuum, as autovacuum would within a minute."""
     for table in tables:
         connection.execute(sql.SQL("VACUUM ANALYZE {}").format(sql.Identifier(table)))
 
 
 def shares(jobs: int) -> tuple[range, range, range]:
-    """The jobs that are submitted one by one, by many clients, and in bulk: never one number twice."""
+    """Return the jobs that are submitted one by one, by many clients, and in bulk, without overlap."""
     one, many = jobs // 10, jobs // 2
     return range(one), range(one, one + many), range(one + many, one + many + jobs)
 
@@ -140,7 +140,7 @@ Submit = Callable[[int], Awaitable[object]]
 async def accept(
     jobs: int, submit_bulk: Callable[[range], Awaitable[object]], submit: Submit, *, alone: Submit | None = None
 ) -> Accepted:
-    """Measure the three ways to submit. `submit` is run `CLIENTS` times at once; `alone`, if that differs, is not."""
+    """Measure the three ways to submit. `submit` runs `CLIENTS` times at once; `alone`, if different, does not."""
     one, many, bulk = shares(jobs)
     began = time.time()
     await _submit_each(iter(one), alone or submit)
@@ -160,5 +160,5 @@ async def _submit_each(jobs: Iterator[int], submit: Submit) -> None:
 
 
 def rate(jobs: int, began: float, ended: float | None = None) -> float:
-    """Jobs per second between two readings of `time.time()`; without the second one, until now."""
+    """Return jobs per second between two readings of `time.time()`; without the second one, until now."""
     return jobs / ((time.time() if ended is None else ended) - began)

@@ -1,4 +1,4 @@
-"""Which arms there are, how each is configured, and what each promises while it is measured."""
+"""All arms: their configuration, and the guarantees of each while it is measured."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,7 +14,7 @@ from benchmarks.peers_redis import installed
 __all__ = ["OUR_WRITER", "PROMISES", "drains", "submits"]
 
 OUR_WRITER = "ours, the ingress's writer"
-# procrastinate's default, and one that lets the ends of jobs overlap. Either way one loop fetches jobs one by one.
+# procrastinate's default, and one that lets the ends of jobs overlap. In both one loop fetches jobs one by one.
 _CONCURRENCIES = (1, 10)
 # As many as pgqueuer's five consumers hold.
 _HANDS = 500
@@ -35,7 +35,7 @@ PROMISES = {
     " webhook would be queued. In batches, start and end are one write; the Dispatcher adds streams, heartbeats,"
     " retries, cancel and the reaper.",
 }
-"""What each does for a job while it is measured. Speed alone misleads."""
+"""The guarantees of each system for a job. Speed alone misleads."""
 
 
 def drains(server: Server, systems: Sequence[str], *, jobs: int, slow_jobs: int) -> list[Arm]:
@@ -51,7 +51,7 @@ def drains(server: Server, systems: Sequence[str], *, jobs: int, slow_jobs: int)
 
 
 def submits(server: Server, systems: Sequence[str], *, jobs: int) -> dict[str, Callable[[], Accepted]]:
-    """What submits to each of `systems`; `jobs` in bulk, half as many by many clients, a tenth one by one."""
+    """Return the submitters of `systems`; `jobs` in bulk, half as many by many clients, a tenth one by one."""
     arms: dict[str, Callable[[], Accepted]] = {}
     if "raw" in systems:
         arms["raw asyncpg"] = partial(fresh, peers_raw.enqueue, _database(server, "raw_in", peers_raw), jobs)
@@ -82,7 +82,7 @@ def _raw(server: Server, jobs: int) -> list[Arm]:
 
 def _pgqueuer(server: Server, jobs: int) -> list[Arm]:
     url = _database(server, "pgqueuer", peers_pgqueuer)
-    # Five consumers are what its own benchmark starts.
+    # Its own benchmark starts five consumers.
     worker = partial(fresh, peers_pgqueuer.drain, url, jobs, consumers=5, batch=100)
     queries = partial(fresh, peers_pgqueuer.drain_by_queries, url, jobs, claimers=2, batch=100)
     return [
@@ -117,7 +117,7 @@ def _celery(server: Server, jobs: int) -> list[Arm]:
 
         return Arm(name, jobs, drain)
 
-    # A worker's parent process is what limits it; two workers of one child each have two of them.
+    # A worker's parent process is the bottleneck; two workers of one child each have two of them.
     return [
         arm("Celery, acks first, plain Redis, 1 worker", workers=1),
         arm("Celery, acks first, plain Redis, 2 workers"),
@@ -154,5 +154,5 @@ def _database(server: Server, name: str, peer: ModuleType) -> str:
 
 
 def _folders(server: Server, name: str) -> Iterator[Path]:
-    """A new folder each time: a Redis keeps nothing from one round to the next."""
+    """Yield a new folder each time, so that a Redis keeps nothing from one round to the next."""
     return (server.home / f"{name}-{number}" for number in count())

@@ -1,4 +1,5 @@
-"""Celery with Redis: real worker processes with two prefork children in all, told to take the queue when it is full."""
+"""Celery with Redis: worker processes with two prefork children in all, which start to consume when the queue is
+full."""
 
 import os
 import subprocess
@@ -25,7 +26,7 @@ _CHILDREN = 2
 
 
 def drain(home: Path, jobs: int, *, durable: bool, late: bool, results: bool, workers: int = 1) -> float:
-    """Jobs per second from the word to take the queue until all ran and nothing is unacknowledged."""
+    """Return jobs per second from the command to consume until all ran and nothing is unacknowledged."""
     with redis_server(home, durable=durable) as socket:
         tally = home / "tally"
         tally.write_bytes(bytes(jobs + WARM_UP))
@@ -47,7 +48,7 @@ def drain(home: Path, jobs: int, *, durable: bool, late: bool, results: bool, wo
 
 
 def enqueue(home: Path, jobs: int, *, durable: bool) -> Accepted:
-    """Celery has no call for bulk; a group of signatures sends its messages one by one over one connection."""
+    """Submit jobs. Celery has no bulk call; a group of signatures sends its messages one by one over one connection."""
     with redis_server(home, durable=durable) as socket:
         app = worker_app.configured(worker_app.settings_of(socket, home / "tally", late=False, results=False))
         _accept(app, WARM_UP)
@@ -86,7 +87,7 @@ def _send(app: Any, jobs: range, queue: str) -> None:
 
 @contextmanager
 def _worker(home: Path, settings: dict[str, str], name: str, children: int) -> Iterator[None]:
-    """A worker without the chatter between workers; its orderly end is part of the measurement's check."""
+    """Run a worker without messages between workers; its orderly end is part of the check."""
     command = [sys.executable, "-m", "celery", "-A", "benchmarks.peers_celery_app", "worker"]
     command += ["--hostname", f"{name}@%h", "--concurrency", f"{children}", "--queues", worker_app.WARM]
     command += ["--loglevel", "WARNING"]
@@ -101,7 +102,7 @@ def _worker(home: Path, settings: dict[str, str], name: str, children: int) -> I
 
 
 def _wait(client: "redis.Redis", tally: Path, jobs: int) -> None:
-    """Until `jobs` ran and the broker holds nothing more for the worker."""
+    """Wait until `jobs` ran and the broker holds nothing more for the worker."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while _ran(tally) < jobs or _held(client):
         if time.monotonic() > deadline:

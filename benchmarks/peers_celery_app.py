@@ -1,4 +1,4 @@
-"""The Celery application that the worker's own processes load: `celery -A benchmarks.peers_celery_app worker`.
+"""The Celery application loaded by the worker processes: `celery -A benchmarks.peers_celery_app worker`.
 
 Its task counts its runs in a mapped file, one byte a job, which costs no system call.
 """
@@ -15,19 +15,19 @@ __all__ = ["JOBS", "WARM", "app", "configured", "noop", "settings_of"]
 
 BROKER, LATE, RESULTS, TALLY = "PEERS_BROKER", "PEERS_ACKS_LATE", "PEERS_RESULTS", "PEERS_TALLY"
 JOBS, WARM = "jobs", "warm"
-"""The queues. A worker starts on WARM alone, and is told to take JOBS when the clock starts."""
+"""The queues. A worker starts on WARM alone, and adds JOBS when the clock starts."""
 
-# What Celery's guide to optimising advises for many short tasks ("64, or 128 for example").
+# Recommended for many short tasks by Celery's guide to optimising ("64, or 128 for example").
 _PREFETCH = 128
 
 
 def settings_of(socket: Path, tally: Path, *, late: bool, results: bool) -> dict[str, str]:
-    """The environment of a worker, and of whoever sends to it."""
+    """Return the environment of a worker and of its clients."""
     return {BROKER: str(socket), LATE: str(int(late)), RESULTS: str(int(results)), TALLY: str(tally)}
 
 
 def configured(settings: Mapping[str, str]) -> Celery:
-    """An application for these settings; without any, one that can only be imported."""
+    """Return an application for these settings; without any, one that can only be imported."""
     socket, keeps_results = settings.get(BROKER, ""), settings.get(RESULTS) == "1"
     made = Celery("peers", broker=f"redis+socket://{socket}")
     made.conf.update(

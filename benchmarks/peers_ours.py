@@ -1,4 +1,4 @@
-"""Our own queue: the store's batches alone, and the whole Dispatcher before a pool that does nothing."""
+"""Our own queue: the store's batches alone, and the whole Dispatcher with a no-op pool."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ def drain(url: str, jobs: int, *, claimers: int, batch: int) -> float:
 
 
 def dispatch(url: str, jobs: int, *, hands: int) -> float:
-    """Jobs per second through a whole Dispatcher that keeps `hands` jobs in flight."""
+    """Return jobs per second through a whole Dispatcher with `hands` jobs in flight."""
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     drain_with_dispatcher(url, tasks=WARM_UP, hands=hands)
     reached = drain_with_dispatcher(url, tasks=jobs, hands=hands).per_second

@@ -1,4 +1,5 @@
-"""How fast our own store accepts tasks: the ingress's writer, which stores what arrives together in one transaction."""
+"""Rate at which our own store accepts tasks: the ingress's writer, which batches concurrent tasks in one
+transaction."""
 
 from uuid import UUID
 

@@ -42,16 +42,16 @@ def install(url: str) -> None:
 
 
 def drain(url: str, jobs: int, *, consumers: int, batch: int) -> float:
-    """Jobs per second through whole consumers, from the first job that runs to the last row they write.
+    """Return jobs per second through whole consumers, from the first job that runs to the last row they write.
 
-    What a consumer does before (it checks the whole schema) and after is not counted.
+    The consumer's work before (it checks the whole schema) and after is not counted.
     """
     run_on_uvloop(_drain(url, WARM_UP, consumers, batch))
     return run_on_uvloop(_drain(url, jobs, consumers, batch))
 
 
 def drain_by_queries(url: str, jobs: int, *, claimers: int, batch: int) -> float:
-    """Jobs per second through pgqueuer's two statements alone, without the worker around them."""
+    """Return jobs per second through pgqueuer's two statements alone, without its worker."""
     run_on_uvloop(_drain_by_queries(url, WARM_UP, claimers, batch))
     return run_on_uvloop(_drain_by_queries(url, jobs, claimers, batch))
 
@@ -111,7 +111,7 @@ async def _claimer(connection: asyncpg.Connection, batch: int, tally: Tally) -> 
 async def _enqueue(url: str, jobs: int) -> Accepted:
     with connect(url) as admin:
         empty(admin, _TABLES)
-    # One connection for one client, a pool for many, as its guide has it.
+    # One connection for one client, a pool for many, as in its guide.
     connection = await asyncpg.connect(url)
     single = Queries(AsyncpgDriver(connection))
     async with asyncpg.create_pool(url, min_size=CLIENTS, max_size=CLIENTS) as pool:
@@ -151,7 +151,7 @@ async def _fill(connection: asyncpg.Connection, url: str, jobs: int) -> None:
 
 
 def _check(url: str, jobs: int) -> float:
-    """When the last job was written off, in seconds of the epoch."""
+    """Return the time when the last job was logged, in seconds of the epoch."""
     with connect(url) as connection:
         row = connection.execute(
             "SELECT (SELECT count(*) FROM pgqueuer), count(*), count(DISTINCT job_id), extract(epoch FROM max(created))"

@@ -1,4 +1,4 @@
-"""procrastinate, run as its documentation runs a worker: psycopg's pool, `wait=False`, jobs kept when they are done."""
+"""procrastinate as in its documentation of a worker: psycopg's pool, `wait=False`, finished jobs kept."""
 
 import procrastinate
 from procrastinate.types import JSONDict
@@ -27,7 +27,7 @@ def install(url: str) -> None:
 
 
 def drain(url: str, jobs: int, *, concurrency: int) -> float:
-    """Jobs per second through one worker, from the first job that runs to the last event it causes."""
+    """Return jobs per second through one worker, from the first job that runs to its last event."""
     run_on_uvloop(_drain(url, WARM_UP, concurrency))
     return run_on_uvloop(_drain(url, jobs, concurrency))
 
@@ -93,7 +93,7 @@ def _arguments(jobs: range) -> list[JSONDict]:
 
 
 def _check(url: str, jobs: int) -> float:
-    """When the last job succeeded, in seconds of the epoch."""
+    """Return the time when the last job succeeded, in seconds of the epoch."""
     with connect(url) as connection:
         row = connection.execute(
             "SELECT count(*), count(DISTINCT job_id), extract(epoch FROM max(at)),"

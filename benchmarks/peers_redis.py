@@ -1,4 +1,4 @@
-"""A Redis of its own for each measurement, on a Unix socket, as Postgres is here."""
+"""A Redis for each measurement, on a Unix socket, like Postgres in these benchmarks."""
 
 import shutil
 import subprocess
@@ -21,7 +21,7 @@ def installed() -> bool:
 
 @contextmanager
 def redis_server(home: Path, *, durable: bool) -> Iterator[Path]:
-    """Start redis-server in `home`; the path of its socket. `durable` syncs its log before each answer."""
+    """Start redis-server in `home` and yield the path of its socket. `durable` syncs its log before each answer."""
     home.mkdir(parents=True)
     program = shutil.which("redis-server")
     if program is None:

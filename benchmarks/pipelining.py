@@ -1,10 +1,10 @@
-"""What it brings that the stages of a replica overlap: `python -m benchmarks.pipelining`.
+"""Gain of overlapping the stages of a replica: `python -m benchmarks.pipelining`.
 
-Jobs back to back through the run, the workbench and the store that ship, in one process, around a simulated model:
-its draw holds the device for 200 ms without the GIL, its prompts and its decoding take what those of FLUX.1 take on a
-large GPU, and its pictures cost the real time to encode. Against the same calls one after the other. With as many jobs
-in flight as the Dispatcher sends to a replica: the one that draws and its `reserved_tasks`; a job that ends is replaced
-after the time that claiming the next one takes.
+Jobs back to back through the shipped run, WorkerContext and store, in one process, with a simulated model:
+its denoising holds the device for 200 ms without the GIL, its prompts and its decoding take the times of FLUX.1 on a
+large GPU, and its images take the real time to encode. Against the same calls one after the other. With as many jobs
+in flight as the Dispatcher sends to a replica: the one that denoises and its `reserved_tasks`; a job that ends is
+replaced after the time of claiming the next one.
 """
 
 import argparse
@@ -41,7 +41,7 @@ _DECODE_SECONDS = 0.013
 
 @dataclass
 class SimulatedModel(ImageModel):
-    """Takes its time without using a core, as a host does that waits for its GPU."""
+    """A model that takes time without using a core, like a host that waits for its GPU."""
 
     draw_seconds: float
     side: int
@@ -61,7 +61,7 @@ class SimulatedModel(ImageModel):
     def denoise(self, prepared: GenerateRequest, on_step: OnStep) -> GenerateRequest:
         began = time.perf_counter()
         for step in range(prepared.steps):
-            # To the moment, so that what waking up costs is not added at every step.
+            # Until an absolute time, so that the cost of waking up is not added at every step.
             time.sleep(max(0.0, began + self.draw_seconds * (step + 1) / prepared.steps - time.perf_counter()))
             on_step(step + 1, prepared.steps)
         self.drawn.append((began, time.perf_counter()))
@@ -74,7 +74,8 @@ class SimulatedModel(ImageModel):
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """`busy` from 0 to 1 and `gap` between two draws in seconds; `stages` in microseconds per image."""
+    """The result of a round. `busy` from 0 to 1 and `gap` between two calls in seconds; `stages` in microseconds per
+    image."""
 
     seconds_per_image: float
     busy: float
@@ -86,7 +87,7 @@ class Round:
 def main() -> None:
     parser = arguments(__doc__, rounds=3)
     parser.add_argument("--images", type=int, default=30, help="per arm and round (30)")
-    parser.add_argument("--draw-ms", type=float, default=200, help="how long a draw holds the device (200)")
+    parser.add_argument("--draw-ms", type=float, default=200, help="time for which denoising holds the device (200)")
     parser.add_argument("--side", type=int, default=1024, help="pixels (1024)")
     parser.add_argument("--refill-ms", type=float, default=20, help="from the end of a job until the next is here (20)")
     options = parser.parse_args()
@@ -104,9 +105,9 @@ def main() -> None:
 def report(rounds: Mapping[str, Sequence[Round]], options: argparse.Namespace) -> None:
     seconds = {name: [one.seconds_per_image for one in results] for name, results in rounds.items()}
     print_table(
-        f"{options.images} PNG of {options.side}x{options.side}, a draw of {options.draw_ms:.0f} ms;"
+        f"{options.images} PNG of {options.side}x{options.side}, denoising {options.draw_ms:.0f} ms;"
         f" medians of {options.rounds} rounds (and their range)",
-        ("", "ms per image", "throughput", "device busy", "us between draws"),
+        ("", "ms per image", "throughput", "device busy", "us between calls"),
         [
             (
                 name,
@@ -121,7 +122,7 @@ def report(rounds: Mapping[str, Sequence[Round]], options: argparse.Namespace) -
     overlapped = {name: results for name, results in rounds.items() if name != IN_TURN}
     stages = {stage: 0 for results in overlapped.values() for stage in results[0].stages}
     print_table(
-        "microseconds per image and stage: `decode`, `encode` and `upload` go on beside the next draw",
+        "microseconds per image and stage: `decode`, `encode` and `upload` overlap with the next denoising",
         ("", *overlapped),
         [
             (stage, *(f"{median([one.stages[stage] for one in results]):.0f}" for results in overlapped.values()))
@@ -129,11 +130,11 @@ def report(rounds: Mapping[str, Sequence[Round]], options: argparse.Namespace) -
         ],
     )
     ordered = all(one.in_order for results in overlapped.values() for one in results)
-    say(f"\nJobs ended {'in the order of their draws' if ordered else 'OUT OF ORDER'}.")
+    say(f"\nJobs ended {'in the order of their denoising' if ordered else 'OUT OF ORDER'}.")
 
 
 def _in_turn(model: SimulatedModel, home: Path, options: argparse.Namespace) -> Round:
-    """One image after the other: drawn, encoded, hashed and stored by the same code."""
+    """One image after the other: generated, encoded, hashed and stored by the same code."""
     store = LocalStore(home / "turn")
     model.drawn.clear()
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What statements cost: those that a request sends are kept, and explained as they ran."""
+"""Records the statements of a request, and explains them with their actual costs."""
 
 import json
 from collections.abc import Iterator
@@ -18,8 +18,12 @@ _RELATIONS = ("tasks", "task_events", "workflows", "workflow_steps", "workflow_e
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one statement ran. `rows` are those that its scans looked at, whether or not it kept them; `nodes` names
-    the scans, `pages` how many blocks of 8 KiB it touched."""
+    """The execution of one statement.
+
+    `rows` are those that its scans examined, whether or not they matched; `nodes` names the scans, `pages` counts the
+    blocks
+    of 8 KiB that it read.
+    """
 
     rows: int
     pages: int
@@ -28,14 +32,14 @@ class Plan:
 
 @dataclass(slots=True)
 class Statements:
-    """Keeps the statements of a database, with their values."""
+    """Records the statements of a database, with their values."""
 
     database: Database
     kept: list[tuple[str, Any]] = field(default_factory=list)
 
     @contextmanager
     def keeping(self) -> Iterator[list[tuple[str, Any]]]:
-        """The list that grows while the block runs."""
+        """Yield a list that grows while the block runs."""
         self.kept = []
         event.listen(self.database.engine.sync_engine, "before_cursor_execute", self._keep)
         try:
@@ -48,7 +52,7 @@ class Statements:
 
 
 def explain(connection: psycopg.Connection[Any], statements: list[tuple[str, Any]]) -> list[Plan]:
-    """Run the statements of one transaction again; the plans of those that read our tables."""
+    """Run the statements of one transaction again and return the plans of those that read our tables."""
     plans = []
     with connection.transaction(force_rollback=True):
         for statement, values in statements:

@@ -1,9 +1,9 @@
-"""How fast the queue is: `python -m benchmarks.queueing`.
+"""Speed of the queue: `python -m benchmarks.queueing`.
 
 First, no-op tasks per second: claimed and settled in batches by our store, through the real Dispatcher with an
-in-process pool of several sizes, and against bare loops that claim and complete a row in two statements. Then how long
-a task waits on an idle system, from its acceptance to its start. Then what one claim costs when few and when a million
-rows are finished, and when one, a hundred or a thousand tenants wait.
+in-process pool of several sizes, and against bare loops that claim and complete a row in two statements. Then the
+time on an idle system from a task's acceptance to its start. Then the cost of one claim with few and with a million
+finished rows, and with one, a hundred or a thousand waiting tenants.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from benchmarks.harness import Server, arguments, interleave, median, postgres, 
 from benchmarks.latency import enqueue_to_start
 
 BATCHES = ((100, 1), (500, 1), (1000, 1), (1000, 2))
-"""Rows in a batch, and how many claimers there are."""
+"""Rows in a batch, and the number of claimers."""
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def run_batches(server: Server, *, tasks: int, rounds: int) -> None:
 
 
 def run_latency(server: Server, *, tasks: int) -> None:
-    """Print what a task waits for on an idle system."""
+    """Print the time that a task waits on an idle system."""
     waits = sorted(enqueue_to_start(server.database("latency"), tasks=tasks))
     say(
         f"\nFrom accepted to started on an idle system, {tasks} tasks one by one, in ms:"
@@ -78,7 +78,7 @@ def run_latency(server: Server, *, tasks: int) -> None:
 def run_drains(server: Server, hands: Sequence[int], *, tasks: int, rounds: int) -> None:
     """Drain a queue through pools of every size, in turns with bare SQL, and print the table."""
     url = server.database("drain")
-    # Long enough to measure where hundreds pass in a blink.
+    # Long enough to measure where hundreds take a moment.
     counts = {n: max(tasks, 25 * n) for n in hands}
     dispatched = {_dispatched(n): partial(drain_with_dispatcher, url, tasks=counts[n], hands=n) for n in hands}
     bare = {_bare(n): partial(drain_bare, url, tasks=tasks, hands=n) for n in hands}

@@ -1,4 +1,4 @@
-"""Where the time of one accepted POST goes, measured in this process one request after the other."""
+"""Time of the parts of one accepted POST, measured in this process one request after the other."""
 
 import asyncio
 import json
@@ -66,7 +66,7 @@ async def _measure_plain(database_url: str, body: Mapping[str, Any], rounds: int
 
 
 async def _accept(held: Resources, encoded: bytes) -> tuple[float, ...]:
-    """What `POST /tasks/` does between reading the body and sending the answer."""
+    """Do the work of `POST /tasks/` between reading the body and sending the answer."""
     times = [time.perf_counter()]
     body = parsed(encoded)
     read = read_task(body)

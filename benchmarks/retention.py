@@ -1,8 +1,8 @@
-"""How fast what is old is forgotten, and what others notice: `python -m benchmarks.retention`.
+"""Speed of retention, and its effect on other clients: `python -m benchmarks.retention`.
 
-Ended tasks with two events each, one in ten with a webhook that was delivered, are forgotten by a process of its own,
-while this one submits a task at a time, as an ingress does, and before that without. They have no files: how fast those
-go is the store's matter. The longest batch is the longest time that one call of the database took.
+Ended tasks with two events each, one in ten with a delivered webhook, are deleted by a process of its own,
+while this one submits a task at a time, as an ingress does, and before that without. They have no files, whose removal
+depends on the store. The longest batch is the longest call of the database.
 """
 
 import argparse
@@ -76,12 +76,12 @@ def run(server: Server, options: argparse.Namespace) -> None:
         beside = asyncio.run(_submit(url, partial(_answered, ours)))
         seconds, forgotten, longest = ours.recv()
         forgetting.join()
-        say(f"  forgot {forgotten:,} tasks in {seconds:.0f} s")
+        say(f"  deleted {forgotten:,} tasks in {seconds:.0f} s")
         rows.append(
             (f"{forgotten / seconds:,.0f}", f"{longest * 1000:.0f}", *_percentiles(alone), *_percentiles(beside))
         )
-    columns = ("tasks/s", "longest batch, ms", "submit p50, ms", "p95", "p99", "beside it p50", "p95", "p99")
-    print_table(f"Forgetting {options.tasks:,} of {2 * options.tasks:,} tasks", columns, rows)
+    columns = ("tasks/s", "longest batch, ms", "submit p50, ms", "p95", "p99", "during it p50", "p95", "p99")
+    print_table(f"Deleting {options.tasks:,} of {2 * options.tasks:,} tasks", columns, rows)
 
 
 def _answered(process: Connection, _waited: float) -> bool:
@@ -95,7 +95,7 @@ def _percentiles(seconds: list[float]) -> tuple[str, str, str]:
 
 
 async def _submit(url: str, enough: Callable[[float], bool]) -> list[float]:
-    """How long each took, one after another."""
+    """Submit one task after another and return the seconds of each."""
     database = Database(url)
     writer = TaskWriter(database, Notifier(database))
     took, began = [], time.perf_counter()

@@ -1,4 +1,4 @@
-"""Rows of `tasks` by the million, written by the server itself. Finished ones are as wide as real ones."""
+"""Millions of rows of `tasks`, written by the server itself. Finished ones are as wide as real ones."""
 
 from typing import Any
 
@@ -37,25 +37,25 @@ Connection = psycopg.Connection[Any]
 
 
 def empty(connection: Connection) -> None:
-    """Start over: no tasks, no events, no turns."""
+    """Remove all tasks, events and turns."""
     connection.execute("TRUNCATE tasks, task_events, tenant_turns")
 
 
 def fill_waiting(connection: Connection, *, queue: str, count: int, tenants: int) -> None:
-    """`count` rows of one priority that wait, spread evenly over `tenants`."""
+    """Insert `count` waiting rows of one priority, spread evenly over `tenants`."""
     connection.execute(_WAITING, {"queue": queue, "count": count, "tenants": tenants})
 
 
 def fill_finished(connection: Connection, count: int) -> None:
-    """`count` rows that were completed within the last day."""
+    """Insert `count` rows that were completed within the last day."""
     connection.execute(_FINISHED, {"count": count})
 
 
 def settle(connection: Connection, *, queue: str) -> None:
-    """Complete what is claimed in `queue`, and let as many rows of the same tenants wait at its end."""
+    """Complete the claimed rows in `queue`, and append as many waiting rows of the same tenants."""
     connection.execute(_SETTLE, {"queue": queue})
 
 
 def tidy(connection: Connection) -> None:
-    """What autovacuum would have done within a minute."""
+    """Vacuum, as autovacuum would within a minute."""
     connection.execute("VACUUM ANALYZE tasks")

@@ -1,9 +1,9 @@
-"""How long the requests of the quick start and of the task types take with the shipped models: `python -m
+"""Times of the requests of the quick start and of the task types with the shipped models: `python -m
 benchmarks.samples`.
 
-Every one is sent as it is printed, but for the host of its pictures, which is a server of our own on loopback. With
-`--url` and `--key` a stack is used that is running already; it needs COMPUTE_MEDIA_ALLOWED_HOSTS=127.0.0.1. While the
-tasks run, another client asks for the task again and again: its slowest answer is the last column.
+Every request is sent as it is documented, except for the host of its images, which is a server of our own on loopback.
+With `--url` and `--key` a running stack is used; it needs COMPUTE_MEDIA_ALLOWED_HOSTS=127.0.0.1. While the
+tasks run, another client polls the task: its slowest answer is the last column.
 """
 
 import argparse
@@ -36,7 +36,7 @@ _CONFIG = Path(__file__).parent.parent / "serve_config.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One request; `{pictures}` in it is where the pictures are. `seconds`: it should take no longer on two cores."""
+    """One request; `{pictures}` in it is the images' base URL. `seconds` is the expected limit on two cores."""
 
     name: str
     body: Body
@@ -46,7 +46,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """What became of a sample."""
+    """The result of a sample."""
 
     name: str
     seconds: float
@@ -240,7 +240,7 @@ def main() -> None:
 
 
 def report(url: str, key: str, pictures: str, options: argparse.Namespace) -> None:
-    """Run them one after the other and print the times."""
+    """Run the samples one after the other and print the times."""
     headers = {"Authorization": f"Bearer {key}"}
     timed = []
     with httpx.Client(base_url=f"{url}{API}", headers=headers, timeout=60, trust_env=False) as client:
@@ -274,7 +274,7 @@ def run_workflow(client: httpx.Client, pictures: str) -> Timed:
 
 
 def _watched(client: httpx.Client, path: str) -> tuple[str, float]:
-    """The status in which it ends, and the slowest answer on the way there."""
+    """Return the final status, and the slowest answer until then."""
     deadline, slowest = time.monotonic() + PATIENCE_SECONDS, 0.0
     while time.monotonic() < deadline:
         asked = time.perf_counter()
@@ -297,7 +297,7 @@ def _placed(value: Any, pictures: str) -> Any:
 
 @contextmanager
 def picture_host() -> Iterator[str]:
-    """The address of a server that answers every path with a picture: of a garment, or of somebody who wears it."""
+    """Yield the address of a server that answers every path with an image: a garment, or a person wearing it."""
     product = render(Scene("dress", "blue", "white"), 1024)
     worn = ImageOps.pad(render(Scene("dress", "red", "white", wearer="woman"), 1024), (1024, 1536), color="white")
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler({"/products/": _jpeg(product), "/": _jpeg(worn)}))
@@ -321,7 +321,7 @@ def _handler(pictures: Mapping[str, bytes]) -> Callable[..., BaseHTTPRequestHand
             self.wfile.write(data)
 
         def log_message(self, *_: object) -> None:
-            """The table is all that is printed."""
+            """Print nothing, so that only the table is printed."""
 
     return Pictures
 

@@ -1,8 +1,8 @@
-"""Simulated worlds, as many as one likes: `python -m benchmarks.simulate --seeds 10000`.
+"""Simulated worlds, in any number: `python -m benchmarks.simulate --seeds 10000`.
 
-Each seed is a world of clients, dispatchers, workers and webhook receivers with troubles of its own (`tests.proof`). A
-seed that breaks a promise is printed with what was broken; `--seed N --trace` runs that world again and prints all that
-happened in it.
+Each seed is a world of clients, dispatchers, workers and webhook receivers with its own failures (`tests.proof`). A
+seed that breaks an invariant is printed with the violation; `--seed N --trace` runs that world again and prints its
+events.
 """
 
 import argparse
@@ -19,10 +19,10 @@ _AT_ONCE = 50
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulate", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1000, help="how many worlds")
+    parser.add_argument("--seeds", type=int, default=1000, help="number of worlds")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--seed", type=int, help="this world alone")
-    parser.add_argument("--trace", action="store_true", help="print what happens in it")
+    parser.add_argument("--seed", type=int, help="run this world alone")
+    parser.add_argument("--trace", action="store_true", help="print its events")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     return parser.parse_args()
 

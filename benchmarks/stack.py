@@ -1,4 +1,4 @@
-"""The whole system as its users start it, `compute up`, on free ports and a database that is handed in."""
+"""The whole system as users start it, with `compute up`, on free ports and a given database."""
 
 import contextlib
 import os
@@ -37,9 +37,9 @@ def running_stack(
     environment: Mapping[str, str],
     ready: bool = True,
 ) -> Iterator[str]:
-    """The base address of a stack with serve_config.yaml's settings but for its pools.
+    """Yield the base address of a stack with serve_config.yaml's settings except for its pools.
 
-    With `ready` it is handed out once a task would run at once, without as soon as the API answers.
+    With `ready` it yields once a task would run at once, without as soon as the API answers.
 
     Raises:
         RuntimeError: it did not start; with the end of its log.
@@ -58,7 +58,7 @@ def running_stack(
     command = [sys.executable, "-m", "compute.cli", "up", "--config", str(_write_config(home, pools))]
     env = {**os.environ, **variables, **environment}
     with log.open("wb") as output:
-        # Ctrl-C is ours to handle: the stack is stopped below, in order.
+        # In a session of its own, so that Ctrl-C does not reach it: the stack is stopped below, in order.
         process = subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)  # noqa: S603
     keep_logs = False
     try:
@@ -74,7 +74,7 @@ def running_stack(
 
 
 def wait_for(url: str, alive: Callable[[], bool]) -> bool:
-    """Whether `url` answers 200 before its server ends or the patience does."""
+    """Return whether `url` answers 200 before its server ends or the time is up."""
     deadline = time.monotonic() + _START_SECONDS
     with httpx.Client(timeout=10, trust_env=False) as client:
         while alive() and time.monotonic() < deadline:
@@ -101,5 +101,5 @@ def _stop(process: subprocess.Popen[bytes], env: Mapping[str, str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    # Nothing is left after an orderly stop; after any other this ends what is.
+    # After an orderly stop nothing is left; otherwise end the rest.
     subprocess.run([sys.executable, "-m", "compute.cli", "down"], env=env, check=False, stdout=subprocess.DEVNULL)

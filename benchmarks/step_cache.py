@@ -1,6 +1,6 @@
-"""What each level of the step cache saves and how far it strays: `python -m benchmarks.step_cache`.
+"""Savings and deviation of each level of the step cache: `python -m benchmarks.step_cache`.
 
-On the tiny FLUX (2 + 2 blocks, random weights). Which steps are reused follows from the schedule, not from the model or
+On the tiny FLUX (2 + 2 blocks, random weights). The reused steps follow from the schedule, not from the model or
 the image, so the share of block calls is that of FLUX.1-dev as well. The time is not: a tiny block hardly costs more
 than skipping it. Nor are the cosines between final latents: random weights are a weak stand-in for a trained model.
 """
@@ -26,7 +26,7 @@ _LEVELS = get_args(StepCacheLevel)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One denoising: what it took and what came out."""
+    """The cost and the result of one denoising."""
 
     block_calls: int
     seconds: float

@@ -1,7 +1,7 @@
-"""What it costs to accept a task: `python -m benchmarks.submit`.
+"""Cost of accepting a task: `python -m benchmarks.submit`.
 
-Three servers run the same API beside each other: plain uvicorn, Ray Serve as `compute up` tunes it, and Ray Serve with
-Ray's own defaults. Each is asked, in turns, for
+Three servers run the same API concurrently: plain uvicorn, Ray Serve as `compute up` tunes it, and Ray Serve with
+Ray's own defaults. Each gets, in turns,
   no-op    GET /health: through the same middleware, routing and JSON, without a body, a key or the database
   POST     one task, whose row is committed before the answer
   bulk     a hundred tasks with one POST, committed together
@@ -40,10 +40,10 @@ REQUESTS = {
 UVICORN = "uvicorn"
 TUNED = "Serve, tuned"
 DEFAULT = "Serve, default"
-# What `compute up` would set, set back to what Ray does by itself.
+# Ray's own defaults instead of the settings of `compute up`.
 RAYS_OWN = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
 MODES = {"tuned": (TUNED, {}), "default": (DEFAULT, RAYS_OWN)}
-# Serve refuses a deployment of no replicas; one that asks for more cores than there are never takes a task.
+# Serve refuses a deployment without replicas; one that needs more cores than there are never takes a task.
 NO_WORKERS = {"name": "Nobody", "queue": "inference", "num_replicas": 1, "cpus_per_replica": 1_000_000}
 
 Results = dict[str, list[Load]]
@@ -53,7 +53,9 @@ def main() -> None:
     parser = arguments(__doc__, rounds=5)
     parser.add_argument("--requests", type=int, default=1000, help="per arm and round (1000)")
     parser.add_argument("--connections", type=int, default=32, help="keep-alive connections (32)")
-    parser.add_argument("--serve", nargs="*", choices=MODES, default=list(MODES), help="how Serve runs; none skips it")
+    parser.add_argument(
+        "--serve", nargs="*", choices=MODES, default=list(MODES), help="configurations of Serve; none skips it"
+    )
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.requests = 1, 200
@@ -134,7 +136,7 @@ def _times(loads: list[Load]) -> str:
 
 
 def _check_rows(database_url: str, options: argparse.Namespace, servers: int) -> None:
-    """Every answer must be a row, and every row an answer, or the figures say nothing."""
+    """Check that every answer has a row and every row an answer; otherwise the figures are invalid."""
     rounds = options.rounds * servers
     answers = rounds * (_count("POST", options) + _connections("POST", options))
     answers += rounds * (_count("bulk", options) + _connections("bulk", options)) * BULK

@@ -1,11 +1,11 @@
-"""Training against diffusers' DreamBooth LoRA script for FLUX, run as its authors wrote it from a checkout of theirs.
+"""Training against diffusers' DreamBooth LoRA script for FLUX, run unchanged from a checkout of diffusers.
 
     python -m benchmarks.training --script …/examples/dreambooth/train_dreambooth_lora_flux.py --model DIR --images DIR
     python -m benchmarks.training --url http://127.0.0.1:8000 --key KEY
 
-The first form trains on the same pictures with the same settings, in turns, each alone in its process, and prints the
-steps per second, the peak memory and the losses of both, and their ratios. The second asks a running stack for a
-short training and prints the time from POST to the first step, and how long its checkpoints took.
+The first form trains on the same images with the same settings, in turns, each alone in its process, and prints the
+steps per second, the peak memory and the losses of both, and their ratios. The second requests a short training from
+a running stack and prints the time from POST to the first step, and the durations of its checkpoints.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--script", type=Path, help="the peer's script")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that runs it, with torchvision")
     parser.add_argument("--model", type=Path, help="a FLUX.1 in diffusers' layout; see benchmarks.training_model")
-    parser.add_argument("--images", type=Path, help="a folder with nothing but pictures")
+    parser.add_argument("--images", type=Path, help="a folder with images only")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--resolution", type=int, default=128)
     parser.add_argument("--rank", type=int, default=16)
@@ -118,7 +118,7 @@ def _first_step(url: str, key: str) -> None:
 
 
 def _picture(number: int) -> str:
-    """A picture as a data URL."""
+    """Return an image as a data URL."""
     file = io.BytesIO()
     Image.radial_gradient("L").resize((128, 128)).rotate(number * 10).convert("RGB").save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

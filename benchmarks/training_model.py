@@ -2,8 +2,8 @@
 
 Writes a model folder in diffusers' layout, in bfloat16: the transformer (19 + 38 blocks, 12 billion parameters), the
 VAE and CLIP of the real configuration and sizes, T5 with the real widths but, unless `--text-layers 24` is given, only
-two layers, since no trainer trains it, and tokenizers with a token per character. Random weights do not change how
-long a step takes or what it needs; they say nothing about pictures. Weights are made on the GPU, when there is one,
+two layers, since no trainer trains it, and tokenizers with a token per character. Random weights do not change the
+duration or the memory of a step; they tell nothing about image quality. Weights are made on the GPU, if there is one,
 and written to several files at once: 24 GB, best to a folder in main memory (/dev/shm).
 
 `--layers 2 4` makes a shallower transformer of the same widths, to try everything on a CPU.
@@ -40,14 +40,14 @@ _SHARD_NAME = "diffusion_pytorch_model{suffix}.safetensors"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the model goes; it must not exist yet")
+    parser.add_argument("folder", type=Path, help="the model's folder; it must not exist yet")
     parser.add_argument(
         "--layers", type=int, nargs=2, default=_LAYERS, metavar=("DOUBLE", "SINGLE"), help="blocks (19 38)"
     )
-    parser.add_argument("--text-layers", type=int, default=_TEXT_LAYERS, help="of T5 (2; the real one has 24)")
+    parser.add_argument("--text-layers", type=int, default=_TEXT_LAYERS, help="layers of T5 (2; the real one has 24)")
     options = parser.parse_args()
     if options.folder.exists():
-        parser.error(f"{options.folder} is there already")
+        parser.error(f"{options.folder} already exists")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     began = time.perf_counter()
     double, single = options.layers
@@ -67,11 +67,11 @@ def main() -> None:
 
 
 def build_model(folder: Path, device: torch.device, *, layers: tuple[int, int], text_layers: int) -> int:
-    """Write the model into `folder`; how many parameters its transformer has.
+    """Write the model to `folder` and return the number of its transformer's parameters.
 
     Args:
         layers: Double and single blocks of the transformer; FLUX.1-dev has 19 and 38.
-        text_layers: Of T5; the real one has 24.
+        text_layers: Layers of T5; the real one has 24.
     """
     sizes = {**LARGE.transformer, "num_layers": layers[0], "num_single_layers": layers[1]}
     scale = replace(LARGE, transformer=sizes)
@@ -141,7 +141,7 @@ def _t5(tokenizer: Any, layers: int) -> T5EncoderModel:
 
 
 def _save_transformer(model: Any, folder: Path) -> None:
-    """As `save_pretrained` does, but the files side by side: one after the other takes most of a minute."""
+    """Save like `save_pretrained`, but write the files concurrently: one after the other takes most of a minute."""
     model.save_config(folder)
     weights = model.state_dict()
     plan = split_torch_state_dict_into_shards(weights, filename_pattern=_SHARD_NAME, max_shard_size=_SHARD_BYTES)

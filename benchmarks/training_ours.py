@@ -1,8 +1,8 @@
 """Our trainer for the training benchmark, alone in its process: `python -m benchmarks.training_ours --model DIR …`.
 
-It runs what a worker of a training job runs, on pictures that are encoded here, and prints one line of JSON with the
-fields of `benchmarks.training_peer`. Losses come back from the device twice a second; a step's time is the mean of
-those between.
+It runs a training job's worker on images that are encoded here, and prints one line of JSON with the
+fields of `benchmarks.training_peer`. Losses are read from the device twice a second; a step's time is the mean of
+the steps in between.
 """
 
 import argparse
@@ -32,7 +32,7 @@ _UNCOUNTED = 5
 
 
 class _Meter:
-    """A `Listener` that keeps what it hears; checkpoints are timed and thrown away."""
+    """A `Listener` that records the reports; checkpoints are timed and deleted."""
 
     def __init__(self) -> None:
         self.reports: list[StepReport] = []
@@ -45,7 +45,7 @@ class _Meter:
         self.reports += reports
 
     def sampled(self, step: int, index: int, picture: Image.Image) -> None:
-        raise NotImplementedError("the benchmark draws no samples")
+        raise NotImplementedError("the benchmark has no samples")
 
     def save(self, step: int, write: Callable[[Path], None] | None) -> None:
         began = time.perf_counter()
@@ -86,7 +86,7 @@ def main() -> None:
         trainer.run(meter)
     counted = [report.seconds for report in meter.reports if report.step > _UNCOUNTED]
     if device.type == "cuda":
-        # The reports of one window share a mean, with the compiling in the first one: the last are the steady state.
+        # The reports of one window share a mean, and the first includes compilation: the last are the steady state.
         counted = counted[len(counted) // 2 :]
     print(
         json.dumps(

@@ -1,15 +1,15 @@
-"""diffusers' DreamBooth LoRA script for FLUX, run as its authors wrote it: `python -m benchmarks.training_peer`.
+"""diffusers' DreamBooth LoRA script for FLUX, run unchanged: `python -m benchmarks.training_peer`.
 
 The peer of the training benchmark. `--script` names `examples/dreambooth/train_dreambooth_lora_flux.py` of a checkout
-of diffusers that lies elsewhere; it is not part of this project. Prints one line of JSON: steps per second, seconds and
+of diffusers elsewhere; it is not part of this project. Prints one line of JSON: steps per second, seconds and
 loss of every step, and the peak memory. The interpreter needs torch, torchvision, diffusers, transformers, accelerate,
 peft and tensorboard, not this project.
 
-Nothing in the script is replaced. It runs in a process of its own whose only other work is a thread that writes down
+The script is not modified. It runs in a process of its own whose only other work is a thread that records
 the peak memory twice a second. Steps and losses come from the TensorBoard file that the script writes after every step,
 when it has waited for the device. After the last step it saves the LoRA and then loads the whole model once more for a
-last look; it is ended when the LoRA is saved, unless `--to-the-end` is given. Weights are read from several files at
-once, which is an environment variable of diffusers and shortens nothing but the start.
+final validation; it is ended when the LoRA is saved, unless `--to-the-end` is given. Weights are read from several
+files at once, by an environment variable of diffusers that shortens the start only.
 """
 
 import argparse
@@ -40,14 +40,15 @@ _ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_ENABLE_PARALLEL_LOADING": "1"}
 
 @dataclass(frozen=True, slots=True)
 class PeerSettings:
-    """What the script is told: its own defaults where nothing else is said (AdamW, every layer of attention and of the
-    double blocks' feed-forward, timesteps drawn evenly), a constant learning rate, no pictures for validation.
+    """Arguments of the script. Others keep the script's defaults (AdamW, every layer of attention and of the double
+    blocks'
+    feed-forward, uniform timesteps), with a constant learning rate and without validation images.
 
     Attributes:
-        images: A folder with nothing but pictures; all get `prompt`.
-        alpha: Of the LoRA; as large as `rank` if None.
-        batch_size: Pictures in a micro-batch, `accumulation` of which make a step.
-        guidance: What the network's guidance embedding is told.
+        images: A folder with images only; all get `prompt`.
+        alpha: Alpha of the LoRA; as large as `rank` if None.
+        batch_size: Images in a micro-batch, `accumulation` of which make a step.
+        guidance: Value for the network's guidance embedding.
         text_tokens: Length that T5 pads prompts to.
         also: More of the script's own arguments.
         python: The interpreter that runs it.
@@ -112,7 +113,7 @@ class PeerSettings:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of the optimizer: when it had ended (seconds since the epoch), and its mean loss."""
+    """A step of the optimizer: its end (seconds since the epoch) and its mean loss."""
 
     ended: float
     loss: float
@@ -120,16 +121,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class PeerRun:
-    """What one run of the script showed.
+    """The result of one run of the script.
 
     Attributes:
         device: Name of the GPU, or `cpu`.
-        steps_per_second: Of the median step, without the first five.
+        steps_per_second: By the median step, without the first five.
         step_seconds: From the end of one step to the end of the next, so one fewer than there are steps.
         losses: One for every step.
         seconds_to_first_step: From the start of the process to the end of the first step.
         allocated_bytes: Peak of PyTorch's tensors on the GPU, from the start to the end of the process; 0 on a CPU.
-        reserved_bytes: The same of what PyTorch had taken from the GPU.
+        reserved_bytes: Peak of the memory that PyTorch had reserved on the GPU.
         resident_bytes: Peak of main memory, with pages of the weights' files that were mapped.
         arguments: The script's command line.
     """
@@ -161,7 +162,7 @@ def _settings() -> PeerSettings:
     for name in ("script", "model", "images"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--output", type=Path, help="keep the LoRA, the TensorBoard files and the log in this folder")
-    parser.add_argument("--alpha", type=int, help="of the LoRA (as the rank)")
+    parser.add_argument("--alpha", type=int, help="alpha of the LoRA (as the rank)")
     kinds: dict[str, type[int | float | str]] = {"steps": int, "resolution": int, "rank": int, "batch-size": int}
     kinds |= {"accumulation": int, "text-tokens": int, "seed": int, "prompt": str, "python": str}
     for name, kind in [*kinds.items(), ("learning-rate", float), ("guidance", float), ("timeout", float)]:
@@ -170,7 +171,9 @@ def _settings() -> PeerSettings:
     parser.add_argument("--mixed-precision", choices=("no", "fp16", "bf16"), default=_default("mixed-precision"))
     for name in ("gradient-checkpointing", "cache-latents", "to-the-end"):
         parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=_default(name))
-    parser.add_argument("--also", nargs=argparse.REMAINDER, default=(), help="everything behind it is the script's own")
+    parser.add_argument(
+        "--also", nargs=argparse.REMAINDER, default=(), help="all further arguments are the script's own"
+    )
     options = vars(parser.parse_args())
     if options["steps"] < _WARM_UP + 2:
         parser.error(f"--steps: at least {_WARM_UP + 2}, since the first {_WARM_UP} are not counted")
@@ -182,7 +185,7 @@ def _default(option: str) -> Any:
 
 
 def run_peer(settings: PeerSettings) -> PeerRun:
-    """Run the script and return what it showed; its log goes to a file.
+    """Run the script and return its result; its log goes to a file.
 
     Raises:
         ValueError: `settings.output` is not empty.
@@ -215,9 +218,9 @@ def run_peer(settings: PeerSettings) -> PeerRun:
 
 
 def steps_per_second(ends: list[float]) -> float:
-    """Of the median step; the first five are left out.
+    """Return the steps per second by the median step; the first five are left out.
 
-    `ends`: when each step had ended, in seconds, at least seven of them.
+    `ends`: the end of each step, in seconds, at least seven of them.
     """
     return 1 / statistics.median(_differences(ends)[_WARM_UP:])
 
@@ -243,7 +246,7 @@ def _run(settings: PeerSettings, report: Path, log: Path, arguments: list[str]) 
 
 
 def _wait(process: "subprocess.Popen[bytes]", settings: PeerSettings, lora: Path) -> bool:
-    """Until the script ends, or has saved the LoRA and may be ended (True)."""
+    """Wait until the script ends, or has saved the LoRA and may be ended (True)."""
     deadline, size = time.monotonic() + settings.timeout, 0
     while process.poll() is None:
         if time.monotonic() > deadline:
@@ -262,7 +265,7 @@ def _tail(log: Path) -> str:
 
 
 def _steps(output: Path) -> Iterator[Step]:
-    """The steps that the script logged. It logs every micro-batch, with the number of steps that had ended by then."""
+    """Yield the steps that the script logged. It logs every micro-batch, with the number of finished steps."""
     found = sorted(event for path in output.rglob("events.out.tfevents.*") for event in _losses(path.read_bytes()))
     losses: list[float] = []
     done = 0
@@ -274,7 +277,7 @@ def _steps(output: Path) -> Iterator[Step]:
 
 
 def _losses(data: bytes) -> Iterator[tuple[float, int, float]]:
-    """When each loss was logged, the step's number and the loss.
+    """Yield the time of each logged loss, the step's number and the loss.
 
     `data` holds records: a length, its checksum, the event and its checksum.
     """
@@ -298,7 +301,7 @@ def _events() -> Any:
 
 
 def _watch(report: Path, command: list[str]) -> None:
-    """Run a script as `python SCRIPT ARGUMENTS` would, and write down the peak memory meanwhile."""
+    """Run a script as `python SCRIPT ARGUMENTS` would, and record the peak memory meanwhile."""
     import torch
 
     def write() -> None:

@@ -1,7 +1,7 @@
-"""What the clip writer costs beside a bare loop of PyAV: `python -m benchmarks.video_encode`.
+"""Cost of the clip writer compared with a bare loop of PyAV: `python -m benchmarks.video_encode`.
 
 The same RGB frames, in one run, taking turns: `VideoWriter`, the loop of PyAV's own examples with x264 at the same
-quality (PSNR) and preset, and that loop with what the same bytes every time cost (a fixed number of threads, no
+quality (PSNR) and preset, and that loop with the options for reproducible bytes (a fixed number of threads, no
 macroblock tree). The writer adds a faithful conversion to BT.709 and the index in front.
 """
 
@@ -32,7 +32,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         arms: dict[str, Callable[[], tuple[float, int]]] = {
             "bare PyAV": partial(timed, bare, Path(folder) / "bare.mp4", frames, {"crf": "18"}),
-            "bare, same bytes every time": partial(
+            "bare, reproducible bytes": partial(
                 timed, bare, Path(folder) / "same.mp4", frames, {"crf": "22", "x264-params": "mbtree=0:threads=4"}
             ),
             "VideoWriter": partial(timed, ours, Path(folder) / "ours.mp4", frames, {}),
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def scenery(count: int, width: int, height: int) -> Iterator[Frame]:
-    """A camera that pans over a grained landscape: neither still nor noise."""
+    """Yield frames of a camera that pans over a grained landscape: neither still nor noise."""
     random = np.random.default_rng(0)
     y, x = np.mgrid[0:height, 0 : width + 4 * count]
     waves = 60 * np.sin(x / 37) + 50 * np.sin(y / 23 + x / 91)
@@ -65,7 +65,7 @@ def scenery(count: int, width: int, height: int) -> Iterator[Frame]:
 def timed(
     write: Callable[[Path, list[Frame], dict[str, str]], None], path: Path, frames: list[Frame], options: dict[str, str]
 ) -> tuple[float, int]:
-    """Seconds, and the bytes of the file."""
+    """Return the seconds, and the size of the file in bytes."""
     began = time.perf_counter()
     write(path, frames, options)
     return time.perf_counter() - began, path.stat().st_size

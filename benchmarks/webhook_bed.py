@@ -1,4 +1,4 @@
-"""What the benchmark of webhooks measures, one figure a function."""
+"""The measurements of the webhook benchmark, one figure a function."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ from compute.webhooks.store import ClaimedDelivery
 __all__ = ["Cost", "Drained", "drain_bare", "drain_with_sender", "fill_dead", "live", "look_and_claim"]
 
 DEAD = 100
-"""Receivers of the backlog. Nobody listens at any of them."""
+"""Receivers of the backlog. None of them listens."""
 _PAYLOAD = '{"event_type": "TASK_STATUS", "status": "COMPLETED", "text": "' + "x" * 700 + '"}'
 _INSERT = """
 INSERT INTO webhook_deliveries (id, task_id, url, payload)
@@ -42,7 +42,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """One round: how many in what time, and at whose cost."""
+    """The result of one round: deliveries, time and cost."""
 
     deliveries: int
     seconds: float
@@ -54,7 +54,7 @@ class Drained:
 
 
 class _Meter:
-    """Reads the clocks of all who take part."""
+    """Measures time and processor time of all processes involved."""
 
     def __init__(self, receiver: psutil.Process, home: Path | None) -> None:
         self._receiver = receiver
@@ -87,7 +87,7 @@ def _seconds(process: psutil.Process) -> float:
 
 
 def drain_bare(url: str, receiver: psutil.Process, *, deliveries: int, at_once: int) -> Drained:
-    """The client alone: no rows, no signatures."""
+    """Measure the client alone, without rows and signatures."""
 
     async def drain() -> Drained:
         meter = _Meter(receiver, None)
@@ -109,7 +109,7 @@ def drain_bare(url: str, receiver: psutil.Process, *, deliveries: int, at_once: 
 def drain_with_sender(
     url: str, receiver: psutil.Process, database_url: str, home: Path, *, deliveries: int, at_once: int
 ) -> Drained:
-    """From the rows to the last answer, by a sender that begins anew."""
+    """Measure from the rows to the last answer, with a new sender."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("TRUNCATE webhook_deliveries CASCADE")
         connection.execute(_INSERT.format("%s"), [url, _PAYLOAD, deliveries])
@@ -126,7 +126,7 @@ def drain_with_sender(
 
 
 class Answered:
-    """Counts the deliveries that were answered."""
+    """Counts answered deliveries."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -145,7 +145,7 @@ class Answered:
 
 @asynccontextmanager
 async def sending(database_url: str, policy: SendPolicy) -> AsyncIterator[Answered]:
-    """A sender at work."""
+    """Run a sender."""
     database = Database(database_url)
     store = PostgresDeliveryStore(database)
     answered = Answered()
@@ -168,7 +168,7 @@ async def sending(database_url: str, policy: SendPolicy) -> AsyncIterator[Answer
 
 
 def fill_dead(connection: psycopg.Connection[object], count: int) -> None:
-    """So many deliveries, all of them due, to receivers of which none is there."""
+    """Insert `count` due deliveries to receivers that do not exist."""
     connection.execute(_INSERT.format(f"'http://127.1.0.' || n %% {DEAD} || ':9/hook'"), [_PAYLOAD, count])
     connection.execute("VACUUM ANALYZE webhook_deliveries")
 
@@ -178,7 +178,7 @@ def _dead(number: int) -> str:
 
 
 def look_and_claim(url: str, database_url: str, *, claims: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of each look for receivers, and of each claim of 32 deliveries to one that lives."""
+    """Return milliseconds of each search for receivers, and of each claim of 32 deliveries to a living one."""
     looks, takes = [], []
 
     async def measure() -> None:
@@ -205,7 +205,7 @@ def look_and_claim(url: str, database_url: str, *, claims: int) -> tuple[list[fl
 
 
 def live(url: str, database_url: str, *, deliveries: int) -> list[float]:
-    """Milliseconds from a row to its end, of deliveries to a living receiver that come one by one."""
+    """Return milliseconds from row to delivery, for deliveries to a living receiver one by one."""
 
     async def send() -> None:
         async with sending(database_url, SendPolicy()) as answered:

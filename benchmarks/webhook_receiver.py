@@ -1,4 +1,4 @@
-"""A receiver that costs as little as one can in Python: answers every POST with 200 after so many seconds.
+"""A minimal receiver: answers every POST with 200 after a number of seconds.
 
 As a module it is a process of its own, `python -m benchmarks.webhook_receiver 0.01`: it prints its port, and ends when
 its standard input does.
@@ -47,7 +47,7 @@ async def _serve(delay: float) -> None:
 
 @contextmanager
 def receiver(delay: float) -> Iterator[tuple[str, psutil.Process]]:
-    """Its address, and its process."""
+    """Run a receiver; yield its address and its process."""
     command = [sys.executable, "-m", "benchmarks.webhook_receiver", str(delay)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         assert process.stdin

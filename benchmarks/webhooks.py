@@ -1,9 +1,9 @@
-"""How fast webhooks go out, and what dead receivers cost the living: `python -m benchmarks.webhooks`.
+"""Speed of webhooks, and the effect of dead receivers on living ones: `python -m benchmarks.webhooks`.
 
 First, deliveries per second to one receiver that answers after 10 ms, against the bare client with as many requests at
-once to the same receiver, and the processor time that each side took. Then, with and without a backlog of deliveries
-that are due to dead receivers: what one look for receivers and one claim cost, and how long deliveries to a living one
-take that come one by one, from the row to its end. A sender looks once a second.
+once to the same receiver, and the processor time of each side. Then, with and without a backlog of deliveries
+to dead receivers: the cost of one search for receivers and of one claim, and the time of single deliveries to a living
+receiver, from row to delivery. A sender searches once a second.
 """
 
 import logging
@@ -73,7 +73,7 @@ def _costs(rounds: Sequence[Drained]) -> list[str]:
 
 
 def run_backlogs(server: Server, backlog: int, delay: float, claims: int) -> None:
-    """Look, claim and send with `backlog` deliveries due to the dead, and without; print the table."""
+    """Search, claim and send with `backlog` deliveries due to dead receivers, and without; print the table."""
     database_url = server.database("backlog")
     rows = []
     with receiver(delay) as (url, _), psycopg.connect(database_url, autocommit=True) as connection:
@@ -95,7 +95,7 @@ def run_backlogs(server: Server, backlog: int, delay: float, claims: int) -> Non
             )
     print_table(
         f"With so many due to the dead: medians of {claims} in ms (and their range)",
-        ("", "a look", "a claim of 32", "row → delivered, p50", "p99"),
+        ("", "a search", "a claim of 32", "row → delivered, p50", "p99"),
         rows,
     )
 

@@ -1,10 +1,10 @@
-"""What a workflow costs: `python -m benchmarks.workflows`.
+"""Cost of a workflow: `python -m benchmarks.workflows`.
 
-Graphs of tasks that do nothing, wide, deep, and many small ones at once: as workflows of ours, with the engine and its
-step runner on Ray and the Dispatcher before a pool that does nothing; by hand, by a client that submits the same tasks
+Graphs of no-op tasks, wide, deep, and many small ones at once: as workflows of ours, with the engine and its
+step runner on Ray and the Dispatcher with a no-op pool; by hand, by a client that submits the same tasks
 itself and waits for each before it submits those that depend on it; and in DBOS Transact. All share one embedded
-Postgres with its durable settings. Every arm checks in its own store that each step was done, once. The systems promise
-different things meanwhile: read what is printed below the table.
+Postgres with its durable settings. Every arm checks in its own store that each step was done once. The systems give
+different guarantees, which are printed below the table.
 
 Then the memory of thousands of workflows that wait for their first task, and how fast they run to their end.
 """
@@ -23,7 +23,7 @@ STEPS, QUEUED = "DBOS, steps", "DBOS, queued children"
 PROMISES = {
     OURS: "a row for every step, checkpoints, events, retries and approvals; each step is a task of the queue: its own"
     " row and four events, a lease with a fence, a fair turn, any worker of the cluster, retries",
-    BY_HAND: "the same for each task, but nobody knows the graph: if the client ends, nothing goes on",
+    BY_HAND: "the same for each task, but the graph is in the client only: if it ends, nothing continues",
     STEPS: "a row for every ended step; steps run in the process of the workflow, without queue, lease or fairness",
     QUEUED: "a row for every step, from its start on, and its result once more with the parent; a queue without lease"
     " or fairness that any process may serve, looked at every 20 ms",
@@ -49,9 +49,9 @@ def main() -> None:
 
 
 def report_shapes(server: Server, options: argparse.Namespace) -> None:
-    """Run every shape with every arm in turns, and print times, ratios, and what each promises."""
+    """Run every shape with every arm in turns, and print times, ratios, and the guarantees of each."""
     url, peer, home = server.database("shapes"), empty_database(server, "dbos"), server.home / "shapes"
-    # Not at the top: every child imports this module, and what is measured there has no use for DBOS.
+    # Not at the top: every child process imports this module, and must not import DBOS.
     from benchmarks import workflows_arms, workflows_dbos
 
     with running_bed(home, url, hands=options.hands) as bed:
@@ -71,7 +71,7 @@ def report_shapes(server: Server, options: argparse.Namespace) -> None:
             )
         launches = bed.launches()
     say(f"\nHanding a workflow to Ray took the engine {1000 * launches.seconds / launches.workflows:.2f} ms on average")
-    say("\nWhat each does for a step meanwhile")
+    say("\nGuarantees of each for a step")
     for name, promise in PROMISES.items():
         say(f"* {name}: {promise}")
 
@@ -82,7 +82,7 @@ def _row(shape: Shape, name: str, seconds: list[float], ours: list[float]) -> tu
 
 
 def report_memory(server: Server, options: argparse.Namespace) -> None:
-    """Let workflows wait, then run them; print what that took."""
+    """Let workflows wait, then run them; print memory and times."""
     shape = fans(options.waiting)
     say(f"\n{shape.name}, all waiting for their first task")
     found = wait_and_run(server.home / "memory", server.database("memory"), shape, hands=options.hands)

@@ -1,4 +1,4 @@
-"""Our two ways to run a graph of tasks: as a workflow, and by hand, by a client that submits each task in its turn."""
+"""Our two ways to run a graph of tasks: as a workflow, and by hand, by a client that submits each task in order."""
 
 import asyncio
 import contextlib
@@ -41,14 +41,14 @@ _PATIENCE_SECONDS = 300.0
 
 
 def workflows(url: str, shape: Shape) -> float:
-    """Seconds from the first workflow that is stored to the last one that is completed."""
+    """Return the seconds from the first stored workflow to the last completed one."""
     as_nice_as_ray()
     run_on_uvloop(_workflows(url, WARM_UP))
     return run_on_uvloop(_workflows(url, shape))
 
 
 def by_hand(url: str, home: Path, shape: Shape) -> float:
-    """Seconds from the first task that is made to the end of the last one, as the client hears of it."""
+    """Return the seconds from the first created task to the end of the last one, as seen by the client."""
     as_nice_as_ray()
     run_on_uvloop(_by_hand(url, home, WARM_UP))
     return run_on_uvloop(_by_hand(url, home, shape))
@@ -60,7 +60,7 @@ async def _workflows(url: str, shape: Shape) -> float:
     await store_all(url, shape)
     deadline = began + _PATIENCE_SECONDS
     with connect(url) as connection:
-        while (left := open_workflows(connection)) and time.time() < deadline:  # noqa: ASYNC110 - rows wake nobody
+        while (left := open_workflows(connection)) and time.time() < deadline:  # noqa: ASYNC110 - there is no notification
             await asyncio.sleep(_LOOK_SECONDS)
         if left:
             raise RuntimeError(f"{left} workflows have not ended")
@@ -70,7 +70,7 @@ async def _workflows(url: str, shape: Shape) -> float:
 
 
 async def store_all(url: str, shape: Shape) -> None:
-    """Check and store every workflow of the shape as the API does, by a few clients at once, and hint at each."""
+    """Check and store every workflow of the shape as the API does, by a few clients at once, and notify of each."""
     async with _sending(url) as (database, sender):
 
         async def store_some(count: int) -> None:
@@ -83,13 +83,13 @@ async def store_all(url: str, shape: Shape) -> None:
 
         shares = [len(range(client, shape.workflows, _CLIENTS)) for client in range(_CLIENTS)]
         await asyncio.gather(*map(store_some, shares))
-        # Whoever hints and leaves takes the hint along.
+        # A client that closes now would lose its last notification.
         await asyncio.sleep(_LOOK_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
 class _Client:
-    """Has what an ingress process has, and follows tasks as a step runner does."""
+    """A client with the resources of an ingress process, which follows tasks as a step runner does."""
 
     settings: Settings
     objects: ObjectStore
@@ -99,7 +99,7 @@ class _Client:
     link_signer: LinkSigner = field(default=LinkSigner("/files/", ()))
 
     async def run(self, shape: Shape) -> None:
-        """One graph. A task is submitted once those are done that it depends on, with a prompt from the first."""
+        """Run one graph. A task is submitted once its dependencies are done, with a prompt from the first."""
         running: dict[str, asyncio.Task[str]] = {}
         for step, parents in shape.parents.items():
             running[step] = asyncio.create_task(self._step([running[parent] for parent in parents]))

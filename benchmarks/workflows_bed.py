@@ -1,5 +1,5 @@
-"""What runs the workflows, in processes of their own: the Dispatcher with workers that do nothing, and the engine
-with its step runner on a Ray of this machine."""
+"""Processes that run the workflows: the Dispatcher with no-op workers, and the engine with its step runner on a local
+Ray."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ _context = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True, slots=True)
 class Launches:
-    """What was handed to Ray so far: workflows, and the seconds that the engine's loop spent on it."""
+    """Calls to Ray so far: workflows, and the seconds that the engine's loop spent on them."""
 
     workflows: int
     seconds: float
@@ -42,7 +42,7 @@ class Launches:
 
 @dataclass(frozen=True, slots=True)
 class Bed:
-    """The process of the engine, which is Ray's driver, and the hands of the pool, which `hold` takes away."""
+    """The process of the engine, which is Ray's driver, and the pool's size, which `hold` sets to zero."""
 
     engine_pid: int
     _hands: Any
@@ -65,7 +65,8 @@ class Bed:
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """Finishes every job at once, with a picture that nobody drew; holds as many at a time as `hands` says now."""
+    """A pool that finishes every job at once, with the path of an image that does not exist, up to `hands` jobs at a
+    time."""
 
     hands: Any
     queue: str = QUEUE
@@ -86,7 +87,7 @@ class _Pool:
 
 @dataclass(slots=True)
 class _Clocked:
-    """RayCompiler, with the time that its calls take."""
+    """A RayCompiler that measures the time of its calls."""
 
     compiler: Any
     workflows: int = 0
@@ -102,7 +103,7 @@ class _Clocked:
 
 @contextmanager
 def running_bed(home: Path, url: str, *, hands: int) -> Iterator[Bed]:
-    """A Dispatcher and an engine on the database at `url`."""
+    """Run a Dispatcher and an engine on the database at `url`."""
     count = _context.Value("i", hands)
     with _child(_dispatch, url, count), _child(_advance, url, home) as (pid, connection):
         yield Bed(pid, count, hands, connection)
@@ -110,7 +111,7 @@ def running_bed(home: Path, url: str, *, hands: int) -> Iterator[Bed]:
 
 @contextmanager
 def _child(run: Callable[..., None], *args: Any) -> Iterator[tuple[int, Connection]]:
-    """A process that runs `run(connection, *args)`; it says when it is ready, and ends when the connection does."""
+    """Run `run(connection, *args)` in a process; it reports when it is ready, and ends when the connection does."""
     ours, theirs = _context.Pipe()
     process = _context.Process(target=run, args=(theirs, *args))
     process.start()
@@ -153,7 +154,7 @@ def _advance(connection: Connection, url: str, home: Path) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
 
-    # Ray puts sockets into this folder, and the path of a socket must be short.
+    # Ray puts sockets in this folder, and the path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         ray.init(
             _temp_dir=folder,
@@ -179,7 +180,7 @@ async def _run_engine(connection: Connection, url: str) -> None:
 
 
 async def _until_closed(connection: Connection, work: asyncio.Task[None], answer: Callable[[], object]) -> None:
-    """Let `work` go on until the other end is closed; whatever is sent meanwhile is answered."""
+    """Run `work` until the other end is closed; answer every message meanwhile."""
     connection.send("ready")
     asking = asyncio.create_task(_answer(connection, answer))
     await asyncio.wait([work, asking], return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""The same graphs in DBOS Transact: a workflow function whose steps do nothing but return a path."""
+"""The same graphs in DBOS Transact: a workflow function with no-op steps that return a path."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ __all__ = ["queued", "steps"]
 
 _QUEUE = "steps"
 _LOOK_SECONDS = 0.02
-"""How often a queue and a waiting parent look, instead of once a second: as often as our step runners, at most."""
+"""Polling interval of a queue and of a waiting parent, instead of a second: that of our step runners, at most."""
 _TABLES = ("workflow_status", "operation_outputs")
 
 Graph = dict[str, list[str]]
@@ -30,7 +30,7 @@ async def _step(name: str, prompt: str) -> str:
 
 @DBOS.workflow()
 async def _of_steps(graph: Graph) -> int:
-    """Steps in this process. Levels one after the other: concurrent steps must start in a fixed order."""
+    """Run steps in this process. Levels one after the other: concurrent steps must start in a fixed order."""
     done: dict[str, str] = {}
     for level in _levels(graph):
         paths = await asyncio.gather(*(_step(name, _prompt(graph, name, done)) for name in level))
@@ -46,7 +46,7 @@ async def _task(name: str, prompt: str) -> str:
 
 @DBOS.workflow()
 async def _of_tasks(graph: Graph) -> int:
-    """A child workflow in a queue for every step, which any process of the application may take."""
+    """Run a child workflow in a queue for every step; any process of the application may take it."""
     done: dict[str, str] = {}
     for level in _levels(graph):
         handles = [await DBOS.enqueue_workflow_async(_QUEUE, _task, name, _prompt(graph, name, done)) for name in level]
@@ -56,12 +56,12 @@ async def _of_tasks(graph: Graph) -> int:
 
 
 def steps(url: str, shape: Shape) -> float:
-    """Seconds from the start of the first workflow to the result of the last one."""
+    """Return the seconds from the start of the first workflow to the result of the last one."""
     return _measure(url, shape, _of_steps, rows=shape.steps)
 
 
 def queued(url: str, shape: Shape) -> float:
-    """The same with a queue between the workflow and its steps."""
+    """Measure the same with a queue between the workflow and its steps."""
     return _measure(url, shape, _of_tasks, rows=2 * shape.steps)
 
 
@@ -95,7 +95,7 @@ async def _run(shape: Shape, function: Any) -> float:
 
 
 def _check(url: str, shape: Shape, rows: int) -> None:
-    """`rows` are those of steps, and those of children that were awaited."""
+    """Check the rows. `rows` counts those of steps, and those of awaited children."""
     with connect(url) as connection:
         kept = connection.execute(
             "SELECT (SELECT count(*) FROM dbos.operation_outputs),"
@@ -111,7 +111,7 @@ def _check(url: str, shape: Shape, rows: int) -> None:
 
 
 def _levels(graph: Graph) -> list[list[str]]:
-    """The steps, those together whose parents are all in the levels before."""
+    """Return the steps in levels; the parents of a step are all in earlier levels."""
     depth: dict[str, int] = {}
     for name, parents in graph.items():
         depth[name] = 1 + max((depth[parent] for parent in parents), default=-1)

@@ -1,4 +1,4 @@
-"""Thousands of workflows that wait: how much memory that takes, how long it takes to begin them, and to end them."""
+"""Thousands of waiting workflows: their memory, and the times to start and to finish them."""
 
 import asyncio
 import threading
@@ -22,7 +22,7 @@ from benchmarks.workflows_shapes import WARM_UP, Shape
 __all__ = ["Memory", "Waiting", "wait_and_run"]
 
 _LOOK_SECONDS = 0.2
-# Adding up what a hundred processes share takes a while, on the cores that are measured.
+# Adding up the shared memory of a hundred processes takes a while, on the cores that are measured.
 _WATCH_SECONDS = 2.0
 _SETTLE_SECONDS = 3.0
 _PATIENCE_SECONDS = 600.0
@@ -31,8 +31,8 @@ _RUNNER = "ray::StepRunnerActor"
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """In MiB. Pages that Postgres' processes share, or Ray's, count once; of the engine and the step runner it is the
-    resident set."""
+    """Memory in MiB. Shared pages of Postgres' processes, or of Ray's, count once; engine and step runner by resident
+    set."""
 
     engine: float = 0.0
     runner: float = 0.0
@@ -40,14 +40,18 @@ class Memory:
     ray: float = 0.0
 
     def larger(self, other: "Memory") -> "Memory":
-        """The larger one of each."""
+        """Return the larger value of each."""
         return Memory(*(max(getattr(self, part.name), getattr(other, part.name)) for part in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """`launches` is what the engine handed to Ray until all waited. Seconds: until all were stored and until each
-    workflow's first task waited, both from the first one on; and from the opening of the pool to the last end."""
+    """The result of a run.
+
+    `launches` are the calls to Ray until all waited. Seconds: until all were stored and until each workflow's first
+    task
+    waited, both from the first one on; and from the opening of the pool to the last end.
+    """
 
     before: Memory
     waiting: Memory
@@ -60,10 +64,10 @@ class Waiting:
 
 
 def wait_and_run(home: Path, url: str, shape: Shape, *, hands: int) -> Waiting:
-    """Begin every workflow with a closed pool, wait for the first task of each, then open the pool.
+    """Start every workflow with a closed pool, wait for the first task of each, then open the pool.
 
     Raises:
-        RuntimeError: not everything was done, once, or not in time.
+        RuntimeError: not everything was done once, or not in time.
     """
     with running_bed(home, url, hands=hands) as bed:
         fresh(workflows, url, WARM_UP)
@@ -104,7 +108,7 @@ def _end(url: str, bed: Bed) -> float:
 
 
 def _store(url: str, shape: Shape) -> tuple[float, float]:
-    """When it began, and the seconds that it took."""
+    """Store all and return the start time, and the seconds that it took."""
     as_nice_as_ray()
     began = time.time()
     asyncio.run(store_all(url, shape))
@@ -126,7 +130,7 @@ def _since(before: Launches, now: Launches) -> Launches:
 
 @dataclass(slots=True)
 class _Processes:
-    """Those that run the workflows, and the most memory that they were seen to have."""
+    """The processes that run the workflows, and their peak memory."""
 
     bed: Bed
     peak: Memory = field(default_factory=Memory)
@@ -136,7 +140,7 @@ class _Processes:
         children = engine.children(recursive=True)
         runners = [child for child in children if _title(child).startswith(_RUNNER)]
         if len(runners) != 1:
-            raise RuntimeError(f"{len(runners)} processes are called {_RUNNER}")
+            raise RuntimeError(f"{len(runners)} processes have the title {_RUNNER}")
         return Memory(
             engine.memory_info().rss / 2**20,
             runners[0].memory_info().rss / 2**20,
@@ -146,7 +150,7 @@ class _Processes:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Note the peak until the block ends."""
+        """Record the peak until the block ends."""
         done = threading.Event()
         watching = threading.Thread(target=self._watch, args=(done,))
         watching.start()
@@ -158,7 +162,7 @@ class _Processes:
 
     def _watch(self, done: threading.Event) -> None:
         while not done.wait(_WATCH_SECONDS):
-            # A connection's process may end while it is looked at.
+            # A connection's process may end while it is examined.
             with suppress(psutil.NoSuchProcess):
                 self.peak = self.peak.larger(self.memory())
 

@@ -1,4 +1,4 @@
-"""The tables of workflows, before and after a run: emptied, and checked to hold what was asked for, done once."""
+"""The tables of workflows before and after a run: emptied, and checked for completeness."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ Connection = psycopg.Connection[Any]
 
 
 def clear(url: str) -> None:
-    """Start over, with everything written out."""
+    """Empty the tables and write everything out."""
     with connect(url) as connection:
         empty(connection, _TABLES)
         tidy(connection, _TABLES)
@@ -72,7 +72,7 @@ def running_steps(connection: Connection) -> int:
 
 
 def ended_at(connection: Connection) -> float:
-    """When the last workflow was completed, as `time.time()` counts."""
+    """Return the time when the last workflow was completed, on the clock of `time.time()`."""
     return _number(connection, "SELECT extract(epoch FROM max(completed_at))::float8 FROM workflows")
 
 

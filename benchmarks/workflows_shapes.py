@@ -1,4 +1,4 @@
-"""The graphs that `benchmarks.workflows` runs, and our own definitions of them."""
+"""The graphs that `benchmarks.workflows` runs, and their definitions as our workflows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +16,7 @@ _PROMPT = "a lighthouse"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`workflows` of one graph, all running at once. `parents` names each step's, in an order in which they come
-    first."""
+    """`workflows` of one graph, all running at once. `parents` names each step's parents, in topological order."""
 
     name: str
     workflows: int
@@ -43,23 +42,23 @@ def diamonds(workflows: int) -> Shape:
 
 
 def fans(workflows: int) -> Shape:
-    """Five steps each: one, three at once, one."""
+    """Workflows of five steps: one, three at once, one."""
     middle = ("b", "c", "d")
     parents: dict[str, tuple[str, ...]] = {"a": (), **dict.fromkeys(middle, ("a",)), "e": middle}
     return Shape(f"{workflows} workflows of 5", workflows, parents)
 
 
 WARM_UP = diamonds(20)
-"""What every arm runs in its processes before what counts."""
+"""Every arm runs this in its processes before the measurement."""
 
 
 def fields(prompt: str | None = None) -> dict[str, Any]:
-    """A small task's."""
+    """The fields of a small task."""
     return {"prompt": prompt or _PROMPT, "width": 64, "height": 64, "steps": 1, "seed": 7}
 
 
 def definition(shape: Shape) -> CreateWorkflow:
-    """One workflow of the shape. Each step takes its prompt from the result of its first parent."""
+    """Return one workflow of the shape. Each step takes its prompt from the result of its first parent."""
     steps = [
         {
             "id": step,

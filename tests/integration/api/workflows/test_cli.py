@@ -199,7 +199,7 @@ async def test_a_refused_definition_names_every_fault_and_its_place(command: Com
         (None, " cannot be read: No such file or directory\n"),
         ("steps: [", " is neither YAML nor JSON: "),
         ("- a list", " must hold one object with names and values\n"),
-        ("input: 3", "input: it must be an object with names and values\n"),
+        ("input: 3", "`input` must be an object with names and values\n"),
     ],
 )
 async def test_a_bad_file_is_one_line_and_exit_code_1(command: Command, content: str | None, said: str) -> None:
