@@ -9,6 +9,9 @@ A batch that met a lock as a whole, or was too slow, is under suspicion: which o
 It is divided, by the kinds of its writes and then by half, and one part after the other is tried, each apart from what
 is fresh. Every such try may take as long as a statement may wait, so that between any two of them others have a turn,
 and those first for which nobody needs to wait.
+
+Where clients wait for an answer, nothing waits for the database (`waits=False`): all writes are refused while it is
+away, or when too much waits already.
 """
 
 import asyncio
