@@ -44,7 +44,7 @@ DEFAULT = "Serve, default"
 RAYS_OWN = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
 MODES = {"tuned": (TUNED, {}), "default": (DEFAULT, RAYS_OWN)}
 # Serve refuses a deployment without replicas; one that needs more cores than there are never takes a task.
-NO_WORKERS = {"name": "Nobody", "queue": "inference", "num_replicas": 1, "cpus_per_replica": 1_000_000}
+NO_WORKERS = {"name": "NoWorkers", "queue": "inference", "num_replicas": 1, "cpus_per_replica": 1_000_000}
 
 Results = dict[str, list[Load]]
 

@@ -57,9 +57,9 @@ class CreateTask(JsonBody):
 
 
 PROVIDER_FIELDS = tuple(name for name in CreateTask.model_fields if "provider" in name and name != "provider_type")
-"""What a request says of its provider and of the one that takes over, beyond who executes it."""
+"""Fields about the provider and the fallback provider, except `provider_type`."""
 FREE_FIELDS = tuple(name for name, field in CreateTask.model_fields.items() if field.annotation == FreeObject | None)
-"""Objects that are the caller's own, kept as they were sent."""
+"""Free-form objects of the caller, stored as they were sent."""
 
 
 class TaskPublic(BaseModel):

@@ -36,7 +36,7 @@ class StopSignals:
     def deferred(self) -> Iterator[None]:
         """Defer a signal to the end of the block.
 
-        A process that is started inside is known to those who stop it before the signal is heard.
+        A process that is started inside the block is registered for stopping before the signal is raised.
 
         Raises:
             StopRequested: a signal has come, whatever else went wrong.

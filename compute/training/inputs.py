@@ -1,7 +1,7 @@
-"""Makes the spec of a request for a training, and looks at the images that it names as far as that is quick.
+"""Makes the spec of a request for a training, and checks the images that it names as far as that is quick.
 
-An address is read and its host looked up; a storage path must exist; what was sent inline is decoded and kept. Whether
-all of them are images, the job finds out.
+The host of an address is looked up; a storage path must exist; inline images are decoded and stored. The job checks
+whether all of them are images.
 """
 
 import asyncio
@@ -27,25 +27,26 @@ __all__ = ["TrainingSources", "prepare"]
 
 _AT_ONCE = 50
 _LOOK_UP_SECONDS = 20.0
-"""For all hosts together. Those that are not looked up by then the job finds reachable, or not."""
+"""Time for all look-ups of hosts together. Hosts that are not resolved by then are left to the job."""
 _NO_MODEL = ServedModel(None, 1, queue="training", roles=frozenset())
 _FIELD = "source_images"
 
 
 class TrainingSources(Sources, Protocol):
-    """Where what a request names can come from."""
+    """The sources of the images and files that a request may name."""
 
     @property
     def client(self) -> GuardedClient: ...
 
 
 async def prepare(request: TrainingTaskCreate, training_id: UUID, sources: TrainingSources) -> TrainingSpec:
-    """The spec of a request. Its images are addresses and storage paths; those that were sent inline are stored now.
+    """Return the spec of a request. Its images are addresses and storage paths; inline ones are stored now.
 
     Raises:
-        InvalidInput, InvalidFields, TooLarge: it cannot be done, or its images, its zip file or its webhook cannot be
-            had; names each, up to a hundred. Nothing was stored.
-        StorageFailed: they could not be looked for, or kept.
+        InvalidInput, InvalidFields, TooLarge: it cannot be done, or its images, its zip file or its webhook are
+        invalid;
+            names each, up to a hundred. Nothing was stored.
+        StorageFailed: they could not be looked for, or stored.
     """
     request = await _by_path(request, sources)
     spec = spec_of(request, training_id, sources.settings.training_models)
@@ -54,7 +55,7 @@ async def prepare(request: TrainingTaskCreate, training_id: UUID, sources: Train
 
 
 async def _by_path(request: TrainingTaskCreate, sources: TrainingSources) -> TrainingTaskCreate:
-    """The request with the storage paths to which links of ours lead in their place.
+    """Return the request with links of this API replaced by their storage paths.
 
     Raises:
         InvalidFields: some have expired.
@@ -78,12 +79,12 @@ async def _by_path(request: TrainingTaskCreate, sources: TrainingSources) -> Tra
 
 
 async def _ingest(request: TrainingTaskCreate, sources: TrainingSources) -> list[str]:
-    """The images of a request, as addresses and storage paths; those that were sent inline are stored now.
+    """Return the images of a request as addresses and storage paths; inline ones are stored now.
 
     Raises:
-        InvalidFields: some of them, the zip file or the webhook cannot be had; names each, up to a hundred.
+        InvalidFields: some of them, the zip file or the webhook are invalid; names each, up to a hundred.
             Nothing was stored.
-        StorageFailed: they could not be looked for, or kept.
+        StorageFailed: they could not be looked for, or stored.
     """
     others_too = Faults()
     if request.webhook_url is not None:
@@ -138,11 +139,11 @@ async def _check_archive(source: str, sources: TrainingSources) -> None:
     if stored is None:
         raise InvalidInput(f"There is no stored file {path}.", field="dataset_url")
     if stored.size > (most := sources.settings.training_archive_max_bytes):
-        raise InvalidInput(f"A zip file of pictures has at most {most} bytes.", field="dataset_url")
+        raise InvalidInput(f"A zip file of images has at most {most} bytes.", field="dataset_url")
 
 
 async def _check_addresses(addresses: Sequence[tuple[int, str]], sources: TrainingSources, faults: _Faults) -> None:
-    """Every host is looked up once, with the first of its addresses."""
+    """Look up every host once, with the first of its addresses."""
     firsts: dict[str, tuple[int, str]] = {}
     for place, url in addresses:
         firsts.setdefault(_origin(url[:MAX_URL_CHARACTERS]), (place, url))
@@ -156,13 +157,13 @@ async def _check_addresses(addresses: Sequence[tuple[int, str]], sources: Traini
         async with asyncio.timeout(_LOOK_UP_SECONDS):
             await _each(firsts.values(), look_up, faults)
     for place, url in addresses:
-        # What is left to be said of an address whose host is fine.
+        # Faults of the rest of an address whose host is valid.
         if len(url) > MAX_URL_CHARACTERS or not url.isprintable() or " " in url:
             faults.add(place, InvalidInput("A URL is short, and cannot hold spaces or control characters."))
 
 
 async def _stored(source: str, place: int, sources: TrainingSources, taken: RequestInputs) -> str:
-    """The path of a picture that is stored, or will be."""
+    """The path of an image that is stored, or will be."""
     field = _field(place)
     if is_inline(source):
         return (await taken.image(source, field=field)).path
@@ -175,7 +176,7 @@ async def _stored(source: str, place: int, sources: TrainingSources, taken: Requ
 
 
 async def _each(items: Iterable[tuple[int, str]], work: Callable[[int, str], Awaitable[None]], faults: _Faults) -> None:
-    """Do `work` for all, some at a time, and note what is wrong with each."""
+    """Run `work` for all, some at a time, and record the fault of each."""
     waiting = iter(items)
 
     async def worker() -> None:
@@ -184,7 +185,7 @@ async def _each(items: Iterable[tuple[int, str]], work: Callable[[int, str], Awa
                 await work(place, source)
             except InvalidInput as error:
                 faults.add(place, error)
-            # Some work waits for nothing, and there may be thousands of it.
+            # Some work never awaits, and there may be thousands of items.
             await asyncio.sleep(0)
 
     workers = [asyncio.create_task(worker()) for _ in range(_AT_ONCE)]
@@ -201,7 +202,7 @@ def _is_address(source: str) -> bool:
 
 
 def _origin(url: str) -> str:
-    """Scheme, host and port as they are spelled."""
+    """Scheme, host and port in their original spelling."""
     try:
         parts = urlsplit(url)
     except ValueError:

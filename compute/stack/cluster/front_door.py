@@ -1,10 +1,11 @@
-"""HAProxy with an administration socket that its owner alone can use.
+"""Starts HAProxy with a corrected configuration.
 
     python -m compute.stack.cluster.front_door --binary PATH --host HOST -- ARGUMENTS
 
 Serve writes HAProxy's configuration from a template of its own. In it the administration socket is open to all users,
-statistics listen on all addresses, and a client may take an hour for its next byte. Serve starts this program in
-HAProxy's place; it mends the file that the arguments name and then becomes HAProxy, with nothing of ours in its
+statistics listen on all addresses, and a client may take an hour for its next byte. Serve starts this program instead
+of HAProxy; it corrects the file that the arguments name and then executes HAProxy, without our secrets and settings in
+its
 environment.
 """
 
@@ -23,11 +24,11 @@ __all__ = ["LOOPBACK", "main", "mended", "write_launcher"]
 LOOPBACK = "127.0.0.1"
 
 HEADERS_SECONDS = 10
-"""For a whole request up to its body, from the moment that the connection is there."""
+"""Timeout of a whole request up to its body, from the moment that the connection is made."""
 SILENCE_SECONDS = 30
-"""Without a byte of a body, or without taking a byte of an answer. Event streams say something every 15 seconds."""
+"""Timeout without a byte of a body, or without reading a byte of an answer. Event streams send every 15 seconds."""
 IDLE_SECONDS = 30
-"""Between two requests on one connection."""
+"""Timeout between two requests on one connection."""
 
 _TIMEOUTS = {"client": SILENCE_SECONDS, "http-request": HEADERS_SECONDS, "http-keep-alive": IDLE_SECONDS}
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", MARK)
@@ -38,9 +39,10 @@ _SYSLOG = re.compile(r"^\s*log 127\.0\.0\.1:514 ")
 
 
 def mended(configuration: str, host: str) -> str:
-    """The configuration with its public doors on `host`, everything else on loopback, and clients that must hurry.
+    """Return the configuration with public listeners on `host`, everything else on loopback, and timeouts for slow
+    clients.
 
-    Mending twice changes nothing more.
+    Applying it twice changes nothing more.
     """
     return "\n".join(_lines(configuration.splitlines(), f"[{host}]" if ":" in host else host)) + "\n"
 
@@ -54,8 +56,8 @@ def write_launcher(file: Path, binary: str, host: str) -> None:
 
 
 def main() -> None:
-    """Mend the file behind `-f` and become HAProxy."""
-    parser = argparse.ArgumentParser(description="HAProxy with a mended configuration.")
+    """Correct the file after `-f` and execute HAProxy."""
+    parser = argparse.ArgumentParser(description="HAProxy with a corrected configuration.")
     parser.add_argument("--binary", required=True)
     parser.add_argument("--host", required=True)
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -72,7 +74,7 @@ def _lines(lines: list[str], host: str) -> Iterator[str]:
     section = ""
     for line in lines:
         if _TIMEOUT.match(line) or _SYSLOG.match(line):
-            # Nobody listens to the log, and addresses of requests may hold signatures of links.
+            # Nothing reads the log, and addresses of requests may contain signatures of links.
             continue
         if _SECTION.match(line):
             section = line

@@ -1,6 +1,7 @@
-"""A Ray cluster of one machine with the Serve applications on it: `ray start`, and the REST API of Ray's dashboard.
+"""Runs a Ray cluster of one machine with the Serve applications on it, by `ray start` and the REST API of Ray's
+dashboard.
 
-This process does not import Ray. Of what is used here one thing is undocumented: the option `--no-monitor`.
+This process does not import Ray. Everything used here is documented, except for the option `--no-monitor`.
 """
 
 import contextlib
@@ -33,17 +34,17 @@ STATUS_SECONDS = 30.0
 POLL_SECONDS = 0.1
 KEEPER_SECONDS = 30.0
 
-# What the script `ray` of this very installation does.
+# The code of the script `ray` of this installation.
 _RAY = "from importlib.metadata import distribution as d; d('ray').entry_points['ray'].load()()"
 
 
 class RayFailed(Exception):
-    """Ray or Serve does not do what it was asked; says why."""
+    """Ray or Serve failed; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployments:
-    """What Serve says of the applications: `failed` is a reason to give up, `waiting` one to wait."""
+    """The state of the applications: `failed` is a reason to give up, `waiting` one to wait."""
 
     failed: str | None
     waiting: str
@@ -60,7 +61,7 @@ class RayHead:
 
     @property
     def logs(self) -> Path:
-        """Where Ray's processes write."""
+        """The folder of the logs of Ray's processes."""
         return (self._folder / "session_latest").resolve() / "logs"
 
     def start(self) -> None:
@@ -86,7 +87,7 @@ class RayHead:
             raise RayFailed(self._log.read_text(errors="replace") if self._log.is_file() else "it was not launched")
 
     def deploy(self, config: Mapping[str, Any]) -> None:
-        """Start Serve and hand it the applications, as in serve_config.yaml; returns before they run.
+        """Start Serve and deploy the applications, given as in serve_config.yaml; returns before they run.
 
         Raises:
             RayFailed: it refuses them.
@@ -100,7 +101,7 @@ class RayHead:
         self._deployed = config
 
     def deployments(self) -> Deployments:
-        """How far the applications are."""
+        """Return the state of the applications."""
         if dead := self.dead():
             return Deployments(f"Ray's {dead} has died", "")
         try:
@@ -117,7 +118,7 @@ class RayHead:
         return Deployments("; ".join(failed) or None, ", ".join(waiting))
 
     def dead(self) -> str | None:
-        """The name of a process of Ray's own that has ended, if there is one."""
+        """Return the name of a process of Ray's own that has ended, if there is one."""
         if self._keeper is None or self._keeper.poll() is None:
             return None
         return self._said() or "keeper"
@@ -175,20 +176,21 @@ class RayHead:
             "--include-dashboard=true",
             f"--dashboard-host={LOOPBACK}",
             f"--dashboard-port={self._dashboard_port}",
-            # Both have a fixed default, on which two clusters of one machine would meet.
+            # Both have a fixed default, on which two clusters of one machine would collide.
             f"--dashboard-agent-listen-port={free_port()}",
             f"--ray-client-server-port={free_port()}",
             f"--object-store-memory={object_store_bytes()}",
             # The autoscaler's monitor: one machine cannot grow.
             "--no-monitor",
-            # It copies workers' output to drivers, at a hundredth of a core for ever; the logs are files anyway.
+            # The log monitor copies workers' output to drivers, which costs a hundredth of a core; the
+            # logs are files anyway.
             "--include-log-monitor=false",
             "--disable-usage-stats",
         ]
 
 
 def object_store_bytes() -> int:
-    """Room for objects that tasks pass to each other: a tenth of the memory, within what /dev/shm has."""
+    """Size of Ray's object store: a tenth of the memory, within the limits of /dev/shm."""
     wanted = min(max(psutil.virtual_memory().total // 10, MIN_OBJECT_STORE), MAX_OBJECT_STORE)
     if SHARED_MEMORY.is_dir():
         wanted = min(wanted, max(int(shutil.disk_usage(SHARED_MEMORY).free * 0.8), MIN_OBJECT_STORE))

@@ -1,6 +1,6 @@
 """Keeps the processes of a Ray cluster together: `python -m compute.stack.cluster.keeper --parent PID --log FILE -- …`.
 
-The command behind `--` is `ray start`, which ends once the cluster runs and leaves its processes to whoever adopts
+The command behind `--` is `ray start`, which ends once the cluster runs and leaves its processes as
 orphans. The keeper adopts them. It prints `started` then, and the name of the first of them that ends. When it is told
 to stop, or its parent dies, it ends them all, and whatever they have started.
 """
@@ -31,7 +31,7 @@ _UNWANTED = "ray.util.client.server"
 
 
 def main() -> None:
-    """Run the command, then watch over what it has left behind."""
+    """Run the command, then watch the processes that it has left behind."""
     parser = argparse.ArgumentParser(description="Keeps the processes of a Ray cluster together.")
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--log", type=Path, required=True)
@@ -67,7 +67,7 @@ def _start(command: list[str], log: Path) -> None:
 
 
 def _parts() -> dict[psutil.Process, str]:
-    """The processes that the cluster stands on, with their names."""
+    """The processes that the cluster depends on, with their names."""
     parts = {}
     for process in psutil.Process().children():
         command = process.cmdline()
@@ -82,7 +82,7 @@ def _parts() -> dict[psutil.Process, str]:
 def _first_to_end(parts: dict[psutil.Process, str]) -> str:
     names = {process.pid: name for process, name in parts.items()}
     while True:
-        # It may be another one: whatever loses its parent below here becomes a child of this process.
+        # It may be another process: any orphan below this process becomes its child.
         ended, _ = os.wait()
         if ended in names:
             return names[ended]

@@ -1,4 +1,4 @@
-"""The connection of a job to the database: a training outlives a restart of Postgres."""
+"""The database connection of a training job, which reconnects after a restart of Postgres."""
 
 import logging
 import time
@@ -19,22 +19,22 @@ _PATIENCE = Patience(statement=20.0, lock=10.0, answer=30.0)
 
 
 class ReportLink:
-    """One connection, for any thread, one statement at a time."""
+    """One connection, usable from any thread, one statement at a time."""
 
     def __init__(
         self, database_url: str, patience_seconds: float, *, pooled: bool = False, patience: Patience = _PATIENCE
     ) -> None:
-        """`patience_seconds` is how long an absence is waited out, `patience` how long one statement takes at most."""
+        """`patience_seconds` bounds an absence of the database, `patience` bounds one statement."""
         self._connection = ThreadDirectConnection(database_url, patience, pooled=pooled)
         self._patience = patience_seconds
         self._away_until = 0.0
 
     def rows(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """The rows of a statement, which waits while the database is away. It may have run before when the connection
-        broke.
+        """Return the rows of a statement, waiting while the database is away. After a broken connection it may run
+        twice.
 
         Raises:
-            Unavailable: it was away too long.
+            Unavailable: the database was away too long.
         """
         deadline = time.monotonic() + self._patience
         while True:
@@ -47,7 +47,7 @@ class ReportLink:
                 time.sleep(_RETRY_SECONDS)
 
     def rows_or_none(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]] | None:
-        """As `rows`, but None while the database is away; then it is left alone for some seconds."""
+        """Like `rows`, but return None while the database is away, and do not try again for some seconds."""
         if time.monotonic() < self._away_until:
             return None
         try:
@@ -58,7 +58,7 @@ class ReportLink:
             return None
 
     def close(self) -> None:
-        """Give the connection back; a later statement makes another one."""
+        """Close the connection; a later statement opens a new one."""
         self._connection.close()
 
     def _execute(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
