@@ -101,7 +101,12 @@ def _processor() -> str:
 
 
 def interleave(arms: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """Run every arm once a round. Each round starts with another arm, so that a slow minute affects all equally."""
+    """Run every arm once a round. Each round starts with another arm, so that a slow minute affects all equally.
+
+    Example:
+        times = interleave({"old": run_old, "new": run_new}, rounds=5)
+        print_table("time", ["arm", "s"], [[name, spread(seconds, 2)] for name, seconds in times.items()])
+    """
     results: dict[str, list[T]] = {name: [] for name in arms}
     names = list(arms)
     for number in range(rounds):

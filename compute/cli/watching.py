@@ -19,6 +19,10 @@ def poll(fetch: Callable[[], T], has_ended: Callable[[T], bool], *, pause: float
 
     Raises:
         ClientError: the first call failed, the server refuses, or it stays away.
+
+    Example:
+        for task in poll(lambda: client.task(task_id), lambda task: task["status"] == "completed", pause=0.3):
+            print(task["progress"])
     """
     from compute.client import ClientError
 

@@ -74,7 +74,13 @@ class _Round:
 
 
 class Pruner:
-    """Prunes under the name `owner`; one run at a time. It has one connection, which is closed after each call."""
+    """Prunes under the name `owner`; one run at a time. It has one connection, which is closed after each call.
+
+    Example:
+        pruner = Pruner(database, objects, timedelta(days=30), "my process")
+        for found in await pruner.prune():
+            print(found.kind, found.forgotten)
+    """
 
     def __init__(self, database: Database, objects: ObjectStore, keep: timedelta, owner: str) -> None:
         """Units that ended longer than `keep` ago are deleted."""

@@ -67,6 +67,9 @@ def valid_at_once(text: str, check: Callable[[str], str]) -> tuple[str, ...]:
 
     Raises:
         ValueError: there is none or more than two, two are the same, or one does not pass `check`.
+
+    Example:
+        new, old = valid_at_once(f"{new_secret} {old_secret}", checked_link_secret)
     """
     secrets = text.split() or [""]
     for secret in secrets:

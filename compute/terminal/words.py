@@ -23,7 +23,12 @@ def count(number: int, one: str, many: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format seconds with two units at most, such as `3.2 s` and `2 min 5 s`."""
+    """Format seconds with two units at most.
+
+    Example:
+        duration(3.2)  # 3.2 s
+        duration(125)  # 2 min 5 s
+    """
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

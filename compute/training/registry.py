@@ -23,6 +23,9 @@ def base_model(
 
     Raises:
         InvalidInput: there is no such model (the message lists the known ones), or it does not support the resolution.
+
+    Example:
+        base_model("default", Settings().training_models, resolution=256).source  # demo-flux
     """
     own_names = {model.model: model for model in models.values()}
     found = models.get(name) or own_names.get(name)

@@ -132,7 +132,12 @@ def decide(
     age: float = 0.0,
     chance: random.Random = CHANCE,
 ) -> Verdict:
-    """Return the verdict on a delivery, made `age` seconds ago, after its `attempts`-th attempt."""
+    """Return the verdict on a delivery, made `age` seconds ago, after its `attempts`-th attempt.
+
+    Example:
+        verdict = decide(outcome, attempts=3, limits=Limits(), backoff=Backoff(), age=60.0)
+        verdict.status, verdict.delay  # PENDING and about 80 s after a failure
+    """
     if outcome.delivered:
         return Verdict(DeliveryStatus.DELIVERED)
     if outcome.status_code == _GONE or attempts >= limits.max_attempts:
@@ -144,7 +149,11 @@ def decide(
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """Parse a Retry-After header (a number or an HTTP date) to seconds; None if it is missing or invalid."""
+    """Parse a Retry-After header (a number or an HTTP date) to seconds; None if it is missing or invalid.
+
+    Example:
+        parse_retry_after("120", datetime.now(UTC))  # 120.0
+    """
     if value is None:
         return None
     value = value.strip()

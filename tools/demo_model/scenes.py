@@ -129,6 +129,9 @@ def render(scene: Scene, size: int) -> Image.Image:
 
     Raises:
         ValueError: the size is not from 64 to 1024.
+
+    Example:
+        render(Scene("dress", "red", "white"), 256).save("dress.png")
     """
     finer = _finer(size)
     fine = cv2.applyColorMap(labels(scene, size * finer), tones(scene.color, scene.background, scene.skin))

@@ -12,7 +12,12 @@ _BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc")
 
 
 def shows(text: str) -> bool:
-    """Return whether the text has a visible character: not a space, a control or format character, or a mark alone."""
+    """Return whether the text has a visible character: not a space, a control or format character, or a mark alone.
+
+    Example:
+        shows("a")  # True
+        shows("\\u200b \\n")  # False
+    """
     return any(unicodedata.category(one)[0] not in "ZM" and _is_visible(one) for one in text)
 
 

@@ -19,7 +19,11 @@ def own_command(*arguments: str, home: Path | None = None) -> str:
 
 
 def pasteable(words: Sequence[str]) -> str:
-    """Quote the words as one line of bash without control characters."""
+    """Quote the words as one line of bash without control characters.
+
+    Example:
+        pasteable(["cat", "my file"])  # cat 'my file'
+    """
     return " ".join(_quoted(word) for word in words)
 
 
