@@ -5,7 +5,7 @@ from PIL import Image, ImageChops
 __all__ = ["with_change"]
 
 _NONE = 128
-"""Of a channel that did not change."""
+"""The value of a channel without change."""
 
 
 def with_change(image: Image.Image, before: Image.Image, after: Image.Image) -> Image.Image:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["REFUSED", "Refused", "convert"]
+__all__ = ["REFUSED", "RefusedCheckpoint", "convert"]
 
 REFUSED = 3
 """The exit code for a refused file; the output says why."""
@@ -29,7 +29,7 @@ _COPIES = 4
 _CPU_SECONDS = 300
 
 
-class Refused(Exception):
+class RefusedCheckpoint(Exception):
     """The file is refused; the message tells its sender why."""
 
 
@@ -45,21 +45,21 @@ def convert(source: Path, destination: Path, max_bytes: int) -> int:
         max_bytes: The most bytes of all tensors together.
 
     Raises:
-        Refused: it is not such a file, is larger, or contains a kind of tensor that safetensors does not support.
+        RefusedCheckpoint: it is not such a file, is larger, or has tensors that safetensors does not support.
     """
     from safetensors.torch import save_file
 
     _check_archive(source)
     tensors = _tensors(_load(source))
     if not tensors:
-        raise Refused("it holds no tensors")
+        raise RefusedCheckpoint("it holds no tensors")
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > max_bytes:
-        raise Refused(f"its tensors take more than {max_bytes} bytes")
+        raise RefusedCheckpoint(f"its tensors take more than {max_bytes} bytes")
     try:
         # Copies, because views of one storage would be refused.
         save_file({name: _dense(tensor) for name, tensor in tensors.items()}, destination, metadata={"format": "pt"})
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise Refused(f"its tensors cannot be written: {_line(error)}") from error
+        raise RefusedCheckpoint(f"its tensors cannot be written: {_line(error)}") from error
     return len(tensors)
 
 
@@ -71,11 +71,11 @@ def _check_archive(source: Path) -> None:
         with zipfile.ZipFile(source) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise Refused("its archive is damaged") from error
+        raise RefusedCheckpoint("its archive is damaged") from error
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise Refused("its archive is compressed, which no file of torch.save is")
+        raise RefusedCheckpoint("its archive is compressed, which no file of torch.save is")
     if sum(entry.file_size for entry in entries) > source.stat().st_size:
-        raise Refused("its archive claims to hold more than it has")
+        raise RefusedCheckpoint("its archive claims to hold more than it has")
 
 
 def _load(source: Path) -> Any:
@@ -87,7 +87,7 @@ def _load(source: Path) -> Any:
         raise
     except Exception as error:
         # A damaged or hostile file can make the loader raise any error; the cause is always the file.
-        raise Refused(f"it is no checkpoint of plain tensors ({_reason(error)})") from error
+        raise RefusedCheckpoint(f"it is no checkpoint of plain tensors ({_reason(error)})") from error
 
 
 def _tensors(loaded: Any) -> "dict[str, torch.Tensor]":
@@ -96,7 +96,7 @@ def _tensors(loaded: Any) -> "dict[str, torch.Tensor]":
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, Mapping):
-        raise Refused("it holds no mapping of names to tensors")
+        raise RefusedCheckpoint("it holds no mapping of names to tensors")
     found: dict[str, torch.Tensor] = {}
     for name, value in loaded.items():
         if not isinstance(name, str):
@@ -151,7 +151,7 @@ def main(source: Path, destination: Path, max_bytes: int) -> int:
     _bound(source.stat().st_size)
     try:
         convert(source, destination, max_bytes)
-    except Refused as refusal:
+    except RefusedCheckpoint as refusal:
         sys.stdout.write(str(refusal))
         return REFUSED
     except MemoryError:

@@ -137,7 +137,7 @@ def _joined(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint3
 
 
 def _levels(values: NDArray[np.uint32]) -> Image.Image:
-    """From 0..65535 to the nearest of 0..255."""
+    """Round 0..65535 to the nearest of 0..255."""
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 

@@ -157,6 +157,6 @@ def _rights(image: Image.Image, data: bytes) -> Rights | None:
     try:
         return read_rights(image, data)
     except Exception as error:
-        # As with its orientation: a broken block beside the image.
+        # As with its orientation: a broken block of metadata.
         _log.info("an image's metadata could not be read: %r", error)
         return None

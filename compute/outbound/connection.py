@@ -7,7 +7,7 @@ from typing import cast
 
 import h11
 
-__all__ = ["Answer", "PostConnection", "PostFailed"]
+__all__ = ["PostConnection", "PostFailed", "PostResponse"]
 
 BODY_BYTES = 1024
 """Bytes of a response's body that are kept."""
@@ -19,7 +19,7 @@ class PostFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PostResponse:
     """The head of a response; `retry_after` is that header unparsed, or None."""
 
     status: int
@@ -32,7 +32,7 @@ class PostConnection(asyncio.Protocol):
     def __init__(self) -> None:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES)
         self._transport: asyncio.Transport | None = None
-        self._head: asyncio.Future[Answer] | None = None
+        self._head: asyncio.Future[PostResponse] | None = None
         self._body: asyncio.Future[None] | None = None
         self._start = bytearray()
         self.used = 0
@@ -50,7 +50,7 @@ class PostConnection(asyncio.Protocol):
         """The first bytes of the body, as far as they have been received."""
         return bytes(self._start)
 
-    async def send(self, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def send(self, target: str, headers: Mapping[str, str], body: bytes) -> PostResponse:
         """POST `body`, and wait for the head of the response.
 
         Raises:
@@ -115,7 +115,7 @@ class PostConnection(asyncio.Protocol):
         self._transport = None
         self._break_off("the connection broke")
 
-    def _receive(self, data: bytes, head: asyncio.Future[Answer], body: asyncio.Future[None]) -> None:
+    def _receive(self, data: bytes, head: asyncio.Future[PostResponse], body: asyncio.Future[None]) -> None:
         if body.done():
             # Its end is not waited for.
             self.close()
@@ -130,10 +130,10 @@ class PostConnection(asyncio.Protocol):
         except h11.RemoteProtocolError as error:
             self._break_off(type(error).__name__)
 
-    def _take(self, event: object, head: asyncio.Future[Answer], body: asyncio.Future[None]) -> None:
+    def _take(self, event: object, head: asyncio.Future[PostResponse], body: asyncio.Future[None]) -> None:
         if isinstance(event, h11.Response):
             if not head.done():
-                head.set_result(Answer(event.status_code, _retry_after(event)))
+                head.set_result(PostResponse(event.status_code, _retry_after(event)))
         elif isinstance(event, h11.Data):
             self._start += event.data[: BODY_BYTES - len(self._start)]
             if len(self._start) == BODY_BYTES:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import certifi
 from yarl import URL
 
-from compute.outbound.connection import Answer, PostConnection, PostFailed
+from compute.outbound.connection import PostConnection, PostFailed, PostResponse
 from compute.outbound.resolver import GuardedResolver
 
 __all__ = ["PostClient", "PostFailed", "PostResult"]
@@ -75,7 +75,7 @@ class PostClient:
 
     async def _answered(
         self, origin: _Origin, target: str, headers: Mapping[str, str], body: bytes
-    ) -> tuple[PostConnection, Answer]:
+    ) -> tuple[PostConnection, PostResponse]:
         """The head of the response, and the connection that delivers its body."""
         kept = self._take(origin)
         if kept is not None:
@@ -86,14 +86,16 @@ class PostClient:
         new = await self._connect(origin)
         return new, await self._send(new, target, headers, body)
 
-    async def _send(self, connection: PostConnection, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def _send(
+        self, connection: PostConnection, target: str, headers: Mapping[str, str], body: bytes
+    ) -> PostResponse:
         try:
             return await connection.send(target, headers, body)
         except BaseException:
             self._discard(connection)
             raise
 
-    async def _result(self, origin: _Origin, connection: PostConnection, answer: Answer) -> PostResult:
+    async def _result(self, origin: _Origin, connection: PostConnection, answer: PostResponse) -> PostResult:
         """Read the first bytes of the body, as far as they arrive in time. A connection whose body has not ended by
         then is not used again."""
         try:

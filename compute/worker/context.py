@@ -128,8 +128,8 @@ class RunContext:
         """
         asked = request.width, request.height
         self.note(**sized_note(self.own_size(asked), shown or asked))
-        async with aclosing(self.generate_all([request], share=share)) as drawn:
-            return await anext(drawn)
+        async with aclosing(self.generate_all([request], share=share)) as generated:
+            return await anext(generated)
 
     async def generate_all(
         self, requests: Sequence[GenerateRequest | VideoRequest], *, share: Share = _WHOLE
@@ -148,11 +148,11 @@ class RunContext:
                 ahead.popleft()
                 if index + 1 < len(requests):
                     ahead.append(self._prepared(requests[index + 1]))
-                drawn = await self._denoised(prepared, index, len(requests), share)
+                generated = await self._denoised(prepared, index, len(requests), share)
                 if behind:
                     yield await behind[0]
                     behind.popleft()
-                behind.append(self._beside("decode", stages.decode(drawn)))
+                behind.append(self._beside("decode", stages.decode(generated)))
             for decoding in behind:
                 yield await decoding
         finally:

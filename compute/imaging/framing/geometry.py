@@ -181,8 +181,8 @@ class _Axis:
         return _clamped(_clamped(self.anchor * (self.length - span), *self._kept(span)), *edges)
 
     def first_scaled(self, span: float) -> float:
-        """The same for a frame that may cross the image's edges: the subject is in its middle if that shows no more
-        padding than there must be, and margins win over that."""
+        """Like `first`, for a frame that may cross the image's edges: the subject is centred if that needs no additional
+        padding; margins take precedence."""
         wanted = (self.start + self.end - span) / 2
         edges = sorted((0.0, self.length - span))
         kept = self._kept(span)

@@ -99,7 +99,7 @@ def _shadow(lab: Floats, surface: Floats, noise: float) -> Bools:
 
 
 def _distance_from_colours(lab: Floats, border: Bools) -> Floats:
-    """From the nearest of the colours of the border, each with the spread that it has there."""
+    """The distance from the nearest colour of the border, relative to that colour's spread there."""
     colours = lab[border]
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
     # OpenCV chooses the first centres at random.

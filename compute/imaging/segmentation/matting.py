@@ -168,7 +168,7 @@ def _blurred(values: Floats, sigma: float) -> Floats:
 
 
 def _band(subject: Floats) -> Bools:
-    """Where the edge may be: within some pixels of where the mask passes through one half, and all that is between."""
+    """Pixels that may be on the edge: near the mask's transition through one half, and of intermediate shares."""
     inside = (subject >= 0.5).astype(np.uint8)
     near = np.ones((2 * _BAND + 1, 2 * _BAND + 1), np.uint8)
     crossing = cv2.dilate(inside, near) != cv2.erode(inside, near)
@@ -176,7 +176,7 @@ def _band(subject: Floats) -> Bools:
 
 
 def _soft_edge(pixels: Floats, subject: Floats) -> Bools:
-    """Where an edge out of focus reaches beyond the band: pixels about it that lie on a slope from F to B."""
+    """Pixels of an out-of-focus edge beyond the band: those near it that lie on a slope from F to B."""
     near = np.ones((2 * _SOFT_REACH + 1, 2 * _SOFT_REACH + 1), np.uint8)
     inside, outside = (
         spread_colours(pixels, np.asarray(cv2.erode(side.astype(np.uint8), near, borderValue=1), np.float32), 4.0)

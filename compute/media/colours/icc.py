@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""From coded values to light, both 0 to 1."""
+"""A curve from coded values to light, both 0 to 1."""
 Point = tuple[float, float]
 
 D65: Point = (0.3127, 0.3290)
@@ -85,7 +85,7 @@ def _xyz(point: Point) -> NDArray[np.float64]:
 
 
 def _matrix(primaries: Sequence[Point], white: Point) -> NDArray[np.float64]:
-    """From linear RGB to XYZ, so that 1, 1, 1 is the white. A primary may lie outside of the diagram, at y = 0."""
+    """The matrix from linear RGB to XYZ; 1, 1, 1 is the white. A primary may lie outside of the diagram, at y = 0."""
     corners = np.array([[x, y, 1 - x - y] for x, y in primaries]).T
     if abs(np.linalg.det(corners)) < 1e-6:
         raise ValueError("three primaries on one line")

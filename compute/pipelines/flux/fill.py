@@ -10,7 +10,7 @@ from diffusers import FluxFillPipeline, FluxPipeline
 from diffusers.utils.torch_utils import randn_tensor
 
 from compute.errors import InvalidInput
-from compute.pipelines.flux.inputs import FluxInputs, Start, first_step, on_same_parts
+from compute.pipelines.flux.inputs import FluxInputs, FluxStart, first_step, on_same_parts
 from compute.pipelines.flux.vae import FluxVae
 from compute.worker.protocol import GenerateRequest
 
@@ -35,7 +35,7 @@ class FillInputs(FluxInputs):
         if request.negative_prompt is not None and request.true_cfg_scale > 1:
             raise InvalidInput("FLUX.1 Fill has no negative prompt", field="negative_prompt")
 
-    def make(self, request: GenerateRequest, generator: torch.Generator) -> Start:
+    def make(self, request: GenerateRequest, generator: torch.Generator) -> FluxStart:
         width, height = request.width, request.height
         if request.image is None or request.mask is None:
             raise InvalidInput("FLUX.1 Fill needs an image and a mask", field="mask")
@@ -49,7 +49,7 @@ class FillInputs(FluxInputs):
             "strength": strength,
             "joint_attention_kwargs": {},  # as the other pipelines have it: None would compile the blocks anew
         }
-        return Start("fill", arguments, first)
+        return FluxStart("fill", arguments, first)
 
     def _seen(self, pixels: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """The transformer's view of the image, and the mask, in patches (1, tokens, 64 + 256 channels)."""

@@ -17,7 +17,7 @@ from compute.errors import InvalidInput
 from compute.pipelines.flux.vae import FluxVae
 from compute.worker.protocol import GenerateRequest
 
-__all__ = ["Blend", "FluxInputs", "Start", "TextInputs", "first_step", "on_same_parts"]
+__all__ = ["Blend", "FluxInputs", "FluxStart", "TextInputs", "first_step", "on_same_parts"]
 
 # At or below this share of the noise no schedule of up to a thousand steps runs more than its last step; a smaller
 # value would round to none, which diffusers refuses.
@@ -28,7 +28,7 @@ Blend = Callable[[int, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class FluxStart:
     """The start of one request's denoising. It refers to tensors but no part of a model, so a model can be unloaded.
 
     Attributes:
@@ -71,7 +71,7 @@ class FluxInputs(ABC):
         """
 
     @abstractmethod
-    def make(self, request: GenerateRequest, generator: torch.Generator) -> Start:
+    def make(self, request: GenerateRequest, generator: torch.Generator) -> FluxStart:
         """Encode the request's images. The caller has exclusive use of the VAE.
 
         It advances `generator` exactly like diffusers' pipeline does before the noise, so that the noise is the same.
@@ -101,19 +101,19 @@ class TextInputs(FluxInputs):
         if request.references:
             raise InvalidInput("This model looks at no further images; FLUX.1 Kontext does.", field="references")
 
-    def make(self, request: GenerateRequest, generator: torch.Generator) -> Start:
+    def make(self, request: GenerateRequest, generator: torch.Generator) -> FluxStart:
         if request.image is None:
-            return Start("txt2img")
+            return FluxStart("txt2img")
         width, height = request.width, request.height
         latents = self.vae.encode(self.vae.pixels(request.image, width, height), generator)
         strength, first = first_step(request)
         arguments: dict[str, Any] = {"image": latents, "strength": strength}
         if request.mask is None:
-            return Start("img2img", arguments, first)
+            return FluxStart("img2img", arguments, first)
         arguments["mask_image"] = self._masks.preprocess(request.mask, height=height, width=width)
         # Only transformers with extra channels read these; without them the pipeline would encode a masked image.
         arguments["masked_image_latents"] = latents
-        return Start("inpaint", arguments, first)
+        return FluxStart("inpaint", arguments, first)
 
 
 def first_step(request: GenerateRequest) -> tuple[float, int]:

@@ -18,7 +18,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image, ImageOps
 
 from compute.errors import InvalidInput
-from compute.pipelines.flux.inputs import Blend, FluxInputs, Start, first_step, on_same_parts
+from compute.pipelines.flux.inputs import Blend, FluxInputs, FluxStart, first_step, on_same_parts
 from compute.pipelines.flux.vae import FluxVae
 from compute.worker.protocol import GenerateRequest
 
@@ -54,22 +54,22 @@ class KontextInputs(FluxInputs):
         if request.image is None and request.mask is not None:
             raise InvalidInput("A mask needs the image that it belongs to.", field="mask")
 
-    def make(self, request: GenerateRequest, generator: torch.Generator) -> Start:
+    def make(self, request: GenerateRequest, generator: torch.Generator) -> FluxStart:
         # The requested number of pixels; the pipeline would otherwise scale every size to a megapixel.
         size = {"max_area": request.width * request.height}
         if request.image is None:
-            return Start("edit", size)
+            return FluxStart("edit", size)
         image = self.vae.encode(self.vae.pixels(request.image, request.width, request.height), None)
         others = [self._reference(image, request) for image in request.references]
         arguments: dict[str, Any] = size | {"image": torch.cat([image, *others], dim=3)}
         _, first = first_step(request)
         if first == 0 and request.mask is None:
-            return Start("edit", arguments)
+            return FluxStart("edit", arguments)
         noise = randn_tensor(image.shape, generator=generator, device=image.device, dtype=image.dtype)
         sigmas = np.linspace(1.0, 1 / request.steps, request.steps)[first:]
         schedule = self._schedule(sigmas, image)
         arguments |= {"sigmas": sigmas, "latents": self._packed(_noised(image, noise, schedule[0]))}
-        return Start("edit", arguments, first, self._blend(request, image, noise, schedule))
+        return FluxStart("edit", arguments, first, self._blend(request, image, noise, schedule))
 
     def _reference(self, image: Image.Image, request: GenerateRequest) -> torch.Tensor:
         width = round(request.height * image.width / image.height / _GRID) * _GRID

@@ -20,7 +20,7 @@ from compute.pipelines.acceleration.step_cache import StepCache
 from compute.pipelines.acceleration.streams import Pace, Ready, finish
 from compute.pipelines.config import ModelConfig, check_size
 from compute.pipelines.finite import FiniteCheck
-from compute.pipelines.flux.inputs import Blend, FluxInputs, Start, TextInputs
+from compute.pipelines.flux.inputs import Blend, FluxInputs, FluxStart, TextInputs
 from compute.pipelines.loading.parts import load_parts, with_most_room
 from compute.pipelines.loading.weights import local_folder
 from compute.pipelines.lora.switch import Adapters, StaticLoras
@@ -111,7 +111,7 @@ class FluxPrepared:
 
     request: GenerateRequest
     conditioning: dict[str, Any]
-    start: Start
+    start: FluxStart
     noise: torch.Tensor
     ready: Ready
 

@@ -23,7 +23,7 @@ _ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class RowSpan:
     """Elements [begin, begin + size) of a row."""
 
     begin: int
@@ -66,11 +66,11 @@ class RowLayout:
         }
 
 
-def _spans(sizes: Mapping[str, int]) -> tuple[dict[str, Span], int]:
-    spans: dict[str, Span] = {}
+def _spans(sizes: Mapping[str, int]) -> tuple[dict[str, RowSpan], int]:
+    spans: dict[str, RowSpan] = {}
     end = 0
     for name, size in sizes.items():
-        spans[name] = Span(end, size)
+        spans[name] = RowSpan(end, size)
         end += -(-size // _ALIGNMENT) * _ALIGNMENT
     return spans, end
 

@@ -13,7 +13,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.ltx.pipeline_ltx_condition import linear_quadratic_schedule
 
-__all__ = ["Clip", "Conditioning", "Denoiser"]
+__all__ = ["Clip", "Conditioning", "LtxDenoiser"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Conditioning:
     image_noise: float
 
 
-class Denoiser:
+class LtxDenoiser:
     """Denoises latents with the transformer and the helpers of a pipeline. Not safe for concurrent use."""
 
     def __init__(self, pipeline: Any) -> None:

@@ -21,7 +21,7 @@ from compute.pipelines.config import ModelConfig
 from compute.pipelines.finite import FiniteCheck
 from compute.pipelines.loading.parts import load_parts, with_most_room
 from compute.pipelines.loading.weights import local_folder
-from compute.pipelines.ltx.denoise import Clip, Conditioning, Denoiser
+from compute.pipelines.ltx.denoise import Clip, Conditioning, LtxDenoiser
 from compute.pipelines.ltx.vae import LtxVae
 from compute.pipelines.memory import reporting_out_of_memory
 from compute.pipelines.native import HasNativeSizes, OwnSizes, own_sizes
@@ -111,7 +111,7 @@ class LtxVideoModel(HasNativeSizes):
         self._finite = FiniteCheck(config.model)
         self._pipeline = pipeline
         self._vae = LtxVae(pipeline)
-        self._denoiser = Denoiser(pipeline)
+        self._denoiser = LtxDenoiser(pipeline)
         self._device = pipeline._execution_device
         self._prompt = lru_cache(maxsize=config.prompt_cache)(_prompt_encoder(pipeline, config, self._device))
         self._parts = Parts(pipeline, offloads=config.offload != "none")

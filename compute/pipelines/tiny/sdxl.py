@@ -16,7 +16,7 @@ _LATENT_CHANNELS = 4
 _SCALING = 0.13025
 _TEXT_WIDTH, _TEXT_WIDTH_2 = 32, 48
 _SIZE_WIDTH = 8
-"""Of each of the six numbers that tell the UNet an image's size, crop and target size."""
+"""The width of the embedding of each of the six numbers for an image's size, crop and target size."""
 
 
 def save_tiny_sdxl(folder: Path) -> None:

@@ -119,18 +119,18 @@ class EditingTaskPublic(ResultImage, TaskPublic):
 
 
 class EditingTaskPublicUpdate(TaskUpdate):
-    """What `PUT /tasks/{id}` may change."""
+    """The body of `PUT /tasks/{id}`."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """How one kind of model edits.
+class _EditMode:
+    """The parameters of an edit by one kind of model.
 
     Attributes:
         role: The role of the model.
         strength: The default strength.
         guidance_scale: The guidance recommended by the model's makers.
-        note: A note for the result's metadata, if the way is not the expected one.
+        note: A note for the result's metadata, if the mode is not the expected one.
     """
 
     role: Role
@@ -139,10 +139,10 @@ class _Way:
     note: str | None = None
 
 
-_EDIT = _Way("edit", 1.0, 2.5)
-_FILL = _Way("fill", 1.0, 30.0)
-_INPAINT = _Way("draw", 0.85, 3.5)
-_IMAGE_TO_IMAGE = _Way(
+_EDIT = _EditMode("edit", 1.0, 2.5)
+_FILL = _EditMode("fill", 1.0, 30.0)
+_INPAINT = _EditMode("draw", 0.85, 3.5)
+_IMAGE_TO_IMAGE = _EditMode(
     "draw",
     0.6,
     3.5,
@@ -179,7 +179,7 @@ class Editing(TaskKind[CreateEditingTask]):
         mask = await inputs.image(request.mask, field="mask") if request.mask else None
         if not (request.prompt.strip() or references or mask):
             raise InvalidInput("Say what to change: nothing else here does.", field="prompt")
-        way = _way(inputs.roles, masked=mask is not None, references=bool(references))
+        mode = _edit_mode(inputs.roles, masked=mask is not None, references=bool(references))
         width, height = _output_size(request, base, inputs.max_pixels)
         return {
             "base_image_path": base.path,
@@ -188,11 +188,11 @@ class Editing(TaskKind[CreateEditingTask]):
             "reference_images": references,
             "prompt": request.prompt,
             "instruction": _instruction(request.prompt, references),
-            "role": way.role,
-            "strength": way.strength if request.strength is None else request.strength,
-            "guidance_scale": way.guidance_scale,
+            "role": mode.role,
+            "strength": mode.strength if request.strength is None else request.strength,
+            "guidance_scale": mode.guidance_scale,
             "steps": request.steps,
-            "note": way.note,
+            "note": mode.note,
             "width": width,
             "height": height,
             "work_pixels": self.work_pixels,
@@ -253,7 +253,7 @@ async def _take_references(request: CreateEditingTask, inputs: Inputs) -> list[d
     return taken
 
 
-def _way(roles: frozenset[Role], *, masked: bool, references: bool) -> _Way:
+def _edit_mode(roles: frozenset[Role], *, masked: bool, references: bool) -> _EditMode:
     """The model that serves most of the request.
 
     Raises:

@@ -250,10 +250,10 @@ async def _refine(spec: dict[str, Any], context: RunContext) -> None:
     layers = await context.compute(lambda: Layers.of(base).resized((spec["width"], spec["height"])))
     colours = layers.colours
     faces = await _faces(spec, context, colours)
-    draws = spec["upscale_enabled"] and spec["upscale_denoise"] > 0
-    tiles_end = (_SHARE_OF_TILES if faces else 1.0) if draws else 0.0
+    regenerates = spec["upscale_enabled"] and spec["upscale_denoise"] > 0
+    tiles_end = (_SHARE_OF_TILES if faces else 1.0) if regenerates else 0.0
     async with context.device():
-        if draws:
+        if regenerates:
             colours = await regenerate_in_tiles(context, colours, _tile_settings(spec), share=(0.0, tiles_end))
         if faces:
             colours = await _with_faces(spec, context, colours, faces, (tiles_end, 1.0))

@@ -1,1 +1,1 @@
-"""The image work of task types whose result is more than what a model draws."""
+"""Image operations of the task types: edits, backgrounds, faces, detail and tiles around the model's generation."""

@@ -11,11 +11,11 @@ from compute.imaging.faces import detect_faces, pick_detector
 from compute.imaging.segmentation.regions import Region, find_region
 from compute.imaging.segmentation.segment import subject_mask
 from compute.worker.context import RunContext
-from compute.worker.ops.patch import Limits, Regenerated
+from compute.worker.ops.patch import Regenerated, SimilarityLimits
 
 __all__ = ["SAME_PIECE", "DetailOutcome", "Regions", "find_regions", "put_back", "with_detail"]
 
-SAME_PIECE = Limits(least_ssim=0.8, most_lpips=0.2, most_dists=0.15)
+SAME_PIECE = SimilarityLimits(least_ssim=0.8, most_lpips=0.2, most_dists=0.15)
 """The same weave, the same letters: only crisper."""
 
 

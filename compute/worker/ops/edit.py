@@ -39,13 +39,13 @@ class EditPlan:
     _weights: Weights | None
     _size: tuple[int, int]
 
-    def finish(self, drawn: Image.Image) -> Image.Image:
+    def finish(self, generated: Image.Image) -> Image.Image:
         """The result at exactly the requested size. Takes CPU time: call it in a thread."""
         if self._weights is None:
-            return at_size(drawn, self._size)
+            return at_size(generated, self._size)
         region = self._base.crop(self._box)
         result = self._base.convert("RGBA" if self._base.mode == "RGBA" else "RGB")
-        result.paste(composite(region, at_size(drawn, region.size), self._weights), self._box[:2])
+        result.paste(composite(region, at_size(generated, region.size), self._weights), self._box[:2])
         return at_size(result, self._size)
 
 

@@ -13,7 +13,7 @@ from compute.imaging.faces import Face, detect_faces, pick_detector
 from compute.imaging.similarity import Scores, compare
 from compute.schemas.fields import MAX_SEED
 from compute.worker.context import RunContext, Share
-from compute.worker.ops.patch import Limits, PatchSettings, regenerate
+from compute.worker.ops.patch import PatchSettings, SimilarityLimits, regenerate
 
 __all__ = ["SAME_PERSON", "FaceOutcome", "FaceSettings", "enhance_faces", "find_faces"]
 
@@ -23,7 +23,7 @@ _FEATHER = 0.3
 _LEAST_SIDE = 16
 
 
-SAME_PERSON = Limits(least_ssim=0.75, most_lpips=0.25, most_dists=0.18)
+SAME_PERSON = SimilarityLimits(least_ssim=0.75, most_lpips=0.25, most_dists=0.18)
 """The features stay where they are; only texture and sharpness change."""
 
 

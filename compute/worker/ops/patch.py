@@ -15,7 +15,7 @@ from compute.schemas.fields import MAX_SEED
 from compute.worker.context import RunContext, Share
 from compute.worker.protocol import GenerateRequest
 
-__all__ = ["SAME_SCENE", "Limits", "PatchSettings", "Regenerated", "regenerate", "working_size"]
+__all__ = ["SAME_SCENE", "PatchSettings", "Regenerated", "SimilarityLimits", "regenerate", "working_size"]
 
 _WEAKER = 0.6
 """Each further attempt puts this share of the noise of the one before on the patch."""
@@ -27,7 +27,7 @@ _COLOUR_CELL = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SimilarityLimits:
     """The likeness to the original that a patch must keep; a score that is not known is not checked."""
 
     least_ssim: float
@@ -42,7 +42,7 @@ class Limits:
         )
 
 
-SAME_SCENE = Limits(least_ssim=0.55, most_lpips=0.45, most_dists=0.30)
+SAME_SCENE = SimilarityLimits(least_ssim=0.55, most_lpips=0.45, most_dists=0.30)
 """The same thing in the same place, light and pose."""
 
 
@@ -65,7 +65,7 @@ class PatchSettings:
     denoise: float
     seed: int
     guidance_scale: float = 3.5
-    limits: Limits = SAME_SCENE
+    limits: SimilarityLimits = SAME_SCENE
     side: int = 1024
     multiple: int = 16
     attempts: int = 3
@@ -102,11 +102,11 @@ async def regenerate(
             image=start,
             strength=max(settings.denoise * _WEAKER**attempt, _LEAST_NOISE),
         )
-        drawn = await context.generate(request, shown=wanted, share=_part(share, attempt, settings.attempts))
+        generated = await context.generate(request, shown=wanted, share=_part(share, attempt, settings.attempts))
         if size != wanted:
             # A model with so small a native size may add detail, but must not change colours.
-            drawn = await context.compute(partial(with_colours_of, start, drawn, cell=_COLOUR_CELL))
-        result, scores = await context.compute(_checked(patch, start, drawn, context))
+            generated = await context.compute(partial(with_colours_of, start, generated, cell=_COLOUR_CELL))
+        result, scores = await context.compute(_checked(patch, start, generated, context))
         if settings.limits.accept(scores):
             context.progress(share[1])
             return Regenerated(result, attempt + 1, scores)
@@ -123,20 +123,20 @@ def working_size(size: tuple[int, int], *, side: int, multiple: int) -> tuple[in
 
 
 def _checked(
-    patch: Image.Image, start: Image.Image, drawn: Image.Image, context: RunContext
+    patch: Image.Image, start: Image.Image, generated: Image.Image, context: RunContext
 ) -> Callable[[], tuple[Image.Image, Scores]]:
     def check() -> tuple[Image.Image, Scores]:
-        result = _at_patch_size(patch, start, match_colour(drawn, start))
+        result = _at_patch_size(patch, start, match_colour(generated, start))
         return result, compare(patch, result, models_root=context.models_root)
 
     return check
 
 
-def _at_patch_size(patch: Image.Image, start: Image.Image, drawn: Image.Image) -> Image.Image:
+def _at_patch_size(patch: Image.Image, start: Image.Image, generated: Image.Image) -> Image.Image:
     """Bring the generated patch from the model's size to the patch's."""
     if start.width >= patch.width and start.height >= patch.height:
-        return at_size(drawn, patch.size)
-    return with_change(patch, start, drawn)
+        return at_size(generated, patch.size)
+    return with_change(patch, start, generated)
 
 
 def _part(share: Share, index: int, count: int) -> Share:

@@ -71,9 +71,9 @@ async def regenerate_in_tiles(
     async with aclosing(context.generate_all(_TileRequests(tiled, settings), share=share)) as tiles:
         try:
             index = 0
-            async for drawn in tiles:
+            async for generated in tiles:
                 await placing
-                placing = asyncio.ensure_future(context.compute(partial(_place, tiled, index, drawn)))
+                placing = asyncio.ensure_future(context.compute(partial(_place, tiled, index, generated)))
                 index += 1
             await placing
         finally:
@@ -86,8 +86,8 @@ async def _regenerate_at_once(
 ) -> Image.Image:
     context.note(tiles=1)
     small = await context.compute(partial(at_size, image, size))
-    drawn = await context.generate(_request(settings, small, settings.seed), shown=image.size, share=share)
-    return await context.compute(lambda: with_change(image, small, with_colours_of(small, drawn)))
+    generated = await context.generate(_request(settings, small, settings.seed), shown=image.size, share=share)
+    return await context.compute(lambda: with_change(image, small, with_colours_of(small, generated)))
 
 
 def _request(settings: TileSettings, image: Image.Image, seed: int) -> GenerateRequest:
@@ -107,8 +107,8 @@ def _grid(image: Image.Image, settings: TileSettings) -> TileGrid:
     return TileGrid.split(*image.size, tile=settings.tile, overlap=settings.overlap, multiple=settings.multiple)
 
 
-def _place(tiled: TiledImage, index: int, drawn: Image.Image) -> None:
-    tiled.put(with_colours_of(tiled.cut(index), drawn))
+def _place(tiled: TiledImage, index: int, generated: Image.Image) -> None:
+    tiled.put(with_colours_of(tiled.cut(index), generated))
 
 
 class _TileRequests(Sequence[GenerateRequest]):

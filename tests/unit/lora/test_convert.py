@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from compute.errors import InvalidInput, Unavailable
 from compute.lora.check import check_lora_file
 from compute.lora.convert import convert_checkpoint
-from compute.lora.unpickle import Refused, convert
+from compute.lora.unpickle import RefusedCheckpoint, convert
 
 MAX_BYTES = 1_000_000
 LAYER = "transformer.transformer_blocks.0.attn.to_q"
@@ -55,7 +55,7 @@ async def refusal(source: Path, *, seconds: float = 60) -> str:
 
 
 def refused(tmp_path: Path, content: object) -> str:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedCheckpoint) as caught:
         converted(tmp_path, content)
     assert not (tmp_path / "out.safetensors").exists()
     return str(caught.value)
@@ -98,7 +98,7 @@ async def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     assert "running its code" in await refusal(archive)
     plain = tmp_path / "in.bin"
     plain.write_bytes(pickle.dumps({"x": Bomb(trace)}, protocol=2))
-    with pytest.raises(Refused, match="running its code"):
+    with pytest.raises(RefusedCheckpoint, match="running its code"):
         convert(plain, tmp_path / "out.safetensors", MAX_BYTES)
     assert not trace.exists()
     # The test can fail: this is what the files do to those who trust them.
@@ -126,14 +126,14 @@ def test_what_is_no_plain_checkpoint_is_refused(tmp_path: Path, content: object,
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, data: bytes) -> None:
     source = tmp_path / "in.pt"
     source.write_bytes(data)
-    with pytest.raises(Refused, match="damaged"):
+    with pytest.raises(RefusedCheckpoint, match="damaged"):
         convert(source, tmp_path / "out.safetensors", MAX_BYTES)
 
 
 def test_a_cut_off_checkpoint_is_refused(tmp_path: Path) -> None:
     source = saved(tmp_path / "in.pt", {"a": torch.ones(10_000)})
     source.write_bytes(source.read_bytes()[:20_000])
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedCheckpoint):
         convert(source, tmp_path / "out.safetensors", MAX_BYTES)
 
 
@@ -144,7 +144,7 @@ def test_an_archive_that_grows_is_refused_unopened(tmp_path: Path) -> None:
         for entry in source.infolist():
             target.writestr(entry.filename, source.read(entry))
     assert bomb.stat().st_size < 50_000
-    with pytest.raises(Refused, match="compressed"):
+    with pytest.raises(RefusedCheckpoint, match="compressed"):
         convert(bomb, tmp_path / "out.safetensors", MAX_BYTES)
 
 
@@ -158,7 +158,7 @@ def test_an_archive_whose_entries_overlap_is_refused(tmp_path: Path) -> None:
     assert entry.startswith(b"PK\x01\x02")
     data[position + 24 : position + 28] = (200_000_000).to_bytes(4, "little")
     source.write_bytes(data)
-    with pytest.raises(Refused, match="more than it has"):
+    with pytest.raises(RefusedCheckpoint, match="more than it has"):
         convert(source, tmp_path / "out.safetensors", MAX_BYTES)
 
 

@@ -1,4 +1,4 @@
-"""FLUX.1 Fill: FLUX.1's parts, with a transformer that reads a masked image and its mask beside the noise."""
+"""FLUX.1 Fill: FLUX.1's parts, with a transformer that reads a masked image and its mask in addition to the noise."""
 
 from pathlib import Path
 

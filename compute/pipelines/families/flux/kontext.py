@@ -1,4 +1,4 @@
-"""FLUX.1 Kontext: FLUX.1's parts, with weights that change an image as an instruction says."""
+"""FLUX.1 Kontext: FLUX.1's parts, with weights that edit an image by an instruction."""
 
 from pathlib import Path
 

@@ -14,7 +14,7 @@ from compute.errors import InvalidInput
 from compute.tasks.types.face_enhancer import CreateFaceEnhancerTask, FaceEnhancer
 from compute.worker.context import RunContext, run_work
 from compute.worker.ops.face import FaceOutcome, FaceSettings, enhance_faces
-from compute.worker.ops.patch import Limits, PatchSettings, working_size
+from compute.worker.ops.patch import PatchSettings, SimilarityLimits, working_size
 from compute.worker.protocol import Job, StagedModel, Started
 from tests.pictures import full_figure, portrait, scene
 from tests.unit.tasks.types.retoucher import Retoucher
@@ -129,7 +129,7 @@ async def test_the_same_request_gives_the_same_picture(tmp_path: Path) -> None:
     assert first.artifacts[0].sha256 == second.artifacts[0].sha256
 
 
-ANYTHING = Limits(least_ssim=-1, most_lpips=9, most_dists=9)
+ANYTHING = SimilarityLimits(least_ssim=-1, most_lpips=9, most_dists=9)
 
 
 async def faces_by_tiny_flux(
