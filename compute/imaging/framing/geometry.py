@@ -181,7 +181,7 @@ class _Axis:
         return _clamped(_clamped(self.anchor * (self.length - span), *self._kept(span)), *edges)
 
     def first_scaled(self, span: float) -> float:
-        """Like `first`, for a frame that may cross the image's edges: the subject is centred if that needs no additional
+        """Like `first`, for a frame that may cross the image's edges: the subject is centred if that needs no further
         padding; margins take precedence."""
         wanted = (self.start + self.end - span) / 2
         edges = sorted((0.0, self.length - span))
