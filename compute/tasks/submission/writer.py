@@ -6,8 +6,8 @@ one writer a process has one connection. It writes at once when it is idle; what
 What can go wrong, and who notices:
 
 a faulty task                   its batch is halved until it stands alone: its neighbours are stored, it is refused
-the database is away            503 at once to all who wait; nothing was stored
-it is slow                      503 to newcomers when too much waits, and to all when a statement runs out of time
+the database is away            all who wait are refused at once; nothing was stored
+it is slow                      newcomers are refused when too much waits, and all when a statement runs out of time
 the connection is lost midway   the batch is written again with the same ids, until the outcome is known
 a client leaves                 its request is dropped while it waits; once it is being written, it is stored
 the process stops               what waits is still written; newcomers are refused
@@ -120,7 +120,7 @@ class TaskWriter:
                 if self._writing is not None:
                     await self._writing
         except TimeoutError:
-            _log.error("stopped before every waiting task was stored; their clients got 503")
+            _log.error("stopped before every waiting task was stored; their clients were refused")
         await self._connection.close()
 
     async def _write(self, batch: Sequence[Submission]) -> list[Outcome]:
