@@ -18,7 +18,7 @@ _OTHER = {"webhook_url"}
 """What is called alike, and is no file."""
 _ONE_OR_MORE = {"input_image_paths"}
 """Lists in whose place one element may stand, which the schema does not say."""
-_REST: dict[TaskType, dict[str, Any]] = {
+REST: dict[TaskType, dict[str, Any]] = {
     TaskType.GENERATION: {"prompt": "a hat", "width": 64, "height": 64, "steps": 1},
     TaskType.REFINE: {},
     TaskType.EDITING: {"prompt": "red"},
@@ -53,7 +53,7 @@ class FileField:
 
     def bodies(self, source: str, other: str) -> list[dict[str, Any]]:
         """Requests whose file is `source`, in every shape. Where that is not the image to work on, `other` is."""
-        rest = {"task_type": self.kind.name, **_REST[self.kind.name]}
+        rest = {"task_type": self.kind.name, **REST[self.kind.name]}
         if self.field in _INSTEAD_OF_THE_PROMPT:
             del rest["background_prompt"]
         main = self.kind.image_fields[0]

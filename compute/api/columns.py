@@ -1,4 +1,4 @@
-"""Which columns of a table an answer shows."""
+"""The columns of a table that an answer shows."""
 
 from collections.abc import Collection
 

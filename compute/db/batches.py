@@ -1,4 +1,4 @@
-"""What waits to be written: one entry for each write, in a queue that knows how much it holds."""
+"""Writes that wait: one entry for each, in a queue that knows how much it holds."""
 
 import asyncio
 from collections import deque

@@ -76,7 +76,7 @@ class LoraFiles:
         self._max_bytes = settings.lora_max_bytes
         self._convert_seconds = settings.lora_convert_seconds
         self._disk = Capacity(
-            settings.lora_uploads_bytes, busy="Too many LoRA files are being taken in at the moment; try again later."
+            settings.lora_uploads_bytes, busy="Too many LoRA files are being uploaded at the moment; try again later."
         )
         # Each loads torch and a whole file into memory.
         self._converting = Capacity(

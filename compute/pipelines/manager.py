@@ -82,7 +82,7 @@ class ModelManager:
 
     def __init__(self, slots: Mapping[Role, ModelSlot], *, budget: int | None = None) -> None:
         """The first role is the default; its model is unloaded only if no other equally idle one could be."""
-        self._places = slots
+        self._slots = slots
         self._default = next(iter(slots.values()))
         self._budget = budget
         self._uses = count(1)
@@ -98,7 +98,7 @@ class ModelManager:
     @property
     def names(self) -> dict[Role, str]:
         """The models' names by role."""
-        return {role: slot.name for role, slot in self._places.items()}
+        return {role: slot.name for role, slot in self._slots.items()}
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ class ModelManager:
             return sum(slot.bytes for slot in self._in_memory())
 
     def own_size(self, role: Role, size: Size) -> Size:
-        slot = self._places.get(role)
+        slot = self._slots.get(role)
         return size if slot is None or slot.sizes is None else slot.sizes.nearest(size)
 
     def put(self, role: Role, load: Callable[[], StagedModel]) -> None:
@@ -122,7 +122,7 @@ class ModelManager:
         Raises:
             TaskFailed: it is larger than the budget.
         """
-        slot = self._places[role]
+        slot = self._slots[role]
         with self._the_only_load(slot):
             self._put(slot, load())
 
@@ -133,7 +133,7 @@ class ModelManager:
             InvalidInput: they fit none of the models that take LoRAs.
         """
         taken, refusals = False, []
-        for slot in dict.fromkeys(self._places.values()):
+        for slot in dict.fromkeys(self._slots.values()):
             with self._staying(slot) as model:
                 if model is None or not isinstance(model, TakesLoras):
                     continue
@@ -152,10 +152,10 @@ class ModelManager:
             TaskFailed: no model has this role, or it cannot be loaded; the manager stays usable.
             OutOfMemory: the device is too small for it.
         """
-        slot = self._places.get(request.role)
+        slot = self._slots.get(request.role)
         if slot is None:
             raise TaskFailed(
-                f"No model of this replica has the role `{request.role}` (it has {', '.join(self._places)}); "
+                f"No model of this replica has the role `{request.role}` (it has {', '.join(self._slots)}); "
                 f"name one under models.{request.role} of its pool."
             )
         with self._using(slot) as model:
@@ -276,7 +276,7 @@ class ModelManager:
         return bool(slot.waiting), slot is self._default, slot.last_use
 
     def _in_memory(self) -> list[ModelSlot]:
-        return [slot for slot in dict.fromkeys(self._places.values()) if slot.model is not None]
+        return [slot for slot in dict.fromkeys(self._slots.values()) if slot.model is not None]
 
 
 def _folder(config: ModelConfig, models_root: Path) -> Path | None:

@@ -90,41 +90,41 @@ class Engine:
         policy = self._policy
         plans = await self._store.claim(policy.batch, owner=self._owner, lease_seconds=policy.lease)
         # All at once: those that are launched last must not lose their leases meanwhile.
-        self._held |= dict.fromkeys(map(_holder, plans))
+        self._held |= dict.fromkeys(map(_lease, plans))
         for plan in plans:
             if (name := self._launch(plan)) is not None:
-                self._unnamed[_holder(plan)] = name
+                self._unnamed[_lease(plan)] = name
             # Hundreds of calls take as many milliseconds; leases are renewed in between.
             await asyncio.sleep(0)
         locked = await self._store.name_graphs(self._unnamed)
-        self._unnamed = {holder: name for holder, name in self._unnamed.items() if holder in locked & self._held.keys()}
+        self._unnamed = {lease: name for lease, name in self._unnamed.items() if lease in locked & self._held.keys()}
         return len(plans)
 
     def _launch(self, plan: Plan) -> str | None:
         """Set a plan going, unless it was lost since; what its graph is called."""
-        holder = _holder(plan)
-        if holder not in self._held:
+        lease = _lease(plan)
+        if lease not in self._held:
             return None
         graph = self._compiler.launch(plan)
-        self._held[holder] = asyncio.create_task(self._follow(holder, graph), name=f"workflow {holder.workflow_id}")
+        self._held[lease] = asyncio.create_task(self._follow(lease, graph), name=f"workflow {lease.workflow_id}")
         return graph.name
 
-    async def _follow(self, holder: WorkflowLease, graph: Graph) -> None:
+    async def _follow(self, lease: WorkflowLease, graph: Graph) -> None:
         try:
             await graph.end
         except Exception as error:
-            _log.warning("workflow %s: its graph broke and is compiled again: %s", holder.workflow_id, error)
+            _log.warning("workflow %s: its graph broke and is compiled again: %s", lease.workflow_id, error)
             await asyncio.sleep(self._policy.pause)
-            await self._let_go([holder])
+            await self._let_go([lease])
             self._wake.set()
         finally:
-            self._held.pop(holder, None)
+            self._held.pop(lease, None)
 
     async def _renew_on(self) -> None:
         late: set[WorkflowLease] = set()
         for turn in count(1):
             await asyncio.sleep(self._policy.lease / _RENEWALS / _TRIES)
-            due = list(self._held) if turn % _TRIES == 0 else [holder for holder in late if holder in self._held]
+            due = list(self._held) if turn % _TRIES == 0 else [lease for lease in late if lease in self._held]
             try:
                 renewal = await self._store.renew(due, lease_seconds=self._policy.lease)
             except DatabaseAway as error:
@@ -136,27 +136,27 @@ class Engine:
 
     def _forget(self, lost: Iterable[WorkflowLease]) -> None:
         """Cancelled, approved or taken over: their runners find out by the fence, and nobody waits for them."""
-        for holder in lost:
-            if (work := self._held.pop(holder, None)) is not None:
+        for lease in lost:
+            if (work := self._held.pop(lease, None)) is not None:
                 work.cancel()
 
-    async def _let_go(self, holders: list[WorkflowLease]) -> None:
+    async def _let_go(self, leases: list[WorkflowLease]) -> None:
         """Give leases back. If that fails, they run out."""
         try:
-            await self._store.release(holders)
+            await self._store.release(leases)
         except DatabaseAway as error:
             _log.warning("leases of workflows run out by themselves, the database is out of reach: %s", error)
 
     async def _leave(self) -> None:
-        holders = list(self._held)
+        leases = list(self._held)
         working = [work for work in self._held.values() if work is not None]
-        self._forget(holders)
+        self._forget(leases)
         if working:
             await asyncio.wait(working)
-        if holders:
-            await self._let_go(holders)
+        if leases:
+            await self._let_go(leases)
         await self._store.close()
 
 
-def _holder(plan: Plan) -> WorkflowLease:
+def _lease(plan: Plan) -> WorkflowLease:
     return WorkflowLease(plan.flow.id, plan.flow.fence)

@@ -41,23 +41,23 @@ class SimulatedWorkflows:
 
         return await self._process.call("claim workflows", claim, [])
 
-    async def renew(self, holders: Sequence[WorkflowLease], *, lease_seconds: float) -> Renewal:
+    async def renew(self, leases: Sequence[WorkflowLease], *, lease_seconds: float) -> Renewal:
         def renew() -> Renewal:
             until = self._world.database_now() + lease_seconds
-            return self._model.renew(holders, until=until, locked=self._world.locked)
+            return self._model.renew(leases, until=until, locked=self._world.locked)
 
         return (
             await self._process.call("renew workflows", renew, Renewal(set(), set()))
-            if holders
+            if leases
             else Renewal(set(), set())
         )
 
     async def name_graphs(self, graphs: Mapping[WorkflowLease, str]) -> set[WorkflowLease]:
         return set()
 
-    async def release(self, holders: Sequence[WorkflowLease]) -> None:
+    async def release(self, leases: Sequence[WorkflowLease]) -> None:
         await self._process.call(
-            "release workflows", lambda: self._model.release(holders, locked=self._world.locked), None
+            "release workflows", lambda: self._model.release(leases, locked=self._world.locked), None
         )
 
     async def write(self, checkpoints: Sequence[Checkpoint]) -> Sequence[Verdict | None]:

@@ -72,17 +72,17 @@ class WorkflowModel:
             one.lease_until = until
         return [one.plan() for one in free[:limit]]
 
-    def renew(self, holders: Sequence[WorkflowLease], *, until: float, locked: Collection[UUID]) -> Renewal:
-        ours = {holder for holder in holders if self._holds(holder)}
-        later = {holder for holder in ours if holder.workflow_id in locked}
-        for holder in ours - later:
-            self.workflows[holder.workflow_id].lease_until = until
-        return Renewal(set(holders) - ours, later)
+    def renew(self, leases: Sequence[WorkflowLease], *, until: float, locked: Collection[UUID]) -> Renewal:
+        ours = {lease for lease in leases if self._holds(lease)}
+        later = {lease for lease in ours if lease.workflow_id in locked}
+        for lease in ours - later:
+            self.workflows[lease.workflow_id].lease_until = until
+        return Renewal(set(leases) - ours, later)
 
-    def release(self, holders: Sequence[WorkflowLease], *, locked: Collection[UUID]) -> None:
-        for holder in holders:
-            if self._holds(holder) and holder.workflow_id not in locked:
-                self.workflows[holder.workflow_id].lease_until = None
+    def release(self, leases: Sequence[WorkflowLease], *, locked: Collection[UUID]) -> None:
+        for lease in leases:
+            if self._holds(lease) and lease.workflow_id not in locked:
+                self.workflows[lease.workflow_id].lease_until = None
 
     def cancel(self, workflow_id: UUID, now: float) -> None:
         """End it, its steps and its tasks, at once.
@@ -123,7 +123,7 @@ class WorkflowModel:
         return Written([])
 
     def _begin(self, begin: Begin, checkpoint: Checkpoint, now: float) -> Verdict:
-        step = self._step(begin.holder, begin.step)
+        step = self._step(begin.lease, begin.step)
         if step is None or step.status not in {"PENDING", "RUNNING"}:
             return Refused.LOST
         if step.status == "PENDING":
@@ -133,7 +133,7 @@ class WorkflowModel:
         return Written(list(step.task_ids))
 
     def _end(self, end: End) -> Verdict:
-        step = self._step(end.holder, end.step)
+        step = self._step(end.lease, end.step)
         if step is None:
             return Refused.LOST
         if step.status not in {"PENDING", "RUNNING"}:
@@ -142,9 +142,9 @@ class WorkflowModel:
         return Written([])
 
     def _finish(self, finish: Finish) -> None:
-        if not self._holds(finish.holder):
+        if not self._holds(finish.lease):
             return
-        workflow = self.workflows[finish.holder.workflow_id]
+        workflow = self.workflows[finish.lease.workflow_id]
         workflow.lease_until = None
         if finish.held:
             workflow.parked = True
@@ -152,14 +152,14 @@ class WorkflowModel:
             failed = any(step.status in {"FAILED", "CANCELLED"} for step in workflow.steps.values())
             workflow.status = str(WorkflowStatus.FAILED if failed else WorkflowStatus.COMPLETED)
 
-    def _holds(self, holder: WorkflowLease) -> bool:
-        workflow = self.workflows[holder.workflow_id]
-        return workflow.fence == holder.fence and workflow.status == "RUNNING"
+    def _holds(self, lease: WorkflowLease) -> bool:
+        workflow = self.workflows[lease.workflow_id]
+        return workflow.fence == lease.fence and workflow.status == "RUNNING"
 
-    def _step(self, holder: WorkflowLease, step_id: UUID) -> ModelStep | None:
-        if not self._holds(holder):
+    def _step(self, lease: WorkflowLease, step_id: UUID) -> ModelStep | None:
+        if not self._holds(lease):
             return None
-        return next(step for step in self.workflows[holder.workflow_id].steps.values() if step.id == step_id)
+        return next(step for step in self.workflows[lease.workflow_id].steps.values() if step.id == step_id)
 
 
 def _place(order: tuple[type, ...], write: object) -> int:

@@ -1,4 +1,4 @@
-"""/tasks: every type of task through one door."""
+"""/tasks: tasks of every type."""
 
 from collections.abc import AsyncIterator
 from functools import partial

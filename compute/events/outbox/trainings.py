@@ -1,4 +1,4 @@
-"""What is told of trainings, in SQL for whoever changes them: the job, its supervisor and the API."""
+"""Events and webhooks of trainings, in SQL for the job, its supervisor and the API, which change them."""
 
 # ruff: noqa: S608 - made of constants
 

@@ -1,4 +1,4 @@
-"""What is told of workflows that ended, in SQL for whoever ends them: the engine many at once, the API one."""
+"""Webhooks of workflows that ended, in SQL for the engine, which ends many at once, and the API, which ends one."""
 
 from compute.db.tables import Workflow
 from compute.events.payload import payload

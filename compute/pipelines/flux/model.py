@@ -66,7 +66,7 @@ def _activate(
     device = with_most_room(visible)
     pipeline = FluxPipeline(**parts)
     pipeline.set_progress_bar_config(disable=True)
-    starts = kind(pipeline)
+    inputs = kind(pipeline)
     if config.quantization == "fp8":
         to_fp8(pipeline.transformer, device)
     loras = StaticLoras(
@@ -78,7 +78,7 @@ def _activate(
         dtype=pipeline.transformer.dtype,
     )
     place(pipeline, config, device)
-    model = FluxModel(config, pipeline, starts, loras, sizes)
+    model = FluxModel(config, pipeline, inputs, loras, sizes)
     if config.compile != "off":
         _compile_now(pipeline, config, loras)
     return model
@@ -136,12 +136,12 @@ class FluxModel(HasNativeSizes):
     """
 
     def __init__(
-        self, config: ModelConfig, pipeline: FluxPipeline, starts: FluxInputs, loras: Adapters, sizes: OwnSizes
+        self, config: ModelConfig, pipeline: FluxPipeline, inputs: FluxInputs, loras: Adapters, sizes: OwnSizes
     ) -> None:
         super().__init__(sizes)
         self.pipeline: Any = pipeline
         self._config = config
-        self._starts = starts
+        self._inputs = inputs
         self._loras = loras
         self._finite = FiniteCheck(config.model)
         self._blocks = CompiledBlocks(pipeline.transformer, config)
@@ -180,14 +180,14 @@ class FluxModel(HasNativeSizes):
 
     def prepare(self, request: GenerateRequest) -> FluxPrepared:
         _check(request, self._config.family)
-        self._starts.check(request)
+        self._inputs.check(request)
         with reporting_out_of_memory(request), torch.no_grad(), self._parts.ahead.active():
             self._loras.prefetch(request.loras)
             with self._parts.text_encoders(), self._loras.on_text_encoders(request.loras) as text_adapters:
                 conditioning = self._conditioning(request, text_adapters)
             generator = torch.Generator("cpu").manual_seed(request.seed)
             with self._parts.vae():
-                start = self._starts.make(request, generator)
+                start = self._inputs.make(request, generator)
             used = [value for value in conditioning.values() if isinstance(value, torch.Tensor)] + start.tensors()
             return FluxPrepared(request, conditioning, start, generator.get_state(), Ready.after_this(*used))
 
@@ -210,9 +210,9 @@ class FluxModel(HasNativeSizes):
             self._parts.vae(),
         ):
             latents.ready.wait()
-            pixels = self._starts.vae.decode(latents.packed, request.width, request.height)
+            pixels = self._inputs.vae.decode(latents.packed, request.width, request.height)
             self._finite.pixels(pixels, request.loras)
-            return self._starts.vae.image(pixels)
+            return self._inputs.vae.image(pixels)
 
     def _denoise(self, prepared: FluxPrepared, on_step: OnStep) -> torch.Tensor:
         request, start = prepared.request, prepared.start
@@ -230,7 +230,7 @@ class FluxModel(HasNativeSizes):
         }
         guided = "true_cfg_scale" in prepared.conditioning
         with self._step_cache.request(steps=request.steps, first_step=start.first_step, guided=guided):
-            return torch.as_tensor(self._starts.pipelines[start.use](**arguments).images)
+            return torch.as_tensor(self._inputs.pipelines[start.use](**arguments).images)
 
     def _conditioning(self, request: GenerateRequest, text_adapters: object) -> dict[str, Any]:
         positive = self._prompts.encode(request.prompt, text_adapters)

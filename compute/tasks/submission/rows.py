@@ -1,4 +1,4 @@
-"""What is submitted, and the statements that store a batch of it.
+"""Submissions, and the statements that store a batch of them.
 
 Every attempt at a batch inserts the same ids, so a batch whose outcome is not known can be written again: what is
 there already is found instead of doubled, and a statement that still runs elsewhere is waited for.

@@ -28,7 +28,7 @@ class EngineStore(Protocol):
         left to do of each."""
         ...
 
-    async def renew(self, holders: Sequence[WorkflowLease], *, lease_seconds: float) -> Renewal:
+    async def renew(self, leases: Sequence[WorkflowLease], *, lease_seconds: float) -> Renewal:
         """Renew leases; which are lost, and which may be renewed later because their workflows are locked."""
         ...
 
@@ -36,7 +36,7 @@ class EngineStore(Protocol):
         """Note what the task graphs are called where they run. Returns those whose workflows are locked."""
         ...
 
-    async def release(self, holders: Sequence[WorkflowLease]) -> None:
+    async def release(self, leases: Sequence[WorkflowLease]) -> None:
         """Give workflows back for whoever claims next. The leases of those that are locked run out instead."""
         ...
 
@@ -66,20 +66,20 @@ class PostgresEngineStore:
         async with self._database.transaction() as session:
             return await plans_of(session, claimed)
 
-    async def renew(self, holders: Sequence[WorkflowLease], *, lease_seconds: float) -> Renewal:
+    async def renew(self, leases: Sequence[WorkflowLease], *, lease_seconds: float) -> Renewal:
         renewal = Renewal(set(), set())
-        for start in range(0, len(holders), _TOGETHER):
-            some = holders[start : start + _TOGETHER]
-            lost, locked = await self._renewing.run(partial(rows.renew, holders=some, lease_seconds=lease_seconds))
+        for start in range(0, len(leases), _TOGETHER):
+            some = leases[start : start + _TOGETHER]
+            lost, locked = await self._renewing.run(partial(rows.renew, leases=some, lease_seconds=lease_seconds))
             renewal = Renewal(renewal.lost | lost, renewal.locked | locked)
         return renewal
 
     async def name_graphs(self, graphs: Mapping[WorkflowLease, str]) -> set[WorkflowLease]:
         return await self._claiming.run(partial(rows.name_graphs, graphs=graphs)) if graphs else set()
 
-    async def release(self, holders: Sequence[WorkflowLease]) -> None:
+    async def release(self, leases: Sequence[WorkflowLease]) -> None:
         async def release(connection: Connection) -> None:
-            await rows.release(connection, holders)
+            await rows.release(connection, leases)
 
         async with self._one_releases:
             await self._releasing.run(release)

@@ -27,7 +27,7 @@ class Checkpoint:
 
     @property
     def workflow_id(self) -> UUID:
-        return self.write.holder.workflow_id
+        return self.write.lease.workflow_id
 
 
 class Written(NamedTuple):
@@ -109,7 +109,7 @@ def _verdict(write: Write, moved: set[int], found: dict[UUID, Standing]) -> Verd
     if id(write) in moved:
         return Written(list(write.task_ids or ()))
     now = found.get(write.step)
-    if now is None or now.fence != write.holder.fence:
+    if now is None or now.fence != write.lease.fence:
         return Refused.LOST
     if isinstance(write, End):
         # Written by an attempt whose connection broke after its commit, or not ours to write.

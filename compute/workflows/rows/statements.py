@@ -50,7 +50,7 @@ class WorkflowLease(NamedTuple):
 class Begin:
     """PENDING → RUNNING with these tasks; `timeout_seconds` from now."""
 
-    holder: WorkflowLease
+    lease: WorkflowLease
     step: UUID
     task_ids: Sequence[str]
     content_hash: str | None = None
@@ -61,7 +61,7 @@ class Begin:
 class End:
     """→ `status`, one of those that end a step."""
 
-    holder: WorkflowLease
+    lease: WorkflowLease
     step: UUID
     status: StepStatus
     result: Mapping[str, Any] | None = None
@@ -78,7 +78,7 @@ class End:
 class Hold:
     """The step has everything but an approval."""
 
-    holder: WorkflowLease
+    lease: WorkflowLease
     step: UUID
 
 
@@ -86,7 +86,7 @@ class Hold:
 class Finish:
     """The workflow's steps have ended, or (`held`) none can go on before somebody says so."""
 
-    holder: WorkflowLease
+    lease: WorkflowLease
     held: bool
 
 
@@ -293,7 +293,7 @@ async def begin_steps(connection: Connection, begins: Sequence[Begin]) -> list[B
     """PENDING → RUNNING. Returns those that moved their steps; the tasks of these must be stored in the same
     transaction. This one and the next three change what the caller has locked."""
     rows = [
-        _of(begin.holder)
+        _of(begin.lease)
         | {
             "step": str(begin.step),
             "task_ids": list(begin.task_ids),
@@ -308,20 +308,19 @@ async def begin_steps(connection: Connection, begins: Sequence[Begin]) -> list[B
 async def end_steps(connection: Connection, ends: Sequence[End]) -> list[End]:
     """→ their ends. Returns those that moved their steps."""
     rows = [
-        _of(end.holder) | {name: _plain(value) for name, value in asdict(end).items() if name != "holder"}
-        for end in ends
+        _of(end.lease) | {name: _plain(value) for name, value in asdict(end).items() if name != "lease"} for end in ends
     ]
     return await _that_moved(connection, _END, ends, rows)
 
 
 async def hold_steps(connection: Connection, holds: Sequence[Hold]) -> set[UUID]:
     """Note that they wait for approval. Returns those that did not before."""
-    return await _ids(connection, _HOLD, [_of(hold.holder) | {"step": str(hold.step)} for hold in holds])
+    return await _ids(connection, _HOLD, [_of(hold.lease) | {"step": str(hold.step)} for hold in holds])
 
 
 async def finish(connection: Connection, finishes: Sequence[Finish]) -> set[UUID]:
-    """→ COMPLETED or FAILED, or parked. Returns the workflows that were still their holders'."""
-    return await _ids(connection, _FINISH, [_of(one.holder) | {"held": one.held} for one in finishes])
+    """→ COMPLETED or FAILED, or parked. Returns the workflows that were still under their leases."""
+    return await _ids(connection, _FINISH, [_of(one.lease) | {"held": one.held} for one in finishes])
 
 
 async def standing(connection: Connection, steps: Sequence[UUID]) -> dict[UUID, Standing]:
@@ -341,32 +340,32 @@ async def claim(connection: Connection, limit: int, *, owner: str, lease_seconds
     return [workflow for (workflow,) in await (await connection.execute(_CLAIM, given)).fetchall()]
 
 
-async def renew(connection: Connection, holders: Sequence[WorkflowLease], *, lease_seconds: float) -> Renewal:
+async def renew(connection: Connection, leases: Sequence[WorkflowLease], *, lease_seconds: float) -> Renewal:
     """Renew leases."""
-    given = {"rows": json.dumps([_of(holder) for holder in holders]), "lease_seconds": lease_seconds}
-    return await _missed(connection, set(holders) - await _holders(connection, _RENEW, given))
+    given = {"rows": json.dumps([_of(lease) for lease in leases]), "lease_seconds": lease_seconds}
+    return await _missed(connection, set(leases) - await _leases(connection, _RENEW, given))
 
 
-async def release(connection: Connection, holders: Sequence[WorkflowLease]) -> None:
+async def release(connection: Connection, leases: Sequence[WorkflowLease]) -> None:
     """Give workflows back for whoever claims next, but for those that somebody else has locked."""
-    await connection.execute(_RELEASE, {"rows": json.dumps([_of(holder) for holder in holders])})
+    await connection.execute(_RELEASE, {"rows": json.dumps([_of(lease) for lease in leases])})
 
 
 async def name_graphs(connection: Connection, graphs: Mapping[WorkflowLease, str]) -> set[WorkflowLease]:
     """Note what the task graphs are called where they run. Returns those whose workflows somebody else has locked."""
-    rows = [_of(holder) | {"graph": graph} for holder, graph in graphs.items()]
-    named = await _holders(connection, _NAME_GRAPHS, {"rows": json.dumps(rows)})
+    rows = [_of(lease) | {"graph": graph} for lease, graph in graphs.items()]
+    named = await _leases(connection, _NAME_GRAPHS, {"rows": json.dumps(rows)})
     return (await _missed(connection, graphs.keys() - named)).locked
 
 
-async def _missed(connection: Connection, holders: set[WorkflowLease]) -> Renewal:
-    if not holders:
+async def _missed(connection: Connection, leases: set[WorkflowLease]) -> Renewal:
+    if not leases:
         return Renewal(set(), set())
-    held = await _holders(connection, _STILL_HELD, {"rows": json.dumps([_of(holder) for holder in holders])})
-    return Renewal(lost=holders - held, locked=held)
+    held = await _leases(connection, _STILL_HELD, {"rows": json.dumps([_of(lease) for lease in leases])})
+    return Renewal(lost=leases - held, locked=held)
 
 
-async def _holders(connection: Connection, statement: str, given: Mapping[str, Any]) -> set[WorkflowLease]:
+async def _leases(connection: Connection, statement: str, given: Mapping[str, Any]) -> set[WorkflowLease]:
     return {WorkflowLease(*row) for row in await (await connection.execute(statement, given)).fetchall()}
 
 
@@ -391,8 +390,8 @@ async def _of_column(connection: Connection, statement: str, given: Mapping[str,
     return {found for (found,) in await (await connection.execute(statement, given)).fetchall()}
 
 
-def _of(holder: WorkflowLease) -> dict[str, Any]:
-    return {"workflow": str(holder.workflow_id), "fence": holder.fence}
+def _of(lease: WorkflowLease) -> dict[str, Any]:
+    return {"workflow": str(lease.workflow_id), "fence": lease.fence}
 
 
 def _plain(value: Any) -> Any:

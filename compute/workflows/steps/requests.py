@@ -128,7 +128,7 @@ class StepRequests:
         for task_id in cancelled:
             self.notifier.notify(notify.CANCELLED, str(task_id))
 
-    def hint(self, tasks: Sequence[Task]) -> None:
+    def notify(self, tasks: Sequence[Task]) -> None:
         """Tell the Dispatcher that these wait."""
         for queue in {task.queue for task in tasks}:
             self.notifier.notify(notify.READY, queue)

@@ -58,7 +58,7 @@ class StepRunner:
         """Write the workflow's end once the steps have ended that are the last ones of their branches."""
         states = {sink.state for sink in sinks}
         if State.GONE not in states:
-            await self.journal.finish(Finish(_holder(flow), held=State.HELD in states))
+            await self.journal.finish(Finish(_lease(flow), held=State.HELD in states))
 
     async def _run(self, plan: StepPlan, parents: Sequence[StepOutcome]) -> StepOutcome:
         states = {parent.state for parent in parents}
@@ -88,7 +88,7 @@ class StepRunner:
         if isinstance(prepared, str):
             return await self._pass(plan, prepared)
         if plan.definition.requires_approval and not plan.approved:
-            await self.journal.hold(Hold(_holder(plan.flow), plan.id))
+            await self.journal.hold(Hold(_lease(plan.flow), plan.id))
             raise Paused
         if plan.flow.reuse and not plan.fresh and (earlier := await patiently(self.reuse.find, plan, prepared)):
             return await self._take_over(plan, earlier, prepared)
@@ -116,14 +116,14 @@ class StepRunner:
         tasks = await patiently(self.requests.tasks, plan, prepared, kept)
         new = [task for task in tasks if task.id not in kept]
         begin = Begin(
-            _holder(plan.flow),
+            _lease(plan.flow),
             plan.id,
             [str(task.id) for task in tasks],
             prepared.content_hash,
             plan.definition.timeout_seconds,
         )
         task_ids = await self.journal.begin(begin, new)
-        self.requests.hint(new)
+        self.requests.notify(new)
         timeout = plan.definition.timeout_seconds
         begun = replace(plan, deadline_at=datetime.now(UTC) + timedelta(seconds=timeout) if timeout else None)
         return await self._wait(begun, [UUID(task_id) for task_id in task_ids])
@@ -151,7 +151,7 @@ class StepRunner:
         retries = sum(task.retry_count for task in tasks)
         await self.journal.end(
             End(
-                _holder(plan.flow),
+                _lease(plan.flow),
                 plan.id,
                 StepStatus.COMPLETED,
                 result=result,
@@ -164,7 +164,7 @@ class StepRunner:
     async def _take_over(self, plan: StepPlan, earlier: Earlier, prepared: PreparedStep) -> StepOutcome:
         await self.journal.end(
             End(
-                _holder(plan.flow),
+                _lease(plan.flow),
                 plan.id,
                 StepStatus.COMPLETED,
                 result=earlier.result,
@@ -176,20 +176,20 @@ class StepRunner:
         return StepOutcome(plan.step_id, State.DONE, earlier.result)
 
     async def _pass(self, plan: StepPlan, reason: str) -> StepOutcome:
-        await self.journal.end(End(_holder(plan.flow), plan.id, StepStatus.SKIPPED, message=reason))
+        await self.journal.end(End(_lease(plan.flow), plan.id, StepStatus.SKIPPED, message=reason))
         return StepOutcome(plan.step_id, State.PASSED)
 
     async def _block(self, plan: StepPlan, parents: Sequence[StepOutcome]) -> StepOutcome:
         failed = ", ".join(parent.step_id for parent in parents if parent.state is State.FAILED)
         message = f"Not run, because of {failed}."
-        await self.journal.end(End(_holder(plan.flow), plan.id, StepStatus.SKIPPED, message=message, blocked=True))
+        await self.journal.end(End(_lease(plan.flow), plan.id, StepStatus.SKIPPED, message=message, blocked=True))
         return StepOutcome(plan.step_id, State.FAILED)
 
     async def _fail(self, plan: StepPlan, failure: StepFailed, tasks: Sequence[Task] = ()) -> StepOutcome:
         cancelled = failure.category is ErrorCategory.CANCELLED
         await self.journal.end(
             End(
-                _holder(plan.flow),
+                _lease(plan.flow),
                 plan.id,
                 StepStatus.CANCELLED if cancelled else StepStatus.FAILED,
                 message=failure.message,
@@ -200,7 +200,7 @@ class StepRunner:
         return StepOutcome(plan.step_id, State.PASSED if plan.definition.continue_on_error else State.FAILED)
 
 
-def _holder(flow: Flow) -> WorkflowLease:
+def _lease(flow: Flow) -> WorkflowLease:
     return WorkflowLease(flow.id, flow.fence)
 
 

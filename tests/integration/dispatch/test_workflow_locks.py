@@ -50,16 +50,16 @@ async def keeping(database: Database) -> AsyncIterator[Journal]:
             await work
 
 
-def holder(flow: Workflow) -> WorkflowLease:
+def lease(flow: Workflow) -> WorkflowLease:
     return WorkflowLease(flow.id, 1)
 
 
 def begin(flow: Workflow, step: WorkflowStep) -> Begin:
-    return Begin(holder(flow), step.id, [])
+    return Begin(lease(flow), step.id, [])
 
 
 def end(flow: Workflow, step: WorkflowStep) -> End:
-    return End(holder(flow), step.id, StepStatus.COMPLETED)
+    return End(lease(flow), step.id, StepStatus.COMPLETED)
 
 
 async def statuses(database: Database) -> dict[object, str]:
@@ -71,14 +71,14 @@ async def test_a_locked_workflow_keeps_its_lease_and_costs_the_others_none(datab
     (stays, _), (gone, _), *others = await add_running(database, 20)
     async with database.transaction() as session:
         await session.execute(text("UPDATE workflows SET fence = 2 WHERE id = :id"), {"id": gone.id})
-    held = [holder(flow) for flow in (stays, gone, *(flow for flow, _ in others))]
+    held = [lease(flow) for flow in (stays, gone, *(flow for flow, _ in others))]
     store = PostgresEngineStore(database)
     async with locked(database, stays), asyncio.timeout(PATIENCE):
         renewal = await store.renew(held, lease_seconds=60)
-        assert renewal == ({holder(gone)}, {holder(stays)})
-        assert await store.name_graphs({holder(stays): "a", holder(others[0][0]): "b"}) == {holder(stays)}
-        await store.release([holder(stays), holder(others[0][0])])
-    assert await store.renew([holder(stays)], lease_seconds=60) == (set(), set())
+        assert renewal == ({lease(gone)}, {lease(stays)})
+        assert await store.name_graphs({lease(stays): "a", lease(others[0][0]): "b"}) == {lease(stays)}
+        await store.release([lease(stays), lease(others[0][0])])
+    assert await store.renew([lease(stays)], lease_seconds=60) == (set(), set())
     await store.close()
     async with database.transaction() as session:
         now = datetime.now(UTC)
@@ -108,7 +108,7 @@ async def test_a_locked_step_holds_up_its_own_workflow_alone(database: Database)
         session.add(later)
     flows = [stays, *others, (stays[0], later)]
     store = PostgresJournalStore(database)
-    checkpoints = [Checkpoint(begin(*flow)) for flow in flows] + [Checkpoint(Hold(holder(stays[0]), later.id))]
+    checkpoints = [Checkpoint(begin(*flow)) for flow in flows] + [Checkpoint(Hold(lease(stays[0]), later.id))]
     async with locked(database, stays[1]):
         # One try, in which nothing waited for the lock: that would be told as an error.
         told = await store.write(checkpoints)

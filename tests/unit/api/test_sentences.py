@@ -25,7 +25,7 @@ REFUSALS = {"BadRequest", "Conflict", "Forbidden", "InvalidInput", "NotFound", "
     [
         ("the image is damaged or incomplete", "The image is damaged or incomplete."),
         ("made for another model: it has no layer x", "Made for another model: it has no layer x."),
-        ("Give it a name.", "Give it a name."),
+        ("Give it a time.", "Give it a time."),
         ("product_model_path names no LoRA", "product_model_path names no LoRA."),
         ("a/b.png is gone", "a/b.png is gone."),
     ],

@@ -45,7 +45,7 @@ def add(block: Block, project: Path) -> None:
         file.write_text(before.replace(place["line"], text.strip()))
     else:
         assert not file.exists(), f"{block}: {file.name} is there already"
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
 

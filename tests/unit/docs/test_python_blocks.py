@@ -16,7 +16,7 @@ from tests.unit.docs.blocks import Block
 from tests.unit.docs.ways import Way, pages_of, tried
 
 SECRET = "whsec_" + base64.b64encode(b"of the documentation's receiver!").decode()
-BODY = json.dumps({"task_id": "17", "status": "COMPLETED", "result_image_path": "generations/17/1/0.png"})
+BODY = json.dumps({"event_type": "TASK_STATUS", "status": "COMPLETED", "result_image_path": "generations/17/1/0.png"})
 
 
 def signed(message: str) -> dict[str, str]:
@@ -38,7 +38,7 @@ async def receives_webhooks(block: Block, monkeypatch: pytest.MonkeyPatch, capsy
             for headers in (signed("msg_1"), signed("msg_1"), signed("msg_2") | {"webhook-id": "msg_3"})
         ]
     assert [answer.status_code for answer in answers] == [204, 204, 401]
-    assert capsys.readouterr().out == "17 COMPLETED generations/17/1/0.png\n"
+    assert capsys.readouterr().out == "TASK_STATUS COMPLETED generations/17/1/0.png\n"
 
 
 Check = Callable[[Block, pytest.MonkeyPatch, pytest.CaptureFixture[str]], Coroutine[Any, Any, None]]
