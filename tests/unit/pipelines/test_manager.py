@@ -143,7 +143,7 @@ def test_the_memory_of_one_that_went_is_free() -> None:
 
     rig = Rig(room=1)
     rig.run("draw")
-    weights = weakref.ref(rig.manager._places["draw"].model.weights)
+    weights = weakref.ref(rig.manager._slots["draw"].model.weights)
     rig.run("edit")
     assert weights() is None
 
@@ -237,7 +237,7 @@ def test_an_error_or_a_stop_in_any_stage_leaves_no_model_in_use() -> None:
     with pytest.raises(TypeError):
         rig.manager.decode(rig.manager.denoise(rig.manager.prepare(Ask("draw", None)), silent))  # type: ignore[arg-type]
     assert rig.run("edit") == 3.0
-    assert all(slot.busy == 0 for slot in rig.manager._places.values())
+    assert all(slot.busy == 0 for slot in rig.manager._slots.values())
 
 
 def test_three_threads_and_many_requests_give_every_result_and_keep_the_budget() -> None:

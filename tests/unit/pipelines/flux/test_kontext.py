@@ -79,7 +79,7 @@ def test_a_reference_stands_to_the_right_of_the_picture(
 ) -> None:
     """Each is encoded by itself; the positions are those of one wide picture, so diffusers takes them as one."""
     request = changed(edit, references=(RED, BLUE))
-    vae = kontext._starts.vae
+    vae = kontext._inputs.vae
     with torch.no_grad():
         parts = [vae.encode(vae.pixels(image, *size), None)
                  for image, size in ((picture, (64, 64)), (RED, (32, 64)), (BLUE, (64, 64)))]  # fmt: skip

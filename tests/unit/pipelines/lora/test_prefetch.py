@@ -88,7 +88,7 @@ def shelf_of(models_root: Path, **settings: int) -> ModelManager:
 
 
 def model_on(manager: ModelManager, role: str) -> FluxModel:
-    return cast("FluxModel", manager._places[role].model)  # type: ignore[index]
+    return cast("FluxModel", manager._slots[role].model)  # type: ignore[index]
 
 
 def test_on_a_shelf_the_models_in_memory_get_what_fits_them(
@@ -99,7 +99,7 @@ def test_on_a_shelf_the_models_in_memory_get_what_fits_them(
     attention = make_lora(31)
     assert manager.prefetch((attention,))
     assert manager.loaded == ("tiny-flux",), "no model comes for a LoRA"
-    manager.put("fill", manager._places["fill"].load)
+    manager.put("fill", manager._slots["fill"].load)
     # It changes the layer that reads the latents, of which FLUX Fill has more.
     whole = make_plain(tmp_path / "whole.safetensors", model_card(model_on(manager, "draw")), rank=2)
     assert manager.prefetch((whole,))

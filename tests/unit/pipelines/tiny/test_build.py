@@ -74,7 +74,7 @@ def test_every_part_has_the_configured_dtype(models_root: Path) -> None:
     model = load_flux(ModelConfig(device="cpu", dtype="bfloat16"), models_root / "tiny-flux")
     parts = [model.pipeline.components[name] for name in ("transformer", "vae", "text_encoder", "text_encoder_2")]
     assert {parameter.dtype for part in parts for parameter in part.parameters()} == {torch.bfloat16}
-    for use in model._starts.pipelines.values():
+    for use in model._inputs.pipelines.values():
         assert all(use.components[name] is part for name, part in model.pipeline.components.items())
 
 
