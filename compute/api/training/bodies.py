@@ -53,11 +53,11 @@ def _translated(body: QuickstartTrainingCreate) -> TrainingTaskCreate:
     config = body.config.model_dump(exclude_unset=True)
     if "trigger_word" not in config:
         if body.output_name is None:
-            raise InvalidInput("`output_name` is required.", field="output_name")
+            raise InvalidInput("Field `output_name` is required.", field="output_name")
         config["trigger_word"] = re.sub(r"[-._]+", "_", body.output_name).strip("_") or body.output_name
     if not body.dataset_url:
         raise InvalidInput(
-            "`dataset_url` is required: the address or storage path of a zip file of images.", field="dataset_url"
+            "Field `dataset_url` is required: the address or storage path of a zip file of images.", field="dataset_url"
         )
     frame = body.model_dump(exclude_unset=True, exclude={"base_model", "config"})
     return TrainingTaskCreate(

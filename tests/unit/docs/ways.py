@@ -93,7 +93,7 @@ def _usual_way(block: Block) -> Way | None:
     if block.language in PARSED:
         return Way.PARSED
     if block.language == "python":
-        return Way.INSTALLED if block.text.startswith("# compute/") else Way.EXECUTED
+        return Way.INSTALLED if block.text.startswith(("# compute/", "# tests/")) else Way.EXECUTED
     if block.language == "sql":
         return Way.OPERATED
     if block.language in {"sh", "console"}:
