@@ -23,7 +23,7 @@ from compute.storage.together import for_each
 from compute.tasks.registry import InputImage
 from compute.worker.protocol import Role
 
-__all__ = ["INPUTS", "RequestInputs", "Sources"]
+__all__ = ["INPUTS", "InputSources", "RequestInputs"]
 
 INPUTS = "inputs/"
 
@@ -37,7 +37,7 @@ _HEAD_BYTES = 64 * 1024
 _STORED_PATH = re.compile(r"[\w.@=+ -]+(/[\w.@=+ -]+)*\.(png|jpe?g|webp|gif|bmp|tiff?|avif)\Z", re.IGNORECASE)
 
 
-class Sources(Protocol):
+class InputSources(Protocol):
     """The sources that inputs of a request can come from."""
 
     @property
@@ -62,7 +62,9 @@ class RequestInputs:
     `known` are sources that were fetched before, each with the path at which it is stored.
     """
 
-    def __init__(self, sources: Sources, served: ServedModel, known: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self, sources: InputSources, served: ServedModel, known: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._sources = sources
         self._served = served
         self._known = known

@@ -15,7 +15,7 @@ from compute.db.session import Connection
 from compute.retention.due import FOLDERS, Cutoff, due
 from compute.training.spec import TRAININGS
 
-__all__ = ["FIRST", "KINDS", "Gone", "Kind", "ListPosition", "Page", "Unit"]
+__all__ = ["FIRST", "KINDS", "Gone", "Kind", "ListPosition", "PrunePage", "Unit"]
 
 FIRST = ListPosition(datetime.min.replace(tzinfo=UTC), UUID(int=0))
 """The position before all rows."""
@@ -32,7 +32,7 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PrunePage:
     """The due units of one page of rows, and the position of the page's last row."""
 
     due: Sequence[Unit]
@@ -55,7 +55,7 @@ class Kind(Protocol):
     at_a_time: int
     """The number of rows in a page."""
 
-    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> Page | None:
+    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> PrunePage | None:
         """Return the next rows after a position that are older than the cutoff; None if there are none."""
         ...
 
@@ -94,7 +94,7 @@ class _Tasks:
     DELETE FROM tasks USING chosen WHERE tasks.id = chosen.id
     """  # noqa: S608
 
-    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> Page | None:
+    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> PrunePage | None:
         rows = await _rows(connection, self._page, self, after, cutoff)
         units = [Unit(task, (f"{FOLDERS[kind]}/{task}/",)) for _, task, kind, is_due in rows if is_due]
         return _paged(units, rows)
@@ -132,7 +132,7 @@ class _Workflows:
     DELETE FROM workflows USING chosen WHERE workflows.id = chosen.id
     """  # noqa: S608
 
-    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> Page | None:
+    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> PrunePage | None:
         rows = await _rows(connection, self._page, self, after, cutoff)
         folders: dict[UUID, list[str]] = {workflow: [] for _, workflow, is_due in rows if is_due}
         ids = {"ids": [str(workflow) for workflow in folders]}
@@ -168,7 +168,7 @@ class _Trainings:
     DELETE FROM trainings USING chosen WHERE trainings.id = chosen.id
     """  # noqa: S608
 
-    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> Page | None:
+    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> PrunePage | None:
         rows = await _rows(connection, self._page, self, after, cutoff)
         folders = [(training, f"{TRAININGS}{training}/") for _, training, is_due in rows if is_due]
         return _paged([Unit(training, (folder,), kept=f"{folder}model/") for training, folder in folders], rows)
@@ -202,11 +202,11 @@ class _Deliveries:
     DELETE FROM webhook_deliveries USING chosen WHERE webhook_deliveries.id = chosen.id
     """
 
-    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> Page | None:
+    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> PrunePage | None:
         values = {"id": after.id, "limit": self.at_a_time, "before": cutoff.before}
         rows = await (await connection.execute(self._page, values)).fetchall()
         units = [Unit(delivery) for *_, delivery, is_due in rows if is_due]
-        return Page(units, ListPosition(cutoff.before, rows[-1][1])) if rows else None
+        return PrunePage(units, ListPosition(cutoff.before, rows[-1][1])) if rows else None
 
     async def forget(self, connection: Connection, units: Sequence[Unit], cutoff: Cutoff) -> Gone:
         return Gone((await connection.execute(self._forget, {"ids": [unit.id for unit in units]})).rowcount)
@@ -220,5 +220,5 @@ async def _rows(connection: Connection, statement: str, kind: Kind, after: ListP
     return await (await connection.execute(statement, values)).fetchall()
 
 
-def _paged(units: Sequence[Unit], rows: Sequence[Any]) -> Page | None:
-    return Page(units, ListPosition(*rows[-1][:2])) if rows else None
+def _paged(units: Sequence[Unit], rows: Sequence[Any]) -> PrunePage | None:
+    return PrunePage(units, ListPosition(*rows[-1][:2])) if rows else None

@@ -15,7 +15,7 @@ from compute.errors import InvalidFields, InvalidInput
 from compute.media.base64_text import is_inline
 from compute.outbound.client import MAX_URL_CHARACTERS, GuardedClient
 from compute.requests.faults import MOST_FAULTS, Faults
-from compute.requests.inputs import RequestInputs, Sources
+from compute.requests.inputs import InputSources, RequestInputs
 from compute.requests.serving import ServedModel
 from compute.schemas.training import TrainingTaskCreate
 from compute.storage.links.signed import stored_path
@@ -32,7 +32,7 @@ _NO_MODEL = ServedModel(None, 1, queue="training", roles=frozenset())
 _FIELD = "source_images"
 
 
-class TrainingSources(Sources, Protocol):
+class TrainingSources(InputSources, Protocol):
     """The sources of the images and files that a request may name."""
 
     @property

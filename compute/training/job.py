@@ -33,7 +33,7 @@ from compute.training.export.results import publish
 from compute.training.loop.fit import WorkerResources, fit
 from compute.training.loop.inbox import Failed, Inbox
 from compute.training.models import get_family
-from compute.training.preprocessing.run import Resources, preprocess
+from compute.training.preprocessing.run import RayResources, preprocess
 from compute.training.registry import base_model
 from compute.training.reporter import Reporter
 from compute.training.request import default_output_name
@@ -108,7 +108,7 @@ async def _run(
     try:
         reporter.enter(TrainingStatus.PREPROCESSING)
         reporter.log(f"base model {spec.model.source} ({spec.model.name}), {spec.training_type.lower()}")
-        await preprocess(spec, objects, Resources(resources.cpus, resources.gpus), reporter)
+        await preprocess(spec, objects, RayResources(resources.cpus, resources.gpus), reporter)
         reporter.enter(TrainingStatus.TRAINING, processed_dataset_path=f"{spec.folder}/dataset")
         inbox = Inbox()
         with _listening(inbox, reporter):

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import Enum, auto
 
 from compute.webhooks.paths import FailingPath, FailingPaths
-from compute.webhooks.retry import CHANCE, Health
+from compute.webhooks.retry import CHANCE, ReceiverHealth
 from compute.webhooks.store import Lottery
 
 __all__ = ["Breaker", "Exchange", "ReceiverState", "Receivers"]
@@ -194,12 +194,12 @@ class Receivers:
         self._count(state, exchange, 1)
         return exchange
 
-    def finished(self, exchange: Exchange, health: Health | None, now: float, asked: float = 0.0) -> None:
+    def finished(self, exchange: Exchange, health: ReceiverHealth | None, now: float, asked: float = 0.0) -> None:
         """Record the end of a request. `health` is None if it was inconclusive; `asked` is the pause that the answer
         asks for."""
         state = self._states[exchange.receiver]
         self._count(state, exchange, -1)
-        if health is Health.UNWELL:
+        if health is ReceiverHealth.UNWELL:
             self._fail(state, exchange, now, asked)
         elif health is not None:
             self._succeed(state, exchange, now, health)
@@ -215,12 +215,12 @@ class Receivers:
         if exchange.failing:
             exchange.failing.in_flight += change
 
-    def _succeed(self, state: _Receiver, exchange: Exchange, now: float, health: Health) -> None:
+    def _succeed(self, state: _Receiver, exchange: Exchange, now: float, health: ReceiverHealth) -> None:
         state.failed.clear()
         state.openings = 0
         state.working_path, state.worked_at = exchange.path, now
-        if health is not Health.REFUSING:
-            state.healthy = health is Health.WELL
+        if health is not ReceiverHealth.REFUSING:
+            state.healthy = health is ReceiverHealth.WELL
             state.limit = min(state.limit * 2, self._most) if state.healthy else 1
         if path := self._paths.get(exchange.receiver, exchange.path):
             self._paths.forget(path)

@@ -11,8 +11,8 @@ __all__ = [
     "AttemptOutcome",
     "Backoff",
     "DeliveryStatus",
-    "Health",
     "Limits",
+    "ReceiverHealth",
     "Verdict",
     "decide",
     "parse_retry_after",
@@ -33,7 +33,7 @@ class DeliveryStatus(StrEnum):
     FAILED = "FAILED"
 
 
-class Health(StrEnum):
+class ReceiverHealth(StrEnum):
     """The conclusion about the receiver from one answer, or from its absence."""
 
     WELL = "WELL"
@@ -64,14 +64,14 @@ class AttemptOutcome:
         return self.status_code is not None and 200 <= self.status_code < 300
 
     @property
-    def health(self) -> Health:
+    def health(self) -> ReceiverHealth:
         """The conclusion about the receiver. A 4xx other than 429 concerns the message, a redirect its address: the
         server works."""
         if self.status_code is None or self.status_code >= 500 or self.status_code == _TOO_MANY:
-            return Health.UNWELL
+            return ReceiverHealth.UNWELL
         if self.duration_ms > _PROMPT_MS:
-            return Health.SLOW
-        return Health.WELL if self.delivered else Health.REFUSING
+            return ReceiverHealth.SLOW
+        return ReceiverHealth.WELL if self.delivered else ReceiverHealth.REFUSING
 
     @property
     def pause_asked(self) -> float:

@@ -19,7 +19,7 @@ from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.db.tables.webhooks import RECEIVER
 from compute.webhooks.retry import DeliveryStatus
-from compute.webhooks.store import Attempt, ClaimedDelivery, Lottery, LotteryResult, Page, Settled
+from compute.webhooks.store import ClaimedDelivery, DeliveryAttempt, DuePage, Lottery, LotteryResult, Settled
 
 __all__ = ["PostgresDeliveryStore"]
 
@@ -164,12 +164,12 @@ class PostgresDeliveryStore:
         self._settling = DirectConnection(database)
         self._expiring = DirectConnection(database)
 
-    async def due(self, after: str | None, most: int) -> Page:
+    async def due(self, after: str | None, most: int) -> DuePage:
         """See `DeliveryStore.due`."""
         # The empty text may be a receiver and sorts first, so the first page begins with it.
         given = {"after": after or "", "at": "-infinity" if after is None else "infinity", "most": most}
         rows = await _all_rows(self._claiming, _DUE, given)
-        return Page([name for name, is_due in rows if is_due], rows[-1][0] if len(rows) == most else None)
+        return DuePage([name for name, is_due in rows if is_due], rows[-1][0] if len(rows) == most else None)
 
     async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[ClaimedDelivery]:
         """See `DeliveryStore.claim`."""
@@ -189,7 +189,7 @@ class PostgresDeliveryStore:
         reached = {receiver: at for key, _, _, receiver, _, at, *_ in rows if key is None}
         return LotteryResult([ClaimedDelivery(*row) for row in rows if row[0] is not None], reached)
 
-    async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:
+    async def settle(self, attempts: Sequence[DeliveryAttempt]) -> Sequence[Settled]:
         """See `DeliveryStore.settle`."""
         given = {
             "ids": [one.claimed.id for one in attempts],

@@ -42,7 +42,7 @@ from compute.db.group_commit import GroupCommit
 from compute.webhooks.queue import DueReceivers
 from compute.webhooks.receivers import Breaker, Exchange, Receivers
 from compute.webhooks.retry import CHANCE, AttemptOutcome, Backoff, DeliveryStatus, Limits, Verdict, decide
-from compute.webhooks.store import Attempt, ClaimedDelivery, DeliveryStore, Lottery, Settled
+from compute.webhooks.store import ClaimedDelivery, DeliveryAttempt, DeliveryStore, Lottery, Settled
 
 __all__ = ["Backoff", "Breaker", "DeliveryStatus", "Limits", "SendPolicy", "WebhookSender"]
 
@@ -108,7 +108,7 @@ class WebhookSender:
         self._lease_seconds = timeout_seconds + self._policy.lease_margin
         self._receivers = Receivers(self._policy.per_receiver, self._policy.breaker, self._chance)
         self._due = DueReceivers(self._receivers, self._policy.in_flight)
-        self._attempts = GroupCommit[Attempt, Settled](
+        self._attempts = GroupCommit[DeliveryAttempt, Settled](
             self._settle,
             lambda attempt: attempt.claimed.id,
             given_up=Settled.UNWRITTEN,
@@ -228,10 +228,10 @@ class WebhookSender:
         age = claimed.age + loop.time() - begun
         policy = self._policy
         verdict = decide(outcome, claimed.attempts + 1, policy.limits, policy.backoff, age=age, chance=self._chance)
-        settled = await self._attempts.put(Attempt(claimed, outcome, verdict))
+        settled = await self._attempts.put(DeliveryAttempt(claimed, outcome, verdict))
         self._tell(claimed, outcome, verdict, settled)
 
-    async def _settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled | None]:
+    async def _settle(self, attempts: Sequence[DeliveryAttempt]) -> Sequence[Settled | None]:
         """Write a batch for the group commit: None for a row that is locked, and for a delivery's second attempt in a
         batch."""
         firsts = {attempt.claimed.id: attempt for attempt in reversed(attempts)}

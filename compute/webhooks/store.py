@@ -9,7 +9,7 @@ from uuid import UUID
 
 from compute.webhooks.retry import AttemptOutcome, Verdict
 
-__all__ = ["Attempt", "ClaimedDelivery", "DeliveryStore", "Lottery", "LotteryResult", "Page", "Settled"]
+__all__ = ["ClaimedDelivery", "DeliveryAttempt", "DeliveryStore", "DuePage", "Lottery", "LotteryResult", "Settled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class LotteryResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class DuePage:
     """Receivers with due deliveries, in order, and the start of the next page: None after the last one."""
 
     receivers: Sequence[str]
@@ -70,7 +70,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class DeliveryAttempt:
     """An attempt that has ended, with the verdict on its delivery."""
 
     claimed: ClaimedDelivery
@@ -103,7 +103,7 @@ class DeliveryStore(Protocol):
     Every method raises DatabaseAway when the store cannot be reached; the change may have been made.
     """
 
-    async def due(self, after: str | None, most: int) -> Page:
+    async def due(self, after: str | None, most: int) -> DuePage:
         """Return receivers with a due delivery, searching up to `most` receivers behind `after` (None: from the first
         one on)."""
 
@@ -119,7 +119,7 @@ class DeliveryStore(Protocol):
         lottery. Continuing there each time gets past any number of excluded deliveries.
         """
 
-    async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:
+    async def settle(self, attempts: Sequence[DeliveryAttempt]) -> Sequence[Settled]:
         """Log the attempts and apply their verdicts to the deliveries; return a result for each, in order.
 
         A success counts however late it is written. Any other verdict counts only while the lease does; after that the

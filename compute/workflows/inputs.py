@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from compute.requests.faults import Faults
-from compute.requests.inputs import RequestInputs, Sources
+from compute.requests.inputs import InputSources, RequestInputs
 from compute.requests.request import TaskRequest
 from compute.requests.serving import Serving
 from compute.storage.together import for_each
@@ -25,7 +25,7 @@ _LONGEST_SOURCE = 4096
 
 
 async def ingest(
-    checked: CheckedWorkflow, values: Mapping[str, Mapping[str, Any]], sources: Sources, serving: Serving
+    checked: CheckedWorkflow, values: Mapping[str, Mapping[str, Any]], sources: InputSources, serving: Serving
 ) -> dict[str, str]:
     """The sources that steps name which need no other step's result, each with the path at which it is stored now.
     `values` are those of `$input` and `$config`.
@@ -49,7 +49,7 @@ async def ingest(
 
 
 async def _first_step(
-    step: CheckedStep, values: Mapping[str, Mapping[str, Any]], sources: Sources, serving: Serving
+    step: CheckedStep, values: Mapping[str, Mapping[str, Any]], sources: InputSources, serving: Serving
 ) -> RequestInputs:
     kind = kind_of(step.definition.task_type)
     files = StepFiles(sources)

@@ -9,13 +9,13 @@ from uuid import UUID
 from compute.schemas.enums import StepStatus
 from compute.schemas.workflows import WorkflowStepDefinition
 
-__all__ = ["CONFIG", "INPUT", "Flow", "Plan", "State", "StepOutcome", "StepPlan"]
+__all__ = ["CONFIG", "INPUT", "Flow", "Plan", "StepOutcome", "StepPlan", "StepState"]
 
 INPUT, CONFIG = "$input", "$config"
 """What mappings call the workflow's input and its configuration."""
 
 
-class State(StrEnum):
+class StepState(StrEnum):
     """The end of a step, as far as the steps behind it are concerned."""
 
     DONE = "done"
@@ -35,7 +35,7 @@ class StepOutcome:
     """The outcome that a step hands to those that depend on it; the object behind their references."""
 
     step_id: str
-    state: State
+    state: StepState
     result: dict[str, Any] | None = None
 
 

@@ -12,7 +12,7 @@ from compute.db.tables import Task
 from compute.events import notify
 from compute.workflows.engine import Engine, EnginePolicy, Graph
 from compute.workflows.plan import Plan, StepOutcome, StepPlan
-from compute.workflows.rows.journal import Checkpoint, Refused, Verdict
+from compute.workflows.rows.journal import Checkpoint, JournalVerdict, Refused
 from compute.workflows.rows.statements import Renewal, WorkflowLease
 from compute.workflows.steps.journal import Journal
 from compute.workflows.steps.requests import PreparedStep
@@ -60,8 +60,8 @@ class SimulatedWorkflows:
             "release workflows", lambda: self._model.release(leases, locked=self._world.locked), None
         )
 
-    async def write(self, checkpoints: Sequence[Checkpoint]) -> Sequence[Verdict | None]:
-        def write() -> Sequence[Verdict | None]:
+    async def write(self, checkpoints: Sequence[Checkpoint]) -> Sequence[JournalVerdict | None]:
+        def write() -> Sequence[JournalVerdict | None]:
             return self._model.write(checkpoints, now=self._world.database_now(), locked=self._world.locked)
 
         names = "+".join(f"{type(one.write).__name__} {one.workflow_id.hex[:6]}" for one in checkpoints)

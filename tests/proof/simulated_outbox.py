@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from compute.webhooks.retry import AttemptOutcome, DeliveryStatus
-from compute.webhooks.store import Attempt, ClaimedDelivery, Lottery, LotteryResult, Page, Settled
+from compute.webhooks.store import ClaimedDelivery, DeliveryAttempt, DuePage, Lottery, LotteryResult, Settled
 from tests.proof.clock import pause
 from tests.proof.history import Received
 from tests.proof.outbox import Delivery
@@ -23,13 +23,13 @@ class SimulatedDeliveries:
         self._process = process
         self._world = process.world
 
-    async def due(self, after: str | None, most: int) -> Page:
-        def look() -> Page:
+    async def due(self, after: str | None, most: int) -> DuePage:
+        def look() -> DuePage:
             waiting = {_receiver(one) for one in self._world.outbox.due(self._world.database_now())}
             names = sorted(name for name in waiting if after is None or name > after)
-            return Page(names[:most], names[most - 1] if len(names) > most else None)
+            return DuePage(names[:most], names[most - 1] if len(names) > most else None)
 
-        return await self._process.call("due", look, Page([], None), writes=False)
+        return await self._process.call("due", look, DuePage([], None), writes=False)
 
     async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[ClaimedDelivery]:
         def claim() -> list[ClaimedDelivery]:
@@ -69,13 +69,13 @@ class SimulatedDeliveries:
             nths[path] += 1
         return [one for *_, one in sorted(drawn, key=lambda entry: entry[:2])[: lot.room]]
 
-    async def settle(self, attempts: Sequence[Attempt]) -> Sequence[Settled]:
+    async def settle(self, attempts: Sequence[DeliveryAttempt]) -> Sequence[Settled]:
         def settle() -> list[Settled]:
             return [self._settled(attempt) for attempt in attempts]
 
         return await self._process.call("settle webhooks", settle, [Settled.GONE] * len(attempts))
 
-    def _settled(self, attempt: Attempt) -> Settled:
+    def _settled(self, attempt: DeliveryAttempt) -> Settled:
         one = self._world.outbox.deliveries[attempt.claimed.id]
         one.attempts += 1
         ours = one.status == DeliveryStatus.PENDING and _at(one.next_at) == attempt.claimed.leased_until

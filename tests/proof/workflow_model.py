@@ -7,8 +7,8 @@ from uuid import UUID
 
 from compute.schemas.enums import StepStatus, WorkflowStatus
 from compute.schemas.workflows import WorkflowStepDefinition
-from compute.workflows.plan import Flow, Plan, State, StepOutcome, StepPlan
-from compute.workflows.rows.journal import Checkpoint, Refused, Verdict, Written
+from compute.workflows.plan import Flow, Plan, StepOutcome, StepPlan, StepState
+from compute.workflows.rows.journal import Checkpoint, JournalVerdict, Refused, Written
 from compute.workflows.rows.statements import Begin, End, Finish, Renewal, WorkflowLease
 from tests.proof.model import Asked, Ended, Model
 
@@ -104,15 +104,17 @@ class WorkflowModel:
                 except Ended:
                     continue
 
-    def write(self, checkpoints: Sequence[Checkpoint], *, now: float, locked: Collection[UUID]) -> list[Verdict | None]:
+    def write(
+        self, checkpoints: Sequence[Checkpoint], *, now: float, locked: Collection[UUID]
+    ) -> list[JournalVerdict | None]:
         """Ends first, beginnings after them."""
         order = (End, Begin)
-        verdicts: dict[int, Verdict | None] = {}
+        verdicts: dict[int, JournalVerdict | None] = {}
         for number, one in sorted(enumerate(checkpoints), key=lambda pair: _place(order, pair[1].write)):
             verdicts[number] = None if one.workflow_id in locked else self._write(one, now)
         return [verdicts[number] for number in range(len(checkpoints))]
 
-    def _write(self, checkpoint: Checkpoint, now: float) -> Verdict:
+    def _write(self, checkpoint: Checkpoint, now: float) -> JournalVerdict:
         match checkpoint.write:
             case Begin() as begin:
                 return self._begin(begin, checkpoint, now)
@@ -122,7 +124,7 @@ class WorkflowModel:
                 self._finish(finish)
         return Written([])
 
-    def _begin(self, begin: Begin, checkpoint: Checkpoint, now: float) -> Verdict:
+    def _begin(self, begin: Begin, checkpoint: Checkpoint, now: float) -> JournalVerdict:
         step = self._step(begin.lease, begin.step)
         if step is None or step.status not in {"PENDING", "RUNNING"}:
             return Refused.LOST
@@ -132,7 +134,7 @@ class WorkflowModel:
                 self._tasks.accept(Asked(task.id, max_retries=task.max_retries), now)
         return Written(list(step.task_ids))
 
-    def _end(self, end: End) -> Verdict:
+    def _end(self, end: End) -> JournalVerdict:
         step = self._step(end.lease, end.step)
         if step is None:
             return Refused.LOST
@@ -168,8 +170,10 @@ def _place(order: tuple[type, ...], write: object) -> int:
 
 def _outcome(step: ModelStep) -> StepOutcome:
     if step.status == "COMPLETED":
-        return StepOutcome(step.name, State.DONE, dict(step.result or {}))
-    return StepOutcome(step.name, State.PASSED if step.status == "SKIPPED" and not step.blocked else State.FAILED)
+        return StepOutcome(step.name, StepState.DONE, dict(step.result or {}))
+    return StepOutcome(
+        step.name, StepState.PASSED if step.status == "SKIPPED" and not step.blocked else StepState.FAILED
+    )
 
 
 def _step_plan(flow: Flow, step: ModelStep) -> StepPlan:

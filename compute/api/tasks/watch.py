@@ -25,7 +25,7 @@ _KEEP_ALIVE_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class WatchedState:
     """The state of a task that a watcher is told; `fence` tells one attempt from the next."""
 
     status: str
@@ -37,16 +37,16 @@ class _Mailbox:
     """Holds the latest state that its reader has not seen."""
 
     def __init__(self) -> None:
-        self._seen: State | None = None
-        self._next: State | None = None
+        self._seen: WatchedState | None = None
+        self._next: WatchedState | None = None
         self._full = asyncio.Event()
 
-    def offer(self, state: State) -> None:
+    def offer(self, state: WatchedState) -> None:
         if state != self._seen:
             self._next = state
             self._full.set()
 
-    async def take(self, timeout: float) -> State | None:
+    async def take(self, timeout: float) -> WatchedState | None:
         """The next state, or None when there is none for `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
@@ -72,7 +72,7 @@ class TaskWatcher:
             wanted=lambda: bool(self._watchers),
         )
 
-    async def changes(self, task_id: UUID) -> AsyncGenerator[State | None]:
+    async def changes(self, task_id: UUID) -> AsyncGenerator[WatchedState | None]:
         """The state as it is now and then at every change; None when nothing changed for a while.
 
         A slow reader skips states, never the latest one.
@@ -97,7 +97,7 @@ class TaskWatcher:
             rows = await session.execute(
                 select(Task.id, Task.status, Task.progress, Task.fence).where(one_of(Task.id, self._watchers))
             )
-            states = {task_id: State(status, percent, fence) for task_id, status, percent, fence in rows}
+            states = {task_id: WatchedState(status, percent, fence) for task_id, status, percent, fence in rows}
         for task_id, state in states.items():
             for mailbox in self._watchers.get(task_id, ()):
                 mailbox.offer(state)

@@ -29,7 +29,7 @@ from compute.training.preprocessing import stages
 from compute.training.preprocessing.stages import DatasetImage, RawFile
 from compute.training.spec import DataSpec, TrainingSpec
 
-__all__ = ["Resources", "StageListener", "preprocess"]
+__all__ = ["RayResources", "StageListener", "preprocess"]
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class StageListener(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Resources:
+class RayResources:
     """Resources that Ray reserves for one task; GPUs only for the encoders, if the training has one."""
 
     cpus: float = 0.0
@@ -64,7 +64,7 @@ class Resources:
 
 
 async def preprocess(
-    spec: TrainingSpec, objects: ObjectStore, resources: Resources, listener: StageListener
+    spec: TrainingSpec, objects: ObjectStore, resources: RayResources, listener: StageListener
 ) -> Manifest:
     """Prepare the data set and fill the cache, unless an earlier job has done so; return the cache's manifest.
 
@@ -105,7 +105,7 @@ async def _finish(spec: TrainingSpec, objects: ObjectStore, record: dict[str, An
 class _Run:
     """One run of all stages."""
 
-    def __init__(self, spec: TrainingSpec, resources: Resources, listener: StageListener) -> None:
+    def __init__(self, spec: TrainingSpec, resources: RayResources, listener: StageListener) -> None:
         self._spec = spec
         self._resources = resources
         self._listener = listener

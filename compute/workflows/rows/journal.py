@@ -13,16 +13,16 @@ from compute.db.tables import Task
 from compute.schemas.enums import StepStatus, WorkflowStatus
 from compute.tasks.submission.rows import insert_tasks
 from compute.workflows.rows import statements as rows
-from compute.workflows.rows.statements import Begin, End, Finish, Hold, Standing, Write
+from compute.workflows.rows.statements import Begin, End, Finish, Hold, JournalWrite, Standing
 
-__all__ = ["Checkpoint", "JournalStore", "PostgresJournalStore", "Refused", "Verdict", "Written"]
+__all__ = ["Checkpoint", "JournalStore", "JournalVerdict", "PostgresJournalStore", "Refused", "Written"]
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A write, and for a `Begin` the step's new tasks, which are stored together with it."""
 
-    write: Write
+    write: JournalWrite
     tasks: Sequence[Task] = ()
 
     @property
@@ -43,13 +43,13 @@ class Refused(Enum):
     PAUSED = "nothing new begins in a workflow that is paused"
 
 
-Verdict = Written | Refused
+JournalVerdict = Written | Refused
 
 
 class JournalStore(Protocol):
     """One caller at a time."""
 
-    async def write(self, checkpoints: Sequence[Checkpoint]) -> Sequence[Verdict | None]:
+    async def write(self, checkpoints: Sequence[Checkpoint]) -> Sequence[JournalVerdict | None]:
         """Write a batch in one transaction; a verdict for each. None: somebody else has its workflow locked, or
         one of the steps, and nothing of that workflow was written.
 
@@ -72,14 +72,14 @@ class PostgresJournalStore:
     def __init__(self, database: Database) -> None:
         self._connection = DirectConnection(database)
 
-    async def write(self, checkpoints: Sequence[Checkpoint]) -> list[Verdict | None]:
+    async def write(self, checkpoints: Sequence[Checkpoint]) -> list[JournalVerdict | None]:
         return await self._connection.run(partial(_write, checkpoints))
 
     async def close(self) -> None:
         await self._connection.close()
 
 
-async def _write(checkpoints: Sequence[Checkpoint], connection: Connection) -> list[Verdict | None]:
+async def _write(checkpoints: Sequence[Checkpoint], connection: Connection) -> list[JournalVerdict | None]:
     """Ends first, beginnings after them."""
     async with connection.transaction():
         locked = await rows.lock(connection, {checkpoint.workflow_id for checkpoint in checkpoints})
@@ -102,7 +102,7 @@ async def _write(checkpoints: Sequence[Checkpoint], connection: Connection) -> l
     return [None if one.workflow_id in locked else _verdict(one.write, moved, found) for one in checkpoints]
 
 
-def _verdict(write: Write, moved: set[int], found: dict[UUID, Standing]) -> Verdict:
+def _verdict(write: JournalWrite, moved: set[int], found: dict[UUID, Standing]) -> JournalVerdict:
     """The verdict on a write. A step can enter each state only once while the fence stands, so where it is tells."""
     if not isinstance(write, Begin | End):
         return Written([])

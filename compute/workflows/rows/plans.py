@@ -15,7 +15,7 @@ from compute.db.tables import Workflow, WorkflowStep
 from compute.schemas.enums import StepStatus
 from compute.schemas.workflows import WorkflowStepDefinition
 from compute.workflows.definition import graph
-from compute.workflows.plan import CONFIG, INPUT, Flow, Plan, State, StepOutcome, StepPlan
+from compute.workflows.plan import CONFIG, INPUT, Flow, Plan, StepOutcome, StepPlan, StepState
 from compute.workflows.states import ENDED_STEPS
 
 __all__ = ["plans_of"]
@@ -66,11 +66,11 @@ def _outcome(step: WorkflowStep) -> StepOutcome:
     tolerated = bool(step.definition.get("continue_on_error"))
     match StepStatus(step.status):
         case StepStatus.COMPLETED:
-            return StepOutcome(step.step_id, State.DONE, step.result)
+            return StepOutcome(step.step_id, StepState.DONE, step.result)
         case StepStatus.SKIPPED:
-            return StepOutcome(step.step_id, State.FAILED if step.blocked else State.PASSED)
+            return StepOutcome(step.step_id, StepState.FAILED if step.blocked else StepState.PASSED)
         case _:
-            return StepOutcome(step.step_id, State.PASSED if tolerated else State.FAILED)
+            return StepOutcome(step.step_id, StepState.PASSED if tolerated else StepState.FAILED)
 
 
 def _step_plan(flow: Flow, step: WorkflowStep, given: dict[str, dict[str, Any]]) -> StepPlan:

@@ -22,9 +22,9 @@ __all__ = [
     "End",
     "Finish",
     "Hold",
+    "JournalWrite",
     "Renewal",
     "WorkflowLease",
-    "Write",
     "begin_steps",
     "claim",
     "end_steps",
@@ -90,7 +90,7 @@ class Finish:
     held: bool
 
 
-Write = Begin | End | Hold | Finish
+JournalWrite = Begin | End | Hold | Finish
 W = TypeVar("W", Begin, End)
 
 

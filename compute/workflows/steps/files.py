@@ -3,7 +3,7 @@
 import base64
 
 from compute.errors import TooLarge
-from compute.requests.inputs import Sources
+from compute.requests.inputs import InputSources
 from compute.storage.links.signed import link_to
 from compute.storage.readable import check_readable
 
@@ -17,7 +17,7 @@ class StepFiles:
     download.
     """
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: InputSources) -> None:
         self._settings = sources.settings
         self._objects = sources.objects
         self._signer = sources.link_signer

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from compute.db.group_commit import GroupCommit
 from compute.db.tables import Task
-from compute.workflows.rows.journal import Checkpoint, JournalStore, Refused, Verdict, Written
+from compute.workflows.rows.journal import Checkpoint, JournalStore, JournalVerdict, Refused, Written
 from compute.workflows.rows.statements import Begin, End, Finish, Hold
 
 __all__ = ["Journal", "Lost", "Paused"]
@@ -29,7 +29,7 @@ class Journal:
 
     def __init__(self, store: JournalStore) -> None:
         self._store = store
-        self._writes: GroupCommit[Checkpoint, Verdict] = GroupCommit(
+        self._writes: GroupCommit[Checkpoint, JournalVerdict] = GroupCommit(
             store.write,
             lambda checkpoint: checkpoint.workflow_id,
             given_up=Refused.LOST,

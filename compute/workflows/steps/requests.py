@@ -11,7 +11,7 @@ from compute.db.session import Database
 from compute.db.tables import Task
 from compute.events import notify
 from compute.events.notify import Notifier
-from compute.requests.inputs import RequestInputs, Sources
+from compute.requests.inputs import InputSources, RequestInputs
 from compute.requests.request import TaskRequest
 from compute.requests.serving import Serving
 from compute.schemas.enums import TaskStatus
@@ -50,7 +50,7 @@ def missing_field(plan: StepPlan, values: Mapping[str, Any]) -> str | None:
 class StepRequests:
     """Makes the tasks of steps as the API makes those of requests."""
 
-    sources: Sources
+    sources: InputSources
     serving: Serving
     database: Database
     notifier: Notifier

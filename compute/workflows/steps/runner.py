@@ -20,7 +20,7 @@ from compute.schemas.enums import ErrorCategory, StepStatus, TaskStatus
 from compute.tasks.registry import kind_of
 from compute.workflows.definition.body import static_body
 from compute.workflows.definition.mapping import bodies, holds, mapped_values
-from compute.workflows.plan import Flow, State, StepOutcome, StepPlan
+from compute.workflows.plan import Flow, StepOutcome, StepPlan, StepState
 from compute.workflows.rows.statements import Begin, End, Finish, Hold, WorkflowLease
 from compute.workflows.steps.failures import StepFailed, failure_of
 from compute.workflows.steps.journal import Journal, Lost, Paused
@@ -50,23 +50,23 @@ class StepRunner:
         try:
             return await self._run(plan, parents)
         except Lost:
-            return StepOutcome(plan.step_id, State.GONE)
+            return StepOutcome(plan.step_id, StepState.GONE)
         except Paused:
-            return StepOutcome(plan.step_id, State.HELD)
+            return StepOutcome(plan.step_id, StepState.HELD)
 
     async def finish(self, flow: Flow, *sinks: StepOutcome) -> None:
         """Write the workflow's end once the steps have ended that are the last ones of their branches."""
         states = {sink.state for sink in sinks}
-        if State.GONE not in states:
-            await self.journal.finish(Finish(_lease(flow), held=State.HELD in states))
+        if StepState.GONE not in states:
+            await self.journal.finish(Finish(_lease(flow), held=StepState.HELD in states))
 
     async def _run(self, plan: StepPlan, parents: Sequence[StepOutcome]) -> StepOutcome:
         states = {parent.state for parent in parents}
-        if State.GONE in states:
+        if StepState.GONE in states:
             raise Lost
-        if State.FAILED in states:
+        if StepState.FAILED in states:
             return await self._block(plan, parents)
-        if State.HELD in states:
+        if StepState.HELD in states:
             raise Paused
         results = {**plan.given, **{parent.step_id: parent.result for parent in parents}}
         while True:
@@ -159,7 +159,7 @@ class StepRunner:
                 content_hash=content_hash,
             )
         )
-        return StepOutcome(plan.step_id, State.DONE, result)
+        return StepOutcome(plan.step_id, StepState.DONE, result)
 
     async def _take_over(self, plan: StepPlan, earlier: Earlier, prepared: PreparedStep) -> StepOutcome:
         await self.journal.end(
@@ -173,17 +173,17 @@ class StepRunner:
                 reused_from=earlier.step,
             )
         )
-        return StepOutcome(plan.step_id, State.DONE, earlier.result)
+        return StepOutcome(plan.step_id, StepState.DONE, earlier.result)
 
     async def _pass(self, plan: StepPlan, reason: str) -> StepOutcome:
         await self.journal.end(End(_lease(plan.flow), plan.id, StepStatus.SKIPPED, message=reason))
-        return StepOutcome(plan.step_id, State.PASSED)
+        return StepOutcome(plan.step_id, StepState.PASSED)
 
     async def _block(self, plan: StepPlan, parents: Sequence[StepOutcome]) -> StepOutcome:
-        failed = ", ".join(parent.step_id for parent in parents if parent.state is State.FAILED)
+        failed = ", ".join(parent.step_id for parent in parents if parent.state is StepState.FAILED)
         message = f"Not run, because of {failed}."
         await self.journal.end(End(_lease(plan.flow), plan.id, StepStatus.SKIPPED, message=message, blocked=True))
-        return StepOutcome(plan.step_id, State.FAILED)
+        return StepOutcome(plan.step_id, StepState.FAILED)
 
     async def _fail(self, plan: StepPlan, failure: StepFailed, tasks: Sequence[Task] = ()) -> StepOutcome:
         cancelled = failure.category is ErrorCategory.CANCELLED
@@ -197,7 +197,7 @@ class StepRunner:
                 retry_count=sum(task.retry_count for task in tasks),
             )
         )
-        return StepOutcome(plan.step_id, State.PASSED if plan.definition.continue_on_error else State.FAILED)
+        return StepOutcome(plan.step_id, StepState.PASSED if plan.definition.continue_on_error else StepState.FAILED)
 
 
 def _lease(flow: Flow) -> WorkflowLease:

@@ -18,8 +18,8 @@ from compute.tasks.leases import ClaimedTask, Write
 from compute.tasks.submission.writer import Key, Submission, TaskWriter
 from compute.webhooks.retry import AttemptOutcome, DeliveryStatus, Verdict
 from compute.webhooks.rows import PostgresDeliveryStore
-from compute.webhooks.store import Attempt, Settled
 from compute.webhooks.store import ClaimedDelivery as Delivery
+from compute.webhooks.store import DeliveryAttempt, Settled
 from tests.proof.model import Asked, Ended, Unknown
 
 __all__ = ["RealStore"]
@@ -100,7 +100,7 @@ class RealStore:
         claimed = await self._deliveries.claim({receiver: 100}, lease_seconds=60)
         outcome = AttemptOutcome(datetime.now(UTC), 1, status_code, None if status_code < 300 else "no")
         verdict = Verdict(DeliveryStatus.DELIVERED if outcome.delivered else DeliveryStatus.PENDING)
-        settled = await self._deliveries.settle([Attempt(one, outcome, verdict) for one in claimed])
+        settled = await self._deliveries.settle([DeliveryAttempt(one, outcome, verdict) for one in claimed])
         assert set(settled) <= {Settled.MOVED}
         return list(claimed)
 

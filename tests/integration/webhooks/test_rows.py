@@ -13,7 +13,7 @@ from compute.db.session import Database
 from compute.db.tables import WebhookDelivery
 from compute.webhooks.retry import AttemptOutcome, Backoff, Limits, decide
 from compute.webhooks.rows import PostgresDeliveryStore
-from compute.webhooks.store import Attempt, ClaimedDelivery, Lottery, Page, Settled
+from compute.webhooks.store import ClaimedDelivery, DeliveryAttempt, DuePage, Lottery, Settled
 from tests.integration.webhooks.receiver import attempts, delivery, enqueue, open_store
 
 A = "https://a.example/hook"
@@ -40,9 +40,11 @@ async def draw(store: PostgresDeliveryStore, lots: Mapping[str, Lottery]) -> Seq
     return (await store.claim_by_lottery(lots, 60)).claimed
 
 
-def ended(claimed: ClaimedDelivery, status: int) -> Attempt:
+def ended(claimed: ClaimedDelivery, status: int) -> DeliveryAttempt:
     outcome = AttemptOutcome(datetime.now(UTC), 7, status, None if status == 200 else f"the receiver answered {status}")
-    return Attempt(claimed, outcome, decide(outcome, claimed.attempts + 1, Limits(), Backoff(first=100, jitter=0)))
+    return DeliveryAttempt(
+        claimed, outcome, decide(outcome, claimed.attempts + 1, Limits(), Backoff(first=100, jitter=0))
+    )
 
 
 async def end(store: PostgresDeliveryStore, claimed: ClaimedDelivery, status: int) -> Settled:
@@ -161,7 +163,7 @@ async def test_one_receiver_cannot_pass_for_many(database: Database, store: Post
     for url in spellings:
         await enqueue(database, url)
     await enqueue(database, "https://a.example:8443/")
-    assert await store.due(None, 10) == Page(["a.example", "a.example:8443"], None)
+    assert await store.due(None, 10) == DuePage(["a.example", "a.example:8443"], None)
     assert len(await take(store)) == len(spellings)
 
 
@@ -172,12 +174,12 @@ async def test_receivers_are_found_page_by_page(database: Database, store: Postg
     async with database.transaction() as session:
         statement = update(WebhookDelivery).where(WebhookDelivery.id == later)
         await session.execute(statement.values(next_attempt_at=datetime(2999, 1, 1, tzinfo=UTC)))
-    assert await store.due(None, 2) == Page(["", "a.example"], "a.example")
+    assert await store.due(None, 2) == DuePage(["", "a.example"], "a.example")
     # What is not due is looked at, too.
-    assert await store.due("a.example", 2) == Page(["b.example"], "b.example")
-    assert await store.due("b.example", 2) == Page(["c.example"], None)
-    assert await store.due(None, 5) == Page(["", "a.example", "b.example", "c.example"], "c.example")
-    assert await store.due("c.example", 5) == Page([], None)
+    assert await store.due("a.example", 2) == DuePage(["b.example"], "b.example")
+    assert await store.due("b.example", 2) == DuePage(["c.example"], None)
+    assert await store.due(None, 5) == DuePage(["", "a.example", "b.example", "c.example"], "c.example")
+    assert await store.due("c.example", 5) == DuePage([], None)
 
 
 async def test_any_url_fits_into_the_index(database: Database, store: PostgresDeliveryStore) -> None:

@@ -11,7 +11,7 @@ from compute.dispatch.retry import RetryPolicy
 from compute.schemas.enums import ErrorCategory
 from compute.tasks.leases import ClaimedTask, Complete, Lease, Write
 from compute.webhooks.sender import SendPolicy, WebhookSender
-from compute.webhooks.store import Attempt, ClaimedDelivery, Lottery, LotteryResult, Settled
+from compute.webhooks.store import ClaimedDelivery, DeliveryAttempt, Lottery, LotteryResult, Settled
 from tests.proof.fleet import SimulatedPool
 from tests.proof.model import Model, ModelTask
 from tests.proof.parts import POLICY, REAL, Parts, Runs
@@ -119,7 +119,7 @@ class _OtherStatus(SimulatedDeliveries):
 class _ForgetsRefused(SimulatedDeliveries):
     """Takes a refusal for a success."""
 
-    def _settled(self, attempt: Attempt) -> Settled:
+    def _settled(self, attempt: DeliveryAttempt) -> Settled:
         settled = super()._settled(attempt)
         self._world.outbox.deliveries[attempt.claimed.id].status = "DELIVERED"
         return settled

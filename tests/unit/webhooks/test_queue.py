@@ -4,7 +4,7 @@ import random
 
 from compute.webhooks.queue import DueReceivers
 from compute.webhooks.receivers import Breaker, Receivers
-from compute.webhooks.retry import Health
+from compute.webhooks.retry import ReceiverHealth
 
 EXACT = Breaker(failures=1, first=10, factor=1, jitter=0)
 
@@ -17,7 +17,7 @@ def make(in_flight: int = 16, most: int = 8) -> tuple[Receivers, DueReceivers]:
 def prove(known: Receivers, *names: str, times: int = 3) -> None:
     for name in names:
         for _ in range(times):
-            known.finished(known.started(name, 0), Health.WELL, 0)
+            known.finished(known.started(name, 0), ReceiverHealth.WELL, 0)
 
 
 def test_a_proven_receiver_gets_all_its_room() -> None:
@@ -73,7 +73,7 @@ def test_those_that_are_probed_hold_a_quarter_of_it() -> None:
     known, due = make(in_flight=16)
     dead = [f"dead-{number}" for number in range(100)]
     for name in dead:
-        known.finished(known.started(name, 0), Health.UNWELL, 0)
+        known.finished(known.started(name, 0), ReceiverHealth.UNWELL, 0)
     due.add(dead, 0)
     assert due.allocate(16, 0) == {}
     due.add(dead, 10)
@@ -83,7 +83,7 @@ def test_those_that_are_probed_hold_a_quarter_of_it() -> None:
 def test_one_that_falls_while_it_waits_gets_nothing() -> None:
     known, due = make()
     due.add(["a"], 0)
-    known.finished(known.started("a", 0), Health.UNWELL, 0)
+    known.finished(known.started("a", 0), ReceiverHealth.UNWELL, 0)
     assert due.allocate(16, 0) == {}
     # The next look finds it again.
     assert due.allocate(16, 10) == {}
@@ -109,7 +109,7 @@ def test_one_that_has_nothing_due_leaves() -> None:
 def test_even_one_request_at_a_time_reaches_everybody() -> None:
     known, due = make(in_flight=1)
     prove(known, "proven")
-    known.finished(known.started("dead", 0), Health.UNWELL, 0)
+    known.finished(known.started("dead", 0), ReceiverHealth.UNWELL, 0)
     due.add(["proven", "new", "dead"], 10)
     served: list[str] = []
     for _ in range(3):

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compute.webhooks.retry import AttemptOutcome, Backoff, DeliveryStatus, Health, Limits, decide, parse_retry_after
+from compute.webhooks.retry import (
+    AttemptOutcome,
+    Backoff,
+    DeliveryStatus,
+    Limits,
+    ReceiverHealth,
+    decide,
+    parse_retry_after,
+)
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EXACT = Backoff(first=10, factor=3, longest=1000, jitter=0)
@@ -76,23 +84,23 @@ def test_ten_attempts_end_before_the_age_does() -> None:
 @pytest.mark.parametrize(
     ("status", "health"),
     [
-        (None, Health.UNWELL),
-        (200, Health.WELL),
-        (302, Health.REFUSING),
-        (401, Health.REFUSING),
-        (404, Health.REFUSING),
-        (410, Health.REFUSING),
-        (429, Health.UNWELL),
-        (500, Health.UNWELL),
-        (503, Health.UNWELL),
+        (None, ReceiverHealth.UNWELL),
+        (200, ReceiverHealth.WELL),
+        (302, ReceiverHealth.REFUSING),
+        (401, ReceiverHealth.REFUSING),
+        (404, ReceiverHealth.REFUSING),
+        (410, ReceiverHealth.REFUSING),
+        (429, ReceiverHealth.UNWELL),
+        (500, ReceiverHealth.UNWELL),
+        (503, ReceiverHealth.UNWELL),
     ],
 )
-def test_what_an_answer_says_about_the_receiver(status: int | None, health: Health) -> None:
+def test_what_an_answer_says_about_the_receiver(status: int | None, health: ReceiverHealth) -> None:
     assert outcome(status).health is health
 
 
 def test_a_success_that_takes_its_time_earns_nothing() -> None:
-    assert [AttemptOutcome(NOW, 2001, status).health for status in (200, 404)] == [Health.SLOW] * 2
+    assert [AttemptOutcome(NOW, 2001, status).health for status in (200, 404)] == [ReceiverHealth.SLOW] * 2
 
 
 @pytest.mark.parametrize(("status", "pause"), [(429, 300), (503, 300), (500, 10), (404, 10)])

@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from compute.api.tasks.watch import State, TaskWatcher
+from compute.api.tasks.watch import TaskWatcher, WatchedState
 from compute.db.direct import connect_by_key
 from compute.db.session import Database
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
@@ -77,7 +77,7 @@ async def listeners(database: Database) -> None:
             await asyncio.sleep(0.02)
 
 
-async def next_end(changes: AsyncGenerator[State | None]) -> str:
+async def next_end(changes: AsyncGenerator[WatchedState | None]) -> str:
     async with asyncio.timeout(PATIENCE):
         async for state in changes:
             if state is not None and state.status in {"COMPLETED", "CANCELLED"}:
