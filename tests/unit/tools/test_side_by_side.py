@@ -26,8 +26,8 @@ sys.exit(int(sys.argv[3]))
 LINGER = """
 import pathlib, sys, threading
 mine = pathlib.Path(sys.argv[1])
-mine.touch()
 try:
+    mine.touch()
     threading.Event().wait()
 except KeyboardInterrupt:
     print(mine.name)
@@ -47,10 +47,17 @@ def test_both_run_at_once_and_either_failure_is_one(tmp_path: Path, codes: tuple
     assert (done.returncode, done.stdout, done.stderr) == (expected, "first\nsecond\n", "")
 
 
+def _as_at_a_terminal() -> None:
+    """A run in the background ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_reaches_both_and_what_they_say_of_it_is_shown(tmp_path: Path) -> None:
     first, second = (tmp_path / name for name in ("first", "second"))
     command = tool([LINGER, str(first)], [LINGER, str(second)])
-    group = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)  # noqa: S603
+    group = subprocess.Popen(  # noqa: S603
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=_as_at_a_terminal
+    )
     try:
         give_up = time.monotonic() + PATIENCE
         while not (first.exists() and second.exists()):
