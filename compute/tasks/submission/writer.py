@@ -73,16 +73,9 @@ class TaskWriter:
         self._connection = DirectConnection(database, by_key=False, idle_seconds=inf)
         self._notifier = notifier
         self._outcome_seconds = outcome_seconds
-        self._writes: GroupCommit[Submission, Outcome] = GroupCommit(
-            self._write,
-            id,
-            given_up=Unavailable(AWAY),
-            in_doubt=OutcomeUnknown(),
-            most=Load(largest_batch, largest_batch_bytes),
-            most_waiting=Load(most_waiting, most_waiting_bytes),
-            load=_load,
-            waits=False,
-        )
+        self._most = Load(largest_batch, largest_batch_bytes)
+        self._most_waiting = Load(most_waiting, most_waiting_bytes)
+        self._writes = self._new_writes()
         self._writing: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -98,9 +91,7 @@ class TaskWriter:
         """
         if self._closed:
             raise Unavailable("This server is stopping; try again.")
-        if self._writing is None:
-            # It outlives this request and has no part in its transaction.
-            self._writing = asyncio.create_task(self._writes.run(), name="storing tasks", context=Context())
+        self._keep_writing()
         try:
             outcome = await self._writes.put(submission)
         except OutcomeUnknown:
@@ -122,6 +113,27 @@ class TaskWriter:
         except TimeoutError:
             _log.error("stopped before every waiting task was stored; their clients were refused")
         await self._connection.close()
+
+    def _keep_writing(self) -> None:
+        """Begin to write; again after an end that nobody asked for: making a key's row may have been cancelled."""
+        if self._writing is not None and self._writing.done():
+            _log.error("storing tasks had ended, and is begun again")
+            self._writes, self._writing = self._new_writes(), None
+        if self._writing is None:
+            # It outlives this request and has no part in its transaction.
+            self._writing = asyncio.create_task(self._writes.run(), name="storing tasks", context=Context())
+
+    def _new_writes(self) -> GroupCommit[Submission, Outcome]:
+        return GroupCommit(
+            self._write,
+            id,
+            given_up=Unavailable(AWAY),
+            in_doubt=OutcomeUnknown(),
+            most=self._most,
+            most_waiting=self._most_waiting,
+            load=_load,
+            waits=False,
+        )
 
     async def _write(self, batch: Sequence[Submission]) -> list[Outcome]:
         """Store `batch`, if need be again until the outcome is known.

@@ -17,12 +17,12 @@ from sqlalchemy.engine import URL, make_url
 from compute.api.idempotency.keys import Answer, IdempotentRequest, RequestKey
 from compute.db.patience import Patience
 from compute.db.session import Database
-from compute.db.tables import Task
+from compute.db.tables import IdempotencyKey, Task
 from compute.errors import InvalidInput, Unavailable
 from compute.events.notify import Notifier
 from compute.schemas.events import TaskCreatedEvent
 from compute.settings import Settings
-from compute.tasks.submission.writer import AWAY, TaskWriter
+from compute.tasks.submission.writer import AWAY, Key, OutcomeUnknown, Submission, TaskWriter
 from tests.integration.api.conftest import serving_api
 from tests.integration.lossy import LossyWire
 from tests.integration.rows import add, new_task
@@ -397,3 +397,15 @@ async def test_bytes_are_bounded_as_tasks_are(database_url: str, rows: Rows, loc
     # One alone, and then two by two.
     together = rows("SELECT count(*) FROM tasks GROUP BY xmin ORDER BY min(created_at)")
     assert [row["count"] for row in together] == [1, 2, 2]
+
+
+async def test_a_key_whose_row_is_cancelled_ends_nobody_elses_requests(writer: Door, rows: Rows) -> None:
+    """Making it runs in the writer's own task, which a cancellation ends."""
+
+    async def cancelled() -> IdempotencyKey:
+        raise asyncio.CancelledError
+
+    with pytest.raises(OutcomeUnknown):
+        await writer.writer.submit(Submission((new_task(),), Key("cancelled", "same", cancelled)))
+    stored = await asyncio.gather(*(writer.submit(submission()) for _ in range(3)))
+    assert len(rows("SELECT id FROM tasks")) == len(stored) == 3
