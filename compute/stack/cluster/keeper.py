@@ -6,6 +6,7 @@ to stop, or its parent dies, it ends them all, and whatever they have started.
 """
 
 import argparse
+import contextlib
 import ctypes
 import os
 import signal
@@ -70,12 +71,14 @@ def _parts() -> dict[psutil.Process, str]:
     """The processes that the cluster depends on, with their names."""
     parts = {}
     for process in psutil.Process().children():
-        command = process.cmdline()
-        if _UNWANTED in command:
-            process.kill()
-            continue
-        scripts = [Path(argument).stem for argument in command if argument.endswith(".py")]
-        parts[process] = scripts[-1] if scripts else process.name()
+        # An orphan that has ended by now was none of the lasting ones.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            command = process.cmdline()
+            if _UNWANTED in command:
+                process.kill()
+                continue
+            scripts = [Path(argument).stem for argument in command if argument.endswith(".py")]
+            parts[process] = scripts[-1] if scripts else process.name()
     return parts
 
 

@@ -52,6 +52,22 @@ def test_it_adopts_what_the_command_leaves_and_names_what_ends(tmp_path: Path) -
         assert process.wait(PATIENCE) == 1
 
 
+def test_an_orphan_that_has_ended_is_none_of_its_parts(tmp_path: Path) -> None:
+    """It stays a zombie until the keeper waits for it, and has no command line any more."""
+    both = (
+        "import os, sys; short = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, '-c', '']); "
+        "os.waitid(os.P_PID, short, os.WEXITED | os.WNOWAIT); "
+    )
+    command = leaving_a_part(tmp_path)
+    command[2] = both + LEAVE
+    with running(tmp_path, command) as process:
+        assert line(process) == STARTED
+        parts = [one for one in psutil.Process(process.pid).children() if one.status() != psutil.STATUS_ZOMBIE]
+        assert len(parts) == 1
+        parts[0].kill()
+        assert line(process) == "part"
+
+
 def test_told_to_stop_it_ends_all_that_is_below(tmp_path: Path) -> None:
     part = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {PAUSE!r}])"
     with running(tmp_path, leaving_a_part(tmp_path, part)) as process:
