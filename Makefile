@@ -14,11 +14,7 @@ PYTHON ?= $(firstword $(shell for python in python3.11 python3.12 python3; do \
 INSTALL = @$(BIN)/python tools/install.py
 # Two lanes for what needs no Ray, each with one thread of its own for arithmetic: more would wait for each other. In order, because what is
 # compiled first decides what later tests find compiled. One seed for hashes, so that both collect the same tests.
-LANES = OMP_NUM_THREADS=1 PYTHONHASHSEED=0 nice -n 10 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/unit tests/integration
-# The stacks come one after the other, which takes longest, and often wait: the lanes take what they leave of the cores. Their temporary
-# files have a root of their own, for a run that starts shuts the root that it shares with another to PostgreSQL's account.
-TEMPORARY = $${TMPDIR:-/tmp}/compute-stacks-$$(id -u)
-STACKS = PYTEST_DEBUG_TEMPROOT="$(TEMPORARY)" $(BIN)/pytest tests/cluster tests/acceptance
+LANES = -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help up down test check format clean
@@ -33,8 +29,10 @@ down:
 	@if [ -x $(BIN)/compute ]; then exec $(BIN)/compute down; else echo "not running"; fi
 
 test: $(VENV)/.dev
-	@mkdir -p "$(TEMPORARY)"
-	@$(BIN)/python tools/side_by_side.py env $(LANES) -- env $(STACKS)
+	@status=0; \
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/pytest $(LANES) tests/unit tests/integration || status=1; \
+	$(BIN)/pytest tests/cluster tests/acceptance || status=1; \
+	exit $$status
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
