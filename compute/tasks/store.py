@@ -1,4 +1,4 @@
-"""A task's row as the API reads and ends it: get, locked, cancel, end. Workflows cancel many at once.
+"""A task's row as the API ends it: cancel, end. Workflows cancel many at once.
 
 Each function is one or two statements in the caller's transaction, guarded by the transition table, and writes the
 event row beside the change. Tasks come in by `compute.tasks.submission.writer`; the Dispatcher writes by
@@ -12,37 +12,14 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Uuid, any_, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.db.keys import get_row
 from compute.db.tables import Task
-from compute.errors import Conflict, NotFound
+from compute.errors import Conflict
 from compute.events.outbox.tasks import record
 from compute.schemas.enums import ErrorCategory, EventType, TaskStatus
 from compute.tasks.states import sources
 
-__all__ = ["cancel", "cancel_all", "end", "get", "locked"]
-
-
-async def get(session: AsyncSession, task_id: UUID) -> Task:
-    """The row of `task_id`.
-
-    Raises:
-        NotFound: there is none.
-    """
-    task = await session.get(Task, task_id)
-    if task is None:
-        raise NotFound(f"There is no task {task_id}.")
-    return task
-
-
-async def locked(session: AsyncSession, task_id: UUID) -> Task:
-    """The row of `task_id`, read anew and locked until the transaction ends.
-
-    Raises:
-        NotFound: there is none.
-    """
-    task: Task | None = await session.scalar(select(Task).where(Task.id == task_id).with_for_update())
-    if task is None:
-        raise NotFound(f"There is no task {task_id}.")
-    return task
+__all__ = ["cancel", "cancel_all", "end"]
 
 
 async def cancel(session: AsyncSession, task_id: UUID) -> Task:
@@ -98,7 +75,7 @@ async def end(session: AsyncSession, task_id: UUID, status: TaskStatus, **values
         execution_options={"populate_existing": True, "synchronize_session": False},
     )
     if task is None:
-        present = await get(session, task_id)
+        present = await get_row(session, Task, task_id)
         raise Conflict(f"Task {task_id} is {present.status} and cannot become {status}.")
     await record(session, [task], EventType.TASK_STATUS)
     return task

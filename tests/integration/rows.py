@@ -8,13 +8,13 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.db.direct import connect_by_key
+from compute.db.keys import get_row
 from compute.db.session import Connection, Database
 from compute.db.tables import Task, TaskEvent
 from compute.dispatch.fairness import claim_batch
 from compute.events.outbox.tasks import record
 from compute.schemas.enums import ErrorCategory, EventType, TaskStatus
 from compute.schemas.events import TaskStatusEvent
-from compute.tasks import store
 from compute.tasks.ids import new_task_id
 from compute.tasks.leases import (
     Complete,
@@ -91,7 +91,7 @@ async def claim(database: Database, limit: int = 1, *, queue: str = "inference",
     async with direct(database) as connection:
         claimed = await claim_batch(connection, queue, limit, owner="test", lease_seconds=lease)
     async with database.transaction() as session:
-        return [await store.get(session, one.lease.task_id) for one in claimed]
+        return [await get_row(session, Task, one.lease.task_id) for one in claimed]
 
 
 async def start(database: Database, task: Task) -> bool:
@@ -112,7 +112,7 @@ async def release(database: Database, task: Task, **values: Any) -> bool:
 
 async def reload(database: Database, task: Task) -> Task:
     async with database.transaction() as session:
-        return await store.get(session, task.id)
+        return await get_row(session, Task, task.id)
 
 
 async def history(database: Database, task: Task) -> list[str]:

@@ -16,13 +16,13 @@ from compute.api.tasks.cancel import cancel_task
 from compute.api.tasks.presenter import present, present_canonical
 from compute.api.tasks.queries import GenerationQuery, find
 from compute.api.tasks.update import update_task
+from compute.db.keys import get_row
 from compute.db.tables import Task
 from compute.errors import NotFound
 from compute.requests.validate import validate
 from compute.schemas.enums import TaskType
 from compute.schemas.quickstart.tasks import QuickstartTask
 from compute.schemas.tasks import TaskPublic
-from compute.tasks import store
 from compute.tasks.types.generation import GenerationTaskPublic, GenerationTaskUpdate
 
 router = APIRouter(prefix="/tasks/generation", tags=["Tasks"], route_class=StrictRoute)
@@ -81,7 +81,7 @@ async def cancel_generation_task(ref: TaskId, resources: ResourcesDep, links: Li
 
 async def _generation(resources: Resources, ref: TaskId) -> Task:
     async with resources.database.transaction() as session:
-        task = await store.get(session, ref.id)
+        task = await get_row(session, Task, ref.id)
     if task.task_type != TaskType.GENERATION:
         raise NotFound(f"Task {ref.id} is of type {task.task_type}.")
     return task

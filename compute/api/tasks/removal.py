@@ -10,10 +10,10 @@ from sqlalchemy import delete
 from compute.api.idempotency.keys import Answer, IdempotentRequest
 from compute.api.needs import require_unneeded_tasks
 from compute.api.resources import Resources
+from compute.db.keys import get_row, lock_row
 from compute.db.tables import Task
 from compute.errors import Conflict, NotFound
 from compute.schemas.enums import TaskStatus
-from compute.tasks import store
 from compute.tasks.registry import kind_of
 from compute.tasks.states import TERMINAL
 
@@ -33,7 +33,7 @@ async def clean_up_task(
     """
     removed = await _remove_files(resources, task_id)
     async with idempotent.once(resources.database) as session:
-        task = await store.locked(session, task_id)
+        task: Task = await lock_row(session, Task, task_id)
         task.deleted_at = task.deleted_at or datetime.now(UTC)
         answer = Answer(200, shown(task, removed).model_dump_json())
         await idempotent.remember(session, answer)
@@ -59,7 +59,7 @@ async def delete_task(resources: Resources, task_id: UUID) -> Task:
 
 async def _remove_files(resources: Resources, task_id: UUID) -> int:
     async with resources.database.transaction() as session:
-        task = await store.get(session, task_id)
+        task = await get_row(session, Task, task_id)
     if TaskStatus(task.status) not in TERMINAL:
         raise Conflict(f"Task {task_id} is {task.status}; cancel it first.")
     async with resources.database.transaction() as session:

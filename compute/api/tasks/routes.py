@@ -22,11 +22,12 @@ from compute.api.tasks.queries import TaskQuery, find
 from compute.api.tasks.removal import clean_up_task, delete_task
 from compute.api.tasks.stream import task_events
 from compute.api.tasks.update import update_task
+from compute.db.keys import get_row
+from compute.db.tables import Task
 from compute.requests.validate import validate
 from compute.schemas.quickstart.tasks import QuickstartTask
 from compute.schemas.storage import QuickstartTaskCleanup, TaskCleanup
 from compute.schemas.tasks import TaskPublic
-from compute.tasks import store
 from compute.tasks.registry import kind_of
 
 router = APIRouter(prefix="/tasks", tags=["Tasks"], route_class=StrictRoute)
@@ -73,7 +74,7 @@ async def list_tasks(filters: TaskQuery, request: Request, resources: ResourcesD
 async def get_task(ref: TaskId, resources: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
     """One task, with its result once it is completed."""
     async with resources.database.transaction() as session:
-        task = await store.get(session, ref.id)
+        task = await get_row(session, Task, ref.id)
     return await present(task, ref.dialect, links)
 
 
@@ -84,7 +85,7 @@ async def update_task_by_id(
     """Change a task: its priority while it waits, its status where the life of a task allows it."""
     body = await json_object(request)
     async with resources.database.transaction() as session:
-        task = await store.get(session, ref.id)
+        task = await get_row(session, Task, ref.id)
     update = validate(kind_of(task.task_type).update_model, body)
     return await present(await update_task(resources, ref.id, update), ref.dialect, links)
 
@@ -120,7 +121,7 @@ async def stream_events(ref: TaskId, resources: ResourcesDep, links: LinksDep) -
     that reconnects has missed nothing that matters.
     """
     async with resources.database.transaction() as session:
-        await store.get(session, ref.id)
+        await get_row(session, Task, ref.id)
     events: AsyncIterator[str] = task_events(resources, ref, links)
     return StreamingResponse(
         events, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -9,9 +9,10 @@ from compute.api.dialect import Dialect, TaskRef, quickstart_id
 from compute.api.links import RequestLinks
 from compute.api.resources import Resources
 from compute.api.tasks.presenter import present, quickstart_status
+from compute.db.keys import get_row
+from compute.db.tables import Task
 from compute.errors import NotFound
 from compute.schemas.enums import TaskStatus
-from compute.tasks import store
 from compute.tasks.states import TERMINAL
 
 __all__ = ["task_events"]
@@ -45,7 +46,7 @@ def _brief(ref: TaskRef, status: TaskStatus, percent: float) -> dict[str, Any]:
 async def _exists(resources: Resources, ref: TaskRef) -> bool:
     try:
         async with resources.database.transaction() as session:
-            await store.get(session, ref.id)
+            await get_row(session, Task, ref.id)
     except NotFound:
         return False
     return True
@@ -53,7 +54,7 @@ async def _exists(resources: Resources, ref: TaskRef) -> bool:
 
 async def _end(resources: Resources, ref: TaskRef, links: RequestLinks, status: TaskStatus) -> str:
     async with resources.database.transaction() as session:
-        task = await store.get(session, ref.id)
+        task = await get_row(session, Task, ref.id)
     return _event(status.lower(), (await present(task, ref.dialect, links)).model_dump(mode="json"))
 
 

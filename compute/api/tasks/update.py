@@ -6,6 +6,7 @@ from uuid import UUID
 
 from compute.api.resources import Resources
 from compute.db.as_sent import kept_as_sent
+from compute.db.keys import get_row, lock_row
 from compute.db.tables import Task
 from compute.errors import Conflict
 from compute.events import notify
@@ -43,7 +44,7 @@ async def update_task(resources: Resources, task_id: UUID, update: TaskUpdate) -
     """
     for _ in range(_ATTEMPTS):
         async with resources.database.transaction() as session:
-            current = await store.get(session, task_id)
+            current = await get_row(session, Task, task_id)
         changed = await _update(resources, current, update)
         if changed is not None:
             _notify(resources, changed)
@@ -62,7 +63,7 @@ async def _update(resources: Resources, current: Task, update: TaskUpdate) -> Ta
     _apply(current, changes, replaced)
     await inputs.keep()
     async with resources.database.transaction() as session:
-        task = await store.locked(session, current.id)
+        task: Task = await lock_row(session, Task, current.id)
         if (task.spec, task.queue) != read_from:
             return None
         verdict = _verdict(task, changes)

@@ -15,6 +15,8 @@ from compute.api.training.cancel import cancel_training
 from compute.api.training.create import create_training
 from compute.api.training.presenter import listed, present, presented_event
 from compute.api.training.queries import EVENTS, EventQuery, TrainingQuery, find_trainings
+from compute.db.keys import get_row
+from compute.db.tables import Training
 from compute.schemas.quickstart.training import QuickstartTraining, QuickstartTrainingEventList
 from compute.schemas.training import TrainingEventList, TrainingTask, TrainingTaskList
 from compute.training.rows import store
@@ -51,7 +53,7 @@ async def list_trainings(
 async def get_training(ref: TrainingId, resources: ResourcesDep, links: LinksDep) -> AnyTraining:
     """One training: how far it is, what it measures, what it drew on the way, and the model that came of it."""
     async with resources.database.transaction() as session:
-        training = await store.get(session, ref.id)
+        training = await get_row(session, Training, ref.id)
     return await present(training, ref.dialect, links)
 
 
@@ -63,7 +65,7 @@ async def list_events(
     `Link` leads to what is there already."""
     begin = filters.begin()
     async with resources.database.transaction() as session:
-        await store.get(session, ref.id)
+        await get_row(session, Training, ref.id)
         events = await store.events_of(session, ref.id, after=begin, limit=filters.limit + 1)
     page = Page.of(events, filters.limit, lambda event: cursor_of(EVENTS, str(event.id)))
     shown = await json_list(page.rows, partial(presented_event, dialect=ref.dialect))

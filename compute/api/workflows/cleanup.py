@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from compute.api.idempotency.keys import Answer, IdempotentRequest
 from compute.api.needs import require_unneeded_tasks
 from compute.api.resources import Resources
-from compute.db.keys import one_of
+from compute.db.keys import lock_row, one_of
 from compute.db.tables import Task, Workflow
 from compute.errors import Conflict, StorageFailed
 from compute.schemas.enums import WorkflowStatus
@@ -20,7 +20,6 @@ from compute.schemas.workflows import (
     WorkflowCleanupError,
 )
 from compute.tasks.registry import kind_of
-from compute.workflows.rows import store
 from compute.workflows.states import OPEN_WORKFLOWS
 
 __all__ = ["clean_up_workflow"]
@@ -45,7 +44,7 @@ async def clean_up_workflow(
         Conflict: it runs, or is paused, or another one that has not ended needs its files.
     """
     async with resources.database.transaction() as session:
-        workflow = await store.locked(session, workflow_id)
+        workflow: Workflow = await lock_row(session, Workflow, workflow_id)
         if WorkflowStatus(workflow.status) in OPEN_WORKFLOWS:
             raise Conflict(f"Workflow {workflow_id} is {workflow.status}; cancel it first.")
         own = select(Task).where(Task.workflow_id == str(workflow_id), Task.step_id.is_not(None))

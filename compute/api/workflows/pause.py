@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.idempotency.keys import Answer, IdempotentRequest
 from compute.api.resources import Resources
+from compute.db.keys import get_row
 from compute.db.tables import Workflow
 from compute.events import notify
 from compute.workflows.rows import store
@@ -34,7 +35,7 @@ async def resume_workflow(
         ReplayError: its key was answered before.
     """
     async with resources.database.transaction() as session:
-        await store.get(session, workflow_id)
+        await get_row(session, Workflow, workflow_id)
         steps = await store.steps_of(session, [workflow_id])
         lost = await without_tasks(session, steps)
     lost |= await without_files(resources.objects, steps)

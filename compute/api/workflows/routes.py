@@ -24,6 +24,7 @@ from compute.api.workflows.presenter import canonical, look, look_at_each, prese
 from compute.api.workflows.queries import WorkflowQuery, find_workflows
 from compute.api.workflows.start import start_workflow
 from compute.api.workflows.update import update_workflow
+from compute.db.keys import get_row
 from compute.db.tables import Workflow
 from compute.requests.validate import validate
 from compute.schemas.quickstart.workflows import QuickstartWorkflow, QuickstartWorkflowCleanup
@@ -37,7 +38,6 @@ from compute.schemas.workflows import (
     WorkflowPublic,
     WorkflowUpdate,
 )
-from compute.workflows.rows import store
 
 router = APIRouter(prefix="/workflows", tags=["Workflows"], route_class=StrictRoute)
 
@@ -162,7 +162,7 @@ async def cleanup(
 
 async def _answer(resources: Resources, ref: WorkflowRef, links: RequestLinks) -> AnyWorkflow:
     async with resources.database.transaction() as session:
-        return await _shown(session, await store.get(session, ref.id), ref=ref, links=links)
+        return await _shown(session, await get_row(session, Workflow, ref.id), ref=ref, links=links)
 
 
 async def _shown(session: AsyncSession, workflow: Workflow, *, ref: WorkflowRef, links: RequestLinks) -> AnyWorkflow:

@@ -12,6 +12,7 @@ from compute.api.workflows.bodies import with_image
 from compute.api.workflows.faults import faults_of_input
 from compute.api.workflows.presenter import look, render
 from compute.db.as_sent import definition_of, values_of
+from compute.db.keys import get_row
 from compute.db.tables import Workflow, WorkflowStep
 from compute.errors import Conflict, InvalidFields
 from compute.events import notify
@@ -41,7 +42,7 @@ async def start_workflow(
         StorageFailed: its inputs could not be kept.
     """
     async with resources.database.transaction() as session:
-        workflow = await store.get(session, workflow_id)
+        workflow = await get_row(session, Workflow, workflow_id)
         steps = await store.steps_of(session, [workflow_id])
     if workflow.status != WorkflowStatus.PENDING:
         raise Conflict(f"Workflow {workflow_id} is {workflow.status}; it can be started only while it is PENDING.")

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from compute.api.resources import Resources
+from compute.db.keys import lock_row
 from compute.db.tables import Workflow
 from compute.errors import InvalidInput
 from compute.schemas.workflows import (
     WorkflowUpdate,
 )
-from compute.workflows.rows import store
 
 __all__ = ["update_workflow"]
 
@@ -27,7 +27,7 @@ async def update_workflow(resources: Resources, workflow_id: UUID, update: Workf
     if changes.get("webhook_url") is not None:
         await resources.client.check_url(changes["webhook_url"], "webhook_url")
     async with resources.database.transaction() as session:
-        workflow = await store.locked(session, workflow_id)
+        workflow: Workflow = await lock_row(session, Workflow, workflow_id)
         for name, value in changes.items():
             setattr(workflow, name, value)
         workflow.updated_at = datetime.now(UTC)

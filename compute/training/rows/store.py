@@ -9,8 +9,9 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.db.keys import lock_row
 from compute.db.tables import Training, TrainingEvent
-from compute.errors import Conflict, NotFound
+from compute.errors import Conflict
 from compute.events.outbox.trainings import CALL_BACK_TRAININGS
 from compute.schemas.enums import EventType
 from compute.schemas.training import TrainingStatus, TrainingTaskCreate
@@ -18,7 +19,7 @@ from compute.training.request import request_of
 from compute.training.spec import TrainingSpec
 from compute.training.states import TRAINING_TRANSITIONS
 
-__all__ = ["DEFAULT_TENANT", "cancel", "create", "events_of", "get"]
+__all__ = ["DEFAULT_TENANT", "cancel", "create", "events_of"]
 
 DEFAULT_TENANT = "default"
 
@@ -47,18 +48,6 @@ async def create(session: AsyncSession, spec: TrainingSpec, request: TrainingTas
     return training
 
 
-async def get(session: AsyncSession, training_id: UUID) -> Training:
-    """Return the row of `training_id`.
-
-    Raises:
-        NotFound: there is none.
-    """
-    training = await session.get(Training, training_id)
-    if training is None:
-        raise NotFound(f"There is no training {training_id}.")
-    return training
-
-
 async def cancel(session: AsyncSession, training_id: UUID) -> Training:
     """End a training. Its job stops at its next step, and its later reports are dropped.
 
@@ -66,12 +55,7 @@ async def cancel(session: AsyncSession, training_id: UUID) -> Training:
         NotFound: there is no such training.
         Conflict: it has already ended.
     """
-    training: Training | None = await session.scalar(
-        select(Training).where(Training.id == training_id).with_for_update(),
-        execution_options={"populate_existing": True},
-    )
-    if training is None:
-        raise NotFound(f"There is no training {training_id}.")
+    training: Training = await lock_row(session, Training, training_id)
     if TrainingStatus.CANCELLED not in TRAINING_TRANSITIONS[TrainingStatus(training.status)]:
         raise Conflict(f"Training {training_id} is {training.status} and cannot become CANCELLED.")
     now = datetime.now(UTC)

@@ -13,6 +13,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.db.as_sent import kept_as_sent, values_of
+from compute.db.keys import lock_row
 from compute.db.tables import Workflow, WorkflowEvent, WorkflowStep
 from compute.errors import Conflict, NotFound
 from compute.events.outbox.workflows import CALL_BACK_WORKFLOWS
@@ -31,7 +32,7 @@ from compute.workflows.states import (
     WORKFLOW_TRANSITIONS,
 )
 
-__all__ = ["approve", "cancel", "create", "get", "locked", "pause", "resume", "start", "steps_of"]
+__all__ = ["approve", "cancel", "create", "pause", "resume", "start", "steps_of"]
 
 _SENT = (*FREE_FIELDS, "when")
 _FAILED_STEPS = frozenset({StepStatus.FAILED, StepStatus.CANCELLED})
@@ -82,33 +83,6 @@ def _columns(step: WorkflowStepDefinition) -> dict[str, dict[str, Any] | None]:
     return {"definition": definition, "sent": kept_as_sent({name: definition[name] for name in _SENT})}
 
 
-async def get(session: AsyncSession, workflow_id: UUID) -> Workflow:
-    """The row of `workflow_id`.
-
-    Raises:
-        NotFound: there is none.
-    """
-    workflow = await session.get(Workflow, workflow_id)
-    if workflow is None:
-        raise NotFound(f"There is no workflow {workflow_id}.")
-    return workflow
-
-
-async def locked(session: AsyncSession, workflow_id: UUID) -> Workflow:
-    """The row, which nobody else can change before this transaction ends.
-
-    Raises:
-        NotFound: there is none.
-    """
-    workflow: Workflow | None = await session.scalar(
-        select(Workflow).where(Workflow.id == workflow_id).with_for_update(),
-        execution_options={"populate_existing": True},
-    )
-    if workflow is None:
-        raise NotFound(f"There is no workflow {workflow_id}.")
-    return workflow
-
-
 async def steps_of(session: AsyncSession, workflow_ids: Iterable[UUID]) -> list[WorkflowStep]:
     """The steps of workflows, each workflow's in the order of its definition."""
     rows = await session.scalars(
@@ -133,7 +107,7 @@ async def start(
         NotFound: there is no such workflow.
         Conflict: it was started before.
     """
-    workflow = await locked(session, workflow_id)
+    workflow: Workflow = await lock_row(session, Workflow, workflow_id)
     require_not_deleted(workflow)
     _require(workflow, WorkflowStatus.RUNNING, only_from={WorkflowStatus.PENDING})
     values = values_of(workflow) | {"input": definition.input or {}}
@@ -153,7 +127,7 @@ async def pause(session: AsyncSession, workflow_id: UUID) -> Workflow:
         NotFound: there is no such workflow.
         Conflict: it is not running.
     """
-    workflow = await locked(session, workflow_id)
+    workflow: Workflow = await lock_row(session, Workflow, workflow_id)
     await _move(session, workflow, WorkflowStatus.PAUSED)
     return workflow
 
@@ -170,7 +144,7 @@ async def resume(
         NotFound: there is no such workflow, or no such step.
         Conflict: its status forbids it.
     """
-    workflow = await locked(session, workflow_id)
+    workflow: Workflow = await lock_row(session, Workflow, workflow_id)
     require_not_deleted(workflow)
     allowed = {WorkflowStatus.FAILED, WorkflowStatus.PAUSED}
     _require(workflow, WorkflowStatus.RUNNING, only_from=allowed | ({WorkflowStatus.COMPLETED} if from_step else set()))
@@ -203,7 +177,7 @@ async def cancel(session: AsyncSession, workflow_id: UUID) -> tuple[Workflow, li
         NotFound: there is no such workflow.
         Conflict: it has already ended.
     """
-    workflow = await locked(session, workflow_id)
+    workflow: Workflow = await lock_row(session, Workflow, workflow_id)
     if WorkflowStatus(workflow.status) in ENDED_WORKFLOWS:
         raise Conflict(f"Workflow {workflow_id} is {workflow.status} and cannot become CANCELLED.")
     steps = [
@@ -231,7 +205,7 @@ async def approve(session: AsyncSession, workflow_id: UUID, step_id: str) -> Wor
         NotFound: there is no such workflow or step.
         Conflict: the step needs no approval, has ended, or the workflow has.
     """
-    workflow = await locked(session, workflow_id)
+    workflow: Workflow = await lock_row(session, Workflow, workflow_id)
     step = next((step for step in await steps_of(session, [workflow_id]) if step.step_id == step_id), None)
     if step is None:
         raise NotFound(f"Workflow {workflow_id} has no step `{step_id}`.")

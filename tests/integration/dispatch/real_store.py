@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from uuid import UUID
 
+from compute.db.keys import get_row
 from compute.db.session import Database
 from compute.db.tables import IdempotencyKey, Task
 from compute.dispatch.retry import RetryPolicy
@@ -93,7 +94,7 @@ class RealStore:
             NotFound: one is not there.
         """
         async with self._database.transaction() as session:
-            return [Shown(await store.get(session, task_id)) for task_id in task_ids]
+            return [Shown(await get_row(session, Task, task_id)) for task_id in task_ids]
 
     async def deliver(self, receiver: str, status_code: int) -> list[Delivery]:
         """Claim what is due to the receiver, say that it answered so to each, and hand back what was sent."""

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
+from compute.db.keys import get_row
 from compute.db.session import Database
 from compute.db.tables import Training, TrainingEvent, WebhookDelivery
 from compute.schemas.training import TrainingTaskCreate
@@ -29,7 +30,7 @@ async def order(database: Database, **fields: Any) -> UUID:
 
 async def row(database: Database, training_id: UUID) -> Training:
     async with database.transaction() as session:
-        return await store.get(session, training_id)
+        return await get_row(session, Training, training_id)
 
 
 async def change(database: Database, training_id: UUID, **values: Any) -> None:
