@@ -25,8 +25,11 @@ from compute.worker.protocol import GenerateRequest, OnStep
 from tests.cluster.conftest import Cluster
 from tests.integration.dispatch.test_dispatcher import until
 from tests.integration.rows import add
+from tests.patience import PATIENCE
 
 QUEUE = "hanging"
+STALL_SECONDS = 3.0
+"""Long enough for those behind to reach the replica before it is found to hang."""
 SPEC = {
     "prompt": "a dress", "negative_prompt": None, "width": 64, "height": 64, "seed": 1, "num_outputs": 1, "steps": 1,
     "guidance_scale": 3.5, "true_cfg_scale": 1.0, "reference_image_path": None, "reference_image_strength": None,
@@ -65,7 +68,7 @@ class HangingWorker(JobWorker):
     """A worker as they all are, but for its model, and for how soon it is found to hang."""
 
     def __init__(self, file: Path) -> None:
-        settings = get_settings().model_copy(update={"stall_seconds": 1.0})
+        settings = get_settings().model_copy(update={"stall_seconds": STALL_SECONDS})
         super().__init__(settings)
         objects = open_store(settings)
         self._worker = LocalWorkerContext(settings, objects, HangsOnce(file), executor(), watchdog=self.watchdog)
@@ -88,6 +91,17 @@ async def dispatching(database: Database, handle: Any) -> AsyncIterator[None]:
             await work
 
 
+async def hanging_in(file: Path) -> None:
+    """Wait until the process that hangs has noted itself in `file`."""
+
+    def noted() -> bool:
+        return file.is_file() and bool(file.read_text())
+
+    async with asyncio.timeout(PATIENCE):
+        while not await asyncio.to_thread(noted):
+            await asyncio.sleep(0.02)
+
+
 async def test_a_replica_that_hangs_is_replaced_and_hands_back_what_waits_behind(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -104,15 +118,17 @@ async def test_a_replica_that_hangs_is_replaced_and_hands_back_what_waits_behind
     database = Database(os.environ["DATABASE_URL"])
     try:
         first = await add(database, queue=QUEUE, spec=SPEC, priority=2)
-        behind = [await add(database, queue=QUEUE, spec=SPEC, max_retries=0) for _ in range(2)]
         async with dispatching(database, handle):
+            await hanging_in(tmp_path / "first")
+            behind = [await add(database, queue=QUEUE, spec=SPEC, max_retries=0) for _ in range(2)]
             rows = [await until(database, task, "COMPLETED", "FAILED") for task in (first, *behind)]
     finally:
         await database.close()
         await asyncio.to_thread(serve.delete, "hanging")
 
     assert [(row.status, row.retry_count) for row in rows] == [("COMPLETED", 1), ("COMPLETED", 0), ("COMPLETED", 0)]
-    assert "denoising made no step for 1 s" in rows[0].errors[0]
+    assert f"denoising made no step for {STALL_SECONDS:g} s" in rows[0].errors[0]
     assert [row.errors for row in rows[1:]] == [[], []]
+    assert all(row.fence > 1 for row in rows), "each was handed back and claimed again"
     hung = (tmp_path / "first").read_text()
     assert all(row.executor_instance != hung for row in rows)
