@@ -5,7 +5,6 @@ The model is a painter that fills an image from its seed: everything around it i
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,7 +29,8 @@ from compute.worker.protocol import GenerateRequest, Job, OnStep, Role, WorkEven
 from compute.worker.vital_signs import alive_seconds, with_vital_signs
 from compute.worker.watchdog import Watchdog
 from tests.declared import Recorder
-from tests.patience import PATIENCE, until_started
+from tests.patience import PATIENCE
+from tests.servers import config, listening, until_started
 
 KEY = "test-key-long-enough"
 _GLANCE = 0.01
@@ -116,10 +116,9 @@ async def serving_api(settings: Settings, roles: frozenset[Role] = frozenset({"d
     no_model = ServedModel(None, 1, queue="image", roles=frozenset())
     queues = {"inference": painter, "refine": painter, "image": no_model}
     serving = Serving(queues | ({"video": painter} if "video" in roles else {}))
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listening()
     recorder = Recorder(create_app(settings, serving))
-    config = uvicorn.Config(recorder, log_level="warning", timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(config(recorder))
     serve = asyncio.create_task(server.serve([listener]))
     await until_started(server, serve)
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"

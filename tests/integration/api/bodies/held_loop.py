@@ -17,7 +17,8 @@ from compute.api.app import create_app
 from compute.deployments.process import leave_out_of_collections
 from compute.requests.serving import ServedModel, Serving
 from compute.settings import Settings
-from tests.patience import PATIENCE, until_started
+from tests.patience import PATIENCE
+from tests.servers import config, listening, until_started
 
 __all__ = ["Watched", "watch", "watched_api"]
 
@@ -43,7 +44,7 @@ class Watched:
 def watched_api(settings: dict[str, Any]) -> Iterator[Watched]:
     context = multiprocessing.get_context("spawn")
     worst = context.Value("d", 0.0)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listening() as listener:
         ready = context.Event()
         process = context.Process(target=_serve, args=(settings, listener, worst, ready), daemon=True)
         process.start()
@@ -65,7 +66,7 @@ async def _run(settings: dict[str, Any], listener: socket.socket, worst: Any, re
     serving = Serving({"inference": painter, "refine": painter, "image": no_model})
     app = create_app(Settings(**settings), serving)
     leave_out_of_collections()
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+    server = uvicorn.Server(config(app))
     serve = asyncio.create_task(server.serve([listener]))
     watching = asyncio.create_task(watch(worst))
     await until_started(server, serve)

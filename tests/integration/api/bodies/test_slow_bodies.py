@@ -14,7 +14,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from compute.api.bodies.patience import DRAINED_BYTES, BodyPatience
-from tests.patience import PATIENCE, until_started
+from tests.patience import PATIENCE
+from tests.servers import until_started
 
 SECONDS = 1.0
 RATE = 1000.0

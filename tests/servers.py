@@ -1,0 +1,35 @@
+"""Servers of the tests' own."""
+
+import asyncio
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from tests.patience import PATIENCE
+
+__all__ = ["config", "listening", "until_started"]
+
+
+def listening() -> socket.socket:
+    """A socket on a free port of loopback, for a server of asyncio.
+
+    It names its protocol: otherwise asyncio doesn't know that it is TCP and leaves Nagle's algorithm on, and the body
+    of every answer waits 40 ms for the client to acknowledge the headers.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    return listener
+
+
+def config(app: ASGIApp) -> uvicorn.Config:
+    """How to serve an application. Idle connections stay open, so that no client finds one closed as it sends."""
+    return uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, timeout_keep_alive=round(PATIENCE))
+
+
+async def until_started(server: uvicorn.Server, running: "asyncio.Task[None]") -> None:
+    """Until a server answers; fails if its `running` ends instead."""
+    async with asyncio.timeout(PATIENCE):
+        while not server.started:
+            assert not running.done(), "the server did not start"
+            await asyncio.sleep(0.01)
