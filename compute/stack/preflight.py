@@ -1,7 +1,9 @@
 """Checks before anything is started: done in milliseconds, reported in one line."""
 
+import contextlib
 import grp
 import os
+import random
 import shutil
 import socket
 import stat
@@ -18,6 +20,9 @@ __all__ = ["check_disk", "check_port", "free_port", "permission_warning", "prepa
 
 MIN_FREE_BYTES = 512 * 2**20
 _OF_A_NEW_DISK = {"lost+found"}
+_FIRST_PORT, _LAST_PORT = 20_000, 65_535
+"""Below are the ports of well-known services and of Ray's workers."""
+_TRIES = 100
 
 
 def prepare_home(home: Path) -> Path:
@@ -118,11 +123,24 @@ def check_port(host: str, port: int, variable: str) -> None:
 
 
 def free_port() -> int:
-    """Return a TCP port that is free at the moment."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Return a TCP port that is free at the moment, and that the kernel gives to nobody who does not ask for it."""
+    low, high = _given_ports()
+    others = [port for port in range(_FIRST_PORT, _LAST_PORT + 1) if not low <= port <= high]
+    for port in (*random.sample(others, min(len(others), _TRIES)), 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            found: int = probe.getsockname()[1]
+            return found
+    raise StackError("no TCP port is free")
+
+
+def _given_ports() -> tuple[int, int]:
+    """The ports that the kernel chooses from for clients, and for servers that ask for any."""
+    try:
+        low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+        return int(low), int(high)
+    except (OSError, ValueError):
+        return 32768, 60999
 
 
 def _reason(error: OSError, port: int) -> str:

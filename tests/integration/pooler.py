@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 from sqlalchemy.engine import URL, make_url
 
 from compute.db.embedded.system_user import system_user
+from compute.stack.preflight import free_port
 from tests.patience import PATIENCE
 
 SERVER_CONNECTIONS = 6
@@ -42,7 +42,7 @@ def pooler(database_url: str) -> Iterator[URL]:
         pytest.skip("pgbouncer is not installed (on Debian: apt install pgbouncer)")
     server, user = make_url(database_url), system_user()
     with tempfile.TemporaryDirectory(prefix="compute-test-") as folder:
-        own_port = _free_port()
+        own_port = free_port()
         settings = Path(folder, "pgbouncer.ini")
         settings.write_text(
             _SETTINGS.format(
@@ -72,12 +72,6 @@ def pooler(database_url: str) -> Iterator[URL]:
         finally:
             process.terminate()
             process.wait(PATIENCE)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _wait_for(address: URL, process: "subprocess.Popen[bytes]") -> None:

@@ -23,6 +23,11 @@ def test_a_free_port_passes_and_a_taken_one_is_named_with_its_owner() -> None:
             check_port("0.0.0.0", port, "COMPUTE_HTTP_PORT")
 
 
+def test_the_kernel_gives_a_free_port_to_nobody_else() -> None:
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert not any(low <= free_port() <= high for _ in range(100))
+
+
 def test_an_address_that_is_not_ours_is_refused() -> None:
     with pytest.raises(StackError, match=r"on 192\.0\.2\.77 cannot be used"):
         check_port("192.0.2.77", free_port(), "COMPUTE_HTTP_PORT")
