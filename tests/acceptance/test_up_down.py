@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.patience import PATIENCE
+from tests.processes import runs
 
 if TYPE_CHECKING:
     from tests.acceptance.conftest import Stack
@@ -31,15 +32,15 @@ def finished(client: httpx.Client, task: str, seconds: float = PATIENCE) -> dict
         time.sleep(0.2)
 
 
-def processes_of(stack: "Stack") -> set[int]:
+def processes_of(stack: "Stack") -> set[psutil.Process]:
     """The supervisor and everything below it."""
     assert stack.process is not None
     supervisor = psutil.Process(stack.process.pid)
-    return {supervisor.pid, *(child.pid for child in supervisor.children(recursive=True))}
+    return {supervisor, *supervisor.children(recursive=True)}
 
 
-def alive(pids: set[int]) -> set[int]:
-    return {pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE}
+def alive(processes: set[psutil.Process]) -> set[psutil.Process]:
+    return {process for process in processes if runs(process)}
 
 
 def test_it_prints_what_the_operator_needs(stack: "Stack") -> None:

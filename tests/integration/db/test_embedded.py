@@ -17,6 +17,7 @@ from compute.db.embedded.server import PostgresFailed
 from compute.db.migrations.upgrade import upgrade
 from compute.stack.preflight import free_port
 from tests.patience import PATIENCE
+from tests.processes import runs
 
 OWNER = """
 import sys, time
@@ -28,10 +29,10 @@ time.sleep(60)
 """
 
 
-def wait_for_end(pid: int) -> None:
+def wait_for_end(process: psutil.Process) -> None:
     deadline = time.monotonic() + PATIENCE
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, f"process {pid} still runs"
+    while runs(process):
+        assert time.monotonic() < deadline, f"{process} still runs"
         time.sleep(0.05)
 
 
@@ -94,9 +95,9 @@ def test_it_dies_with_an_owner_that_is_killed_and_starts_again(tmp_path: Path) -
     command = [sys.executable, "-c", OWNER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:  # noqa: S603
         assert owner.stdout is not None
-        pid = int(owner.stdout.readline())
+        process = psutil.Process(int(owner.stdout.readline()))
         owner.send_signal(signal.SIGKILL)
-    wait_for_end(pid)
+    wait_for_end(process)
     server = embedded.start(tmp_path)
     assert server.alive()
     server.stop()
@@ -116,7 +117,7 @@ def test_a_killed_server_recovers_and_its_orphans_are_cleared_away(tmp_path: Pat
     server.stop()
 
     again = embedded.start(tmp_path)
-    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    assert not any(runs(child) for child in children)
     with psycopg.connect(again.url) as connection:
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
     again.stop()

@@ -12,6 +12,7 @@ import psutil
 
 from compute.stack.cluster.keeper import STARTED
 from tests.patience import PATIENCE
+from tests.processes import runs
 
 PAUSE = "import signal; signal.pause()"
 LEAVE = "import subprocess, sys; subprocess.Popen([sys.executable, 'part.py'], cwd=sys.argv[1]); print('done')"
@@ -62,7 +63,7 @@ def test_an_orphan_that_has_ended_is_none_of_its_parts(tmp_path: Path) -> None:
     command[2] = both + LEAVE
     with running(tmp_path, command) as process:
         assert line(process) == STARTED
-        parts = [one for one in psutil.Process(process.pid).children() if one.status() != psutil.STATUS_ZOMBIE]
+        parts = [one for one in psutil.Process(process.pid).children() if runs(one)]
         assert len(parts) == 1
         parts[0].kill()
         assert line(process) == "part"
