@@ -171,18 +171,21 @@ async def test_a_cancelled_run_leaves_nobody_waiting() -> None:
     assert await waits == "given up"
 
 
-async def test_more_locked_keys_than_a_batch_holds_are_not_asked_for_without_a_pause() -> None:
-    table = Table()
+def test_more_locked_keys_than_a_batch_holds_are_not_asked_for_without_a_pause() -> None:
+    table, loop = Table(), SimulatedLoop()
     table.locked = {"a", "b", "c", "d", "e"}
-    async with running(table, most=2) as commit:
-        written = [commit.put(Put(key, 1)) for key in "abcde"]
-        for _ in range(3000):
-            await asyncio.sleep(0)
-        # The first look at each, and then rounds a tenth of a second apart.
-        assert len(table.batches) <= 3 + 4
-        table.locked.clear()
-        async with asyncio.timeout(PATIENCE):
+
+    async def live() -> None:
+        async with running(table, most=2) as commit:
+            written = [commit.put(Put(key, 1)) for key in "abcde"]
+            # The first look at each, and then rounds a tenth of a second apart.
+            await pause(1.05)
+            assert len(table.batches) <= 3 * (1 + 10)
+            table.locked.clear()
             assert await asyncio.gather(*written) == ["written"] * 5
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(live())
 
 
 TROUBLES = pytest.mark.parametrize(("trouble", "seconds"), [(RowLocked, 1.0), (StatementTooSlow, 5.0)])

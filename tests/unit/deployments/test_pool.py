@@ -17,6 +17,7 @@ from compute.deployments.args import AppArgs, PoolArgs
 from compute.deployments.pool import ServePool
 from compute.errors import WorkerLost
 from compute.worker.protocol import Alive, Done, Job, Progress, Started, WorkEvent
+from tests.patience import PATIENCE
 
 JOB = Job(uuid4(), "GENERATION", 1, {})
 EVENTS: list[WorkEvent] = [Started("x", "tiny"), Progress(0.5), Done({})]
@@ -81,6 +82,13 @@ async def collect(pool: ServePool) -> list[WorkEvent]:
         return [event async for event in events]
 
 
+async def until_served(*replicas: Replicas, jobs: int) -> None:
+    """Until so many jobs have come to these."""
+    async with asyncio.timeout(PATIENCE):
+        while sum(each.served for each in replicas) < jobs:
+            await asyncio.sleep(0.001)
+
+
 async def test_without_a_standby_nothing_changes() -> None:
     own = Replicas(*EVENTS)
     pool = pool_of(own, reserved_tasks=2)
@@ -114,7 +122,7 @@ async def test_a_standby_takes_what_the_remaining_replicas_cannot() -> None:
     pool = pool_of(own, standby, num_replicas=2)
     pool.counted(own=1, standby=1)
     jobs = [asyncio.create_task(collect(pool)) for _ in range(3)]
-    await asyncio.sleep(0.01)
+    await until_served(own, standby, jobs=3)
     assert (own.served, standby.served) == (2, 1), "one each, and the reserve waits at a replica of the pool"
     hold.set()
     await asyncio.gather(*jobs)
@@ -159,6 +167,7 @@ async def test_a_job_that_waits_for_replicas_that_are_gone_moves_as_soon_as_that
     pool = pool_of(own, standby)
     pool.counted(own=1, standby=1)
     job = asyncio.create_task(collect(pool))
+    await until_served(own, jobs=1)
     await asyncio.sleep(0.01)
     assert not job.done()
     pool.counted(own=0, standby=1)
@@ -188,6 +197,7 @@ async def test_closing_the_run_cancels_the_stream_wherever_it_is() -> None:
     for counted, replicas in (((1, 1), own), ((0, 1), standby)):
         pool.counted(*counted)
         job = asyncio.create_task(collect(pool))
+        await until_served(replicas, jobs=1)
         await asyncio.sleep(0.01)
         job.cancel()
         with pytest.raises(asyncio.CancelledError):

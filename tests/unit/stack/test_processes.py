@@ -10,6 +10,7 @@ import pytest
 
 from compute.stack.mark import MARK
 from compute.stack.processes import end, leftovers
+from tests.patience import PATIENCE
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 HOLD = "import sys, time; log = open(sys.argv[1], 'w'); print('up', flush=True); time.sleep(60)"
@@ -54,8 +55,10 @@ def test_ours_are_found_and_ended_and_strangers_live_on(folders: tuple[Path, Pat
 def test_one_that_ignores_the_request_is_killed(folders: tuple[Path, Path]) -> None:
     home, runtime = folders
     with spawn(STUBBORN, **{MARK: str(home)}) as stubborn:
+        process = psutil.Process(stubborn.pid)
         end(leftovers(home, runtime), grace_seconds=0.2)
-        assert not psutil.pid_exists(stubborn.pid)
+        # It is told so, and takes its time.
+        assert psutil.wait_procs([process], PATIENCE)[1] == []
 
 
 def test_we_spare_ourselves(folders: tuple[Path, Path]) -> None:

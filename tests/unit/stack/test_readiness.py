@@ -1,6 +1,7 @@
 """Waiting for `/health?ready=1`, against a real server on loopback."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,7 +13,6 @@ import pytest
 from compute.stack.cluster.head import Deployments
 from compute.stack.errors import StackError
 from compute.stack.messages.steps import Steps
-from compute.stack.preflight import free_port
 from compute.stack.readiness import readiness, wait_until_ready
 from tests.patience import PATIENCE
 
@@ -54,8 +54,10 @@ WARMING = {"status": "not ready", "checks": {"database": "ok", "queue inference"
 def test_what_is_missing(health: tuple[str, type[Health]]) -> None:
     url, handler = health
     handler.answers = [(404, "no such route"), (503, WARMING), (200, {"status": "ready"})]
-    with httpx.Client(timeout=PATIENCE) as client:
-        assert readiness(client, f"http://127.0.0.1:{free_port()}") == "the HTTP server"
+    # It has its port, so that nobody else gets it, and takes no connections.
+    with httpx.Client(timeout=PATIENCE) as client, socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        assert readiness(client, f"http://127.0.0.1:{unused.getsockname()[1]}") == "the HTTP server"
         assert readiness(client, url) == "the application"
         assert readiness(client, url) == "queue inference (no warm replica yet)"
         assert readiness(client, url) is None
@@ -67,7 +69,7 @@ def test_waiting_tells_what_for_and_ends_when_ready(
     url, handler = health
     handler.answers = [(503, WARMING), (200, {"status": "ready"})]
     with Steps().step("Waiting") as step:
-        wait_until_ready(url, lambda: FINE, step, 30)
+        wait_until_ready(url, lambda: FINE, step, PATIENCE)
     assert "waiting for queue inference (no warm replica yet)" in capfd.readouterr().out
 
 
@@ -75,7 +77,7 @@ def test_a_failed_deployment_ends_the_wait(health: tuple[str, type[Health]]) -> 
     url, handler = health
     handler.answers = [(503, WARMING)]
     with Steps().step("Waiting") as step, pytest.raises(StackError, match="deployment failed: compute: no such model"):
-        wait_until_ready(url, lambda: Deployments("compute: no such model", "Flux"), step, 30)
+        wait_until_ready(url, lambda: Deployments("compute: no such model", "Flux"), step, PATIENCE)
 
 
 def test_patience_has_an_end(health: tuple[str, type[Health]]) -> None:

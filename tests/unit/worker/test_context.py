@@ -122,9 +122,10 @@ async def _draw_two(context: RunContext) -> None:
 
 
 async def test_a_computation_is_not_left_behind_when_the_job_is_stopped(tmp_path: Path) -> None:
-    worker, ended = make_worker(tmp_path), []
+    worker, begun, ended = make_worker(tmp_path), [], []
 
     def slow() -> None:
+        begun.append(True)
         time.sleep(0.2)
         ended.append(True)
 
@@ -134,7 +135,7 @@ async def test_a_computation_is_not_left_behind_when_the_job_is_stopped(tmp_path
 
     events = running(worker, work)
     assert isinstance(await anext(events), Started)
-    await asyncio.sleep(0.02)
+    await until(lambda: bool(begun))
     await events.aclose()
     assert ended == [True]
 
@@ -156,6 +157,7 @@ async def test_slots_bound_how_many_jobs_compute_at_a_time(tmp_path: Path) -> No
         async with context.device():
             inside += 1
             most = max(most, inside)
+            await until(lambda: most >= 2)
             await asyncio.sleep(0.02)
             inside -= 1
 

@@ -93,6 +93,7 @@ async def test_a_store_that_cannot_keep_up_holds_back_the_next_draw_and_that_sho
         studio.gates.hold("upload", seed)
     sittings = [studio.submit(seed) for seed in seeds]
     await studio.until(lambda: studio.gates.inside("upload") == UNSAVED_IMAGES)
+    await studio.until(lambda: ("prepare", seeds[UNSAVED_IMAGES]) in studio.gates.ended)
     await asyncio.sleep(0.1)
     drawn = [seed for stage, seed in studio.gates.began if stage == "draw"]
     assert drawn == list(seeds)[:UNSAVED_IMAGES]
@@ -100,7 +101,6 @@ async def test_a_store_that_cannot_keep_up_holds_back_the_next_draw_and_that_sho
     await asyncio.gather(*(sitting.task for sitting in sittings))
     assert studio.gates.most_at_once["upload"] <= UNSAVED_IMAGES
     assert studio.finished == list(seeds)
-    assert sittings[UNSAVED_IMAGES].timings["blocked_ms"] >= 100
     assert sittings[0].timings["blocked_ms"] < sittings[UNSAVED_IMAGES].timings["blocked_ms"]
 
 

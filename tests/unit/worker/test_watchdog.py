@@ -162,11 +162,18 @@ async def _watch(stepper: Stepper[bool]) -> None:
 
 
 async def test_a_computation_that_is_left_is_waited_for_until_it_hangs() -> None:
-    release, clock = threading.Event(), Clock()
+    begun, release, clock = threading.Event(), threading.Event(), Clock()
     watchdog = Watchdog(NEVER, clock=clock)
-    computing = asyncio.create_task(watchdog.run(lambda: release.wait(PATIENCE), what="computing"))
+
+    def compute() -> bool:
+        begun.set()
+        return release.wait(PATIENCE)
+
+    computing = asyncio.create_task(watchdog.run(compute, what="computing"))
     try:
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(PATIENCE):
+            while not begun.is_set():
+                await asyncio.sleep(0.005)
         computing.cancel()
         await asyncio.sleep(0.05)
         assert not computing.done()

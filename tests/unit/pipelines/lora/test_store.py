@@ -55,10 +55,11 @@ def test_what_is_kept_needs_its_file_no_more(rig: Rig, pool: list[LoraSelection]
 
 def test_fetching_beside_applying_changes_no_byte(rig: Rig, pool: list[LoraSelection]) -> None:
     expected = [rig.forward(pair) for pair in pairwise(pool)]
-    stop = threading.Event()
+    stop, together = threading.Event(), threading.Barrier(3, timeout=PATIENCE)
 
     def fetch() -> int:
         rounds = 0
+        together.wait()
         while not stop.is_set():
             for one in pool:
                 rig.loras.prefetch((one,))
@@ -67,6 +68,7 @@ def test_fetching_beside_applying_changes_no_byte(rig: Rig, pool: list[LoraSelec
 
     with ThreadPoolExecutor(2) as threads:
         fetching = [threads.submit(fetch) for _ in range(2)]
+        together.wait()
         for _ in range(5):
             for number, before in enumerate(expected):
                 assert torch.equal(rig.forward(pool[number : number + 2]), before)

@@ -1,6 +1,7 @@
 """What the head reads from the REST API of Ray's dashboard, of which a stand-in answers here."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +12,6 @@ from typing import Any
 import pytest
 
 from compute.stack.cluster.head import RayFailed, RayHead
-from compute.stack.preflight import free_port
 
 
 @dataclass
@@ -101,5 +101,8 @@ def test_a_failed_application_is_named_with_its_cause(
 
 
 def test_a_dashboard_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:
-    found = RayHead(tmp_path / "r", free_port()).deployments()
+    # It has its port, so that nobody else gets it, and takes no connections.
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        found = RayHead(tmp_path / "r", unused.getsockname()[1]).deployments()
     assert (found.failed, found.waiting) == (None, "Ray's dashboard")
