@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.db.direct import connect_by_key
@@ -92,6 +92,29 @@ async def claim(database: Database, limit: int = 1, *, queue: str = "inference",
         claimed = await claim_batch(connection, queue, limit, owner="test", lease_seconds=lease)
     async with database.transaction() as session:
         return [await get_row(session, Task, one.lease.task_id) for one in claimed]
+
+
+async def expire(database: Database, *tasks: Task) -> None:
+    """Let the leases of these tasks run out now."""
+    async with database.transaction() as session:
+        statement = update(Task).where(Task.id.in_([task.id for task in tasks]))
+        await session.execute(statement.values(lease_expires_at=func.now()))
+
+
+async def never_given_up(database: Database) -> None:
+    """Nobody takes a dispatcher for dead from here on: as it is when none of them is ever held up."""
+    async with database.transaction() as session:
+        await session.execute(text(_SEEN_FOR_EVER))
+        await session.execute(text(_WHEN_SEEN))
+
+
+_SEEN_FOR_EVER = """
+CREATE FUNCTION seen_for_ever() RETURNS trigger LANGUAGE plpgsql
+    AS $$ BEGIN NEW.seen_at := now() + interval '1 day'; RETURN NEW; END $$
+"""
+_WHEN_SEEN = """
+CREATE TRIGGER seen BEFORE INSERT OR UPDATE ON dispatchers FOR EACH ROW EXECUTE FUNCTION seen_for_ever()
+"""
 
 
 async def start(database: Database, task: Task) -> bool:

@@ -19,7 +19,7 @@ from compute.events import notify
 from compute.schemas.enums import ErrorCategory
 from compute.tasks import store
 from compute.worker.protocol import Alive, Artifact, Done, Job, Progress, Started, WorkEvent
-from tests.integration.rows import add, claim, history, reload, start
+from tests.integration.rows import add, claim, expire, history, reload, start
 from tests.patience import NEVER, PATIENCE
 
 QUICK = DispatchPolicy(
@@ -268,9 +268,10 @@ async def test_a_task_that_kills_its_worker_every_time_ends_as_failed(database: 
     async with dispatching(database, LocalPool(succeed, hands=0)):
         for _ in range(QUICK.retry.max_retries + 1):
             async with asyncio.timeout(PATIENCE):
-                while not (claimed := await claim(database, lease=0.1)):
+                while not (claimed := await claim(database, lease=NEVER)):
                     await asyncio.sleep(0.05)
-            await start(database, claimed[0])
+            assert await start(database, claimed[0])
+            await expire(database, claimed[0])
         row = await until(database, task, "FAILED")
     assert row.error_category == "INTERNAL"
 
@@ -329,7 +330,7 @@ async def test_a_result_that_cannot_be_stored_fails_its_task_and_no_other(databa
 
 
 async def test_an_end_is_written_though_the_dispatcher_leaves_during_its_flush(database: Database) -> None:
-    finish = asyncio.Event()
+    finish, finished = asyncio.Event(), asyncio.Event()
 
     async def finish_when_told(job: Job) -> AsyncGenerator[WorkEvent]:
         yield Started("replica-1", "tiny")
@@ -338,6 +339,7 @@ async def test_an_end_is_written_though_the_dispatcher_leaves_during_its_flush(d
                 yield Alive()
                 await asyncio.sleep(0.01)
         yield Done()
+        finished.set()
 
     task = await add(database)
     pool = LocalPool(finish_when_told)
@@ -346,6 +348,8 @@ async def test_an_end_is_written_though_the_dispatcher_leaves_during_its_flush(d
     async with database.transaction() as session:
         await session.execute(text("SELECT FROM tasks FOR UPDATE"))
         finish.set()
+        async with asyncio.timeout(PATIENCE):
+            await finished.wait()
         await asyncio.sleep(0.2)
         dispatcher.cancel()
         await asyncio.sleep(0.2)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -14,7 +15,7 @@ from compute.dispatch.store import PostgresDispatchStore
 from compute.errors import WorkerLost
 from compute.worker.protocol import Alive, Done, Job, Progress, Started, WorkEvent
 from tests.integration.dispatch.test_dispatcher import QUICK, LocalPool, dispatching, succeed, until
-from tests.integration.rows import add, claim, direct, reload, start
+from tests.integration.rows import add, claim, direct, never_given_up, reload, start
 from tests.patience import NEVER, PATIENCE
 
 STARTED = Started("replica-1", "tiny")
@@ -120,21 +121,23 @@ async def test_only_the_rows_of_runs_with_news_are_written(database: Database) -
 
     async def work(job: Job) -> AsyncGenerator[WorkEvent]:
         yield STARTED
-        for step in range(1000):
-            yield Progress(step / 1000) if job.task_id == tasks[0].id else Alive()
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE):
+            for step in count():
+                yield Progress(min(step / 100_000, 1)) if job.task_id == tasks[0].id else Alive()
+                await asyncio.sleep(0.01)
 
     async with dispatching(database, LocalPool(work, hands=5), replace(QUICK, lease=NEVER)):
         rows = [await until(database, task, "EXECUTING") for task in tasks]
         written, progress = [row.updated_at for row in rows], rows[0].progress
         async with asyncio.timeout(PATIENCE):
-            while rows[0].progress < progress + 5:
+            while rows[0].progress < progress + 0.05:
                 rows = [await reload(database, task) for task in tasks]
         assert [row.updated_at for row in rows[1:]] == written[1:]
 
 
 async def test_dispatchers_of_one_pool_hold_together_what_it_takes(database: Database) -> None:
     """An urgent task waits for one run, not for the reserves of three."""
+    await never_given_up(database)
     for _ in range(9):
         await add(database)
     turn, go_on, order = asyncio.Lock(), asyncio.Semaphore(0), []
@@ -171,6 +174,7 @@ async def test_dispatchers_of_one_pool_hold_together_what_it_takes(database: Dat
 
 async def test_claimers_that_meet_take_no_more_than_there_is_room_for(database: Database) -> None:
     """However closely their claims follow each other, each one counts those before it."""
+    await never_given_up(database)
     for _ in range(200):
         await add(database)
     owners = [f"owner-{n}" for n in range(4)]
@@ -192,6 +196,7 @@ async def test_claimers_that_meet_take_no_more_than_there_is_room_for(database: 
 
 
 async def test_what_a_dead_dispatcher_holds_takes_no_room(database: Database) -> None:
+    await never_given_up(database)
     for _ in range(5):
         await add(database)
     store = PostgresDispatchStore(database)

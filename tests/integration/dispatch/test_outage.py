@@ -41,8 +41,9 @@ async def test_what_runs_is_not_run_again(database: Database, database_url: str,
         async with asyncio.timeout(PATIENCE):
             for _ in tasks:
                 await begun.acquire()
-            while (await reload(database, tasks[-1])).status != "EXECUTING":
-                await asyncio.sleep(0.02)
+            for task in tasks:
+                while (await reload(database, task)).status != "EXECUTING":
+                    await asyncio.sleep(0.02)
             await leave(played)
             # All leases have run out by then.
             await asyncio.sleep(3 * POLICY.lease)

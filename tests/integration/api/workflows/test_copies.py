@@ -30,6 +30,7 @@ from tests.integration.api.workflows.conftest import (
     statuses,
     wait_for,
 )
+from tests.integration.rows import never_given_up
 from tests.patience import PATIENCE
 
 POLICY = DispatchPolicy(lease=5, poll=0.1, pulse=0.05, beat=0.2, retry=RetryPolicy(1, 0.01))
@@ -89,6 +90,7 @@ async def dispatching(database: Database, pool: SharedPool, owner: str) -> Async
 
 
 async def test_copies_keep_every_guarantee(settings: Settings, database: Database, painter: CountingPainter) -> None:
+    await never_given_up(database)
     tasks = [f"task {number}" for number in range(16)]
     load, objects = Load(frozenset(tasks[-4:])), open_store(settings)
     worker = LocalWorkerContext(settings, objects, painter, "painter#1")
