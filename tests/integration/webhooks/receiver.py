@@ -14,8 +14,10 @@ from compute.db.session import Database
 from compute.db.tables import WebhookAttempt, WebhookDelivery
 from compute.outbound.client import GuardedClient
 from compute.webhooks.post import SignedPost
+from compute.webhooks.retry import AttemptOutcome
 from compute.webhooks.rows import PostgresDeliveryStore
-from compute.webhooks.sender import Backoff, Breaker, SendPolicy, WebhookSender
+from compute.webhooks.sender import Backoff, Breaker, Post, SendPolicy, WebhookSender
+from compute.webhooks.store import ClaimedDelivery
 from tests.patience import PATIENCE
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
@@ -91,6 +93,25 @@ async def open_store(database: Database) -> AsyncIterator[PostgresDeliveryStore]
         await store.close()
 
 
+@dataclass
+class Load:
+    """What a sender has on its way."""
+
+    now: int = 0
+    most: int = 0
+
+    def counted(self, post: Post) -> Post:
+        async def counting(claimed: ClaimedDelivery) -> AttemptOutcome:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            try:
+                return await post(claimed)
+            finally:
+                self.now -= 1
+
+        return counting
+
+
 @asynccontextmanager
 async def sending(
     database: Database,
@@ -99,14 +120,15 @@ async def sending(
     allowed: Sequence[str] = ("127.0.0.1",),
     policy: SendPolicy = QUICK,
     max_attempts: int = 10,
-    timeout_seconds: float = 5.0,
+    timeout_seconds: float = PATIENCE,
     owner: str = "sender",
+    load: Load | None = None,
 ) -> AsyncIterator["asyncio.Task[None]"]:
     """A sender at work; the task is its `run`, for a test to cancel."""
     async with GuardedClient(allowed) as client, open_store(database) as store:
         sender = WebhookSender(
             store,
-            SignedPost(client, secret=secret, timeout_seconds=timeout_seconds),
+            (load or Load()).counted(SignedPost(client, secret=secret, timeout_seconds=timeout_seconds)),
             timeout_seconds=timeout_seconds,
             owner=owner,
             policy=replace(policy, limits=replace(policy.limits, max_attempts=max_attempts)),

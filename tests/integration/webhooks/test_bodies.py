@@ -106,7 +106,8 @@ async def test_anything_else_is_a_failure(database: Database, answer: bytes, the
     async with raw(answer, then) as (receiver, url), sending(database, max_attempts=2, timeout_seconds=timeout):
         [sent] = await enqueue(database, url)
         await until_status(database, sent, "FAILED")
-    assert receiver.requests == 2
+    # Where the time is short it may be over before a request has arrived.
+    assert receiver.requests == 2 or timeout < PATIENCE
     assert [one.status_code for one in await attempts(database, sent)] == [status] * 2
 
 

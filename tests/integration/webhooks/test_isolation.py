@@ -5,9 +5,13 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import update
+
 from compute.db.session import Database
+from compute.db.tables import WebhookDelivery
 from tests.integration.webhooks.receiver import (
     QUICK,
+    Load,
     Receiver,
     attempts,
     delivery,
@@ -19,7 +23,7 @@ from tests.integration.webhooks.receiver import (
     until_received,
     until_status,
 )
-from tests.patience import NEVER
+from tests.patience import NEVER, PATIENCE
 
 
 async def test_a_hanging_receiver_delays_nobody_else(database: Database) -> None:
@@ -29,6 +33,7 @@ async def test_a_hanging_receiver_delays_nobody_else(database: Database) -> None
         await enqueue(database, healthy.url, 3)
         # No time limit ever makes room by ending the hanging request.
         async with sending(database, timeout_seconds=NEVER):
+            await until_received(hanging)
             await until_received(healthy, 3)
             await asyncio.sleep(0.2)
     assert len(hanging.received) == 1
@@ -42,14 +47,19 @@ async def test_hanging_receivers_do_not_use_up_the_sender(database: Database) ->
         await enqueue(database, healthy.url, 20)
         async with sending(database, policy=replace(QUICK, in_flight=8), timeout_seconds=NEVER):
             await until_received(healthy, 20)
+            for receiver in hanging:
+                await until_received(receiver)
     assert [len(receiver.received) for receiver in hanging] == [1, 1, 1]
 
 
 async def test_a_prompt_receiver_gets_more_at_once_up_to_the_bound(database: Database) -> None:
-    async with receiving(Receiver(delay=0.02)) as receiver, sending(database):
+    load = Load()
+    async with receiving(Receiver(delay=0.02)) as receiver, sending(database, load=load):
         await enqueue(database, receiver.url, 100)
         await until_received(receiver, 100)
-    assert 4 <= receiver.most_at_once <= QUICK.per_receiver
+    # How many of them are there at once depends on the machine, too.
+    assert load.most >= 4
+    assert receiver.most_at_once <= QUICK.per_receiver
 
 
 async def test_a_backlog_does_not_wait_for_the_poll(database: Database) -> None:
@@ -78,8 +88,7 @@ async def test_two_senders_send_nothing_twice(database: Database, database_url: 
 
 
 async def test_a_killed_senders_delivery_is_sent_again_after_its_lease(database: Database) -> None:
-    # Longer than a busy machine needs from the request's arrival to the cancel.
-    timeout, margin = 3.0, 1.0
+    timeout, margin = PATIENCE, 1.0
     policy = replace(QUICK, lease_margin=margin)
     begun = datetime.now(UTC)
     async with receiving(Receiver(delay=NEVER)) as receiver:
@@ -93,12 +102,16 @@ async def test_a_killed_senders_delivery_is_sent_again_after_its_lease(database:
         lease = timedelta(seconds=timeout + margin)
         # ClaimedDelivery between these two moments, for so long and no longer.
         assert begun + lease <= row.next_attempt_at <= seen + lease
+        # It ends sooner than that, and it is not sent before.
+        due = datetime.now(UTC) + timedelta(seconds=0.5)
+        async with database.transaction() as session:
+            await session.execute(update(WebhookDelivery).values(next_attempt_at=due))
         receiver.delay = 0
         async with sending(database, policy=policy, timeout_seconds=timeout):
             await until_status(database, sent, "DELIVERED")
     assert receiver.ids() == [sent, sent]
     [attempt] = await attempts(database, sent)
-    assert attempt.attempted_at >= row.next_attempt_at
+    assert attempt.attempted_at >= due
 
 
 async def test_stopping_is_never_overheard(database: Database) -> None:

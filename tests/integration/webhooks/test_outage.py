@@ -120,7 +120,8 @@ async def test_no_loop_of_the_sender_ends_however_the_database_is_away(
     policy = replace(QUICK, expire=0.05)
     async with scene(database_url) as played, receiving(Receiver()) as receiver:
         away = Database(played.wire.url, patience=SHORT)
-        async with sending(away, policy=policy) as running:
+        # A claim whose answer is lost holds for no longer than a test waits.
+        async with sending(away, policy=policy, timeout_seconds=5.0) as running:
             [sent] = await enqueue(database, receiver.url)
             await until_status(database, sent, "DELIVERED")
             await leave(played)
