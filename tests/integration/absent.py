@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import psycopg
@@ -14,13 +14,17 @@ from compute.db.direct import DirectConnection
 from compute.db.patience import Patience
 from compute.db.session import Connection, Database
 from compute.dispatch.store import PostgresDispatchStore
+from compute.errors import Unavailable
 from compute.events.notify import Notifier
 from compute.tasks.submission.writer import Submission, TaskWriter
 from compute.training.rows.connection import ReportLink
 from tests.integration.lossy import LossyWire
 from tests.integration.rows import new_task
+from tests.patience import PATIENCE
 
 SHORT = Patience(connect=2, statement=0.5, lock=0.3, answer=1.0)
+SERVERS_ALONE = replace(SHORT, connect=int(PATIENCE), answer=PATIENCE)
+"""The server stops what takes long, and its client waits to be told so, however busy the machine is."""
 
 Use = Callable[[], Awaitable[object]]
 
@@ -127,8 +131,14 @@ async def users(url: str) -> AsyncIterator[dict[str, Use]]:
             ),
         }
         for use in found.values():
-            await use()
+            await until_it_works(use)
         yield found
+
+
+async def until_it_works(use: Use) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while isinstance((await asyncio.gather(use(), return_exceptions=True))[0], Unavailable):
+            await asyncio.sleep(0.05)
 
 
 async def _touch(database: Database) -> None:

@@ -9,7 +9,7 @@ from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.errors import Unavailable
 from compute.events import notify
-from tests.integration.absent import SHORT, WAYS, Use, scene, users
+from tests.integration.absent import SERVERS_ALONE, SHORT, WAYS, scene, until_it_works, users
 from tests.patience import NEVER, PATIENCE
 
 
@@ -27,14 +27,8 @@ async def test_everybody_notices_and_goes_on(database_url: str, way: str) -> Non
             await until_it_works(use)
 
 
-async def until_it_works(use: Use) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while isinstance((await asyncio.gather(use(), return_exceptions=True))[0], Unavailable):
-            await asyncio.sleep(0.05)
-
-
 async def test_a_locked_row_is_told_from_a_slow_statement_and_both_from_an_absence(database: Database) -> None:
-    brief = Database(database.url.render_as_string(hide_password=False), patience=SHORT)
+    brief = Database(database.url.render_as_string(hide_password=False), patience=SERVERS_ALONE)
     link, holder = DirectConnection(brief), await database.connect(autocommit=False)
 
     async def sleep(connection: Connection) -> None:

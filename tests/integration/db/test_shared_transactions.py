@@ -8,7 +8,7 @@ from sqlalchemy import text
 from compute.api.idempotency.keys import IdempotentRequest, RequestKey
 from compute.db.session import Database
 from compute.errors import Overloaded
-from tests.integration.absent import SHORT
+from tests.integration.absent import SERVERS_ALONE
 from tests.patience import PATIENCE
 
 IN_LINE = 1000
@@ -46,7 +46,7 @@ async def test_a_line_that_is_full_tells_the_next_one(database_url: str) -> None
 
 
 async def test_the_wait_for_another_process_s_key_outlasts_the_limit_of_a_statement(database: Database) -> None:
-    brief = Database(database.url.render_as_string(hide_password=False), patience=SHORT)
+    brief = Database(database.url.render_as_string(hide_password=False), patience=SERVERS_ALONE)
     request = IdempotentRequest(RequestKey("key", "fingerprint"))
 
     async def follow() -> int | None:
@@ -57,7 +57,7 @@ async def test_the_wait_for_another_process_s_key_outlasts_the_limit_of_a_statem
     async with asyncio.timeout(PATIENCE), database.transaction() as session:
         await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('key', 0))"))
         following = asyncio.create_task(follow())
-        await session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": 3 * SHORT.statement})
+        await session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": 3 * SERVERS_ALONE.statement})
         assert not following.done()
     assert await following == 1
     await brief.close()
