@@ -104,7 +104,7 @@ def settings(database_url: str, tmp_path: Path, storage_settings: dict[str, obje
         database_url=database_url,
         home=tmp_path,
         media_allowed_hosts="127.0.0.1",
-        media_timeout_seconds=2,
+        media_timeout_seconds=PATIENCE,
         **storage_settings,
     )
 

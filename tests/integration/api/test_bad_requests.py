@@ -42,6 +42,11 @@ def huge_png(width: int, height: int) -> bytes:
 
 
 @pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"media_timeout_seconds": 2.0})
+
+
+@pytest.fixture
 async def hostile() -> AsyncIterator[str]:
     """A server that answers in every bad way."""
 

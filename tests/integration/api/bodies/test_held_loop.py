@@ -6,6 +6,7 @@ import io
 import json
 import multiprocessing
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from tests.integration.api.conftest import KEY
 from tests.patience import PATIENCE
 
 MOST_SECONDS = 0.2
-"""For which nobody else is answered."""
+"""For which nobody else is answered, on a machine that needs less for this:"""
+WORK = range(15_000_000)
 MIB = 2**20
 BODY = 47 * MIB
 NOISE = random.Random(1).randbytes(31 * MIB)
@@ -188,6 +190,18 @@ async def client(server: Watched) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def most_seconds() -> float:
+    """For how long this machine may leave the others unanswered."""
+
+    def work() -> float:
+        began = time.process_time()
+        sum(WORK)
+        return time.process_time() - began
+
+    return max(MOST_SECONDS, *(work() for _ in range(3)))
+
+
 async def held_by(server: Watched, client: httpx.AsyncClient, *request: Any, **options: Any) -> tuple[int, float]:
     """The status of the answer, and how long the loop was held by it while another client asked for its health."""
     healthy = 0
@@ -216,7 +230,9 @@ async def held_by(server: Watched, client: httpx.AsyncClient, *request: Any, **o
 
 
 @pytest.mark.parametrize("name", BODIES)
-async def test_no_body_holds_the_loop(server: Watched, client: httpx.AsyncClient, name: str) -> None:
+async def test_no_body_holds_the_loop(
+    server: Watched, client: httpx.AsyncClient, name: str, most_seconds: float
+) -> None:
     method, path, body = BODIES[name]
     headers = {"Content-Type": "application/json"}
     if method == "POST":
@@ -224,15 +240,17 @@ async def test_no_body_holds_the_loop(server: Watched, client: httpx.AsyncClient
         headers["Idempotency-Key"] = quote(name)
     status, held = await held_by(server, client, method, path, content=body(), headers=headers)
     assert status < 500
-    assert held < MOST_SECONDS
+    assert held < most_seconds
 
 
 @pytest.mark.parametrize("name", FORMS)
-async def test_no_form_holds_the_loop(server: Watched, client: httpx.AsyncClient, name: str) -> None:
+async def test_no_form_holds_the_loop(
+    server: Watched, client: httpx.AsyncClient, name: str, most_seconds: float
+) -> None:
     path, form = FORMS[name]
     status, held = await held_by(server, client, "POST", path, **form())
     assert status < 500
-    assert held < MOST_SECONDS
+    assert held < most_seconds
 
 
 async def test_a_thread_that_keeps_the_interpreter_to_itself_is_noticed() -> None:

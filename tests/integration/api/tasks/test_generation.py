@@ -106,8 +106,8 @@ async def test_a_reference_image_is_taken_in_once_and_reaches_the_model(
 
 
 async def test_events_follow_a_task_to_its_end(api: httpx.AsyncClient, worker: Painter) -> None:
-    worker.seconds_per_step = 0.05
-    created = await post(api, steps=20, seed=1)
+    worker.seconds_per_step = 0.1
+    created = await post(api, steps=100, seed=1)
     events: list[tuple[str, dict]] = []
     async with api.stream("GET", f"/tasks/{created['id']}/events") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
@@ -115,6 +115,9 @@ async def test_events_follow_a_task_to_its_end(api: httpx.AsyncClient, worker: P
         async for line in stream.aiter_lines():
             if line.startswith("event: "):
                 name = line.removeprefix("event: ")
+                if name == "progress":
+                    # That it is told while it goes on has been seen.
+                    worker.seconds_per_step = 0.0
             elif line.startswith("data: "):
                 events.append((name, json.loads(line.removeprefix("data: "))))
     names = [name for name, _ in events]

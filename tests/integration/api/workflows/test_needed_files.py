@@ -1,5 +1,6 @@
 """Files that something needs which has not ended stay; a resume sees what is gone, and makes it again."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from tests.integration.api.workflows.conftest import (
     statuses,
     wait_for,
 )
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("engine", "worker")
 
@@ -27,8 +29,9 @@ def redrawn(step_id: str, source: str, **more: Any) -> dict[str, Any]:
 
 
 async def until_held(api: httpx.AsyncClient, workflow_id: str, step_id: str) -> dict[str, Any]:
-    while not by_id(found := (await api.get(f"/workflows/{workflow_id}")).json())[step_id]["awaits_approval"]:
-        pass
+    async with asyncio.timeout(PATIENCE):
+        while not by_id(found := (await api.get(f"/workflows/{workflow_id}")).json())[step_id]["awaits_approval"]:
+            await asyncio.sleep(0.01)
     return found
 
 
