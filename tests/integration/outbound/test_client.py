@@ -313,13 +313,14 @@ async def test_a_body_that_breaks_off_is_refused(serve: Serve, connect: Connect)
 
 
 async def test_nobody_listens(connect: Connect) -> None:
+    # It has the port, so that nobody else gets it, and takes no connections.
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{unused.getsockname()[1]}"
-    client = connect(host)
-    assert "connection failed" in await refusal(client, f"http://{host}/")
-    with pytest.raises(Unavailable) as caught:
-        await client.post(f"http://{host}/", b"{}", {})
+        client = connect(host)
+        assert "connection failed" in await refusal(client, f"http://{host}/")
+        with pytest.raises(Unavailable) as caught:
+            await client.post(f"http://{host}/", b"{}", {})
     assert "127.0.0.1" not in caught.value.detail
 
 

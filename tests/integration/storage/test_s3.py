@@ -115,9 +115,9 @@ async def test_a_store_that_is_away_is_a_failure_without_details(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    store = S3Store("bucket", endpoint_url=f"http://127.0.0.1:{port}")
-    with pytest.raises(StorageAway, match="could not be reached") as caught:
-        await store.get("a")
+        store = S3Store("bucket", endpoint_url=f"http://127.0.0.1:{port}")
+        with pytest.raises(StorageAway, match="could not be reached") as caught:
+            await store.get("a")
     assert "test-secret-value" not in caught.value.detail
     assert str(port) not in caught.value.detail
     await store.close()
