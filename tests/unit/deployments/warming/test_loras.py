@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from compute.deployments.warming.loras import warm_lora
 from compute.tasks.registry import kind_of
 from compute.training.export.lora import export_lora
+from tests.patience import PATIENCE
 from tests.unit.tasks.types.worker import TestWorker, make_worker, run_type, tiny_flux_model
 from tests.unit.training.export.adapters import Adapter, pair, spec_of
 
@@ -92,7 +94,9 @@ async def test_a_replica_without_a_model_does_not_even_fetch_it(tmp_path: Path) 
 
 
 class Replica:
-    """A pool's replica without a cluster around it."""
+    """A pool's replica without a cluster around it. It is slow until it is `hurried`."""
+
+    hurried = threading.Event()
 
     def __init__(self, home: Path) -> None:
         self._worker = make_worker(home, tiny_flux_model()).worker
@@ -101,7 +105,9 @@ class Replica:
         if path == "broken":
             raise ValueError("it is broken")
         if path == "slow":
-            await asyncio.sleep(0.5)
+            async with asyncio.timeout(PATIENCE):
+                while not self.hurried.is_set():
+                    await asyncio.sleep(0.01)
         return await self._worker.warm_lora(path)
 
 
@@ -132,6 +138,7 @@ async def test_what_goes_wrong_there_is_logged_and_not_raised(
     with caplog.at_level(logging.WARNING, "compute.deployments.warming.loras"):
         assert await warm_lora(pools[:1], "broken") == 0
         assert await warm_lora(pools[:1], "slow", timeout_s=0.1) == 0
+    Replica.hurried.set()
     words = [record.getMessage() for record in caplog.records if record.name == "compute.deployments.warming.loras"]
     assert words[0] == "A replica of Flux could not read the LoRA broken: it is broken"
     assert words[1] == "The replicas of Flux do not have the LoRA slow within 0.1 s."
