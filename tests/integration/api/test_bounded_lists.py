@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from sqlalchemy.engine import URL
 
-from benchmarks.lists_rows import fill
+from benchmarks.api.lists_rows import fill
 from benchmarks.plans import Statements, explain
 from compute.api.app import create_app
 from compute.api.paging import cursor_of

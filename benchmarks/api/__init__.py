@@ -1,0 +1,1 @@
+"""The API's own part: accepting a task, and lists."""

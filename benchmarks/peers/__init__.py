@@ -1,0 +1,1 @@
+"""Our queue compared with its peers."""

@@ -1,0 +1,1 @@
+"""Models and image work on one worker."""

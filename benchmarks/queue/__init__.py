@@ -1,0 +1,1 @@
+"""The queue: claims, the Dispatcher, and retention."""

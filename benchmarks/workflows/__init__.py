@@ -1,0 +1,1 @@
+"""Workflows, compared with tasks by hand and with DBOS."""
