@@ -88,15 +88,15 @@ class Client:
 
     def workflow(self, workflow_id: str) -> dict[str, Any]:
         """Return a workflow with its steps, as the API shows it."""
-        return self._request("GET", _place(workflow_id), *_OF_WORKFLOW)
+        return self._request("GET", _path(workflow_id), *_OF_WORKFLOW)
 
     def cancel_workflow(self, workflow_id: str) -> dict[str, Any]:
         """Cancel a workflow that has not ended; completed steps keep their results."""
-        return self._request("DELETE", _place(workflow_id), "status")
+        return self._request("DELETE", _path(workflow_id), "status")
 
     def approve_step(self, workflow_id: str, step_id: str) -> dict[str, Any]:
         """Approve a step that requires approval."""
-        return self._request("POST", f"{_place(workflow_id)}/steps/{quote(step_id, safe='')}/approve")
+        return self._request("POST", f"{_path(workflow_id)}/steps/{quote(step_id, safe='')}/approve")
 
     def upload_image(self, file: Path) -> str:
         """Upload a local image and return its storage path.
@@ -138,10 +138,10 @@ class Client:
             raise ClientError(_refusal(answer, _json(answer)), answer.status_code)
         return answer.content
 
-    def _request(self, method: str, place: str, *fields: str, **parts: Any) -> dict[str, Any]:
+    def _request(self, method: str, path: str, *fields: str, **parts: Any) -> dict[str, Any]:
         """Send a request and return the answer, an object that has at least these fields."""
         with self._sent(self.url):
-            answer = self._http.request(method, place, **parts)
+            answer = self._http.request(method, path, **parts)
         body = _json(answer)
         if not answer.is_success:
             raise ClientError(_refusal(answer, body), answer.status_code)
@@ -159,7 +159,7 @@ class Client:
             raise ClientError(f"{to} cannot be reached: {error}") from error
 
 
-def _place(workflow_id: str) -> str:
+def _path(workflow_id: str) -> str:
     return f"/workflows/{quote(_canonical(workflow_id), safe='')}"
 
 
@@ -179,7 +179,7 @@ def _json(answer: httpx.Response) -> Any:
 
 
 def _refusal(answer: httpx.Response, body: Any) -> str:
-    """The error in an answer; several faults one per line, each with its place."""
+    """The error in an answer; several faults one per line, each with its field."""
     detail = body.get("detail") if isinstance(body, dict) else None
     if isinstance(detail, str):
         return detail
@@ -193,6 +193,6 @@ def _fault(item: Any) -> str:
     if not isinstance(item, dict):
         return str(item)
     loc = item.get("loc") or []
-    place = ".".join(str(part) for part in (loc[1:] if loc[:1] == ["body"] else loc))
+    field = ".".join(str(part) for part in (loc[1:] if loc[:1] == ["body"] else loc))
     message = str(item.get("msg", ""))
-    return f"{place}: {message}" if place else message
+    return f"{field}: {message}" if field else message

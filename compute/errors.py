@@ -3,7 +3,7 @@
     ComputeError              an error with a stable `code`
     ├── BadRequest            the request itself is malformed: an id, a query parameter, a header
     ├── InvalidInput          the payload is wrong; `field` says where
-    ├── InvalidFields         the payload is wrong in several places; `faults` lists them
+    ├── InvalidFields         several fields of the payload are wrong; `faults` lists them
     ├── Unauthorized          no key, or an unknown one
     ├── Forbidden             a valid key without the right
     ├── NotFound              no such task, image or model
@@ -81,8 +81,8 @@ class InvalidInput(ComputeError):
 
 
 class InvalidFields(ComputeError):
-    """The payload is wrong in one or more places. Each of `faults` has `loc` (its place, beginning with `body`), `msg`
-    (a sentence) and `type`."""
+    """One or more fields of the payload are wrong. Each of `faults` has `loc` (its location, beginning with `body`),
+    `msg` (a sentence) and `type`."""
 
     code = InvalidInput.code
 

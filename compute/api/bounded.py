@@ -38,7 +38,7 @@ def bounded_faults(faults: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     shown: list[dict[str, Any]] = []
     size = 0
     for fault in found[:MOST_FAULTS]:
-        one = {"loc": _place(fault["loc"]), "msg": bounded_text(as_sentence(fault["msg"])), "type": fault["type"]}
+        one = {"loc": _bounded_loc(fault["loc"]), "msg": bounded_text(as_sentence(fault["msg"])), "type": fault["type"]}
         size += len(json.dumps(one))
         if size > _BYTES:
             break
@@ -48,5 +48,5 @@ def bounded_faults(faults: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return shown
 
 
-def _place(loc: Iterable[str | int]) -> list[str | int]:
+def _bounded_loc(loc: Iterable[str | int]) -> list[str | int]:
     return [bounded_text(part, _PART) if isinstance(part, str) else part for part in loc][:_PARTS]

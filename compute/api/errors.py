@@ -28,7 +28,7 @@ from compute.errors import (
     Unauthorized,
     Unavailable,
 )
-from compute.requests.faults import place_of
+from compute.requests.faults import loc_of
 from compute.schemas.errors import HTTPValidationError, Problem
 from compute.schemas.rules.sentences import presented
 
@@ -91,8 +91,8 @@ def answer_to(error: ComputeError, names: Iterable[object] = ()) -> JSONResponse
     if isinstance(error, InvalidFields):
         return _invalid(error.faults)
     if isinstance(error, InvalidInput):
-        place = ("header", error.field) if error.field == KEY_HEADER else ("body", *place_of(error.field))
-        return _invalid([{"loc": place, "msg": error.detail, "type": "invalid_input"}])
+        loc = ("header", error.field) if error.field == KEY_HEADER else ("body", *loc_of(error.field))
+        return _invalid([{"loc": loc, "msg": error.detail, "type": "invalid_input"}])
     status = _of_class(_STATUSES, error)
     return problem(status or 500, error.code, as_spelled(error.detail, names), _of_class(_HEADERS, error))
 

@@ -1,4 +1,4 @@
-"""Pages of lists: a cursor that keeps its place while rows come and go, and answers that let others have their turn.
+"""Pages of lists: a cursor that keeps its position while rows come and go, and answers that let others have their turn.
 
     Link: <https://…/tasks/?limit=100&cursor=…>; rel="next"
     X-Next-Cursor: …
@@ -42,7 +42,7 @@ __all__ = [
     "list_answer",
     "next_row",
     "page_by_time",
-    "place_behind",
+    "position_of",
     "total_of",
 ]
 
@@ -115,13 +115,13 @@ class Page(Generic[T]):
         return cls(shown, cursor(shown[-1]) if len(rows) > limit else None)
 
 
-def cursor_of(listed: str, *place: str) -> str:
-    """The cursor of a place in the list of this name."""
-    return base64.urlsafe_b64encode(json.dumps([listed, *place]).encode()).decode().rstrip("=")
+def cursor_of(listed: str, *position: str) -> str:
+    """The cursor of a position in the list of this name."""
+    return base64.urlsafe_b64encode(json.dumps([listed, *position]).encode()).decode().rstrip("=")
 
 
-def place_behind(listed: str, cursor: str) -> str:
-    """The place that a cursor of this list names.
+def position_of(listed: str, cursor: str) -> str:
+    """The position that a cursor of this list names.
 
     Raises:
         BadRequest: it was not given out by this list.
@@ -141,12 +141,12 @@ def next_row(listed: str, cursor: str | None, *, skip: int = 0) -> ListPosition 
         raise BadRequest("Parameters `cursor` and `skip` exclude each other; send one of them.")
     created_at, row_id = _read(listed, cursor, 2)
     try:
-        place = ListPosition(datetime.fromisoformat(created_at), UUID(row_id))
+        position = ListPosition(datetime.fromisoformat(created_at), UUID(row_id))
     except ValueError:
         raise BadRequest(CURSOR_REFUSAL) from None
-    if place.created_at.tzinfo is None:
+    if position.created_at.tzinfo is None:
         raise BadRequest(CURSOR_REFUSAL)
-    return place
+    return position
 
 
 class Asked(Protocol):
@@ -197,14 +197,14 @@ def _too_many(listing: Listing[Any], listed: str, filters: Filters) -> str:
     )
 
 
-def _cursor(listed: str, place: ListPosition) -> str:
-    return cursor_of(listed, place.created_at.isoformat(), str(place.id))
+def _cursor(listed: str, position: ListPosition) -> str:
+    return cursor_of(listed, position.created_at.isoformat(), str(position.id))
 
 
 def _read(listed: str, cursor: str, parts: int) -> list[str]:
     try:
         said = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-        # A store asks for a place by name: what no name can hold is no place.
+        # A store asks for a position by name: what no name can hold is no position.
         json.dumps(said, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise BadRequest(CURSOR_REFUSAL) from None

@@ -58,7 +58,7 @@ def generate(
         first.parent.mkdir(parents=True, exist_ok=True)
         task = client.create_generation({name: value for name, value in asked.items() if value is not None})
         ended = _until_ended(client, task)
-        files = [_numbered(first, place) for place, _ in enumerate(ended["output"]["images"], 1)]
+        files = [_numbered(first, number) for number, _ in enumerate(ended["output"]["images"], 1)]
         for image, file in zip(ended["output"]["images"], files, strict=True):
             file.write_bytes(_encoded(client.download(image["url"]), FORMATS[file.suffix.lower()]))
         if as_json:
@@ -115,5 +115,5 @@ def _encoded(image: bytes, image_format: "ImageFormat") -> bytes:
         return encode(opened, image_format)
 
 
-def _numbered(out: Path, place: int) -> Path:
-    return out if place == 1 else out.with_stem(f"{out.stem}-{place}")
+def _numbered(out: Path, number: int) -> Path:
+    return out if number == 1 else out.with_stem(f"{out.stem}-{number}")

@@ -103,9 +103,9 @@ WITH RECURSIVE {_LANES}, {_DEALT}, ranked AS (
     SELECT tid FROM dealt WHERE tid IS NOT NULL
      ORDER BY priority DESC, turn, served_at NULLS FIRST, created_at, id LIMIT %(wanted)s
 ), chosen AS (
-    SELECT tasks.ctid AS tid FROM unnest(ARRAY(SELECT tid FROM ranked)) WITH ORDINALITY AS pick(tid, place)
+    SELECT tasks.ctid AS tid FROM unnest(ARRAY(SELECT tid FROM ranked)) WITH ORDINALITY AS pick(tid, ordinal)
       JOIN tasks ON tasks.ctid = pick.tid
-     WHERE {_WAITING} ORDER BY place LIMIT %(limit)s
+     WHERE {_WAITING} ORDER BY ordinal LIMIT %(limit)s
        FOR UPDATE OF tasks SKIP LOCKED
 ), moved AS (
     UPDATE tasks SET status = '{TaskStatus.QUEUED}', fence = fence + 1, lease_owner = %(owner)s,

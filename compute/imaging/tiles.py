@@ -61,16 +61,16 @@ class Axis:
         A tile fades into the next one along a raised cosine in the middle of their overlap. Nearer to its border, where
         the model had the least context, its weight is 0.
         """
-        places = self.starts[index] + np.arange(self.tile) + 0.5
+        positions = self.starts[index] + np.arange(self.tile) + 0.5
         # A tile's weight is its own onset less that of the next tile: the sum over all tiles telescopes.
-        return (self._begun(index, places) - self._begun(index + 1, places)).astype(np.float32)
+        return (self._begun(index, positions) - self._begun(index + 1, positions)).astype(np.float32)
 
-    def _begun(self, index: int, places: NDArray[np.floating]) -> NDArray[np.floating]:
+    def _begun(self, index: int, positions: NDArray[np.floating]) -> NDArray[np.floating]:
         """The onset of tile `index`: from 0 to 1 where it takes over from the one before."""
         if index == 0 or index == len(self.starts):
-            return np.full(places.shape, float(index == 0))
+            return np.full(positions.shape, float(index == 0))
         middle = (self.starts[index] + self.starts[index - 1] + self.tile) / 2
-        return np.sin(np.pi / 2 * ((places - middle) / self.ramp + 0.5).clip(0, 1)) ** 2
+        return np.sin(np.pi / 2 * ((positions - middle) / self.ramp + 0.5).clip(0, 1)) ** 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ class LoraFiles:
         Raises:
             InvalidInput: not a LoRA, damaged, of an unknown format, or with code inside; `field` is `file`.
             Unavailable: the converter does not work.
-            Overloaded: too many files wait to be converted. Cancelling frees the place.
+            Overloaded: too many files wait to be converted. Cancelling frees the slot.
         """
         stem, extension = split_name(filename)
         if await asyncio.to_thread(_is_checkpoint, file, extension):
@@ -156,8 +156,8 @@ class LoraFiles:
         folder, _, name = inside.rpartition("/")
         now = datetime.now(UTC)
         # The time distinguishes files that successively had the same name.
-        place = "/".join(filter(None, (folder, f"{now:%Y%m%dT%H%M%S.%fZ}", name)))
-        bin_path = clean_path(f"{BIN}{LORAS}{place}", field="partial_path")
+        name_in_bin = "/".join(filter(None, (folder, f"{now:%Y%m%dT%H%M%S.%fZ}", name)))
+        bin_path = clean_path(f"{BIN}{LORAS}{name_in_bin}", field="partial_path")
         if not await self._objects.move(LORAS + inside, bin_path):
             raise NotFound(f"There is no LoRA {inside}.")
         return DeletedLora(LORAS + inside, bin_path, now)

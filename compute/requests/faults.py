@@ -1,4 +1,4 @@
-"""Faults of one part of a body, told by where it stands in the whole."""
+"""Faults of one part of a body, told by its location in the whole."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -10,31 +10,31 @@ from pydantic import BaseModel
 from compute.errors import InvalidFields, InvalidInput, TooLarge
 from compute.schemas.rules.sentences import as_sent, names_of_field
 
-__all__ = ["MOST_FAULTS", "Faults", "faults_at", "named_as_sent", "place_of"]
+__all__ = ["MOST_FAULTS", "Faults", "faults_at", "loc_of", "named_as_sent"]
 
 MOST_FAULTS = 100
 _MOST_DIGITS = 9
 _GATHER_SECONDS = 10.0
 
 
-def place_of(field: str) -> tuple[str | int, ...]:
-    """A dotted path such as `source_images.3` as a place in a body."""
+def loc_of(field: str) -> tuple[str | int, ...]:
+    """A dotted path such as `source_images.3` as a location in a body."""
     parts = field.split(".")
     return tuple(int(part) if part.isdecimal() and len(part) <= _MOST_DIGITS else part for part in parts)
 
 
 @contextmanager
-def faults_at(*place: str | int) -> Iterator[None]:
+def faults_at(*loc: str | int) -> Iterator[None]:
     """Makes the errors of a part say where in the body it is, for example at `("tasks", 3)`."""
     try:
         yield
     except InvalidFields as error:
-        raise InvalidFields([fault | {"loc": ("body", *place, *fault["loc"][1:])} for fault in error.faults]) from None
+        raise InvalidFields([fault | {"loc": ("body", *loc, *fault["loc"][1:])} for fault in error.faults]) from None
     except InvalidInput as error:
-        inner = () if error.field == "body" else place_of(error.field)
-        raise InvalidFields([{"loc": ("body", *place, *inner), "msg": error.detail, "type": "invalid_input"}]) from None
+        inner = () if error.field == "body" else loc_of(error.field)
+        raise InvalidFields([{"loc": ("body", *loc, *inner), "msg": error.detail, "type": "invalid_input"}]) from None
     except TooLarge as error:
-        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
         raise TooLarge(f"Field `{where}.{error.field}` is too large. {error.detail}", field=error.field) from None
 
 
@@ -46,10 +46,10 @@ class Faults:
         self._since: float | None = None
 
     @contextmanager
-    def of(self, *place: str | int) -> Iterator[None]:
-        """Note what is wrong with the part at `place`, as `faults_at` tells it."""
+    def of(self, *loc: str | int) -> Iterator[None]:
+        """Note what is wrong with the part at `loc`, as `faults_at` tells it."""
         try:
-            with faults_at(*place):
+            with faults_at(*loc):
                 yield
         except InvalidFields as error:
             self.found += error.faults
@@ -75,8 +75,8 @@ def named_as_sent(model: type[BaseModel], sent: Mapping[str, Any]) -> Iterator[N
     try:
         yield
     except (InvalidInput, TooLarge) as error:
-        first, *inside = place_of(error.field)
+        first, *inside = loc_of(error.field)
         names = names_of_field(model, str(first)) if first in model.model_fields else (str(first),)
         name = next((one for one in names if one in sent), names[0])
-        place = as_sent((name, *inside), sent, absent=1 + len(inside))
-        raise type(error)(error.detail, field=".".join(map(str, place))) from None
+        loc = as_sent((name, *inside), sent, absent=1 + len(inside))
+        raise type(error)(error.detail, field=".".join(map(str, loc))) from None

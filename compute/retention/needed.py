@@ -165,19 +165,21 @@ class Needed:
         return await self._named_by([*some, *others], table, run)
 
     async def _read_on(self, table: str, run: Run) -> AsyncIterator[Iterable[UUID]]:
-        place = self._read[table]
+        position = self._read[table]
         (now,) = await run(_one("SELECT now()", {}))
         # Up to the first page that is not full: rows may be added faster than they are read.
         full = True
         while full:
-            row = await run(_one(_LOOK[table], self._values(created_at=place.created_at, id=place.id, table=table)))
+            row = await run(
+                _one(_LOOK[table], self._values(created_at=position.created_at, id=position.id, table=table))
+            )
             if row is None:
                 break
             units, created_at, last, count = row
-            place, full = ListPosition(created_at, last), count == _AT_A_TIME[table]
+            position, full = ListPosition(created_at, last), count == _AT_A_TIME[table]
             yield units
         # Rows committed during the read may be older than the last row read.
-        self._read[table] = min(place, ListPosition(now - _LATE, FIRST.id), key=lambda one: (one.created_at, one.id))
+        self._read[table] = min(position, ListPosition(now - _LATE, FIRST.id), key=lambda one: (one.created_at, one.id))
 
     async def _add(self, found: set[UUID], run: Run) -> None:
         while new := list(found - self.units):

@@ -140,9 +140,9 @@ class Pruner:
 
     async def _pages(self, kind: Kind, this: _Round) -> AsyncIterator[Sequence[Unit]]:
         """The units of each page that nothing needs."""
-        place = FIRST
+        position = FIRST
         while True:
-            page = await self._paced_run(partial(kind.page, after=place, cutoff=this.cutoff))
+            page = await self._paced_run(partial(kind.page, after=position, cutoff=this.cutoff))
             if page is None:
                 return
             if any(unit.folders for unit in page.due) and await this.needed.look(self._paced_run):
@@ -151,7 +151,7 @@ class Pruner:
             free = [unit for unit in page.due if unit.id not in this.needed.units]
             this.found[kind.name].needed += len(page.due) - len(free)
             yield free
-            place = page.last
+            position = page.last
 
     async def _forget(self, kind: Kind, units: Sequence[Unit], this: _Round) -> None:
         failures = await for_each(units, self._remove)

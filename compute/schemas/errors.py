@@ -16,7 +16,7 @@ class ValidationError(BaseModel):
     """One fault in a payload."""
 
     loc: list[str | int] = Field(
-        description="The place of the fault, from the outside in.", examples=[["body", "prompt"]]
+        description="The location of the fault, from the outside in.", examples=[["body", "prompt"]]
     )
     msg: str
     type: str

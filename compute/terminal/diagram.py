@@ -106,8 +106,8 @@ class Diagram:
         room = len(steps) if self.most_lines is None else max(1, self.most_lines - lines_of_messages - 3)
         if len(steps) <= room:
             return steps
-        first = sorted(range(len(steps)), key=lambda place: _urgency(steps[place]))[:room]
-        return [steps[place] for place in sorted(first)]
+        first = sorted(range(len(steps)), key=lambda index: _urgency(steps[index]))[:room]
+        return [steps[index] for index in sorted(first)]
 
     def _dag(self, shown: Sequence[str], width: int) -> Table:
         names = frozenset(shown)
@@ -118,8 +118,8 @@ class Diagram:
             table.add_column(no_wrap=True, overflow="ellipsis")
         for level, steps in enumerate(levels(self.workflow["steps"]), 1):
             here = [step for step in steps if step["step_id"] in names]
-            for place, step in enumerate(here):
-                table.add_row(_branch(level, place, len(here)), *self._cells(step, width))
+            for index, step in enumerate(here):
+                table.add_row(_branch(level, index, len(here)), *self._cells(step, width))
         return table
 
     def _column_widths(self, shown: Sequence[str], width: int) -> Iterator[int]:
@@ -179,7 +179,7 @@ def _bar(percent: float, width: int, style: str) -> ProgressBar:
     return ProgressBar(total=100, completed=percent, width=width, complete_style=style, finished_style=style)
 
 
-def _branch(level: int, place: int, of: int) -> Text:
+def _branch(level: int, index: int, of: int) -> Text:
     """The level's number at its first step, and a bracket around the steps that run in parallel."""
-    bracket = "─" if of == 1 else "┌" if place == 0 else "└" if place == of - 1 else "├"
-    return Text(f"{level if place == 0 else '':>2} {bracket}", "dim")
+    bracket = "─" if of == 1 else "┌" if index == 0 else "└" if index == of - 1 else "├"
+    return Text(f"{level if index == 0 else '':>2} {bracket}", "dim")

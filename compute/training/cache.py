@@ -152,19 +152,19 @@ class _Chunks:
     """Tensors by number and name over several memory-mapped files."""
 
     def __init__(self, files: Iterable[Path]) -> None:
-        self._places: dict[int, dict[str, Any]] = defaultdict(dict)
+        self._files: dict[int, dict[str, Any]] = defaultdict(dict)
         self.bytes = 0
         for file in sorted(files):
             opened = _opened(file)
             self.bytes += file.stat().st_size
             for key in opened.keys():  # noqa: SIM118 - no mapping
                 number, _, name = key.partition(".")
-                self._places[int(number)][name] = opened
+                self._files[int(number)][name] = opened
 
     def read(self, number: int) -> Tensors:
-        if number not in self._places:
+        if number not in self._files:
             raise FileNotFoundError(errno.ENOENT, f"the cache has no entry with number {number}")
-        return {name: opened.get_tensor(f"{number}.{name}") for name, opened in self._places[number].items()}
+        return {name: opened.get_tensor(f"{number}.{name}") for name, opened in self._files[number].items()}
 
 
 def _opened(file: Path) -> Any:

@@ -67,8 +67,8 @@ async def _by_path(request: TrainingTaskCreate, sources: TrainingSources) -> Tra
     faults = _Faults()
     images = list(request.source_images or ())
 
-    async def replace(place: int, source: str) -> None:
-        images[place] = await path_of(source, _field(place))
+    async def replace(index: int, source: str) -> None:
+        images[index] = await path_of(source, _field(index))
 
     await _each([one for one in enumerate(images) if _is_address(one[1])], replace, faults)
     faults.raise_if_any()
@@ -95,12 +95,12 @@ async def _ingest(request: TrainingTaskCreate, sources: TrainingSources) -> list
             await _check_archive(request.dataset_url, sources)
     images = [source.strip() for source in request.source_images or ()]
     faults = _Faults()
-    await _check_addresses([(place, one) for place, one in enumerate(images) if _is_address(one)], sources, faults)
+    await _check_addresses([(index, one) for index, one in enumerate(images) if _is_address(one)], sources, faults)
     taken = RequestInputs(sources, _NO_MODEL)
-    others = [(place, one) for place, one in enumerate(images) if not _is_address(one)]
+    others = [(index, one) for index, one in enumerate(images) if not _is_address(one)]
 
-    async def look(place: int, source: str) -> None:
-        images[place] = await _stored(source, place, sources, taken)
+    async def look(index: int, source: str) -> None:
+        images[index] = await _stored(source, index, sources, taken)
 
     await _each(others, look, faults)
     with others_too.of():
@@ -116,8 +116,8 @@ class _Faults:
     def __init__(self) -> None:
         self._found: dict[int, InvalidInput] = {}
 
-    def add(self, place: int, error: InvalidInput) -> None:
-        self._found[place] = error
+    def add(self, index: int, error: InvalidInput) -> None:
+        self._found[index] = error
 
     def raise_if_any(self) -> None:
         """Raises:
@@ -126,7 +126,7 @@ class _Faults:
         if self._found:
             first = sorted(self._found.items())[:MOST_FAULTS]
             raise InvalidFields(
-                [{"loc": ("body", _FIELD, place), "msg": one.detail, "type": "invalid_input"} for place, one in first]
+                [{"loc": ("body", _FIELD, index), "msg": one.detail, "type": "invalid_input"} for index, one in first]
             )
 
 
@@ -145,26 +145,26 @@ async def _check_archive(source: str, sources: TrainingSources) -> None:
 async def _check_addresses(addresses: Sequence[tuple[int, str]], sources: TrainingSources, faults: _Faults) -> None:
     """Look up every host once, with the first of its addresses."""
     firsts: dict[str, tuple[int, str]] = {}
-    for place, url in addresses:
-        firsts.setdefault(_origin(url[:MAX_URL_CHARACTERS]), (place, url))
-        if place % _AT_ONCE == 0:
+    for index, url in addresses:
+        firsts.setdefault(_origin(url[:MAX_URL_CHARACTERS]), (index, url))
+        if index % _AT_ONCE == 0:
             await asyncio.sleep(0)
 
-    async def look_up(place: int, url: str) -> None:
-        await sources.client.check_url(url, _field(place))
+    async def look_up(index: int, url: str) -> None:
+        await sources.client.check_url(url, _field(index))
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LOOK_UP_SECONDS):
             await _each(firsts.values(), look_up, faults)
-    for place, url in addresses:
+    for index, url in addresses:
         # Faults of the rest of an address whose host is valid.
         if len(url) > MAX_URL_CHARACTERS or not url.isprintable() or " " in url:
-            faults.add(place, InvalidInput("A URL is short, and cannot hold spaces or control characters."))
+            faults.add(index, InvalidInput("A URL is short, and cannot hold spaces or control characters."))
 
 
-async def _stored(source: str, place: int, sources: TrainingSources, taken: RequestInputs) -> str:
+async def _stored(source: str, index: int, sources: TrainingSources, taken: RequestInputs) -> str:
     """The path of an image that is stored, or will be."""
-    field = _field(place)
+    field = _field(index)
     if is_inline(source):
         return (await taken.image(source, field=field)).path
     if "://" in source:
@@ -180,11 +180,11 @@ async def _each(items: Iterable[tuple[int, str]], work: Callable[[int, str], Awa
     waiting = iter(items)
 
     async def worker() -> None:
-        for place, source in waiting:
+        for index, source in waiting:
             try:
-                await work(place, source)
+                await work(index, source)
             except InvalidInput as error:
-                faults.add(place, error)
+                faults.add(index, error)
             # Some work never awaits, and there may be thousands of items.
             await asyncio.sleep(0)
 
@@ -210,5 +210,5 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _field(place: int) -> str:
-    return f"{_FIELD}.{place}"
+def _field(index: int) -> str:
+    return f"{_FIELD}.{index}"

@@ -68,8 +68,8 @@ class DueReceivers:
         """
         left = self._paths_share - self._receivers.isolated_in_flight
         lotteries: dict[str, Lottery] = {}
-        for name, room in allocated.items():
-            if lottery := self._receivers.lottery(name, room, now, may_probe=left > 0):
+        for name, quota in allocated.items():
+            if lottery := self._receivers.lottery(name, quota, now, may_probe=left > 0):
                 lotteries[name] = lottery
                 left -= lottery.probes
         return lotteries
@@ -89,7 +89,7 @@ class DueReceivers:
                 self.add([name], now)
             elif given >= open_to_all and self._receivers.is_busy(name):
                 continue
-            elif name not in allocated and self._receivers.room(name, now):
+            elif name not in allocated and self._receivers.capacity(name, now):
                 allocated[name] = 1
                 queue.move_to_end(name)
                 given += 1
@@ -99,8 +99,8 @@ class DueReceivers:
 
     def _allocate_more(self, free: int, now: float, allocated: dict[str, int]) -> None:
         """Allocate the rest in rounds to receivers with room for more, one request each in a round."""
-        rooms = {name: self._receivers.room(name, now) for name in allocated}
-        while free > 0 and (open_to_more := [name for name, given in allocated.items() if rooms[name] > given]):
+        capacities = {name: self._receivers.capacity(name, now) for name in allocated}
+        while free > 0 and (open_to_more := [name for name, given in allocated.items() if capacities[name] > given]):
             for name in open_to_more[:free]:
                 allocated[name] += 1
             free -= len(open_to_more[:free])

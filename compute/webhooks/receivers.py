@@ -132,7 +132,7 @@ class Receivers:
             return ReceiverState.HALF_OPEN if now >= state.open_until else ReceiverState.OPEN
         return ReceiverState.HEALTHY if state.healthy else ReceiverState.UNKNOWN
 
-    def room(self, receiver: str, now: float) -> int:
+    def capacity(self, receiver: str, now: float) -> int:
         """Return how many more requests a receiver may get now."""
         state = self._states.get(receiver)
         if state is None:
@@ -141,8 +141,8 @@ class Receivers:
             return 0
         return max((1 if state.openings else state.limit) - state.in_flight, 0)
 
-    def lottery(self, receiver: str, room: int, now: float, *, may_probe: bool) -> Lottery | None:
-        """Return how `room` requests are shared by the receiver's paths; None if by age alone.
+    def lottery(self, receiver: str, quota: int, now: float, *, may_probe: bool) -> Lottery | None:
+        """Return how `quota` requests are shared by the receiver's paths; None if by age alone.
 
         An isolated path takes part only if `may_probe` is true and no other such probe is in flight.
         """
@@ -151,7 +151,7 @@ class Receivers:
         if self.standing(receiver, now) is ReceiverState.HALF_OPEN:
             # The failed paths opened the breaker, so the others are more likely to work.
             weights = {path.name: _UNLIKELY if path.is_ready(now) else None for path in failing}
-            return Lottery(room, weights, self._states[receiver].reached)
+            return Lottery(quota, weights, self._states[receiver].reached)
         if not failing:
             return None
         state = self._states[receiver]
@@ -162,7 +162,7 @@ class Receivers:
             first = min(ready, key=lambda path: (path.asked_at, path.open_until))
             first.asked_at = now
             weights[first.name] = _FIRST
-        return Lottery(room, weights, state.reached)
+        return Lottery(quota, weights, state.reached)
 
     def reached(self, receiver: str, at: datetime | None) -> None:
         """Record the due time up to which a lottery has searched; None: it reached the end. The next one continues

@@ -52,10 +52,10 @@ RETURNING webhook_deliveries.id, task_id, url, chosen.receiver, payload, next_at
 _CLAIM = f"""
 WITH chosen AS (
     SELECT oldest.id, asked.receiver
-      FROM unnest(%(receivers)s::text[], %(rooms)s::int[]) AS asked (receiver, room)
+      FROM unnest(%(receivers)s::text[], %(quotas)s::int[]) AS asked (receiver, quota)
      CROSS JOIN LATERAL (
         SELECT id FROM webhook_deliveries
-         WHERE {_DUE_TO_ONE} ORDER BY {RECEIVER}, next_attempt_at LIMIT asked.room
+         WHERE {_DUE_TO_ONE} ORDER BY {RECEIVER}, next_attempt_at LIMIT asked.quota
            FOR UPDATE SKIP LOCKED) AS oldest
 )
 {_LEASE}
@@ -64,12 +64,12 @@ _AHEAD = 300
 _SOME_DUE = f"SELECT id, url, next_attempt_at AS at FROM webhook_deliveries WHERE {_DUE_TO_ONE}"
 # Paths are compared by hash, because the weights are joined to every row that is read.
 # Rows with the same due time are read together, up to a bound, because `after` cannot separate them.
-# `nth` counts within a path, among the rows that are read; `place` is the order of the lottery.
+# `nth` counts within a path, among the rows that are read; `rank` is the order of the lottery.
 _CLAIM_BY_LOTTERY = f"""
 WITH asked AS MATERIALIZED (
-    SELECT asked.receiver, room, weights::jsonb AS weights, coalesce(after, '-infinity') AS after
-      FROM unnest(%(receivers)s::text[], %(rooms)s::int[], %(weights)s::text[], %(after)s::timestamptz[])
-        AS asked (receiver, room, weights, after)
+    SELECT asked.receiver, quota, weights::jsonb AS weights, coalesce(after, '-infinity') AS after
+      FROM unnest(%(receivers)s::text[], %(quotas)s::int[], %(weights)s::text[], %(after)s::timestamptz[])
+        AS asked (receiver, quota, weights, after)
 ), ahead AS MATERIALIZED (
     SELECT one.*, asked.receiver, asked.weights FROM asked
      CROSS JOIN LATERAL (
@@ -88,14 +88,14 @@ WITH asked AS MATERIALIZED (
            row_number() OVER (PARTITION BY receiver, path ORDER BY at, id) AS nth
       FROM looked_at CROSS JOIN LATERAL md5(split_part(split_part(url, '?', 1), '#', 1)) AS path
 ), placed AS MATERIALIZED (
-    SELECT id, receiver, row_number() OVER (PARTITION BY receiver ORDER BY nth, random() + coalesce(weight, 0)) AS place
+    SELECT id, receiver, row_number() OVER (PARTITION BY receiver ORDER BY nth, random() + coalesce(weight, 0)) AS rank
       FROM seen WHERE NOT weighted OR (nth = 1 AND weight IS NOT NULL)
 ), chosen AS (
     SELECT free.id, asked.receiver FROM asked
      CROSS JOIN LATERAL (
         SELECT deliveries.id FROM placed JOIN webhook_deliveries AS deliveries ON deliveries.id = placed.id
          WHERE placed.receiver = asked.receiver AND {_WAITING} AND next_attempt_at <= statement_timestamp()
-         ORDER BY place LIMIT asked.room
+         ORDER BY rank LIMIT asked.quota
            FOR UPDATE OF deliveries SKIP LOCKED) AS free
 ), leased AS ({_LEASE})
 SELECT * FROM leased
@@ -171,16 +171,16 @@ class PostgresDeliveryStore:
         rows = await _all_rows(self._claiming, _DUE, given)
         return DuePage([name for name, is_due in rows if is_due], rows[-1][0] if len(rows) == most else None)
 
-    async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[ClaimedDelivery]:
+    async def claim(self, quotas: Mapping[str, int], lease_seconds: float) -> Sequence[ClaimedDelivery]:
         """See `DeliveryStore.claim`."""
-        given = {"receivers": list(rooms), "rooms": list(rooms.values()), "lease": lease_seconds}
+        given = {"receivers": list(quotas), "quotas": list(quotas.values()), "lease": lease_seconds}
         return [ClaimedDelivery(*row) for row in await _all_rows(self._claiming, _CLAIM, given)]
 
     async def claim_by_lottery(self, lotteries: Mapping[str, Lottery], lease_seconds: float) -> LotteryResult:
         """See `DeliveryStore.claim_by_lottery`."""
         given = {
             "receivers": list(lotteries),
-            "rooms": [lottery.room for lottery in lotteries.values()],
+            "quotas": [lottery.quota for lottery in lotteries.values()],
             "weights": [_by_hash(lottery.weights) for lottery in lotteries.values()],
             "after": [lottery.after for lottery in lotteries.values()],
             "lease": lease_seconds,

@@ -163,11 +163,11 @@ class WebhookSender:
         """Lease deliveries that may be sent now and begin to send them."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        rooms = self._due.allocate(self._policy.in_flight - len(self._work), now)
-        if not rooms:
+        quotas = self._due.allocate(self._policy.in_flight - len(self._work), now)
+        if not quotas:
             return
-        lotteries = self._due.lotteries(rooms, now)
-        others = {name: room for name, room in rooms.items() if name not in lotteries}
+        lotteries = self._due.lotteries(quotas, now)
+        others = {name: quota for name, quota in quotas.items() if name not in lotteries}
         if others:
             self._send(await self._store.claim(others, self._lease_seconds), others)
         names = list(lotteries)
@@ -178,18 +178,18 @@ class WebhookSender:
         result = await self._store.claim_by_lottery(lotteries, self._lease_seconds)
         found = Counter(delivery.receiver for delivery in result.claimed)
         for name, lottery in lotteries.items():
-            if found[name] < lottery.room:
+            if found[name] < lottery.quota:
                 self._receivers.reached(name, result.reached.get(name))
         # A lottery searches a part of the due deliveries: if it found one, there may be more.
         self._send(result.claimed, dict.fromkeys(lotteries, 1))
 
-    def _send(self, claimed: Sequence[ClaimedDelivery], rooms: Mapping[str, int]) -> None:
-        """Begin to send claimed deliveries. A receiver whose room is not filled has nothing more due."""
+    def _send(self, claimed: Sequence[ClaimedDelivery], quotas: Mapping[str, int]) -> None:
+        """Begin to send claimed deliveries. A receiver whose quota is not filled has nothing more due."""
         filled = Counter(delivery.receiver for delivery in claimed)
         for delivery in claimed:
             self._launch(delivery)
-        for receiver, room in rooms.items():
-            if filled[receiver] < room:
+        for receiver, quota in quotas.items():
+            if filled[receiver] < quota:
                 self._due.remove(receiver)
 
     async def _wait(self) -> None:

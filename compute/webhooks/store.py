@@ -36,13 +36,13 @@ class ClaimedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Lottery:
-    """A claim of `room` deliveries of one receiver by a lottery between its paths.
+    """A claim of `quota` deliveries of one receiver by a lottery between its paths.
 
     Each path gets a random number from 0 to 1, and the lowest win. A path in `weights` gets its weight added,
     and one delivery at most; a weight of None excludes it. `after` is the due time that the last lottery has reached.
     """
 
-    room: int
+    quota: int
     weights: Mapping[str, float | None]
     after: datetime | None = None
 
@@ -107,8 +107,8 @@ class DeliveryStore(Protocol):
         """Return receivers with a due delivery, searching up to `most` receivers behind `after` (None: from the first
         one on)."""
 
-    async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[ClaimedDelivery]:
-        """Lease up to `rooms[receiver]` due deliveries of each receiver, its oldest first."""
+    async def claim(self, quotas: Mapping[str, int], lease_seconds: float) -> Sequence[ClaimedDelivery]:
+        """Lease up to `quotas[receiver]` due deliveries of each receiver, its oldest first."""
 
     async def claim_by_lottery(self, lotteries: Mapping[str, Lottery], lease_seconds: float) -> LotteryResult:
         """Lease due deliveries of each receiver by its lottery: the longest due of each path, one of each path before a

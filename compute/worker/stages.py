@@ -63,7 +63,7 @@ class StageExecutor:
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decoding")
         # asyncio's lock and semaphore are first come, first served, which keeps the Dispatcher's order.
         self._device = asyncio.Lock()
-        self._places = asyncio.Semaphore(unsaved_images)
+        self._slots = asyncio.Semaphore(unsaved_images)
         self._line: deque[asyncio.Event] = deque()
 
     def warm_up(self, request: Any) -> None:
@@ -108,9 +108,9 @@ class StageExecutor:
 
     async def room(self) -> ExitStack:
         """Wait for room for one more denoised image. Close it when that image is stored, or dropped."""
-        await self._places.acquire()
+        await self._slots.acquire()
         room = ExitStack()
-        room.callback(self._places.release)
+        room.callback(self._slots.release)
         return room
 
     def denoise(self, prepared: Staged) -> Stepper[Staged]:

@@ -21,7 +21,7 @@ from compute.workflows.steps.files import StepFiles
 __all__ = ["ingest"]
 
 _LONGEST_SOURCE = 4096
-"""Characters. What is longer is the image itself, and needs no second place to be found in."""
+"""Characters. What is longer is the image itself, and needs no path by which to find it."""
 
 
 async def ingest(
@@ -36,9 +36,9 @@ async def ingest(
     """
     all_inputs: list[RequestInputs] = []
     faults = Faults()
-    for place, step in enumerate(checked.steps):
+    for index, step in enumerate(checked.steps):
         if not step.dependencies and not faults.enough:
-            with faults.of("steps", place, "config"):
+            with faults.of("steps", index, "config"):
                 all_inputs.append(await _first_step(step, values, sources, serving))
     faults.raise_if_any()
     taken: dict[str, str] = {}

@@ -24,10 +24,10 @@ class StepState(StrEnum):
     """It has none, and that is no failure: its condition did not hold, or its failure is tolerated."""
     FAILED = "failed"
     """It failed, or could not be run because another one did."""
-    HELD = "held"
+    PARKED = "parked"
     """It has not begun: the workflow is paused, or somebody must approve first."""
     GONE = "gone"
-    """The workflow is somebody else's by now: cancelled, or held by another engine."""
+    """The workflow is somebody else's by now: cancelled, or leased by another engine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,10 @@ class SimulatedDeliveries:
 
         return await self._process.call("due", look, DuePage([], None), writes=False)
 
-    async def claim(self, rooms: Mapping[str, int], lease_seconds: float) -> Sequence[ClaimedDelivery]:
+    async def claim(self, quotas: Mapping[str, int], lease_seconds: float) -> Sequence[ClaimedDelivery]:
         def claim() -> list[ClaimedDelivery]:
             now = self._world.database_now()
-            left = dict(rooms)
+            left = dict(quotas)
             claimed = []
             for one in self._world.outbox.due(now):
                 if left.get(receiver := _receiver(one), 0) > 0:
@@ -67,7 +67,7 @@ class SimulatedDeliveries:
             if path not in lot.weights or (weight is not None and not nths[path]):
                 drawn.append((nths[path], self._world.chance.random() + (weight or 0.0), one))
             nths[path] += 1
-        return [one for *_, one in sorted(drawn, key=lambda entry: entry[:2])[: lot.room]]
+        return [one for *_, one in sorted(drawn, key=lambda entry: entry[:2])[: lot.quota]]
 
     async def settle(self, attempts: Sequence[DeliveryAttempt]) -> Sequence[Settled]:
         def settle() -> list[Settled]:

@@ -148,7 +148,7 @@ class WorkflowModel:
             return
         workflow = self.workflows[finish.lease.workflow_id]
         workflow.lease_until = None
-        if finish.held:
+        if finish.parked:
             workflow.parked = True
         else:
             failed = any(step.status in {"FAILED", "CANCELLED"} for step in workflow.steps.values())

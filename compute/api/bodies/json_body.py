@@ -71,15 +71,15 @@ def parsed(content: bytes) -> dict[str, Any]:
     except RecursionError:
         raise InvalidInput(f"The JSON is nested more than {MAX_DEPTH} levels deep.") from None
     except json.JSONDecodeError as error:
-        place = texts.place(error.pos) if texts else error.pos
-        raise InvalidInput(f"This is not JSON: {error.msg} at character {place}.") from None
+        position = texts.position(error.pos) if texts else error.pos
+        raise InvalidInput(f"This is not JSON: {error.msg} at character {position}.") from None
     if not isinstance(body, dict):
         raise InvalidInput("Send a JSON object.")
     texts.put_back(body)
     suspicious = _is_suspicious(content)
     faults = [
-        {"loc": ("body", *place), "msg": f"Field `{name_of(place)}` {said}.", "type": "invalid_json"}
-        for place, said in islice(_faults(body, texts=suspicious), MOST_FAULTS)
+        {"loc": ("body", *loc), "msg": f"Field `{name_of(loc)}` {said}.", "type": "invalid_json"}
+        for loc, said in islice(_faults(body, texts=suspicious), MOST_FAULTS)
     ]
     if faults:
         raise InvalidFields(faults)
@@ -180,19 +180,19 @@ def _faults(body: dict[str, Any], *, texts: bool) -> Iterator[tuple[Location, st
     """Texts and keys that cannot be stored, each with its location. `texts`: some text may be of that kind."""
     pending: list[tuple[Location, Any]] = [((), body)]
     while pending:
-        place, holder = pending.pop()
-        if len(place) >= MAX_DEPTH:
-            yield place[:1], f"must be nested at most {MAX_DEPTH} levels deep"
+        loc, holder = pending.pop()
+        if len(loc) >= MAX_DEPTH:
+            yield loc[:1], f"must be nested at most {MAX_DEPTH} levels deep"
             return
         for key, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
             if isinstance(value, dict | list):
-                pending.append(((*place, key), value))
+                pending.append(((*loc, key), value))
             elif isinstance(value, _Unusable):
-                yield (*place, key), value.said
+                yield (*loc, key), value.said
             elif texts and isinstance(value, str) and (said := _wrong_text(value)):
-                yield (*place, key), said
+                yield (*loc, key), said
             if texts and isinstance(key, str) and (said := _wrong_text(key)):
-                yield place, f"has a key that {said}"
+                yield loc, f"has a key that {said}"
 
 
 def _wrong_text(text: str) -> str | None:

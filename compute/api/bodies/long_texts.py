@@ -23,7 +23,7 @@ _BACKSLASH = ord("\\")
 
 @dataclass(slots=True)
 class LongTexts:
-    """A body's long texts, and `rest`: the body with a name in the place of each of them.
+    """A body's long texts, and `rest`: the body with a name instead of each of them.
 
     Raises:
         json.JSONDecodeError: a long text is no JSON string.
@@ -33,7 +33,7 @@ class LongTexts:
     content: bytes
     rest: bytes = field(init=False)
     _texts: dict[str, str] = field(default_factory=dict)
-    _places: list[tuple[int, int]] = field(default_factory=list)
+    _removed: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         # Nobody can send a text of this name.
@@ -52,13 +52,13 @@ class LongTexts:
                 self._texts[name] = _text(content, opening + 1, closing)
                 parts += [content[done : opening + 1], name.encode()]
                 length += opening + 1 - done + len(name)
-                self._places.append((length, closing - opening - 1 - len(name)))
+                self._removed.append((length, closing - opening - 1 - len(name)))
                 done = closing
         self.rest = b"".join([*parts, content[done:]])
 
-    def place(self, place: int) -> int:
-        """A place in `rest`, in the content."""
-        return place + sum(more for end, more in self._places if end <= place)
+    def position(self, position: int) -> int:
+        """A position in `rest`, as one in the content."""
+        return position + sum(more for end, more in self._removed if end <= position)
 
     def put_back(self, value: Any) -> None:
         """Put the texts in what was read of `rest`."""
@@ -72,12 +72,12 @@ class LongTexts:
                     holder[key] = self._texts[one]
 
 
-def is_escaped(content: bytes, place: int) -> bool:
-    """Whether an odd number of backslashes stands before a place."""
-    first = place
+def is_escaped(content: bytes, position: int) -> bool:
+    """Whether an odd number of backslashes stands before a position."""
+    first = position
     while content[first - 1] == _BACKSLASH:
         first -= 1
-    return (place - first) % 2 == 1
+    return (position - first) % 2 == 1
 
 
 def _closing(content: bytes, at: int) -> int:

@@ -80,17 +80,17 @@ async def received(
         raise _too_large(noun, max_bytes)
     boundary = _boundary(request)
     await asyncio.to_thread(_remove_forgotten, folder)
-    place = folder / uuid.uuid4().hex
+    upload_folder = folder / uuid.uuid4().hex
     try:
-        await asyncio.to_thread(place.mkdir, parents=True)
-        upload = Upload(place / "upload")
+        await asyncio.to_thread(upload_folder.mkdir, parents=True)
+        upload = Upload(upload_folder / "upload")
         with upload.file.open("wb") as target:
             await _receive(request, _Form(upload, target, boundary, max_bytes, texts, noun))
         yield upload
     except ClientDisconnect:
         raise BadRequest("The upload was cut off.") from None
     finally:
-        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, upload_folder, ignore_errors=True)
 
 
 async def _receive(request: Request, form: "_Form") -> None:
@@ -250,9 +250,9 @@ def _too_large(noun: str, max_bytes: int) -> TooLarge:
 def _remove_forgotten(folder: Path) -> None:
     """Remove uploads that a killed ingress left behind: none takes a day."""
     oldest = time.time() - _FORGOTTEN_SECONDS
-    for place in folder.glob("*/"):
+    for upload_folder in folder.glob("*/"):
         # Another upload may just have ended and removed it.
         with contextlib.suppress(FileNotFoundError):
-            if place.stat().st_mtime < oldest:
-                _log.warning("removing an upload that was never finished: %s", place.name)
-                shutil.rmtree(place, ignore_errors=True)
+            if upload_folder.stat().st_mtime < oldest:
+                _log.warning("removing an upload that was never finished: %s", upload_folder.name)
+                shutil.rmtree(upload_folder, ignore_errors=True)

@@ -17,7 +17,7 @@ from compute.api.idempotency.keys import Answer, IdempotencyHeader, IdempotentRe
 from compute.api.links import RequestLinks
 from compute.api.needs import require_unneeded
 from compute.api.openapi.request_bodies import form_body
-from compute.api.paging import PAGED, PATH_CURSOR, Page, cursor_of, json_list, list_answer, place_behind
+from compute.api.paging import PAGED, PATH_CURSOR, Page, cursor_of, json_list, list_answer, position_of
 from compute.api.resources import Resources
 from compute.errors import BadRequest, Forbidden, InvalidInput, NotFound
 from compute.media.loader import Media
@@ -83,7 +83,7 @@ async def list_images(
 ) -> Response:
     """Stored images by path. The header `Link` leads to the next page."""
     cleaned = _cleaned(clean_prefix, prefix)
-    after = "" if cursor is None else place_behind(_LISTED, cursor)
+    after = "" if cursor is None else position_of(_LISTED, cursor)
     found = await resources.objects.list(cleaned, limit + 1, excluding=is_hidden, after=after)
     page = Page.of(found, limit, lambda item: cursor_of(_LISTED, item.path))
     rendered = await json_list(page.rows, lambda item: _describe(item, links))

@@ -14,7 +14,7 @@ from compute.api.http.strict import StrictRoute
 from compute.api.http.well_formed import announced
 from compute.api.idempotency.keys import Answer, IdempotencyHeader, IdempotentRequest
 from compute.api.openapi.request_bodies import LORA_DELETE_BODY, form_body
-from compute.api.paging import PAGED, PATH_CURSOR, Page, cursor_of, json_list, list_answer, place_behind
+from compute.api.paging import PAGED, PATH_CURSOR, Page, cursor_of, json_list, list_answer, position_of
 from compute.api.paths import API
 from compute.errors import BadRequest, InvalidInput
 from compute.lora.filenames import folder_of
@@ -106,7 +106,7 @@ async def list_loras(
 ) -> Response:
     """The LoRAs that tasks can name. The header `Link` leads to the next page."""
     folder = None if entity_type is None else _query_folder(entity_type)
-    after = "" if cursor is None else place_behind(_LISTED, cursor)
+    after = "" if cursor is None else position_of(_LISTED, cursor)
     found = await _loras(request).list(folder, limit + 1, after=after)
     page = Page.of(found, limit, lambda item: cursor_of(_LISTED, item.path))
     rendered = await json_list(page.rows, _listed)

@@ -84,8 +84,8 @@ def describe_operations(document: dict[str, Any]) -> None:
     for path, item in document["paths"].items():
         for method, operation in item.items():
             # The framework puts the path and the method behind the name of the route's function.
-            place = re.sub(r"\W", "_", f"{path}_{method}")
-            operation["operationId"] = operation["operationId"].removesuffix(place)
+            suffix = re.sub(r"\W", "_", f"{path}_{method}")
+            operation["operationId"] = operation["operationId"].removesuffix(suffix)
             _describe(operation, method.upper(), path.removeprefix(API))
 
 

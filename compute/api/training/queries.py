@@ -15,7 +15,7 @@ from compute.api.paging import (
     Page,
     SkipNumber,
     page_by_time,
-    place_behind,
+    position_of,
     total_of,
 )
 from compute.api.status_words import StatusWords
@@ -89,7 +89,7 @@ class EventFilters(BaseModel):
             return self.after
         if self.after:
             raise BadRequest("Parameters `cursor` and `after` exclude each other; send one of them.")
-        last = place_behind(EVENTS, self.cursor)
+        last = position_of(EVENTS, self.cursor)
         if not (last.isascii() and last.isdecimal() and len(last) < 19):
             raise BadRequest(CURSOR_REFUSAL)
         return int(last)

@@ -27,7 +27,7 @@ def read(body: dict[str, Any]) -> Body:
     """Read a body as far as it can be read; the quick start's steps get mappings that hand on their images."""
     found = read_body(body)
     if (reading := found.reading) is not None and found.dialect is Dialect.QUICKSTART:
-        opaque = {index for index, place in enumerate(reading.places) if place in reading.unknown}
+        opaque = {index for index, sent in enumerate(reading.indices) if sent in reading.unknown}
         steps = _wired(reading.definition.steps, opaque)
         found.reading = replace(reading, definition=reading.definition.model_copy(update={"steps": steps}))
     return found
@@ -55,11 +55,11 @@ def with_image(definition: CreateWorkflow) -> CreateWorkflow:
 
 def _wired(steps: Sequence[WorkflowStepDefinition], opaque: set[int]) -> list[WorkflowStepDefinition]:
     """The steps with their images handed on: from the first step before that makes any, else from the input. Of those
-    at the places `opaque` nobody knows what they do."""
-    kinds = {step.id: kind_of(step.task_type) for place, step in enumerate(steps) if place not in opaque}
+    at the indices `opaque` nobody knows what they do."""
+    kinds = {step.id: kind_of(step.task_type) for index, step in enumerate(steps) if index not in opaque}
     wired = []
-    for place, step in enumerate(steps):
-        if place in opaque:
+    for index, step in enumerate(steps):
+        if index in opaque:
             wired.append(step)
             continue
         sources = [(parent, field) for parent in step.depends_on if (field := _images_of(kinds.get(parent)))]

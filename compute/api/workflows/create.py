@@ -69,8 +69,8 @@ async def create_workflow(
 async def _check_webhooks(definition: CreateWorkflow, resources: Resources) -> None:
     if definition.webhook_url is not None:
         await resources.client.check_url(definition.webhook_url, "webhook_url")
-    for place, step in enumerate(definition.steps):
+    for index, step in enumerate(definition.steps):
         url = step.config.get("webhook_url")
         if isinstance(url, str):
-            with faults_at("steps", place, "config"):
+            with faults_at("steps", index, "config"):
                 await resources.client.check_url(url, "webhook_url")

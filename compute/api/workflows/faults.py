@@ -28,8 +28,8 @@ def _of_input(fault: Fault, definition: CreateWorkflow) -> Fault:
     if loc[1:2] != ("steps",) or len(loc) < _FIRST_OF_STEP:
         return fault
     step, rest = definition.steps[loc[2]], loc[_FIRST_OF_STEP:]
-    place: tuple[str | int, ...] = ()
+    path: tuple[str | int, ...] = ()
     if rest[:1] == ("input_mappings",) and len(rest) > 1:
         mapping = step.input_mappings[rest[1]]
-        place = tuple(mapping.from_field.split(".")) if mapping.from_step == INPUT else ()
-    return fault | {"loc": ("body", "input", *place), "msg": f"Step `{step.id}`: {fault['msg']}"}
+        path = tuple(mapping.from_field.split(".")) if mapping.from_step == INPUT else ()
+    return fault | {"loc": ("body", "input", *path), "msg": f"Step `{step.id}`: {fault['msg']}"}

@@ -198,16 +198,16 @@ def _current(seen: Seen) -> int | None:
     if WorkflowStatus(seen.workflow.status) in ENDED_WORKFLOWS:
         return None
     for status in (StepStatus.RUNNING, StepStatus.PENDING):
-        for place, step in enumerate(seen.steps):
+        for index, step in enumerate(seen.steps):
             if step.status == status:
-                return place
+                return index
     return None
 
 
 def _last(seen: Seen) -> int:
     """The step at which an ended workflow ended: the first that failed, or the last one."""
     failed = [
-        place for place, step in enumerate(seen.steps) if step.status in (StepStatus.FAILED, StepStatus.CANCELLED)
+        index for index, step in enumerate(seen.steps) if step.status in (StepStatus.FAILED, StepStatus.CANCELLED)
     ]
     return failed[0] if failed else len(seen.steps) - 1
 

@@ -68,11 +68,11 @@ def read_body(body: dict[str, Any]) -> Body:
     unknown: set[int] = set()
     if isinstance(steps, list):
         made = []
-        for place, step in enumerate(steps):
+        for index, step in enumerate(steps):
             canonical, faults, words = _quickstart(step) if quickstart else _canonical(step)
-            found.spoken[place] = words
-            found.faults += [_at(place, fault) for fault in faults]
-            unknown |= {place} if faults else set()
+            found.spoken[index] = words
+            found.faults += [_at(index, fault) for fault in faults]
+            unknown |= {index} if faults else set()
             made.append(canonical)
         body = body | {"steps": made}
     _read(body, found, unknown)
@@ -131,8 +131,8 @@ def _operation(config: Any) -> tuple[TaskType, dict[str, str]]:
     return _OPERATIONS[operation]
 
 
-def _at(place: int, fault: InvalidInput) -> Fault:
-    loc = ("body", "steps", place, *fault.field.split("."))
+def _at(index: int, fault: InvalidInput) -> Fault:
+    loc = ("body", "steps", index, *fault.field.split("."))
     return {"loc": loc, "msg": fault.detail, "type": "invalid_workflow"}
 
 
@@ -147,20 +147,20 @@ def _read(body: dict[str, Any], found: Body, unknown: set[int]) -> None:
         if loc[:1] != ("steps",):
             frame.pop(str(loc[0]) if loc else "", None)
     sound = []
-    for place, step in steps:
-        mended, lost = _mended(step, [fault["loc"][3:] for fault in faults if fault["loc"][1:3] == ("steps", place)])
-        partial |= {place} if lost & _TASK_FIELDS else set()
+    for index, step in steps:
+        mended, lost = _mended(step, [fault["loc"][3:] for fault in faults if fault["loc"][1:3] == ("steps", index)])
+        partial |= {index} if lost & _TASK_FIELDS else set()
         if mended is None or _faults_of({"name": "x", "steps": [mended]}):
             name = step.get("id") if isinstance(step, dict) else None
             unread |= {name} if isinstance(name, str) else set()
         else:
-            sound.append((place, mended))
+            sound.append((index, mended))
     if sound:
         rest = {"name": "x"} | frame | {"steps": [step for _, step in sound]}
         if not _faults_of(rest):
             found.reading = Reading(
                 CreateWorkflow.model_validate(rest),
-                tuple(place for place, _ in sound),
+                tuple(index for index, _ in sound),
                 frozenset(unread),
                 frozenset(partial),
                 frozenset(unknown),
@@ -168,14 +168,14 @@ def _read(body: dict[str, Any], found: Body, unknown: set[int]) -> None:
             )
 
 
-def _mended(step: Any, places: Sequence[tuple[Any, ...]]) -> tuple[Any, set[str]]:
+def _mended(step: Any, locs: Sequence[tuple[Any, ...]]) -> tuple[Any, set[str]]:
     """The step without its faulty parts, and their names; None if it is not to be had without them."""
     if not isinstance(step, Mapping):
         return None, set()
-    lost = {str(place[0]) for place in places if place}
-    if not places:
+    lost = {str(loc[0]) for loc in locs if loc}
+    if not locs:
         return step, set()
-    if lost & {"id", "task_type"} or any(not place for place in places):
+    if lost & {"id", "task_type"} or any(not loc for loc in locs):
         return None, lost
     return {name: value for name, value in step.items() if name not in lost}, lost
 

@@ -93,7 +93,7 @@ async def page_of(
     limit: int,
     options: Sequence[ORMOption] = (),
 ) -> Found[T]:
-    """The rows behind a place, without the first `skip`. It must be the first in its transaction.
+    """The rows behind a position, without the first `skip`. It must be the first in its transaction.
 
     Raises:
         StatementTooSlow: the database was too busy for it.
@@ -102,8 +102,8 @@ async def page_of(
         # One snapshot: what one walk has seen is no news to the next.
         await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         await follow_indices(session, statement_timeout=_SECONDS)
-        places, until, whole = await _find(session, listing, filters, behind, skip, limit)
-        return Found(await _rows(session, listing.table, places, options), until, whole)
+        positions, until, whole = await _find(session, listing, filters, behind, skip, limit)
+        return Found(await _rows(session, listing.table, positions, options), until, whole)
     except DBAPIError as error:
         if isinstance(away(error), StatementTooSlow):
             raise StatementTooSlow(
@@ -178,7 +178,7 @@ async def _walk_all(
             listing.table,
             along,
             _by_column(listing, left),
-            place=behind,
+            position=behind,
             skip=inside,
             limit=outside + limit,
             budget=_budget(along, left, ways, skip + limit),
@@ -188,9 +188,9 @@ async def _walk_all(
     if alone:
         return seen[0]
     stops = [one.behind for one in seen if one.behind is not None]
-    found = sorted((place for one in seen for place in one.found), reverse=True)
+    found = sorted((position for one in seen for position in one.found), reverse=True)
     if stops:
-        found = [place for place in found if place >= max(stops)]
+        found = [position for position in found if position >= max(stops)]
     shown = found[skip : skip + limit]
     return Walked(shown, len(shown) == limit, max(stops, default=None), all(one.known for one in seen))
 
@@ -242,12 +242,12 @@ def _by_column(listing: Listing[Any], filters: Filters) -> dict[Any, Sequence[An
 
 
 async def _rows(
-    session: AsyncSession, table: Any, places: Sequence[ListPosition], options: Sequence[ORMOption]
+    session: AsyncSession, table: Any, positions: Sequence[ListPosition], options: Sequence[ORMOption]
 ) -> Sequence[Any]:
-    """The rows at these places. Many are read some at a time, because to make objects of them takes a while."""
-    if not places:
+    """The rows at these positions. Many are read some at a time, because to make objects of them takes a while."""
+    if not positions:
         return []
-    ids = [place.id for place in places]
+    ids = [position.id for position in positions]
     wanted = select(table).where(one_of(table.id, ids)).options(*options)
     streamed = await session.stream_scalars(wanted, execution_options={"yield_per": _AT_A_TIME})
     rows = {row.id: row async for row in streamed}

@@ -87,16 +87,16 @@ async def walk(
     along: Span | Heap,
     wanted: Mapping[Any, Sequence[Any]],
     *,
-    place: ListPosition | None,
+    position: ListPosition | None,
     skip: int = 0,
     limit: int,
     budget: int,
 ) -> Walked:
-    """Up to `limit` rows behind `place` whose columns are as `wanted`, without the first `skip`, of `budget` that are
-    examined. Nothing is skipped of a heap."""
-    here = [] if place is None else [_before(table, place)]
+    """Up to `limit` rows behind `position` whose columns are as `wanted`, without the first `skip`, of `budget` that
+    are examined. Nothing is skipped of a heap."""
+    here = [] if position is None else [_before(table, position)]
     matches = and_(true(), *_conditions(along, wanted), *(here if isinstance(along, Heap) else ()))
-    inner = _examined(table, along, matches, place, budget).subquery("walked")
+    inner = _examined(table, along, matches, position, budget).subquery("walked")
     fit = func.count().filter(inner.c.matches).over(rows=(None, 0)).label("fit")
     number = func.row_number().over().label("number")
     counted = select(inner.c.id, inner.c.created_at, inner.c.matches, number, fit).subquery("counted")
@@ -126,7 +126,7 @@ async def walked_count(
 
 
 def _examined(
-    table: Any, along: Span | Heap, matches: ColumnElement[bool], place: ListPosition | None, budget: int
+    table: Any, along: Span | Heap, matches: ColumnElement[bool], position: ListPosition | None, budget: int
 ) -> Select[Any]:
     """The rows that are examined. Limited here: no condition from outside gets below that."""
     rows = select(table.id, table.created_at, matches.label("matches")).limit(budget)
@@ -139,17 +139,17 @@ def _examined(
     if along.column is not None:
         order.insert(0, along.column)
         rows = rows.where(along.column >= along.value)
-        if place is None:
+        if position is None:
             rows = rows.where(along.column <= along.value)
-    if place is not None:
-        rows = rows.where(_before(table, place, along.column, along.value))
+    if position is not None:
+        rows = rows.where(_before(table, position, along.column, along.value))
     return rows.order_by(*(column.desc() for column in order))
 
 
-def _before(table: Any, place: ListPosition, column: Any = None, value: str | None = None) -> ColumnElement[bool]:
+def _before(table: Any, position: ListPosition, column: Any = None, value: str | None = None) -> ColumnElement[bool]:
     """One comparison of all columns, which the index answers; a clock's tick may have many rows."""
     columns = [table.created_at, table.id]
-    values: list[Any] = [literal(place.created_at, DateTime(timezone=True)), literal(place.id, Uuid())]
+    values: list[Any] = [literal(position.created_at, DateTime(timezone=True)), literal(position.id, Uuid())]
     if column is not None:
         columns, values = [column, *columns], [literal(value), *values]
     return tuple_(*columns) < tuple_(*values)

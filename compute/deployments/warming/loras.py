@@ -20,7 +20,7 @@ _AGAIN_SECONDS = 0.2
 async def warm_lora(pools: Sequence[DeploymentHandle], path: str, *, timeout_s: float = _TIMEOUT_SECONDS) -> int:
     """Let every running replica of these pools read a stored LoRA; returns how many have it in memory. Never raises.
 
-    A replica treats it like any job: without a free place it takes it when the next of its jobs ends. A replica whose
+    A replica treats it like any job: without a free slot it takes it when the next of its jobs ends. A replica whose
     model it does not fit ignores it. All of that is logged.
 
     Args:

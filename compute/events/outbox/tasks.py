@@ -63,7 +63,7 @@ def log_moves(*statuses: TaskStatus) -> str:
     return f"""
     INSERT INTO task_events (task_id, type, status)
     SELECT id, '{EventType.TASK_STATUS}', passed.status
-      FROM moved CROSS JOIN unnest(ARRAY[{passed}]) WITH ORDINALITY AS passed(status, place) ORDER BY place
+      FROM moved CROSS JOIN unnest(ARRAY[{passed}]) WITH ORDINALITY AS passed(status, ordinal) ORDER BY ordinal
     """
 
 
@@ -71,13 +71,13 @@ def _record(row_payload: str) -> str:
     # An ended task may still be updated: its webhook waits for the end itself.
     return f"""
     WITH moved AS (
-        SELECT tasks.id, tasks.status, place, {row_payload} AS payload,
+        SELECT tasks.id, tasks.status, ordinal, {row_payload} AS payload,
                CASE WHEN :type = '{EventType.TASK_STATUS}' AND status IN ({_CALLED_BACK})
                     THEN webhook_url END AS payload_url
-          FROM tasks JOIN unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS changed(id, place) ON changed.id = tasks.id
+          FROM tasks JOIN unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS changed(id, ordinal) ON changed.id = tasks.id
     ), called AS ({CALL_BACK})
     INSERT INTO task_events (task_id, type, status, data)
-    SELECT id, :type, status, payload FROM moved ORDER BY place
+    SELECT id, :type, status, payload FROM moved ORDER BY ordinal
     """
 
 

@@ -81,16 +81,16 @@ class Framing:
 
 @dataclass(frozen=True, slots=True)
 class FramePlan:
-    """The part `source` of the image (left, top, right, bottom; may cut pixels) goes to `place`, in whole pixels of a
-    result of `size`; the rest of the result is padding."""
+    """The part `source` of the image (left, top, right, bottom; may cut pixels) goes to `destination`, in whole pixels
+    of a result of `size`; the rest of the result is padding."""
 
     size: Size
     source: tuple[float, float, float, float]
-    place: tuple[int, int, int, int]
+    destination: tuple[int, int, int, int]
 
     @property
     def pads(self) -> bool:
-        return self.place != (0, 0, *self.size)
+        return self.destination != (0, 0, *self.size)
 
     @property
     def resamples(self) -> bool:
@@ -99,8 +99,8 @@ class FramePlan:
             self.source[2] - self.source[0],
             self.source[3] - self.source[1],
         ) != (
-            self.place[2] - self.place[0],
-            self.place[3] - self.place[1],
+            self.destination[2] - self.destination[0],
+            self.destination[3] - self.destination[1],
         )
 
     def changes(self, size: Size) -> bool:
@@ -142,7 +142,7 @@ def aspect_difference(one: float, other: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """One axis of the image; see the module's docstring. `held` is False if there is no subject to keep."""
+    """One axis of the image; see the module's docstring. `has_subject` is False if there is no subject to keep."""
 
     length: int
     start: float
@@ -150,11 +150,11 @@ class _Axis:
     before: float
     after: float
     anchor: float
-    held: bool
+    has_subject: bool
 
     def crops(self) -> tuple[float, float]:
         """The shortest and the longest frame inside the image that can keep the margins."""
-        if not self.held:
+        if not self.has_subject:
             return 0, self.length
         longest = float(self.length)
         if self.before:
@@ -165,7 +165,7 @@ class _Axis:
 
     def padded(self) -> float:
         """The shortest frame around the image that can keep the margins."""
-        if not self.held:
+        if not self.has_subject:
             return self.length
         return max(
             self.length, self.end / (1 - self.after), (self.length - self.start) / (1 - self.before), self.exact()
@@ -190,14 +190,14 @@ class _Axis:
 
     def matches(self, slack: float, *, exactly: bool) -> bool:
         """Whether the whole, unchanged image keeps the margins; `slack` as a share of the length."""
-        if not self.held:
+        if not self.has_subject:
             return True
         slack += (1 + _ROUNDING) / self.length
         missing = (self.before - self.start / self.length, self.after - 1 + self.end / self.length)
         return all((abs(share) if exactly else share) <= slack for share in missing)
 
     def _kept(self, span: float) -> tuple[float, float]:
-        if not self.held:
+        if not self.has_subject:
             return -math.inf, math.inf
         return self.end - span * (1 - self.after), self.start - span * self.before
 
@@ -212,12 +212,12 @@ class _Spans(NamedTuple):
 
 def _axes(size: Size, framing: Framing, subject: Subject | None) -> tuple[_Axis, _Axis]:
     margins = framing.margins or Margins()
-    held = framing.margins is not None and subject is not None
-    left, top, right, bottom = subject if held and subject is not None else (0, 0, *size)
+    has_subject = framing.margins is not None and subject is not None
+    left, top, right, bottom = subject if has_subject and subject is not None else (0, 0, *size)
     across, down = framing.position
     return (
-        _Axis(size[0], left, right, margins.left or 0, margins.right or 0, across, held),
-        _Axis(size[1], top, bottom, margins.top or 0, margins.bottom or 0, down, held),
+        _Axis(size[0], left, right, margins.left or 0, margins.right or 0, across, has_subject),
+        _Axis(size[1], top, bottom, margins.top or 0, margins.bottom or 0, down, has_subject),
     )
 
 
@@ -312,8 +312,8 @@ def _seen(length: int, first: float, span: float, target: int) -> tuple[int, flo
     """One axis: (from, source from, source to, to); at least one pixel is seen."""
     start, end = max(0.0, first), min(float(length), first + span)
     scale = target / span
-    place_start = min(round((start - first) * scale), target - 1)
-    return place_start, start, end, max(place_start + 1, round((end - first) * scale))
+    seen_from = min(round((start - first) * scale), target - 1)
+    return seen_from, start, end, max(seen_from + 1, round((end - first) * scale))
 
 
 def _clamped(value: float, low: float, high: float) -> float:

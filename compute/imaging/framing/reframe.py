@@ -15,7 +15,7 @@ def reframed(image: Image.Image, plan: FramePlan, resampling: Resampling) -> Ima
     """
     if not plan.changes(image.size):
         return image
-    left, top, right, bottom = plan.place
+    left, top, right, bottom = plan.destination
     if plan.resamples:
         seen = image.resize((right - left, bottom - top), Image.Resampling[resampling.upper()], box=plan.source)
     else:

@@ -190,8 +190,8 @@ def _tables(values: Any) -> tuple[Curve, ...] | None:
 
 
 def _interpolated(table: NDArray[np.float64]) -> Curve:
-    places = np.linspace(0, 1, len(table))
-    return lambda coded: np.interp(coded, places, table)
+    positions = np.linspace(0, 1, len(table))
+    return lambda coded: np.interp(coded, positions, table)
 
 
 def _made(primaries: Sequence[Point], white: Point, curves: Sequence[Curve], *, grey: bool) -> Iterator[bytes]:

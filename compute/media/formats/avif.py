@@ -24,7 +24,7 @@ def is_avif(data: bytes) -> bool:
     if data[4:8] != b"ftyp":
         return False
     end = min(int.from_bytes(data[:4], "big"), 1024)
-    return any(data[place : place + 4] in _BRANDS for place in range(8, end, 4))
+    return any(data[offset : offset + 4] in _BRANDS for offset in range(8, end, 4))
 
 
 def stated_codes(data: bytes) -> tuple[int, int] | None:
@@ -40,9 +40,9 @@ def stated_codes(data: bytes) -> tuple[int, int] | None:
 def without_metadata(data: bytes) -> io.BytesIO:
     """The file with EXIF and XMP items marked as a type that no decoder reads; all offsets stay as they are."""
     patched = io.BytesIO(data)
-    for place in _item_types(data):
-        if data[place : place + 4] in {b"Exif", b"mime"}:
-            patched.seek(place)
+    for offset in _item_types(data):
+        if data[offset : offset + 4] in {b"Exif", b"mime"}:
+            patched.seek(offset)
             patched.write(b"none")
     patched.seek(0)
     return patched
@@ -50,14 +50,14 @@ def without_metadata(data: bytes) -> io.BytesIO:
 
 def _item_types(data: bytes) -> Iterator[int]:
     """Yield the offsets of the items' types."""
-    place = data.find(b"infe")
+    offset = data.find(b"infe")
     for _ in parts():
-        if place < 0:
+        if offset < 0:
             return
-        version = data[place + 4] if place + 4 < len(data) else 0
+        version = data[offset + 4] if offset + 4 < len(data) else 0
         # Version, flags, the item's number (of four bytes from version 3 on) and its protection come before it.
-        yield place + 8 + (4 if version >= 3 else 2) + 2
-        place = data.find(b"infe", place + 4)
+        yield offset + 8 + (4 if version >= 3 else 2) + 2
+        offset = data.find(b"infe", offset + 4)
 
 
 def _of_item(top: Sequence[Box]) -> tuple[int, int] | None:
@@ -124,8 +124,8 @@ def _associated(body: memoryview, wanted: int) -> Sequence[int]:
         if item == wanted:
             # The highest bit says that the property is essential.
             mask = 0x7FFF if wide_properties else 0x7F
-            places = range(position, position + many * size, size)
-            return [int.from_bytes(body[place : place + size], "big") & mask for place in places]
+            offsets = range(position, position + many * size, size)
+            return [int.from_bytes(body[offset : offset + size], "big") & mask for offset in offsets]
         position += many * size
     return ()
 

@@ -126,11 +126,11 @@ class LtxDenoiser:
     def _coordinates(self, clip: Clip, device: torch.device) -> torch.Tensor:
         """(1, 3, tokens): the time of each token in seconds, and its position in pixels."""
         patch, patch_t = self._patch
-        places = self._pipeline._prepare_video_ids(
+        ids = self._pipeline._prepare_video_ids(
             1, *self._grid(clip), patch_size=patch, patch_size_t=patch_t, device=device
         )
         temporal, spatial = self._ratio
-        scaled = self._pipeline._scale_video_ids(places, spatial, temporal, frame_index=0, device=device).float()
+        scaled = self._pipeline._scale_video_ids(ids, spatial, temporal, frame_index=0, device=device).float()
         scaled[:, 0] *= 1.0 / clip.fps
         return torch.as_tensor(scaled)
 

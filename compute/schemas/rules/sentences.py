@@ -56,8 +56,8 @@ def presented(
 ) -> list[Fault]:
     """Convert the errors of a validation to faults.
 
-    `sent` is the validated value: parts of a place that are not in it (the branch of a union, say) are left out.
-    `model` is the model of the validation, to suggest a field for a misspelt one. `at` goes before every place.
+    `sent` is the validated value: parts of a location that are not in it (the branch of a union, say) are left out.
+    `model` is the model of the validation, to suggest a field for a misspelt one. `at` goes before every location.
     """
     guesses = _MOST_GUESSES
     found: list[tuple[bool, Fault]] = []
@@ -73,7 +73,7 @@ def presented(
 
 
 def as_sent(loc: Sequence[str | int], sent: Any, *, absent: int = 0) -> tuple[str | int, ...]:
-    """Return a place without the parts that are not in `sent`. The last `absent` parts may be missing ones."""
+    """Return a location without the parts that are not in `sent`. The last `absent` parts may be missing ones."""
     kept: list[str | int] = []
     for left, part in zip(range(len(loc), 0, -1), loc, strict=True):
         inside = _inside(sent, part)
@@ -162,7 +162,7 @@ _SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def name_of(loc: Sequence[str | int]) -> str:
-    """Return the last name in a place with the numbers after it, as in `source_images[3]`."""
+    """Return the last name in a location with the numbers after it, as in `source_images[3]`."""
     name = ""
     for part in loc:
         name = part if isinstance(part, str) else f"{name}[{part}]"

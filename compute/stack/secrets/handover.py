@@ -40,7 +40,7 @@ _PREFIX = "secrets-"
 def without_secrets(home: Path, environment: Mapping[str, str]) -> dict[str, str] | None:
     """Return the environment with its secrets replaced by files in `home`; None if it holds none.
 
-    An empty secret is ignored: it stays, and its reader goes on to the next place.
+    An empty secret is ignored: it stays, and its reader goes on to the next source.
 
     Raises:
         OSError: the files cannot be written, or those of COMPUTE_SECRETS cannot be read.

@@ -92,7 +92,7 @@ _to_json = json.JSONEncoder(separators=(",", ":")).encode
 _AT_A_TIME = 20
 _COLUMNS = ", ".join(_GIVEN)
 _RECORD = ", ".join(f"{name} {kind}" for name, kind in _GIVEN.items())
-_AT = "now() + place * interval '1 microsecond'"
+_AT = "now() + ordinal * interval '1 microsecond'"
 
 # One statement, and so one transaction and one round trip. The tasks of a batch are a microsecond apart, which keeps
 # their order.
@@ -100,8 +100,8 @@ _INSERT_TASKS = f"""
 WITH accepted AS (
     INSERT INTO tasks ({_COLUMNS}, status, created_at, updated_at)
     SELECT {_COLUMNS}, 'PENDING', {_AT}, {_AT}
-      FROM json_to_recordset(%s::json) AS given (place int, {_RECORD})
-     ORDER BY place
+      FROM json_to_recordset(%s::json) AS given (ordinal int, {_RECORD})
+     ORDER BY ordinal
         ON CONFLICT (id) DO NOTHING
     RETURNING *
 ), logged AS (
@@ -137,15 +137,15 @@ async def write(connection: Connection, batch: Sequence[Submission]) -> list[Out
         await _foresee_times(connection, placed)
         outcomes = await _settle_keys(connection, batch)
         beaten = {task.id for of, to in zip(batch, outcomes, strict=True) if to is not _STORED for task in of.tasks}
-        await insert_tasks(connection, [(place, task) for place, task in placed if task.id not in beaten])
+        await insert_tasks(connection, [(ordinal, task) for ordinal, task in placed if task.id not in beaten])
     return outcomes
 
 
 async def _foresee_times(connection: Connection, placed: Sequence[tuple[int, Task]]) -> None:
     """A row that is stored beside its tasks must know their times before they are inserted."""
     ((now,),) = await (await connection.execute("SELECT now()")).fetchall()
-    for place, task in placed:
-        _set_time(task, now + timedelta(microseconds=place))
+    for ordinal, task in placed:
+        _set_time(task, now + timedelta(microseconds=ordinal))
 
 
 async def _settle_keys(connection: Connection, batch: Sequence[Submission]) -> list[Outcome]:
@@ -188,7 +188,7 @@ def _answer_to(key: Key, first: IdempotencyKey | None) -> Outcome:
 
 
 async def insert_tasks(connection: Connection, placed: Sequence[tuple[int, Task]]) -> None:
-    """Insert tasks with their places in the order of the batch; those that are there already stay as they are."""
+    """Insert tasks with their numbers in the order of the batch; those that are there already stay as they are."""
     if not placed:
         return
     rows = await _rows(placed)
@@ -206,16 +206,16 @@ async def insert_tasks(connection: Connection, placed: Sequence[tuple[int, Task]
 async def _rows(placed: Sequence[tuple[int, Task]]) -> str:
     """The tasks as a JSON list."""
     made: list[str] = []
-    for place, task in placed:
-        made.append(_to_json(_row(place, task)))
+    for ordinal, task in placed:
+        made.append(_to_json(_row(ordinal, task)))
         if len(made) % _AT_A_TIME == 0:
             await asyncio.sleep(0)
     return f"[{','.join(made)}]"
 
 
-def _row(place: int, task: Task) -> dict[str, Any]:
+def _row(ordinal: int, task: Task) -> dict[str, Any]:
     given = {name: value for name, value in vars(task).items() if name in _GIVEN and value is not None}
-    return given | {"place": place, "id": str(task.id)}
+    return given | {"ordinal": ordinal, "id": str(task.id)}
 
 
 def size_of(task: Task) -> int:

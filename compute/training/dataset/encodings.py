@@ -28,7 +28,7 @@ _RUN_OF_PAIRS = re.compile(rb"(?:[\x80-\xff][\x00-\xff])+")
 _LONG_RUN = 3
 _DOS_LETTERS = frozenset(b"\x80\x81\x82\x83\x84\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96"
                          b"\x97\x98\x99\x9a\xa0\xa1\xa2\xa3\xa4\xa5\xe1")  # fmt: skip
-# Letters, except those of Icelandic, whose places Turkish uses for more frequent ones; and the signs of word
+# Letters, except those of Icelandic, whose codes Turkish uses for more frequent ones; and the signs of word
 # processors: quotes, dashes, an ellipsis, a degree, the euro.
 _WINDOWS_LETTERS = frozenset(range(0xC0, 0x100)) - frozenset(b"\xd0\xd7\xdd\xde\xf0\xf7\xfd\xfe") | frozenset(
     b"\x8a\x8c\x8e\x9a\x9c\x9e\x9f"
@@ -129,13 +129,13 @@ def _is_chinese(data: bytes, everyday: re.Pattern[bytes], encoding: str) -> bool
 
 def _pairs(data: bytes) -> list[tuple[int, int]]:
     """Pairs of a high byte and the byte after it."""
-    found, place = list[tuple[int, int]](), 0
-    while place < len(data):
-        if data[place] < 0x80:
-            place += 1
+    found, offset = list[tuple[int, int]](), 0
+    while offset < len(data):
+        if data[offset] < 0x80:
+            offset += 1
             continue
-        found.append((data[place], data[place + 1] if place + 1 < len(data) else 0))
-        place += 2
+        found.append((data[offset], data[offset + 1] if offset + 1 < len(data) else 0))
+        offset += 2
     return found
 
 

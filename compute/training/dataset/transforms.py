@@ -134,10 +134,10 @@ def _parsed(item: Any, field: str) -> Transform:
     try:
         transform = _TRANSFORMS.validate_python({"type": kind, **settings})
     except ValidationError as error:
-        # Without the first part of the place, which is the union's variant.
+        # Without the first part of the location, which is the union's variant.
         fault = presented([one | {"loc": one["loc"][1:]} for one in error.errors()])[0]
-        place = ".".join(str(part)[:50] for part in (field, *fault["loc"]))
-        raise InvalidInput(fault["msg"], field=place) from None
+        path = ".".join(str(part)[:50] for part in (field, *fault["loc"]))
+        raise InvalidInput(fault["msg"], field=path) from None
     if isinstance(transform, BackgroundRemoval):
         check_model(transform.model, field=f"{field}.model")
     return transform

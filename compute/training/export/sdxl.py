@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 __all__ = ["to_kohya"]
 
 _NAME = re.compile(r"(?:base_model\.model\.)?(?P<layer>.+)\.lora_(?P<half>[AB])(?:\.default)?\.weight")
-_BLOCK = re.compile(r"(?:(?P<side>down|up)_blocks\.(?P<block>\d+)|mid_block)\.attentions\.(?P<place>\d+)\.(?P<rest>.+)")
+_BLOCK = re.compile(
+    r"(?:(?P<side>down|up)_blocks\.(?P<block>\d+)|mid_block)\.attentions\.(?P<number>\d+)\.(?P<rest>.+)"
+)
 _LAYERS_PER_BLOCK = 2
 """Layers of a block in every SDXL; the original code numbers all layers and each block's down- or upsampler in turn."""
 
@@ -47,9 +49,9 @@ def _original(layer: str) -> str:
     match = _BLOCK.fullmatch(layer)
     if match is None:
         raise ValueError(f"{layer!r} is in none of the UNet's attention blocks")
-    rest, place = match["rest"], int(match["place"])
+    rest, number = match["rest"], int(match["number"])
     if match["side"] is None:
         return f"middle_block.1.{rest}"
-    first = int(match["block"]) * (_LAYERS_PER_BLOCK + 1) + place
+    first = int(match["block"]) * (_LAYERS_PER_BLOCK + 1) + number
     # Input block 0 is the first convolution.
     return f"input_blocks.{1 + first}.1.{rest}" if match["side"] == "down" else f"output_blocks.{first}.1.{rest}"

@@ -44,10 +44,10 @@ class BatchPlan:
 
     def __getitem__(self, number: int) -> MicroBatch:
         """Return the micro-batch with this number, counted from the start of the training."""
-        epoch, place = divmod(number, self.per_epoch)
+        epoch, index = divmod(number, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._shuffled(epoch)
-        return self._order[place]
+        return self._order[index]
 
     def _shuffled(self, epoch: int) -> list[MicroBatch]:
         source = random.Random(f"{self._seed}/{epoch}")  # noqa: S311 - not for cryptography

@@ -92,8 +92,8 @@ SELECT id,
 """
 _ADD_SAMPLES = f"""
 UPDATE trainings
-   SET samples = (SELECT coalesce(jsonb_agg(one ORDER BY place), '[]')
-                    FROM jsonb_array_elements(samples) WITH ORDINALITY AS kept(one, place)
+   SET samples = (SELECT coalesce(jsonb_agg(one ORDER BY ordinal), '[]')
+                    FROM jsonb_array_elements(samples) WITH ORDINALITY AS kept(one, ordinal)
                    WHERE (one->>'step')::int <> %(step)s::int) || %(new)s,
        updated_at = {_NOW}
  WHERE {_GOING} RETURNING id

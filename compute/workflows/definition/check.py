@@ -39,15 +39,15 @@ class Reading:
 
     Attributes:
         definition: Its sound steps, and as much of the rest.
-        places: Where in the body each of those steps is.
+        indices: The index in the body of each of those steps.
         unread: Names of steps that could not be read; others may wait for them.
-        partial: Places of steps of whose tasks a part is missing.
-        unknown: Places of steps whose type is unknown.
+        partial: Indices of steps of whose tasks a part is missing.
+        unknown: Indices of steps whose type is unknown.
         whole: Nothing of any step is missing.
     """
 
     definition: CreateWorkflow
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
     unread: frozenset[str] = frozenset()
     partial: frozenset[int] = frozenset()
     unknown: frozenset[int] = frozenset()
@@ -81,7 +81,7 @@ def check_workflow(
     if len(definition.steps) > MAX_STEPS:
         message = f"{len(definition.steps)} steps; at most {MAX_STEPS} are allowed."
         raise InvalidFields([_fault("steps", message=message), *faults][:MOST_FAULTS])
-    opaque = {place for place, step in enumerate(definition.steps) if reading.places[place] in reading.unknown}
+    opaque = {index for index, step in enumerate(definition.steps) if reading.indices[index] in reading.unknown}
     named, uninstalled = _faulty_names(definition, opaque)
     faults += named
     opaque |= uninstalled
@@ -93,17 +93,17 @@ def check_workflow(
         faults += _unread_inputs(definition, also_read)
     checked = {}
     known = Known(serving, {INPUT: given, CONFIG: definition.config})
-    for place in _in_order(definition, known_edges):
-        step = definition.steps[place]
-        if place in opaque:
+    for index in _in_order(definition, known_edges):
+        step = definition.steps[index]
+        if index in opaque:
             continue
-        partial = reading.places[place] in reading.partial
-        checked[place], wrong = check_step(step, tuple(edges[step.id]), known, partial=partial)
-        known.steps[step.id] = checked[place]
-        faults += [_at(place, *loc, message=message) for loc, message in wrong]
+        partial = reading.indices[index] in reading.partial
+        checked[index], wrong = check_step(step, tuple(edges[step.id]), known, partial=partial)
+        known.steps[step.id] = checked[index]
+        faults += [_at(index, *loc, message=message) for loc, message in wrong]
     _refuse([_in_body(fault, reading) for fault in faults[len(found) :]], found)
     last = max(graph.sinks(edges), key=[step.id for step in definition.steps].index)
-    return CheckedWorkflow(tuple(checked[place] for place in range(len(definition.steps))), last)
+    return CheckedWorkflow(tuple(checked[index] for index in range(len(definition.steps))), last)
 
 
 def inputs_read(definition: CreateWorkflow) -> set[str]:
@@ -129,16 +129,16 @@ def _unread_inputs(definition: CreateWorkflow, also_read: Collection[str]) -> _F
 
 
 def _in_order(definition: CreateWorkflow, edges: graph.Edges) -> list[int]:
-    """The places of all steps, each behind its parents where there is such an order."""
+    """The indices of all steps, each behind its parents where there is such an order."""
     ranks = {name: rank for rank, name in enumerate([*graph.walk(edges), *graph.unreachable(edges)])}
-    return sorted(range(len(definition.steps)), key=lambda place: ranks[definition.steps[place].id])
+    return sorted(range(len(definition.steps)), key=lambda index: ranks[definition.steps[index].id])
 
 
 def _in_body(fault: dict[str, Any], reading: Reading) -> dict[str, Any]:
-    """The fault with the place of its step in the body."""
+    """The fault with the index of its step in the body."""
     loc = fault["loc"]
     if loc[1:2] == ("steps",) and len(loc) > 2:
-        return fault | {"loc": (*loc[:2], reading.places[loc[2]], *loc[3:])}
+        return fault | {"loc": (*loc[:2], reading.indices[loc[2]], *loc[3:])}
     return fault
 
 
@@ -149,36 +149,39 @@ def _parents(step: WorkflowStepDefinition) -> list[str]:
 
 
 def _faulty_names(definition: CreateWorkflow, unknown: set[int]) -> tuple[_Faults, set[int]]:
-    """Faults of ids and types, and the places of steps whose type is not installed."""
+    """Faults of ids and types, and the indices of steps whose type is not installed."""
     counts = Counter(step.id for step in definition.steps)
     faults = [
-        _at(place, "id", message=f"There are {counts[step.id]} steps named `{step.id}`.")
-        for place, step in enumerate(definition.steps)
+        _at(index, "id", message=f"There are {counts[step.id]} steps named `{step.id}`.")
+        for index, step in enumerate(definition.steps)
         if counts[step.id] > 1
     ]
     uninstalled = set()
-    for place, step in enumerate(definition.steps):
+    for index, step in enumerate(definition.steps):
         try:
-            if place not in unknown:
+            if index not in unknown:
                 require_kind(step.task_type)
         except InvalidInput as error:
-            faults.append(_at(place, "task_type", message=error.detail))
-            uninstalled.add(place)
+            faults.append(_at(index, "task_type", message=error.detail))
+            uninstalled.add(index)
     return faults, uninstalled
 
 
 def _unknown_names(definition: CreateWorkflow, edges: graph.Edges, unread: Collection[str]) -> _Faults:
     faults: _Faults = []
-    for place, step in enumerate(definition.steps):
+    for index, step in enumerate(definition.steps):
         named: list[tuple[tuple[str | int, ...], str]] = [
-            *((("depends_on", index), parent) for index, parent in enumerate(step.depends_on)),
-            *((("input_mappings", index, "from_step"), one.from_step) for index, one in enumerate(step.input_mappings)),
+            *((("depends_on", at), parent) for at, parent in enumerate(step.depends_on)),
+            *(
+                (("input_mappings", number, "from_step"), one.from_step)
+                for number, one in enumerate(step.input_mappings)
+            ),
             *([(("when", "from_step"), step.when.from_step)] if step.when else []),
         ]
         for loc, name in named:
             special = name in (INPUT, CONFIG) and loc[0] != "depends_on"
             if name not in edges and name not in unread and not special:
-                faults.append(_at(place, *loc, message=f"There is no step `{name}`."))
+                faults.append(_at(index, *loc, message=f"There is no step `{name}`."))
     return faults
 
 
@@ -195,8 +198,8 @@ def _refuse(faults: _Faults, found: Sequence[Mapping[str, Any]]) -> None:
         raise InvalidFields([*map(dict, found), *faults][:MOST_FAULTS])
 
 
-def _at(place: int, *loc: str | int, message: str) -> dict[str, Any]:
-    return _fault("steps", place, *loc, message=message)
+def _at(index: int, *loc: str | int, message: str) -> dict[str, Any]:
+    return _fault("steps", index, *loc, message=message)
 
 
 def _fault(*loc: str | int, message: str) -> dict[str, Any]:

@@ -89,23 +89,23 @@ def check_step(
         except _MisfitError as misfit:
             faults.append((("when", misfit.field), str(misfit)))
     if not partial and not twice:
-        placed = {place for place, _ in faults}
+        placed = {loc for loc, _ in faults}
         refusals = _refusals(step, kind, known, frozenset(spread), misfits)
-        faults += [(place, message) for place, message in refusals if place not in placed]
+        faults += [(loc, message) for loc, message in refusals if loc not in placed]
     return CheckedStep(step, dependencies, frozenset(spread)), faults
 
 
 def _doubly_named(step: WorkflowStepDefinition, kind: TaskKind[Any]) -> Iterator[Fault]:
     """Fields that are filled under two of their names, which no task may be."""
     used: dict[str, str] = {}
-    places = [(name, ("config", name)) for name in step.config] + [
+    locs = [(name, ("config", name)) for name in step.config] + [
         (mapping.to_field, ("input_mappings", index, "to_field")) for index, mapping in enumerate(step.input_mappings)
     ]
-    for name, place in places:
+    for name, loc in locs:
         if name in target_shapes(kind):
             first = used.setdefault(min(names_of(kind, name)), name)
             if first != name:
-                yield place, f"{name} is another name of {first}, which is there already."
+                yield loc, f"{name} is another name of {first}, which is there already."
 
 
 def _is_spread(mapping: FieldMapping, kind: TaskKind[Any], known: Known, *, needed: bool) -> bool:
@@ -193,19 +193,19 @@ def _inside(shape: Shape, name: str, path: list[str]) -> Shape:
 
 @dataclass(slots=True)
 class _Draft:
-    """A step's body as far as it is known: `places` say where its fields come from; those in `guessed`, under all of
+    """A step's body as far as it is known: `locs` say where its fields come from; those in `guessed`, under all of
     their names, stand for values that are not known yet."""
 
     body: dict[str, Any]
-    places: dict[Any, tuple[str | int, ...]]
+    locs: dict[Any, tuple[str | int, ...]]
     guessed: set[str] = field(default_factory=set)
 
     def of_a_guess(self, loc: tuple[Any, ...]) -> bool:
-        """Whether a fault there says nothing. Without a place it is about several fields together."""
+        """Whether a fault there says nothing. Without a location it is about several fields together."""
         return loc[0] in self.guessed if loc else bool(self.guessed)
 
-    def place(self, loc: tuple[Any, ...]) -> tuple[str | int, ...]:
-        return self.places.get(loc[0] if loc else None, ("config", *loc))
+    def sent_loc(self, loc: tuple[Any, ...]) -> tuple[str | int, ...]:
+        return self.locs.get(loc[0] if loc else None, ("config", *loc))
 
 
 def _refusals(
@@ -218,12 +218,12 @@ def _refusals(
     except InvalidInput as error:
         loc = tuple(error.field.split("."))
         if not draft.of_a_guess(loc):
-            yield draft.place(loc), error.detail
+            yield draft.sent_loc(loc), error.detail
     except InvalidFields as error:
         for fault in error.faults:
             loc = tuple(fault["loc"][1:])
             if not draft.of_a_guess(loc):
-                yield draft.place(loc), fault["msg"]
+                yield draft.sent_loc(loc), fault["msg"]
 
 
 def _draft(
@@ -231,8 +231,8 @@ def _draft(
 ) -> _Draft:
     body = static_body(step)
     draft = _Draft(body, {name: (name,) for name in body.keys() - step.config.keys()})
-    if "provider_type" in draft.places:
-        draft.places["provider_type"] = ("provider_config", "provider_type")
+    if "provider_type" in draft.locs:
+        draft.locs["provider_type"] = ("provider_config", "provider_type")
     filled: set[str] = set()
     for index, mapping in enumerate(step.input_mappings):
         # The first that has a value counts; one that is known to have none leaves the field to the others.
@@ -242,7 +242,7 @@ def _draft(
             continue
         filled.add(mapping.to_field)
         names = names_of(kind, mapping.to_field)
-        draft.places |= dict.fromkeys(names, ("input_mappings", index, "from_field"))
+        draft.locs |= dict.fromkeys(names, ("input_mappings", index, "from_field"))
         value = MISSING if index in misfits else _known_value(mapping, known)
         if mapping.to_field in spread and isinstance(value, list):
             value = next(iter(value), MISSING)

@@ -84,10 +84,10 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The workflow's steps have ended, or (`held`) none can go on before somebody says so."""
+    """The workflow's steps have ended, or (`parked`) none can go on before somebody says so."""
 
     lease: WorkflowLease
-    held: bool
+    parked: bool
 
 
 JournalWrite = Begin | End | Hold | Finish
@@ -108,7 +108,7 @@ _THERE = "SELECT id FROM workflows WHERE id = ANY(%(ids)s::uuid[])"
 # As strongly as an update of them does.
 _LOCK_STEPS = "SELECT id FROM workflow_steps WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
 _FLOWS_OF = "SELECT workflow_id FROM workflow_steps WHERE id = ANY(%(ids)s::uuid[])"
-_HELD = "held AS MATERIALIZED (SELECT id, status, fence FROM workflows WHERE id IN (SELECT workflow FROM given))"
+_FLOWS = "flows AS MATERIALIZED (SELECT id, status, fence FROM workflows WHERE id IN (SELECT workflow FROM given))"
 _STEPS_LOGGED = f"""
 logged AS (
     INSERT INTO workflow_events (workflow_id, type, step_id, status, data)
@@ -122,47 +122,48 @@ touched AS (
 _BEGIN = f"""
 WITH given AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(rows)s::json)
-        AS given (place int, workflow uuid, fence bigint, step uuid, task_ids jsonb, content_hash text, timeout float8)
-), {_HELD}, moved AS (
+        AS given (ordinal int, workflow uuid, fence bigint, step uuid, task_ids jsonb, content_hash text,
+                  timeout float8)
+), {_FLOWS}, moved AS (
     UPDATE workflow_steps AS step
        SET status = '{StepStatus.RUNNING}', task_ids = given.task_ids, content_hash = given.content_hash,
            awaits_approval = false, started_at = coalesce(step.started_at, clock_timestamp()),
            deadline_at = clock_timestamp() + given.timeout * interval '1 s', updated_at = clock_timestamp()
-      FROM given JOIN held ON held.id = given.workflow AND held.fence = given.fence
-                          AND held.status = '{WorkflowStatus.RUNNING}'
+      FROM given JOIN flows ON flows.id = given.workflow AND flows.fence = given.fence
+                          AND flows.status = '{WorkflowStatus.RUNNING}'
      WHERE step.id = given.step AND step.status = '{StepStatus.PENDING}'
-    RETURNING given.place, step.workflow_id, step.step_id, step.position, step.status,
+    RETURNING given.ordinal, step.workflow_id, step.step_id, step.position, step.status,
               jsonb_build_object('task_ids', step.task_ids) AS said
 ), {_STEPS_LOGGED}, {_TOUCHED}
-SELECT place FROM moved
+SELECT ordinal FROM moved
 """
 
 _END = f"""
 WITH given AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(rows)s::json)
-        AS given (place int, workflow uuid, fence bigint, step uuid, status text, result jsonb, message text,
+        AS given (ordinal int, workflow uuid, fence bigint, step uuid, status text, result jsonb, message text,
                   category text, blocked boolean, retry_count int, task_ids jsonb, content_hash text, reused_from uuid)
-), {_HELD}, moved AS (
+), {_FLOWS}, moved AS (
     UPDATE workflow_steps AS step
        SET status = given.status, result = given.result, error_message = given.message,
            error_category = given.category, blocked = given.blocked, retry_count = given.retry_count,
            task_ids = coalesce(given.task_ids, step.task_ids), awaits_approval = false,
            content_hash = coalesce(given.content_hash, step.content_hash), reused_from = given.reused_from,
            completed_at = clock_timestamp(), updated_at = clock_timestamp()
-      FROM given JOIN held ON held.id = given.workflow AND held.fence = given.fence AND held.status IN ({_OPEN})
+      FROM given JOIN flows ON flows.id = given.workflow AND flows.fence = given.fence AND flows.status IN ({_OPEN})
      WHERE step.id = given.step AND (step.status, given.status) IN ({_STEP_MOVES})
-    RETURNING given.place, step.workflow_id, step.step_id, step.position, step.status,
+    RETURNING given.ordinal, step.workflow_id, step.step_id, step.position, step.status,
               CASE WHEN step.error_message IS NOT NULL THEN jsonb_build_object('error', step.error_message) END AS said
 ), {_STEPS_LOGGED}, {_TOUCHED}
-SELECT place FROM moved
+SELECT ordinal FROM moved
 """
 
 _HOLD = f"""
 WITH given AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint, step uuid)
-), {_HELD}, moved AS (
+), {_FLOWS}, moved AS (
     UPDATE workflow_steps AS step SET awaits_approval = true, updated_at = clock_timestamp()
-      FROM given JOIN held ON held.id = given.workflow AND held.fence = given.fence AND held.status IN ({_OPEN})
+      FROM given JOIN flows ON flows.id = given.workflow AND flows.fence = given.fence AND flows.status IN ({_OPEN})
      WHERE step.id = given.step AND step.status = '{StepStatus.PENDING}' AND NOT step.awaits_approval
     RETURNING step.id, step.workflow_id, step.step_id, step.position, step.status,
               '{{"awaits_approval": true}}'::jsonb AS said
@@ -176,8 +177,8 @@ _FINISHABLE = _values(
 # A workflow that fails says which of its steps did. A paused one that has nothing left to do is still paused.
 _FINISH = f"""
 WITH given AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint, held boolean)
-), {_HELD}, faults AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint, parked boolean)
+), {_FLOWS}, faults AS MATERIALIZED (
     SELECT workflow_id, jsonb_agg(step_id || ': ' || coalesce(error_message, status) ORDER BY position) AS errors
       FROM workflow_steps
      WHERE workflow_id IN (SELECT workflow FROM given)
@@ -186,9 +187,9 @@ WITH given AS MATERIALIZED (
      GROUP BY workflow_id
 ), parked AS (
     UPDATE workflows SET parked = true, lease_owner = NULL, lease_expires_at = NULL, updated_at = clock_timestamp()
-      FROM given JOIN held ON held.id = given.workflow AND held.fence = given.fence
-     WHERE workflows.id = held.id AND held.status IN ({_OPEN})
-       AND (given.held OR held.status = '{WorkflowStatus.PAUSED}')
+      FROM given JOIN flows ON flows.id = given.workflow AND flows.fence = given.fence
+     WHERE workflows.id = flows.id AND flows.status IN ({_OPEN})
+       AND (given.parked OR flows.status = '{WorkflowStatus.PAUSED}')
     RETURNING workflows.id
 ), moved AS (
     UPDATE workflows
@@ -196,9 +197,9 @@ WITH given AS MATERIALIZED (
                          ELSE '{WorkflowStatus.FAILED}' END,
            errors = coalesce(faults.errors, '[]'), lease_owner = NULL, lease_expires_at = NULL,
            completed_at = clock_timestamp(), updated_at = clock_timestamp()
-      FROM given JOIN held ON held.id = given.workflow AND held.fence = given.fence
+      FROM given JOIN flows ON flows.id = given.workflow AND flows.fence = given.fence
       LEFT JOIN faults ON faults.workflow_id = given.workflow
-     WHERE workflows.id = held.id AND held.status IN ({_FINISHABLE}) AND NOT given.held
+     WHERE workflows.id = flows.id AND flows.status IN ({_FINISHABLE}) AND NOT given.parked
     RETURNING workflows.*
 ), logged AS (
     INSERT INTO workflow_events (workflow_id, type, status) SELECT id, '{EventType.WORKFLOW_STATUS}', status FROM moved
@@ -228,12 +229,12 @@ RETURNING workflows.id
 _OURS = f"""
 WITH given AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint, graph text)
-), held AS MATERIALIZED (
+), flows AS MATERIALIZED (
     SELECT id, status, fence, lease_owner FROM workflows
      WHERE id IN (SELECT workflow FROM given) ORDER BY id FOR UPDATE SKIP LOCKED
 ), ours AS (
-    SELECT held.id, given.graph FROM held JOIN given ON held.id = given.workflow AND held.fence = given.fence
-     WHERE held.status IN ({_OPEN}) AND held.lease_owner IS NOT NULL
+    SELECT flows.id, given.graph FROM flows JOIN given ON flows.id = given.workflow AND flows.fence = given.fence
+     WHERE flows.status IN ({_OPEN}) AND flows.lease_owner IS NOT NULL
 )
 """
 _RENEW = f"""{_OURS}
@@ -248,7 +249,7 @@ _NAME_GRAPHS = f"""{_OURS}
 UPDATE workflows SET canvas_task_id = ours.graph FROM ours WHERE workflows.id = ours.id
 RETURNING workflows.id, workflows.fence
 """
-_STILL_HELD = f"""
+_STILL_OURS = f"""
 SELECT workflows.id, workflows.fence
   FROM json_to_recordset(%(rows)s::json) AS given (workflow uuid, fence bigint)
   JOIN workflows ON workflows.id = given.workflow AND workflows.fence = given.fence
@@ -320,7 +321,7 @@ async def hold_steps(connection: Connection, holds: Sequence[Hold]) -> set[UUID]
 
 async def finish(connection: Connection, finishes: Sequence[Finish]) -> set[UUID]:
     """→ COMPLETED or FAILED, or parked. Returns the workflows that were still under their leases."""
-    return await _ids(connection, _FINISH, [_of(one.lease) | {"held": one.held} for one in finishes])
+    return await _ids(connection, _FINISH, [_of(one.lease) | {"parked": one.parked} for one in finishes])
 
 
 async def standing(connection: Connection, steps: Sequence[UUID]) -> dict[UUID, Standing]:
@@ -361,8 +362,8 @@ async def name_graphs(connection: Connection, graphs: Mapping[WorkflowLease, str
 async def _missed(connection: Connection, leases: set[WorkflowLease]) -> Renewal:
     if not leases:
         return Renewal(set(), set())
-    held = await _leases(connection, _STILL_HELD, {"rows": json.dumps([_of(lease) for lease in leases])})
-    return Renewal(lost=leases - held, locked=held)
+    kept = await _leases(connection, _STILL_OURS, {"rows": json.dumps([_of(lease) for lease in leases])})
+    return Renewal(lost=leases - kept, locked=kept)
 
 
 async def _leases(connection: Connection, statement: str, given: Mapping[str, Any]) -> set[WorkflowLease]:
@@ -373,11 +374,11 @@ async def _that_moved(
     connection: Connection, statement: str, writes: Sequence[W], rows: Sequence[dict[str, Any]]
 ) -> list[W]:
     """Of several writes about one step, those of an older fence move nothing, and one of the others does."""
-    placed = [row | {"place": place} for place, row in enumerate(rows)]
+    placed = [row | {"ordinal": ordinal} for ordinal, row in enumerate(rows)]
     if not placed:
         return []
     cursor = await connection.execute(statement, {"rows": json.dumps(placed)})
-    return [writes[place] for (place,) in await cursor.fetchall()]
+    return [writes[ordinal] for (ordinal,) in await cursor.fetchall()]
 
 
 async def _ids(connection: Connection, statement: str, rows: list[dict[str, Any]]) -> set[UUID]:

@@ -104,10 +104,10 @@ class StepRequests:
             InvalidInput, InvalidFields: a task cannot be accepted.
             StorageFailed: inputs could not be kept.
         """
-        held = [kept.get(plan.task_ids[place]) if kept else None for place in range(len(prepared.bodies))]
-        wanted = [body for body, task in zip(prepared.bodies, held, strict=True) if task is None]
+        earlier = [kept.get(plan.task_ids[index]) if kept else None for index in range(len(prepared.bodies))]
+        wanted = [body for body, task in zip(prepared.bodies, earlier, strict=True) if task is None]
         made = iter(await self._new(plan, wanted, prepared.known))
-        return [next(made) if task is None else task for task in held]
+        return [next(made) if task is None else task for task in earlier]
 
     async def _new(self, plan: StepPlan, bodies: Sequence[dict[str, Any]], known: Mapping[str, str]) -> list[Task]:
         if not bodies:

@@ -52,13 +52,13 @@ class StepRunner:
         except Lost:
             return StepOutcome(plan.step_id, StepState.GONE)
         except Paused:
-            return StepOutcome(plan.step_id, StepState.HELD)
+            return StepOutcome(plan.step_id, StepState.PARKED)
 
     async def finish(self, flow: Flow, *sinks: StepOutcome) -> None:
         """Write the workflow's end once the steps have ended that are the last ones of their branches."""
         states = {sink.state for sink in sinks}
         if StepState.GONE not in states:
-            await self.journal.finish(Finish(_lease(flow), held=StepState.HELD in states))
+            await self.journal.finish(Finish(_lease(flow), parked=StepState.PARKED in states))
 
     async def _run(self, plan: StepPlan, parents: Sequence[StepOutcome]) -> StepOutcome:
         states = {parent.state for parent in parents}
@@ -66,7 +66,7 @@ class StepRunner:
             raise Lost
         if StepState.FAILED in states:
             return await self._block(plan, parents)
-        if StepState.HELD in states:
+        if StepState.PARKED in states:
             raise Paused
         results = {**plan.given, **{parent.step_id: parent.result for parent in parents}}
         while True:

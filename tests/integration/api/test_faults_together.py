@@ -14,7 +14,7 @@ INLINE = base64.b64encode(picture()).decode()
 SCRIPT = "http://10.0.0.1/hook"
 
 
-async def places(api: httpx.AsyncClient, path: str, body: dict[str, Any]) -> set[tuple[str | int, ...]]:
+async def locs(api: httpx.AsyncClient, path: str, body: dict[str, Any]) -> set[tuple[str | int, ...]]:
     answer = await api.post(path, json=body)
     assert answer.status_code == 422, answer.text
     return {tuple(fault["loc"][1:]) for fault in answer.json()["detail"]}
@@ -27,7 +27,7 @@ async def test_faults_of_many_tasks(api: httpx.AsyncClient, settings: Settings) 
         SMALL | {"width": 72},
         SMALL | {"style_model_path": "styles/none.safetensors", "webhook_url": SCRIPT},
     ]
-    found = await places(api, "/tasks/bulk", {"tasks": tasks})
+    found = await locs(api, "/tasks/bulk", {"tasks": tasks})
     assert found == {
         ("tasks", 1, "reference_image_url"),
         ("tasks", 2, "width"),
@@ -40,8 +40,8 @@ async def test_faults_of_many_tasks(api: httpx.AsyncClient, settings: Settings) 
 async def test_faults_of_a_training(api: httpx.AsyncClient, settings: Settings) -> None:
     sources = [INLINE, "refs/none.png", "loras/styles/a.png", SCRIPT]
     body = {"trigger_word": "zx", "source_images": sources, "webhook_url": SCRIPT}
-    found = await places(api, "/training/", body)
-    assert found == {("webhook_url",), *(("source_images", place) for place in (1, 2, 3))}
+    found = await locs(api, "/training/", body)
+    assert found == {("webhook_url",), *(("source_images", index) for index in (1, 2, 3))}
     assert await open_store(settings).list("", 10) == []
 
 
@@ -49,6 +49,6 @@ async def test_faults_of_the_first_steps_of_a_workflow(api: httpx.AsyncClient, s
     wrong = [{"reference_image_url": "refs/none.png"}, {"style_model_path": "styles/none.safetensors"}]
     configs = [{"reference_image_data": INLINE}, *wrong]
     steps = [{"id": f"s{n}", "task_type": "GENERATION", "config": SMALL | one} for n, one in enumerate(configs)]
-    found = await places(api, "/workflows/", {"name": "w", "steps": steps})
+    found = await locs(api, "/workflows/", {"name": "w", "steps": steps})
     assert found == {("steps", 1, "config", "reference_image_url"), ("steps", 2, "config", "style_model_path")}
     assert await open_store(settings).list("", 10) == []

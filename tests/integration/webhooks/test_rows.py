@@ -32,8 +32,8 @@ async def store(database: Database) -> AsyncIterator[PostgresDeliveryStore]:
         yield store
 
 
-async def take(store: PostgresDeliveryStore, *, lease: float = 60, **rooms: int) -> list[ClaimedDelivery]:
-    return list(await store.claim(rooms or {"a.example": 10}, lease))
+async def take(store: PostgresDeliveryStore, *, lease: float = 60, **quotas: int) -> list[ClaimedDelivery]:
+    return list(await store.claim(quotas or {"a.example": 10}, lease))
 
 
 async def draw(store: PostgresDeliveryStore, lots: Mapping[str, Lottery]) -> Sequence[ClaimedDelivery]:
@@ -125,8 +125,8 @@ async def test_a_lot_heeds_the_weights(database: Database, store: PostgresDelive
         await enqueue(database, f"https://b.example/{path}")
     weights = {"https://a.example/first": -1.0, "https://a.example/last": 1.0, "https://a.example/none": None}
 
-    async def paths(room: int) -> list[str]:
-        claimed = await draw(store, {"a.example": Lottery(room, weights)})
+    async def paths(quota: int) -> list[str]:
+        claimed = await draw(store, {"a.example": Lottery(quota, weights)})
         return sorted(one.path.removeprefix("https://a.example/") for one in claimed)
 
     assert await paths(1) == ["first"]

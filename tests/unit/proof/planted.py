@@ -107,8 +107,8 @@ class _Deaf(Dispatcher):
 class _OtherStatus(SimulatedDeliveries):
     """Tells a receiver that a task has failed, and the next time that it has not."""
 
-    async def claim(self, rooms: dict[str, int], lease_seconds: float) -> Sequence[ClaimedDelivery]:
-        claimed = await super().claim(rooms, lease_seconds)
+    async def claim(self, quotas: dict[str, int], lease_seconds: float) -> Sequence[ClaimedDelivery]:
+        claimed = await super().claim(quotas, lease_seconds)
         return [replace(one, payload={"status": "COMPLETED"}) for one in claimed]
 
     async def claim_by_lottery(self, lots: Mapping[str, Lottery], lease_seconds: float) -> LotteryResult:

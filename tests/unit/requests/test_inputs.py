@@ -78,13 +78,13 @@ def held(client: GuardedClient, store: ObjectStore) -> Held:
 
 async def test_stored_images_of_many_tasks_are_looked_at_together(client: GuardedClient, tmp_path: Path) -> None:
     store = FarStore(tmp_path)
-    paths = [f"images/{place}.png" for place in range(AT_ONCE)]
-    for place, path in enumerate(paths):
-        await store.put(path, png(16 + place), "image/png")
+    paths = [f"images/{index}.png" for index in range(AT_ONCE)]
+    for index, path in enumerate(paths):
+        await store.put(path, png(16 + index), "image/png")
     inputs = RequestInputs(held(client, store), MODEL)
     async with asyncio.timeout(PATIENCE):
         taken = await for_each(paths, lambda path: inputs.image(path, field="base_image"))
-    assert [image.width for image in taken] == [16 + place for place in range(AT_ONCE)]
+    assert [image.width for image in taken] == [16 + index for index in range(AT_ONCE)]
 
 
 async def test_a_source_that_many_name_at_once_is_taken_in_once(client: GuardedClient, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ async def test_a_source_that_many_name_at_once_is_taken_in_once(client: GuardedC
 async def test_new_images_are_stored_only_when_they_are_kept(client: GuardedClient, tmp_path: Path) -> None:
     store = CountingStore(tmp_path)
     inputs = RequestInputs(held(client, store), MODEL)
-    sources = [base64.b64encode(png(16 + place)).decode() for place in range(AT_ONCE)]
+    sources = [base64.b64encode(png(16 + index)).decode() for index in range(AT_ONCE)]
     taken = await for_each(sources, lambda source: inputs.image(source, field="base_image"))
     assert store.written == []
     await inputs.keep()

@@ -43,14 +43,14 @@ def test_a_host_is_not_closed_for_a_path_that_works() -> None:
     answer(known, "good", ReceiverHealth.WELL)
     fail(known, "bad", 3)
     assert known.standing("a", 0) is ReceiverState.UNKNOWN
-    assert known.room("a", 0) == 1
+    assert known.capacity("a", 0) == 1
     assert weights(known, 9.9) == {"bad": None}
     # Its further failures cost the host nothing.
     answer(known, "good", ReceiverHealth.WELL)
     late = [known.started("a", 0, "bad") for _ in range(5)]
     for one in late:
         known.finished(one, ReceiverHealth.UNWELL, 0)
-    assert (known.room("a", 0), known.standing("a", 0)) == (2, ReceiverState.HEALTHY)
+    assert (known.capacity("a", 0), known.standing("a", 0)) == (2, ReceiverState.HEALTHY)
 
 
 def test_a_path_that_works_later_shows_that_the_host_was_not_to_blame() -> None:
@@ -73,12 +73,12 @@ def test_a_path_that_is_apart_is_probed_by_itself_and_its_pauses_grow() -> None:
         assert not any(known.in_flight(standing) for standing in ReceiverState)
         # One at a time, and it takes no room.
         assert weights(known, now) == {"bad": None}
-        assert known.room("a", now) == 2
+        assert known.capacity("a", now) == 2
         known.finished(probe, ReceiverHealth.UNWELL, now)
         pauses.append(next(wait for wait in range(1, 100) if weights(known, now + wait)["bad"] is not None))
         now += pauses[-1]
     assert pauses == [20, 40, 60, 60]
-    assert (known.room("a", now), known.in_flight(ReceiverState.HALF_OPEN)) == (2, 0)
+    assert (known.capacity("a", now), known.in_flight(ReceiverState.HALF_OPEN)) == (2, 0)
     answer(known, "bad", ReceiverHealth.WELL, now)
     assert known.lottery("a", 8, now, may_probe=True) is None
 
@@ -162,7 +162,7 @@ def test_deliveries_with_a_path_each_close_the_host_by_the_usual_count() -> None
     known = receivers()
     answer(known, "good", ReceiverHealth.WELL)
     for number in range(3):
-        assert known.room("a", 0) > 0
+        assert known.capacity("a", 0) > 0
         fail(known, f"path-{number}")
     assert known.standing("a", 0) is ReceiverState.OPEN
     # And its probes are bounded, whichever path they go to.
@@ -176,7 +176,7 @@ def test_a_path_that_asks_for_a_pause_gets_it_for_itself() -> None:
     known = receivers()
     answer(known, "good", ReceiverHealth.WELL)
     answer(known, "busy", ReceiverHealth.UNWELL, asked=45)
-    assert known.room("a", 0) == 1
+    assert known.capacity("a", 0) == 1
     assert (weights(known, 44.9), weights(known, 45)) == ({"busy": None}, {"busy": -1.0})
     # A host of which every path asks is left alone.
     answer(known, "busy-2", ReceiverHealth.UNWELL, asked=45)
@@ -196,7 +196,7 @@ def test_a_host_that_is_probed_gets_one_request_likelier_to_a_path_that_did_not_
     fail(known, "bad", 3)
     assert known.lottery("a", 1, 10, may_probe=False) == Lottery(1, {"bad": 0.5})
     known.started("a", 10, "other")
-    assert known.room("a", 10) == 0
+    assert known.capacity("a", 10) == 0
 
 
 def test_a_lot_goes_on_where_the_last_look_ended() -> None:
@@ -215,7 +215,7 @@ def test_a_hosts_probe_of_a_path_apart_is_the_hosts() -> None:
         fail(known, f"path-{number}")
     assert weights(known, 9)["bad"] is None
     probe = known.started("a", 10, "bad")
-    assert known.room("a", 10) == 0
+    assert known.capacity("a", 10) == 0
     known.finished(probe, ReceiverHealth.UNWELL, 10)
     assert known.standing("a", 29) is ReceiverState.OPEN
 

@@ -27,11 +27,11 @@ def fall(known: Receivers, receiver: str, now: float = 0.0) -> None:
 
 def test_an_unknown_receiver_has_room_for_one() -> None:
     known = receivers()
-    assert known.room("a", 0) == 1
+    assert known.capacity("a", 0) == 1
     begun = known.started("a", 0)
-    assert known.room("a", 0) == 0
+    assert known.capacity("a", 0) == 0
     known.finished(begun, ReceiverHealth.SLOW, 0)
-    assert (known.room("a", 0), known.standing("a", 0)) == (1, ReceiverState.UNKNOWN)
+    assert (known.capacity("a", 0), known.standing("a", 0)) == (1, ReceiverState.UNKNOWN)
 
 
 def test_prompt_successes_earn_room_up_to_the_most() -> None:
@@ -39,7 +39,7 @@ def test_prompt_successes_earn_room_up_to_the_most() -> None:
     earned = []
     for _ in range(4):
         exchange(known, "a", ReceiverHealth.WELL)
-        earned.append(known.room("a", 0))
+        earned.append(known.capacity("a", 0))
     assert earned == [2, 4, 6, 6]
     assert known.standing("a", 0) is ReceiverState.HEALTHY
 
@@ -48,9 +48,9 @@ def test_what_is_in_flight_takes_room() -> None:
     known = receivers()
     exchange(known, "a", ReceiverHealth.WELL)
     exchange(known, "a", ReceiverHealth.WELL)
-    for room in (3, 2, 1, 0):
+    for capacity in (3, 2, 1, 0):
         known.started("a", 0)
-        assert known.room("a", 0) == room
+        assert known.capacity("a", 0) == capacity
 
 
 @pytest.mark.parametrize("health", [ReceiverHealth.SLOW, ReceiverHealth.UNWELL])
@@ -60,7 +60,7 @@ def test_one_bad_answer_loses_what_was_earned(health: ReceiverHealth) -> None:
     exchange(known, "a", ReceiverHealth.WELL)
     known.started("a", 0)
     exchange(known, "a", health)
-    assert (known.room("a", 0), known.standing("a", 0)) == (0, ReceiverState.UNKNOWN)
+    assert (known.capacity("a", 0), known.standing("a", 0)) == (0, ReceiverState.UNKNOWN)
 
 
 def test_refusing_a_message_changes_nothing() -> None:
@@ -68,26 +68,26 @@ def test_refusing_a_message_changes_nothing() -> None:
     exchange(known, "a", ReceiverHealth.WELL)
     exchange(known, "a", ReceiverHealth.WELL)
     exchange(known, "a", ReceiverHealth.REFUSING)
-    assert (known.room("a", 0), known.standing("a", 0)) == (4, ReceiverState.HEALTHY)
+    assert (known.capacity("a", 0), known.standing("a", 0)) == (4, ReceiverState.HEALTHY)
     exchange(known, "b", ReceiverHealth.REFUSING)
-    assert (known.room("b", 0), known.standing("b", 0)) == (1, ReceiverState.UNKNOWN)
+    assert (known.capacity("b", 0), known.standing("b", 0)) == (1, ReceiverState.UNKNOWN)
 
 
 def test_receivers_do_not_share_room() -> None:
     known = receivers()
     known.started("dead", 0)
     exchange(known, "alive", ReceiverHealth.WELL)
-    assert (known.room("dead", 0), known.room("alive", 0)) == (0, 2)
+    assert (known.capacity("dead", 0), known.capacity("alive", 0)) == (0, 2)
 
 
 def test_failures_in_a_row_leave_it_alone() -> None:
     known = receivers()
     exchange(known, "a", ReceiverHealth.UNWELL)
     exchange(known, "a", ReceiverHealth.UNWELL)
-    assert known.room("a", 0) == 1
+    assert known.capacity("a", 0) == 1
     exchange(known, "a", ReceiverHealth.UNWELL)
-    assert (known.room("a", 9.9), known.standing("a", 9.9)) == (0, ReceiverState.OPEN)
-    assert (known.room("a", 10), known.standing("a", 10)) == (1, ReceiverState.HALF_OPEN)
+    assert (known.capacity("a", 9.9), known.standing("a", 9.9)) == (0, ReceiverState.OPEN)
+    assert (known.capacity("a", 10), known.standing("a", 10)) == (1, ReceiverState.HALF_OPEN)
 
 
 @pytest.mark.parametrize("health", [ReceiverHealth.WELL, ReceiverHealth.SLOW, ReceiverHealth.REFUSING])
@@ -97,7 +97,7 @@ def test_an_answer_in_between_begins_the_count_anew(health: ReceiverHealth) -> N
         exchange(known, "a", ReceiverHealth.UNWELL)
         exchange(known, "a", ReceiverHealth.UNWELL)
         exchange(known, "a", health)
-    assert known.room("a", 0) > 0
+    assert known.capacity("a", 0) > 0
 
 
 def test_it_is_probed_with_one_request_and_the_pauses_grow() -> None:
@@ -106,24 +106,24 @@ def test_it_is_probed_with_one_request_and_the_pauses_grow() -> None:
     now, pauses = 10.0, []
     for _ in range(4):
         probe = known.started("a", now)
-        assert known.room("a", now) == 0
+        assert known.capacity("a", now) == 0
         known.finished(probe, ReceiverHealth.UNWELL, now)
-        pauses.append(next(wait for wait in range(1, 100) if known.room("a", now + wait)))
+        pauses.append(next(wait for wait in range(1, 100) if known.capacity("a", now + wait)))
         now += pauses[-1]
     assert pauses == [20, 40, 60, 60]
 
 
 @pytest.mark.parametrize(
-    ("health", "room"), [(ReceiverHealth.WELL, 2), (ReceiverHealth.SLOW, 1), (ReceiverHealth.REFUSING, 1)]
+    ("health", "capacity"), [(ReceiverHealth.WELL, 2), (ReceiverHealth.SLOW, 1), (ReceiverHealth.REFUSING, 1)]
 )
-def test_an_answer_brings_it_back(health: ReceiverHealth, room: int) -> None:
+def test_an_answer_brings_it_back(health: ReceiverHealth, capacity: int) -> None:
     known = receivers()
     fall(known, "a")
     exchange(known, "a", health, now=10)
-    assert known.room("a", 10) == room
+    assert known.capacity("a", 10) == capacity
     # And the next time begins with the first pause.
     fall(known, "a", now=10)
-    assert (known.room("a", 19), known.room("a", 20)) == (0, 1)
+    assert (known.capacity("a", 19), known.capacity("a", 20)) == (0, 1)
 
 
 def test_requests_that_fail_together_count_as_one_fall() -> None:
@@ -133,7 +133,7 @@ def test_requests_that_fail_together_count_as_one_fall() -> None:
     together = [known.started("a", 0) for _ in range(8)]
     for one in together:
         known.finished(one, ReceiverHealth.UNWELL, 1)
-    assert (known.room("a", 10.9), known.room("a", 11)) == (0, 1)
+    assert (known.capacity("a", 10.9), known.capacity("a", 11)) == (0, 1)
 
 
 def test_a_success_that_was_on_its_way_brings_it_back_at_once() -> None:
@@ -143,21 +143,21 @@ def test_a_success_that_was_on_its_way_brings_it_back_at_once() -> None:
     late = known.started("a", 0)
     fall(known, "a")
     known.finished(late, ReceiverHealth.WELL, 1)
-    assert known.room("a", 1) == 2
+    assert known.capacity("a", 1) == 2
 
 
 def test_one_that_asks_for_a_pause_gets_it_within_bounds() -> None:
     for asked, pause in ((5, 10), (45, 45), (1e9, 60)):
         known = receivers()
         exchange(known, "a", ReceiverHealth.UNWELL, asked=asked)
-        assert (known.room("a", pause - 1), known.room("a", pause)) == (0, 1)
+        assert (known.capacity("a", pause - 1), known.capacity("a", pause)) == (0, 1)
 
 
 def test_a_request_that_was_broken_off_says_nothing() -> None:
     known = receivers()
     fall(known, "a")
     exchange(known, "a", None, now=10)
-    assert (known.room("a", 9), known.room("a", 10)) == (0, 1)
+    assert (known.capacity("a", 9), known.capacity("a", 10)) == (0, 1)
 
 
 def test_pauses_are_spread() -> None:
@@ -172,9 +172,9 @@ def test_memory_is_bounded_and_those_on_their_way_are_kept() -> None:
     first = known.started("first", 0)
     for number in range(10_500):
         exchange(known, f"host-{number}", ReceiverHealth.WELL)
-    assert (known.room("host-0", 0), known.room("host-10499", 0)) == (1, 2)
+    assert (known.capacity("host-0", 0), known.capacity("host-10499", 0)) == (1, 2)
     known.finished(first, ReceiverHealth.WELL, 0)
-    assert known.room("first", 0) == 2
+    assert known.capacity("first", 0) == 2
 
 
 def test_an_exchange_knows_what_was_known() -> None:

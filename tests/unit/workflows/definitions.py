@@ -61,7 +61,7 @@ def spread_of(workflow: CheckedWorkflow) -> dict[str, set[str]]:
 
 
 def faults(*steps: Body, given: Mapping[str, Any] | None = None, **more: Any) -> Faults:
-    """What a definition is refused for, by its place in the body; nothing if it is accepted."""
+    """What a definition is refused for, by its location in the body; nothing if it is accepted."""
     errors: list[Any] = []
     try:
         checked(*steps, given=given, **more)
@@ -69,5 +69,5 @@ def faults(*steps: Body, given: Mapping[str, Any] | None = None, **more: Any) ->
         errors.extend(error.faults)
     assert all(fault["loc"][0] == "body" for fault in errors)
     found = {tuple(fault["loc"][1:]): str(fault["msg"]) for fault in errors}
-    assert len(found) == len(errors), "one place is named twice"
+    assert len(found) == len(errors), "one location is named twice"
     return found

@@ -32,7 +32,7 @@ _NOBODYS_TAG = 0xFFFF
 
 
 class _Entry(NamedTuple):
-    place: int
+    offset: int
     tag: int
     kind: int
     length: int
@@ -76,17 +76,17 @@ class Tags:
             raise TooManyParts
         for entry in directory.entries():
             if entry.tag in _BESIDE and self._is_endless(directory.integers(entry, most=1)):
-                file.seek(entry.place)
+                file.seek(entry.offset)
                 file.write(struct.pack(f"{self.order}H", _NOBODYS_TAG))
 
     def _is_endless(self, offset: tuple[int, ...]) -> bool:
         return not offset or Directory(self, offset[0]).is_endless()
 
-    def number(self, letter: str, place: int) -> int:
-        if place >= len(self.data):
+    def number(self, letter: str, offset: int) -> int:
+        if offset >= len(self.data):
             return 0
         try:
-            value: int = struct.unpack_from(f"{self.order}{letter}", self.data, place)[0]
+            value: int = struct.unpack_from(f"{self.order}{letter}", self.data, offset)[0]
         except struct.error:
             return 0
         return value
@@ -111,7 +111,7 @@ class Directory:
         letter = _INTEGERS.get(entry.kind)
         if letter is None:
             return ()
-        size, behind = struct.calcsize(f"={letter}"), entry.place + (12 if self._tags.big else 8)
+        size, behind = struct.calcsize(f"={letter}"), entry.offset + (12 if self._tags.big else 8)
         outside = entry.length * size > (8 if self._tags.big else 4)
         where = self._tags.number(self._tags.word, behind) if outside else behind
         return tuple(self._tags.number(letter, where + index * size) for index in range(min(entry.length, most)))

@@ -1,4 +1,4 @@
-"""JSON bodies are read as they are written, or refused with the place; and never much of them."""
+"""JSON bodies are read as they are written, or refused with their location; and never much of them."""
 
 import json
 import math
@@ -13,14 +13,14 @@ from compute.api.bodies.json_body import MAX_VALUES, parsed
 from compute.errors import InvalidFields, InvalidInput
 
 
-def place_of_fault(content: bytes) -> list[Any]:
+def loc_of_fault(content: bytes) -> list[Any]:
     with pytest.raises(InvalidFields) as refused:
         parsed(content)
     return list(refused.value.faults[0]["loc"])
 
 
 @pytest.mark.parametrize(
-    ("content", "place"),
+    ("content", "loc"),
     [
         (b'{"a": 1, "a": 1}', ["body", "a"]),
         (b'{"a": [{"b": 1}, {"b": 1, "c": 2, "b": 3}]}', ["body", "a", 1, "b"]),
@@ -38,8 +38,8 @@ def place_of_fault(content: bytes) -> list[Any]:
         (b'{"a": ' + b"[" * 40 + b"]" * 40 + b"}", ["body", "a"]),
     ],
 )
-def test_what_cannot_be_kept_is_refused_with_its_place(content: bytes, place: list[Any]) -> None:
-    assert place_of_fault(content) == place
+def test_what_cannot_be_kept_is_refused_with_its_place(content: bytes, loc: list[Any]) -> None:
+    assert loc_of_fault(content) == loc
 
 
 @pytest.mark.parametrize(

@@ -36,13 +36,13 @@ def crop(picture: Size, **asked: object) -> FramePlan:
 
 def subject_in(result: FramePlan, subject: Subject) -> Subject:
     """Where the subject lies in the result."""
-    across = (result.place[2] - result.place[0]) / (result.source[2] - result.source[0])
-    down = (result.place[3] - result.place[1]) / (result.source[3] - result.source[1])
+    across = (result.destination[2] - result.destination[0]) / (result.source[2] - result.source[0])
+    down = (result.destination[3] - result.destination[1]) / (result.source[3] - result.source[1])
     return (
-        result.place[0] + (subject[0] - result.source[0]) * across,
-        result.place[1] + (subject[1] - result.source[1]) * down,
-        result.place[0] + (subject[2] - result.source[0]) * across,
-        result.place[1] + (subject[3] - result.source[1]) * down,
+        result.destination[0] + (subject[0] - result.source[0]) * across,
+        result.destination[1] + (subject[1] - result.source[1]) * down,
+        result.destination[0] + (subject[2] - result.source[0]) * across,
+        result.destination[1] + (subject[3] - result.source[1]) * down,
     )
 
 
@@ -119,7 +119,7 @@ def test_a_crop_stays_inside_and_fills_the_result(
 def test_padding_keeps_the_whole_picture_and_stays_in_the_result(size: Size, asked: dict[str, object]) -> None:
     result = plan(size, Framing(mode="pad", **asked))  # type: ignore[arg-type]
     assert result.source == (0, 0, *size)
-    left, top, right, bottom = result.place
+    left, top, right, bottom = result.destination
     assert 0 <= left < right <= result.size[0]
     assert 0 <= top < bottom <= result.size[1]
 
@@ -153,8 +153,8 @@ def test_margins_are_kept_within_a_pixel(
 def test_margins_hold_at_a_target_size_too(picture: tuple[Size, Subject], margins: Margins, target: Size) -> None:
     size, subject = picture
     result = plan(size, Framing(mode="pad", margins=margins, size=target), subject)
-    across = (result.place[2] - result.place[0]) / (result.source[2] - result.source[0])
-    down = (result.place[3] - result.place[1]) / (result.source[3] - result.source[1])
+    across = (result.destination[2] - result.destination[0]) / (result.source[2] - result.source[0])
+    down = (result.destination[3] - result.destination[1]) / (result.source[3] - result.source[1])
     assert result.size == target
     # Two pixels of the picture, which may be many of the result, and the rounding of its place.
     assert missing(result, subject, margins) <= 2 + 2 * max(across, down)
@@ -182,7 +182,7 @@ def test_a_mirrored_picture_gives_a_mirrored_result(size: Size, mode: Mode, aske
     """It is symmetrical about the middle, so it must be its own mirror image, within the pixel that is odd."""
     result = plan(size, Framing(mode=mode, **asked))  # type: ignore[arg-type]
     assert abs(result.source[0] - (size[0] - result.source[2])) <= 1
-    assert abs(result.place[0] - (result.size[0] - result.place[2])) <= 1
+    assert abs(result.destination[0] - (result.size[0] - result.destination[2])) <= 1
 
 
 @thorough
@@ -200,7 +200,7 @@ def test_a_mirrored_subject_gives_a_mirrored_result(
         return
     other = plan((width, height), Framing(mode, ratio, margins=mirrored), (width - right, top, width - left, bottom))
     assert one.size == other.size
-    assert abs(one.place[0] - (other.size[0] - other.place[2])) <= 1
+    assert abs(one.destination[0] - (other.size[0] - other.destination[2])) <= 1
     assert abs(one.source[0] - (width - other.source[2])) <= 1
 
 
@@ -228,7 +228,7 @@ def test_the_tolerance_holds_for_margins(tolerance: float, changes: bool) -> Non
 
 def test_without_a_ratio_padding_grows_only_where_a_margin_is_missing() -> None:
     result = plan((100, 100), Framing(mode="pad", margins=Margins(top=0.2, left=0.05)), (10, 10, 90, 90))
-    assert result.place == (0, 13, 100, 113)
+    assert result.destination == (0, 13, 100, 113)
     assert result.size == (100, 113)
 
 
@@ -264,8 +264,8 @@ def test_scaling_by_height_meets_the_vertical_margins(
     margins = Margins(top=top, bottom=bottom)
     result = plan(size, Framing("scale", size=target, margins=margins, proportions="height"), subject)
     assert result.size == (target or size)
-    assume(result.place[2] - result.place[0] > 1 and result.place[3] - result.place[1] > 1)
-    scale = (result.place[3] - result.place[1]) / (result.source[3] - result.source[1])
+    assume(result.destination[2] - result.destination[0] > 1 and result.destination[3] - result.destination[1] > 1)
+    scale = (result.destination[3] - result.destination[1]) / (result.source[3] - result.source[1])
     _, first, _, last = subject_in(result, subject)
     # The place of the picture is rounded to whole pixels of the result, and a pixel of the picture may be many.
     slack = 2 + scale
@@ -290,7 +290,7 @@ def test_scaling_by_width_is_scaling_by_height_on_its_side() -> None:
     one = plan((120, 200), upright, (30, 50, 70, 150))
     other = plan((200, 120), lying, (50, 30, 150, 70))
     assert other.source == (one.source[1], one.source[0], one.source[3], one.source[2])
-    assert other.place == (one.place[1], one.place[0], one.place[3], one.place[2])
+    assert other.destination == (one.destination[1], one.destination[0], one.destination[3], one.destination[2])
 
 
 @usual

@@ -83,13 +83,13 @@ def reasons(unpacked: Unpacked) -> dict[str, str]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def zip_path(tmp_path: Path) -> Path:
     return tmp_path / "data.zip"
 
 
 @pytest.mark.parametrize(("encoding", "text"), TOLD)
-def test_names_in_the_code_page_of_their_machine(place: Path, tmp_path: Path, encoding: str, text: str) -> None:
-    unpacked = unpack(raw_names(place, {f"{text}.png".encode(encoding): picture()}), tmp_path)
+def test_names_in_the_code_page_of_their_machine(zip_path: Path, tmp_path: Path, encoding: str, text: str) -> None:
+    unpacked = unpack(raw_names(zip_path, {f"{text}.png".encode(encoding): picture()}), tmp_path)
     assert [one.name for one in unpacked.images] == [f"{text}.png"]
     assert unpacked.others == ()
 
@@ -97,18 +97,18 @@ def test_names_in_the_code_page_of_their_machine(place: Path, tmp_path: Path, en
 @pytest.mark.parametrize(("encoding", "text"), TOLD)
 @pytest.mark.parametrize("suffix", ["txt", "caption"])
 def test_captions_in_the_code_page_of_their_machine(
-    place: Path, tmp_path: Path, encoding: str, text: str, suffix: str
+    zip_path: Path, tmp_path: Path, encoding: str, text: str, suffix: str
 ) -> None:
     files = {"a.png": picture(), f"a.{suffix}": text.encode(encoding)}
-    assert taught(unpack(zipped(place, files), tmp_path)) == [f"zxd, {text}"]
+    assert taught(unpack(zipped(zip_path, files), tmp_path)) == [f"zxd, {text}"]
 
 
 @pytest.mark.parametrize(("encoding", "text"), UNTOLD)
 def test_a_name_that_nobody_can_read_teaches_the_trigger_word_and_is_told(
-    place: Path, tmp_path: Path, encoding: str, text: str
+    zip_path: Path, tmp_path: Path, encoding: str, text: str
 ) -> None:
     name = text.encode(encoding)
-    unpacked = unpack(raw_names(place, {name + b".png": picture(), b"1" + name + b".png": picture()}), tmp_path)
+    unpacked = unpack(raw_names(zip_path, {name + b".png": picture(), b"1" + name + b".png": picture()}), tmp_path)
     assert taught(unpacked) == ["zxd", "zxd"]
     assert set(reasons(unpacked).values()) == {
         "the encoding of its name is unknown; the image is used, but its name is not used as a caption"
@@ -117,31 +117,31 @@ def test_a_name_that_nobody_can_read_teaches_the_trigger_word_and_is_told(
 
 @pytest.mark.parametrize(("encoding", "text"), UNTOLD)
 def test_a_caption_that_nobody_can_read_is_told_and_not_learned(
-    place: Path, tmp_path: Path, encoding: str, text: str
+    zip_path: Path, tmp_path: Path, encoding: str, text: str
 ) -> None:
-    unpacked = unpack(zipped(place, {"red dress.png": picture(), "red dress.txt": text.encode(encoding)}), tmp_path)
+    unpacked = unpack(zipped(zip_path, {"red dress.png": picture(), "red dress.txt": text.encode(encoding)}), tmp_path)
     assert taught(unpacked) == ["zxd, red dress"]
     assert reasons(unpacked) == {"red dress.txt": "its encoding is unknown; save it as UTF-8"}
 
 
-def test_captions_of_unreadable_names_still_belong_to_their_pictures(place: Path, tmp_path: Path) -> None:
+def test_captions_of_unreadable_names_still_belong_to_their_pictures(zip_path: Path, tmp_path: Path) -> None:
     name = "赤色".encode("cp932")
-    unpacked = unpack(raw_names(place, {name + b".png": picture(), name + b".txt": b"a red dress"}), tmp_path)
+    unpacked = unpack(raw_names(zip_path, {name + b".png": picture(), name + b".txt": b"a red dress"}), tmp_path)
     assert taught(unpacked) == ["zxd, a red dress"]
 
 
-def test_a_folder_whose_characters_hold_a_backslash(place: Path, tmp_path: Path) -> None:
+def test_a_folder_whose_characters_hold_a_backslash(zip_path: Path, tmp_path: Path) -> None:
     name = "表示/ソート.png".encode("cp932")
     assert b"\\" in name
-    assert [one.name for one in unpack(raw_names(place, {name: picture()}), tmp_path).images] == ["表示/ソート.png"]
+    assert [one.name for one in unpack(raw_names(zip_path, {name: picture()}), tmp_path).images] == ["表示/ソート.png"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8"])
-def test_every_unicode(place: Path, tmp_path: Path, encoding: str) -> None:
+def test_every_unicode(zip_path: Path, tmp_path: Path, encoding: str) -> None:
     text = "a long red dress, été"
     assert decode_text(text.encode(encoding)) == text
     files = {"a.png": picture(), "metadata.jsonl": json.dumps({"file_name": "a.png", "text": text}).encode(encoding)}
-    assert taught(unpack(zipped(place, files), tmp_path)) == [f"zxd, {text}"]
+    assert taught(unpack(zipped(zip_path, files), tmp_path)) == [f"zxd, {text}"]
 
 
 @given(st.binary())
@@ -157,14 +157,14 @@ def test_any_bytes_are_text_that_can_be_stored_or_nobodys(data: bytes) -> None:
         assert text.encode().decode() == text
 
 
-def test_a_replacement_character_is_never_learned(place: Path, tmp_path: Path) -> None:
+def test_a_replacement_character_is_never_learned(zip_path: Path, tmp_path: Path) -> None:
     files = {
         "a dress.png": picture(),
         "a dress.txt": f"une robe d{DAMAGED}t".encode(),
         "b coat.png": picture(),
         "b coat.txt": b"\xff\xff\x00\x81\x8d",
     }
-    unpacked = unpack(zipped(place, files), tmp_path)
+    unpacked = unpack(zipped(zip_path, files), tmp_path)
     assert not any(DAMAGED in text for text in taught(unpacked))
     assert set(reasons(unpacked)) == {"a dress.txt", "b coat.txt"}
 
@@ -174,17 +174,17 @@ def unicode_path(raw: bytes, name: str, *, crc: int | None = None) -> bytes:
     return b"\x75\x70" + len(body).to_bytes(2, "little") + body
 
 
-def test_the_extra_field_of_info_zip(place: Path, tmp_path: Path) -> None:
+def test_the_extra_field_of_info_zip(zip_path: Path, tmp_path: Path) -> None:
     raw = "赤色.png".encode("cp932")
     key = raw.decode("latin-1")
-    unpacked = unpack(raw_names(place, {raw: picture()}, **{key: unicode_path(raw, "赤色.png")}), tmp_path)
+    unpacked = unpack(raw_names(zip_path, {raw: picture()}, **{key: unicode_path(raw, "赤色.png")}), tmp_path)
     assert [one.name for one in unpacked.images] == ["赤色.png"]
 
 
-def test_an_extra_field_of_another_name_does_not_count(tmp_path: Path, place: Path) -> None:
+def test_an_extra_field_of_another_name_does_not_count(tmp_path: Path, zip_path: Path) -> None:
     raw = b"red.png"
     unpacked = unpack(
-        raw_names(place, {raw: picture()}, **{"red.png": unicode_path(raw, "../evil.png", crc=1)}), tmp_path
+        raw_names(zip_path, {raw: picture()}, **{"red.png": unicode_path(raw, "../evil.png", crc=1)}), tmp_path
     )
     assert [one.name for one in unpacked.images] == ["red.png"]
 
@@ -202,34 +202,34 @@ class TestPairs:
             ("gru\u0308n.jpg", "gr\u00fcn.txt"),
         ],
     )
-    def test_what_belongs_together(self, place: Path, tmp_path: Path, name: str, caption: str) -> None:
+    def test_what_belongs_together(self, zip_path: Path, tmp_path: Path, name: str, caption: str) -> None:
         files = {name: picture(image_format="JPEG"), caption: b"a coat"}
-        unpacked = unpack(zipped(place, files), tmp_path)
+        unpacked = unpack(zipped(zip_path, files), tmp_path)
         assert taught(unpacked) == ["zxd, a coat"]
         assert unpacked.others == ()
 
     @pytest.mark.parametrize("names", [*permutations(["a.png", "A.png", "a.txt", "A.txt"])], ids=" ".join)
     def test_spelling_counts_where_only_capitals_differ(
-        self, place: Path, tmp_path: Path, names: tuple[str, ...]
+        self, zip_path: Path, tmp_path: Path, names: tuple[str, ...]
     ) -> None:
         texts = {"a.txt": b"small", "A.txt": b"capital"}
-        unpacked = unpack(zipped(place, {name: texts.get(name, picture()) for name in names}), tmp_path)
+        unpacked = unpack(zipped(zip_path, {name: texts.get(name, picture()) for name in names}), tmp_path)
         assert {one.name: one.text for one in unpacked.images} == {"a.png": "small", "A.png": "capital"}
 
     @pytest.mark.parametrize("caption", ["A.txt", "A.png.txt", "A.caption"])
     def test_what_one_picture_is_called_exactly_is_not_about_another(
-        self, place: Path, tmp_path: Path, caption: str
+        self, zip_path: Path, tmp_path: Path, caption: str
     ) -> None:
         files = {"a.png": picture(), caption: b"capital", "A.png": picture()}
-        unpacked = unpack(zipped(place, files), tmp_path)
+        unpacked = unpack(zipped(zip_path, files), tmp_path)
         assert {one.name: one.text for one in unpacked.images} == {"a.png": None, "A.png": "capital"}
 
-    def test_the_caption_with_the_whole_name_counts_more(self, place: Path, tmp_path: Path) -> None:
+    def test_the_caption_with_the_whole_name_counts_more(self, zip_path: Path, tmp_path: Path) -> None:
         files = {"a.png": picture(), "a.jpg": picture(image_format="JPEG"), "a.txt": b"both", "a.png.txt": b"this"}
-        unpacked = unpack(zipped(place, files), tmp_path)
+        unpacked = unpack(zipped(zip_path, files), tmp_path)
         assert {one.name: one.text for one in unpacked.images} == {"a.jpg": "both", "a.png": "this"}
 
-    def test_an_archive_of_windows(self, place: Path, tmp_path: Path) -> None:
+    def test_an_archive_of_windows(self, zip_path: Path, tmp_path: Path) -> None:
         row = json.dumps({"file_name": "sub\\b.png", "text": "two"}).encode()
         files = {
             "set\\": b"",
@@ -240,7 +240,7 @@ class TestPairs:
             "set\\metadata.jsonl": row,
             "set\\Thumbs.db": b"x",
         }
-        unpacked = unpack(zipped(place, files), tmp_path)
+        unpacked = unpack(zipped(zip_path, files), tmp_path)
         assert {one.name: one.text for one in unpacked.images} == {"set/a.png": "one", "set/sub/b.png": "two"}
         assert unpacked.others == ()
 

@@ -209,7 +209,7 @@ class TestParsing:
         assert parse_transforms([short]) == (meant,)
 
     @pytest.mark.parametrize(
-        ("item", "place", "message"),
+        ("item", "path", "message"),
         [
             ({"type": "blur"}, "", "There is no transform `blur`; known: resize, crop, flip, background_removal."),
             ({}, "", 'A transform has a "type"; known: resize, crop, flip, background_removal.'),
@@ -222,10 +222,10 @@ class TestParsing:
             ({"type": "background_removal", "color": "red"}, ".color", "Field `color` "),
         ],
     )
-    def test_what_is_wrong_is_named_with_its_place(self, item: Any, place: str, message: str) -> None:
+    def test_what_is_wrong_is_named_with_its_place(self, item: Any, path: str, message: str) -> None:
         with pytest.raises(InvalidInput) as caught:
             parse_transforms([{"type": "flip"}, item])
-        assert caught.value.field == f"preprocessing_transforms.1{place}"
+        assert caught.value.field == f"preprocessing_transforms.1{path}"
         assert message in caught.value.detail
 
     def test_unknown_segmentation_models(self) -> None:

@@ -13,7 +13,7 @@ Place = tuple[str | int, ...]
 
 
 def faults(body: Body, given: Body | None = None) -> dict[Place, str]:
-    """What `POST /workflows/` answers, by place."""
+    """What `POST /workflows/` answers, by location."""
     found = read(body)
     if found.reading is None:
         errors: list[Any] = found.faults

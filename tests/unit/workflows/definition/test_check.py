@@ -19,15 +19,15 @@ from tests.unit.workflows.definitions import (
     step,
 )
 
-Place = tuple[str | int, ...]
+Loc = tuple[str | int, ...]
 
 
-def of_mapping(place: int, name: str, index: int = 0) -> Place:
-    return ("steps", place, "input_mappings", index, name)
+def of_mapping(index: int, name: str, mapping: int = 0) -> Loc:
+    return ("steps", index, "input_mappings", mapping, name)
 
 
-def of_config(place: int, *names: str) -> Place:
-    return ("steps", place, "config", *names)
+def of_config(index: int, *names: str) -> Loc:
+    return ("steps", index, "config", *names)
 
 
 # --- names and edges -------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def test_a_field_that_gets_values_under_two_names_is_refused(also: str) -> None:
     config = {"base_image": "mine.png"} if also == "configured" else {}
     mappings = [mapping("a", "result_image_path", "base_image")] if also == "mapped" else []
     refine = step("b", "REFINE", mapping("a", "result_image_path", "base_image_url"), *mappings, config=config)
-    assert {place[:2] for place in faults(draw("a"), refine)} == {("steps", 1)}
+    assert {loc[:2] for loc in faults(draw("a"), refine)} == {("steps", 1)}
 
 
 # --- configuration of steps ------------------------------------------------------------------------------------------
@@ -198,9 +198,9 @@ def test_the_type_of_the_tasks_is_said_once() -> None:
         ({"active_provider_capabilities": [7]}, ("active_provider_capabilities", "0")),
     ],
 )
-def test_what_a_task_would_be_refused_for_is_named_by_its_place(config: Body, names: Place) -> None:
+def test_what_a_task_would_be_refused_for_is_named_by_its_place(config: Body, names: Loc) -> None:
     found = faults(draw("a"), draw("b", config={"prompt": "x"} | config))
-    assert [tuple(map(str, place)) for place in found] == [("steps", "1", "config", *names)]
+    assert [tuple(map(str, loc)) for loc in found] == [("steps", "1", "config", *names)]
 
 
 def test_a_field_that_nothing_gives_is_missed() -> None:
@@ -218,7 +218,7 @@ def test_a_step_whose_queue_nobody_serves_is_refused() -> None:
     assert "`video`; served: image, inference, refine" in found[of_config(0, "queue_name")]
 
 
-PROVIDER_FAULTS: list[tuple[Body, Place]] = [
+PROVIDER_FAULTS: list[tuple[Body, Loc]] = [
     ({"active_provider_capabilities": ["TEXT"]}, ("active_provider_capabilities",)),
     ({"fallback_provider_type": "VERTEX"}, ("fallback_provider_type",)),
     ({"provider_config": {"provider_type": "VERTEX"}}, ("provider_config", "provider_type")),
@@ -228,12 +228,12 @@ PROVIDER_FAULTS: list[tuple[Body, Place]] = [
 @pytest.mark.parametrize("said", [said for said, _ in PROVIDER_FAULTS])
 def test_a_provider_that_cannot_do_it_is_refused(said: Body) -> None:
     found = faults(draw("a"), draw("b", **said))
-    assert [place[:2] for place in found] == [("steps", 1)]
+    assert [loc[:2] for loc in found] == [("steps", 1)]
 
 
-@pytest.mark.parametrize(("said", "place"), PROVIDER_FAULTS)
-def test_a_fault_of_a_provider_is_named_where_it_was_said(said: Body, place: Place) -> None:
-    assert faults(draw("a", **said)).keys() == {("steps", 0, *place)}
+@pytest.mark.parametrize(("said", "loc"), PROVIDER_FAULTS)
+def test_a_fault_of_a_provider_is_named_where_it_was_said(said: Body, loc: Loc) -> None:
+    assert faults(draw("a", **said)).keys() == {("steps", 0, *loc)}
 
 
 # --- input and configuration of the workflow -------------------------------------------------------------------------

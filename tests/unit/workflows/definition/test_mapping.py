@@ -355,7 +355,7 @@ def test_a_condition_reads_the_input_as_a_mapping_does() -> None:
 
 
 async def test_files_of_a_long_list_are_read_together_and_stay_in_order() -> None:
-    paths = [f"{place}.png" for place in range(2 * AT_ONCE)]
+    paths = [f"{index}.png" for index in range(2 * AT_ONCE)]
     mapping = field_mapping("own", "value", transform="BASE64")
     async with asyncio.timeout(PATIENCE):
         found = await mapped_values([mapping], {"own": {"value": paths}}, FarFiles())

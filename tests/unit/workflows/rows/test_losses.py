@@ -40,17 +40,17 @@ def step(name: str, *paths: str) -> WorkflowStep:
 async def test_files_of_many_steps_are_asked_for_together(tmp_path: Path) -> None:
     store = FarStore(tmp_path)
     # One file a step, as steps of one picture have it.
-    steps = [step(f"s{place}", f"tasks/{place}.png") for place in range(AT_ONCE)]
-    for place in range(AT_ONCE):
-        if place != 5:
-            await store.put(f"tasks/{place}.png", b"x", "image/png")
+    steps = [step(f"s{index}", f"tasks/{index}.png") for index in range(AT_ONCE)]
+    for index in range(AT_ONCE):
+        if index != 5:
+            await store.put(f"tasks/{index}.png", b"x", "image/png")
     async with asyncio.timeout(PATIENCE):
         assert await without_files(store, steps) == {"s5"}
 
 
 async def test_a_file_that_many_name_is_asked_for_once(tmp_path: Path) -> None:
     store = FarStore(tmp_path)
-    paths = [f"tasks/{place}.png" for place in range(AT_ONCE)]
+    paths = [f"tasks/{index}.png" for index in range(AT_ONCE)]
     async with asyncio.timeout(PATIENCE):
         assert await missing(store, paths * 3) == set(paths)
     assert sorted(store.asked) == sorted(paths)
