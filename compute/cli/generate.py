@@ -19,7 +19,7 @@ __all__ = ["generate"]
 DEFAULT_FILE = Path("picture.png")
 POLL_SECONDS = 0.3
 ENDED = ("completed", "failed", "cancelled")
-FORMATS: "dict[str, ImageFormat]" = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", "": "png"}
+FORMATS: "dict[str, ImageFormat]" = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 """By the file's suffix."""
 
 
@@ -27,7 +27,11 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What the image shows.", show_default=False)],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="The file, .png, .jpg or .webp, or a folder; a second image gets NAME-2."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="The file, .png, .jpg or .webp, or a folder, made if needed; a second image gets NAME-2.",
+        ),
     ] = DEFAULT_FILE,
     width: Annotated[int | None, typer.Option(help="In pixels.")] = None,
     height: Annotated[int | None, typer.Option(help="In pixels.")] = None,
@@ -93,11 +97,10 @@ def _until_ended(client: "Client", task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _file(out: Path) -> Path:
-    """Return the first file that `--out` names."""
-    file = out / DEFAULT_FILE if out.is_dir() else out
+    """Return the first file that `--out` names. A name without a suffix is that of a folder."""
+    file = out if out.suffix and not out.is_dir() else out / DEFAULT_FILE
     if file.suffix.lower() not in FORMATS:
-        known = ", ".join(suffix for suffix in FORMATS if suffix)
-        raise typer.BadParameter(f"{file.name}: the suffix must be one of {known}.", param_hint="--out")
+        raise typer.BadParameter(f"{file.name}: the suffix must be one of {', '.join(FORMATS)}.", param_hint="--out")
     return file
 
 

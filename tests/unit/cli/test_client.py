@@ -4,11 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,6 +12,7 @@ from typer.testing import CliRunner
 from compute.cli import app
 from compute.client import Client, ClientError
 from compute.schemas.enums import StepStatus, WorkflowStatus
+from tests.unit.cli.scripted import server
 from tests.unit.terminal.views import ID, NOW, step, workflow
 
 ROOT = Path(__file__).parents[3]
@@ -35,45 +31,6 @@ COMPLETED = (
 )
 LINK = "http://127.0.0.1:8000/api/v1/storage/images/generations/1/0.png?expires=1&signature=x"
 LINKS = (200, json.dumps({"steps": [{"name": "draw", "output": {"images": [{"url": LINK}]}}]}))
-
-
-@dataclass
-class Script:
-    """What a server answers, and what it was asked."""
-
-    answers: list[tuple[int, str]]
-    asked: list[str] = field(default_factory=list)
-    url: str = ""
-
-
-@contextmanager
-def server(answers: Sequence[tuple[int, str]]) -> Iterator[Script]:
-    """A server that gives these answers one after the other."""
-    script = Script(list(answers))
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            script.asked.append(f"{self.command} {self.path}")
-            status, body = script.answers.pop(0)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        do_POST = do_GET  # noqa: N815 - the name that http.server looks for
-
-        def log_message(self, *_: object) -> None:
-            """Tests are quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        script.url = f"http://127.0.0.1:{listening.server_port}"
-        thread = threading.Thread(target=listening.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield script
-        finally:
-            listening.shutdown()
-            thread.join()
 
 
 def refusal(answer: tuple[int, str]) -> ClientError:

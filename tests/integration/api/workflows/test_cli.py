@@ -304,7 +304,7 @@ async def test_a_prompt_becomes_files_whose_names_are_printed(command: Command, 
 
 
 @pytest.mark.parametrize(
-    ("name", "image_format"), [("x.JPG", "JPEG"), ("x.jpeg", "JPEG"), ("x.webp", "WEBP"), ("x", "PNG")]
+    ("name", "image_format"), [("x.JPG", "JPEG"), ("x.jpeg", "JPEG"), ("x.webp", "WEBP"), ("x.png", "PNG")]
 )
 async def test_a_file_has_the_format_that_its_name_says(
     command: Command, worker: object, tmp_path: Path, name: str, image_format: str

@@ -1,0 +1,46 @@
+"""A server on loopback that answers by script."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Script:
+    """What a server answers, and what it was asked."""
+
+    answers: list[tuple[int, str]]
+    asked: list[str] = field(default_factory=list)
+    url: str = ""
+
+
+@contextmanager
+def server(answers: Sequence[tuple[int, str]]) -> Iterator[Script]:
+    """A server that gives these answers one after the other."""
+    script = Script(list(answers))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            script.asked.append(f"{self.command} {self.path}")
+            status, body = script.answers.pop(0)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_POST = do_GET  # noqa: N815 - the name that http.server looks for
+
+        def log_message(self, *_: object) -> None:
+            """Tests are quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        script.url = f"http://127.0.0.1:{listening.server_port}"
+        thread = threading.Thread(target=listening.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield script
+        finally:
+            listening.shutdown()
+            thread.join()

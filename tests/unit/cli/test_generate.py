@@ -1,0 +1,54 @@
+"""`compute generate`: which files `--out` names."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from compute.cli import app
+from tests.unit.cli.scripted import server
+
+
+def generate(out: Path, *, count: int = 1) -> Result:
+    """Run the command against a server whose images are the texts `image 1`, `image 2` and so on."""
+    with server([]) as script:
+        images = [{"url": f"{script.url}/{number}"} for number in range(1, count + 1)]
+        task = {"id": "task_1", "status": "queued", "progress": 0.0, "output": None, "error": None}
+        ended = {**task, "status": "completed", "progress": 1.0, "output": {"images": images}}
+        script.answers += [(201, json.dumps(task)), (200, json.dumps(ended))]
+        script.answers += [(200, f"image {number}") for number in range(1, count + 1)]
+        line = ["generate", "a hat", "--out", str(out), "--url", script.url, "--key", "key"]
+        return CliRunner().invoke(app, line, env={"COMPUTE_HOME": str(out.parent / "home")})
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["a folder that exists", "a folder that does not"])
+def test_a_name_without_a_suffix_is_a_folder(tmp_path: Path, exists: bool) -> None:
+    out = tmp_path / "images"
+    if exists:
+        out.mkdir()
+    ended = generate(out, count=2)
+    files = [out / "picture.png", out / "picture-2.png"]
+    assert (ended.exit_code, ended.stdout.splitlines()) == (0, [str(file) for file in files])
+    assert [file.read_text() for file in files] == ["image 1", "image 2"]
+
+
+def test_a_folder_may_have_a_suffix_if_it_exists(tmp_path: Path) -> None:
+    out = tmp_path / "of 1.png"
+    out.mkdir()
+    ended = generate(out)
+    assert (ended.exit_code, [file.name for file in out.iterdir()]) == (0, ["picture.png"])
+
+
+def test_a_name_with_a_suffix_is_a_file(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "hat.png"
+    assert (generate(out).exit_code, out.read_text()) == (0, "image 1")
+
+
+def test_a_file_where_the_folder_would_be_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "images"
+    out.write_text("mine")
+    ended = generate(out)
+    assert (ended.exit_code, out.read_text()) == (1, "mine")
+    assert ended.stderr.startswith("compute: ")
+    assert ended.stderr.count("\n") == 1
