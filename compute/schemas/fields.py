@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from compute.schemas.enums import ProviderType
 from compute.schemas.rules.text import VISIBLE_OR_BLANK
 
 __all__ = [
@@ -13,12 +14,15 @@ __all__ = [
     "MAX_PROMPT",
     "MAX_SEED",
     "NATIVE",
-    "Capabilities",
+    "FallbackCapabilities",
+    "FallbackConfig",
+    "FallbackProvider",
     "FreeObject",
     "FreeValue",
     "ImageSource",
     "NativeChoice",
     "Prompt",
+    "ProviderCapabilities",
     "ResultImage",
     "ResultImages",
     "ResultVideo",
@@ -69,12 +73,18 @@ def bounded_text_of(value: Any, most: int) -> Any:
 FreeValue = Annotated[Any, AfterValidator(partial(bounded_text_of, most=MAX_FREE_CHARACTERS))]
 FreeObject = Annotated[dict[str, Any], AfterValidator(partial(bounded_text_of, most=MAX_FREE_CHARACTERS))]
 Sources = Annotated[dict[str, Any], AfterValidator(partial(bounded_text_of, most=MAX_DEFINITION_CHARACTERS))]
-Capabilities = Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=100)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT), VISIBLE_OR_BLANK]
 Seed = Annotated[
     int, Field(ge=0, le=MAX_SEED, description="The same request with the same seed gives the same result.")
 ]
 
+_Capabilities = Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=100)]
+ProviderCapabilities = Annotated[_Capabilities | None, Field(description="Capabilities that the provider must have.")]
+FallbackProvider = Annotated[
+    ProviderType | None, Field(description="The provider that takes over when the first one has used up its retries.")
+]
+FallbackConfig = Annotated[FreeObject | None, Field(description="Settings for the fallback.")]
+FallbackCapabilities = Annotated[_Capabilities | None, Field(description="Capabilities that the fallback must have.")]
 
 NATIVE = (
     "Generate at a size that the model is good at, and scale the result to the requested size; "

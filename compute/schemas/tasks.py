@@ -7,7 +7,13 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from compute.schemas.enums import ErrorCategory, ProviderType, TaskPriority, TaskStatus
-from compute.schemas.fields import Capabilities, FreeObject
+from compute.schemas.fields import (
+    FallbackCapabilities,
+    FallbackConfig,
+    FallbackProvider,
+    FreeObject,
+    ProviderCapabilities,
+)
 from compute.schemas.rules.strict import JsonBody
 
 __all__ = ["FREE_FIELDS", "PROVIDER_FIELDS", "CreateTask", "ShortText", "TaskPublic", "TaskUpdate"]
@@ -44,16 +50,10 @@ class CreateTask(JsonBody):
         default=None, description="The provider that executes it; LOCAL is this cluster."
     )
     provider_config: FreeObject | None = Field(default=None, description="Settings for that provider.")
-    active_provider_capabilities: Capabilities | None = Field(
-        default=None, description="Capabilities that the provider must have."
-    )
-    fallback_provider_type: ProviderType | None = Field(
-        default=None, description="The provider that takes over when the first one has used up its retries."
-    )
-    fallback_provider_config: FreeObject | None = Field(default=None, description="Settings for the fallback.")
-    fallback_provider_capabilities: Capabilities | None = Field(
-        default=None, description="Capabilities that the fallback must have."
-    )
+    active_provider_capabilities: ProviderCapabilities = None
+    fallback_provider_type: FallbackProvider = None
+    fallback_provider_config: FallbackConfig = None
+    fallback_provider_capabilities: FallbackCapabilities = None
 
 
 PROVIDER_FIELDS = tuple(name for name in CreateTask.model_fields if "provider" in name and name != "provider_type")

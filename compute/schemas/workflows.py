@@ -7,12 +7,15 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from compute.schemas.enums import ErrorCategory, ProviderType, StepStatus, TaskType, TransformType, WorkflowStatus
+from compute.schemas.enums import ErrorCategory, StepStatus, TaskType, TransformType, WorkflowStatus
 from compute.schemas.fields import (
     MAX_DEFINITION_CHARACTERS,
-    Capabilities,
+    FallbackCapabilities,
+    FallbackConfig,
+    FallbackProvider,
     FreeObject,
     FreeValue,
+    ProviderCapabilities,
     Sources,
     bounded_text_of,
 )
@@ -110,16 +113,10 @@ class WorkflowStepDefinition(JsonBody):
     provider_config: FreeObject | None = Field(
         default=None, description="The provider that executes it (`provider_type`) and its settings."
     )
-    active_provider_capabilities: Capabilities | None = Field(
-        default=None, description="Capabilities that the provider must have."
-    )
-    fallback_provider_type: ProviderType | None = Field(
-        default=None, description="The provider that takes over when the first one has used up its retries."
-    )
-    fallback_provider_config: FreeObject | None = Field(default=None, description="Settings for the fallback.")
-    fallback_provider_capabilities: Capabilities | None = Field(
-        default=None, description="Capabilities that the fallback must have."
-    )
+    active_provider_capabilities: ProviderCapabilities = None
+    fallback_provider_type: FallbackProvider = None
+    fallback_provider_config: FallbackConfig = None
+    fallback_provider_capabilities: FallbackCapabilities = None
     when: Condition | None = Field(default=None, description="Run it only if this holds.")
     continue_on_error: bool = Field(
         default=False,

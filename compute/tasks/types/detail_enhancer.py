@@ -7,10 +7,10 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field
 
 from compute.db.tables import Task
-from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
+from compute.tasks.enhancing import EnhancerSteps, WorkingSize, path_of_image
 from compute.tasks.registry import Inputs, TaskKind
 from compute.tasks.results import first_path, metadata_of
 from compute.tasks.seeds import seed_or_new
@@ -19,8 +19,6 @@ from compute.worker.protocol import Job, WorkerContext, WorkEvent
 
 __all__ = ["CreateDetailEnhancerTask", "DetailEnhancer", "DetailEnhancerTaskPublic", "DetailEnhancerTaskPublicUpdate"]
 
-LEAST_SIDE = 32
-"""Pixels of an image's shorter side."""
 DENOISE = 0.5
 """Noise at strength 1; `CAREFUL_DENOISE` applies with `preserve_original`."""
 CAREFUL_DENOISE = 0.2
@@ -62,10 +60,8 @@ class CreateDetailEnhancerTask(NativeChoice, CreateTask):
         "instead of 0.55, 0.45 and 0.30.",
     )
     seed: Seed | None = None
-    steps: int = Field(default=28, ge=1, le=200, description="Denoising steps of the whole schedule.")
-    working_size: int = Field(
-        default=1024, ge=64, le=2048, description="Pixels: largest side at which the model generates the region."
-    )
+    steps: EnhancerSteps = 28
+    working_size: WorkingSize = 1024
 
 
 class DetailEnhancerTaskPublic(ResultImage, TaskPublic):
@@ -106,8 +102,8 @@ class DetailEnhancer(TaskKind[CreateDetailEnhancerTask]):
     async def prepare(self, request: CreateDetailEnhancerTask, inputs: Inputs) -> dict[str, Any]:
         reference = request.reference_image
         return request.model_dump(mode="json", include=_KEPT_FIELDS) | {
-            "base_image_path": await _take(request.base_image, inputs, "base_image"),
-            "reference_image_path": await _take(reference, inputs, "reference_image") if reference else None,
+            "base_image_path": await path_of_image(request.base_image, inputs, "base_image"),
+            "reference_image_path": await path_of_image(reference, inputs, "reference_image") if reference else None,
             "seed": seed_or_new(request.seed),
             "size_multiple": inputs.size_multiple,
         }
@@ -126,13 +122,6 @@ class DetailEnhancer(TaskKind[CreateDetailEnhancerTask]):
 
 _KEPT_FIELDS = {"detail_label", "strength", "prompt", "preserve_original", "steps", "working_size"}
 _SHOWN_FIELDS = _KEPT_FIELDS | {"base_image_path", "reference_image_path", "seed"}
-
-
-async def _take(source: str, inputs: Inputs, field: str) -> str:
-    image = await inputs.image(source, field=field)
-    if min(image.width, image.height) < LEAST_SIDE:
-        raise InvalidInput(f"An image needs at least {LEAST_SIDE} pixels on each side.", field=field)
-    return image.path
 
 
 async def _enhance(spec: dict[str, Any], context: RunContext) -> None:

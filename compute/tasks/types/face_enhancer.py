@@ -7,10 +7,10 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field
 
 from compute.db.tables import Task
-from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
+from compute.tasks.enhancing import EnhancerSteps, WorkingSize, path_of_image
 from compute.tasks.registry import Inputs, TaskKind
 from compute.tasks.results import first_path, metadata_of
 from compute.tasks.seeds import seed_or_new
@@ -20,8 +20,6 @@ from compute.worker.protocol import Job, WorkerContext, WorkEvent
 __all__ = ["CreateFaceEnhancerTask", "FaceEnhancer", "FaceEnhancerTaskPublic", "FaceEnhancerTaskPublicUpdate"]
 
 DEFAULT_PROMPT = "a close portrait photograph, natural skin texture, sharp eyes, fine hair"
-LEAST_SIDE = 32
-"""Pixels; a smaller image has no detectable face."""
 IDENTITY_DENOISE = 0.4
 """Noise at strength 1 with `preserve_identity`, which keeps pose, light and features."""
 FREE_DENOISE = 0.7
@@ -49,10 +47,8 @@ class CreateFaceEnhancerTask(NativeChoice, CreateTask):
         "instead of 0.55, 0.45 and 0.30.",
     )
     seed: Seed | None = None
-    steps: int = Field(default=28, ge=1, le=200, description="Denoising steps of the whole schedule.")
-    working_size: int = Field(
-        default=1024, ge=64, le=2048, description="Pixels: largest side at which the model generates a face."
-    )
+    steps: EnhancerSteps = 28
+    working_size: WorkingSize = 1024
 
 
 class FaceEnhancerTaskPublic(ResultImage, TaskPublic):
@@ -93,11 +89,8 @@ class FaceEnhancer(TaskKind[CreateFaceEnhancerTask]):
     update_model = FaceEnhancerTaskPublicUpdate
 
     async def prepare(self, request: CreateFaceEnhancerTask, inputs: Inputs) -> dict[str, Any]:
-        image = await inputs.image(request.input_image, field="input_image")
-        if min(image.width, image.height) < LEAST_SIDE:
-            raise InvalidInput(f"An image needs at least {LEAST_SIDE} pixels on each side.", field="input_image")
         return request.model_dump(mode="json", include=_KEPT_FIELDS) | {
-            "input_image_path": image.path,
+            "input_image_path": await path_of_image(request.input_image, inputs, "input_image"),
             "seed": seed_or_new(request.seed),
             "size_multiple": inputs.size_multiple,
         }

@@ -14,11 +14,13 @@ from compute.schemas.enums import ErrorCategory, ProviderCapability, ProviderTyp
 from compute.schemas.fields import (
     MAX_PROMPT,
     MAX_SEED,
-    Capabilities,
+    FallbackCapabilities,
+    FallbackProvider,
     FreeObject,
     FreeValue,
     NativeChoice,
     Prompt,
+    ProviderCapabilities,
     ResultImage,
     ResultImages,
 )
@@ -146,10 +148,10 @@ class GenerationTaskUpdate(LoraFields, GenerationTaskPublicUpdate):
         default=None, max_length=100, description="Log of calls to outside services."
     )
     provider_type: ProviderType | None = None
-    active_provider_capabilities: Capabilities | None = None
-    fallback_provider_type: ProviderType | None = None
+    active_provider_capabilities: ProviderCapabilities = None
+    fallback_provider_type: FallbackProvider = None
     fallback_provider_config: FreeValue | None = None
-    fallback_provider_capabilities: Capabilities | None = None
+    fallback_provider_capabilities: FallbackCapabilities = None
     fal_app_id: ShortText | None = None
     fal_request_id: ShortText | None = None
     reference_image_path: str | None = Field(default=None, max_length=512, description="Storage path to start from.")
