@@ -76,6 +76,13 @@ SELECT {columns}, {due} AS due
 _DELETED = """
 DELETE FROM webhook_deliveries USING chosen WHERE task_id = chosen.id
 """
+_FORGET = f"""
+WITH chosen AS MATERIALIZED (
+    SELECT id FROM {{table}} WHERE id = ANY(%(ids)s) AND {{due}}
+     ORDER BY id FOR UPDATE SKIP LOCKED
+), deliveries AS ({_DELETED})
+DELETE FROM {{table}} USING chosen WHERE {{table}}.id = chosen.id
+"""  # noqa: S608
 
 
 class _Tasks:
@@ -86,13 +93,7 @@ class _Tasks:
     _page = _PAGE.format(
         table="tasks", columns="created_at, id, task_type", due=f"step_id IS NULL AND {due('tasks', 'tasks')}"
     )
-    _forget = f"""
-    WITH chosen AS MATERIALIZED (
-        SELECT id FROM tasks WHERE id = ANY(%(ids)s) AND {due("tasks", "tasks")}
-         ORDER BY id FOR UPDATE SKIP LOCKED
-    ), deliveries AS ({_DELETED})
-    DELETE FROM tasks USING chosen WHERE tasks.id = chosen.id
-    """  # noqa: S608
+    _forget = _FORGET.format(table="tasks", due=due("tasks", "tasks"))
 
     async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> PrunePage | None:
         rows = await _rows(connection, self._page, self, after, cutoff)
@@ -160,13 +161,7 @@ class _Trainings:
     name = "trainings"
     at_a_time = 20
     _page = _PAGE.format(table="trainings", columns="created_at, id", due=due("trainings", "trainings"))
-    _forget = f"""
-    WITH chosen AS MATERIALIZED (
-        SELECT id FROM trainings WHERE id = ANY(%(ids)s) AND {due("trainings", "trainings")}
-         ORDER BY id FOR UPDATE SKIP LOCKED
-    ), deliveries AS ({_DELETED})
-    DELETE FROM trainings USING chosen WHERE trainings.id = chosen.id
-    """  # noqa: S608
+    _forget = _FORGET.format(table="trainings", due=due("trainings", "trainings"))
 
     async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> PrunePage | None:
         rows = await _rows(connection, self._page, self, after, cutoff)
