@@ -46,7 +46,7 @@ def build(args: AppArgs) -> Application:
         graceful_shutdown_timeout_s=10,
     ).bind(args.workflows, serving)
 
-    drawing = [worker for pool, worker, _ in pools if pool.by_role.keys() - {"video"}]
+    generating = [worker for pool, worker, _ in pools if pool.by_role.keys() - {"video"}]
     training = serve.deployment(
         TrainingDeployment,
         name=SUPERVISOR,
@@ -55,7 +55,7 @@ def build(args: AppArgs) -> Application:
         health_check_period_s=5,
         health_check_timeout_s=_LOOPS_ANSWER_WITHIN,
         graceful_shutdown_timeout_s=10,
-    ).bind(args.training, drawing)
+    ).bind(args.training, generating)
 
     def make_app() -> FastAPI:
         # Imported in the replica, once it runs: the ingress must never load a pipeline library.

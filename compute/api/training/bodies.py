@@ -64,6 +64,6 @@ def _translated(body: QuickstartTrainingCreate) -> TrainingTaskCreate:
         **frame,
         **config,
         base_model_path=body.base_model,
-        # This dialect has no field for it: what lies beside a picture is its caption.
+        # This dialect has no field for it: what lies beside an image is its caption.
         preprocessing_captioning_strategy=CaptioningStrategy.FILENAME,
     )

@@ -19,9 +19,9 @@ async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, r
 
     Raises:
         ReplayError: its key was answered before.
-        InvalidFields, InvalidInput, TooLarge: it cannot be done, or its pictures cannot be had; nothing was
+        InvalidFields, InvalidInput, TooLarge: it cannot be done, or its images cannot be had; nothing was
             stored.
-        StorageFailed: its pictures could not be kept.
+        StorageFailed: its images could not be kept.
     """
     request, dialect = read_training(body)
     with faults_in(dialect):

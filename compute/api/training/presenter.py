@@ -100,7 +100,7 @@ def _fields(training: Training) -> dict[str, Any]:
     return {
         **{name: getattr(training, name) for name in _FROM_ROW},
         **{name: value for name, value in request.items() if name in TrainingTask.model_fields},
-        # How many steps a number of epochs is, only the pictures tell.
+        # How many steps a number of epochs is, only the images tell.
         "steps": request["steps"] or training.total_steps,
         "webhook_url": training.webhook_url or "",
         "lora_path": _lora_path(training),

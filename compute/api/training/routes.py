@@ -29,8 +29,8 @@ AnyEvents = TrainingEventList | QuickstartTrainingEventList
 
 @router.post("/", status_code=201, response_model=AnyTraining, openapi_extra=TRAINING_BODY)
 async def create(request: Request, resources: ResourcesDep, key: IdempotencyHeader = None) -> Response:
-    """Train a LoRA, or a whole model, on pictures: named one by one, or in a zip file. Everything that can be checked
-    at once is; whether each file is a picture, the training finds out and names those that are not."""
+    """Train a LoRA, or a whole model, on images: named one by one, or in a zip file. Everything that can be checked
+    at once is; whether each file is an image, the training finds out and names those that are not."""
     body = await json_object(request)
     idempotent = await IdempotentRequest.of(key, request, body)
     return await idempotent.settle(resources.database, partial(create_training, body, idempotent, resources))

@@ -17,7 +17,7 @@ OF_TENANT = "origin_tenant_id IS NOT NULL"
 class Training(Base):
     """One training. `compute.training` alone writes it: the API, the supervisor of the Ray jobs, and the job itself.
 
-    `spec` is a `TrainingSpec`; `request` what was asked for, with the defaults filled in and without the pictures.
+    `spec` is a `TrainingSpec`; `request` what was asked for, with the defaults filled in and without the images.
     `fence` grows with every job and every end from outside: a job's write that carries an older one is dropped.
     `job_id` is the Ray job that was submitted last, null for one that somebody runs by hand; `job_open`: it may still
     be there. `losses` counts the jobs that were lost since the last new checkpoint, which was at `checkpoint_step`.

@@ -91,9 +91,9 @@ class LtxDenoiser:
             moved = scheduler.step(-velocity, timestep, latents, per_token_timesteps=per_token, return_dict=False)[0]
             latents = torch.where(fixed.bool().unsqueeze(-1), latents, moved)
             after_step(index + 1)
-        drawn = self._unpack(latents, clip)
+        denoised = self._unpack(latents, clip)
         # The noise of the last step is still on the first frame, which is known exactly.
-        return torch.cat([given.start, drawn[:, :, 1:]], dim=2)
+        return torch.cat([given.start, denoised[:, :, 1:]], dim=2)
 
     def _velocity(
         self, latents: torch.Tensor, per_token: torch.Tensor, coordinates: torch.Tensor, given: Conditioning

@@ -179,8 +179,8 @@ class LtxVideoModel(HasNativeSizes):
             latents.ready.wait()
             pixels = self._vae.decode(latents.latents, generator)
             self._finite.pixels(pixels)
-            drawn = self._vae.frames(pixels)
-        kept = drawn[:: _every(request.fps)][: request.frames]
+            decoded = self._vae.frames(pixels)
+        kept = decoded[:: _every(request.fps)][: request.frames]
         # The image was stretched to the grid by up to 31 pixels; this reverses it.
         return [at_size(Image.fromarray(frame.numpy()), (request.width, request.height)) for frame in kept]
 

@@ -103,7 +103,7 @@ class FluxDenoiser:
         dtype, device = self._input_dtype(), latents.device
         packed = FluxPipeline._pack_latents(latents, count, channels, height, width)
         text = batch["prompt_embeds"]
-        drawn = self.module(
+        predicted = self.module(
             hidden_states=packed.to(dtype),
             timestep=sigmas.to(dtype),
             guidance=guidance if self._guided else None,
@@ -113,7 +113,7 @@ class FluxDenoiser:
             img_ids=FluxPipeline._prepare_latent_image_ids(count, height // 2, width // 2, device, dtype),
             return_dict=False,
         )[0]
-        velocity: torch.Tensor = FluxPipeline._unpack_latents(drawn, height * 8, width * 8, 8)
+        velocity: torch.Tensor = FluxPipeline._unpack_latents(predicted, height * 8, width * 8, 8)
         return velocity
 
     def _input_dtype(self) -> torch.dtype:
