@@ -23,7 +23,11 @@ def definition_of(step: WorkflowStep) -> dict[str, Any]:
 
 
 def kept_as_sent(values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The values that JSONB would give back in another way; None if there are none."""
+    """The values that JSONB would give back in another way; None if there are none.
+
+    Example:
+        kept_as_sent({"seed": 7, "scale": 1.0})  # {"scale": 1.0}
+    """
     return {name: value for name, value in values.items() if _comes_back_otherwise(value)} or None
 
 

@@ -41,7 +41,15 @@ _ONE = Load(1, 0)
 
 
 class GroupCommit(Generic[W, R]):
-    """`run` must be running. Nothing is answered before it is committed."""
+    """`run` must be running. Nothing is answered before it is committed.
+
+    Example:
+        writes = GroupCommit(write, key=lambda beat: beat.task_id, given_up=False, most=500)
+        running = asyncio.create_task(writes.run())
+        written = await writes.put(beat)
+        writes.close()
+        await running
+    """
 
     def __init__(
         self,

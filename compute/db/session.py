@@ -39,7 +39,11 @@ def normal_url(url: str) -> URL:
 
 
 def libpq_url(url: str) -> str:
-    """The same address as libpq spells it."""
+    """The same address as libpq spells it.
+
+    Example:
+        libpq_url("postgresql+psycopg://localhost/compute")  # "postgresql://localhost/compute"
+    """
     return normal_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
@@ -119,6 +123,11 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """Commit when the block ends, roll back when it raises; within a shared transaction both are left to that.
+
+        Example:
+            async with database.transaction() as session:
+                task = await lock_row(session, Task, task_id)
+                task.priority = TaskPriority.HIGH
 
         Raises:
             DatabaseAway: the database is away. When it was lost during the commit, whether that took effect is not

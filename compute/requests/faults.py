@@ -18,14 +18,23 @@ _GATHER_SECONDS = 10.0
 
 
 def loc_of(field: str) -> tuple[str | int, ...]:
-    """A dotted path such as `source_images.3` as a location in a body."""
+    """A dotted path as a location in a body.
+
+    Example:
+        loc_of("source_images.3")  # ("source_images", 3)
+    """
     parts = field.split(".")
     return tuple(int(part) if part.isdecimal() and len(part) <= _MOST_DIGITS else part for part in parts)
 
 
 @contextmanager
 def faults_at(*loc: str | int) -> Iterator[None]:
-    """Makes the errors of a part say where in the body it is, for example at `("tasks", 3)`."""
+    """Makes the errors of a part say where in the body it is.
+
+    Example:
+        with faults_at("tasks", 3):
+            raise InvalidInput("Is too large.", field="width")  # InvalidFields, at ("body", "tasks", 3, "width")
+    """
     try:
         yield
     except InvalidFields as error:

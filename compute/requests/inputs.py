@@ -60,6 +60,11 @@ class RequestInputs:
     nothing behind; what is named twice, also at the same time, is fetched once.
 
     `known` are sources that were fetched before, each with the path at which it is stored.
+
+    Example:
+        inputs = RequestInputs(sources, request.served)
+        row = await request.to_row(inputs)
+        await inputs.keep()
     """
 
     def __init__(

@@ -43,6 +43,9 @@ class TaskRequest:
     def of(cls, kind: TaskKind[Any], fields: dict[str, Any], serving: Serving) -> Self:
         """The request that `fields` make, checked as far as that needs no network: fields, queue, models, provider.
 
+        Example:
+            request = TaskRequest.of(require_kind("generation"), {"prompt": "a red dress"}, serving)
+
         Raises:
             InvalidInput, InvalidFields: it cannot be accepted.
         """

@@ -158,6 +158,9 @@ def kind_of(task_type: str) -> TaskKind[Any]:
 def find_kind(name: object) -> TaskKind[Any]:
     """The type that a request names, in any case or by an alias.
 
+    Example:
+        find_kind("background_remove").name  # TaskType.BACKGROUND_REMOVAL
+
     Raises:
         KeyError: no such type is installed.
     """

@@ -38,5 +38,9 @@ def can_move(source: TaskStatus, target: TaskStatus) -> bool:
 
 
 def sources(target: TaskStatus) -> list[TaskStatus]:
-    """The statuses from which `target` can be reached, for the WHERE of an update."""
+    """The statuses from which `target` can be reached, for the WHERE of an update.
+
+    Example:
+        sources(TaskStatus.EXECUTING)  # [TaskStatus.QUEUED]
+    """
     return [source for source, targets in TRANSITIONS.items() if target in targets]

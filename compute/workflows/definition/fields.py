@@ -71,7 +71,11 @@ def list_of(shape: Shape) -> Shape:
 
 
 def transformed(shape: Shape, transform: TransformType | None) -> Shape | None:
-    """The shape that a transform makes of a value of this shape; None when it cannot be applied."""
+    """The shape that a transform makes of a value of this shape; None when it cannot be applied.
+
+    Example:
+        transformed(list_of(TEXT), TransformType.FIRST)  # TEXT
+    """
     if transform is None:
         return shape
     if transform in _OF_A_LIST:

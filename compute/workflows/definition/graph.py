@@ -11,6 +11,9 @@ Edges = Mapping[str, Sequence[str]]
 def walk(edges: Edges) -> list[str]:
     """The steps, each after all that it depends on; those that can begin together in the order of the definition.
 
+    Example:
+        walk({"enlarge": ["generate"], "generate": []})  # ["generate", "enlarge"]
+
     Steps that cannot be reached are left out; see `unreachable`.
     """
     children: dict[str, list[str]] = {step: [] for step in edges}
@@ -51,7 +54,11 @@ def descendants(edges: Edges, start: str) -> set[str]:
 
 
 def critical_path(edges: Edges, seconds: Mapping[str, float], done: Iterable[str] = ()) -> float:
-    """The duration of the longest path through the steps that are not `done`, given the duration of each."""
+    """The duration of the longest path through the steps that are not `done`, given the duration of each.
+
+    Example:
+        critical_path({"a": [], "b": ["a"], "c": ["a"]}, {"a": 9.0, "b": 1.0, "c": 4.0}, done=["a"])  # 4.0
+    """
     over = set(done)
     ends: dict[str, float] = {}
     for step in walk(edges):

@@ -67,7 +67,11 @@ def look_up(results: Results, step: str, path: str) -> tuple[Any, bool]:
 
 
 def find(results: Results, step: str, path: str) -> Any:
-    """The value at a dotted path of a step's result as it is stored, or MISSING."""
+    """The value at a dotted path of a step's result as it is stored, or MISSING.
+
+    Example:
+        find({"generate": {"outputs": [{"seed": 7}]}}, "generate", "outputs.0.seed")  # 7
+    """
     value: Any = results.get(step)
     for name in path.split("."):
         if isinstance(value, Mapping):
@@ -96,6 +100,9 @@ async def mapped_values(mappings: Sequence[FieldMapping], results: Results, file
 
 def bodies(static: Mapping[str, Any], values: Mapping[str, Any], spread: frozenset[str]) -> list[dict[str, Any]]:
     """One body for every task of a step: each gets its element of the lists in `spread` and all of the other values.
+
+    Example:
+        bodies({"n": 4}, {"seed": [1, 2]}, frozenset({"seed"}))  # [{"n": 4, "seed": 1}, {"n": 4, "seed": 2}]
 
     Raises:
         InvalidInput: the lists differ in length, or there are too many elements.
