@@ -1,5 +1,8 @@
 """The Serve application on a real Ray, with a real Postgres: one for the whole folder."""
 
+import os
+import re
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +33,11 @@ def until(check: Callable[[], T | None], what: str, seconds: float = PATIENCE) -
             return value
         time.sleep(0.05)
     raise TimeoutError(f"no {what} within {seconds} s")
+
+
+def replica(deployment: str) -> str:
+    """The title of the processes of a deployment's replicas."""
+    return f"ray::ServeReplica:compute:{deployment}"
 
 
 @dataclass(frozen=True)
@@ -76,18 +84,38 @@ class Cluster:
 
     def pids(self, deployment: str) -> list[int]:
         """The processes of a deployment's replicas."""
-        return self.processes(f"ray::ServeReplica:compute:{deployment}")
+        return self.processes(replica(deployment))
 
     def processes(self, title: str) -> list[int]:
-        """Ray's processes whose titles begin like this."""
+        """Ray's processes whose titles begin with these words."""
+        begins = re.compile(rf"{re.escape(title)}\b")
         found = []
         for process in psutil.Process().children(recursive=True):
             try:
-                if process.cmdline() and process.cmdline()[0].startswith(title):
+                if begins.match("".join(process.cmdline())):
                     found.append(process.pid)
             except psutil.NoSuchProcess:
                 continue
         return found
+
+    def kill(self, title: str, *, unless: Callable[[], bool] = lambda: False) -> bool:
+        """Kill the only process with this title, and wait for its end; whether it was done.
+
+        It is stopped before it is asked `unless`, so that nothing of it can happen between the two.
+        """
+        (pid,) = self.processes(title)
+        os.kill(pid, signal.SIGSTOP)
+        if unless():
+            os.kill(pid, signal.SIGCONT)
+            return False
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: pid not in self.processes(title), f"end of {title}")
+        return True
+
+    def runs(self, task_id: str) -> bool:
+        """Whether it has begun and is far from its end."""
+        task = self.get(task_id)
+        return bool(task["status"] == "EXECUTING" and task["progress"] < 90)
 
 
 @contextmanager

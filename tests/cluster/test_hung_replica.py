@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,16 @@ from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
 from compute.settings import get_settings
 from compute.storage.factory import open_store
-from compute.worker.protocol import GenerateRequest, OnStep
+from compute.worker.protocol import GenerateRequest, Job, OnStep, WorkEvent
+from compute.worker.watchdog import Watchdog
 from tests.cluster.conftest import Cluster
 from tests.integration.dispatch.test_dispatcher import until
 from tests.integration.rows import add
 from tests.patience import PATIENCE
 
 QUEUE = "hanging"
-STALL_SECONDS = 3.0
-"""Long enough for those behind to reach the replica before it is found to hang."""
+STALL_SECONDS = 1.0
+HANGS = "a dress that is never drawn"
 SPEC = {
     "prompt": "a dress", "negative_prompt": None, "width": 64, "height": 64, "seed": 1, "num_outputs": 1, "steps": 1,
     "guidance_scale": 3.5, "true_cfg_scale": 1.0, "reference_image_path": None, "reference_image_strength": None,
@@ -38,7 +40,8 @@ SPEC = {
 
 
 class HangsOnce:
-    """A model whose first draw, of all replicas, never returns; its process is noted in `file`."""
+    """A model whose draw never returns the first time that it is asked for what hangs; its process is noted in
+    `file`."""
 
     name = "hangs-once"
 
@@ -49,10 +52,11 @@ class HangsOnce:
         return request
 
     def denoise(self, prepared: GenerateRequest, on_step: OnStep) -> GenerateRequest:
-        with contextlib.suppress(FileExistsError), self._file.open("x") as file:
-            file.write(executor())
-            file.flush()
-            threading.Event().wait()
+        if prepared.prompt == HANGS:
+            with contextlib.suppress(FileExistsError), self._file.open("x") as file:
+                file.write(executor())
+                file.flush()
+                threading.Event().wait()
         on_step(1, 1)
         return prepared
 
@@ -64,17 +68,46 @@ def executor() -> str:
     return f"process#{os.getpid()}"
 
 
-class HangingWorker(JobWorker):
-    """A worker as they all are, but for its model, and for how soon it is found to hang."""
+class HangingClock:
+    """Runs while this process hangs, so that a machine that stands still for a moment makes nobody hang."""
 
     def __init__(self, file: Path) -> None:
-        settings = get_settings().model_copy(update={"stall_seconds": STALL_SECONDS})
+        self._file = file
+        self._is_another = file.exists()
+        self._began_at: float | None = None
+
+    def __call__(self) -> float:
+        if self._is_another or not self._file.exists():
+            return 0.0
+        if self._began_at is None:
+            self._began_at = time.monotonic()
+        return time.monotonic() - self._began_at
+
+
+class HangingWorker(JobWorker):
+    """A worker as they all are, but for its model, how soon it is found to hang, and that it waits for a full reserve
+    before it does so."""
+
+    def __init__(self, file: Path) -> None:
+        settings = get_settings()
         super().__init__(settings)
+        self.watchdog = Watchdog(STALL_SECONDS, clock=HangingClock(file))
         objects = open_store(settings)
         self._worker = LocalWorkerContext(settings, objects, HangsOnce(file), executor(), watchdog=self.watchdog)
+        self._file = file
+        self._jobs = 0
 
     def worker(self) -> AbstractAsyncContextManager[LocalWorkerContext]:
         return nullcontext(self._worker)
+
+    async def _work(self, job: Job) -> AsyncGenerator[WorkEvent]:
+        self._jobs += 1
+        async with asyncio.timeout(PATIENCE):
+            while not (await asyncio.to_thread(self._file.exists) or (job.spec["prompt"] == HANGS and self._jobs == 3)):
+                await asyncio.sleep(0.02)
+        async with aclosing(super()._work(job)) as events:
+            async for event in events:
+                yield event
 
 
 @asynccontextmanager
@@ -89,17 +122,6 @@ async def dispatching(database: Database, handle: Any) -> AsyncIterator[None]:
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
-
-
-async def hanging_in(file: Path) -> None:
-    """Wait until the process that hangs has noted itself in `file`."""
-
-    def noted() -> bool:
-        return file.is_file() and bool(file.read_text())
-
-    async with asyncio.timeout(PATIENCE):
-        while not await asyncio.to_thread(noted):
-            await asyncio.sleep(0.02)
 
 
 async def test_a_replica_that_hangs_is_replaced_and_hands_back_what_waits_behind(
@@ -117,10 +139,9 @@ async def test_a_replica_that_hangs_is_replaced_and_hands_back_what_waits_behind
     handle = await asyncio.to_thread(serve.run, hanging.bind(tmp_path / "first"), name="hanging", route_prefix=None)
     database = Database(os.environ["DATABASE_URL"])
     try:
-        first = await add(database, queue=QUEUE, spec=SPEC, priority=2)
+        first = await add(database, queue=QUEUE, spec=SPEC | {"prompt": HANGS})
+        behind = [await add(database, queue=QUEUE, spec=SPEC, max_retries=0) for _ in range(2)]
         async with dispatching(database, handle):
-            await hanging_in(tmp_path / "first")
-            behind = [await add(database, queue=QUEUE, spec=SPEC, max_retries=0) for _ in range(2)]
             rows = [await until(database, task, "COMPLETED", "FAILED") for task in (first, *behind)]
     finally:
         await database.close()

@@ -1,13 +1,8 @@
 """A standby stands in for a replica that died: the next tasks need not wait for a whole replica to start."""
 
-import os
-import re
-import signal
-
-import psutil
 import pytest
 
-from tests.cluster.conftest import Cluster, until
+from tests.cluster.conftest import Cluster, replica, until
 
 
 def running(deployment: str) -> int:
@@ -15,13 +10,6 @@ def running(deployment: str) -> int:
 
     deployments = serve.status().applications["compute"].deployments
     return deployments[deployment].replica_states.get("RUNNING", 0)
-
-
-def pid_of(deployment: str) -> int:
-    """The process of a deployment's only replica."""
-    title = re.compile(rf"ray::ServeReplica:compute:{deployment}\b")
-    (pid,) = (child.pid for child in psutil.Process().children(recursive=True) if title.match("".join(child.cmdline())))
-    return pid
 
 
 @pytest.fixture
@@ -35,12 +23,19 @@ def spare(cluster: Cluster) -> Cluster:
 def test_a_standby_takes_the_next_task_when_the_only_replica_is_killed(spare: Cluster) -> None:
     queue = {"queue_name": "spare", "seed": 1}
     expected = spare.draw(**queue)
-    long = spare.post(**queue, width=256, height=256, steps=200)["id"]
-    until(lambda: spare.get(long)["progress"] > 2, "progress")
-    waiting = spare.post(**queue)["id"]
-    until(lambda: spare.get(waiting)["status"] == "QUEUED", "the next task in the reserve")
 
-    os.kill(pid_of("Spare"), signal.SIGKILL)
+    def killed_in_time() -> tuple[str, str] | None:
+        long = spare.post(**queue, width=256, height=256, steps=200)["id"]
+        until(lambda: spare.get(long)["progress"] > 2, "progress")
+        waiting = spare.post(**queue)["id"]
+        until(lambda: spare.get(waiting)["status"] != "PENDING", "the next task in the reserve")
+
+        def too_late() -> bool:
+            return not spare.runs(long) or spare.get(waiting)["status"] != "QUEUED"
+
+        return (long, waiting) if spare.kill(replica("Spare"), unless=too_late) else None
+
+    long, waiting = until(killed_in_time, "kill of the only replica while it draws")
 
     task = spare.wait(waiting, "COMPLETED", "FAILED")
     assert task["status"] == "COMPLETED", task["errors"]

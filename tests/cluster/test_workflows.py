@@ -1,12 +1,10 @@
 """Workflows on Ray, and kill -9 of everything that advances them."""
 
-import os
-import signal
 from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import Cluster, until
+from tests.cluster.conftest import Cluster, replica, until
 
 SMALL = {"prompt": "a red dress", "width": 64, "height": 64, "steps": 2, "seed": 1}
 RUNNER = "ray::StepRunnerActor"
@@ -42,12 +40,6 @@ def ended(cluster: Cluster, workflow_id: str) -> dict[str, Any]:
     return until(settled, f"end of workflow {workflow_id}")
 
 
-def kill(cluster: Cluster, title: str) -> None:
-    (pid,) = cluster.processes(title)
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: pid not in cluster.processes(title), f"end of {title}")
-
-
 def task_count(cluster: Cluster, workflow_id: str) -> int:
     return len(cluster.client.get("/tasks/generation", params={"workflow_id": workflow_id, "limit": 1000}).json())
 
@@ -60,7 +52,7 @@ def test_a_list_of_pictures_goes_through_a_graph_of_calls(cluster: Cluster) -> N
     assert len(bytes.fromhex(done["canvas_task_id"])) > 16
 
 
-@pytest.mark.parametrize("title", ["ray::ServeReplica:compute:Workflows", RUNNER, "ray::ServeController"])
+@pytest.mark.parametrize("title", [replica("Workflows"), RUNNER, "ray::ServeController"])
 def test_killing_what_advances_a_workflow_costs_time_but_no_step(cluster: Cluster, title: str) -> None:
     slow = {"width": 512, "height": 512, "steps": 30}
     workflow_id = start(
@@ -68,7 +60,7 @@ def test_killing_what_advances_a_workflow_costs_time_but_no_step(cluster: Cluste
     )
     until(lambda: get(cluster, workflow_id)["steps"][1]["progress"] > 5, "progress of the second step")
     before = get(cluster, workflow_id)
-    kill(cluster, title)
+    cluster.kill(title)
 
     done = ended(cluster, workflow_id)
     assert done["status"] == "COMPLETED", done["errors"]
