@@ -2,13 +2,17 @@
 
 import asyncio
 import socket
+import ssl
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from tests.patience import PATIENCE
 
-__all__ = ["config", "listening", "until_started"]
+__all__ = ["PLAIN_HTTP", "config", "listening", "until_started"]
+
+PLAIN_HTTP = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients that speak no TLS: the context that httpx would make of its own reads all authorities, for 20 ms."""
 
 
 def listening() -> socket.socket:

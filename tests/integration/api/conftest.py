@@ -30,7 +30,7 @@ from compute.worker.vital_signs import alive_seconds, with_vital_signs
 from compute.worker.watchdog import Watchdog
 from tests.declared import Recorder
 from tests.patience import PATIENCE
-from tests.servers import config, listening, until_started
+from tests.servers import PLAIN_HTTP, config, listening, until_started
 
 KEY = "test-key-long-enough"
 _GLANCE = 0.01
@@ -139,7 +139,10 @@ async def base_url(settings: Settings) -> AsyncIterator[str]:
 async def api(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client with the right key."""
     async with httpx.AsyncClient(
-        base_url=f"{base_url}/api/v1", headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE
+        base_url=f"{base_url}/api/v1",
+        headers={"Authorization": f"Bearer {KEY}"},
+        timeout=PATIENCE,
+        verify=PLAIN_HTTP,
     ) as client:
         yield client
 
@@ -147,7 +150,7 @@ async def api(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def anonymous(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client without a key."""
-    async with httpx.AsyncClient(base_url=base_url, timeout=PATIENCE) as client:
+    async with httpx.AsyncClient(base_url=base_url, timeout=PATIENCE, verify=PLAIN_HTTP) as client:
         yield client
 
 
