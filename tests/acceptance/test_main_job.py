@@ -76,6 +76,13 @@ def finish(client: httpx.Client, task_id: str, seconds: float = PATIENCE) -> dic
     raise TimeoutError(task_id)
 
 
+def until_received(received: list[tuple[dict[str, str], bytes]], count: int) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while len(received) < count:
+        assert time.monotonic() < give_up, received
+        time.sleep(0.1)
+
+
 def test_the_quick_start_from_submission_to_files(client: httpx.Client) -> None:
     with neighbour() as (address, _):
         created = client.post(
@@ -104,11 +111,10 @@ def test_a_webhook_arrives_once_and_is_signed(stack: Stack, client: httpx.Client
         body = {"prompt": "a hat", "webhook_url": f"{address}/hook", "origin_reference": "order-7", **SMALL}
         created = client.post("/api/v1/tasks/", json={"task_type": "GENERATION", **body}).json()
         assert finish(client, created["id"])["status"] == "COMPLETED"
-        give_up = time.monotonic() + PATIENCE
+        until_received(received, 1)
         # That of a later task comes after a second one of this would have.
         later = client.post("/api/v1/tasks/", json={"task_type": "GENERATION", **body}).json()
-        while len(received) < 2 and time.monotonic() < give_up:
-            time.sleep(0.1)
+        until_received(received, 2)
     (headers, sent), (_, second) = received
     assert json.loads(second)["task_id"] == later["id"]
     secret = (stack.home / "webhook_secret").read_text().strip()
@@ -120,19 +126,29 @@ def test_a_webhook_arrives_once_and_is_signed(stack: Stack, client: httpx.Client
 
 
 def test_progress_streams_while_the_task_runs(client: httpx.Client) -> None:
-    # Drawn larger than at the model's own size, so that it takes a while on any machine.
-    body = {"prompt": "a coat", "width": 256, "height": 256, "native": False, "steps": 40, "num_outputs": 2}
-    created = client.post("/api/v1/tasks/generation", json=body).json()
-    names, meanwhile = [], []
-    with client.stream("GET", f"/api/v1/tasks/{created['id']}/events") as stream:
+    # Larger than at the model's own size, and more of it than anybody waits for: it is cancelled while it runs.
+    body = {"prompt": "a coat", "width": 512, "height": 512, "native": False, "steps": 100, "num_outputs": 4}
+    path = f"/api/v1/tasks/{client.post('/api/v1/tasks/generation', json=body).json()['id']}"
+    names = []
+    for name in events_of(client, path):
+        names.append(name)
+        if name == "progress" and names.count(name) == 3:
+            assert client.get(path).json()["status"] == "running", "they came as they happened, not all at the end"
+            assert client.post(f"{path}/cancel").status_code == 200
+    assert names[-1] == "cancelled"
+
+
+def test_an_event_stream_ends_with_its_task(client: httpx.Client) -> None:
+    created = client.post("/api/v1/tasks/generation", json={"prompt": "a coat", **SMALL}).json()
+    assert [*events_of(client, f"/api/v1/tasks/{created['id']}")][-1] == "completed"
+
+
+def events_of(client: httpx.Client, path: str) -> Iterator[str]:
+    """The names of a task's events, as they come."""
+    with client.stream("GET", f"{path}/events") as stream:
         for line in stream.iter_lines():
             if line.startswith("event: "):
-                names.append(line.removeprefix("event: "))
-                meanwhile.append(client.get(f"/api/v1/tasks/{created['id']}").json()["status"])
-    assert names[-1] == "completed"
-    assert names.count("progress") >= 3
-    first = names.index("progress")
-    assert meanwhile[first] == "running", "they came as they happened, not all at the end"
+                yield line.removeprefix("event: ")
 
 
 def test_bodies_up_to_the_limit_pass_and_larger_ones_are_refused(client: httpx.Client) -> None:

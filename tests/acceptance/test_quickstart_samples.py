@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from tests.acceptance.conftest import Stack
+from tests.acceptance.test_slow_clients import waiting_task
 from tests.acceptance.test_training import pack, until
 from tests.patience import PATIENCE
 from tools.demo_model.scenes import Scene, render
@@ -108,11 +109,13 @@ def ended(stack: Stack, path: str) -> dict[str, Any]:
 
 def test_the_curl_samples_of_tasks_and_trainings(stack: Stack, storage: str, tmp_path: Path) -> None:
     generate, train, _, _, _, monitor, cancel = curls(stack, storage)
-    task = curl(generate, stack, tmp_path)
-    assert re.fullmatch(r"task_[0-9a-f]{32}", task["id"])
-    assert (task["type"], task["status"]) == ("generation", "pending")
-    cancelled = curl(cancel.replace("task_abc123", task["id"]), stack, tmp_path)
-    assert cancelled["id"] == task["id"]
+    # Behind another one, the task is still to be cancelled when that is asked for.
+    with stack.client() as client, waiting_task(client, ahead=1):
+        task = curl(generate, stack, tmp_path)
+        assert re.fullmatch(r"task_[0-9a-f]{32}", task["id"])
+        assert (task["type"], task["status"]) == ("generation", "pending")
+        cancelled = curl(cancel.replace("task_abc123", task["id"]), stack, tmp_path)
+        assert (cancelled["id"], cancelled["status"]) == (task["id"], "cancelled")
 
     training = curl(train, stack, tmp_path)
     assert re.fullmatch(r"train_[0-9a-f]{32}", training["id"])

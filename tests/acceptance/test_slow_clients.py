@@ -45,10 +45,10 @@ class Follower:
 
 
 @contextmanager
-def waiting_task(client: httpx.Client) -> Iterator[str]:
+def waiting_task(client: httpx.Client, ahead: int = AHEAD) -> Iterator[str]:
     """A task behind others that take long; all of them are cancelled in the end."""
     tasks = [
-        client.post("/api/v1/tasks/generation", json=LONG).raise_for_status().json()["id"] for _ in range(AHEAD + 1)
+        client.post("/api/v1/tasks/generation", json=LONG).raise_for_status().json()["id"] for _ in range(ahead + 1)
     ]
     try:
         yield tasks[-1]
