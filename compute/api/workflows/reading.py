@@ -100,15 +100,18 @@ def _quickstart(step: Any) -> _Step:
     """The step as a canonical one, as far as that can be said of it alone, and the words for it."""
     if not isinstance(step, dict):
         return step, [], {}
-    words: dict[tuple[str, ...], tuple[str, ...]] = {("id",): ("name",), ("task_type",): ("type",)}
+    words: dict[tuple[str, ...], tuple[str, ...]] = {("task_type",): ("type",)}
+    if "name" in step or "id" not in step:
+        words[("id",)] = ("name",)
     if "input_mappings" not in step:
         words[("input_mappings",)] = ("depends_on",) if step.get("depends_on") else ()
     rest = {name: value for name, value in step.items() if name not in ("name", "type")}
     made = rest | ({"id": step["name"]} if "name" in step else {})
-    if not _is_quickstart(step):
+    if "type" not in step:
         message = "This step is one of the quick start's: it has `name` and `type`, as the others have."
         faults = [InvalidInput(message, field=name) for name in ("name", "type") if name not in step]
         return made | {"task_type": TaskType.GENERATION, "id": step.get("id", "?")}, faults, words
+    twins = [_twin(own, name) for own, name in (("name", "id"), ("type", "task_type")) if own in step and name in step]
     task_type, config = step["type"], step.get("config") or {}
     try:
         if str(task_type).lower() == "processing":
@@ -116,11 +119,11 @@ def _quickstart(step: Any) -> _Step:
             words |= {("config", new): ("config", old) for old, new in names.items()}
             config = {names.get(name, name): value for name, value in config.items() if name != "operation"}
             made["config"] = config
-        return made | {"task_type": require_kind(task_type, field="type").name}, [], words
+        return made | {"task_type": require_kind(task_type, field="type").name}, twins, words
     except InvalidInput as error:
         if isinstance(config, dict):
             made["config"] = {name: value for name, value in config.items() if name != "operation"}
-        return made | {"task_type": TaskType.GENERATION}, [error], words
+        return made | {"task_type": TaskType.GENERATION}, [*twins, error], words
 
 
 def _operation(config: Any) -> tuple[TaskType, dict[str, str]]:
@@ -128,7 +131,16 @@ def _operation(config: Any) -> tuple[TaskType, dict[str, str]]:
     if not isinstance(operation, str) or operation not in _OPERATIONS:
         known = ", ".join(_OPERATIONS)
         raise InvalidInput(f"There is no such operation; known: {known}.", field="config.operation")
-    return _OPERATIONS[operation]
+    task_type, names = _OPERATIONS[operation]
+    for own, name in names.items():
+        if own in config and name in config:
+            raise _twin(own, name, prefix="config.")
+    return task_type, names
+
+
+def _twin(own: str, name: str, *, prefix: str = "") -> InvalidInput:
+    """The fault of a field that is there under its canonical name, too."""
+    return InvalidInput(f"Field `{own}` means the same as `{name}`; send one of them.", field=f"{prefix}{own}")
 
 
 def _at(index: int, fault: InvalidInput) -> Fault:

@@ -121,6 +121,31 @@ def test_an_unknown_operation_is_named_by_its_place_with_those_that_there_are(op
     assert "upscale, remove-background" in fault["msg"]
 
 
+@pytest.mark.parametrize(
+    ("said", "place"),
+    [
+        ({"id": "then"}, ("name",)),
+        ({"task_type": "EDITING"}, ("type",)),
+        ({"task_type": "REFINE", "id": "a"}, ("name",)),
+        ({"config": {"operation": "upscale", "scale": 2, "upscale_factor": 4}}, ("config", "scale")),
+    ],
+)
+def test_two_names_of_one_thing_in_a_step_are_refused(said: Body, place: tuple[str, ...]) -> None:
+    upscaling = step("then", "processing", "draw", operation="upscale")
+    with pytest.raises(InvalidFields) as refused:
+        definition_of({"name": "test", "steps": [drawing(), upscaling | said]})
+    first = refused.value.faults[0]
+    assert first["loc"] == ("body", "steps", 1, *place)
+    assert first["msg"].startswith(f"Field `{place[-1]}` means the same as ")
+
+
+@pytest.mark.parametrize(("named", "place"), [({"id": "$a"}, "id"), ({"name": "$a"}, "name"), ({}, "name")])
+def test_a_wrong_name_is_called_as_the_step_calls_it(named: Body, place: str) -> None:
+    with pytest.raises(InvalidFields) as refused:
+        definition_of({"name": "test", "steps": [drawing(), named | {"type": "generation"}]})
+    assert [fault["loc"] for fault in refused.value.faults] == [("body", "steps", 1, place)]
+
+
 def test_a_processing_step_without_an_operation_is_refused() -> None:
     with pytest.raises(InvalidFields) as refused:
         definition_of({"name": "test", "steps": [{"name": "then", "type": "processing"}]})
