@@ -91,7 +91,7 @@ def answer_to(error: ComputeError, names: Iterable[object] = ()) -> JSONResponse
     if isinstance(error, InvalidFields):
         return _invalid(error.faults)
     if isinstance(error, InvalidInput):
-        loc = ("header", error.field) if error.field == KEY_HEADER else ("body", *loc_of(error.field))
+        loc = ("header", error.field) if error.field == KEY_HEADER else loc_of(error.field)
         return _invalid([{"loc": loc, "msg": error.detail, "type": "invalid_input"}])
     status = _of_class(_STATUSES, error)
     return problem(status or 500, error.code, as_spelled(error.detail, names), _of_class(_HEADERS, error))

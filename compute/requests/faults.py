@@ -18,11 +18,15 @@ _GATHER_SECONDS = 10.0
 
 
 def loc_of(field: str) -> tuple[str | int, ...]:
-    """A dotted path as a location in a body.
+    """The location that an error's `field` names: a dotted path, or `body` for the whole of it.
 
     Example:
-        loc_of("source_images.3")  # ("source_images", 3)
+        loc_of("source_images.3")  # ("body", "source_images", 3)
     """
+    return ("body",) if field == "body" else ("body", *_parts_of(field))
+
+
+def _parts_of(field: str) -> tuple[str | int, ...]:
     parts = field.split(".")
     return tuple(int(part) if part.isdecimal() and len(part) <= _MOST_DIGITS else part for part in parts)
 
@@ -40,8 +44,8 @@ def faults_at(*loc: str | int) -> Iterator[None]:
     except InvalidFields as error:
         raise InvalidFields([fault | {"loc": ("body", *loc, *fault["loc"][1:])} for fault in error.faults]) from None
     except InvalidInput as error:
-        inner = () if error.field == "body" else loc_of(error.field)
-        raise InvalidFields([{"loc": ("body", *loc, *inner), "msg": error.detail, "type": "invalid_input"}]) from None
+        whole = ("body", *loc, *loc_of(error.field)[1:])
+        raise InvalidFields([{"loc": whole, "msg": error.detail, "type": "invalid_input"}]) from None
     except TooLarge as error:
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
         raise TooLarge(f"Field `{where}.{error.field}` is too large. {error.detail}", field=error.field) from None
@@ -84,7 +88,7 @@ def named_as_sent(model: type[BaseModel], sent: Mapping[str, Any]) -> Iterator[N
     try:
         yield
     except (InvalidInput, TooLarge) as error:
-        first, *inside = loc_of(error.field)
+        first, *inside = _parts_of(error.field)
         names = names_of_field(model, str(first)) if first in model.model_fields else (str(first),)
         name = next((one for one in names if one in sent), names[0])
         loc = as_sent((name, *inside), sent, absent=1 + len(inside))

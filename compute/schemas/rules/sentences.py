@@ -45,7 +45,6 @@ _WORDS: Mapping[str, str] = {
     "less_than": "must be less than {lt}",
     "multiple_of": "must be a multiple of {multiple_of}",
     "string_too_long": "must have at most {max_length} characters",
-    "too_short": "must have at least {min_length} elements",
     "too_long": "must have at most {max_length} elements",
 }
 _DATE = "must be a date and time such as 2026-01-31T12:00:00Z"
@@ -152,12 +151,18 @@ def _least(context: Mapping[str, Any]) -> str:
     return "must not be empty" if least == 1 else f"must have at least {least} characters"
 
 
+def _fewest(context: Mapping[str, Any]) -> str:
+    least = context.get("min_length")
+    return "must not be empty" if least == 1 else f"must have at least {least} elements"
+
+
 _SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "enum": _expected,
     "literal_error": _expected,
     "union_tag_invalid": lambda context: f"has a `type` that {_choice(_QUOTED.findall(context['expected_tags']))}",
     "string_pattern_mismatch": _pattern,
     "string_too_short": _least,
+    "too_short": _fewest,
 }
 
 

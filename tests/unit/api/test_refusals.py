@@ -11,9 +11,12 @@ from pydantic import BaseModel
 
 from compute.api.bounded import bounded_faults
 from compute.api.dialect import as_spelled, quickstart_workflow_id
+from compute.api.errors import answer_to
 from compute.api.openapi import request_bodies as documentation
-from compute.errors import InvalidFields
+from compute.errors import InvalidFields, InvalidInput
+from compute.requests.faults import faults_at
 from compute.requests.validate import validate
+from compute.schemas.bulk import BulkTasks
 from compute.schemas.rules.sentences import names_of_field
 from compute.schemas.rules.strict import JsonBody
 
@@ -106,6 +109,19 @@ def test_a_misspelt_field_is_told_what_was_meant() -> None:
     model = dict(MODELS)["CreateGenerationTask"]
     (fault,) = faults_of(model, {"prompt": "x", "widht": 64})
     assert fault["msg"] == "Field `widht` is unknown here; did you mean `width`?"
+
+
+def test_a_fault_of_a_whole_body_names_no_field() -> None:
+    error = InvalidInput("Send a JSON object.")
+    assert json.loads(bytes(answer_to(error).body))["detail"][0]["loc"] == ["body"]
+    with pytest.raises(InvalidFields) as refused, faults_at("tasks", 3):
+        raise error
+    assert refused.value.faults[0]["loc"] == ("body", "tasks", 3)
+
+
+def test_a_list_without_elements_is_called_empty() -> None:
+    (fault,) = faults_of(BulkTasks, {"tasks": []})
+    assert fault["msg"] == "Field `tasks` must not be empty."
 
 
 @pytest.mark.parametrize(
