@@ -59,11 +59,7 @@ def _translated(body: QuickstartTrainingCreate) -> TrainingTaskCreate:
         raise InvalidInput(
             "Field `dataset_url` is required: the address or storage path of a zip file of images.", field="dataset_url"
         )
+    # What lies beside an image is its caption, unless the body says something else.
+    config.setdefault("preprocessing_captioning_strategy", CaptioningStrategy.FILENAME)
     frame = body.model_dump(exclude_unset=True, exclude={"base_model", "config"})
-    return TrainingTaskCreate(
-        **frame,
-        **config,
-        base_model_path=body.base_model,
-        # This dialect has no field for it: what lies beside an image is its caption.
-        preprocessing_captioning_strategy=CaptioningStrategy.FILENAME,
-    )
+    return TrainingTaskCreate(**frame, **config, base_model_path=body.base_model)

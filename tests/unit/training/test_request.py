@@ -33,6 +33,19 @@ def test_the_defaults_are_the_contracts() -> None:
         assert made[name] == shown[name].default, name
 
 
+@pytest.mark.parametrize("given", [{}, {"preprocessing_captioning_strategy": None}])
+def test_the_quick_start_reads_captions_beside_the_pictures(given: dict[str, Any]) -> None:
+    request, _ = read_training({"dataset_url": "a.zip", "output_name": "look", "config": given})
+    assert request.preprocessing_captioning_strategy == "filename"
+
+
+@pytest.mark.parametrize("strategy", ["trigger_only", "filename", "vision"])
+def test_the_quick_start_may_say_where_captions_are_from(strategy: str) -> None:
+    config = {"preprocessing_captioning_strategy": strategy}
+    request, dialect = read_training({"dataset_url": "a.zip", "output_name": "look", "config": config})
+    assert (request.preprocessing_captioning_strategy, dialect) == (strategy, Dialect.QUICKSTART)
+
+
 def test_null_is_the_default_everywhere() -> None:
     names = TrainingTaskCreate.model_fields.keys() - MINIMAL.keys()
     assert spec(**dict.fromkeys(names)) == spec()
