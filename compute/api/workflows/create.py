@@ -7,6 +7,7 @@ from compute.api.dialect import Dialect
 from compute.api.idempotency.keys import Answer, IdempotentRequest
 from compute.api.resources import Resources
 from compute.api.workflows.bodies import read, with_image
+from compute.api.workflows.faults import faults_of_values
 from compute.api.workflows.presenter import look, render
 from compute.errors import InvalidFields
 from compute.events import notify
@@ -56,7 +57,8 @@ async def create_workflow(
         )
         await _check_webhooks(definition, resources)
         values = {INPUT: given or {}, CONFIG: definition.config}
-        taken = await ingest(checked, values, resources, resources.serving) if start else None
+        with faults_of_values(definition):
+            taken = await ingest(checked, values, resources, resources.serving) if start else None
     async with idempotent.once(resources.database) as session:
         workflow = await store.create(session, definition, checked, taken=taken)
         (seen,) = await look(session, [workflow])

@@ -50,6 +50,12 @@ async def refused(api: httpx.AsyncClient, body: Any, **params: Any) -> list[dict
             workflow(draw("a", config={"subject_model_path": "faces/none.safetensors"})),
             ["body", "steps", 0, "config", "subject_model_path"],
         ),
+        (
+            workflow(
+                draw("a", input_mappings=[mapping("$input", "pic", "reference_image_url")]), input={"pic": "none.png"}
+            ),
+            ["body", "input", "pic"],
+        ),
         ({"name": "x", "steps": [{"name": "a", "type": "dance"}]}, ["body", "steps", 0, "type"]),
         (
             {"name": "x", "steps": [{"name": "a", "type": "processing", "config": {"operation": "fold"}}]},
