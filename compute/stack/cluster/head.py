@@ -179,6 +179,9 @@ class RayHead:
             # Both have a fixed default, on which two clusters of one machine would collide.
             f"--dashboard-agent-listen-port={free_port()}",
             f"--ray-client-server-port={free_port()}",
+            # Any free ports for workers: by default Ray keeps 10002 to 19999 to itself, and refuses a dashboard there.
+            "--min-worker-port=0",
+            "--max-worker-port=0",
             f"--object-store-memory={object_store_bytes()}",
             # The autoscaler's monitor: one machine cannot grow.
             "--no-monitor",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.scripts.scripts import start
 
 from compute.stack.cluster.head import RayFailed, RayHead
 
@@ -106,3 +107,9 @@ def test_a_dashboard_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:
         unused.bind(("127.0.0.1", 0))
         found = RayHead(tmp_path / "r", unused.getsockname()[1]).deployments()
     assert (found.failed, found.waiting) == (None, "Ray's dashboard")
+
+
+def test_no_range_of_ports_is_kept_for_workers(tmp_path: Path) -> None:
+    """By default Ray keeps one, and does not start when the dashboard's port is in it."""
+    options = start.make_context("start", RayHead(tmp_path / "r", 10_500)._options()[1:]).params
+    assert (options["dashboard_port"], options["min_worker_port"], options["max_worker_port"]) == (10_500, 0, 0)
