@@ -46,8 +46,10 @@ def down(home: Path) -> bool:
     stack = running_stack(home)
     if stack is not None:
         _stop(home, stack)
-    # After an orderly stop there are none; a killed supervisor leaves some.
-    end(leftovers(home, runtime_path(home)))
+    # After an orderly stop there are none; a killed supervisor may leave some.
+    if left := leftovers(home, runtime_path(home)):
+        say(f"ending the processes of a stack that was killed ({len(left)})", error=True)
+        end(left)
     return stack is not None
 
 
