@@ -1,0 +1,169 @@
+"""Jobs of vendors that are submitted, looked at and collected, and the plans by which they go."""
+
+import asyncio
+import json
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from tests.providers.standins.hooks import Delivery, Forgery, Hooks
+from tests.providers.standins.server import StandIn
+
+__all__ = ["Job", "JobStandIn", "Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a job goes.
+
+    `states` are the vendor's words, in any order and with any word among them. Without `seconds` each look at a job
+    takes it to the next; with them it passes through all in so many seconds, looked at or not. A job that is `held`
+    stops before its last state until `JobStandIn.finish`.
+    """
+
+    states: tuple[str, ...]
+    seconds: float | None = None
+    held: bool = False
+    failure: str = ""
+    """The vendor's word for why it fails; empty: it succeeds."""
+    obeys_cancel: bool = True
+    """False: it completes, and is charged for, although a cancel was accepted."""
+
+
+@dataclass(eq=False)
+class Job:
+    """A submitted job."""
+
+    id: str
+    app: str
+    """The model or the mode, as the vendor names it."""
+    arguments: Mapping[str, Any]
+    images: tuple[bytes, ...]
+    plan: Plan
+    made_at: float
+    webhook: str = ""
+    place: int = -1
+    """How far in the plan's states it is; -1: nobody has looked yet."""
+    cancelled: bool = False
+    finished: bool = False
+    failure: str = ""
+    """Why it failed or will fail, in the vendor's word."""
+    result: Any = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        return self.plan.states[max(self.place, 0)]
+
+    @property
+    def succeeded(self) -> bool:
+        return self.finished and not self.failure and not (self.cancelled and self.plan.obeys_cancel)
+
+
+class JobStandIn(StandIn):
+    """A vendor with jobs.
+
+    `plans` are for the next submits, one each; after them `plan` is for all. `ids` are given to the next jobs; the same
+    id twice makes two jobs that only the first can be looked at.
+    """
+
+    plan: Plan
+    terminal: ClassVar[frozenset[str]]
+
+    def __init__(self, key: str = "test-key") -> None:
+        super().__init__(key)
+        self.plans: deque[Plan] = deque()
+        self.ids: deque[str] = deque()
+        self.jobs: dict[str, Job] = {}
+        """By id."""
+        self.made: list[Job] = []
+        """All of them, in the order of their submits."""
+        self.billed: list[Job] = []
+        self.hooks = Hooks(self._sign, self.clock.now)
+        self._moving: set[asyncio.Task[None]] = set()
+
+    async def __aexit__(self, *error: object) -> None:
+        for task in self._moving:
+            task.cancel()
+        await asyncio.gather(*self._moving, return_exceptions=True)
+        await self.hooks.close()
+        await super().__aexit__(*error)
+
+    @abstractmethod
+    async def complete(self, job: Job) -> None:
+        """Set the result of a job that succeeds."""
+
+    @abstractmethod
+    def message(self, job: Job) -> Any | None:
+        """What a webhook tells of a job's state; None: nothing."""
+
+    def _sign(self, delivery: Delivery, body: bytes, at: float, forgery: Forgery | None) -> dict[str, str]:
+        """The headers of a signature; none, unless the vendor signs."""
+        return {}
+
+    def create(
+        self, app: str, arguments: Mapping[str, Any], images: tuple[bytes, ...] = (), webhook: str = "", **extra: Any
+    ) -> Job:
+        """Take in a job."""
+        plan = self.plans.popleft() if self.plans else self.plan
+        identity = self.ids.popleft() if self.ids else self.new_id()
+        job = Job(identity, app, arguments, images, plan, self.clock.now(), webhook, failure=plan.failure, extra=extra)
+        self.made.append(job)
+        self.jobs.setdefault(identity, job)
+        if plan.seconds is not None:
+            task = asyncio.create_task(self._move(job, plan.seconds))
+            self._moving.add(task)
+            task.add_done_callback(self._moving.discard)
+        if job.state not in self.terminal:
+            self._tell(job)
+        return job
+
+    def new_id(self) -> str:
+        return str(uuid4())
+
+    async def look(self, job: Job) -> str:
+        """The state that somebody who asks is told."""
+        if job.plan.seconds is None:
+            await self._step(job)
+        return job.state
+
+    async def finish(self, job: Job) -> None:
+        """Take a job to its end."""
+        if not job.finished:
+            await self._enter(job, len(job.plan.states) - 1)
+
+    async def _step(self, job: Job) -> None:
+        last = len(job.plan.states) - 1
+        if job.finished or job.place >= last or (job.plan.held and job.place >= last - 1):
+            return
+        await self._enter(job, job.place + 1)
+
+    async def _move(self, job: Job, seconds: float) -> None:
+        job.place = 0
+        later = job.plan.states[1:]
+        for _ in later:
+            await asyncio.sleep(seconds / len(later))
+            await self._step(job)
+
+    async def _enter(self, job: Job, place: int) -> None:
+        """Put a job at a place of its plan, and do what its state brings with it."""
+        before = job.state
+        job.place = place
+        if job.state in self.terminal and not job.finished:
+            job.finished = True
+            if job.succeeded:
+                await self.complete(job)
+            if job.succeeded:
+                self.billed.append(job)
+            self._tell(job)
+        elif job.state != before:
+            self._tell(job)
+        self.changed()
+
+    def _tell(self, job: Job) -> None:
+        said = self.message(job) if job.webhook else None
+        if said is not None:
+            self.hooks.post(Delivery(job.webhook, json.dumps(said).encode(), job.id, job.state))
