@@ -38,9 +38,9 @@ def texts(data: Any) -> list[str]:
     return [text for one in found for text in texts(one)]
 
 
-def picture_text(answered: httpx.Response) -> str:
+def picture_text(response: httpx.Response) -> str:
     """The base64 of the picture in an answer, the longest text in it."""
-    return max(texts(answered.json()), key=len)
+    return max(texts(response.json()), key=len)
 
 
 async def file_with(client: httpx.AsyncClient, vendor: Vendor, stand_in: StandIn, fault: Fault) -> httpx.Response:
@@ -61,35 +61,35 @@ async def test_a_whole_file_shows_what_was_asked(vendor: Vendor, client: httpx.A
 @with_files
 async def test_a_file_is_cut(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
-        answered = await file_with(client, vendor, stand_in, truncated_picture())
-        assert answered.status_code == 200
-        assert int(answered.headers["Content-Length"]) == len(answered.content)
+        response = await file_with(client, vendor, stand_in, truncated_picture())
+        assert response.status_code == 200
+        assert int(response.headers["Content-Length"]) == len(response.content)
         with pytest.raises(OSError, match="truncated"):
-            read_fingerprint(answered.content)
+            read_fingerprint(response.content)
 
 
 @with_files
 async def test_a_file_is_a_page(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
-        answered = await file_with(client, vendor, stand_in, html())
-        assert answered.status_code == 200
+        response = await file_with(client, vendor, stand_in, html())
+        assert response.status_code == 200
         with pytest.raises(OSError, match="cannot identify"):
-            read_fingerprint(answered.content)
+            read_fingerprint(response.content)
 
 
 @with_files
 async def test_a_file_has_another_type(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
-        answered = await file_with(client, vendor, stand_in, wrong_type("application/octet-stream"))
-        assert answered.headers["Content-Type"] == "application/octet-stream"
-        assert read_fingerprint(answered.content)
+        response = await file_with(client, vendor, stand_in, wrong_type("application/octet-stream"))
+        assert response.headers["Content-Type"] == "application/octet-stream"
+        assert read_fingerprint(response.content)
 
 
 @with_files
 async def test_a_file_leads_to_a_private_address(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
-        answered = await file_with(client, vendor, stand_in, redirected())
-        assert (answered.status_code, answered.headers["Location"][:17]) == (302, "http://127.0.0.2:")
+        response = await file_with(client, vendor, stand_in, redirected())
+        assert (response.status_code, response.headers["Location"][:17]) == (302, "http://127.0.0.2:")
         assert stand_in.arrived("trap") == []
 
 
@@ -160,11 +160,11 @@ async def test_what_is_filled_up_is_still_json_and_a_picture(vendor: Vendor, cli
     async with vendor.make() as stand_in:
         assert vendor.picture is not None
         stand_in.faults.on(vendor.picture.route, huge_picture(3_000_000))
-        answered = await vendor.post(client, stand_in, vendor.picture)
-        assert len(answered.content) == int(answered.headers["Content-Length"])
-        picture = base64.b64decode(picture_text(answered).rpartition(",")[2], validate=True)
+        response = await vendor.post(client, stand_in, vendor.picture)
+        assert len(response.content) == int(response.headers["Content-Length"])
+        picture = base64.b64decode(picture_text(response).rpartition(",")[2], validate=True)
         assert len(picture) > 3_000_000
         assert read_fingerprint(picture)
         assert (
-            json.loads(answered.content).keys() == (await vendor.post(client, stand_in, vendor.picture)).json().keys()
+            json.loads(response.content).keys() == (await vendor.post(client, stand_in, vendor.picture)).json().keys()
         )

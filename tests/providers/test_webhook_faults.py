@@ -9,10 +9,10 @@ import pytest
 from tests.providers.receiver import Receiver, fal_keys, is_fals, is_standard, receiving
 from tests.providers.standins.fal import Fal
 from tests.providers.standins.fashn import Fashn
-from tests.providers.standins.hooks import Forgery
 from tests.providers.standins.jobs import Job, JobStandIn, Plan
 from tests.providers.standins.magnific import Magnific
-from tests.providers.vendors import VENDORS, Ask, Vendor
+from tests.providers.standins.webhooks import Forgery
+from tests.providers.vendors import VENDORS, Vendor, with_webhook
 
 FAL, FASHN, MAGNIFIC = VENDORS[:3]
 every_vendor = pytest.mark.parametrize("vendor", [FAL, FASHN, MAGNIFIC], ids=str)
@@ -25,21 +25,12 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield receiver
 
 
-def with_webhook(vendor: Vendor, url: str) -> Ask:
-    """A submit that names a webhook: in the query, or in Magnific's body."""
-    ask = vendor.paid
-    if vendor is MAGNIFIC:
-        return Ask(ask.route, ask.path, {**ask.body, "webhook_url": url})
-    name = "fal_webhook" if vendor is FAL else "webhook_url"
-    return Ask(ask.route, f"{ask.path}?{httpx.QueryParams({name: url})}", ask.body)
-
-
 async def ended(client: httpx.AsyncClient, vendor: Vendor, stand_in: JobStandIn, receiver: Receiver) -> Job:
     """A job that has ended and has told so, or is about to."""
     (await vendor.post(client, stand_in, with_webhook(vendor, receiver.url))).raise_for_status()
     job = stand_in.made[-1]
     await stand_in.finish(job)
-    await stand_in.hooks.idle()
+    await stand_in.webhooks.idle()
     return job
 
 
@@ -49,32 +40,32 @@ async def test_a_job_tells_its_end_by_itself(vendor: Vendor, client: httpx.Async
         assert isinstance(stand_in, JobStandIn)
         job = await ended(client, vendor, stand_in, receiver)
         assert job.id.encode() in receiver.messages[-1].body
-        assert stand_in.hooks.outbox[-1].statuses == [200]
+        assert stand_in.webhooks.outbox[-1].statuses == [200]
 
 
 @every_vendor
 async def test_a_webhook_comes_twice(vendor: Vendor, client: httpx.AsyncClient, receiver: Receiver) -> None:
     async with vendor.make() as stand_in:
         assert isinstance(stand_in, JobStandIn)
-        stand_in.hooks.copies = 2
+        stand_in.webhooks.copies = 2
         await ended(client, vendor, stand_in, receiver)
         bodies = [one.body for one in receiver.messages]
-        assert len(bodies) == 2 * len(stand_in.hooks.outbox)
-        assert len(set(bodies)) == len(stand_in.hooks.outbox)
+        assert len(bodies) == 2 * len(stand_in.webhooks.outbox)
+        assert len(set(bodies)) == len(stand_in.webhooks.outbox)
 
 
 @every_vendor
 async def test_webhooks_come_in_another_order(vendor: Vendor, client: httpx.AsyncClient, receiver: Receiver) -> None:
     async with vendor.make() as stand_in:
         assert isinstance(stand_in, JobStandIn)
-        stand_in.hooks.automatic = False
+        stand_in.webhooks.automatic = False
         jobs = [await ended(client, vendor, stand_in, receiver) for _ in range(2)]
         assert receiver.messages == []
-        for delivery in reversed(stand_in.hooks.outbox):
-            assert await stand_in.hooks.send(delivery) == 200
+        for delivery in reversed(stand_in.webhooks.outbox):
+            assert await stand_in.webhooks.send(delivery) == 200
         assert jobs[1].id.encode() in receiver.messages[0].body
         assert jobs[0].id.encode() in receiver.messages[-1].body
-        assert [one.body for one in receiver.messages] == [one.body for one in reversed(stand_in.hooks.outbox)]
+        assert [one.body for one in receiver.messages] == [one.body for one in reversed(stand_in.webhooks.outbox)]
 
 
 @every_vendor
@@ -86,16 +77,16 @@ async def test_a_webhook_that_nobody_took_comes_again(
         receiver.status = 503
         await ended(client, vendor, stand_in, receiver)
         receiver.status = 200
-        await stand_in.hooks.send_again()
-        await stand_in.hooks.send_again()
-        assert [one.statuses for one in stand_in.hooks.outbox] == [[503, 200]] * len(stand_in.hooks.outbox)
+        await stand_in.webhooks.send_again()
+        await stand_in.webhooks.send_again()
+        assert [one.statuses for one in stand_in.webhooks.outbox] == [[503, 200]] * len(stand_in.webhooks.outbox)
 
 
 async def test_a_receiver_that_is_away_is_noted(fal: Fal, client: httpx.AsyncClient) -> None:
     async with receiving() as receiver:
         gone = receiver.url
     await ended(client, FAL, fal, Receiver(gone))
-    assert fal.hooks.outbox[0].statuses == [0]
+    assert fal.webhooks.outbox[0].statuses == [0]
 
 
 async def test_a_webhook_comes_after_the_cancel(fal: Fal, client: httpx.AsyncClient, receiver: Receiver) -> None:
@@ -104,7 +95,7 @@ async def test_a_webhook_comes_after_the_cancel(fal: Fal, client: httpx.AsyncCli
     await client.put(said["cancel_url"], headers=FAL.headers)
     assert receiver.messages == []
     await fal.finish(fal.made[0])
-    await fal.hooks.idle()
+    await fal.webhooks.idle()
     assert [one.data["status"] for one in receiver.messages] == ["OK"]
 
 
@@ -132,7 +123,7 @@ async def test_fashn_signs_nothing(fashn: Fashn, client: httpx.AsyncClient, rece
 @pytest.mark.parametrize("forgery", Forgery, ids=lambda one: one.name)
 async def test_a_forgery_of_fals(fal: Fal, forgery: Forgery, client: httpx.AsyncClient, receiver: Receiver) -> None:
     await ended(client, FAL, fal, receiver)
-    await fal.hooks.send(fal.hooks.outbox[0], forgery=forgery)
+    await fal.webhooks.send(fal.webhooks.outbox[0], forgery=forgery)
     keys = await fal_keys(client, fal.url("rest"))
     assert [is_fals(one, keys, time.time()) for one in receiver.messages] == [True, False]
 
@@ -142,7 +133,7 @@ async def test_a_forgery_of_magnifics(
     magnific: Magnific, forgery: Forgery, client: httpx.AsyncClient, receiver: Receiver
 ) -> None:
     await ended(client, MAGNIFIC, magnific, receiver)
-    await magnific.hooks.send(magnific.hooks.outbox[-1], forgery=forgery)
+    await magnific.webhooks.send(magnific.webhooks.outbox[-1], forgery=forgery)
     assert [is_standard(one, magnific.secret) for one in receiver.messages] == [True, True, False]
 
 
@@ -150,17 +141,17 @@ async def test_a_forgery_of_fashns_is_seen_at_its_status_only(
     fashn: Fashn, client: httpx.AsyncClient, receiver: Receiver
 ) -> None:
     await ended(client, FASHN, fashn, receiver)
-    await fashn.hooks.send(fashn.hooks.outbox[0], forgery=Forgery.BODY)
+    await fashn.webhooks.send(fashn.webhooks.outbox[0], forgery=Forgery.BODY)
     true, forged = [one.data for one in receiver.messages]
-    answered = await client.get(f"{fashn.url()}/v1/status/{true['id']}", headers=FASHN.headers)
-    assert answered.json() == true != forged
+    response = await client.get(f"{fashn.url()}/v1/status/{true['id']}", headers=FASHN.headers)
+    assert response.json() == true != forged
 
 
 @pytest.mark.parametrize("skew", [-TEN_MINUTES, TEN_MINUTES])
 async def test_a_clock_is_ten_minutes_wrong(
     fal: Fal, magnific: Magnific, skew: float, client: httpx.AsyncClient, receiver: Receiver
 ) -> None:
-    fal.hooks.skew = magnific.hooks.skew = skew
+    fal.webhooks.skew = magnific.webhooks.skew = skew
     await ended(client, FAL, fal, receiver)
     await ended(client, MAGNIFIC, magnific, receiver)
     from_fal, *from_magnific = receiver.messages

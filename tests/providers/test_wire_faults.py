@@ -108,9 +108,9 @@ async def test_an_answer_is_reset_in_its_body(vendor: Vendor, client: httpx.Asyn
 async def test_html_comes_with_200(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
         stand_in.faults.on(vendor.paid.route, html())
-        answered = await vendor.post(client, stand_in)
-        assert (answered.status_code, answered.headers["Content-Type"]) == (200, "text/html; charset=UTF-8")
-        assert answered.text.startswith("<!DOCTYPE html>")
+        response = await vendor.post(client, stand_in)
+        assert (response.status_code, response.headers["Content-Type"]) == (200, "text/html; charset=UTF-8")
+        assert response.text.startswith("<!DOCTYPE html>")
         assert jobs_of(stand_in) == 0
 
 
@@ -118,9 +118,9 @@ async def test_html_comes_with_200(vendor: Vendor, client: httpx.AsyncClient) ->
 async def test_the_right_answer_has_another_type(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
         stand_in.faults.on(vendor.paid.route, wrong_type())
-        answered = await vendor.post(client, stand_in)
-        assert answered.headers["Content-Type"] == "text/plain; charset=utf-8"
-        assert isinstance(answered.json(), dict)
+        response = await vendor.post(client, stand_in)
+        assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert isinstance(response.json(), dict)
 
 
 @every_vendor
@@ -128,22 +128,22 @@ async def test_the_right_answer_has_another_type(vendor: Vendor, client: httpx.A
 async def test_nginx_answers_without_the_vendors_id(vendor: Vendor, status: int, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
         stand_in.faults.on(vendor.paid.route, from_nginx(status))
-        answered = await vendor.post(client, stand_in)
-        assert (answered.status_code, answered.headers["Server"]) == (status, "nginx")
-        assert "<center>nginx</center>" in answered.text
+        response = await vendor.post(client, stand_in)
+        assert (response.status_code, response.headers["Server"]) == (status, "nginx")
+        assert "<center>nginx</center>" in response.text
         own = (await vendor.post(client, stand_in)).headers
-        assert not stand_in.id_header or (stand_in.id_header in own and stand_in.id_header not in answered.headers)
+        assert not stand_in.id_header or (stand_in.id_header in own and stand_in.id_header not in response.headers)
 
 
 @every_vendor
 async def test_a_redirect_is_not_followed_to_the_trap(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
         stand_in.faults.on(vendor.paid.route, redirected())
-        answered = await vendor.post(client, stand_in)
-        assert answered.status_code == 302
-        assert answered.headers["Location"].startswith("http://127.0.0.2:")
+        response = await vendor.post(client, stand_in)
+        assert response.status_code == 302
+        assert response.headers["Location"].startswith("http://127.0.0.2:")
         assert stand_in.arrived("trap") == []
-        assert (await client.get(answered.headers["Location"])).json() == {"secret": "of the internal network"}
+        assert (await client.get(response.headers["Location"])).json() == {"secret": "of the internal network"}
         assert [one.path for one in stand_in.arrived("trap")] == ["/latest/meta-data"]
 
 
@@ -151,9 +151,9 @@ async def test_a_redirect_is_not_followed_to_the_trap(vendor: Vendor, client: ht
 async def test_503_and_then_success(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
         stand_in.faults.on(vendor.paid.route, refused(Trouble.UNAVAILABLE))
-        answered = [await vendor.post(client, stand_in) for _ in range(2)]
-        assert [one.status_code for one in answered] == [503, 200]
-        assert all(not stand_in.id_header or stand_in.id_header in one.headers for one in answered)
+        response = [await vendor.post(client, stand_in) for _ in range(2)]
+        assert [one.status_code for one in response] == [503, 200]
+        assert all(not stand_in.id_header or stand_in.id_header in one.headers for one in response)
         assert not isinstance(stand_in, JobStandIn) or len(stand_in.made) == 1
 
 
@@ -172,9 +172,9 @@ async def test_429_says_when_to_come_again(
 ) -> None:
     async with vendor.make() as stand_in:
         stand_in.faults.on(vendor.paid.route, fault)
-        answered = await vendor.post(client, stand_in)
-        assert answered.status_code == 429
-        said = {name: one for name, one in answered.headers.items() if name.startswith("retry-after")}
+        response = await vendor.post(client, stand_in)
+        assert response.status_code == 429
+        said = {name: one for name, one in response.headers.items() if name.startswith("retry-after")}
         assert said == ({header.lower(): value} if header else {})
         assert jobs_of(stand_in) == 0
 
@@ -194,9 +194,9 @@ async def test_an_account_without_money_is_told_so_in_the_vendors_words(
     async with vendor.make() as stand_in:
         stand_in.faults.always(vendor.paid.route, refused(Trouble.NO_MONEY))
         for _ in range(2):
-            answered = await vendor.post(client, stand_in)
-            assert answered.status_code == vendor.poor[0]
-            assert vendor.poor[1] in json.dumps(answered.json())
+            response = await vendor.post(client, stand_in)
+            assert response.status_code == vendor.poor[0]
+            assert vendor.poor[1] in json.dumps(response.json())
         stand_in.faults.clear()
         assert (await vendor.post(client, stand_in)).status_code == 200
 
@@ -206,9 +206,9 @@ async def test_a_stream_that_began_with_200_ends_in_an_error(vendor: Vendor, cli
     assert vendor.streamed is not None
     async with vendor.make() as stand_in:
         stand_in.faults.on(vendor.streamed.route, broken_stream(after=2))
-        answered = await vendor.post(client, stand_in, vendor.streamed)
-        assert answered.status_code == 200
-        told = [line.removeprefix("data: ") for line in answered.text.splitlines() if line]
+        response = await vendor.post(client, stand_in, vendor.streamed)
+        assert response.status_code == 200
+        told = [line.removeprefix("data: ") for line in response.text.splitlines() if line]
         said = [json.loads(line) for line in told if line.startswith("{")]
         assert ["error" in one for one in said] == [False, False, True]
 

@@ -11,16 +11,16 @@ from tests.providers.standins.anthropic import Anthropic
 from tests.providers.standins.fal import Fal
 from tests.providers.standins.fashn import Fashn
 from tests.providers.standins.gemini import Gemini
-from tests.providers.standins.images import data_uri, drawn, fingerprint
+from tests.providers.standins.images import data_uri, draw, fingerprint
 from tests.providers.standins.jobs import Job, JobStandIn
 from tests.providers.standins.magnific import CREATIVE, Magnific
 from tests.providers.standins.ollama import Ollama
 from tests.providers.standins.openai import OpenAI
 from tests.providers.standins.server import StandIn
 
-__all__ = ["GIVEN", "VENDORS", "Ask", "Vendor", "with_jobs", "with_money", "with_pictures", "with_streams"]
+__all__ = ["GIVEN", "VENDORS", "Ask", "Vendor", "with_jobs", "with_money", "with_streams", "with_webhook"]
 
-GIVEN = drawn(fingerprint("an image that a test gives"), (192, 192))
+GIVEN = draw(fingerprint("an image that a test gives"), (192, 192))
 """A picture to send."""
 _TURN = [{"role": "user", "content": "a red coat"}]
 _GEMINI = {"contents": [{"role": "user", "parts": [{"text": "a red coat"}]}]}
@@ -57,6 +57,8 @@ class Vendor:
     """The id of a job in the answer to its submit."""
     status: Callable[[Job], str] | None = None
     """The path of a job's status."""
+    polled: str = ""
+    """The route of a job's status."""
     states: tuple[str, str, str] = ("", "", "")
     """Words for waiting, running and done."""
     state: Callable[[Mapping[str, Any]], str] = field(default=lambda said: str(said["status"]))
@@ -76,7 +78,7 @@ class Vendor:
         async with client.stream("POST", address, json=ask.body, headers=self.headers) as response:
             yield response
 
-    async def look(self, client: httpx.AsyncClient, stand_in: StandIn, job: Job) -> str:
+    async def poll(self, client: httpx.AsyncClient, stand_in: StandIn, job: Job) -> str:
         """The state of a job, as it is told."""
         assert self.status is not None
         answered = await client.get(stand_in.url() + self.status(job), headers=self.headers)
@@ -101,6 +103,7 @@ VENDORS = [
         has_files=True,
         job=lambda said: str(said["request_id"]),
         status=lambda job: f"/fal-ai/flux/requests/{job.id}/status",
+        polled="status",
         states=("IN_QUEUE", "IN_PROGRESS", "COMPLETED"),
         poor=(403, "Exhausted balance"),
     ),
@@ -112,6 +115,7 @@ VENDORS = [
         has_files=True,
         job=lambda said: str(said["id"]),
         status=lambda job: f"/v1/status/{job.id}",
+        polled="status",
         states=("in_queue", "processing", "completed"),
         poor=(429, "OutOfCredits"),
     ),
@@ -123,6 +127,7 @@ VENDORS = [
         has_files=True,
         job=lambda said: str(said["data"]["task_id"]),
         status=lambda job: f"/v1/ai/{CREATIVE}/{job.id}",
+        polled="task",
         states=("CREATED", "IN_PROGRESS", "COMPLETED"),
         state=lambda said: str(said["data"]["status"]),
         poor=(402, "Insufficient credits"),
@@ -161,6 +166,7 @@ VENDORS = [
         picture=Ask("generations", "/v1/images/generations", {"model": "gpt-image-2", "prompt": "a red coat"}),
         job=lambda said: str(said["id"]),
         status=lambda job: f"/v1/responses/{job.id}",
+        polled="response",
         states=("queued", "in_progress", "completed"),
         poor=(429, "insufficient_quota"),
     ),
@@ -186,10 +192,6 @@ VENDORS = [
 ]
 
 
-def with_pictures() -> list[Vendor]:
-    return [one for one in VENDORS if one.picture is not None or one.has_files]
-
-
 def with_streams() -> list[Vendor]:
     return [one for one in VENDORS if one.streamed is not None]
 
@@ -201,3 +203,12 @@ def with_jobs() -> list[Vendor]:
 def with_money() -> list[Vendor]:
     """All that are paid and set limits."""
     return [one for one in VENDORS if one.poor[0]]
+
+
+def with_webhook(vendor: Vendor, url: str) -> Ask:
+    """A submit that names a webhook: in Magnific's body, in the query of the others."""
+    ask = vendor.paid
+    if vendor.name == "magnific":
+        return Ask(ask.route, ask.path, {**ask.body, "webhook_url": url})
+    name = "fal_webhook" if vendor.name == "fal" else "webhook_url"
+    return Ask(ask.route, f"{ask.path}?{httpx.QueryParams({name: url})}", ask.body)

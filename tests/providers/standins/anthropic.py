@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from tests.providers.standins.files import Files, Unreadable
 from tests.providers.standins.server import Arrival, Reply, Route, StandIn, Trouble, answer
-from tests.providers.standins.texts import Saying, said, tokens, words
+from tests.providers.standins.texts import Completion, completion_text, tokens, words
 
 __all__ = ["Anthropic"]
 
@@ -32,7 +32,7 @@ _TROUBLES = {
 
 
 class Anthropic(StandIn):
-    """Anthropic on one address; `sayings` are for the next texts, one each.
+    """Anthropic on one address; `completions` are for the next texts, one each.
 
     Route: messages.
     """
@@ -41,7 +41,7 @@ class Anthropic(StandIn):
 
     def __init__(self, key: str = "sk-ant-test-key") -> None:
         super().__init__(key)
-        self.sayings: deque[Saying] = deque()
+        self.completions: deque[Completion] = deque()
         self.files = Files(self, "api")
 
     def routes(self) -> Sequence[Route]:
@@ -66,50 +66,50 @@ class Anthropic(StandIn):
         reset = datetime.fromtimestamp(self.clock.now() + 1, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         limits: dict[str, str] = {}
         for name, limit in (("requests", 50), ("tokens", 40_000), ("input-tokens", 30_000), ("output-tokens", 8_000)):
-            said = {"limit": str(limit), "remaining": str(limit - 1), "reset": reset}
-            limits |= {f"anthropic-ratelimit-{name}-{key}": value for key, value in said.items()}
+            values = {"limit": str(limit), "remaining": str(limit - 1), "reset": reset}
+            limits |= {f"anthropic-ratelimit-{name}-{key}": value for key, value in values.items()}
         return super().stamped(reply).having(**limits)
 
     async def _messages(self, arrival: Arrival) -> Reply:
-        told = arrival.json
-        wrong = _wrong(arrival, told)
+        body = arrival.json
+        wrong = _wrong(arrival, body)
         if wrong:
             return self.error(Trouble.BAD_REQUEST, wrong)
-        if not told["model"].startswith("claude-"):
-            return self.error(Trouble.NOT_FOUND, f"model: {told['model']}")
-        prompt, addresses = _seen(told["messages"][-1]["content"])
+        if not body["model"].startswith("claude-"):
+            return self.error(Trouble.NOT_FOUND, f"model: {body['model']}")
+        prompt, addresses = _seen(body["messages"][-1]["content"])
         try:
             images = [await self.files.fetched(one) for one in addresses]
         except Unreadable:
             return self.error(Trouble.BAD_REQUEST, "Unable to download the file.")
-        saying = self.sayings.popleft() if self.sayings else Saying()
-        schema = told.get("output_config", {}).get("format", {}).get("schema")
-        default = "I can't help with that." if saying.refuses else said(prompt, images, schema)
-        text = default if saying.text is None else saying.text
-        stop = saying.stop or ("refusal" if saying.refuses else "end_turn")
+        completion = self.completions.popleft() if self.completions else Completion()
+        schema = body.get("output_config", {}).get("format", {}).get("schema")
+        default = "I can't help with that." if completion.refuses else completion_text(prompt, images, schema)
+        text = default if completion.text is None else completion.text
+        stop = completion.stop or ("refusal" if completion.refuses else "end_turn")
         message = {
             "id": f"msg_{uuid4().hex}",
             "type": "message",
             "role": "assistant",
-            "model": told["model"],
+            "model": body["model"],
             "content": [{"type": "text", "text": text}],
             "stop_reason": stop,
             "stop_sequence": None,
             "usage": {"input_tokens": tokens(prompt), "output_tokens": tokens(text), **_NO_CACHE},
         }
-        return answer(_events(message, text), 200, "text/event-stream") if told.get("stream") else answer(message)
+        return answer(_events(message, text), 200, "text/event-stream") if body.get("stream") else answer(message)
 
 
 _NO_CACHE = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
 
 
-def _wrong(arrival: Arrival, told: Any) -> str:
+def _wrong(arrival: Arrival, body: Any) -> str:
     """Why a request is refused; empty: it is well formed."""
     if "anthropic-version" not in arrival.headers:
         return "anthropic-version: header is required"
-    if not isinstance(told, dict):
+    if not isinstance(body, dict):
         return "The body is not JSON."
-    missing = [name for name in ("model", "max_tokens", "messages") if not told.get(name)]
+    missing = [name for name in ("model", "max_tokens", "messages") if not body.get(name)]
     return f"{missing[0]}: Field required" if missing else ""
 
 

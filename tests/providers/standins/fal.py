@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 from tests.providers.standins.files import Files, Unreadable
-from tests.providers.standins.hooks import Delivery, Forgery
-from tests.providers.standins.images import data_uri, drawn, fingerprint
+from tests.providers.standins.images import data_uri, draw, fingerprint
 from tests.providers.standins.jobs import Job, JobStandIn, Plan
 from tests.providers.standins.server import Arrival, Reply, Route, Trouble, answer
 from tests.providers.standins.signatures import EdKeys, ed_message
+from tests.providers.standins.webhooks import Delivery, Forgery
 
 __all__ = ["USER", "Fal"]
 
@@ -78,6 +78,7 @@ class Fal(JobStandIn):
     hosts: ClassVar[tuple[str, ...]] = ("queue", "run", "rest", "media")
     id_header = "x-fal-request-id"
     terminal = frozenset({"COMPLETED"})
+    successes = terminal
 
     def __init__(self, key: str = "key-id:key-secret") -> None:
         super().__init__(key)
@@ -114,9 +115,11 @@ class Fal(JobStandIn):
     # The queue.
 
     async def _submit(self, arrival: Arrival) -> Reply:
+        app = arrival.parts["app"]
+        if "/" not in app:
+            return self.error(Trouble.NOT_FOUND)
         if not isinstance(arrival.json, dict):
             return self.error(Trouble.BAD_REQUEST)
-        app = arrival.parts["app"]
         gateway = str(uuid4())
         hook = arrival.query.get("fal_webhook", "")
         job = self.create(app, arrival.json, webhook=hook, gateway=gateway, headers=dict(arrival.headers))
@@ -145,19 +148,19 @@ class Fal(JobStandIn):
         job = self._found(arrival)
         if job is None:
             return self.error(Trouble.NOT_FOUND, "Request not found")
-        state = await self.look(job)
-        said = self._said(job, with_logs=arrival.query.get("logs") == "1")
-        return answer(said, 200 if state == "COMPLETED" else 202, x_fal_request_id=job.id)
+        state = await self.poll(job)
+        body = self._status_of(job, with_logs=arrival.query.get("logs") == "1")
+        return answer(body, 200 if state == "COMPLETED" else 202, x_fal_request_id=job.id)
 
-    def _said(self, job: Job, *, with_logs: bool) -> dict[str, Any]:
+    def _status_of(self, job: Job, *, with_logs: bool) -> dict[str, Any]:
         logs = [{"message": "step 1 of 4", "level": "INFO", "source": "USER"}] if with_logs else None
-        said: dict[str, Any] = {"status": job.state, "request_id": job.id}
+        body: dict[str, Any] = {"status": job.state, "request_id": job.id}
         if job.state == "IN_QUEUE":
-            return {**said, "queue_position": _waiting(job)}
+            return {**body, "queue_position": _waiting(job)}
         if job.state != "COMPLETED":
-            return {**said, "logs": logs}
-        said |= {"logs": logs, "metrics": {"inference_time": 1.25}}
-        return said if job.succeeded or not _failure(job) else said | _error_of(job)
+            return {**body, "logs": logs}
+        body |= {"logs": logs, "metrics": {"inference_time": 1.25}}
+        return body if job.succeeded or not _failure(job) else body | _error_of(job)
 
     async def _stream(self, arrival: Arrival) -> Reply:
         job = self._found(arrival)
@@ -167,15 +170,15 @@ class Fal(JobStandIn):
         async def events() -> AsyncGenerator[bytes, None]:
             before, done = b"", False
             while not done:
-                at = job.place
-                await self.look(job)
+                at = job.position
+                await self.poll(job)
                 done = job.finished
-                said = json.dumps(self._said(job, with_logs=False)).encode()
-                if said != before:
-                    yield b"data: " + said + b"\n\n"
-                elif job.place == at:
-                    await self.until(lambda at=at: job.place != at)  # type: ignore[misc]
-                before = said
+                body = json.dumps(self._status_of(job, with_logs=False)).encode()
+                if body != before:
+                    yield b"data: " + body + b"\n\n"
+                elif job.position == at:
+                    await self.until(lambda at=at: job.position != at)  # type: ignore[misc]
+                before = body
 
         return answer(events(), 200, "text/event-stream")
 
@@ -207,38 +210,37 @@ class Fal(JobStandIn):
         if not isinstance(arrival.json, dict):
             return self.error(Trouble.BAD_REQUEST)
         plan = self.plans.popleft() if self.plans else self.plan
-        job = Job(self.new_id(), arrival.parts["app"], arrival.json, (), plan, self.clock.now(), finished=True)
-        job.failure = plan.failure
+        ended = Plan(("COMPLETED",), failure=plan.failure)
+        job = Job(self.new_id(), arrival.parts["app"], arrival.json, (), ended, self.clock.now(), failure=plan.failure)
         self.made.append(job)
-        if job.succeeded:
-            await self.complete(job)
-        if job.succeeded:
-            self.billed.append(job)
+        await self.settle(job)
         return _failed(_failure(job)) if _failure(job) else answer(job.result, x_fal_request_id=job.id)
 
     async def complete(self, job: Job) -> None:
-        told = job.arguments
-        given = [told[name] for name in ("image_url", "mask_url") if name in told] + list(told.get("image_urls", ()))
+        arguments = job.arguments
+        given = [arguments[name] for name in ("image_url", "mask_url") if name in arguments] + list(
+            arguments.get("image_urls", ())
+        )
         try:
             job.images = tuple([await self.files.fetched(one) for one in given])
         except Unreadable:
             job.failure = "file_download_error"
             return
-        seed = told.get("seed", 42)
-        size = told.get("image_size", "square")
+        seed = arguments.get("seed", 42)
+        size = arguments.get("image_size", "square")
         width, height = _SIZES.get(size, (128, 128)) if isinstance(size, str) else (size["width"], size["height"])
-        kind = told.get("output_format", "jpeg").upper()
+        kind = arguments.get("output_format", "jpeg").upper()
         made = [
-            drawn(fingerprint(told.get("prompt", ""), seed + nth, job.images), (width, height), kind)
-            for nth in range(told.get("num_images", 1))
+            draw(fingerprint(arguments.get("prompt", ""), seed + nth, job.images), (width, height), kind)
+            for nth in range(arguments.get("num_images", 1))
         ]
-        urls = [data_uri(one) if told.get("sync_mode") else self.files.keep(one) for one in made]
+        urls = [data_uri(one) if arguments.get("sync_mode") else self.files.keep(one) for one in made]
         described = {"width": width, "height": height, "content_type": f"image/{kind.lower()}"}
         job.result = {
             "images": [{"url": url, **described} for url in urls],
             "seed": seed,
             "has_nsfw_concepts": [False] * len(urls),
-            "prompt": told.get("prompt", ""),
+            "prompt": arguments.get("prompt", ""),
             "timings": {"inference": 1.25},
         }
 
@@ -270,21 +272,21 @@ class Fal(JobStandIn):
     async def _jwks(self, arrival: Arrival) -> Reply:
         return answer(self.keys.listed())
 
-    def message(self, job: Job) -> Any | None:
+    def webhook_body(self, job: Job) -> Any | None:
         if not job.finished:
             return None
-        said = {"request_id": job.id, "gateway_request_id": job.extra["gateway"]}
+        body = {"request_id": job.id, "gateway_request_id": job.extra["gateway"]}
         if job.extra["unserialisable"]:
             return {
-                **said,
+                **body,
                 "status": "OK",
                 "payload": None,
                 "payload_error": "Response payload is not JSON serializable",
             }
         if failure := _failure(job):
             error = f"Unexpected status code: {_failed(failure).status}"
-            return {**said, "status": "ERROR", "error": error, "payload": _failed(failure).data}
-        return {**said, "status": "OK", "payload": job.result}
+            return {**body, "status": "ERROR", "error": error, "payload": _failed(failure).data}
+        return {**body, "status": "OK", "payload": job.result}
 
     def _sign(self, delivery: Delivery, body: bytes, at: float, forgery: Forgery | None) -> dict[str, str]:
         if forgery is Forgery.MISSING:
@@ -306,12 +308,12 @@ def _base(app: str) -> str:
 
 
 def _waiting(job: Job) -> int:
-    """Its position: how many looks it will still be told that it waits."""
-    return job.plan.states[max(job.place, 0) + 1 :].count("IN_QUEUE")
+    """Its position: how many polls will still say that it waits."""
+    return job.plan.states[max(job.position, 0) + 1 :].count("IN_QUEUE")
 
 
 def _failure(job: Job) -> str:
-    return "client_cancelled" if job.cancelled and job.plan.obeys_cancel else job.failure
+    return "client_cancelled" if job.stopped else job.failure
 
 
 def _error_of(job: Job) -> dict[str, str]:

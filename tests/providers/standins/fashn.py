@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tests.providers.standins.files import Files, Unreadable
-from tests.providers.standins.images import data_uri, drawn, fingerprint
+from tests.providers.standins.images import data_uri, draw, fingerprint
 from tests.providers.standins.jobs import Job, JobStandIn, Plan
 from tests.providers.standins.server import Arrival, Reply, Route, Trouble, answer
 
@@ -55,6 +55,7 @@ class Fashn(JobStandIn):
 
     hosts: ClassVar[tuple[str, ...]] = ("api", "cdn")
     terminal = frozenset({"completed", "failed", "canceled", "time_out"})
+    successes = frozenset({"completed"})
 
     def __init__(self, key: str = "fa-test-key") -> None:
         super().__init__(key)
@@ -78,20 +79,20 @@ class Fashn(JobStandIn):
         return answer({"error": name, "message": message or text}, status)
 
     async def _run(self, arrival: Arrival) -> Reply:
-        told = arrival.json
-        if not isinstance(told, dict) or not isinstance(told.get("inputs"), dict):
+        body = arrival.json
+        if not isinstance(body, dict) or not isinstance(body.get("inputs"), dict):
             return self.error(Trouble.BAD_REQUEST)
-        if told.get("model_name") not in MODELS:
+        if body.get("model_name") not in MODELS:
             return self.error(Trouble.BAD_REQUEST, "Unknown model_name")
-        job = self.create(told["model_name"], told["inputs"], webhook=arrival.query.get("webhook_url", ""))
+        job = self.create(body["model_name"], body["inputs"], webhook=arrival.query.get("webhook_url", ""))
         return answer({"id": job.id, "error": None})
 
     async def _status(self, arrival: Arrival) -> Reply:
         job = self.jobs.get(arrival.parts["id"])
         if job is None:
             return self.error(Trouble.NOT_FOUND)
-        await self.look(job)
-        reply = answer(_said(job))
+        await self.poll(job)
+        reply = answer(_status_of(job))
         return reply.having(x_fashn_credits_used="1") if job.succeeded else reply
 
     async def _credits(self, arrival: Arrival) -> Reply:
@@ -99,24 +100,24 @@ class Fashn(JobStandIn):
         return answer({"credits": {"total": left, "subscription": left, "on_demand": 0}})
 
     async def complete(self, job: Job) -> None:
-        told = job.arguments
+        inputs = job.arguments
         try:
-            job.images = tuple([await self.files.fetched(told[name]) for name in _IMAGES if name in told])
+            job.images = tuple([await self.files.fetched(inputs[name]) for name in _IMAGES if name in inputs])
         except Unreadable:
             job.failure = "ImageLoadError"
             return
-        kind = told.get("output_format", "png").upper()
+        kind = inputs.get("output_format", "png").upper()
         made = [
-            drawn(fingerprint(told.get("prompt", ""), told.get("seed", 42) + nth, job.images), kind=kind)
-            for nth in range(told.get("num_samples", 1))
+            draw(fingerprint(inputs.get("prompt", ""), inputs.get("seed", 42) + nth, job.images), kind=kind)
+            for nth in range(inputs.get("num_samples", 1))
         ]
-        job.result = [data_uri(one) if told.get("return_base64") else self.files.keep(one) for one in made]
+        job.result = [data_uri(one) if inputs.get("return_base64") else self.files.keep(one) for one in made]
 
-    def message(self, job: Job) -> Mapping[str, Any] | None:
-        return _said(job) if job.finished else None
+    def webhook_body(self, job: Job) -> Mapping[str, Any] | None:
+        return _status_of(job) if job.finished else None
 
 
-def _said(job: Job) -> dict[str, Any]:
+def _status_of(job: Job) -> dict[str, Any]:
     """The body of a status and of a webhook. A failed job says `failed`, whatever the last word of its plan."""
     state = "failed" if job.finished and job.failure else job.state
     error = {"name": job.failure, "message": f"The prediction failed: {job.failure}"}

@@ -1,7 +1,7 @@
 """Faults of one request: what breaks on the wire, in the answer, or in a vendor's limits.
 
 Each function makes a `Fault` for a stand-in's script: `fal.faults.on("submit", reset_after_body(), call=2)`. Faults of
-a job's life are plans (`jobs.Plan`), those of webhooks are in `hooks`, an expired address is `Files.lifetime`.
+a job's life are plans (`jobs.Plan`), those of webhooks are in `webhooks`, an expired address is `Files.lifetime`.
 """
 
 import base64

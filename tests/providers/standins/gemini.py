@@ -14,9 +14,9 @@ from typing import Any
 from uuid import uuid4
 
 from tests.providers.standins.files import Files, Unreadable
-from tests.providers.standins.images import Size, drawn, fingerprint
+from tests.providers.standins.images import Size, draw, fingerprint
 from tests.providers.standins.server import Arrival, Reply, Route, StandIn, Trouble, answer
-from tests.providers.standins.texts import said, tokens, words
+from tests.providers.standins.texts import completion_text, tokens, words
 
 __all__ = ["MODELS", "Gemini", "Outcome"]
 
@@ -129,34 +129,34 @@ class Gemini(StandIn):
 
     async def _answers(self, arrival: Arrival) -> list[dict[str, Any]] | Reply:
         """The parts of an answer as they are streamed, or an error."""
-        told, model = arrival.json, arrival.parts["model"]
+        body, model = arrival.json, arrival.parts["model"]
         if model not in MODELS:
             return self.error(Trouble.NOT_FOUND)
-        if not isinstance(told, dict) or not told.get("contents"):
+        if not isinstance(body, dict) or not body.get("contents"):
             return self.error(Trouble.BAD_REQUEST, "contents is not specified")
-        prompt = _text_of(told)
+        prompt = _text_of(body)
         try:
-            images = [await self.files.fetched(one) for one in _images_of(told)]
+            images = [await self.files.fetched(one) for one in _images_of(body)]
         except Unreadable:
             return self.error(Trouble.BAD_REQUEST, "Unable to process input image.")
         outcome = self.outcomes.popleft() if self.outcomes else Outcome()
         if outcome.blocked:
             return [_answer([], {"blockReason": outcome.blocked}, model, prompt)]
-        config = told.get("generationConfig", {})
+        config = body.get("generationConfig", {})
         parts = _parts(model, config, prompt, images, outcome)
         return [
             _answer([_candidate([part], outcome if part is parts[-1] else None)], None, model, prompt) for part in parts
         ] or [_answer([_candidate([], outcome)], None, model, prompt)]
 
 
-def _text_of(told: Mapping[str, Any]) -> str:
+def _text_of(body: Mapping[str, Any]) -> str:
     """The text of the last turn."""
-    return " ".join(part["text"] for part in told["contents"][-1].get("parts", ()) if "text" in part)
+    return " ".join(part["text"] for part in body["contents"][-1].get("parts", ()) if "text" in part)
 
 
-def _images_of(told: Mapping[str, Any]) -> list[str]:
+def _images_of(body: Mapping[str, Any]) -> list[str]:
     """Base64 or addresses of all images, in their order."""
-    parts = [part for content in told["contents"] for part in content.get("parts", ())]
+    parts = [part for content in body["contents"] for part in content.get("parts", ())]
     found = [part.get("inlineData", {}).get("data") or part.get("fileData", {}).get("fileUri") for part in parts]
     return [one for one in found if one]
 
@@ -169,20 +169,20 @@ def _parts(
     parts: list[dict[str, Any]] = []
     if "TEXT" in wanted:
         schema = config.get("responseJsonSchema") or config.get("responseSchema")
-        text = outcome.text if outcome.text is not None else said(prompt, images, schema)
+        text = outcome.text if outcome.text is not None else completion_text(prompt, images, schema)
         parts += [{"text": one} for one in words(text)]
     if not draws or "IMAGE" not in wanted or outcome.finish != "STOP":
         return parts
     size = _size(config.get("imageConfig", {}))
     seed = config.get("seed")
     if outcome.in_thought:
-        draft = drawn(fingerprint("draft of " + prompt, seed, images), size)
+        draft = draw(fingerprint("draft of " + prompt, seed, images), size)
         return [
             _inline(draft, thought=True),
             *parts,
-            _inline(drawn(fingerprint(prompt, seed, images), size), thought=True),
+            _inline(draw(fingerprint(prompt, seed, images), size), thought=True),
         ]
-    return [*parts, _inline(drawn(fingerprint(prompt, seed, images), size))]
+    return [*parts, _inline(draw(fingerprint(prompt, seed, images), size))]
 
 
 def _inline(picture: bytes, *, thought: bool = False) -> dict[str, Any]:

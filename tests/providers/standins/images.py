@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-__all__ = ["data_uri", "drawn", "fingerprint", "from_base64", "read_fingerprint", "size_of"]
+__all__ = ["data_uri", "draw", "fingerprint", "from_base64", "read_fingerprint", "size_of"]
 
 _CELLS = 16
 Size = tuple[int, int]
@@ -22,12 +22,12 @@ Size = tuple[int, int]
 
 def fingerprint(prompt: str = "", seed: int | None = None, images: Sequence[bytes] = ()) -> str:
     """What a picture of these shows, in hexadecimal digits. Images count by their bytes, in their order."""
-    told = [prompt, seed, [hashlib.sha256(one).hexdigest() for one in images]]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    parts = [prompt, seed, [hashlib.sha256(one).hexdigest() for one in images]]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 @lru_cache(maxsize=256)
-def drawn(shown: str, size: Size = (128, 128), kind: str = "PNG") -> bytes:
+def draw(shown: str, size: Size = (128, 128), kind: str = "PNG") -> bytes:
     """A real picture that shows a fingerprint; at least 32 pixels wide and high as PNG, 128 as JPEG."""
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(shown), np.uint8)).reshape(_CELLS, _CELLS) * np.uint8(255)
     picture = Image.fromarray(bits).resize(size, Image.Resampling.NEAREST).convert("RGB")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from tests.providers.standins.hooks import Delivery, Forgery, Hooks
 from tests.providers.standins.server import StandIn
+from tests.providers.standins.webhooks import Delivery, Forgery, Webhooks
 
 __all__ = ["Job", "JobStandIn", "Plan"]
 
@@ -19,16 +19,16 @@ __all__ = ["Job", "JobStandIn", "Plan"]
 class Plan:
     """How a job goes.
 
-    `states` are the vendor's words, in any order and with any word among them. Without `seconds` each look at a job
-    takes it to the next; with them it passes through all in so many seconds, looked at or not. A job that is `held`
-    stops before its last state until `JobStandIn.finish`.
+    `states` are the vendor's words, in any order and with any word among them. Without `seconds` each poll takes a job
+    to the next; with them it passes through all in so many seconds, polled or not. A job that is `held` stops before
+    its last state until `JobStandIn.finish`. Without a last word that the vendor ends with, it never ends.
     """
 
     states: tuple[str, ...]
     seconds: float | None = None
     held: bool = False
     failure: str = ""
-    """The vendor's word for why it fails; empty: it succeeds."""
+    """The vendor's word for why it fails; empty: it succeeds, if its last state is a success."""
     obeys_cancel: bool = True
     """False: it completes, and is charged for, although a cancel was accepted."""
 
@@ -45,33 +45,40 @@ class Job:
     plan: Plan
     made_at: float
     webhook: str = ""
-    place: int = -1
-    """How far in the plan's states it is; -1: nobody has looked yet."""
+    position: int = -1
+    """How far in the plan's states it is; -1: nobody has polled yet."""
     cancelled: bool = False
     finished: bool = False
+    succeeded: bool = False
     failure: str = ""
     """Why it failed or will fail, in the vendor's word."""
     result: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while it moves."""
 
     @property
     def state(self) -> str:
-        return self.plan.states[max(self.place, 0)]
+        return self.plan.states[max(self.position, 0)]
 
     @property
-    def succeeded(self) -> bool:
-        return self.finished and not self.failure and not (self.cancelled and self.plan.obeys_cancel)
+    def stopped(self) -> bool:
+        """It was cancelled, and heeds it."""
+        return self.cancelled and self.plan.obeys_cancel
 
 
 class JobStandIn(StandIn):
     """A vendor with jobs.
 
     `plans` are for the next submits, one each; after them `plan` is for all. `ids` are given to the next jobs; the same
-    id twice makes two jobs that only the first can be looked at.
+    id twice makes two jobs of which only the first can be polled.
     """
 
     plan: Plan
     terminal: ClassVar[frozenset[str]]
+    """States that a job ends with."""
+    successes: ClassVar[frozenset[str]]
+    """Those of them that come with a result."""
 
     def __init__(self, key: str = "test-key") -> None:
         super().__init__(key)
@@ -82,22 +89,22 @@ class JobStandIn(StandIn):
         self.made: list[Job] = []
         """All of them, in the order of their submits."""
         self.billed: list[Job] = []
-        self.hooks = Hooks(self._sign, self.clock.now)
+        self.webhooks = Webhooks(self._sign, self.clock.now)
         self._moving: set[asyncio.Task[None]] = set()
 
     async def __aexit__(self, *error: object) -> None:
         for task in self._moving:
             task.cancel()
         await asyncio.gather(*self._moving, return_exceptions=True)
-        await self.hooks.close()
+        await self.webhooks.close()
         await super().__aexit__(*error)
 
     @abstractmethod
     async def complete(self, job: Job) -> None:
-        """Set the result of a job that succeeds."""
+        """Set the result of a job that succeeds, or its `failure` if it turns out that it cannot."""
 
     @abstractmethod
-    def message(self, job: Job) -> Any | None:
+    def webhook_body(self, job: Job) -> Any | None:
         """What a webhook tells of a job's state; None: nothing."""
 
     def _sign(self, delivery: Delivery, body: bytes, at: float, forgery: Forgery | None) -> dict[str, str]:
@@ -124,46 +131,55 @@ class JobStandIn(StandIn):
     def new_id(self) -> str:
         return str(uuid4())
 
-    async def look(self, job: Job) -> str:
-        """The state that somebody who asks is told."""
+    async def poll(self, job: Job) -> str:
+        """The state that is shown to a client who asks now."""
         if job.plan.seconds is None:
             await self._step(job)
         return job.state
 
     async def finish(self, job: Job) -> None:
         """Take a job to its end."""
-        if not job.finished:
-            await self._enter(job, len(job.plan.states) - 1)
+        async with job.lock:
+            if not job.finished:
+                await self._enter(job, len(job.plan.states) - 1)
+
+    async def settle(self, job: Job) -> None:
+        """End a job as its state, its failure and its cancel say. One that succeeds is charged for."""
+        if job.state in self.successes and not job.failure and not job.stopped:
+            await self.complete(job)
+            job.succeeded = not job.failure
+        if job.succeeded:
+            self.billed.append(job)
+        job.finished = True
 
     async def _step(self, job: Job) -> None:
-        last = len(job.plan.states) - 1
-        if job.finished or job.place >= last or (job.plan.held and job.place >= last - 1):
-            return
-        await self._enter(job, job.place + 1)
+        async with job.lock:
+            last = len(job.plan.states) - 1
+            if not (job.finished or job.position >= last or (job.plan.held and job.position >= last - 1)):
+                await self._enter(job, job.position + 1)
 
     async def _move(self, job: Job, seconds: float) -> None:
-        job.place = 0
+        job.position = 0
         later = job.plan.states[1:]
-        for _ in later:
-            await asyncio.sleep(seconds / len(later))
-            await self._step(job)
+        try:
+            for _ in later:
+                await asyncio.sleep(seconds / len(later))
+                await self._step(job)
+        except Exception as error:
+            self.broke(error)
 
-    async def _enter(self, job: Job, place: int) -> None:
-        """Put a job at a place of its plan, and do what its state brings with it."""
+    async def _enter(self, job: Job, position: int) -> None:
+        """Put a job at a position in its plan, and do what its state brings with it."""
         before = job.state
-        job.place = place
-        if job.state in self.terminal and not job.finished:
-            job.finished = True
-            if job.succeeded:
-                await self.complete(job)
-            if job.succeeded:
-                self.billed.append(job)
+        job.position = position
+        if job.state in self.terminal:
+            await self.settle(job)
             self._tell(job)
         elif job.state != before:
             self._tell(job)
         self.changed()
 
     def _tell(self, job: Job) -> None:
-        said = self.message(job) if job.webhook else None
-        if said is not None:
-            self.hooks.post(Delivery(job.webhook, json.dumps(said).encode(), job.id, job.state))
+        body = self.webhook_body(job) if job.webhook else None
+        if body is not None:
+            self.webhooks.post(Delivery(job.webhook, json.dumps(body).encode(), job.id, job.state))

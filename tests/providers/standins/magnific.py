@@ -2,7 +2,8 @@
 
 From the pages "Authentication", "Image upscaler creative", "Image upscaler precision" and "Image upscaler precision V2"
 of Freepik's documentation, and from the Standard Webhooks specification. Never tried against the real service: the
-list of tasks, what an empty account is answered with, and the status of an expired address.
+list of tasks, the factor of the precision mode (2 here), what an empty account is answered with, and the status of an
+expired address.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,11 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 from tests.providers.standins.files import Files, Unreadable
-from tests.providers.standins.hooks import Delivery, Forgery
-from tests.providers.standins.images import Size, drawn, fingerprint, size_of
+from tests.providers.standins.images import Size, draw, fingerprint, size_of
 from tests.providers.standins.jobs import Job, JobStandIn, Plan
 from tests.providers.standins.server import Arrival, Reply, Route, Trouble, answer
 from tests.providers.standins.signatures import standard_signature
+from tests.providers.standins.webhooks import Delivery, Forgery
 
 __all__ = ["CREATIVE", "PRECISION", "PRECISION_V2", "Magnific"]
 
@@ -70,6 +71,7 @@ class Magnific(JobStandIn):
 
     hosts: ClassVar[tuple[str, ...]] = ("magnific", "freepik", "cdn")
     terminal = frozenset({"COMPLETED", "FAILED"})
+    successes = frozenset({"COMPLETED"})
 
     def __init__(self, key: str = "FPSX-test-key") -> None:
         super().__init__(key)
@@ -117,22 +119,22 @@ class Magnific(JobStandIn):
         job = self.jobs.get(arrival.parts["id"])
         if job is None or job.app != arrival.parts["mode"]:
             return self.error(Trouble.NOT_FOUND)
-        await self.look(job)
-        return answer({"data": _said(job)})
+        await self.poll(job)
+        return answer({"data": _data_of(job)})
 
     async def _tasks(self, arrival: Arrival) -> Reply:
         """The account's tasks of a mode, the newest first; listing them moves none."""
         found = [job for job in self.made if job.app == arrival.parts["mode"]]
-        return answer({"data": [{"task_id": job.id, "status": _said(job)["status"]} for job in reversed(found)]})
+        return answer({"data": [{"task_id": job.id, "status": _data_of(job)["status"]} for job in reversed(found)]})
 
     async def complete(self, job: Job) -> None:
         shown = fingerprint(job.arguments.get("prompt", ""), None, job.images)
-        picture = drawn(shown, _enlarged(job.app, job.arguments, size_of(job.images[0])))
+        picture = draw(shown, _enlarged(job.app, job.arguments, size_of(job.images[0])))
         job.result = [self.files.keep(picture)]
         job.extra["has_nsfw"] = [self.is_nsfw]
 
-    def message(self, job: Job) -> Mapping[str, Any]:
-        return _said(job)
+    def webhook_body(self, job: Job) -> Mapping[str, Any]:
+        return _data_of(job)
 
     def _sign(self, delivery: Delivery, body: bytes, at: float, forgery: Forgery | None) -> dict[str, str]:
         if forgery is Forgery.MISSING:
@@ -147,30 +149,30 @@ class Magnific(JobStandIn):
         return {"webhook-id": delivery.id, "webhook-timestamp": timestamp, "webhook-signature": f"{old} {signature}"}
 
 
-def _said(job: Job) -> dict[str, Any]:
+def _data_of(job: Job) -> dict[str, Any]:
     """`data` of a task, which is a webhook's whole body. A task that fails at its end says FAILED."""
     state = "FAILED" if job.finished and job.failure else job.state
-    said = {"task_id": job.id, "status": state, "generated": job.result if job.succeeded else []}
-    return {**said, "has_nsfw": job.extra["has_nsfw"]} if job.succeeded else said
+    data = {"task_id": job.id, "status": state, "generated": job.result if job.succeeded else []}
+    return {**data, "has_nsfw": job.extra["has_nsfw"]} if job.succeeded else data
 
 
-def _wrong(mode: str, told: Mapping[str, Any]) -> dict[str, str]:
+def _wrong(mode: str, body: Mapping[str, Any]) -> dict[str, str]:
     """Fields that this mode doesn't take, with the reason."""
     words, ranges = _WORDS[mode], _RANGES[mode]
     known = {"image", "webhook_url", *words, *ranges, *_FLAGS[mode], *_TEXTS[mode]}
-    wrong = dict.fromkeys(told.keys() - known, "is not a parameter")
+    wrong = dict.fromkeys(body.keys() - known, "is not a parameter")
     for name, allowed in words.items():
-        if name in told and told[name] not in allowed:
+        if name in body and body[name] not in allowed:
             wrong[name] = f"must be one of {', '.join(sorted(allowed))}"
     for name, (low, high) in ranges.items():
-        if name in told and not (type(told[name]) is int and low <= told[name] <= high):
+        if name in body and not (type(body[name]) is int and low <= body[name] <= high):
             wrong[name] = f"must be an integer from {low} to {high}"
     return wrong
 
 
-def _unfit(mode: str, told: Mapping[str, Any], size: Size) -> dict[str, str]:
+def _unfit(mode: str, body: Mapping[str, Any], size: Size) -> dict[str, str]:
     """Why an image of this size cannot be enlarged so."""
-    width, height = _enlarged(mode, told, size)
+    width, height = _enlarged(mode, body, size)
     if mode == CREATIVE and width * height > _MOST_PIXELS:
         return {"scale_factor": f"the output must not have more than {_MOST_PIXELS} pixels"}
     if mode != PRECISION_V2:
@@ -182,6 +184,6 @@ def _unfit(mode: str, told: Mapping[str, Any], size: Size) -> dict[str, str]:
     return {}
 
 
-def _enlarged(mode: str, told: Mapping[str, Any], size: Size) -> Size:
-    factor = 2 if mode == PRECISION else int(str(told.get("scale_factor", 2)).removesuffix("x"))
+def _enlarged(mode: str, body: Mapping[str, Any], size: Size) -> Size:
+    factor = 2 if mode == PRECISION else int(str(body.get("scale_factor", 2)).removesuffix("x"))
     return size[0] * factor, size[1] * factor

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.providers.standins.images import from_base64
 from tests.providers.standins.server import Arrival, Reply, Route, StandIn, Trouble, answer
-from tests.providers.standins.texts import Saying, said, tokens, words
+from tests.providers.standins.texts import Completion, completion_text, tokens, words
 
 __all__ = ["Ollama"]
 
@@ -26,14 +26,14 @@ _TROUBLES = {
 
 
 class Ollama(StandIn):
-    """Ollama on one address; `sayings` are for the next texts, one each, and `models` are what was pulled.
+    """Ollama on one address; `completions` are for the next texts, one each, and `models` are what was pulled.
 
     Routes: chat, tags, show. Nothing costs money, but chats count as submits.
     """
 
     def __init__(self, key: str = "") -> None:
         super().__init__(key)
-        self.sayings: deque[Saying] = deque()
+        self.completions: deque[Completion] = deque()
         self.models = {"gemma3:4b": ["completion", "vision"], "qwen3:8b": ["completion", "tools", "thinking"]}
 
     def routes(self) -> Sequence[Route]:
@@ -54,22 +54,22 @@ class Ollama(StandIn):
         return _line(self.error(Trouble.OVERLOADED).data)
 
     async def _chat(self, arrival: Arrival) -> Reply:
-        told = arrival.json
-        if not isinstance(told, dict) or "messages" not in told:
+        body = arrival.json
+        if not isinstance(body, dict) or "messages" not in body:
             return self.error(Trouble.BAD_REQUEST)
-        if told.get("model") not in self.models:
-            return self.error(Trouble.NOT_FOUND, f"model '{told.get('model')}' not found")
-        last = told["messages"][-1] if told["messages"] else {"content": ""}
+        if body.get("model") not in self.models:
+            return self.error(Trouble.NOT_FOUND, f"model '{body.get('model')}' not found")
+        last = body["messages"][-1] if body["messages"] else {"content": ""}
         try:
             images = [from_base64(_bare(one)) for one in last.get("images", ())]
         except ValueError:
             return self.error(Trouble.BAD_REQUEST, "illegal base64 data")
-        saying = self.sayings.popleft() if self.sayings else Saying()
-        wanted = told.get("format")
+        completion = self.completions.popleft() if self.completions else Completion()
+        wanted = body.get("format")
         schema = {"type": "object"} if wanted == "json" else wanted or None
-        text = said(last["content"], images, schema) if saying.text is None else saying.text
-        lines = _lines(told, last["content"], text, saying.stop or "stop", bool(told.get("think")))
-        if told.get("stream", True):
+        text = completion_text(last["content"], images, schema) if completion.text is None else completion.text
+        lines = _lines(body, last["content"], text, completion.stop or "stop", bool(body.get("think")))
+        if body.get("stream", True):
             return answer(_streamed(lines), 200, "application/x-ndjson")
         return answer(_joined(lines))
 
@@ -118,8 +118,8 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _lines(told: Mapping[str, Any], prompt: str, text: str, stop: str, thinks: bool) -> list[dict[str, Any]]:
-    head = {"model": told["model"], "created_at": _now()}
+def _lines(body: Mapping[str, Any], prompt: str, text: str, stop: str, thinks: bool) -> list[dict[str, Any]]:
+    head = {"model": body["model"], "created_at": _now()}
     says = [{"role": "assistant", "content": "", "thinking": "Let me see."}] if thinks else []
     says += [{"role": "assistant", "content": word} for word in words(text)]
     nanoseconds = {"total_duration": 5_000_000, "load_duration": 1_000_000, "prompt_eval_duration": 1_000_000}
@@ -138,7 +138,7 @@ def _line(data: Mapping[str, Any]) -> bytes:
 
 
 def _joined(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What is said without a stream."""
+    """The answer without a stream."""
     said_all = "".join(line["message"]["content"] for line in lines)
     thought = "".join(line["message"].get("thinking", "") for line in lines)
     message = {"role": "assistant", "content": said_all} | ({"thinking": thought} if thought else {})

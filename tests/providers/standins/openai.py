@@ -13,10 +13,10 @@ from typing import Any
 from uuid import uuid4
 
 from tests.providers.standins.files import Files, Unreadable
-from tests.providers.standins.images import drawn, fingerprint
+from tests.providers.standins.images import draw, fingerprint
 from tests.providers.standins.jobs import Job, JobStandIn, Plan
 from tests.providers.standins.server import Arrival, Reply, Route, Trouble, answer
-from tests.providers.standins.texts import Saying, said, tokens, words
+from tests.providers.standins.texts import Completion, completion_text, tokens, words
 
 __all__ = ["OpenAI"]
 
@@ -45,7 +45,7 @@ _LIMITS = {
 
 
 class OpenAI(JobStandIn):
-    """OpenAI under `/v1` of one address; `sayings` are for the next texts, one each.
+    """OpenAI under `/v1` of one address; `completions` are for the next texts, one each.
 
     Routes: chat, responses, response, cancel, generations, edits. Background responses are jobs; a plan's `failure` is
     an error's code.
@@ -53,11 +53,12 @@ class OpenAI(JobStandIn):
 
     id_header = "x-request-id"
     terminal = frozenset({"completed", "failed", "cancelled", "incomplete"})
+    successes = frozenset({"completed", "incomplete"})
 
     def __init__(self, key: str = "sk-test-key") -> None:
         super().__init__(key)
         self.plan = Plan(("queued", "in_progress", "completed"))
-        self.sayings: deque[Saying] = deque()
+        self.completions: deque[Completion] = deque()
         self.files = Files(self, "api")
 
     def routes(self) -> Sequence[Route]:
@@ -91,126 +92,127 @@ class OpenAI(JobStandIn):
     # Chat.
 
     async def _chat(self, arrival: Arrival) -> Reply:
-        told = arrival.json
-        if not isinstance(told, dict) or not told.get("messages"):
+        body = arrival.json
+        if not isinstance(body, dict) or not body.get("messages"):
             return self.error(Trouble.BAD_REQUEST)
-        if not _is_known(told.get("model")):
+        if not _is_known(body.get("model")):
             return self.error(Trouble.NOT_FOUND)
-        prompt, addresses = _seen(told["messages"][-1]["content"], "text", _chat_image)
-        schema = told.get("response_format", {}).get("json_schema", {}).get("schema")
-        text, saying = await self._text(prompt, addresses, schema)
+        prompt, addresses = _seen(body["messages"][-1]["content"], "text", _chat_image)
+        schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
+        text, completion = await self._text(prompt, addresses, schema)
         if text is None:
             return self.error(Trouble.BAD_REQUEST, "Failed to download an image.", "messages")
         usage = _chat_usage(prompt, text)
-        head = {"id": f"chatcmpl-{uuid4().hex}", "created": int(self.clock.now()), "model": told["model"]}
-        stop = saying.stop or "stop"
-        if told.get("stream"):
-            with_usage = told.get("stream_options", {}).get("include_usage")
+        head = {"id": f"chatcmpl-{uuid4().hex}", "created": int(self.clock.now()), "model": body["model"]}
+        stop = completion.stop or "stop"
+        if body.get("stream"):
+            with_usage = body.get("stream_options", {}).get("include_usage")
             return answer(_chunks(head, text, stop, usage if with_usage else None), 200, "text/event-stream")
         message = {
             "role": "assistant",
-            "content": None if saying.refuses else text,
-            "refusal": text if saying.refuses else None,
+            "content": None if completion.refuses else text,
+            "refusal": text if completion.refuses else None,
         }
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": stop}
         return answer({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
 
     async def _text(
         self, prompt: str, addresses: Sequence[str], schema: Mapping[str, Any] | None
-    ) -> tuple[str | None, Saying]:
+    ) -> tuple[str | None, Completion]:
         """What it says, and how; None if an image cannot be read."""
         try:
             images = [await self.files.fetched(one) for one in addresses]
         except Unreadable:
-            return None, Saying()
-        saying = self.sayings.popleft() if self.sayings else Saying()
-        default = "I can't help with that." if saying.refuses else said(prompt, images, schema)
-        return (default if saying.text is None else saying.text), saying
+            return None, Completion()
+        completion = self.completions.popleft() if self.completions else Completion()
+        default = "I can't help with that." if completion.refuses else completion_text(prompt, images, schema)
+        return (default if completion.text is None else completion.text), completion
 
     # Responses.
 
     async def _respond(self, arrival: Arrival) -> Reply:
-        told = arrival.json
-        if not isinstance(told, dict) or not told.get("input") or told.get("stream"):
+        body = arrival.json
+        if not isinstance(body, dict) or not body.get("input") or body.get("stream"):
             return self.error(Trouble.BAD_REQUEST)
-        if not _is_known(told.get("model")):
+        if not _is_known(body.get("model")):
             return self.error(Trouble.NOT_FOUND)
-        content = told["input"] if isinstance(told["input"], str) else told["input"][-1]["content"]
+        content = body["input"] if isinstance(body["input"], str) else body["input"][-1]["content"]
         prompt, addresses = _seen(content, "input_text", lambda part: part["image_url"])
-        text, saying = await self._text(prompt, addresses, told.get("text", {}).get("format", {}).get("schema"))
+        text, completion = await self._text(prompt, addresses, body.get("text", {}).get("format", {}).get("schema"))
         if text is None:
             return self.error(Trouble.BAD_REQUEST, "Error while downloading an image.", "input")
-        done: dict[str, Any] = {"text": text, "saying": saying, "prompt": prompt}
-        if told.get("background"):
-            job = self.create(told["model"], told, **done)
+        done: dict[str, Any] = {"text": text, "completion": completion, "prompt": prompt}
+        if body.get("background"):
+            job = self.create(body["model"], body, **done)
             return answer(_response(job))
-        state = saying.stop or "completed"
-        job = Job(self.new_id(), told["model"], told, (), Plan((state,)), self.clock.now(), finished=True, extra=done)
-        if told.get("store", True):
+        state = completion.stop or "completed"
+        job = Job(self.new_id(), body["model"], body, (), Plan((state,)), self.clock.now(), extra=done)
+        if body.get("store", True):
             self.jobs[job.id] = job
         self.made.append(job)
-        await self.complete(job)
-        self.billed.append(job)
+        await self.settle(job)
         return answer(_response(job))
 
     async def _response(self, arrival: Arrival) -> Reply:
         job = self.jobs.get(arrival.parts["id"])
         if job is None:
-            return self.error(Trouble.NOT_FOUND, "Response not found.")
-        await self.look(job)
+            return _no_response(arrival)
+        await self.poll(job)
         return answer(_response(job))
 
     async def _cancel(self, arrival: Arrival) -> Reply:
         job = self.jobs.get(arrival.parts["id"])
         if job is None:
-            return self.error(Trouble.NOT_FOUND, "Response not found.")
+            return _no_response(arrival)
         if not job.arguments.get("background"):
             return self.error(Trouble.BAD_REQUEST, "Only background responses can be cancelled.")
         if not job.finished:
             job.cancelled = True
-            if job.plan.obeys_cancel:
-                job.finished = True
+            job.finished = job.plan.obeys_cancel
+            self.changed()
         return answer(_response(job))
 
     async def complete(self, job: Job) -> None:
-        saying: Saying = job.extra["saying"]
-        kind = {"type": "refusal", "refusal": job.extra["text"]} if saying.refuses else _output_text(job.extra["text"])
+        completion: Completion = job.extra["completion"]
+        kind = (
+            {"type": "refusal", "refusal": job.extra["text"]} if completion.refuses else _output_text(job.extra["text"])
+        )
         message = {"id": f"msg_{uuid4().hex}", "type": "message", "role": "assistant", "status": "completed"}
         job.result = [{**message, "content": [kind]}]
 
-    def message(self, job: Job) -> None:
+    def webhook_body(self, job: Job) -> None:
         return None
 
     # Images.
 
     async def _generations(self, arrival: Arrival) -> Reply:
-        told = arrival.json
-        if not isinstance(told, dict):
+        body = arrival.json
+        if not isinstance(body, dict):
             return self.error(Trouble.BAD_REQUEST)
-        return self._images(told, [])
+        return self._images(body, [])
 
     async def _edits(self, arrival: Arrival) -> Reply:
         fields = _form(arrival)
-        told = {name: values[0].decode() for name, values in fields.items() if name not in _FILES}
+        body = {name: values[0].decode() for name, values in fields.items() if name not in _FILES}
         images = [one for name in _FILES for one in fields.get(name, ())]
         if not images:
             return self.error(Trouble.BAD_REQUEST, "Missing required parameter: 'image'.", "image")
-        return self._images({**told, "n": int(told.get("n", 1))}, images)
+        return self._images({**body, "n": int(body.get("n", 1))}, images)
 
-    def _images(self, told: Mapping[str, Any], images: Sequence[bytes]) -> Reply:
-        if told.get("model") in _RETIRED or told.get("model") not in _IMAGE_MODELS:
+    def _images(self, body: Mapping[str, Any], images: Sequence[bytes]) -> Reply:
+        if body.get("model") in _RETIRED or body.get("model") not in _IMAGE_MODELS:
             return self.error(Trouble.NOT_FOUND)
-        if not told.get("prompt"):
+        if not body.get("prompt"):
             return self.error(Trouble.BAD_REQUEST, "Missing required parameter: 'prompt'.", "prompt")
-        kind = told.get("output_format", "png").upper()
-        asked = told.get("size", "auto")
+        kind = body.get("output_format", "png").upper()
+        asked = body.get("size", "auto")
         width, height = (1024, 1024) if asked == "auto" else map(int, asked.split("x"))
-        picture = drawn(fingerprint(told["prompt"], None, images), (width // 8, height // 8), kind)
-        data = [{"b64_json": base64.b64encode(picture).decode()}] * told.get("n", 1)
+        picture = draw(fingerprint(body["prompt"], None, images), (width // 8, height // 8), kind)
+        data = [{"b64_json": base64.b64encode(picture).decode()}] * body.get("n", 1)
         usage = {
-            "input_tokens": tokens(told["prompt"]),
+            "input_tokens": tokens(body["prompt"]),
             "output_tokens": 1056,
-            "total_tokens": 1056 + tokens(told["prompt"]),
+            "total_tokens": 1056 + tokens(body["prompt"]),
         }
         return answer({"created": int(self.clock.now()), "data": data, "usage": usage})
 
@@ -220,6 +222,12 @@ _FILES = ("image", "image[]", "mask")
 
 def _is_known(model: object) -> bool:
     return isinstance(model, str) and model.startswith("gpt-") and not model.startswith("gpt-image")
+
+
+def _no_response(arrival: Arrival) -> Reply:
+    message = f"Response with id '{arrival.parts['id']}' not found."
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return answer({"error": error}, 404)
 
 
 def _chat_image(part: Mapping[str, Any]) -> str:
@@ -264,7 +272,7 @@ def _output_text(text: str) -> dict[str, Any]:
 def _response(job: Job) -> dict[str, Any]:
     """A response object in its present state."""
     state = job.state
-    if job.finished and job.cancelled and job.plan.obeys_cancel:
+    if job.finished and job.stopped:
         state = "cancelled"
     elif job.finished and job.failure:
         state = "failed"

@@ -27,6 +27,8 @@ __all__ = ["Arrival", "Call", "Clock", "Fault", "Reply", "Reset", "Route", "Scri
 TRAP = "trap"
 """The host that nobody may be led to. It listens on another address of loopback than the vendors do."""
 _MOST_BYTES = 1 << 30
+_MOST_WAITING = 1024
+"""Connections that wait to be accepted."""
 
 
 class Trouble(StrEnum):
@@ -215,6 +217,7 @@ class StandIn(ABC):
         self._runners: list[web.AppRunner] = []
         self._closing = asyncio.Event()
         self._waiting: set[asyncio.Future[None]] = set()
+        self._broken: Exception | None = None
 
     @abstractmethod
     def routes(self) -> Sequence[Route]:
@@ -260,6 +263,7 @@ class StandIn(ABC):
         """Wait until it holds; looked at whenever something arrives, hangs or moves here."""
         async with asyncio.timeout(PATIENCE):
             while not holds():
+                self._raise_broken()
                 waiter = asyncio.get_running_loop().create_future()
                 self._waiting.add(waiter)
                 await waiter
@@ -270,6 +274,15 @@ class StandIn(ABC):
         for one in waiting:
             if not one.done():
                 one.set_result(None)
+
+    def broke(self, error: Exception) -> None:
+        """Note an error of its own outside any request: raised by `until`, and at the end of `async with`."""
+        self._broken = error
+        self.changed()
+
+    def _raise_broken(self) -> None:
+        if self._broken is not None:
+            raise self._broken
 
     async def hang(self) -> None:
         """Hold the request until its client goes or the stand-in closes."""
@@ -294,6 +307,7 @@ class StandIn(ABC):
     async def __aexit__(self, *error: object) -> None:
         self._closing.set()
         await asyncio.gather(*(runner.cleanup() for runner in self._runners))
+        self._raise_broken()
 
     async def _listen(self, host: str, address: str, routes: Sequence[Route]) -> None:
         app = web.Application(client_max_size=_MOST_BYTES)
@@ -302,7 +316,7 @@ class StandIn(ABC):
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await runner.setup()
         self._runners.append(runner)
-        await web.TCPSite(runner, address, 0).start()
+        await web.TCPSite(runner, address, 0, backlog=_MOST_WAITING).start()
         self._urls[host] = f"http://{address}:{runner.addresses[0][1]}"
 
     def _serving(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

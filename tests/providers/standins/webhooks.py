@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import aiohttp
 
-__all__ = ["Delivery", "Forgery", "Hooks", "Sign"]
+__all__ = ["Delivery", "Forgery", "Sign", "Webhooks"]
 
 
 class Forgery(Enum):
@@ -44,7 +44,7 @@ Sign = Callable[[Delivery, bytes, float, Forgery | None], Mapping[str, str]]
 """The headers of a delivery with this body at this time in Unix seconds, signed or forged."""
 
 
-class Hooks:
+class Webhooks:
     """The sender of a stand-in's webhooks.
 
     While `automatic` is true each delivery is sent at once, `copies` times. Otherwise they wait in `outbox`, which
@@ -61,12 +61,15 @@ class Hooks:
         self._now = now
         self._session: aiohttp.ClientSession | None = None
         self._running: set[asyncio.Task[None]] = set()
+        self._last: dict[str, asyncio.Task[None]] = {}
+        """The latest delivery of each job: the next one waits for it."""
 
     def post(self, delivery: Delivery) -> None:
         """Note a delivery, and send it if they are sent by themselves."""
         self.outbox.append(delivery)
         if self.automatic:
-            task = asyncio.create_task(self._send_copies(delivery))
+            task = asyncio.create_task(self._send_copies(delivery, self._last.get(delivery.job)))
+            self._last[delivery.job] = task
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
@@ -93,7 +96,9 @@ class Hooks:
             if not any(200 <= status < 300 for status in delivery.statuses):
                 await self.send(delivery)
 
-    async def _send_copies(self, delivery: Delivery) -> None:
+    async def _send_copies(self, delivery: Delivery, after: "asyncio.Task[None] | None") -> None:
+        if after is not None:
+            await asyncio.wait([after])
         for _ in range(self.copies):
             await self.send(delivery)
 
