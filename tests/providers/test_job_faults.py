@@ -29,20 +29,20 @@ async def states_of(client: httpx.AsyncClient, vendor: Vendor, states: tuple[str
 
 
 @every_vendor
-async def test_a_status_goes_back(vendor: Vendor, client: httpx.AsyncClient) -> None:
+async def test_status_goes_back(vendor: Vendor, client: httpx.AsyncClient) -> None:
     waiting, running, done = vendor.states
     told = await states_of(client, vendor, (waiting, running, waiting, running, done))
     assert told == [waiting, running, waiting, running, done, done]
 
 
 @every_vendor
-async def test_a_status_is_a_word_that_nobody_knows(vendor: Vendor, client: httpx.AsyncClient) -> None:
+async def test_unknown_status_word(vendor: Vendor, client: httpx.AsyncClient) -> None:
     waiting, _, done = vendor.states
     assert await states_of(client, vendor, (waiting, "DREAMING", done)) == [waiting, "DREAMING", done, done]
 
 
 @every_vendor
-async def test_two_jobs_get_the_same_id(vendor: Vendor, client: httpx.AsyncClient) -> None:
+async def test_two_jobs_with_the_same_id(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
         assert isinstance(stand_in, JobStandIn)
         assert vendor.job is not None

@@ -59,7 +59,7 @@ async def test_a_whole_file_shows_what_was_asked(vendor: Vendor, client: httpx.A
 
 
 @with_files
-async def test_a_file_is_cut(vendor: Vendor, client: httpx.AsyncClient) -> None:
+async def test_truncated_file(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
         response = await file_with(client, vendor, stand_in, truncated_picture())
         assert response.status_code == 200
@@ -69,7 +69,7 @@ async def test_a_file_is_cut(vendor: Vendor, client: httpx.AsyncClient) -> None:
 
 
 @with_files
-async def test_a_file_is_a_page(vendor: Vendor, client: httpx.AsyncClient) -> None:
+async def test_html_instead_of_a_file(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
         response = await file_with(client, vendor, stand_in, html())
         assert response.status_code == 200
@@ -78,7 +78,7 @@ async def test_a_file_is_a_page(vendor: Vendor, client: httpx.AsyncClient) -> No
 
 
 @with_files
-async def test_a_file_has_another_type(vendor: Vendor, client: httpx.AsyncClient) -> None:
+async def test_file_with_wrong_content_type(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
         response = await file_with(client, vendor, stand_in, wrong_type("application/octet-stream"))
         assert response.headers["Content-Type"] == "application/octet-stream"
@@ -86,7 +86,7 @@ async def test_a_file_has_another_type(vendor: Vendor, client: httpx.AsyncClient
 
 
 @with_files
-async def test_a_file_leads_to_a_private_address(vendor: Vendor, client: httpx.AsyncClient) -> None:
+async def test_file_redirects_to_a_private_address(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
         response = await file_with(client, vendor, stand_in, redirected())
         assert (response.status_code, response.headers["Location"][:17]) == (302, "http://127.0.0.2:")
@@ -106,7 +106,7 @@ async def test_a_files_address_expires(vendor: Vendor, client: httpx.AsyncClient
 
 
 @with_files
-async def test_a_file_has_300_megabytes(vendor: Vendor, client: httpx.AsyncClient) -> None:
+async def test_file_of_300_megabytes(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
         assert isinstance(stand_in, JobStandIn)
         address = await vendor.file(client, stand_in)
@@ -130,7 +130,7 @@ async def test_300_megabytes_are_never_held(fal: Fal, client: httpx.AsyncClient)
 
 
 @with_base64
-async def test_base64_ends_in_the_middle(vendor: Vendor, client: httpx.AsyncClient) -> None:
+async def test_truncated_base64(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
         assert vendor.picture is not None
         stand_in.faults.on(vendor.picture.route, truncated_base64(), truncated_picture())

@@ -105,7 +105,7 @@ async def test_an_answer_is_reset_in_its_body(vendor: Vendor, client: httpx.Asyn
 
 
 @every_vendor
-async def test_html_comes_with_200(vendor: Vendor, client: httpx.AsyncClient) -> None:
+async def test_html_with_200(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
         stand_in.faults.on(vendor.paid.route, html())
         response = await vendor.post(client, stand_in)
@@ -115,7 +115,7 @@ async def test_html_comes_with_200(vendor: Vendor, client: httpx.AsyncClient) ->
 
 
 @every_vendor
-async def test_the_right_answer_has_another_type(vendor: Vendor, client: httpx.AsyncClient) -> None:
+async def test_right_answer_with_wrong_content_type(vendor: Vendor, client: httpx.AsyncClient) -> None:
     async with vendor.make() as stand_in:
         stand_in.faults.on(vendor.paid.route, wrong_type())
         response = await vendor.post(client, stand_in)

@@ -24,7 +24,7 @@ def folders_of(*roots: Path) -> list[Path]:
 
 
 FOLDERS = folders_of(ROOT)
-ALL_FOLDERS = folders_of(ROOT, ROOT.parent / "benchmarks", ROOT.parent / "tools")
+ALL_FOLDERS = folders_of(ROOT, ROOT.parent / "benchmarks", ROOT.parent / "tools", TESTS / "providers")
 
 
 def names_in(folder: Path) -> list[str]:
