@@ -22,6 +22,10 @@ TOLERANCE = 300
 
 @dataclass(frozen=True)
 class Message:
+    """One webhook as it arrived."""
+
+    path: str
+    """With its query."""
     headers: Mapping[str, str]
     body: bytes
 
@@ -39,7 +43,7 @@ class Receiver:
     messages: list[Message] = field(default_factory=list)
 
     async def take(self, request: web.Request) -> web.Response:
-        self.messages.append(Message(request.headers, await request.read()))
+        self.messages.append(Message(request.path_qs, request.headers, await request.read()))
         return web.Response(status=self.status)
 
 

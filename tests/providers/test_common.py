@@ -1,4 +1,4 @@
-"""What all stand-ins share: counting, the script of faults, the clock, pictures."""
+"""The common part of the stand-ins: counting, the script of faults, errors of their own, pictures."""
 
 import asyncio
 
@@ -61,6 +61,16 @@ async def test_a_call_takes_as_long_as_the_test_says(ollama: Ollama, client: htt
     begun = loop.time()
     assert (await vendor.post(client, ollama)).status_code == 200
     assert loop.time() - begun >= 0.05
+
+
+async def test_an_error_in_a_handler_is_raised_to_its_test(client: httpx.AsyncClient) -> None:
+    async def run() -> None:
+        async with Fal() as fal:
+            response = await client.post(fal.url("run") + "/fal-ai/flux", json={"image_size": {}}, headers=FAL.headers)
+            assert response.status_code == 500
+
+    with pytest.raises(KeyError, match="width"):
+        await run()
 
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=str)

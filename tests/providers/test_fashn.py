@@ -1,13 +1,17 @@
 """The stand-in of FASHN keeps to FASHN's protocol."""
 
+import binascii
+from contextlib import nullcontext
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.providers.standins.fashn import MODELS, Fashn
+from tests.providers.standins.faults import huge_picture, truncated_base64, truncated_picture
 from tests.providers.standins.images import data_uri, fingerprint, from_base64, read_fingerprint
 from tests.providers.standins.jobs import Plan
+from tests.providers.standins.server import Fault
 from tests.providers.vendors import GIVEN, VENDORS, with_webhook
 
 FASHN = VENDORS[1]
@@ -55,6 +59,20 @@ async def test_outputs_can_be_data_uris(fashn: Fashn, client: httpx.AsyncClient)
     [output] = (await ended(client, fashn, return_base64=True, prompt="in the rain")).json()["output"]
     assert output.startswith("data:image/png;base64,")
     assert read_fingerprint(from_base64(output)) == fingerprint("in the rain", 5, [GIVEN, GIVEN])
+
+
+@pytest.mark.parametrize(
+    ("fault", "broken"),
+    [(truncated_base64(), binascii.Error), (truncated_picture(), OSError), (huge_picture(3_000_000), None)],
+    ids=str,
+)
+async def test_faulty_data_uris(
+    fashn: Fashn, fault: Fault, broken: type[Exception] | None, client: httpx.AsyncClient
+) -> None:
+    fashn.faults.on("status", fault)
+    [output] = (await ended(client, fashn, return_base64=True)).json()["output"]
+    with pytest.raises(broken) if broken else nullcontext():
+        assert read_fingerprint(from_base64(output)) == fingerprint("", 5, [GIVEN, GIVEN])
 
 
 @pytest.mark.parametrize("name", ["ImageLoadError", "ContentModerationError", "PoseError", "ThirdPartyError"])

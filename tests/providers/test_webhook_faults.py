@@ -9,6 +9,7 @@ import pytest
 from tests.providers.receiver import Receiver, fal_keys, is_fals, is_standard, receiving
 from tests.providers.standins.fal import Fal
 from tests.providers.standins.fashn import Fashn
+from tests.providers.standins.faults import reset_after_body
 from tests.providers.standins.jobs import Job, JobStandIn, Plan
 from tests.providers.standins.magnific import Magnific
 from tests.providers.standins.webhooks import Forgery
@@ -97,6 +98,23 @@ async def test_a_webhook_comes_after_the_cancel(fal: Fal, client: httpx.AsyncCli
     await fal.finish(fal.made[0])
     await fal.webhooks.idle()
     assert [one.data["status"] for one in receiver.messages] == ["OK"]
+
+
+@every_vendor
+async def test_a_submit_whose_answer_was_lost_is_found_by_its_webhook(
+    vendor: Vendor, client: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    async with vendor.make() as stand_in:
+        assert isinstance(stand_in, JobStandIn)
+        stand_in.faults.on(vendor.paid.route, reset_after_body())
+        with pytest.raises(httpx.NetworkError):
+            await vendor.post(client, stand_in, with_webhook(vendor, receiver.url))
+        job = stand_in.made[0]
+        await stand_in.finish(job)
+        await stand_in.webhooks.idle()
+        last = receiver.messages[-1]
+        assert (last.path, job.id in last.body.decode()) == ("/hook?task=41", True)
+        assert await vendor.poll(client, stand_in, job) == vendor.states[2]
 
 
 async def test_fals_signature(fal: Fal, client: httpx.AsyncClient, receiver: Receiver) -> None:

@@ -1,4 +1,4 @@
-"""What the vendors have in common, for tests that play the same fault with each of them."""
+"""One table of the vendors, for tests that play the same fault with each of them."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -42,7 +42,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Vendor:
-    """How a vendor is asked for what all of them do."""
+    """One vendor's way of doing what all of them do."""
 
     name: str
     make: Callable[[], StandIn]
@@ -155,6 +155,7 @@ VENDORS = [
             "/v1beta1/publishers/google/models/gemini-3-pro-image:streamGenerateContent?alt=sse",
             _GEMINI,
         ),
+        picture=Ask("vertex_generate", "/v1beta1/publishers/google/models/gemini-3-pro-image:generateContent", _GEMINI),
         poor=(429, "credits are depleted"),
     ),
     Vendor(

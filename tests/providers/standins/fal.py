@@ -72,7 +72,8 @@ class Fal(JobStandIn):
     """fal on five addresses: `queue`, `run`, `rest` (storage and keys), `media` (files), and the trap.
 
     Routes: submit, run, status, stream, result, cancel, token, initiate, put, upload, file, jwks. A plan's `failure` is
-    an error type of fal's, or `payload_error` for a job whose webhook cannot hold its result.
+    an error type of fal's, or `payload_error` for a job whose webhook cannot hold its result. Without a seed it draws
+    with 42. Any application of an owner is known; uploads in parts are not offered.
     """
 
     hosts: ClassVar[tuple[str, ...]] = ("queue", "run", "rest", "media")
@@ -218,9 +219,8 @@ class Fal(JobStandIn):
 
     async def complete(self, job: Job) -> None:
         arguments = job.arguments
-        given = [arguments[name] for name in ("image_url", "mask_url") if name in arguments] + list(
-            arguments.get("image_urls", ())
-        )
+        single = [arguments[name] for name in ("image_url", "mask_url") if name in arguments]
+        given = [*single, *arguments.get("image_urls", ())]
         try:
             job.images = tuple([await self.files.fetched(one) for one in given])
         except Unreadable:

@@ -64,7 +64,8 @@ class Outcome:
 class Gemini(StandIn):
     """Both services on one address; `outcomes` are for the next calls, one each.
 
-    Routes: generate, stream, vertex, vertex_stream. Keys are sent as `x-goog-api-key`, or to Vertex as a bearer token.
+    Routes: generate, stream, vertex_generate, vertex_stream. Keys are sent as `x-goog-api-key`, or to Vertex as a
+    bearer token. There is one candidate, whatever `candidateCount` says.
     """
 
     def __init__(self, key: str = "AIza-test-key") -> None:

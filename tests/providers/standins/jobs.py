@@ -17,7 +17,7 @@ __all__ = ["Job", "JobStandIn", "Plan"]
 
 @dataclass(frozen=True)
 class Plan:
-    """How a job goes.
+    """The course of a job.
 
     `states` are the vendor's words, in any order and with any word among them. Without `seconds` each poll takes a job
     to the next; with them it passes through all in so many seconds, polled or not. A job that is `held` stops before
@@ -68,7 +68,7 @@ class Job:
 
 
 class JobStandIn(StandIn):
-    """A vendor with jobs.
+    """A vendor whose work is submitted, polled and collected.
 
     `plans` are for the next submits, one each; after them `plan` is for all. `ids` are given to the next jobs; the same
     id twice makes two jobs of which only the first can be polled.
@@ -105,7 +105,7 @@ class JobStandIn(StandIn):
 
     @abstractmethod
     def webhook_body(self, job: Job) -> Any | None:
-        """What a webhook tells of a job's state; None: nothing."""
+        """The body of a webhook for a job's present state; None: there is none for it."""
 
     def _sign(self, delivery: Delivery, body: bytes, at: float, forgery: Forgery | None) -> dict[str, str]:
         """The headers of a signature; none, unless the vendor signs."""

@@ -32,7 +32,7 @@ _MOST_WAITING = 1024
 
 
 class Trouble(StrEnum):
-    """What a vendor refuses or fails with; each says it in its own words."""
+    """Reasons for which a vendor refuses or fails. Each vendor has its own words for them."""
 
     BAD_REQUEST = "bad request"
     UNAUTHORIZED = "unauthorized"
@@ -90,7 +90,7 @@ class Arrival:
     method: str
     path: str
     parts: Mapping[str, str]
-    """What the route's pattern found in the path."""
+    """The variables of the route's path."""
     query: Mapping[str, str]
     headers: Mapping[str, str]
     """Names are looked up without regard to case."""
@@ -109,7 +109,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Route:
-    """`handler` answers what `method` and `path`, a pattern of aiohttp, find at `host`."""
+    """Requests of one method for one path, a pattern of aiohttp, at one host, and who answers them."""
 
     name: str
     method: str
@@ -145,7 +145,7 @@ class Fault:
 
 
 class Script:
-    """Which faults are played, by route and call. What was played stands in `played`."""
+    """The faults to play, by route and call; `played` lists those that were."""
 
     def __init__(self) -> None:
         self._once: dict[str, dict[int, Fault]] = defaultdict(dict)
@@ -221,7 +221,7 @@ class StandIn(ABC):
 
     @abstractmethod
     def routes(self) -> Sequence[Route]:
-        """What it answers; of two that match, the first."""
+        """The routes that it answers. The first match counts."""
 
     @abstractmethod
     def authorised(self, arrival: Arrival) -> bool:
@@ -229,10 +229,10 @@ class StandIn(ABC):
 
     @abstractmethod
     def error(self, trouble: Trouble, message: str = "") -> Reply:
-        """The vendor's answer to this trouble, in its words."""
+        """The answer in which the vendor says so."""
 
     def stream_error(self) -> bytes:
-        """What the vendor writes into a stream that it cannot finish."""
+        """The last part of a stream that the vendor cannot finish."""
         raise NotImplementedError(f"{type(self).__name__} has no streams that end in an error")
 
     # Where it is, and what it saw.
@@ -276,7 +276,7 @@ class StandIn(ABC):
                 one.set_result(None)
 
     def broke(self, error: Exception) -> None:
-        """Note an error of its own outside any request: raised by `until`, and at the end of `async with`."""
+        """Note an error in the stand-in itself. `until` raises it, and so does the end of `async with`."""
         self._broken = error
         self.changed()
 
@@ -332,6 +332,11 @@ class StandIn(ABC):
             except Reset:
                 _reset(request)
                 return web.Response()
+            except ConnectionError:
+                raise  # The client has gone.
+            except Exception as error:
+                self.broke(error)
+                raise
 
         return serve
 
@@ -353,7 +358,7 @@ class StandIn(ABC):
         return Call(self, arrival, read, answered)
 
     def stamped(self, reply: Reply) -> Reply:
-        """With what every answer of this vendor carries."""
+        """The same with the headers of all the vendor's answers."""
         if not self.id_header or self.id_header in reply.headers:
             return reply
         return replace(reply, headers={**reply.headers, self.id_header: f"req_{uuid4().hex}"})

@@ -31,7 +31,7 @@ class EdKeys:
 
 
 def ed_message(request_id: str, user_id: str, timestamp: str, body: bytes) -> bytes:
-    """What fal signs (fal's page "Webhooks")."""
+    """The bytes that fal signs (fal's page "Webhooks")."""
     return "\n".join([request_id, user_id, timestamp, hashlib.sha256(body).hexdigest()]).encode()
 
 

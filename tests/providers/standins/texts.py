@@ -1,4 +1,4 @@
-"""What the language models of the stand-ins say: text that shows what was asked, and examples of JSON schemas."""
+"""Answers of the stand-ins' language models: text that shows what was asked, or JSON that fits a schema."""
 
 import hashlib
 import json

@@ -14,7 +14,7 @@ __all__ = ["Delivery", "Forgery", "Sign", "Webhooks"]
 
 
 class Forgery(Enum):
-    """How a webhook that the vendor didn't send differs from its own."""
+    """Ways to forge a webhook."""
 
     BODY = "the body was changed after it was signed"
     KEY = "signed with another key"
@@ -30,10 +30,10 @@ class Delivery:
     body: bytes
     job: str
     state: str
-    """The job's state that it tells of."""
+    """The job's state at that time."""
     id: str = field(default_factory=lambda: uuid4().hex)
     statuses: list[int] = field(default_factory=list)
-    """What the receiver answered to each attempt; 0: no answer."""
+    """The receiver's statuses, one for each attempt; 0: no answer."""
 
     @property
     def data(self) -> Any:
@@ -91,7 +91,7 @@ class Webhooks:
         return status
 
     async def send_again(self) -> None:
-        """Send what no receiver has taken so far, in its order: a vendor's next attempt."""
+        """The vendor's next attempt: send all that no receiver has taken yet, in order."""
         for delivery in list(self.outbox):
             if not any(200 <= status < 300 for status in delivery.statuses):
                 await self.send(delivery)
