@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from tests.providers.standins.anthropic import Anthropic
+from tests.providers.standins.exchange import Trouble
 from tests.providers.standins.faults import refused
-from tests.providers.standins.server import Trouble
 from tests.providers.standins.texts import Completion, completion_text
 from tests.providers.vendors import GIVEN, VENDORS
 

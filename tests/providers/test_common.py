@@ -5,11 +5,12 @@ import asyncio
 import httpx
 import pytest
 
+from tests.providers.standins.exchange import Trouble
 from tests.providers.standins.fal import Fal
 from tests.providers.standins.faults import from_nginx, html, refused
 from tests.providers.standins.images import draw, fingerprint, read_fingerprint, size_of
 from tests.providers.standins.ollama import Ollama
-from tests.providers.standins.server import Script, Trouble
+from tests.providers.standins.server import Script
 from tests.providers.vendors import VENDORS, Vendor
 
 FAL = VENDORS[0]

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.providers.standins.exchange import Trouble
 from tests.providers.standins.faults import refused
 from tests.providers.standins.gemini import MODELS, Gemini, Outcome
 from tests.providers.standins.images import fingerprint, from_base64, read_fingerprint, size_of
-from tests.providers.standins.server import Trouble
 from tests.providers.vendors import GIVEN, VENDORS
 
 [GEMINI, VERTEX] = [one for one in VENDORS if one.make is Gemini]

@@ -5,12 +5,12 @@ import asyncio
 import httpx
 import pytest
 
+from tests.providers.standins.exchange import Trouble
 from tests.providers.standins.fal import Fal
 from tests.providers.standins.fashn import Fashn
 from tests.providers.standins.faults import from_nginx, html, refused, reset_before_body
 from tests.providers.standins.jobs import JobStandIn, Plan
 from tests.providers.standins.magnific import Magnific
-from tests.providers.standins.server import Trouble
 from tests.providers.vendors import GIVEN, VENDORS, Ask, Vendor, with_jobs
 
 every_vendor = pytest.mark.parametrize("vendor", with_jobs(), ids=str)

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.providers.standins.exchange import Trouble
 from tests.providers.standins.faults import refused
 from tests.providers.standins.images import data_uri
 from tests.providers.standins.ollama import Ollama
-from tests.providers.standins.server import Trouble
 from tests.providers.standins.texts import Completion, completion_text
 from tests.providers.vendors import GIVEN
 

@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.providers.standins.exchange import Trouble
 from tests.providers.standins.faults import refused
 from tests.providers.standins.images import data_uri, fingerprint, from_base64, read_fingerprint, size_of
 from tests.providers.standins.jobs import Plan
 from tests.providers.standins.openai import OpenAI
-from tests.providers.standins.server import Trouble
 from tests.providers.standins.texts import Completion, completion_text
 from tests.providers.vendors import GIVEN, VENDORS
 

@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 import httpx
 import pytest
 
+from tests.providers.standins.exchange import Trouble
 from tests.providers.standins.faults import (
     RetryAfter,
     broken_stream,
@@ -24,7 +25,7 @@ from tests.providers.standins.faults import (
     wrong_type,
 )
 from tests.providers.standins.jobs import JobStandIn
-from tests.providers.standins.server import Fault, StandIn, Trouble
+from tests.providers.standins.server import Fault, StandIn
 from tests.providers.vendors import VENDORS, Vendor, with_money, with_streams
 
 EIGHT_MEGABYTES = 8 << 20

@@ -10,12 +10,11 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any, ClassVar
 from uuid import uuid4
 
+from tests.providers.standins.exchange import Arrival, Reply, Route, Trouble, answer
 from tests.providers.standins.files import Files, Unreadable
 from tests.providers.standins.images import data_uri, draw, fingerprint
 from tests.providers.standins.jobs import Job, JobStandIn, Plan
-from tests.providers.standins.server import Arrival, Reply, Route, Trouble, answer
-from tests.providers.standins.signatures import EdKeys, ed_message
-from tests.providers.standins.webhooks import Delivery, Forgery
+from tests.providers.standins.webhooks import Delivery, EdKeys, Forgery, ed_message
 
 __all__ = ["USER", "Fal"]
 

@@ -7,10 +7,10 @@ of `/v1/credits`, what a missing input is answered with, and a webhook's headers
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from tests.providers.standins.exchange import Arrival, Reply, Route, Trouble, answer
 from tests.providers.standins.files import Files, Unreadable
 from tests.providers.standins.images import data_uri, draw, fingerprint
 from tests.providers.standins.jobs import Job, JobStandIn, Plan
-from tests.providers.standins.server import Arrival, Reply, Route, Trouble, answer
 
 __all__ = ["MODELS", "Fashn"]
 

@@ -14,8 +14,9 @@ from email.utils import formatdate
 from enum import Enum
 from typing import Any
 
+from tests.providers.standins.exchange import Reply, Reset, Trouble, answer
 from tests.providers.standins.images import data_uri, from_base64
-from tests.providers.standins.server import TRAP, Call, Fault, Reply, Reset, StandIn, Trouble, answer
+from tests.providers.standins.server import TRAP, Call, Fault, StandIn
 
 __all__ = [
     "HUGE",

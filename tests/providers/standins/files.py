@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import aiohttp
 
+from tests.providers.standins.exchange import Arrival, Reply, Route, answer
 from tests.providers.standins.images import from_base64
-from tests.providers.standins.server import Arrival, Reply, Route, StandIn, answer
+from tests.providers.standins.server import StandIn
 
 __all__ = ["Files", "Unreadable"]
 

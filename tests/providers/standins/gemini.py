@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from tests.providers.standins.exchange import Arrival, Reply, Route, Trouble, answer
 from tests.providers.standins.files import Files, Unreadable
 from tests.providers.standins.images import Size, draw, fingerprint
-from tests.providers.standins.server import Arrival, Reply, Route, StandIn, Trouble, answer
+from tests.providers.standins.server import StandIn
 from tests.providers.standins.texts import completion_text, tokens, words
 
 __all__ = ["MODELS", "Gemini", "Outcome"]

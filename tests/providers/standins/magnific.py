@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from uuid import uuid4
 
+from tests.providers.standins.exchange import Arrival, Reply, Route, Trouble, answer
 from tests.providers.standins.files import Files, Unreadable
 from tests.providers.standins.images import Size, draw, fingerprint, size_of
 from tests.providers.standins.jobs import Job, JobStandIn, Plan
-from tests.providers.standins.server import Arrival, Reply, Route, Trouble, answer
-from tests.providers.standins.signatures import standard_signature
-from tests.providers.standins.webhooks import Delivery, Forgery
+from tests.providers.standins.webhooks import Delivery, Forgery, standard_signature
 
 __all__ = ["CREATIVE", "PRECISION", "PRECISION_V2", "Magnific"]
 

@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.providers.standins.exchange import Arrival, Reply, Route, Trouble, answer
 from tests.providers.standins.images import from_base64
-from tests.providers.standins.server import Arrival, Reply, Route, StandIn, Trouble, answer
+from tests.providers.standins.server import StandIn
 from tests.providers.standins.texts import Completion, completion_text, tokens, words
 
 __all__ = ["Ollama"]

@@ -12,10 +12,10 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
+from tests.providers.standins.exchange import Arrival, Reply, Route, Trouble, answer
 from tests.providers.standins.files import Files, Unreadable
 from tests.providers.standins.images import draw, fingerprint
 from tests.providers.standins.jobs import Job, JobStandIn, Plan
-from tests.providers.standins.server import Arrival, Reply, Route, Trouble, answer
 from tests.providers.standins.texts import Completion, completion_text, tokens, words
 
 __all__ = ["OpenAI"]

@@ -5,121 +5,29 @@ arrives is logged before it is answered, so that a test counts what a vendor wou
 """
 
 import asyncio
-import json
 import socket
 import struct
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 from uuid import uuid4
 
 from aiohttp import web
 
 from tests.patience import PATIENCE
+from tests.providers.standins.exchange import Arrival, Reply, Reset, Route, Trouble, answer
 
-__all__ = ["Arrival", "Call", "Clock", "Fault", "Reply", "Reset", "Route", "Script", "StandIn", "Trouble", "answer"]
+__all__ = ["TRAP", "Call", "Clock", "Fault", "Script", "StandIn"]
 
 TRAP = "trap"
 """The host that nobody may be led to. It listens on another address of loopback than the vendors do."""
 _MOST_BYTES = 1 << 30
 _MOST_WAITING = 1024
 """Connections that wait to be accepted."""
-
-
-class Trouble(StrEnum):
-    """Reasons for which a vendor refuses or fails. Each vendor has its own words for them."""
-
-    BAD_REQUEST = "bad request"
-    UNAUTHORIZED = "unauthorized"
-    NO_MONEY = "no money"
-    NOT_FOUND = "not found"
-    POLICY = "content policy"
-    RATE_LIMIT = "rate limit"
-    SERVER = "server"
-    UNAVAILABLE = "unavailable"
-    TIMED_OUT = "timed out"
-    OVERLOADED = "overloaded"
-
-
-class Reset(Exception):
-    """The connection is to be reset here, whatever was written before."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer before it is written, for a fault to change."""
-
-    status: int = 200
-    body: bytes | AsyncGenerator[bytes, None] = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    length: int | None = None
-    """The declared length of a streamed body; None: chunks."""
-
-    @property
-    def data(self) -> Any:
-        """The JSON of an answer that is not streamed."""
-        assert isinstance(self.body, bytes)
-        return json.loads(self.body)
-
-    def having(self, **headers: str) -> "Reply":
-        """The same with more headers; underscores stand for hyphens."""
-        return replace(
-            self, headers={**self.headers, **{name.replace("_", "-"): text for name, text in headers.items()}}
-        )
-
-
-def answer(data: Any, status: int = 200, content_type: str = "application/json", **headers: str) -> Reply:
-    """A JSON answer, or bytes or a stream of another type. Underscores in the names of headers stand for hyphens."""
-    body = json.dumps(data).encode() if content_type == "application/json" else data
-    return Reply(status, body, {"Content-Type": content_type}).having(**headers)
-
-
-@dataclass(eq=False)
-class Arrival:
-    """One request as it arrived."""
-
-    route: str
-    number: int
-    """Which one of its route, from 1 on."""
-    host: str
-    method: str
-    path: str
-    parts: Mapping[str, str]
-    """The variables of the route's path."""
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    """Names are looked up without regard to case."""
-    paid: bool
-    body: bytes | None = None
-    """None: it was never read."""
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON; None if it is none."""
-        try:
-            return json.loads(self.body or b"")
-        except ValueError:
-            return None
-
-
-@dataclass(frozen=True)
-class Route:
-    """Requests of one method for one path, a pattern of aiohttp, at one host, and who answers them."""
-
-    name: str
-    method: str
-    path: str
-    handler: Callable[[Arrival], Awaitable[Reply]]
-    host: str = "api"
-    paid: bool = False
-    """Each request that is read and not refused costs money."""
-    open: bool = False
-    """No credentials are asked for."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
-"""Webhooks that a stand-in sends: by itself, or when and how a test says: twice, late, in another order, forged."""
+"""Webhooks of a stand-in, sent by itself or as a test says: twice, late, in another order, forged. Two signatures."""
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,8 +12,9 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-__all__ = ["Delivery", "Forgery", "Sign", "Webhooks"]
+__all__ = ["Delivery", "EdKeys", "Forgery", "Sign", "Webhooks", "ed_message", "standard_signature"]
 
 
 class Forgery(Enum):
@@ -112,3 +116,40 @@ class Webhooks:
         await asyncio.gather(*self._running, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
+
+
+class EdKeys:
+    """Ed25519 keys and the public list of them (a JWKS). The newest one signs."""
+
+    def __init__(self) -> None:
+        self._keys = [Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()]
+
+    def rotate(self) -> None:
+        """Sign with a new key, which the list names from now on; the oldest leaves it."""
+        self._keys = [*self._keys[1:], Ed25519PrivateKey.generate()]
+
+    def sign(self, message: bytes, *, stranger: bool = False) -> str:
+        """Hexadecimal digits; of a key that the list doesn't name, for a `stranger`."""
+        key = Ed25519PrivateKey.generate() if stranger else self._keys[-1]
+        return key.sign(message).hex()
+
+    def listed(self) -> dict[str, list[dict[str, str]]]:
+        """The JWKS."""
+        raw = [key.public_key().public_bytes_raw() for key in self._keys]
+        return {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": _base64url(one)} for one in raw]}
+
+
+def ed_message(request_id: str, user_id: str, timestamp: str, body: bytes) -> bytes:
+    """The bytes that fal signs (fal's page "Webhooks")."""
+    return "\n".join([request_id, user_id, timestamp, hashlib.sha256(body).hexdigest()]).encode()
+
+
+def standard_signature(secret: str, identity: str, timestamp: str, body: bytes) -> str:
+    """`v1,` and the HMAC of the Standard Webhooks specification. A secret may begin with `whsec_`."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    digest = hmac.new(key, f"{identity}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
+def _base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
