@@ -1,8 +1,9 @@
 """fal: the durable queue, synchronous runs, storage, files and signed webhooks.
 
-From fal's pages "Queue", "Common parameters", "Request errors", "Errors", "Retries", "Webhooks" and "Cancel". Never
-tried against the real service: what a cancelled job says of itself, a result that is asked for too early, and the words
-of an empty account, which are those of public reports.
+From fal's pages "Queue", "Common parameters", "Request errors", "Errors", "Retries", "Webhooks" and "Cancel", and from
+its client fal-client 1.0. Nothing was tried against the real service. Its documentation leaves open, so these are
+guesses: the status of a result that is asked for too early, of a cancelled job and of most failures of runners. The
+words for an empty account are those of public reports.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Google: the Gemini API and Vertex, generateContent and streamGenerateContent, with pictures.
 
-From Google's pages "Models", "Image generation", "Safety settings" and "Troubleshooting", the REST reference of
-generateContent, and Vertex's reference of the same. Never tried against the real service: the message of an account
-without credits, which is that of public reports. Pictures are an eighth as wide as the real ones.
+From the page "Gemini models" of ai.google.dev, and from Google's client google-genai 3.6, its paths, fields and words.
+Nothing was tried against the real service. Pictures in thoughts and the words for an account without credits are from
+public reports. Pictures are an eighth as wide as the real ones.
 """
 
 import base64

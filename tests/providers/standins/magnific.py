@@ -1,9 +1,9 @@
 """Magnific, formerly Freepik: three upscalers, under both names, with signed webhooks.
 
 From the pages "Authentication", "Image upscaler creative", "Image upscaler precision" and "Image upscaler precision V2"
-of Freepik's documentation, and from the Standard Webhooks specification. Never tried against the real service: the
-list of tasks, the factor of the precision mode (2 here), what an empty account is answered with, and the status of an
-expired address.
+of Freepik's documentation, and from the Standard Webhooks specification. Nothing was tried against the real service.
+That both names have a host and a header is from third parties. Guesses: the list of tasks, the factor of the precision
+mode (2 here), the reply to an empty account, and the status of an expired address.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,7 @@
 """Ollama: chat as NDJSON or at once, and the models it has.
 
-From Ollama's page "API" and its "Errors". It asks for no key and has no limits; what it does under load is a 503.
+From Ollama's client ollama 0.6. Nothing was tried against a real server. It asks for no key and has no limits; under
+load it answers 503. The wording of its errors is a guess.
 """
 
 import hashlib

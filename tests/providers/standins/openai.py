@@ -1,7 +1,8 @@
 """OpenAI: chat completions, responses with background runs, images.
 
-From OpenAI's API reference ("Chat", "Responses", "Images") and its pages "Error codes" and "Rate limits". Never tried
-against the real service: what a background run says after it was cancelled. Responses are not streamed here.
+From OpenAI's client openai 3.57, its types and docstrings. Nothing was tried against the real service. Guesses: what a
+background run says after it was cancelled, and the `type` of errors other than 400 and 401. Responses are not streamed
+here. Pictures are an eighth as wide as the real ones.
 """
 
 import base64
