@@ -23,6 +23,8 @@ _OF_A_NEW_DISK = {"lost+found"}
 _FIRST_PORT, _LAST_PORT = 20_000, 65_535
 """Below are the ports of well-known services and of Ray's workers."""
 _TRIES = 100
+_named: set[int] = set()
+"""Ports that this process has checked or chosen: whoever they are for may not listen on them yet."""
 
 
 def prepare_home(home: Path) -> Path:
@@ -120,16 +122,19 @@ def check_port(host: str, port: int, variable: str) -> None:
             raise StackError(
                 f"port {port} on {host} cannot be used: {_reason(error, port)}; free it, or set {variable}"
             ) from error
+    _named.add(port)
 
 
 def free_port() -> int:
-    """Return a TCP port that is free at the moment, and that the kernel gives to nobody who does not ask for it."""
+    """Return a TCP port that is free at the moment and new to this process, and that the kernel gives to nobody who
+    does not ask for it."""
     low, high = _given_ports()
-    others = [port for port in range(_FIRST_PORT, _LAST_PORT + 1) if not low <= port <= high]
+    others = [port for port in range(_FIRST_PORT, _LAST_PORT + 1) if not low <= port <= high and port not in _named]
     for port in (*random.sample(others, min(len(others), _TRIES)), 0):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
             probe.bind(("", port))
             found: int = probe.getsockname()[1]
+            _named.add(found)
             return found
     raise StackError("no TCP port is free")
 

@@ -28,6 +28,15 @@ def test_the_kernel_gives_a_free_port_to_nobody_else() -> None:
     assert not any(low <= free_port() <= high for _ in range(100))
 
 
+def test_no_free_port_is_named_twice_or_is_one_that_was_checked() -> None:
+    checked = [free_port() for _ in range(3)]
+    for port in checked:
+        check_port("127.0.0.1", port, "COMPUTE_HTTP_PORT")
+    # By chance, two of a thousand would be the same with near certainty.
+    named = [free_port() for _ in range(1000)]
+    assert len({*checked, *named}) == 1003
+
+
 def test_an_address_that_is_not_ours_is_refused() -> None:
     with pytest.raises(StackError, match=r"on 192\.0\.2\.77 cannot be used"):
         check_port("192.0.2.77", free_port(), "COMPUTE_HTTP_PORT")
