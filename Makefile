@@ -12,9 +12,10 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12)
 PYTHON ?= $(firstword $(shell for python in python3.11 python3.12 python3; do \
 	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python; done))
 INSTALL = @$(BIN)/python tools/install.py
-# Two lanes for what needs no Ray, each with one thread of its own for arithmetic: more would wait for each other. In order, because what is
-# compiled first decides what later tests find compiled. One seed for hashes, so that both collect the same tests.
-LANES = -n 2 --dist loadfile --no-loadscope-reorder
+# Three lanes for what needs no Ray, made for two cores, since a lane often waits for the database or a timer; each with
+# one thread for arithmetic: more would wait for each other. In order, because what is compiled first decides what later
+# tests find compiled. One seed for hashes, so that all collect the same tests.
+LANES = -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help up down test check format clean

@@ -99,7 +99,7 @@ class Database:
         # Shared transactions may wait for each other; connections are left for everybody else.
         self._shared_slots = Capacity(
             pool_size,
-            busy="Too many requests that write all or nothing are being carried out; try again later.",
+            busy="Too many requests are being stored at the moment; try again later.",
             waiting=_MOST_WAITING,
             seconds=_WAIT_SECONDS,
         )

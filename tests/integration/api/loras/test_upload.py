@@ -245,10 +245,10 @@ async def test_what_a_killed_process_left_behind_is_removed(
     assert [place.name for place in leftovers()] == ["young"]
 
 
-BROKEN_FORMS: list[tuple[bytes, str]] = [
-    (b"--x\r\n\r\n", "body"),
-    (b"nonsense", "body"),
-    (_PART + b"cut off", "body"),
+BROKEN_FORMS: list[tuple[bytes, str | None]] = [
+    (b"--x\r\n\r\n", None),
+    (b"nonsense", None),
+    (_PART + b"cut off", None),
     (b'--x\r\nContent-Disposition: form-data; name="t"\r\n\r\n' + b"x" * 5000 + b"\r\n--x--\r\n", "t"),
     (b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--x--\r\n', "file"),
     (b'--x\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n--x--\r\n', "other"),
@@ -260,7 +260,7 @@ async def test_a_broken_form_is_refused(api: httpx.AsyncClient) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     for body, field in BROKEN_FORMS:
         answer = await api.post("/lora/upload", content=body, headers=headers)
-        assert loc(answer) == ["body", field], body[:100]
+        assert loc(answer) == (["body", field] if field else ["body"]), body[:100]
     assert (await api.post("/lora/upload", json={"file": "x"})).status_code == 415
 
 
