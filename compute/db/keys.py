@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Uuid, any_, literal, select
+from sqlalchemy import ARRAY, ColumnElement, Uuid, any_, literal
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.db.tables.base import Base
@@ -24,15 +24,13 @@ async def get_row(session: AsyncSession, table: type[RowT], row_id: UUID) -> Row
     return _found(await session.get(table, row_id), table, row_id)
 
 
-async def lock_row(session: AsyncSession, table: Any, row_id: UUID) -> Any:
+async def lock_row(session: AsyncSession, table: type[RowT], row_id: UUID) -> RowT:
     """The row of this id, read anew and locked until the transaction ends.
 
     Raises:
         NotFound: there is none.
     """
-    row = await session.scalar(
-        select(table).where(table.id == row_id).with_for_update(), execution_options={"populate_existing": True}
-    )
+    row = await session.get(table, row_id, populate_existing=True, with_for_update=True)
     return _found(row, table, row_id)
 
 

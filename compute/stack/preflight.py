@@ -21,7 +21,7 @@ __all__ = ["check_disk", "check_port", "free_port", "permission_warning", "prepa
 MIN_FREE_BYTES = 512 * 2**20
 _OF_A_NEW_DISK = {"lost+found"}
 _FIRST_PORT, _LAST_PORT = 20_000, 65_535
-"""Below are the ports of well-known services and of Ray's workers."""
+"""Below are the ports of well-known services, and those that Ray gives to workers where nobody says otherwise."""
 _TRIES = 100
 _named: set[int] = set()
 """Ports that this process has checked or chosen: whoever they are for may not listen on them yet."""

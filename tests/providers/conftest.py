@@ -1,6 +1,5 @@
 """One stand-in of each vendor, running, and a client."""
 
-import ssl
 from collections.abc import AsyncIterator
 
 import httpx
@@ -14,15 +13,13 @@ from tests.providers.standins.gemini import Gemini
 from tests.providers.standins.magnific import Magnific
 from tests.providers.standins.ollama import Ollama
 from tests.providers.standins.openai import OpenAI
-
-NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Nothing here speaks TLS, and loading the real ones takes longer than most of these tests."""
+from tests.servers import PLAIN_HTTP
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     """A client that follows no redirect, reads no proxy from the environment, and is patient."""
-    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False, verify=NO_AUTHORITIES) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False, verify=PLAIN_HTTP) as client:
         yield client
 
 

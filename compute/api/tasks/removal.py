@@ -33,7 +33,7 @@ async def clean_up_task(
     """
     removed = await _remove_files(resources, task_id)
     async with idempotent.once(resources.database) as session:
-        task: Task = await lock_row(session, Task, task_id)
+        task = await lock_row(session, Task, task_id)
         task.deleted_at = task.deleted_at or datetime.now(UTC)
         answer = Answer(200, shown(task, removed).model_dump_json())
         await idempotent.remember(session, answer)

@@ -63,7 +63,7 @@ async def _update(resources: Resources, current: Task, update: TaskUpdate) -> Ta
     _apply(current, changes, replaced)
     await inputs.keep()
     async with resources.database.transaction() as session:
-        task: Task = await lock_row(session, Task, current.id)
+        task = await lock_row(session, Task, current.id)
         if (task.spec, task.queue) != read_from:
             return None
         verdict = _verdict(task, changes)

@@ -44,7 +44,7 @@ async def clean_up_workflow(
         Conflict: it runs, or is paused, or another one that has not ended needs its files.
     """
     async with resources.database.transaction() as session:
-        workflow: Workflow = await lock_row(session, Workflow, workflow_id)
+        workflow = await lock_row(session, Workflow, workflow_id)
         if WorkflowStatus(workflow.status) in OPEN_WORKFLOWS:
             raise Conflict(f"Workflow {workflow_id} is {workflow.status}; cancel it first.")
         own = select(Task).where(Task.workflow_id == str(workflow_id), Task.step_id.is_not(None))

@@ -39,7 +39,7 @@ def faults_of_input(definition: CreateWorkflow) -> Iterator[None]:
 
 
 def _of_value(fault: Fault, definition: CreateWorkflow, fields: Mapping[str, str]) -> Fault:
-    """The fault at the place of the mapped value, if that is in one of `fields`, by sources of mappings."""
+    """The fault at the location of the mapped value, if that is in one of `fields`, by sources of mappings."""
     loc = fault["loc"]
     if loc[1:2] != ("steps",) or loc[_FIRST_OF_STEP:_FIELD_OF_CONFIG] != ("config",) or len(loc) <= _FIELD_OF_CONFIG:
         return fault
@@ -50,8 +50,8 @@ def _of_value(fault: Fault, definition: CreateWorkflow, fields: Mapping[str, str
             if source not in fields:
                 break
             inside = loc[_FIELD_OF_CONFIG + 1 :] if mapping.transform is None else ()
-            place = (*loc_of(f"{fields[source]}.{path}"), *inside)
-            return fault | {"loc": place, "msg": f"Step `{step.id}`: {fault['msg']}"}
+            sent = (*loc_of(f"{fields[source]}.{path}"), *inside)
+            return fault | {"loc": sent, "msg": f"Step `{step.id}`: {fault['msg']}"}
     return fault
 
 

@@ -15,7 +15,7 @@ from compute.api.dialect import Dialect
 from compute.errors import InvalidFields, InvalidInput
 from compute.requests.request import require_kind
 from compute.schemas.enums import TaskType
-from compute.schemas.rules.sentences import Fault, presented
+from compute.schemas.rules.sentences import Fault, presented, same_as
 from compute.schemas.workflows import CreateWorkflow
 from compute.workflows.definition.check import Reading
 
@@ -140,7 +140,7 @@ def _operation(config: Any) -> tuple[TaskType, dict[str, str]]:
 
 def _twin(own: str, name: str, *, prefix: str = "") -> InvalidInput:
     """The fault of a field that is there under its canonical name, too."""
-    return InvalidInput(f"Field `{own}` means the same as `{name}`; send one of them.", field=f"{prefix}{own}")
+    return InvalidInput(same_as(own, name), field=f"{prefix}{own}")
 
 
 def _at(index: int, fault: InvalidInput) -> Fault:

@@ -27,7 +27,7 @@ async def update_workflow(resources: Resources, workflow_id: UUID, update: Workf
     if changes.get("webhook_url") is not None:
         await resources.client.check_url(changes["webhook_url"], "webhook_url")
     async with resources.database.transaction() as session:
-        workflow: Workflow = await lock_row(session, Workflow, workflow_id)
+        workflow = await lock_row(session, Workflow, workflow_id)
         for name, value in changes.items():
             setattr(workflow, name, value)
         workflow.updated_at = datetime.now(UTC)

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from pydantic import AliasChoices, BaseModel
 
-__all__ = ["Fault", "as_sent", "name_of", "names_of_field", "presented", "sentence"]
+__all__ = ["Fault", "as_sent", "name_of", "names_of_field", "presented", "same_as", "sentence"]
 
 Fault = dict[str, Any]
 """An error with `loc`, `msg` and `type`, as an answer shows it."""
@@ -146,14 +147,9 @@ def _pattern(context: Mapping[str, Any]) -> str:
     return "must not be blank" if pattern == r"\S" else f"must match the pattern {pattern}"
 
 
-def _least(context: Mapping[str, Any]) -> str:
+def _least(unit: str, context: Mapping[str, Any]) -> str:
     least = context.get("min_length")
-    return "must not be empty" if least == 1 else f"must have at least {least} characters"
-
-
-def _fewest(context: Mapping[str, Any]) -> str:
-    least = context.get("min_length")
-    return "must not be empty" if least == 1 else f"must have at least {least} elements"
+    return "must not be empty" if least == 1 else f"must have at least {least} {unit}"
 
 
 _SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
@@ -161,8 +157,8 @@ _SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "literal_error": _expected,
     "union_tag_invalid": lambda context: f"has a `type` that {_choice(_QUOTED.findall(context['expected_tags']))}",
     "string_pattern_mismatch": _pattern,
-    "string_too_short": _least,
-    "too_short": _fewest,
+    "string_too_short": partial(_least, "characters"),
+    "too_short": partial(_least, "elements"),
 }
 
 
@@ -174,12 +170,17 @@ def name_of(loc: Sequence[str | int]) -> str:
     return name or "body"
 
 
+def same_as(name: str, twin: str) -> str:
+    """Return the message about a field that is there under another of its names, too."""
+    return f"Field `{name}` means the same as `{twin}`; send one of them."
+
+
 def _unknown(said: str, name: str, model: type[BaseModel], sent: Any) -> str:
     """The message about a field that the model does not have under this name."""
     names = {other: field for field in model.model_fields for other in names_of_field(model, field)}
     if name in names and isinstance(sent, Mapping):
         twin = next((other for other in names if names[other] == names[name] and other in sent and other != name), "")
-        return f"Field `{name}` means the same as `{twin}`; send one of them."
+        return same_as(name, twin)
     close = get_close_matches(name, names, n=1) if len(name) <= _LONGEST_GUESS else []
     return f"{said.removesuffix('.')}; did you mean `{close[0]}`?" if close else said
 

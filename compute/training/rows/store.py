@@ -55,7 +55,7 @@ async def cancel(session: AsyncSession, training_id: UUID) -> Training:
         NotFound: there is no such training.
         Conflict: it has already ended.
     """
-    training: Training = await lock_row(session, Training, training_id)
+    training = await lock_row(session, Training, training_id)
     if TrainingStatus.CANCELLED not in TRAINING_TRANSITIONS[TrainingStatus(training.status)]:
         raise Conflict(f"Training {training_id} is {training.status} and cannot become CANCELLED.")
     now = datetime.now(UTC)

@@ -9,6 +9,7 @@ from compute.errors import InvalidFields, InvalidInput
 from compute.requests.request import TaskRequest
 from compute.requests.serving import Serving
 from compute.schemas.enums import TransformType
+from compute.schemas.rules.sentences import same_as
 from compute.schemas.workflows import FieldMapping, WorkflowStepDefinition
 from compute.storage.readable import check_readable
 from compute.tasks.registry import TaskKind, kind_of
@@ -105,7 +106,7 @@ def _doubly_named(step: WorkflowStepDefinition, kind: TaskKind[Any]) -> Iterator
         if name in target_shapes(kind):
             first = used.setdefault(min(names_of(kind, name)), name)
             if first != name:
-                yield loc, f"{name} is another name of {first}, which is there already."
+                yield loc, same_as(name, first)
 
 
 def _is_spread(mapping: FieldMapping, kind: TaskKind[Any], known: Known, *, needed: bool) -> bool:

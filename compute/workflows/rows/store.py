@@ -107,7 +107,7 @@ async def start(
         NotFound: there is no such workflow.
         Conflict: it was started before.
     """
-    workflow: Workflow = await lock_row(session, Workflow, workflow_id)
+    workflow = await lock_row(session, Workflow, workflow_id)
     require_not_deleted(workflow)
     _require(workflow, WorkflowStatus.RUNNING, only_from={WorkflowStatus.PENDING})
     values = values_of(workflow) | {"input": definition.input or {}}
@@ -127,7 +127,7 @@ async def pause(session: AsyncSession, workflow_id: UUID) -> Workflow:
         NotFound: there is no such workflow.
         Conflict: it is not running.
     """
-    workflow: Workflow = await lock_row(session, Workflow, workflow_id)
+    workflow = await lock_row(session, Workflow, workflow_id)
     await _move(session, workflow, WorkflowStatus.PAUSED)
     return workflow
 
@@ -144,7 +144,7 @@ async def resume(
         NotFound: there is no such workflow, or no such step.
         Conflict: its status forbids it.
     """
-    workflow: Workflow = await lock_row(session, Workflow, workflow_id)
+    workflow = await lock_row(session, Workflow, workflow_id)
     require_not_deleted(workflow)
     allowed = {WorkflowStatus.FAILED, WorkflowStatus.PAUSED}
     _require(workflow, WorkflowStatus.RUNNING, only_from=allowed | ({WorkflowStatus.COMPLETED} if from_step else set()))
@@ -177,7 +177,7 @@ async def cancel(session: AsyncSession, workflow_id: UUID) -> tuple[Workflow, li
         NotFound: there is no such workflow.
         Conflict: it has already ended.
     """
-    workflow: Workflow = await lock_row(session, Workflow, workflow_id)
+    workflow = await lock_row(session, Workflow, workflow_id)
     if WorkflowStatus(workflow.status) in ENDED_WORKFLOWS:
         raise Conflict(f"Workflow {workflow_id} is {workflow.status} and cannot become CANCELLED.")
     steps = [
@@ -205,7 +205,7 @@ async def approve(session: AsyncSession, workflow_id: UUID, step_id: str) -> Wor
         NotFound: there is no such workflow or step.
         Conflict: the step needs no approval, has ended, or the workflow has.
     """
-    workflow: Workflow = await lock_row(session, Workflow, workflow_id)
+    workflow = await lock_row(session, Workflow, workflow_id)
     step = next((step for step in await steps_of(session, [workflow_id]) if step.step_id == step_id), None)
     if step is None:
         raise NotFound(f"Workflow {workflow_id} has no step `{step_id}`.")

@@ -8,6 +8,7 @@ words for an empty account are those of public reports.
 
 import json
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -178,7 +179,7 @@ class Fal(JobStandIn):
                 if body != before:
                     yield b"data: " + body + b"\n\n"
                 elif job.position == at:
-                    await self.until(lambda at=at: job.position != at)  # type: ignore[misc]
+                    await self.until(partial(_moved, job, at))
                 before = body
 
         return answer(events(), 200, "text/event-stream")
@@ -305,6 +306,10 @@ def _base(app: str) -> str:
     """Owner and app, after a namespace where there is one: the part of an app's id that addresses of jobs have."""
     parts = app.split("/")
     return "/".join(parts[: 3 if parts[0] in _NAMESPACES else 2])
+
+
+def _moved(job: Job, position: int) -> bool:
+    return job.position != position
 
 
 def _waiting(job: Job) -> int:

@@ -8,6 +8,7 @@ import pytest
 from compute.api.dialect import Dialect
 from compute.api.training.bodies import faults_in, read_training
 from compute.errors import InvalidInput
+from compute.schemas.quickstart.training import QuickstartTrainingConfig
 from compute.schemas.training import TrainingTask, TrainingTaskCreate
 from compute.settings import Settings, TrainableModel
 from compute.training.registry import base_model
@@ -44,6 +45,14 @@ def test_the_quick_start_may_say_where_captions_are_from(strategy: str) -> None:
     config = {"preprocessing_captioning_strategy": strategy}
     request, dialect = read_training({"dataset_url": "a.zip", "output_name": "look", "config": config})
     assert (request.preprocessing_captioning_strategy, dialect) == (strategy, Dialect.QUICKSTART)
+
+
+@pytest.mark.parametrize("name", sorted(QuickstartTrainingConfig.model_fields))
+def test_the_quick_starts_config_takes_every_option(name: str) -> None:
+    given = {name: MINIMAL.get(name, TrainingTaskCreate.model_fields[name].default)}
+    request, _ = read_training({"dataset_url": "a.zip", "output_name": "look", "config": given})
+    if given[name] is not None:
+        assert getattr(request, name) == given[name]
 
 
 def test_null_is_the_default_everywhere() -> None:
