@@ -15,7 +15,10 @@
         ├── OutOfMemory
         ├── StorageFailed
         │   └── StorageAway   and would do it later
-        └── WorkerLost        the replica is dead or unwell; a run that had not begun costs its task nothing
+        ├── WorkerLost        the replica is dead or unwell; a run that had not begun costs its task nothing
+        ├── LeaseLost         the run is no longer its task's, which was cancelled or taken over
+        └── ProviderFailed    another service refused, or failed; nothing was paid
+            └── CallUncertain     whether it did what it was asked for is not known
     Interrupted               a run was asked to stop; not an error of the task
 
 All of them survive pickling, because Ray carries them between processes. The HTTP status of each is the API's affair.
@@ -29,15 +32,18 @@ from compute.schemas.rules.sentences import Fault
 
 __all__ = [
     "BadRequest",
+    "CallUncertain",
     "ComputeError",
     "Conflict",
     "Forbidden",
     "Interrupted",
     "InvalidFields",
     "InvalidInput",
+    "LeaseLost",
     "NotFound",
     "OutOfMemory",
     "Overloaded",
+    "ProviderFailed",
     "StorageAway",
     "StorageFailed",
     "TaskFailed",
@@ -160,6 +166,45 @@ class StorageAway(StorageFailed):
 
 class WorkerLost(TaskFailed):
     """The worker of a run is dead, unwell or silent. The task is charged a try only if the run had begun."""
+
+
+class LeaseLost(TaskFailed):
+    """The run has no say about its task any more, which was cancelled, or is another worker's."""
+
+
+class ProviderFailed(TaskFailed):
+    """Another service refused what a task asked of it, or failed at it. What it said, and its id, are in the message.
+
+    Attributes:
+        seconds: The least time until the next try, which the service asked for.
+        charged: Whether the failure counts as one of the task's tries. The refusal of a crowded service does not.
+        hopeless: Whether this provider would refuse again, so that only a fallback provider may help.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        category: ErrorCategory = ErrorCategory.PROVIDER_ERROR,
+        seconds: float = 0.0,
+        charged: bool = True,
+        hopeless: bool = False,
+    ) -> None:
+        super().__init__(detail, category=category)
+        self.context |= {"seconds": seconds, "charged": charged, "hopeless": hopeless}
+        self.seconds = seconds
+        self.charged = charged
+        self.hopeless = hopeless
+
+    @property
+    def blames(self) -> bool:
+        """Whether it says that the provider is unwell, rather than crowded or right to refuse."""
+        return self.charged and self.category in (ErrorCategory.PROVIDER_ERROR, ErrorCategory.PROVIDER_TIMEOUT)
+
+
+class CallUncertain(ProviderFailed):
+    """A paid call was sent and its outcome is not known. It is never sent again unless an operator says so: with
+    `charged` false its task waits for news of it, otherwise the task has waited long enough."""
 
 
 class Interrupted(Exception):

@@ -1,1 +1,1 @@
-"""Providers, which execute tasks: one module each."""
+"""Providers, which execute tasks, and the calls that those elsewhere are paid for."""

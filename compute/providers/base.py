@@ -1,13 +1,27 @@
-"""The interface of a provider."""
+"""The interface of a provider: what it is asked, and what it is given to do it with."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+from compute.errors import TaskFailed
+from compute.providers.calls.account import Account
+from compute.providers.calls.call import Collected
+from compute.providers.calls.job import JobCalls
+from compute.providers.calls.record import Owner
 from compute.schemas.enums import ProviderCapability, ProviderType
 from compute.schemas.rules.strict import JsonBody
-from compute.tasks.registry import TaskKind
+from compute.settings import Settings
+from compute.tasks.operations import Operation
+from compute.tasks.registry import TaskKind, kind_of
+from compute.worker.context import RunContext, run_work
+from compute.worker.protocol import Artifact, Job, WorkerContext, WorkEvent
 
-__all__ = ["Provider"]
+__all__ = ["Assignment", "Provider", "RemoteProvider", "RemoteWorker", "publish"]
+
+ConfigT = TypeVar("ConfigT", bound=JsonBody)
 
 
 class Provider(ABC):
@@ -16,7 +30,103 @@ class Provider(ABC):
     name: ClassVar[ProviderType]
     config_model: ClassVar[type[JsonBody]]
     """What `provider_config` may say. It is in the OpenAPI document."""
+    queue: ClassVar[str | None] = None
+    """Where its tasks wait; None for those of this cluster, which wait where their type says."""
 
     @abstractmethod
     def capabilities(self, kind: TaskKind[Any]) -> frozenset[ProviderCapability]:
-        """Capabilities for tasks of this type."""
+        """Capabilities for tasks of this type; none if it does not execute them."""
+
+    def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
+        """Check that a task can be done, before it is accepted. `operation` is None for work that only this cluster
+        does.
+
+        Raises:
+            InvalidInput: a setting is missing, or the task needs what the provider does not offer; names the field.
+        """
+
+    @abstractmethod
+    def run(self, job: Job, worker: Any) -> AsyncGenerator[WorkEvent]:
+        """Execute a task. See `compute.worker.protocol` for what is yielded and raised."""
+
+
+class RemoteWorker(WorkerContext, Protocol):
+    """The services of a worker that calls providers elsewhere."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def calls(self, owner: Owner) -> JobCalls:
+        """Makes and follows the paid calls of one owner."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment(Generic[ConfigT]):
+    """One task at a provider elsewhere.
+
+    Attributes:
+        operation: What is wanted.
+        config: The request's `provider_config`, checked.
+        context: Loads inputs, computes, publishes results, reports progress.
+        calls: Makes the paid calls.
+    """
+
+    operation: Operation
+    config: ConfigT
+    context: RunContext
+    calls: JobCalls
+    settings: Settings
+
+
+class RemoteProvider(Provider, Generic[ConfigT]):
+    """One that is called over the network.
+
+    A new one is a file of `compute.providers.types` with a subclass: it names its queue, says what it can do, checks
+    its settings in `account`, and does a task in `work`.
+    """
+
+    queue: ClassVar[str]
+
+    @abstractmethod
+    def account(self, settings: Settings) -> Account:
+        """The account that pays.
+
+        Raises:
+            InvalidInput: a setting is missing; names it.
+        """
+
+    @abstractmethod
+    async def work(self, assignment: Assignment[ConfigT]) -> None:
+        """Do the task: make calls, publish what they made.
+
+        Raises:
+            ProviderFailed, CallUncertain: as `JobCalls`.
+            InvalidInput: an input is gone.
+        """
+
+    def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
+        self.account(settings)
+
+    def run(self, job: Job, worker: RemoteWorker) -> AsyncGenerator[WorkEvent]:
+        return run_work(job, worker, partial(self._work, job, worker))
+
+    async def _work(self, job: Job, worker: RemoteWorker, context: RunContext) -> None:
+        kind = kind_of(job.task_type)
+        operation = kind.operation(job.spec)
+        if operation is None:
+            raise TaskFailed(f"Tasks of type {kind.name} are done by this cluster alone.")
+        config = self.config_model.model_validate(job.spec.get("provider_config") or {})
+        owner = Owner(self.name, f"{kind.folder}/{job.task_id}/calls", job.task_id, job.fence)
+        async with context.device():
+            await self.work(Assignment(operation, config, context, worker.calls(owner), worker.settings))  # type: ignore[arg-type]
+
+
+def publish(context: RunContext, collected: Collected, *, seed: int | None = None, model: str) -> None:
+    """Publish the files of a call as the task's next outputs, and credit them to `model`. The n-th gets `seed` + n."""
+    for index, file in enumerate(collected.files):
+        of_file = None if seed is None else seed + index
+        context.publish_stored(
+            Artifact(file.path, file.content_type, file.size, file.sha256, file.width, file.height, of_file)
+        )
+    context.note(model=model, provider_request_id=collected.vendor_id)

@@ -1,4 +1,4 @@
-"""Providers, discovered from the modules of `compute.providers`.
+"""Providers, discovered from the modules of `compute.providers.types`.
 
 A new provider is one file there that defines one subclass of `Provider`.
 """
@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType, ModuleType
 
-from compute import providers
+from compute.providers import types
 from compute.providers.base import Provider
 from compute.schemas.enums import ProviderType
 
 __all__ = ["all_providers"]
-
-_NO_PROVIDERS = {"base", "registry"}
 
 
 @cache
@@ -27,12 +25,11 @@ def all_providers() -> Mapping[ProviderType, Provider]:
         RuntimeError: a module defines no provider, or two define the same.
     """
     found: dict[ProviderType, Provider] = {}
-    for module in pkgutil.iter_modules(providers.__path__):
-        if module.name not in _NO_PROVIDERS:
-            provider = _only_provider(importlib.import_module(f"{providers.__name__}.{module.name}"))
-            if provider.name in found:
-                raise RuntimeError(f"{provider.name} is defined twice, the second time in {module.name}")
-            found[provider.name] = provider
+    for module in pkgutil.iter_modules(types.__path__, f"{types.__name__}."):
+        provider = _only_provider(importlib.import_module(module.name))
+        if provider.name in found:
+            raise RuntimeError(f"{provider.name} is defined twice, the second time in {module.name}")
+        found[provider.name] = provider
     return MappingProxyType(found)
 
 

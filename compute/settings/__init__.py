@@ -1,6 +1,6 @@
 """All settings that an operator can set in the environment.
 
-Names start with `COMPUTE_`, except well-known ones: API_KEY, ADMIN_API_KEY,
+Names start with `COMPUTE_`, except well-known ones: API_KEY, ADMIN_API_KEY, those of providers,
 DATABASE_URL and S3_*. AWS credentials are read by boto3 itself. Settings of one deployment (models,
 replicas, devices) are in serve_config.yaml instead.
 """
@@ -11,7 +11,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -22,6 +31,7 @@ from pydantic_settings import (
 
 from compute.secrets.file import stored_secret
 from compute.secrets.rules import checked_key, checked_link_secret, checked_webhook_secret, valid_at_once
+from compute.settings.providers import ProviderSettings
 from compute.settings.rules import checked_base, checked_origin, misspelt
 
 __all__ = [
@@ -67,7 +77,7 @@ _TRAINING_MODELS = {
 }
 
 
-class Settings(BaseSettings):
+class Settings(ProviderSettings):
     """Settings of one process; immutable once read."""
 
     model_config = SettingsConfigDict(
@@ -323,10 +333,18 @@ def with_api_key(settings: Settings) -> Settings:
 
 
 def setting_variables() -> tuple[str, ...]:
-    """Return the names of the environment variables that are settings."""
+    """Return the names of the environment variables that are settings; some settings have two."""
     return tuple(
-        str(field.validation_alias or f"COMPUTE_{name}").upper() for name, field in Settings.model_fields.items()
+        variable.upper()
+        for name, field in Settings.model_fields.items()
+        for variable in _variables(field.validation_alias, f"COMPUTE_{name}")
     )
+
+
+def _variables(alias: str | AliasPath | AliasChoices | None, name: str) -> list[str]:
+    if isinstance(alias, AliasChoices):
+        return [str(choice) for choice in alias.choices]
+    return [str(alias or name)]
 
 
 @lru_cache

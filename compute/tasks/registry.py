@@ -18,6 +18,7 @@ from compute.db.tables import Task
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks import types
+from compute.tasks.operations import Operation
 from compute.worker.protocol import Job, Role, WorkerContext, WorkEvent
 
 __all__ = ["InputImage", "Inputs", "TaskKind", "all_kinds", "find_kind", "kind_of"]
@@ -118,6 +119,10 @@ class TaskKind(ABC, Generic[CreateT]):
             InvalidInput: a new value cannot be used; names the field.
         """
         return {}
+
+    def operation(self, spec: dict[str, Any]) -> Operation | None:
+        """What a `spec` asks of a provider elsewhere; None for work that only this cluster does."""
+        return None
 
     @abstractmethod
     def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:

@@ -23,6 +23,7 @@ from compute.worker.protocol import (
     Job,
     Progress,
     Role,
+    Said,
     Size,
     Started,
     Ticket,
@@ -199,6 +200,15 @@ class RunContext:
         with self._clock.beside("upload"):
             store = partial(self._worker.store_file, self.job, self._next_output(), encoded, seed=seed)
             return self._published(await until_back(store, who=f"a result of task {self.job.task_id}"))
+
+    def publish_stored(self, artifact: Artifact) -> Artifact:
+        """Make a file that is in the object store already the job's next output."""
+        self._next_output()
+        return self._published(artifact)
+
+    def say(self, text: str) -> None:
+        """Report a part of the job's text as it comes; the whole is in its result."""
+        self.events.put_nowait(Said(text))
 
     def note(self, **metadata: Any) -> None:
         """Add metadata to the result: JSON values."""

@@ -1,7 +1,7 @@
 """The protocol between the Dispatcher and a worker: a Job goes in, a stream of events comes out.
 
-A run yields `Started`, then any number of `Progress` and `Artifact`, and ends with exactly one `Done`. It raises
-`TaskFailed` (or `InvalidInput`) when it cannot finish. It never touches the database, so a type's `run` is tested with
+A run yields `Started`, then any number of `Progress`, `Said` and `Artifact`, and ends with exactly one `Done`. It
+raises `TaskFailed` (or `InvalidInput`) when it cannot finish. It never touches the database, so a type's `run` is tested with
 a plain WorkerContext, without Ray and without Postgres. The replica adds `Alive` from the moment it takes the job.
 """
 
@@ -36,6 +36,7 @@ __all__ = [
     "Prepared",
     "Progress",
     "Role",
+    "Said",
     "Size",
     "StagedModel",
     "Started",
@@ -101,7 +102,14 @@ class Done:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-WorkEvent = Alive | Started | Progress | Artifact | Done
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A part of a text, as a language model says it."""
+
+    text: str
+
+
+WorkEvent = Alive | Started | Progress | Said | Artifact | Done
 
 OnStep = Callable[[int, int], None]
 """Called after every denoising step with (steps done, steps in all). Raising `Interrupted` stops the run."""

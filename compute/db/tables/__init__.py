@@ -6,6 +6,7 @@ All of them are known to `Base.metadata` once this package is imported.
 from compute.db.tables.base import Base
 from compute.db.tables.dispatch import DispatcherBeat, Leader, TenantTurn
 from compute.db.tables.keys import IdempotencyKey
+from compute.db.tables.providers import ProviderAccount, ProviderCall, TaskText
 from compute.db.tables.tasks import Task, TaskEvent
 from compute.db.tables.trainings import Training, TrainingEvent
 from compute.db.tables.webhooks import WebhookAttempt, WebhookDelivery
@@ -16,8 +17,11 @@ __all__ = [
     "DispatcherBeat",
     "IdempotencyKey",
     "Leader",
+    "ProviderAccount",
+    "ProviderCall",
     "Task",
     "TaskEvent",
+    "TaskText",
     "TenantTurn",
     "Training",
     "TrainingEvent",

@@ -1,0 +1,90 @@
+"""Paid calls to providers, and the health of the accounts that pay for them."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Index, Numeric, SmallInteger, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from compute.db.tables.base import NOW, Base
+
+__all__ = ["OPEN_CALLS", "UNCERTAIN_CALLS", "ProviderAccount", "ProviderCall", "TaskText"]
+
+# What the rows of the partial indices are. Who walks one says the same, word for word.
+OPEN_CALLS = "state IN ('INTENT', 'ACCEPTED')"
+UNCERTAIN_CALLS = "state = 'UNCERTAIN'"
+
+
+class ProviderCall(Base):
+    """One paid call: see `compute.providers.calls.call` for its states. Only `compute.providers.calls` writes it.
+
+    `fence` is that of the run that made it, `part` what it is of its task, `attempt` counts the calls for one part.
+    `account` tells accounts apart without telling their keys. `result` is what was stored of the answer, `amount` what
+    it cost in the currency of the price table. `requests` is the log of what went over the wire. `task_id` is NULL for
+    calls without a task.
+    """
+
+    __tablename__ = "provider_calls"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    task_id: Mapped[UUID | None]
+    fence: Mapped[int | None] = mapped_column(BigInteger)
+    part: Mapped[str]
+    attempt: Mapped[int] = mapped_column(SmallInteger)
+    tenant: Mapped[str | None]
+    task_type: Mapped[str | None]
+    provider: Mapped[str]
+    vendor: Mapped[str]
+    account: Mapped[str]
+    endpoint: Mapped[str]
+    digest: Mapped[str]
+    state: Mapped[str]
+    vendor_id: Mapped[str | None]
+    addresses: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[str | None]
+    error_category: Mapped[str | None]
+    requests: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    units: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    amount: Mapped[Decimal | None] = mapped_column(Numeric(18, 6))
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    accepted_at: Mapped[datetime | None]
+    uncertain_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("provider_calls_of_task", "task_id", "part", "attempt", unique=True),
+        Index("provider_calls_open", "vendor", "account", postgresql_where=text(OPEN_CALLS)),
+        Index("provider_calls_uncertain", "created_at", "id", postgresql_where=text(UNCERTAIN_CALLS)),
+        Index("provider_calls_of_account", "vendor", "account", "created_at"),
+    )
+
+
+class ProviderAccount(Base):
+    """The health of one account at one vendor, and what it may do: shared by all replicas.
+
+    `failures` are those in a row. After `openings` openings of its circuit breaker it is left alone until `open_until`;
+    then one call, which may take until `probe_until`, finds out how it is. `paused_until` is what it asked for itself.
+    """
+
+    __tablename__ = "provider_accounts"
+
+    vendor: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(primary_key=True)
+    failures: Mapped[int] = mapped_column(server_default="0")
+    openings: Mapped[int] = mapped_column(server_default="0")
+    open_until: Mapped[datetime | None]
+    probe_until: Mapped[datetime | None]
+    paused_until: Mapped[datetime | None]
+
+
+class TaskText(Base):
+    """The text that a task's run has said so far. A run with a later fence begins anew."""
+
+    __tablename__ = "task_texts"
+
+    task_id: Mapped[UUID] = mapped_column(primary_key=True)
+    fence: Mapped[int] = mapped_column(BigInteger)
+    text: Mapped[str]

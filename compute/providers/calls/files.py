@@ -1,0 +1,112 @@
+"""Keeps what a vendor made, before its address expires."""
+
+import asyncio
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+from compute.errors import InvalidInput, ProviderFailed, TooLarge
+from compute.media.loader import MediaLoader
+from compute.outbound.client import GuardedClient
+from compute.providers.calls.call import CollectedFile
+from compute.providers.calls.outcomes import AnswerFile
+from compute.storage.base import ObjectStore
+
+__all__ = ["KeepsFiles", "ResultFiles"]
+
+_TRIES = 3
+_PAUSE_SECONDS = 0.5
+_HEAD_BYTES = 16
+_THE_RESULT = "result"
+
+
+class KeepsFiles(Protocol):
+    """Stores the files of an answer."""
+
+    async def keep(self, made: AnswerFile, path: str) -> CollectedFile:
+        """Store a file at `path` and a suffix that says what it is.
+
+        Raises:
+            ProviderFailed: it cannot be had, is damaged or too large, or is neither a picture nor a clip.
+            StorageFailed: the store refused it, or could not be reached.
+        """
+        ...
+
+
+class ResultFiles:
+    """Fetches results under the rules for addresses that users name. Pictures are checked to their last pixel and
+    encoded anew, as those of users are; clips are stored as they came."""
+
+    def __init__(
+        self, objects: ObjectStore, client: GuardedClient, media: MediaLoader, *, max_bytes: int, seconds: float
+    ) -> None:
+        """`max_bytes` and `seconds` bound each file; `media` has its own bounds for pictures."""
+        self._objects = objects
+        self._client = client
+        self._media = media
+        self._max_bytes = max_bytes
+        self._seconds = seconds
+
+    async def keep(self, made: AnswerFile, path: str) -> CollectedFile:
+        if made.data is not None:
+            return await self._store(made.data, path)
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await self._fetched(made.url or "", path)
+            except ProviderFailed:
+                # It may have been cut off on its way.
+                if tries == _TRIES:
+                    raise
+            await asyncio.sleep(_PAUSE_SECONDS * tries)
+
+    async def _fetched(self, url: str, path: str) -> CollectedFile:
+        # A clip may be too large for memory.
+        with tempfile.TemporaryDirectory(prefix="compute-") as folder:
+            file = Path(folder) / "result"
+            try:
+                await self._client.download(
+                    url, file, max_bytes=self._max_bytes, timeout=self._seconds, field=_THE_RESULT
+                )
+            except InvalidInput as refused:
+                raise ProviderFailed(f"The provider's result could not be fetched: {refused.detail}") from refused
+            return await self._store(file, path)
+
+    async def _store(self, data: bytes | Path, path: str) -> CollectedFile:
+        head, size = await asyncio.to_thread(_head, data)
+        if (clip := _clip(head)) is not None:
+            suffix, content_type = clip
+            sha256 = await asyncio.to_thread(_hash, data)
+            await self._objects.put(f"{path}.{suffix}", data, content_type)
+            return CollectedFile(f"{path}.{suffix}", content_type, size, sha256)
+        whole = data if isinstance(data, bytes) else await asyncio.to_thread(data.read_bytes)
+        try:
+            media = await self._media.normalise(whole, field=_THE_RESULT, keep_format=True)
+        except (InvalidInput, TooLarge) as refused:
+            raise ProviderFailed(f"The provider's picture cannot be read: {refused.detail}") from refused
+        stored = f"{path}.{media.content_type.removeprefix('image/').replace('jpeg', 'jpg')}"
+        await self._objects.put(stored, media.data, media.content_type)
+        return CollectedFile(stored, media.content_type, len(media.data), media.sha256, media.width, media.height)
+
+
+def _clip(head: bytes) -> tuple[str, str] | None:
+    """Suffix and content type of a clip, by its first bytes; None for what may be a picture."""
+    if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis"):
+        return "mp4", "video/mp4"
+    return ("webm", "video/webm") if head.startswith(b"\x1aE\xdf\xa3") else None
+
+
+def _head(data: bytes | Path) -> tuple[bytes, int]:
+    if isinstance(data, bytes):
+        return data[:_HEAD_BYTES], len(data)
+    with data.open("rb") as file:
+        return file.read(_HEAD_BYTES), data.stat().st_size
+
+
+def _hash(data: bytes | Path) -> str:
+    if isinstance(data, bytes):
+        return hashlib.sha256(data).hexdigest()
+    with data.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

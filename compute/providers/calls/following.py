@@ -1,0 +1,117 @@
+"""Follows a request in a vendor's queue to its end, by the vendor's id. Nothing here costs money."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from compute.errors import ProviderFailed
+from compute.providers.calls.call import Collected
+from compute.providers.calls.http import HttpClient
+from compute.providers.calls.outcomes import Accepted, Answer, NotDeliveredError, OutcomeUnknownError
+from compute.providers.calls.protocol import Failed, Finished, QueueProtocol, Running, Status
+from compute.providers.calls.record import CallRecord
+from compute.schemas.enums import ErrorCategory
+
+__all__ = ["Following", "Pace"]
+
+_log = logging.getLogger(__name__)
+_SLOWER = 1.25
+_SLOWEST_SECONDS = 5.0
+_FETCH_AGAIN_SECONDS = 0.25
+_LONGEST_PAUSE_SECONDS = 30.0
+
+Progress = Callable[[float], None]
+
+
+class Pace:
+    """The times at which to look, in seconds: less and less often, or always after `every`."""
+
+    def __init__(self, first: float, every: float | None) -> None:
+        self._next = every or first
+        self._factor = 1.0 if every else _SLOWER
+
+    def next(self) -> float:
+        pause, self._next = self._next, min(self._next * self._factor, max(self._next, _SLOWEST_SECONDS))
+        # Those that were sent together do not look together.
+        return pause * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
+
+
+class Following:
+    """Looks now and then until the request has ended, and collects its result."""
+
+    def __init__(self, record: CallRecord, http: HttpClient, protocol: QueueProtocol, accepted: Accepted) -> None:
+        self._record = record
+        self._http = http
+        self._protocol = protocol
+        self._accepted = accepted
+
+    async def end(self, pace: Pace, seconds: float, progress: Progress | None) -> Collected:
+        """The result, which must be there within `seconds`.
+
+        Raises:
+            ProviderFailed: the vendor could not do it, or not in time; or its result cannot be had just now.
+        """
+        end = asyncio.get_running_loop().time() + seconds
+        while True:
+            await asyncio.sleep(pace.next())
+            match await self._look():
+                case Failed(error):
+                    raise await self._record.failed(error)
+                case Finished(answer):
+                    return await self._collect(answer)
+                case Running(float(fraction)) if progress is not None:
+                    progress(fraction)
+            if asyncio.get_running_loop().time() >= end:
+                return await self._stop(seconds)
+
+    async def _look(self) -> Status:
+        """How it goes. A vendor that does not say is asked again."""
+        try:
+            return self._protocol.status(await self._http.ask(self._protocol.ask(self._accepted), self._record.log))
+        except (NotDeliveredError, OutcomeUnknownError) as error:
+            _log.info("call %s: %s", self._record.call.id, error)
+        except ProviderFailed as error:
+            if error.hopeless:
+                return Failed(error)
+            await asyncio.sleep(min(error.seconds, _LONGEST_PAUSE_SECONDS))
+        return Running()
+
+    async def _collect(self, answer: Answer | None) -> Collected:
+        """Raises:
+        ProviderFailed: the result cannot be had. While that may change, the call stays accepted: the next run asks for
+            its result, and not for another.
+        """
+        return await self._record.keep(answer or await self._fetched())
+
+    async def _fetched(self) -> Answer:
+        request = self._protocol.fetch(self._accepted)
+        if request is None:
+            raise await self._record.failed(ProviderFailed("The provider says that it is done, and has no result."))
+        end = asyncio.get_running_loop().time() + self._record.policy.fetch
+        pause = _FETCH_AGAIN_SECONDS
+        while True:
+            try:
+                return self._protocol.answer(await self._http.ask(request, self._record.log))
+            except (NotDeliveredError, OutcomeUnknownError) as error:
+                if asyncio.get_running_loop().time() >= end:
+                    raise ProviderFailed(f"The provider's result could not be fetched. {error}") from error
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _SLOWEST_SECONDS)
+            except ProviderFailed as error:
+                raise await self._record.failed(error) from error
+
+    async def _stop(self, seconds: float) -> Collected:
+        """It has taken too long: ask the vendor to stop. If it was done meanwhile, the result is ours."""
+        if (request := self._protocol.cancel(self._accepted)) is not None:
+            try:
+                await self._http.ask(request, self._record.log)
+            except (NotDeliveredError, OutcomeUnknownError) as error:
+                _log.warning("call %s could not be cancelled: %s", self._record.call.id, error)
+        status = await self._look()
+        if isinstance(status, Finished):
+            return await self._collect(status.answer)
+        late = f"It was not done within {seconds:g} s and was cancelled (request {self._accepted.vendor_id})"
+        raise await self._record.failed(
+            ProviderFailed(f"{late}; it may be billed all the same.", category=ErrorCategory.PROVIDER_TIMEOUT)
+        )

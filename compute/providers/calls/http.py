@@ -1,0 +1,177 @@
+"""Requests to vendors: one at a time, each with a deadline, none of them ever repeated behind the caller's back."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from yarl import URL
+
+from compute.providers.calls.ledger import ServiceRequest
+from compute.providers.calls.outcomes import NotDeliveredError, OutcomeUnknownError
+
+__all__ = ["HttpClient", "HttpRequest", "HttpResponse"]
+
+_MAX_BYTES = 64 * 2**20
+"""Of an answer: pictures come as base64 in it."""
+_CONNECT_SECONDS = 15.0
+_ID_HEADERS = ("x-fal-request-id", "x-request-id", "request-id", "x-goog-request-id")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request to a vendor. `headers` hold its secrets and are never logged.
+
+    Attributes:
+        seconds: Until the end of the answer.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    json: Any = field(default=None, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A whole answer. Names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def request_id(self) -> str | None:
+        """The vendor's own id for this request."""
+        return next((self.headers[name] for name in _ID_HEADERS if name in self.headers), None)
+
+
+class HttpClient:
+    """Sends requests to addresses that the operator has set. Use it within one event loop, and close it."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for session in self._sessions.values():
+            await session.close()
+
+    async def pay(self, request: HttpRequest, log: list[ServiceRequest]) -> HttpResponse:
+        """Send a request that costs money, over a connection of its own: one that was kept may have ended unseen, and
+        then nobody knows whether the request arrived.
+
+        Raises:
+            NotDeliveredError: no connection was made.
+            OutcomeUnknownError: there was no whole answer.
+        """
+        return await self._send(request, log, paid=True)
+
+    async def ask(self, request: HttpRequest, log: list[ServiceRequest]) -> HttpResponse:
+        """Send a request that may be sent again. Raises what `pay` does."""
+        return await self._send(request, log, paid=False)
+
+    async def _send(self, request: HttpRequest, log: list[ServiceRequest], *, paid: bool) -> HttpResponse:
+        began = time.perf_counter()
+        status: int | None = None
+        request_id: str | None = None
+        failure: str | None = None
+        try:
+            async with _outcomes(), asyncio.timeout(request.seconds), self._begun(request, paid) as response:
+                status = response.status
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                body = await _read(response)
+                answer = HttpResponse(status, headers, body)
+                request_id = answer.request_id
+                return answer
+        except (NotDeliveredError, OutcomeUnknownError) as error:
+            failure = str(error)
+            raise
+        finally:
+            url = URL(request.url)
+            ms = round((time.perf_counter() - began) * 1000, 1)
+            _note(log, ServiceRequest(request.method, url.authority, url.path, status, ms, request_id, failure))
+
+    def _begun(self, request: HttpRequest, paid: bool) -> Any:
+        session = self._session(paid)
+        return session.request(
+            request.method,
+            URL(request.url, encoded=True).update_query(request.query) if request.query else request.url,
+            headers={"User-Agent": "compute", **request.headers},
+            json=request.json,
+            allow_redirects=False,
+        )
+
+    def _session(self, paid: bool) -> aiohttp.ClientSession:
+        if paid not in self._sessions:
+            self._sessions[paid] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, force_close=paid, ttl_dns_cache=60),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._sessions[paid]
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _MAX_BYTES:
+            raise OutcomeUnknownError(f"Its answer is larger than {_MAX_BYTES} bytes.")
+    return bytes(body)
+
+
+@asynccontextmanager
+async def _outcomes() -> AsyncIterator[None]:
+    try:
+        yield
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+        raise NotDeliveredError(f"No connection could be made: {type(error).__name__}.") from error
+    except TimeoutError as error:
+        raise OutcomeUnknownError("There was no answer in time.") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise OutcomeUnknownError(f"The connection broke: {type(error).__name__}.") from error
+
+
+def _note(log: list[ServiceRequest], one: ServiceRequest) -> None:
+    """Add a line; polls that say the same as the one before are counted in it."""
+    last = log[-1] if log else None
+    same = last is not None and (last.method, last.host, last.path, last.status, last.error) == (
+        one.method,
+        one.host,
+        one.path,
+        one.status,
+        one.error,
+    )
+    if last is not None and same:
+        log[-1] = ServiceRequest(
+            one.method,
+            one.host,
+            one.path,
+            one.status,
+            round(last.ms + one.ms, 1),
+            one.request_id,
+            one.error,
+            last.times + 1,
+        )
+    else:
+        log.append(one)

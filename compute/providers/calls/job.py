@@ -1,0 +1,158 @@
+"""The paid calls of one job: each is in the ledger before it leaves, and no lost answer makes it leave again.
+
+A run of a task asks for the parts that it needs. What an earlier run has collected is taken as it is; what a vendor
+has accepted is waited for by its id; what was sent and never answered is looked for, and waits for an operator.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from compute.errors import ProviderFailed
+from compute.providers.calls.account import Account
+from compute.providers.calls.call import CallState, Collected, Intent
+from compute.providers.calls.files import KeepsFiles
+from compute.providers.calls.following import Following, Pace, Progress
+from compute.providers.calls.http import HttpClient
+from compute.providers.calls.ledger import Ledger, Pause, ServiceRequest
+from compute.providers.calls.outcomes import Accepted, Answer, NotDeliveredError, OutcomeUnknownError
+from compute.providers.calls.protocol import QueueProtocol
+from compute.providers.calls.record import CallPolicy, CallRecord, Owner
+
+__all__ = ["JobCalls", "Send", "digest_of"]
+
+_log = logging.getLogger(__name__)
+_WORTH_WAITING_SECONDS = 10.0
+_LOST = "It was sent, and its answer was lost with the process that waited for it."
+
+Send = Callable[[list[ServiceRequest]], Awaitable[Answer]]
+"""Makes a request and notes it in the list. Raises what `compute.providers.calls.outcomes` says, and nothing else."""
+
+
+class JobCalls:
+    """Makes the calls of one owner. Several parts may be under way at a time.
+
+    Example:
+        made = await calls.queued("image", FalQueue(account, "fal-ai/flux/dev"), {"prompt": "a red dress"})
+        made.files[0].path  # "generations/…/calls/image/0.png"
+    """
+
+    def __init__(self, owner: Owner, ledger: Ledger, http: HttpClient, files: KeepsFiles, policy: CallPolicy) -> None:
+        self.http = http
+        self._owner = owner
+        self._ledger = ledger
+        self._files = files
+        self._policy = policy
+
+    async def queued(
+        self,
+        part: str,
+        protocol: QueueProtocol,
+        body: Any,
+        *,
+        progress: Progress | None = None,
+        wait: float | None = None,
+        poll: float | None = None,
+    ) -> Collected:
+        """Have a vendor's queue do `body`, and keep the result. `wait` replaces the policy's limit, `poll` the
+        protocol's pace; both in seconds.
+
+        Raises:
+            ProviderFailed: the vendor does not do it, or not in time.
+            CallUncertain: whether it does is not known.
+            LeaseLost: the task is no longer this run's.
+        """
+        record = await self._begin(part, protocol.account, protocol.submit(body, None).url, body)
+        if record.collected is not None:
+            return record.collected
+        accepted = await self._accepted(record, protocol, body)
+        following = Following(record, self.http, protocol, accepted)
+        return await following.end(Pace(protocol.poll_seconds, poll), wait or self._policy.wait, progress)
+
+    async def direct(
+        self, part: str, account: Account, endpoint: str, body: Any, send: Send, *, free: bool = False
+    ) -> Collected:
+        """Make a call that is answered at once, and keep the answer. `endpoint` is its full address. What is `free` is
+        asked for again when its answer was lost.
+
+        Raises:
+            ProviderFailed, CallUncertain, LeaseLost: as `queued`.
+        """
+        record = await self._begin(part, account, endpoint, body)
+        if record.collected is not None:
+            return record.collected
+        if not record.call.is_new and not free:
+            raise await record.unknown(record.call.error or _LOST)
+        try:
+            answer = await send(record.log)
+        except NotDeliveredError as error:
+            raise await record.not_delivered(error) from error
+        except OutcomeUnknownError as error:
+            if free:
+                raise await record.failed(ProviderFailed(f"There was no usable answer. {error}")) from error
+            raise await record.unknown(str(error)) from error
+        except ProviderFailed as error:
+            raise await record.failed(error) from error
+        return await record.keep(answer)
+
+    async def _begin(self, part: str, account: Account, url: str, body: Any) -> CallRecord:
+        owner, endpoint = self._owner, url.split("://", 1)[-1].split("?", 1)[0]
+        intent = Intent(part, owner.provider, account, endpoint, digest_of(body), owner.task_id, owner.fence)
+        while True:
+            call = await self._ledger.begin(intent)
+            if not isinstance(call, Pause):
+                return CallRecord(call, owner, self._ledger, self._files, self._policy)
+            if call.broken and call.seconds > _WORTH_WAITING_SECONDS:
+                raise ProviderFailed(
+                    f"{account.vendor} has failed too often in a row and is left alone for a while.",
+                    seconds=call.seconds,
+                    charged=False,
+                )
+            seconds = min(call.seconds, _WORTH_WAITING_SECONDS)
+            await asyncio.sleep(seconds * random.uniform(1.0, 1.2))  # noqa: S311 - spreads those that wait
+
+    async def _accepted(self, record: CallRecord, protocol: QueueProtocol, body: Any) -> Accepted:
+        call = record.call
+        if call.state is CallState.ACCEPTED and call.vendor_id is not None:
+            return Accepted(call.vendor_id, call.addresses)
+        return await (self._submit if call.is_new else self._look_for)(record, protocol, body)
+
+    async def _submit(self, record: CallRecord, protocol: QueueProtocol, body: Any) -> Accepted:
+        """Send it, the one time that it is sent."""
+        base = self._policy.webhook_url if protocol.accepts_webhook() else None
+        request = protocol.submit(body, base and f"{base}/{record.call.id}")
+        try:
+            accepted = protocol.accepted(await self.http.pay(request, record.log))
+        except NotDeliveredError as error:
+            raise await record.not_delivered(error) from error
+        except OutcomeUnknownError as error:
+            raise await record.unknown(str(error)) from error
+        except ProviderFailed as error:
+            raise await record.failed(error) from error
+        return await record.accepted(accepted)
+
+    async def _look_for(self, record: CallRecord, protocol: QueueProtocol, body: Any) -> Accepted:
+        """The lost call, if the vendor lists it.
+
+        Raises:
+            CallUncertain: it does not.
+        """
+        if (request := protocol.find()) is not None:
+            try:
+                response = await self.http.ask(request, record.log)
+                found = protocol.found(response, body, record.call.age_seconds)
+            except (NotDeliveredError, OutcomeUnknownError, ProviderFailed) as error:
+                _log.warning("call %s: its vendor's list could not be read: %s", record.call.id, error)
+            else:
+                if found is not None:
+                    return await record.accepted(found)
+        raise await record.unknown(record.call.error or _LOST)
+
+
+def digest_of(body: Any) -> str:
+    """The hash (sha256, hex) of what is asked."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode()).hexdigest()

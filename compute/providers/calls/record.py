@@ -1,0 +1,131 @@
+"""One paid call under way, and what the ledger is told of it."""
+
+import logging
+from dataclasses import asdict, dataclass
+from uuid import UUID
+
+from compute.errors import CallUncertain, ProviderFailed
+from compute.providers.calls.call import Call, CallState, Collected
+from compute.providers.calls.files import KeepsFiles
+from compute.providers.calls.ledger import Ledger, ServiceRequest
+from compute.providers.calls.outcomes import Accepted, Answer, NotDeliveredError
+
+__all__ = ["CallPolicy", "CallRecord", "Owner"]
+
+_log = logging.getLogger(__name__)
+_LOOKS_AGAIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallPolicy:
+    """Limits in seconds.
+
+    Attributes:
+        wait: Until a vendor's queue must have done a request.
+        fetch: Until its result must have been fetched.
+        uncertain: How long a task waits for news of a call whose outcome is unknown, before it fails.
+        webhook_url: The base of the addresses that vendors call, without the call's id; None where they cannot.
+    """
+
+    wait: float = 1800.0
+    fetch: float = 120.0
+    uncertain: float = 900.0
+    webhook_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose calls they are: a run of a task, or of nobody's.
+
+    Attributes:
+        folder: Where files of results are stored.
+    """
+
+    provider: str
+    folder: str
+    task_id: UUID | None = None
+    fence: int | None = None
+
+
+class CallRecord:
+    """Says in the ledger what becomes of a call. Methods that name a failure return the error to raise.
+
+    Attributes:
+        log: Requests since the last report, which clients append to.
+    """
+
+    def __init__(self, call: Call, owner: Owner, ledger: Ledger, files: KeepsFiles, policy: CallPolicy) -> None:
+        self.call = call
+        self.policy = policy
+        self.log: list[ServiceRequest] = []
+        self._owner = owner
+        self._ledger = ledger
+        self._files = files
+
+    @property
+    def collected(self) -> Collected | None:
+        """The result, if an earlier run has collected it."""
+        call = self.call
+        if call.state is not CallState.COLLECTED:
+            return None
+        return Collected.of(call.result or {}, call.units, call.vendor_id)
+
+    async def accepted(self, accepted: Accepted) -> Accepted:
+        """The vendor has it: before anything is waited for."""
+        await self._ledger.accepted(self.call.id, accepted.vendor_id, accepted.addresses, self._lines())
+        return accepted
+
+    async def keep(self, answer: Answer) -> Collected:
+        """Store an answer.
+
+        Raises:
+            ProviderFailed: its files cannot be had.
+            StorageFailed: they could not be stored.
+        """
+        folder = f"{self._owner.folder}/{self.call.part}"
+        try:
+            files = [await self._files.keep(made, f"{folder}/{index}") for index, made in enumerate(answer.files)]
+        except ProviderFailed as error:
+            raise await self.failed(error) from error
+        result = {"files": [asdict(file) for file in files], "text": answer.text, "data": answer.data}
+        await self._ledger.collected(self.call.id, result, answer.units, answer.vendor_id, self._lines())
+        return Collected(tuple(files), answer.text, answer.data, answer.units, answer.vendor_id)
+
+    async def failed(self, error: ProviderFailed) -> ProviderFailed:
+        """Nothing came of it."""
+        pause = 0.0 if error.charged else error.seconds
+        await self._ledger.failed(
+            self.call.id, error.category, error.detail, blames=error.blames, pause=pause, requests=self._lines()
+        )
+        return error
+
+    async def not_delivered(self, error: NotDeliveredError) -> ProviderFailed:
+        """Nothing reached the vendor."""
+        return await self.failed(ProviderFailed(f"{self._owner.provider} could not be reached. {error}"))
+
+    async def unknown(self, reason: str) -> CallUncertain:
+        """It was sent, and nobody knows what became of it."""
+        call, provider = self.call, self._owner.provider
+        if call.state is CallState.GIVEN_UP:
+            return CallUncertain(
+                f"What became of the call {call.id} is unknown, and an operator gave up on it. {reason}"
+            )
+        if call.state is not CallState.UNCERTAIN:
+            _log.error("call %s to %s: its outcome is unknown: %s", call.id, provider, reason)
+            await self._ledger.uncertain(call.id, reason, self._lines())
+        if call.uncertain_seconds >= self.policy.uncertain:
+            return CallUncertain(
+                f"The call {call.id} was sent to {provider}, and what became of it could not be found out; it may have "
+                f"been paid. {reason}"
+            )
+        return CallUncertain(
+            f"The call {call.id} was sent to {provider}, and what became of it is not known yet; it is not sent again. "
+            f"{reason}",
+            seconds=_LOOKS_AGAIN_SECONDS,
+            charged=False,
+        )
+
+    def _lines(self) -> list[ServiceRequest]:
+        lines = list(self.log)
+        self.log.clear()
+        return lines

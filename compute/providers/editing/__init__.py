@@ -1,0 +1,1 @@
+"""Refiners that edit an image part by part, with whatever edits images."""
