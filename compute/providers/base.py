@@ -37,7 +37,9 @@ class Provider(ABC):
     def capabilities(self, kind: TaskKind[Any]) -> frozenset[ProviderCapability]:
         """Capabilities for tasks of this type; none if it does not execute them."""
 
-    def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
+    def check(  # noqa: B027 - some have nothing to check
+        self, operation: Operation | None, config: JsonBody, settings: Settings
+    ) -> None:
         """Check that a task can be done, before it is accepted. `operation` is None for work that only this cluster
         does.
 

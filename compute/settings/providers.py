@@ -1,4 +1,4 @@
-"""Settings of providers elsewhere: keys, addresses, models, limits. Names are those that the vendors' own clients use."""
+"""Settings of providers elsewhere: keys, addresses, models, limits. Names are those of the vendors' own clients."""
 
 from typing import Annotated, Literal
 

@@ -1,8 +1,9 @@
 """The protocol between the Dispatcher and a worker: a Job goes in, a stream of events comes out.
 
 A run yields `Started`, then any number of `Progress`, `Said` and `Artifact`, and ends with exactly one `Done`. It
-raises `TaskFailed` (or `InvalidInput`) when it cannot finish. It never touches the database, so a type's `run` is tested with
-a plain WorkerContext, without Ray and without Postgres. The replica adds `Alive` from the moment it takes the job.
+raises `TaskFailed` (or `InvalidInput`) when it cannot finish. It never touches the database, so a type's `run` is
+tested with a plain WorkerContext, without Ray and without Postgres. The replica adds `Alive` from the moment it takes
+the job.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence

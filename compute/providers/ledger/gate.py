@@ -1,12 +1,11 @@
 """Whether a call may leave now: limits of its account, and its circuit breaker. Pure: the ledger stores the state."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 
 from compute.providers.calls.ledger import Pause
 
-__all__ = ["AccountLimits", "AccountState", "BreakerPolicy", "Limits", "admit", "failed", "succeeded"]
+__all__ = ["AccountLimits", "AccountState", "BreakerPolicy", "Limits", "admit", "failed", "paused", "succeeded"]
 
 _FULL_SECONDS = 0.5
 _MINUTE = 60.0
@@ -24,7 +23,7 @@ class AccountLimits:
 class Limits:
     """Limits by vendor, for each of its accounts, over all replicas."""
 
-    by_vendor: Mapping[str, AccountLimits] = MappingProxyType({})
+    by_vendor: Mapping[str, AccountLimits] = field(default_factory=dict)
 
     def of(self, vendor: str) -> AccountLimits:
         return self.by_vendor.get(vendor, AccountLimits())
@@ -60,6 +59,10 @@ class AccountState:
     oldest_in_minute: float = 0.0
     """How many seconds ago the earliest of those began."""
 
+    def counted(self, **numbers: float) -> "AccountState":
+        """The same with these numbers of calls."""
+        return replace(self, **numbers)  # type: ignore[arg-type]
+
 
 def admit(state: AccountState, limits: AccountLimits, policy: BreakerPolicy) -> tuple[AccountState, Pause | None]:
     """The state after one more call has been let through, or why it is not."""
@@ -92,3 +95,8 @@ def failed(state: AccountState, policy: BreakerPolicy) -> AccountState:
 def succeeded(state: AccountState) -> AccountState:
     """After a call that the vendor did, or refused for its content."""
     return replace(state, failures=0, openings=0, open_for=0.0, probed_for=0.0)
+
+
+def paused(state: AccountState, seconds: float) -> AccountState:
+    """After an answer that asks for a pause."""
+    return replace(state, paused_for=max(state.paused_for, seconds), probed_for=0.0)

@@ -1,0 +1,121 @@
+"""News of calls that have left: accepted, collected, ended. It is true whoever has the task by now."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from compute.db.session import Connection
+from compute.providers.ledger.accounts import AccountKey, Accounts
+from compute.providers.ledger.gate import AccountState, BreakerPolicy, failed, paused, succeeded
+from compute.providers.ledger.writes import Accept, Collect, End
+
+__all__ = ["Price", "Whose", "whose_all", "write_accepted", "write_collected", "write_ended"]
+
+Price = Callable[[str, str, Mapping[str, float]], Decimal | None]
+"""What units cost, given the vendor and the endpoint; None where no price is known."""
+
+Whose = Mapping[UUID, tuple[AccountKey, str]]
+"""Account and endpoint of calls."""
+
+_REQUESTS = "requests = provider_calls.requests || given.requests"
+# What was found out later stands: a call that is collected is never anything else again.
+_ACCEPT = f"""
+UPDATE provider_calls SET state = 'ACCEPTED', vendor_id = given.vendor_id, addresses = given.addresses,
+       accepted_at = coalesce(accepted_at, clock_timestamp()), error = NULL, {_REQUESTS}
+  FROM jsonb_to_recordset(%(rows)s) AS given(id uuid, vendor_id text, addresses jsonb, requests jsonb)
+ WHERE provider_calls.id = given.id AND state IN ('INTENT', 'UNCERTAIN')
+"""  # noqa: S608 - constants
+_WHOSE = """
+SELECT provider_calls.id, vendor, account, endpoint FROM provider_calls
+ WHERE id = ANY(%(ids)s)
+"""
+_COLLECT = f"""
+UPDATE provider_calls SET state = 'COLLECTED', result = given.result, units = given.units, amount = given.amount,
+       vendor_id = coalesce(given.vendor_id, provider_calls.vendor_id), ended_at = clock_timestamp(), error = NULL,
+       {_REQUESTS}
+  FROM jsonb_to_recordset(%(rows)s) AS given(
+       id uuid, result jsonb, units jsonb, amount numeric, vendor_id text, requests jsonb)
+ WHERE provider_calls.id = given.id AND state <> 'COLLECTED'
+"""  # noqa: S608 - constants
+_END = f"""
+UPDATE provider_calls SET state = given.state, error = given.message, error_category = given.category,
+       ended_at = CASE WHEN given.state <> 'UNCERTAIN' THEN clock_timestamp() END,
+       uncertain_at = CASE WHEN given.state = 'UNCERTAIN' THEN clock_timestamp() ELSE uncertain_at END, {_REQUESTS}
+  FROM jsonb_to_recordset(%(rows)s) AS given(id uuid, state text, message text, category text, requests jsonb)
+ WHERE provider_calls.id = given.id AND provider_calls.state IN ('INTENT', 'ACCEPTED', 'UNCERTAIN')
+"""  # noqa: S608 - constants
+
+
+async def write_accepted(connection: Connection, writes: Sequence[Accept]) -> None:
+    """INTENT, or UNCERTAIN, → ACCEPTED."""
+    rows = [
+        {"id": str(one.call_id), "vendor_id": one.vendor_id, "addresses": one.addresses, "requests": _lines(one)}
+        for one in writes
+    ]
+    await connection.execute(_ACCEPT, {"rows": Jsonb(rows)})
+
+
+async def write_collected(
+    connection: Connection, writes: Sequence[Collect], whose: Whose, accounts: Accounts, price: Price
+) -> None:
+    """→ COLLECTED. Their accounts are well."""
+    rows = []
+    for one in writes:
+        key, endpoint = whose[one.call_id]
+        vendor, _ = key
+        accounts.states[key] = succeeded(accounts.states[key])
+        amount = price(vendor, endpoint, one.units)
+        rows.append(
+            {
+                "id": str(one.call_id),
+                "result": one.result,
+                "units": one.units,
+                "amount": None if amount is None else str(amount),
+                "vendor_id": one.vendor_id,
+                "requests": _lines(one),
+            }
+        )
+    await connection.execute(_COLLECT, {"rows": Jsonb(rows)})
+
+
+async def write_ended(
+    connection: Connection, writes: Sequence[End], whose: Whose, accounts: Accounts, breaker: BreakerPolicy
+) -> None:
+    """→ FAILED, CANCELLED or UNCERTAIN, and what that says about their accounts."""
+    rows = [
+        {
+            "id": str(one.call_id),
+            "state": one.state,
+            "message": one.message.replace("\x00", ""),
+            "category": one.category,
+            "requests": _lines(one),
+        }
+        for one in writes
+    ]
+    await connection.execute(_END, {"rows": Jsonb(rows)})
+    for one in writes:
+        key = whose[one.call_id][0]
+        accounts.states[key] = _after(accounts.states[key], one, breaker)
+
+
+def _after(state: AccountState, end: End, breaker: BreakerPolicy) -> AccountState:
+    if end.pause:
+        return paused(state, end.pause)
+    if end.blames:
+        return failed(state, breaker)
+    # A refusal for its content shows a vendor that works; a cancelled call shows nothing.
+    return succeeded(state) if end.state == "FAILED" else state
+
+
+async def whose_all(connection: Connection, ids: Sequence[UUID]) -> Whose:
+    """Whose these calls are."""
+    rows = await (await connection.execute(_WHOSE, {"ids": list(ids)})).fetchall()
+    return {call_id: ((vendor, account), endpoint) for call_id, vendor, account, endpoint in rows}
+
+
+def _lines(write: Accept | Collect | End) -> list[dict[str, Any]]:
+    return [asdict(line) for line in write.requests]
