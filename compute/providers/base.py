@@ -31,7 +31,12 @@ class Provider(ABC):
     config_model: ClassVar[type[JsonBody]]
     """What `provider_config` may say. It is in the OpenAPI document."""
     queue: ClassVar[str | None] = None
-    """Where its tasks wait; None for those of this cluster, which wait where their type says."""
+    """Where its tasks wait, unless `queue_for` says otherwise."""
+
+    def queue_for(self, settings: Settings) -> str | None:
+        """The queue in which its tasks wait. None: where their type says, because a pipeline of this cluster does
+        them (`TaskKind.queue_for`)."""
+        return self.queue
 
     @abstractmethod
     def capabilities(self, kind: TaskKind[Any]) -> frozenset[ProviderCapability]:

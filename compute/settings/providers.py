@@ -1,5 +1,6 @@
 """Settings of providers elsewhere: keys, addresses, models, limits. Names are those of the vendors' own clients."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -98,6 +99,11 @@ class ProviderSettings(BaseSettings):
     )
     google_cloud_location: str | None = Field(
         default=None, validation_alias="GOOGLE_CLOUD_LOCATION", description="Location of Vertex."
+    )
+    google_credentials_file: Path | None = Field(
+        default=None,
+        validation_alias="GOOGLE_APPLICATION_CREDENTIALS",
+        description="File with the credentials that Vertex is used with, such as a service account's key.",
     )
     gemini_image_model: str = Field(default="gemini-3-pro-image", description="Google's model for images.")
 
