@@ -25,7 +25,9 @@ def all_providers() -> Mapping[ProviderType, Provider]:
         RuntimeError: a module defines no provider, or two define the same.
     """
     found: dict[ProviderType, Provider] = {}
-    for module in pkgutil.iter_modules(types.__path__, f"{types.__name__}."):
+    for module in pkgutil.walk_packages(types.__path__, f"{types.__name__}."):
+        if module.ispkg:
+            continue
         provider = _only_provider(importlib.import_module(module.name))
         if provider.name in found:
             raise RuntimeError(f"{provider.name} is defined twice, the second time in {module.name}")

@@ -1,6 +1,6 @@
 """Google's Gemini API and Vertex: the account, the address, and what an answer that says no means.
 
-Light to import: Google's client is loaded with the first call, by `compute.providers.vendors.google_wire`.
+Light to import: Google's client is loaded with the first call, by `compute.providers.vendors.google.wire`.
 """
 
 import json
@@ -89,7 +89,7 @@ def refusal(status: int, body: Any, request_id: str | None = None) -> ProviderFa
         return OutcomeUnknownError(f"It was answered with {status}, and not in the service's own words.")
     status = error["code"] if isinstance(error.get("code"), int) else status
     word = str(error.get("status") or status)
-    details = [one for one in error.get("details") or () if isinstance(one, Mapping)]
+    details = _mappings(error.get("details"))
     message = f"Google: {error['message'][:_WORDS_SHOWN]} ({word}{f', request {request_id}' if request_id else ''})"
     category, hopeless = _meaning(status, word, error["message"], details)
     if status == 429 and not hopeless:
@@ -121,7 +121,7 @@ def _meaning(status: int, word: str, message: str, details: list[Mapping[str, An
 
 def _no_money(message: str, details: list[Mapping[str, Any]]) -> bool:
     """Whether waiting does not help: the account is empty, or its day's quota used up."""
-    quotas = [one for detail in details for one in detail.get("violations") or () if isinstance(one, Mapping)]
+    quotas = [one for detail in details for one in _mappings(detail.get("violations"))]
     if any("PerDay" in str(one.get("quotaId")) for one in quotas):
         return True
     return any(words in message.lower() for words in _NO_MONEY)
@@ -134,3 +134,7 @@ def _wait(details: list[Mapping[str, Any]], default: float) -> float:
         if found and str(one.get("@type")).endswith("RetryInfo"):
             return min(float(found[1]), _LONGEST_WAIT)
     return default
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []

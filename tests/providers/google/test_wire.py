@@ -11,8 +11,8 @@ from google.genai import types
 from compute.errors import InvalidInput, ProviderFailed
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import NotDeliveredError, OutcomeUnknownError
-from compute.providers.vendors import google
-from compute.providers.vendors.google_wire import generate
+from compute.providers.vendors.google import account as google
+from compute.providers.vendors.google.wire import generate
 from compute.schemas.enums import ErrorCategory
 from compute.settings import Settings
 from tests.patience import PATIENCE

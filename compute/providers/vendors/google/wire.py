@@ -24,7 +24,15 @@ from google.genai import Client, errors, types
 from compute.errors import ProviderFailed
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import NotDeliveredError, OutcomeUnknownError
-from compute.providers.vendors.google import account, api_version, as_json, base_url, endpoint, location, refusal
+from compute.providers.vendors.google.account import (
+    account,
+    api_version,
+    as_json,
+    base_url,
+    endpoint,
+    location,
+    refusal,
+)
 from compute.settings import Settings
 
 __all__ = ["generate", "open_client"]
