@@ -28,6 +28,8 @@ REST: dict[TaskType, dict[str, Any]] = {
     TaskType.FACE_ENHANCER: {},
     TaskType.DETAIL_ENHANCER: {},
     TaskType.VIDEO_GENERATION: {"prompt": "a hat", "width": 64, "height": 64},
+    TaskType.LLM_INTERACTION: {"prompt": "a hat"},
+    TaskType.EXPERIMENTAL_FAL: {"fal_app_id": "fal-ai/flux/dev"},
 }
 _INSTEAD_OF_THE_PROMPT = {"palette_image", "background_image_url"}
 

@@ -28,6 +28,7 @@ __all__ = [
     "ResultVideo",
     "Seed",
     "Sources",
+    "bounded_depth_of",
     "bounded_text_of",
 ]
 
@@ -67,6 +68,21 @@ def bounded_text_of(value: Any, most: int) -> Any:
             left += one
         if seen > most:
             raise ValueError(f"must hold at most {most} characters of text")
+    return value
+
+
+def bounded_depth_of(value: Any, most: int) -> Any:
+    """Return `value`, which is JSON, if its objects and lists are not nested too deeply.
+
+    Raises:
+        ValueError: there are more than `most` levels.
+    """
+    level, depth = [value], 0
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        if depth > most:
+            raise ValueError(f"must be nested at most {most} levels deep")
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
     return value
 
 

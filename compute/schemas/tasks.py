@@ -6,17 +6,18 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from compute.schemas.enums import ErrorCategory, ProviderType, TaskPriority, TaskStatus
+from compute.schemas.enums import ErrorCategory, ProviderType, TaskPriority, TaskStatus, TaskType
 from compute.schemas.fields import (
     FallbackCapabilities,
     FallbackConfig,
     FallbackProvider,
     FreeObject,
+    FreeValue,
     ProviderCapabilities,
 )
 from compute.schemas.rules.strict import JsonBody
 
-__all__ = ["FREE_FIELDS", "PROVIDER_FIELDS", "CreateTask", "ShortText", "TaskPublic", "TaskUpdate"]
+__all__ = ["FREE_FIELDS", "PROVIDER_FIELDS", "CreateTask", "ShortText", "TaskPublic", "TaskUpdate", "WholeTaskUpdate"]
 
 MAX_SHORT_TEXT = 200
 
@@ -115,3 +116,38 @@ class TaskUpdate(JsonBody):
     )
     executor_type: ShortText | None = None
     executor_instance: ShortText | None = None
+
+
+class WholeTaskUpdate(TaskUpdate):
+    """An update in which a client may send back the whole task as it read it.
+
+    The second group belongs to the server: the current value is accepted, another one is refused.
+    """
+
+    origin_instance: ShortText | None = None
+    origin_zone: ShortText | None = None
+    origin_tenant_id: ShortText | None = None
+    origin_reference: ShortText | None = None
+    queue_name: ShortText | None = Field(default=None, description="Moves a waiting task to another queue.")
+    service_task_id: ShortText | None = None
+    celery_task_id: ShortText | None = None
+    service_requests: list[FreeObject] | None = Field(
+        default=None, max_length=100, description="Log of calls to outside services."
+    )
+    provider_type: ProviderType | None = None
+    active_provider_capabilities: ProviderCapabilities = None
+    fallback_provider_type: FallbackProvider = None
+    fallback_provider_config: FreeValue | None = None
+    fallback_provider_capabilities: FallbackCapabilities = None
+    error_category: ErrorCategory | None = Field(default=None, description="With status FAILED: why.")
+
+    task_type: TaskType | None = None
+    progress: float | None = None
+    retry_count: int | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    is_resumed: bool | None = None
+    resume_attempt_count: int | None = None
+    last_resume_attempt: datetime | None = None

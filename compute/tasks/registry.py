@@ -15,13 +15,14 @@ from types import MappingProxyType, ModuleType
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from compute.db.tables import Task
-from compute.schemas.enums import ProviderCapability, TaskType
+from compute.errors import InvalidInput
+from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks import types
 from compute.tasks.operations import Operation
 from compute.worker.protocol import Job, Role, WorkerContext, WorkEvent
 
-__all__ = ["InputImage", "Inputs", "TaskKind", "all_kinds", "find_kind", "kind_of"]
+__all__ = ["InputImage", "Inputs", "ProviderOnlyKind", "TaskKind", "all_kinds", "find_kind", "kind_of"]
 
 CreateT = TypeVar("CreateT", bound=CreateTask)
 
@@ -85,11 +86,14 @@ class TaskKind(ABC, Generic[CreateT]):
     roles: ClassVar[frozenset[Role]] = frozenset({"draw"})
     """The models that its queue must have; none for work that needs no model."""
     image_fields: ClassVar[tuple[str, ...]]
-    """The fields of a request that take the image it works on, or starts from; the first by address or path."""
+    """The fields of a request that take the image it works on, or starts from; the first by address or path. None for
+    a type that takes no image."""
     folder: ClassVar[str]
     """Where its results lie in the object store: `{folder}/{task_id}/…`."""
     capabilities: ClassVar[frozenset[ProviderCapability]]
     """What the local pipelines can do for this type."""
+    default_provider: ClassVar[ProviderType] = ProviderType.LOCAL
+    """The provider of a request that names none."""
 
     create_model: ClassVar[type[CreateTask]]
     public_model: ClassVar[type[TaskPublic]]
@@ -131,6 +135,38 @@ class TaskKind(ABC, Generic[CreateT]):
     @abstractmethod
     def public_fields(self, task: Task) -> dict[str, Any]:
         """The fields of `public_model` that this type adds to the common ones."""
+
+
+class ProviderOnlyKind(TaskKind[CreateT]):
+    """A type that providers elsewhere execute, and never this cluster. `default_provider` is one of them."""
+
+    roles = frozenset()
+    capabilities = frozenset()
+
+    def refuse_local(self, request: CreateTask) -> None:
+        """Check that a request does not name this cluster as its provider.
+
+        Raises:
+            InvalidInput: it does.
+        """
+        for field in ("provider_type", "fallback_provider_type"):
+            if getattr(request, field) is ProviderType.LOCAL:
+                raise InvalidInput(self._not_here(), field=field)
+
+    def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
+        return _refused(self._not_here())
+
+    def _not_here(self) -> str:
+        return (
+            f"Tasks of type {self.name} run at other providers, such as {self.default_provider}, not on this cluster."
+        )
+
+
+async def _refused(detail: str) -> AsyncGenerator[WorkEvent]:
+    nothing: tuple[WorkEvent, ...] = ()
+    for event in nothing:
+        yield event
+    raise InvalidInput(detail, field="provider_type")
 
 
 @cache

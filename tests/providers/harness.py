@@ -140,7 +140,7 @@ class Desk:
 
     async def store(self, image: Image.Image) -> str:
         """Store an input; its path."""
-        data = encode(image)
+        data = encode(image, "png")
         path = f"inputs/{hashlib.sha256(data).hexdigest()}.png"
         await self.objects.put(path, data, "image/png")
         return path

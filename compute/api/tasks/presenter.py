@@ -54,9 +54,9 @@ def render_new(task: Task, dialect: Dialect) -> str:
 async def present_canonical(task: Task, links: RequestLinks) -> TaskPublic:
     fields = _canonical_fields(task)
     if task.deleted_at is None:
-        for kind in ("image", "video"):
-            if path := fields.get(f"result_{kind}_path"):
-                fields[f"result_{kind}_url"] = await links.to(path)
+        for name in ("result_image", "result_video", "result"):
+            if path := fields.get(f"{name}_path"):
+                fields[f"{name}_url"] = await links.to(path)
         if paths := fields.get("result_image_paths"):
             fields["result_image_urls"] = [await links.to(path) for path in paths]
     return kind_of(task.task_type).public_model(**fields)

@@ -49,7 +49,10 @@ def with_image(definition: CreateWorkflow) -> CreateWorkflow:
     """The definition with the quick start's input image handed to the steps that start from one and have none yet."""
     if _IMAGE not in (definition.input or {}):
         return definition
-    steps = [step if step.depends_on or _has_image(step) else _mapped(step, INPUT, _IMAGE) for step in definition.steps]
+    steps = [
+        _mapped(step, INPUT, _IMAGE) if _lacks_image(step) and not step.depends_on else step
+        for step in definition.steps
+    ]
     return definition.model_copy(update={"steps": steps})
 
 
@@ -63,9 +66,9 @@ def _wired(steps: Sequence[WorkflowStepDefinition], opaque: set[int]) -> list[Wo
             wired.append(step)
             continue
         sources = [(parent, field) for parent in step.depends_on if (field := _images_of(kinds.get(parent)))]
-        if not _has_image(step) and sources:
+        if sources and _lacks_image(step):
             step = _mapped(step, *sources[0])
-        elif not _has_image(step) and not step.depends_on and _needs_image(kinds[step.id]):
+        elif _lacks_image(step) and not step.depends_on and _needs_image(kinds[step.id]):
             step = _mapped(step, INPUT, _IMAGE)
         wired.append(step)
     return wired
@@ -75,15 +78,15 @@ def _images_of(kind: TaskKind[Any] | None) -> str | None:
     return next((field for field in _OUTPUTS if kind and field in source_shapes(kind)), None)
 
 
-def _has_image(step: WorkflowStepDefinition) -> bool:
-    """Whether it says itself where its image comes from."""
+def _lacks_image(step: WorkflowStepDefinition) -> bool:
+    """Whether it takes an image, and does not say itself where that comes from."""
     kind = kind_of(step.task_type)
     named = {name for field in kind.image_fields for name in names_of(kind, field)}
-    return bool(step.input_mappings or named & step.config.keys())
+    return bool(kind.image_fields) and not step.input_mappings and not named & step.config.keys()
 
 
 def _needs_image(kind: TaskKind[Any]) -> bool:
-    return any(kind.image_fields[0] in names for names in required_fields(kind))
+    return any(field in names for field in kind.image_fields[:1] for names in required_fields(kind))
 
 
 def _mapped(step: WorkflowStepDefinition, source: str, field: str) -> WorkflowStepDefinition:

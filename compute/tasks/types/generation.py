@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -10,22 +9,17 @@ from pydantic import BaseModel, Field
 
 from compute.db.tables import Task
 from compute.errors import InvalidInput
-from compute.schemas.enums import ErrorCategory, ProviderCapability, ProviderType, TaskType
+from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import (
     MAX_PROMPT,
     MAX_SEED,
-    FallbackCapabilities,
-    FallbackProvider,
-    FreeObject,
-    FreeValue,
     NativeChoice,
     Prompt,
-    ProviderCapabilities,
     ResultImage,
     ResultImages,
 )
 from compute.schemas.rules.text import VISIBLE
-from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
+from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate, WholeTaskUpdate
 from compute.tasks.registry import Inputs, TaskKind
 from compute.tasks.results import artifact_paths, first_path
 from compute.tasks.seeds import seed_or_new
@@ -131,27 +125,9 @@ class GenerationTaskPublicUpdate(TaskUpdate):
     """The body of `PUT /tasks/{id}`."""
 
 
-class GenerationTaskUpdate(LoraFields, GenerationTaskPublicUpdate):
-    """The body of `PUT /tasks/generation/{id}`.
+class GenerationTaskUpdate(LoraFields, WholeTaskUpdate):
+    """The body of `PUT /tasks/generation/{id}`."""
 
-    The second group belongs to the server: the current value is accepted, another one is refused.
-    """
-
-    origin_instance: ShortText | None = None
-    origin_zone: ShortText | None = None
-    origin_tenant_id: ShortText | None = None
-    origin_reference: ShortText | None = None
-    queue_name: ShortText | None = Field(default=None, description="Moves a waiting task to another queue.")
-    service_task_id: ShortText | None = None
-    celery_task_id: ShortText | None = None
-    service_requests: list[FreeObject] | None = Field(
-        default=None, max_length=100, description="Log of calls to outside services."
-    )
-    provider_type: ProviderType | None = None
-    active_provider_capabilities: ProviderCapabilities = None
-    fallback_provider_type: FallbackProvider = None
-    fallback_provider_config: FreeValue | None = None
-    fallback_provider_capabilities: FallbackCapabilities = None
     fal_app_id: ShortText | None = None
     fal_request_id: ShortText | None = None
     reference_image_path: str | None = Field(default=None, max_length=512, description="Storage path to start from.")
@@ -159,18 +135,6 @@ class GenerationTaskUpdate(LoraFields, GenerationTaskPublicUpdate):
     result_image_path: str | None = Field(
         default=None, max_length=512, description="With status COMPLETED: the result that was made elsewhere."
     )
-    error_category: ErrorCategory | None = Field(default=None, description="With status FAILED: why.")
-
-    task_type: TaskType | None = None
-    progress: float | None = None
-    retry_count: int | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
-    started_at: datetime | None = None
-    completed_at: datetime | None = None
-    is_resumed: bool | None = None
-    resume_attempt_count: int | None = None
-    last_resume_attempt: datetime | None = None
 
 
 class Generation(TaskKind[CreateGenerationTask]):

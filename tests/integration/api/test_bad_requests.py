@@ -121,7 +121,6 @@ async def test_a_wrong_or_missing_key_is_refused_everywhere(anonymous: httpx.Asy
     ("change", "field"),
     [
         ({"task_type": "PAINTING"}, "task_type"),
-        ({"task_type": "LLM_INTERACTION"}, "task_type"),
         ({"task_type": 7}, "task_type"),
         ({"prompt": None}, "prompt"),
         ({"prompt": ""}, "prompt"),

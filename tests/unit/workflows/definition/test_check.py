@@ -44,13 +44,6 @@ def test_each_of_two_steps_with_one_name_is_named() -> None:
     assert faults(draw("a"), draw("b"), draw("a")) == {("steps", 0, "id"): message, ("steps", 2, "id"): message}
 
 
-@pytest.mark.parametrize("task_type", [TaskType.LLM_INTERACTION, TaskType.EXPERIMENTAL_FAL])
-def test_a_task_type_that_is_not_installed_is_named_with_those_that_are(task_type: TaskType) -> None:
-    found = faults(draw("a"), step("b", task_type))
-    assert found.keys() == {("steps", 1, "task_type")}
-    assert "GENERATION, IMAGE_ADJUSTER" in found["steps", 1, "task_type"]
-
-
 def test_a_dependency_that_there_is_not_is_named_by_its_place() -> None:
     assert faults(draw("a"), draw("b", depends_on=["a", "c"])) == {
         ("steps", 1, "depends_on", 1): "There is no step `c`."
@@ -326,7 +319,7 @@ def test_everything_that_is_wrong_is_said_at_once_and_each_fault_has_its_place()
 
 def test_names_that_are_wrong_in_two_ways_are_said_together() -> None:
     found = faults(draw("a"), draw("a"), step("b", TaskType.LLM_INTERACTION))
-    assert found.keys() == {("steps", 0, "id"), ("steps", 1, "id"), ("steps", 2, "task_type")}
+    assert found.keys() == {("steps", 0, "id"), ("steps", 1, "id"), of_config(2, "prompt")}
 
 
 def test_places_are_those_of_the_body_whatever_the_order_of_the_run() -> None:
