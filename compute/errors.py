@@ -127,7 +127,14 @@ class TooLarge(ComputeError):
 
 
 class Unavailable(ComputeError):
+    """A dependency is down. `retry_after` is in seconds, where it is known when a later try may succeed."""
+
     code = "UNAVAILABLE"
+
+    @property
+    def retry_after(self) -> float | None:
+        seconds: float | None = self.context.get("retry_after")
+        return seconds
 
 
 class Overloaded(Unavailable):

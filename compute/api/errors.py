@@ -1,6 +1,7 @@
 """Every error becomes an answer here, once: in the caller's spelling and dialect, bounded, and without internals."""
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -94,7 +95,10 @@ def answer_to(error: ComputeError, names: Iterable[object] = ()) -> JSONResponse
         loc = ("header", error.field) if error.field == KEY_HEADER else loc_of(error.field)
         return _invalid([{"loc": loc, "msg": error.detail, "type": "invalid_input"}])
     status = _of_class(_STATUSES, error)
-    return problem(status or 500, error.code, as_spelled(error.detail, names), _of_class(_HEADERS, error))
+    headers = _of_class(_HEADERS, error)
+    if isinstance(error, Unavailable) and error.retry_after is not None:
+        headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+    return problem(status or 500, error.code, as_spelled(error.detail, names), headers)
 
 
 def _of_class(table: Mapping[type[Exception], ValueT], error: ComputeError) -> ValueT | None:

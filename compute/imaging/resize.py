@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-__all__ = ["Layers", "at_size", "covering_box", "open_at", "resized"]
+__all__ = ["Layers", "at_size", "covering_box", "open_at", "resized", "within"]
 
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
@@ -47,6 +47,16 @@ def at_size(image: Image.Image, size: Size) -> Image.Image:
     """Resize the whole image to exactly this (width, height), by Lanczos, stretching it if necessary; returns the image
     itself if it has that size."""
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def within(image: Image.Image, side: int) -> Image.Image:
+    """Scale an image in mode L, RGB or RGBA down until no side has more than `side` pixels; returns the image itself if
+    none has."""
+    longest = max(image.size)
+    if longest <= side:
+        return image
+    width, height = (max(1, round(one * side / longest)) for one in image.size)
+    return at_size(image, (width, height))
 
 
 def open_at(mask: Image.Image, size: Size) -> Image.Image:

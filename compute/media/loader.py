@@ -10,6 +10,8 @@ from urllib.parse import unquote
 from PIL import Image
 
 from compute.errors import InvalidInput, TooLarge
+from compute.imaging.flatten import on_white
+from compute.imaging.resize import within
 from compute.media.base64_text import MAX_ESCAPES, decoded, unescaped
 from compute.media.codec import CONTENT_TYPES, RIGHTS, ImageFormat, encode
 from compute.media.decoding import Decoding
@@ -61,8 +63,8 @@ class MediaLoader:
             seconds=_WAIT_SECONDS,
         )
 
-    async def load(self, source: str, *, field: str) -> Media:
-        """Load an image from an http(s) URL, a `data:` URL or bare base64, as a PNG.
+    async def load(self, source: str, *, field: str, side: int | None = None) -> Media:
+        """Load an image from an http(s) URL, a `data:` URL or bare base64, as a PNG; with `side` as `normalise` does.
 
         Raises:
             InvalidInput: it cannot be fetched, or is not an image in an accepted format.
@@ -70,16 +72,19 @@ class MediaLoader:
         """
         text = source.strip()
         if text[:5].lower() == "data:":
-            return await self.normalise(await asyncio.to_thread(self._from_data_url, text, field), field=field)
+            return await self.normalise(
+                await asyncio.to_thread(self._from_data_url, text, field), field=field, side=side
+            )
         if text[:7].lower() == "http://" or text[:8].lower() == "https://":
             fetched = await self._client.fetch(text, max_bytes=self._max_bytes, field=field)
-            return await self.normalise(fetched.body, field=field)
+            return await self.normalise(fetched.body, field=field, side=side)
         if _SCHEME.match(text[:_SCHEME_CHARACTERS]):
             raise InvalidInput("Use an http:// or https:// URL.", field=field)
-        return await self.normalise(await asyncio.to_thread(self._from_base64, text, field), field=field)
+        return await self.normalise(await asyncio.to_thread(self._from_base64, text, field), field=field, side=side)
 
-    async def normalise(self, data: bytes, *, field: str, keep_format: bool = False) -> Media:
-        """Re-encode an uploaded file as a PNG; with `keep_format`, JPEG and WEBP keep their format.
+    async def normalise(self, data: bytes, *, field: str, keep_format: bool = False, side: int | None = None) -> Media:
+        """Re-encode an uploaded file as a PNG; with `keep_format`, JPEG and WEBP keep their format. With `side` it becomes
+        a JPEG without a side of more pixels than that, to be looked at.
 
         The result is upright, in sRGB, keeps its alpha (as far as its format can) and contains no metadata except, if
         the settings say `keep-rights`, its author and owner. The same bytes always give the same result.
@@ -92,7 +97,7 @@ class MediaLoader:
         if len(data) > self._max_bytes:
             raise TooLarge(f"An image has at most {self._max_bytes} bytes.", field=field)
         work = partial(
-            _normalise, data, self._max_pixels, field, keep_format=keep_format, keep_rights=self._keep_rights
+            _normalise, data, self._max_pixels, field, keep_format=keep_format, keep_rights=self._keep_rights, side=side
         )
         return await self._decoding.run(work, data, field=field)
 
@@ -151,11 +156,18 @@ def _with_rights(decoded: DecodedImage) -> Image.Image:
     return decoded.image
 
 
-def _normalise(data: bytes, max_pixels: int, field: str, *, keep_format: bool, keep_rights: bool) -> Media:
+def _normalise(
+    data: bytes, max_pixels: int, field: str, *, keep_format: bool, keep_rights: bool, side: int | None
+) -> Media:
     decoded = decode_image(data, max_pixels=max_pixels, field=field)
+    if side is not None:
+        small = within(on_white(decoded.image), side)
+        return _media(encode(small, "jpeg"), small.size, "jpeg")
     if keep_rights:
         _with_rights(decoded)
     image_format = _KEPT_FORMATS.get(decoded.format, "png") if keep_format else "png"
-    encoded = encode(decoded.image, image_format)
-    width, height = decoded.image.size
-    return Media(encoded, width, height, hashlib.sha256(encoded).hexdigest(), CONTENT_TYPES[image_format])
+    return _media(encode(decoded.image, image_format), decoded.image.size, image_format)
+
+
+def _media(data: bytes, size: tuple[int, int], image_format: ImageFormat) -> Media:
+    return Media(data, *size, hashlib.sha256(data).hexdigest(), CONTENT_TYPES[image_format])

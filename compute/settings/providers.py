@@ -136,6 +136,12 @@ class ProviderSettings(BaseSettings):
         description="Vendor whose language model evaluates images and writes captions; by default the first that has "
         "a key.",
     )
+    evaluation_timeout_seconds: float = Field(
+        default=60.0, gt=0, description="Longest evaluation of an image, its download included."
+    )
+    evaluation_concurrency: int = Field(
+        default=16, ge=1, description="Evaluations of one ingress at a time; as many more may wait."
+    )
     image_editor: str = Field(
         default="VERTEX",
         description="Provider that edits tiles and faces for SARTIQ_ULTIMATE_*: VERTEX, FAL_STANDARD, FASHN_STANDARD, "

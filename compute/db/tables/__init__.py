@@ -6,7 +6,7 @@ All of them are known to `Base.metadata` once this package is imported.
 from compute.db.tables.base import Base
 from compute.db.tables.dispatch import DispatcherBeat, Leader, TenantTurn
 from compute.db.tables.keys import IdempotencyKey
-from compute.db.tables.providers import ProviderAccount, ProviderCall, TaskText
+from compute.db.tables.providers import Evaluations, ProviderAccount, ProviderCall, TaskText
 from compute.db.tables.tasks import Task, TaskEvent
 from compute.db.tables.trainings import Training, TrainingEvent
 from compute.db.tables.webhooks import WebhookAttempt, WebhookDelivery
@@ -15,6 +15,7 @@ from compute.db.tables.workflows import Workflow, WorkflowEvent, WorkflowStep
 __all__ = [
     "Base",
     "DispatcherBeat",
+    "Evaluations",
     "IdempotencyKey",
     "Leader",
     "ProviderAccount",

@@ -5,15 +5,24 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Index, Numeric, SmallInteger, text
+from sqlalchemy import BigInteger, Double, Index, Numeric, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from compute.db.tables.base import NOW, Base
 
-__all__ = ["OPEN_CALLS", "UNCERTAIN_CALLS", "ProviderAccount", "ProviderCall", "TaskText"]
+__all__ = [
+    "CALLS_OF_NO_TASK",
+    "OPEN_CALLS",
+    "UNCERTAIN_CALLS",
+    "Evaluations",
+    "ProviderAccount",
+    "ProviderCall",
+    "TaskText",
+]
 
 # What the rows of the partial indices are. Who walks one says the same, word for word.
 OPEN_CALLS = "state IN ('INTENT', 'ACCEPTED')"
+CALLS_OF_NO_TASK = "task_id IS NULL"
 UNCERTAIN_CALLS = "state = 'UNCERTAIN'"
 
 
@@ -23,7 +32,7 @@ class ProviderCall(Base):
     `fence` is that of the run that made it, `part` what it is of its task, `attempt` counts the calls for one part.
     `account` tells accounts apart without telling their keys. `result` is what was stored of the answer, `amount` what
     it cost in the currency of the price table. `requests` is the log of what went over the wire. `task_id` is NULL for
-    calls without a task.
+    calls without a task, whose part alone says what they are.
     """
 
     __tablename__ = "provider_calls"
@@ -56,6 +65,7 @@ class ProviderCall(Base):
 
     __table_args__ = (
         Index("provider_calls_of_task", "task_id", "part", "attempt", unique=True),
+        Index("provider_calls_of_no_task", "part", "attempt", postgresql_where=text(CALLS_OF_NO_TASK)),
         Index("provider_calls_open", "vendor", "account", postgresql_where=text(OPEN_CALLS)),
         Index("provider_calls_uncertain", "created_at", "id", postgresql_where=text(UNCERTAIN_CALLS)),
         Index("provider_calls_of_account", "vendor", "account", "created_at"),
@@ -78,6 +88,20 @@ class ProviderAccount(Base):
     open_until: Mapped[datetime | None]
     probe_until: Mapped[datetime | None]
     paused_until: Mapped[datetime | None]
+
+
+class Evaluations(Base):
+    """How many images a vendor's model has evaluated within one hour, and how. `refused` are those that it would not
+    look at, `seconds` is the time that all of them took."""
+
+    __tablename__ = "evaluations"
+
+    vendor: Mapped[str] = mapped_column(primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    total: Mapped[int] = mapped_column(BigInteger)
+    succeeded: Mapped[int] = mapped_column(BigInteger)
+    refused: Mapped[int] = mapped_column(BigInteger)
+    seconds: Mapped[float] = mapped_column(Double)
 
 
 class TaskText(Base):

@@ -12,6 +12,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from compute.capacity import to_its_end
 from compute.errors import ProviderFailed
 from compute.providers.calls.account import Account
 from compute.providers.calls.call import CallState, Collected, Intent
@@ -87,6 +88,13 @@ class JobCalls:
             return record.collected
         if not record.call.is_new and not free:
             raise await record.unknown(record.call.error or _LOST)
+        answering = self._answered(record, send, free=free)
+        if self._owner.task_id is None:
+            # No later run asks what became of it: what has left is followed to its end, also if nobody waits any more.
+            return await to_its_end(asyncio.ensure_future(answering))
+        return await answering
+
+    async def _answered(self, record: CallRecord, send: Send, *, free: bool) -> Collected:
         try:
             answer = await send(record.log)
         except NotDeliveredError as error:

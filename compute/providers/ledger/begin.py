@@ -42,7 +42,11 @@ SELECT given.ordinal, {_COLUMNS}
         ORDER BY provider_calls.attempt DESC LIMIT 1) calls
  WHERE given.task_id IS NOT NULL
 UNION ALL
-SELECT given.ordinal, {_COLUMNS} FROM {_GIVEN} JOIN provider_calls calls ON calls.id = given.id
+SELECT given.ordinal, {_COLUMNS}
+  FROM {_GIVEN}, LATERAL (
+       SELECT * FROM provider_calls
+        WHERE provider_calls.task_id IS NULL AND provider_calls.part = given.part
+        ORDER BY provider_calls.attempt DESC LIMIT 1) calls
  WHERE given.task_id IS NULL
 """
 _INSERT = """

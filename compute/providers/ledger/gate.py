@@ -2,10 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from compute.providers.calls.ledger import Pause
 
-__all__ = ["AccountLimits", "AccountState", "BreakerPolicy", "Limits", "admit", "failed", "paused", "succeeded"]
+__all__ = [
+    "AccountLimits",
+    "AccountState",
+    "Breaker",
+    "BreakerPolicy",
+    "Limits",
+    "admit",
+    "failed",
+    "paused",
+    "succeeded",
+]
 
 _FULL_SECONDS = 0.5
 _MINUTE = 60.0
@@ -45,6 +56,14 @@ class BreakerPolicy:
         return float(min(self.first * 2.0 ** min(openings - 1, 32), self.longest))
 
 
+class Breaker(StrEnum):
+    """The state of an account's circuit breaker; half open, one call finds out how the vendor is."""
+
+    CLOSED = "CLOSED"
+    OPEN = "OPEN"
+    HALF_OPEN = "HALF_OPEN"
+
+
 @dataclass(frozen=True, slots=True)
 class AccountState:
     """The row of `provider_accounts`, its times in seconds from now; what is past is 0."""
@@ -62,6 +81,13 @@ class AccountState:
     def counted(self, **numbers: float) -> "AccountState":
         """The same with these numbers of calls."""
         return replace(self, **numbers)  # type: ignore[arg-type]
+
+    @property
+    def breaker(self) -> Breaker:
+        """The state of its circuit breaker."""
+        if not self.openings:
+            return Breaker.CLOSED
+        return Breaker.OPEN if self.open_for > 0 else Breaker.HALF_OPEN
 
 
 def admit(state: AccountState, limits: AccountLimits, policy: BreakerPolicy) -> tuple[AccountState, Pause | None]:

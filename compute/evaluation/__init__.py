@@ -1,0 +1,1 @@
+"""Looks at images with a vision model: evaluations of shots, and captions of training images."""

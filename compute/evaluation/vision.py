@@ -1,0 +1,114 @@
+"""The vision model that looks at images: which one it is, and one paid question to it."""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from compute.errors import InvalidInput, ProviderFailed
+from compute.providers.calls.account import Account
+from compute.providers.calls.call import Collected
+from compute.providers.calls.job import JobCalls
+from compute.providers.calls.ledger import ServiceRequest
+from compute.providers.calls.outcomes import Answer
+from compute.providers.chat.base import ChatRequest, ChatVendor
+from compute.providers.chat.vendors import CHAT_VENDORS
+from compute.schemas.enums import ErrorCategory
+from compute.schemas.evaluation import VisionProvider
+from compute.settings import Settings
+
+__all__ = ["LONGEST_SIDE", "VisionModel"]
+
+LONGEST_SIDE = 1536
+"""Pixels of a side, above which images are scaled down before a model sees them."""
+_WORTH_ASKING_SECONDS = 1.0
+_NONE = (
+    "Set OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY or OLLAMA_HOST, and COMPUTE_VISION_PROVIDER if there are "
+    "several, to have a vision model look at images."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VisionModel:
+    """A vendor's model, and the account that pays for it.
+
+    Example:
+        model = VisionModel.of(settings, VisionProvider.OPENAI, field="provider")
+        answer = await model.ask(calls, "evaluation", model.request("What is this?", …), seconds=60.0)
+    """
+
+    vendor: ChatVendor
+    account: Account
+    name: str
+    settings: Settings
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        provider: VisionProvider | None = None,
+        *,
+        field: str,
+        vendors: Mapping[str, ChatVendor] = CHAT_VENDORS,
+    ) -> "VisionModel":
+        """The model of a vendor; by default that of COMPUTE_VISION_PROVIDER, or of the first vendor that is set up.
+
+        Raises:
+            InvalidInput: a setting is missing; names it. `field` is the part of the request that asks for the model.
+        """
+        vendor = provider or settings.vision_provider or _first(settings, vendors)
+        if vendor is None:
+            raise InvalidInput(_NONE, field=field)
+        name = settings.chat_models.get(vendor)
+        if name is None:
+            raise InvalidInput(f"Set a model of {vendor} in COMPUTE_CHAT_MODELS to use it.", field=field)
+        try:
+            return cls(vendors[vendor], vendors[vendor].account(settings), name, settings)
+        except InvalidInput as missing:
+            raise InvalidInput(missing.detail, field=field) from missing
+
+    async def ask(self, calls: JobCalls, part: str, request: ChatRequest, *, seconds: float) -> Collected:
+        """Ask once, and keep the answer under `part` in the ledger; it must be there within `seconds`.
+
+        Raises:
+            ProviderFailed, CallUncertain: as `JobCalls.direct`.
+        """
+        end = asyncio.get_running_loop().time() + seconds
+        request = replace(request, model=self.name)
+
+        async def send(log: list[ServiceRequest]) -> Answer:
+            left = end - asyncio.get_running_loop().time()
+            if left < _WORTH_ASKING_SECONDS:
+                raise ProviderFailed(
+                    f"{self.vendor.name} was not asked: its limits left no time for that.",
+                    category=ErrorCategory.PROVIDER_TIMEOUT,
+                    charged=False,
+                )
+            return await self.vendor.ask(self.settings, replace(request, seconds=left), None, log)
+
+        endpoint = self.vendor.endpoint(self.settings, request)
+        return await calls.direct(part, self.account, endpoint, _body(request), send, free=self.vendor.free)
+
+
+def _first(settings: Settings, vendors: Mapping[str, ChatVendor]) -> str | None:
+    """The first vendor that an operator has set up. Ollama needs no key: it is, where its address was set."""
+    for provider in VisionProvider:
+        if provider is VisionProvider.OLLAMA and "ollama_host" not in settings.model_fields_set:
+            continue
+        try:
+            vendors[provider].account(settings)
+        except InvalidInput:
+            continue
+        return provider
+    return None
+
+
+def _body(request: ChatRequest) -> dict[str, object]:
+    """What is asked, as far as it tells two questions apart."""
+    return {
+        "model": request.model,
+        "system": request.system,
+        "prompt": request.prompt,
+        "images": [hashlib.sha256(image.data).hexdigest() for image in request.images],
+        "schema": request.answer_schema,
+    }
