@@ -16,10 +16,10 @@ from compute.evaluation.instructions import answer_schema, question, system_text
 from compute.evaluation.reading import UnusableAnswer, json_answer, read_evaluation
 from compute.evaluation.statistics import count, counts_of, health_of, state_of
 from compute.evaluation.vision import VisionModel
-from compute.providers.ledger.gate import Breaker
 from compute.providers.calls.job import JobCalls
 from compute.providers.calls.record import Owner
 from compute.providers.chat.base import ChatImage, ChatRequest
+from compute.providers.ledger.gate import Breaker
 from compute.schemas.enums import ErrorCategory
 from compute.schemas.evaluation import EvaluationRequest, EvaluationResponse, HealthStatus, VisionProvider
 from compute.settings import Settings

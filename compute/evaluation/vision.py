@@ -12,7 +12,7 @@ from compute.providers.calls.job import JobCalls
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import Answer
 from compute.providers.chat.base import ChatRequest, ChatVendor
-from compute.providers.chat.vendors import CHAT_VENDORS
+from compute.providers.chat.registry import chat_vendors
 from compute.schemas.enums import ErrorCategory
 from compute.schemas.evaluation import VisionProvider
 from compute.settings import Settings
@@ -49,21 +49,22 @@ class VisionModel:
         provider: VisionProvider | None = None,
         *,
         field: str,
-        vendors: Mapping[str, ChatVendor] = CHAT_VENDORS,
+        vendors: Mapping[str, ChatVendor] | None = None,
     ) -> "VisionModel":
         """The model of a vendor; by default that of COMPUTE_VISION_PROVIDER, or of the first vendor that is set up.
 
         Raises:
             InvalidInput: a setting is missing; names it. `field` is the part of the request that asks for the model.
         """
-        vendor = provider or settings.vision_provider or _first(settings, vendors)
+        known = chat_vendors() if vendors is None else vendors
+        vendor = provider or settings.vision_provider or _first(settings, known)
         if vendor is None:
             raise InvalidInput(_NONE, field=field)
         name = settings.chat_models.get(vendor)
         if name is None:
             raise InvalidInput(f"Set a model of {vendor} in COMPUTE_CHAT_MODELS to use it.", field=field)
         try:
-            return cls(vendors[vendor], vendors[vendor].account(settings), name, settings)
+            return cls(known[vendor], known[vendor].account(settings), name, settings)
         except InvalidInput as missing:
             raise InvalidInput(missing.detail, field=field) from missing
 

@@ -83,8 +83,8 @@ class MediaLoader:
         return await self.normalise(await asyncio.to_thread(self._from_base64, text, field), field=field, side=side)
 
     async def normalise(self, data: bytes, *, field: str, keep_format: bool = False, side: int | None = None) -> Media:
-        """Re-encode an uploaded file as a PNG; with `keep_format`, JPEG and WEBP keep their format. With `side` it becomes
-        a JPEG without a side of more pixels than that, to be looked at.
+        """Re-encode an uploaded file as a PNG; with `keep_format`, JPEG and WEBP keep their format. With `side` it
+        becomes a JPEG without a side of more pixels than that, to be looked at.
 
         The result is upright, in sRGB, keeps its alpha (as far as its format can) and contains no metadata except, if
         the settings say `keep-rights`, its author and owner. The same bytes always give the same result.

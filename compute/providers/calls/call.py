@@ -45,8 +45,8 @@ class Intent:
     """A call that is about to leave, for one part of a task.
 
     Attributes:
-        part: What it is of its task, such as `image` or `tile/3/try/1`. A later run of the task asks for the same; so does
-            what asks again without a task, whose parts therefore name what they belong to.
+        part: What it is of its task, such as `image` or `tile/3/try/1`. A later run of the task asks for the same. So
+            does who asks again without a task: there the part also names what it belongs to.
         provider: The provider whose configuration asks for it; `account` is who is paid.
         endpoint: The host and path that it goes to.
         digest: Of what is asked, in hex.

@@ -244,3 +244,19 @@ async def test_a_call_needs_no_task(database: Database, ledger: PostgresLedger) 
     # The same write again, as after a lost answer.
     assert (await begun(ledger, asked)).is_new
     assert (await row(database, call)).task_id is None
+
+
+async def test_a_call_without_a_task_is_found_by_its_part(database: Database, ledger: PostgresLedger) -> None:
+    call = await begun(ledger, intent(None, "training/1/caption/ab"))
+    lost = await begun(ledger, intent(None, "training/1/caption/ab"))
+    assert (lost.id, lost.state, lost.is_new) == (call.id, CallState.INTENT, False)
+    other = await begun(ledger, intent(None, "training/2/caption/ab"))
+    assert other.is_new
+
+    await ledger.collected(call.id, {"files": [], "text": "a red dress", "data": {}}, {}, None, [])
+    again = await begun(ledger, intent(None, "training/1/caption/ab"))
+    assert (again.state, again.result) == (CallState.COLLECTED, {"files": [], "text": "a red dress", "data": {}})
+
+    await ledger.failed(other.id, "PROVIDER_ERROR", "It is down.", blames=False, pause=0.0, requests=[])
+    second = await begun(ledger, intent(None, "training/2/caption/ab"))
+    assert (second.is_new, second.attempt) == (True, 2)
