@@ -98,6 +98,10 @@ class LocalWorkerContext:
             raise TaskFailed(f"{self._executor} has no model; its queue is for work that needs none.")
         return self._stages
 
+    @property
+    def roles(self) -> frozenset[Role]:
+        return frozenset(self._names)
+
     def model_name(self, role: Role) -> str:
         return self._names.get(role) or self._names.get("draw") or f"compute {self._versions['compute']}"
 
@@ -173,6 +177,16 @@ class LocalWorkerContext:
             path, encoded.content_type, len(encoded.data), encoded.sha256, encoded.width, encoded.height, seed
         )
 
+    async def store_beside(self, job: Job, name: str, encoded: EncodedImage) -> str:
+        """Store an image with the job's outputs that is none of them.
+
+        Raises:
+            StorageFailed: the object store refused it, or could not be reached.
+        """
+        path = _output_path(job, name, encoded.content_type)
+        await self._objects.put(path, encoded.data, encoded.content_type)
+        return path
+
     async def store_file(self, job: Job, index: int, encoded: EncodedFile, *, seed: int | None = None) -> Artifact:
         """Store one output of the job from a local file.
 
@@ -206,7 +220,7 @@ def _versions(packages: tuple[str, ...]) -> Mapping[str, str]:
     return found
 
 
-def _output_path(job: Job, index: int, content_type: str) -> str:
+def _output_path(job: Job, index: int | str, content_type: str) -> str:
     # The fence in the path keeps a stale attempt from overwriting the outputs of a later one.
     folder = kind_of(job.task_type).folder
     return f"{folder}/{job.task_id}/{job.fence}/{index}.{_EXTENSIONS[content_type]}"

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from compute.errors import InvalidInput, StorageFailed
 from compute.media.codec import ImageFormat
 from compute.storage.patience import until_back
 from compute.worker.clock import StageClock
@@ -94,6 +95,15 @@ class RunContext:
         """The folder of small models (detectors, segmentation)."""
         return self._worker.models_root
 
+    @property
+    def roles(self) -> frozenset[Role]:
+        """The roles of this worker's models."""
+        return self._worker.roles
+
+    def model_name(self, role: Role) -> str:
+        """The name of the worker's model of this role."""
+        return self._worker.model_name(role)
+
     def own_size(self, size: Size) -> Size:
         """The size at which the model generates an image of `size` well; `size` itself if the request has
         `native: false`."""
@@ -107,6 +117,18 @@ class RunContext:
         """
         with self._clock.beside("fetch"):
             return await self.inputs.image(path, field=field)
+
+    async def reload(self, path: str) -> Image.Image:
+        """Load an image that this job, or an earlier run of its task, has stored.
+
+        Raises:
+            StorageFailed: it is gone, or damaged.
+        """
+        with self._clock.beside("fetch"):
+            try:
+                return (await self._worker.load_image(path, field="result")).image
+            except InvalidInput as error:
+                raise StorageFailed(f"What the task has made cannot be read: {error.detail}") from error
 
     @asynccontextmanager
     async def device(self) -> AsyncGenerator[None]:
@@ -200,6 +222,17 @@ class RunContext:
         with self._clock.beside("upload"):
             store = partial(self._worker.store_file, self.job, self._next_output(), encoded, seed=seed)
             return self._published(await until_back(store, who=f"a result of task {self.job.task_id}"))
+
+    async def keep(self, name: str, image: Image.Image) -> str:
+        """Store an image with the job's outputs that is none of them, such as `debug/tile-1`; its path.
+
+        Raises:
+            StorageFailed: the object store refused it, or could not be reached.
+        """
+        encoded = await self._worker.encode(image)
+        return await until_back(
+            partial(self._worker.store_beside, self.job, name, encoded), who=f"{name} of task {self.job.task_id}"
+        )
 
     def publish_stored(self, artifact: Artifact) -> Artifact:
         """Make a file that is in the object store already the job's next output."""

@@ -309,6 +309,11 @@ class WorkerContext(Protocol):
         """
         ...
 
+    @property
+    def roles(self) -> frozenset[Role]:
+        """The roles of this worker's models."""
+        ...
+
     def model_name(self, role: Role) -> str:
         """The name of the model of this role; without one, the name of the worker's software."""
         ...
@@ -347,6 +352,10 @@ class WorkerContext(Protocol):
 
     async def store(self, job: Job, index: int, encoded: EncodedImage, *, seed: int | None = None) -> Artifact:
         """Store one output of the job, atomically."""
+        ...
+
+    async def store_beside(self, job: Job, name: str, encoded: EncodedImage) -> str:
+        """Store an image with the job's outputs that is none of them, such as `debug/tile-1`; its path."""
         ...
 
     async def store_file(self, job: Job, index: int, encoded: "EncodedFile", *, seed: int | None = None) -> Artifact:
