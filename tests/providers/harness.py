@@ -1,7 +1,7 @@
 """Runs tasks at providers without Ray and without Postgres: a ledger in memory, files in a folder, real HTTP."""
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from compute.deployments.context import LocalWorkerContext
 from compute.media.codec import encode
 from compute.media.loader import MediaLoader
 from compute.outbound.client import GuardedClient
+from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.call import AGAIN, Call, CallState, Intent
 from compute.providers.calls.files import ResultFiles
 from compute.providers.calls.http import HttpClient
@@ -24,6 +25,9 @@ from compute.providers.registry import all_providers
 from compute.schemas.enums import ProviderType
 from compute.settings import Settings
 from compute.storage.local import LocalStore
+from compute.tasks.operations import Operation
+from compute.tasks.registry import kind_of
+from compute.worker.context import RunContext, run_work
 from compute.worker.protocol import Artifact, Done, Job, Said, WorkEvent
 
 __all__ = ["Desk", "MemoryLedger", "Outcome", "open_desk"]
@@ -163,18 +167,45 @@ class Desk:
     ) -> Outcome:
         """Run a task at a provider as a worker would; raises what it raises."""
         job = Job(task_id or uuid4(), task_type, fence, spec | {"provider_type": provider})
-        outcome = Outcome()
-        async with aclosing(all_providers()[provider].run(job, _Worker(self))) as events:
-            async for event in events:
-                outcome.events.append(event)
-                match event:
-                    case Artifact():
-                        outcome.artifacts.append(event)
-                    case Said(text):
-                        outcome.text += text
-                    case Done(metadata):
-                        outcome.metadata = metadata
-        return outcome
+        return await _collected(all_providers()[provider].run(job, _Worker(self)))
+
+    async def do(
+        self,
+        operation: Operation,
+        provider: ProviderType,
+        config: dict[str, Any] | None = None,
+        *,
+        task_type: str = "GENERATION",
+        task_id: UUID | None = None,
+        fence: int = 1,
+    ) -> Outcome:
+        """Do an operation at a provider elsewhere, as the run of a task that asks for it."""
+        chosen = all_providers()[provider]
+        assert isinstance(chosen, RemoteProvider)
+        job, worker = Job(task_id or uuid4(), task_type, fence, {}), _Worker(self)
+        owner = Owner(provider, f"{kind_of(task_type).folder}/{job.task_id}/calls", job.task_id, fence)
+        checked = chosen.config_model.model_validate(config or {})
+
+        async def work(context: RunContext) -> None:
+            async with context.device():
+                await chosen.work(Assignment(operation, checked, context, worker.calls(owner), self.settings))
+
+        return await _collected(run_work(job, worker, work))
+
+
+async def _collected(running: AsyncGenerator[WorkEvent]) -> Outcome:
+    outcome = Outcome()
+    async with aclosing(running) as events:
+        async for event in events:
+            outcome.events.append(event)
+            match event:
+                case Artifact():
+                    outcome.artifacts.append(event)
+                case Said(text):
+                    outcome.text += text
+                case Done(metadata):
+                    outcome.metadata = metadata
+    return outcome
 
 
 @asynccontextmanager
