@@ -8,7 +8,7 @@ from pydantic import Field
 
 from compute.errors import InvalidInput
 from compute.imaging.blend import composite, feather, mask_of
-from compute.imaging.resize import resized
+from compute.imaging.resize import covering_box, resized
 from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.account import Account
 from compute.providers.calls.call import Collected
@@ -152,7 +152,9 @@ def _finished(base: Image.Image, made: Image.Image, mask: Image.Image | None, si
     result = resized(made.convert("RGB"), size)
     if mask is None:
         return result
-    weights = feather(resized(mask_of(mask, base.size), size), _FEATHER)
+    fitting = covering_box(base.size, size)
+    scaled = mask_of(mask, base.size).resize(size, Image.Resampling.BOX, box=fitting)
+    weights = feather(scaled, _FEATHER)
     return composite(resized(base, size), result, weights)
 
 

@@ -34,6 +34,7 @@ MODELS = frozenset(
 )
 """Names of models that it has; the ones of pictures hold "image" or "banana"."""
 _SIZES = {"512": 64, "1K": 128, "2K": 256, "4K": 512}
+_OF_URLS = str.maketrans("-_", "+/")
 _TYPE = "type.googleapis.com/google.rpc."
 _TROUBLES = {
     Trouble.BAD_REQUEST: (400, "INVALID_ARGUMENT", "Request contains an invalid argument."),
@@ -157,9 +158,11 @@ def _text_of(body: Mapping[str, Any]) -> str:
 
 
 def _images_of(body: Mapping[str, Any]) -> list[str]:
-    """Base64 or addresses of all images, in their order."""
+    """Base64 or addresses of all images, in their order. Bytes in the JSON of Google's services may be in either alphabet
+    of base64; the client uses the one for URLs."""
     parts = [part for content in body["contents"] for part in content.get("parts", ())]
-    found = [part.get("inlineData", {}).get("data") or part.get("fileData", {}).get("fileUri") for part in parts]
+    inline = [part.get("inlineData", {}).get("data", "").translate(_OF_URLS) for part in parts]
+    found = [data or part.get("fileData", {}).get("fileUri") for data, part in zip(inline, parts, strict=True)]
     return [one for one in found if one]
 
 

@@ -32,6 +32,8 @@ _STRIDE = 1_000_003
 _POLICY = ("SAFETY", "PROHIBITED", "BLOCKLIST", "RECITATION", "SPII", "MODEL_ARMOR", "JAILBREAK")
 """Parts of the words for what the rules of use forbid; new words are made of them."""
 _WORDS_SHOWN = 400
+_OF_URLS = str.maketrans("-_", "+/")
+"""Bytes in the JSON of Google's services may be written in either alphabet of base64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def answer_of(said: Mapping[str, Any], wish: ImageWish) -> Answer:
     if not images:
         raise _without_image(said, candidates)
     try:
-        data = base64.b64decode(images[-1]["data"], validate=True)
+        data = base64.b64decode(images[-1]["data"].translate(_OF_URLS), validate=True)
     except (binascii.Error, ValueError) as error:
         raise ProviderFailed(f"Google: the image of its answer is damaged.{_id_of(said)}") from error
     usage = said.get("usageMetadata")
