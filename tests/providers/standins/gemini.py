@@ -158,8 +158,8 @@ def _text_of(body: Mapping[str, Any]) -> str:
 
 
 def _images_of(body: Mapping[str, Any]) -> list[str]:
-    """Base64 or addresses of all images, in their order. Bytes in the JSON of Google's services may be in either alphabet
-    of base64; the client uses the one for URLs."""
+    """Base64 or addresses of all images, in their order. JSON of Google services may hold bytes in either alphabet of
+    base64; the client uses the one for URLs."""
     parts = [part for content in body["contents"] for part in content.get("parts", ())]
     inline = [part.get("inlineData", {}).get("data", "").translate(_OF_URLS) for part in parts]
     found = [data or part.get("fileData", {}).get("fileUri") for data, part in zip(inline, parts, strict=True)]
