@@ -14,6 +14,7 @@ from compute.api import errors
 from compute.api.bodies.multipart import FIELD_BYTES
 from compute.api.bodies.patience import BodyPatience
 from compute.api.deps import require_key
+from compute.api.evaluation import routes as evaluation
 from compute.api.health import routes as health
 from compute.api.http.cors import cors_options
 from compute.api.http.guard import KeyGuard, RequestGuard
@@ -55,6 +56,7 @@ _ROUTERS: tuple[tuple[APIRouter, dict[str, Any]], ...] = (
     (tasks.router, _KEYED),
     (workflows.router, _KEYED),
     (training.router, _KEYED),
+    (evaluation.router, _KEYED),
     # Their routes say which key they need.
     (storage.router, _OF_THE_API),
     (lora.router, _OF_THE_API),

@@ -15,9 +15,11 @@ from compute.api.paths import IMAGES
 from compute.api.tasks.watch import TaskWatcher
 from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
+from compute.evaluation.evaluator import Evaluator
 from compute.events.notify import Notifier
 from compute.media.loader import MediaLoader
 from compute.outbound.client import GuardedClient
+from compute.providers.ledger.opening import open_calls
 from compute.requests.serving import Serving
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
@@ -45,6 +47,7 @@ class Resources:
     watcher: TaskWatcher
     loops: Loops
     readiness: Readiness
+    evaluator: Evaluator
 
     @property
     def link_signer(self) -> LinkSigner:
@@ -81,6 +84,8 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
         loops.keep("watching tasks", watcher.run)
         readiness = Readiness(database, objects, serving, loops)
         stack.push_async_callback(readiness.close)
+        media = MediaLoader(settings, client)
+        calls = await stack.enter_async_context(open_calls(settings, database, objects, client))
         writer = TaskWriter(database, notifier)
         stack.push_async_callback(writer.close)
         yield Resources(
@@ -89,13 +94,14 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             database=database,
             objects=objects,
             client=client,
-            media=MediaLoader(settings, client),
+            media=media,
             notifier=notifier,
             writer=writer,
             links=Links(objects, LinkSigner(IMAGES, secrets), settings.link_ttl_seconds, settings),
             watcher=watcher,
             loops=loops,
             readiness=readiness,
+            evaluator=Evaluator(settings, database, calls),
         )
 
 

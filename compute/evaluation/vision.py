@@ -22,10 +22,7 @@ __all__ = ["LONGEST_SIDE", "VisionModel"]
 LONGEST_SIDE = 1536
 """Pixels of a side, above which images are scaled down before a model sees them."""
 _WORTH_ASKING_SECONDS = 1.0
-_NONE = (
-    "Set OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY or OLLAMA_HOST, and COMPUTE_VISION_PROVIDER if there are "
-    "several, to have a vision model look at images."
-)
+_NONE = "No vision provider is configured: set OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY or OLLAMA_HOST."
 
 
 @dataclass(frozen=True, slots=True)

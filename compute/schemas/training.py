@@ -211,10 +211,10 @@ class TrainingOptions(_Request):
     )
     preprocessing_captioning_strategy: CaptioningStrategy | None = Field(
         default=CaptioningStrategy.TRIGGER_ONLY,
-        description="`trigger_only`, `filename` (or a text file next to the image) or `vision`.",
+        description="`trigger_only`, `filename` (or a text file next to the image) or `vision` (what a model sees).",
     )
     preprocessing_captioning_prompt: _Prompt | None = Field(
-        default=None, description="The prompt of a vision model for each image."
+        default=None, description="What the vision model is asked about each image, in place of our own words."
     )
 
 

@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from compute.errors import InvalidFields, InvalidInput
+from compute.evaluation.vision import VisionModel
 from compute.media.base64_text import is_inline
 from compute.outbound.client import MAX_URL_CHARACTERS, GuardedClient
 from compute.requests.faults import MOST_FAULTS, Faults
 from compute.requests.inputs import InputSources, RequestInputs
 from compute.requests.serving import ServedModel
-from compute.schemas.training import TrainingTaskCreate
+from compute.schemas.training import CaptioningStrategy, TrainingTaskCreate
 from compute.storage.links.signed import stored_path
 from compute.storage.readable import check_readable
 from compute.training.request import spec_of
@@ -43,11 +44,13 @@ async def prepare(request: TrainingTaskCreate, training_id: UUID, sources: Train
     """Return the spec of a request. Its images are addresses and storage paths; inline ones are stored now.
 
     Raises:
-        InvalidInput, InvalidFields, TooLarge: it cannot be done, or its images, its zip file or its webhook are
-        invalid;
-            names each, up to a hundred. Nothing was stored.
+        InvalidInput, InvalidFields, TooLarge: it cannot be done, a setting of the vision model that it asks for is
+            missing, or its images, its zip file or its webhook are invalid; names each, up to a hundred. Nothing was
+            stored.
         StorageFailed: they could not be looked for, or stored.
     """
+    if request.preprocessing_captioning_strategy is CaptioningStrategy.VISION:
+        VisionModel.of(sources.settings, field="preprocessing_captioning_strategy")
     request = await _by_path(request, sources)
     spec = spec_of(request, training_id, sources.settings.training_models)
     images = await _ingest(request, sources)

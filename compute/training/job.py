@@ -24,6 +24,7 @@ import yaml
 from pydantic import ValidationError
 
 from compute.errors import ComputeError, InvalidInput, TaskFailed, Unavailable
+from compute.evaluation.vision import VisionModel
 from compute.schemas.enums import ErrorCategory
 from compute.schemas.training import CaptioningStrategy, TrainingStatus, TrainingType
 from compute.settings import Settings, get_settings
@@ -182,7 +183,8 @@ def read_config(text: str, settings: Settings) -> TrainingSpec:
     """Read the spec in a YAML file. `model` may be the name of a base model; `id` and `output_name` may be left out.
 
     Raises:
-        InvalidInput: there is no such base model, or it does not support the weighting.
+        InvalidInput: there is no such base model, or it does not support the weighting; or no vision model is set up
+            for captions.
         ValidationError: anything else is wrong.
     """
     found: dict[str, Any] = yaml.safe_load(text) or {}
@@ -196,9 +198,7 @@ def read_config(text: str, settings: Settings) -> TrainingSpec:
         raise InvalidInput("Exactly one of `images` and `archive` is required.", field="data")
     get_family(spec.model.family).check_weighting(spec.weighting)
     if spec.data.captioning is CaptioningStrategy.VISION:
-        raise InvalidInput(
-            "No vision provider is configured; `captioning` must be trigger_only or filename.", field="data.captioning"
-        )
+        VisionModel.of(settings, field="data.captioning")
     return spec
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from compute.errors import InvalidInput
-from compute.schemas.training import MAX_IMAGES, CaptioningStrategy, TrainingTaskCreate, TrainingType
+from compute.schemas.training import MAX_IMAGES, TrainingTaskCreate, TrainingType
 from compute.settings import TrainableModel
 from compute.training.dataset.transforms import parse_transforms
 from compute.training.models import get_family
@@ -117,11 +117,6 @@ def _check_data(request: TrainingTaskCreate) -> None:
         raise InvalidInput(
             f"Field `source_images` must have 1 to {MAX_IMAGES} images, unless `dataset_url` names a zip file of them.",
             field="source_images",
-        )
-    if request.preprocessing_captioning_strategy is CaptioningStrategy.VISION:
-        raise InvalidInput(
-            "No vision provider is configured; the strategy must be trigger_only or filename.",
-            field="preprocessing_captioning_strategy",
         )
 
 

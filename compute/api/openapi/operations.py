@@ -12,6 +12,7 @@ TAGS = {
     "Tasks": "Have images and clips made, and follow how it goes.",
     "Workflows": "Tasks that hand their results to each other.",
     "Training": "Teach a model something new.",
+    "Evaluation": "Have images looked at.",
     "Storage": "Images that requests name, and results.",
     "Loras": "The LoRAs that tasks can name.",
     "Admin": "What needs the admin key.",

@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 from compute.providers.registry import all_providers
 from compute.schemas.bulk import BulkTasks
 from compute.schemas.enums import ErrorCategory, EventType, ProviderCapability, ProviderType, TaskPriority, TaskType
+from compute.schemas.evaluation import EvaluationRequest
 from compute.schemas.events import (
     BaseEvent,
     PreprocessingStatusEvent,
@@ -36,6 +37,7 @@ from compute.tasks.types.generation import GenerationTaskUpdate
 
 __all__ = [
     "BULK_BODY",
+    "EVALUATION_BODY",
     "GENERATION_BODY",
     "GENERATION_UPDATE_BODY",
     "LORA_DELETE_BODY",
@@ -123,6 +125,15 @@ LORA_DELETE_BODY = _json_body(
     _any_of("LoRA", [LoRADeleteRequest]), {"by its path": {"partial_path": "identities/my_lora.safetensors"}}
 )
 
+_EVALUATION_EXAMPLE = {
+    "image_url": "https://example.com/look-1.jpg",
+    "expected_framing": "full_body",
+    "expected_view_angle": "front",
+    "expected_gender": "FEMALE",
+    "include_descriptions": True,
+}
+EVALUATION_BODY = _json_body(_any_of("Evaluation", [EvaluationRequest]), {"a look": _EVALUATION_EXAMPLE})
+
 _WORKFLOW_EXAMPLE = {
     "name": "A dress, larger",
     "origin_instance": "shop",
@@ -187,6 +198,7 @@ _BY_HAND: list[type[BaseModel]] = [
     Body_admin_upload_lora,
     Body_save_image,
     LoRADeleteRequest,
+    EvaluationRequest,
     *(provider.config_model for provider in all_providers().values()),
     BaseEvent,
     TaskCreatedEvent,

@@ -16,6 +16,7 @@ __all__ = ["tidy_schemas"]
 _WITHOUT_DEFAULTS = {
     "TrainingTaskCreate": "TrainingRequest",
     "CreateWorkflow": "WorkflowRequest",
+    "EvaluationRequest": "ImageEvaluation",
     "Body_upload_lora": "LoraUpload",
     "Body_admin_upload_lora": "AdminLoraUpload",
     "Body_save_image": "ImageUpload",

@@ -29,7 +29,9 @@ SELECT vendor, account, failures, openings,
 _IN_FLIGHT = """
 SELECT count(*) FROM provider_calls
  WHERE vendor = %(vendor)s AND account = %(account)s AND state IN ('INTENT', 'ACCEPTED')
+   AND (task_id IS NOT NULL OR created_at > clock_timestamp() - interval '1 hour')
 """
+# Without a task nobody comes back for a call whose process was killed; all of them are answered at once.
 _LAST_MINUTE = """
 SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 FROM provider_calls
  WHERE vendor = %(vendor)s AND account = %(account)s AND created_at > clock_timestamp() - interval '60 s'

@@ -30,11 +30,8 @@ def caption_for(strategy: CaptioningStrategy, *, trigger_word: str, file: str, t
     """Return the caption of one image, at most MAX_CAPTION characters.
 
     `trigger_only` gives the trigger word alone. `filename` gives `text`, the caption from the data set, or else the
-    words
-    of the file's name. The trigger word is put first, unless the caption contains it.
-
-    Raises:
-        InvalidInput: the strategy needs a vision model.
+    words of the file's name; so does `vision`, whose `text` is a vision model's, or that of the data set where the
+    model gave none. The trigger word is put first, unless the caption contains it.
 
     Example:
         caption_for(CaptioningStrategy.FILENAME, trigger_word="zxd", file="red_dress-02.png")  # "zxd, red dress"
@@ -43,13 +40,8 @@ def caption_for(strategy: CaptioningStrategy, *, trigger_word: str, file: str, t
     match strategy:
         case CaptioningStrategy.TRIGGER_ONLY:
             return trigger
-        case CaptioningStrategy.FILENAME:
+        case CaptioningStrategy.FILENAME | CaptioningStrategy.VISION:
             return _triggered(trigger, clean_caption(text or "") or words_of_name(file))
-        case CaptioningStrategy.VISION:
-            raise InvalidInput(
-                "no model that describes images is set up; use trigger_only or filename",
-                field="preprocessing_captioning_strategy",
-            )
 
 
 def clean_caption(text: str) -> str:

@@ -3,7 +3,7 @@
     downloading    addresses, stored paths or one archive  →  training/<id>/raw/…
     validating     decodes the files; unsuitable ones are rejected by name
     transforming   crops, background removal, scaling to buckets, mirroring  →  training/<id>/dataset/images/<n>.png
-    captioning     chooses each image's caption
+    captioning     chooses each image's caption, or asks a vision model for it
     encoding       VAE and text encoders, once for all steps  →  training/<id>/cache/…
 
 Stages pass paths, not images: everything is in the object store, so that tasks run on any node, and a job that
@@ -12,7 +12,7 @@ takes over finds the finished parts.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -20,12 +20,15 @@ import ray
 from ray.exceptions import RayTaskError
 
 from compute.errors import InvalidInput
+from compute.schemas.training import CaptioningStrategy
+from compute.settings import get_settings
 from compute.storage.base import ObjectStore
 from compute.storage.patience import until_back
 from compute.training.cache import CachedImage, Manifest
 from compute.training.dataset.captions import caption_for
 from compute.training.dataset.images import Rejected
 from compute.training.preprocessing import stages
+from compute.training.preprocessing.captioning import vision_captions
 from compute.training.preprocessing.stages import DatasetImage, RawFile
 from compute.training.spec import DataSpec, TrainingSpec
 
@@ -54,6 +57,10 @@ class StageListener(Protocol):
         """Files were rejected."""
         ...
 
+    def log(self, line: str) -> None:
+        """A line for the training's log."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RayResources:
@@ -69,7 +76,8 @@ async def preprocess(
     """Prepare the data set and fill the cache, unless an earlier job has done so; return the cache's manifest.
 
     Raises:
-        InvalidInput: no image is left, or the archive is refused.
+        InvalidInput: no image is left, the archive is refused, or no vision model is set up for captions.
+        ProviderFailed: the vision model cannot be used.
         StorageFailed: the object store, or this machine's disk, failed.
     """
     found = await until_back(partial(_found, spec, objects), who="a training")
@@ -80,7 +88,7 @@ async def preprocess(
     raws = await run.download()
     raws = await run.validate(raws)
     images = await run.transform(raws)
-    manifest = run.caption(images)
+    manifest = run.caption(await run.describe(images, objects))
     await run.encode(images, manifest)
     record = asdict(manifest) | {"rejected": [asdict(one) for one in run.all_rejected]}
     await until_back(partial(_finish, spec, objects, record), who="a training")
@@ -130,6 +138,21 @@ class _Run:
     async def transform(self, raws: Sequence[RawFile]) -> list[DatasetImage]:
         found = await self._all("transforming", stages.transform, _chunks(raws), len(raws))
         return self._kept(found)
+
+    async def describe(self, images: Sequence[DatasetImage], objects: ObjectStore) -> Sequence[DatasetImage]:
+        """The images with the texts of a vision model, where one is asked for them."""
+        if self._spec.data.captioning is not CaptioningStrategy.VISION:
+            return images
+        self._listener.stage("captioning", 0, len(images))
+        texts = await vision_captions(
+            self._spec,
+            images,
+            objects,
+            get_settings(),
+            progress=lambda done: self._listener.stage("captioning", done, len(images)),
+            log=self._listener.log,
+        )
+        return [replace(image, text=texts.get(image.path, image.text)) for image in images]
 
     def caption(self, images: Sequence[DatasetImage]) -> Manifest:
         spec, data = self._spec, self._spec.data

@@ -94,7 +94,6 @@ def test_what_is_asked_for_reaches_the_spec() -> None:
         ({"dataset_url": "https://example.com/a.zip"}, "dataset_url", "Only one of"),
         ({"base_model_path": "gpt"}, "base_model_path", "known: default, sd-xl-base, black-forest-labs/FLUX.1-dev"),
         ({"preprocessing_transforms": [{"type": "flip"}, {"type": "melt"}]}, "preprocessing_transforms.1", "resize"),
-        ({"preprocessing_captioning_strategy": "vision"}, "preprocessing_captioning_strategy", "No vision provider"),
         ({"steps": 5, "epochs": 5}, "epochs", "Only one of"),
         ({"training_type": "FULL", "base_precision": "fp8"}, "base_precision", "frozen"),
         ({"guidance": [4, 1]}, "guidance", "above"),

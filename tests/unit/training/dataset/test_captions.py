@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compute.errors import InvalidInput
 from compute.schemas.training import CaptioningStrategy
 from compute.training.dataset.captions import (
     DAMAGED,
@@ -58,10 +57,11 @@ def test_a_name_without_words_leaves_the_trigger_word() -> None:
     assert caption("IMG_0001.png", " \n ") == "zorb dress"
 
 
-def test_vision_is_refused_until_there_is_a_model_for_it() -> None:
-    with pytest.raises(InvalidInput, match="use trigger_only or filename") as caught:
-        caption_for(CaptioningStrategy.VISION, trigger_word="zorb", file="a.png")
-    assert caught.value.field == "preprocessing_captioning_strategy"
+def test_a_vision_model_says_what_is_seen_and_the_name_stands_in_for_it() -> None:
+    strategy = CaptioningStrategy.VISION
+    said = caption_for(strategy, trigger_word="zorb", file="red_dress.png", text="A red dress\non a rack.")
+    assert said == "zorb, A red dress on a rack."
+    assert caption_for(strategy, trigger_word="zorb", file="red_dress.png") == "zorb, red dress"
 
 
 def test_what_is_no_text_is_left_out() -> None:

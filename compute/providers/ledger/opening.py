@@ -1,0 +1,57 @@
+"""Opens what paid calls need, for a process that makes some."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from compute.db.session import Database
+from compute.media.loader import MediaLoader
+from compute.outbound.client import GuardedClient
+from compute.providers.calls.files import ResultFiles
+from compute.providers.calls.http import HttpClient
+from compute.providers.calls.job import JobCalls
+from compute.providers.calls.record import CallPolicy, Owner
+from compute.providers.ledger.gate import AccountLimits, Limits
+from compute.providers.ledger.postgres import PostgresLedger
+from compute.settings import Settings
+from compute.storage.base import ObjectStore
+
+__all__ = ["open_calls", "open_ledger"]
+
+_FETCH_SECONDS = 120.0
+
+
+@asynccontextmanager
+async def open_ledger(settings: Settings, database: Database) -> AsyncIterator[PostgresLedger]:
+    """A ledger that is being written until the block ends; then all that it was told is written."""
+    limits = {
+        vendor: AccountLimits(limit.concurrency, limit.per_minute) for vendor, limit in settings.provider_limits.items()
+    }
+    ledger = PostgresLedger(
+        database,
+        limits=Limits(limits),
+        budget_seconds=settings.provider_budget_seconds,
+        price=lambda vendor, endpoint, units: None,
+    )
+    running = asyncio.create_task(ledger.run(), name="writing the ledger of paid calls")
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+        await running
+
+
+@asynccontextmanager
+async def open_calls(
+    settings: Settings, database: Database, objects: ObjectStore, client: GuardedClient
+) -> AsyncIterator[Callable[[Owner], JobCalls]]:
+    """Gives the calls of an owner until the block ends. Nothing is contacted before the first call."""
+    most = settings.provider_result_max_bytes
+    # What a vendor returns may be larger than what a user may send.
+    media = MediaLoader(settings.model_copy(update={"media_max_bytes": most}), client)
+    files = ResultFiles(objects, client, media, max_bytes=most, seconds=_FETCH_SECONDS)
+    policy = CallPolicy(
+        wait=settings.provider_wait_seconds, fetch=_FETCH_SECONDS, uncertain=settings.provider_uncertain_seconds
+    )
+    async with open_ledger(settings, database) as ledger, HttpClient() as http:
+        yield lambda owner: JobCalls(owner, ledger, http, files, policy)
