@@ -90,7 +90,7 @@ class VisionModel:
 
 def _first(settings: Settings, vendors: Mapping[str, ChatVendor]) -> str | None:
     """The first vendor that an operator has set up. Ollama needs no key: it is, where its address was set."""
-    for provider in VisionProvider:
+    for provider in (one for one in VisionProvider if one in vendors):
         if provider is VisionProvider.OLLAMA and "ollama_host" not in settings.model_fields_set:
             continue
         try:
