@@ -3,6 +3,7 @@
     ComputeError              an error with a stable `code`
     ├── BadRequest            the request itself is malformed: an id, a query parameter, a header
     ├── InvalidInput          the payload is wrong; `field` says where
+    │   └── FileAway          a file that it names cannot be had just now
     ├── InvalidFields         several fields of the payload are wrong; `faults` lists them
     ├── Unauthorized          no key, or an unknown one
     ├── Forbidden             a valid key without the right
@@ -35,6 +36,7 @@ __all__ = [
     "CallUncertain",
     "ComputeError",
     "Conflict",
+    "FileAway",
     "Forbidden",
     "Interrupted",
     "InvalidFields",
@@ -84,6 +86,10 @@ class InvalidInput(ComputeError):
     def __init__(self, detail: str, *, field: str = "body") -> None:
         super().__init__(detail, field=field)
         self.field = field
+
+
+class FileAway(InvalidInput):
+    """The server of a file did not answer, or is unwell: a later try may get the file."""
 
 
 class InvalidFields(ComputeError):

@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 import aiohttp
 from yarl import URL
 
-from compute.errors import InvalidInput, Unavailable
+from compute.errors import FileAway, InvalidInput, Unavailable
 from compute.outbound.addresses import AllowedHosts, is_public, literal_address
 from compute.outbound.post import PostClient, PostFailed, PostResult
 from compute.outbound.resolver import GuardedResolver, NotPublicError
@@ -24,6 +24,7 @@ __all__ = ["Fetched", "GuardedClient"]
 MAX_REDIRECTS = 5
 MAX_URL_CHARACTERS = 8192
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_LATER = frozenset({408, 425, 429})
 _HEADERS = {"User-Agent": "compute", "Accept-Encoding": "identity"}
 # One message for a private address and for a name that does not exist: a difference would reveal the network.
 _NOT_PUBLIC = "The host does not resolve to a public address."
@@ -76,14 +77,14 @@ class GuardedClient:
         """GET the URL, following at most 5 redirects, each of them checked like the first.
 
         Raises:
-            InvalidInput: the URL is malformed or leads to an address that is not public, the response is not 200,
-                is larger than `max_bytes`, or takes longer than the timeout. `field` names the request's field.
+            InvalidInput: the URL is malformed or leads to an address that is not public, the response is not 200, or
+                is larger than `max_bytes`. `field` names the request's field.
+            FileAway: the response takes longer than the timeout or breaks off, or the server is unwell.
         """
         async with _as_invalid_input(field), asyncio.timeout(self._timeout):
             response = await self._follow(self._checked(url, field), field)
             async with response:
-                if response.status != 200:
-                    raise InvalidInput(f"The server answered {response.status} instead of a file.", field=field)
+                _check_status(response.status, field)
                 return Fetched(await _read_all(response, max_bytes, field), response.content_type)
 
     async def download(self, url: str, destination: Path, *, max_bytes: int, timeout: float, field: str) -> None:
@@ -92,14 +93,13 @@ class GuardedClient:
         `timeout`, in seconds, replaces the client's.
 
         Raises:
-            InvalidInput: as `fetch`.
+            InvalidInput, FileAway: as `fetch`.
             StorageFailed: this machine's disk is full, or fails.
         """
         async with _as_invalid_input(field), asyncio.timeout(timeout):
             response = await self._follow(self._checked(url, field), field)
             async with response:
-                if response.status != 200:
-                    raise InvalidInput(f"The server answered {response.status} instead of a file.", field=field)
+                _check_status(response.status, field)
                 await _write_all(response, destination, max_bytes, field)
 
     async def post(
@@ -215,6 +215,12 @@ def _join(base: URL, location: str, field: str) -> str:
         raise InvalidInput("The server redirects to something that is not a URL.", field=field) from error
 
 
+def _check_status(status: int, field: str) -> None:
+    if status != 200:
+        kind = FileAway if status >= 500 or status in _LATER else InvalidInput
+        raise kind(f"The server answered {status} instead of a file.", field=field)
+
+
 async def _read_all(response: aiohttp.ClientResponse, max_bytes: int, field: str) -> bytes:
     body = bytearray()
     async for chunk in _chunks(response, max_bytes, field):
@@ -255,11 +261,11 @@ async def _as_invalid_input(field: str) -> AsyncIterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise InvalidInput("The server took too long.", field=field) from error
+        raise FileAway("The server took too long.", field=field) from error
     except (aiohttp.ClientConnectorDNSError, NotPublicError, socket.gaierror) as error:
         raise InvalidInput(_NOT_PUBLIC, field=field) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise InvalidInput("The file could not be downloaded: the connection failed.", field=field) from error
+        raise FileAway("The file could not be downloaded: the connection failed.", field=field) from error
 
 
 @asynccontextmanager

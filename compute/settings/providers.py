@@ -29,6 +29,7 @@ _LIMITS = {
 }
 _FAL_APPS = {
     "draw": "fal-ai/flux/dev",
+    "image_to_image": "fal-ai/flux/dev/image-to-image",
     "edit": "fal-ai/nano-banana-pro/edit",
     "inpaint": "fal-ai/flux-pro/v1/fill",
     "refine": "fal-ai/clarity-upscaler",
@@ -54,8 +55,8 @@ class ProviderSettings(BaseSettings):
     )
     fal_apps: dict[str, str] = Field(
         default=_FAL_APPS,
-        description="fal's apps for what is wanted of them: draw, edit, inpaint, refine, animate, remove_background, "
-        "fix_garment.",
+        description="fal's apps for what is wanted of them: draw, image_to_image, edit, inpaint, refine, animate, "
+        "remove_background, fix_garment.",
     )
 
     fashn_api_key: SecretStr | None = Field(default=None, validation_alias="FASHN_API_KEY", description="Key of FASHN.")

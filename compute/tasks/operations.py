@@ -1,11 +1,11 @@
 """What a task asks of a provider elsewhere: its `spec` in terms that every provider understands.
 
 A task type makes one of these of its `spec` (`TaskKind.operation`); a provider turns it into calls. Images are paths in
-the object store, sizes are in pixels.
+the object store, sizes are in pixels. `app` is the request's `fal_app_id`, for providers that run apps.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 __all__ = [
     "Animate",
@@ -35,6 +35,7 @@ class Draw:
     """Make `count` images from a text, the n-th with `seed` + n; with `image`, start from that.
 
     Attributes:
+        loras: The request's fields that name LoRAs, which only this cluster has.
         strength: How much of `image` may change, in (0, 1].
     """
 
@@ -48,6 +49,8 @@ class Draw:
     guidance_scale: float | None = None
     image: Picture | None = None
     strength: float | None = None
+    loras: tuple[str, ...] = ()
+    app: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Edit:
     mask: Picture | None = None
     strength: float | None = None
     steps: int | None = None
+    app: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class Refine:
     """Enlarge an image to `width` x `height`, and regenerate its detail.
 
     Attributes:
+        size_field: The request's field that decides about the size.
         factor: How many times larger it gets.
         denoise: How much is regenerated, in [0, 1].
         face_prompt: What its faces should look like, if they are to be regenerated.
@@ -85,6 +90,8 @@ class Refine:
     denoise: float | None = None
     face_prompt: str | None = None
     face_denoise: float | None = None
+    size_field: str = "upscale_factor"
+    app: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +107,10 @@ class EnhanceFaces:
 
 @dataclass(frozen=True, slots=True)
 class RemoveBackground:
-    """Make everything but the subject of an image transparent."""
+    """Make everything but the subject of each image transparent, and store it as `png` or `webp`."""
 
-    image: Picture
+    images: tuple[Picture, ...]
+    output_format: Literal["png", "webp"] = "png"
 
 
 @dataclass(frozen=True, slots=True)

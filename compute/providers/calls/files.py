@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from compute.errors import InvalidInput, ProviderFailed, TooLarge
+from compute.errors import FileAway, InvalidInput, ProviderFailed, TooLarge
 from compute.media.loader import MediaLoader
 from compute.outbound.client import GuardedClient
 from compute.providers.calls.call import CollectedFile
-from compute.providers.calls.outcomes import AnswerFile
+from compute.providers.calls.outcomes import AnswerFile, OutcomeUnknownError
 from compute.storage.base import ObjectStore
 
 __all__ = ["KeepsFiles", "ResultFiles"]
@@ -28,7 +28,8 @@ class KeepsFiles(Protocol):
         """Store a file at `path` and a suffix that says what it is.
 
         Raises:
-            ProviderFailed: it cannot be had, is damaged or too large, or is neither a picture nor a clip.
+            ProviderFailed: it is gone, damaged or too large, or is neither a picture nor a clip.
+            OutcomeUnknownError: it cannot be had just now, and may be had later.
             StorageFailed: the store refused it, or could not be reached.
         """
         ...
@@ -70,6 +71,8 @@ class ResultFiles:
                 await self._client.download(
                     url, file, max_bytes=self._max_bytes, timeout=self._seconds, field=_THE_RESULT
                 )
+            except FileAway as away:
+                raise OutcomeUnknownError(f"The provider's result cannot be had just now: {away.detail}") from away
             except InvalidInput as refused:
                 raise ProviderFailed(f"The provider's result could not be fetched: {refused.detail}") from refused
             return await self._store(file, path)

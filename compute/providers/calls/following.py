@@ -9,7 +9,7 @@ from compute.errors import ProviderFailed
 from compute.providers.calls.call import Collected
 from compute.providers.calls.http import HttpClient
 from compute.providers.calls.outcomes import Accepted, Answer, NotDeliveredError, OutcomeUnknownError
-from compute.providers.calls.protocol import Failed, Finished, QueueProtocol, Running, Status
+from compute.providers.calls.protocol import Failed, Finished, Missing, QueueProtocol, Running, Status
 from compute.providers.calls.record import CallRecord
 from compute.schemas.enums import ErrorCategory
 
@@ -20,6 +20,8 @@ _SLOWER = 1.25
 _SLOWEST_SECONDS = 5.0
 _FETCH_AGAIN_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 30.0
+_MOST_REFUSALS = 3
+"""In a row, after which a vendor that does not let us look is believed."""
 
 Progress = Callable[[float], None]
 
@@ -45,6 +47,7 @@ class Following:
         self._http = http
         self._protocol = protocol
         self._accepted = accepted
+        self._refusals = 0
 
     async def end(self, pace: Pace, seconds: float, progress: Progress | None) -> Collected:
         """The result, which must be there within `seconds`.
@@ -66,40 +69,70 @@ class Following:
                 return await self._stop(seconds)
 
     async def _look(self) -> Status:
-        """How it goes. A vendor that does not say is asked again."""
+        """How it goes. A vendor that does not say is asked again.
+
+        Raises:
+            ProviderFailed: it refuses to say. The call stays accepted.
+        """
         try:
-            return self._protocol.status(await self._http.ask(self._protocol.ask(self._accepted), self._record.log))
+            status = self._protocol.status(await self._http.ask(self._protocol.ask(self._accepted), self._record.log))
         except (NotDeliveredError, OutcomeUnknownError) as error:
             _log.info("call %s: %s", self._record.call.id, error)
+            return Running()
         except ProviderFailed as error:
-            if error.hopeless:
-                return Failed(error)
-            await asyncio.sleep(min(error.seconds, _LONGEST_PAUSE_SECONDS))
-        return Running()
+            if not error.hopeless:
+                await asyncio.sleep(min(error.seconds, _LONGEST_PAUSE_SECONDS))
+            elif self._refused():
+                raise
+            return Running()
+        if isinstance(status, Missing):
+            return Failed(status.error) if self._refused() else Running()
+        self._refusals = 0
+        return status
+
+    def _refused(self) -> bool:
+        """Whether this is one refusal too many."""
+        self._refusals += 1
+        return self._refusals >= _MOST_REFUSALS
 
     async def _collect(self, answer: Answer | None) -> Collected:
         """Raises:
         ProviderFailed: the result cannot be had. While that may change, the call stays accepted: the next run asks for
             its result, and not for another.
         """
-        return await self._record.keep(answer or await self._fetched())
-
-    async def _fetched(self) -> Answer:
-        request = self._protocol.fetch(self._accepted)
-        if request is None:
-            raise await self._record.failed(ProviderFailed("The provider says that it is done, and has no result."))
         end = asyncio.get_running_loop().time() + self._record.policy.fetch
         pause = _FETCH_AGAIN_SECONDS
         while True:
             try:
-                return self._protocol.answer(await self._http.ask(request, self._record.log))
+                return await self._record.keep(answer or await self._fetched())
             except (NotDeliveredError, OutcomeUnknownError) as error:
                 if asyncio.get_running_loop().time() >= end:
                     raise ProviderFailed(f"The provider's result could not be fetched. {error}") from error
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _SLOWEST_SECONDS)
-            except ProviderFailed as error:
-                raise await self._record.failed(error) from error
+            # Addresses may have expired: they are asked for anew.
+            answer = None
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _SLOWEST_SECONDS)
+
+    async def _fetched(self) -> Answer:
+        """The result, asked for once."""
+        request = self._protocol.fetch(self._accepted)
+        if request is None:
+            return await self._said_again()
+        try:
+            return self._protocol.answer(await self._http.ask(request, self._record.log))
+        except ProviderFailed as error:
+            raise await self._record.failed(error) from error
+
+    async def _said_again(self) -> Answer:
+        """The result of a vendor that tells it with the status."""
+        match await self._look():
+            case Failed(error):
+                raise await self._record.failed(error)
+            case Finished(Answer() as answer):
+                return answer
+            case Finished():
+                raise await self._record.failed(ProviderFailed("The provider says that it is done, and has no result."))
+        raise OutcomeUnknownError("The provider did not tell its result again.")
 
     async def _stop(self, seconds: float) -> Collected:
         """It has taken too long: ask the vendor to stop. If it was done meanwhile, the result is ours."""

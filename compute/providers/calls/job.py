@@ -55,12 +55,14 @@ class JobCalls:
         protocol: QueueProtocol,
         body: Any,
         *,
+        known: Accepted | None = None,
         progress: Progress | None = None,
         wait: float | None = None,
         poll: float | None = None,
     ) -> Collected:
         """Have a vendor's queue do `body`, and keep the result. `wait` replaces the policy's limit, `poll` the
-        protocol's pace; both in seconds.
+        protocol's pace; both in seconds. A request that is `known`, because somebody else has submitted it, is followed
+        and nothing is submitted.
 
         Raises:
             ProviderFailed: the vendor does not do it, or not in time.
@@ -70,7 +72,7 @@ class JobCalls:
         record = await self._begin(part, protocol.account, protocol.submit(body, None).url, body)
         if record.collected is not None:
             return record.collected
-        accepted = await self._accepted(record, protocol, body)
+        accepted = await self._accepted(record, protocol, body, known)
         following = Following(record, self.http, protocol, accepted)
         return await following.end(Pace(protocol.poll_seconds, poll), wait or self._policy.wait, progress)
 
@@ -105,7 +107,11 @@ class JobCalls:
             raise await record.unknown(str(error)) from error
         except ProviderFailed as error:
             raise await record.failed(error) from error
-        return await record.keep(answer)
+        try:
+            return await record.keep(answer)
+        except OutcomeUnknownError as error:
+            # Only a vendor that keeps the request could be asked for its files again.
+            raise await record.failed(ProviderFailed(str(error))) from error
 
     async def _begin(self, part: str, account: Account, url: str, body: Any) -> CallRecord:
         owner, endpoint = self._owner, url.split("://", 1)[-1].split("?", 1)[0]
@@ -123,10 +129,14 @@ class JobCalls:
             seconds = min(call.seconds, _WORTH_WAITING_SECONDS)
             await asyncio.sleep(seconds * random.uniform(1.0, 1.2))  # noqa: S311 - spreads those that wait
 
-    async def _accepted(self, record: CallRecord, protocol: QueueProtocol, body: Any) -> Accepted:
+    async def _accepted(
+        self, record: CallRecord, protocol: QueueProtocol, body: Any, known: Accepted | None
+    ) -> Accepted:
         call = record.call
         if call.state is CallState.ACCEPTED and call.vendor_id is not None:
             return Accepted(call.vendor_id, call.addresses)
+        if known is not None:
+            return await record.accepted(known)
         return await (self._submit if call.is_new else self._look_for)(record, protocol, body)
 
     async def _submit(self, record: CallRecord, protocol: QueueProtocol, body: Any) -> Accepted:

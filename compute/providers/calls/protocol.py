@@ -9,7 +9,7 @@ from compute.providers.calls.account import Account
 from compute.providers.calls.http import HttpRequest, HttpResponse
 from compute.providers.calls.outcomes import Accepted, Answer
 
-__all__ = ["Failed", "Finished", "QueueProtocol", "Running", "Status"]
+__all__ = ["Failed", "Finished", "Missing", "QueueProtocol", "Running", "Status"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,20 @@ class Failed:
     error: ProviderFailed
 
 
-Status = Running | Finished | Failed
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The vendor does not know the request. It may not know it yet, so it is asked again a few times."""
+
+    error: ProviderFailed
+
+
+Status = Running | Finished | Failed | Missing
 
 
 class QueueProtocol(ABC):
     """One endpoint of a vendor, as one account uses it. Methods that read an answer raise `ProviderFailed` for one that
-    says no, and `OutcomeUnknownError` for one that cannot be read.
+    says no, and `OutcomeUnknownError` for one that cannot be read. For `answer`, only a request that has failed says
+    no: what may be there later (a 429, a 503, a key that is not accepted) is `OutcomeUnknownError`.
 
     A new vendor is one subclass. It holds nothing open.
     """

@@ -1,7 +1,7 @@
 """One paid call under way, and what the ledger is told of it."""
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from uuid import UUID
 
 from compute.errors import CallUncertain, ProviderFailed
@@ -73,6 +73,7 @@ class CallRecord:
     async def accepted(self, accepted: Accepted) -> Accepted:
         """The vendor has it: before anything is waited for."""
         await self._ledger.accepted(self.call.id, accepted.vendor_id, accepted.addresses, self._lines())
+        self.call = replace(self.call, vendor_id=accepted.vendor_id)
         return accepted
 
     async def keep(self, answer: Answer) -> Collected:
@@ -80,6 +81,7 @@ class CallRecord:
 
         Raises:
             ProviderFailed: its files cannot be had.
+            OutcomeUnknownError: they cannot be had just now. Nothing is said in the ledger.
             StorageFailed: they could not be stored.
         """
         folder = f"{self._owner.folder}/{self.call.part}"
@@ -88,8 +90,9 @@ class CallRecord:
         except ProviderFailed as error:
             raise await self.failed(error) from error
         result = {"files": [asdict(file) for file in files], "text": answer.text, "data": answer.data}
-        await self._ledger.collected(self.call.id, result, answer.units, answer.vendor_id, self._lines())
-        return Collected(tuple(files), answer.text, answer.data, answer.units, answer.vendor_id)
+        vendor_id = answer.vendor_id or self.call.vendor_id
+        await self._ledger.collected(self.call.id, result, answer.units, vendor_id, self._lines())
+        return Collected(tuple(files), answer.text, answer.data, answer.units, vendor_id)
 
     async def failed(self, error: ProviderFailed) -> ProviderFailed:
         """Nothing came of it."""

@@ -14,6 +14,7 @@ from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.rules.strict import JsonBody
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
+from compute.tasks.operations import Edit, Picture
 from compute.tasks.registry import InputImage, Inputs, TaskKind
 from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
@@ -190,6 +191,7 @@ class Editing(TaskKind[CreateEditingTask]):
             "instruction": _instruction(request.prompt, references),
             "role": mode.role,
             "strength": mode.strength if request.strength is None else request.strength,
+            "strength_asked": request.strength,
             "guidance_scale": mode.guidance_scale,
             "steps": request.steps,
             "note": mode.note,
@@ -200,6 +202,21 @@ class Editing(TaskKind[CreateEditingTask]):
             "seed": seed_or_new(request.seed),
             "fal_app_id": request.fal_app_id,
         }
+
+    def operation(self, spec: dict[str, Any]) -> Edit:
+        references = spec["reference_images"]
+        return Edit(
+            prompt=_numbered_instruction(spec["prompt"], references),
+            image=Picture(spec["base_image_path"], spec["base_image_field"]),
+            width=spec["width"],
+            height=spec["height"],
+            seed=spec["seed"],
+            references=tuple(Picture(one["path"], one["field"], one["type"]) for one in references),
+            mask=Picture(spec["mask_path"], "mask") if spec["mask_path"] else None,
+            strength=spec.get("strength_asked"),
+            steps=spec["steps"],
+            app=spec.get("fal_app_id"),
+        )
 
     def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
         return run_work(job, worker, partial(_edit, job.spec), role=job.spec["role"])
@@ -277,6 +294,16 @@ def _instruction(prompt: str, references: list[dict[str, str | None]]) -> str:
     shown = [f"the {one['type']}" if one["type"] else "another picture" for one in references]
     wish = prompt.strip() or f"Put {' and '.join(shown)} from the right into the first picture, change nothing else"
     return f"{wish.rstrip('.')}. To the right of the first picture, in this order: {', '.join(shown)}."
+
+
+def _numbered_instruction(prompt: str, references: list[dict[str, str | None]]) -> str:
+    """The prompt for a model that gets the images one by one, with what each reference shows."""
+    if not references:
+        return prompt
+    shown = [f"the {one['type']}" if one["type"] else "another picture" for one in references]
+    wish = prompt.strip() or f"Put {' and '.join(shown)} into image 1, change nothing else"
+    listed = ", ".join(f"image {number} shows {one}" for number, one in enumerate(shown, 2))
+    return f"{wish.rstrip('.')}. Image 1 is the one to change; {listed}."
 
 
 def _output_size(request: CreateEditingTask, base: InputImage, max_pixels: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
 from compute.tasks.enhancing import EnhancerSteps, WorkingSize, path_of_image
+from compute.tasks.operations import EnhanceFaces, Picture
 from compute.tasks.registry import Inputs, TaskKind
 from compute.tasks.results import first_path, metadata_of
 from compute.tasks.seeds import seed_or_new
@@ -94,6 +95,15 @@ class FaceEnhancer(TaskKind[CreateFaceEnhancerTask]):
             "seed": seed_or_new(request.seed),
             "size_multiple": inputs.size_multiple,
         }
+
+    def operation(self, spec: dict[str, Any]) -> EnhanceFaces:
+        return EnhanceFaces(
+            image=Picture(spec["input_image_path"], "input_image"),
+            strength=spec["strength"],
+            seed=spec["seed"],
+            prompt=spec["prompt"],
+            preserve_identity=spec["preserve_identity"],
+        )
 
     def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
         return run_work(job, worker, partial(_enhance, job.spec))

@@ -20,6 +20,7 @@ from compute.schemas.fields import (
 )
 from compute.schemas.rules.text import VISIBLE
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate, WholeTaskUpdate
+from compute.tasks.operations import Draw, Picture
 from compute.tasks.registry import Inputs, TaskKind
 from compute.tasks.results import artifact_paths, first_path
 from compute.tasks.seeds import seed_or_new
@@ -174,6 +175,23 @@ class Generation(TaskKind[CreateGenerationTask]):
         if path := replaced.get("reference_image_path"):
             replaced["reference_image_path"] = (await inputs.image(path, field="reference_image_path")).path
         return replaced
+
+    def operation(self, spec: dict[str, Any]) -> Draw:
+        reference = spec["reference_image_path"]
+        return Draw(
+            prompt=spec["prompt"],
+            width=spec["width"],
+            height=spec["height"],
+            seed=spec["seed"],
+            count=spec.get("num_outputs", 1),
+            negative_prompt=spec["negative_prompt"],
+            steps=spec["steps"],
+            guidance_scale=spec["guidance_scale"],
+            image=Picture(reference, "reference_image_path") if reference else None,
+            strength=1.0 - _influence(spec["reference_image_strength"]) if reference else None,
+            loras=tuple(f"{lora['slot']}_model_path" for lora in spec["loras"]),
+            app=spec.get("fal_app_id"),
+        )
 
     def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
         return generate_images(job, worker, partial(_requests, job.spec))

@@ -13,6 +13,8 @@ from compute.imaging.resize import Layers
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, NativeChoice, Prompt, ResultImage, Seed
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
+from compute.tasks import operations
+from compute.tasks.operations import Picture
 from compute.tasks.registry import InputImage, Inputs, TaskKind
 from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
@@ -150,6 +152,8 @@ class Refine(TaskKind[CreateRefineTask]):
             "base_image_path": base.path,
             "width": width,
             "height": height,
+            "factor": max(width / base.width, height / base.height),
+            "size_field": _size_field(request),
             "tile": self.tile,
             "overlap": self.overlap,
             "size_multiple": inputs.size_multiple,
@@ -158,6 +162,23 @@ class Refine(TaskKind[CreateRefineTask]):
             "upscale_seed": seed_or_new(request.upscale_seed),
             "face_detail_seed": seed_or_new(request.face_detail_seed),
         }
+
+    def operation(self, spec: dict[str, Any]) -> operations.Refine:
+        has_faces = spec["face_detail_enabled"]
+        return operations.Refine(
+            image=Picture(spec["base_image_path"], "base_image_url"),
+            width=spec["width"],
+            height=spec["height"],
+            factor=spec.get("factor") or spec["upscale_factor"] or 1.0,
+            seed=spec["upscale_seed"],
+            prompt=spec["upscale_prompt"] if spec["upscale_prompt"] != UPSCALE_PROMPT else None,
+            steps=spec["upscale_steps"],
+            denoise=spec["upscale_denoise"] if spec["upscale_enabled"] else 0.0,
+            face_prompt=spec["face_detail_prompt"] if has_faces else None,
+            face_denoise=spec["face_detail_denoise"] if has_faces else None,
+            size_field=spec.get("size_field", "upscale_factor"),
+            app=spec.get("fal_app_id"),
+        )
 
     def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
         return run_work(job, worker, partial(_refine, job.spec))

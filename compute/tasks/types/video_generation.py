@@ -18,6 +18,7 @@ from compute.imaging.resize import resized
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import MAX_SEED, ImageSource, NativeChoice, Prompt, ResultVideo, Seed
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
+from compute.tasks.operations import Animate, Picture
 from compute.tasks.registry import InputImage, Inputs, TaskKind
 from compute.tasks.results import first_path
 from compute.tasks.seeds import seed_or_new
@@ -144,6 +145,18 @@ class VideoGeneration(TaskKind[CreateVideoGenerationTask]):
             "width": width,
             "height": height,
         }
+
+    def operation(self, spec: dict[str, Any]) -> Animate:
+        return Animate(
+            image=Picture(spec["input_image_path"], "input_image_url"),
+            prompt=spec["prompt"],
+            width=spec["width"],
+            height=spec["height"],
+            seconds=spec["duration_seconds"],
+            fps=spec["fps"],
+            seed=spec["seed"],
+            negative_prompt=spec["negative_prompt"],
+        )
 
     def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
         return run_work(job, worker, partial(_film, job.spec), role="video")

@@ -11,6 +11,7 @@ from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderCapability, TaskType
 from compute.schemas.fields import ImageSource, ResultImage, ResultImages
 from compute.schemas.tasks import CreateTask, TaskPublic, TaskUpdate
+from compute.tasks.operations import Picture, RemoveBackground
 from compute.tasks.registry import Inputs, TaskKind
 from compute.tasks.results import artifact_paths, first_path, metadata_of
 from compute.tasks.segmentation import chosen_model
@@ -99,6 +100,11 @@ class BackgroundRemoval(TaskKind[CreateBackgroundRemovalTask]):
             "output_format": request.output_format,
             "segmentation_model": model,
         }
+
+    def operation(self, spec: dict[str, Any]) -> RemoveBackground:
+        paths = spec["input_image_paths"]
+        images = tuple(Picture(path, f"input_image_paths.{index}") for index, path in enumerate(paths))
+        return RemoveBackground(images, spec["output_format"])
 
     def run(self, job: Job, worker: WorkerContext) -> AsyncGenerator[WorkEvent]:
         return run_work(job, worker, partial(_remove, job.spec))

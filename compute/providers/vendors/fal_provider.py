@@ -1,0 +1,99 @@
+"""What the providers on fal have in common."""
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
+
+from compute.errors import CallUncertain, InvalidInput, ProviderFailed
+from compute.providers.base import Assignment, RemoteProvider
+from compute.providers.calls.account import Account
+from compute.providers.calls.call import Collected
+from compute.providers.calls.outcomes import Accepted
+from compute.providers.vendors.fal import FalQueue, is_app_id
+from compute.providers.vendors.fal_arguments import merged
+from compute.schemas.rules.strict import JsonBody
+from compute.settings import Settings
+
+__all__ = ["REQUEST_ID", "FalProvider", "all_of", "app_for"]
+
+T = TypeVar("T")
+ConfigT = TypeVar("ConfigT", bound=JsonBody)
+
+REQUEST_ID = r"^[A-Za-z0-9_-]{1,128}$"
+"""The pattern of a request's id."""
+
+
+class FalProvider(RemoteProvider[ConfigT]):
+    """One that runs apps of fal."""
+
+    queue = "fal"
+
+    def account(self, settings: Settings) -> Account:
+        if settings.fal_key is None:
+            raise InvalidInput(f"Set FAL_KEY to use {self.name}.", field="provider_type")
+        return Account("fal", settings.fal_key.get_secret_value())
+
+    @abstractmethod
+    def request_id(self, config: ConfigT) -> str | None:
+        """A request that was submitted earlier, which is followed in place of a new one."""
+
+    def static(self, config: ConfigT) -> dict[str, Any] | None:
+        """Arguments that replace ours."""
+        return None
+
+    async def call(
+        self,
+        assignment: Assignment[ConfigT],
+        part: str,
+        app: str,
+        arguments: dict[str, Any],
+        *,
+        needs_files: bool = True,
+    ) -> Collected:
+        """Have an app do a part of the task; its id goes into the metadata.
+
+        Raises:
+            ProviderFailed, CallUncertain, LeaseLost: as `JobCalls.queued`.
+        """
+        settings = assignment.settings
+        protocol = FalQueue(self.account(settings), settings.fal_queue_url, app, needs_files=needs_files)
+        followed = self.request_id(assignment.config)
+        collected = await assignment.calls.queued(
+            part,
+            protocol,
+            {"followed": followed} if followed else merged(arguments, self.static(assignment.config)),
+            known=Accepted(followed) if followed else None,
+            progress=assignment.context.progress,
+        )
+        assignment.context.note(fal_request_id=collected.vendor_id, fal_app_id=app)
+        return collected
+
+
+def app_for(settings: Settings, purpose: str, chosen: str | None, field: str) -> str:
+    """The app of an operation: the one that is `chosen` by `field`, or that of the settings.
+
+    Raises:
+        InvalidInput: it is no app's id, or there is none.
+    """
+    app = chosen or settings.fal_apps.get(purpose)
+    if app is None:
+        raise InvalidInput(f"Name an app: COMPUTE_FAL_APPS has none for {purpose}.", field=field)
+    if not is_app_id(app):
+        raise InvalidInput("The id of an app is its owner and its name, as in fal-ai/flux/dev.", field=field)
+    return app
+
+
+async def all_of(calls: Sequence[Awaitable[T]]) -> list[T]:
+    """The results of calls that are under way together. None of them is left behind when another fails.
+
+    Raises:
+        ProviderFailed: one of them failed; an uncertain one counts before others, because the task waits for it.
+    """
+    done = await asyncio.gather(*calls, return_exceptions=True)
+    failures = [one for one in done if isinstance(one, BaseException)]
+    for kind in (CallUncertain, ProviderFailed, BaseException):
+        for failure in failures:
+            if isinstance(failure, kind):
+                raise failure
+    return [one for one in done if not isinstance(one, BaseException)]

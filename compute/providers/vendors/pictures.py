@@ -1,0 +1,139 @@
+"""Pictures on their way to vendors and back. They travel inside requests, so that a vendor need not reach us."""
+
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from PIL import Image
+
+from compute.errors import InvalidInput, ProviderFailed
+from compute.imaging.resize import Layers, at_size, resized
+from compute.media.codec import CONTENT_TYPES, ImageFormat, encode
+from compute.providers.base import publish
+from compute.providers.calls.call import Collected, CollectedFile
+from compute.schemas.enums import ErrorCategory
+from compute.tasks.operations import Edit, Picture, RemoveBackground
+from compute.worker.context import RunContext
+from compute.worker.protocol import Size
+
+__all__ = ["Batch", "data_uri", "masked_uris", "publish_at", "publish_files", "publish_inpainted"]
+
+_RESULT = "result"
+_OF_THE_IMAGE = frozenset({ErrorCategory.INVALID_INPUT, ErrorCategory.CONTENT_POLICY})
+
+
+async def data_uri(context: RunContext, picture: Picture, *, max_height: int | None = None) -> str:
+    """A stored picture as a data URI, PNG, scaled down to `max_height` pixels if it is higher.
+
+    Raises:
+        InvalidInput: it is gone, or damaged.
+    """
+    image = await context.load(picture.path, field=picture.field)
+    return await context.compute(partial(_uri, image, max_height))
+
+
+async def masked_uris(context: RunContext, picture: Picture, mask: Picture) -> tuple[str, str]:
+    """A stored picture and its mask in the same size, as `data_uri` makes them."""
+    image, white = await _with_mask(context, picture, mask)
+    return await context.compute(partial(_uri, image)), await context.compute(partial(_uri, white))
+
+
+async def _with_mask(context: RunContext, picture: Picture, mask: Picture) -> tuple[Image.Image, Image.Image]:
+    image = await context.load(picture.path, field=picture.field)
+    white = await context.load(mask.path, field=mask.field)
+    return image, await context.compute(lambda: at_size(white.convert("L"), image.size))
+
+
+def _uri(image: Image.Image, max_height: int | None = None) -> str:
+    if max_height is not None and image.height > max_height:
+        image = at_size(image, (max(1, round(image.width * max_height / image.height)), max_height))
+    return f"data:image/png;base64,{base64.b64encode(encode(image, 'png')).decode()}"
+
+
+async def publish_at(
+    context: RunContext, collected: Collected, size: Size, *, seed: int | None = None, model: str
+) -> None:
+    """Publish pictures as `base.publish` does, in exactly this size; other proportions are cropped on both sides."""
+    if all((file.width, file.height) == size for file in collected.files):
+        publish(context, collected, seed=seed, model=model)
+        return
+    for index, file in enumerate(collected.files):
+        of_file = None if seed is None else seed + index
+        image = await _opened(context, file)
+        await context.publish(await context.compute(partial(_resized, image, size)), seed=of_file)
+    context.note(model=model, provider_request_id=collected.vendor_id)
+
+
+async def publish_files(context: RunContext, collected: Collected, image_format: ImageFormat, *, model: str) -> None:
+    """Publish pictures as `base.publish` does, in this format."""
+    if all(file.content_type == CONTENT_TYPES[image_format] for file in collected.files):
+        publish(context, collected, model=model)
+        return
+    for file in collected.files:
+        await context.publish(await _opened(context, file), image_format=image_format)
+    context.note(model=model, provider_request_id=collected.vendor_id)
+
+
+async def publish_inpainted(context: RunContext, collected: Collected, operation: Edit, *, model: str) -> None:
+    """Publish pictures as `publish_at` does, with the image that was given wherever its mask is black."""
+    assert operation.mask is not None  # noqa: S101 - the caller's
+    given, mask = await _with_mask(context, operation.image, operation.mask)
+    for file in collected.files:
+        made = await _opened(context, file)
+        whole = await context.compute(partial(_inpainted, given, mask, made, (operation.width, operation.height)))
+        await context.publish(whole, seed=operation.seed)
+    context.note(model=model, provider_request_id=collected.vendor_id)
+
+
+class Batch:
+    """The images of a background removal of which some may fail.
+
+    Example:
+        async with batch.image(0):
+            ...  # what raises InvalidInput, or a refusal of this image's content, is noted
+        batch.end(context)
+    """
+
+    def __init__(self, operation: RemoveBackground) -> None:
+        self._images = operation.images
+        self._failed: list[dict[str, Any]] = []
+        self._first: Exception | None = None
+
+    @asynccontextmanager
+    async def image(self, index: int) -> AsyncIterator[None]:
+        """Do the image with this index."""
+        try:
+            yield
+        except (InvalidInput, ProviderFailed) as error:
+            if isinstance(error, ProviderFailed) and error.category not in _OF_THE_IMAGE:
+                raise
+            self._first = self._first or error
+            self._failed.append({"index": index, "path": self._images[index].path, "error": error.detail})
+
+    def end(self, context: RunContext) -> None:
+        """Note in the metadata which images have failed.
+
+        Raises:
+            InvalidInput, ProviderFailed: all of them have; the first failure.
+        """
+        if self._first is not None and len(self._failed) == len(self._images):
+            raise self._first
+        context.note(failed=self._failed)
+
+
+async def _opened(context: RunContext, file: CollectedFile) -> Image.Image:
+    return await context.load(file.path, field=_RESULT)
+
+
+def _resized(image: Image.Image, size: Size) -> Image.Image:
+    layers = Layers.of(image).resized(size)
+    return layers.with_colours(layers.colours)
+
+
+def _inpainted(given: Image.Image, mask: Image.Image, made: Image.Image, size: Size) -> Image.Image:
+    if made.size != given.size:
+        made = resized(made, given.size)
+    whole = Image.composite(made.convert(given.mode), given, mask)
+    return whole if whole.size == size else _resized(whole, size)
