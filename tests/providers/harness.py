@@ -222,6 +222,11 @@ async def open_desk(tmp_path: Path, policy: CallPolicy | None = None, **settings
         media = MediaLoader(chosen.model_copy(update={"media_max_bytes": chosen.provider_result_max_bytes}), client)
         files = ResultFiles(objects, client, media, max_bytes=chosen.provider_result_max_bytes, seconds=10.0)
         yield Desk(
-            chosen, objects, MemoryLedger(), http, files, policy or CallPolicy(wait=10.0, fetch=2.0, uncertain=60.0)
+            chosen,
+            objects,
+            MemoryLedger(),
+            http,
+            files,
+            policy or CallPolicy(wait=10.0, fetch=2.0, uncertain=60.0, poll=0.02),
         )
         await objects.close()

@@ -102,7 +102,7 @@ async def stored(
     """A spec whose images are stored. A mask is black in its left half; `garment` says what the references show."""
     spec = SPECS[task_type].fields | fields
     if task_type in _IMAGE_FIELDS:
-        spec |= {_IMAGE_FIELDS[task_type]: await desk.store(scene(*size))}
+        spec |= {_IMAGE_FIELDS[task_type]: await desk.store(scene(size))}
     if mask:
         white = Image.new("L", size, 0)
         white.paste(255, (size[0] // 2, 0, *size))
@@ -116,9 +116,9 @@ async def stored(
             ]
         }
     if task_type == "BACKGROUND_REMOVAL":
-        spec |= {"input_image_paths": [await desk.store(scene(size[0] + n, size[1])) for n in range(images)]}
+        spec |= {"input_image_paths": [await desk.store(scene((size[0] + n, size[1]))) for n in range(images)]}
     if loras:
         spec |= {"loras": [{"slot": "subject", "path": "x.safetensors", "weight": 1.0}]}
     if reference:
-        spec |= {"reference_image_path": await desk.store(scene(*size)), "reference_image_strength": 0.3}
+        spec |= {"reference_image_path": await desk.store(scene(size)), "reference_image_strength": 0.3}
     return spec

@@ -74,7 +74,9 @@ class JobCalls:
             return record.collected
         accepted = await self._accepted(record, protocol, body, known)
         following = Following(record, self.http, protocol, accepted)
-        return await following.end(Pace(protocol.poll_seconds, poll), wait or self._policy.wait, progress)
+        return await following.end(
+            Pace(self._policy.poll or protocol.poll_seconds, poll), wait or self._policy.wait, progress
+        )
 
     async def direct(
         self, part: str, account: Account, endpoint: str, body: Any, send: Send, *, free: bool = False

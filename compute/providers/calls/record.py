@@ -24,12 +24,14 @@ class CallPolicy:
         wait: Until a vendor's queue must have done a request.
         fetch: Until its result must have been fetched.
         uncertain: How long a task waits for news of a call whose outcome is unknown, before it fails.
+        poll: Until the first look at a request in a queue, instead of the protocol's own.
         webhook_url: The base of the addresses that vendors call, without the call's id; None where they cannot.
     """
 
     wait: float = 1800.0
     fetch: float = 120.0
     uncertain: float = 900.0
+    poll: float | None = None
     webhook_url: str | None = None
 
 

@@ -16,7 +16,7 @@ from compute.schemas.rules.strict import JsonBody
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.tasks.operations import Edit, Picture
 from compute.tasks.registry import InputImage, Inputs, TaskKind
-from compute.tasks.results import first_path
+from compute.tasks.results import first_path, metadata_of
 from compute.tasks.seeds import seed_or_new
 from compute.worker.context import RunContext, run_work
 from compute.worker.ops.edit import EditPlan, plan_edit
@@ -228,7 +228,7 @@ class Editing(TaskKind[CreateEditingTask]):
             "reference_images": [{"url": one["path"], "type": one["type"]} for one in references] or None,
             "reference_image_path": references[0]["path"] if references else None,
             "workflow_id": task.workflow_id,
-            "fal_request_id": spec.get("fal_request_id"),
+            "fal_request_id": spec.get("fal_request_id") or metadata_of(task).get("fal_request_id"),
             "result_image_path": first_path(task),
         }
 

@@ -22,7 +22,7 @@ from compute.schemas.rules.text import VISIBLE
 from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate, WholeTaskUpdate
 from compute.tasks.operations import Draw, Picture
 from compute.tasks.registry import Inputs, TaskKind
-from compute.tasks.results import artifact_paths, first_path
+from compute.tasks.results import artifact_paths, first_path, metadata_of
 from compute.tasks.seeds import seed_or_new
 from compute.worker.generate import generate_images
 from compute.worker.inputs import JobInputs
@@ -201,7 +201,7 @@ class Generation(TaskKind[CreateGenerationTask]):
         paths = artifact_paths(task)
         return {name: spec.get(name) for name in _SHOWN_FIELDS} | {
             "num_outputs": spec.get("num_outputs", 1),
-            "fal_request_id": spec.get("fal_request_id"),
+            "fal_request_id": spec.get("fal_request_id") or metadata_of(task).get("fal_request_id"),
             "result_image_path": first_path(task),
             "result_image_paths": paths,
         }

@@ -16,7 +16,7 @@ from compute.schemas.tasks import CreateTask, ShortText, TaskPublic, TaskUpdate
 from compute.tasks import operations
 from compute.tasks.operations import Picture
 from compute.tasks.registry import InputImage, Inputs, TaskKind
-from compute.tasks.results import first_path
+from compute.tasks.results import first_path, metadata_of
 from compute.tasks.seeds import seed_or_new
 from compute.worker.context import RunContext, Share, run_work
 from compute.worker.ops.tile import TileSettings, regenerate_in_tiles
@@ -186,7 +186,7 @@ class Refine(TaskKind[CreateRefineTask]):
     def public_fields(self, task: Task) -> dict[str, Any]:
         spec = task.spec
         return {name: spec.get(name) for name in _SHOWN_FIELDS} | {
-            "fal_request_id": spec.get("fal_request_id"),
+            "fal_request_id": spec.get("fal_request_id") or metadata_of(task).get("fal_request_id"),
             "result_image_path": first_path(task),
         }
 
