@@ -46,7 +46,7 @@ Status = Running | Finished | Failed | Missing
 class QueueProtocol(ABC):
     """One endpoint of a vendor, as one account uses it. Methods that read an answer raise `ProviderFailed` for one that
     says no, and `OutcomeUnknownError` for one that cannot be read. For `answer`, only a request that has failed says
-    no: what may be there later (a 429, a 503, a key that is not accepted) is `OutcomeUnknownError`.
+    no: what may be there later (the vendor is crowded, or unwell, or does not take the key) is `OutcomeUnknownError`.
 
     A new vendor is one subclass. It holds nothing open.
     """

@@ -10,8 +10,8 @@ from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.account import Account
 from compute.providers.calls.call import Collected
 from compute.providers.calls.outcomes import Accepted
-from compute.providers.vendors.fal import FalQueue, is_app_id
-from compute.providers.vendors.fal_arguments import merged
+from compute.providers.vendors.fal.arguments import merged
+from compute.providers.vendors.fal.queue import FalQueue, is_app_id
 from compute.schemas.rules.strict import JsonBody
 from compute.settings import Settings
 

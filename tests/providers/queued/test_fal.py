@@ -12,7 +12,7 @@ from compute.providers.registry import all_providers
 from compute.schemas.enums import ErrorCategory, ProviderType
 from compute.tasks.registry import kind_of
 from tests.providers.harness import Desk, open_desk
-from tests.providers.specs import SPECS, stored
+from tests.providers.queued.specs import SPECS, stored
 from tests.providers.standins.exchange import Trouble
 from tests.providers.standins.fal import Fal
 from tests.providers.standins.faults import refused

@@ -7,8 +7,7 @@ from pydantic import Field
 
 from compute.errors import InvalidInput
 from compute.providers.base import Assignment, publish
-from compute.providers.vendors.fal import APP_ID
-from compute.providers.vendors.fal_arguments import (
+from compute.providers.vendors.fal.arguments import (
     CLARITY_MOST,
     animate_arguments,
     cutout_arguments,
@@ -16,7 +15,8 @@ from compute.providers.vendors.fal_arguments import (
     edit_arguments,
     refine_arguments,
 )
-from compute.providers.vendors.fal_provider import REQUEST_ID, FalProvider, all_of, app_for
+from compute.providers.vendors.fal.provider import REQUEST_ID, FalProvider, all_of, app_for
+from compute.providers.vendors.fal.queue import APP_ID
 from compute.providers.vendors.offers import check_edit, check_refine, checked_operation, refuse_loras
 from compute.providers.vendors.pictures import Batch, publish_at, publish_files, publish_inpainted
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
