@@ -127,7 +127,7 @@ class ProviderSettings(BaseSettings):
         default={
             "openai": "gpt-5.4-mini",
             "anthropic": "claude-haiku-4-5",
-            "gemini": "gemini-3.1-flash",
+            "gemini": "gemini-3.8-flash",
             "ollama": "llama3.2-vision",
         },
         description="Language models that requests without `model` get, by vendor.",

@@ -29,6 +29,7 @@ MODELS = frozenset(
         "gemini-3.1-flash-lite-image",
         "gemini-nano-banana-2.1",
         "gemini-2.5-flash",
+        "gemini-3.8-flash",
         "gemini-3-pro",
     }
 )

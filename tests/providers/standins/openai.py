@@ -108,7 +108,8 @@ class OpenAI(JobStandIn):
         stop = completion.stop or "stop"
         if body.get("stream"):
             with_usage = body.get("stream_options", {}).get("include_usage")
-            return answer(_chunks(head, text, stop, usage if with_usage else None), 200, "text/event-stream")
+            spoken = "refusal" if completion.refuses else "content"
+            return answer(_chunks(head, spoken, text, stop, usage if with_usage else None), 200, "text/event-stream")
         message = {
             "role": "assistant",
             "content": None if completion.refuses else text,
@@ -250,11 +251,11 @@ def _chat_usage(prompt: str, text: str) -> dict[str, Any]:
 
 
 async def _chunks(
-    head: Mapping[str, Any], text: str, stop: str, usage: Mapping[str, Any] | None
+    head: Mapping[str, Any], spoken: str, text: str, stop: str, usage: Mapping[str, Any] | None
 ) -> AsyncGenerator[bytes, None]:
     head = {**head, "object": "chat.completion.chunk"}
     for nth, word in enumerate(words(text)):
-        delta = {"role": "assistant", "content": word} if nth == 0 else {"content": word}
+        delta = {"role": "assistant", spoken: word} if nth == 0 else {spoken: word}
         yield _event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
     yield _event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": stop}]})
     if usage is not None:
