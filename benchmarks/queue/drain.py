@@ -58,6 +58,7 @@ class NoOpPool:
     hands: int
     queue: str = _QUEUE
     executor_type: str = "no-op"
+    resumes: bool = False
 
     def capacity(self) -> int:
         return self.hands

@@ -71,6 +71,7 @@ class _Pool:
     hands: Any
     queue: str = QUEUE
     executor_type: str = "no-op"
+    resumes: bool = False
 
     def capacity(self) -> int:
         count: int = self.hands.value

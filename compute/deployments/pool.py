@@ -27,6 +27,7 @@ class ServePool:
     """
 
     executor_type = "ray-serve"
+    resumes = False
 
     def __init__(self, args: PoolArgs, handle: DeploymentHandle, standby: DeploymentHandle | None = None) -> None:
         self.name = args.name

@@ -10,13 +10,17 @@ from compute.tasks.leases import (
     Beat,
     Complete,
     Fail,
+    FallBack,
     Lease,
     Release,
+    Say,
     Start,
     Write,
     beat_batch,
     fail_batch,
+    fall_back_batch,
     release_batch,
+    say_batch,
     settle_batch,
     standing,
     start_batch,
@@ -25,12 +29,13 @@ from compute.tasks.states import LEASED, sources
 
 __all__ = ["write_all"]
 
-W = TypeVar("W", Start, Beat, Complete, Fail, Release)
+W = TypeVar("W", Start, Beat, Say, Complete, Fail, FallBack, Release)
 
 _LEADS_TO = {
     Start: TaskStatus.EXECUTING,
     Complete: TaskStatus.COMPLETED,
     Fail: TaskStatus.FAILED,
+    FallBack: TaskStatus.PENDING,
     Release: TaskStatus.PENDING,
 }
 
@@ -47,7 +52,7 @@ async def write_all(connection: Connection, writes: Sequence[Write], *, lease_se
     # One update instead of two.
     completes = [Complete(one.lease, one.result, starts.pop(one.lease, None)) for one in _of(Complete, writes)]
     kinds: list[Sequence[Write]] = [list(starts.values()), _of(Beat, writes), completes]
-    kinds += [_of(Fail, writes), _of(Release, writes)]
+    kinds += [_of(Fail, writes), _of(FallBack, writes), _of(Release, writes), _of(Say, writes)]
     filled = [kind for kind in kinds if kind]
     async with connection.transaction() if len(filled) > 1 else nullcontext():
         for kind in filled:
@@ -103,8 +108,12 @@ class _Batch:
                 return await settle_batch(connection, _of(Complete, kind))
             case Fail():
                 return await fail_batch(connection, _of(Fail, kind))
+            case FallBack():
+                return await fall_back_batch(connection, _of(FallBack, kind))
             case Release():
                 return await release_batch(connection, _of(Release, kind))
+            case Say():
+                return await say_batch(connection, _of(Say, kind))
         return set()
 
     async def _after_its_start(self, missing: Sequence[Write], found: dict[Lease, TaskStatus]) -> set[Lease]:

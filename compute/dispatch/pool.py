@@ -19,6 +19,11 @@ class Pool(Protocol):
         """The kind of worker that runs the jobs, as the row's `executor_type` shows it."""
         ...
 
+    @property
+    def resumes(self) -> bool:
+        """Whether a run that loses its worker goes on where it was, so that its task is charged nothing for it."""
+        ...
+
     def capacity(self) -> int:
         """The number of jobs to hold now: one for every free worker and a small reserve; 0 while none is ready."""
         ...

@@ -5,9 +5,18 @@ from functools import partial
 
 from compute.db.direct import DirectConnection
 from compute.db.session import Connection
-from compute.dispatch.retry import Failure, RetryPolicy
+from compute.dispatch.retry import End, Failure, RetryPolicy
 from compute.schemas.enums import ErrorCategory
-from compute.tasks.leases import Expired, Fail, Release, expired, fail_batch, release_batch
+from compute.tasks.leases import (
+    Expired,
+    Fail,
+    FallBack,
+    Release,
+    expired,
+    fail_batch,
+    fall_back_batch,
+    release_batch,
+)
 
 __all__ = ["reap"]
 
@@ -37,11 +46,12 @@ async def _reap_some(policy: RetryPolicy, connection: Connection) -> int:
         dead = await expired(connection, _BATCH)
         ends = [_end(attempt, policy) for attempt in dead]
         await fail_batch(connection, [end for end in ends if isinstance(end, Fail)])
+        await fall_back_batch(connection, [end for end in ends if isinstance(end, FallBack)])
         await release_batch(connection, [end for end in ends if isinstance(end, Release)])
     return len(dead)
 
 
-def _end(attempt: Expired, policy: RetryPolicy) -> Fail | Release:
+def _end(attempt: Expired, policy: RetryPolicy) -> End:
     gone = Failure(ErrorCategory.INTERNAL, f"Its Dispatcher ({attempt.owner}) died or was cut off.")
     end = policy.failed(attempt, gone) if attempt.begun else policy.lost(attempt, gone)
     _log.warning(

@@ -2,26 +2,54 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from typing import Protocol
 
-from compute.errors import ComputeError, InvalidInput, TaskFailed
+from compute.errors import CallUncertain, ComputeError, InvalidInput, ProviderFailed, TaskFailed
 from compute.schemas.enums import ErrorCategory
-from compute.tasks.leases import Fail, Lease, Release
+from compute.tasks.leases import Fail, FallBack, Lease, Release
 
-__all__ = ["NEVER_RETRIED", "Attempt", "Failure", "RetryPolicy", "classify"]
+__all__ = ["NEVER_RETRIED", "Attempt", "End", "Failure", "RetryPolicy", "Verdict", "classify"]
 
 _LONGEST_MESSAGE = 1000
 _MOST_DOUBLINGS = 32
 NEVER_RETRIED = frozenset({ErrorCategory.INVALID_INPUT, ErrorCategory.CONTENT_POLICY, ErrorCategory.CANCELLED})
 
 
+class Verdict(Enum):
+    """What may follow a failure, as far as the failure itself says."""
+
+    RETRY = auto()
+    """Another run, charged as a retry."""
+    WAIT = auto()
+    """Another run that is not charged, unless that happens often."""
+    ELSEWHERE = auto()
+    """No run at this provider; one at the fallback provider, if there is one."""
+    NEWS = auto()
+    """Another look at what is known of a paid call, never charged: the run itself stops looking when it is time."""
+    END = auto()
+
+
+_NEVER_HERE = frozenset({Verdict.ELSEWHERE, Verdict.END})
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The failure of a run: a category, and words for the operator."""
+    """The failure of a run: a category, and words for the operator.
+
+    Attributes:
+        seconds: The least time until the next run.
+    """
 
     category: ErrorCategory
     message: str
+    verdict: Verdict = Verdict.RETRY
+    seconds: float = 0.0
+
+
+End = Fail | FallBack | Release
+"""What is written of a failed run."""
 
 
 class Attempt(Protocol):
@@ -36,6 +64,11 @@ class Attempt(Protocol):
     @property
     def max_retries(self) -> int | None:
         """Of this task; None for the policy's own."""
+        ...
+
+    @property
+    def has_fallback(self) -> bool:
+        """Whether another provider may still be asked."""
         ...
 
 
@@ -57,14 +90,25 @@ class RetryPolicy:
     free_losses: int = 10
     chance: Callable[[], float] = field(default=random.random, compare=False)
 
-    def failed(self, attempt: Attempt, failure: Failure) -> Fail | Release:
-        """The run failed: the next one, charged as a retry, or the end."""
-        delay = self.delay(failure, attempt.retry_count, attempt.max_retries)
-        if delay is None:
-            return Fail(attempt.lease, failure.category, failure.message)
-        return Release(attempt.lease, delay_seconds=delay, error=(failure.category, failure.message))
+    def failed(self, attempt: Attempt, failure: Failure) -> End:
+        """The run failed: the next one, charged as a retry, or the end.
 
-    def lost(self, attempt: Attempt, failure: Failure) -> Fail | Release:
+        The tries of a task are one budget. Where a fallback provider is named, it gets the last of them, and what the
+        first provider leaves.
+        """
+        if failure.verdict is Verdict.NEWS:
+            return Release(attempt.lease, delay_seconds=max(self._wait(_times(attempt) - 1), failure.seconds))
+        if failure.verdict is Verdict.WAIT and _times(attempt) < self.free_losses:
+            return Release(attempt.lease, delay_seconds=max(self._wait(_times(attempt) - 1), failure.seconds))
+        delay = self.delay(failure, attempt.retry_count, attempt.max_retries, kept_back=attempt.has_fallback)
+        if delay is not None:
+            delay = max(delay, failure.seconds)
+            return Release(attempt.lease, delay_seconds=delay, error=(failure.category, failure.message))
+        if attempt.has_fallback and failure.category not in NEVER_RETRIED and failure.verdict is not Verdict.END:
+            return FallBack(attempt.lease, failure.category, failure.message)
+        return Fail(attempt.lease, failure.category, failure.message)
+
+    def lost(self, attempt: Attempt, failure: Failure) -> End:
         """A worker was lost that had not begun the run it had: handed back for nothing, unless that happens often."""
         return self.failed(attempt, failure) if _times(attempt) >= self.free_losses else self.handed_back(attempt)
 
@@ -72,10 +116,13 @@ class RetryPolicy:
         """As if the attempt had never happened, after a wait that grows with how often that was."""
         return Release(attempt.lease, delay_seconds=self._wait(_times(attempt) - 1))
 
-    def delay(self, failure: Failure, retries_so_far: int, max_retries: int | None = None) -> float | None:
-        """Seconds to wait before the next run, or None when there will be none; `max_retries` is the task's own."""
-        limit = self.max_retries if max_retries is None else max_retries
-        if failure.category in NEVER_RETRIED or retries_so_far >= limit:
+    def delay(
+        self, failure: Failure, retries_so_far: int, max_retries: int | None = None, *, kept_back: bool = False
+    ) -> float | None:
+        """Seconds to wait before the next run at the same provider, or None when there will be none. `max_retries` is
+        the task's own; with `kept_back` the last is not to be used."""
+        limit = (self.max_retries if max_retries is None else max_retries) - kept_back
+        if failure.category in NEVER_RETRIED or failure.verdict in _NEVER_HERE or retries_so_far >= limit:
             return None
         return self._wait(retries_so_far)
 
@@ -95,12 +142,14 @@ def classify(error: BaseException) -> Failure:
     The quick-start samples look for the words "Invalid input" and "CUDA out of memory" in the message.
     """
     failure = _classify(error)
-    return Failure(failure.category, failure.message.replace("\x00", "")[:_LONGEST_MESSAGE])
+    return replace(failure, message=failure.message.replace("\x00", "")[:_LONGEST_MESSAGE])
 
 
 def _classify(error: BaseException) -> Failure:
     if isinstance(error, InvalidInput):
         return Failure(ErrorCategory.INVALID_INPUT, f"Invalid input: {error.field}: {error.detail}")
+    if isinstance(error, ProviderFailed):
+        return Failure(error.category, error.detail, _verdict(error), error.seconds)
     if isinstance(error, TaskFailed):
         return Failure(error.category, error.detail)
     if isinstance(error, TimeoutError):
@@ -108,6 +157,15 @@ def _classify(error: BaseException) -> Failure:
     if isinstance(error, ComputeError):
         return Failure(ErrorCategory.INTERNAL, error.detail)
     return Failure(ErrorCategory.INTERNAL, f"{type(error).__name__}: {_first_line(error)}")
+
+
+def _verdict(error: ProviderFailed) -> Verdict:
+    if isinstance(error, CallUncertain):
+        # It may have been paid: another provider is not asked, either.
+        return Verdict.END if error.charged else Verdict.NEWS
+    if error.hopeless:
+        return Verdict.ELSEWHERE
+    return Verdict.RETRY if error.charged else Verdict.WAIT
 
 
 def _first_line(error: BaseException) -> str:

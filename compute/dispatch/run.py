@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from compute.dispatch.pool import Pool
-from compute.dispatch.retry import Failure, RetryPolicy, classify
+from compute.dispatch.retry import End, Failure, RetryPolicy, classify
 from compute.dispatch.writer import LeaseWriter
 from compute.errors import TaskFailed, WorkerLost
 from compute.schemas.enums import ErrorCategory
-from compute.tasks.leases import Beat, ClaimedTask, Complete, Fail, Release, Start, Write
-from compute.worker.protocol import Artifact, Done, Progress, Started
+from compute.tasks.leases import Beat, ClaimedTask, Complete, Fail, FallBack, Release, Say, Start, Write
+from compute.worker.protocol import Artifact, Done, Progress, Said, Started
 
 __all__ = ["Run", "RunLimits"]
 
@@ -50,6 +50,8 @@ class Run:
         self._claimed = claimed
         self._percent = 0.0
         self._reported = 0.0
+        self._text: list[str] = []
+        self._parts_written = 0
         self._pool = pool
         self._writer = writer
         self._policy = policy
@@ -82,6 +84,7 @@ class Run:
 
         While its end has to wait, the lease is renewed without news: nothing else can happen to the attempt.
         """
+        self._write_text()
         if self._news.on_its_way or not (self._working or self._ending):
             return
         now = asyncio.get_running_loop().time()
@@ -172,6 +175,8 @@ class Run:
                         self._started(event)
                     case Progress():
                         self._percent = min(event.fraction, 1.0) * 100
+                    case Said(text):
+                        self._text.append(text)
                     case Artifact():
                         artifacts.append(asdict(event))
                     case Done():
@@ -179,6 +184,12 @@ class Run:
         if metadata is None:
             raise TaskFailed("The worker's stream ended before the task was done.")
         return {"artifacts": artifacts, "metadata": metadata}
+
+    def _write_text(self) -> None:
+        """Write the text so far, if there is more of it than was written."""
+        if self._working and len(self._text) > self._parts_written:
+            self._parts_written = len(self._text)
+            self._writer.put(Say(self.lease, "".join(self._text)))
 
     def _started(self, event: Started) -> None:
         """Report the start and go on: the end is written after it, or not at all when it finds the lease lost."""
@@ -202,10 +213,12 @@ class Run:
 
     def _failure(self, error: BaseException) -> Write:
         failure = classify(error)
+        lost = isinstance(error, WorkerLost)
+        begun = self._begun and not (lost and self._pool.resumes)
         if isinstance(error, _NoTurnError):
-            end: Fail | Release = self._policy.handed_back(self._claimed)
+            end: End = self._policy.handed_back(self._claimed)
             failure = Failure(failure.category, f"it had no turn within {self._limits.queued:g} s")
-        elif self._begun or not (isinstance(error, WorkerLost) or failure.category is ErrorCategory.STORAGE_ERROR):
+        elif begun or not (lost or failure.category is ErrorCategory.STORAGE_ERROR):
             end = self._policy.failed(self._claimed, failure)
         elif self._news.of_worker:
             end = self._policy.lost(self._claimed, failure)
@@ -261,9 +274,11 @@ class _News:
         self._written_at = now
 
 
-def _tell(task_id: UUID, failure: Failure, end: Fail | Release) -> None:
+def _tell(task_id: UUID, failure: Failure, end: End) -> None:
     if isinstance(end, Fail):
         _log.error("task %s failed: %s: %s", task_id, failure.category, failure.message)
+    elif isinstance(end, FallBack):
+        _log.warning("task %s goes to its fallback provider: %s", task_id, failure.message)
     elif end.error is not None:
         _log.warning("task %s: %s; next run in %.1f s", task_id, failure.message, end.delay_seconds)
     else:

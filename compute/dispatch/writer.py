@@ -10,7 +10,7 @@ from functools import partial
 
 from compute.db.group_commit import GroupCommit
 from compute.dispatch.store import DispatchStore
-from compute.tasks.leases import Beat, Write
+from compute.tasks.leases import Beat, Say, Write
 
 __all__ = ["LeaseWriter"]
 
@@ -28,7 +28,7 @@ class LeaseWriter:
             most=_MOST_AT_ONCE,
             patience_seconds=patience_seconds,
             # A lease that cannot be renewed just now is not lost. It may be renewed while an end of it has to wait.
-            meanwhile=lambda write: True if isinstance(write, Beat) else None,
+            meanwhile=lambda write: True if isinstance(write, Beat | Say) else None,
         )
 
     def put(self, write: Write) -> asyncio.Future[bool]:

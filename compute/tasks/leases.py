@@ -28,14 +28,18 @@ __all__ = [
     "Complete",
     "Expired",
     "Fail",
+    "FallBack",
     "Lease",
     "Release",
+    "Say",
     "Start",
     "Write",
     "beat_batch",
     "expired",
     "fail_batch",
+    "fall_back_batch",
     "release_batch",
+    "say_batch",
     "settle_batch",
     "standing",
     "start_batch",
@@ -58,6 +62,11 @@ class ClaimedTask(NamedTuple):
     spec_json: str
     max_retries: int | None = None
     """Of this task; None for the policy's own."""
+
+    @property
+    def has_fallback(self) -> bool:
+        """Whether another provider may still be asked."""
+        return f'"{FALLBACK}"' in self.spec_json and FALLBACK in json.loads(self.spec_json)
 
     def job(self) -> Job:
         return Job(self.lease.task_id, self.task_type, self.lease.fence, json.loads(self.spec_json))
@@ -107,7 +116,27 @@ class Release:
     error: tuple[ErrorCategory, str] | None = None
 
 
-Write = Start | Beat | Complete | Fail | Release
+@dataclass(frozen=True, slots=True)
+class FallBack:
+    """Back to PENDING, charged as a retry, for the fallback provider that `spec` names; there is no other after it."""
+
+    lease: Lease
+    category: ErrorCategory
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """The text that a run has said so far."""
+
+    lease: Lease
+    text: str
+
+
+Write = Start | Beat | Say | Complete | Fail | FallBack | Release
+"""What runs report."""
+FALLBACK = "fallback"
+"""The entry of `spec` with the queue, the provider_type and the spec of the fallback provider."""
 
 
 async def start_batch(connection: Connection, starts: Sequence[Start]) -> set[Lease]:
@@ -171,6 +200,29 @@ async def release_batch(connection: Connection, releases: Sequence[Release]) -> 
     )
 
 
+async def fall_back_batch(connection: Connection, ends: Sequence[FallBack]) -> set[Lease]:
+    """Back to PENDING for their fallback providers. Returns the leases for which it wrote."""
+    return await _apply(
+        connection,
+        _FALL_BACK,
+        ends,
+        categories=json.dumps([end.category for end in ends]),
+        messages=json.dumps([end.message for end in ends]),
+    )
+
+
+async def say_batch(connection: Connection, said: Sequence[Say]) -> set[Lease]:
+    """Write texts, unless a later run of the task has said something. No task's row is touched."""
+    latest = list({one.lease: one for one in said}.values())
+    given = {
+        "ids": [one.lease.task_id for one in latest],
+        "fences": [one.lease.fence for one in latest],
+        "texts": [_storable(one.text) for one in latest],
+    }
+    await connection.execute(_SAY, given, binary=True)
+    return {one.lease for one in said}
+
+
 async def standing(connection: Connection, leases: Sequence[Lease]) -> dict[Lease, TaskStatus]:
     """The present status of tasks whose fences are still those of these leases, locked or not."""
     cursor = await connection.execute(_STANDING, _keys(leases), binary=True)
@@ -185,7 +237,8 @@ class Expired(NamedTuple):
     max_retries: int | None
     owner: str | None
     begun: bool
-    """Whether a replica had begun it."""
+    """Whether a replica had begun it, whose work is lost. At a provider elsewhere nothing is."""
+    has_fallback: bool = False
 
 
 async def expired(connection: Connection, limit: int) -> list[Expired]:
@@ -269,8 +322,25 @@ _RELEASE = _move(
         errors = CASE WHEN given.message IS NULL THEN tasks.errors ELSE tasks.errors || to_jsonb(given.message) END""",
     _ERRORS | {"delay": "unnest(%(delays)s::float8[])"},
 )
+_FALL_BACK = _move(
+    [TaskStatus.PENDING],
+    f"""{_BLAMED}, run_after = clock_timestamp(), progress = 0, lease_owner = NULL, lease_expires_at = NULL,
+        retry_count = tasks.retry_count + 1, errors = tasks.errors || to_jsonb(given.message),
+        queue = tasks.spec#>>'{{{FALLBACK},queue}}', provider_type = tasks.spec#>>'{{{FALLBACK},provider_type}}',
+        spec = (tasks.spec#>'{{{FALLBACK},spec}}') || jsonb_build_object('fell_back_from', tasks.provider_type)""",
+    _ERRORS,
+)
+_SAY = """
+INSERT INTO task_texts (task_id, fence, text)
+SELECT * FROM ROWS FROM (unnest(%(ids)s::uuid[]), unnest(%(fences)s::bigint[]), unnest(%(texts)s::text[]))
+           AS given(task_id, fence, text) ORDER BY task_id
+    ON CONFLICT (task_id) DO UPDATE SET fence = excluded.fence, text = excluded.text
+ WHERE task_texts.fence <= excluded.fence
+"""
 _EXPIRED = f"""
-SELECT id, fence, retry_count, max_retries, lease_owner, status = '{TaskStatus.EXECUTING}' FROM tasks
+SELECT id, fence, retry_count, max_retries, lease_owner,
+       status = '{TaskStatus.EXECUTING}' AND coalesce(provider_type, 'LOCAL') = 'LOCAL', spec ? '{FALLBACK}'
+  FROM tasks
  WHERE status IN ({", ".join(sorted(f"'{status}'" for status in LEASED))})
    AND (lease_expires_at IS NULL OR lease_expires_at < now())
  LIMIT %(limit)s FOR UPDATE SKIP LOCKED
@@ -312,3 +382,8 @@ def _keys(leases: Sequence[Lease]) -> dict[str, Any]:
 
 def _array(plain: Sequence[str]) -> str:
     return "{" + ",".join(plain) + "}"
+
+
+def _storable(text: str) -> str:
+    """A text without what the database refuses: NULs and halves of characters."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()

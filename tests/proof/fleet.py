@@ -68,6 +68,7 @@ class SimulatedPool:
 
     queue = "inference"
     executor_type = "simulated"
+    resumes = False
 
     def __init__(self, fleet: Fleet, process: Process) -> None:
         self._fleet = fleet

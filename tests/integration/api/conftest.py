@@ -76,6 +76,7 @@ class InProcessPool:
     worker: LocalWorkerContext
     queue: str = "inference"
     executor_type: str = "in-process"
+    resumes: bool = False
     hands: int = 2
 
     def capacity(self) -> int:

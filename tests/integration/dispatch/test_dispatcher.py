@@ -41,6 +41,7 @@ class LocalPool:
     hands: int = 1
     queue: str = "inference"
     executor_type: str = "test"
+    resumes: bool = False
     started: list[Job] = field(default_factory=list)
     stopped: list[Job] = field(default_factory=list)
     most_at_once: int = 0

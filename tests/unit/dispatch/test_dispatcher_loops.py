@@ -71,6 +71,7 @@ class NoWorkers:
 
     queue = "inference"
     executor_type = "test"
+    resumes = False
 
     def capacity(self) -> int:
         return 1

@@ -44,6 +44,7 @@ class OnePool:
 
     queue = "inference"
     executor_type = "test"
+    resumes = False
 
     def __init__(self) -> None:
         self.events: asyncio.Queue[WorkEvent | Exception | None] = asyncio.Queue()

@@ -33,6 +33,7 @@ class Finisher:
 
     queue = "inference"
     executor_type = "test"
+    resumes = False
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
