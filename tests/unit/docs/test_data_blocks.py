@@ -39,6 +39,7 @@ MARKED_BY = {
     ("images",): "QuickstartOutput",
     ("file_path", "partial_path"): "LoRAUploadResponse",
     ("detail", "code"): "Problem",
+    ("expected_framing",): "EvaluationRequest",
 }
 """The schema of a body that has these members; the first that fits counts."""
 
