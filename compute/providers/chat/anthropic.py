@@ -145,7 +145,8 @@ def _asked(request: ChatRequest) -> dict[str, Any]:
     if request.answer_schema is not None:
         asked["output_config"] = {"format": {"type": "json_schema", "schema": request.answer_schema}}
     if request.temperature is not None:
-        asked["temperature"] = request.temperature
+        # The client has no argument for it any more; models that take none refuse it themselves.
+        asked["extra_body"] = {"temperature": request.temperature}
     return asked
 
 

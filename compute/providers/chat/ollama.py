@@ -16,6 +16,7 @@ from compute.settings import Settings
 __all__ = ["OllamaChat"]
 
 _PORT = 11434
+_CHAT = "api/chat"
 
 
 class OllamaChat(ChatVendor):
@@ -28,7 +29,7 @@ class OllamaChat(ChatVendor):
         return Account(self.name, _address(settings))
 
     def endpoint(self, settings: Settings, request: ChatRequest) -> str:
-        return f"{_address(settings)}/api/chat"
+        return f"{_address(settings)}/{_CHAT}"
 
     async def ask(
         self, settings: Settings, request: ChatRequest, on_text: OnText | None, log: list[ServiceRequest]

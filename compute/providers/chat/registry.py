@@ -7,10 +7,15 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
+from compute.errors import InvalidInput
 from compute.providers import chat
 from compute.providers.chat.base import ChatVendor
+from compute.settings import Settings
 
-__all__ = ["chat_vendors"]
+__all__ = ["available", "chat_vendors"]
+
+_FIRST = ("openai", "anthropic", "gemini", "ollama")
+"""Of several vendors that are set up, the first of these is the default."""
 
 
 @cache
@@ -29,3 +34,20 @@ def chat_vendors() -> Mapping[str, ChatVendor]:
                 raise RuntimeError(f"{member.name} is defined twice, the second time in {module.name}")
             found[member.name] = member()
     return MappingProxyType(found)
+
+
+def available(settings: Settings) -> list[str]:
+    """The vendors that an operator has set up, the default first. Ollama needs no key: it is, where its address was
+    set."""
+    names = sorted(chat_vendors(), key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
+    return [name for name in names if _is_set_up(name, settings)]
+
+
+def _is_set_up(name: str, settings: Settings) -> bool:
+    if name == "ollama" and "ollama_host" not in settings.model_fields_set:
+        return False
+    try:
+        chat_vendors()[name].account(settings)
+    except InvalidInput:
+        return False
+    return True
