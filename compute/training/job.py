@@ -109,7 +109,7 @@ async def _run(
     try:
         reporter.enter(TrainingStatus.PREPROCESSING)
         reporter.log(f"base model {spec.model.source} ({spec.model.name}), {spec.training_type.lower()}")
-        await preprocess(spec, objects, RayResources(resources.cpus, resources.gpus), reporter)
+        await preprocess(spec, settings, objects, RayResources(resources.cpus, resources.gpus), reporter)
         reporter.enter(TrainingStatus.TRAINING, processed_dataset_path=f"{spec.folder}/dataset")
         inbox = Inbox()
         with _listening(inbox, reporter):

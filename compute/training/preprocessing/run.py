@@ -21,7 +21,7 @@ from ray.exceptions import RayTaskError
 
 from compute.errors import InvalidInput
 from compute.schemas.training import CaptioningStrategy
-from compute.settings import get_settings
+from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.patience import until_back
 from compute.training.cache import CachedImage, Manifest
@@ -71,7 +71,7 @@ class RayResources:
 
 
 async def preprocess(
-    spec: TrainingSpec, objects: ObjectStore, resources: RayResources, listener: StageListener
+    spec: TrainingSpec, settings: Settings, objects: ObjectStore, resources: RayResources, listener: StageListener
 ) -> Manifest:
     """Prepare the data set and fill the cache, unless an earlier job has done so; return the cache's manifest.
 
@@ -88,7 +88,7 @@ async def preprocess(
     raws = await run.download()
     raws = await run.validate(raws)
     images = await run.transform(raws)
-    manifest = run.caption(await run.describe(images, objects))
+    manifest = run.caption(await run.describe(images, settings, objects))
     await run.encode(images, manifest)
     record = asdict(manifest) | {"rejected": [asdict(one) for one in run.all_rejected]}
     await until_back(partial(_finish, spec, objects, record), who="a training")
@@ -139,7 +139,9 @@ class _Run:
         found = await self._all("transforming", stages.transform, _chunks(raws), len(raws))
         return self._kept(found)
 
-    async def describe(self, images: Sequence[DatasetImage], objects: ObjectStore) -> Sequence[DatasetImage]:
+    async def describe(
+        self, images: Sequence[DatasetImage], settings: Settings, objects: ObjectStore
+    ) -> Sequence[DatasetImage]:
         """The images with the texts of a vision model, where one is asked for them."""
         if self._spec.data.captioning is not CaptioningStrategy.VISION:
             return images
@@ -148,7 +150,7 @@ class _Run:
             self._spec,
             images,
             objects,
-            get_settings(),
+            settings,
             progress=lambda done: self._listener.stage("captioning", done, len(images)),
             log=self._listener.log,
         )
