@@ -79,8 +79,11 @@ def endpoint(settings: Settings, model: str, method: str = "generateContent") ->
     return f"{start}/publishers/google/models/{model}:{method}"
 
 
-def refusal(status: int, body: Any, request_id: str | None = None) -> ProviderFailed | OutcomeUnknownError:
-    """The error that an answer with another status than 200 means. `body` is its JSON, or None.
+def refusal(
+    status: int, body: Any, request_id: str | None = None, *, secret: str | None = None
+) -> ProviderFailed | OutcomeUnknownError:
+    """The error that an answer with another status than 200 means. `body` is its JSON, or None; `secret` is left out
+    of what it says.
 
     An answer that is not in Google's words comes from something between, and does not tell what Google did.
     """
@@ -90,7 +93,8 @@ def refusal(status: int, body: Any, request_id: str | None = None) -> ProviderFa
     status = error["code"] if isinstance(error.get("code"), int) else status
     word = str(error.get("status") or status)
     details = _mappings(error.get("details"))
-    message = f"Google: {error['message'][:_WORDS_SHOWN]} ({word}{f', request {request_id}' if request_id else ''})"
+    words = error["message"].replace(secret, "***") if secret else error["message"]
+    message = f"Google: {words[:_WORDS_SHOWN]} ({word}{f', request {request_id}' if request_id else ''})"
     category, hopeless = _meaning(status, word, error["message"], details)
     if status == 429 and not hopeless:
         return ProviderFailed(message, seconds=_wait(details, _DEFAULT_WAIT), charged=False)

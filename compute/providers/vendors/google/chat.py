@@ -1,5 +1,6 @@
 """Questions to Google's language models. Imports Google's client; import this inside the call."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,8 @@ async def ask_streaming(
             "automatic_function_calling": types.AutomaticFunctionCallingConfig(disable=True),
         }
     )
+    # The client warns of words that it does not know; they are read all the same.
+    warnings.filterwarnings("ignore", r".* is not a valid (FinishReason|BlockedReason)", UserWarning)
     address = endpoint(settings, request.model, "streamGenerateContent")
     async with open_client(settings, seconds=request.seconds, log=log, address=address, user=user) as client:
         parts = await client.aio.models.generate_content_stream(

@@ -88,7 +88,7 @@ async def open_client(
 ) -> AsyncIterator[Client]:
     """A client for one paid request, to `address`, that is made within. What goes wrong within is raised as
     `compute.providers.calls.outcomes` says, and the request is noted in `log`."""
-    line = _Line(address)
+    line = _Line(address, settings.gemini_api_key.get_secret_value() if settings.gemini_api_key else None)
     began = time.perf_counter()
     credentials = await _credentials(settings)
     account(settings, user=user)
@@ -99,7 +99,7 @@ async def open_client(
                 client = _client(settings, credentials, seconds, http, unused)
                 yield client
     except (ProviderFailed, NotDeliveredError, OutcomeUnknownError) as error:
-        line.error = None if line.status else str(error)
+        line.error = None if isinstance(error, ProviderFailed) else str(error)
         raise
     finally:
         log.append(line.request(began))
@@ -108,8 +108,9 @@ async def open_client(
 class _Line:
     """What the log will say of a request."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, secret: str | None) -> None:
         self.parts = urlsplit(address)
+        self.secret = secret
         self.has_left = False
         self.status: int | None = None
         self.request_id: str | None = None
@@ -224,7 +225,7 @@ async def _outcomes(line: _Line) -> AsyncIterator[None]:
     except (ProviderFailed, NotDeliveredError, OutcomeUnknownError):
         raise
     except errors.APIError as error:
-        raise refusal(error.code, error.details, line.request_id) from error
+        raise refusal(error.code, error.details, line.request_id, secret=line.secret) from error
     except _NEVER_SENT as error:
         raise NotDeliveredError(f"No connection could be made: {type(error).__name__}.") from error
     except Exception as error:
