@@ -67,6 +67,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
         raise ValueError("DATABASE_URL is not set")
     if settings.api_key is None:
         raise ValueError("API_KEY is not set")
+    serving = serving.with_settings(settings)
     secrets = await asyncio.to_thread(load_link_secrets, settings)
     await asyncio.to_thread(_check_schema, settings.database_url)
     async with contextlib.AsyncExitStack() as stack:
@@ -101,7 +102,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             watcher=watcher,
             loops=loops,
             readiness=readiness,
-            evaluator=Evaluator(settings, database, calls),
+            evaluator=Evaluator(settings, database, calls.of),
         )
 
 

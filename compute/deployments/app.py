@@ -9,6 +9,7 @@ from ray.serve.schema import LoggingConfig
 
 from compute.deployments.args import AppArgs, PoolArgs
 from compute.deployments.dispatcher import DispatcherDeployment
+from compute.deployments.providers import PROVIDERS, ProviderWorker
 from compute.deployments.training import SUPERVISOR, TrainingDeployment
 from compute.deployments.workers import ImageWorker, PipelineWorker, StandbyWorker
 from compute.deployments.workflows import WorkflowDeployment
@@ -26,6 +27,7 @@ def build(args: AppArgs) -> Application:
     The ingress reaches them only through Postgres.
     """
     pools = [(pool, _worker(pool), _standby(pool) if pool.standby else None) for pool in args.pools]
+    providers = (args.providers, args.remote_queues, _providers(args)) if args.remote_queues else None
     dispatcher = serve.deployment(
         DispatcherDeployment,
         name="Dispatcher",
@@ -34,7 +36,7 @@ def build(args: AppArgs) -> Application:
         health_check_period_s=5,
         health_check_timeout_s=_LOOPS_ANSWER_WITHIN,
         graceful_shutdown_timeout_s=30,
-    ).bind(pools)
+    ).bind(pools, providers)
     serving = args.serving()
     workflows = serve.deployment(
         WorkflowDeployment,
@@ -80,6 +82,21 @@ def build(args: AppArgs) -> Application:
         # Ray counts and times every request anyway; a line for each costs as much as checking a task.
         logging_config=LoggingConfig(enable_access_log=args.ingress.access_log),
     ).bind(dispatcher, workflows, training)
+
+
+def _providers(args: AppArgs) -> Application:
+    # Every queue may fill the replica on its own.
+    jobs = args.providers.jobs_per_replica * len(args.remote_queues)
+    return serve.deployment(
+        ProviderWorker,
+        name=PROVIDERS,
+        num_replicas=args.providers.num_replicas,
+        max_ongoing_requests=jobs,
+        ray_actor_options={"num_cpus": args.providers.num_cpus},
+        health_check_period_s=2,
+        health_check_timeout_s=_WORKERS_ANSWER_WITHIN,
+        graceful_shutdown_timeout_s=30,
+    ).bind(args.providers, jobs)
 
 
 def _worker(pool: PoolArgs) -> Application:

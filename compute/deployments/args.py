@@ -1,15 +1,16 @@
 """The typed arguments of serve_config.yaml; an unknown key is refused with its name."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compute.pipelines.config import ModelConfig, size_multiple
 from compute.pipelines.families import get_family
+from compute.providers.registry import remote_queues
 from compute.requests.serving import ServedModel, Serving
 from compute.worker.protocol import Role
 
-__all__ = ["AppArgs", "DispatcherArgs", "IngressArgs", "PoolArgs", "TrainingArgs", "WorkflowArgs"]
+__all__ = ["AppArgs", "DispatcherArgs", "IngressArgs", "PoolArgs", "ProviderArgs", "TrainingArgs", "WorkflowArgs"]
 
 
 QueueName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
@@ -57,6 +58,14 @@ class TrainingArgs(_Args):
     )
     gpus_per_worker: float = Field(default=0, ge=0, le=1, description="0 trains on the CPU.")
     memory_gb_per_worker: float = Field(default=1.0, gt=0, description="Main memory reserved for each, in 10^9 bytes.")
+
+
+class ProviderArgs(_Args):
+    """The replicas that call providers elsewhere. They need no GPU, and hold hundreds of calls each."""
+
+    num_replicas: int = Field(default=1, ge=0, description="0: no provider but LOCAL is offered.")
+    num_cpus: float = Field(default=0, ge=0)
+    jobs_per_replica: int = Field(default=500, ge=1, description="Tasks that one replica holds at a time.")
 
 
 class PoolArgs(_Args):
@@ -137,6 +146,7 @@ class AppArgs(_Args):
     dispatcher: DispatcherArgs = DispatcherArgs()
     workflows: WorkflowArgs = WorkflowArgs()
     training: TrainingArgs = TrainingArgs()
+    providers: ProviderArgs = ProviderArgs()
     pools: list[PoolArgs] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -146,6 +156,8 @@ class AppArgs(_Args):
         for key, values in (("name", names), ("queue", queues)):
             if len(set(values)) < len(values):
                 raise ValueError(f"two pools have the same {key}")
+        if clash := sorted(set(queues) & remote_queues()):
+            raise ValueError(f"the queue {clash[0]} is for tasks at providers elsewhere")
         taken = {pool.name for pool in self.pools} & {pool.standby_name for pool in self.pools}
         if taken:
             raise ValueError(f"a pool must not be named as another one's standby: {', '.join(sorted(taken))}")
@@ -153,7 +165,18 @@ class AppArgs(_Args):
 
     def serving(self) -> Serving:
         """The pools' models as the API needs them to check requests."""
-        return Serving({queue: _served(pool) for pool in self.pools for queue in (pool.queue, *pool.also)})
+        queues = {queue: _served(pool) for pool in self.pools for queue in (pool.queue, *pool.also)}
+        return Serving(queues | {queue: _elsewhere(queue) for queue in self.remote_queues})
+
+    @property
+    def remote_queues(self) -> list[str]:
+        """Where tasks for providers elsewhere wait."""
+        return sorted(remote_queues()) if self.providers.num_replicas else []
+
+
+def _elsewhere(queue: str) -> ServedModel:
+    """A provider takes what it says that it takes; nothing else is known here."""
+    return ServedModel(None, size_multiple=1, queue=queue, roles=frozenset(get_args(Role)))
 
 
 def _served(pool: PoolArgs) -> ServedModel:

@@ -9,9 +9,10 @@ from ray.serve.handle import DeploymentHandle
 
 from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
-from compute.deployments.args import PoolArgs
+from compute.deployments.args import PoolArgs, ProviderArgs
 from compute.deployments.pool import ServePool
 from compute.deployments.process import begin_process
+from compute.deployments.providers import ProviderPool
 from compute.deployments.replicas import ReplicaCounter, ReplicaDirectory
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
@@ -33,9 +34,12 @@ class DispatcherDeployment:
     """Runs the dispatch loops, the webhook sender and retention until the replica is stopped."""
 
     async def __init__(  # type: ignore[misc]
-        self, pools: list[tuple[PoolArgs, DeploymentHandle, DeploymentHandle | None]]
+        self,
+        pools: list[tuple[PoolArgs, DeploymentHandle, DeploymentHandle | None]],
+        providers: tuple[ProviderArgs, list[str], DeploymentHandle] | None,
     ) -> None:
-        """`pools`: for each pool its arguments, the handle of its replicas, and that of its standbys if it has any."""
+        """`pools`: for each pool its arguments, the handle of its replicas, and that of its standbys if it has any.
+        `providers`: the arguments of the replicas that call providers elsewhere, their queues and their handle."""
         settings = get_settings()
         begin_process(settings)
         if not settings.database_url:
@@ -43,6 +47,9 @@ class DispatcherDeployment:
         await asyncio.to_thread(require_schema, settings.database_url)
         context = serve.get_replica_context()
         serving = [ServePool(args, handle, standby) for args, handle, standby in pools]
+        if providers is not None:
+            args, queues, handle = providers
+            serving += [ProviderPool(args, handle, queue, settings) for queue in queues]
         self._database = Database.of(settings)
         self._objects = open_store(settings)
         self._client = GuardedClient(settings.media_allowed_hosts, settings.webhook_timeout_seconds)

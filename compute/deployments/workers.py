@@ -20,9 +20,10 @@ from compute.deployments.process import begin_process
 from compute.deployments.standby import Standby
 from compute.deployments.warming.request import warm_up_request
 from compute.errors import WorkerLost
+from compute.providers.registry import all_providers
+from compute.schemas.enums import ProviderType
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
-from compute.tasks.registry import kind_of
 from compute.worker.protocol import Job, Role, WorkEvent
 from compute.worker.vital_signs import alive_seconds, with_vital_signs
 from compute.worker.watchdog import Watchdog
@@ -68,7 +69,8 @@ class JobWorker(ABC):
         self.watchdog.check()
 
     async def _work(self, job: Job) -> AsyncGenerator[WorkEvent]:
-        async with self.worker() as worker, aclosing(kind_of(job.task_type).run(job, worker)) as events:
+        provider = all_providers()[ProviderType(job.spec.get("provider_type", ProviderType.LOCAL))]
+        async with self.worker() as worker, aclosing(provider.run(job, worker)) as events:
             async for event in events:
                 yield event
 

@@ -10,6 +10,7 @@ from compute.errors import TaskFailed
 from compute.providers.calls.account import Account
 from compute.providers.calls.call import Collected
 from compute.providers.calls.job import JobCalls
+from compute.providers.calls.protocol import QueueProtocol
 from compute.providers.calls.record import Owner
 from compute.schemas.enums import ProviderCapability, ProviderType
 from compute.schemas.rules.strict import JsonBody
@@ -111,6 +112,15 @@ class RemoteProvider(Provider, Generic[ConfigT]):
             ProviderFailed, CallUncertain: as `JobCalls`.
             InvalidInput: an input is gone.
         """
+
+    def reopen(self, vendor: str, endpoint: str, settings: Settings) -> QueueProtocol | None:
+        """The protocol of a call that was made to `endpoint`, host and path, if it is of this provider's vendor and
+        that has a queue: to ask how it goes, or to stop it.
+
+        Raises:
+            InvalidInput: a setting is missing; names it.
+        """
+        return None
 
     def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
         self.account(settings)

@@ -14,7 +14,7 @@ from compute.providers import types
 from compute.providers.base import Provider
 from compute.schemas.enums import ProviderType
 
-__all__ = ["all_providers"]
+__all__ = ["all_providers", "remote_queues"]
 
 
 @cache
@@ -33,6 +33,11 @@ def all_providers() -> Mapping[ProviderType, Provider]:
             raise RuntimeError(f"{provider.name} is defined twice, the second time in {module.name}")
         found[provider.name] = provider
     return MappingProxyType(found)
+
+
+def remote_queues() -> frozenset[str]:
+    """The queues of providers elsewhere."""
+    return frozenset(provider.queue for provider in all_providers().values() if provider.queue is not None)
 
 
 def _only_provider(module: ModuleType) -> Provider:

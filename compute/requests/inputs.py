@@ -5,6 +5,7 @@ import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from copy import copy
 from types import MappingProxyType
 from typing import Protocol
 
@@ -77,6 +78,12 @@ class RequestInputs:
         self._taken: dict[str, InputImage] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._fetches = asyncio.Semaphore(_FETCHED_AT_ONCE)
+
+    def on(self, served: ServedModel) -> "RequestInputs":
+        """The same inputs, each fetched once, for a task that runs elsewhere."""
+        there = copy(self)
+        there._served = served
+        return there
 
     @property
     def roles(self) -> frozenset[Role]:

@@ -7,18 +7,20 @@ from typing import Any, Self
 from compute.db.as_sent import kept_as_sent
 from compute.db.tables import Task
 from compute.errors import InvalidInput
+from compute.requests.executors import Executor, executors_of
 from compute.requests.faults import named_as_sent
-from compute.requests.providers import check_providers
+from compute.requests.inputs import RequestInputs
 from compute.requests.serving import ServedModel, Serving
 from compute.requests.validate import validate
-from compute.schemas.enums import ProviderType, TaskStatus
+from compute.schemas.enums import TaskStatus
 from compute.schemas.tasks import FREE_FIELDS, PROVIDER_FIELDS, CreateTask
 from compute.tasks.ids import new_task_id
+from compute.tasks.leases import FALLBACK
 from compute.tasks.registry import Inputs, TaskKind, all_kinds, find_kind
 
 __all__ = ["TaskRequest", "require_kind"]
 
-_KEPT_IN_SPEC = {"native", *PROVIDER_FIELDS}
+_KEPT_IN_SPEC = {"native", *PROVIDER_FIELDS} - {"provider_config"}
 _BLANK = dict.fromkeys(column.key for column in Task.__table__.columns)
 DEFAULT_TENANT = "default"
 
@@ -30,14 +32,23 @@ class TaskRequest:
     Attributes:
         kind: The type of the task.
         body: The fields, as the type's model.
-        served: The model behind the queue.
+        first: The provider that executes it.
+        fallback: The provider that executes it when the first one cannot.
+        serving: The pools here.
         sent: The fields as they came; errors call them by these names.
     """
 
     kind: TaskKind[Any]
     body: CreateTask
-    served: ServedModel
+    first: Executor
+    fallback: Executor | None
+    serving: Serving
     sent: Mapping[str, Any]
+
+    @property
+    def served(self) -> ServedModel:
+        """The pool behind the queue."""
+        return self.first.served
 
     @classmethod
     def of(cls, kind: TaskKind[Any], fields: dict[str, Any], serving: Serving) -> Self:
@@ -51,31 +62,42 @@ class TaskRequest:
         """
         body = validate(kind.create_model, fields)
         with named_as_sent(kind.create_model, fields):
-            served = serving.pool(body.queue_name or kind.queue_for(body), kind.roles_for(body))
-            check_providers(body, kind)
-        return cls(kind, body, served, fields)
+            first, fallback = executors_of(body, kind, serving)
+        return cls(kind, body, first, fallback, serving, fields)
 
-    async def prepare(self, inputs: Inputs) -> dict[str, Any]:
+    async def prepare(self, inputs: RequestInputs) -> dict[str, Any]:
         """The task's `spec`. What the request names is noted in `inputs`.
 
         Raises:
             InvalidInput, TooLarge: its inputs cannot be had; speaks of fields as they were sent.
         """
         with named_as_sent(self.kind.create_model, self.sent):
-            spec: dict[str, Any] = await self.kind.prepare(self.body, inputs)
+            spec = await self._spec(self.first, inputs)
+            if self.fallback is not None:
+                spec[FALLBACK] = {
+                    "queue": self.fallback.served.queue,
+                    "provider_type": self.fallback.provider.name.value,
+                    "spec": await self._spec(self.fallback, inputs.on(self.fallback.served)),
+                }
         return spec
 
-    async def to_row(self, inputs: Inputs) -> Task:
+    async def _spec(self, executor: Executor, inputs: Inputs) -> dict[str, Any]:
+        """What an executor needs."""
+        also_kept = _KEPT_IN_SPEC & self.body.model_fields_set
+        kept = self.body.model_dump(mode="json", include=also_kept) if also_kept else {}
+        spec: dict[str, Any] = await self.kind.prepare(self.body, inputs)
+        spec |= {name: value for name, value in kept.items() if value is not None}
+        spec |= executor.spec
+        executor.check(self.kind, spec, self.serving)
+        return spec
+
+    async def to_row(self, inputs: RequestInputs) -> Task:
         """The task's row, but for its times, which are the database's.
 
         Raises:
             InvalidInput, TooLarge: as `prepare` does.
         """
         body, spec = self.body, await self.prepare(inputs)
-        also_kept = _KEPT_IN_SPEC & body.model_fields_set
-        if also_kept:
-            kept = body.model_dump(mode="json", include=also_kept)
-            spec = spec | {name: value for name, value in kept.items() if value is not None}
         task = Task()
         # All at once, and whole: it never enters a session, which alone would need to be told of every attribute.
         vars(task).update(
@@ -98,7 +120,7 @@ class TaskRequest:
             origin_reference=body.origin_reference,
             workflow_id=body.workflow_id,
             webhook_url=body.webhook_url,
-            provider_type=body.provider_type or ProviderType.LOCAL,
+            provider_type=self.first.provider.name,
         )
         return task
 

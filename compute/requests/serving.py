@@ -1,11 +1,12 @@
 """The pools that are served, as the ingress knows them: from the same typed arguments that deploy them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 from compute.errors import InvalidInput
 from compute.lora.model_card import ModelCard, read_model_card
+from compute.settings import Settings, get_settings
 from compute.worker.protocol import Role
 
 __all__ = ["ServedModel", "Serving"]
@@ -49,6 +50,17 @@ class Serving:
     """Queues that have workers, each with the pool behind it."""
 
     queues: dict[str, ServedModel]
+    settings: Settings | None = field(default=None, compare=False, repr=False)
+    """Those of this process where they are not those of its environment."""
+
+    @property
+    def known_settings(self) -> Settings:
+        """What is set here, API keys aside."""
+        return self.settings or get_settings()
+
+    def with_settings(self, settings: Settings) -> "Serving":
+        """The same in a process with these settings."""
+        return replace(self, settings=settings)
 
     def pool(self, queue: str, roles: frozenset[Role]) -> ServedModel:
         """The pool behind a queue, for work that needs models of these roles.

@@ -95,6 +95,9 @@ class TaskPublic(BaseModel):
     fallback_provider_type: ProviderType | None = None
     fallback_provider_config: Any | None = None
     fallback_provider_capabilities: list[str] | None = None
+    fell_back_from: ProviderType | None = Field(
+        default=None, description="The provider that could not do it, before `provider_type` was asked."
+    )
 
     errors: list[str] | None = Field(
         default=None, description="Errors, one line for each failed run; the latest is last."

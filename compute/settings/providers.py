@@ -154,7 +154,7 @@ class ProviderSettings(BaseSettings):
         description="Limits by vendor: fal, fashn, magnific, gemini, openai, anthropic and ollama.",
     )
     provider_jobs: int = Field(
-        default=200, ge=1, description="Tasks at providers elsewhere that one queue holds at a time."
+        default=500, ge=1, description="Tasks at providers elsewhere that one queue holds at a time."
     )
     provider_wait_seconds: float = Field(
         default=1800.0, gt=0, description="Longest a vendor's queue may take for one call."

@@ -84,6 +84,10 @@ def _canonical_fields(task: Task) -> dict[str, Any]:
     for name in PROVIDER_FIELDS:
         fields[name] = spec.get(name)
     fields |= task.sent or {}
+    if spec.get("fell_back_from"):
+        # It was sent for the provider that could not do it.
+        fields["provider_config"] = spec.get("provider_config")
+    fields["fell_back_from"] = spec.get("fell_back_from")
     fields["errors"] = task.errors or None
     if task.result is not None:
         fields["metadata"] = task.result.get("metadata", {}) | {"outputs": task.result.get("artifacts", [])}

@@ -12,7 +12,6 @@ from compute.errors import Conflict
 from compute.events import notify
 from compute.events.outbox.tasks import record
 from compute.requests.inputs import RequestInputs
-from compute.requests.providers import check_providers
 from compute.schemas.enums import EventType, TaskStatus
 from compute.schemas.tasks import FREE_FIELDS, TaskUpdate
 from compute.storage.readable import check_readable
@@ -27,7 +26,7 @@ _ALWAYS = {"config", "errors", "executor_type", "executor_instance", "celery_tas
     "origin_zone",
     "origin_reference",
 }
-_WHILE_PENDING = {"priority", "queue_name", "origin_tenant_id", "provider_type"}
+_WHILE_PENDING = {"priority", "queue_name", "origin_tenant_id"}
 _IN_SPEC_ALWAYS = {"service_requests", "fal_app_id", "fal_request_id"}
 _SENT = set(FREE_FIELDS)
 _VERDICT = {"status", "result_image_path", "error_category"}
@@ -81,7 +80,6 @@ async def _new_inputs(
 ) -> tuple[RequestInputs, dict[str, Any]]:
     """The part of `spec` that the changes replace, checked before any row is locked, and what must be kept for it."""
     kind = kind_of(task.task_type)
-    check_providers(update, kind)
     served = resources.serving.queues.get(task.queue)
     if served is None:
         raise Conflict(f"No workers serve the queue `{task.queue}` of this task.")

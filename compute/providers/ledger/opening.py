@@ -1,8 +1,9 @@
 """Opens what paid calls need, for a process that makes some."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from compute.db.session import Database
 from compute.media.loader import MediaLoader
@@ -16,9 +17,24 @@ from compute.providers.ledger.postgres import PostgresLedger
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 
-__all__ = ["open_calls", "open_ledger"]
+__all__ = ["OpenCalls", "open_calls", "open_ledger"]
 
 _FETCH_SECONDS = 120.0
+_WEBHOOKS = "api/v1/providers/fal/webhook"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCalls:
+    """What paid calls are made with."""
+
+    ledger: PostgresLedger
+    http: HttpClient
+    files: ResultFiles
+    policy: CallPolicy
+
+    def of(self, owner: Owner) -> JobCalls:
+        """The calls of one owner."""
+        return JobCalls(owner, self.ledger, self.http, self.files, self.policy)
 
 
 @asynccontextmanager
@@ -44,14 +60,17 @@ async def open_ledger(settings: Settings, database: Database) -> AsyncIterator[P
 @asynccontextmanager
 async def open_calls(
     settings: Settings, database: Database, objects: ObjectStore, client: GuardedClient
-) -> AsyncIterator[Callable[[Owner], JobCalls]]:
-    """Gives the calls of an owner until the block ends. Nothing is contacted before the first call."""
+) -> AsyncIterator[OpenCalls]:
+    """Makes calls until the block ends. Nothing is contacted before the first one."""
     most = settings.provider_result_max_bytes
     # What a vendor returns may be larger than what a user may send.
     media = MediaLoader(settings.model_copy(update={"media_max_bytes": most}), client)
     files = ResultFiles(objects, client, media, max_bytes=most, seconds=_FETCH_SECONDS)
     policy = CallPolicy(
-        wait=settings.provider_wait_seconds, fetch=_FETCH_SECONDS, uncertain=settings.provider_uncertain_seconds
+        wait=settings.provider_wait_seconds,
+        fetch=_FETCH_SECONDS,
+        uncertain=settings.provider_uncertain_seconds,
+        webhook_url=f"{settings.public_url.rstrip('/')}/{_WEBHOOKS}" if settings.public_url else None,
     )
     async with open_ledger(settings, database) as ledger, HttpClient() as http:
-        yield lambda owner: JobCalls(owner, ledger, http, files, policy)
+        yield OpenCalls(ledger, http, files, policy)

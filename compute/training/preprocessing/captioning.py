@@ -47,7 +47,7 @@ async def vision_captions(
             GuardedClient(settings.media_allowed_hosts, settings.media_timeout_seconds)
         )
         calls = await stack.enter_async_context(open_calls(settings, database, objects, client))
-        captioner = Captioner(model, calls, spec.folder, prompt=spec.data.captioning_prompt)
+        captioner = Captioner(model, calls.of, spec.folder, prompt=spec.data.captioning_prompt)
         captions = await for_each(images, _Captioning(captioner, objects, progress).caption)
     for image, caption in zip(images, captions, strict=True):
         if caption.text is None:

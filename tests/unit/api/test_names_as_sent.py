@@ -5,15 +5,22 @@ from typing import Any, get_args
 import pytest
 
 from compute.errors import InvalidInput
+from compute.providers.registry import remote_queues
 from compute.requests.request import TaskRequest
-from compute.requests.serving import ServedModel
-from compute.requests.validate import validate
+from compute.requests.serving import ServedModel, Serving
+from compute.settings import Settings
 from compute.tasks.registry import InputImage, all_kinds
 from compute.worker.protocol import Role
 from tests.file_fields import FileField, file_fields
 
 MISSING, THERE = "a/missing.png", "a/there.png"
 ROLES = frozenset(get_args(Role))
+SERVING = Serving(
+    {
+        queue: ServedModel("default", roles=ROLES)
+        for queue in {kind.queue for kind in all_kinds().values()} | remote_queues()
+    }
+).with_settings(Settings(fal_key="key-id:key-secret", openai_api_key="sk-test"))
 
 
 class OneMissing:
@@ -44,8 +51,7 @@ def places(value: Any, name: str) -> str:
 async def test_a_file_is_called_what_the_caller_called_it(field: FileField) -> None:
     for written in field.bodies(MISSING, THERE):
         sent = {name: value for name, value in written.items() if name != "task_type"}
-        body = validate(field.kind.create_model, sent)
-        request = TaskRequest(field.kind, body, ServedModel("default", roles=ROLES), sent)
+        request = TaskRequest.of(field.kind, sent, SERVING)
         with pytest.raises(InvalidInput) as refused:
             await request.to_row(OneMissing())
         assert refused.value.field == places(written[field.name], field.name)

@@ -21,7 +21,7 @@ def test_the_api_is_told_every_role_of_every_queue() -> None:
     flux = pool(also=["refine"], models={"edit": KONTEXT, "fill": FILL}, memory_budget_gb=60)
     other = pool(name="Edit", queue="edits", model=KONTEXT)
     image = pool(name="Image", queue="image", model=None)
-    served = AppArgs(pools=[flux, other, image]).serving().queues
+    served = AppArgs(pools=[flux, other, image], providers={"num_replicas": 0}).serving().queues
     assert {queue: served[queue].roles for queue in served} == {
         "inference": {"draw", "edit", "fill"},
         "refine": {"draw", "edit", "fill"},

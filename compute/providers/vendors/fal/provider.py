@@ -34,6 +34,12 @@ class FalProvider(RemoteProvider[ConfigT]):
             raise InvalidInput(f"Set FAL_KEY to use {self.name}.", field="provider_type")
         return Account("fal", settings.fal_key.get_secret_value())
 
+    def reopen(self, vendor: str, endpoint: str, settings: Settings) -> FalQueue | None:
+        if vendor != "fal":
+            return None
+        base = settings.fal_queue_url.split("://", 1)[-1].rstrip("/")
+        return FalQueue(self.account(settings), settings.fal_queue_url, endpoint.removeprefix(f"{base}/"))
+
     @abstractmethod
     def request_id(self, config: ConfigT) -> str | None:
         """A request that was submitted earlier, which is followed in place of a new one."""

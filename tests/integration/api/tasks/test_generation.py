@@ -208,7 +208,7 @@ async def test_put_changes_what_a_client_may_change(api: httpx.AsyncClient) -> N
         ({"retry_count": 4}, 409, "retry_count"),
         ({"created_at": "2020-01-01T00:00:00Z"}, 409, "created_at"),
         ({"queue_name": "nowhere"}, 422, "queue_name"),
-        ({"provider_type": "FAL_STANDARD"}, 422, "provider_type"),
+        ({"provider_type": "FAL_STANDARD"}, 409, "provider_type"),
         ({"style_model_path": "none/such.safetensors"}, 422, "style_model_path"),
         ({"result_image_path": "a/b.png"}, 409, "result_image_path"),
         ({"no_such_field": 1}, 422, "no_such_field"),

@@ -132,12 +132,12 @@ def test_a_number_becomes_text_by_the_transform_string() -> None:
 
 
 def test_settings_of_providers_go_to_the_tasks() -> None:
-    workflow = checked(draw("a", provider_config={"speed": 1}, active_provider_capabilities=["LORA"]))
+    workflow = checked(draw("a", provider_config={"rembg_model": "u2net"}, active_provider_capabilities=["LORA"]))
     assert static_body(workflow.steps[0].definition) == {
         "task_type": "GENERATION",
         "prompt": "a red dress",
         "provider_type": "LOCAL",
-        "provider_config": {"speed": 1},
+        "provider_config": {"rembg_model": "u2net"},
         "active_provider_capabilities": ["LORA"],
     }
 
