@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["Box", "composite", "cover", "feather", "mask_of", "region_around", "whole_cells"]
+__all__ = ["Box", "box_weights", "composite", "cover", "feather", "mask_of", "region_around", "whole_cells"]
 
 Box = tuple[int, int, int, int]
 """Left, upper, right and lower edge in pixels, as in Pillow."""
@@ -84,6 +84,15 @@ def feather(mask: Image.Image, radius: int) -> Weights:
     return limited
 
 
+def box_weights(box: Box, size: tuple[int, int], radius: int) -> Weights:
+    """The weight of each pixel of a box (height, width), from 0 to 1: it rises over `radius` pixels inside each side
+    that is not the image's own edge. `size` is the image's (width, height)."""
+    left, upper, right, lower = box
+    across = _rise(right - left, left > 0, right < size[0], radius)
+    down = _rise(lower - upper, upper > 0, lower < size[1], radius)
+    return np.minimum(down[:, None], across[None, :])
+
+
 def composite(base: Image.Image, generated: Image.Image, weights: Weights) -> Image.Image:
     """Blend `generated` over `base` by the weights; where they are 0 the pixels of `base` stay bit for bit.
 
@@ -120,3 +129,15 @@ def _spread(depth: NDArray[np.uint8]) -> NDArray[np.uint8]:
     padded = np.pad(depth, 1)
     rows = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
     return np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+
+
+def _rise(length: int, begins: bool, ends: bool, radius: int) -> Weights:
+    """From 0 to 1 over `radius` pixels at the begin and at the end, where it is wanted."""
+    radius = min(radius, length // 2)
+    weights = np.ones(length, np.float32)
+    slope = ((np.arange(radius) + 1) / (radius + 1)).astype(np.float32)
+    if begins and radius:
+        weights[:radius] = slope
+    if ends and radius:
+        weights[length - radius :] = np.minimum(weights[length - radius :], slope[::-1])
+    return weights

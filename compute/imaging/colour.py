@@ -6,7 +6,7 @@ from PIL import Image
 
 from compute.imaging.lab import lab_from_srgb, srgb_from_lab
 
-__all__ = ["feathered_ellipse", "match_colour", "paste", "with_mode_of"]
+__all__ = ["feathered_ellipse", "match_colour", "match_histogram", "paste", "with_mode_of"]
 
 _CONTRAST_CHANGE = 2.0
 """A channel's spread is at most doubled or halved: a flat patch has no contrast that could be stretched."""
@@ -24,6 +24,16 @@ def match_colour(patch: Image.Image, target: Image.Image) -> Image.Image:
     ratio = np.clip((wanted_spread + 1e-3) / (spread + 1e-3), 1 / _CONTRAST_CHANGE, _CONTRAST_CHANGE)
     matched = srgb_from_lab(((lab - mean) * ratio + wanted_mean).astype(np.float32))
     return Image.fromarray(np.round(matched).astype(np.uint8))
+
+
+def match_histogram(patch: Image.Image, target: Image.Image) -> Image.Image:
+    """Give each channel of the patch the distribution of values that it has in the target; both RGB, of any size.
+
+    Gonzalez and Woods, "Digital Image Processing", section 3.3.2: values of the same rank correspond.
+    """
+    pixels, wanted = (np.asarray(image.convert("RGB")) for image in (patch, target))
+    matched = [_ranked(pixels[..., channel], wanted[..., channel]) for channel in range(3)]
+    return Image.fromarray(np.stack(matched, axis=-1))
 
 
 def feathered_ellipse(size: tuple[int, int], *, feather: float = 0.3) -> Image.Image:
@@ -69,3 +79,12 @@ def _statistics(lab: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[
     """Mean and standard deviation of every channel."""
     flat = lab.reshape(-1, 3).astype(np.float64)
     return flat.mean(axis=0), flat.std(axis=0)
+
+
+def _ranked(values: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The values, replaced by those of the same rank in `wanted`."""
+    have, want = (np.cumsum(np.bincount(one.ravel(), minlength=256)) / one.size for one in (values, wanted))
+    # The middle of a value's ranks, so that a channel that has them already keeps its values.
+    middle = (have + np.concatenate([[0.0], have[:-1]])) / 2
+    table: NDArray[np.uint8] = np.searchsorted(want, middle, side="left").clip(0, 255).astype(np.uint8)
+    return np.asarray(table[values], np.uint8)
