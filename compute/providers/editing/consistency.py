@@ -19,7 +19,7 @@ from compute.schemas.fields import MAX_SEED
 __all__ = ["EditedPart", "Finish", "Limits", "edit_until_alike", "raise_if_all_refused", "report"]
 
 Finish = Callable[[Image.Image, Image.Image], Image.Image]
-"""Makes what replaces the original of an edit at the original's size, from (edited, original)."""
+"""Makes what replaces the original of an edit, from (edited, original)."""
 
 _LEAST_SIDE = 16
 """Images are compared at this shorter side at least, because SSIM has a window of 11 pixels."""
@@ -47,7 +47,8 @@ class Limits:
         )
 
     def scores(self, original: Image.Image, edited: Image.Image, models_root: Path) -> Scores:
-        """Compare two RGB images of one size, as far as it is needed."""
+        """Compare two RGB images at the size of `original`, as far as it is needed."""
+        edited = at_size(edited, original.size)
         shorter = min(original.size)
         if shorter < _LEAST_SIDE:
             width, height = (max(_LEAST_SIDE, round(side * _LEAST_SIDE / shorter)) for side in original.size)
@@ -68,8 +69,9 @@ class EditedPart:
     Attributes:
         name: The first part of its edits' names, such as `tile/3`.
         accepted: A try was alike enough; otherwise the original stays.
-        image: What replaces it then, of its size, until it is laid into the whole.
+        image: What replaces it then, until it is laid into the whole.
         scores: Of the accepted try, or of the one that was most alike.
+        ssims: Of every try.
         refused: The vendor's refusal of this part's content.
         kept: Paths of images to look at, by name.
     """
@@ -79,6 +81,7 @@ class EditedPart:
     image: Image.Image | None = None
     tries: int = 0
     scores: Scores | None = None
+    ssims: list[float] = field(default_factory=list)
     refused: ProviderFailed | None = None
     kept: dict[str, str] = field(default_factory=dict)
 
@@ -115,6 +118,7 @@ async def edit_until_alike(
         finished, scores = await bench.compute(partial(_finished, original, edited, limits, finish, bench.models_root))
         if keeps_images:
             await _keep(bench, part, f"try-{number}", finished)
+        part.ssims.append(scores.ssim)
         if limits.accept(scores):
             part.accepted, part.image, part.scores = True, finished, scores
             return part
@@ -128,6 +132,7 @@ def report(parts: Sequence[EditedPart]) -> dict[str, Any]:
     lines = []
     for part in parts:
         line: dict[str, Any] = {"part": part.name, "tries": part.tries, "accepted": part.accepted}
+        line["ssims"] = [_rounded(one) for one in part.ssims]
         if part.scores is not None:
             line |= {name: _rounded(getattr(part.scores, name)) for name in ("ssim", "lpips", "dists")}
         if part.refused is not None:

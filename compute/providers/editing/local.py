@@ -25,8 +25,9 @@ class LocalEditor:
     """Implements `ImageEditor` on a worker that holds its device, without paying anybody.
 
     A model for instructions (role `edit`) is used where the queue has one. Otherwise the base model draws from the
-    image (role `draw`) and reads the instruction as a description; it cannot look at references. Models generate at about
-    one megapixel, whatever resolution is asked for: a larger image gets their change, and keeps its own fine detail.
+    image (role `draw`) and reads the instruction as a description; it cannot look at references. Models generate at
+    about one megapixel, whatever resolution is asked for: a larger image gets their change, and keeps its own fine
+    detail.
     """
 
     def __init__(self, context: RunContext) -> None:

@@ -1,0 +1,1 @@
+"""Providers that refine images over an editor."""
