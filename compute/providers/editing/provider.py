@@ -48,7 +48,7 @@ class EditingProvider(RemoteProvider[ConfigT], Generic[ConfigT]):
 
     def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
         if not isinstance(operation, self.operations):
-            raise InvalidInput(f"{self.name} does not do tasks of this type.", field="provider_type")
+            raise InvalidInput(f"{self.name} does not do this kind of task.", field="provider_type")
         if settings.image_editor != LOCAL:
             super().check(operation, config, settings)
 

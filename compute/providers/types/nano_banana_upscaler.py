@@ -6,11 +6,12 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import Field
 
-from compute.errors import InvalidInput, ProviderFailed
+from compute.errors import ProviderFailed
 from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.account import Account
 from compute.providers.editing.editor import EditRequest
 from compute.providers.vendors.google.account import account
+from compute.providers.vendors.offers import check_refine, checked_operation
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
 from compute.schemas.rules.strict import JsonBody
 from compute.settings import Settings
@@ -25,6 +26,8 @@ _PROMPT = (
     "people, faces, garments, letters, logos, colours, light and framing stay exactly as they are."
 )
 _LONGEST_OF_2K = 2048
+_MOST = 4.0
+"""Times that it enlarges at most."""
 
 
 class NanoBananaUpscalerConfig(JsonBody):
@@ -65,8 +68,9 @@ class NanoBananaUpscaler(RemoteProvider[NanoBananaUpscalerConfig]):
 
     def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
         super().check(operation, config, settings)
-        if not isinstance(operation, Refine):
-            raise InvalidInput(f"{self.name} does not do tasks of this type.", field="provider_type")
+        checked = checked_operation(self.name, operation, Refine)
+        if isinstance(checked, Refine):
+            check_refine(self.name, checked, most=_MOST)
 
     async def work(self, assignment: Assignment[NanoBananaUpscalerConfig]) -> None:
         # These load OpenCV, which the ingress does not need.
@@ -75,12 +79,16 @@ class NanoBananaUpscaler(RemoteProvider[NanoBananaUpscalerConfig]):
         from compute.providers.editing.vertex import VertexEditor
 
         operation, context, config = assignment.operation, assignment.context, assignment.config
-        if not isinstance(operation, Refine):
-            raise InvalidInput(f"{self.name} does not do tasks of this type.", field="provider_type")
+        assert isinstance(operation, Refine)  # noqa: S101 - by `check`
         base = await context.load(operation.image.path, field=operation.image.field)
         layers = await context.compute(partial(Layers.of, base))
-        editor = VertexEditor(context, assignment.calls, assignment.settings, user=self.name)
         size = operation.width, operation.height
+        enlarged = await context.compute(partial(layers.resized, size))
+        if operation.denoise == 0:
+            # Nothing is to be regenerated.
+            await context.publish(enlarged.with_colours(enlarged.colours), seed=operation.seed)
+            return
+        editor = VertexEditor(context, assignment.calls, assignment.settings, user=self.name)
         part = await edit_until_alike(
             context,
             editor,
@@ -94,7 +102,6 @@ class NanoBananaUpscaler(RemoteProvider[NanoBananaUpscalerConfig]):
             raise part.refused
         if part.image is None:
             raise _not_alike(part.ssims, config.ssim_threshold)
-        enlarged = await context.compute(partial(layers.resized, size))
         result = await context.compute(partial(enlarged.with_colours, part.image))
         await context.publish(result, seed=operation.seed)
 

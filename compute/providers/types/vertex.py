@@ -6,7 +6,6 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import Field
 
-from compute.errors import InvalidInput
 from compute.imaging.blend import composite, feather, mask_of
 from compute.imaging.resize import covering_box, resized
 from compute.providers.base import Assignment, RemoteProvider
@@ -24,6 +23,7 @@ from compute.providers.vendors.google.images import (
     nearest_ratio,
     seed_for,
 )
+from compute.providers.vendors.offers import checked_operation, refuse_loras
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
 from compute.schemas.rules.strict import JsonBody
 from compute.settings import Settings
@@ -49,6 +49,7 @@ _ABILITIES = {
     TaskType.GENERATION: {
         ProviderCapability.TEXT_TO_IMAGE,
         ProviderCapability.IMAGE_TO_IMAGE,
+        ProviderCapability.REFERENCE_IMAGE,
         ProviderCapability.OUTPUT_SIZE,
     },
     TaskType.EDITING: {
@@ -106,17 +107,16 @@ class Vertex(RemoteProvider[VertexConfig]):
 
     def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
         super().check(operation, config, settings)
-        if not isinstance(operation, (Draw, Edit)):
-            raise InvalidInput(f"{self.name} draws and edits images, and nothing else.", field="provider_type")
+        checked = checked_operation(self.name, operation, Draw | Edit)
+        if isinstance(checked, Draw):
+            refuse_loras(self.name, checked)
 
     async def work(self, assignment: Assignment[VertexConfig]) -> None:
-        operation = assignment.operation
+        operation = checked_operation(self.name, assignment.operation, Draw | Edit)
         if isinstance(operation, Draw):
             await _draw(assignment, operation)
-        elif isinstance(operation, Edit):
+        if isinstance(operation, Edit):
             await _edit(assignment, operation)
-        else:
-            raise InvalidInput(f"{self.name} draws and edits images, and nothing else.", field="provider_type")
 
 
 async def _draw(assignment: Assignment[VertexConfig], operation: Draw) -> None:
@@ -207,11 +207,7 @@ def _start(strength: float | None) -> str:
 
 
 def _editing_prompt(operation: Edit) -> str:
-    lines = [operation.prompt.strip() or "Put what the further pictures show into the first picture."]
-    if operation.references:
-        lines.append("The first picture is the one to change. The pictures after it, in their order, show:")
-        shown = [one.shows or "something that the instruction refers to" for one in operation.references]
-        lines += [f"{number}. {what}" for number, what in enumerate(shown, start=2)]
+    lines = [operation.prompt]
     if operation.strength is not None and operation.strength < 1:
         lines.append(f"Change about {operation.strength:.0%} of what may be changed.")
     if operation.mask is not None:

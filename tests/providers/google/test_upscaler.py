@@ -6,7 +6,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from PIL import Image
 
 from compute.errors import InvalidInput, ProviderFailed
 from compute.providers.types.nano_banana_upscaler import NanoBananaUpscaler, NanoBananaUpscalerConfig
@@ -93,8 +92,18 @@ async def test_transparency_is_enlarged_with_the_image(desk: Desk, gemini: Gemin
     assert made.getchannel("A").getextrema() == (0, 255)
 
 
+async def test_without_denoising_the_image_is_only_enlarged(desk: Desk, gemini: Gemini) -> None:
+    operation = Refine(Picture(await desk.store(photo(128, 96)), "base_image_url"), 256, 192, 2.0, seed=7, denoise=0.0)
+    outcome = await desk.do(operation, UPSCALER, task_type="REFINE")
+    assert (await desk.image(outcome.artifacts[0].path)).size == (256, 192)
+    assert gemini.submits == 0
+
+
 def test_it_does_refinements_only() -> None:
     config, settings = NanoBananaUpscalerConfig(), Settings(gemini_api_key="key")
+    image = Picture("a.png", "base_image_url")
+    with pytest.raises(InvalidInput, match="at most 4 times"):
+        NanoBananaUpscaler().check(Refine(image, 800, 800, 8.0, seed=1), config, settings)
     with pytest.raises(InvalidInput):
         NanoBananaUpscaler().check(None, config, settings)
     with pytest.raises(InvalidInput, match="GEMINI_API_KEY"):

@@ -127,7 +127,7 @@ async def test_an_edit_sends_the_image_its_references_and_the_mask(desk: Desk, g
     )
     outcome = await draw(desk, edit)
     assert [one.size for one in images_of(gemini)] == [(120, 80), (50, 70), (120, 80)]
-    assert all(words in prompt_of(gemini) for words in ("Put on the coat", "2. garment", "mask", "about 50%"))
+    assert all(words in prompt_of(gemini) for words in ("Put on the coat", "mask", "about 50%"))
     result = np.asarray(await desk.image(outcome.artifacts[0].path))
     assert result.shape == (40, 60, 3)
     assert (result[:, :30] == (0, 0, 128)).all()
@@ -167,11 +167,13 @@ async def test_a_lost_answer_is_never_asked_for_again(desk: Desk, gemini: Gemini
 def test_only_drawing_and_editing_are_offered() -> None:
     settings, config = Settings(gemini_api_key="key"), VertexConfig()
     Vertex().check(DRAW, config, settings)
-    for operation in (None, RemoveBackground(Picture("a.png", "image"))):
+    for operation in (None, RemoveBackground((Picture("a.png", "image"),))):
         with pytest.raises(InvalidInput):
             Vertex().check(operation, config, settings)
     with pytest.raises(InvalidInput, match="GEMINI_API_KEY"):
         Vertex().check(DRAW, config, Settings())
+    with pytest.raises(InvalidInput, match="LoRA"):
+        Vertex().check(Draw("a coat", 96, 96, 7, loras=("character_lora",)), config, settings)
     offered = {name for name, kind in all_kinds().items() if Vertex().capabilities(kind)}
     assert offered == {"GENERATION", "EDITING"}
     assert ProviderCapability.INPAINT in Vertex().capabilities(all_kinds()["EDITING"])

@@ -130,7 +130,7 @@ class SartiqUltimateGarmentFixer(EditingProvider[SartiqUltimateGarmentFixerConfi
             keeps_images=config.save_debug_images,
         )
         mended = await context.compute(layers.colours.copy)
-        parts = await edit_patches(context, editor, mended, boxes, settings)
+        parts = [] if settings.strength == 0 else await edit_patches(context, editor, mended, boxes, settings)
         context.note(**report(parts), garment_box=list(box), scores_missing=limits.missing(context.models_root))
         raise_if_all_refused(parts)
         result = await context.compute(partial(_finished, layers, mended, mask, config.feather_px))

@@ -89,7 +89,7 @@ class SartiqUltimateRefiner(EditingProvider[SartiqUltimateRefinerConfig]):
     ) -> None:
         # These load OpenCV, which the ingress does not need.
         from compute.imaging.resize import Layers
-        from compute.providers.editing.consistency import Limits, raise_if_all_refused, report
+        from compute.providers.editing.consistency import EditedPart, Limits, raise_if_all_refused, report
         from compute.providers.editing.refiner import RefinePlan, refine_image
 
         limits = Limits(config.ssim_threshold, config.lpips_threshold, config.dists_threshold)
@@ -110,7 +110,10 @@ class SartiqUltimateRefiner(EditingProvider[SartiqUltimateRefinerConfig]):
         base = await context.load(operation.image.path, field=operation.image.field)
         size = operation.width, operation.height
         layers = await context.compute(lambda: Layers.of(base).resized(size))
-        refined, parts = await refine_image(context, editor, layers.colours, plan)
+        refined = layers.colours
+        parts: list[EditedPart] = []
+        if operation.denoise != 0:
+            refined, parts = await refine_image(context, editor, refined, plan)
         context.note(**report(parts), scores_missing=limits.missing(context.models_root))
         raise_if_all_refused(parts)
         result = await context.compute(partial(layers.with_colours, refined))
