@@ -143,7 +143,7 @@ class ProviderSettings(BaseSettings):
     evaluation_concurrency: int = Field(
         default=16, ge=1, description="Evaluations of one ingress at a time; as many more may wait."
     )
-    image_editor: Literal["VERTEX", "FAL_STANDARD", "FASHN_STANDARD", "LOCAL"] = Field(
+    image_editor: str = Field(
         default="VERTEX",
         description="Provider that edits tiles and faces for SARTIQ_ULTIMATE_*: VERTEX, FAL_STANDARD, FASHN_STANDARD, "
         "or LOCAL for the pool of the queue inference.",
