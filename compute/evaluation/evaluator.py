@@ -1,10 +1,9 @@
 """Evaluates images: one paid question to a vision model each, strictly read, counted in the database."""
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -28,8 +27,6 @@ __all__ = ["Evaluator"]
 
 _log = logging.getLogger(__name__)
 _MAX_TOKENS = 4000
-_LATE_SECONDS = 5.0
-"""How much later than the call itself the whole evaluation is given up."""
 _NOT_SET_UP = "provider"
 _REFUSALS = frozenset({ErrorCategory.CONTENT_POLICY, ErrorCategory.INVALID_INPUT})
 _WORDS = {
@@ -107,23 +104,26 @@ class Evaluator:
     async def _outcome(
         self, request: EvaluationRequest, model: VisionModel, load: Callable[[], Awaitable[ChatImage]], seconds: float
     ) -> _Outcome:
-        late = f"The image was not evaluated within {self._settings.evaluation_timeout_seconds:g} s."
+        began = time.perf_counter()
+        image = await self._loaded(load, seconds)
         try:
-            async with _within(seconds):
-                began = time.perf_counter()
-                image = await load()
-                return await self._asked(request, model, image, seconds - (time.perf_counter() - began))
-        except TimeoutError:
-            return _failed(late)
+            return await self._asked(request, model, image, seconds - (time.perf_counter() - began))
         except CallUncertain as lost:
             return _failed(f"The model's answer was lost. {lost.detail}")
         except ProviderFailed as failure:
-            if not failure.charged and failure.category not in _WORDS:
-                raise Unavailable(failure.detail, retry_after=failure.seconds) from failure
+            if not failure.charged:
+                raise Unavailable(failure.detail, retry_after=failure.seconds or None) from failure
             said = _WORDS.get(failure.category, "The model could not evaluate this image.")
             return _Outcome(_failure(f"{said} {failure.detail}"), failure.category in _REFUSALS)
         except UnusableAnswer as unusable:
             return _failed(str(unusable))
+
+    async def _loaded(self, load: Callable[[], Awaitable[ChatImage]], seconds: float) -> ChatImage:
+        try:
+            async with asyncio.timeout(max(seconds, 0.0)):
+                return await load()
+        except TimeoutError as late:
+            raise Unavailable("The image could not be loaded in time; nothing was asked.") from late
 
     async def _asked(
         self, request: EvaluationRequest, model: VisionModel, image: ChatImage, seconds: float
@@ -151,13 +151,6 @@ class Evaluator:
                 await count(session, vendor, succeeded=succeeded, refused=outcome.refused, seconds=seconds)
         except DatabaseAway as error:
             _log.warning("an evaluation was not counted, the database is away: %s", error)
-
-
-@contextlib.asynccontextmanager
-async def _within(seconds: float) -> AsyncIterator[None]:
-    """The call has its own end, which says more; this is for what comes before it."""
-    async with asyncio.timeout(max(seconds, 0.0) + _LATE_SECONDS):
-        yield
 
 
 def _failed(error: str) -> _Outcome:

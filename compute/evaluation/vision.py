@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from compute.errors import InvalidInput, ProviderFailed
+from compute.errors import CallUncertain, InvalidInput, ProviderFailed
 from compute.providers.calls.account import Account
 from compute.providers.calls.call import Collected
 from compute.providers.calls.job import JobCalls
@@ -22,6 +22,7 @@ __all__ = ["LONGEST_SIDE", "VisionModel"]
 LONGEST_SIDE = 1536
 """Pixels of a side, above which images are scaled down before a model sees them."""
 _WORTH_ASKING_SECONDS = 1.0
+_LATE_SECONDS = 5.0
 _NONE = "No vision provider is configured: set OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY or OLLAMA_HOST."
 
 
@@ -69,23 +70,37 @@ class VisionModel:
         """Ask once, and keep the answer under `part` in the ledger; it must be there within `seconds`.
 
         Raises:
-            ProviderFailed, CallUncertain: as `JobCalls.direct`.
+            ProviderFailed, CallUncertain: as `JobCalls.direct`. Without `charged`, nothing was asked.
         """
         end = asyncio.get_running_loop().time() + seconds
         request = replace(request, model=self.name)
+        was_sent = False
 
         async def send(log: list[ServiceRequest]) -> Answer:
+            nonlocal was_sent
             left = end - asyncio.get_running_loop().time()
             if left < _WORTH_ASKING_SECONDS:
-                raise ProviderFailed(
-                    f"{self.vendor.name} was not asked: its limits left no time for that.",
-                    category=ErrorCategory.PROVIDER_TIMEOUT,
-                    charged=False,
-                )
+                raise self._not_asked()
+            was_sent = True
             return await self.vendor.ask(self.settings, replace(request, seconds=left), None, log)
 
         endpoint = self.vendor.endpoint(self.settings, request)
-        return await calls.direct(part, self.account, endpoint, _body(request), send, free=self.vendor.free)
+        asking = calls.direct(part, self.account, endpoint, _body(request), send, free=self.vendor.free)
+        try:
+            # What was sent has an end of its own, which says more.
+            async with asyncio.timeout_at(end + _LATE_SECONDS):
+                return await asking
+        except TimeoutError as late:
+            if not was_sent:
+                raise self._not_asked() from late
+            raise CallUncertain(f"{self.vendor.name} was asked, and the ledger could not be written.") from late
+
+    def _not_asked(self) -> ProviderFailed:
+        return ProviderFailed(
+            f"{self.vendor.name} was not asked: limits of its account, or the database, left no time for that.",
+            category=ErrorCategory.PROVIDER_TIMEOUT,
+            charged=False,
+        )
 
 
 def _first(settings: Settings, vendors: Mapping[str, ChatVendor]) -> str | None:
