@@ -207,7 +207,34 @@ class _Deliveries:
         return Gone((await connection.execute(self._forget, {"ids": [unit.id for unit in units]})).rowcount)
 
 
-KINDS: Sequence[Kind] = (_Tasks(), _Workflows(), _Trainings(), _Deliveries())
+class _Calls:
+    """Paid calls without a task: evaluations, and captions of trainings that are gone. Their position is their id.
+
+    One whose outcome is unknown stays until an operator has settled it.
+    """
+
+    name = "calls"
+    at_a_time = 1000
+    _page = """
+    WITH page AS MATERIALIZED (SELECT * FROM provider_calls WHERE id > %(id)s ORDER BY id LIMIT %(limit)s)
+    SELECT NULL, id, task_id IS NULL AND ended_at < %(before)s AND NOT EXISTS (
+               SELECT FROM trainings WHERE trainings.id =
+                      CASE WHEN part ~ '^training/[0-9a-f-]{36}/' THEN split_part(part, '/', 2)::uuid END)
+      FROM page ORDER BY id
+    """
+    _forget = "DELETE FROM provider_calls WHERE id = ANY(%(ids)s) AND task_id IS NULL AND ended_at IS NOT NULL"
+
+    async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> PrunePage | None:
+        values = {"id": after.id, "limit": self.at_a_time, "before": cutoff.before}
+        rows = await (await connection.execute(self._page, values)).fetchall()
+        units = [Unit(call) for _, call, is_due in rows if is_due]
+        return PrunePage(units, ListPosition(cutoff.before, rows[-1][1])) if rows else None
+
+    async def forget(self, connection: Connection, units: Sequence[Unit], cutoff: Cutoff) -> Gone:
+        return Gone((await connection.execute(self._forget, {"ids": [unit.id for unit in units]})).rowcount)
+
+
+KINDS: Sequence[Kind] = (_Tasks(), _Workflows(), _Trainings(), _Deliveries(), _Calls())
 
 
 async def _rows(connection: Connection, statement: str, kind: Kind, after: ListPosition, cutoff: Cutoff) -> list[Any]:

@@ -115,6 +115,7 @@ async def test_every_reason_to_stay_keeps_what_is_named_in_every_way(
         PruneCount("workflows"),
         PruneCount("trainings"),
         PruneCount("deliveries"),
+        PruneCount("calls"),
     ]
     assert await files.paths() == stored - {result_of(lone)}
     after = await counts(database)

@@ -29,9 +29,8 @@ async def test_prune_says_what_goes_and_does_it(
     await old_task(database, files)
     await old_workflow(database, files)
     assert (await prune(database_url, tmp_path))[0] == 1
-    lines = (
-        "ended more than 30 days ago {} forgotten:\ntasks: 1\nworkflows: 1 with 2 tasks\ntrainings: 0\ndeliveries: 0\n"
-    )
+    counts = "tasks: 1\nworkflows: 1 with 2 tasks\ntrainings: 0\ndeliveries: 0\ncalls: 0\n"
+    lines = f"ended more than 30 days ago {{}} forgotten:\n{counts}"
     code, said = await prune(database_url, tmp_path, "--dry-run", COMPUTE_RETENTION_DAYS="30")
     assert (code, said) == (0, f"What {lines.format('would be')}")
     assert len(await files.paths()) == 3

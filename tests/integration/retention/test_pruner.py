@@ -4,13 +4,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import select, update
 
 from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
-from compute.db.tables import Task, WebhookDelivery, WorkflowStep
+from compute.db.tables import ProviderCall, Task, WebhookDelivery, WorkflowStep
 from compute.errors import StorageFailed
 from compute.retention.due import Cutoff
 from compute.retention.needed import Needed
@@ -53,6 +54,7 @@ async def test_an_old_task_goes_with_all_that_belongs_to_it(database: Database, 
         PruneCount("workflows"),
         PruneCount("trainings"),
         PruneCount("deliveries"),
+        PruneCount("calls"),
     ]
     assert (await counts(database), await files.paths()) == (before, stored)
 
@@ -120,13 +122,13 @@ async def test_what_something_else_needs_stays_until_that_goes(database: Databas
     stored, rows = await files.paths(), await counts(database)
 
     found = await pruner(database, files).prune()
-    assert [(kind.forgotten, kind.needed) for kind in found] == [(0, 4), (0, 1), (0, 1), (0, 0)]
+    assert [(kind.forgotten, kind.needed) for kind in found] == [(0, 4), (0, 1), (0, 1), (0, 0), (0, 0)]
     assert (await files.paths(), await counts(database)) == (stored, rows)
 
     async with database.transaction() as session:
         await session.execute(update(Task).where(Task.id == reader.id).values(completed_at=days_ago(60)))
     found = await pruner(database, files).prune()
-    assert [(kind.forgotten, kind.needed) for kind in found] == [(3, 2), (0, 1), (0, 1), (0, 0)]
+    assert [(kind.forgotten, kind.needed) for kind in found] == [(3, 2), (0, 1), (0, 1), (0, 0), (0, 0)]
     assert await files.paths() == stored - {result_of(task) for task in (first, chained, reader)}
 
 
@@ -253,13 +255,40 @@ async def test_deliveries_of_deleted_tasks_go_as_well(database: Database, files:
         assert sorted([status async for status in left]) == ["DELIVERED", "FAILED", "PENDING"]
 
 
+async def test_paid_calls_without_a_task_go_but_for_those_that_somebody_needs(database: Database, files: Files) -> None:
+    there = await old_training(database, files, ended=1)
+    gone, lately, unknown = "evaluation/1", "evaluation/2", "evaluation/3"
+    captions = [f"training/{training}/caption/ab" for training in (there.id, uuid4())]
+    async with database.transaction() as session:
+        for part in (gone, lately, unknown, *captions):
+            state, ended = ("UNCERTAIN", None) if part == unknown else ("COLLECTED", days_ago(40))
+            session.add(
+                ProviderCall(
+                    id=uuid4(),
+                    part=part,
+                    attempt=1,
+                    provider="openai",
+                    vendor="openai",
+                    account="a",
+                    endpoint="x",
+                    digest="0",
+                    state=state,
+                    ended_at=days_ago(1) if part == lately else ended,
+                )
+            )
+    assert (await pruner(database, files).prune())[4] == PruneCount("calls", forgotten=2)
+    async with database.transaction() as session:
+        left = await session.scalars(select(ProviderCall.part))
+        assert sorted(left) == sorted([lately, unknown, captions[0]])
+
+
 async def test_nothing_of_it_outlasts_a_transaction(database_url: str, database: Database, files: Files) -> None:
     """So it works through a pooler of transactions."""
     await old_task(database, files)
     await old_workflow(database, files)
     pooled = Database(database_url, pooled=True)
     found = await pruner(pooled, files).prune()
-    assert [kind.forgotten for kind in found] == [1, 1, 0, 0]
+    assert [kind.forgotten for kind in found] == [1, 1, 0, 0, 0]
     await tidy(pooled)
     await pooled.close()
     assert await counts(database) == {}
