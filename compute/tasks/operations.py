@@ -74,6 +74,7 @@ class Refine:
     """Enlarge an image to `width` x `height`, and regenerate its detail.
 
     Attributes:
+        base_size: Width and height of `image`, if they are known.
         size_field: The request's field that decides about the size.
         factor: How many times larger it gets.
         denoise: How much is regenerated, in [0, 1].
@@ -90,6 +91,7 @@ class Refine:
     denoise: float | None = None
     face_prompt: str | None = None
     face_denoise: float | None = None
+    base_size: tuple[int, int] | None = None
     size_field: str = "upscale_factor"
     app: str | None = None
 

@@ -136,7 +136,8 @@ class Following:
 
     async def _stop(self, seconds: float) -> Collected:
         """It has taken too long: ask the vendor to stop. If it was done meanwhile, the result is ours."""
-        if (request := self._protocol.cancel(self._accepted)) is not None:
+        request = self._protocol.cancel(self._accepted)
+        if request is not None:
             try:
                 await self._http.ask(request, self._record.log)
             except (NotDeliveredError, OutcomeUnknownError) as error:
@@ -144,7 +145,8 @@ class Following:
         status = await self._look()
         if isinstance(status, Finished):
             return await self._collect(status.answer)
-        late = f"It was not done within {seconds:g} s and was cancelled (request {self._accepted.vendor_id})"
+        ended = "was cancelled" if request is not None else "is no longer waited for"
+        late = f"It was not done within {seconds:g} s and {ended} (request {self._accepted.vendor_id})"
         raise await self._record.failed(
             ProviderFailed(f"{late}; it may be billed all the same.", category=ErrorCategory.PROVIDER_TIMEOUT)
         )

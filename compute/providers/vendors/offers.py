@@ -1,6 +1,6 @@
 """Refuses, before a task is accepted, what a provider elsewhere does not offer. Messages name the request's field."""
 
-from types import UnionType
+from typing import TypeVar
 
 from compute.errors import InvalidInput
 from compute.schemas.enums import ProviderType
@@ -8,14 +8,16 @@ from compute.tasks.operations import Draw, Edit, Operation, Refine
 
 __all__ = ["check_edit", "check_refine", "checked_operation", "refuse_loras"]
 
+OperationT = TypeVar("OperationT", bound=Operation)
 
-def checked_operation(provider: ProviderType, operation: Operation | None, kinds: UnionType | type) -> Operation:
+
+def checked_operation(provider: ProviderType, operation: Operation | None, *kinds: type[OperationT]) -> OperationT:
     """The operation, if it is one of `kinds`.
 
     Raises:
         InvalidInput: the provider does no such work.
     """
-    if operation is None or not isinstance(operation, kinds):
+    if not isinstance(operation, kinds):
         raise InvalidInput(f"{provider} does not do this kind of task.", field="provider_type")
     return operation
 

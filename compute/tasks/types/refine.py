@@ -153,6 +153,7 @@ class Refine(TaskKind[CreateRefineTask]):
             "width": width,
             "height": height,
             "factor": max(width / base.width, height / base.height),
+            "base_size": [base.width, base.height],
             "size_field": _size_field(request),
             "tile": self.tile,
             "overlap": self.overlap,
@@ -176,6 +177,7 @@ class Refine(TaskKind[CreateRefineTask]):
             denoise=spec["upscale_denoise"] if spec["upscale_enabled"] else 0.0,
             face_prompt=spec["face_detail_prompt"] if has_faces else None,
             face_denoise=spec["face_detail_denoise"] if has_faces else None,
+            base_size=(spec["base_size"][0], spec["base_size"][1]) if "base_size" in spec else None,
             size_field=spec.get("size_field", "upscale_factor"),
             app=spec.get("fal_app_id"),
         )

@@ -7,6 +7,7 @@ mode (2 here), the reply to an empty account, and the status of an expired addre
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -78,6 +79,8 @@ class Magnific(JobStandIn):
         self.files = Files(self, "cdn", signed=True)
         self.secret = "whsec_" + "c3RhbmQtaW4tc2VjcmV0"
         self.is_nsfw = False
+        self.lists_details = False
+        """Whether the list tells of each task when it was made and with which parameters."""
 
     def routes(self) -> Sequence[Route]:
         mode = "/v1/ai/{mode:" + "|".join((PRECISION_V2, PRECISION, CREATIVE)) + "}"
@@ -124,7 +127,14 @@ class Magnific(JobStandIn):
     async def _tasks(self, arrival: Arrival) -> Reply:
         """The account's tasks of a mode, the newest first; listing them moves none."""
         found = [job for job in self.made if job.app == arrival.parts["mode"]]
-        return answer({"data": [{"task_id": job.id, "status": _data_of(job)["status"]} for job in reversed(found)]})
+        return answer({"data": [self._listed(job) for job in reversed(found)]})
+
+    def _listed(self, job: Job) -> dict[str, Any]:
+        shown = {"task_id": job.id, "status": _data_of(job)["status"]}
+        if not self.lists_details:
+            return shown
+        made = datetime.fromtimestamp(job.made_at, UTC).isoformat()
+        return {name: value for name, value in job.arguments.items() if name != "image"} | shown | {"created_at": made}
 
     async def complete(self, job: Job) -> None:
         shown = fingerprint(job.arguments.get("prompt", ""), None, job.images)

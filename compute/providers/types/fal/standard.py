@@ -15,10 +15,11 @@ from compute.providers.vendors.fal.arguments import (
     edit_arguments,
     refine_arguments,
 )
-from compute.providers.vendors.fal.provider import REQUEST_ID, FalProvider, all_of, app_for
+from compute.providers.vendors.fal.provider import FalProvider, app_for
 from compute.providers.vendors.fal.queue import APP_ID
 from compute.providers.vendors.offers import check_edit, check_refine, checked_operation, refuse_loras
 from compute.providers.vendors.pictures import Batch, publish_at, publish_files, publish_inpainted
+from compute.providers.vendors.queued import REQUEST_ID, all_of
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
 from compute.schemas.fields import MAX_SEED
 from compute.schemas.rules.strict import JsonBody
@@ -104,8 +105,8 @@ class FalStandard(FalProvider[FalStandardConfig]):
 
     def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
         self.account(settings)
-        operation = checked_operation(self.name, operation, Draw | Edit | Refine | Animate | RemoveBackground | CallApp)
-        assert isinstance(config, FalStandardConfig)  # noqa: S101 - it is of `config_model`
+        checked_operation(self.name, operation, Draw, Edit, Refine, Animate, RemoveBackground, CallApp)
+        assert operation is not None and isinstance(config, FalStandardConfig)  # noqa: S101, PT018 - see `config_model`
         _app_of(operation, config, settings)
         several = isinstance(operation, Draw) and operation.count > 1
         several = several or (isinstance(operation, RemoveBackground) and len(operation.images) > 1)

@@ -1,27 +1,20 @@
 """What the providers on fal have in common."""
 
-import asyncio
-from abc import abstractmethod
-from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
-from compute.errors import CallUncertain, InvalidInput, ProviderFailed
+from compute.errors import InvalidInput
 from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.account import Account
 from compute.providers.calls.call import Collected
-from compute.providers.calls.outcomes import Accepted
 from compute.providers.vendors.fal.arguments import merged
 from compute.providers.vendors.fal.queue import FalQueue, is_app_id
+from compute.providers.vendors.queued import queued
 from compute.schemas.rules.strict import JsonBody
 from compute.settings import Settings
 
-__all__ = ["REQUEST_ID", "FalProvider", "all_of", "app_for"]
+__all__ = ["FalProvider", "app_for"]
 
-T = TypeVar("T")
 ConfigT = TypeVar("ConfigT", bound=JsonBody)
-
-REQUEST_ID = r"^[A-Za-z0-9_-]{1,128}$"
-"""The pattern of a request's id."""
 
 
 class FalProvider(RemoteProvider[ConfigT]):
@@ -40,9 +33,9 @@ class FalProvider(RemoteProvider[ConfigT]):
         base = settings.fal_queue_url.split("://", 1)[-1].rstrip("/")
         return FalQueue(self.account(settings), settings.fal_queue_url, endpoint.removeprefix(f"{base}/"))
 
-    @abstractmethod
     def request_id(self, config: ConfigT) -> str | None:
         """A request that was submitted earlier, which is followed in place of a new one."""
+        return None
 
     def static(self, config: ConfigT) -> dict[str, Any] | None:
         """Arguments that replace ours."""
@@ -64,14 +57,8 @@ class FalProvider(RemoteProvider[ConfigT]):
         """
         settings = assignment.settings
         protocol = FalQueue(self.account(settings), settings.fal_queue_url, app, needs_files=needs_files)
-        followed = self.request_id(assignment.config)
-        collected = await assignment.calls.queued(
-            part,
-            protocol,
-            {"followed": followed} if followed else merged(arguments, self.static(assignment.config)),
-            known=Accepted(followed) if followed else None,
-            progress=assignment.context.progress,
-        )
+        body = merged(arguments, self.static(assignment.config))
+        collected = await queued(assignment, part, protocol, body, followed=self.request_id(assignment.config))
         assignment.context.note(fal_request_id=collected.vendor_id, fal_app_id=app)
         return collected
 
@@ -88,18 +75,3 @@ def app_for(settings: Settings, purpose: str, chosen: str | None, field: str) ->
     if not is_app_id(app):
         raise InvalidInput("The id of an app is its owner and its name, as in fal-ai/flux/dev.", field=field)
     return app
-
-
-async def all_of(calls: Sequence[Awaitable[T]]) -> list[T]:
-    """The results of calls that are under way together. None of them is left behind when another fails.
-
-    Raises:
-        ProviderFailed: one of them failed; an uncertain one counts before others, because the task waits for it.
-    """
-    done = await asyncio.gather(*calls, return_exceptions=True)
-    failures = [one for one in done if isinstance(one, BaseException)]
-    for kind in (CallUncertain, ProviderFailed, BaseException):
-        for failure in failures:
-            if isinstance(failure, kind):
-                raise failure
-    return [one for one in done if not isinstance(one, BaseException)]

@@ -3,8 +3,6 @@
 Nothing of it was tried against the real service. See docs/providers.md.
 """
 
-import base64
-import binascii
 import re
 from typing import Any
 from urllib.parse import quote
@@ -14,9 +12,10 @@ from yarl import URL
 from compute.errors import ProviderFailed
 from compute.providers.calls.account import Account
 from compute.providers.calls.http import HttpRequest, HttpResponse
-from compute.providers.calls.outcomes import Accepted, Answer, AnswerFile, OutcomeUnknownError
+from compute.providers.calls.outcomes import Accepted, Answer, OutcomeUnknownError
 from compute.providers.calls.protocol import Failed, Finished, Missing, QueueProtocol, Running, Status
 from compute.providers.vendors.refusals import category_of, not_its_own, parsed, refusal, retry_after, sentence
+from compute.providers.vendors.results import answer_file
 from compute.schemas.enums import ErrorCategory
 
 __all__ = ["APP_ID", "FalQueue", "is_app_id"]
@@ -112,7 +111,7 @@ class FalQueue(QueueProtocol):
         media = _media_of(said)
         if self._needs_files and not media:
             raise ProviderFailed(sentence(_VENDOR, "The result has no picture.", response.request_id))
-        files = tuple(_file(one["url"]) for one in media)
+        files = tuple(answer_file(_VENDOR, one["url"]) for one in media)
         return Answer(files, data=_short(said), units=_units(media))
 
     def cancel(self, accepted: Accepted) -> HttpRequest:
@@ -228,15 +227,6 @@ def _with_urls(value: Any) -> list[dict[str, Any]]:
         elif isinstance(one, str) and one.startswith(("https://", "http://", "data:image/", "data:video/")):
             found.append({"url": one})
     return found
-
-
-def _file(url: str) -> AnswerFile:
-    if not url.startswith("data:"):
-        return AnswerFile(url=url)
-    try:
-        return AnswerFile(data=base64.b64decode(url.partition(",")[2], validate=True))
-    except binascii.Error as error:
-        raise OutcomeUnknownError("The picture in the answer of fal is cut short.") from error
 
 
 def _units(media: list[dict[str, Any]]) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""The providers on Magnific, formerly Freepik."""
