@@ -21,7 +21,7 @@ from compute.providers.vendors.offers import check_edit, check_refine, checked_o
 from compute.providers.vendors.pictures import Batch, publish_at, publish_files, publish_inpainted
 from compute.providers.vendors.queued import REQUEST_ID, all_of
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
-from compute.schemas.fields import MAX_SEED
+from compute.schemas.fields import MAX_SEED, FreeObject
 from compute.schemas.rules.strict import JsonBody
 from compute.settings import Settings
 from compute.tasks.operations import (
@@ -88,7 +88,7 @@ class FalStandardConfig(JsonBody):
         description="A request that was submitted to the app earlier: its result is collected, and nothing is "
         "submitted or paid.",
     )
-    additional_static_params: dict[str, Any] | None = Field(
+    additional_static_params: FreeObject | None = Field(
         default=None,
         description="Arguments for the app, which replace those made of the request; null takes one away.",
     )
