@@ -87,6 +87,9 @@ class FashnStandard(RemoteProvider[FashnStandardConfig]):
             if reference.shows and reference.shows.lower() not in _GARMENTS:
                 raise InvalidInput(f"{self.name} takes a garment as reference, nothing else.", field=reference.field)
 
+    def reopen(self, vendor: str, endpoint: str, settings: Settings) -> FashnQueue | None:
+        return FashnQueue(self.account(settings), settings.fashn_base_url) if vendor == "fashn" else None
+
     async def work(self, assignment: Assignment[FashnStandardConfig]) -> None:
         if isinstance(assignment.operation, RemoveBackground):
             await self._cut_out(assignment, assignment.operation)

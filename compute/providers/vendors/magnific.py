@@ -19,7 +19,7 @@ from compute.providers.vendors.results import answer_file
 from compute.schemas.enums import ErrorCategory, ProviderCapability
 from compute.settings import Settings
 
-__all__ = ["CREATIVE", "PRECISION", "UPSCALES", "MagnificQueue", "magnific_account"]
+__all__ = ["CREATIVE", "PRECISION", "UPSCALES", "MagnificQueue", "magnific_account", "magnific_queue", "mode_of"]
 
 CREATIVE = "image-upscaler"
 PRECISION = "image-upscaler-precision-v2"
@@ -140,6 +140,21 @@ class MagnificQueue(QueueProtocol):
             category=ErrorCategory.CONTENT_POLICY if refused_content else None,
             secrets=(self.account.key,),
         )
+
+
+def magnific_queue(settings: Settings, mode: str, *, user: str) -> MagnificQueue:
+    """The mode at the address of the settings; raises as `magnific_account`."""
+    account = magnific_account(settings, user=user)
+    return MagnificQueue(account, settings.magnific_base_url, settings.magnific_key_header, mode)
+
+
+def mode_of(endpoint: str) -> str:
+    """The mode that an address is of.
+
+    Example:
+        mode_of("api.magnific.com/v1/ai/image-upscaler")  # "image-upscaler"
+    """
+    return endpoint.rpartition("/")[2]
 
 
 def _data_of(said: Any) -> dict[str, Any]:

@@ -7,7 +7,14 @@ from pydantic import Field
 from compute.errors import InvalidInput
 from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.account import Account
-from compute.providers.vendors.magnific import CREATIVE, UPSCALES, MagnificQueue, magnific_account
+from compute.providers.vendors.magnific import (
+    CREATIVE,
+    UPSCALES,
+    MagnificQueue,
+    magnific_account,
+    magnific_queue,
+    mode_of,
+)
 from compute.providers.vendors.offers import check_refine, checked_operation
 from compute.providers.vendors.pictures import data_uri, publish_at
 from compute.providers.vendors.queued import queued
@@ -84,6 +91,9 @@ class FreepikMagnific(RemoteProvider[FreepikMagnificConfig]):
                 field=refine.size_field,
             )
 
+    def reopen(self, vendor: str, endpoint: str, settings: Settings) -> MagnificQueue | None:
+        return magnific_queue(settings, mode_of(endpoint), user=self.name) if vendor == "magnific" else None
+
     async def work(self, assignment: Assignment[FreepikMagnificConfig]) -> None:
         refine, config = checked_operation(self.name, assignment.operation, Refine), assignment.config
         body = {
@@ -98,10 +108,7 @@ class FreepikMagnific(RemoteProvider[FreepikMagnificConfig]):
         }
         if prompt := refine.prompt or config.defaultPrompt:
             body["prompt"] = prompt
-        settings = assignment.settings
-        protocol = MagnificQueue(
-            self.account(settings), settings.magnific_base_url, settings.magnific_key_header, CREATIVE
-        )
+        protocol = magnific_queue(assignment.settings, CREATIVE, user=self.name)
         made = await queued(assignment, "image", protocol, body)
         await publish_at(assignment.context, made, (refine.width, refine.height), model=CREATIVE)
 

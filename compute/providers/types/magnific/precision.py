@@ -8,7 +8,14 @@ from pydantic import Field
 from compute.errors import InvalidInput
 from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.account import Account
-from compute.providers.vendors.magnific import PRECISION, UPSCALES, MagnificQueue, magnific_account
+from compute.providers.vendors.magnific import (
+    PRECISION,
+    UPSCALES,
+    MagnificQueue,
+    magnific_account,
+    magnific_queue,
+    mode_of,
+)
 from compute.providers.vendors.offers import check_refine, checked_operation
 from compute.providers.vendors.pictures import data_uri, publish_at
 from compute.providers.vendors.queued import queued
@@ -78,6 +85,9 @@ class FreepikMagnificPrecision(RemoteProvider[FreepikMagnificPrecisionConfig]):
                 field=refine.size_field,
             )
 
+    def reopen(self, vendor: str, endpoint: str, settings: Settings) -> MagnificQueue | None:
+        return magnific_queue(settings, mode_of(endpoint), user=self.name) if vendor == "magnific" else None
+
     async def work(self, assignment: Assignment[FreepikMagnificPrecisionConfig]) -> None:
         refine, config = checked_operation(self.name, assignment.operation, Refine), assignment.config
         body = {
@@ -87,10 +97,7 @@ class FreepikMagnificPrecision(RemoteProvider[FreepikMagnificPrecisionConfig]):
             "smart_grain": config.smart_grain,
             "ultra_detail": config.ultra_detail,
         }
-        settings = assignment.settings
-        protocol = MagnificQueue(
-            self.account(settings), settings.magnific_base_url, settings.magnific_key_header, PRECISION
-        )
+        protocol = magnific_queue(assignment.settings, PRECISION, user=self.name)
         made = await queued(assignment, "image", protocol, body)
         if prompt := refine.prompt or config.defaultPrompt:
             assignment.context.note(prompt=prompt)
