@@ -107,12 +107,12 @@ class Vertex(RemoteProvider[VertexConfig]):
 
     def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
         super().check(operation, config, settings)
-        checked = checked_operation(self.name, operation, Draw | Edit)
+        checked = checked_operation(self.name, operation, Draw, Edit)
         if isinstance(checked, Draw):
             refuse_loras(self.name, checked)
 
     async def work(self, assignment: Assignment[VertexConfig]) -> None:
-        operation = checked_operation(self.name, assignment.operation, Draw | Edit)
+        operation = checked_operation(self.name, assignment.operation, Draw, Edit)
         if isinstance(operation, Draw):
             await _draw(assignment, operation)
         if isinstance(operation, Edit):

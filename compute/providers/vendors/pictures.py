@@ -20,7 +20,6 @@ from compute.worker.protocol import Size
 
 __all__ = ["Batch", "data_uri", "masked_uris", "publish_at", "publish_files", "publish_inpainted"]
 
-_RESULT = "result"
 _OF_THE_IMAGE = frozenset({ErrorCategory.INVALID_INPUT, ErrorCategory.CONTENT_POLICY})
 
 
@@ -124,7 +123,7 @@ class Batch:
 
 
 async def _opened(context: RunContext, file: CollectedFile) -> Image.Image:
-    return await context.load(file.path, field=_RESULT)
+    return await context.reload(file.path)
 
 
 def _resized(image: Image.Image, size: Size) -> Image.Image:
