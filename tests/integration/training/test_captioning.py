@@ -20,6 +20,7 @@ from compute.storage.local import LocalStore
 from compute.training.preprocessing.captioning import vision_captions
 from compute.training.preprocessing.stages import DatasetImage
 from compute.training.spec import DataSpec, ModelSpec, TrainingSpec
+from tests.patience import PATIENCE
 from tests.providers.standins.exchange import Trouble
 from tests.providers.standins.faults import hang_before_headers, rate_limited, refused, reset_after_body
 from tests.providers.standins.openai import OpenAI
@@ -131,7 +132,7 @@ async def test_a_killed_job_s_successor_pays_only_for_what_is_left(
     openai.faults.on("chat", hang_before_headers(), call=3)
     killed = asyncio.create_task(data_set.captioned())
     await openai.until(lambda: openai.hanging == 1)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while (await states(database)).count("COLLECTED") < 2:
             await asyncio.sleep(0.05)
     killed.cancel()
