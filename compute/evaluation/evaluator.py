@@ -10,7 +10,7 @@ from uuid import uuid4
 from compute.capacity import Capacity
 from compute.db.away import DatabaseAway
 from compute.db.session import Database
-from compute.errors import CallUncertain, InvalidInput, ProviderFailed, Unavailable
+from compute.errors import CallUncertain, InvalidInput, ProviderFailed, TaskFailed, Unavailable
 from compute.evaluation.instructions import answer_schema, question, system_text
 from compute.evaluation.reading import UnusableAnswer, json_answer, read_evaluation
 from compute.evaluation.statistics import count, counts_of, health_of, state_of
@@ -115,6 +115,8 @@ class Evaluator:
                 raise Unavailable(failure.detail, retry_after=failure.seconds or None) from failure
             said = _WORDS.get(failure.category, "The model could not evaluate this image.")
             return _Outcome(_failure(f"{said} {failure.detail}"), failure.category in _REFUSALS)
+        except TaskFailed as closed:
+            raise Unavailable(closed.detail) from closed
         except UnusableAnswer as unusable:
             return _failed(str(unusable))
 

@@ -1,7 +1,10 @@
 """/evaluation: have an image looked at by a vision model, and see how well that goes."""
 
+import asyncio
+import contextlib
 from functools import partial
 from typing import Annotated, Any
+from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -22,6 +25,7 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/evaluation", tags=["Evaluation"], route_class=StrictRoute)
 
+_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 Provider = Annotated[
     VisionProvider | None,
     Query(
@@ -43,9 +47,10 @@ async def evaluate_image(request: Request, provider: Provider = None, key: Idemp
     resources = resources_of(request)
     body = await json_object(request)
     idempotent = await IdempotentRequest.of(key, request, body)
-    return await idempotent.settle(
-        resources.database, partial(_evaluate, request, resources, body, provider, idempotent)
-    )
+    act = partial(_evaluate, request, resources, body, provider, idempotent)
+    # No transaction is held open meanwhile: a request that repeats this one waits here, and is not paid.
+    async with _turns.setdefault(key, asyncio.Lock()) if key else contextlib.nullcontext():
+        return await idempotent.settle(resources.database, act)
 
 
 @router.get("/health")

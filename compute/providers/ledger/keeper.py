@@ -1,4 +1,5 @@
-"""Stops calls whose tasks have ended: a cancelled task's work at a vendor is stopped there, too.
+"""Stops calls whose tasks have ended: a cancelled task's work at a vendor is stopped there, too. Calls that never had a
+task and whose process has died become uncertain.
 
 It looks at the ledger, not at who runs what, so that it also finds the calls of workers that have died.
 """
@@ -35,6 +36,16 @@ SELECT calls.id, calls.vendor, calls.endpoint, calls.vendor_id, calls.addresses,
  WHERE calls.state IN ('INTENT', 'ACCEPTED') AND tasks.status IN ({_ENDED})
  ORDER BY calls.created_at LIMIT {_AT_A_TIME}
 """  # noqa: S608 - constants
+)
+_ORPHANS = text(
+    """
+UPDATE provider_calls SET state = 'UNCERTAIN', uncertain_at = clock_timestamp(),
+       error = 'It was sent, and its answer was lost with the process that waited for it.'
+ WHERE id IN (SELECT id FROM provider_calls
+               WHERE state IN ('INTENT', 'ACCEPTED') AND task_id IS NULL
+                 AND created_at < clock_timestamp() - interval '1 hour'
+               ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
+"""
 )
 
 
@@ -73,6 +84,8 @@ class CallKeeper:
             DatabaseAway: the database is away.
         """
         async with self._database.transaction() as session:
+            # Calls without a task are answered at once, and no later run looks for one whose process was killed.
+            await session.execute(_ORPHANS)
             left = [_Left(*row) for row in (await session.execute(_LEFT)).all()]
         await asyncio.gather(*map(self._stop, left))
         return len(left)

@@ -20,6 +20,7 @@ from compute.storage.base import ObjectStore
 __all__ = ["OpenCalls", "open_calls", "open_ledger"]
 
 _FETCH_SECONDS = 120.0
+_CLOSE_SECONDS = 30.0
 _WEBHOOKS = "api/v1/providers/fal/webhook"
 
 
@@ -39,7 +40,8 @@ class OpenCalls:
 
 @asynccontextmanager
 async def open_ledger(settings: Settings, database: Database) -> AsyncIterator[PostgresLedger]:
-    """A ledger that is being written until the block ends; then all that it was told is written."""
+    """A ledger that is being written until the block ends; then all that it was told is written, if the database is not
+    away for too long. What is not written then is found to be uncertain later."""
     limits = {
         vendor: AccountLimits(limit.concurrency, limit.per_minute) for vendor, limit in settings.provider_limits.items()
     }
@@ -54,7 +56,9 @@ async def open_ledger(settings: Settings, database: Database) -> AsyncIterator[P
         yield ledger
     finally:
         ledger.close()
-        await running
+        await asyncio.wait({running}, timeout=_CLOSE_SECONDS)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from compute.db.session import Database
 from compute.db.tables import ProviderCall
 from compute.settings import Settings
+from compute.settings.providers import AccountLimit
 from compute.storage.factory import open_store
 from tests.integration.api.conftest import KEY, serving_api
 from tests.integration.api.evaluation.vendors import GOOD, VENDORS, Vendor
@@ -337,6 +338,33 @@ async def test_a_repeated_request_with_its_key_is_paid_once(settings: Settings, 
         answers = [await client.post("/evaluation/", json=asked(), headers=headers) for _ in range(2)]
     assert answers[0].content == answers[1].content
     assert openai.submits == 1
+
+
+async def test_one_that_is_repeated_meanwhile_waits_and_is_not_paid(settings: Settings, openai: StandIn) -> None:
+    openai.faults.on("chat", hang_before_headers(), call=1)
+    headers = {"Idempotency-Key": "look-2"}
+    async with client_of(leading(settings, OPENAI, openai, evaluation_timeout_seconds=SHORT)) as client:
+        asking = [asyncio.create_task(client.post("/evaluation/", json=asked(), headers=headers)) for _ in range(2)]
+        answers = await asyncio.gather(*asking)
+    assert answers[0].content == answers[1].content
+    assert openai.submits == 1
+
+
+async def test_what_the_limits_of_an_account_leave_no_time_for_is_not_asked(
+    settings: Settings, openai: StandIn
+) -> None:
+    openai.faults.on("chat", hang_before_headers(), call=1)
+    limits = {"openai": AccountLimit(concurrency=1)}
+    narrow = leading(settings, OPENAI, openai, evaluation_timeout_seconds=SHORT, provider_limits=limits)
+    async with client_of(narrow) as client:
+        first = asyncio.create_task(evaluated(client))
+        await openai.until(lambda: openai.hanging == 1)
+        second = await client.post("/evaluation/", json=asked())
+        assert second.status_code == 503
+        assert "was not asked" in second.json()["detail"]
+        assert (await first)["success"] is False
+        # Waiting is no failure of the account's: it may be asked again at once.
+        assert (await evaluated(client))["success"]
 
 
 async def test_what_was_asked_is_followed_to_its_end_though_its_client_has_gone(
