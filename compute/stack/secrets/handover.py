@@ -23,6 +23,14 @@ OUR_SECRETS = (
     "COMPUTE_DATABASE_DIRECT_URL",
     "COMPUTE_LINK_SECRET",
     "COMPUTE_WEBHOOK_SECRET",
+    "FAL_KEY",
+    "FASHN_API_KEY",
+    "MAGNIFIC_API_KEY",
+    "FREEPIK_API_KEY",
+    "GOOGLE_API_KEY",
+    "GEMINI_API_KEY",
+    "OPENAI_API_KEY",
+    "ANTHROPIC_API_KEY",
 )
 """Read from the folder that COMPUTE_SECRETS names, or from the environment, in upper or lower case like all
 settings."""
