@@ -53,6 +53,10 @@ class MemoryLedger:
         self._latest[key] = call.id
         return call
 
+    def rows(self) -> list[Call]:
+        """All calls, in their order."""
+        return list(self._rows.values())
+
     def of(self, part: str) -> list[Call]:
         """The calls for a part, in their order."""
         return [call for call in self._rows.values() if call.part == part]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from compute.errors import ProviderFailed
 from compute.providers.calls.call import Collected
-from compute.providers.calls.http import HttpClient
+from compute.providers.calls.http import HttpClient, HttpRequest, HttpResponse
 from compute.providers.calls.outcomes import Accepted, Answer, NotDeliveredError, OutcomeUnknownError
 from compute.providers.calls.protocol import Failed, Finished, Missing, QueueProtocol, Running, Status
 from compute.providers.calls.record import CallRecord
@@ -75,7 +75,7 @@ class Following:
             ProviderFailed: it refuses to say. The call stays accepted.
         """
         try:
-            status = self._protocol.status(await self._http.ask(self._protocol.ask(self._accepted), self._record.log))
+            status = self._protocol.status(await self._ask(self._protocol.ask(self._accepted)))
         except (NotDeliveredError, OutcomeUnknownError) as error:
             _log.info("call %s: %s", self._record.call.id, error)
             return Running()
@@ -89,6 +89,9 @@ class Following:
             return Failed(status.error) if self._refused() else Running()
         self._refusals = 0
         return status
+
+    async def _ask(self, request: HttpRequest) -> HttpResponse:
+        return await self._http.ask(self._record.policy.bounded(request), self._record.log)
 
     def _refused(self) -> bool:
         """Whether this is one refusal too many."""
@@ -119,7 +122,7 @@ class Following:
         if request is None:
             return await self._said_again()
         try:
-            return self._protocol.answer(await self._http.ask(request, self._record.log))
+            return self._protocol.answer(await self._ask(request))
         except ProviderFailed as error:
             raise await self._record.failed(error) from error
 
@@ -139,7 +142,7 @@ class Following:
         request = self._protocol.cancel(self._accepted)
         if request is not None:
             try:
-                await self._http.ask(request, self._record.log)
+                await self._ask(request)
             except (NotDeliveredError, OutcomeUnknownError) as error:
                 _log.warning("call %s could not be cancelled: %s", self._record.call.id, error)
         status = await self._look()

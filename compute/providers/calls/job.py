@@ -146,7 +146,7 @@ class JobCalls:
         base = self._policy.webhook_url if protocol.accepts_webhook() else None
         request = protocol.submit(body, base and f"{base}/{record.call.id}")
         try:
-            accepted = protocol.accepted(await self.http.pay(request, record.log))
+            accepted = protocol.accepted(await self.http.pay(self._policy.bounded(request), record.log))
         except NotDeliveredError as error:
             raise await record.not_delivered(error) from error
         except OutcomeUnknownError as error:
@@ -163,7 +163,7 @@ class JobCalls:
         """
         if (request := protocol.find()) is not None:
             try:
-                response = await self.http.ask(request, record.log)
+                response = await self.http.ask(self._policy.bounded(request), record.log)
                 found = protocol.found(response, body, record.call.age_seconds)
             except (NotDeliveredError, OutcomeUnknownError, ProviderFailed) as error:
                 _log.warning("call %s: its vendor's list could not be read: %s", record.call.id, error)

@@ -7,6 +7,7 @@ from uuid import UUID
 from compute.errors import CallUncertain, ProviderFailed
 from compute.providers.calls.call import Call, CallState, Collected
 from compute.providers.calls.files import KeepsFiles
+from compute.providers.calls.http import HttpRequest
 from compute.providers.calls.ledger import Ledger, ServiceRequest
 from compute.providers.calls.outcomes import Accepted, Answer, NotDeliveredError
 
@@ -24,6 +25,7 @@ class CallPolicy:
         wait: Until a vendor's queue must have done a request.
         fetch: Until its result must have been fetched.
         uncertain: How long a task waits for news of a call whose outcome is unknown, before it fails.
+        answer: Until a request must have been answered, instead of the request's own.
         poll: Until the first look at a request in a queue, instead of the protocol's own.
         webhook_url: The base of the addresses that vendors call, without the call's id; None where they cannot.
     """
@@ -31,8 +33,13 @@ class CallPolicy:
     wait: float = 1800.0
     fetch: float = 120.0
     uncertain: float = 900.0
+    answer: float | None = None
     poll: float | None = None
     webhook_url: str | None = None
+
+    def bounded(self, request: HttpRequest) -> HttpRequest:
+        """The request with the time that it may take."""
+        return request if self.answer is None else replace(request, seconds=self.answer)
 
 
 @dataclass(frozen=True, slots=True)
