@@ -111,11 +111,15 @@ def settings(database_url: str, tmp_path: Path, storage_settings: dict[str, obje
 
 
 @asynccontextmanager
-async def serving_api(settings: Settings, roles: frozenset[Role] = frozenset({"draw"})) -> AsyncIterator[str]:
-    """The API on a socket of its own, before a model that can do this; its address."""
+async def serving_api(
+    settings: Settings, roles: frozenset[Role] = frozenset({"draw"}), *, elsewhere: tuple[str, ...] = ()
+) -> AsyncIterator[str]:
+    """The API on a socket of its own, before a model that can do this; its address. `elsewhere` are queues of
+    providers elsewhere."""
     painter = ServedModel("painter", 16, roles=roles)
     no_model = ServedModel(None, 1, queue="image", roles=frozenset())
     queues = {"inference": painter, "refine": painter, "image": no_model}
+    queues |= {name: ServedModel(None, 1, queue=name, roles=frozenset()) for name in elsewhere}
     serving = Serving(queues | ({"video": painter} if "video" in roles else {}))
     listener = listening()
     recorder = Recorder(create_app(settings, serving))

@@ -165,7 +165,7 @@ def test_a_vendor_without_a_model_needs_one_named() -> None:
 
 def test_it_answers_questions_alone() -> None:
     with pytest.raises(InvalidInput, match="answers questions"):
-        AiCore().check(RemoveBackground(StoredPicture("a.png", "image")), AiCoreProviderConfig(), Settings(**KEYS))
+        AiCore().check(RemoveBackground((StoredPicture("a.png", "image"),)), AiCoreProviderConfig(), Settings(**KEYS))
     for kind in all_kinds().values():
         offered = {ProviderCapability.TEXT, ProviderCapability.VISION} if kind.name == "LLM_INTERACTION" else set()
         assert AiCore().capabilities(kind) == offered

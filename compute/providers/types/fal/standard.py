@@ -67,7 +67,8 @@ _OFFERS: Mapping[TaskType, frozenset[ProviderCapability]] = {
     ),
     TaskType.VIDEO_GENERATION: frozenset({ProviderCapability.IMAGE_TO_VIDEO}),
     TaskType.BACKGROUND_REMOVAL: frozenset({ProviderCapability.BACKGROUND_REMOVAL}),
-    TaskType.EXPERIMENTAL_FAL: frozenset(),
+    # Any app may be called, and there is one for everything.
+    TaskType.EXPERIMENTAL_FAL: frozenset(ProviderCapability),
 }
 
 
