@@ -79,8 +79,11 @@ class Captioner:
         """The caption of an encoded image. A model that refuses it, or whose answer is lost or of no use, gives none.
 
         Raises:
-            ProviderFailed: the model cannot be used, or failed again and again.
+            ProviderFailed: the model cannot be used, failed again and again, or was not to be had for as long as all
+                calls of a task may take.
         """
+        clock = asyncio.get_running_loop()
+        give_up_at = clock.time() + self._model.settings.provider_budget_seconds
         small = await in_thread(lambda: _small(image))
         asked = ChatRequest(
             model=self._model.name,
@@ -100,7 +103,7 @@ class Captioner:
                 if failure.category in _ABOUT_THE_IMAGE:
                     return Caption(None, failure.detail)
                 failures += failure.charged
-                if failure.hopeless or failures >= _TRIES:
+                if failure.hopeless or failures >= _TRIES or clock.time() > give_up_at:
                     raise
                 _log.info("a caption waits: %s", failure.detail)
                 pause = max(failure.seconds, self._pause_seconds * 2.0**failures)

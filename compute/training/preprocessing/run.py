@@ -166,7 +166,8 @@ class _Run:
             cached.append(CachedImage(image.name, image.width, image.height, number))
         for prompt in spec.samples.prompts:
             numbers.setdefault(prompt, len(numbers))
-        self._listener.stage("captioning", len(images), len(images))
+        if data.captioning is not CaptioningStrategy.VISION:
+            self._listener.stage("captioning", len(images), len(images))
         return Manifest(tuple(cached), (*numbers, ""))
 
     async def encode(self, images: Sequence[DatasetImage], manifest: Manifest) -> None:

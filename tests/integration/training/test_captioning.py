@@ -176,6 +176,15 @@ async def test_failures_that_pass_are_waited_for(data_set: DataSet, openai: Open
     assert (await states(database)).count("COLLECTED") == 3
 
 
+async def test_a_model_that_is_never_to_be_had_fails_the_training_in_the_end(
+    data_set: DataSet, settings: Settings, openai: OpenAI
+) -> None:
+    for call in range(1, 40):
+        openai.faults.on("chat", rate_limited(0.1), call=call)
+    with pytest.raises(ProviderFailed, match="Rate limit"):
+        await data_set.captioned(settings.model_copy(update={"provider_budget_seconds": 0.5}))
+
+
 async def test_an_account_without_money_fails_the_training_at_once(data_set: DataSet, openai: OpenAI) -> None:
     for call in range(1, 4):
         openai.faults.on("chat", refused(Trouble.NO_MONEY), call=call)
