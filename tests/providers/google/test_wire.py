@@ -1,11 +1,14 @@
 """One paid request through Google's client: sent once, and every end of it told apart."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.genai import types
 
 from compute.errors import InvalidInput, ProviderFailed
@@ -80,6 +83,57 @@ async def test_the_environment_of_the_process_changes_nothing(gemini: Gemini, mo
         monkeypatch.setenv(name, value)
     await ask(settings, [])
     assert gemini.arrivals[0].headers["x-goog-api-key"] == gemini.key
+
+
+@pytest.fixture
+def key_file(gemini: Gemini, tmp_path: Path) -> Path:
+    """The key of a service account that gets its tokens from the stand-in."""
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    values = {"type": "service_account", "private_key": pem, "client_email": "us@p.example", "private_key_id": "1"}
+    file = tmp_path / "key.json"
+    file.write_text(json.dumps(values | {"project_id": "p", "token_uri": f"{gemini.url()}/token"}))
+    return file
+
+
+async def test_a_service_account_fetches_a_token_once(gemini: Gemini, key_file: Path) -> None:
+    settings = Settings(
+        google_vertex=True,
+        gemini_base_url=gemini.url(),
+        google_credentials_file=key_file,
+        google_cloud_project="p",
+        google_cloud_location="us-central1",
+    )
+    log: list[ServiceRequest] = []
+    for _ in range(2):
+        assert (await ask(settings, log))["candidates"]
+    path = f"/v1beta1/projects/p/locations/us-central1/publishers/google/models/{MODEL}:generateContent"
+    assert [one.path for one in log] == [path, path]
+    assert [one.path for one in gemini.arrivals] == ["/token", path, path]
+
+
+@pytest.fixture
+def far_key_file(key_file: Path, unused_tcp_port: int) -> Path:
+    """One whose tokens nobody gives."""
+    file = key_file.with_name("far.json")
+    token_uri = f"http://127.0.0.1:{unused_tcp_port}/token"
+    file.write_text(json.dumps(json.loads(key_file.read_text()) | {"token_uri": token_uri}))
+    return file
+
+
+async def test_without_a_token_nothing_is_sent(gemini: Gemini, key_file: Path, far_key_file: Path) -> None:
+    settings = Settings(
+        google_vertex=True, gemini_base_url=gemini.url(), google_credentials_file=key_file, google_cloud_project="p"
+    )
+    gemini.faults.on("token", refused(Trouble.UNAUTHORIZED))
+    with pytest.raises(ProviderFailed, match="no token") as raised:
+        await ask(settings, [])
+    assert raised.value.hopeless
+    with pytest.raises(NotDeliveredError):
+        await ask(settings.model_copy(update={"google_credentials_file": far_key_file}), [])
+    with pytest.raises(ProviderFailed, match="no token"):
+        await ask(settings.model_copy(update={"google_credentials_file": key_file.with_name("none.json")}), [])
+    assert gemini.submits == 0
 
 
 LOST = [

@@ -67,8 +67,8 @@ class Outcome:
 class Gemini(StandIn):
     """Both services on one address; `outcomes` are for the next calls, one each.
 
-    Routes: generate, stream, vertex_generate, vertex_stream. Keys are sent as `x-goog-api-key`, or to Vertex as a
-    bearer token. There is one candidate, whatever `candidateCount` says.
+    Routes: generate, stream, vertex_generate, vertex_stream, token. Keys are sent as `x-goog-api-key`, or to Vertex as
+    a bearer token. There is one candidate, whatever `candidateCount` says.
     """
 
     def __init__(self, key: str = "AIza-test-key") -> None:
@@ -81,7 +81,7 @@ class Gemini(StandIn):
         model = "/models/{model}:"
         google = "/publishers/google" + model
         places = {"": model, "vertex": "/projects/{project}/locations/{location}" + google, "express": google}
-        found = [self.files.route()]
+        found = [self.files.route(), Route("token", "POST", "/token", self._token)]
         for name, path in places.items():
             kind = "vertex_" if name else ""
             at = "/{version}" + path
@@ -92,6 +92,8 @@ class Gemini(StandIn):
         return found
 
     def authorised(self, arrival: Arrival) -> bool:
+        if arrival.route == "token":
+            return True
         bearer = arrival.route.startswith("vertex") and arrival.headers.get("Authorization") == f"Bearer {self.key}"
         return bearer or arrival.headers.get("x-goog-api-key") == self.key
 
@@ -112,6 +114,10 @@ class Gemini(StandIn):
 
     def stream_error(self) -> bytes:
         return b"data: " + json.dumps(self.error(Trouble.OVERLOADED).data).encode() + b"\r\n\r\n"
+
+    async def _token(self, arrival: Arrival) -> Reply:
+        """A token for the signed claim of a service account, whose signature is not checked."""
+        return answer({"access_token": self.key, "token_type": "Bearer", "expires_in": 3600})
 
     async def _generate(self, arrival: Arrival) -> Reply:
         answers = await self._answers(arrival)

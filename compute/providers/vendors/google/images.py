@@ -130,7 +130,7 @@ def answer_of(said: Mapping[str, Any], wish: ImageWish) -> Answer:
     try:
         data = base64.b64decode(images[-1]["data"].translate(_OF_URLS), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ProviderFailed(f"Google: the image of its answer is damaged.{_id_of(said)}") from error
+        raise OutcomeUnknownError(f"The image in its answer is cut short.{_id_of(said)}") from error
     usage = said.get("usageMetadata")
     usage = usage if isinstance(usage, Mapping) else {}
     return Answer(

@@ -7,6 +7,7 @@ retries.
 """
 
 import asyncio
+import json
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import google.auth
 import httpx2
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.genai import Client, errors, types
+from google.oauth2 import credentials as user_credentials
+from google.oauth2 import service_account
 
 from compute.errors import ProviderFailed
 from compute.providers.calls.ledger import ServiceRequest
@@ -195,7 +197,8 @@ async def _credentials(settings: Settings) -> Any:
     except TransportError as error:
         raise NotDeliveredError(f"No token could be fetched: {error}") from error
     except (GoogleAuthError, ValueError, OSError) as error:
-        raise ProviderFailed(f"Google gives no token for the credentials: {error}", hopeless=True) from error
+        again = getattr(error, "retryable", False)
+        raise ProviderFailed(f"Google gives no token for the credentials: {error}", hopeless=not again) from error
 
 
 def _valid_credentials(file: Path) -> Any:
@@ -209,8 +212,18 @@ def _valid_credentials(file: Path) -> Any:
 
 @lru_cache(maxsize=8)
 def _loaded(file: Path) -> Any:
-    credentials, _ = google.auth.load_credentials_from_file(str(file), scopes=[_SCOPE])  # type: ignore[no-untyped-call]
-    return credentials
+    """The credentials of a service account, or of a user who has logged in with gcloud.
+
+    Raises:
+        ValueError, OSError: the file holds none of them.
+    """
+    values = json.loads(file.read_text())
+    kind = values.get("type") if isinstance(values, dict) else None
+    if kind == "service_account":
+        return service_account.Credentials.from_service_account_info(values, scopes=[_SCOPE])  # type: ignore[no-untyped-call]
+    if kind == "authorized_user":
+        return user_credentials.Credentials.from_authorized_user_info(values, scopes=[_SCOPE])  # type: ignore[no-untyped-call]
+    raise ValueError(f"{file.name} is neither a service account's key nor a user's credentials.")
 
 
 @lru_cache(maxsize=1)
