@@ -11,7 +11,7 @@ from compute.providers.editing.bench import Bench
 from compute.providers.editing.consistency import EditedPart, Finish, Limits, edit_until_alike
 from compute.providers.editing.editor import EditRequest, ImageEditor
 from compute.providers.editing.tiles import adaptive_resolution
-from compute.providers.editing.together import to_their_ends
+from compute.providers.vendors.queued import all_of
 
 __all__ = ["PatchSettings", "edit_patches", "expanded"]
 
@@ -59,9 +59,7 @@ async def edit_patches(
         ProviderFailed, CallUncertain: as `ImageEditor.edit`; all other patches have ended then.
     """
     originals = [await bench.compute(partial(image.crop, box)) for box in boxes]
-    parts = await to_their_ends(
-        [_edit(bench, editor, original, index, settings) for index, original in enumerate(originals)]
-    )
+    parts = await all_of([_edit(bench, editor, original, index, settings) for index, original in enumerate(originals)])
     for box, part in zip(boxes, parts, strict=True):
         if part.image is not None:
             await bench.compute(partial(_put_back, image, part.image, box, settings.feather))

@@ -75,5 +75,5 @@ class EditingProvider(RemoteProvider[ConfigT], Generic[ConfigT]):
     ) -> None:
         if not isinstance(operation, self.operations):
             raise TaskFailed(f"{self.name} does not do tasks of this type.")
-        context.note(model=editor.model)
         await self.refine(context, operation, config, editor)
+        context.note(model=editor.model)

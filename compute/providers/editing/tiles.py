@@ -14,6 +14,7 @@ from compute.providers.editing.bench import Bench
 from compute.providers.editing.consistency import EditedPart, Finish, Limits, edit_until_alike
 from compute.providers.editing.editor import EditRequest, ImageEditor
 from compute.providers.editing.together import at_most
+from compute.providers.vendors.queued import all_of
 
 __all__ = ["TileSettings", "adaptive_resolution", "edit_tiles", "grid_for"]
 
@@ -100,12 +101,11 @@ async def _gathered(
 ) -> tuple[Image.Image, list[EditedPart]]:
     parts: list[EditedPart] = []
     for index, task in enumerate(running):
-        # A call that is left half way may have been paid for nothing.
         with suppress(Exception):
             await task
-        if (failure := task.exception()) is not None:
-            await asyncio.gather(*running, return_exceptions=True)
-            raise failure
+        if task.exception() is not None:
+            # A call that is left half way may have been paid for nothing: the others still end.
+            await all_of(running)
         part = task.result()
         await bench.compute(partial(_put, tiled, index, part.image))
         part.image = None

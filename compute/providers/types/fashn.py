@@ -9,7 +9,7 @@ from compute.errors import InvalidInput
 from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.account import Account
 from compute.providers.calls.call import Collected
-from compute.providers.vendors.fashn import FashnQueue, fashn_account
+from compute.providers.vendors.fashn import FashnQueue, edit_inputs, fashn_account
 from compute.providers.vendors.offers import check_edit, checked_operation
 from compute.providers.vendors.pictures import Batch, data_uri, publish_at, publish_files
 from compute.providers.vendors.queued import REQUEST_ID, queued
@@ -98,16 +98,8 @@ class FashnStandard(RemoteProvider[FashnStandardConfig]):
 
     async def _edit(self, assignment: Assignment[FashnStandardConfig], edit: Edit) -> None:
         settings = assignment.settings
-        model = settings.fashn_try_on_model if edit.references else settings.fashn_edit_model
-        inputs: dict[str, Any] = {"seed": edit.seed, "output_format": "png"}
-        if edit.references:
-            # The first generation knows garments only, and no words about them.
-            first = model.startswith("tryon-v1")
-            inputs["model_image"] = await self._image(assignment, edit.image)
-            inputs["garment_image" if first else "product_image"] = await self._image(assignment, edit.references[0])
-            inputs |= {} if first else {"prompt": edit.prompt}
-        else:
-            inputs |= {"image": await self._image(assignment, edit.image), "prompt": edit.prompt}
+        uris = [await self._image(assignment, one) for one in (edit.image, *edit.references)]
+        model, inputs = edit_inputs(settings, uris, edit.prompt, edit.seed)
         made = await self._call(assignment, "image", model, inputs)
         await publish_at(assignment.context, made, (edit.width, edit.height), seed=edit.seed, model=model)
 

@@ -68,9 +68,7 @@ class NanoBananaUpscaler(RemoteProvider[NanoBananaUpscalerConfig]):
 
     def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
         super().check(operation, config, settings)
-        checked = checked_operation(self.name, operation, Refine)
-        if isinstance(checked, Refine):
-            check_refine(self.name, checked, most=_MOST)
+        check_refine(self.name, checked_operation(self.name, operation, Refine), most=_MOST)
 
     async def work(self, assignment: Assignment[NanoBananaUpscalerConfig]) -> None:
         # These load OpenCV, which the ingress does not need.
@@ -78,8 +76,8 @@ class NanoBananaUpscaler(RemoteProvider[NanoBananaUpscalerConfig]):
         from compute.providers.editing.consistency import Limits, edit_until_alike, report
         from compute.providers.editing.vertex import VertexEditor
 
-        operation, context, config = assignment.operation, assignment.context, assignment.config
-        assert isinstance(operation, Refine)  # noqa: S101 - by `check`
+        operation = checked_operation(self.name, assignment.operation, Refine)
+        context, config = assignment.context, assignment.config
         base = await context.load(operation.image.path, field=operation.image.field)
         layers = await context.compute(partial(Layers.of, base))
         size = operation.width, operation.height

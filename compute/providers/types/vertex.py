@@ -12,7 +12,6 @@ from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.account import Account
 from compute.providers.calls.call import Collected
 from compute.providers.editing.encoded import encoded_for_vendor
-from compute.providers.editing.together import to_their_ends
 from compute.providers.vendors.google.account import account
 from compute.providers.vendors.google.images import (
     AspectRatio,
@@ -24,6 +23,7 @@ from compute.providers.vendors.google.images import (
     seed_for,
 )
 from compute.providers.vendors.offers import checked_operation, refuse_loras
+from compute.providers.vendors.queued import all_of
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
 from compute.schemas.rules.strict import JsonBody
 from compute.settings import Settings
@@ -107,23 +107,23 @@ class Vertex(RemoteProvider[VertexConfig]):
 
     def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
         super().check(operation, config, settings)
-        checked = checked_operation(self.name, operation, Draw, Edit)
-        if isinstance(checked, Draw):
-            refuse_loras(self.name, checked)
+        checked_operation(self.name, operation, Draw, Edit)
+        if isinstance(operation, Draw):
+            refuse_loras(self.name, operation)
 
     async def work(self, assignment: Assignment[VertexConfig]) -> None:
-        operation = checked_operation(self.name, assignment.operation, Draw, Edit)
-        if isinstance(operation, Draw):
-            await _draw(assignment, operation)
-        if isinstance(operation, Edit):
-            await _edit(assignment, operation)
+        match assignment.operation:
+            case Draw() as operation:
+                await _draw(assignment, operation)
+            case Edit() as operation:
+                await _edit(assignment, operation)
 
 
 async def _draw(assignment: Assignment[VertexConfig], operation: Draw) -> None:
     images = [operation.image] if operation.image else []
     sent = await _sent(assignment.context, images)
     size = operation.width, operation.height
-    made = await to_their_ends(
+    made = await all_of(
         [
             _make(assignment, f"image/{index}", _drawing_prompt(operation), sent, size, operation.seed + index)
             for index in range(operation.count)

@@ -3,6 +3,7 @@
 Nothing of it was tried against the real service. See docs/providers.md.
 """
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +17,7 @@ from compute.providers.vendors.results import answer_file
 from compute.schemas.enums import ErrorCategory
 from compute.settings import Settings
 
-__all__ = ["FashnQueue", "fashn_account"]
+__all__ = ["FashnQueue", "edit_inputs", "fashn_account"]
 
 _VENDOR = "fashn"
 _CATEGORIES = {
@@ -38,6 +39,21 @@ def fashn_account(settings: Settings, *, user: str) -> Account:
     if settings.fashn_api_key is None:
         raise InvalidInput(f"Set FASHN_API_KEY to use {user}.", field="provider_type")
     return Account(_VENDOR, settings.fashn_api_key.get_secret_value())
+
+
+def edit_inputs(settings: Settings, uris: Sequence[str], prompt: str, seed: int) -> tuple[str, dict[str, Any]]:
+    """The model and its inputs for an edit of the first image; the second, if there is one, is a garment to put on."""
+    if len(uris) == 1:
+        return settings.fashn_edit_model, _inputs(seed, image=uris[0], prompt=prompt)
+    model = settings.fashn_try_on_model
+    if model.startswith("tryon-v1"):
+        # The first generation knows garments only, and no words about them.
+        return model, _inputs(seed, model_image=uris[0], garment_image=uris[1])
+    return model, _inputs(seed, model_image=uris[0], product_image=uris[1], prompt=prompt)
+
+
+def _inputs(seed: int, **inputs: str) -> dict[str, Any]:
+    return {"seed": seed, "output_format": "png", **inputs}
 
 
 class FashnQueue(QueueProtocol):

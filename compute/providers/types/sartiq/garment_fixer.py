@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL import Image
 from pydantic import Field
 
+from compute.providers.editing.choice import most_references
 from compute.providers.editing.editor import ImageEditor
 from compute.providers.editing.provider import EditingProvider
+from compute.providers.vendors.offers import check_edit
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
 from compute.schemas.rules.strict import JsonBody
-from compute.tasks.operations import Edit, Refine
+from compute.settings import Settings
+from compute.tasks.operations import Edit, Operation, Refine
 from compute.tasks.registry import TaskKind
 from compute.worker.context import RunContext
 
@@ -95,6 +98,11 @@ class SartiqUltimateGarmentFixer(EditingProvider[SartiqUltimateGarmentFixerConfi
 
     def capabilities(self, kind: TaskKind[Any]) -> frozenset[ProviderCapability]:
         return frozenset(_ABILITIES.get(kind.name, ()))
+
+    def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
+        super().check(operation, config, settings)
+        if isinstance(operation, Edit):
+            check_edit(self.name, operation, masks=True, references=most_references(settings))
 
     async def refine(
         self,

@@ -12,7 +12,7 @@ from compute.tasks.operations import Animate, Draw, Edit, Picture, Refine
 from compute.worker.context import RunContext
 
 __all__ = ["CLARITY_MOST", "animate_arguments", "cutout_arguments", "draw_arguments", "edit_arguments", "merged"]
-__all__ += ["refine_arguments"]
+__all__ += ["refine_arguments", "shown"]
 
 CLARITY_MOST = 4.0
 """The largest factor of fal's upscaler."""
@@ -59,9 +59,14 @@ async def edit_arguments(operation: Edit, app: str, context: RunContext) -> dict
     if operation.mask is not None:
         image, mask = await masked_uris(context, operation.image, operation.mask)
         return common | {"image_url": image, "mask_url": mask}
-    if app.startswith(_ONE_IMAGE) and "multi" not in app and not operation.references:
-        return common | {"image_url": await data_uri(context, operation.image)}
-    return common | {"image_urls": await _uris(context, operation.image, *operation.references)}
+    return common | shown(app, await _uris(context, operation.image, *operation.references))
+
+
+def shown(app: str, uris: list[str]) -> dict[str, Any]:
+    """The argument that shows images to an app that edits the first of them."""
+    if app.startswith(_ONE_IMAGE) and "multi" not in app and len(uris) == 1:
+        return {"image_url": uris[0]}
+    return {"image_urls": uris}
 
 
 async def refine_arguments(operation: Refine, context: RunContext) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.account import Account
 from compute.providers.calls.call import Collected
 from compute.providers.vendors.fal.arguments import merged
-from compute.providers.vendors.fal.queue import FalQueue, is_app_id
+from compute.providers.vendors.fal.queue import FalQueue, fal_account, is_app_id
 from compute.providers.vendors.queued import queued
 from compute.schemas.rules.strict import JsonBody
 from compute.settings import Settings
@@ -23,9 +23,7 @@ class FalProvider(RemoteProvider[ConfigT]):
     queue = "fal"
 
     def account(self, settings: Settings) -> Account:
-        if settings.fal_key is None:
-            raise InvalidInput(f"Set FAL_KEY to use {self.name}.", field="provider_type")
-        return Account("fal", settings.fal_key.get_secret_value())
+        return fal_account(settings, user=self.name)
 
     def reopen(self, vendor: str, endpoint: str, settings: Settings) -> FalQueue | None:
         if vendor != "fal":

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from compute.errors import ProviderFailed
+from compute.errors import InvalidInput, ProviderFailed
 from compute.providers.calls.account import Account
 from compute.providers.calls.http import HttpRequest, HttpResponse
 from compute.providers.calls.outcomes import Accepted, Answer, OutcomeUnknownError
@@ -17,8 +17,9 @@ from compute.providers.calls.protocol import Failed, Finished, Missing, QueuePro
 from compute.providers.vendors.refusals import category_of, not_its_own, parsed, refusal, retry_after, sentence
 from compute.providers.vendors.results import answer_file
 from compute.schemas.enums import ErrorCategory
+from compute.settings import Settings
 
-__all__ = ["APP_ID", "FalQueue", "is_app_id"]
+__all__ = ["APP_ID", "FalQueue", "fal_account", "is_app_id"]
 
 APP_ID = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*){1,6}$"
 """The pattern of an app's id: owner, app and, if it has any, the model's path."""
@@ -44,6 +45,17 @@ _CATEGORIES = _MODEL_CATEGORIES | {
 _MEDIA = ("images", "image", "videos", "video")
 _LONGEST_TEXT = 2000
 """Characters of a text in a result that is kept as data."""
+
+
+def fal_account(settings: Settings, *, user: str) -> Account:
+    """The account that pays; `user` is the provider that a message names.
+
+    Raises:
+        InvalidInput: the key is missing.
+    """
+    if settings.fal_key is None:
+        raise InvalidInput(f"Set FAL_KEY to use {user}.", field="provider_type")
+    return Account("fal", settings.fal_key.get_secret_value())
 
 
 def is_app_id(text: str) -> bool:
