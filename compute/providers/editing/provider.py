@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 from compute.errors import InvalidInput, TaskFailed
 from compute.providers.base import Assignment, RemoteProvider, RemoteWorker
 from compute.providers.calls.account import Account
-from compute.providers.editing.choice import LOCAL, LOCAL_QUEUE, editor_account, open_editor
 from compute.providers.editing.editor import ImageEditor
+from compute.providers.editing.editors.choice import LOCAL, LOCAL_QUEUE, editor_account, open_editor
 from compute.schemas.rules.strict import JsonBody
 from compute.settings import Settings
 from compute.tasks.operations import Operation
@@ -63,7 +63,7 @@ class EditingProvider(RemoteProvider[ConfigT], Generic[ConfigT]):
         return run_work(job, worker, partial(self._run_here, job))
 
     async def _run_here(self, job: Job, context: RunContext) -> None:
-        from compute.providers.editing.local import LocalEditor
+        from compute.providers.editing.editors.local import LocalEditor
 
         operation = kind_of(job.task_type).operation(job.spec)
         config: Any = self.config_model.model_validate(job.spec.get("provider_config") or {})

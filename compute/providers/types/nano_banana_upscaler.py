@@ -74,7 +74,7 @@ class NanoBananaUpscaler(RemoteProvider[NanoBananaUpscalerConfig]):
         # These load OpenCV, which the ingress does not need.
         from compute.imaging.resize import Layers, at_size
         from compute.providers.editing.consistency import Limits, edit_until_alike, report
-        from compute.providers.editing.vertex import VertexEditor
+        from compute.providers.editing.editors.vertex import VertexEditor
 
         operation = checked_operation(self.name, assignment.operation, Refine)
         context, config = assignment.context, assignment.config

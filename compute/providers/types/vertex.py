@@ -11,7 +11,7 @@ from compute.imaging.resize import covering_box, resized
 from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.account import Account
 from compute.providers.calls.call import Collected
-from compute.providers.editing.encoded import encoded_for_vendor
+from compute.providers.editing.editors.encoded import encoded_for_vendor
 from compute.providers.vendors.google.account import account
 from compute.providers.vendors.google.images import (
     AspectRatio,

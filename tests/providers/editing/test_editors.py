@@ -12,7 +12,7 @@ from PIL import Image
 
 from compute.errors import CallUncertain, InvalidInput
 from compute.providers.editing.editor import EditRequest
-from compute.providers.editing.frame import Frame, told
+from compute.providers.editing.editors.frame import Frame, told
 from compute.providers.registry import all_providers
 from compute.schemas.enums import ProviderType
 from compute.settings import Settings

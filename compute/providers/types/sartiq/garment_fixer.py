@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL import Image
 from pydantic import Field
 
-from compute.providers.editing.choice import most_references
 from compute.providers.editing.editor import ImageEditor
+from compute.providers.editing.editors.choice import most_references
 from compute.providers.editing.provider import EditingProvider
 from compute.providers.vendors.offers import check_edit
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType

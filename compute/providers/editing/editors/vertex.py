@@ -6,8 +6,8 @@ from PIL import Image
 
 from compute.providers.calls.job import JobCalls
 from compute.providers.editing.editor import EditRequest
-from compute.providers.editing.encoded import encoded_for_vendor
-from compute.providers.editing.frame import Frame, told
+from compute.providers.editing.editors.encoded import encoded_for_vendor
+from compute.providers.editing.editors.frame import Frame, told
 from compute.providers.vendors.google.images import ImageWish, SentImage, make_image, seed_for
 from compute.settings import Settings
 from compute.worker.context import RunContext

@@ -74,19 +74,19 @@ def open_editor(context: RunContext, calls: JobCalls, settings: Settings, *, use
 
 
 def _vertex() -> _Opens:
-    from compute.providers.editing.vertex import VertexEditor
+    from compute.providers.editing.editors.vertex import VertexEditor
 
     return VertexEditor
 
 
 def _fal() -> _Opens:
-    from compute.providers.editing.queued import fal_editor
+    from compute.providers.editing.editors.queued import fal_editor
 
     return fal_editor
 
 
 def _fashn() -> _Opens:
-    from compute.providers.editing.queued import fashn_editor
+    from compute.providers.editing.editors.queued import fashn_editor
 
     return fashn_editor
 

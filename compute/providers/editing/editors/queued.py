@@ -11,8 +11,8 @@ from compute.errors import ProviderFailed
 from compute.providers.calls.job import JobCalls
 from compute.providers.calls.protocol import QueueProtocol
 from compute.providers.editing.editor import EditRequest
-from compute.providers.editing.encoded import encoded_for_vendor
-from compute.providers.editing.frame import Frame, told
+from compute.providers.editing.editors.encoded import encoded_for_vendor
+from compute.providers.editing.editors.frame import Frame, told
 from compute.providers.vendors.fal.arguments import shown
 from compute.providers.vendors.fal.provider import app_for
 from compute.providers.vendors.fal.queue import FalQueue, fal_account

@@ -1,0 +1,1 @@
+"""Editors: Google's models, vendors with a queue, and the models of this cluster."""
