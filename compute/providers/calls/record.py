@@ -10,6 +10,7 @@ from compute.providers.calls.files import KeepsFiles
 from compute.providers.calls.http import HttpRequest
 from compute.providers.calls.ledger import Ledger, ServiceRequest
 from compute.providers.calls.outcomes import Accepted, Answer, NotDeliveredError
+from compute.providers.calls.storable import storable, storable_text
 
 __all__ = ["CallPolicy", "CallRecord", "Owner"]
 
@@ -98,16 +99,22 @@ class CallRecord:
             files = [await self._files.keep(made, f"{folder}/{index}") for index, made in enumerate(answer.files)]
         except ProviderFailed as error:
             raise await self.failed(error) from error
-        result = {"files": [asdict(file) for file in files], "text": answer.text, "data": answer.data}
+        text, data = storable(answer.text), storable(answer.data)
+        result = {"files": [asdict(file) for file in files], "text": text, "data": data}
         vendor_id = answer.vendor_id or self.call.vendor_id
         await self._ledger.collected(self.call.id, result, answer.units, vendor_id, self._lines())
-        return Collected(tuple(files), answer.text, answer.data, answer.units, vendor_id)
+        return Collected(tuple(files), text, data, answer.units, vendor_id)
 
     async def failed(self, error: ProviderFailed) -> ProviderFailed:
         """Nothing came of it."""
         pause = 0.0 if error.charged else error.seconds
         await self._ledger.failed(
-            self.call.id, error.category, error.detail, blames=error.blames, pause=pause, requests=self._lines()
+            self.call.id,
+            error.category,
+            storable_text(error.detail),
+            blames=error.blames,
+            pause=pause,
+            requests=self._lines(),
         )
         return error
 

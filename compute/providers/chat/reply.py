@@ -5,6 +5,7 @@ from typing import Any
 
 from compute.errors import ProviderFailed
 from compute.providers.calls.outcomes import Answer, OutcomeUnknownError
+from compute.providers.calls.storable import storable_text
 from compute.providers.chat.base import OnText
 from compute.providers.vendors.refusals import sentence
 from compute.schemas.enums import ErrorCategory
@@ -34,7 +35,7 @@ class Reply:
 
     def say(self, text: str | None) -> None:
         """Add a part of the text."""
-        if text:
+        if text := storable_text(text or ""):
             self._parts.append(text)
             if self._on_text is not None:
                 self._on_text(text)

@@ -27,7 +27,8 @@ Refused = Callable[[HttpResponse], ProviderFailed | OutcomeUnknownError]
 """Says what an answer of another status than 2xx means."""
 
 _CONNECT_SECONDS = 15.0
-_MAX_BYTES = 32 * 2**20
+_MAX_BYTES = 64 * 2**20
+"""Of an answer. A stream has some hundred bytes for each token."""
 _OUTCOMES = (ProviderFailed, NotDeliveredError, OutcomeUnknownError)
 
 

@@ -196,3 +196,16 @@ def test_what_only_checks_requests_loads_no_vendors_client() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
     assert ran.stdout.strip() == "[]"
+
+
+@every_chat
+@both_ways
+async def test_a_text_can_be_stored_whatever_is_in_it(chat: Chat, streamed: bool) -> None:
+    async with chat.make() as stand_in:
+        chat.will(stand_in, text="red\x00 \ud83d\U0001f9e5 coat")
+        parts: list[str] = []
+        answer = await chat.ask(stand_in, streamed=streamed, parts=parts)
+        assert answer.text is not None
+        assert answer.text.encode().decode().startswith("red ")
+        assert "\U0001f9e5 coat" in answer.text
+        assert "\x00" not in "".join(parts)
