@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from compute.errors import InvalidInput, ProviderFailed
+from compute.providers.calls.record import CallPolicy
 from compute.providers.registry import all_providers
 from compute.schemas.enums import ErrorCategory, ProviderType
 from compute.tasks.registry import kind_of
@@ -130,6 +131,15 @@ async def test_addresses_of_another_origin_get_no_key(fal: Fal, tmp_path: Path) 
     [polled, *_] = fal.arrived("status")
     assert polled.headers["Host"].startswith("localhost")
     assert polled.path.startswith("/workflows/acme/flow/requests/")
+
+
+async def test_a_submit_names_a_webhook_of_ours_if_there_is_one(fal: Fal, tmp_path: Path) -> None:
+    fal.plan = Plan(("IN_QUEUE", "COMPLETED"))
+    policy = CallPolicy(wait=10.0, poll=0.02, webhook_url="http://127.0.0.1:9/hooks")
+    async with open_desk(tmp_path, policy, fal_key=fal.key, fal_queue_url=fal.url("queue")) as desk:
+        await desk.run("GENERATION", await stored(desk, "GENERATION"), FAL)
+        [call] = desk.ledger.rows()
+    assert fal.made[0].webhook == f"http://127.0.0.1:9/hooks/{call.id}"
 
 
 FAILURES = [

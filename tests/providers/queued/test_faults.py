@@ -298,6 +298,7 @@ async def test_what_a_vendor_has_accepted_is_collected_through_any_passing_fault
         assert made is not None
         assert len(made.artifacts) == 1
         assert at.errors == []
+        assert [played[0] for played in at.stand_in.faults.played] == [queued.routes[point]]
         assert at.stand_in.submits == 1
         assert at.stand_in.arrived("trap") == []
         assert at.stand_in.key not in at.told() + caplog.text
@@ -372,6 +373,21 @@ async def test_a_worker_that_dies_after_the_answer_leaves_a_call_to_follow(queue
         await at.stand_in.finish(at.stand_in.made[0])
         assert len((await at.run()).artifacts) == 1
         assert at.stand_in.submits == 1
+
+
+@every_vendor
+async def test_a_worker_that_dies_in_a_submit_leaves_a_call_that_is_not_sent_again(
+    queued: Queued, tmp_path: Path
+) -> None:
+    async with bench(queued, tmp_path) as at:
+        at.stand_in.faults.on(queued.routes["submit"], hang_before_headers())
+        task = asyncio.create_task(at.run())
+        await at.stand_in.until(lambda: at.stand_in.hanging == 1)
+        task.cancel()
+        await asyncio.wait([task])
+        assert await at.run_to_the_end() is None
+        assert at.stand_in.submits == 1
+        assert at.state is CallState.UNCERTAIN
 
 
 @every_vendor
