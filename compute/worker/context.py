@@ -87,6 +87,7 @@ class RunContext:
         self._my_turn: Ticket | None = None
         self._clock = StageClock(also=("compute",))
         self._outputs = 0
+        self._fraction = 0.0
         self._native = wants_native(job)
         self._notes: dict[str, Any] = {}
 
@@ -192,8 +193,9 @@ class RunContext:
             return await self._worker.compute(call)
 
     def progress(self, fraction: float) -> None:
-        """Report how much of the whole job is done, from 0 to 1."""
-        self.events.put_nowait(Progress(fraction))
+        """Report how much of the whole job is done, from 0 to 1. It never goes back."""
+        self._fraction = max(self._fraction, fraction)
+        self.events.put_nowait(Progress(self._fraction))
 
     async def publish(
         self, image: Image.Image, *, seed: int | None = None, image_format: ImageFormat = "png"

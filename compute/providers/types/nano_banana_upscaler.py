@@ -84,7 +84,8 @@ class NanoBananaUpscaler(RemoteProvider[NanoBananaUpscalerConfig]):
         enlarged = await context.compute(partial(layers.resized, size))
         if operation.denoise == 0:
             # Nothing is to be regenerated.
-            await context.publish(enlarged.with_colours(enlarged.colours), seed=operation.seed)
+            plain = await context.compute(partial(enlarged.with_colours, enlarged.colours))
+            await context.publish(plain, seed=operation.seed)
             return
         editor = VertexEditor(context, assignment.calls, assignment.settings, user=self.name)
         part = await edit_until_alike(

@@ -43,7 +43,8 @@ class Frame:
         return image if image.size == self.size else padded(image, self.size, (self.box[0], self.box[1]))
 
     def emptied(self, made: Image.Image) -> Image.Image:
-        """The part of an edited frame, of any size, that the image was."""
+        """The part of an edited frame, of any size, that the image was. RGB."""
+        made = made if made.mode == "RGB" else made.convert("RGB")
         if self.box == (0, 0, *self.size):
             return made
         across, down = made.width / self.size[0], made.height / self.size[1]

@@ -8,7 +8,7 @@ from compute.errors import ProviderFailed
 from compute.imaging.change import with_change
 from compute.imaging.resize import at_size
 from compute.providers.editing.editor import EditRequest
-from compute.worker.context import RunContext
+from compute.worker.context import RunContext, Share
 from compute.worker.protocol import GenerateRequest, Role
 
 __all__ = ["LocalEditor"]
@@ -19,6 +19,8 @@ _STEPS = 28
 _EDIT_GUIDANCE = 2.5
 _DRAW_GUIDANCE = 3.5
 _DRAW_STRENGTH = 0.3
+_SILENT: Share = (0.0, 0.0)
+"""One edit of many: progress is what the refiner reports."""
 
 
 class LocalEditor:
@@ -48,7 +50,7 @@ class LocalEditor:
         async with self._turn:
             size = self._context.own_size(_size_of(request.image.size))
             start = await self._context.compute(lambda: at_size(request.image, size))
-            generated = await self._context.generate(_generation(request, start, self._role))
+            generated = await self._context.generate(_generation(request, start, self._role), share=_SILENT)
         if size[0] >= request.image.width and size[1] >= request.image.height:
             return generated  # type: ignore[no-any-return]
         return await self._context.compute(lambda: with_change(request.image, start, generated))

@@ -51,7 +51,7 @@ class QueueEditor:
         if not collected.files:
             raise ProviderFailed(f"{self._protocol.account.vendor} made no image.")
         made = await self._context.reload(collected.files[0].path)
-        return await compute(partial(frame.emptied, made.convert("RGB")))
+        return await compute(partial(frame.emptied, made))
 
 
 def fal_editor(context: RunContext, calls: JobCalls, settings: Settings, *, user: str) -> QueueEditor:

@@ -47,4 +47,4 @@ class VertexEditor:
         )
         collected = await make_image(self._calls, self._settings, request.part, wish, user=self._user)
         made = await self._context.reload(collected.files[0].path)
-        return await compute(partial(frame.emptied, made.convert("RGB")))
+        return await compute(partial(frame.emptied, made))
