@@ -181,6 +181,8 @@ class Run:
                         artifacts.append(asdict(event))
                     case Done():
                         metadata = event.metadata
+        # Who listens hears all of it before the end.
+        self._write_text()
         if metadata is None:
             raise TaskFailed("The worker's stream ended before the task was done.")
         return {"artifacts": artifacts, "metadata": metadata}

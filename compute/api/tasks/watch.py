@@ -9,11 +9,11 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from compute.db.keys import one_of
 from compute.db.session import Database
-from compute.db.tables import Task
+from compute.db.tables import Task, TaskText
 from compute.events import notify
 from compute.events.ticker import Ticker
 
@@ -26,11 +26,17 @@ _KEEP_ALIVE_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class WatchedState:
-    """The state of a task that a watcher is told; `fence` tells one attempt from the next."""
+    """The state of a task that a watcher is told; `fence` tells one attempt from the next.
+
+    Attributes:
+        said: The number of characters that the attempt `said_by` has said so far.
+    """
 
     status: str
     percent: float
     fence: int
+    said: int = 0
+    said_by: int = 0
 
 
 class _Mailbox:
@@ -95,9 +101,18 @@ class TaskWatcher:
     async def _tick(self) -> None:
         async with self._database.transaction() as session:
             rows = await session.execute(
-                select(Task.id, Task.status, Task.progress, Task.fence).where(one_of(Task.id, self._watchers))
+                select(
+                    Task.id,
+                    Task.status,
+                    Task.progress,
+                    Task.fence,
+                    func.coalesce(func.length(TaskText.text), 0),
+                    func.coalesce(TaskText.fence, 0),
+                )
+                .outerjoin(TaskText, TaskText.task_id == Task.id)
+                .where(one_of(Task.id, self._watchers))
             )
-            states = {task_id: WatchedState(status, percent, fence) for task_id, status, percent, fence in rows}
+            states = {task_id: WatchedState(*state) for task_id, *state in rows}
         for task_id, state in states.items():
             for mailbox in self._watchers.get(task_id, ()):
                 mailbox.offer(state)

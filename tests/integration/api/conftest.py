@@ -119,7 +119,7 @@ async def serving_api(
     painter = ServedModel("painter", 16, roles=roles)
     no_model = ServedModel(None, 1, queue="image", roles=frozenset())
     queues = {"inference": painter, "refine": painter, "image": no_model}
-    queues |= {name: ServedModel(None, 1, queue=name, roles=frozenset()) for name in elsewhere}
+    queues |= {name: ServedModel(None, 1, queue=name, roles=roles) for name in elsewhere}
     serving = Serving(queues | ({"video": painter} if "video" in roles else {}))
     listener = listening()
     recorder = Recorder(create_app(settings, serving))
