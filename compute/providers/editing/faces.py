@@ -1,6 +1,5 @@
 """Edits the faces of an image, each in a close view."""
 
-from dataclasses import replace
 from functools import partial
 
 from PIL import Image
@@ -68,4 +67,4 @@ async def edit_faces(
         ProviderFailed, CallUncertain: as `ImageEditor.edit`.
     """
     boxes = [expanded(face.box, expand, image.size) for face in faces[:MOST_FACES]]
-    return await edit_patches(bench, editor, image, boxes, replace(settings, part="face"))
+    return await edit_patches(bench, editor, image, boxes, settings)

@@ -90,7 +90,8 @@ def _tile_settings(plan: RefinePlan) -> TileSettings:
 
 def _face_settings(plan: RefinePlan) -> PatchSettings:
     return PatchSettings(
-        "face",
+        # Other than the face fixer's, which may follow as the task's fallback.
+        "tile-face",
         face_instruction(prompt=plan.face_prompt),
         feather=plan.feather,
         limits=plan.limits,

@@ -86,6 +86,11 @@ async def test_the_configuration_reaches_the_model(desk: Desk, gemini: Gemini) -
     assert gemini.paid[0].json["systemInstruction"]["parts"] == [{"text": "Paint in oil."}]
 
 
+async def test_the_first_models_are_not_told_the_one_size_that_they_have(desk: Desk, gemini: Gemini) -> None:
+    await draw(desk, model="gemini-2.5-flash-image")
+    assert config_of(gemini)["imageConfig"] == {"aspectRatio": "16:9"}
+
+
 async def test_defaults_suit_the_task(desk: Desk, gemini: Gemini) -> None:
     await draw(desk)
     config = config_of(gemini)

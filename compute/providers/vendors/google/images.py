@@ -101,7 +101,7 @@ async def _send(settings: Settings, wish: ImageWish, user: str, log: list[Servic
 
     parts = [types.Part.from_text(text=wish.prompt)]
     parts += [types.Part.from_bytes(data=one.data, mime_type=one.content_type) for one in wish.images]
-    shape = {"aspect_ratio": wish.aspect_ratio, "image_size": wish.image_size}
+    shape = {"aspect_ratio": wish.aspect_ratio, "image_size": _size_for(wish)}
     config = types.GenerateContentConfig(
         response_modalities=["TEXT", "IMAGE"],
         image_config=types.ImageConfig(**shape) if any(shape.values()) else None,
@@ -113,6 +113,12 @@ async def _send(settings: Settings, wish: ImageWish, user: str, log: list[Servic
     contents = [types.Content(role="user", parts=parts)]
     said = await generate(settings, wish.model, contents, config, seconds=_SECONDS, log=log, user=user)
     return await asyncio.to_thread(answer_of, said, wish)
+
+
+def _size_for(wish: ImageWish) -> str | None:
+    """The size to ask for. The first generation of the models has one only, and takes no word for it."""
+    first = wish.model.startswith("gemini-2.5-")
+    return None if first and wish.image_size == "1K" else wish.image_size
 
 
 def answer_of(said: Mapping[str, Any], wish: ImageWish) -> Answer:
