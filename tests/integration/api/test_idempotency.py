@@ -1,7 +1,8 @@
 """Whatever is POSTed twice with one `Idempotency-Key` is done once: every route is walked, none is listed by hand."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,6 +15,7 @@ from compute.settings import Settings
 from tests.integration.api.conftest import KEY, Painter, wait_for
 from tests.integration.api.images.test_storage import picture
 from tests.integration.api.loras.lora_bytes import lora
+from tests.providers.standins.openai import OpenAI
 
 ADMIN_KEY = "admin-test-key"
 SMALL = {"prompt": "a hat", "width": 64, "height": 64, "steps": 1, "seed": 1}
@@ -21,8 +23,10 @@ STEP = {"id": "draw", "task_type": "GENERATION", "config": SMALL, "requires_appr
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"admin_api_key": SecretStr(ADMIN_KEY)})
+async def settings(settings: Settings) -> AsyncIterator[Settings]:
+    async with OpenAI() as openai:
+        model = {"openai_api_key": SecretStr(openai.key), "openai_base_url": f"{openai.url()}/v1"}
+        yield settings.model_copy(update={"admin_api_key": SecretStr(ADMIN_KEY), **model})
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,16 @@ async def _admin_upload(scene: Scene) -> Call:
     return Call("/admin/lora/upload", files, scene.count("/lora", "loras"))
 
 
+async def _evaluate(scene: Scene) -> Call:
+    shot = {"expected_framing": "full_body", "expected_view_angle": "front"}
+    image = base64.b64encode(picture()).decode()
+
+    async def evaluated() -> Any:
+        return (await scene.api.get("/evaluation/health")).json()["total_evaluations"]
+
+    return Call("/evaluation/", {"json": shot | {"image_data": image}}, evaluated)
+
+
 CALLS: dict[str, Callable[[Scene], Awaitable[Call]]] = {
     "/tasks/": _create_task,
     "/tasks/generation": _create_generation,
@@ -184,6 +198,7 @@ CALLS: dict[str, Callable[[Scene], Awaitable[Call]]] = {
     "/workflows/{workflow_id}/cleanup": _clean_up_workflow,
     "/training/": _create_training,
     "/training/{task_id}/cancel": _cancel_training,
+    "/evaluation/": _evaluate,
     "/storage/images": _upload,
     "/storage/images/{path}": _save,
     "/lora/upload": _upload_lora,
