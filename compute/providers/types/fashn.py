@@ -9,9 +9,10 @@ from compute.errors import InvalidInput
 from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.account import Account
 from compute.providers.calls.call import Collected
+from compute.providers.vendors.cutouts import publish_cutouts
 from compute.providers.vendors.fashn import FashnQueue, edit_inputs, fashn_account
 from compute.providers.vendors.offers import check_edit, checked_operation
-from compute.providers.vendors.pictures import Batch, data_uri, publish_at, publish_files
+from compute.providers.vendors.pictures import data_uri, publish_at
 from compute.providers.vendors.queued import REQUEST_ID, queued
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
 from compute.schemas.rules.strict import JsonBody
@@ -104,14 +105,11 @@ class FashnStandard(RemoteProvider[FashnStandardConfig]):
         await publish_at(assignment.context, made, (edit.width, edit.height), seed=edit.seed, model=model)
 
     async def _cut_out(self, assignment: Assignment[FashnStandardConfig], operation: RemoveBackground) -> None:
-        context, batch = assignment.context, Batch(operation)
-        for index, picture in enumerate(operation.images):
-            async with batch.image(index):
-                inputs = {"image": await self._image(assignment, picture)}
-                made = await self._call(assignment, f"image/{index}", _BACKGROUND_REMOVE, inputs)
-                await publish_files(context, made, operation.output_format, model=_BACKGROUND_REMOVE)
-            context.progress((index + 1) / len(operation.images))
-        batch.end(context)
+        async def cut_out(index: int, picture: Picture) -> Collected:
+            inputs = {"image": await self._image(assignment, picture)}
+            return await self._call(assignment, f"image/{index}", _BACKGROUND_REMOVE, inputs)
+
+        await publish_cutouts(assignment.context, operation, cut_out, model=_BACKGROUND_REMOVE)
 
     async def _image(self, assignment: Assignment[FashnStandardConfig], picture: Picture) -> str:
         return await data_uri(assignment.context, picture, max_height=assignment.config.max_image_height)

@@ -1,26 +1,19 @@
 """Pictures on their way to vendors and back. They travel inside requests, so that a vendor need not reach us."""
 
 import base64
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 from PIL import Image
 
-from compute.errors import InvalidInput, ProviderFailed
 from compute.imaging.resize import Layers, at_size, resized
 from compute.media.codec import CONTENT_TYPES, ImageFormat, encode
 from compute.providers.base import publish
 from compute.providers.calls.call import Collected, CollectedFile
-from compute.schemas.enums import ErrorCategory
-from compute.tasks.operations import Edit, Picture, RemoveBackground
+from compute.tasks.operations import Edit, Picture
 from compute.worker.context import RunContext
 from compute.worker.protocol import Size
 
-__all__ = ["Batch", "data_uri", "masked_uris", "publish_at", "publish_files", "publish_inpainted"]
-
-_OF_THE_IMAGE = frozenset({ErrorCategory.INVALID_INPUT, ErrorCategory.CONTENT_POLICY})
+__all__ = ["data_uri", "masked_uris", "publish_at", "publish_files", "publish_inpainted"]
 
 
 async def data_uri(context: RunContext, picture: Picture, *, max_height: int | None = None) -> str:
@@ -84,42 +77,6 @@ async def publish_inpainted(context: RunContext, collected: Collected, operation
         whole = await context.compute(partial(_inpainted, given, mask, made, (operation.width, operation.height)))
         await context.publish(whole, seed=operation.seed)
     context.note(model=model, provider_request_id=collected.vendor_id)
-
-
-class Batch:
-    """The images of a background removal of which some may fail.
-
-    Example:
-        async with batch.image(0):
-            ...  # what raises InvalidInput, or a refusal of this image's content, is noted
-        batch.end(context)
-    """
-
-    def __init__(self, operation: RemoveBackground) -> None:
-        self._images = operation.images
-        self._failed: list[dict[str, Any]] = []
-        self._first: Exception | None = None
-
-    @asynccontextmanager
-    async def image(self, index: int) -> AsyncIterator[None]:
-        """Do the image with this index."""
-        try:
-            yield
-        except (InvalidInput, ProviderFailed) as error:
-            if isinstance(error, ProviderFailed) and error.category not in _OF_THE_IMAGE:
-                raise
-            self._first = self._first or error
-            self._failed.append({"index": index, "path": self._images[index].path, "error": error.detail})
-
-    def end(self, context: RunContext) -> None:
-        """Note in the metadata which images have failed.
-
-        Raises:
-            InvalidInput, ProviderFailed: all of them have; the first failure.
-        """
-        if self._first is not None and len(self._failed) == len(self._images):
-            raise self._first
-        context.note(failed=self._failed)
 
 
 async def _opened(context: RunContext, file: CollectedFile) -> Image.Image:

@@ -115,12 +115,30 @@ async def test_an_edit_sends_all_images_and_an_inpainting_keeps_what_is_black(fa
 
 
 async def test_one_bad_image_of_a_batch_is_named_and_the_others_are_cut_out(fal: Fal, desk: Desk) -> None:
-    fal.plans += [Plan(("COMPLETED",)), Plan(("COMPLETED",), failure="image_too_small")]
-    made = await desk.run("BACKGROUND_REMOVAL", await stored(desk, "BACKGROUND_REMOVAL", images=3), FAL)
+    spec = await stored(desk, "BACKGROUND_REMOVAL", images=3)
+    spec["input_image_paths"][1] = "inputs/gone.png"
+    made = await desk.run("BACKGROUND_REMOVAL", spec, FAL)
     assert len(made.artifacts) == 2
     assert made.metadata is not None
-    assert [one["index"] for one in made.metadata["failed"]] == [1]
-    assert "image too small" in made.metadata["failed"][0]["error"]
+    [failed] = made.metadata["failed"]
+    assert (failed["index"], failed["path"]) == (1, "inputs/gone.png")
+    assert fal.submits == 2
+
+
+async def test_a_batch_of_which_no_image_can_be_cut_out_fails_in_the_vendors_words(fal: Fal, desk: Desk) -> None:
+    fal.plan = Plan(("COMPLETED",), failure="image_too_small")
+    with pytest.raises(ProviderFailed, match="image too small"):
+        await desk.run("BACKGROUND_REMOVAL", await stored(desk, "BACKGROUND_REMOVAL", images=2), FAL)
+
+
+async def test_a_failing_vendor_fails_the_batch_and_the_rest_is_collected(fal: Fal, desk: Desk) -> None:
+    fal.plans.append(Plan(("COMPLETED",), failure="runner_disconnected"))
+    spec, task = await stored(desk, "BACKGROUND_REMOVAL", images=3), uuid4()
+    with pytest.raises(ProviderFailed, match="runner_disconnected"):
+        await desk.run("BACKGROUND_REMOVAL", spec, FAL, task_id=task)
+    made = await desk.run("BACKGROUND_REMOVAL", spec, FAL, task_id=task, fence=2)
+    assert len(made.artifacts) == 3
+    assert (fal.submits, len(fal.billed)) == (4, 3)
 
 
 async def test_addresses_of_another_origin_get_no_key(fal: Fal, tmp_path: Path) -> None:

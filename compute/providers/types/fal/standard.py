@@ -7,6 +7,8 @@ from pydantic import Field
 
 from compute.errors import InvalidInput
 from compute.providers.base import Assignment, publish
+from compute.providers.calls.call import Collected
+from compute.providers.vendors.cutouts import publish_cutouts
 from compute.providers.vendors.fal.arguments import (
     CLARITY_MOST,
     animate_arguments,
@@ -18,7 +20,7 @@ from compute.providers.vendors.fal.arguments import (
 from compute.providers.vendors.fal.provider import FalProvider, app_for
 from compute.providers.vendors.fal.queue import APP_ID
 from compute.providers.vendors.offers import check_edit, check_refine, checked_operation, refuse_loras
-from compute.providers.vendors.pictures import Batch, publish_at, publish_files, publish_inpainted
+from compute.providers.vendors.pictures import publish_at, publish_inpainted
 from compute.providers.vendors.queued import REQUEST_ID, all_of
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
 from compute.schemas.fields import MAX_SEED, FreeObject
@@ -30,6 +32,7 @@ from compute.tasks.operations import (
     Draw,
     Edit,
     Operation,
+    Picture,
     Refine,
     RemoveBackground,
 )
@@ -177,13 +180,11 @@ class FalStandard(FalProvider[FalStandardConfig]):
         await publish_at(assignment.context, made, size, seed=operation.seed, model=app)
 
     async def _cut_out(self, assignment: Assignment[FalStandardConfig], operation: RemoveBackground, app: str) -> None:
-        context, batch = assignment.context, Batch(operation)
-        for index, image in enumerate(operation.images):
-            async with batch.image(index):
-                made = await self.call(assignment, f"image/{index}", app, await cutout_arguments(image, context))
-                await publish_files(context, made, operation.output_format, model=app)
-            context.progress((index + 1) / len(operation.images))
-        batch.end(context)
+        async def cut_out(index: int, image: Picture) -> Collected:
+            arguments = await cutout_arguments(image, assignment.context)
+            return await self.call(assignment, f"image/{index}", app, arguments)
+
+        await publish_cutouts(assignment.context, operation, cut_out, model=app)
 
 
 _PURPOSES: Mapping[type[Operation], str] = {
