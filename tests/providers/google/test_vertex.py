@@ -13,15 +13,28 @@ from PIL import Image
 from pydantic import ValidationError
 
 from compute.errors import CallUncertain, InvalidInput, ProviderFailed
+from compute.providers.calls.call import CallState
 from compute.providers.types.vertex import Vertex, VertexConfig
 from compute.schemas.enums import ErrorCategory, ProviderCapability, ProviderType
 from compute.settings import Settings
 from compute.tasks.operations import Draw, Edit, Picture, RemoveBackground
 from compute.tasks.registry import all_kinds
 from tests.providers.harness import Desk, Outcome, open_desk
-from tests.providers.standins.faults import reset_after_body
+from tests.providers.standins.exchange import Trouble
+from tests.providers.standins.faults import (
+    from_nginx,
+    html,
+    huge_picture,
+    refused,
+    reset_after_body,
+    reset_before_body,
+    reset_mid_body,
+    truncated_base64,
+    truncated_picture,
+)
 from tests.providers.standins.gemini import Gemini
 from tests.providers.standins.gemini import Outcome as Ending
+from tests.providers.standins.server import Fault
 
 DRAW = Draw("a red coat", 160, 96, seed=7)
 
@@ -167,6 +180,59 @@ async def test_a_lost_answer_is_never_asked_for_again(desk: Desk, gemini: Gemini
         with pytest.raises(CallUncertain):
             await desk.do(DRAW, ProviderType.VERTEX, task_id=task, fence=fence)
     assert gemini.submits == 1
+
+
+UNKNOWN = [reset_before_body(), reset_mid_body(), html(), html(500), from_nginx(), truncated_base64(), huge_picture()]
+
+
+@pytest.mark.parametrize("fault", UNKNOWN, ids=str)
+async def test_what_has_no_usable_answer_waits_for_news_and_is_not_sent_again(
+    desk: Desk, gemini: Gemini, fault: Fault
+) -> None:
+    gemini.faults.on("generate", fault)
+    task = uuid4()
+    for fence in (1, 2):
+        with pytest.raises(CallUncertain) as raised:
+            await desk.do(DRAW, ProviderType.VERTEX, task_id=task, fence=fence)
+        assert not raised.value.charged
+    assert len(gemini.arrived("generate")) == 1
+    assert [call.state for call in desk.ledger.of("image/0")] == [CallState.UNCERTAIN]
+
+
+SAID_NO = [
+    (truncated_picture(), ErrorCategory.PROVIDER_ERROR),
+    (refused(Trouble.OVERLOADED), ErrorCategory.PROVIDER_ERROR),
+    (refused(Trouble.BAD_REQUEST), ErrorCategory.INVALID_INPUT),
+    (refused(Trouble.POLICY), ErrorCategory.CONTENT_POLICY),
+    (refused(Trouble.TIMED_OUT), ErrorCategory.PROVIDER_TIMEOUT),
+]
+
+
+@pytest.mark.parametrize(("fault", "category"), SAID_NO, ids=str)
+async def test_after_a_refusal_a_later_run_asks_again(
+    desk: Desk, gemini: Gemini, fault: Fault, category: ErrorCategory
+) -> None:
+    gemini.faults.on("generate", fault, call=1)
+    task = uuid4()
+    with pytest.raises(ProviderFailed) as raised:
+        await desk.do(DRAW, ProviderType.VERTEX, task_id=task)
+    assert (raised.value.category, type(raised.value)) == (category, ProviderFailed)
+    assert gemini.key not in raised.value.detail
+    outcome = await desk.do(DRAW, ProviderType.VERTEX, task_id=task, fence=2)
+    assert len(outcome.artifacts) == 1
+
+
+async def test_without_a_connection_a_later_run_asks_again(
+    gemini: Gemini, tmp_path: Path, unused_tcp_port: int
+) -> None:
+    async with open_desk(
+        tmp_path, gemini_api_key=gemini.key, gemini_base_url=f"http://127.0.0.1:{unused_tcp_port}"
+    ) as desk:
+        task = uuid4()
+        with pytest.raises(ProviderFailed, match="could not be reached"):
+            await desk.do(DRAW, ProviderType.VERTEX, task_id=task)
+        desk.settings = desk.settings.model_copy(update={"gemini_base_url": gemini.url()})
+        assert (await desk.do(DRAW, ProviderType.VERTEX, task_id=task, fence=2)).artifacts
 
 
 def test_only_drawing_and_editing_are_offered() -> None:
