@@ -23,6 +23,8 @@ from tests.providers.harness import Desk, Outcome, open_desk
 from tests.providers.standins.exchange import Trouble
 from tests.providers.standins.faults import (
     from_nginx,
+    hang_before_headers,
+    hang_mid_body,
     html,
     huge_picture,
     refused,
@@ -197,6 +199,16 @@ async def test_what_has_no_usable_answer_waits_for_news_and_is_not_sent_again(
         assert not raised.value.charged
     assert len(gemini.arrived("generate")) == 1
     assert [call.state for call in desk.ledger.of("image/0")] == [CallState.UNCERTAIN]
+
+
+@pytest.mark.parametrize("fault", [hang_before_headers(), hang_mid_body()], ids=str)
+async def test_a_hanging_service_is_left_when_the_operator_says(gemini: Gemini, tmp_path: Path, fault: Fault) -> None:
+    gemini.faults.on("generate", fault)
+    settings = {"gemini_api_key": gemini.key, "gemini_base_url": gemini.url(), "provider_wait_seconds": 0.3}
+    async with open_desk(tmp_path, **settings) as desk:
+        with pytest.raises(CallUncertain, match="in time"):
+            await draw(desk)
+    assert gemini.submits == 1
 
 
 SAID_NO = [

@@ -111,7 +111,8 @@ async def _send(settings: Settings, wish: ImageWish, user: str, log: list[Servic
         seed=wish.seed,
     )
     contents = [types.Content(role="user", parts=parts)]
-    said = await generate(settings, wish.model, contents, config, seconds=_SECONDS, log=log, user=user)
+    seconds = min(_SECONDS, settings.provider_wait_seconds)
+    said = await generate(settings, wish.model, contents, config, seconds=seconds, log=log, user=user)
     return await asyncio.to_thread(answer_of, said, wish)
 
 
