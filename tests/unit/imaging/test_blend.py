@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from compute.imaging.blend import composite, cover, feather, mask_of, region_around, whole_cells
+from compute.imaging.blend import box_weights, composite, cover, feather, mask_of, region_around, whole_cells
 
 
 def disc(size: tuple[int, int] = (96, 80), radius: int = 25) -> Image.Image:
@@ -115,3 +115,15 @@ def test_the_middle_of_other_proportions(
     size: tuple[int, int], shape: tuple[int, int], box: tuple[int, int, int, int]
 ) -> None:
     assert cover(size, shape) == box
+
+
+def test_a_box_fades_inside_its_sides_but_not_at_the_images_own_edge() -> None:
+    weights = box_weights((0, 10, 40, 50), (100, 60), 8)
+    assert weights.shape == (40, 40)
+    assert (weights[8:32, :32] == 1).all()
+    assert (np.diff(weights[20, 31:]) < 0).all()
+    assert (np.diff(weights[:9, 5]) > 0).all()
+    assert (weights > 0).all()
+    assert (box_weights((0, 0, 100, 60), (100, 60), 8) == 1).all()
+    assert (box_weights((5, 5, 9, 9), (100, 60), 0) == 1).all()
+    assert box_weights((5, 5, 8, 9), (100, 60), 50).max() <= 1

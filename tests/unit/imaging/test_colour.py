@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compute.imaging.colour import feathered_ellipse, match_colour, paste, with_mode_of
+from compute.imaging.colour import feathered_ellipse, match_colour, match_histogram, paste, with_mode_of
 from compute.imaging.lab import lab_from_srgb
 from tests.pictures import portrait, scene
 
@@ -75,3 +75,22 @@ def test_a_picture_keeps_its_mode_and_its_transparency(mode: str) -> None:
     back = with_mode_of(picture, picture.convert("RGB"))
     assert back.mode == mode
     assert back.tobytes() == picture.tobytes()
+
+
+def test_values_of_one_rank_correspond() -> None:
+    target = portrait((80, 80))
+    patch = target.point(lambda value: value * 0.6 + 40).resize((120, 100))
+    matched = np.asarray(match_histogram(patch, target)).reshape(-1, 3)
+    wanted = np.asarray(target).reshape(-1, 3)
+    for share in (0.05, 0.25, 0.5, 0.75, 0.95):
+        assert np.abs(np.quantile(matched, share, axis=0) - np.quantile(wanted, share, axis=0)).max() < 8
+
+
+def test_an_image_with_the_histogram_already_stays_as_it_is() -> None:
+    image = scene((90, 60))
+    assert (np.asarray(match_histogram(image, image)) == np.asarray(image)).all()
+
+
+def test_a_flat_patch_has_a_colour_of_the_target() -> None:
+    flat = np.asarray(match_histogram(Image.new("RGB", (8, 8), "red"), scene((90, 60))))
+    assert len(np.unique(flat.reshape(-1, 3), axis=0)) == 1

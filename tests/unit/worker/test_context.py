@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from compute.errors import InvalidInput, TaskFailed
+from compute.errors import InvalidInput, StorageFailed, TaskFailed
 from compute.schemas.enums import TaskType
 from compute.worker.context import RunContext, run_work
 from compute.worker.protocol import Artifact, Done, GenerateRequest, Job, Progress, Started, WorkEvent
@@ -169,3 +169,38 @@ async def test_slots_bound_how_many_jobs_compute_at_a_time(tmp_path: Path) -> No
 async def test_a_worker_without_a_model_says_so(tmp_path: Path) -> None:
     with pytest.raises(TaskFailed, match="no model"):
         await events_of(make_worker(tmp_path), _draw_two)
+
+
+async def test_images_to_look_at_are_no_outputs_and_can_be_loaded_again(drawing: TestWorker) -> None:
+    paths: list[str] = []
+
+    async def work(context: RunContext) -> None:
+        paths.append(await context.keep("debug/tile-1", picture(9)))
+        again = await context.reload(paths[0])
+        await context.publish(again)
+        assert context.roles == {"draw"}
+        assert context.model_name("draw") == context.model_name("edit")
+
+    events = await events_of(drawing, work)
+    [artifact] = [event for event in events if isinstance(event, Artifact)]
+    assert paths[0].endswith("/1/debug/tile-1.png")
+    assert await drawing.store.get(paths[0]) == await drawing.store.get(artifact.path)
+    assert isinstance(events[-1], Done)
+    assert paths[0] not in events[-1].metadata["inputs"]
+
+
+async def test_what_the_job_has_stored_may_be_gone(drawing: TestWorker) -> None:
+    async def work(context: RunContext) -> None:
+        await context.reload("generations/gone.png")
+
+    with pytest.raises(StorageFailed, match="cannot be read"):
+        await events_of(drawing, work)
+
+
+async def test_progress_never_goes_back(drawing: TestWorker) -> None:
+    async def work(context: RunContext) -> None:
+        for fraction in (0.2, 0.5, 0.1, 0.7):
+            context.progress(fraction)
+
+    events = await events_of(drawing, work)
+    assert [event.fraction for event in events if isinstance(event, Progress)] == [0.2, 0.5, 0.5, 0.7]
