@@ -7,7 +7,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.schema import LoggingConfig
 
-from compute.deployments.args import AppArgs, PoolArgs
+from compute.deployments.args import AppArgs, DispatcherArgs, PoolArgs, TrainingArgs, WorkflowArgs
 from compute.deployments.dispatcher import DispatcherDeployment
 from compute.deployments.providers import PROVIDERS, ProviderWorker
 from compute.deployments.training import SUPERVISOR, TrainingDeployment
@@ -28,36 +28,11 @@ def build(args: AppArgs) -> Application:
     """
     pools = [(pool, _worker(pool), _standby(pool) if pool.standby else None) for pool in args.pools]
     providers = (args.providers, args.remote_queues, _providers(args)) if args.remote_queues else None
-    dispatcher = serve.deployment(
-        DispatcherDeployment,
-        name="Dispatcher",
-        num_replicas=args.dispatcher.num_replicas,
-        ray_actor_options={"num_cpus": args.dispatcher.num_cpus},
-        health_check_period_s=5,
-        health_check_timeout_s=_LOOPS_ANSWER_WITHIN,
-        graceful_shutdown_timeout_s=30,
-    ).bind(pools, providers)
+    dispatcher = _loops(DispatcherDeployment, "Dispatcher", args.dispatcher, stop_seconds=30).bind(pools, providers)
     serving = args.serving()
-    workflows = serve.deployment(
-        WorkflowDeployment,
-        name="Workflows",
-        num_replicas=args.workflows.num_replicas,
-        ray_actor_options={"num_cpus": args.workflows.num_cpus},
-        health_check_period_s=5,
-        health_check_timeout_s=_LOOPS_ANSWER_WITHIN,
-        graceful_shutdown_timeout_s=10,
-    ).bind(args.workflows, serving)
-
+    workflows = _loops(WorkflowDeployment, "Workflows", args.workflows).bind(args.workflows, serving)
     generating = [worker for pool, worker, _ in pools if pool.by_role.keys() - {"video"}]
-    training = serve.deployment(
-        TrainingDeployment,
-        name=SUPERVISOR,
-        num_replicas=args.training.num_replicas,
-        ray_actor_options={"num_cpus": args.training.num_cpus},
-        health_check_period_s=5,
-        health_check_timeout_s=_LOOPS_ANSWER_WITHIN,
-        graceful_shutdown_timeout_s=10,
-    ).bind(args.training, generating)
+    training = _loops(TrainingDeployment, SUPERVISOR, args.training).bind(args.training, generating)
 
     def make_app() -> FastAPI:
         # Imported in the replica, once it runs: the ingress must never load a pipeline library.
@@ -82,6 +57,21 @@ def build(args: AppArgs) -> Application:
         # Ray counts and times every request anyway; a line for each costs as much as checking a task.
         logging_config=LoggingConfig(enable_access_log=args.ingress.access_log),
     ).bind(dispatcher, workflows, training)
+
+
+def _loops(
+    deployment: type, name: str, args: DispatcherArgs | WorkflowArgs | TrainingArgs, *, stop_seconds: float = 10
+) -> serve.Deployment:
+    """A deployment that takes no calls: it runs loops."""
+    return serve.deployment(
+        deployment,
+        name=name,
+        num_replicas=args.num_replicas,
+        ray_actor_options={"num_cpus": args.num_cpus},
+        health_check_period_s=5,
+        health_check_timeout_s=_LOOPS_ANSWER_WITHIN,
+        graceful_shutdown_timeout_s=stop_seconds,
+    )
 
 
 def _providers(args: AppArgs) -> Application:

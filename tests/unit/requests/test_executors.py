@@ -5,6 +5,7 @@ from typing import Any, get_args
 import pytest
 
 from compute.errors import InvalidFields, InvalidInput
+from compute.providers.base import RemoteProvider
 from compute.providers.registry import all_providers, remote_queues
 from compute.requests.executors import executors_of
 from compute.requests.serving import ServedModel, Serving
@@ -84,10 +85,10 @@ def test_a_configuration_for_another_provider_is_refused() -> None:
 @pytest.mark.parametrize("name", sorted(all_providers()))
 def test_a_missing_setting_is_named(name: ProviderType) -> None:
     provider = all_providers()[name]
-    if provider.queue is None or name is ProviderType.AI_CORE:
-        pytest.skip("it needs no setting of its own, or its configuration says which")
-    with pytest.raises(InvalidInput, match=r"^Set [A-Z_]+( or [A-Z_]+)* to use ") as refused:
-        provider.check(None, provider.config_model(), Settings())
+    if not isinstance(provider, RemoteProvider):
+        return
+    with pytest.raises(InvalidInput, match=r"^Set [A-Z_]+((,| or) [A-Z_]+)* to use ") as refused:
+        provider.account(Settings())
     assert refused.value.field == "provider_type"
 
 
