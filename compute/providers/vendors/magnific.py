@@ -105,7 +105,8 @@ class MagnificQueue(QueueProtocol):
 
     def found(self, response: HttpResponse, body: Any, age_seconds: float) -> Accepted | None:
         """The one task of the list that was made when the call was, with all its parameters. A list that tells no
-        times and parameters tells nothing: another's picture would be worse than none."""
+        times and parameters tells nothing, and neither do the usual parameters without a prompt: another's picture
+        would be worse than none."""
         listed = parsed(response) if response.ok else None
         tasks = listed.get("data") if isinstance(listed, dict) else None
         wanted = {name: value for name, value in body.items() if name != "image"}
@@ -117,7 +118,7 @@ class MagnificQueue(QueueProtocol):
             and all(one.get(name) == value for name, value in wanted.items())
             and abs(_age(one.get("created_at")) - age_seconds) <= _CLOCKS_DIFFER_SECONDS
         ]
-        return Accepted(fits[0]) if len(fits) == 1 and wanted else None
+        return Accepted(fits[0]) if len(fits) == 1 and wanted.get("prompt") else None
 
     @property
     def _headers(self) -> dict[str, str]:

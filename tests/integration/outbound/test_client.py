@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from aiohttp import web
 
-from compute.errors import InvalidInput, Unavailable
+from compute.errors import FileAway, InvalidInput, Unavailable
 from compute.outbound.client import GuardedClient
 from tests.patience import NEVER, PATIENCE
 
@@ -156,6 +156,18 @@ async def test_public_addresses_pass_the_check(connect: Connect) -> None:
     await connect().check_url("https://1.1.1.1/hook?x=1", "webhook_url")
     await connect().check_url("https://[2606:4700:4700::1111]:8443/hook", "webhook_url")
     await connect("localhost").check_url("http://localhost:9/hook", "webhook_url")
+
+
+@pytest.mark.parametrize(
+    ("status", "away"), [(404, False), (403, False), (410, False), (408, True), (429, True), (500, True), (503, True)]
+)
+async def test_a_server_that_is_unwell_may_have_the_file_later(
+    serve: Serve, connect: Connect, status: int, away: bool
+) -> None:
+    host = await serve(Site(lambda request: web.Response(status=status)))
+    with pytest.raises(InvalidInput, match=f"answered {status}") as caught:
+        await connect(host).fetch(f"http://{host}/", max_bytes=9, field="image_url")
+    assert isinstance(caught.value, FileAway) is away
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

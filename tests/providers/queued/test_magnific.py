@@ -12,6 +12,7 @@ from compute.errors import CallUncertain, InvalidInput, ProviderFailed
 from compute.providers.registry import all_providers
 from compute.schemas.enums import ErrorCategory, ProviderType
 from compute.tasks.registry import kind_of
+from compute.tasks.types.refine import UPSCALE_PROMPT
 from tests.providers.harness import Desk, open_desk
 from tests.providers.queued.specs import stored
 from tests.providers.standins.exchange import Trouble
@@ -79,8 +80,6 @@ async def test_each_setting_of_the_creative_mode_is_sent(
 
 async def test_default_prompt_is_for_requests_without_one(magnific: Magnific, desk: Desk) -> None:
     own = kind_of("REFINE")
-    from compute.tasks.types.refine import UPSCALE_PROMPT
-
     assert own.operation(await stored(desk, "REFINE", upscale_prompt=UPSCALE_PROMPT)).prompt is None  # type: ignore[union-attr]
     await refine(desk, CREATES, {"defaultPrompt": "silk"}, upscale_prompt=UPSCALE_PROMPT)
     assert sent(magnific)["prompt"] == "silk"
@@ -102,8 +101,6 @@ async def test_each_setting_of_the_precision_mode_is_sent(
 
 
 async def test_the_precision_mode_keeps_the_default_prompt_with_the_result(magnific: Magnific, desk: Desk) -> None:
-    from compute.tasks.types.refine import UPSCALE_PROMPT
-
     made = await refine(desk, PRECISE, {"defaultPrompt": "silk"}, upscale_prompt=UPSCALE_PROMPT, **BIG)
     assert made.metadata["prompt"] == "silk"
     assert "prompt" not in sent(magnific)
@@ -198,12 +195,14 @@ async def test_a_lost_submit_is_found_in_a_list_that_tells_enough(magnific: Magn
     assert (magnific.submits, len(made.artifacts)) == (1, 1)
 
 
-@pytest.mark.parametrize(("details", "twins"), [(False, 0), (True, 1)])
+@pytest.mark.parametrize(
+    ("details", "twins", "prompt"), [(False, 0, "wool"), (True, 1, "wool"), (True, 0, UPSCALE_PROMPT)]
+)
 async def test_a_lost_submit_that_might_be_anothers_stays_uncertain(
-    magnific: Magnific, desk: Desk, details: bool, twins: int
+    magnific: Magnific, desk: Desk, details: bool, twins: int, prompt: str
 ) -> None:
     magnific.lists_details = details
-    spec, task = await stored(desk, "REFINE"), uuid4()
+    spec, task = await stored(desk, "REFINE", upscale_prompt=prompt), uuid4()
     for _ in range(twins):
         await desk.run("REFINE", spec, CREATES)
     magnific.faults.on("submit", reset_after_body())
