@@ -96,7 +96,7 @@ class ProviderWorker(JobWorker):
         )
         calls = await self._opened.enter_async_context(open_calls(settings, database, objects, client))
         self._worker = RemoteContext(settings, objects, executor, jobs, calls)
-        keeper = CallKeeper(database, calls.ledger, calls.http, settings)
+        keeper = CallKeeper(database, calls.ledger, calls.http, settings, calls.under_way)
         self._keeping = asyncio.create_task(keeper.run(), name="stopping calls of ended tasks")
 
     def worker(self) -> AbstractAsyncContextManager[LocalWorkerContext]:
