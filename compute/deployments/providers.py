@@ -21,6 +21,7 @@ from compute.deployments.workers import JobWorker
 from compute.outbound.client import GuardedClient
 from compute.providers.calls.job import JobCalls
 from compute.providers.calls.record import Owner
+from compute.providers.editing.provider import REFINERS
 from compute.providers.ledger.keeper import CallKeeper
 from compute.providers.ledger.opening import OpenCalls, open_calls
 from compute.settings import Settings, get_settings
@@ -51,7 +52,8 @@ class ProviderPool(ServePool):
         )
         limit = settings.provider_limits.get(_VENDORS.get(queue, ""))
         limits = (limit.concurrency, limit.per_minute) if limit is not None else ()
-        self._most = min([settings.provider_jobs, *(one for one in limits if one is not None)])
+        jobs = settings.provider_refiner_jobs if queue == REFINERS else settings.provider_jobs
+        self._most = min([jobs, *(one for one in limits if one is not None)])
 
     def capacity(self) -> int:
         return min(super().capacity(), self._most)
