@@ -56,10 +56,20 @@ SELECT uuidv7(), coalesce(tenant, 'default'), CASE WHEN n %% 50 = 0 THEN 'FAILED
        WHEN n > %(count)s - 20 THEN 'PENDING' ELSE 'COMPLETED' END, 1, '{{}}', %(request)s, instance, tenant, at
   FROM (SELECT n, {_LABELS} FROM generate_series(1, %(count)s) AS n) AS made
 """
+_CALLS = f"""
+INSERT INTO provider_calls (id, task_id, fence, part, attempt, tenant, task_type, provider, vendor, account, endpoint,
+                            digest, state, created_at)
+SELECT gen_random_uuid(), CASE WHEN n %% 4 > 0 THEN md5((n / 40)::text)::uuid END, 1, 'image/' || n, 1, tenant,
+       'GENERATION', CASE WHEN n = ANY(%(rare)s) THEN 'VERTEX' WHEN n %% 3 = 0 THEN 'FASHN_STANDARD'
+                          ELSE 'FAL_STANDARD' END, 'fal', '00', 'queue.fal.run/fal-ai/flux/dev', '00',
+       CASE WHEN n = ANY(%(old)s) THEN 'UNCERTAIN' WHEN n %% 50 = 0 THEN 'FAILED' WHEN n > %(count)s - 20 THEN 'INTENT'
+            ELSE 'COLLECTED' END, at
+  FROM (SELECT n, {_LABELS} FROM generate_series(1, %(count)s) AS n) AS made
+"""
 
 
 def fill(connection: psycopg.Connection[Any], count: int) -> None:
-    """Insert `count` tasks, workflows of one step and trainings.
+    """Insert `count` tasks, workflows of one step, trainings and paid calls.
 
     Three old rows have rare labels, three others have not ended.
     """
@@ -74,6 +84,6 @@ def fill(connection: psycopg.Connection[Any], count: int) -> None:
         "definition": Jsonb(step.model_dump(mode="json")),
         "request": Jsonb(request),
     }
-    for statement in (_TASKS, _WORKFLOWS, _STEPS, _TRAININGS):
+    for statement in (_TASKS, _WORKFLOWS, _STEPS, _TRAININGS, _CALLS):
         connection.execute(statement, given)
     connection.execute("VACUUM ANALYZE")

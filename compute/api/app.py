@@ -27,6 +27,7 @@ from compute.api.loras import routes as lora
 from compute.api.openapi.document import ServedDocument, openapi_document
 from compute.api.openapi.reference import router as reference
 from compute.api.paths import API
+from compute.api.providers import routes as providers
 from compute.api.resources import open_resources
 from compute.api.tasks import generation
 from compute.api.tasks import routes as tasks
@@ -61,6 +62,8 @@ _ROUTERS: tuple[tuple[APIRouter, dict[str, Any]], ...] = (
     (storage.router, _OF_THE_API),
     (lora.router, _OF_THE_API),
     (lora.admin_router, _OF_THE_API),
+    (providers.router, _OF_THE_API),
+    (providers.calls_router, _OF_THE_API),
     (health.router, {}),
     (reference, {}),
 )

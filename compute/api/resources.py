@@ -19,7 +19,7 @@ from compute.evaluation.evaluator import Evaluator
 from compute.events.notify import Notifier
 from compute.media.loader import MediaLoader
 from compute.outbound.client import GuardedClient
-from compute.providers.ledger.opening import open_calls
+from compute.providers.ledger.opening import OpenCalls, open_calls
 from compute.requests.serving import Serving
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
@@ -48,6 +48,7 @@ class Resources:
     loops: Loops
     readiness: Readiness
     evaluator: Evaluator
+    calls: OpenCalls
 
     @property
     def link_signer(self) -> LinkSigner:
@@ -103,6 +104,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             loops=loops,
             readiness=readiness,
             evaluator=Evaluator(settings, database, calls.of),
+            calls=calls,
         )
 
 

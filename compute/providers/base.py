@@ -104,6 +104,14 @@ class RemoteProvider(Provider, Generic[ConfigT]):
             InvalidInput: a setting is missing; names it.
         """
 
+    def accounts(self, settings: Settings) -> list[Account]:
+        """All accounts that may pay for its tasks.
+
+        Raises:
+            InvalidInput: a setting is missing; names it.
+        """
+        return [self.account(settings)]
+
     @abstractmethod
     async def work(self, assignment: Assignment[ConfigT]) -> None:
         """Do the task: make calls, publish what they made.

@@ -104,6 +104,11 @@ class TaskPublic(BaseModel):
     )
     error_category: ErrorCategory | None = None
     retry_count: int = 0
+    service_requests: list[dict[str, Any]] | None = Field(
+        default=None,
+        description="All requests to the provider, call by call, with method, host, path, status and the provider's id "
+        "of each. Where one task is read; not in lists, and not for LOCAL.",
+    )
 
     metadata: dict[str, Any] | None = Field(default=None, description="Details of the run: model, versions, timings.")
 

@@ -1,4 +1,4 @@
-"""A task's row as the API ends it: cancel, end. Workflows cancel many at once.
+"""A task's row as the API ends it: cancel, end. Workflows cancel many at once. One that waits for news is woken.
 
 Each function is one or two statements in the caller's transaction, guarded by the transition table, and writes the
 event row beside the change. Tasks come in by `compute.tasks.submission.writer`; the Dispatcher writes by
@@ -19,7 +19,7 @@ from compute.events.outbox.tasks import record
 from compute.schemas.enums import ErrorCategory, EventType, TaskStatus
 from compute.tasks.states import sources
 
-__all__ = ["cancel", "cancel_all", "end"]
+__all__ = ["cancel", "cancel_all", "end", "wake"]
 
 
 async def cancel(session: AsyncSession, task_id: UUID) -> Task:
@@ -79,6 +79,15 @@ async def end(session: AsyncSession, task_id: UUID, status: TaskStatus, **values
         raise Conflict(f"Task {task_id} is {present.status} and cannot become {status}.")
     await record(session, [task], EventType.TASK_STATUS)
     return task
+
+
+async def wake(session: AsyncSession, task: Task) -> str | None:
+    """Let a task run now whose row is locked here, if it waits until later. Returns the queue to notify; None if it
+    does not wait."""
+    if task.status != TaskStatus.PENDING:
+        return None
+    await session.execute(update(Task).where(Task.id == task.id).values(run_after=func.clock_timestamp()))
+    return task.queue
 
 
 def _ended() -> dict[str, Any]:

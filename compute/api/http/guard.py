@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from compute.api.deps import authenticate, authenticate_admin
 from compute.api.errors import answer_to
 from compute.api.http.well_formed import announced
+from compute.api.paths import ADMIN_PATHS
 from compute.capacity import Capacity
 from compute.errors import ComputeError, Overloaded, TooLarge
 
@@ -47,7 +48,7 @@ class KeyGuard:
         scheme, given = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
         key = HTTPAuthorizationCredentials(scheme=scheme, credentials=given) if scheme.lower() == "bearer" else None
         resources = scope["app"].state.resources
-        if path.startswith(f"{self._prefix}admin/"):
+        if f"{path.removeprefix(self._prefix.rstrip('/'))}/".startswith(ADMIN_PATHS):
             authenticate_admin(key, resources)
         else:
             authenticate(key, resources)

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from compute.api.openapi.walk import named
-from compute.api.paths import API
+from compute.api.paths import ADMIN_PATHS, API
 
 __all__ = ["TAGS", "describe_operations"]
 
@@ -14,6 +14,7 @@ TAGS = {
     "Training": "Teach a model something new.",
     "Evaluation": "Have images looked at.",
     "Storage": "Images that requests name, and results.",
+    "Providers": "Who does work elsewhere, and the calls that are paid for it.",
     "Loras": "The LoRAs that tasks can name.",
     "Admin": "What needs the admin key.",
     "Health": "Whether the service is there.",
@@ -119,7 +120,7 @@ def _statuses(operation: dict[str, Any], method: str, path: str) -> set[str]:
         found.add("401")
     if "{" in path or path == "/admin/lora":
         found.add("404")
-    if path.startswith("/admin/") or path == _OBJECT:
+    if f"{path}/".startswith(ADMIN_PATHS) or path == _OBJECT:
         found.add("403")
     if method == "DELETE" or method == "POST" or "requestBody" in operation:
         found |= {"408", "409"}

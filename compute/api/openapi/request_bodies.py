@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from compute.providers.registry import all_providers
 from compute.schemas.bulk import BulkTasks
+from compute.schemas.calls import SettleCall
 from compute.schemas.enums import ErrorCategory, EventType, ProviderCapability, ProviderType, TaskPriority, TaskType
 from compute.schemas.evaluation import EvaluationRequest
 from compute.schemas.events import (
@@ -41,6 +42,7 @@ __all__ = [
     "GENERATION_BODY",
     "GENERATION_UPDATE_BODY",
     "LORA_DELETE_BODY",
+    "SETTLE_BODY",
     "START_BODY",
     "TASK_BODY",
     "TASK_UPDATE_BODY",
@@ -125,6 +127,14 @@ LORA_DELETE_BODY = _json_body(
     _any_of("LoRA", [LoRADeleteRequest]), {"by its path": {"partial_path": "identities/my_lora.safetensors"}}
 )
 
+SETTLE_BODY = _json_body(
+    _any_of("Settle Call", [SettleCall]),
+    {
+        "found": {"action": "collect", "vendor_id": "1d6c4f5a-5f5e-4b4b-8f0a-2f6f0d7e9c11"},
+        "lost": {"action": "give_up"},
+    },
+)
+
 _EVALUATION_EXAMPLE = {
     "image_url": "https://example.com/look-1.jpg",
     "expected_framing": "full_body",
@@ -199,6 +209,7 @@ _BY_HAND: list[type[BaseModel]] = [
     Body_save_image,
     LoRADeleteRequest,
     EvaluationRequest,
+    SettleCall,
     *(provider.config_model for provider in all_providers().values()),
     BaseEvent,
     TaskCreatedEvent,

@@ -13,6 +13,7 @@ from compute.api.resources import Resources
 from compute.api.tasks.accept import accept
 from compute.api.tasks.bodies import read_generation
 from compute.api.tasks.cancel import cancel_task
+from compute.api.tasks.paid import paid_for
 from compute.api.tasks.presenter import present, present_canonical
 from compute.api.tasks.queries import GenerationQuery, find
 from compute.api.tasks.update import update_task
@@ -59,7 +60,8 @@ async def list_generation_tasks(
 @router.get("/{task_id}", response_model=AnyGeneration)
 async def get_generation_task(ref: TaskId, resources: ResourcesDep, links: LinksDep) -> TaskPublic | QuickstartTask:
     """One generation task."""
-    return await present(await _generation(resources, ref), ref.dialect, links)
+    task = await _generation(resources, ref)
+    return await present(task, ref.dialect, links, await paid_for(resources, task))
 
 
 @router.put("/{task_id}", response_model=AnyGeneration, openapi_extra=GENERATION_UPDATE_BODY)

@@ -1,6 +1,6 @@
 """A row of `tasks` as a client sees it, in either dialect."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -38,10 +38,13 @@ _FROM_ROW = shown_columns(TaskPublic, Task)
 _read_row = attrgetter(*_FROM_ROW)
 
 
-async def present(task: Task, dialect: Dialect, links: RequestLinks) -> TaskPublic | QuickstartTask:
+async def present(
+    task: Task, dialect: Dialect, links: RequestLinks, also: Mapping[str, Any] | None = None
+) -> TaskPublic | QuickstartTask:
+    """A task in this dialect; `also` are fields of the canonical one that are not in its row."""
     if dialect is Dialect.QUICKSTART:
         return await present_quickstart(task, links)
-    return await present_canonical(task, links)
+    return await present_canonical(task, links, also)
 
 
 def render_new(task: Task, dialect: Dialect) -> str:
@@ -51,8 +54,8 @@ def render_new(task: Task, dialect: Dialect) -> str:
     return kind_of(task.task_type).public_model(**_canonical_fields(task)).model_dump_json()
 
 
-async def present_canonical(task: Task, links: RequestLinks) -> TaskPublic:
-    fields = _canonical_fields(task)
+async def present_canonical(task: Task, links: RequestLinks, also: Mapping[str, Any] | None = None) -> TaskPublic:
+    fields = _canonical_fields(task) | dict(also or {})
     if task.deleted_at is None:
         for name in ("result_image", "result_video", "result"):
             if path := fields.get(f"{name}_path"):

@@ -17,6 +17,7 @@ from compute.api.tasks.accept import accept
 from compute.api.tasks.bodies import read_task
 from compute.api.tasks.bulk import accept_all, check_all, elements_of
 from compute.api.tasks.cancel import cancel_task
+from compute.api.tasks.paid import paid_for
 from compute.api.tasks.presenter import present, present_canonical, present_cleanup
 from compute.api.tasks.queries import TaskQuery, find
 from compute.api.tasks.removal import clean_up_task, delete_task
@@ -75,7 +76,7 @@ async def get_task(ref: TaskId, resources: ResourcesDep, links: LinksDep) -> Tas
     """One task, with its result once it is completed."""
     async with resources.database.transaction() as session:
         task = await get_row(session, Task, ref.id)
-    return await present(task, ref.dialect, links)
+    return await present(task, ref.dialect, links, await paid_for(resources, task))
 
 
 @router.put("/{task_id}", response_model=AnyTask, openapi_extra=TASK_UPDATE_BODY)

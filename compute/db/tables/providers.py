@@ -12,8 +12,8 @@ from compute.db.tables.base import NOW, Base
 
 __all__ = [
     "CALLS_OF_NO_TASK",
+    "CALLS_OF_TASK",
     "OPEN_CALLS",
-    "UNCERTAIN_CALLS",
     "Evaluations",
     "ProviderAccount",
     "ProviderCall",
@@ -23,7 +23,7 @@ __all__ = [
 # What the rows of the partial indices are. Who walks one says the same, word for word.
 OPEN_CALLS = "state IN ('INTENT', 'ACCEPTED')"
 CALLS_OF_NO_TASK = "task_id IS NULL"
-UNCERTAIN_CALLS = "state = 'UNCERTAIN'"
+CALLS_OF_TASK = "task_id IS NOT NULL"
 
 
 class ProviderCall(Base):
@@ -32,7 +32,8 @@ class ProviderCall(Base):
     `fence` is that of the run that made it, `part` what it is of its task, `attempt` counts the calls for one part.
     `account` tells accounts apart without telling their keys. `result` is what was stored of the answer, `amount` what
     it cost in the currency of the price table. `requests` is the log of what went over the wire. `task_id` is NULL for
-    calls without a task, whose part alone says what they are.
+    calls without a task, whose part alone says what they are. `settled` is who found out what became of an uncertain
+    one, and how: an operator's action, or `webhook`.
     """
 
     __tablename__ = "provider_calls"
@@ -62,13 +63,19 @@ class ProviderCall(Base):
     accepted_at: Mapped[datetime | None]
     uncertain_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+    settled: Mapped[str | None]
+    settled_at: Mapped[datetime | None]
 
     __table_args__ = (
-        Index("provider_calls_of_task", "task_id", "provider", "part", "attempt", unique=True),
+        Index("provider_calls_of_task", "task_id", "part", "attempt", unique=True),
         Index("provider_calls_of_no_task", "part", "attempt", postgresql_where=text(CALLS_OF_NO_TASK)),
         Index("provider_calls_open", "vendor", "account", postgresql_where=text(OPEN_CALLS)),
-        Index("provider_calls_uncertain", "created_at", "id", postgresql_where=text(UNCERTAIN_CALLS)),
         Index("provider_calls_of_account", "vendor", "account", "created_at"),
+        # What the list of calls walks along, newest first.
+        Index("provider_calls_created", text("created_at DESC"), text("id DESC")),
+        Index("provider_calls_of_state", "state", "created_at", "id"),
+        Index("provider_calls_of_provider", "provider", "created_at", "id"),
+        Index("provider_calls_of_task_in_time", "task_id", "created_at", "id", postgresql_where=text(CALLS_OF_TASK)),
     )
 
 

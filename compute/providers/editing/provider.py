@@ -17,10 +17,7 @@ from compute.tasks.registry import kind_of
 from compute.worker.context import RunContext, run_work
 from compute.worker.protocol import Job, WorkEvent
 
-__all__ = ["REFINERS", "EditingProvider"]
-
-REFINERS = "sartiq"
-"""The queue of those that edit elsewhere."""
+__all__ = ["EditingProvider"]
 
 ConfigT = TypeVar("ConfigT", bound=JsonBody)
 
@@ -31,7 +28,7 @@ class EditingProvider(RemoteProvider[ConfigT], Generic[ConfigT]):
     With the editor LOCAL its tasks wait in the queue `inference`, and run on its workers without a paid call.
     """
 
-    queue = REFINERS
+    queue = "sartiq"
     operations: tuple[type, ...]
     """What it can do."""
 
@@ -48,6 +45,9 @@ class EditingProvider(RemoteProvider[ConfigT], Generic[ConfigT]):
 
     def account(self, settings: Settings) -> Account:
         return editor_account(settings, user=self.name)
+
+    def accounts(self, settings: Settings) -> list[Account]:
+        return [] if settings.image_editor == LOCAL else super().accounts(settings)
 
     def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
         if not isinstance(operation, self.operations):

@@ -9,11 +9,9 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from compute.db.session import Connection
-from compute.providers.calls.call import CallState
 from compute.providers.ledger.accounts import AccountKey, Accounts
 from compute.providers.ledger.gate import AccountState, BreakerPolicy, failed, paused, succeeded
 from compute.providers.ledger.writes import Accept, Collect, End
-from compute.schemas.enums import ErrorCategory
 
 __all__ = ["Price", "Whose", "whose_all", "write_accepted", "write_collected", "write_ended"]
 
@@ -24,12 +22,14 @@ Whose = Mapping[UUID, tuple[AccountKey, str]]
 """Account and endpoint of calls."""
 
 _REQUESTS = "requests = provider_calls.requests || given.requests"
-# What was found out later stands: a call that is collected is never anything else again.
+# What was found out later stands: a call that is collected is never anything else again, and what a webhook or an
+# operator has said of a call is not taken back by the one who only missed its answer.
 _ACCEPT = f"""
 UPDATE provider_calls SET state = 'ACCEPTED', vendor_id = given.vendor_id, addresses = given.addresses,
        accepted_at = coalesce(accepted_at, clock_timestamp()), error = NULL, {_REQUESTS}
   FROM jsonb_to_recordset(%(rows)s) AS given(id uuid, vendor_id text, addresses jsonb, requests jsonb)
- WHERE provider_calls.id = given.id AND state IN ('INTENT', 'UNCERTAIN')
+ WHERE provider_calls.id = given.id
+   AND (state IN ('INTENT', 'UNCERTAIN') OR (state = 'ACCEPTED' AND provider_calls.vendor_id = given.vendor_id))
 """  # noqa: S608 - constants
 _WHOSE = """
 SELECT provider_calls.id, vendor, account, endpoint FROM provider_calls
@@ -43,8 +43,10 @@ UPDATE provider_calls SET state = 'COLLECTED', result = given.result, units = gi
        id uuid, result jsonb, units jsonb, amount numeric, vendor_id text, requests jsonb)
  WHERE provider_calls.id = given.id AND state <> 'COLLECTED'
 """  # noqa: S608 - constants
+_KEPT = "given.state = 'UNCERTAIN' AND provider_calls.state = 'ACCEPTED'"
 _END = f"""
-UPDATE provider_calls SET state = given.state, error = given.message, error_category = given.category,
+UPDATE provider_calls SET state = CASE WHEN {_KEPT} THEN provider_calls.state ELSE given.state END,
+       error = CASE WHEN NOT ({_KEPT}) THEN given.message END, error_category = given.category,
        ended_at = CASE WHEN given.state <> 'UNCERTAIN' THEN clock_timestamp() END,
        uncertain_at = CASE WHEN given.state = 'UNCERTAIN' THEN clock_timestamp() ELSE uncertain_at END, {_REQUESTS}
   FROM jsonb_to_recordset(%(rows)s) AS given(id uuid, state text, message text, category text, requests jsonb)
@@ -109,9 +111,8 @@ def _after(state: AccountState, end: End, breaker: BreakerPolicy) -> AccountStat
         return paused(state, end.pause)
     if end.blames:
         return failed(state, breaker)
-    # A refusal for its content shows a vendor that works; what was cancelled, or never left, shows nothing.
-    works = end.state == CallState.FAILED and end.category != ErrorCategory.CANCELLED
-    return succeeded(state) if works else state
+    # A refusal for its content shows a vendor that works; a cancelled call shows nothing.
+    return succeeded(state) if end.state == "FAILED" else state
 
 
 async def whose_all(connection: Connection, ids: Sequence[UUID]) -> Whose:

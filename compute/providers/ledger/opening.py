@@ -12,7 +12,6 @@ from compute.providers.calls.files import ResultFiles
 from compute.providers.calls.http import HttpClient
 from compute.providers.calls.job import JobCalls
 from compute.providers.calls.record import CallPolicy, Owner
-from compute.providers.calls.under_way import UnderWay
 from compute.providers.ledger.gate import AccountLimits, Limits
 from compute.providers.ledger.postgres import PostgresLedger
 from compute.settings import Settings
@@ -33,11 +32,10 @@ class OpenCalls:
     http: HttpClient
     files: ResultFiles
     policy: CallPolicy
-    under_way: UnderWay
 
     def of(self, owner: Owner) -> JobCalls:
         """The calls of one owner."""
-        return JobCalls(owner, self.ledger, self.http, self.files, self.policy, self.under_way)
+        return JobCalls(owner, self.ledger, self.http, self.files, self.policy)
 
 
 @asynccontextmanager
@@ -79,6 +77,4 @@ async def open_calls(
         webhook_url=f"{settings.public_url.rstrip('/')}/{_WEBHOOKS}" if settings.public_url else None,
     )
     async with open_ledger(settings, database) as ledger, HttpClient() as http:
-        under_way = UnderWay()
-        yield OpenCalls(ledger, http, files, policy, under_way)
-        await under_way.wait(_CLOSE_SECONDS)
+        yield OpenCalls(ledger, http, files, policy)

@@ -73,6 +73,10 @@ class AiCore(RemoteProvider[AiCoreProviderConfig]):
     def account(self, settings: Settings) -> Account:
         return _vendor(AiCoreProviderConfig(), settings).account(settings)
 
+    def accounts(self, settings: Settings) -> list[Account]:
+        vendors = chat_vendors()
+        return [vendors[name].account(settings) for name in available(settings)] or super().accounts(settings)
+
     def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
         assert isinstance(config, AiCoreProviderConfig)  # noqa: S101 - made by its own model
         _question(operation)

@@ -32,9 +32,22 @@ ROWS = 14_000
 LIMIT = 20
 MOST_SKIPPED = 10_000
 KEY = "a-key-of-sixteen-characters"
+ADMIN_KEY = "a-key-of-an-administrator"
 PAGES = {"limit", "skip", "cursor"}
-TABLES = {"/tasks/": "tasks", "/tasks/generation": "tasks", "/workflows/": "workflows", "/training/": "trainings"}
-NAMES = {"/tasks/": "tasks", "/tasks/generation": "generation", "/workflows/": "workflows", "/training/": "trainings"}
+TABLES = {
+    "/tasks/": "tasks",
+    "/tasks/generation": "tasks",
+    "/workflows/": "workflows",
+    "/training/": "trainings",
+    "/providers/calls": "provider_calls",
+}
+NAMES = {
+    "/tasks/": "tasks",
+    "/tasks/generation": "generation",
+    "/workflows/": "workflows",
+    "/training/": "trainings",
+    "/providers/calls": "calls",
+}
 OTHERS = {"/training/{task_id}/events", "/storage/images", "/lora"}
 """Lists of what belongs to one thing, which its key finds, and of files."""
 
@@ -75,8 +88,9 @@ class Asked:
         """All rows of a list, newest first."""
         table = Base.metadata.tables[TABLES[path]]
         names = [name for name in ("task_type", "deleted_at", *filters_of(path)) if name in table.columns]
+        columns = [sql.SQL("{0}::text AS {0}").format(sql.Identifier(name)) for name in dict.fromkeys(names)]
         asked = sql.SQL("SELECT id::text, created_at, {} FROM {} AS t ORDER BY t.created_at DESC, t.id DESC").format(
-            sql.SQL(", ").join(sql.Identifier(name) for name in dict.fromkeys(names)), sql.Identifier(table.name)
+            sql.SQL(", ").join(columns), sql.Identifier(table.name)
         )
         with self.connection.cursor(row_factory=dict_row) as cursor:
             rows = cursor.execute(asked).fetchall()
@@ -85,13 +99,13 @@ class Asked:
 
 @asynccontextmanager
 async def asking(url: str, home: Path) -> AsyncIterator[Asked]:
-    app = create_app(Settings(api_key=KEY, database_url=url, home=home), Serving({}))
+    app = create_app(Settings(api_key=KEY, admin_api_key=ADMIN_KEY, database_url=url, home=home), Serving({}))
     async with app.router.lifespan_context(app):
         with psycopg.connect(url, autocommit=True) as connection:
             async with httpx.AsyncClient(
                 transport=httpx.ASGITransport(app),
                 base_url="http://127.0.0.1/api/v1",
-                headers={"Authorization": f"Bearer {KEY}"},
+                headers={"Authorization": f"Bearer {ADMIN_KEY}"},
                 timeout=PATIENCE,
             ) as api:
                 yield Asked(api, Statements(app.state.resources.database), connection)
@@ -129,7 +143,7 @@ def values_of(name: str, schema: dict[str, Any], rows: list[dict[str, Any]]) -> 
         return ["true"]
     counts = Counter(row[name] for row in rows if row[name] is not None and row.get("deleted_at") is None)
     known = [value for value, _ in counts.most_common()]
-    free = "enum" not in str(schema) and "$ref" not in str(schema)
+    free = not any(word in str(schema) for word in ("enum", "$ref", "uuid"))
     return list(dict.fromkeys([known[0], known[-1], *(["nobody"] if free else [])]))
 
 
@@ -146,12 +160,14 @@ def queries(path: str, rows: list[dict[str, Any]]) -> Iterator[dict[str, str]]:
 
 def listed(answer: httpx.Response) -> list[str]:
     said = answer.json()
-    return [row["id"] for row in (said if isinstance(said, list) else said.get("workflows", said.get("tasks")))]
+    names = ("workflows", "tasks", "calls")
+    rows = said if isinstance(said, list) else next(said[name] for name in names if name in said)
+    return [row["id"] for row in rows]
 
 
 def bound(path: str, skip: int = 0) -> int:
     """So many rows may be looked at for a page, its rows and its count."""
-    counted = EXAMINED if path in ("/workflows/", "/training/") else 0
+    counted = EXAMINED if path in ("/workflows/", "/training/", "/providers/calls") else 0
     return EXAMINED + counted + 3 * (skip + LIMIT + 1)
 
 

@@ -11,6 +11,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from compute.db.session import Database
+from compute.db.tables import ProviderCall
 from compute.settings import Settings
 from tests.integration.api.conftest import KEY, Painter, wait_for
 from tests.integration.api.images.test_storage import picture
@@ -41,8 +43,9 @@ class Call:
 class Scene:
     """Makes what the routes act on."""
 
-    def __init__(self, api: httpx.AsyncClient) -> None:
+    def __init__(self, api: httpx.AsyncClient, database: Database) -> None:
         self.api = api
+        self.database = database
         self.name = uuid4().hex[:8]
 
     async def task(self) -> str:
@@ -183,6 +186,32 @@ async def _evaluate(scene: Scene) -> Call:
     return Call("/evaluation/", {"json": shot | {"image_data": image}}, evaluated)
 
 
+async def _settle(scene: Scene) -> Call:
+    """A call that was sent by nobody, for a task that waits."""
+    call_id, task = uuid4(), await scene.task()
+    async with scene.database.transaction() as session:
+        session.add(
+            ProviderCall(
+                id=call_id,
+                task_id=UUID(task),
+                fence=1,
+                part="image",
+                attempt=1,
+                provider="FAL_STANDARD",
+                vendor="fal",
+                account="00",
+                endpoint="queue.fal.run/fal-ai/flux/dev",
+                digest="00",
+                state="UNCERTAIN",
+            )
+        )
+
+    async def settled() -> Any:
+        return (await scene.api.get(f"/providers/calls/{call_id}", headers=keyed("seen"))).json()["settled_at"]
+
+    return Call(f"/providers/calls/{call_id}/settle", {"json": {"action": "send_again"}}, settled)
+
+
 CALLS: dict[str, Callable[[Scene], Awaitable[Call]]] = {
     "/tasks/": _create_task,
     "/tasks/generation": _create_generation,
@@ -199,6 +228,7 @@ CALLS: dict[str, Callable[[Scene], Awaitable[Call]]] = {
     "/training/": _create_training,
     "/training/{task_id}/cancel": _cancel_training,
     "/evaluation/": _evaluate,
+    "/providers/calls/{call_id}/settle": _settle,
     "/storage/images": _upload,
     "/storage/images/{path}": _save,
     "/lora/upload": _upload_lora,
@@ -220,8 +250,10 @@ async def test_every_post_of_the_document_is_walked_and_takes_the_header(anonymo
 
 
 @pytest.mark.parametrize("route", CALLS)
-async def test_a_post_that_is_sent_again_acts_once_and_is_answered_alike(api: httpx.AsyncClient, route: str) -> None:
-    call = await CALLS[route](Scene(api))
+async def test_a_post_that_is_sent_again_acts_once_and_is_answered_alike(
+    api: httpx.AsyncClient, route: str, database: Database
+) -> None:
+    call = await CALLS[route](Scene(api, database))
     first = await api.post(call.path, headers=keyed("k"), **call.body)
     assert first.status_code in (200, 201), first.text
     assert "idempotency-replayed" not in first.headers
@@ -235,8 +267,10 @@ async def test_a_post_that_is_sent_again_acts_once_and_is_answered_alike(api: ht
 
 
 @pytest.mark.parametrize("route", CALLS)
-async def test_of_several_at_once_one_acts_and_all_get_its_answer(api: httpx.AsyncClient, route: str) -> None:
-    call = await CALLS[route](Scene(api))
+async def test_of_several_at_once_one_acts_and_all_get_its_answer(
+    api: httpx.AsyncClient, route: str, database: Database
+) -> None:
+    call = await CALLS[route](Scene(api, database))
     answers = await asyncio.gather(*(api.post(call.path, headers=keyed("k"), **call.body) for _ in range(6)))
     assert {answer.status_code for answer in answers} <= {200, 201}, [answer.text for answer in answers]
     assert len({answer.content for answer in answers}) == 1
@@ -244,9 +278,11 @@ async def test_of_several_at_once_one_acts_and_all_get_its_answer(api: httpx.Asy
 
 
 @pytest.mark.parametrize("route", CALLS)
-async def test_the_key_of_another_request_is_refused_and_nothing_is_done(api: httpx.AsyncClient, route: str) -> None:
+async def test_the_key_of_another_request_is_refused_and_nothing_is_done(
+    api: httpx.AsyncClient, route: str, database: Database
+) -> None:
     assert (await api.post("/tasks/", json=SMALL, headers=keyed("k"))).status_code == 201
-    call = await CALLS[route](Scene(api))
+    call = await CALLS[route](Scene(api, database))
     before = await call.acted()
     body = {"json": SMALL | {"seed": 2}} if route == "/tasks/" else call.body
     refused = await api.post(call.path, headers=keyed("k"), **body)
@@ -255,16 +291,18 @@ async def test_the_key_of_another_request_is_refused_and_nothing_is_done(api: ht
     assert await call.acted() == before
 
 
-async def test_another_query_is_another_request(api: httpx.AsyncClient) -> None:
-    flow = await Scene(api).workflow(start=True)
+async def test_another_query_is_another_request(api: httpx.AsyncClient, database: Database) -> None:
+    flow = await Scene(api, database).workflow(start=True)
     await api.post(f"/workflows/{flow}/pause")
     resumed = await api.post(f"/workflows/{flow}/resume", params={"from_step": "draw"}, headers=keyed("k"))
     assert resumed.status_code == 200
     assert (await api.post(f"/workflows/{flow}/resume", headers=keyed("k"))).status_code == 422
 
 
-async def test_a_refusal_is_not_kept_and_leaves_the_key_free(api: httpx.AsyncClient, worker: Painter) -> None:
-    task = await Scene(api).task()
+async def test_a_refusal_is_not_kept_and_leaves_the_key_free(
+    api: httpx.AsyncClient, database: Database, worker: Painter
+) -> None:
+    task = await Scene(api, database).task()
     await wait_for(api, task, "COMPLETED")
     assert (await api.post(f"/tasks/{task}/cancel", headers=keyed("k"))).status_code == 409
     cleaned = await api.post(f"/tasks/{task}/cleanup", headers=keyed("k"))
@@ -273,8 +311,10 @@ async def test_a_refusal_is_not_kept_and_leaves_the_key_free(api: httpx.AsyncCli
     assert again.json()["deleted_files"] == 1
 
 
-async def test_a_replay_needs_the_right_key_of_the_api(api: httpx.AsyncClient, anonymous: httpx.AsyncClient) -> None:
-    call = await _admin_upload(Scene(api))
+async def test_a_replay_needs_the_right_key_of_the_api(
+    api: httpx.AsyncClient, database: Database, anonymous: httpx.AsyncClient
+) -> None:
+    call = await _admin_upload(Scene(api, database))
     assert (await api.post(call.path, headers=keyed("k"), **call.body)).status_code == 201
     plain = {"Idempotency-Key": "k", "Authorization": f"Bearer {KEY}"}
     assert (await api.post(call.path, headers=plain, **call.body)).status_code == 403

@@ -14,9 +14,8 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from compute.api.app import create_app
-from compute.deployments.args import PoolArgs, ProviderArgs, TrainingArgs
+from compute.deployments.args import PoolArgs, TrainingArgs
 from compute.pipelines.config import ModelConfig
-from compute.providers.calls.call import CallState
 from compute.requests.serving import Serving
 from compute.settings import Settings
 from compute.stack.cluster.serve_config import read_serve_config
@@ -44,36 +43,8 @@ MARKED_BY = {
 }
 """The schema of a body that has these members; the first that fits counts."""
 
-SCHEMA_OF_EVENT = {
-    "status": "TaskProgress",
-    "progress": "TaskProgress",
-    "text": "TaskText",
-    "completed": "CanonicalTask",
-}
-CALLS = {
-    CallState.INTENT: [
-        CallState.ACCEPTED,
-        CallState.COLLECTED,
-        CallState.FAILED,
-        CallState.UNCERTAIN,
-        CallState.CANCELLED,
-    ],
-    CallState.ACCEPTED: [CallState.COLLECTED, CallState.FAILED, CallState.CANCELLED],
-    CallState.UNCERTAIN: [
-        CallState.ACCEPTED,
-        CallState.COLLECTED,
-        CallState.FAILED,
-        CallState.GIVEN_UP,
-        CallState.RESENT,
-    ],
-}
-"""The moves of a paid call. The statements that write them (`compute.providers.ledger`) have no table of them."""
-STATES = {
-    "PENDING QUEUED": TRANSITIONS,
-    "PREPROCESSING": TRAINING_TRANSITIONS,
-    "PAUSED": WORKFLOW_TRANSITIONS,
-    "INTENT": CALLS,
-}
+SCHEMA_OF_EVENT = {"status": "TaskProgress", "progress": "TaskProgress", "completed": "CanonicalTask"}
+STATES = {"PENDING QUEUED": TRANSITIONS, "PREPROCESSING": TRAINING_TRANSITIONS, "PAUSED": WORKFLOW_TRANSITIONS}
 """The table of a diagram that has these states."""
 
 _ARROW = re.compile(r"(\S+) --> (\S+?)(?:: .+)?")
@@ -160,8 +131,6 @@ def test_a_configuration_is_taken(block: Block, tmp_path: Path) -> None:
             ModelConfig.model_validate(content["model"])
         case ["training"]:
             TrainingArgs.model_validate(content["training"])
-        case ["providers"]:
-            ProviderArgs.model_validate(content["providers"])
         case ["pools"]:
             assert [PoolArgs.model_validate(pool) for pool in content["pools"]]
         case keys:

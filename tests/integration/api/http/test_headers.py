@@ -178,7 +178,7 @@ async def test_a_coded_body_is_refused_by_the_name_of_its_coding(api: httpx.Asyn
 
 async def test_a_body_of_another_type_is_refused_with_those_that_are_read(api: httpx.AsyncClient) -> None:
     for route in all_routes():
-        if not route.reads or "/admin/" in route.path:  # which this key may not call
+        if not route.reads or "/admin/" in route.path or "/calls/" in route.path:  # which this key may not call
             continue
         for kind in ("text/plain", "application/xml", "", ";", "application/jsonx"):
             path = route.path.removeprefix("/api/v1")

@@ -34,7 +34,7 @@ async def operations(client: httpx.AsyncClient) -> list[tuple[str, str, dict[str
     found = []
     for path, methods in document["paths"].items():
         address = path.replace("{task_id}", ID).replace("{workflow_id}", ID)
-        address = address.replace("{step_id}", "draw").replace("{path}", "a/b.png")
+        address = address.replace("{call_id}", ID).replace("{step_id}", "draw").replace("{path}", "a/b.png")
         found += [(method.upper(), address, operation) for method, operation in methods.items()]
     assert len(found) >= 34
     return found
