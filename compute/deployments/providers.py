@@ -21,6 +21,7 @@ from compute.deployments.workers import JobWorker
 from compute.outbound.client import GuardedClient
 from compute.providers.calls.job import JobCalls
 from compute.providers.calls.record import Owner
+from compute.providers.editing.provider import REFINERS
 from compute.providers.ledger.keeper import CallKeeper
 from compute.providers.ledger.opening import OpenCalls, open_calls
 from compute.settings import Settings, get_settings
@@ -51,7 +52,8 @@ class ProviderPool(ServePool):
         )
         limit = settings.provider_limits.get(_VENDORS.get(queue, ""))
         limits = (limit.concurrency, limit.per_minute) if limit is not None else ()
-        self._most = min([settings.provider_jobs, *(one for one in limits if one is not None)])
+        jobs = settings.provider_refiner_jobs if queue == REFINERS else settings.provider_jobs
+        self._most = min([jobs, *(one for one in limits if one is not None)])
 
     def capacity(self) -> int:
         return min(super().capacity(), self._most)
@@ -96,7 +98,7 @@ class ProviderWorker(JobWorker):
         )
         calls = await self._opened.enter_async_context(open_calls(settings, database, objects, client))
         self._worker = RemoteContext(settings, objects, executor, jobs, calls)
-        keeper = CallKeeper(database, calls.ledger, calls.http, settings)
+        keeper = CallKeeper(database, calls.ledger, calls.http, settings, calls.under_way)
         self._keeping = asyncio.create_task(keeper.run(), name="stopping calls of ended tasks")
 
     def worker(self) -> AbstractAsyncContextManager[LocalWorkerContext]:

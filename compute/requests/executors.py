@@ -7,7 +7,7 @@ from typing import Any
 
 from compute.errors import InvalidInput
 from compute.providers.base import Provider
-from compute.providers.registry import all_providers
+from compute.providers.registry import all_providers, remote_queues
 from compute.requests.serving import ServedModel, Serving
 from compute.requests.validate import validate
 from compute.schemas.enums import ProviderType
@@ -16,7 +16,7 @@ from compute.schemas.tasks import CreateTask
 from compute.tasks.registry import TaskKind
 from compute.worker.protocol import Role
 
-__all__ = ["Executor", "executors_of"]
+__all__ = ["Executor", "check_queue", "executors_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,25 @@ def _served(
     named = request.queue_name if fields is _FIRST else None
     if own is not None and named is None and own not in serving.queues:
         raise InvalidInput(f"{provider.name} is not offered here: no workers serve its queue.", field=fields.name)
+    if named is not None:
+        check_queue(named, own or kind.queue_for(request))
     roles = kind.roles_for(request) if own is None else frozenset[Role]()
     return serving.pool(named or own or kind.queue_for(request), roles)
+
+
+def check_queue(named: str, own: str) -> None:
+    """Check that workers of the queue `named` can do what belongs into the queue `own`: those that call providers
+    elsewhere have no models, and the others make no calls.
+
+    Raises:
+        InvalidInput: they cannot.
+    """
+    elsewhere = remote_queues()
+    if (named in elsewhere) is not (own in elsewhere):
+        raise InvalidInput(
+            f"Tasks of the queue `{own}` cannot wait in `{named}`: one is for providers elsewhere, the other is not.",
+            field="queue_name",
+        )
 
 
 def _check_capabilities(request: CreateTask, kind: TaskKind[Any], provider: Provider, fields: _Fields) -> None:

@@ -41,6 +41,7 @@ __all__ = [
     "get_settings",
     "ingress_settings",
     "setting_variables",
+    "variables_of",
     "with_api_key",
 ]
 
@@ -337,11 +338,12 @@ def setting_variables() -> tuple[str, ...]:
     return tuple(
         variable.upper()
         for name, field in Settings.model_fields.items()
-        for variable in _variables(field.validation_alias, f"COMPUTE_{name}")
+        for variable in variables_of(field.validation_alias, f"COMPUTE_{name}")
     )
 
 
-def _variables(alias: str | AliasPath | AliasChoices | None, name: str) -> list[str]:
+def variables_of(alias: str | AliasPath | AliasChoices | None, name: str) -> list[str]:
+    """The variables that a setting with this alias is read from; `name` without one."""
     if isinstance(alias, AliasChoices):
         return [str(choice) for choice in alias.choices]
     return [str(alias or name)]

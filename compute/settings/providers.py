@@ -159,6 +159,11 @@ class ProviderSettings(BaseSettings):
     provider_jobs: int = Field(
         default=500, ge=1, description="Tasks at providers elsewhere that one queue holds at a time."
     )
+    provider_refiner_jobs: int = Field(
+        default=4,
+        ge=1,
+        description="The same for SARTIQ_ULTIMATE_*, whose tasks hold whole images in memory and compute on them.",
+    )
     provider_wait_seconds: float = Field(
         default=1800.0, gt=0, description="Longest a vendor's queue may take for one call."
     )

@@ -13,15 +13,19 @@ from typing import Any, TypeVar
 
 import httpx
 import psutil
+import psycopg
 import pytest
 import yaml
 
+from compute.db.session import libpq_url
 from compute.stack.preflight import free_port
 from tests.declared import check_response
 from tests.patience import PATIENCE
+from tests.providers.standing import Standing, standing
 
 T = TypeVar("T")
 KEY = "cluster-key-long-enough"
+FAL_SECONDS = 4.0
 CONFIG = Path(__file__).parents[2] / "serve_config.yaml"
 
 
@@ -47,6 +51,13 @@ class Cluster:
     url: str
     home: Path
     client: httpx.Client
+    database_url: str
+
+    def vendor_id(self, task_id: str) -> str | None:
+        """The id by which the vendor knows the task's call, once the ledger has it."""
+        with psycopg.connect(self.database_url) as connection:
+            row = connection.execute("SELECT vendor_id FROM provider_calls WHERE task_id = %s", (task_id,)).fetchone()
+        return None if row is None else row[0]
 
     def post(self, path: str = "/tasks/", **body: Any) -> dict[str, Any]:
         answer = self.client.post(path, json={"prompt": "a red dress", "width": 64, "height": 64, "steps": 2, **body})
@@ -153,7 +164,14 @@ def _serving() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def fal() -> Iterator[Standing]:
+    """A stand-in of fal, whose jobs take long enough to kill somebody meanwhile."""
+    with standing("fal", FAL_SECONDS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, fal: Standing) -> Iterator[Cluster]:
     from compute.db.embedded.server import start as start_postgres
     from compute.db.migrations.upgrade import upgrade
 
@@ -167,6 +185,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         "COMPUTE_LEASE_SECONDS": "3",
         "COMPUTE_MEDIA_ALLOWED_HOSTS": "127.0.0.1",
         "COMPUTE_RETRY_BACKOFF_SECONDS": "0.2",
+        "FAL_KEY": fal.key,
+        "FAL_QUEUE_URL": fal.urls["queue"],
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
@@ -180,7 +200,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 event_hooks={"response": [check_response]},
             ) as client,
         ):
-            running = Cluster(url, home, client)
+            running = Cluster(url, home, client, libpq_url(postgres.url))
             until(running.is_ready, "readiness")
             yield running
     postgres.stop()

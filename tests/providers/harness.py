@@ -39,11 +39,11 @@ class MemoryLedger:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.requests: list[ServiceRequest] = []
-        self._latest: dict[tuple[UUID | None, str], UUID] = {}
+        self._latest: dict[tuple[UUID | None, str, str], UUID] = {}
         self._rows: dict[UUID, Call] = {}
 
     async def begin(self, intent: Intent) -> Call:
-        key = (intent.task_id, intent.part)
+        key = (intent.task_id, intent.provider, intent.part)
         latest = self._rows.get(self._latest[key]) if key in self._latest else None
         if latest is not None and latest.state not in AGAIN:
             return latest

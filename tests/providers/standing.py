@@ -1,19 +1,58 @@
-"""One stand-in as a process of its own: its addresses on the first line, its count of submits on a line for each."""
+"""A stand-in as a process of its own, for what runs in other processes.
+
+    python -m tests.providers.standing fal 5.0
+
+It prints its addresses and its key as a line of JSON. For each line that it reads it prints how often it was paid.
+"""
 
 import asyncio
 import json
+import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tests.providers.standins.jobs import JobStandIn
 from tests.providers.standins.server import StandIn
 from tests.providers.vendors import VENDORS
 
-__all__ = ["main"]
+__all__ = ["Standing", "main", "standing"]
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A stand-in that runs. `urls` are its addresses by host."""
+
+    urls: dict[str, str]
+    key: str
+    process: "subprocess.Popen[str]"
+
+    def submits(self) -> int:
+        """How many paid requests it has read."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        submits: int = json.loads(self.process.stdout.readline())["submits"]
+        return submits
+
+
+@contextmanager
+def standing(name: str, seconds: float) -> Iterator[Standing]:
+    """A stand-in of this vendor until the block ends; each job takes `seconds`."""
+    command = [sys.executable, "-m", "tests.providers.standing", name, str(seconds)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        yield Standing({host: url for host, url in told.items() if host != "key"}, told["key"], process)
 
 
 async def main(name: str, seconds: float) -> None:
-    """Serve until standard input ends. Each job takes `seconds`."""
+    """Serve until standard input ends."""
     stand_in: StandIn = next(vendor for vendor in VENDORS if vendor.name == name).make()
     if isinstance(stand_in, JobStandIn):
         stand_in.plan = replace(stand_in.plan, seconds=seconds)

@@ -37,6 +37,7 @@ _LONGEST_NAME = 60
 _MAX_HEADER = 8192
 _WRITE_BYTES = 1024 * 1024
 _LONGEST_BOUNDARY = 256
+"""Of RFC 2046's 70 and more: what the parser takes."""
 _FORGOTTEN_SECONDS = 24 * 3600
 
 
@@ -241,9 +242,9 @@ def _boundary(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise InvalidInput("Send a form, with Content-Type: multipart/form-data.", field="file")
-    boundary: bytes = options[b"boundary"]
+    boundary = options[b"boundary"]
     if len(boundary) > _LONGEST_BOUNDARY:
-        raise InvalidInput(f"The form's boundary is longer than {_LONGEST_BOUNDARY} characters.", field="file")
+        raise InvalidInput(f"The boundary of a form has at most {_LONGEST_BOUNDARY} characters.", field="file")
     return boundary
 
 

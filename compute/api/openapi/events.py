@@ -41,6 +41,26 @@ _EVENTS: dict[str, dict[str, Any]] = {
         "properties": {"event": {"type": "string", "enum": ["status", "progress"]}, "data": named("TaskProgress")},
         "required": ["event", "data"],
     },
+    "TaskText": {
+        "type": "object",
+        "description": "What a task has said since the last event of this kind.",
+        "properties": {
+            "id": {"type": "string"},
+            "offset": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "The number of characters before it. 0 begins anew, after a retry.",
+            },
+            "text": {"type": "string"},
+        },
+        "required": ["id", "offset", "text"],
+    },
+    "TaskTextEvent": {
+        "type": "object",
+        "description": "Text as a language model says it.",
+        "properties": {"event": {"type": "string", "enum": ["text"]}, "data": named("TaskText")},
+        "required": ["event", "data"],
+    },
     "TaskEndEvent": {
         "type": "object",
         "description": "The last event of a stream.",
@@ -52,10 +72,11 @@ _EVENTS: dict[str, dict[str, Any]] = {
     },
     "TaskEvent": {
         "description": "One event: its name stands behind `event:`, its data as JSON behind `data:`.",
-        "oneOf": [named("TaskProgressEvent"), named("TaskEndEvent")],
+        "oneOf": [named("TaskProgressEvent"), named("TaskTextEvent"), named("TaskEndEvent")],
         "discriminator": {
             "propertyName": "event",
             "mapping": dict.fromkeys(("status", "progress"), "#/components/schemas/TaskProgressEvent")
+            | {"text": "#/components/schemas/TaskTextEvent"}
             | dict.fromkeys(("completed", "failed", "cancelled"), "#/components/schemas/TaskEndEvent"),
         },
     },

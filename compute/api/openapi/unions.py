@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 from compute.api.openapi.walk import REF, named, objects
+from compute.providers.registry import all_providers
 from compute.schemas.enums import TaskType
 from compute.tasks.registry import all_kinds
 
@@ -16,9 +17,12 @@ _UPDATE = [kind.update_model.__name__ for kind in _KINDS.values()]
 _GENERATION = _KINDS[TaskType.GENERATION]
 
 
-def _by_task_type(members: dict[str, str], description: str) -> dict[str, Any]:
-    mapping = {task_type: f"{REF}{model}" for task_type, model in members.items()}
-    discriminator = {"propertyName": "task_type", "mapping": mapping}
+_CONFIGS = {name.value: provider.config_model.__name__ for name, provider in all_providers().items()}
+
+
+def _by(told_by: str, members: dict[str, str], description: str) -> dict[str, Any]:
+    mapping = {value: f"{REF}{model}" for value, model in members.items()}
+    discriminator = {"propertyName": told_by, "mapping": mapping}
     return {"oneOf": [named(model) for model in members.values()], "discriminator": discriminator} | {
         "description": description
     }
@@ -30,8 +34,11 @@ def _either(description: str, *models: str) -> dict[str, Any]:
 
 _DIALECT = "in the dialect that the id's spelling chooses"
 _UNIONS: dict[str, dict[str, Any]] = {
-    "CanonicalTask": _by_task_type(_PUBLIC, "A task of any type in the canonical dialect."),
-    "CreateTask": _by_task_type(_CREATE, "What a client sends to have something done."),
+    "CanonicalTask": _by("task_type", _PUBLIC, "A task of any type in the canonical dialect."),
+    "CreateTask": _by("task_type", _CREATE, "What a client sends to have something done."),
+    "ProviderConfig": _by(
+        "provider_type", _CONFIGS, "What `provider_config` may say: settings of the provider that executes the task."
+    ),
     "Task": _either(f"A task, {_DIALECT}.", "CanonicalTask", "QuickstartTask"),
     "GenerationTask": _either(f"A generation task, {_DIALECT}.", "GenerationTaskPublic", "QuickstartTask"),
     "UpdateTask": _either("What may be changed depends on the task's type.", *_UPDATE),

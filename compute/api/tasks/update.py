@@ -11,11 +11,13 @@ from compute.db.tables import Task
 from compute.errors import Conflict
 from compute.events import notify
 from compute.events.outbox.tasks import record
+from compute.requests.executors import check_queue
 from compute.requests.inputs import RequestInputs
 from compute.schemas.enums import EventType, TaskStatus
 from compute.schemas.tasks import FREE_FIELDS, TaskUpdate
 from compute.storage.readable import check_readable
 from compute.tasks import store
+from compute.tasks.leases import FALLBACK
 from compute.tasks.registry import kind_of
 from compute.tasks.states import TERMINAL, can_move
 
@@ -84,6 +86,7 @@ async def _new_inputs(
     if served is None:
         raise Conflict(f"No workers serve the queue `{task.queue}` of this task.")
     if (queue := changes.get("queue_name")) is not None:
+        check_queue(queue, task.queue)
         # It was prepared for the models of its current queue; another one must have them, too.
         changes["queue_name"] = resources.serving.pool(queue, served.roles).queue
     inputs = RequestInputs(resources, served)
@@ -106,6 +109,8 @@ def _apply(task: Task, changes: dict[str, Any], replaced: dict[str, Any]) -> Non
     if sent := {name: changes[name] for name in _SENT & changes.keys()}:
         task.sent = kept_as_sent((task.sent or {}) | sent)
     task.spec = task.spec | replaced | {name: changes[name] for name in _IN_SPEC_ALWAYS & set(changes)}
+    if replaced and (fallback := task.spec.get(FALLBACK)) is not None:
+        task.spec[FALLBACK] = fallback | {"spec": fallback["spec"] | replaced}
 
 
 def _require_pending(status: TaskStatus, name: str) -> None:

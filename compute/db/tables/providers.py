@@ -67,7 +67,7 @@ class ProviderCall(Base):
     settled_at: Mapped[datetime | None]
 
     __table_args__ = (
-        Index("provider_calls_of_task", "task_id", "part", "attempt", unique=True),
+        Index("provider_calls_of_task", "task_id", "provider", "part", "attempt", unique=True),
         Index("provider_calls_of_no_task", "part", "attempt", postgresql_where=text(CALLS_OF_NO_TASK)),
         Index("provider_calls_open", "vendor", "account", postgresql_where=text(OPEN_CALLS)),
         Index("provider_calls_of_account", "vendor", "account", "created_at"),

@@ -138,18 +138,30 @@ class Following:
         raise OutcomeUnknownError("The provider did not tell its result again.")
 
     async def _stop(self, seconds: float) -> Collected:
-        """It has taken too long: ask the vendor to stop. If it was done meanwhile, the result is ours."""
-        request = self._protocol.cancel(self._accepted)
-        if request is not None:
-            try:
-                await self._ask(request)
-            except (NotDeliveredError, OutcomeUnknownError) as error:
-                _log.warning("call %s could not be cancelled: %s", self._record.call.id, error)
+        """It has taken too long: ask the vendor to stop. If it was done meanwhile, the result is ours.
+
+        Raises:
+            ProviderFailed: it was not done. Unless the vendor stops it the call stays accepted, so that the next run
+                waits for it, and pays for no other.
+        """
+        stops = await self._cancelled()
         status = await self._look()
         if isinstance(status, Finished):
             return await self._collect(status.answer)
-        ended = "was cancelled" if request is not None else "is no longer waited for"
-        late = f"It was not done within {seconds:g} s and {ended} (request {self._accepted.vendor_id})"
-        raise await self._record.failed(
-            ProviderFailed(f"{late}; it may be billed all the same.", category=ErrorCategory.PROVIDER_TIMEOUT)
+        ended = "was cancelled; it may be billed all the same" if stops else "could not be cancelled"
+        late = ProviderFailed(
+            f"It was not done within {seconds:g} s and {ended} (request {self._accepted.vendor_id}).",
+            category=ErrorCategory.PROVIDER_TIMEOUT,
         )
+        raise await self._record.failed(late) if stops else late
+
+    async def _cancelled(self) -> bool:
+        """Whether the vendor says that it stops."""
+        request = self._protocol.cancel(self._accepted)
+        if request is None:
+            return False
+        try:
+            return (await self._ask(request)).ok
+        except (NotDeliveredError, OutcomeUnknownError) as error:
+            _log.warning("call %s could not be cancelled: %s", self._record.call.id, error)
+            return False

@@ -12,10 +12,9 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from compute.capacity import to_its_end
-from compute.errors import ProviderFailed
+from compute.errors import ProviderFailed, TaskFailed
 from compute.providers.calls.account import Account
-from compute.providers.calls.call import CallState, Collected, Intent
+from compute.providers.calls.call import Call, CallState, Collected, Intent
 from compute.providers.calls.files import KeepsFiles
 from compute.providers.calls.following import Following, Pace, Progress
 from compute.providers.calls.http import HttpClient
@@ -23,6 +22,8 @@ from compute.providers.calls.ledger import Ledger, Pause, ServiceRequest
 from compute.providers.calls.outcomes import Accepted, Answer, NotDeliveredError, OutcomeUnknownError
 from compute.providers.calls.protocol import QueueProtocol
 from compute.providers.calls.record import CallPolicy, CallRecord, Owner
+from compute.providers.calls.under_way import UnderWay
+from compute.schemas.enums import ErrorCategory
 
 __all__ = ["JobCalls", "Send", "digest_of"]
 
@@ -42,12 +43,22 @@ class JobCalls:
         made.files[0].path  # "generations/…/calls/image/0.png"
     """
 
-    def __init__(self, owner: Owner, ledger: Ledger, http: HttpClient, files: KeepsFiles, policy: CallPolicy) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        ledger: Ledger,
+        http: HttpClient,
+        files: KeepsFiles,
+        policy: CallPolicy,
+        under_way: UnderWay | None = None,
+    ) -> None:
+        """`under_way` are the requests of all owners in this process."""
         self.http = http
         self._owner = owner
         self._ledger = ledger
         self._files = files
         self._policy = policy
+        self._under_way = under_way or UnderWay()
 
     async def queued(
         self,
@@ -72,7 +83,8 @@ class JobCalls:
         record = await self._begin(part, protocol.account, protocol.submit(body, None).url, body)
         if record.collected is not None:
             return record.collected
-        accepted = await self._accepted(record, protocol, body, known)
+        # An answer that is on its way is waited for, also by a run that was stopped.
+        accepted = await self._under_way.to_its_end(self._owner.task_id, self._accepted(record, protocol, body, known))
         following = Following(record, self.http, protocol, accepted)
         return await following.end(
             Pace(self._policy.poll or protocol.poll_seconds, poll), wait or self._policy.wait, progress
@@ -92,11 +104,7 @@ class JobCalls:
             return record.collected
         if not record.call.is_new and not free:
             raise await record.unknown(record.call.error or _LOST)
-        answering = self._answered(record, send, free=free)
-        if self._owner.task_id is None:
-            # No later run asks what became of it: what has left is followed to its end, also if nobody waits any more.
-            return await to_its_end(asyncio.ensure_future(answering))
-        return await answering
+        return await self._under_way.to_its_end(self._owner.task_id, self._answered(record, send, free=free))
 
     async def _answered(self, record: CallRecord, send: Send, *, free: bool) -> Collected:
         try:
@@ -119,7 +127,7 @@ class JobCalls:
         owner, endpoint = self._owner, url.split("://", 1)[-1].split("?", 1)[0]
         intent = Intent(part, owner.provider, account, endpoint, digest_of(body), owner.task_id, owner.fence)
         while True:
-            call = await self._ledger.begin(intent)
+            call = await self._begun(intent)
             if not isinstance(call, Pause):
                 return CallRecord(call, owner, self._ledger, self._files, self._policy)
             if call.broken and call.seconds > _WORTH_WAITING_SECONDS:
@@ -130,6 +138,24 @@ class JobCalls:
                 )
             seconds = min(call.seconds, _WORTH_WAITING_SECONDS)
             await asyncio.sleep(seconds * random.uniform(1.0, 1.2))  # noqa: S311 - spreads those that wait
+
+    async def _begun(self, intent: Intent) -> Call | Pause:
+        """As the ledger says. Of a run that is stopped meanwhile, the ledger is told that nothing has left."""
+        asking = asyncio.ensure_future(self._ledger.begin(intent))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            self._under_way.later(self._withdraw(asking))
+            raise
+
+    async def _withdraw(self, asking: "asyncio.Future[Call | Pause]") -> None:
+        try:
+            call = await asking
+        except TaskFailed:
+            return
+        if isinstance(call, Call) and call.is_new:
+            stopped = "The run was stopped before it was sent."
+            await self._ledger.failed(call.id, ErrorCategory.CANCELLED, stopped, blames=False, pause=0.0, requests=())
 
     async def _accepted(
         self, record: CallRecord, protocol: QueueProtocol, body: Any, known: Accepted | None

@@ -17,7 +17,10 @@ from compute.tasks.registry import kind_of
 from compute.worker.context import RunContext, run_work
 from compute.worker.protocol import Job, WorkEvent
 
-__all__ = ["EditingProvider"]
+__all__ = ["REFINERS", "EditingProvider"]
+
+REFINERS = "sartiq"
+"""The queue of those that edit elsewhere."""
 
 ConfigT = TypeVar("ConfigT", bound=JsonBody)
 
@@ -28,7 +31,7 @@ class EditingProvider(RemoteProvider[ConfigT], Generic[ConfigT]):
     With the editor LOCAL its tasks wait in the queue `inference`, and run on its workers without a paid call.
     """
 
-    queue = "sartiq"
+    queue = REFINERS
     operations: tuple[type, ...]
     """What it can do."""
 

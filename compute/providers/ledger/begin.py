@@ -23,7 +23,8 @@ Begun = Call | Pause | LeaseLost | ProviderFailed
 """The call, when to ask again, or the error to raise."""
 
 _LEASED = ", ".join(sorted(f"'{status}'" for status in LEASED))
-_GIVEN = """jsonb_to_recordset(%(intents)s) AS given(ordinal int, id uuid, task_id uuid, fence bigint, part text)"""
+_GIVEN = """jsonb_to_recordset(%(intents)s) AS given(
+       ordinal int, id uuid, task_id uuid, fence bigint, provider text, part text)"""
 _HELD = f"""
 SELECT given.ordinal, tasks.tenant, tasks.task_type,
        coalesce((SELECT extract(epoch FROM clock_timestamp() - min(calls.created_at)) FROM provider_calls calls
@@ -38,7 +39,8 @@ _LATEST = f"""
 SELECT given.ordinal, {_COLUMNS}
   FROM {_GIVEN}, LATERAL (
        SELECT * FROM provider_calls
-        WHERE provider_calls.task_id = given.task_id AND provider_calls.part = given.part
+        WHERE provider_calls.task_id = given.task_id AND provider_calls.provider = given.provider
+          AND provider_calls.part = given.part
         ORDER BY provider_calls.attempt DESC LIMIT 1) calls
  WHERE given.task_id IS NOT NULL
 UNION ALL
@@ -139,6 +141,7 @@ def _key(ordinal: int, intent: Intent) -> dict[str, Any]:
         "id": str(intent.id),
         "task_id": intent.task_id and str(intent.task_id),
         "fence": intent.fence,
+        "provider": intent.provider,
         "part": intent.part,
     }
 
@@ -149,7 +152,6 @@ def _row(intent: Intent, attempt: int, held: _Held) -> dict[str, Any]:
         "attempt": attempt,
         "tenant": held.tenant,
         "task_type": held.task_type,
-        "provider": intent.provider,
         "vendor": vendor,
         "account": account,
         "endpoint": intent.endpoint,

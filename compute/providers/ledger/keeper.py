@@ -5,6 +5,7 @@ It looks at the ledger, not at who runs what, so that it also finds the calls of
 """
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from compute.events import notify
 from compute.providers.calls.http import HttpClient
 from compute.providers.calls.ledger import Ledger, ServiceRequest
 from compute.providers.calls.outcomes import Accepted, NotDeliveredError, OutcomeUnknownError
+from compute.providers.calls.under_way import UnderWay
 from compute.providers.vendors.reopened import reopened
 from compute.settings import Settings
 from compute.tasks.states import TERMINAL
@@ -64,7 +66,10 @@ class _Left:
 class CallKeeper:
     """Several may run: to ask a vendor twice does no harm."""
 
-    def __init__(self, database: Database, ledger: Ledger, http: HttpClient, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, ledger: Ledger, http: HttpClient, settings: Settings, under_way: UnderWay
+    ) -> None:
+        self._under_way = under_way
         self._database = database
         self._ledger = ledger
         self._http = http
@@ -74,8 +79,13 @@ class CallKeeper:
     async def run(self) -> None:
         """Look now and then, and when a task is cancelled, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(notify.listen(self._database, [notify.CANCELLED], lambda *_: self._wake.set()))
+            group.create_task(notify.listen(self._database, [notify.CANCELLED], self._heard))
             group.create_task(self._keep())
+
+    def _heard(self, channel: str, payload: str) -> None:
+        with contextlib.suppress(ValueError):
+            self._under_way.stop(UUID(payload))
+        self._wake.set()
 
     async def look(self) -> int:
         """Stop the calls of ended tasks; how many there were.

@@ -9,9 +9,11 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from compute.db.session import Connection
+from compute.providers.calls.call import CallState
 from compute.providers.ledger.accounts import AccountKey, Accounts
 from compute.providers.ledger.gate import AccountState, BreakerPolicy, failed, paused, succeeded
 from compute.providers.ledger.writes import Accept, Collect, End
+from compute.schemas.enums import ErrorCategory
 
 __all__ = ["Price", "Whose", "whose_all", "write_accepted", "write_collected", "write_ended"]
 
@@ -111,8 +113,9 @@ def _after(state: AccountState, end: End, breaker: BreakerPolicy) -> AccountStat
         return paused(state, end.pause)
     if end.blames:
         return failed(state, breaker)
-    # A refusal for its content shows a vendor that works; a cancelled call shows nothing.
-    return succeeded(state) if end.state == "FAILED" else state
+    # A refusal for its content shows a vendor that works; what was cancelled, or never left, shows nothing.
+    works = end.state == CallState.FAILED and end.category != ErrorCategory.CANCELLED
+    return succeeded(state) if works else state
 
 
 async def whose_all(connection: Connection, ids: Sequence[UUID]) -> Whose:

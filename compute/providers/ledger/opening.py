@@ -12,6 +12,7 @@ from compute.providers.calls.files import ResultFiles
 from compute.providers.calls.http import HttpClient
 from compute.providers.calls.job import JobCalls
 from compute.providers.calls.record import CallPolicy, Owner
+from compute.providers.calls.under_way import UnderWay
 from compute.providers.ledger.gate import AccountLimits, Limits
 from compute.providers.ledger.postgres import PostgresLedger
 from compute.settings import Settings
@@ -32,10 +33,11 @@ class OpenCalls:
     http: HttpClient
     files: ResultFiles
     policy: CallPolicy
+    under_way: UnderWay
 
     def of(self, owner: Owner) -> JobCalls:
         """The calls of one owner."""
-        return JobCalls(owner, self.ledger, self.http, self.files, self.policy)
+        return JobCalls(owner, self.ledger, self.http, self.files, self.policy, self.under_way)
 
 
 @asynccontextmanager
@@ -77,4 +79,6 @@ async def open_calls(
         webhook_url=f"{settings.public_url.rstrip('/')}/{_WEBHOOKS}" if settings.public_url else None,
     )
     async with open_ledger(settings, database) as ledger, HttpClient() as http:
-        yield OpenCalls(ledger, http, files, policy)
+        under_way = UnderWay()
+        yield OpenCalls(ledger, http, files, policy, under_way)
+        await under_way.wait(_CLOSE_SECONDS)

@@ -134,5 +134,5 @@ async def open_platform(settings: Settings, model: Any = None) -> AsyncIterator[
         pools = [Hands(remote, queue) for queue in sorted(remote_queues())]
         if model is not None:
             pools.append(Hands(LocalWorkerContext(settings, objects, model, "painter#1"), "inference", resumes=False))
-        keeper = CallKeeper(database, calls.ledger, calls.http, settings)
+        keeper = CallKeeper(database, calls.ledger, calls.http, settings, calls.under_way)
         yield Platform(settings, database, api, pools, keeper)

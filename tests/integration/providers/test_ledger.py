@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -108,6 +109,15 @@ async def test_each_state_is_what_the_next_run_finds(database: Database, ledger:
     stored = await row(database, call)
     assert stored.amount == Decimal("0.04")
     assert [line["request_id"] for line in stored.requests] == ["r-1", "r-1"]
+
+
+async def test_a_fallback_makes_calls_of_its_own_for_the_same_part(database: Database, ledger: PostgresLedger) -> None:
+    task = await running_task(database)
+    first = await begun(ledger, intent(task))
+    await ledger.uncertain(first.id, "no answer", [])
+    other = await begun(ledger, replace(intent(task), provider="VERTEX"))
+    assert other.is_new
+    assert (await begun(ledger, intent(task))).state is CallState.UNCERTAIN
 
 
 async def test_what_is_collected_stays_collected(database: Database, ledger: PostgresLedger) -> None:

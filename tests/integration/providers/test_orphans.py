@@ -7,6 +7,7 @@ from sqlalchemy import select, update
 from compute.db.session import Database
 from compute.db.tables import ProviderCall
 from compute.providers.calls.http import HttpClient
+from compute.providers.calls.under_way import UnderWay
 from compute.providers.ledger.keeper import CallKeeper
 from compute.settings import Settings
 from tests.integration.providers.test_ledger import begun, intent, open_ledger
@@ -18,7 +19,7 @@ async def test_a_call_that_nobody_waits_for_becomes_uncertain(database: Database
         long_ago = datetime.now(UTC) - timedelta(hours=2)
         async with database.transaction() as session:
             await session.execute(update(ProviderCall).where(ProviderCall.id == old.id).values(created_at=long_ago))
-        await CallKeeper(database, ledger, http, Settings()).look()
+        await CallKeeper(database, ledger, http, Settings(), UnderWay()).look()
     async with database.transaction() as session:
         states = {call.id: call.state for call in await session.scalars(select(ProviderCall))}
     assert states == {old.id: "UNCERTAIN", fresh.id: "INTENT"}

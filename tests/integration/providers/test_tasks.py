@@ -178,3 +178,30 @@ async def test_text_streams_through_the_events_as_it_comes(opened: OpenPlatform)
             assert done["input_tokens"] > 0
             assert names[-1] == "completed"
             assert openai.submits == 1
+
+
+async def test_a_run_that_is_handed_back_during_its_submit_keeps_the_answer(opened: OpenPlatform, fal: Fal) -> None:
+    fal.seconds = 1.0
+    async with opened(**of(fal)) as platform:
+        async with platform.dispatching():
+            task = await platform.submit("GENERATION", **AT_FAL)
+            await fal.until(lambda: bool(fal.arrived("submit")))
+        async with platform.dispatching():
+            done = await platform.until(task["id"], "COMPLETED", "FAILED")
+        assert done["status"] == "COMPLETED", done["errors"]
+        assert fal.submits == 1
+
+
+async def test_a_run_that_is_handed_back_during_an_answer_keeps_it(opened: OpenPlatform) -> None:
+    async with OpenAI() as openai:
+        openai.seconds = 1.0
+        settings = {"openai_api_key": openai.key, "openai_base_url": f"{openai.url()}/v1"}
+        async with opened(**settings) as platform:
+            async with platform.dispatching():
+                task = await platform.submit("LLM_INTERACTION", prompt="a poem about a red coat")
+                await openai.until(lambda: bool(openai.arrived("chat")))
+            async with platform.dispatching():
+                done = await platform.until(task["id"], "COMPLETED", "FAILED")
+            assert done["status"] == "COMPLETED", done["errors"]
+            assert done["result_text"]
+            assert openai.submits == 1

@@ -114,6 +114,44 @@ async def test_an_edit_sends_all_images_and_an_inpainting_keeps_what_is_black(fa
     assert result.tobytes() != base.tobytes()
 
 
+async def test_a_drawing_that_starts_from_an_image_has_an_app_of_its_own(fal: Fal, desk: Desk) -> None:
+    await desk.run("GENERATION", await stored(desk, "GENERATION", reference=True), FAL)
+    assert fal.arrived("submit")[0].path == "/fal-ai/flux/dev/image-to-image"
+    assert sent(fal)["strength"] == 0.7
+    assert len(fal.made[0].images) == 1
+
+
+@pytest.mark.parametrize(
+    ("app", "name"),
+    [
+        ("fal-ai/flux-pro/kontext", "image_url"),
+        ("fal-ai/flux-pro/kontext/max/multi", "image_urls"),
+        ("fal-ai/nano-banana-pro/edit", "image_urls"),
+    ],
+)
+async def test_an_edit_names_its_image_as_the_app_does(fal: Fal, desk: Desk, app: str, name: str) -> None:
+    await desk.run("EDITING", await stored(desk, "EDITING", fal_app_id=app), FAL)
+    assert {"image_url", "image_urls"} & sent(fal).keys() == {name}
+
+
+async def test_a_clip_has_frames_for_its_seconds(fal: Fal, desk: Desk) -> None:
+    await desk.run("VIDEO_GENERATION", await stored(desk, "VIDEO_GENERATION"), FAL)
+    names = "num_frames", "frame_rate", "resolution", "seed", "prompt"
+    assert tuple(sent(fal)[name] for name in names) == (48, 24, "480p", 7, "it turns")
+    await desk.run("VIDEO_GENERATION", await stored(desk, "VIDEO_GENERATION", width=1280, height=720), FAL)
+    assert sent(fal)["resolution"] == "720p"
+
+
+async def test_an_operation_without_an_app_is_refused(fal: Fal, tmp_path: Path) -> None:
+    async with open_desk(tmp_path, fal_key=fal.key, fal_apps={}) as desk:
+        operation = kind_of("REFINE").operation(await stored(desk, "REFINE"))
+        provider = all_providers()[FAL]
+        with pytest.raises(InvalidInput, match="COMPUTE_FAL_APPS has none for refine") as caught:
+            provider.check(operation, provider.config_model(), desk.settings)
+        provider.check(operation, provider.config_model.model_validate({"fal_app_id": "a/b"}), desk.settings)
+    assert caught.value.field == "provider_config.fal_app_id"
+
+
 async def test_one_bad_image_of_a_batch_is_named_and_the_others_are_cut_out(fal: Fal, desk: Desk) -> None:
     spec = await stored(desk, "BACKGROUND_REMOVAL", images=3)
     spec["input_image_paths"][1] = "inputs/gone.png"

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from compute.providers.calls.call import CallState
 from compute.schemas.enums import ErrorCategory
-from tests.providers.queued.bench import FEW_BYTES, POINTS, Queued, bench, every_vendor
+from tests.providers.queued.bench import FEW_BYTES, POINTS, QUEUED, Queued, bench, every_vendor
 from tests.providers.standins.exchange import Trouble
 from tests.providers.standins.faults import (
     from_nginx,
@@ -171,10 +172,40 @@ async def test_a_failed_job_is_submitted_again_by_the_next_run(queued: Queued, t
 
 
 @every_vendor
-async def test_a_job_that_never_ends_is_given_up_in_time(queued: Queued, tmp_path: Path) -> None:
+async def test_a_job_that_takes_too_long_is_cancelled_or_waited_for_by_the_next_run(
+    queued: Queued, tmp_path: Path
+) -> None:
     async with bench(queued, tmp_path, wait=0.3) as at:
         at.stand_in.plan = Plan(queued.states, held=True)
         assert await at.run_to_the_end(most=1) is None
-        assert at.errors[0].category is ErrorCategory.PROVIDER_TIMEOUT
-        assert at.stand_in.made[0].id in at.errors[0].detail
-        assert queued.name != "fal" or at.stand_in.made[0].cancelled
+        [error] = at.errors
+        assert error.category is ErrorCategory.PROVIDER_TIMEOUT
+        [job] = at.stand_in.made
+        assert job.id in error.detail
+        can_cancel = queued.name == "fal"
+        assert job.cancelled is can_cancel
+        assert at.state is (CallState.FAILED if can_cancel else CallState.ACCEPTED)
+        await at.stand_in.finish(job)
+        at.stand_in.plan = Plan(queued.states)
+        assert await at.run_to_the_end(most=2) is not None
+        assert (at.stand_in.submits, len(at.stand_in.billed)) == (1 + can_cancel, 1)
+
+
+async def test_a_job_whose_cancel_is_lost_is_not_paid_again(tmp_path: Path) -> None:
+    async with bench(QUEUED[0], tmp_path, wait=0.3) as at:
+        at.stand_in.plan = Plan(QUEUED[0].states, held=True)
+        at.stand_in.faults.always("cancel", reset_before_body())
+        assert await at.run_to_the_end(most=1) is None
+        assert at.state is CallState.ACCEPTED
+        await at.stand_in.finish(at.stand_in.made[0])
+        assert await at.run_to_the_end(most=2) is not None
+        assert at.stand_in.submits == 1
+
+
+async def test_a_job_that_is_done_when_it_is_cancelled_is_collected(tmp_path: Path) -> None:
+    async with bench(QUEUED[0], tmp_path, wait=0.05) as at:
+        at.stand_in.plan = Plan(("IN_PROGRESS", "COMPLETED"), seconds=0.2, obeys_cancel=False)
+        at.stand_in.faults.on("cancel", hang_before_headers())
+        at.desk.policy = replace(at.desk.policy, answer=0.5)
+        assert await at.run_to_the_end(most=1) is not None
+        assert at.stand_in.submits == 1

@@ -14,8 +14,9 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from compute.api.app import create_app
-from compute.deployments.args import PoolArgs, TrainingArgs
+from compute.deployments.args import PoolArgs, ProviderArgs, TrainingArgs
 from compute.pipelines.config import ModelConfig
+from compute.providers.calls.call import CallState
 from compute.requests.serving import Serving
 from compute.settings import Settings
 from compute.stack.cluster.serve_config import read_serve_config
@@ -43,8 +44,36 @@ MARKED_BY = {
 }
 """The schema of a body that has these members; the first that fits counts."""
 
-SCHEMA_OF_EVENT = {"status": "TaskProgress", "progress": "TaskProgress", "completed": "CanonicalTask"}
-STATES = {"PENDING QUEUED": TRANSITIONS, "PREPROCESSING": TRAINING_TRANSITIONS, "PAUSED": WORKFLOW_TRANSITIONS}
+SCHEMA_OF_EVENT = {
+    "status": "TaskProgress",
+    "progress": "TaskProgress",
+    "text": "TaskText",
+    "completed": "CanonicalTask",
+}
+CALLS = {
+    CallState.INTENT: [
+        CallState.ACCEPTED,
+        CallState.COLLECTED,
+        CallState.FAILED,
+        CallState.UNCERTAIN,
+        CallState.CANCELLED,
+    ],
+    CallState.ACCEPTED: [CallState.COLLECTED, CallState.FAILED, CallState.CANCELLED],
+    CallState.UNCERTAIN: [
+        CallState.ACCEPTED,
+        CallState.COLLECTED,
+        CallState.FAILED,
+        CallState.GIVEN_UP,
+        CallState.RESENT,
+    ],
+}
+"""The moves of a paid call. The statements that write them (`compute.providers.ledger`) have no table of them."""
+STATES = {
+    "PENDING QUEUED": TRANSITIONS,
+    "PREPROCESSING": TRAINING_TRANSITIONS,
+    "PAUSED": WORKFLOW_TRANSITIONS,
+    "INTENT": CALLS,
+}
 """The table of a diagram that has these states."""
 
 _ARROW = re.compile(r"(\S+) --> (\S+?)(?:: .+)?")
@@ -131,6 +160,8 @@ def test_a_configuration_is_taken(block: Block, tmp_path: Path) -> None:
             ModelConfig.model_validate(content["model"])
         case ["training"]:
             TrainingArgs.model_validate(content["training"])
+        case ["providers"]:
+            ProviderArgs.model_validate(content["providers"])
         case ["pools"]:
             assert [PoolArgs.model_validate(pool) for pool in content["pools"]]
         case keys:

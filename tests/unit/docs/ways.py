@@ -44,7 +44,7 @@ OPERATED_PAGES = (
     "docs/howto/recover-from-a-full-disk.md",
     "docs/howto/recover-from-a-lost-database.md",
 )
-LOOKED_UP_PAGES = ("CONTRIBUTING.md", "docs/concepts/proof.md")
+LOOKED_UP_PAGES = ("CONTRIBUTING.md", "docs/concepts/proof.md", "docs/providers.md")
 PARSED = frozenset({"yaml", "json", "mermaid", "http", "sse"})
 
 ELSEWHERE = {
@@ -58,7 +58,11 @@ ELSEWHERE = {
 
 _FOREIGN = "needs a server program that the project neither brings nor needs"
 _OWN_RAY = "starts Ray on the ports of its defaults; tests/cluster and tests/acceptance run the application on others"
+_PAID = "needs the key of a vendor, and is paid; its body is checked, and tests/integration/providers sends such tasks"
 UNTRIED = {
+    ("docs/api.md", "# needs FAL_KEY\n"): _PAID,
+    ("docs/api.md", "# needs FAL_KEY, too\n"): _PAID,
+    ("docs/api.md", "# needs OPENAI_API_KEY"): _PAID,
     ("docs/api.md", "npx openapi-typescript"): "tests/integration/clients makes these clients, of pinned generators",
     ("docs/architecture.md", "inputs/{ab}/"): "the names of folders; tests/unit/storage/test_paths.py holds the rules",
     ("docs/configuration.md", "api.example.com {"): _FOREIGN,

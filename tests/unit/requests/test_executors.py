@@ -116,3 +116,15 @@ def test_the_fields_of_a_fallback_are_named() -> None:
         fallback.check(Editing(), spec, Serving({}).with_settings(Settings()))
     assert refused.value.field == "fallback_provider_type"
     assert first.provider.name is ProviderType.LOCAL
+
+
+@pytest.mark.parametrize(("provider", "queue"), [("LOCAL", "fal"), ("FAL_STANDARD", "inference")])
+def test_a_queue_whose_workers_cannot_do_it_is_refused(provider: str, queue: str) -> None:
+    with pytest.raises(InvalidInput, match="providers elsewhere") as refused:
+        executors_of(request(provider_type=provider, queue_name=queue), Generation(), SERVING)
+    assert refused.value.field == "queue_name"
+
+
+def test_a_queue_of_another_provider_elsewhere_may_be_named() -> None:
+    first, _ = executors_of(request(provider_type="FAL_STANDARD", queue_name="llm"), Generation(), SERVING)
+    assert first.served.queue == "llm"

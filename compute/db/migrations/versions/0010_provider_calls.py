@@ -37,7 +37,7 @@ _UPGRADE = (
         ended_at TIMESTAMP WITH TIME ZONE
     )
     """,
-    "CREATE UNIQUE INDEX provider_calls_of_task ON provider_calls (task_id, part, attempt)",
+    "CREATE UNIQUE INDEX provider_calls_of_task ON provider_calls (task_id, provider, part, attempt)",
     "CREATE INDEX provider_calls_open ON provider_calls (vendor, account) WHERE state IN ('INTENT', 'ACCEPTED')",
     "CREATE INDEX provider_calls_uncertain ON provider_calls (created_at, id) WHERE state = 'UNCERTAIN'",
     "CREATE INDEX provider_calls_of_account ON provider_calls (vendor, account, created_at)",

@@ -69,7 +69,7 @@ class FreepikMagnific(RemoteProvider[FreepikMagnificConfig]):
 
     name = ProviderType.FREEPIK_MAGNIFIC
     config_model = FreepikMagnificConfig
-    queue = "magnific"
+    queue = "freepik"
 
     def account(self, settings: Settings) -> Account:
         return magnific_account(settings, user=self.name)

@@ -57,7 +57,7 @@ class FreepikMagnificPrecision(RemoteProvider[FreepikMagnificPrecisionConfig]):
 
     name = ProviderType.FREEPIK_MAGNIFIC_PRECISION
     config_model = FreepikMagnificPrecisionConfig
-    queue = "magnific"
+    queue = "freepik"
 
     def account(self, settings: Settings) -> Account:
         return magnific_account(settings, user=self.name)
