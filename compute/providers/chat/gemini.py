@@ -6,9 +6,9 @@ from compute.errors import ProviderFailed
 from compute.providers.calls.account import Account
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import Answer, OutcomeUnknownError
+from compute.providers.calls.sdk import loaded
 from compute.providers.chat.base import ChatRequest, ChatVendor, OnText
 from compute.providers.chat.reply import Reply, mapping, policy
-from compute.providers.chat.wire import loaded
 from compute.providers.vendors.google.account import account, endpoint
 from compute.settings import Settings
 

@@ -10,9 +10,9 @@ from compute.providers.calls.account import Account
 from compute.providers.calls.http import HttpResponse
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import Answer, OutcomeUnknownError
+from compute.providers.calls.sdk import loaded, one_request
 from compute.providers.chat.base import ChatImage, ChatRequest, ChatVendor, OnText
 from compute.providers.chat.reply import Reply, mapping, policy
-from compute.providers.chat.wire import loaded, one_request
 from compute.providers.vendors.refusals import not_its_own, parsed, refusal, retry_after
 from compute.schemas.enums import ErrorCategory
 from compute.settings import Settings

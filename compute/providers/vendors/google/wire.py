@@ -8,14 +8,11 @@ retries.
 
 import asyncio
 import json
-import ssl
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 from google.auth.exceptions import GoogleAuthError, TransportError
@@ -24,8 +21,10 @@ from google.oauth2 import credentials as user_credentials
 from google.oauth2 import service_account
 
 from compute.errors import ProviderFailed
+from compute.providers.calls.http import HttpResponse
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import NotDeliveredError, OutcomeUnknownError
+from compute.providers.calls.sdk import http_tls, one_request
 from compute.providers.vendors.google.account import (
     account,
     api_version,
@@ -39,17 +38,7 @@ from compute.settings import Settings
 
 __all__ = ["generate", "open_client"]
 
-_CONNECT_SECONDS = 15.0
-_MAX_BYTES = 64 * 2**20
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-_NEVER_SENT = (
-    httpx2.ConnectError,
-    httpx2.ConnectTimeout,
-    httpx2.PoolTimeout,
-    httpx2.ProxyError,
-    httpx2.UnsupportedProtocol,
-    httpx2.InvalidURL,
-)
 
 
 async def generate(
@@ -90,73 +79,23 @@ async def open_client(
 ) -> AsyncIterator[Client]:
     """A client for one paid request, to `address`, that is made within. What goes wrong within is raised as
     `compute.providers.calls.outcomes` says, and the request is noted in `log`."""
-    line = _Line(address, settings.gemini_api_key.get_secret_value() if settings.gemini_api_key else None)
-    began = time.perf_counter()
+    key = settings.gemini_api_key.get_secret_value() if settings.gemini_api_key else None
+
+    def refused(response: HttpResponse) -> ProviderFailed | OutcomeUnknownError:
+        return refusal(response.status, as_json(response.body), response.request_id, secret=key)
+
     credentials = await _credentials(settings)
     account(settings, user=user)
-    shared = {"verify": _tls(), "trust_env": False}
-    try:
-        async with _outcomes(line), asyncio.timeout(seconds), _http(line, shared) as http:
-            with httpx2.Client(**shared) as unused:  # type: ignore[arg-type]
-                client = _client(settings, credentials, seconds, http, unused)
-                yield client
-    except (ProviderFailed, NotDeliveredError, OutcomeUnknownError) as error:
-        line.error = None if isinstance(error, ProviderFailed) else str(error)
-        raise
-    finally:
-        log.append(line.request(began))
-
-
-class _Line:
-    """What the log will say of a request."""
-
-    def __init__(self, address: str, secret: str | None) -> None:
-        self.parts = urlsplit(address)
-        self.secret = secret
-        self.has_left = False
-        self.status: int | None = None
-        self.request_id: str | None = None
-        self.error: str | None = None
-
-    async def sent(self, request: httpx2.Request) -> None:
-        self.has_left = True
-        timeout = request.extensions.get("timeout") or {}
-        request.extensions["timeout"] = {**timeout, "connect": _CONNECT_SECONDS}
-
-    async def answered(self, response: httpx2.Response) -> None:
-        self.status = response.status_code
-        self.request_id = response.headers.get("x-goog-request-id") or response.headers.get("x-request-id")
-        response.stream = _Bounded(response.stream)
-
-    def request(self, began: float) -> ServiceRequest:
-        ms = round((time.perf_counter() - began) * 1000, 1)
-        return ServiceRequest("POST", self.parts.netloc, self.parts.path, self.status, ms, self.request_id, self.error)
-
-
-class _Bounded(httpx2.AsyncByteStream):
-    """An answer that ends with an error once it is larger than any that can be right."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
-        async for chunk in self._stream:
-            size += len(chunk)
-            if size > _MAX_BYTES:
-                raise OutcomeUnknownError(f"Its answer is larger than {_MAX_BYTES} bytes.")
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-def _http(line: _Line, shared: dict[str, Any]) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
-        **shared,
-        limits=httpx2.Limits(max_keepalive_connections=0),
-        event_hooks={"request": [line.sent], "response": [line.answered]},
-    )
+    async with (
+        one_request(httpx2, address, seconds=seconds, log=log, refused=refused, headers={}) as wire,
+        httpx2.AsyncClient(**wire.options) as http,
+    ):
+        with httpx2.Client(verify=wire.options["verify"], trust_env=False) as unused:
+            try:
+                yield _client(settings, credentials, seconds, http, unused)
+            except errors.APIError as error:
+                # Also in the middle of a stream, which has begun with a 200.
+                raise refusal(error.code, error.details, wire.request_id, secret=key) from error
 
 
 def _client(
@@ -177,7 +116,7 @@ def _client(
             httpx_async_client=http,
             httpx_client=unused,
             # The client would otherwise read certificates anew for a connection that is never made.
-            async_client_args={"ssl": _tls()},
+            async_client_args={"ssl": http_tls(httpx2)},
         ),
     )
 
@@ -224,32 +163,3 @@ def _loaded(file: Path) -> Any:
     if kind == "authorized_user":
         return user_credentials.Credentials.from_authorized_user_info(values, scopes=[_SCOPE])  # type: ignore[no-untyped-call]
     raise ValueError(f"{file.name} is neither a service account's key nor a user's credentials.")
-
-
-@lru_cache(maxsize=1)
-def _tls() -> ssl.SSLContext:
-    return httpx2.create_ssl_context()
-
-
-@asynccontextmanager
-async def _outcomes(line: _Line) -> AsyncIterator[None]:
-    try:
-        yield
-    except (ProviderFailed, NotDeliveredError, OutcomeUnknownError):
-        raise
-    except errors.APIError as error:
-        raise refusal(error.code, error.details, line.request_id, secret=line.secret) from error
-    except _NEVER_SENT as error:
-        raise NotDeliveredError(f"No connection could be made: {type(error).__name__}.") from error
-    except Exception as error:
-        # The client fails in its own ways at answers that it does not expect.
-        if not line.has_left:
-            raise NotDeliveredError(f"It could not be sent: {type(error).__name__}.") from error
-        raise OutcomeUnknownError(_what_broke(error)) from error
-
-
-def _what_broke(error: Exception) -> str:
-    if isinstance(error, (TimeoutError, httpx2.TimeoutException)):
-        return "There was no answer in time."
-    what = "The connection broke" if isinstance(error, httpx2.HTTPError) else "Its answer could not be read"
-    return f"{what}: {type(error).__name__}."

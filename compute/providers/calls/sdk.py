@@ -1,8 +1,8 @@
 """One request through a vendor's official client, as paid calls need it: sent once, over a connection of its own, with
 one deadline, an answer of bounded size, and a line in the log.
 
-The clients speak through httpx2 (OpenAI, Anthropic) or httpx (Ollama), which are alike. They are imported with the
-first question: what only checks requests does without them.
+The clients speak through httpx2 (OpenAI, Anthropic, Google) or httpx (Ollama), which are alike. They are imported with
+the first question: what only checks requests does without them.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from compute.providers.calls.http import HttpResponse
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import NotDeliveredError, OutcomeUnknownError
 
-__all__ = ["Outcome", "Refused", "Wire", "loaded", "one_request"]
+__all__ = ["Outcome", "Refused", "Wire", "http_tls", "loaded", "one_request"]
 
 Outcome = ProviderFailed | NotDeliveredError | OutcomeUnknownError
 Refused = Callable[[HttpResponse], ProviderFailed | OutcomeUnknownError]
@@ -55,7 +55,7 @@ class Wire:
         self._status: int | None = None
         self._no: HttpResponse | None = None
         self.options = {
-            "verify": _tls(http),
+            "verify": http_tls(http),
             "trust_env": False,
             "follow_redirects": False,
             "timeout": http.Timeout(seconds, connect=_CONNECT_SECONDS),
@@ -92,6 +92,8 @@ class Wire:
             request.headers.pop(name, None)
             if value is not None:
                 request.headers[name] = value
+        # Some clients set limits of their own for each request.
+        request.extensions["timeout"] = {**request.extensions.get("timeout", {}), "connect": _CONNECT_SECONDS}
         request.extensions["trace"] = self._traced
 
     async def _traced(self, event: str, _: Any) -> None:
@@ -167,6 +169,7 @@ def _bounded(http: Any, stream: Any) -> Any:
 
 
 @cache
-def _tls(http: Any) -> ssl.SSLContext:
+def http_tls(http: Any) -> ssl.SSLContext:
+    """What certificates are trusted, read once for the package `http`."""
     made: ssl.SSLContext = http.create_ssl_context()
     return made
