@@ -213,8 +213,11 @@ async def _collected(running: AsyncGenerator[WorkEvent]) -> Outcome:
 
 
 @asynccontextmanager
-async def open_desk(tmp_path: Path, policy: CallPolicy | None = None, **settings: Any) -> AsyncIterator[Desk]:
-    """A desk with `settings` beside those that let it fetch from loopback.
+async def open_desk(
+    tmp_path: Path, policy: CallPolicy | None = None, *, file_seconds: float = 10.0, **settings: Any
+) -> AsyncIterator[Desk]:
+    """A desk with `settings` beside those that let it fetch from loopback. A file of a result must be there in
+    `file_seconds`.
 
     Example:
         async with Fal() as fal, open_desk(tmp_path, fal_key=fal.key, fal_queue_url=fal.url("queue")) as desk:
@@ -224,7 +227,7 @@ async def open_desk(tmp_path: Path, policy: CallPolicy | None = None, **settings
     objects = LocalStore(chosen.storage_root)
     async with GuardedClient(chosen.media_allowed_hosts) as client, HttpClient() as http:
         media = MediaLoader(chosen.model_copy(update={"media_max_bytes": chosen.provider_result_max_bytes}), client)
-        files = ResultFiles(objects, client, media, max_bytes=chosen.provider_result_max_bytes, seconds=10.0)
+        files = ResultFiles(objects, client, media, max_bytes=chosen.provider_result_max_bytes, seconds=file_seconds)
         yield Desk(
             chosen,
             objects,

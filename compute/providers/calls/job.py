@@ -108,7 +108,7 @@ class JobCalls:
 
     async def _answered(self, record: CallRecord, send: Send, *, free: bool) -> Collected:
         try:
-            answer = await send(record.log)
+            answer = await self._sent(send, record)
         except NotDeliveredError as error:
             raise await record.not_delivered(error) from error
         except OutcomeUnknownError as error:
@@ -122,6 +122,13 @@ class JobCalls:
         except OutcomeUnknownError as error:
             # Only a vendor that keeps the request could be asked for its files again.
             raise await record.failed(ProviderFailed(str(error))) from error
+
+    async def _sent(self, send: Send, record: CallRecord) -> Answer:
+        try:
+            async with asyncio.timeout(self._policy.answer):
+                return await send(record.log)
+        except TimeoutError as error:
+            raise OutcomeUnknownError("There was no answer in time.") from error
 
     async def _begin(self, part: str, account: Account, url: str, body: Any) -> CallRecord:
         owner, endpoint = self._owner, url.split("://", 1)[-1].split("?", 1)[0]

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from compute.errors import CallUncertain, InvalidInput, ProviderFailed
 from compute.providers.calls.call import CallState
+from compute.providers.calls.record import CallPolicy
 from compute.providers.types.vertex import Vertex, VertexConfig
 from compute.schemas.enums import ErrorCategory, ProviderCapability, ProviderType
 from compute.settings import Settings
@@ -260,3 +261,12 @@ def test_only_drawing_and_editing_are_offered() -> None:
     offered = {name for name, kind in all_kinds().items() if Vertex().capabilities(kind)}
     assert offered == {"GENERATION", "EDITING"}
     assert ProviderCapability.INPAINT in Vertex().capabilities(all_kinds()["EDITING"])
+
+
+async def test_an_answer_that_is_late_leaves_in_doubt_what_was_paid(gemini: Gemini, tmp_path: Path) -> None:
+    gemini.faults.on("generate", hang_before_headers())
+    settings = {"gemini_api_key": gemini.key, "gemini_base_url": gemini.url()}
+    async with open_desk(tmp_path, CallPolicy(answer=0.3), **settings) as desk:
+        with pytest.raises(CallUncertain, match="no answer in time"):
+            await draw(desk)
+    assert gemini.submits == 1

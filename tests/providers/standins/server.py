@@ -68,6 +68,10 @@ class Script:
         first = call or max([self._seen[route], *planned]) + 1
         planned.update(enumerate(faults, first))
 
+    def after(self, route: str, calls: int, fault: Fault) -> None:
+        """Play it once, after so many more calls of a route."""
+        self._once[route][self._seen[route] + calls + 1] = fault
+
     def always(self, route: str, fault: Fault) -> None:
         """Play it on every call of a route that no other fault is set for."""
         self._always[route] = fault
