@@ -233,11 +233,11 @@ def _jobs(vendor: Vendor) -> list[Mishap]:
         Mishap("job", "it is done at once", plan=Plan((done,))),
     ]
     late = ErrorCategory.PROVIDER_TIMEOUT
+    # One that cannot be stopped is waited for by the next run too.
+    deaf = Plan(vendor.states, held=True, obeys_cancel=False)
     found += [
-        Mishap("job", "it never ends", Comes.REFUSAL, late, plan=never),
-        Mishap(
-            "job", "it heeds no cancel", Comes.REFUSAL, late, plan=Plan(vendor.states, held=True, obeys_cancel=False)
-        ),
+        Mishap("job", "it never ends", Comes.REFUSAL, late, plan=never, lasting=not vendor.cancels),
+        Mishap("job", "it heeds no cancel", Comes.REFUSAL, late, plan=deaf, lasting=not vendor.cancels),
     ]
     final = {ErrorCategory.INVALID_INPUT, ErrorCategory.CONTENT_POLICY}
     for word, category in vendor.failures.items():

@@ -43,7 +43,7 @@ def _finals(chance: Chance, played: set[str], *, killed_in_doubt: bool) -> set[s
     for _ in range(MOST_RUNS):
         meets = submits.pop(0) if submits else None
         if meets is None or meets.comes is Comes.NOTHING:
-            meets, job = job, None
+            meets, job = job, job if job is not None and job.lasting else None
         if meets is None or meets.comes is Comes.NOTHING:
             meets, model_says = model_says or lasting, None
         if meets is None:
@@ -62,10 +62,12 @@ def _finals_of_parts(chance: Chance, played: set[str]) -> set[str]:
     found = {str(one.category) for one in _ending(chance, played)}
     if any(one.comes is Comes.DOUBT for one in happened):
         found.add("doubt")
-    found |= {str(one.category) for one in happened if one.lasting and one.comes is not Comes.NOTHING}
+    found |= {str(one.category) for one in happened if one.lasting}
     # A batch goes on without an image that cannot be done, and a tile that is refused keeps its pixels.
     borne = {"CONTENT_POLICY"} if chance.subject.vendor.draws else {"CONTENT_POLICY", "INVALID_INPUT"}
-    return found if found - borne else found | {"done"}
+    # A failure that may pass can hide one that does not: the next run shows it, if it still is one.
+    hidden = any(one.comes is Comes.REFUSAL and not one.lasting for one in happened)
+    return found if found - borne and not hidden else found | {"done"}
 
 
 def _ending(chance: Chance, played: set[str]) -> list[Mishap]:

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ __all__ = ["MOST_RUNS", "Ended", "KeyWatch", "Lane", "keys", "open_lane"]
 
 MOST_RUNS = 4
 _POLICY = CallPolicy(wait=12.0, fetch=1.0, uncertain=60.0, answer=1.0, poll=0.004)
+_RUN_SECONDS = 30.0
+"""Longest that any run may take by these limits."""
 _SHORT_WAIT = 0.6
 """Seconds for a job that never ends."""
 
@@ -183,11 +186,11 @@ class _Task:
             self._desk.run(subject.task_type, self._spec, subject.provider, task_id=self._task_id, fence=fence)
         )
         killing = asyncio.create_task(self._kill(running, kill)) if kill else None
+        began = time.monotonic()
         await asyncio.wait([running], timeout=PATIENCE)
-        if not running.done():
-            self._ended.late = True
-            running.cancel()
-            await asyncio.wait([running])
+        self._ended.late = self._ended.late or time.monotonic() - began > _RUN_SECONDS
+        running.cancel()
+        await asyncio.wait([running])
         if killing is not None:
             killing.cancel()
             await asyncio.wait([killing])

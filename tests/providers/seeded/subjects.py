@@ -34,6 +34,7 @@ class Vendor:
         policy: The category of its refusal of content.
         own_words: Troubles that are known by its words for them.
         lacks: Troubles that it does not have.
+        cancels: A job can be stopped.
         streams, draws: Its answer is streamed, or has a picture in base64.
     """
 
@@ -50,6 +51,7 @@ class Vendor:
     streams: bool = False
     draws: bool = False
     free: bool = False
+    cancels: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ FAL = Vendor(
         "internal_error": Category.PROVIDER_ERROR,
         "bad_request": Category.INVALID_INPUT,
     },
+    cancels=True,
 )
 FASHN = Vendor(
     "fashn",
