@@ -28,6 +28,7 @@ from compute.api.openapi.document import ServedDocument, openapi_document
 from compute.api.openapi.reference import router as reference
 from compute.api.paths import API
 from compute.api.providers import routes as providers
+from compute.api.providers import webhooks as provider_webhooks
 from compute.api.resources import open_resources
 from compute.api.tasks import generation
 from compute.api.tasks import routes as tasks
@@ -64,6 +65,7 @@ _ROUTERS: tuple[tuple[APIRouter, dict[str, Any]], ...] = (
     (lora.admin_router, _OF_THE_API),
     (providers.router, _OF_THE_API),
     (providers.calls_router, _OF_THE_API),
+    (provider_webhooks.router, _OF_THE_API),
     (health.router, {}),
     (reference, {}),
 )

@@ -1,9 +1,11 @@
 """Paths of the API's routes."""
 
-__all__ = ["ADMIN_PATHS", "API", "IMAGES"]
+__all__ = ["ADMIN_PATHS", "API", "IMAGES", "WEBHOOKS"]
 
 API = "/api/v1"
 IMAGES = f"{API}/storage/images/"
 """What signed links lead to, followed by the path of a stored object."""
 ADMIN_PATHS = ("/admin/", "/providers/calls/")
 """Below `API`: what needs the admin key begins so. A path is compared with a slash behind it."""
+WEBHOOKS = "/providers/fal/webhook"
+"""Below `API`: what fal calls, followed by the id of a call. It is signed, and needs no key."""

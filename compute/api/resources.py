@@ -20,6 +20,7 @@ from compute.events.notify import Notifier
 from compute.media.loader import MediaLoader
 from compute.outbound.client import GuardedClient
 from compute.providers.ledger.opening import OpenCalls, open_calls
+from compute.providers.vendors.fal.webhooks import FalWebhooks
 from compute.requests.serving import Serving
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
@@ -49,6 +50,7 @@ class Resources:
     readiness: Readiness
     evaluator: Evaluator
     calls: OpenCalls
+    fal_webhooks: FalWebhooks
 
     @property
     def link_signer(self) -> LinkSigner:
@@ -105,6 +107,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             readiness=readiness,
             evaluator=Evaluator(settings, database, calls.of),
             calls=calls,
+            fal_webhooks=FalWebhooks(calls.http, settings.fal_jwks_url),
         )
 
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from compute.api.deps import authenticate, authenticate_admin
 from compute.api.errors import answer_to
 from compute.api.http.well_formed import announced
-from compute.api.paths import ADMIN_PATHS
+from compute.api.paths import ADMIN_PATHS, WEBHOOKS
 from compute.capacity import Capacity
 from compute.errors import ComputeError, Overloaded, TooLarge
 
@@ -22,7 +22,8 @@ __all__ = ["KeyGuard", "RequestGuard"]
 
 class KeyGuard:
     """ASGI middleware: below `prefix` nothing of a request is read, and no route is looked for, before its key is
-    known. Only a GET or HEAD of a stored file that carries a signature passes without one: its route checks that.
+    known. Only what is signed passes without one, and its route checks that: a GET or HEAD of a stored file that
+    carries a signature, and a provider's webhook.
     """
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
@@ -43,7 +44,7 @@ class KeyGuard:
         Unauthorized, Forbidden: the key is missing, unknown, or not the one that this needs.
         """
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if not path.startswith(self._prefix) or self._is_signed(scope, path):
+        if not path.startswith(self._prefix) or self._is_signed(scope, path) or self._is_webhook(scope, path):
             return
         scheme, given = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
         key = HTTPAuthorizationCredentials(scheme=scheme, credentials=given) if scheme.lower() == "bearer" else None
@@ -52,6 +53,9 @@ class KeyGuard:
             authenticate_admin(key, resources)
         else:
             authenticate(key, resources)
+
+    def _is_webhook(self, scope: Scope, path: str) -> bool:
+        return scope["method"] == "POST" and path.startswith(f"{self._prefix.rstrip('/')}{WEBHOOKS}/")
 
     def _is_signed(self, scope: Scope, path: str) -> bool:
         if scope["method"] not in ("GET", "HEAD") or not path.startswith(f"{self._prefix}storage/images/"):

@@ -17,19 +17,19 @@ from compute.schemas.calls import CallStateName
 from compute.schemas.enums import ProviderType
 from compute.schemas.rules.parameters import WholeNumber
 
-__all__ = ["CallId", "CallQuery", "find_calls", "read_call_id"]
+__all__ = ["CallId", "CallQuery", "find_calls", "parsed_uuid", "read_call_id"]
 
 
 def _uuid(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    parsed = _parsed(value)
+    parsed = parsed_uuid(value)
     if parsed is None:
         raise PydanticCustomError("uuid", "must be a UUID")
     return parsed
 
 
-def _parsed(value: str) -> UUID | None:
+def parsed_uuid(value: str) -> UUID | None:
     """A UUID in its usual spelling; braces and URNs are others."""
     try:
         parsed = UUID(value)
@@ -79,7 +79,7 @@ def read_call_id(call_id: str) -> UUID:
     """Raises:
     BadRequest: it is no UUID.
     """
-    parsed = _parsed(call_id)
+    parsed = parsed_uuid(call_id)
     if parsed is None:
         raise BadRequest("Parameter `call_id` must be a UUID.")
     return parsed

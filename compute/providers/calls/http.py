@@ -28,6 +28,7 @@ class HttpRequest:
 
     Attributes:
         seconds: Until the end of the answer.
+        max_bytes: Of the answer.
     """
 
     method: str
@@ -36,6 +37,7 @@ class HttpRequest:
     json: Any = field(default=None, repr=False)
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
     seconds: float = 60.0
+    max_bytes: int = _MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class HttpClient:
             async with _outcomes(), asyncio.timeout(request.seconds), self._begun(request, paid) as response:
                 status = response.status
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                body = await _read(response)
+                body = await _read(response, request.max_bytes)
                 answer = HttpResponse(status, headers, body)
                 request_id = answer.request_id
                 return answer
@@ -131,12 +133,12 @@ class HttpClient:
         return self._sessions[paid]
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > _MAX_BYTES:
-            raise OutcomeUnknownError(f"Its answer is larger than {_MAX_BYTES} bytes.")
+        if len(body) > most:
+            raise OutcomeUnknownError(f"Its answer is larger than {most} bytes.")
     return bytes(body)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ class Webhooks:
         if self._session is None:
             self._session = aiohttp.ClientSession()
         try:
-            async with self._session.post(delivery.url, data=body, headers=headers) as answered:
+            async with self._session.post(delivery.url, data=io.BytesIO(body), headers=headers) as answered:
                 status = answered.status
         except aiohttp.ClientError:
             status = 0
