@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from compute.outbound.client import GuardedClient
 from compute.providers.calls.call import CollectedFile
 from compute.providers.calls.outcomes import AnswerFile, OutcomeUnknownError
 from compute.storage.base import ObjectStore
+from compute.storage.patience import until_back
 
 __all__ = ["KeepsFiles", "ResultFiles"]
 
@@ -30,7 +32,7 @@ class KeepsFiles(Protocol):
         Raises:
             ProviderFailed: it is gone, damaged or too large, or is neither a picture nor a clip.
             OutcomeUnknownError: it cannot be had just now, and may be had later.
-            StorageFailed: the store refused it, or could not be reached.
+            StorageFailed: the store refused it, or was away for longer than is waited for.
         """
         ...
 
@@ -82,7 +84,7 @@ class ResultFiles:
         if (clip := _clip(head)) is not None:
             suffix, content_type = clip
             sha256 = await asyncio.to_thread(_hash, data)
-            await self._objects.put(f"{path}.{suffix}", data, content_type)
+            await self._put(f"{path}.{suffix}", data, content_type)
             return CollectedFile(f"{path}.{suffix}", content_type, size, sha256)
         whole = data if isinstance(data, bytes) else await asyncio.to_thread(data.read_bytes)
         try:
@@ -90,8 +92,12 @@ class ResultFiles:
         except (InvalidInput, TooLarge) as refused:
             raise ProviderFailed(f"The provider's picture cannot be read: {refused.detail}") from refused
         stored = f"{path}.{media.content_type.removeprefix('image/').replace('jpeg', 'jpg')}"
-        await self._objects.put(stored, media.data, media.content_type)
+        await self._put(stored, media.data, media.content_type)
         return CollectedFile(stored, media.content_type, len(media.data), media.sha256, media.width, media.height)
+
+    async def _put(self, path: str, data: bytes | Path, content_type: str) -> None:
+        """Store it, also if the store is away for a while: a vendor that answers at once does not answer again."""
+        await until_back(partial(self._objects.put, path, data, content_type), who="the result of a paid call")
 
 
 def _clip(head: bytes) -> tuple[str, str] | None:
