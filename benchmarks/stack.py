@@ -36,8 +36,10 @@ def running_stack(
     *,
     environment: Mapping[str, str],
     ready: bool = True,
+    args: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[str]:
-    """Yield the base address of a stack with serve_config.yaml's settings except for its pools.
+    """Yield the base address of a stack with serve_config.yaml's settings except for its pools, and for those of its
+    `args` that are named.
 
     With `ready` it yields once a task would run at once, without as soon as the API answers.
 
@@ -55,7 +57,7 @@ def running_stack(
         "API_KEY": KEY,
         "DATABASE_URL": database_url,
     }
-    command = [sys.executable, "-m", "compute.cli", "up", "--config", str(_write_config(home, pools))]
+    command = [sys.executable, "-m", "compute.cli", "up", "--config", str(_write_config(home, pools, args or {}))]
     env = {**os.environ, **variables, **environment}
     with log.open("wb") as output:
         # In a session of its own, so that Ctrl-C does not reach it: the stack is stopped below, in order.
@@ -85,10 +87,13 @@ def wait_for(url: str, alive: Callable[[], bool]) -> bool:
     return False
 
 
-def _write_config(home: Path, pools: Sequence[Mapping[str, Any]]) -> Path:
+def _write_config(home: Path, pools: Sequence[Mapping[str, Any]], args: Mapping[str, Mapping[str, Any]]) -> Path:
     config = yaml.safe_load(_CONFIG.read_text())
     config["http_options"]["host"] = "127.0.0.1"
-    config["applications"][0]["args"]["pools"] = [dict(pool) for pool in pools]
+    given = config["applications"][0]["args"]
+    given["pools"] = [dict(pool) for pool in pools]
+    for name, values in args.items():
+        given[name] = given[name] | dict(values)
     path = home / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path

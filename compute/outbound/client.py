@@ -2,12 +2,12 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 from urllib.parse import urljoin
 
 import aiohttp
@@ -100,7 +100,36 @@ class GuardedClient:
             response = await self._follow(self._checked(url, field), field)
             async with response:
                 _check_status(response.status, field)
-                await _write_all(response, destination, max_bytes, field)
+                await _write_all(_chunks(response, max_bytes, field), destination)
+
+    async def receive(
+        self,
+        url: str,
+        destination: Callable[[], Path],
+        *,
+        in_memory: int,
+        max_bytes: int,
+        timeout: float,
+        field: str,
+    ) -> bytes | Path:
+        """As `download`, but what has at most `in_memory` bytes is returned and no file is made; else its path, which
+        `destination` gives.
+
+        Raises:
+            InvalidInput, FileAway, StorageFailed: as `download`.
+        """
+        async with _as_invalid_input(field), asyncio.timeout(timeout):
+            response = await self._follow(self._checked(url, field), field)
+            async with response:
+                _check_status(response.status, field)
+                body, chunks = bytearray(), _chunks(response, max_bytes, field)
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > in_memory:
+                        path = destination()
+                        await _write_all(chunks, path, begin=bytes(body))
+                        return path
+                return bytes(body)
 
     async def post(
         self,
@@ -228,17 +257,23 @@ async def _read_all(response: aiohttp.ClientResponse, max_bytes: int, field: str
     return bytes(body)
 
 
-async def _write_all(response: aiohttp.ClientResponse, destination: Path, max_bytes: int, field: str) -> None:
+async def _write_all(chunks: AsyncIterator[bytes], destination: Path, *, begin: bytes = b"") -> None:
+    """Write `begin`, and what comes after it."""
     try:
         file = await asyncio.to_thread(destination.open, "xb")
     except OSError as error:
         raise disk_failure("writing", "a download", error) from error
     with file:
-        async for chunk in _chunks(response, max_bytes, field):
-            try:
-                await asyncio.to_thread(file.write, chunk)
-            except OSError as error:
-                raise disk_failure("writing", "a download", error) from error
+        await _write(file, begin)
+        async for chunk in chunks:
+            await _write(file, chunk)
+
+
+async def _write(file: BinaryIO, chunk: bytes) -> None:
+    try:
+        await asyncio.to_thread(file.write, chunk)
+    except OSError as error:
+        raise disk_failure("writing", "a download", error) from error
 
 
 async def _chunks(response: aiohttp.ClientResponse, max_bytes: int, field: str) -> AsyncIterator[bytes]:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import tempfile
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,7 @@ __all__ = ["KeepsFiles", "ResultFiles"]
 _TRIES = 3
 _PAUSE_SECONDS = 0.5
 _HEAD_BYTES = 16
+_IN_MEMORY_BYTES = 8 * 2**20
 _THE_RESULT = "result"
 
 
@@ -66,21 +68,25 @@ class ResultFiles:
             await asyncio.sleep(_PAUSE_SECONDS * tries)
 
     async def _fetched(self, url: str, path: str) -> CollectedFile:
-        # A clip may be too large for memory.
-        with tempfile.TemporaryDirectory(prefix="compute-") as folder:
-            file = Path(folder) / "result"
+        with ExitStack() as until_stored:
             try:
-                await self._client.download(
-                    url, file, max_bytes=self._max_bytes, timeout=self._seconds, field=_THE_RESULT
+                made = await self._client.receive(
+                    url,
+                    lambda: Path(until_stored.enter_context(tempfile.TemporaryDirectory(prefix="compute-"))) / "result",
+                    # Most pictures; a clip may be too large for memory.
+                    in_memory=_IN_MEMORY_BYTES,
+                    max_bytes=self._max_bytes,
+                    timeout=self._seconds,
+                    field=_THE_RESULT,
                 )
             except FileAway as away:
                 raise OutcomeUnknownError(f"The provider's result cannot be had just now: {away.detail}") from away
             except InvalidInput as refused:
                 raise ProviderFailed(f"The provider's result could not be fetched: {refused.detail}") from refused
-            return await self._store(file, path)
+            return await self._store(made, path)
 
     async def _store(self, data: bytes | Path, path: str) -> CollectedFile:
-        head, size = await asyncio.to_thread(_head, data)
+        head, size = _head(data) if isinstance(data, bytes) else await asyncio.to_thread(_head, data)
         if (clip := _clip(head)) is not None:
             suffix, content_type = clip
             sha256 = await asyncio.to_thread(_hash, data)
