@@ -23,6 +23,8 @@ FOREIGN_VARIABLES = ("COMPUTE_", "RAY_", "S3_", "AWS_", "API_KEY", "ADMIN_API_KE
 START_SECONDS = 4 * PATIENCE
 GIVEN_SECRETS = {
     "ADMIN_API_KEY": "admin-key-of-the-acceptance-tests",
+    "FAL_KEY": "key-id:secret-of-the-acceptance-tests",
+    "OPENAI_API_KEY": "sk-of-the-acceptance-tests",
     "AWS_ACCESS_KEY_ID": "AKIAOFTHEACCEPTANCETESTS",
     "AWS_SECRET_ACCESS_KEY": "aws/secret+of+the+acceptance+tests",
     "HF_TOKEN": "hf_token_of_the_acceptance_tests",
@@ -74,6 +76,9 @@ class Stack:
             "COMPUTE_HTTP_PORT": str(self.http_port),
             "COMPUTE_DASHBOARD_PORT": str(self.dashboard_port),
             "COMPUTE_MEDIA_ALLOWED_HOSTS": "127.0.0.1,localhost",
+            # Nobody listens there, should anything be asked of a vendor.
+            "FAL_QUEUE_URL": "http://127.0.0.1:9",
+            "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
         }
         clean = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_VARIABLES)}
         return clean | GIVEN_SECRETS | own
