@@ -142,17 +142,19 @@ class _Replicas:
         try:
             first = await (self._first(stream) if self._may_desert else anext(stream, None))
             if first is not None:
-                yield first
-                async for event in stream:
+                for event in first:
                     yield event
+                async for batch in stream:
+                    for event in batch:
+                        yield event
         except RayTaskError as error:
             raise error.cause from None
         finally:
             self.jobs -= 1
             stream.cancel()
 
-    async def _first(self, stream: Any) -> WorkEvent | None:
-        """The first event, or None when there is none.
+    async def _first(self, stream: Any) -> tuple[WorkEvent, ...] | None:
+        """The first events, or None when there is none.
 
         Serve keeps a job for replicas that have yet to start, however long that takes; a standby is quicker.
         """

@@ -78,6 +78,8 @@ class RemoteContext(LocalWorkerContext):
 class ProviderWorker(JobWorker):
     """One replica. It calls vendors for its jobs, and stops calls whose tasks have ended."""
 
+    gather_seconds = 0.02
+
     async def __init__(self, args: ProviderArgs, jobs: int) -> None:  # type: ignore[misc]
         """`jobs`: as many as are handed to it at a time."""
         settings = get_settings()

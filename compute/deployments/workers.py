@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ray import serve
 
@@ -25,7 +25,7 @@ from compute.schemas.enums import ProviderType
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
 from compute.worker.protocol import Job, Role, WorkEvent
-from compute.worker.vital_signs import alive_seconds, with_vital_signs
+from compute.worker.vital_signs import alive_seconds, vital_batches
 from compute.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ _STANDBY_IDLE_SECONDS = 30.0
 class JobWorker(ABC):
     """Runs jobs on one worker, with heartbeats among their events."""
 
+    gather_seconds: ClassVar[float] = 0.0
+    """How long an event waits for others to travel with."""
+
     def __init__(self, settings: Settings) -> None:
         self.watchdog = Watchdog(settings.stall_seconds)
         self._alive_seconds = alive_seconds(settings.lease_seconds)
@@ -48,17 +51,18 @@ class JobWorker(ABC):
     def worker(self) -> AbstractAsyncContextManager[LocalWorkerContext]:
         """The context that a job runs in; entering it may wait."""
 
-    async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
-        """Run one job. Closing the stream stops it: denoising at its next step, a computation at its end.
+    async def run(self, job: Job) -> AsyncGenerator[tuple[WorkEvent, ...]]:
+        """Run one job; events that are there together are yielded together. Closing the stream stops it: denoising at
+        its next step, a computation at its end.
 
         Raises:
             WorkerLost: a thread of this replica hangs, or the model could not be brought to the device.
             TaskFailed: the job hangs.
         """
-        work = with_vital_signs(self._work(job), self.watchdog, self._alive_seconds)
-        async with aclosing(work) as events:
-            async for event in events:
-                yield event
+        work = vital_batches(self._work(job), self.watchdog, self._alive_seconds, gather_seconds=self.gather_seconds)
+        async with aclosing(work) as batches:
+            async for batch in batches:
+                yield batch
 
     async def check_health(self) -> None:
         """Called by Serve at intervals; it replaces a replica that is unwell.

@@ -53,19 +53,19 @@ class Stream:
         self._replicas = replicas
         self._events = self._play()
 
-    async def _play(self) -> AsyncGenerator[WorkEvent]:
+    async def _play(self) -> AsyncGenerator[tuple[WorkEvent, ...]]:
         for item in self._replicas.script:
             if isinstance(item, Exception):
                 raise item
             if isinstance(item, asyncio.Event):
                 await item.wait()
             else:
-                yield item
+                yield (item,)
 
     def __aiter__(self) -> "Stream":
         return self
 
-    async def __anext__(self) -> WorkEvent:
+    async def __anext__(self) -> tuple[WorkEvent, ...]:
         return await anext(self._events)
 
     def cancel(self) -> None:
