@@ -211,8 +211,10 @@ class ProviderFailed(TaskFailed):
 
     @property
     def blames(self) -> bool:
-        """Whether it says that the provider is unwell, rather than crowded or right to refuse."""
-        return self.charged and self.category in (ErrorCategory.PROVIDER_ERROR, ErrorCategory.PROVIDER_TIMEOUT)
+        """Whether it says that the provider is unwell, rather than crowded or right to refuse: what is hopeless is so
+        for a request or an account, whoever is asked."""
+        unwell = self.category in (ErrorCategory.PROVIDER_ERROR, ErrorCategory.PROVIDER_TIMEOUT)
+        return unwell and self.charged and not self.hopeless
 
 
 class CallUncertain(ProviderFailed):

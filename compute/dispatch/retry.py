@@ -14,6 +14,7 @@ __all__ = ["NEVER_RETRIED", "Attempt", "End", "Failure", "RetryPolicy", "Verdict
 
 _LONGEST_MESSAGE = 1000
 _MOST_DOUBLINGS = 32
+_LONG_PAUSE_SECONDS = 60.0
 NEVER_RETRIED = frozenset({ErrorCategory.INVALID_INPUT, ErrorCategory.CONTENT_POLICY, ErrorCategory.CANCELLED})
 
 
@@ -98,6 +99,9 @@ class RetryPolicy:
         """
         if failure.verdict is Verdict.NEWS:
             return Release(attempt.lease, delay_seconds=max(self._wait(_times(attempt) - 1), failure.seconds))
+        if failure.verdict is Verdict.WAIT and attempt.has_fallback and failure.seconds > _LONG_PAUSE_SECONDS:
+            # Nobody waits so long where another provider may be asked.
+            return FallBack(attempt.lease, failure.category, failure.message)
         if failure.verdict is Verdict.WAIT and _times(attempt) < self.free_losses:
             return Release(attempt.lease, delay_seconds=max(self._wait(_times(attempt) - 1), failure.seconds))
         delay = self.delay(failure, attempt.retry_count, attempt.max_retries, kept_back=attempt.has_fallback)

@@ -24,7 +24,8 @@ __all__ = ["Fetched", "GuardedClient"]
 MAX_REDIRECTS = 5
 MAX_URL_CHARACTERS = 8192
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_LATER = frozenset({408, 425, 429})
+_LATER = frozenset({403, 404, 408, 410, 425, 429})
+"""A link may have expired, or not be there yet."""
 _HEADERS = {"User-Agent": "compute", "Accept-Encoding": "identity"}
 # One message for a private address and for a name that does not exist: a difference would reveal the network.
 _NOT_PUBLIC = "The host does not resolve to a public address."

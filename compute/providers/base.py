@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from compute.errors import TaskFailed
+from compute.errors import InvalidInput, ProviderFailed, TaskFailed
 from compute.providers.calls.account import Account
 from compute.providers.calls.call import Collected
 from compute.providers.calls.job import JobCalls
 from compute.providers.calls.protocol import QueueProtocol
 from compute.providers.calls.record import Owner
-from compute.schemas.enums import ProviderCapability, ProviderType
+from compute.schemas.enums import ErrorCategory, ProviderCapability, ProviderType
 from compute.schemas.rules.strict import JsonBody
 from compute.settings import Settings
 from compute.tasks.operations import Operation
@@ -23,6 +23,7 @@ from compute.worker.protocol import Artifact, Job, WorkerContext, WorkEvent
 __all__ = ["Assignment", "Provider", "RemoteProvider", "RemoteWorker", "publish"]
 
 ConfigT = TypeVar("ConfigT", bound=JsonBody)
+_SETUP_SECONDS = 30.0
 
 
 class Provider(ABC):
@@ -136,12 +137,26 @@ class RemoteProvider(Provider, Generic[ConfigT]):
     def run(self, job: Job, worker: RemoteWorker) -> AsyncGenerator[WorkEvent]:
         return run_work(job, worker, partial(self._work, job, worker))
 
+    def _check_setup(self, operation: Operation, config: JsonBody, settings: Settings) -> None:
+        """Check again what was checked before the task was accepted: settings may have gone since.
+
+        Raises:
+            ProviderFailed: it could not be accepted now. That is the operator's affair, and may pass.
+        """
+        try:
+            self.check(operation, config, settings)
+        except InvalidInput as error:
+            raise ProviderFailed(
+                error.detail, category=ErrorCategory.INTERNAL, seconds=_SETUP_SECONDS, charged=False
+            ) from error
+
     async def _work(self, job: Job, worker: RemoteWorker, context: RunContext) -> None:
         kind = kind_of(job.task_type)
         operation = kind.operation(job.spec)
         if operation is None:
             raise TaskFailed(f"Tasks of type {kind.name} are done by this cluster alone.")
         config = self.config_model.model_validate(job.spec.get("provider_config") or {})
+        self._check_setup(operation, config, worker.settings)
         owner = Owner(self.name, f"{kind.folder}/{job.task_id}/calls", job.task_id, job.fence)
         async with context.device():
             await self.work(Assignment(operation, config, context, worker.calls(owner), worker.settings))  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from compute.providers.calls.files import ResultFiles
 from compute.providers.calls.http import HttpClient
 from compute.providers.calls.job import JobCalls
 from compute.providers.calls.ledger import ServiceRequest
+from compute.providers.calls.outcomes import FOLLOWED
 from compute.providers.calls.record import CallPolicy, Owner
 from compute.providers.registry import all_providers
 from compute.schemas.enums import ProviderType
@@ -63,8 +64,12 @@ class MemoryLedger:
 
     async def accepted(
         self, call_id: UUID, vendor_id: str, addresses: dict[str, str], requests: Sequence[ServiceRequest]
-    ) -> None:
+    ) -> bool:
+        others = [call for call in self._rows.values() if call.vendor_id == vendor_id and call.id != call_id]
+        if others and FOLLOWED not in addresses:
+            return False
         self._change(call_id, requests, state=CallState.ACCEPTED, vendor_id=vendor_id, addresses=addresses)
+        return True
 
     async def collected(
         self,

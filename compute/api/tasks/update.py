@@ -4,13 +4,17 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from compute.api.resources import Resources
 from compute.db.as_sent import kept_as_sent
 from compute.db.keys import get_row, lock_row
-from compute.db.tables import Task
+from compute.db.tables import ProviderCall, Task
 from compute.errors import Conflict
 from compute.events import notify
 from compute.events.outbox.tasks import record
+from compute.providers.calls.call import AGAIN
 from compute.requests.executors import check_queue
 from compute.requests.inputs import RequestInputs
 from compute.schemas.enums import EventType, TaskStatus
@@ -67,6 +71,8 @@ async def _update(resources: Resources, current: Task, update: TaskUpdate) -> Ta
         task = await lock_row(session, Task, current.id)
         if (task.spec, task.queue) != read_from:
             return None
+        if replaced:
+            await _require_unsent(session, task)
         verdict = _verdict(task, changes)
         _apply(task, changes, replaced)
         task.updated_at = datetime.now(UTC)
@@ -111,6 +117,17 @@ def _apply(task: Task, changes: dict[str, Any], replaced: dict[str, Any]) -> Non
     task.spec = task.spec | replaced | {name: changes[name] for name in _IN_SPEC_ALWAYS & set(changes)}
     if replaced and (fallback := task.spec.get(FALLBACK)) is not None:
         task.spec[FALLBACK] = fallback | {"spec": fallback["spec"] | replaced}
+
+
+async def _require_unsent(session: AsyncSession, task: Task) -> None:
+    """Raises:
+    Conflict: a provider was sent the task as it is, and may have done it.
+    """
+    sent = await session.scalar(
+        select(ProviderCall.id).where(ProviderCall.task_id == task.id, ProviderCall.state.not_in(AGAIN)).limit(1)
+    )
+    if sent is not None:
+        raise Conflict("The task was sent to its provider as it is, and can be changed no more.")
 
 
 def _require_pending(status: TaskStatus, name: str) -> None:

@@ -13,6 +13,7 @@ from compute.db.tables.base import NOW, Base
 __all__ = [
     "CALLS_OF_NO_TASK",
     "CALLS_OF_TASK",
+    "KNOWN_CALLS",
     "OPEN_CALLS",
     "Evaluations",
     "ProviderAccount",
@@ -22,6 +23,7 @@ __all__ = [
 
 # What the rows of the partial indices are. Who walks one says the same, word for word.
 OPEN_CALLS = "state IN ('INTENT', 'ACCEPTED')"
+KNOWN_CALLS = "vendor_id IS NOT NULL"
 CALLS_OF_NO_TASK = "task_id IS NULL"
 CALLS_OF_TASK = "task_id IS NOT NULL"
 
@@ -70,6 +72,7 @@ class ProviderCall(Base):
         Index("provider_calls_of_task", "task_id", "provider", "part", "attempt", unique=True),
         Index("provider_calls_of_no_task", "part", "attempt", postgresql_where=text(CALLS_OF_NO_TASK)),
         Index("provider_calls_open", "vendor", "account", postgresql_where=text(OPEN_CALLS)),
+        Index("provider_calls_of_vendor", "vendor", "vendor_id", postgresql_where=text(KNOWN_CALLS)),
         Index("provider_calls_of_account", "vendor", "account", "created_at"),
         # What the list of calls walks along, newest first.
         Index("provider_calls_created", text("created_at DESC"), text("id DESC")),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from compute.errors import ProviderFailed
 from compute.providers.calls.call import Collected
 from compute.providers.calls.http import HttpClient, HttpRequest, HttpResponse
-from compute.providers.calls.outcomes import Accepted, Answer, NotDeliveredError, OutcomeUnknownError
+from compute.providers.calls.outcomes import FOLLOWED, Accepted, Answer, NotDeliveredError, OutcomeUnknownError
 from compute.providers.calls.protocol import Failed, Finished, Missing, QueueProtocol, Running, Status
 from compute.providers.calls.record import CallRecord
 from compute.schemas.enums import ErrorCategory
@@ -72,7 +72,7 @@ class Following:
         """How it goes. A vendor that does not say is asked again.
 
         Raises:
-            ProviderFailed: it refuses to say. The call stays accepted.
+            CallUncertain: it refuses to say, or does not know the request. The call stays accepted.
         """
         try:
             status = self._protocol.status(await self._ask(self._protocol.ask(self._accepted)))
@@ -83,10 +83,12 @@ class Following:
             if not error.hopeless:
                 await asyncio.sleep(min(error.seconds, _LONGEST_PAUSE_SECONDS))
             elif self._refused():
-                raise
+                raise self._record.out_of_sight(error) from error
             return Running()
         if isinstance(status, Missing):
-            return Failed(status.error) if self._refused() else Running()
+            if self._refused():
+                raise self._record.out_of_sight(status.error)
+            return Running()
         self._refusals = 0
         return status
 
@@ -152,13 +154,14 @@ class Following:
         late = ProviderFailed(
             f"It was not done within {seconds:g} s and {ended} (request {self._accepted.vendor_id}).",
             category=ErrorCategory.PROVIDER_TIMEOUT,
+            hopeless=stops,
         )
         raise await self._record.failed(late) if stops else late
 
     async def _cancelled(self) -> bool:
         """Whether the vendor says that it stops."""
         request = self._protocol.cancel(self._accepted)
-        if request is None:
+        if request is None or FOLLOWED in self._accepted.addresses:
             return False
         try:
             return (await self._ask(request)).ok

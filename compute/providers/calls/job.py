@@ -10,6 +10,7 @@ import json
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from compute.errors import ProviderFailed, TaskFailed
@@ -19,7 +20,7 @@ from compute.providers.calls.files import KeepsFiles
 from compute.providers.calls.following import Following, Pace, Progress
 from compute.providers.calls.http import HttpClient
 from compute.providers.calls.ledger import Ledger, Pause, ServiceRequest
-from compute.providers.calls.outcomes import Accepted, Answer, NotDeliveredError, OutcomeUnknownError
+from compute.providers.calls.outcomes import FOLLOWED, Accepted, Answer, NotDeliveredError, OutcomeUnknownError
 from compute.providers.calls.protocol import QueueProtocol
 from compute.providers.calls.record import CallPolicy, CallRecord, Owner
 from compute.providers.calls.under_way import UnderWay
@@ -84,7 +85,7 @@ class JobCalls:
         if record.collected is not None:
             return record.collected
         # An answer that is on its way is waited for, also by a run that was stopped.
-        accepted = await self._under_way.to_its_end(self._owner.task_id, self._accepted(record, protocol, body, known))
+        accepted = await self._under_way.to_its_end(self._accepted(record, protocol, body, known))
         following = Following(record, self.http, protocol, accepted)
         return await following.end(
             Pace(self._policy.poll or protocol.poll_seconds, poll), wait or self._policy.wait, progress
@@ -104,7 +105,8 @@ class JobCalls:
             return record.collected
         if not record.call.is_new and not free:
             raise await record.unknown(record.call.error or _LOST)
-        return await self._under_way.to_its_end(self._owner.task_id, self._answered(record, send, free=free))
+        answering = self._answered(record, send, free=free)
+        return await self._under_way.to_its_end(answering, task_id=self._owner.task_id)
 
     async def _answered(self, record: CallRecord, send: Send, *, free: bool) -> Collected:
         try:
@@ -117,6 +119,9 @@ class JobCalls:
             raise await record.unknown(str(error)) from error
         except ProviderFailed as error:
             raise await record.failed(error) from error
+        except asyncio.CancelledError:
+            self._under_way.later(record.cut_off())
+            raise
         try:
             return await record.keep(answer)
         except OutcomeUnknownError as error:
@@ -137,9 +142,9 @@ class JobCalls:
             call = await self._begun(intent)
             if not isinstance(call, Pause):
                 return CallRecord(call, owner, self._ledger, self._files, self._policy)
-            if call.broken and call.seconds > _WORTH_WAITING_SECONDS:
+            if (call.broken or call.asked) and call.seconds > _WORTH_WAITING_SECONDS:
                 raise ProviderFailed(
-                    f"{account.vendor} has failed too often in a row and is left alone for a while.",
+                    f"{account.vendor} is left alone for {call.seconds:.0f} s. {call.reason}",
                     seconds=call.seconds,
                     charged=False,
                 )
@@ -173,7 +178,7 @@ class JobCalls:
         if call.state is CallState.GIVEN_UP:
             raise await record.unknown(call.error or _LOST)
         if known is not None:
-            return await record.accepted(known)
+            return await record.accepted(replace(known, addresses={**known.addresses, FOLLOWED: ""}))
         return await (self._submit if call.is_new else self._look_for)(record, protocol, body)
 
     async def _submit(self, record: CallRecord, protocol: QueueProtocol, body: Any) -> Accepted:

@@ -17,11 +17,13 @@ class Pause:
     Attributes:
         seconds: After which to ask again.
         broken: The account's circuit breaker is open.
+        asked: The vendor has asked for it.
     """
 
     seconds: float
     reason: str
     broken: bool = False
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,8 @@ class Ledger(Protocol):
 
     async def accepted(
         self, call_id: UUID, vendor_id: str, addresses: dict[str, str], requests: Sequence[ServiceRequest]
-    ) -> None:
-        """The vendor has it, and this is its id."""
+    ) -> bool:
+        """The vendor has it, and this is its id. False if that is another call's, too: nothing was written."""
         ...
 
     async def collected(

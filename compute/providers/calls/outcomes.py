@@ -11,7 +11,11 @@ Every client of a vendor's raises these and no others; what may be done next fol
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Accepted", "Answer", "AnswerFile", "NotDeliveredError", "OutcomeUnknownError"]
+__all__ = ["FOLLOWED", "Accepted", "Answer", "AnswerFile", "NotDeliveredError", "OutcomeUnknownError"]
+
+
+FOLLOWED = "followed"
+"""Among the addresses of a request that somebody else has submitted, and that is not ours to cancel."""
 
 
 class NotDeliveredError(Exception):

@@ -81,8 +81,13 @@ class CallRecord:
         return Collected.of(call.result or {}, call.units, call.vendor_id)
 
     async def accepted(self, accepted: Accepted) -> Accepted:
-        """The vendor has it: before anything is waited for."""
-        await self._ledger.accepted(self.call.id, accepted.vendor_id, accepted.addresses, self._lines())
+        """The vendor has it: before anything is waited for.
+
+        Raises:
+            CallUncertain: the vendor has said the same id for another call, whose result it may be.
+        """
+        if not await self._ledger.accepted(self.call.id, accepted.vendor_id, accepted.addresses, self._lines()):
+            raise await self.unknown(f"The vendor said the id {accepted.vendor_id}, which is another call's.")
         self.call = replace(self.call, vendor_id=accepted.vendor_id)
         return accepted
 
@@ -98,7 +103,9 @@ class CallRecord:
         try:
             files = [await self._files.keep(made, f"{folder}/{index}") for index, made in enumerate(answer.files)]
         except ProviderFailed as error:
-            raise await self.failed(error) from error
+            # It was made, and is paid. Another one would be no better.
+            worthless = ProviderFailed(error.detail, category=error.category, hopeless=True)
+            raise await self.failed(worthless) from error
         text, data = storable(answer.text), storable(answer.data)
         result = {"files": [asdict(file) for file in files], "text": text, "data": data}
         vendor_id = answer.vendor_id or self.call.vendor_id
@@ -117,6 +124,18 @@ class CallRecord:
             requests=self._lines(),
         )
         return error
+
+    async def cut_off(self) -> None:
+        """Its task was cancelled, and so was the request."""
+        said = "Its task was cancelled while it was answered; it may be billed."
+        await self._ledger.cancelled(self.call.id, said, self._lines())
+
+    def out_of_sight(self, error: ProviderFailed) -> CallUncertain:
+        """The vendor has accepted it, and does not tell any more how it goes. That may pass: it stays accepted."""
+        said = f"{self._owner.provider} has accepted the call {self.call.id}, and does not tell what became of it"
+        if self.call.age_seconds >= self.policy.wait + self.policy.uncertain:
+            return CallUncertain(f"{said}; it may have been paid. {error.detail}")
+        return CallUncertain(f"{said}. {error.detail}", seconds=_LOOKS_AGAIN_SECONDS, charged=False)
 
     async def not_delivered(self, error: NotDeliveredError) -> ProviderFailed:
         """Nothing reached the vendor."""

@@ -20,8 +20,9 @@ class UnderWay:
         self._of_tasks: defaultdict[UUID | None, set[asyncio.Task[Any]]] = defaultdict(set)
         self._others: set[asyncio.Task[None]] = set()
 
-    async def to_its_end(self, task_id: UUID | None, work: Coroutine[Any, Any, T]) -> T:
-        """Do `work`, also if nobody waits for it any more: a run that is handed back must not lose an answer.
+    async def to_its_end(self, work: Coroutine[Any, Any, T], *, task_id: UUID | None = None) -> T:
+        """Do `work`, also if nobody waits for it any more: a run that is handed back must not lose an answer. What is
+        for `task_id` is cut off when that is cancelled.
 
         Raises:
             CancelledError: it was waited for by a run that was stopped, or its task was cancelled.

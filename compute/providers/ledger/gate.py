@@ -97,7 +97,7 @@ def admit(state: AccountState, limits: AccountLimits, policy: BreakerPolicy) -> 
     if state.openings and state.probed_for > 0:
         return state, Pause(min(state.probed_for, _FULL_SECONDS), "One call finds out how it is.", broken=True)
     if state.paused_for > 0:
-        return state, Pause(state.paused_for, "It has asked for a pause.")
+        return state, Pause(state.paused_for, "It has asked for a pause.", asked=True)
     if limits.concurrency is not None and state.in_flight >= limits.concurrency:
         return state, Pause(_FULL_SECONDS, f"It has {limits.concurrency} calls in flight.")
     if limits.per_minute is not None and state.in_last_minute >= limits.per_minute:

@@ -3,19 +3,22 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
 from compute.db.session import Connection
 from compute.providers.calls.call import CallState
+from compute.providers.calls.outcomes import FOLLOWED
 from compute.providers.ledger.accounts import AccountKey, Accounts
 from compute.providers.ledger.gate import AccountState, BreakerPolicy, failed, paused, succeeded
 from compute.providers.ledger.writes import Accept, Collect, End
 from compute.schemas.enums import ErrorCategory
 
 __all__ = ["Price", "Whose", "whose_all", "write_accepted", "write_collected", "write_ended"]
+
+WriteT = TypeVar("WriteT", Collect, End)
 
 Price = Callable[[str, str, Mapping[str, float]], Decimal | None]
 """What units cost, given the vendor and the endpoint; None where no price is known."""
@@ -33,6 +36,12 @@ UPDATE provider_calls SET state = 'ACCEPTED', vendor_id = given.vendor_id, addre
  WHERE provider_calls.id = given.id
    AND (state IN ('INTENT', 'UNCERTAIN') OR (state = 'ACCEPTED' AND provider_calls.vendor_id = given.vendor_id))
 """  # noqa: S608 - constants
+_TAKEN = """
+SELECT given.id FROM ROWS FROM (unnest(%(ids)s::uuid[]), unnest(%(vendor_ids)s::text[])) AS given(id, vendor_id)
+  JOIN provider_calls mine ON mine.id = given.id
+ WHERE EXISTS (SELECT FROM provider_calls other
+                WHERE other.vendor = mine.vendor AND other.vendor_id = given.vendor_id AND other.id <> mine.id)
+"""
 _WHOSE = """
 SELECT provider_calls.id, vendor, account, endpoint FROM provider_calls
  WHERE id = ANY(%(ids)s)
@@ -56,13 +65,21 @@ UPDATE provider_calls SET state = CASE WHEN {_KEPT} THEN provider_calls.state EL
 """  # noqa: S608 - constants
 
 
-async def write_accepted(connection: Connection, writes: Sequence[Accept]) -> None:
-    """INTENT, or UNCERTAIN, → ACCEPTED."""
+async def write_accepted(connection: Connection, writes: Sequence[Accept]) -> frozenset[UUID]:
+    """INTENT, or UNCERTAIN, → ACCEPTED; but for those, which are returned, whose vendor's id is another call's."""
+    # Of several in one batch, the first.
+    first = {one.vendor_id: one.call_id for one in reversed(writes)}
+    ours = [one for one in writes if FOLLOWED not in one.addresses]
+    given = {"ids": [one.call_id for one in ours], "vendor_ids": [one.vendor_id for one in ours]}
+    taken = frozenset(row[0] for row in await (await connection.execute(_TAKEN, given)).fetchall())
+    taken |= {one.call_id for one in ours if first[one.vendor_id] != one.call_id}
     rows = [
         {"id": str(one.call_id), "vendor_id": one.vendor_id, "addresses": one.addresses, "requests": _lines(one)}
         for one in writes
+        if one.call_id not in taken
     ]
     await connection.execute(_ACCEPT, {"rows": Jsonb(rows)})
+    return taken
 
 
 async def write_collected(
@@ -70,7 +87,7 @@ async def write_collected(
 ) -> None:
     """→ COLLECTED. Their accounts are well."""
     rows = []
-    for one in writes:
+    for one in known(writes, whose):
         key, endpoint = whose[one.call_id]
         vendor, _ = key
         accounts.states[key] = succeeded(accounts.states[key])
@@ -103,9 +120,14 @@ async def write_ended(
         for one in writes
     ]
     await connection.execute(_END, {"rows": Jsonb(rows)})
-    for one in writes:
+    for one in known(writes, whose):
         key = whose[one.call_id][0]
         accounts.states[key] = _after(accounts.states[key], one, breaker)
+
+
+def known(writes: Sequence[WriteT], whose: Whose) -> list[WriteT]:
+    """Those whose calls are still there: a task may be removed with its calls while one of them is told of."""
+    return [one for one in writes if one.call_id in whose]
 
 
 def _after(state: AccountState, end: End, breaker: BreakerPolicy) -> AccountState:

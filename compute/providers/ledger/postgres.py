@@ -20,7 +20,6 @@ from compute.providers.ledger.writes import Accept, Begin, Collect, End, LedgerW
 __all__ = ["PostgresLedger"]
 
 _MOST_AT_ONCE = 500
-_DONE = True
 W = TypeVar("W", Begin, Accept, Collect, End)
 
 
@@ -69,8 +68,8 @@ class PostgresLedger:
 
     async def accepted(
         self, call_id: UUID, vendor_id: str, addresses: dict[str, str], requests: Sequence[ServiceRequest]
-    ) -> None:
-        await self._put(Accept(call_id, vendor_id, addresses, requests))
+    ) -> bool:
+        return bool(await self._put(Accept(call_id, vendor_id, addresses, requests)))
 
     async def collected(
         self,
@@ -116,8 +115,7 @@ class PostgresLedger:
             keys = {key for key, _ in whose.values()} | {account_key(intent) for intent in intents}
             # All at once and in one order: another replica writes of the same accounts.
             accounts = await Accounts.lock(connection, keys)
-            if accepts:
-                await write_accepted(connection, accepts)
+            taken = await write_accepted(connection, accepts) if accepts else frozenset()
             if collects:
                 await write_collected(connection, collects, whose, accounts, self._price)
             if ends:
@@ -126,7 +124,7 @@ class PostgresLedger:
                 begun = await begin_all(connection, intents, accounts, self._policy)
             await accounts.save()
         answers = iter(begun)
-        return [next(answers) if isinstance(write, Begin) else _DONE for write in batch]
+        return [next(answers) if isinstance(write, Begin) else write.call_id not in taken for write in batch]
 
 
 def _of(kind: type[W], writes: Sequence[LedgerWrite]) -> list[W]:

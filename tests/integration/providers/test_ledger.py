@@ -238,13 +238,40 @@ async def test_a_write_waits_for_a_database_that_is_away(database: Database, led
     assert (await row(database, call)).state == "ACCEPTED"
 
 
-async def test_calls_go_with_their_task(database: Database, ledger: PostgresLedger) -> None:
+async def test_calls_go_with_their_task_unless_a_vendor_may_be_paid_for_them(
+    database: Database, ledger: PostgresLedger
+) -> None:
     task = await running_task(database)
-    call = await begun(ledger, intent(task))
+    open_one, lost, ended = [await begun(ledger, intent(task, part)) for part in ("open", "lost", "ended")]
+    await ledger.uncertain(lost.id, "no answer", [])
+    await ledger.collected(ended.id, {"files": []}, {}, None, [])
     async with database.transaction() as session:
         await session.delete(await session.get_one(Task, task.id))
     async with database.transaction() as session:
-        assert await session.get(ProviderCall, call.id) is None
+        left = {call.id for call in await session.scalars(select(ProviderCall))}
+    assert left == {open_one.id, lost.id}
+    # What is told of one that is gone harms nobody.
+    await ledger.failed(ended.id, "PROVIDER_ERROR", "late", blames=True, pause=0.0, requests=[])
+    await ledger.collected(ended.id, {"files": []}, {}, None, [])
+
+
+async def test_an_id_that_a_vendor_says_twice_is_the_first_ones(database: Database, ledger: PostgresLedger) -> None:
+    first, second, third = [await begun(ledger, intent(await running_task(database))) for _ in range(3)]
+    assert await ledger.accepted(first.id, "same", {}, [])
+    assert not await ledger.accepted(second.id, "same", {}, [])
+    # Repeated, as after a lost answer.
+    assert await ledger.accepted(first.id, "same", {}, [])
+    assert await ledger.accepted(third.id, "same", {"followed": ""}, [])
+    assert (await row(database, second)).vendor_id is None
+
+
+async def test_what_a_webhook_has_found_is_not_lost_to_a_late_timeout(
+    database: Database, ledger: PostgresLedger
+) -> None:
+    call = await begun(ledger, intent(await running_task(database)))
+    await ledger.accepted(call.id, "r-1", {}, [])
+    await ledger.uncertain(call.id, "no answer in time", [])
+    assert ((await row(database, call)).state, (await row(database, call)).vendor_id) == ("ACCEPTED", "r-1")
 
 
 async def test_a_call_needs_no_task(database: Database, ledger: PostgresLedger) -> None:

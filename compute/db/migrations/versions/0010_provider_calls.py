@@ -40,6 +40,7 @@ _UPGRADE = (
     "CREATE UNIQUE INDEX provider_calls_of_task ON provider_calls (task_id, provider, part, attempt)",
     "CREATE INDEX provider_calls_open ON provider_calls (vendor, account) WHERE state IN ('INTENT', 'ACCEPTED')",
     "CREATE INDEX provider_calls_uncertain ON provider_calls (created_at, id) WHERE state = 'UNCERTAIN'",
+    "CREATE INDEX provider_calls_of_vendor ON provider_calls (vendor, vendor_id) WHERE vendor_id IS NOT NULL",
     "CREATE INDEX provider_calls_of_account ON provider_calls (vendor, account, created_at)",
     """
     CREATE TABLE provider_accounts (
@@ -60,12 +61,13 @@ _UPGRADE = (
         text TEXT NOT NULL
     )
     """,
-    # They go with their task, as its events do.
+    # They go with their task, as its events do; but for those that a vendor may still be working on, or be paid for.
     """
     CREATE OR REPLACE FUNCTION forget_task_events() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         DELETE FROM task_events USING gone WHERE task_events.task_id = gone.id;
-        DELETE FROM provider_calls USING gone WHERE provider_calls.task_id = gone.id;
+        DELETE FROM provider_calls USING gone
+         WHERE provider_calls.task_id = gone.id AND state NOT IN ('INTENT', 'ACCEPTED', 'UNCERTAIN');
         DELETE FROM task_texts USING gone WHERE task_texts.task_id = gone.id;
         RETURN NULL;
     END $$
