@@ -33,6 +33,7 @@ from compute.api.resources import open_resources
 from compute.api.tasks import generation
 from compute.api.tasks import routes as tasks
 from compute.api.training import routes as training
+from compute.api.usage import routes as usage
 from compute.api.workflows import routes as workflows
 from compute.capacity import Capacity
 from compute.lora.library import LoraFiles
@@ -59,6 +60,7 @@ _ROUTERS: tuple[tuple[APIRouter, dict[str, Any]], ...] = (
     (workflows.router, _KEYED),
     (training.router, _KEYED),
     (evaluation.router, _KEYED),
+    (usage.router, _KEYED),
     # Their routes say which key they need.
     (storage.router, _OF_THE_API),
     (lora.router, _OF_THE_API),

@@ -22,6 +22,7 @@ from compute.retention.loop import RetentionLoop
 from compute.retention.pruner import Pruner
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
+from compute.tasks.prices import PriceTable
 from compute.webhooks.post import SignedPost
 from compute.webhooks.rows import PostgresDeliveryStore
 from compute.webhooks.secret import load_secret
@@ -54,7 +55,8 @@ class DispatcherDeployment:
         self._objects = open_store(settings)
         self._client = GuardedClient(settings.media_allowed_hosts, settings.webhook_timeout_seconds)
         owner = f"dispatcher#{context.replica_id.unique_id}"
-        self._dispatcher = Dispatcher(PostgresDispatchStore(self._database), serving, _policy(settings), owner)
+        store = PostgresDispatchStore(self._database, PriceTable(settings.prices))
+        self._dispatcher = Dispatcher(store, serving, _policy(settings), owner)
         counter = ReplicaCounter(ReplicaDirectory(context.app_name, serving).running, serving)
         self._deliveries = PostgresDeliveryStore(self._database)
         sender = WebhookSender(

@@ -40,6 +40,7 @@ class DispatchPolicy:
     pulse: float = 0.25
     beat: float = 1.0
     forget: float = 3600.0
+    add_up: float = 30.0
     task_timeout: float = 3600.0
     queued_timeout: float = 600.0
     hang: float = 120.0
@@ -84,6 +85,7 @@ class Dispatcher:
             partial(self._every, policy.beat, self._beat, "telling that it lives"),
             self._reap,
             partial(self._every, policy.forget, self._store.tidy, "tidying"),
+            partial(self._every, policy.add_up, self._store.add_up, "adding up what was used"),
             *(partial(self._keep_full, pool) for pool in self._pools),
         ]
 

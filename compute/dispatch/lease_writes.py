@@ -25,6 +25,7 @@ from compute.tasks.leases import (
     standing,
     start_batch,
 )
+from compute.tasks.prices import PriceTable
 from compute.tasks.states import LEASED, sources
 
 __all__ = ["write_all"]
@@ -40,14 +41,16 @@ _LEADS_TO = {
 }
 
 
-async def write_all(connection: Connection, writes: Sequence[Write], *, lease_seconds: float) -> list[bool | None]:
+async def write_all(
+    connection: Connection, writes: Sequence[Write], *, lease_seconds: float, prices: PriceTable
+) -> list[bool | None]:
     """Starts first, ends last; whether each write's lease held. None: somebody else keeps the task's row locked, and
     neither this write nor a later one of its lease was written.
 
     A write that an earlier attempt has made, whose answer was lost, counts as made: nobody but the reaper moves a task
     under the same fence.
     """
-    batch = _Batch(connection, lease_seconds)
+    batch = _Batch(connection, lease_seconds, prices)
     starts = {write.lease: write for write in _of(Start, writes)}
     # One update instead of two.
     completes = [Complete(one.lease, one.result, starts.pop(one.lease, None)) for one in _of(Complete, writes)]
@@ -67,8 +70,9 @@ def _of(kind: type[W], writes: Sequence[Write]) -> list[W]:
 class _Batch:
     """The outcomes of a batch's writes so far."""
 
-    def __init__(self, connection: Connection, lease_seconds: float) -> None:
+    def __init__(self, connection: Connection, lease_seconds: float, prices: PriceTable) -> None:
         self._connection = connection
+        self._prices = prices
         self._lease_seconds = lease_seconds
         self._written: list[tuple[Sequence[Write], set[Lease]]] = []
         self._locked: set[Lease] = set()
@@ -105,7 +109,7 @@ class _Batch:
             case Beat():
                 return await beat_batch(connection, _of(Beat, kind), lease_seconds=self._lease_seconds)
             case Complete():
-                return await settle_batch(connection, _of(Complete, kind))
+                return await settle_batch(connection, _of(Complete, kind), self._prices)
             case Fail():
                 return await fail_batch(connection, _of(Fail, kind))
             case FallBack():
@@ -119,7 +123,8 @@ class _Batch:
     async def _after_its_start(self, missing: Sequence[Write], found: dict[Lease, TaskStatus]) -> set[Lease]:
         """Complete those whose start an earlier attempt has written."""
         begun = [write for write in missing if _begins(write) and found.get(write.lease) == TaskStatus.EXECUTING]
-        return await settle_batch(self._connection, [Complete(one.lease, one.result) for one in _of(Complete, begun)])
+        ends = [Complete(one.lease, one.result) for one in _of(Complete, begun)]
+        return await settle_batch(self._connection, ends, self._prices)
 
 
 def _pairs(write: Write) -> list[tuple[type[Write], Lease]]:

@@ -19,6 +19,8 @@ from compute.dispatch.retry import RetryPolicy
 from compute.events import notify
 from compute.retention.tidy import tidy
 from compute.tasks.leases import ClaimedTask, Write
+from compute.tasks.prices import PriceTable
+from compute.tasks.usage import add_up
 
 __all__ = ["DispatchStore", "PostgresDispatchStore"]
 
@@ -65,6 +67,10 @@ class DispatchStore(Protocol):
         """Forget what nobody will ask for again."""
         ...
 
+    async def add_up(self) -> None:
+        """Add what was used to the sums of its days."""
+        ...
+
     def notify(self, channel: str, payload: str = "") -> None:
         """Tell the others of news, soon, or never: they look now and then anyway."""
         ...
@@ -85,8 +91,10 @@ class DispatchStore(Protocol):
 class PostgresDispatchStore:
     """Implements `DispatchStore`. Each queue's claims, the writes and the reaper have a connection of their own."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, prices: PriceTable | None = None) -> None:
+        """`prices` are those of work on this cluster."""
         self._database = database
+        self._prices = prices or PriceTable()
         self._connections: dict[str, DirectConnection] = {}
         self._notifier = notify.Notifier(database)
 
@@ -99,7 +107,7 @@ class PostgresDispatchStore:
 
     async def write(self, writes: Sequence[Write], *, lease_seconds: float) -> list[bool | None]:
         async def work(connection: Connection) -> list[bool | None]:
-            return await write_all(connection, writes, lease_seconds=lease_seconds)
+            return await write_all(connection, writes, lease_seconds=lease_seconds, prices=self._prices)
 
         # One that is too slow must not cost the leases that wait behind it.
         limit = max(lease_seconds / 3, _LEAST_SECONDS)
@@ -123,6 +131,9 @@ class PostgresDispatchStore:
 
     async def tidy(self) -> None:
         await tidy(self._database)
+
+    async def add_up(self) -> None:
+        await add_up(self._database)
 
     def notify(self, channel: str, payload: str = "") -> None:
         self._notifier.notify(channel, payload)

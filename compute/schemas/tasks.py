@@ -16,6 +16,7 @@ from compute.schemas.fields import (
     ProviderCapabilities,
 )
 from compute.schemas.rules.strict import JsonBody
+from compute.schemas.usage import TaskUsage
 
 __all__ = ["FREE_FIELDS", "PROVIDER_FIELDS", "CreateTask", "ShortText", "TaskPublic", "TaskUpdate", "WholeTaskUpdate"]
 
@@ -108,6 +109,10 @@ class TaskPublic(BaseModel):
         default=None,
         description="All requests to the provider, call by call, with method, host, path, status and the provider's id "
         "of each. Where one task is read; not in lists, and not for LOCAL.",
+    )
+
+    usage: TaskUsage | None = Field(
+        default=None, description="What it has used and cost so far. Where one task is read; not in lists."
     )
 
     metadata: dict[str, Any] | None = Field(default=None, description="Details of the run: model, versions, timings.")

@@ -1,5 +1,6 @@
 """Settings of providers elsewhere: keys, addresses, models, limits. Names are those of the vendors' own clients."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,7 +9,7 @@ from pydantic_settings import BaseSettings
 
 from compute.settings.rules import checked_base
 
-__all__ = ["AccountLimit", "ProviderSettings"]
+__all__ = ["AccountLimit", "PriceRule", "ProviderSettings"]
 
 
 class AccountLimit(BaseModel):
@@ -20,6 +21,20 @@ class AccountLimit(BaseModel):
     per_minute: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Most calls that begin in a minute."
     )
+
+
+class PriceRule(BaseModel):
+    """What one unit costs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    vendor: str = Field(min_length=1, description="fal, fashn, magnific, gemini, openai, anthropic, ollama or local.")
+    endpoint: str = Field(default="*", min_length=1, description="Pattern of host and path, such as `*flux/dev`.")
+    model: str = Field(default="*", min_length=1, description="Pattern of the model, such as `gemini-3-*`.")
+    per: Literal[
+        "call", "image", "megapixel", "1k_input_tokens", "1k_output_tokens", "second", "credit", "gpu_second"
+    ] = Field(description="The unit.")
+    amount: Decimal = Field(ge=0, max_digits=18, decimal_places=9, description="In the currency of the settings.")
 
 
 _LIMITS = {
@@ -152,6 +167,9 @@ class ProviderSettings(BaseSettings):
     provider_limits: dict[str, AccountLimit] = Field(
         default=_LIMITS,
         description="Limits by vendor: fal, fashn, magnific, gemini, openai, anthropic and ollama.",
+    )
+    prices: list[PriceRule] = Field(
+        default=[], description="What is paid for; of several prices for one unit the first that fits counts."
     )
     currency: str = Field(
         default="USD", pattern=r"^[A-Z]{3}$", description="Currency of all prices and amounts, as ISO 4217 calls it."

@@ -19,7 +19,9 @@ from uuid import UUID
 from compute.db.session import Connection
 from compute.events.outbox.tasks import CALL_BACK, STATUS_PAYLOAD, log_moves
 from compute.schemas.enums import ErrorCategory, TaskStatus
+from compute.tasks.prices import PriceTable
 from compute.tasks.states import LEASED, sources
+from compute.tasks.usage import COUNT_TASKS, COUNTED_TASK, USED, used
 from compute.worker.protocol import Job
 
 __all__ = [
@@ -157,8 +159,10 @@ async def beat_batch(connection: Connection, beats: Sequence[Beat], *, lease_sec
     )
 
 
-async def settle_batch(connection: Connection, ends: Sequence[Complete]) -> set[Lease]:
-    """→ COMPLETED with their results. Returns the leases for which it wrote.
+async def settle_batch(
+    connection: Connection, ends: Sequence[Complete], prices: PriceTable | None = None
+) -> set[Lease]:
+    """→ COMPLETED with their results; what they have used is counted. Returns the leases for which it wrote.
 
     Raises:
         psycopg.DataError: a result cannot be stored; nothing was written.
@@ -166,12 +170,12 @@ async def settle_batch(connection: Connection, ends: Sequence[Complete]) -> set[
     begun = [end for end in ends if end.started is None]
     both = [(end, end.started) for end in ends if end.started is not None]
     async with connection.transaction() if begun and both else nullcontext():
-        held = await _apply(connection, _COMPLETE, begun, results=json.dumps([end.result for end in begun]))
+        held = await _apply(connection, _COMPLETE, begun, **used([end.result for end in begun], prices))
         return held | await _apply(
             connection,
             _START_AND_COMPLETE,
             [end for end, _ in both],
-            results=json.dumps([end.result for end, _ in both]),
+            **used([end.result for end, _ in both], prices),
             executors=json.dumps([start.executor for _, start in both]),
             executor_types=json.dumps([start.executor_type for _, start in both]),
         )
@@ -296,18 +300,22 @@ _BLAMED = "error_category = coalesce(given.category, tasks.error_category)"
 # In an array again: the planner expects ten elements of an array, and a hundred of a set.
 _WORDS = "unnest(ARRAY(SELECT jsonb_array_elements_text(%({})s::jsonb)))"
 _EXECUTORS = {"executor": _WORDS.format("executors"), "executor_type": _WORDS.format("executor_types")}
-_RESULTS = {"result": "unnest(ARRAY(SELECT jsonb_array_elements(%(results)s::jsonb)))"}
 _ERRORS = {"category": _WORDS.format("categories"), "message": _WORDS.format("messages")}
 _CALLED = {
     "returning": f", tasks.webhook_url AS payload_url, {STATUS_PAYLOAD}",
     "then": f", called AS ({CALL_BACK})",
 }
 
+_COUNTED = {
+    "returning": f"{_CALLED['returning']}{COUNTED_TASK}",
+    "then": f"{_CALLED['then']}, counted AS ({COUNT_TASKS})",
+}
+
 _START = _move([TaskStatus.EXECUTING], _STARTED, _EXECUTORS)
-_COMPLETE = _move([TaskStatus.COMPLETED], _COMPLETED, _RESULTS, **_CALLED)
+_COMPLETE = _move([TaskStatus.COMPLETED], _COMPLETED, USED, **_COUNTED)
 # Two moves that the table allows in one write, with an event for each.
 _START_AND_COMPLETE = _move(
-    [TaskStatus.EXECUTING, TaskStatus.COMPLETED], f"{_STARTED}, {_COMPLETED}", _RESULTS | _EXECUTORS, **_CALLED
+    [TaskStatus.EXECUTING, TaskStatus.COMPLETED], f"{_STARTED}, {_COMPLETED}", USED | _EXECUTORS, **_COUNTED
 )
 _FAIL = _move(
     [TaskStatus.FAILED],

@@ -66,6 +66,9 @@ class SimulatedStore:
     async def tidy(self) -> None:
         await self._process.call("tidy", lambda: None, None)
 
+    async def add_up(self) -> None:
+        await self._process.call("add up", lambda: None, None)
+
     def notify(self, channel: str, payload: str = "") -> None:
         if self._process.alive:
             self._world.notify(channel, payload)

@@ -9,6 +9,7 @@ from compute.db.tables.keys import IdempotencyKey
 from compute.db.tables.providers import Evaluations, ProviderAccount, ProviderCall, TaskText
 from compute.db.tables.tasks import Task, TaskEvent
 from compute.db.tables.trainings import Training, TrainingEvent
+from compute.db.tables.usage import UsageDay, UsageNews
 from compute.db.tables.webhooks import WebhookAttempt, WebhookDelivery
 from compute.db.tables.workflows import Workflow, WorkflowEvent, WorkflowStep
 
@@ -26,6 +27,8 @@ __all__ = [
     "TenantTurn",
     "Training",
     "TrainingEvent",
+    "UsageDay",
+    "UsageNews",
     "WebhookAttempt",
     "WebhookDelivery",
     "Workflow",

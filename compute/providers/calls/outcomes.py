@@ -49,7 +49,8 @@ class Answer:
     Attributes:
         text: Of a language model.
         data: What else is worth keeping, as JSON.
-        units: What is paid for: `images`, `megapixels`, `input_tokens`, `output_tokens`, `seconds`, `credits`.
+        units: What is paid for, as far as the vendor says: `images`, `megapixels`, `input_tokens`, `output_tokens`,
+            `seconds`, `credits`.
         vendor_id: The vendor's id of the request.
     """
 

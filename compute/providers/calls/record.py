@@ -1,11 +1,12 @@
 """One paid call under way, and what the ledger is told of it."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from uuid import UUID
 
 from compute.errors import CallUncertain, ProviderFailed
-from compute.providers.calls.call import Call, CallState, Collected
+from compute.providers.calls.call import Call, CallState, Collected, CollectedFile
 from compute.providers.calls.files import KeepsFiles
 from compute.providers.calls.http import HttpRequest
 from compute.providers.calls.ledger import Ledger, ServiceRequest
@@ -108,9 +109,9 @@ class CallRecord:
             raise await self.failed(worthless) from error
         text, data = storable(answer.text), storable(answer.data)
         result = {"files": [asdict(file) for file in files], "text": text, "data": data}
-        vendor_id = answer.vendor_id or self.call.vendor_id
-        await self._ledger.collected(self.call.id, result, answer.units, vendor_id, self._lines())
-        return Collected(tuple(files), text, data, answer.units, vendor_id)
+        vendor_id, units = answer.vendor_id or self.call.vendor_id, _units(answer, files)
+        await self._ledger.collected(self.call.id, result, units, vendor_id, self._lines())
+        return Collected(tuple(files), text, data, units, vendor_id)
 
     async def failed(self, error: ProviderFailed) -> ProviderFailed:
         """Nothing came of it."""
@@ -167,3 +168,10 @@ class CallRecord:
         lines = list(self.log)
         self.log.clear()
         return lines
+
+
+def _units(answer: Answer, files: Sequence[CollectedFile]) -> dict[str, float]:
+    """What is paid for: as the vendor says, else as the pictures are."""
+    pictures = [file.width * file.height for file in files if file.width]
+    seen = {"images": float(len(pictures)), "megapixels": sum(pictures) / 1e6} if pictures else {}
+    return {"calls": 1.0} | seen | answer.units

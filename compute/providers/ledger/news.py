@@ -15,13 +15,14 @@ from compute.providers.ledger.accounts import AccountKey, Accounts
 from compute.providers.ledger.gate import AccountState, BreakerPolicy, failed, paused, succeeded
 from compute.providers.ledger.writes import Accept, Collect, End
 from compute.schemas.enums import ErrorCategory
+from compute.tasks.usage import COUNT_CALLS
 
 __all__ = ["Price", "Whose", "whose_all", "write_accepted", "write_collected", "write_ended"]
 
 WriteT = TypeVar("WriteT", Collect, End)
 
-Price = Callable[[str, str, Mapping[str, float]], Decimal | None]
-"""What units cost, given the vendor and the endpoint; None where no price is known."""
+Price = Callable[[str, str, str | None, Mapping[str, float]], Decimal | None]
+"""What units cost, given the vendor, the endpoint and the model; None where no price is known."""
 
 Whose = Mapping[UUID, tuple[AccountKey, str]]
 """Account and endpoint of calls."""
@@ -47,12 +48,16 @@ SELECT provider_calls.id, vendor, account, endpoint FROM provider_calls
  WHERE id = ANY(%(ids)s)
 """
 _COLLECT = f"""
+WITH collected AS (
 UPDATE provider_calls SET state = 'COLLECTED', result = given.result, units = given.units, amount = given.amount,
        vendor_id = coalesce(given.vendor_id, provider_calls.vendor_id), ended_at = clock_timestamp(), error = NULL,
        {_REQUESTS}
   FROM jsonb_to_recordset(%(rows)s) AS given(
        id uuid, result jsonb, units jsonb, amount numeric, vendor_id text, requests jsonb)
  WHERE provider_calls.id = given.id AND state <> 'COLLECTED'
+RETURNING provider_calls.tenant, task_type, provider, ended_at, provider_calls.units, provider_calls.amount
+)
+{COUNT_CALLS}
 """  # noqa: S608 - constants
 _KEPT = "given.state = 'UNCERTAIN' AND provider_calls.state = 'ACCEPTED'"
 _END = f"""
@@ -91,7 +96,8 @@ async def write_collected(
         key, endpoint = whose[one.call_id]
         vendor, _ = key
         accounts.states[key] = succeeded(accounts.states[key])
-        amount = price(vendor, endpoint, one.units)
+        model = one.result.get("data", {}).get("model")
+        amount = price(vendor, endpoint, model if isinstance(model, str) else None, one.units)
         rows.append(
             {
                 "id": str(one.call_id),

@@ -17,6 +17,7 @@ from compute.providers.ledger.gate import AccountLimits, Limits
 from compute.providers.ledger.postgres import PostgresLedger
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
+from compute.tasks.prices import PriceTable
 
 __all__ = ["OpenCalls", "open_calls", "open_ledger"]
 
@@ -51,7 +52,7 @@ async def open_ledger(settings: Settings, database: Database) -> AsyncIterator[P
         database,
         limits=Limits(limits),
         budget_seconds=settings.provider_budget_seconds,
-        price=lambda vendor, endpoint, units: None,
+        price=PriceTable(settings.prices).amount,
     )
     running = asyncio.create_task(ledger.run(), name="writing the ledger of paid calls")
     try:

@@ -48,8 +48,8 @@ NAMES = {
     "/training/": "trainings",
     "/providers/calls": "calls",
 }
-OTHERS = {"/training/{task_id}/events", "/storage/images", "/lora"}
-"""Lists of what belongs to one thing, which its key finds, and of files."""
+OTHERS = {"/training/{task_id}/events", "/storage/images", "/lora", "/usage"}
+"""Lists of what belongs to one thing, which its key finds, of files, and of sums."""
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from compute.providers.registry import all_providers, remote_queues
 from compute.schemas.enums import ProviderType
 from compute.settings import Settings
 from compute.storage.factory import open_store
+from compute.tasks.prices import PriceTable
 from compute.worker.protocol import Job, WorkEvent
 from compute.worker.vital_signs import alive_seconds, with_vital_signs
 from compute.worker.watchdog import Watchdog
@@ -101,7 +102,7 @@ class Platform:
     async def dispatching(self, *, max_retries: int = 1) -> AsyncIterator[None]:
         """A Dispatcher until the block ends, which then hands back what is in flight."""
         policy = DispatchPolicy(lease=LEASE, poll=0.1, pulse=0.05, beat=0.2, retry=RetryPolicy(max_retries, 0.01))
-        store = PostgresDispatchStore(self.database)
+        store = PostgresDispatchStore(self.database, PriceTable(self.settings.prices))
         work = asyncio.create_task(Dispatcher(store, self.pools, policy, "test").run())
         try:
             yield

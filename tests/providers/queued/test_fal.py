@@ -51,7 +51,7 @@ async def test_an_image_has_the_size_that_was_asked_for(fal: Fal, desk: Desk) ->
     assert made.metadata["model"] == "fal-ai/flux/dev"
     assert made.metadata["fal_request_id"] == made.metadata["provider_request_id"] == fal.made[0].id
     assert desk.ledger.calls == []
-    assert desk.ledger.of("image/0")[0].units == {"images": 1.0, "megapixels": 96 * 64 / 1e6}
+    assert desk.ledger.of("image/0")[0].units == {"calls": 1.0, "images": 1.0, "megapixels": 96 * 64 / 1e6}
 
 
 async def test_each_of_several_images_is_a_request_with_its_own_seed(fal: Fal, desk: Desk) -> None:

@@ -39,7 +39,7 @@ async def test_an_edit_without_reference_is_done_by_the_edit_model(fashn: Fashn,
     assert [(one.width, one.height, one.seed) for one in made.artifacts] == [(96, 64, 7)]
     assert made.metadata is not None
     assert (made.metadata["model"], made.metadata["fashn_task_id"]) == ("edit", fashn.made[0].id)
-    assert desk.ledger.of("image")[0].units == {"images": 1.0, "credits": 1.0}
+    assert desk.ledger.of("image")[0].units.items() >= {"calls": 1.0, "images": 1.0, "credits": 1.0}.items()
 
 
 async def test_an_edit_with_a_garment_is_a_try_on(fashn: Fashn, desk: Desk) -> None:

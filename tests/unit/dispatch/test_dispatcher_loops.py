@@ -47,6 +47,9 @@ class Store:
     async def tidy(self) -> None:
         await self._call("tidy")
 
+    async def add_up(self) -> None:
+        await self._call("add_up")
+
     async def listen(self, channels: object, on_notify: object) -> None:
         await self._loop("listen")
 

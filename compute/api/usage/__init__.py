@@ -1,0 +1,1 @@
+"""/usage: what was used, and what it cost."""
