@@ -71,7 +71,8 @@ async def settle(session: AsyncSession, call_id: UUID, action: SettleAction, ven
 
     Raises:
         NotFound: there is no such call.
-        Conflict: it is not uncertain; or its task has ended, and the action is not `give_up`.
+        Conflict: it is not uncertain; or the vendor's request is another call's; or its task has ended, and the action
+            is not `give_up`.
     """
     call, task = await _locked(session, call_id)
     _require_uncertain(call)
@@ -82,9 +83,11 @@ async def settle(session: AsyncSession, call_id: UUID, action: SettleAction, ven
         )
     if action == "collect" and task is None:
         raise Conflict(f"The call {call_id} is of no task: nobody would take its result. Use `give_up`.")
-    call.state = _STATES[action]
     if vendor_id is not None:
+        if await _is_anothers(session, call, vendor_id):
+            raise Conflict(f"The request {vendor_id} of {call.vendor} is another call's.")
         call.vendor_id = vendor_id
+    call.state = _STATES[action]
     if action != "collect":
         call.ended_at = await _now(session)
     return await _settled(session, call, task, action)
@@ -98,7 +101,7 @@ async def settle_by_webhook(session: AsyncSession, call_id: UUID, vendor_id: str
         NotFound: there is no such call.
     """
     call, task = await _locked(session, call_id)
-    if call.state not in _NOT_KNOWN:
+    if call.state not in _NOT_KNOWN or await _is_anothers(session, call, vendor_id):
         return Settled(call, None)
     call.state, call.vendor_id = CallState.ACCEPTED, vendor_id
     return await _settled(session, call, task, _WEBHOOK)
@@ -110,6 +113,14 @@ async def _settled(session: AsyncSession, call: ProviderCall, task: Task | None,
     if call.state == CallState.ACCEPTED:
         call.accepted_at, call.error = now, None
     return Settled(call, None if task is None else await store.wake(session, task))
+
+
+async def _is_anothers(session: AsyncSession, call: ProviderCall, vendor_id: str) -> bool:
+    """Whether the vendor's request is known as that of another call: its result is not this one's."""
+    others = select(ProviderCall.id).where(
+        ProviderCall.vendor == call.vendor, ProviderCall.vendor_id == vendor_id, ProviderCall.id != call.id
+    )
+    return await session.scalar(others.limit(1)) is not None
 
 
 def _require_uncertain(call: ProviderCall) -> None:

@@ -99,6 +99,15 @@ async def test_an_id_that_the_vendor_does_not_know_is_refused(platform: Platform
     assert fal.submits == 1
 
 
+async def test_the_request_of_another_call_is_refused(platform: Platform, fal: Fal) -> None:
+    call = await lost(platform)
+    other = await platform.submit("GENERATION", **AT_FAL)
+    await platform.until(other["id"], "COMPLETED", "FAILED")
+    answer = await settle(platform, call, "collect", vendor_id=fal.made[1].id)
+    assert (answer.status_code, "another call's" in answer.json()["detail"]) == (409, True)
+    assert (await platform.calls(str(call.task_id)))[0].state == "UNCERTAIN"
+
+
 async def test_a_vendor_that_is_away_leaves_the_call_as_it_is(platform: Platform, fal: Fal) -> None:
     call = await lost(platform)
     fal.faults.on("status", from_nginx())
