@@ -1,8 +1,8 @@
 """Tasks that wait for a vendor, hundreds at a time: `python -m benchmarks.providers.throughput`.
 
 500 tasks of 5 s are submitted at once by POST /tasks/bulk, and done by replicas that call a stand-in of fal in a
-process of its own, against asyncio and httpx that call the same stand-in directly: submit, look with the same pace,
-fetch the result and its file. The ideal is the time of one task. Everything shares the machine.
+process of its own, against httpx, and against aiohttp, that call the same stand-in directly: submit, look with the same
+pace, fetch the result and its file. The ideal is the time of one task. Everything shares the machine.
 """
 
 import argparse
@@ -12,13 +12,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import aiohttp
 import httpx
 import psutil
 import psycopg
@@ -40,6 +41,7 @@ from compute.providers.calls.following import Pace
 from compute.providers.vendors.fal.queue import FalQueue
 
 DIRECT = "asyncio and httpx, no stack"
+LIGHTER = "asyncio and aiohttp, no stack"
 
 _PATIENCE_SECONDS = 120.0
 _APP = "fal-ai/flux/dev"
@@ -97,7 +99,8 @@ def run(server: Server, options: argparse.Namespace, replicas: int) -> None:
         with running_stack(home, database_url, pools, environment=environment, ready=False, args=args) as url:
             ours = f"the stack, {replicas} {'replica' if replicas == 1 else 'replicas'}"
             arms = {
-                DIRECT: partial(_direct, fal, options.tasks),
+                DIRECT: partial(_direct, _with_httpx, fal, options.tasks),
+                LIGHTER: partial(_direct, _with_aiohttp, fal, options.tasks),
                 ours: partial(_submit, url, database_url, options.tasks),
             }
             say("  warming up")
@@ -109,12 +112,13 @@ def report(bursts: Mapping[str, Sequence[Burst]], options: argparse.Namespace) -
     walls = {name: [burst.wall for burst in results] for name, results in bursts.items()}
     print_table(
         f"{options.tasks} tasks of {options.seconds:g} s at once; medians of {options.rounds} rounds (and their range)",
-        ("", "seconds", "of direct", "of ideal", "CPU ms a task", "MiB"),
+        ("", "seconds", "of httpx", "of aiohttp", "of ideal", "CPU ms a task", "MiB"),
         [
             (
                 name,
                 spread(values, 2),
                 ratio(values, walls[DIRECT]),
+                ratio(values, walls[LIGHTER]),
                 f"{median(values) / options.seconds:.2f}x",
                 spread([burst.cpu / options.tasks * 1000 for burst in bursts[name]], 1),
                 f"{median([burst.memory for burst in bursts[name]]) / 2**20:.0f}",
@@ -193,35 +197,63 @@ def _memory() -> float:
     return float(sum(process.memory_full_info().uss for name, process in _replicas() if name == "Providers"))
 
 
-def _direct(fal: Mapping[str, str], count: int) -> Burst:
+Get = Callable[[str], Awaitable[bytes]]
+Post = Callable[[str, Mapping[str, Any]], Awaitable[bytes]]
+CallAll = Callable[[Mapping[str, str], int], Coroutine[Any, Any, None]]
+
+
+def _direct(call_all: CallAll, fal: Mapping[str, str], count: int) -> Burst:
     """The same by a client without a stack, in this process."""
     before = time.process_time()
     began = time.perf_counter()
-    asyncio.run(_call_all(fal, count))
+    asyncio.run(call_all(fal, count))
     wall = time.perf_counter() - began
     return Burst(wall, time.process_time() - before, float(psutil.Process(os.getpid()).memory_full_info().uss), {})
 
 
-async def _call_all(fal: Mapping[str, str], count: int) -> None:
-    headers = {"Authorization": f"Key {fal['key']}"}
+async def _with_httpx(fal: Mapping[str, str], count: int) -> None:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=count)
+    headers = {"Authorization": f"Key {fal['key']}"}
     async with httpx.AsyncClient(headers=headers, timeout=60, limits=limits, trust_env=False) as client:
-        await asyncio.gather(*(_call(client, fal["queue"], seed) for seed in range(count)))
+
+        async def get(url: str) -> bytes:
+            return (await client.get(url)).raise_for_status().content
+
+        async def post(url: str, body: Mapping[str, Any]) -> bytes:
+            return (await client.post(url, json=body)).raise_for_status().content
+
+        await asyncio.gather(*(_call(get, post, fal["queue"], seed) for seed in range(count)))
 
 
-async def _call(client: httpx.AsyncClient, queue: str, seed: int) -> None:
+async def _with_aiohttp(fal: Mapping[str, str], count: int) -> None:
+    headers = {"Authorization": f"Key {fal['key']}"}
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(headers=headers, connector=connector, raise_for_status=True) as client:
+
+        async def get(url: str) -> bytes:
+            async with client.get(url) as answer:
+                return await answer.read()
+
+        async def post(url: str, body: Mapping[str, Any]) -> bytes:
+            async with client.post(url, json=body) as answer:
+                return await answer.read()
+
+        await asyncio.gather(*(_call(get, post, fal["queue"], seed) for seed in range(count)))
+
+
+async def _call(get: Get, post: Post, queue: str, seed: int) -> None:
+    """One request, to its picture."""
     size = {"width": 128, "height": 128}
-    arguments_ = {"prompt": "a red coat", "seed": seed, "image_size": size, "output_format": "png"}
-    said = (await client.post(f"{queue}/{_APP}", json=arguments_)).raise_for_status().json()
-    pace = Pace(FalQueue.poll_seconds, None)
-    while True:
+    wanted = {"prompt": "a red coat", "seed": seed, "image_size": size, "output_format": "png"}
+    said = json.loads(await post(f"{queue}/{_APP}", wanted))
+    pace, status = Pace(FalQueue.poll_seconds, None), ""
+    while status != "COMPLETED":
         await asyncio.sleep(pace.next())
-        if (await client.get(said["status_url"])).raise_for_status().json()["status"] == "COMPLETED":
-            break
-    result = (await client.get(said["response_url"])).raise_for_status().json()
-    picture = (await client.get(result["images"][0]["url"])).raise_for_status().content
+        status = json.loads(await get(said["status_url"]))["status"]
+    result = json.loads(await get(said["response_url"]))
+    picture = await get(result["images"][0]["url"])
     if not picture.startswith(b"\x89PNG"):
-        raise RuntimeError(f"no picture: {picture[:20]!r}")
+        raise RuntimeError(f"This is no picture: {picture[:20]!r}")
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ async def test_a_worker_that_dies_after_the_answer_leaves_a_call_to_follow(queue
 async def test_a_worker_that_dies_in_a_submit_leaves_a_call_that_is_not_sent_again(
     queued: Queued, tmp_path: Path
 ) -> None:
-    async with bench(queued, tmp_path) as at:
+    async with bench(queued, tmp_path, answer=0.5) as at:
         at.stand_in.faults.on(queued.routes["submit"], hang_before_headers())
         task = asyncio.create_task(at.run())
         await at.stand_in.until(lambda: at.stand_in.hanging == 1)
