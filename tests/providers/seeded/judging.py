@@ -19,13 +19,12 @@ _KNOWN = re.compile(r"refused|429, retry|truncated picture|picture of|error in t
 def finals(chance: Chance, played: set[str], *, killed: bool, killed_in_doubt: bool) -> set[str]:
     """The ends that a task may have. `played` are the mishaps that happened, as text."""
     found = _finals(chance, played, killed_in_doubt=killed_in_doubt)
-    if killed and any(one.comes is Comes.END for one, _ in chance.mishaps):
-        # The process may have ended between the vendor's last word and the run's end: the next run asks once more.
-        borne = [
-            (replace(one, comes=Comes.REFUSAL) if one.comes is Comes.END else one, after)
-            for one, after in chance.mishaps
-        ]
-        found |= _finals(replace(chance, mishaps=borne), played, killed_in_doubt=killed_in_doubt)
+    # The process may have ended between the vendor's last word and the run's end: the next run asks once more.
+    for place, (one, after) in enumerate(chance.mishaps if killed else ()):
+        if one.comes is Comes.END:
+            borne = [*chance.mishaps]
+            borne[place] = replace(one, comes=Comes.REFUSAL), after
+            found |= _finals(replace(chance, mishaps=borne), played, killed_in_doubt=killed_in_doubt)
     return found
 
 
@@ -52,7 +51,8 @@ def _finals(chance: Chance, played: set[str], *, killed_in_doubt: bool) -> set[s
             return {"doubt"}
         last = str(meets.category)
         if meets.comes is Comes.END:
-            return {last}
+            # Some vendors say why a job failed where its result would be.
+            return {last} | ({str(model_says.category)} if model_says is not None and meets.point == "job" else set())
     return {last}
 
 
@@ -155,5 +155,6 @@ def _of_words(ended: Ended) -> Iterator[str]:
 
 def _of_jobs(ended: Ended, stand_in: JobStandIn) -> Iterator[str]:
     fails = any(one.comes is not Comes.NOTHING for one in ended.chance.at("job"))
-    if fails and ended.final != "doubt" and stand_in.made[0].id not in str(ended.errors):
+    hidden = any(one.comes is Comes.END for one in ended.chance.at("result"))
+    if fails and not hidden and ended.final != "doubt" and stand_in.made[0].id not in str(ended.errors):
         yield f"nobody says which job failed: {ended.errors!r}"

@@ -111,8 +111,9 @@ class Lane:
         """Run a task as the Dispatcher does, until it ends or has run `MOST_RUNS` times. Where an answer was late and
         nothing hung, this machine was busy: the task is run once more."""
         ended = await self._run(chance)
-        hangs = any("hang" in mishap.name for mishap, _ in chance.mishaps)
-        return await self._run(chance) if ended.was_late and not hangs else ended
+        paid = chance.subject.vendor.routes["submit"]
+        hung = any(route == paid and "hang" in name for route, _, name in ended.stand_in.faults.played)
+        return await self._run(chance) if ended.was_late and not hung else ended
 
     async def _run(self, chance: Chance) -> Ended:
         stand_in, desk = await self._open(chance.subject.vendor)
