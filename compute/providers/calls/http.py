@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -11,6 +11,7 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
+from compute.providers.calls.answers import bytes_without, plain_id, without
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import NotDeliveredError, OutcomeUnknownError
 
@@ -19,6 +20,8 @@ __all__ = ["HttpClient", "HttpRequest", "HttpResponse"]
 _MAX_BYTES = 64 * 2**20
 """Of an answer: pictures come as base64 in it."""
 _CONNECT_SECONDS = 15.0
+_SHORTEST_KEY = 8
+"""Characters. What is shorter than any key stands in answers for other reasons."""
 _ID_HEADERS = ("x-fal-request-id", "x-request-id", "request-id", "x-goog-request-id")
 
 
@@ -39,6 +42,12 @@ class HttpRequest:
     seconds: float = 60.0
     max_bytes: int = _MAX_BYTES
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The keys in the headers, such as `Key id:secret`, whole and without the part that is no secret."""
+        words = [value.rpartition(" ")[2] for value in self.headers.values()]
+        return (*words, *(word.partition(":")[2] for word in words))
+
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
@@ -55,7 +64,13 @@ class HttpResponse:
     @property
     def request_id(self) -> str | None:
         """The vendor's own id for this request."""
-        return next((self.headers[name] for name in _ID_HEADERS if name in self.headers), None)
+        return next((told for name in _ID_HEADERS if (told := plain_id(self.headers.get(name))) is not None), None)
+
+    def without(self, secrets: Sequence[str]) -> "HttpResponse":
+        """The same with *** in place of each secret: what quotes the answer tells no key that a vendor repeats."""
+        secrets = [secret for secret in secrets if len(secret) >= _SHORTEST_KEY]
+        headers = {name: without(value, secrets) for name, value in self.headers.items()}
+        return HttpResponse(self.status, headers, bytes_without(self.body, secrets))
 
 
 class HttpClient:
@@ -96,23 +111,28 @@ class HttpClient:
         status: int | None = None
         request_id: str | None = None
         failure: str | None = None
+        on_its_way = _OnItsWay()
         try:
-            async with _outcomes(), asyncio.timeout(request.seconds), self._begun(request, paid) as response:
+            async with (
+                _outcomes(on_its_way),
+                asyncio.timeout(request.seconds),
+                self._begun(request, paid, on_its_way) as response,
+            ):
                 status = response.status
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 body = await _read(response, request.max_bytes)
-                answer = HttpResponse(status, headers, body)
+                answer = HttpResponse(status, headers, body).without(request.secrets)
                 request_id = answer.request_id
                 return answer
         except (NotDeliveredError, OutcomeUnknownError) as error:
             failure = str(error)
             raise
         finally:
-            url = URL(request.url)
             ms = round((time.perf_counter() - began) * 1000, 1)
-            _note(log, ServiceRequest(request.method, url.authority, url.path, status, ms, request_id, failure))
+            host, path = _place(request.url)
+            _note(log, ServiceRequest(request.method, host, path, status, ms, request_id, failure))
 
-    def _begun(self, request: HttpRequest, paid: bool) -> Any:
+    def _begun(self, request: HttpRequest, paid: bool, on_its_way: "_OnItsWay") -> Any:
         session = self._session(paid)
         return session.request(
             request.method,
@@ -120,6 +140,7 @@ class HttpClient:
             headers={"User-Agent": "compute", **request.headers},
             json=request.json,
             allow_redirects=False,
+            trace_request_ctx=on_its_way,
         )
 
     def _session(self, paid: bool) -> aiohttp.ClientSession:
@@ -129,6 +150,7 @@ class HttpClient:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
+                trace_configs=[_tracing()],
             )
         return self._sessions[paid]
 
@@ -142,8 +164,33 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
     return bytes(body)
 
 
+@dataclass(slots=True)
+class _OnItsWay:
+    """Whether any of a request may have left."""
+
+    has_left: bool = False
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    async def leaves(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceRequestHeadersSentParams) -> None:
+        context.trace_request_ctx.has_left = True
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_headers_sent.append(leaves)
+    return tracing
+
+
+def _place(address: str) -> tuple[str, str]:
+    """Host and path, as the log has them."""
+    try:
+        url = URL(address)
+        return url.authority, url.path
+    except ValueError:
+        return "", ""
+
+
 @asynccontextmanager
-async def _outcomes() -> AsyncIterator[None]:
+async def _outcomes(on_its_way: _OnItsWay) -> AsyncIterator[None]:
     try:
         yield
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
@@ -152,6 +199,11 @@ async def _outcomes() -> AsyncIterator[None]:
         raise OutcomeUnknownError("There was no answer in time.") from error
     except (aiohttp.ClientError, OSError) as error:
         raise OutcomeUnknownError(f"The connection broke: {type(error).__name__}.") from error
+    except ValueError as error:
+        # A header, an address or a body that cannot be written.
+        if not on_its_way.has_left:
+            raise NotDeliveredError(f"It could not be sent: {type(error).__name__}.") from error
+        raise OutcomeUnknownError(f"Its answer could not be read: {type(error).__name__}.") from error
 
 
 def _note(log: list[ServiceRequest], one: ServiceRequest) -> None:

@@ -9,18 +9,19 @@ import asyncio
 import importlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from compute.errors import ProviderFailed
+from compute.providers.calls.answers import without
 from compute.providers.calls.http import HttpResponse
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import NotDeliveredError, OutcomeUnknownError
 
-__all__ = ["Outcome", "Refused", "Wire", "http_tls", "loaded", "one_request"]
+__all__ = ["Outcome", "Refused", "Wire", "http_tls", "hushed", "loaded", "no_word_of", "one_request"]
 
 Outcome = ProviderFailed | NotDeliveredError | OutcomeUnknownError
 Refused = Callable[[HttpResponse], ProviderFailed | OutcomeUnknownError]
@@ -29,6 +30,8 @@ Refused = Callable[[HttpResponse], ProviderFailed | OutcomeUnknownError]
 _CONNECT_SECONDS = 15.0
 _MAX_BYTES = 64 * 2**20
 """Of an answer. A stream has some hundred bytes for each token."""
+_KEYS = ("authorization", "x-api-key", "x-goog-api-key")
+"""Headers of requests that hold keys."""
 _OUTCOMES = (ProviderFailed, NotDeliveredError, OutcomeUnknownError)
 
 
@@ -42,11 +45,13 @@ class Wire:
 
     Attributes:
         request_id: The vendor's id of the request, once it has answered.
+        secrets: The keys that it carries.
     """
 
     def __init__(self, http: Any, address: str, seconds: float, headers: Mapping[str, str | None]) -> None:
         self.request_id: str | None = None
         self.error: str | None = None
+        self.secrets: list[str] = []
         self._http = http
         self._at = urlsplit(address)
         self._headers = headers
@@ -92,6 +97,7 @@ class Wire:
             request.headers.pop(name, None)
             if value is not None:
                 request.headers[name] = value
+        self.secrets = [request.headers[name].rpartition(" ")[2] for name in _KEYS if name in request.headers]
         # Some clients set limits of their own for each request.
         request.extensions["timeout"] = {**request.extensions.get("timeout", {}), "connect": _CONNECT_SECONDS}
         request.extensions["trace"] = self._traced
@@ -102,10 +108,28 @@ class Wire:
     async def _answered(self, response: Any) -> None:
         headers = {name.lower(): value for name, value in response.headers.items()}
         self._status = response.status_code
-        self.request_id = HttpResponse(response.status_code, headers, b"").request_id
+        self.request_id = HttpResponse(response.status_code, headers, b"").without(self.secrets).request_id
         response.stream = _bounded(self._http, response.stream)
         if not response.is_success:
-            self._no = HttpResponse(response.status_code, headers, await response.aread())
+            self._no = HttpResponse(response.status_code, headers, await response.aread()).without(self.secrets)
+
+
+@contextmanager
+def no_word_of(*secrets: str | None) -> Iterator[None]:
+    """Leave keys out of the message of what is raised within: a vendor may repeat them in a failure."""
+    try:
+        yield
+    except _OUTCOMES as error:
+        hushed(error, [secret for secret in secrets if secret])
+        raise
+
+
+def hushed(error: Outcome, secrets: Sequence[str]) -> Outcome:
+    """The error, whose message is changed if it tells one of the keys."""
+    error.args = tuple(without(one, secrets) if isinstance(one, str) else one for one in error.args)
+    if isinstance(error, ProviderFailed):
+        error.detail = without(error.detail, secrets)
+    return error
 
 
 @asynccontextmanager
@@ -131,7 +155,7 @@ async def one_request(
         async with asyncio.timeout(seconds):
             yield wire
     except Exception as error:
-        outcome = wire.outcome(error, refused)
+        outcome = hushed(wire.outcome(error, refused), wire.secrets)
         wire.error = None if isinstance(outcome, ProviderFailed) else str(outcome)
         if outcome is error:
             raise

@@ -1,12 +1,12 @@
 """Anthropic: messages."""
 
 import base64
-import json
 from functools import partial
 from typing import Any
 
 from compute.errors import InvalidInput, ProviderFailed
 from compute.providers.calls.account import Account
+from compute.providers.calls.answers import json_of, total
 from compute.providers.calls.http import HttpResponse
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import Answer, OutcomeUnknownError
@@ -78,7 +78,7 @@ class AnthropicChat(ChatVendor):
             ).messages
             if on_text is None:
                 made = await messages.with_raw_response.create(**_asked(request))
-                said.take(json.loads(made.http_response.content))
+                said.take(json_of(made.http_response.content))
             else:
                 events = await messages.create(**_asked(request), stream=True)
                 try:
@@ -124,7 +124,7 @@ class _Said(Reply):
         self.model = message.get("model") or self.model
         usage = mapping(message.get("usage"))
         counts = [usage.get(f"{kind}input_tokens") for kind in ("", "cache_creation_", "cache_read_")]
-        self.input_tokens = sum(count for count in counts if count) if counts[0] is not None else None
+        self.input_tokens = total(counts) if counts[0] is not None else None
 
     def _end(self, message: Any) -> None:
         self.finish = message.get("stop_reason") or self.finish

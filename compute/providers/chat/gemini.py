@@ -4,9 +4,10 @@ from typing import Any
 
 from compute.errors import ProviderFailed
 from compute.providers.calls.account import Account
+from compute.providers.calls.answers import plain_id, total
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import Answer, OutcomeUnknownError
-from compute.providers.calls.sdk import loaded
+from compute.providers.calls.sdk import loaded, no_word_of
 from compute.providers.chat.base import ChatRequest, ChatVendor, OnText
 from compute.providers.chat.reply import Reply, mapping, policy
 from compute.providers.vendors.google.account import account, endpoint
@@ -37,8 +38,9 @@ class GeminiChat(ChatVendor):
         google = await loaded("compute.providers.vendors.google.chat")
         said = _Said(request.model, on_text)
         asked = google.ask if on_text is None else google.ask_streaming
-        await asked(settings, request, said.take, log, user=self.name)
-        return said.answer(None)
+        with no_word_of(self.account(settings).key):
+            await asked(settings, request, said.take, log, user=self.name)
+            return said.answer(None)
 
 
 class _Said(Reply):
@@ -58,7 +60,7 @@ class _Said(Reply):
             raise OutcomeUnknownError(f"Its answer could not be read: {type(error).__name__}.") from error
 
     def _take(self, part: Any) -> None:
-        self._id = part.get("responseId") or self._id
+        self._id = plain_id(part.get("responseId")) or self._id
         self.model = part.get("modelVersion") or self.model
         self._blocked = mapping(part.get("promptFeedback")).get("blockReason") or self._blocked
         self._count(mapping(part.get("usageMetadata")))
@@ -81,4 +83,4 @@ class _Said(Reply):
         self.input_tokens = usage.get("promptTokenCount", self.input_tokens)
         counts = [usage.get(name) for name in ("candidatesTokenCount", "thoughtsTokenCount")]
         if any(count is not None for count in counts):
-            self.output_tokens = sum(count for count in counts if count)
+            self.output_tokens = total(counts)

@@ -1,12 +1,12 @@
 """OpenAI: chat completions."""
 
 import base64
-import json
 from functools import partial
 from typing import Any
 
 from compute.errors import InvalidInput, ProviderFailed
 from compute.providers.calls.account import Account
+from compute.providers.calls.answers import json_of
 from compute.providers.calls.http import HttpResponse
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import Answer, OutcomeUnknownError
@@ -64,7 +64,7 @@ class OpenAIChat(ChatVendor):
             ).chat.completions
             if on_text is None:
                 made = await chat.with_raw_response.create(**_asked(request))
-                said.take(json.loads(made.http_response.content))
+                said.take(json_of(made.http_response.content))
             else:
                 events = await chat.create(**_asked(request), stream=True, stream_options={"include_usage": True})
                 try:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from compute.errors import ProviderFailed
+from compute.providers.calls.answers import counts_of, plain_id
 from compute.providers.calls.outcomes import Answer, OutcomeUnknownError
 from compute.providers.calls.storable import storable_text
 from compute.providers.chat.base import OnText
@@ -18,14 +19,14 @@ class Reply:
 
     Attributes:
         finish: Why it ended, in the vendor's word; None while it has not.
-        input_tokens, output_tokens: None while the vendor has not counted them.
+        input_tokens, output_tokens: As the vendor counts them, in whatever form; None while it has not.
     """
 
     def __init__(self, model: str, on_text: OnText | None = None) -> None:
         self.model = model
         self.finish: str | None = None
-        self.input_tokens: int | None = None
-        self.output_tokens: int | None = None
+        self.input_tokens: Any = None
+        self.output_tokens: Any = None
         self._parts: list[str] = []
         self._on_text = on_text
 
@@ -52,14 +53,14 @@ class Reply:
         return Answer(
             text=self.text,
             data={"model": self.model, "finish_reason": self.finish},
-            units={name: float(count) for name, count in counted.items() if count is not None},
-            vendor_id=vendor_id,
+            units=counts_of(counted),
+            vendor_id=plain_id(vendor_id),
         )
 
 
 def policy(vendor: str, words: str, request_id: str | None) -> ProviderFailed:
     """The error for an answer in which a vendor refuses to talk about it, in its `words`."""
-    return ProviderFailed(sentence(vendor, words, request_id), category=ErrorCategory.CONTENT_POLICY)
+    return ProviderFailed(sentence(vendor, words, plain_id(request_id)), category=ErrorCategory.CONTENT_POLICY)
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from compute.errors import InvalidInput, ProviderFailed
 from compute.providers.calls.account import Account
+from compute.providers.calls.answers import count_of, json_of, plain_id, vendor_id_of
 from compute.providers.calls.http import HttpRequest, HttpResponse
 from compute.providers.calls.outcomes import Accepted, Answer, OutcomeUnknownError
 from compute.providers.calls.protocol import Failed, Finished, Missing, QueueProtocol, Running, Status
@@ -78,7 +79,7 @@ class FashnQueue(QueueProtocol):
             raise self._refused(response, said)
         if not isinstance(said, dict) or not isinstance(said.get("id"), str) or not said["id"]:
             raise not_its_own(_VENDOR, response)
-        return Accepted(said["id"])
+        return Accepted(vendor_id_of(_VENDOR, said["id"]))
 
     def ask(self, accepted: Accepted) -> HttpRequest:
         return HttpRequest("GET", f"{self._base}/status/{quote(accepted.vendor_id, safe='')}", self._headers)
@@ -92,13 +93,13 @@ class FashnQueue(QueueProtocol):
             raise error
         if not isinstance(said, dict) or not isinstance(said.get("status"), str):
             raise not_its_own(_VENDOR, response)
-        word, prediction = said["status"], str(said.get("id", ""))
+        word, prediction = said["status"], plain_id(said.get("id")) or ""
         if word == "completed":
             return Finished(self._answer(said, response))
         if word == "failed":
             return Failed(self._failed(said.get("error"), prediction))
         if word in _ENDED:
-            told = sentence(_VENDOR, f"The prediction ended as {word}.", prediction)
+            told = sentence(_VENDOR, f"The prediction ended as {word}.", prediction, secrets=(self.account.key,))
             return Failed(ProviderFailed(told, category=_ENDED[word]))
         return Running()
 
@@ -110,11 +111,13 @@ class FashnQueue(QueueProtocol):
         output = said.get("output")
         addresses = [output] if isinstance(output, str) else output
         if not isinstance(addresses, list) or not addresses or not all(isinstance(one, str) for one in addresses):
-            raise OutcomeUnknownError(f"The prediction {said.get('id')} of fashn is completed, and has no picture yet.")
+            raise OutcomeUnknownError(
+                f"The prediction {plain_id(said.get('id'))} of fashn is completed, and has no picture yet."
+            )
         units = {"images": float(len(addresses))}
-        used = response.headers.get("x-fashn-credits-used", "")
-        if used.replace(".", "", 1).isdigit():
-            units["credits"] = float(used)
+        used = json_of(response.headers.get("x-fashn-credits-used"))
+        if (charged := count_of(used)) is not None:
+            units["credits"] = charged
         return Answer(tuple(answer_file(_VENDOR, one) for one in addresses), units=units)
 
     def _failed(self, error: Any, prediction: str) -> ProviderFailed:
@@ -122,7 +125,12 @@ class FashnQueue(QueueProtocol):
         told = error if isinstance(error, dict) else {}
         name = str(told.get("name") or "failed")
         return ProviderFailed(
-            sentence(_VENDOR, f"{told.get('message') or 'The prediction failed.'} ({name})", prediction),
+            sentence(
+                _VENDOR,
+                f"{told.get('message') or 'The prediction failed.'} ({name})",
+                prediction,
+                secrets=(self.account.key,),
+            ),
             category=_CATEGORIES.get(name, ErrorCategory.PROVIDER_ERROR),
         )
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from compute.errors import InvalidInput, ProviderFailed
 from compute.providers.calls.account import Account
+from compute.providers.calls.answers import count_of, plain_id, vendor_id_of
 from compute.providers.calls.http import HttpRequest, HttpResponse
 from compute.providers.calls.outcomes import Accepted, Answer, OutcomeUnknownError
 from compute.providers.calls.protocol import Failed, Finished, Missing, QueueProtocol, Running, Status
@@ -73,7 +74,7 @@ class MagnificQueue(QueueProtocol):
         task = _data_of(said).get("task_id")
         if not isinstance(task, str) or not task:
             raise not_its_own(_VENDOR, response)
-        return Accepted(task)
+        return Accepted(vendor_id_of(_VENDOR, task))
 
     def ask(self, accepted: Accepted) -> HttpRequest:
         return HttpRequest("GET", f"{self._url}/{quote(accepted.vendor_id, safe='')}", self._headers)
@@ -86,11 +87,11 @@ class MagnificQueue(QueueProtocol):
                 return Missing(error)
             raise error
         data = _data_of(said)
-        word, task = data.get("status"), str(data.get("task_id", ""))
+        word, task = data.get("status"), plain_id(data.get("task_id")) or ""
         if not isinstance(word, str):
             raise not_its_own(_VENDOR, response)
         if word == "FAILED":
-            return Failed(ProviderFailed(sentence(_VENDOR, _why(data), task)))
+            return Failed(ProviderFailed(sentence(_VENDOR, _why(data), task, secrets=(self.account.key,))))
         if word != "COMPLETED":
             return Running()
         made = data.get("generated")
@@ -118,7 +119,7 @@ class MagnificQueue(QueueProtocol):
             and all(one.get(name) == value for name, value in wanted.items())
             and abs(_age(one.get("created_at")) - age_seconds) <= _CLOCKS_DIFFER_SECONDS
         ]
-        return Accepted(fits[0]) if len(fits) == 1 and wanted.get("prompt") else None
+        return Accepted(vendor_id_of(_VENDOR, fits[0])) if len(fits) == 1 and wanted.get("prompt") else None
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -171,8 +172,8 @@ def _why(data: dict[str, Any]) -> str:
 
 def _age(said: Any) -> float:
     """Seconds since a time, as ISO 8601 or in Unix seconds; endless for what is neither."""
-    if isinstance(said, int | float):
-        return datetime.now(UTC).timestamp() - said
+    if (seconds := count_of(said)) is not None:
+        return datetime.now(UTC).timestamp() - seconds
     try:
         then = datetime.fromisoformat(str(said))
     except ValueError:

@@ -1,6 +1,5 @@
 """Reads vendors' refusals: when to come again, whose words they are, and what may be done next."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from compute.errors import ProviderFailed
+from compute.providers.calls.answers import json_of, without
 from compute.providers.calls.http import HttpResponse
 from compute.providers.calls.outcomes import OutcomeUnknownError
 from compute.schemas.enums import ErrorCategory
@@ -35,11 +35,8 @@ _DURATION = re.compile(r"^(\d+(?:\.\d+)?)s$")
 
 
 def parsed(response: HttpResponse) -> Any:
-    """The JSON of an answer, whatever its content type says; None if it is none."""
-    try:
-        return json.loads(response.body)
-    except ValueError:
-        return None
+    """The JSON of an answer, whatever its content type says; None if it is none, or cannot be right."""
+    return json_of(response.body)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
@@ -57,10 +54,11 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
         return _bounded(seconds)
     try:
         then = parsedate_to_datetime(said)
-    except (ValueError, IndexError):
+        then = then if then.tzinfo else then.replace(tzinfo=UTC)
+        return _bounded((then - (now or datetime.now(UTC))).total_seconds())
+    except (ValueError, IndexError, TypeError, OverflowError):
+        # Years beyond those of a calendar, digits without end, zones of days.
         return None
-    then = then if then.tzinfo else then.replace(tzinfo=UTC)
-    return _bounded((then - (now or datetime.now(UTC))).total_seconds())
 
 
 def retry_info(details: Any) -> float | None:
@@ -73,17 +71,17 @@ def retry_info(details: Any) -> float | None:
 
 
 def sentence(vendor: str, words: str, request_id: str | None, *, secrets: Iterable[str] = ()) -> str:
-    """A vendor's words as an error message, with its id of the request and without `secrets`.
+    """A vendor's words as an error message, with its id of the request and without `secrets`. What is cut is cut after
+    they are left out.
 
     Example:
         sentence("fal", "Application not found", "req_1")  # "fal: Application not found (request req_1)"
     """
-    clean = " ".join(words.split())
-    for secret in secrets:
-        clean = clean.replace(secret, "***") if secret else clean
+    clean = without(" ".join(words.split()), secrets := tuple(secrets))
+    told = without(request_id or "", secrets)
     if len(clean) > _MOST_WORDS:
         clean = f"{clean[:_MOST_WORDS]}…"
-    return f"{vendor}: {clean}{f' (request {request_id})' if request_id else ''}"
+    return f"{vendor}: {clean}{f' (request {told})' if told else ''}"
 
 
 def category_of(status: int) -> ErrorCategory:

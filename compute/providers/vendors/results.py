@@ -1,7 +1,6 @@
 """Pictures in vendors' answers: addresses, or base64."""
 
 import base64
-import binascii
 
 from compute.providers.calls.outcomes import AnswerFile, OutcomeUnknownError
 
@@ -18,5 +17,5 @@ def answer_file(vendor: str, address: str) -> AnswerFile:
         return AnswerFile(url=address)
     try:
         return AnswerFile(data=base64.b64decode(address.partition(",")[2], validate=True))
-    except binascii.Error as error:
+    except ValueError as error:
         raise OutcomeUnknownError(f"The picture in the answer of {vendor} is cut short.") from error

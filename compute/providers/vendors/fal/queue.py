@@ -11,6 +11,7 @@ from yarl import URL
 
 from compute.errors import InvalidInput, ProviderFailed
 from compute.providers.calls.account import Account
+from compute.providers.calls.answers import count_of, is_plain, total, vendor_id_of
 from compute.providers.calls.http import HttpRequest, HttpResponse
 from compute.providers.calls.outcomes import Accepted, Answer, OutcomeUnknownError
 from compute.providers.calls.protocol import Failed, Finished, Missing, QueueProtocol, Running, Status
@@ -90,7 +91,8 @@ class FalQueue(QueueProtocol):
         if not isinstance(said, dict) or not isinstance(said.get("request_id"), str) or not said["request_id"]:
             raise not_its_own(_VENDOR, response)
         addresses = {name: said[name] for name in ("status_url", "response_url", "cancel_url") if name in said}
-        return Accepted(said["request_id"], {name: one for name, one in addresses.items() if isinstance(one, str)})
+        known = {name: one for name, one in addresses.items() if isinstance(one, str) and is_plain(one)}
+        return Accepted(vendor_id_of(_VENDOR, said["request_id"]), known)
 
     def ask(self, accepted: Accepted) -> HttpRequest:
         return HttpRequest("GET", self._address(accepted, "status_url", "/status"), self._headers)
@@ -247,12 +249,12 @@ def _units(media: list[dict[str, Any]]) -> dict[str, float]:
     clips = [one for one in media if str(one.get("content_type", "")).startswith("video/")]
     if len(media) > len(clips):
         units["images"] = float(len(media) - len(clips))
-    sides = [(one.get("width"), one.get("height")) for one in media if one not in clips]
-    pixels = sum(width * height for width, height in sides if isinstance(width, int) and isinstance(height, int))
+    sides = [(count_of(one.get("width")), count_of(one.get("height"))) for one in media if one not in clips]
+    pixels = total(width * height for width, height in sides if width and height)
     if pixels:
         units["megapixels"] = pixels / 1e6
-    seconds = [one["duration"] for one in clips if isinstance(one.get("duration"), int | float)]
-    return units | ({"seconds": float(sum(seconds))} if seconds else {})
+    seconds = total(one.get("duration") for one in clips)
+    return units if seconds is None else units | {"seconds": seconds}
 
 
 def _short(value: Any) -> Any:

@@ -3,7 +3,6 @@
 Light to import: Google's client is loaded with the first call, by `compute.providers.vendors.google.wire`.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +13,7 @@ from compute.providers.calls.outcomes import OutcomeUnknownError
 from compute.schemas.enums import ErrorCategory
 from compute.settings import Settings
 
-__all__ = ["VENDOR", "account", "api_version", "as_json", "base_url", "endpoint", "location", "refusal"]
+__all__ = ["VENDOR", "account", "api_version", "base_url", "endpoint", "location", "refusal"]
 
 VENDOR = "gemini"
 _LOCATION = "global"
@@ -99,14 +98,6 @@ def refusal(
     if status == 429 and not hopeless:
         return ProviderFailed(message, seconds=_wait(details, _DEFAULT_WAIT), charged=False)
     return ProviderFailed(message, category=category, hopeless=hopeless, seconds=_wait(details, 0.0))
-
-
-def as_json(text: str | bytes | None) -> Any:
-    """What a text means as JSON; None if it is none."""
-    try:
-        return json.loads(text or "")
-    except ValueError:
-        return None
 
 
 def _meaning(status: int, word: str, message: str, details: list[Mapping[str, Any]]) -> tuple[ErrorCategory, bool]:

@@ -11,10 +11,12 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 from compute.errors import ProviderFailed
+from compute.providers.calls.answers import counts_of, plain_id, total
 from compute.providers.calls.call import Collected
 from compute.providers.calls.job import JobCalls
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import Answer, AnswerFile, OutcomeUnknownError
+from compute.providers.calls.sdk import no_word_of
 from compute.providers.vendors.google.account import account, endpoint
 from compute.schemas.enums import ErrorCategory
 from compute.settings import Settings
@@ -112,8 +114,9 @@ async def _send(settings: Settings, wish: ImageWish, user: str, log: list[Servic
     )
     contents = [types.Content(role="user", parts=parts)]
     seconds = min(_SECONDS, settings.provider_wait_seconds)
-    said = await generate(settings, wish.model, contents, config, seconds=seconds, log=log, user=user)
-    return await asyncio.to_thread(answer_of, said, wish)
+    with no_word_of(account(settings, user=user).key):
+        said = await generate(settings, wish.model, contents, config, seconds=seconds, log=log, user=user)
+        return await asyncio.to_thread(answer_of, said, wish)
 
 
 def _size_for(wish: ImageWish) -> str | None:
@@ -148,12 +151,14 @@ def answer_of(said: Mapping[str, Any], wish: ImageWish) -> Answer:
             "finish_reason": _reason_of(candidates),
             "seed": wish.seed,
         },
-        units={
-            "images": 1.0,
-            "input_tokens": _number(usage, "promptTokenCount"),
-            "output_tokens": _number(usage, "candidatesTokenCount") + _number(usage, "thoughtsTokenCount"),
-        },
-        vendor_id=said["responseId"] if isinstance(said.get("responseId"), str) else None,
+        units=counts_of(
+            {
+                "images": 1.0,
+                "input_tokens": usage.get("promptTokenCount"),
+                "output_tokens": total(usage.get(name) for name in ("candidatesTokenCount", "thoughtsTokenCount")),
+            }
+        ),
+        vendor_id=plain_id(said.get("responseId")),
     )
 
 
@@ -180,7 +185,8 @@ def _without_image(
 
 
 def _id_of(said: Mapping[str, Any]) -> str:
-    return f" Request {said['responseId']}." if said.get("responseId") else ""
+    told = plain_id(said.get("responseId"))
+    return f" Request {told}." if told else ""
 
 
 def _reason_of(candidates: list[Mapping[str, Any]]) -> str:
@@ -211,8 +217,3 @@ def _is_image(inline: Any) -> bool:
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:
     return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
-
-
-def _number(usage: Mapping[str, Any], name: str) -> float:
-    value = usage.get(name)
-    return float(value) if isinstance(value, (int, float)) else 0.0

@@ -21,6 +21,7 @@ from google.oauth2 import credentials as user_credentials
 from google.oauth2 import service_account
 
 from compute.errors import ProviderFailed
+from compute.providers.calls.answers import json_of
 from compute.providers.calls.http import HttpResponse
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import NotDeliveredError, OutcomeUnknownError
@@ -28,7 +29,6 @@ from compute.providers.calls.sdk import http_tls, one_request
 from compute.providers.vendors.google.account import (
     account,
     api_version,
-    as_json,
     base_url,
     endpoint,
     location,
@@ -67,7 +67,7 @@ async def generate(
     async with open_client(settings, seconds=seconds, log=log, address=address, user=user) as client:
         response = await client.aio.models.generate_content(model=model, contents=contents, config=raw)
         said = response.sdk_http_response
-        answer = await asyncio.to_thread(as_json, said.body if said else None)
+        answer = await asyncio.to_thread(json_of, said.body if said else None)
     if not isinstance(answer, dict):
         raise OutcomeUnknownError("Its answer is not the JSON that the service promises.")
     return answer
@@ -82,7 +82,7 @@ async def open_client(
     key = settings.gemini_api_key.get_secret_value() if settings.gemini_api_key else None
 
     def refused(response: HttpResponse) -> ProviderFailed | OutcomeUnknownError:
-        return refusal(response.status, as_json(response.body), response.request_id, secret=key)
+        return refusal(response.status, json_of(response.body), response.request_id, secret=key)
 
     credentials = await _credentials(settings)
     account(settings, user=user)

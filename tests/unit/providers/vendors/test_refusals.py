@@ -5,6 +5,8 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from compute.providers.calls.http import HttpResponse
 from compute.providers.vendors.refusals import (
@@ -96,3 +98,46 @@ def test_an_answer_that_is_not_the_vendors_own_tells_its_status() -> None:
     response = HttpResponse(502, {"x-request-id": "abc"}, b"<html>")
     assert parsed(response) is None
     assert str(not_its_own("fal", response)) == "The answer of fal (502, request abc) is not in its usual form."
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Fri, 31 Dec 99999 23:59:59 GMT",
+        "Fri, 31 Dec 99999999999999999999 23:59:59 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Fri, 31 Dec 0001 00:00:00 +2359",
+        "Fri, 31 Dec 2026 23:59:59 +99999999",
+        "Fri, 31 Dec 2026 99:99:99 GMT",
+        "Fri, 31 Dec " + "9" * 5000 + " 23:59:59 GMT",
+        "9" * 5000,
+        "1e999",
+        "-1e999",
+        "-1",
+        "inf",
+        "-inf",
+        "nan",
+        "\udcff",
+        "\x00",
+        "٣",
+        ", , ,",
+        "Fri",
+    ],
+)
+def test_a_hostile_time_is_bounded_or_none(said: str) -> None:
+    for headers in ({"retry-after": said}, {"retry-after-ms": said}, {"retry-after-ms": "x", "retry-after": said}):
+        seconds = retry_after(headers, NOW)
+        assert seconds is None or 0 <= seconds <= LONGEST_PAUSE_SECONDS
+
+
+@given(
+    st.text()
+    | st.from_regex(r"[A-Z][a-z]{2}, \d{1,30} (Jan|Dec|Foo) -?\d{1,30} \d{1,30}:\d+:\d+ ([+-]\d{1,12}|GMT|)")
+    | st.floats().map(str)
+)
+def test_no_time_is_an_error(said: str) -> None:
+    for headers in ({"retry-after": said}, {"retry-after-ms": said}):
+        seconds = retry_after(headers, NOW)
+        assert seconds is None or 0 <= seconds <= LONGEST_PAUSE_SECONDS
+    info = retry_info([{"@type": "x.RetryInfo", "retryDelay": said}])
+    assert info is None or 0 <= info <= LONGEST_PAUSE_SECONDS
