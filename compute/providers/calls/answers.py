@@ -37,7 +37,7 @@ def count_of(value: Any) -> float | None:
     """An amount that is paid for; None for what is no finite number of at least 0.
 
     Example:
-        count_of("many"), count_of(10**400), count_of(12)  # (None, None, 12.0)
+        count_of("many"), count_of(-1), count_of(12)  # (None, None, 12.0)
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
