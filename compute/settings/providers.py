@@ -4,7 +4,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
 from compute.settings.rules import checked_base
@@ -37,6 +37,22 @@ class PriceRule(BaseModel):
     amount: Decimal = Field(ge=0, max_digits=18, decimal_places=9, description="In the currency of the settings.")
 
 
+def _sendable(key: SecretStr | None) -> SecretStr | None:
+    """A key without what surrounds it in a file; one that is blank is none.
+
+    Raises:
+        ValueError: no header can carry it. The message continues the setting's name, and does not repeat the key.
+    """
+    text = "" if key is None else key.get_secret_value().strip()
+    if not text:
+        return None
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("must consist of visible ASCII characters, without spaces")
+    return SecretStr(text)
+
+
+VendorKey = Annotated[SecretStr | None, AfterValidator(_sendable)]
+"""A key that a vendor gets in a header."""
 _LIMITS = {
     # What FASHN and Magnific publish; the others depend on the account.
     "fashn": AccountLimit(concurrency=6, per_minute=50),
@@ -57,12 +73,15 @@ _FAL_APPS = {
 class ProviderSettings(BaseSettings):
     """The part of `Settings` that providers read. Without its key a provider refuses tasks and names the setting."""
 
-    fal_key: SecretStr | None = Field(default=None, validation_alias="FAL_KEY", description="Key of fal.")
+    fal_key: VendorKey = Field(default=None, validation_alias="FAL_KEY", description="Key of fal.")
     fal_queue_url: str = Field(
         default="https://queue.fal.run", validation_alias="FAL_QUEUE_URL", description="Address of fal's queue."
     )
     fal_run_url: str = Field(
-        default="https://fal.run", validation_alias="FAL_RUN_URL", description="Address of fal's synchronous runs."
+        default="https://fal.run",
+        validation_alias="FAL_RUN_URL",
+        description="Address of fal's synchronous runs. Accepted, and called by nothing: every run goes through the "
+        "queue, because a run whose answer is lost could not be found again.",
     )
     fal_jwks_url: str = Field(
         default="https://rest.fal.ai/.well-known/jwks.json",
@@ -74,14 +93,14 @@ class ProviderSettings(BaseSettings):
         "remove_background, fix_garment.",
     )
 
-    fashn_api_key: SecretStr | None = Field(default=None, validation_alias="FASHN_API_KEY", description="Key of FASHN.")
+    fashn_api_key: VendorKey = Field(default=None, validation_alias="FASHN_API_KEY", description="Key of FASHN.")
     fashn_base_url: str = Field(
         default="https://api.fashn.ai/v1", validation_alias="FASHN_BASE_URL", description="Address of FASHN."
     )
     fashn_try_on_model: str = Field(default="tryon-max", description="FASHN's model for edits with a garment.")
     fashn_edit_model: str = Field(default="edit", description="FASHN's model for other edits.")
 
-    magnific_api_key: SecretStr | None = Field(
+    magnific_api_key: VendorKey = Field(
         default=None,
         validation_alias=AliasChoices("MAGNIFIC_API_KEY", "FREEPIK_API_KEY"),
         description="Key of Magnific, formerly Freepik.",
@@ -97,7 +116,7 @@ class ProviderSettings(BaseSettings):
         description="Header of the key; x-freepik-api-key for the old address.",
     )
 
-    gemini_api_key: SecretStr | None = Field(
+    gemini_api_key: VendorKey = Field(
         default=None,
         validation_alias=AliasChoices("GOOGLE_API_KEY", "GEMINI_API_KEY"),
         description="Key of Google's Gemini API.",
@@ -123,13 +142,11 @@ class ProviderSettings(BaseSettings):
     )
     gemini_image_model: str = Field(default="gemini-3-pro-image", description="Google's model for images.")
 
-    openai_api_key: SecretStr | None = Field(
-        default=None, validation_alias="OPENAI_API_KEY", description="Key of OpenAI."
-    )
+    openai_api_key: VendorKey = Field(default=None, validation_alias="OPENAI_API_KEY", description="Key of OpenAI.")
     openai_base_url: str = Field(
         default="https://api.openai.com/v1", validation_alias="OPENAI_BASE_URL", description="Address of OpenAI."
     )
-    anthropic_api_key: SecretStr | None = Field(
+    anthropic_api_key: VendorKey = Field(
         default=None, validation_alias="ANTHROPIC_API_KEY", description="Key of Anthropic."
     )
     anthropic_base_url: str = Field(

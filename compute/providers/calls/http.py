@@ -1,6 +1,7 @@
 """Requests to vendors: one at a time, each with a deadline, none of them ever repeated behind the caller's back."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -134,11 +135,12 @@ class HttpClient:
 
     def _begun(self, request: HttpRequest, paid: bool, on_its_way: "_OnItsWay") -> Any:
         session = self._session(paid)
+        headers, body = _written(request)
         return session.request(
             request.method,
             URL(request.url, encoded=True).update_query(request.query) if request.query else request.url,
-            headers={"User-Agent": "compute", **request.headers},
-            json=request.json,
+            headers=headers,
+            data=body,
             allow_redirects=False,
             trace_request_ctx=on_its_way,
         )
@@ -169,6 +171,23 @@ class _OnItsWay:
     """Whether any of a request may have left."""
 
     has_left: bool = False
+
+
+def _written(request: HttpRequest) -> tuple[dict[str, str], bytes | None]:
+    """Headers and body as they leave, which is nothing that aiohttp could find wanting with a connection made.
+
+    Raises:
+        NotDeliveredError: they cannot be written.
+    """
+    if not all(text.isascii() and text.isprintable() for one in request.headers.items() for text in one):
+        raise NotDeliveredError("It could not be sent: a header, perhaps the key, has characters that none may have.")
+    headers = {"User-Agent": "compute", **request.headers}
+    if request.json is None:
+        return headers, None
+    try:
+        return headers | {"Content-Type": "application/json"}, json.dumps(request.json).encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise NotDeliveredError(f"It could not be sent: {type(error).__name__}.") from error
 
 
 def _tracing() -> aiohttp.TraceConfig:
