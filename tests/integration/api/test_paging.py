@@ -156,6 +156,10 @@ async def follow(api: httpx.AsyncClient, listed: Listed, limit: int) -> AsyncIte
             assert answer.headers["x-next-cursor"] in url
 
 
+ELSEWHERE = {"/api/v1/providers/calls", "/api/v1/usage"}
+"""Lists that are tried in tests of their own: the one needs the admin key, the other has sums for rows."""
+
+
 def test_every_list_is_tried(settings: Settings) -> None:
     paths = create_app(settings, Serving({})).openapi()["paths"]
     limited = [
@@ -164,7 +168,7 @@ def test_every_list_is_tried(settings: Settings) -> None:
         for parameter in operations.get("get", {}).get("parameters", ())
         if parameter["name"] == "limit"
     ]
-    assert len(limited) == len(NAMES)
+    assert len(set(limited) - ELSEWHERE) == len(NAMES)
     for path in limited:
         assert "cursor" in {parameter["name"] for parameter in paths[path]["get"]["parameters"]}, path
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from compute.errors import InvalidInput, ProviderFailed
+from compute.errors import CallUncertain, InvalidInput, ProviderFailed
 from compute.providers.calls.record import CallPolicy
 from compute.providers.registry import all_providers
 from compute.schemas.enums import ErrorCategory, ProviderType
@@ -93,11 +93,11 @@ async def test_a_request_that_the_caller_names_is_followed_and_nothing_is_paid(f
     assert again.artifacts[0].sha256 == first.artifacts[0].sha256
 
 
-async def test_a_request_that_nobody_knows_ends_the_task_without_a_submit(fal: Fal, desk: Desk) -> None:
+async def test_a_request_that_nobody_knows_is_waited_for_and_nothing_is_submitted(fal: Fal, desk: Desk) -> None:
     config = {"provider_config": {"fal_request_id": "nobody-knows"}}
-    with pytest.raises(ProviderFailed, match="Request not found") as caught:
+    with pytest.raises(CallUncertain, match="Request not found") as caught:
         await desk.run("GENERATION", await stored(desk, "GENERATION") | config, FAL)
-    assert caught.value.hopeless
+    assert not caught.value.charged
     assert fal.submits == 0
 
 

@@ -94,13 +94,28 @@ async def test_a_file_host_that_is_away_costs_no_second_submit(queued: Queued, t
 
 
 @every_vendor
-@pytest.mark.parametrize("fault", [truncated_picture(), html(404), html(403), huge_picture(3 * FEW_BYTES)], ids=str)
-async def test_a_file_that_cannot_be_had_is_the_vendors_failure(queued: Queued, fault: Fault, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", [truncated_picture(), huge_picture(3 * FEW_BYTES)], ids=str)
+async def test_a_file_that_is_worthless_is_not_paid_for_again(queued: Queued, fault: Fault, tmp_path: Path) -> None:
     async with bench(queued, tmp_path) as at:
         at.stand_in.faults.always("file", fault)
         assert await at.run_to_the_end(most=1) is None
         assert at.errors[0].category is ErrorCategory.PROVIDER_ERROR
+        assert at.errors[0].hopeless
         assert at.state is CallState.FAILED
+
+
+@every_vendor
+@pytest.mark.parametrize("fault", [html(404), html(403)], ids=str)
+async def test_a_file_that_is_gone_is_asked_for_again_and_not_paid_for(
+    queued: Queued, fault: Fault, tmp_path: Path
+) -> None:
+    async with bench(queued, tmp_path, fetch=0.5) as at:
+        at.stand_in.faults.always("file", fault)
+        assert await at.run_to_the_end(most=1) is None
+        assert at.state is CallState.ACCEPTED
+        at.stand_in.faults.clear()
+        assert await at.run_to_the_end(most=2) is not None
+        assert at.stand_in.submits == 1
 
 
 @every_vendor

@@ -61,7 +61,8 @@ class FalShootifyRefiner(FalProvider[FalShootifyRefinerConfig]):
         self.account(settings)
         refine = checked_operation(self.name, operation, Refine)
         check_refine(self.name, refine, most=CLARITY_MOST)
-        app_for(settings, "refine", refine.app, "fal_app_id")
+        assert isinstance(config, FalShootifyRefinerConfig)  # noqa: S101 - see `config_model`
+        app_for(settings, "refine", refine.app or config.fal_app_id, "fal_app_id")
 
     def request_id(self, config: FalShootifyRefinerConfig) -> str | None:
         return config.fal_request_id

@@ -7,8 +7,10 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from compute.api.paths import IMAGES
+from compute.providers.registry import remote_queues
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
@@ -34,8 +36,9 @@ ROLES = frozenset(get_args(Role))
 
 @pytest.fixture
 async def base_url(settings: Settings) -> AsyncIterator[str]:
-    """The API before a model that can do everything."""
-    async with serving_api(settings, ROLES) as url:
+    """The API before a model that can do everything, and before providers that nobody calls."""
+    with_keys = settings.model_copy(update={"openai_api_key": SecretStr("sk-of-nobody")})
+    async with serving_api(with_keys, ROLES, elsewhere=tuple(remote_queues())) as url:
         yield url
 
 
