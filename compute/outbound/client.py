@@ -298,8 +298,12 @@ async def _as_invalid_input(field: str) -> AsyncIterator[None]:
         yield
     except TimeoutError as error:
         raise FileAway("The server took too long.", field=field) from error
-    except (aiohttp.ClientConnectorDNSError, NotPublicError, socket.gaierror) as error:
+    except NotPublicError as error:
         raise InvalidInput(_NOT_PUBLIC, field=field) from error
+    except (aiohttp.ClientConnectorDNSError, socket.gaierror) as error:
+        # The same words; that a name is unknown may pass.
+        private = isinstance(getattr(error, "os_error", None), NotPublicError)
+        raise (InvalidInput if private else FileAway)(_NOT_PUBLIC, field=field) from error
     except (aiohttp.ClientError, OSError) as error:
         raise FileAway("The file could not be downloaded: the connection failed.", field=field) from error
 

@@ -160,7 +160,8 @@ async def test_public_addresses_pass_the_check(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "away"), [(404, False), (403, False), (410, False), (408, True), (429, True), (500, True), (503, True)]
+    ("status", "away"),
+    [(404, True), (403, True), (410, True), (400, False), (401, False), (408, True), (429, True), (500, True)],
 )
 async def test_a_server_that_is_unwell_may_have_the_file_later(
     serve: Serve, connect: Connect, status: int, away: bool
@@ -407,3 +408,12 @@ async def test_a_body_that_grows_too_large_is_not_received(serve: Serve, connect
         await connect("127.0.0.1").receive(
             url, lambda: tmp_path / "body", in_memory=100, max_bytes=2000, timeout=PATIENCE, field="result"
         )
+
+
+async def test_a_name_that_is_unknown_may_be_known_later_and_a_private_one_may_not(connect: Connect) -> None:
+    with pytest.raises(InvalidInput, match="does not resolve") as caught:
+        await connect().fetch("http://nobody.invalid/", max_bytes=9, field="image_url")
+    assert isinstance(caught.value, FileAway)
+    with pytest.raises(InvalidInput, match="does not resolve") as caught:
+        await connect().fetch("http://localhost/", max_bytes=9, field="image_url")
+    assert not isinstance(caught.value, FileAway)
