@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
 from functools import partial
 from typing import Annotated, Any
 from weakref import WeakValueDictionary
@@ -16,6 +17,7 @@ from compute.api.http.strict import StrictRoute
 from compute.api.idempotency.keys import Answer, IdempotencyHeader, IdempotentRequest
 from compute.api.openapi.request_bodies import EVALUATION_BODY
 from compute.api.resources import Resources
+from compute.capacity import to_its_end
 from compute.errors import InvalidFields, InvalidInput
 from compute.evaluation.vision import VisionModel
 from compute.requests.validate import validate
@@ -70,12 +72,25 @@ async def _evaluate(
     check_source(asked)
     model = _model(resources, provider)
     load = partial(load_image, asked, resources)
-    # What a vendor was asked is paid: should the client go, the answer is waited for all the same, for the ledger.
-    response = await while_connected(request, resources.evaluator.evaluate(asked, model, load))
-    answer = Answer(200, response.model_dump_json())
+    evaluating = resources.evaluator.evaluate(asked, model, load)
+    if idempotent.key is None:
+        # What a vendor was asked is paid: should the client go, the answer is waited for all the same, for the ledger.
+        return _answer(await while_connected(request, evaluating))
+    # A client that goes may come again with its key, and must not pay twice.
+    return await to_its_end(asyncio.ensure_future(_remembered(resources, idempotent, evaluating)))
+
+
+async def _remembered(
+    resources: Resources, idempotent: IdempotentRequest, evaluating: Coroutine[Any, Any, EvaluationResponse]
+) -> Answer:
+    answer = _answer(await evaluating)
     async with idempotent.once(resources.database) as session:
         await idempotent.remember(session, answer)
     return answer
+
+
+def _answer(response: EvaluationResponse) -> Answer:
+    return Answer(200, response.model_dump_json())
 
 
 def _model(resources: Resources, provider: VisionProvider | None) -> VisionModel:

@@ -12,6 +12,7 @@ from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.account import Account
 from compute.providers.calls.call import Collected
 from compute.providers.chat.base import ChatImage, ChatRequest, ChatVendor
+from compute.providers.chat.fitting import misfit
 from compute.providers.chat.registry import available, chat_vendors
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
 from compute.schemas.rules.strict import JsonBody
@@ -23,6 +24,8 @@ from compute.worker.context import RunContext
 __all__ = ["AiCore", "AiCoreProviderConfig"]
 
 _SECONDS = 300.0
+_QUOTED = 200
+"""Characters of an answer that does not fit its schema."""
 _MOST_SIDE = 1568
 """Pixels. Vendors make larger images smaller themselves, after they have counted their bytes."""
 
@@ -117,6 +120,7 @@ class AiCore(RemoteProvider[AiCoreProviderConfig]):
         )
         if not said and collected.text:
             context.say(collected.text)  # An earlier run has paid for it.
+        await _check(context, vendor, collected, question)
         _note(context, vendor, collected)
 
 
@@ -175,6 +179,23 @@ def _body(vendor: ChatVendor, request: ChatRequest, question: Converse) -> dict[
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
     }
+
+
+async def _check(context: RunContext, vendor: ChatVendor, collected: Collected, question: Converse) -> None:
+    """Raises:
+    ProviderFailed: the answer does not have the form that was asked for. It is paid and in the ledger, and the same
+        question is not paid again.
+    """
+    if question.answer_schema is None:
+        return
+    fault = await context.compute(partial(misfit, collected.text, question.answer_schema))
+    if fault is not None:
+        begins = " ".join((collected.text or "")[:_QUOTED].split())
+        raise ProviderFailed(
+            f"The answer of {vendor.name} does not fit response_schema. {fault} It ended with finish_reason "
+            f"{collected.data.get('finish_reason')}, and begins: {begins}",
+            hopeless=True,
+        )
 
 
 def _note(context: RunContext, vendor: ChatVendor, collected: Collected) -> None:

@@ -379,3 +379,16 @@ async def test_what_was_asked_is_followed_to_its_end_though_its_client_has_gone(
             while [call.state for call in await calls(database)] != ["UNCERTAIN"]:
                 await asyncio.sleep(0.05)
     assert openai.submits == 1
+
+
+async def test_one_whose_client_has_gone_is_answered_when_it_comes_again(settings: Settings, openai: StandIn) -> None:
+    openai.seconds = 0.5
+    headers = {"Idempotency-Key": "look-3"}
+    async with client_of(leading(settings, OPENAI, openai)) as client:
+        leaving = asyncio.create_task(client.post("/evaluation/", json=asked(), headers=headers))
+        await openai.until(lambda: openai.submits == 1)
+        leaving.cancel()
+        again = await client.post("/evaluation/", json=asked(), headers=headers)
+        assert again.json()["success"], again.text
+        assert again.headers["Idempotency-Replayed"] == "true"
+    assert openai.submits == 1
