@@ -93,12 +93,13 @@ class CallKeeper:
     async def run(self) -> None:
         """Look now and then, and when a task is cancelled, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(notify.listen(self._database, [notify.CANCELLED], self._heard))
+            group.create_task(notify.listen(self._database, [notify.CANCELLED], lambda _, task_id: self.heard(task_id)))
             group.create_task(self._keep())
 
-    def _heard(self, channel: str, payload: str) -> None:
+    def heard(self, task_id: str) -> None:
+        """A task was cancelled: cut off what this process asks for it, and look at once."""
         with contextlib.suppress(ValueError):
-            self._under_way.stop(UUID(payload))
+            self._under_way.stop(UUID(task_id))
         self._wake.set()
 
     async def look(self) -> int:
