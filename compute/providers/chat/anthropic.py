@@ -6,7 +6,7 @@ from typing import Any
 
 from compute.errors import InvalidInput, ProviderFailed
 from compute.providers.calls.account import Account
-from compute.providers.calls.answers import json_of, total
+from compute.providers.calls.answers import count_of, json_of, total
 from compute.providers.calls.http import HttpResponse
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import Answer, OutcomeUnknownError
@@ -83,7 +83,7 @@ class AnthropicChat(ChatVendor):
                 events = await messages.create(**_asked(request), stream=True)
                 try:
                     async for event in events:
-                        said.hear(event.to_dict())
+                        said.hear(event.to_dict(warnings=False))
                 except anthropic.APIStatusError as error:
                     raise _said_no(key, error.body, wire.request_id) from error
             return said.answer(wire.request_id)
@@ -124,7 +124,7 @@ class _Said(Reply):
         self.model = message.get("model") or self.model
         usage = mapping(message.get("usage"))
         counts = [usage.get(f"{kind}input_tokens") for kind in ("", "cache_creation_", "cache_read_")]
-        self.input_tokens = total(counts) if counts[0] is not None else None
+        self.input_tokens = total(counts) if count_of(counts[0]) is not None else None
 
     def _end(self, message: Any) -> None:
         self.finish = message.get("stop_reason") or self.finish

@@ -69,7 +69,7 @@ class OpenAIChat(ChatVendor):
                 events = await chat.create(**_asked(request), stream=True, stream_options={"include_usage": True})
                 try:
                     async for event in events:
-                        said.take(event.to_dict())
+                        said.take(event.to_dict(warnings=False))
                 except openai.APIError as error:
                     if not isinstance(error, openai.APIConnectionError):
                         raise _said_no(key, mapping(error.body), wire.request_id) from error
