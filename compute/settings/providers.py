@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings
 
 from compute.settings.rules import checked_base
 
-__all__ = ["AccountLimit", "PriceRule", "ProviderSettings"]
+__all__ = ["AccountLimit", "PriceRule", "ProviderSettings", "VendorKey"]
 
 
 class AccountLimit(BaseModel):

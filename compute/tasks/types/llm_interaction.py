@@ -64,7 +64,8 @@ class CreateLLMInteractionTask(CreateTask):
     )
     response_schema: AnswerSchema | None = Field(
         default=None,
-        description="A JSON Schema that the answer must fit; its root is an object. The answer is then JSON. Vendors "
+        description="A JSON Schema that the answer must fit; its root is an object. The answer is then JSON; one that "
+        "does not fit, or was cut off, fails the task, and is not asked for again by itself. Vendors "
         "ask for `additionalProperties: false` and all properties in `required`, in each object of the schema.",
     )
     max_tokens: int | None = Field(

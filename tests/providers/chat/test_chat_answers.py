@@ -168,7 +168,7 @@ def test_the_models_of_the_settings_are_those_that_the_vendors_clients_name() ->
 
 async def test_keys_and_addresses_in_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI", "ANTHROPIC", "GOOGLE", "GEMINI"):
-        monkeypatch.setenv(f"{name}_API_KEY", "a wrong key")
+        monkeypatch.setenv(f"{name}_API_KEY", "a-wrong-key")
         monkeypatch.setenv(f"{name}_BASE_URL", "http://127.0.0.1:9/nobody")
     monkeypatch.setenv("OPENAI_ORG_ID", "another-organisation")
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "another-token")

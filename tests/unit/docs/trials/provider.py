@@ -55,7 +55,7 @@ def it_may_be_named_and_be_a_fallback() -> None:
     first, fallback = executors(provider_type=NIMBLE, provider_config={"sharpen": 70})
     assert (first.served.queue, fallback) == ("nimble", None)
     assert first.spec == {"provider_type": NIMBLE, "provider_config": {"sharpen": 70}}
-    first.check(REFINE, SPEC, serving(nimble_api_key="a key"))
+    first.check(REFINE, SPEC, serving(nimble_api_key="a-key"))
 
     first, fallback = executors(fallback_provider_type=NIMBLE)
     assert fallback is not None
@@ -71,7 +71,7 @@ def what_it_does_not_offer_is_refused() -> None:
     with pytest.raises(InvalidInput, match="Set NIMBLE_API_KEY to use NIMBLE_UPSCALER"):
         first.check(REFINE, SPEC, serving())
     with pytest.raises(InvalidInput, match="at most 4 times"):
-        first.check(REFINE, SPEC | {"factor": 8.0}, serving(nimble_api_key="a key"))
+        first.check(REFINE, SPEC | {"factor": 8.0}, serving(nimble_api_key="a-key"))
     with pytest.raises(ValueError, match="must be an address"):
         Settings(home=Path("home"), nimble_base_url="nimble")
     with pytest.raises(ValueError, match="the queue nimble is for tasks at providers elsewhere"):
