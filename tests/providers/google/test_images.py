@@ -39,6 +39,14 @@ def test_images_and_tokens_are_what_is_paid() -> None:
     assert answer.units == {"images": 1.0, "input_tokens": 5.0, "output_tokens": 1300.0}
 
 
+@pytest.mark.parametrize("odd", ["many", -1, float("inf"), float("nan"), 10**400, [1], None])
+def test_odd_counts_are_left_out_and_the_image_is_kept(odd: Any) -> None:
+    usage = {"promptTokenCount": odd, "candidatesTokenCount": 1290, "thoughtsTokenCount": odd}
+    answer = answer_of(said(inline(b"final")) | {"usageMetadata": usage, "responseId": "r\ud800"}, WISH)
+    assert answer.units == {"images": 1.0, "output_tokens": 1290.0}
+    assert (answer.vendor_id, [one.data for one in answer.files]) == ("r?", [b"final"])
+
+
 POLICY, PROVIDER = ErrorCategory.CONTENT_POLICY, ErrorCategory.PROVIDER_ERROR
 REASONS = [
     *((word, POLICY) for word in ("IMAGE_SAFETY", "SAFETY", "PROHIBITED_CONTENT", "IMAGE_RECITATION", "SPII")),
