@@ -23,7 +23,8 @@ from compute.worker.protocol import Artifact, Job, WorkerContext, WorkEvent
 __all__ = ["Assignment", "Provider", "RemoteProvider", "RemoteWorker", "publish"]
 
 ConfigT = TypeVar("ConfigT", bound=JsonBody)
-_SETUP_SECONDS = 30.0
+_SETUP_SECONDS = 90.0
+"""Until it is looked whether a missing setting is there again; longer than a fallback provider is kept waiting."""
 
 
 class Provider(ABC):

@@ -11,11 +11,13 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from compute.dispatch.retry import RetryPolicy, classify
 from compute.errors import CallUncertain, InvalidInput, ProviderFailed
 from compute.providers.calls.call import CallState
 from compute.providers.types.ai_core import AiCore, AiCoreProviderConfig
 from compute.schemas.enums import ErrorCategory, ProviderCapability, ProviderType
 from compute.settings import Settings
+from compute.tasks.leases import ClaimedTask, FallBack, Lease, Release
 from compute.tasks.operations import Converse, RemoveBackground
 from compute.tasks.operations import Picture as StoredPicture
 from compute.tasks.registry import all_kinds
@@ -130,7 +132,12 @@ async def test_a_key_that_was_removed_meanwhile_leaves_the_task_to_its_fallback(
     async with open_desk(tmp_path) as desk:
         with pytest.raises(ProviderFailed, match="Set OPENAI_API_KEY") as failed:
             await run(desk, OPENAI)
-        assert failed.value.hopeless
+    spec = '{"fallback": {"queue": "inference", "provider_type": "LOCAL", "spec": {}}}'
+    with_fallback = ClaimedTask(Lease(uuid4(), 1), "LLM_INTERACTION", 0, spec)
+    policy = RetryPolicy(max_retries=3, backoff_seconds=1.0)
+    assert isinstance(policy.failed(with_fallback, classify(failed.value)), FallBack)
+    # Without one it waits for the operator, and what was paid is not given up.
+    assert isinstance(policy.failed(with_fallback._replace(spec_json="{}"), classify(failed.value)), Release)
 
 
 # --- what is checked before a task is accepted ----------------------------------------------------------------------
