@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from compute.db.session import Database
 from tests.integration.api.test_idempotency import SMALL, Scene
 from tests.patience import PATIENCE
 
@@ -30,9 +31,9 @@ async def named_routes(base_url: str) -> list[tuple[str, str]]:
     return found
 
 
-async def made_for(api: httpx.AsyncClient, method: str, path: str) -> str:
+async def made_for(api: httpx.AsyncClient, database: Database, method: str, path: str) -> str:
     """A new task, workflow or training in a state in which the operation is allowed."""
-    scene, kind = Scene(api), path.split("/")[1]
+    scene, kind = Scene(api, database), path.split("/")[1]
     if kind == "training":
         return await scene.training()
     if kind == "workflows":
@@ -53,10 +54,10 @@ def spelled(path: str, made: str, *, quickstart: bool) -> str:
 
 @pytest.mark.parametrize("quickstart", [True, False])
 async def test_every_answer_is_in_the_dialect_of_the_id(
-    api: httpx.AsyncClient, base_url: str, quickstart: bool
+    api: httpx.AsyncClient, database: Database, base_url: str, quickstart: bool
 ) -> None:
     for method, path in await named_routes(base_url):
-        made = await made_for(api, method, path)
+        made = await made_for(api, database, method, path)
         address = spelled(path, made, quickstart=quickstart)
         answer = await api.request(method, address, json=BODIES.get(method))
         assert answer.status_code == 200, (method, path, answer.text)

@@ -5,6 +5,7 @@ import base64
 import io
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -118,6 +119,8 @@ async def test_faces_are_shown_as_large_as_is_wanted(desk: Desk, gemini: Gemini)
 @pytest.mark.parametrize(("workers", "most"), [(1, 1), (3, 3), (None, 4)])
 async def test_workers_are_a_limit(desk: Desk, gemini: Gemini, workers: int | None, most: int) -> None:
     gemini.faults.always("generate", hang_before_headers())
+    # A run that is stopped waits for answers that are on their way.
+    desk.policy = replace(desk.policy, answer=1.0)
     operation = await refining(desk, photo())
     running = asyncio.create_task(run(desk, operation, REFINER, num_tiles=4, max_workers=workers))
     await gemini.until(lambda: gemini.hanging == most)

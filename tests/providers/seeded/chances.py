@@ -183,8 +183,9 @@ def _odd_answers(vendor: Vendor) -> list[Mishap]:
     if vendor.draws:
         found += [
             Mishap("submit", truncated_base64().name, Comes.DOUBT, error, truncated_base64()),
-            Mishap("submit", truncated_picture().name, Comes.REFUSAL, error, truncated_picture()),
-            Mishap("submit", huge_picture(3 * FEW_BYTES).name, Comes.REFUSAL, error, huge_picture(3 * FEW_BYTES)),
+            # They are paid, and another would be no better.
+            Mishap("submit", truncated_picture().name, Comes.END, error, truncated_picture()),
+            Mishap("submit", huge_picture(3 * FEW_BYTES).name, Comes.END, error, huge_picture(3 * FEW_BYTES)),
         ]
     return found
 
@@ -214,11 +215,12 @@ def _files() -> list[Mishap]:
         *(html(status) for status in (200, 403, 404, 429, 500, 503)),
         *(from_nginx(502), redirected(), wrong_type(), truncated_picture(), huge_picture(3 * FEW_BYTES)),
     ]
-    lasting = [truncated_picture(), huge_picture(3 * FEW_BYTES), html(404), html(200), redirected()]
-    away = [html(503), reset_before_body()]
+    worthless = [truncated_picture(), huge_picture(3 * FEW_BYTES), html(200), redirected()]
+    away = [html(404), html(503), reset_before_body()]
     return [
         *(Mishap("file", fault.name, fault=fault) for fault in passing),
-        *(Mishap("file", fault.name, Comes.REFUSAL, error, fault, lasting=True) for fault in (*lasting, *away)),
+        *(Mishap("file", fault.name, Comes.END, error, fault, lasting=True) for fault in worthless),
+        *(Mishap("file", fault.name, Comes.REFUSAL, error, fault, lasting=True) for fault in away),
     ]
 
 
@@ -233,11 +235,12 @@ def _jobs(vendor: Vendor) -> list[Mishap]:
         Mishap("job", "it is done at once", plan=Plan((done,))),
     ]
     late = ErrorCategory.PROVIDER_TIMEOUT
-    # One that cannot be stopped is waited for by the next run too.
+    # One that cannot be stopped is waited for by the next run too; one that was stopped may be billed.
+    comes = Comes.END if vendor.cancels else Comes.REFUSAL
     deaf = Plan(vendor.states, held=True, obeys_cancel=False)
     found += [
-        Mishap("job", "it never ends", Comes.REFUSAL, late, plan=never, lasting=not vendor.cancels),
-        Mishap("job", "it heeds no cancel", Comes.REFUSAL, late, plan=deaf, lasting=not vendor.cancels),
+        Mishap("job", "it never ends", comes, late, plan=never, lasting=not vendor.cancels),
+        Mishap("job", "it heeds no cancel", comes, late, plan=deaf, lasting=not vendor.cancels),
     ]
     final = {ErrorCategory.INVALID_INPUT, ErrorCategory.CONTENT_POLICY}
     for word, category in vendor.failures.items():

@@ -1,13 +1,17 @@
 """Objects that are the caller's own come back as they were sent, wherever they come back."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import text
 
 from compute.db.session import Database
+from compute.settings import Settings
+from tests.integration.api.conftest import serving_api
 
 OWN: dict[str, Any] = {
     "zeta": 1e22,
@@ -25,6 +29,16 @@ OWN: dict[str, Any] = {
     "ü\u2028😀": "é\u0301",
     "b": [[], {}, None, True, {"z": 1, "a": [1e16, 1e15, 123456789.0]}],
 }
+
+
+@pytest.fixture
+async def base_url(settings: Settings) -> AsyncIterator[str]:
+    """The API before fal, which nobody asks for anything."""
+    with_key = settings.model_copy(update={"fal_key": SecretStr("key-of-nobody")})
+    async with serving_api(with_key, elsewhere=("fal",)) as url:
+        yield url
+
+
 SMALL = {"prompt": "a hat", "width": 64, "height": 64, "steps": 1}
 
 
@@ -104,9 +118,12 @@ async def test_what_a_workflow_has_of_its_callers_comes_back(api: httpx.AsyncCli
 
 
 async def test_a_providers_configuration_comes_back(api: httpx.AsyncClient) -> None:
-    body = SMALL | {"provider_config": {"provider_type": "LOCAL"} | OWN, "fallback_provider_config": OWN}
+    """Those whose fields are the caller's own, such as an app's arguments; and any for a fallback that is not named."""
+    own = {"provider_type": "FAL_STANDARD", "additional_static_params": OWN}
+    body = SMALL | {"provider_type": "FAL_STANDARD", "provider_config": own, "fallback_provider_config": OWN}
     made = await api.post("/tasks/", json=body)
     assert made.status_code == 201, made.text
     for task in (made.json(), (await api.get(f"/tasks/{made.json()['id']}")).json()):
         assert same(task["fallback_provider_config"])
+        assert same(task["provider_config"]["additional_static_params"])
         assert json.dumps(task["provider_config"]) == json.dumps(body["provider_config"])
