@@ -58,10 +58,10 @@ SELECT uuidv7(), coalesce(tenant, 'default'), CASE WHEN n %% 50 = 0 THEN 'FAILED
 """
 _CALLS = f"""
 INSERT INTO provider_calls (id, task_id, fence, part, attempt, tenant, task_type, provider, vendor, account, endpoint,
-                            digest, state, created_at)
+                            state, created_at)
 SELECT gen_random_uuid(), CASE WHEN n %% 4 > 0 THEN md5((n / 40)::text)::uuid END, 1, 'image/' || n, 1, tenant,
        'GENERATION', CASE WHEN n = ANY(%(rare)s) THEN 'VERTEX' WHEN n %% 3 = 0 THEN 'FASHN_STANDARD'
-                          ELSE 'FAL_STANDARD' END, 'fal', '00', 'queue.fal.run/fal-ai/flux/dev', '00',
+                          ELSE 'FAL_STANDARD' END, 'fal', '00', 'queue.fal.run/fal-ai/flux/dev',
        CASE WHEN n = ANY(%(old)s) THEN 'UNCERTAIN' WHEN n %% 50 = 0 THEN 'FAILED' WHEN n > %(count)s - 20 THEN 'INTENT'
             ELSE 'COLLECTED' END, at
   FROM (SELECT n, {_LABELS} FROM generate_series(1, %(count)s) AS n) AS made

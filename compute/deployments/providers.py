@@ -5,7 +5,7 @@ promised must be durable before anything is waited for, whoever is alive by then
 """
 
 import asyncio
-import logging
+import contextlib
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 
 from ray import serve
@@ -18,12 +18,15 @@ from compute.deployments.context import LocalWorkerContext
 from compute.deployments.pool import ServePool
 from compute.deployments.process import begin_process
 from compute.deployments.workers import JobWorker
+from compute.errors import InvalidInput
 from compute.outbound.client import GuardedClient
+from compute.providers.base import RemoteProvider
 from compute.providers.calls.job import JobCalls
 from compute.providers.calls.record import Owner
 from compute.providers.editing.provider import REFINERS
 from compute.providers.ledger.keeper import CallKeeper
 from compute.providers.ledger.opening import OpenCalls, open_calls
+from compute.providers.registry import all_providers
 from compute.settings import Settings, get_settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
@@ -32,10 +35,6 @@ __all__ = ["PROVIDERS", "ProviderPool", "ProviderWorker", "RemoteContext"]
 
 PROVIDERS = "Providers"
 """The deployment's name in Ray's dashboard."""
-
-_log = logging.getLogger(__name__)
-_VENDORS = {"fal": "fal", "fashn": "fashn", "freepik": "magnific", "vertex": "gemini"}
-"""The vendor behind a queue that has only one."""
 
 
 class ProviderPool(ServePool):
@@ -50,13 +49,24 @@ class ProviderPool(ServePool):
             PoolArgs(name=PROVIDERS, queue=queue, model=None, num_replicas=args.num_replicas, reserved_tasks=reserved),
             handle,
         )
-        limit = settings.provider_limits.get(_VENDORS.get(queue, ""))
-        limits = (limit.concurrency, limit.per_minute) if limit is not None else ()
         jobs = settings.provider_refiner_jobs if queue == REFINERS else settings.provider_jobs
-        self._most = min([jobs, *(one for one in limits if one is not None)])
+        self._most = min([jobs, *_limits_of(queue, settings)])
 
     def capacity(self) -> int:
         return min(super().capacity(), self._most)
+
+
+def _limits_of(queue: str, settings: Settings) -> list[int]:
+    """The limits of the vendor behind a queue; none if there are several."""
+    vendors = set[str]()
+    for provider in all_providers().values():
+        if isinstance(provider, RemoteProvider) and provider.queue_for(settings) == queue:
+            # Without its settings it gets no tasks.
+            with contextlib.suppress(InvalidInput):
+                vendors |= {account.vendor for account in provider.accounts(settings)}
+    if len(vendors) != 1 or (limit := settings.provider_limits.get(vendors.pop())) is None:
+        return []
+    return [one for one in (limit.concurrency, limit.per_minute) if one is not None]
 
 
 class RemoteContext(LocalWorkerContext):

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from compute.errors import InvalidInput, ProviderFailed, TaskFailed
 from compute.providers.calls.account import Account
@@ -156,11 +156,11 @@ class RemoteProvider(Provider, Generic[ConfigT]):
         operation = kind.operation(job.spec)
         if operation is None:
             raise TaskFailed(f"Tasks of type {kind.name} are done by this cluster alone.")
-        config = self.config_model.model_validate(job.spec.get("provider_config") or {})
+        config = cast("ConfigT", self.config_model.model_validate(job.spec.get("provider_config") or {}))
         self._check_setup(operation, config, worker.settings)
         owner = Owner(self.name, f"{kind.folder}/{job.task_id}/calls", job.task_id, job.fence)
         async with context.device():
-            await self.work(Assignment(operation, config, context, worker.calls(owner), worker.settings))  # type: ignore[arg-type]
+            await self.work(Assignment(operation, config, context, worker.calls(owner), worker.settings))
 
 
 def publish(context: RunContext, collected: Collected, *, seed: int | None = None, model: str) -> None:

@@ -51,7 +51,6 @@ class ProviderCall(Base):
     vendor: Mapped[str]
     account: Mapped[str]
     endpoint: Mapped[str]
-    digest: Mapped[str]
     state: Mapped[str]
     vendor_id: Mapped[str | None]
     addresses: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))

@@ -49,7 +49,6 @@ class Intent:
             does who asks again without a task: there the part also names what it belongs to.
         provider: The provider whose configuration asks for it; `account` is who is paid.
         endpoint: The host and path that it goes to.
-        digest: Of what is asked, in hex.
         id: Of the call.
         fence: Of the run; None for a call without a task.
     """
@@ -58,7 +57,6 @@ class Intent:
     provider: str
     account: Account
     endpoint: str
-    digest: str
     task_id: UUID | None
     fence: int | None
     id: UUID = field(default_factory=uuid4)

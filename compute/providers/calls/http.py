@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -228,23 +228,11 @@ async def _outcomes(on_its_way: _OnItsWay) -> AsyncIterator[None]:
 def _note(log: list[ServiceRequest], one: ServiceRequest) -> None:
     """Add a line; polls that say the same as the one before are counted in it."""
     last = log[-1] if log else None
-    same = last is not None and (last.method, last.host, last.path, last.status, last.error) == (
-        one.method,
-        one.host,
-        one.path,
-        one.status,
-        one.error,
-    )
-    if last is not None and same:
-        log[-1] = ServiceRequest(
-            one.method,
-            one.host,
-            one.path,
-            one.status,
-            round(last.ms + one.ms, 1),
-            one.request_id,
-            one.error,
-            last.times + 1,
-        )
+    if last is not None and _says(last) == _says(one):
+        log[-1] = replace(one, ms=round(last.ms + one.ms, 1), times=last.times + 1)
     else:
         log.append(one)
+
+
+def _says(one: ServiceRequest) -> tuple[object, ...]:
+    return one.method, one.host, one.path, one.status, one.error

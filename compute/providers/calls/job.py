@@ -5,8 +5,6 @@ has accepted is waited for by its id; what was sent and never answered is looked
 """
 
 import asyncio
-import hashlib
-import json
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -26,7 +24,7 @@ from compute.providers.calls.record import CallPolicy, CallRecord, Owner
 from compute.providers.calls.under_way import UnderWay
 from compute.schemas.enums import ErrorCategory
 
-__all__ = ["JobCalls", "Send", "digest_of"]
+__all__ = ["JobCalls", "Send"]
 
 _log = logging.getLogger(__name__)
 _WORTH_WAITING_SECONDS = 10.0
@@ -110,6 +108,13 @@ class JobCalls:
 
     async def _answered(self, record: CallRecord, send: Send, *, free: bool) -> Collected:
         try:
+            return await self._kept(record, send, free=free)
+        except asyncio.CancelledError:
+            self._under_way.later(record.cut_off())
+            raise
+
+    async def _kept(self, record: CallRecord, send: Send, *, free: bool) -> Collected:
+        try:
             answer = await self._sent(send, record)
         except NotDeliveredError as error:
             raise await record.not_delivered(error) from error
@@ -119,9 +124,6 @@ class JobCalls:
             raise await record.unknown(str(error)) from error
         except ProviderFailed as error:
             raise await record.failed(error) from error
-        except asyncio.CancelledError:
-            self._under_way.later(record.cut_off())
-            raise
         try:
             return await record.keep(answer)
         except OutcomeUnknownError as error:
@@ -137,7 +139,7 @@ class JobCalls:
 
     async def _begin(self, part: str, account: Account, url: str, body: Any) -> CallRecord:
         owner, endpoint = self._owner, url.split("://", 1)[-1].split("?", 1)[0]
-        intent = Intent(part, owner.provider, account, endpoint, digest_of(body), owner.task_id, owner.fence)
+        intent = Intent(part, owner.provider, account, endpoint, owner.task_id, owner.fence)
         while True:
             call = await self._begun(intent)
             if not isinstance(call, Pause):
@@ -211,8 +213,3 @@ class JobCalls:
                 if found is not None:
                     return await record.accepted(found)
         raise await record.unknown(record.call.error or _LOST)
-
-
-def digest_of(body: Any) -> str:
-    """The hash (sha256, hex) of what is asked."""
-    return hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode()).hexdigest()

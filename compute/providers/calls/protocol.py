@@ -78,7 +78,7 @@ class QueueProtocol(ABC):
         return None
 
     def answer(self, response: HttpResponse) -> Answer:
-        """The result."""
+        """The result, for a vendor that has to be asked for it (`fetch`)."""
         raise NotImplementedError
 
     def cancel(self, accepted: Accepted) -> HttpRequest | None:

@@ -53,11 +53,11 @@ SELECT given.ordinal, {_COLUMNS}
 """
 _INSERT = """
 INSERT INTO provider_calls
-       (id, task_id, fence, part, attempt, tenant, task_type, provider, vendor, account, endpoint, digest, state)
-SELECT id, task_id, fence, part, attempt, tenant, task_type, provider, vendor, account, endpoint, digest, 'INTENT'
+       (id, task_id, fence, part, attempt, tenant, task_type, provider, vendor, account, endpoint, state)
+SELECT id, task_id, fence, part, attempt, tenant, task_type, provider, vendor, account, endpoint, 'INTENT'
   FROM jsonb_to_recordset(%(rows)s) AS given(
        id uuid, task_id uuid, fence bigint, part text, attempt int, tenant text, task_type text, provider text,
-       vendor text, account text, endpoint text, digest text)
+       vendor text, account text, endpoint text)
 """
 
 
@@ -155,7 +155,6 @@ def _row(intent: Intent, attempt: int, held: _Held) -> dict[str, Any]:
         "vendor": vendor,
         "account": account,
         "endpoint": intent.endpoint,
-        "digest": intent.digest,
     }
 
 

@@ -19,7 +19,7 @@ from compute.tasks.usage import COUNT_CALLS
 
 __all__ = ["Price", "Whose", "whose_all", "write_accepted", "write_collected", "write_ended"]
 
-WriteT = TypeVar("WriteT", Collect, End)
+WriteT = TypeVar("WriteT", Accept, Collect, End)
 
 Price = Callable[[str, str, str | None, Mapping[str, float]], Decimal | None]
 """What units cost, given the vendor, the endpoint and the model; None where no price is known."""
@@ -37,12 +37,13 @@ UPDATE provider_calls SET state = 'ACCEPTED', vendor_id = given.vendor_id, addre
  WHERE provider_calls.id = given.id
    AND (state IN ('INTENT', 'UNCERTAIN') OR (state = 'ACCEPTED' AND provider_calls.vendor_id = given.vendor_id))
 """  # noqa: S608 - constants
-_TAKEN = """
+_TAKEN = f"""
 SELECT given.id FROM ROWS FROM (unnest(%(ids)s::uuid[]), unnest(%(vendor_ids)s::text[])) AS given(id, vendor_id)
   JOIN provider_calls mine ON mine.id = given.id
  WHERE EXISTS (SELECT FROM provider_calls other
-                WHERE other.vendor = mine.vendor AND other.vendor_id = given.vendor_id AND other.id <> mine.id)
-"""
+                WHERE other.vendor = mine.vendor AND other.vendor_id = given.vendor_id AND other.id <> mine.id
+                  AND NOT other.addresses ? '{FOLLOWED}')
+"""  # noqa: S608 - constants
 _WHOSE = """
 SELECT provider_calls.id, vendor, account, endpoint FROM provider_calls
  WHERE id = ANY(%(ids)s)
@@ -70,14 +71,14 @@ UPDATE provider_calls SET state = CASE WHEN {_KEPT} THEN provider_calls.state EL
 """  # noqa: S608 - constants
 
 
-async def write_accepted(connection: Connection, writes: Sequence[Accept]) -> frozenset[UUID]:
+async def write_accepted(connection: Connection, writes: Sequence[Accept], whose: Whose) -> frozenset[UUID]:
     """INTENT, or UNCERTAIN, → ACCEPTED; but for those, which are returned, whose vendor's id is another call's."""
+    ours = [one for one in _known(writes, whose) if FOLLOWED not in one.addresses]
     # Of several in one batch, the first.
-    first = {one.vendor_id: one.call_id for one in reversed(writes)}
-    ours = [one for one in writes if FOLLOWED not in one.addresses]
+    first = {_said(one, whose): one.call_id for one in reversed(ours)}
     given = {"ids": [one.call_id for one in ours], "vendor_ids": [one.vendor_id for one in ours]}
     taken = frozenset(row[0] for row in await (await connection.execute(_TAKEN, given)).fetchall())
-    taken |= {one.call_id for one in ours if first[one.vendor_id] != one.call_id}
+    taken |= {one.call_id for one in ours if first[_said(one, whose)] != one.call_id}
     rows = [
         {"id": str(one.call_id), "vendor_id": one.vendor_id, "addresses": one.addresses, "requests": _lines(one)}
         for one in writes
@@ -92,7 +93,7 @@ async def write_collected(
 ) -> None:
     """→ COLLECTED. Their accounts are well."""
     rows = []
-    for one in known(writes, whose):
+    for one in _known(writes, whose):
         key, endpoint = whose[one.call_id]
         vendor, _ = key
         accounts.states[key] = succeeded(accounts.states[key])
@@ -126,12 +127,18 @@ async def write_ended(
         for one in writes
     ]
     await connection.execute(_END, {"rows": Jsonb(rows)})
-    for one in known(writes, whose):
+    for one in _known(writes, whose):
         key = whose[one.call_id][0]
         accounts.states[key] = _after(accounts.states[key], one, breaker)
 
 
-def known(writes: Sequence[WriteT], whose: Whose) -> list[WriteT]:
+def _said(accept: Accept, whose: Whose) -> tuple[str, str]:
+    """The vendor, and its id."""
+    (vendor, _), _ = whose[accept.call_id]
+    return vendor, accept.vendor_id
+
+
+def _known(writes: Sequence[WriteT], whose: Whose) -> list[WriteT]:
     """Those whose calls are still there: a task may be removed with its calls while one of them is told of."""
     return [one for one in writes if one.call_id in whose]
 

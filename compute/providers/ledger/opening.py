@@ -81,5 +81,7 @@ async def open_calls(
     )
     async with open_ledger(settings, database) as ledger, HttpClient() as http:
         under_way = UnderWay()
-        yield OpenCalls(ledger, http, files, policy, under_way)
-        await under_way.wait(_CLOSE_SECONDS)
+        try:
+            yield OpenCalls(ledger, http, files, policy, under_way)
+        finally:
+            await under_way.wait(_CLOSE_SECONDS)

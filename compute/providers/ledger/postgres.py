@@ -111,11 +111,13 @@ class PostgresLedger:
         intents = [write.intent for write in _of(Begin, batch)]
         begun: list[Begun] = []
         async with connection.transaction():
-            whose = await whose_all(connection, [one.call_id for one in collects] + [one.call_id for one in ends])
-            keys = {key for key, _ in whose.values()} | {account_key(intent) for intent in intents}
+            news: list[Accept | Collect | End] = [*accepts, *collects, *ends]
+            whose = await whose_all(connection, [one.call_id for one in news])
+            told = {whose[one.call_id][0] for one in news if not isinstance(one, Accept) and one.call_id in whose}
+            keys = told | {account_key(intent) for intent in intents}
             # All at once and in one order: another replica writes of the same accounts.
             accounts = await Accounts.lock(connection, keys)
-            taken = await write_accepted(connection, accepts) if accepts else frozenset()
+            taken = await write_accepted(connection, accepts, whose) if accepts else frozenset()
             if collects:
                 await write_collected(connection, collects, whose, accounts, self._price)
             if ends:

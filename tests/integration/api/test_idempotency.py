@@ -201,7 +201,6 @@ async def _settle(scene: Scene) -> Call:
                 vendor="fal",
                 account="00",
                 endpoint="queue.fal.run/fal-ai/flux/dev",
-                digest="00",
                 state="UNCERTAIN",
             )
         )

@@ -52,7 +52,7 @@ async def running_task(database: Database, **values: Any) -> Task:
 
 def intent(task: Task | None, part: str = "image", **values: Any) -> Intent:
     given: dict[str, Any] = {"task_id": task and task.id, "fence": task and task.fence, "account": ACCOUNT}
-    return Intent(part, "FAL_STANDARD", endpoint="queue.fal.run/fal-ai/flux/dev", digest="00", **(given | values))
+    return Intent(part, "FAL_STANDARD", endpoint="queue.fal.run/fal-ai/flux/dev", **(given | values))
 
 
 async def begun(ledger: PostgresLedger, asked: Intent) -> Call:
@@ -263,6 +263,20 @@ async def test_an_id_that_a_vendor_says_twice_is_the_first_ones(database: Databa
     assert await ledger.accepted(first.id, "same", {}, [])
     assert await ledger.accepted(third.id, "same", {"followed": ""}, [])
     assert (await row(database, second)).vendor_id is None
+    # A follower takes the id from nobody.
+    assert await ledger.accepted(first.id, "same", {}, [])
+
+
+async def test_ids_are_told_apart_within_one_batch_and_by_vendor(database: Database, ledger: PostgresLedger) -> None:
+    calls = [await begun(ledger, intent(await running_task(database))) for _ in range(3)]
+    other = await begun(ledger, intent(await running_task(database), account=Account("fashn", "a-key")))
+    answers = await asyncio.gather(
+        ledger.accepted(calls[0].id, "same", {"followed": ""}, []),
+        ledger.accepted(calls[1].id, "same", {}, []),
+        ledger.accepted(calls[2].id, "same", {}, []),
+        ledger.accepted(other.id, "same", {}, []),
+    )
+    assert answers == [True, True, False, True]
 
 
 async def test_what_a_webhook_has_found_is_not_lost_to_a_late_timeout(

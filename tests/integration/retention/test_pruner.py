@@ -271,7 +271,6 @@ async def test_paid_calls_without_a_task_go_but_for_those_that_somebody_needs(da
                     vendor="openai",
                     account="a",
                     endpoint="x",
-                    digest="0",
                     state=state,
                     ended_at=days_ago(1) if part == lately else ended,
                 )

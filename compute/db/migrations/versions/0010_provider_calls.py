@@ -21,7 +21,6 @@ _UPGRADE = (
         vendor TEXT NOT NULL,
         account TEXT NOT NULL,
         endpoint TEXT NOT NULL,
-        digest TEXT NOT NULL,
         state TEXT NOT NULL,
         vendor_id TEXT,
         addresses JSONB DEFAULT '{}'::jsonb NOT NULL,

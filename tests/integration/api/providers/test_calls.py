@@ -42,7 +42,7 @@ async def made(database: Database, ledger: PostgresLedger, task: Task | None = N
     async with database.transaction() as session:
         await session.execute(update(Task).where(Task.id == task.id).values(status=TaskStatus.EXECUTING))
     account, endpoint = Account("fal", FAL_KEY), "queue.fal.run/fal-ai/flux/dev"
-    call = await ledger.begin(Intent(part, "FAL_STANDARD", account, endpoint, "00", task.id, 1))
+    call = await ledger.begin(Intent(part, "FAL_STANDARD", account, endpoint, task.id, 1))
     assert isinstance(call, Call)
     return call
 
