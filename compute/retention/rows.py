@@ -208,7 +208,8 @@ class _Deliveries:
 
 
 class _Calls:
-    """Paid calls without a task: evaluations, and captions of trainings that are gone. Their position is their id.
+    """Paid calls without a task: evaluations, captions of trainings that are gone, and calls that have outlived their
+    task, which was removed while they were under way. Their position is their id.
 
     One whose outcome is unknown stays until an operator has settled it.
     """
@@ -217,12 +218,15 @@ class _Calls:
     at_a_time = 1000
     _page = """
     WITH page AS MATERIALIZED (SELECT * FROM provider_calls WHERE id > %(id)s ORDER BY id LIMIT %(limit)s)
-    SELECT NULL, id, task_id IS NULL AND ended_at < %(before)s AND NOT EXISTS (
-               SELECT FROM trainings WHERE trainings.id =
+    SELECT NULL, id, ended_at < %(before)s AND NOT EXISTS (SELECT FROM tasks WHERE tasks.id = task_id)
+           AND NOT EXISTS (SELECT FROM trainings WHERE trainings.id =
                       CASE WHEN part ~ '^training/[0-9a-f-]{36}/' THEN split_part(part, '/', 2)::uuid END)
       FROM page ORDER BY id
     """
-    _forget = "DELETE FROM provider_calls WHERE id = ANY(%(ids)s) AND task_id IS NULL AND ended_at IS NOT NULL"
+    _forget = """
+    DELETE FROM provider_calls
+     WHERE id = ANY(%(ids)s) AND ended_at IS NOT NULL AND NOT EXISTS (SELECT FROM tasks WHERE tasks.id = task_id)
+    """
 
     async def page(self, connection: Connection, after: ListPosition, cutoff: Cutoff) -> PrunePage | None:
         values = {"id": after.id, "limit": self.at_a_time, "before": cutoff.before}

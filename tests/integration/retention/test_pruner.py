@@ -257,14 +257,17 @@ async def test_deliveries_of_deleted_tasks_go_as_well(database: Database, files:
 
 async def test_paid_calls_without_a_task_go_but_for_those_that_somebody_needs(database: Database, files: Files) -> None:
     there = await old_training(database, files, ended=1)
+    task = await old_task(database, files, ended=1)
+    tasks = {"image/of a task": task.id, "image/that outlived its task": uuid4()}
     gone, lately, unknown = "evaluation/1", "evaluation/2", "evaluation/3"
     captions = [f"training/{training}/caption/ab" for training in (there.id, uuid4())]
     async with database.transaction() as session:
-        for part in (gone, lately, unknown, *captions):
+        for part in (gone, lately, unknown, *captions, *tasks):
             state, ended = ("UNCERTAIN", None) if part == unknown else ("COLLECTED", days_ago(40))
             session.add(
                 ProviderCall(
                     id=uuid4(),
+                    task_id=tasks.get(part),
                     part=part,
                     attempt=1,
                     provider="openai",
@@ -275,10 +278,10 @@ async def test_paid_calls_without_a_task_go_but_for_those_that_somebody_needs(da
                     ended_at=days_ago(1) if part == lately else ended,
                 )
             )
-    assert (await pruner(database, files).prune())[4] == PruneCount("calls", forgotten=2)
+    assert (await pruner(database, files).prune())[4] == PruneCount("calls", forgotten=3)
     async with database.transaction() as session:
         left = await session.scalars(select(ProviderCall.part))
-        assert sorted(left) == sorted([lately, unknown, captions[0]])
+        assert sorted(left) == sorted([lately, unknown, captions[0], "image/of a task"])
 
 
 async def test_nothing_of_it_outlasts_a_transaction(database_url: str, database: Database, files: Files) -> None:
