@@ -82,11 +82,8 @@ class GuardedClient:
                 is larger than `max_bytes`. `field` names the request's field.
             FileAway: the response takes longer than the timeout or breaks off, or the server is unwell.
         """
-        async with _as_invalid_input(field), asyncio.timeout(self._timeout):
-            response = await self._follow(self._checked(url, field), field)
-            async with response:
-                _check_status(response.status, field)
-                return Fetched(await _read_all(response, max_bytes, field), response.content_type)
+        async with self._file(url, self._timeout, field) as response:
+            return Fetched(await _read_all(response, max_bytes, field), response.content_type)
 
     async def download(self, url: str, destination: Path, *, max_bytes: int, timeout: float, field: str) -> None:
         """As `fetch`, but streamed into a new local file, for content that is too large for memory.
@@ -97,11 +94,8 @@ class GuardedClient:
             InvalidInput, FileAway: as `fetch`.
             StorageFailed: this machine's disk is full, or fails.
         """
-        async with _as_invalid_input(field), asyncio.timeout(timeout):
-            response = await self._follow(self._checked(url, field), field)
-            async with response:
-                _check_status(response.status, field)
-                await _write_all(_chunks(response, max_bytes, field), destination)
+        async with self._file(url, timeout, field) as response:
+            await _write_all(_chunks(response, max_bytes, field), destination)
 
     async def receive(
         self,
@@ -119,18 +113,15 @@ class GuardedClient:
         Raises:
             InvalidInput, FileAway, StorageFailed: as `download`.
         """
-        async with _as_invalid_input(field), asyncio.timeout(timeout):
-            response = await self._follow(self._checked(url, field), field)
-            async with response:
-                _check_status(response.status, field)
-                body, chunks = bytearray(), _chunks(response, max_bytes, field)
-                async for chunk in chunks:
-                    body += chunk
-                    if len(body) > in_memory:
-                        path = destination()
-                        await _write_all(chunks, path, begin=bytes(body))
-                        return path
-                return bytes(body)
+        async with self._file(url, timeout, field) as response:
+            body, chunks = bytearray(), _chunks(response, max_bytes, field)
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > in_memory:
+                    path = destination()
+                    await _write_all(chunks, path, begin=bytes(body))
+                    return path
+            return bytes(body)
 
     async def post(
         self,
@@ -163,6 +154,19 @@ class GuardedClient:
             return
         async with _as_invalid_input(field), asyncio.timeout(self._timeout):
             await self._resolver.resolve(host, port)
+
+    @asynccontextmanager
+    async def _file(self, url: str, timeout: float, field: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response that is a file. The block must end within `timeout`; it raises what `fetch` does."""
+        async with (
+            _as_invalid_input(field),
+            asyncio.timeout(timeout),
+            await self._follow(self._checked(url, field), field) as response,
+        ):
+            if response.status != 200:
+                kind = FileAway if response.status >= 500 or response.status in _LATER else InvalidInput
+                raise kind(f"The server answered {response.status} instead of a file.", field=field)
+            yield response
 
     async def _follow(self, url: URL, field: str) -> aiohttp.ClientResponse:
         """Follow redirects to the first other response; the caller closes it."""
@@ -243,12 +247,6 @@ def _join(base: URL, location: str, field: str) -> str:
         return urljoin(str(base), location)
     except ValueError as error:
         raise InvalidInput("The server redirects to something that is not a URL.", field=field) from error
-
-
-def _check_status(status: int, field: str) -> None:
-    if status != 200:
-        kind = FileAway if status >= 500 or status in _LATER else InvalidInput
-        raise kind(f"The server answered {status} instead of a file.", field=field)
 
 
 async def _read_all(response: aiohttp.ClientResponse, max_bytes: int, field: str) -> bytes:
