@@ -1,7 +1,8 @@
 """Evaluation of an image by a vision model: what is asked, what was found, and how well the model has done lately."""
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BaseModel, Field
 
@@ -23,12 +24,18 @@ MAX_INSTRUCTIONS = 4000
 """Characters."""
 
 
-def _plain(value: object) -> str:
-    """A word in lower case, its parts joined by underscores."""
-    return "_".join(value.replace("-", " ").replace("_", " ").lower().split()) if isinstance(value, str) else ""
+class _Spoken(StrEnum):
+    """Words that are accepted in any case, with spaces or hyphens for underscores, and under other names."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        word = "_".join(value.replace("-", " ").replace("_", " ").lower().split())
+        return cls.__members__.get(_OTHER_NAMES.get(cls.__name__, {}).get(word, word).upper())
 
 
-class VisionProvider(StrEnum):
+class VisionProvider(_Spoken):
     """A vendor of vision models. Any case is accepted."""
 
     OPENAI = "openai"
@@ -36,12 +43,8 @@ class VisionProvider(StrEnum):
     GEMINI = "gemini"
     OLLAMA = "ollama"
 
-    @classmethod
-    def _missing_(cls, value: object) -> "VisionProvider | None":
-        return cls.__members__.get(_plain(value).upper())
 
-
-class Framing(StrEnum):
+class Framing(_Spoken):
     """How much of a person an image shows. Any case is accepted, and spaces or hyphens for underscores."""
 
     FULL_BODY = "full_body"
@@ -54,13 +57,8 @@ class Framing(StrEnum):
     WIDE = "wide"
     PRODUCT = "product"
 
-    @classmethod
-    def _missing_(cls, value: object) -> "Framing | None":
-        word = _plain(value)
-        return cls.__members__.get(_OTHER_FRAMINGS.get(word, word).upper())
 
-
-class ViewAngle(StrEnum):
+class ViewAngle(_Spoken):
     """The side from which an image shows its subject. Any case is accepted, and spaces or hyphens for underscores."""
 
     FRONT = "front"
@@ -71,25 +69,16 @@ class ViewAngle(StrEnum):
     TOP = "top"
     BOTTOM = "bottom"
 
-    @classmethod
-    def _missing_(cls, value: object) -> "ViewAngle | None":
-        word = _plain(value)
-        return cls.__members__.get(_OTHER_ANGLES.get(word, word).upper())
 
-
-class Gender(StrEnum):
+class Gender(_Spoken):
     """How a person appears; OTHER where it is neither, or people of both are shown. Any case is accepted."""
 
     FEMALE = "FEMALE"
     MALE = "MALE"
     OTHER = "OTHER"
 
-    @classmethod
-    def _missing_(cls, value: object) -> "Gender | None":
-        return cls.__members__.get(_plain(value).upper())
 
-
-class AnatomyIssue(StrEnum):
+class AnatomyIssue(_Spoken):
     """What is wrong with a body. Any case is accepted, and spaces or hyphens for underscores."""
 
     EXTRA_LIMBS = "extra_limbs"
@@ -108,34 +97,31 @@ class AnatomyIssue(StrEnum):
     MERGED_BODIES = "merged_bodies"
     OTHER = "other"
 
-    @classmethod
-    def _missing_(cls, value: object) -> "AnatomyIssue | None":
-        return cls.__members__.get(_plain(value).upper())
 
-
-_OTHER_FRAMINGS = {
-    "full_shot": "full_body",
-    "three_quarter": "three_quarter_body",
-    "upper_body": "half_body",
-    "medium": "half_body",
-    "medium_shot": "half_body",
-    "headshot": "head_and_shoulders",
-    "portrait": "head_and_shoulders",
-    "closeup": "close_up",
-    "extreme_close_up": "detail",
-    "wide_shot": "wide",
+_OTHER_NAMES: Mapping[str, Mapping[str, str]] = {
+    Framing.__name__: {
+        "full_shot": "full_body",
+        "three_quarter": "three_quarter_body",
+        "upper_body": "half_body",
+        "medium": "half_body",
+        "medium_shot": "half_body",
+        "headshot": "head_and_shoulders",
+        "portrait": "head_and_shoulders",
+        "closeup": "close_up",
+        "extreme_close_up": "detail",
+        "wide_shot": "wide",
+    },
+    ViewAngle.__name__: {
+        "frontal": "front",
+        "three_quarter": "three_quarter_front",
+        "profile": "side",
+        "left": "side",
+        "right": "side",
+        "rear": "back",
+        "overhead": "top",
+        "low": "bottom",
+    },
 }
-_OTHER_ANGLES = {
-    "frontal": "front",
-    "three_quarter": "three_quarter_front",
-    "profile": "side",
-    "left": "side",
-    "right": "side",
-    "rear": "back",
-    "overhead": "top",
-    "low": "bottom",
-}
-
 Confidence = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
