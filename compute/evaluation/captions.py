@@ -84,7 +84,7 @@ class Captioner:
         """
         clock = asyncio.get_running_loop()
         give_up_at = clock.time() + self._model.settings.provider_budget_seconds
-        small = await in_thread(lambda: _small(image))
+        small, part = await in_thread(lambda: (_small(image), self._part(image)))
         asked = ChatRequest(
             model=self._model.name,
             prompt=self._prompt,
@@ -96,7 +96,7 @@ class Captioner:
         failures = 0
         while True:
             try:
-                return await self._asked(self._part(image), asked)
+                return await self._asked(part, asked)
             except CallUncertain as lost:
                 return Caption(None, lost.detail)
             except ProviderFailed as failure:

@@ -27,7 +27,6 @@ __all__ = ["Evaluator"]
 
 _log = logging.getLogger(__name__)
 _MAX_TOKENS = 4000
-_NOT_SET_UP = "provider"
 _REFUSALS = frozenset({ErrorCategory.CONTENT_POLICY, ErrorCategory.INVALID_INPUT})
 _WORDS = {
     ErrorCategory.CONTENT_POLICY: "The model refused to look at this image.",
@@ -65,7 +64,7 @@ class Evaluator:
         Raises:
             InvalidInput: a setting is missing; names it.
         """
-        return VisionModel.of(self._settings, provider, field=_NOT_SET_UP)
+        return VisionModel.of(self._settings, provider, field="provider")
 
     async def evaluate(
         self, request: EvaluationRequest, model: VisionModel, load: Callable[[], Awaitable[ChatImage]]
@@ -138,7 +137,6 @@ class Evaluator:
             images=(image,),
             answer_schema=answer_schema(descriptions=request.include_descriptions),
             max_tokens=_MAX_TOKENS,
-            temperature=None,
         )
         calls = self._calls(Owner(model.vendor.name, f"evaluations/{evaluation}"))
         answer = await model.ask(calls, evaluation, asked, seconds=seconds)

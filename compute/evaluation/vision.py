@@ -32,7 +32,7 @@ class VisionModel:
 
     Example:
         model = VisionModel.of(settings, VisionProvider.OPENAI, field="provider")
-        answer = await model.ask(calls, "evaluation", model.request("What is this?", …), seconds=60.0)
+        answer = await model.ask(calls, "evaluation/1", ChatRequest(model.name, "What is this?"), seconds=60.0)
     """
 
     vendor: ChatVendor
@@ -47,14 +47,13 @@ class VisionModel:
         provider: VisionProvider | None = None,
         *,
         field: str,
-        vendors: Mapping[str, ChatVendor] | None = None,
     ) -> "VisionModel":
         """The model of a vendor; by default that of COMPUTE_VISION_PROVIDER, or of the first vendor that is set up.
 
         Raises:
             InvalidInput: a setting is missing; names it. `field` is the part of the request that asks for the model.
         """
-        known = chat_vendors() if vendors is None else vendors
+        known = chat_vendors()
         vendor = provider or settings.vision_provider or _first(settings, known)
         if vendor is None:
             raise InvalidInput(_NONE, field=field)
@@ -73,7 +72,6 @@ class VisionModel:
             ProviderFailed, CallUncertain: as `JobCalls.direct`. Without `charged`, nothing was asked.
         """
         end = asyncio.get_running_loop().time() + seconds
-        request = replace(request, model=self.name)
         was_sent = False
 
         async def send(log: list[ServiceRequest]) -> Answer:
