@@ -44,7 +44,7 @@ async def list_providers(resources: ResourcesDep) -> list[ProviderPublic]:
 async def list_provider_calls(
     filters: CallQuery, request: Request, resources: ResourcesDep, links: LinksDep
 ) -> Response:
-    """Paid calls, newest first. The header `Link` leads to the next page. Calls go with their tasks."""
+    """Paid calls, newest first. The header `Link` leads to the next page. Calls that have ended go with their tasks."""
     async with resources.database.transaction() as session:
         page = await find_calls(session, filters)
         counts = await count_by_state(session)

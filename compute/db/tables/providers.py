@@ -29,7 +29,7 @@ CALLS_OF_TASK = "task_id IS NOT NULL"
 
 
 class ProviderCall(Base):
-    """One paid call: see `compute.providers.calls.call` for its states. Only `compute.providers.calls` writes it.
+    """One paid call: see `compute.providers.calls.call` for its states. Only `compute.providers.ledger` writes it.
 
     `fence` is that of the run that made it, `part` what it is of its task, `attempt` counts the calls for one part.
     `account` tells accounts apart without telling their keys. `result` is what was stored of the answer, `amount` what
