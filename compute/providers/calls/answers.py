@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from compute.providers.calls.outcomes import OutcomeUnknownError
+from compute.schemas.fields import bounded_depth_of
 
 __all__ = [
     "bytes_without",
@@ -27,10 +28,9 @@ _LONGEST_COUNT = 1e15
 def json_of(text: str | bytes | None) -> Any:
     """What a text means as JSON, whatever its content type says; None if it is none, or is nested too deep."""
     try:
-        found = json.loads(text or "")
+        return bounded_depth_of(json.loads(text or ""), _DEEPEST)
     except (ValueError, RecursionError):
         return None
-    return found if _is_shallow(found) else None
 
 
 def count_of(value: Any) -> float | None:
@@ -103,17 +103,3 @@ def _forms(secrets: Iterable[str]) -> Iterator[str]:
             yield secret
             # Some write a slash in JSON with a backslash.
             yield secret.replace("/", "\\/")
-
-
-def _is_shallow(value: Any) -> bool:
-    level = [value]
-    for _ in range(_DEEPEST):
-        level = [
-            inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-        if not level:
-            return True
-    return False

@@ -20,7 +20,6 @@ class EditRequest:
         references: Further images that the instruction refers to.
         resolution: `1K`, `2K` or `4K`, for an editor that can choose; None for the image's own.
         seed: Two tries differ in it.
-        temperature: For an editor that has one; None for its own.
         strength: How much may change, in (0, 1], for an editor that can be told; None for its own.
     """
 
@@ -30,7 +29,6 @@ class EditRequest:
     references: tuple[Image.Image, ...] = ()
     resolution: str | None = None
     seed: int = 0
-    temperature: float | None = None
     strength: float | None = None
 
 

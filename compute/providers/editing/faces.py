@@ -14,7 +14,7 @@ from compute.providers.editing.patches import PatchSettings, edit_patches, expan
 
 __all__ = ["edit_faces", "face_instruction", "face_patch", "find_faces"]
 
-MOST_FACES = 8
+_MOST_FACES = 8
 _INSTRUCTION = (
     "This is a close view of a person's face in a fashion photograph. Make the same photograph with the face in full "
     "sharpness: clear irises and lashes, natural teeth, skin with pores and fine hair, every strand at the hairline. "
@@ -66,5 +66,5 @@ async def edit_faces(
     Raises:
         ProviderFailed, CallUncertain: as `ImageEditor.edit`.
     """
-    boxes = [expanded(face.box, expand, image.size) for face in faces[:MOST_FACES]]
+    boxes = [expanded(face.box, expand, image.size) for face in faces[:_MOST_FACES]]
     return await edit_patches(bench, editor, image, boxes, settings)

@@ -54,7 +54,8 @@ def garment_patch(edited: Image.Image, original: Image.Image) -> Image.Image:
 def _found(image: Image.Image, label: str, models_root: Path) -> Box:
     small = image.copy()
     small.thumbnail((_SIDE, _SIDE))
-    faces = detect_faces(small, detector=(picked := pick_detector(models_root))[0], model_path=picked[1])
+    detector, model_path = pick_detector(models_root)
+    faces = detect_faces(small, detector=detector, model_path=model_path)
     left, upper, right, lower = find_region(label, _mask(small, models_root), faces).box
     across, down = image.width / small.width, image.height / small.height
     return round(left * across), round(upper * down), round(right * across), round(lower * down)

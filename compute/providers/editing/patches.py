@@ -22,7 +22,6 @@ class PatchSettings:
 
     Attributes:
         feather: Pixels inside a patch's edge over which it fades into the image; 0 for a hard edge.
-        resolution: `1K`, `2K` or `4K`; None for the least at which no detail is lost, but twice a patch's size.
     """
 
     part: str
@@ -33,7 +32,6 @@ class PatchSettings:
     finish: Finish
     seed: int
     references: tuple[Image.Image, ...] = ()
-    resolution: str | None = None
     strength: float | None = None
     keeps_images: bool = False
 
@@ -70,13 +68,14 @@ async def edit_patches(
 async def _edit(
     bench: Bench, editor: ImageEditor, original: Image.Image, index: int, settings: PatchSettings
 ) -> EditedPart:
+    # Of twice the size, so that the edit has room for more detail.
     larger = (original.width * 2, original.height * 2)
     request = EditRequest(
         f"{settings.part}/{index}",
         settings.instruction,
         original,
         settings.references,
-        resolution=settings.resolution or adaptive_resolution(larger),
+        resolution=adaptive_resolution(larger),
         seed=settings.seed + index * (settings.retries + 1),
         strength=settings.strength,
     )

@@ -5,11 +5,12 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from compute.errors import InvalidInput, TaskFailed
+from compute.errors import TaskFailed
 from compute.providers.base import Assignment, RemoteProvider, RemoteWorker
 from compute.providers.calls.account import Account
 from compute.providers.editing.editor import ImageEditor
 from compute.providers.editing.editors.choice import LOCAL, LOCAL_QUEUE, editor_account, open_editor
+from compute.providers.vendors.offers import checked_operation
 from compute.schemas.rules.strict import JsonBody
 from compute.settings import Settings
 from compute.tasks.operations import Operation
@@ -32,7 +33,7 @@ class EditingProvider(RemoteProvider[ConfigT], Generic[ConfigT]):
     """
 
     queue = REFINERS
-    operations: tuple[type, ...]
+    operations: tuple[type[Operation], ...]
     """What it can do."""
 
     @abstractmethod
@@ -53,8 +54,7 @@ class EditingProvider(RemoteProvider[ConfigT], Generic[ConfigT]):
         return [] if settings.image_editor == LOCAL else super().accounts(settings)
 
     def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
-        if not isinstance(operation, self.operations):
-            raise InvalidInput(f"{self.name} does not do this kind of task.", field="provider_type")
+        checked_operation(self.name, operation, *self.operations)
         if settings.image_editor != LOCAL:
             super().check(operation, config, settings)
 

@@ -13,7 +13,6 @@ from compute.imaging.tiles import Axis, TiledImage, TileGrid
 from compute.providers.editing.bench import Bench
 from compute.providers.editing.consistency import EditedPart, Finish, Limits, edit_until_alike
 from compute.providers.editing.editor import EditRequest, ImageEditor
-from compute.providers.editing.together import at_most
 from compute.providers.vendors.queued import all_of
 
 __all__ = ["TileSettings", "adaptive_resolution", "edit_tiles", "grid_for"]
@@ -82,10 +81,11 @@ async def edit_tiles(
         ProviderFailed, CallUncertain: as `ImageEditor.edit`; all other tiles have ended then.
     """
     tiled = TiledImage(image, grid_for(image.size, tiles=settings.tiles, feather=settings.feather))
-    limited = at_most(settings.workers)
+    places = asyncio.Semaphore(settings.workers or len(tiled))
 
     async def edited(index: int) -> EditedPart:
-        return await limited(partial(_edit, bench, editor, tiled, index, settings))
+        async with places:
+            return await _edit(bench, editor, tiled, index, settings)
 
     running = [asyncio.create_task(edited(index)) for index in range(len(tiled))]
     try:

@@ -88,14 +88,9 @@ class AiCore(RemoteProvider[AiCoreProviderConfig]):
     async def work(self, assignment: Assignment[AiCoreProviderConfig]) -> None:
         question, config, context = _question(assignment.operation), assignment.config, assignment.context
         settings = assignment.settings
-        try:
-            vendor = _vendor(config, settings)
-            account, model = vendor.account(settings), _model(config, settings, vendor)
-        except InvalidInput as missing:
-            # It was there when the task was accepted.
-            raise ProviderFailed(missing.detail, hopeless=True) from missing
+        vendor = _vendor(config, settings)
         request = ChatRequest(
-            model,
+            _model(config, settings, vendor),
             question.prompt,
             system=question.system,
             images=tuple([await _shown(context, one) for one in question.images]),
@@ -112,7 +107,7 @@ class AiCore(RemoteProvider[AiCoreProviderConfig]):
 
         collected = await assignment.calls.direct(
             "answer",
-            account,
+            vendor.account(settings),
             vendor.endpoint(settings, request),
             _body(vendor, request, question),
             lambda log: vendor.ask(settings, request, say, log),

@@ -8,7 +8,7 @@ from PIL import Image
 from compute.imaging.resize import Layers, at_size, resized
 from compute.media.codec import CONTENT_TYPES, ImageFormat, encode
 from compute.providers.base import publish
-from compute.providers.calls.call import Collected, CollectedFile
+from compute.providers.calls.call import Collected
 from compute.tasks.operations import Edit, Picture
 from compute.worker.context import RunContext
 from compute.worker.protocol import Size
@@ -53,7 +53,7 @@ async def publish_at(
         return
     for index, file in enumerate(collected.files):
         of_file = None if seed is None else seed + index
-        image = await _opened(context, file)
+        image = await context.reload(file.path)
         await context.publish(await context.compute(partial(_resized, image, size)), seed=of_file)
     context.note(model=model, provider_request_id=collected.vendor_id)
 
@@ -64,7 +64,7 @@ async def publish_files(context: RunContext, collected: Collected, image_format:
         publish(context, collected, model=model)
         return
     for file in collected.files:
-        await context.publish(await _opened(context, file), image_format=image_format)
+        await context.publish(await context.reload(file.path), image_format=image_format)
     context.note(model=model, provider_request_id=collected.vendor_id)
 
 
@@ -73,14 +73,10 @@ async def publish_inpainted(context: RunContext, collected: Collected, operation
     assert operation.mask is not None  # noqa: S101 - the caller's
     given, mask = await _with_mask(context, operation.image, operation.mask)
     for file in collected.files:
-        made = await _opened(context, file)
+        made = await context.reload(file.path)
         whole = await context.compute(partial(_inpainted, given, mask, made, (operation.width, operation.height)))
         await context.publish(whole, seed=operation.seed)
     context.note(model=model, provider_request_id=collected.vendor_id)
-
-
-async def _opened(context: RunContext, file: CollectedFile) -> Image.Image:
-    return await context.reload(file.path)
 
 
 def _resized(image: Image.Image, size: Size) -> Image.Image:

@@ -50,9 +50,11 @@ class LocalEditor:
         async with self._turn:
             size = self._context.own_size(_size_of(request.image.size))
             start = await self._context.compute(lambda: at_size(request.image, size))
-            generated = await self._context.generate(_generation(request, start, self._role), share=_SILENT)
+            generated: Image.Image = await self._context.generate(
+                _generation(request, start, self._role), share=_SILENT
+            )
         if size[0] >= request.image.width and size[1] >= request.image.height:
-            return generated  # type: ignore[no-any-return]
+            return generated
         return await self._context.compute(lambda: with_change(request.image, start, generated))
 
 

@@ -42,7 +42,7 @@ class VertexEditor:
             images=tuple(images),
             aspect_ratio=frame.ratio,
             image_size=request.resolution,
-            temperature=_TEMPERATURE if request.temperature is None else request.temperature,
+            temperature=_TEMPERATURE,
             seed=seed_for(request.seed, self._context.job.fence),
         )
         collected = await make_image(self._calls, self._settings, request.part, wish, user=self._user)

@@ -61,7 +61,7 @@ def fal_account(settings: Settings, *, user: str) -> Account:
 
 def is_app_id(text: str) -> bool:
     """Whether it can be the id of an app."""
-    return re.match(APP_ID, text) is not None
+    return re.fullmatch(APP_ID, text) is not None
 
 
 class FalQueue(QueueProtocol):
