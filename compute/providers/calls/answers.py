@@ -1,7 +1,7 @@
 """Reads what vendors' answers say, which may be anything: JSON, counts, and ids of requests."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from compute.providers.calls.outcomes import OutcomeUnknownError
@@ -13,6 +13,8 @@ __all__ = [
     "counts_of",
     "is_plain",
     "json_of",
+    "mapping",
+    "mappings",
     "plain_id",
     "total",
     "vendor_id_of",
@@ -31,6 +33,16 @@ def json_of(text: str | bytes | None) -> Any:
         return bounded_depth_of(json.loads(text or ""), _DEEPEST)
     except (ValueError, RecursionError):
         return None
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """An object of an answer; empty if it is none."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def mappings(value: Any) -> list[Mapping[str, Any]]:
+    """The objects in a list of an answer; none if it is no list."""
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
 def count_of(value: Any) -> float | None:

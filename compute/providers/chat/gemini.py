@@ -4,20 +4,17 @@ from typing import Any
 
 from compute.errors import ProviderFailed
 from compute.providers.calls.account import Account
-from compute.providers.calls.answers import plain_id, total
+from compute.providers.calls.answers import mapping, plain_id, total
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import Answer, OutcomeUnknownError
 from compute.providers.calls.sdk import loaded, no_word_of
 from compute.providers.chat.base import ChatRequest, ChatVendor, OnText
-from compute.providers.chat.reply import Reply, mapping, policy
-from compute.providers.vendors.google.account import account, endpoint
+from compute.providers.chat.reply import Reply, policy
+from compute.providers.vendors.google.account import account, endpoint, forbids
 from compute.settings import Settings
 
 __all__ = ["GeminiChat"]
 
-_POLICY = frozenset(
-    {"SAFETY", "PROHIBITED_CONTENT", "RECITATION", "BLOCKLIST", "SPII", "MODEL_ARMOR", "JAILBREAK", "LANGUAGE"}
-)
 _ENDS = frozenset({"STOP", "MAX_TOKENS"})
 
 
@@ -67,13 +64,14 @@ class _Said(Reply):
         for candidate in (part.get("candidates") or ())[:1]:
             for one in mapping(candidate.get("content")).get("parts") or ():
                 self.say(None if one.get("thought") else one.get("text"))
-            self.finish = candidate.get("finishReason") or self.finish
+            if reason := candidate.get("finishReason"):
+                self.finish = str(reason)
             self._why = candidate.get("finishMessage") or self._why
 
     def answer(self, vendor_id: str | None) -> Answer:
         if self._blocked:
             raise policy("Google", f"The question is blocked: {self._blocked}.", self._id)
-        if self.finish in _POLICY:
+        if self.finish is not None and (forbids(self.finish) or self.finish == "LANGUAGE"):
             raise policy("Google", f"The answer is held back: {self.finish}. {self._why}", self._id)
         if self.finish is not None and self.finish not in _ENDS and not self.text:
             raise ProviderFailed(f"Google: there is no answer: {self.finish}. {self._why} (request {self._id})")

@@ -4,12 +4,13 @@ from typing import Any
 
 from compute.errors import ProviderFailed
 from compute.providers.calls.account import Account
+from compute.providers.calls.answers import mapping
 from compute.providers.calls.http import HttpResponse
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import Answer, OutcomeUnknownError
 from compute.providers.calls.sdk import loaded, one_request
 from compute.providers.chat.base import ChatRequest, ChatVendor, OnText
-from compute.providers.chat.reply import Reply, mapping
+from compute.providers.chat.reply import Reply
 from compute.providers.vendors.refusals import not_its_own, parsed, refusal, retry_after
 from compute.settings import Settings
 

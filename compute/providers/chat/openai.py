@@ -6,13 +6,13 @@ from typing import Any
 
 from compute.errors import InvalidInput, ProviderFailed
 from compute.providers.calls.account import Account
-from compute.providers.calls.answers import json_of
+from compute.providers.calls.answers import json_of, mapping
 from compute.providers.calls.http import HttpResponse
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import Answer, OutcomeUnknownError
 from compute.providers.calls.sdk import loaded, one_request
 from compute.providers.chat.base import ChatImage, ChatRequest, ChatVendor, OnText
-from compute.providers.chat.reply import Reply, mapping, policy
+from compute.providers.chat.reply import Reply, policy
 from compute.providers.vendors.refusals import not_its_own, parsed, refusal, retry_after
 from compute.schemas.enums import ErrorCategory
 from compute.settings import Settings

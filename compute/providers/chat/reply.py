@@ -1,6 +1,5 @@
 """What a language model says, gathered from one answer or from the parts of a stream."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from compute.errors import ProviderFailed
@@ -11,7 +10,7 @@ from compute.providers.chat.base import OnText
 from compute.providers.vendors.refusals import sentence
 from compute.schemas.enums import ErrorCategory
 
-__all__ = ["Reply", "mapping", "policy"]
+__all__ = ["Reply", "policy"]
 
 
 class Reply:
@@ -61,8 +60,3 @@ class Reply:
 def policy(vendor: str, words: str, request_id: str | None) -> ProviderFailed:
     """The error for an answer in which a vendor refuses to talk about it, in its `words`."""
     return ProviderFailed(sentence(vendor, words, plain_id(request_id)), category=ErrorCategory.CONTENT_POLICY)
-
-
-def mapping(value: Any) -> Mapping[str, Any]:
-    """An object of an answer; empty if it is none."""
-    return value if isinstance(value, Mapping) else {}

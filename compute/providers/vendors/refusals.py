@@ -108,7 +108,7 @@ def refusal(
         status: Its HTTP status.
         seconds: The pause that it asks for.
         category: None to take that of the status.
-        poor: It says that the account has no money or no quota left, whatever its status.
+        poor: The account would be refused again, whatever the status says: it has no money or no quota left.
     """
     crowded = status == 429 and not poor
     return ProviderFailed(

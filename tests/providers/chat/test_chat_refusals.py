@@ -149,6 +149,7 @@ async def test_a_question_that_gemini_blocks(gemini: Gemini, word: str, streamed
     [
         ("RECITATION", ErrorCategory.CONTENT_POLICY),
         ("SPII", ErrorCategory.CONTENT_POLICY),
+        ("SAFETY_OF_NEXT_YEAR", ErrorCategory.CONTENT_POLICY),
         ("MALFORMED_RESPONSE", ErrorCategory.PROVIDER_ERROR),
         ("CONTINUATION", ErrorCategory.PROVIDER_ERROR),
         ("A_WORD_OF_NEXT_YEAR", ErrorCategory.PROVIDER_ERROR),
@@ -160,6 +161,11 @@ async def test_geminis_words_for_no_answer(gemini: Gemini, word: str, category: 
     assert error.category is category
     assert word in error.detail
     assert gemini.submits == 1
+
+
+async def test_a_word_of_geminis_that_is_no_word_is_told_as_it_is(gemini: Gemini) -> None:
+    gemini.outcomes.append(Outcome(finish=["OTHER"], text=""))  # type: ignore[arg-type]
+    assert "OTHER" in (await refusal_of(GEMINI, gemini)).detail
 
 
 @every_chat

@@ -10,7 +10,9 @@ import pytest
 from compute.errors import CallUncertain, InvalidInput, ProviderFailed
 from compute.providers.calls.record import CallPolicy
 from compute.providers.registry import all_providers
+from compute.providers.vendors.fal.provider import app_for
 from compute.schemas.enums import ErrorCategory, ProviderType
+from compute.settings import Settings
 from compute.tasks.registry import kind_of
 from tests.providers.harness import Desk, open_desk
 from tests.providers.queued.specs import SPECS, stored
@@ -74,6 +76,13 @@ async def test_app_of_the_request_comes_before_that_of_the_configuration(fal: Fa
     await desk.run("GENERATION", await stored(desk, "GENERATION") | config, FAL)
     await desk.run("GENERATION", await stored(desk, "GENERATION", fal_app_id="acme/of-request") | config, FAL)
     assert [one.path for one in fal.arrived("submit")] == ["/acme/of-config", "/acme/of-request"]
+
+
+@pytest.mark.parametrize("app", ["flux", "../flux", "fal-ai/flux/dev\n", "fal-ai/flux dev", "fal-ai//dev", "a/b?c"])
+def test_what_is_no_app_is_refused_before_it_is_part_of_an_address(app: str) -> None:
+    with pytest.raises(InvalidInput, match="owner and its name") as raised:
+        app_for(Settings(), "draw", app, "fal_app_id")
+    assert raised.value.field == "fal_app_id"
 
 
 async def test_static_parameters_replace_ours_and_null_takes_one_away(fal: Fal, desk: Desk) -> None:

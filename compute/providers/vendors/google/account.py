@@ -3,25 +3,25 @@
 Light to import: Google's client is loaded with the first call, by `compute.providers.vendors.google.wire`.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from compute.errors import InvalidInput, ProviderFailed
 from compute.providers.calls.account import Account
+from compute.providers.calls.answers import mapping, mappings
 from compute.providers.calls.outcomes import OutcomeUnknownError
+from compute.providers.vendors import refusals
 from compute.schemas.enums import ErrorCategory
 from compute.settings import Settings
 
-__all__ = ["VENDOR", "account", "api_version", "base_url", "endpoint", "location", "refusal"]
+__all__ = ["VENDOR", "account", "api_version", "base_url", "endpoint", "forbids", "location", "refusal"]
 
 VENDOR = "gemini"
 _LOCATION = "global"
 _EUROPE_AND_AMERICA = ("eu", "us")
-_DEFAULT_WAIT = 5.0
-_LONGEST_WAIT = 3600.0
 _NO_MONEY = ("depleted", "prepay", "out of credit")
-_WORDS_SHOWN = 600
+_FORBIDDEN = ("SAFETY", "PROHIBITED", "BLOCKLIST", "RECITATION", "SPII", "MODEL_ARMOR", "JAILBREAK")
+"""Parts of the words for what the rules of use forbid; new words are made of them."""
 
 
 def account(settings: Settings, *, user: str) -> Account:
@@ -86,50 +86,44 @@ def refusal(
 
     An answer that is not in Google's words comes from something between, and does not tell what Google did.
     """
-    error = body.get("error") if isinstance(body, Mapping) else None
-    if not isinstance(error, Mapping) or not isinstance(error.get("message"), str):
+    error = mapping(mapping(body).get("error"))
+    if not isinstance(error.get("message"), str):
         return OutcomeUnknownError(f"It was answered with {status}, and not in the service's own words.")
     status = error["code"] if isinstance(error.get("code"), int) else status
     word = str(error.get("status") or status)
-    details = _mappings(error.get("details"))
-    words = error["message"].replace(secret, "***") if secret else error["message"]
-    message = f"Google: {words[:_WORDS_SHOWN]} ({word}{f', request {request_id}' if request_id else ''})"
-    category, hopeless = _meaning(status, word, error["message"], details)
-    if status == 429 and not hopeless:
-        return ProviderFailed(message, seconds=_wait(details, _DEFAULT_WAIT), charged=False)
-    return ProviderFailed(message, category=category, hopeless=hopeless, seconds=_wait(details, 0.0))
+    details = mappings(error.get("details"))
+    is_hopeless = _is_hopeless(status, word, error["message"], details)
+    return refusals.refusal(
+        "Google",
+        f"{error['message']} ({word})",
+        status=status,
+        request_id=request_id,
+        seconds=refusals.retry_info(details),
+        category=ErrorCategory.PROVIDER_ERROR if is_hopeless else None,
+        poor=is_hopeless,
+        secrets=(secret,) if secret else (),
+    )
 
 
-def _meaning(status: int, word: str, message: str, details: list[Mapping[str, Any]]) -> tuple[ErrorCategory, bool]:
-    """The category of a refusal, and whether the account would be refused again."""
-    reasons = {str(one.get("reason")) for one in details}
+def forbids(reason: str) -> bool:
+    """Whether the reason for which an answer ended is that Google's rules forbid it.
+
+    Example:
+        forbids("SAFETY"), forbids("IMAGE_SAFETY"), forbids("STOP")  # (True, True, False)
+    """
+    return any(word in reason for word in _FORBIDDEN)
+
+
+def _is_hopeless(status: int, word: str, message: str, details: list[Mapping[str, Any]]) -> bool:
+    """Whether the account would be refused again, whatever the status says."""
     if status == 429:
-        return ErrorCategory.PROVIDER_ERROR, _no_money(message, details)
-    if status in (401, 402, 403, 404) or word == "FAILED_PRECONDITION" or "API_KEY_INVALID" in reasons:
-        return ErrorCategory.PROVIDER_ERROR, True
-    if status in (400, 413, 422):
-        return ErrorCategory.INVALID_INPUT, False
-    if status in (408, 504):
-        return ErrorCategory.PROVIDER_TIMEOUT, False
-    return ErrorCategory.PROVIDER_ERROR, False
+        return _no_money(message, details)
+    return word == "FAILED_PRECONDITION" or any(one.get("reason") == "API_KEY_INVALID" for one in details)
 
 
 def _no_money(message: str, details: list[Mapping[str, Any]]) -> bool:
     """Whether waiting does not help: the account is empty, or its day's quota used up."""
-    quotas = [one for detail in details for one in _mappings(detail.get("violations"))]
+    quotas = [one for detail in details for one in mappings(detail.get("violations"))]
     if any("PerDay" in str(one.get("quotaId")) for one in quotas):
         return True
     return any(words in message.lower() for words in _NO_MONEY)
-
-
-def _wait(details: list[Mapping[str, Any]], default: float) -> float:
-    """The seconds that RetryInfo asks for."""
-    for one in details:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)s", str(one.get("retryDelay") or ""))
-        if found and str(one.get("@type")).endswith("RetryInfo"):
-            return min(float(found[1]), _LONGEST_WAIT)
-    return default
-
-
-def _mappings(value: Any) -> list[Mapping[str, Any]]:
-    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []

@@ -11,7 +11,7 @@ from compute.providers.calls.answers import count_of, json_of
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.chat.base import ChatRequest
 from compute.providers.vendors.google.account import endpoint
-from compute.providers.vendors.google.wire import generate, open_client
+from compute.providers.vendors.google.wire import generate, open_client, sent_once
 from compute.settings import Settings
 
 __all__ = ["ask", "ask_streaming"]
@@ -32,19 +32,13 @@ async def ask_streaming(
     settings: Settings, request: ChatRequest, take: Take, log: list[ServiceRequest], *, user: str
 ) -> None:
     """Give the parts of the answer to `take` as they come, each like a whole answer. Raises what `generate` does."""
-    config = _config(request).model_copy(
-        update={
-            "automatic_continuation": False,
-            "automatic_function_calling": types.AutomaticFunctionCallingConfig(disable=True),
-        }
-    )
     # The client warns of words that it does not know; they are read all the same.
     warnings.filterwarnings("ignore", r".* is not a valid (FinishReason|BlockedReason)", UserWarning)
     address = endpoint(settings, request.model, "streamGenerateContent")
     async with open_client(settings, seconds=request.seconds, log=log, address=address, user=user) as client:
         _take_odd_counts(client)
         parts = await client.aio.models.generate_content_stream(
-            model=request.model, contents=_contents(request), config=config
+            model=request.model, contents=_contents(request), config=sent_once(_config(request))
         )
         async for part in parts:
             take(part.model_dump(mode="json", by_alias=True, exclude_none=True))

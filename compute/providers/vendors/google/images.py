@@ -11,13 +11,13 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 from compute.errors import ProviderFailed
-from compute.providers.calls.answers import counts_of, plain_id, total
+from compute.providers.calls.answers import counts_of, mapping, mappings, plain_id, total
 from compute.providers.calls.call import Collected
 from compute.providers.calls.job import JobCalls
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import Answer, AnswerFile, OutcomeUnknownError
 from compute.providers.calls.sdk import no_word_of
-from compute.providers.vendors.google.account import account, endpoint
+from compute.providers.vendors.google.account import account, endpoint, forbids
 from compute.schemas.enums import ErrorCategory
 from compute.settings import Settings
 
@@ -31,8 +31,6 @@ _SECONDS = 300.0
 _SEEDS = 2**31
 _STRIDE = 1_000_003
 """Between the seeds of two runs, so that no image of a later run repeats one of an earlier."""
-_POLICY = ("SAFETY", "PROHIBITED", "BLOCKLIST", "RECITATION", "SPII", "MODEL_ARMOR", "JAILBREAK")
-"""Parts of the words for what the rules of use forbid; new words are made of them."""
 _WORDS_SHOWN = 400
 _OF_URLS = str.maketrans("-_", "+/")
 """Bytes in the JSON of Google's services may be written in either alphabet of base64."""
@@ -133,7 +131,7 @@ def answer_of(said: Mapping[str, Any], wish: ImageWish) -> Answer:
         ProviderFailed: there is none; the message says in the model's words why.
         OutcomeUnknownError: the answer has a form that is not known.
     """
-    candidates = _mappings(said.get("candidates"))
+    candidates = mappings(said.get("candidates"))
     images = [part["inlineData"] for part in _parts(candidates) if _is_image(part.get("inlineData"))]
     if not images:
         raise _without_image(said, candidates)
@@ -141,8 +139,7 @@ def answer_of(said: Mapping[str, Any], wish: ImageWish) -> Answer:
         data = base64.b64decode(images[-1]["data"].translate(_OF_URLS), validate=True)
     except (binascii.Error, ValueError) as error:
         raise OutcomeUnknownError(f"The image in its answer is cut short.{_id_of(said)}") from error
-    usage = said.get("usageMetadata")
-    usage = usage if isinstance(usage, Mapping) else {}
+    usage = mapping(said.get("usageMetadata"))
     return Answer(
         files=(AnswerFile(data=data),),
         text=_text_of(candidates) or None,
@@ -165,8 +162,7 @@ def answer_of(said: Mapping[str, Any], wish: ImageWish) -> Answer:
 def _without_image(
     said: Mapping[str, Any], candidates: list[Mapping[str, Any]]
 ) -> ProviderFailed | OutcomeUnknownError:
-    feedback = said.get("promptFeedback")
-    feedback = feedback if isinstance(feedback, Mapping) else {}
+    feedback = mapping(said.get("promptFeedback"))
     if blocked := feedback.get("blockReason"):
         told = f": {feedback['blockReasonMessage']}" if feedback.get("blockReasonMessage") else ""
         return ProviderFailed(
@@ -175,12 +171,11 @@ def _without_image(
     if not candidates:
         return OutcomeUnknownError("Its answer has neither an image nor a reason why there is none.")
     reason = _reason_of(candidates)
-    forbidden = any(word in reason for word in _POLICY)
     words = candidates[0].get("finishMessage") or _text_of(candidates)
     told = f": {str(words)[:_WORDS_SHOWN]}" if words else ""
     return ProviderFailed(
         f"Google made no image ({reason or 'no reason given'}{told}).{_id_of(said)}",
-        category=ErrorCategory.CONTENT_POLICY if forbidden else ErrorCategory.PROVIDER_ERROR,
+        category=ErrorCategory.CONTENT_POLICY if forbids(reason) else ErrorCategory.PROVIDER_ERROR,
     )
 
 
@@ -203,8 +198,7 @@ def _text_of(candidates: list[Mapping[str, Any]]) -> str:
 
 def _parts(candidates: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     for candidate in candidates:
-        content = candidate.get("content")
-        yield from _mappings(content.get("parts")) if isinstance(content, Mapping) else ()
+        yield from mappings(mapping(candidate.get("content")).get("parts"))
 
 
 def _is_image(inline: Any) -> bool:
@@ -213,7 +207,3 @@ def _is_image(inline: Any) -> bool:
         and isinstance(inline.get("data"), str)
         and str(inline.get("mimeType") or "image/").startswith("image/")
     )
-
-
-def _mappings(value: Any) -> list[Mapping[str, Any]]:
-    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []

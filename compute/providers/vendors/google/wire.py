@@ -36,7 +36,7 @@ from compute.providers.vendors.google.account import (
 )
 from compute.settings import Settings
 
-__all__ = ["generate", "open_client"]
+__all__ = ["generate", "open_client", "sent_once"]
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -56,13 +56,7 @@ async def generate(
     Raises:
         ProviderFailed, NotDeliveredError, OutcomeUnknownError: see `compute.providers.calls.outcomes`.
     """
-    raw = config.model_copy(
-        update={
-            "should_return_http_response": True,
-            "automatic_continuation": False,
-            "automatic_function_calling": types.AutomaticFunctionCallingConfig(disable=True),
-        }
-    )
+    raw = sent_once(config).model_copy(update={"should_return_http_response": True})
     address = endpoint(settings, model)
     async with open_client(settings, seconds=seconds, log=log, address=address, user=user) as client:
         response = await client.aio.models.generate_content(model=model, contents=contents, config=raw)
@@ -71,6 +65,16 @@ async def generate(
     if not isinstance(answer, dict):
         raise OutcomeUnknownError("Its answer is not the JSON that the service promises.")
     return answer
+
+
+def sent_once(config: types.GenerateContentConfig) -> types.GenerateContentConfig:
+    """The same, with which the client asks nothing on by itself."""
+    return config.model_copy(
+        update={
+            "automatic_continuation": False,
+            "automatic_function_calling": types.AutomaticFunctionCallingConfig(disable=True),
+        }
+    )
 
 
 @asynccontextmanager
