@@ -1,7 +1,6 @@
 """The vision model that looks at images: which one it is, and one paid question to it."""
 
 import asyncio
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -83,7 +82,7 @@ class VisionModel:
             return await self.vendor.ask(self.settings, replace(request, seconds=left), None, log)
 
         endpoint = self.vendor.endpoint(self.settings, request)
-        asking = calls.direct(part, self.account, endpoint, _body(request), send, free=self.vendor.free)
+        asking = calls.direct(part, self.account, endpoint, send, free=self.vendor.free)
         try:
             # What was sent has an end of its own, which says more.
             async with asyncio.timeout_at(end + _LATE_SECONDS):
@@ -112,14 +111,3 @@ def _first(settings: Settings, vendors: Mapping[str, ChatVendor]) -> str | None:
             continue
         return provider
     return None
-
-
-def _body(request: ChatRequest) -> dict[str, object]:
-    """What is asked, as far as it tells two questions apart."""
-    return {
-        "model": request.model,
-        "system": request.system,
-        "prompt": request.prompt,
-        "images": [hashlib.sha256(image.data).hexdigest() for image in request.images],
-        "schema": request.answer_schema,
-    }

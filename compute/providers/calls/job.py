@@ -79,7 +79,7 @@ class JobCalls:
             CallUncertain: whether it does is not known.
             LeaseLost: the task is no longer this run's.
         """
-        record = await self._begin(part, protocol.account, protocol.submit(body, None).url, body)
+        record = await self._begin(part, protocol.account, protocol.submit(body, None).url)
         if record.collected is not None:
             return record.collected
         # An answer that is on its way is waited for, also by a run that was stopped.
@@ -89,16 +89,14 @@ class JobCalls:
             Pace(self._policy.poll or protocol.poll_seconds, poll), wait or self._policy.wait, progress
         )
 
-    async def direct(
-        self, part: str, account: Account, endpoint: str, body: Any, send: Send, *, free: bool = False
-    ) -> Collected:
+    async def direct(self, part: str, account: Account, endpoint: str, send: Send, *, free: bool = False) -> Collected:
         """Make a call that is answered at once, and keep the answer. `endpoint` is its full address. What is `free` is
         asked for again when its answer was lost.
 
         Raises:
             ProviderFailed, CallUncertain, LeaseLost: as `queued`.
         """
-        record = await self._begin(part, account, endpoint, body)
+        record = await self._begin(part, account, endpoint)
         if record.collected is not None:
             return record.collected
         if not record.call.is_new and not free:
@@ -137,7 +135,7 @@ class JobCalls:
         except TimeoutError as error:
             raise OutcomeUnknownError("There was no answer in time.") from error
 
-    async def _begin(self, part: str, account: Account, url: str, body: Any) -> CallRecord:
+    async def _begin(self, part: str, account: Account, url: str) -> CallRecord:
         owner, endpoint = self._owner, url.split("://", 1)[-1].split("?", 1)[0]
         intent = Intent(part, owner.provider, account, endpoint, owner.task_id, owner.fence)
         while True:

@@ -109,7 +109,6 @@ class AiCore(RemoteProvider[AiCoreProviderConfig]):
             "answer",
             vendor.account(settings),
             vendor.endpoint(settings, request),
-            _body(vendor, request, question),
             lambda log: vendor.ask(settings, request, say, log),
             free=vendor.free,
         )
@@ -160,20 +159,6 @@ def _encoded(image: Image.Image) -> bytes:
     smaller = image.copy()
     smaller.thumbnail((_MOST_SIDE, _MOST_SIDE), Image.Resampling.LANCZOS)
     return encode(smaller, "jpeg")
-
-
-def _body(vendor: ChatVendor, request: ChatRequest, question: Converse) -> dict[str, Any]:
-    """What is asked, for the ledger to know it again."""
-    return {
-        "vendor": vendor.name,
-        "model": request.model,
-        "prompt": request.prompt,
-        "system": request.system,
-        "images": [picture.path for picture in question.images],
-        "answer_schema": request.answer_schema,
-        "max_tokens": request.max_tokens,
-        "temperature": request.temperature,
-    }
 
 
 async def _check(context: RunContext, vendor: ChatVendor, collected: Collected, question: Converse) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import binascii
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -58,11 +57,6 @@ class ImageWish:
     top_p: float | None = None
     seed: int = 0
 
-    def digested(self) -> dict[str, Any]:
-        """The same as JSON, with hashes for the images."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return values | {"images": [hashlib.sha256(one.data).hexdigest() for one in self.images]}
-
 
 async def make_image(calls: JobCalls, settings: Settings, part: str, wish: ImageWish, *, user: str) -> Collected:
     """Have one image made, as a paid call; `user` is the provider that messages name. The answer's data have `model`,
@@ -71,9 +65,8 @@ async def make_image(calls: JobCalls, settings: Settings, part: str, wish: Image
     Raises:
         ProviderFailed, CallUncertain: as `JobCalls`.
     """
-    body = await asyncio.to_thread(wish.digested)
     send = partial(_send, settings, wish, user)
-    return await calls.direct(part, account(settings, user=user), endpoint(settings, wish.model), body, send)
+    return await calls.direct(part, account(settings, user=user), endpoint(settings, wish.model), send)
 
 
 def seed_for(seed: int, run: int) -> int:
