@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -74,6 +75,8 @@ class Captioner:
         self._folder = folder
         self._prompt = prompt if prompt and prompt.strip() else _PROMPT
         self._pause_seconds = pause_seconds
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """Images that are the same have their turns, by their part: the first is paid for."""
 
     async def caption(self, image: bytes) -> Caption:
         """The caption of an encoded image. A model that refuses it, or whose answer is lost or of no use, gives none.
@@ -96,7 +99,8 @@ class Captioner:
         failures = 0
         while True:
             try:
-                return await self._asked(part, asked)
+                async with self._turns[part]:
+                    return await self._asked(part, asked)
             except CallUncertain as lost:
                 return Caption(None, lost.detail)
             except ProviderFailed as failure:

@@ -126,6 +126,15 @@ async def test_each_image_is_captioned_once_whatever_is_run_again(
     assert openai.submits == 6
 
 
+async def test_images_that_are_the_same_are_captioned_together(data_set: DataSet, openai: OpenAI) -> None:
+    say(openai, *['{"caption": "A coat."}'] * 3)
+    openai.seconds = 0.3
+    data_set.images *= 2
+    assert await data_set.captioned() == ["A coat."] * 6
+    assert openai.submits == 3
+    assert data_set.lines == []
+
+
 async def test_a_killed_job_s_successor_pays_only_for_what_is_left(
     data_set: DataSet, openai: OpenAI, database: Database
 ) -> None:
