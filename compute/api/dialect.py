@@ -24,6 +24,7 @@ __all__ = [
     "WorkflowId",
     "WorkflowRef",
     "as_spelled",
+    "parsed_uuid",
     "quickstart_id",
     "quickstart_training_id",
     "quickstart_workflow_id",
@@ -100,15 +101,19 @@ def _quickstart_word(found: re.Match[str]) -> str:
     return _QUICKSTART_WORDS.get(found[0], found[0].lower())
 
 
+def parsed_uuid(text: str) -> UUID | None:
+    """A UUID in its usual spelling; `UUID()` also reads braces and URNs."""
+    try:
+        parsed = UUID(text)
+    except ValueError:
+        return None
+    return parsed if str(parsed) == text.lower() else None
+
+
 def _read(text: str, prefix: str, name: str) -> tuple[UUID, Dialect]:
     if text.startswith(prefix) and _HEX.match(text, len(prefix)):
         return UUID(text.removeprefix(prefix)), Dialect.QUICKSTART
-    try:
-        # UUID() also reads braces and URNs; only the usual spelling is one of ours.
-        parsed = UUID(text)
-    except ValueError:
-        parsed = None
-    if parsed is None or str(parsed) != text.lower():
+    if (parsed := parsed_uuid(text)) is None:
         raise BadRequest(f"Parameter `{name}` must be a UUID, or `{prefix}` and 32 hex digits in lower case.")
     return parsed, Dialect.CANONICAL
 

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
+from compute.api.dialect import parsed_uuid
 from compute.api.paging import CURSOR, SKIP, CursorText, Page, SkipNumber, page_by_time
 from compute.db.lists.pages import Listing, Partial
 from compute.db.tables import ProviderCall, providers
@@ -17,7 +18,7 @@ from compute.schemas.calls import CallStateName
 from compute.schemas.enums import ProviderType
 from compute.schemas.rules.parameters import WholeNumber
 
-__all__ = ["CallId", "CallQuery", "find_calls", "parsed_uuid", "read_call_id"]
+__all__ = ["CallId", "CallQuery", "find_calls", "read_call_id"]
 
 
 def _uuid(value: Any) -> Any:
@@ -27,15 +28,6 @@ def _uuid(value: Any) -> Any:
     if parsed is None:
         raise PydanticCustomError("uuid", "must be a UUID")
     return parsed
-
-
-def parsed_uuid(value: str) -> UUID | None:
-    """A UUID in its usual spelling; braces and URNs are others."""
-    try:
-        parsed = UUID(value)
-    except ValueError:
-        return None
-    return parsed if str(parsed) == value.lower() else None
 
 
 class CallFilters(BaseModel):

@@ -6,9 +6,9 @@ A submit whose answer was lost is found by it: the address names our call, and t
 from fastapi import APIRouter, Request, Response
 
 from compute.api.deps import ResourcesDep
+from compute.api.dialect import parsed_uuid
 from compute.api.http.well_formed import announced
 from compute.api.paths import WEBHOOKS
-from compute.api.providers.queries import parsed_uuid
 from compute.capacity import Capacity
 from compute.errors import NotFound, TooLarge
 from compute.events import notify

@@ -17,7 +17,7 @@ from compute.schemas.rules.parameters import Label, WholeNumber
 from compute.tasks.registry import find_kind
 from compute.tasks.states import TERMINAL
 
-__all__ = ["GenerationQuery", "TaskQuery", "find"]
+__all__ = ["GenerationQuery", "TaskQuery", "TaskTypeName", "find"]
 
 
 _STATUSES = StatusWords(TaskStatus, QUICKSTART_STATUS)

@@ -16,11 +16,11 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.paging import CURSOR, CURSOR_REFUSAL, CursorText, Page, cursor_of, position_of
+from compute.api.tasks.queries import TaskTypeName
 from compute.errors import BadRequest
 from compute.schemas.enums import ProviderType
 from compute.schemas.rules.parameters import Label, WholeNumber
 from compute.schemas.usage import UsageSum
-from compute.tasks.registry import find_kind
 
 __all__ = ["Days", "UsageQuery", "days_of", "find_usage"]
 
@@ -38,13 +38,6 @@ def _day(value: Any) -> Any:
     if isinstance(value, str) and _DAY.fullmatch(value) is None:
         raise PydanticCustomError("day", "must be a day, as in 2026-12-01")
     return value
-
-
-def _named(value: Any) -> Any:
-    try:
-        return find_kind(value).name
-    except KeyError:
-        raise PydanticCustomError("task_type", "must be a type of tasks, such as GENERATION") from None
 
 
 def _grouped(value: str) -> str:
@@ -69,9 +62,7 @@ class UsageFilters(BaseModel):
         description=f"Last day, in UTC; by default today. At most {_MOST_DAYS} days are summed.",
     )
     tenant: Label | None = Field(default=None, description="Only this tenant; `default` for tasks without one.")
-    task_type: Annotated[str, AfterValidator(_named)] | None = Field(
-        default=None, description="Only tasks of this type."
-    )
+    task_type: TaskTypeName | None = Field(default=None, description="Only tasks of this type.")
     provider: ProviderType | None = Field(default=None, description="Only this provider.")
     group_by: Annotated[str, AfterValidator(_grouped)] = Field(
         default=",".join(GROUPS),

@@ -23,7 +23,7 @@ OF_ZONE = f"origin_zone IS NOT NULL AND {ENDED}"
 
 
 class Task(Base):
-    """One accepted request. Only `compute.tasks.store` writes it.
+    """One accepted request. `compute.tasks` writes it, and `compute.api.tasks` what clients may change.
 
     `spec` is what the worker needs (inputs already stored, seed already chosen), so that every attempt does the
     same work. `fence` grows with every claim and every end from outside: a worker's write that carries an older one
