@@ -2,6 +2,11 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Self
+
+from pydantic import SecretStr
+
+from compute.errors import InvalidInput
 
 __all__ = ["Account"]
 
@@ -18,6 +23,17 @@ class Account:
 
     vendor: str
     key: str = field(repr=False)
+
+    @classmethod
+    def of_key(cls, vendor: str, key: SecretStr | None, *, setting: str, user: str) -> Self:
+        """The account of the key that an operator gives as `setting`; `user` is the provider that a message names.
+
+        Raises:
+            InvalidInput: the key is missing.
+        """
+        if key is None:
+            raise InvalidInput(f"Set {setting} to use {user}.", field="provider_type")
+        return cls(vendor, key.get_secret_value())
 
     @property
     def id(self) -> str:

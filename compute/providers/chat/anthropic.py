@@ -4,7 +4,7 @@ import base64
 from functools import partial
 from typing import Any
 
-from compute.errors import InvalidInput, ProviderFailed
+from compute.errors import ProviderFailed
 from compute.providers.calls.account import Account
 from compute.providers.calls.answers import count_of, json_of, mapping, total
 from compute.providers.calls.http import HttpResponse
@@ -44,9 +44,7 @@ class AnthropicChat(ChatVendor):
     name = "anthropic"
 
     def account(self, settings: Settings) -> Account:
-        if settings.anthropic_api_key is None:
-            raise InvalidInput(f"Set ANTHROPIC_API_KEY to use {self.name}.", field="provider_type")
-        return Account(self.name, settings.anthropic_api_key.get_secret_value())
+        return Account.of_key(self.name, settings.anthropic_api_key, setting="ANTHROPIC_API_KEY", user=self.name)
 
     def endpoint(self, settings: Settings, request: ChatRequest) -> str:
         return f"{settings.anthropic_base_url.rstrip('/')}/v1/messages"

@@ -4,7 +4,7 @@ import base64
 from functools import partial
 from typing import Any
 
-from compute.errors import InvalidInput, ProviderFailed
+from compute.errors import ProviderFailed
 from compute.providers.calls.account import Account
 from compute.providers.calls.answers import json_of, mapping
 from compute.providers.calls.http import HttpResponse
@@ -31,9 +31,7 @@ class OpenAIChat(ChatVendor):
     name = "openai"
 
     def account(self, settings: Settings) -> Account:
-        if settings.openai_api_key is None:
-            raise InvalidInput(f"Set OPENAI_API_KEY to use {self.name}.", field="provider_type")
-        return Account(self.name, settings.openai_api_key.get_secret_value())
+        return Account.of_key(self.name, settings.openai_api_key, setting="OPENAI_API_KEY", user=self.name)
 
     def endpoint(self, settings: Settings, request: ChatRequest) -> str:
         return f"{settings.openai_base_url.rstrip('/')}/chat/completions"

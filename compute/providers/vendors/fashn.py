@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from compute.errors import InvalidInput, ProviderFailed
+from compute.errors import ProviderFailed
 from compute.providers.calls.account import Account
 from compute.providers.calls.answers import count_of, json_of, plain_id, vendor_id_of
 from compute.providers.calls.http import HttpRequest, HttpResponse
@@ -37,9 +37,7 @@ def fashn_account(settings: Settings, *, user: str) -> Account:
     Raises:
         InvalidInput: the key is missing.
     """
-    if settings.fashn_api_key is None:
-        raise InvalidInput(f"Set FASHN_API_KEY to use {user}.", field="provider_type")
-    return Account(_VENDOR, settings.fashn_api_key.get_secret_value())
+    return Account.of_key(_VENDOR, settings.fashn_api_key, setting="FASHN_API_KEY", user=user)
 
 
 def edit_inputs(settings: Settings, uris: Sequence[str], prompt: str, seed: int) -> tuple[str, dict[str, Any]]:

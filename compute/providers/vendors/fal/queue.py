@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from compute.errors import InvalidInput, ProviderFailed
+from compute.errors import ProviderFailed
 from compute.providers.calls.account import Account
 from compute.providers.calls.answers import count_of, is_plain, total, vendor_id_of
 from compute.providers.calls.http import HttpRequest, HttpResponse
@@ -54,9 +54,7 @@ def fal_account(settings: Settings, *, user: str) -> Account:
     Raises:
         InvalidInput: the key is missing.
     """
-    if settings.fal_key is None:
-        raise InvalidInput(f"Set FAL_KEY to use {user}.", field="provider_type")
-    return Account("fal", settings.fal_key.get_secret_value())
+    return Account.of_key(_VENDOR, settings.fal_key, setting="FAL_KEY", user=user)
 
 
 def is_app_id(text: str) -> bool:
