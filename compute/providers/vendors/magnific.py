@@ -6,25 +6,33 @@ only. See docs/providers.md.
 
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote
 
-from compute.errors import InvalidInput, ProviderFailed
+from compute.errors import ProviderFailed
+from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.account import Account
 from compute.providers.calls.answers import count_of, plain_id, vendor_id_of
 from compute.providers.calls.http import HttpRequest, HttpResponse
 from compute.providers.calls.outcomes import Accepted, Answer, OutcomeUnknownError
 from compute.providers.calls.protocol import Failed, Finished, Missing, QueueProtocol, Running, Status
+from compute.providers.vendors.pictures import data_uri, publish_at
+from compute.providers.vendors.queued import queued
 from compute.providers.vendors.refusals import not_its_own, parsed, refusal, retry_after, sentence
 from compute.providers.vendors.results import answer_file
-from compute.schemas.enums import ErrorCategory, ProviderCapability
+from compute.schemas.enums import ErrorCategory, ProviderCapability, TaskType
+from compute.schemas.rules.strict import JsonBody
 from compute.settings import Settings
+from compute.tasks.operations import Refine
+from compute.tasks.registry import TaskKind
 
-__all__ = ["CREATIVE", "PRECISION", "UPSCALES", "MagnificQueue", "magnific_account", "magnific_queue", "mode_of"]
+__all__ = ["CREATIVE", "PRECISION", "MagnificProvider", "MagnificQueue", "magnific_account", "mode_of"]
+
+ConfigT = TypeVar("ConfigT", bound=JsonBody)
 
 CREATIVE = "image-upscaler"
 PRECISION = "image-upscaler-precision-v2"
-UPSCALES = frozenset(
+_UPSCALES = frozenset(
     {
         ProviderCapability.UPSCALE_2X,
         ProviderCapability.UPSCALE_4X,
@@ -45,9 +53,7 @@ def magnific_account(settings: Settings, *, user: str) -> Account:
     Raises:
         InvalidInput: the key is missing.
     """
-    if settings.magnific_api_key is None:
-        raise InvalidInput(f"Set MAGNIFIC_API_KEY to use {user}.", field="provider_type")
-    return Account(_VENDOR, settings.magnific_api_key.get_secret_value())
+    return Account.of_key(_VENDOR, settings.magnific_api_key, setting="MAGNIFIC_API_KEY", user=user)
 
 
 class MagnificQueue(QueueProtocol):
@@ -144,10 +150,34 @@ class MagnificQueue(QueueProtocol):
         )
 
 
-def magnific_queue(settings: Settings, mode: str, *, user: str) -> MagnificQueue:
-    """The mode at the address of the settings; raises as `magnific_account`."""
-    account = magnific_account(settings, user=user)
-    return MagnificQueue(account, settings.magnific_base_url, settings.magnific_key_header, mode)
+class MagnificProvider(RemoteProvider[ConfigT]):
+    """One that refines by a mode of Magnific's."""
+
+    queue = "freepik"
+    mode: ClassVar[str]
+
+    def account(self, settings: Settings) -> Account:
+        return magnific_account(settings, user=self.name)
+
+    def capabilities(self, kind: TaskKind[Any]) -> frozenset[ProviderCapability]:
+        return _UPSCALES if kind.name is TaskType.REFINE else frozenset()
+
+    def reopen(self, vendor: str, endpoint: str, settings: Settings) -> MagnificQueue | None:
+        return self._queue_of(mode_of(endpoint), settings) if vendor == _VENDOR else None
+
+    async def refine(self, assignment: Assignment[ConfigT], operation: Refine, parameters: dict[str, Any]) -> None:
+        """Have the image enlarged with these parameters of the mode, and publish it at the size of the task.
+
+        Raises:
+            ProviderFailed, CallUncertain, LeaseLost: as `JobCalls.queued`.
+        """
+        image = (await data_uri(assignment.context, operation.image)).partition(",")[2]
+        protocol = self._queue_of(self.mode, assignment.settings)
+        made = await queued(assignment, "image", protocol, {"image": image, **parameters})
+        await publish_at(assignment.context, made, (operation.width, operation.height), model=self.mode)
+
+    def _queue_of(self, mode: str, settings: Settings) -> MagnificQueue:
+        return MagnificQueue(self.account(settings), settings.magnific_base_url, settings.magnific_key_header, mode)
 
 
 def mode_of(endpoint: str) -> str:

@@ -5,25 +5,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from compute.errors import InvalidInput
-from compute.providers.base import Assignment, RemoteProvider
-from compute.providers.calls.account import Account
-from compute.providers.vendors.magnific import (
-    CREATIVE,
-    UPSCALES,
-    MagnificQueue,
-    magnific_account,
-    magnific_queue,
-    mode_of,
-)
+from compute.providers.base import Assignment
+from compute.providers.vendors.magnific import CREATIVE, MagnificProvider
 from compute.providers.vendors.offers import check_refine, checked_operation
-from compute.providers.vendors.pictures import data_uri, publish_at
-from compute.providers.vendors.queued import queued
-from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
+from compute.schemas.enums import ProviderType
 from compute.schemas.fields import Prompt
 from compute.schemas.rules.strict import JsonBody
 from compute.settings import Settings
 from compute.tasks.operations import Operation, Refine
-from compute.tasks.registry import TaskKind
 
 __all__ = ["FreepikMagnific", "FreepikMagnificConfig"]
 
@@ -64,18 +53,12 @@ class FreepikMagnificConfig(JsonBody):
     )
 
 
-class FreepikMagnific(RemoteProvider[FreepikMagnificConfig]):
+class FreepikMagnific(MagnificProvider[FreepikMagnificConfig]):
     """FREEPIK_MAGNIFIC."""
 
     name = ProviderType.FREEPIK_MAGNIFIC
     config_model = FreepikMagnificConfig
-    queue = "freepik"
-
-    def account(self, settings: Settings) -> Account:
-        return magnific_account(settings, user=self.name)
-
-    def capabilities(self, kind: TaskKind[Any]) -> frozenset[ProviderCapability]:
-        return UPSCALES if kind.name is TaskType.REFINE else frozenset()
+    mode = CREATIVE
 
     def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
         self.account(settings)
@@ -91,13 +74,9 @@ class FreepikMagnific(RemoteProvider[FreepikMagnificConfig]):
                 field=refine.size_field,
             )
 
-    def reopen(self, vendor: str, endpoint: str, settings: Settings) -> MagnificQueue | None:
-        return magnific_queue(settings, mode_of(endpoint), user=self.name) if vendor == "magnific" else None
-
     async def work(self, assignment: Assignment[FreepikMagnificConfig]) -> None:
         refine, config = checked_operation(self.name, assignment.operation, Refine), assignment.config
-        body = {
-            "image": (await data_uri(assignment.context, refine.image)).partition(",")[2],
+        parameters = {
             "scale_factor": f"{_factor(refine)}x",
             "creativity": config.creativity,
             "hdr": config.hdr,
@@ -107,10 +86,8 @@ class FreepikMagnific(RemoteProvider[FreepikMagnificConfig]):
             "optimized_for": config.optimized_for,
         }
         if prompt := refine.prompt or config.defaultPrompt:
-            body["prompt"] = prompt
-        protocol = magnific_queue(assignment.settings, CREATIVE, user=self.name)
-        made = await queued(assignment, "image", protocol, body)
-        await publish_at(assignment.context, made, (refine.width, refine.height), model=CREATIVE)
+            parameters["prompt"] = prompt
+        await self.refine(assignment, refine, parameters)
 
 
 def _factor(refine: Refine) -> int:

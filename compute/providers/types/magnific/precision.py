@@ -6,25 +6,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from compute.errors import InvalidInput
-from compute.providers.base import Assignment, RemoteProvider
-from compute.providers.calls.account import Account
-from compute.providers.vendors.magnific import (
-    PRECISION,
-    UPSCALES,
-    MagnificQueue,
-    magnific_account,
-    magnific_queue,
-    mode_of,
-)
+from compute.providers.base import Assignment
+from compute.providers.vendors.magnific import PRECISION, MagnificProvider
 from compute.providers.vendors.offers import check_refine, checked_operation
-from compute.providers.vendors.pictures import data_uri, publish_at
-from compute.providers.vendors.queued import queued
-from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
+from compute.schemas.enums import ProviderType
 from compute.schemas.fields import Prompt
 from compute.schemas.rules.strict import JsonBody
 from compute.settings import Settings
 from compute.tasks.operations import Operation, Refine
-from compute.tasks.registry import TaskKind
 
 __all__ = ["FreepikMagnificPrecision", "FreepikMagnificPrecisionConfig"]
 
@@ -52,18 +41,12 @@ class FreepikMagnificPrecisionConfig(JsonBody):
     )
 
 
-class FreepikMagnificPrecision(RemoteProvider[FreepikMagnificPrecisionConfig]):
+class FreepikMagnificPrecision(MagnificProvider[FreepikMagnificPrecisionConfig]):
     """FREEPIK_MAGNIFIC_PRECISION."""
 
     name = ProviderType.FREEPIK_MAGNIFIC_PRECISION
     config_model = FreepikMagnificPrecisionConfig
-    queue = "freepik"
-
-    def account(self, settings: Settings) -> Account:
-        return magnific_account(settings, user=self.name)
-
-    def capabilities(self, kind: TaskKind[Any]) -> frozenset[ProviderCapability]:
-        return UPSCALES if kind.name is TaskType.REFINE else frozenset()
+    mode = PRECISION
 
     def check(self, operation: Operation | None, config: JsonBody, settings: Settings) -> None:
         self.account(settings)
@@ -85,23 +68,17 @@ class FreepikMagnificPrecision(RemoteProvider[FreepikMagnificPrecisionConfig]):
                 field=refine.size_field,
             )
 
-    def reopen(self, vendor: str, endpoint: str, settings: Settings) -> MagnificQueue | None:
-        return magnific_queue(settings, mode_of(endpoint), user=self.name) if vendor == "magnific" else None
-
     async def work(self, assignment: Assignment[FreepikMagnificPrecisionConfig]) -> None:
         refine, config = checked_operation(self.name, assignment.operation, Refine), assignment.config
-        body = {
-            "image": (await data_uri(assignment.context, refine.image)).partition(",")[2],
+        parameters = {
             "scale_factor": _factor(refine),
             "sharpen": config.sharpen,
             "smart_grain": config.smart_grain,
             "ultra_detail": config.ultra_detail,
         }
-        protocol = magnific_queue(assignment.settings, PRECISION, user=self.name)
-        made = await queued(assignment, "image", protocol, body)
         if prompt := refine.prompt or config.defaultPrompt:
             assignment.context.note(prompt=prompt)
-        await publish_at(assignment.context, made, (refine.width, refine.height), model=PRECISION)
+        await self.refine(assignment, refine, parameters)
 
 
 def _factor(refine: Refine) -> int:
