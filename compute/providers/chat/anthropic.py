@@ -1,5 +1,6 @@
 """Anthropic: messages."""
 
+import asyncio
 import base64
 from functools import partial
 from typing import Any
@@ -54,6 +55,8 @@ class AnthropicChat(ChatVendor):
     ) -> Answer:
         key = self.account(settings).key
         http, anthropic = await loaded("httpx2"), await loaded("anthropic")
+        # Images become base64: megabytes of it.
+        asked = await asyncio.to_thread(_asked, request)
         said = _Said(request.model, on_text)
         async with (
             one_request(
@@ -75,10 +78,10 @@ class AnthropicChat(ChatVendor):
                 open_telemetry=False,
             ).messages
             if on_text is None:
-                made = await messages.with_raw_response.create(**_asked(request))
+                made = await messages.with_raw_response.create(**asked)
                 said.take(json_of(made.http_response.content))
             else:
-                events = await messages.create(**_asked(request), stream=True)
+                events = await messages.create(**asked, stream=True)
                 try:
                     async for event in events:
                         said.hear(event.to_dict(warnings=False))

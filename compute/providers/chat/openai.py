@@ -1,5 +1,6 @@
 """OpenAI: chat completions."""
 
+import asyncio
 import base64
 from functools import partial
 from typing import Any
@@ -41,6 +42,8 @@ class OpenAIChat(ChatVendor):
     ) -> Answer:
         key = self.account(settings).key
         http, openai = await loaded("httpx2"), await loaded("openai")
+        # Images become base64: megabytes of it.
+        asked = await asyncio.to_thread(_asked, request)
         said = _Said(request.model, on_text)
         async with (
             one_request(
@@ -61,10 +64,10 @@ class OpenAIChat(ChatVendor):
                 timeout=wire.options["timeout"],
             ).chat.completions
             if on_text is None:
-                made = await chat.with_raw_response.create(**_asked(request))
+                made = await chat.with_raw_response.create(**asked)
                 said.take(json_of(made.http_response.content))
             else:
-                events = await chat.create(**_asked(request), stream=True, stream_options={"include_usage": True})
+                events = await chat.create(**asked, stream=True, stream_options={"include_usage": True})
                 try:
                     async for event in events:
                         said.take(event.to_dict(warnings=False))
