@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -30,17 +30,23 @@ from compute.worker.vital_signs import alive_seconds, with_vital_signs
 from compute.worker.watchdog import Watchdog
 from tests.integration.api.conftest import KEY, serving_api
 from tests.patience import PATIENCE
+from tests.providers.standins.fal import Fal
+from tests.providers.standins.jobs import Plan
+from tests.providers.standins.openai import OpenAI
 from tests.servers import PLAIN_HTTP
 
-__all__ = ["Platform", "open_platform"]
+__all__ = ["AT_FAL", "HELD", "OpenPlatform", "Platform", "leading_to", "open_platform"]
 
 LEASE = 15.0
 JOBS = 100
+POLL = 0.05
+AT_FAL = {"prompt": "a red coat", "width": 64, "height": 64, "seed": 7, "provider_type": "FAL_STANDARD"}
+HELD = Plan(("IN_QUEUE", "IN_PROGRESS", "COMPLETED"), held=True)
 
 
 @dataclass
 class Hands:
-    """A pool in this process. What runs may be dropped as if its worker had been killed."""
+    """A pool in this process. `runs` are the tasks in which its jobs are under way."""
 
     worker: LocalWorkerContext
     queue: str
@@ -55,11 +61,21 @@ class Hands:
         return JOBS
 
     async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
-        provider = all_providers()[ProviderType(job.spec.get("provider_type", ProviderType.LOCAL))]
-        work = with_vital_signs(provider.run(job, self.worker), Watchdog(), alive_seconds(LEASE))
-        async with aclosing(work) as events:
+        async with aclosing(with_vital_signs(self._work(job), Watchdog(), alive_seconds(LEASE))) as events:
             async for event in events:
                 yield event
+
+    async def _work(self, job: Job) -> AsyncGenerator[WorkEvent]:
+        run = asyncio.current_task()
+        assert run is not None
+        self.runs.add(run)
+        provider = all_providers()[ProviderType(job.spec.get("provider_type", ProviderType.LOCAL))]
+        try:
+            async with aclosing(provider.run(job, self.worker)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self.runs.discard(run)
 
 
 @dataclass
@@ -89,14 +105,32 @@ class Platform:
                 await asyncio.sleep(0.02)
             return task
 
-    async def calls(self, task_id: str) -> list[ProviderCall]:
-        """The calls of a task, in their order."""
+    async def calls(self, *task_ids: str) -> list[ProviderCall]:
+        """The calls of tasks, in their order."""
+        asked = select(ProviderCall).where(ProviderCall.task_id.in_(task_ids)).order_by(ProviderCall.created_at)
         async with self.database.transaction() as session:
-            return list(
-                await session.scalars(
-                    select(ProviderCall).where(ProviderCall.task_id == task_id).order_by(ProviderCall.created_at)
-                )
-            )
+            return list(await session.scalars(asked))
+
+    async def until_calls(self, holds: Callable[[list[ProviderCall]], bool], *task_ids: str) -> list[ProviderCall]:
+        """The calls of tasks, once this holds of them."""
+        async with asyncio.timeout(PATIENCE):
+            while not holds(calls := await self.calls(*task_ids)):
+                await asyncio.sleep(0.02)
+            return calls
+
+    async def until_accepted(self, task_id: str) -> None:
+        """Wait until the ledger has the vendor's id of a task's call."""
+        await self.until_calls(lambda calls: any(call.vendor_id for call in calls), task_id)
+
+    async def until_states(self, task_id: str, *states: str) -> list[ProviderCall]:
+        """The calls of a task, once these are their states."""
+        return await self.until_calls(lambda calls: [call.state for call in calls] == [*states], task_id)
+
+    async def until_stopped(self) -> None:
+        """Wait until a run is told to stop. It may still be waiting for an answer then."""
+        async with asyncio.timeout(PATIENCE):
+            while not any(run.cancelling() for pool in self.pools for run in pool.runs):
+                await asyncio.sleep(0.01)
 
     @asynccontextmanager
     async def dispatching(self, *, max_retries: int = 1) -> AsyncIterator[None]:
@@ -112,9 +146,19 @@ class Platform:
                 await work
 
 
+OpenPlatform = Callable[..., AbstractAsyncContextManager[Platform]]
+
+
+def leading_to(stand_in: Fal | OpenAI) -> dict[str, Any]:
+    """Settings that lead to a stand-in."""
+    if isinstance(stand_in, Fal):
+        return {"fal_key": stand_in.key, "fal_queue_url": stand_in.url("queue")}
+    return {"openai_api_key": stand_in.key, "openai_base_url": f"{stand_in.url()}/v1"}
+
+
 @asynccontextmanager
 async def open_platform(settings: Settings, model: Any = None) -> AsyncIterator[Platform]:
-    """Everything but a Dispatcher. `model` draws for LOCAL."""
+    """Everything but a Dispatcher. `model` draws for LOCAL. Jobs of vendors are looked at soon."""
     async with contextlib.AsyncExitStack() as stack:
         database = Database.of(settings)
         stack.push_async_callback(database.close)
@@ -122,6 +166,7 @@ async def open_platform(settings: Settings, model: Any = None) -> AsyncIterator[
         stack.push_async_callback(objects.close)
         client = await stack.enter_async_context(GuardedClient(settings.media_allowed_hosts))
         calls = await stack.enter_async_context(open_calls(settings, database, objects, client))
+        calls = replace(calls, policy=replace(calls.policy, poll=POLL))
         url = await stack.enter_async_context(serving_api(settings, elsewhere=tuple(remote_queues())))
         api = await stack.enter_async_context(
             httpx.AsyncClient(

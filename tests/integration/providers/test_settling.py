@@ -2,31 +2,26 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
 from compute.db.tables import ProviderCall
-from compute.settings import Settings
-from tests.integration.api.conftest import KEY
-from tests.integration.providers.platform import Platform, open_platform
+from tests.integration.providers.platform import AT_FAL, OpenPlatform, Platform, leading_to
 from tests.patience import PATIENCE
 from tests.providers.standins.fal import Fal
 from tests.providers.standins.faults import from_nginx, reset_after_body
 from tests.providers.standins.openai import OpenAI
 
 ADMIN_KEY = "admin-key-of-some-length"
-AT_FAL = {"prompt": "a red coat", "width": 64, "height": 64, "seed": 7, "provider_type": "FAL_STANDARD"}
 
 
 @pytest.fixture
-async def fal() -> AsyncIterator[Fal]:
-    async with Fal() as stand_in:
-        stand_in.faults.on("submit", reset_after_body(), call=1)
-        yield stand_in
+async def fal(fal: Fal) -> Fal:
+    """Its first answer is lost."""
+    fal.faults.on("submit", reset_after_body(), call=1)
+    return fal
 
 
 @pytest.fixture
@@ -36,24 +31,9 @@ async def openai() -> AsyncIterator[OpenAI]:
 
 
 @pytest.fixture
-def settings(database_url: str, tmp_path: Path, fal: Fal, openai: OpenAI) -> Settings:
-    return Settings(
-        api_key=KEY,
-        admin_api_key=ADMIN_KEY,
-        database_url=database_url,
-        home=tmp_path,
-        media_allowed_hosts="127.0.0.1",
-        media_timeout_seconds=PATIENCE,
-        fal_key=SecretStr(fal.key),
-        fal_queue_url=fal.url("queue"),
-        openai_api_key=SecretStr(openai.key),
-        openai_base_url=f"{openai.url()}/v1",
-    )
-
-
-@pytest.fixture
-async def platform(settings: Settings) -> AsyncIterator[Platform]:
-    async with open_platform(settings) as platform, platform.dispatching():
+async def platform(opened: OpenPlatform, fal: Fal, openai: OpenAI) -> AsyncIterator[Platform]:
+    vendors = leading_to(fal) | leading_to(openai)
+    async with opened(admin_api_key=ADMIN_KEY, **vendors) as platform, platform.dispatching():
         yield platform
 
 

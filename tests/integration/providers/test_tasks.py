@@ -2,59 +2,24 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from compute.settings import Settings
-from tests.integration.api.conftest import KEY, Painter
-from tests.integration.providers.platform import Platform, open_platform
+from tests.integration.api.conftest import Painter
+from tests.integration.providers.platform import AT_FAL, HELD, OpenPlatform, Platform, leading_to
 from tests.patience import PATIENCE
 from tests.providers.standins.exchange import Trouble
 from tests.providers.standins.fal import Fal
-from tests.providers.standins.faults import refused, reset_after_body
+from tests.providers.standins.faults import held, refused, reset_after_body
 from tests.providers.standins.jobs import Plan
 from tests.providers.standins.openai import OpenAI
 
-OpenPlatform = Callable[..., AbstractAsyncContextManager[Platform]]
-RED = {"prompt": "a red coat", "width": 64, "height": 64, "seed": 7}
-AT_FAL = {**RED, "provider_type": "FAL_STANDARD"}
-HELD = Plan(("IN_QUEUE", "IN_PROGRESS", "COMPLETED"), held=True)
-
-
-@pytest.fixture
-def opened(database_url: str, tmp_path: Path) -> OpenPlatform:
-    @asynccontextmanager
-    async def opened(model: Any = None, **settings: Any) -> AsyncIterator[Platform]:
-        chosen = Settings(
-            api_key=KEY,
-            database_url=database_url,
-            home=tmp_path,
-            media_allowed_hosts="127.0.0.1",
-            media_timeout_seconds=PATIENCE,
-            **settings,
-        )
-        async with open_platform(chosen, model) as platform:
-            yield platform
-
-    return opened
-
-
-@pytest.fixture
-async def fal() -> AsyncIterator[Fal]:
-    async with Fal() as stand_in:
-        yield stand_in
-
-
-def of(fal: Fal) -> dict[str, Any]:
-    return {"fal_key": fal.key, "fal_queue_url": fal.url("queue")}
-
 
 async def test_a_task_is_done_elsewhere_and_says_by_whom(opened: OpenPlatform, fal: Fal) -> None:
-    async with opened(**of(fal)) as platform, platform.dispatching():
+    async with opened(**leading_to(fal)) as platform, platform.dispatching():
         task = await platform.until((await platform.submit("GENERATION", **AT_FAL))["id"], "COMPLETED", "FAILED")
         assert task["status"] == "COMPLETED", task["errors"]
         assert task["provider_type"] == "FAL_STANDARD"
@@ -74,7 +39,7 @@ async def test_a_request_without_the_settings_of_its_provider_is_refused(opened:
 
 async def test_a_task_goes_on_by_its_id_after_its_dispatcher_is_gone(opened: OpenPlatform, fal: Fal) -> None:
     fal.plan = HELD
-    async with opened(**of(fal)) as platform:
+    async with opened(**leading_to(fal)) as platform:
         async with platform.dispatching():
             task = await platform.submit("GENERATION", **AT_FAL)
             await fal.until(lambda: bool(fal.arrived("status")))
@@ -87,7 +52,7 @@ async def test_a_task_goes_on_by_its_id_after_its_dispatcher_is_gone(opened: Ope
 
 async def test_a_cancelled_task_is_cancelled_at_the_vendor(opened: OpenPlatform, fal: Fal) -> None:
     fal.plan = HELD
-    async with opened(**of(fal)) as platform, platform.dispatching():
+    async with opened(**leading_to(fal)) as platform, platform.dispatching():
         task = await platform.submit("GENERATION", **AT_FAL)
         await fal.until(lambda: bool(fal.arrived("status")))
         await platform.api.post(f"/tasks/{task['id']}/cancel")
@@ -100,9 +65,12 @@ async def test_a_cancelled_task_is_cancelled_at_the_vendor(opened: OpenPlatform,
         assert await platform.keeper.look() == 0
 
 
-async def test_a_lost_answer_is_never_asked_for_again(opened: OpenPlatform, fal: Fal) -> None:
+async def test_a_lost_answer_is_never_asked_for_again(
+    opened: OpenPlatform, fal: Fal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compute.providers.calls.record._LOOKS_AGAIN_SECONDS", 0.1)
     fal.faults.on("submit", reset_after_body())
-    async with opened(**of(fal), provider_uncertain_seconds=0.2) as platform, platform.dispatching():
+    async with opened(**leading_to(fal), provider_uncertain_seconds=0.2) as platform, platform.dispatching():
         task = await platform.until((await platform.submit("GENERATION", **AT_FAL))["id"], "COMPLETED", "FAILED")
         assert task["status"] == "FAILED"
         assert task["error_category"] == "PROVIDER_ERROR"
@@ -114,7 +82,7 @@ async def test_a_lost_answer_is_never_asked_for_again(opened: OpenPlatform, fal:
 
 async def test_a_refusal_is_tried_again_within_the_budget(opened: OpenPlatform, fal: Fal) -> None:
     fal.faults.on("submit", refused(Trouble.SERVER), refused(Trouble.SERVER))
-    async with opened(**of(fal)) as platform, platform.dispatching(max_retries=2):
+    async with opened(**leading_to(fal)) as platform, platform.dispatching(max_retries=2):
         task = await platform.until((await platform.submit("GENERATION", **AT_FAL))["id"], "COMPLETED", "FAILED")
         assert (task["status"], task["retry_count"]) == ("COMPLETED", 2)
         assert [call.state for call in await platform.calls(task["id"])] == ["FAILED", "FAILED", "COLLECTED"]
@@ -122,7 +90,7 @@ async def test_a_refusal_is_tried_again_within_the_budget(opened: OpenPlatform, 
 
 async def test_the_fallback_has_the_last_try_and_the_task_says_so(opened: OpenPlatform, fal: Fal) -> None:
     fal.faults.always("submit", refused(Trouble.SERVER))
-    async with opened(Painter(), **of(fal)) as platform, platform.dispatching(max_retries=2):
+    async with opened(Painter(), **leading_to(fal)) as platform, platform.dispatching(max_retries=2):
         asked = {**AT_FAL, "provider_config": {"fal_app_id": "fal-ai/flux/dev"}, "fallback_provider_type": "LOCAL"}
         task = await platform.until((await platform.submit("GENERATION", **asked))["id"], "COMPLETED", "FAILED")
         assert task["status"] == "COMPLETED", task["errors"]
@@ -135,7 +103,7 @@ async def test_the_fallback_has_the_last_try_and_the_task_says_so(opened: OpenPl
 
 async def test_no_fallback_for_what_another_provider_would_refuse_too(opened: OpenPlatform, fal: Fal) -> None:
     fal.plan = Plan(("IN_QUEUE", "COMPLETED"), failure="content_policy_violation")
-    async with opened(Painter(), **of(fal)) as platform, platform.dispatching():
+    async with opened(Painter(), **leading_to(fal)) as platform, platform.dispatching():
         asked = {**AT_FAL, "fallback_provider_type": "LOCAL"}
         task = await platform.until((await platform.submit("GENERATION", **asked))["id"], "COMPLETED", "FAILED")
         assert (task["status"], task["error_category"]) == ("FAILED", "CONTENT_POLICY")
@@ -147,45 +115,58 @@ async def test_local_work_falls_back_to_a_provider(opened: OpenPlatform, fal: Fa
         def prepare(self, request: Any) -> Any:
             raise RuntimeError("the model is broken")
 
-    async with opened(Broken(), **of(fal)) as platform, platform.dispatching(max_retries=0):
-        asked = {**RED, "fallback_provider_type": "FAL_STANDARD"}
+    async with opened(Broken(), **leading_to(fal)) as platform, platform.dispatching(max_retries=0):
+        asked = {**AT_FAL, "provider_type": "LOCAL", "fallback_provider_type": "FAL_STANDARD"}
         task = await platform.until((await platform.submit("GENERATION", **asked))["id"], "COMPLETED", "FAILED")
         assert task["status"] == "COMPLETED", task["errors"]
         assert (task["provider_type"], task["fell_back_from"]) == ("FAL_STANDARD", "LOCAL")
 
 
 async def test_text_streams_through_the_events_as_it_comes(opened: OpenPlatform) -> None:
-    async with OpenAI() as openai:
-        settings = {"openai_api_key": openai.key, "openai_base_url": f"{openai.url()}/v1"}
-        async with opened(**settings) as platform, platform.dispatching():
-            task = await platform.submit("LLM_INTERACTION", prompt="a poem about a red coat")
-            said, names = "", []
-            async with asyncio.timeout(PATIENCE), platform.api.stream("GET", f"/tasks/{task['id']}/events") as lines:
-                name = ""
-                async for line in lines.aiter_lines():
-                    key, _, value = line.partition(": ")
-                    if key == "event":
-                        name = value
-                        names.append(name)
-                    elif key == "data" and name == "text":
-                        event = json.loads(value)
-                        assert event["offset"] == len(said)
-                        said += event["text"]
-                    elif key == "data" and name == "completed":
-                        done = json.loads(value)
-            assert done["result_text"]
-            assert said == done["result_text"]
-            assert done["input_tokens"] > 0
-            assert names[-1] == "completed"
-            assert openai.submits == 1
+    async with OpenAI() as openai, opened(**leading_to(openai)) as platform, platform.dispatching():
+        task = await platform.submit("LLM_INTERACTION", prompt="a poem about a red coat")
+        said, names = "", []
+        async with asyncio.timeout(PATIENCE), platform.api.stream("GET", f"/tasks/{task['id']}/events") as lines:
+            name = ""
+            async for line in lines.aiter_lines():
+                key, _, value = line.partition(": ")
+                if key == "event":
+                    name = value
+                    names.append(name)
+                elif key == "data" and name == "text":
+                    event = json.loads(value)
+                    assert event["offset"] == len(said)
+                    said += event["text"]
+                elif key == "data" and name == "completed":
+                    done = json.loads(value)
+        assert done["result_text"]
+        assert said == done["result_text"]
+        assert done["input_tokens"] > 0
+        assert names[-1] == "completed"
+        assert openai.submits == 1
+
+
+@asynccontextmanager
+async def stopping(platform: Platform, answer: asyncio.Event) -> AsyncIterator[None]:
+    """A Dispatcher that ends with the block. What waits for the answer gets it once its run was told to stop."""
+
+    async def let_go() -> None:
+        await platform.until_stopped()
+        answer.set()
+
+    async with asyncio.TaskGroup() as group, platform.dispatching():
+        yield
+        group.create_task(let_go())
 
 
 async def test_a_run_that_is_handed_back_during_its_submit_keeps_the_answer(opened: OpenPlatform, fal: Fal) -> None:
-    fal.seconds = 1.0
-    async with opened(**of(fal)) as platform:
-        async with platform.dispatching():
+    answer = asyncio.Event()
+    fal.faults.on("submit", held(answer))
+    async with opened(**leading_to(fal)) as platform:
+        async with stopping(platform, answer):
             task = await platform.submit("GENERATION", **AT_FAL)
-            await fal.until(lambda: bool(fal.arrived("submit")))
+            await fal.until(lambda: fal.hanging == 1)
+        assert fal.arrived("status") == []
         async with platform.dispatching():
             done = await platform.until(task["id"], "COMPLETED", "FAILED")
         assert done["status"] == "COMPLETED", done["errors"]
@@ -193,13 +174,14 @@ async def test_a_run_that_is_handed_back_during_its_submit_keeps_the_answer(open
 
 
 async def test_a_run_that_is_handed_back_during_an_answer_keeps_it(opened: OpenPlatform) -> None:
+    answer = asyncio.Event()
     async with OpenAI() as openai:
-        openai.seconds = 1.0
-        settings = {"openai_api_key": openai.key, "openai_base_url": f"{openai.url()}/v1"}
-        async with opened(**settings) as platform:
-            async with platform.dispatching():
+        openai.faults.on("chat", held(answer))
+        async with opened(**leading_to(openai)) as platform:
+            async with stopping(platform, answer):
                 task = await platform.submit("LLM_INTERACTION", prompt="a poem about a red coat")
-                await openai.until(lambda: bool(openai.arrived("chat")))
+                await openai.until(lambda: openai.hanging == 1)
+            assert (await platform.task(task["id"]))["status"] == "PENDING"
             async with platform.dispatching():
                 done = await platform.until(task["id"], "COMPLETED", "FAILED")
             assert done["status"] == "COMPLETED", done["errors"]

@@ -4,6 +4,7 @@ Each function makes a `Fault` for a stand-in's script: `fal.faults.on("submit", 
 a job's life are plans (`jobs.Plan`), those of webhooks are in `webhooks`, an expired address is `Files.lifetime`.
 """
 
+import asyncio
 import base64
 import binascii
 import json
@@ -25,6 +26,7 @@ __all__ = [
     "from_nginx",
     "hang_before_headers",
     "hang_mid_body",
+    "held",
     "html",
     "huge_picture",
     "rate_limited",
@@ -82,6 +84,18 @@ def hang_before_headers() -> Fault:
         raise Reset
 
     return Fault("hang before headers", play)
+
+
+def held(gate: asyncio.Event, then: Fault | None = None) -> Fault:
+    """The vendor has read the request, and answers once the gate is open; or `then` happens. `StandIn.hanging` counts
+    such requests."""
+
+    async def play(call: Call) -> Reply:
+        await call.read()
+        await call.stand_in.hold(gate)
+        return await (call.answer() if then is None else then.play(call))
+
+    return Fault("held", play)
 
 
 def hang_mid_body() -> Fault:

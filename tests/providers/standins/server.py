@@ -196,15 +196,19 @@ class StandIn(ABC):
         if self._broken is not None:
             raise self._broken
 
-    async def hang(self) -> None:
-        """Hold the request until its client goes or the stand-in closes."""
+    async def hold(self, gate: asyncio.Event) -> None:
+        """Hold the request until the gate opens or its client goes."""
         self.hanging += 1
         self.changed()
         try:
-            await self._closing.wait()
+            await gate.wait()
         finally:
             self.hanging -= 1
             self.changed()
+
+    async def hang(self) -> None:
+        """Hold the request until its client goes or the stand-in closes."""
+        await self.hold(self._closing)
         raise Reset
 
     # Serving.
