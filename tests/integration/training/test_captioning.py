@@ -22,7 +22,7 @@ from compute.training.preprocessing.stages import DatasetImage
 from compute.training.spec import DataSpec, ModelSpec, TrainingSpec
 from tests.patience import PATIENCE
 from tests.providers.standins.exchange import Trouble
-from tests.providers.standins.faults import hang_before_headers, rate_limited, refused, reset_after_body
+from tests.providers.standins.faults import held, rate_limited, refused, reset_after_body
 from tests.providers.standins.openai import OpenAI
 from tests.providers.standins.texts import Completion
 
@@ -42,7 +42,7 @@ def settings(database_url: str, tmp_path: Path, openai: OpenAI) -> Settings:
         home=tmp_path,
         openai_api_key=SecretStr(openai.key),
         openai_base_url=openai.url() + "/v1",
-        evaluation_timeout_seconds=3.0,
+        evaluation_timeout_seconds=PATIENCE,
     )
 
 
@@ -138,13 +138,15 @@ async def test_images_that_are_the_same_are_captioned_together(data_set: DataSet
 async def test_a_killed_job_s_successor_pays_only_for_what_is_left(
     data_set: DataSet, openai: OpenAI, database: Database
 ) -> None:
-    openai.faults.on("chat", hang_before_headers(), call=3)
+    lost = asyncio.Event()
+    openai.faults.on("chat", held(lost, reset_after_body()), call=3)
     killed = asyncio.create_task(data_set.captioned())
     await openai.until(lambda: openai.hanging == 1)
     async with asyncio.timeout(PATIENCE):
         while (await states(database)).count("COLLECTED") < 2:
             await asyncio.sleep(0.05)
     killed.cancel()
+    lost.set()
     await asyncio.wait([killed])
     found = await data_set.captioned()
     assert openai.submits == 3

@@ -21,6 +21,7 @@ from compute.tasks.leases import ClaimedTask, FallBack, Lease, Release
 from compute.tasks.operations import Converse, RemoveBackground
 from compute.tasks.operations import Picture as StoredPicture
 from compute.tasks.registry import all_kinds
+from tests.patience import PATIENCE
 from tests.providers.chat.vendors import CHATS, Chat, StandInOfChat, paid_chats
 from tests.providers.harness import Desk, Outcome, open_desk
 from tests.providers.standins.anthropic import Anthropic
@@ -236,7 +237,7 @@ LOST = [
 @every_paid_chat
 @pytest.mark.parametrize("fault", LOST, ids=str)
 async def test_a_question_whose_answer_was_lost_is_not_asked_again(chat: Chat, fault: Fault, tmp_path: Path) -> None:
-    async with chat.make() as stand_in, open_desk(tmp_path, **_soon(chat, stand_in)) as desk:
+    async with chat.make() as stand_in, open_desk(tmp_path, **_hasty(chat, stand_in, fault)) as desk:
         stand_in.faults.on(chat.route(True), fault)
         task = uuid4()
         for fence in (1, 2, 3):
@@ -247,18 +248,20 @@ async def test_a_question_whose_answer_was_lost_is_not_asked_again(chat: Chat, f
         [call] = desk.ledger.of("answer")
         assert call.state is CallState.UNCERTAIN
         desk.ledger.settle(call.id, CallState.RESENT)
+        _be_patient(desk)
         assert (await run(desk, chat, task_id=task, fence=4)).text == "You asked: Which colour?"
         assert len(stand_in.arrived(chat.route(True))) == 2
 
 
 @pytest.mark.parametrize("fault", LOST, ids=str)
 async def test_a_question_that_costs_nothing_is_asked_again(fault: Fault, tmp_path: Path) -> None:
-    async with OLLAMA.make() as stand_in, open_desk(tmp_path, **_soon(OLLAMA, stand_in)) as desk:
+    async with OLLAMA.make() as stand_in, open_desk(tmp_path, **_hasty(OLLAMA, stand_in, fault)) as desk:
         stand_in.faults.on("chat", fault)
         task = uuid4()
         with pytest.raises(ProviderFailed, match="no usable answer") as told:
             await run(desk, OLLAMA, task_id=task)
         assert not isinstance(told.value, CallUncertain)
+        _be_patient(desk)
         assert (await run(desk, OLLAMA, task_id=task, fence=2)).text == "You asked: Which colour?"
         assert len(stand_in.arrived("chat")) == 2
 
@@ -304,9 +307,13 @@ async def test_a_refusal_of_content_is_told_as_one(chat: Chat, tmp_path: Path) -
         assert told.value.category is ErrorCategory.CONTENT_POLICY
 
 
-def _soon(chat: Chat, stand_in: StandInOfChat) -> dict[str, Any]:
-    """Settings with a deadline that a hang misses soon; the stand-ins answer far sooner."""
-    return chat.settings(stand_in) | {"provider_wait_seconds": 1.0}
+def _hasty(chat: Chat, stand_in: StandInOfChat, fault: Fault) -> dict[str, Any]:
+    """Settings with a deadline that is missed soon, for a fault that would never end."""
+    return chat.settings(stand_in) | ({"provider_wait_seconds": 0.5} if "hang" in fault.name else {})
+
+
+def _be_patient(desk: Desk) -> None:
+    desk.settings = desk.settings.model_copy(update={"provider_wait_seconds": PATIENCE})
 
 
 def _parsed(values: dict[str, Any]) -> dict[str, Any]:

@@ -68,10 +68,8 @@ def laughs(levels: int) -> dict[str, Any]:
 @pytest.mark.parametrize("value", ["a" * 40 + "!", 7, {"a" * 40 + "!": 1}])
 def test_a_schema_that_cannot_be_checked_asks_for_an_object_and_is_done_soon(schema: Any, value: Any) -> None:
     began = time.process_time()
-    assert misfit(json.dumps({"a": value, "a" * 40 + "!": 1}), schema) in (
-        None,
-        "At a: 7 is not of type 'string'.",
-    ) or ("is not of type 'string'" in str(misfit(json.dumps({"a": value}), schema)))
+    said = misfit(json.dumps({"a": value, "a" * 40 + "!": 1}), schema)
+    assert said is None or "is not of type 'string'" in said
     assert misfit("[]", schema) == "It is not a JSON object."
     assert time.process_time() - began < 10
 

@@ -37,22 +37,29 @@ class MemoryBench:
 
 class ScriptedEditor:
     """Implements `ImageEditor`: edits by `usual`, or by what `parts` has for a part or the begin of its name; an error
-    there is raised. `most` is the most edits that were under way at a time."""
+    there is raised. `most` is the most edits that were under way at a time; none ends before there were `together`."""
 
     model = "scripted"
 
-    def __init__(self, usual: Edit | None = None, parts: Mapping[str, Edit | Exception] | None = None) -> None:
+    def __init__(
+        self, usual: Edit | None = None, parts: Mapping[str, Edit | Exception] | None = None, *, together: int = 1
+    ) -> None:
         self.usual = usual or sharper
         self.parts = parts or {}
         self.requests: list[EditRequest] = []
         self.most = 0
         self._now = 0
+        self._together = together
+        self._met = asyncio.Event()
 
     async def edit(self, request: EditRequest) -> Image.Image:
         self.requests.append(request)
         self._now += 1
         self.most = max(self.most, self._now)
+        if self.most >= self._together:
+            self._met.set()
         try:
+            await self._met.wait()
             await asyncio.sleep(0.01)
             chosen = next((edit for name, edit in self.parts.items() if request.part.startswith(name)), self.usual)
             if isinstance(chosen, Exception):

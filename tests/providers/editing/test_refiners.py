@@ -5,7 +5,6 @@ import base64
 import io
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,7 +25,7 @@ from compute.worker.protocol import Artifact, Done, Job
 from tests.pictures import full_figure, portrait
 from tests.providers.editing.benches import photo
 from tests.providers.harness import Desk, Outcome, open_desk
-from tests.providers.standins.faults import hang_before_headers
+from tests.providers.standins.faults import held
 from tests.providers.standins.gemini import Gemini
 from tests.providers.standins.gemini import Outcome as Ending
 from tests.unit.tasks.types.retoucher import Retoucher
@@ -118,15 +117,16 @@ async def test_faces_are_shown_as_large_as_is_wanted(desk: Desk, gemini: Gemini)
 
 @pytest.mark.parametrize(("workers", "most"), [(1, 1), (3, 3), (None, 4)])
 async def test_workers_are_a_limit(desk: Desk, gemini: Gemini, workers: int | None, most: int) -> None:
-    gemini.faults.always("generate", hang_before_headers())
-    # A run that is stopped waits for answers that are on their way.
-    desk.policy = replace(desk.policy, answer=1.0)
+    answers = asyncio.Event()
+    gemini.faults.always("generate", held(answers))
     operation = await refining(desk, photo())
     running = asyncio.create_task(run(desk, operation, REFINER, num_tiles=4, max_workers=workers))
     await gemini.until(lambda: gemini.hanging == most)
     await asyncio.sleep(0.05)
     assert gemini.hanging == most
     running.cancel()
+    # A run that is stopped waits for answers that are on their way.
+    answers.set()
     await asyncio.wait([running])
 
 

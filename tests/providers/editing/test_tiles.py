@@ -96,10 +96,10 @@ async def test_thresholds_decide_what_is_alike(tmp_path: Path) -> None:
 
 
 async def test_retries_and_workers_are_limits(tmp_path: Path) -> None:
-    editor = ScriptedEditor(garbage)
+    editor = ScriptedEditor(garbage, together=2)
     await refine(tmp_path, editor, replace(PLAN, retries=0))
     assert (len(editor.requests), editor.most) == (4, 2)
-    editor = ScriptedEditor(garbage)
+    editor = ScriptedEditor(garbage, together=4)
     await refine(tmp_path, editor, replace(PLAN, retries=2, workers=None))
     assert (len(editor.requests), editor.most) == (12, 4)
 

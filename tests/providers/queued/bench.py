@@ -13,14 +13,26 @@ from compute.errors import ProviderFailed
 from compute.providers.calls.call import CallState
 from compute.providers.calls.record import CallPolicy
 from compute.schemas.enums import ErrorCategory, ProviderType
+from tests.patience import PATIENCE
 from tests.providers.harness import Desk, Outcome, open_desk
 from tests.providers.queued.specs import stored
 from tests.providers.standins.fal import Fal
 from tests.providers.standins.fashn import Fashn
 from tests.providers.standins.jobs import JobStandIn, Plan
 from tests.providers.standins.magnific import Magnific
+from tests.providers.standins.server import Fault
 
-__all__ = ["FEW_BYTES", "MOST_RUNS", "POINTS", "QUEUED", "Bench", "Queued", "bench", "every_vendor"]
+__all__ = [
+    "FEW_BYTES",
+    "MOST_RUNS",
+    "POINTS",
+    "QUEUED",
+    "Bench",
+    "Queued",
+    "bench",
+    "every_vendor",
+    "limits_for",
+]
 
 MOST_RUNS = 3
 FEW_BYTES = 200_000
@@ -126,12 +138,17 @@ class Bench:
 
 @asynccontextmanager
 async def bench(queued: Queued, tmp_path: Path, **policy: Any) -> AsyncIterator[Bench]:
-    chosen: dict[str, Any] = {"wait": 20.0, "fetch": 3.0, "uncertain": 60.0, "poll": 0.01} | policy
+    chosen: dict[str, Any] = {"wait": PATIENCE, "fetch": PATIENCE, "poll": 0.01} | policy
     async with queued.make() as stand_in:
         stand_in.plan = Plan(queued.states)
         settings = queued.settings(stand_in) | {"provider_result_max_bytes": FEW_BYTES}
         async with open_desk(tmp_path, CallPolicy(**chosen), **settings) as desk:
             yield Bench(queued, stand_in, desk, await stored(desk, queued.task_type, **queued.fields))
+
+
+def limits_for(fault: Fault) -> dict[str, float]:
+    """A limit that a request misses soon, for a fault that would never end."""
+    return {"answer": 0.5} if "hang" in fault.name else {}
 
 
 POINTS = [

@@ -11,7 +11,7 @@ from compute.errors import CallUncertain, InvalidInput, ProviderFailed
 from compute.providers.calls.record import CallPolicy
 from compute.providers.registry import all_providers
 from compute.providers.vendors.fal.provider import app_for
-from compute.schemas.enums import ErrorCategory, ProviderType
+from compute.schemas.enums import ProviderType
 from compute.settings import Settings
 from compute.tasks.registry import kind_of
 from tests.providers.harness import Desk, open_desk
@@ -205,35 +205,6 @@ async def test_a_submit_names_a_webhook_of_ours_if_there_is_one(fal: Fal, tmp_pa
         await desk.run("GENERATION", await stored(desk, "GENERATION"), FAL)
         [call] = desk.ledger.rows()
     assert fal.made[0].webhook == f"http://127.0.0.1:9/hooks/{call.id}"
-
-
-FAILURES = [
-    ("content_policy_violation", ErrorCategory.CONTENT_POLICY),
-    ("image_too_large", ErrorCategory.INVALID_INPUT),
-    ("file_download_error", ErrorCategory.INVALID_INPUT),
-    ("no_media_generated", ErrorCategory.PROVIDER_ERROR),
-    ("downstream_service_error", ErrorCategory.PROVIDER_ERROR),
-    ("generation_timeout", ErrorCategory.PROVIDER_TIMEOUT),
-    ("runner_disconnected", ErrorCategory.PROVIDER_ERROR),
-    ("startup_timeout", ErrorCategory.PROVIDER_TIMEOUT),
-]
-
-
-@pytest.mark.parametrize(("kind", "category"), FAILURES)
-async def test_a_failed_run_has_the_category_of_its_error_type(
-    fal: Fal, desk: Desk, kind: str, category: ErrorCategory
-) -> None:
-    fal.plan = Plan(("IN_QUEUE", "COMPLETED"), failure=kind)
-    with pytest.raises(ProviderFailed, match=kind) as caught:
-        await desk.run("GENERATION", await stored(desk, "GENERATION"), FAL)
-    assert caught.value.category is category
-    assert fal.made[0].id in caught.value.detail
-
-
-async def test_status_that_goes_back_and_words_nobody_knows_mean_still_running(fal: Fal, desk: Desk) -> None:
-    fal.plan = Plan(("IN_QUEUE", "IN_PROGRESS", "IN_QUEUE", "DREAMING", "COMPLETED"))
-    assert len((await desk.run("GENERATION", await stored(desk, "GENERATION"), FAL)).artifacts) == 1
-    assert fal.submits == 1
 
 
 async def test_an_app_gets_its_arguments_as_they_are(fal: Fal, desk: Desk) -> None:

@@ -106,29 +106,6 @@ async def test_looks_are_as_far_apart_as_the_request_says(fashn: Fashn, desk: De
     assert len(fashn.arrived("status")) <= 3
 
 
-FAILURES = [
-    ("ImageLoadError", ErrorCategory.INVALID_INPUT),
-    ("PoseError", ErrorCategory.INVALID_INPUT),
-    ("InputValidationError", ErrorCategory.INVALID_INPUT),
-    ("ContentModerationError", ErrorCategory.CONTENT_POLICY),
-    ("PipelineError", ErrorCategory.PROVIDER_ERROR),
-    ("3rdPartyProviderError", ErrorCategory.PROVIDER_ERROR),
-    ("PollingTimeout", ErrorCategory.PROVIDER_TIMEOUT),
-    ("NeverHeardOf", ErrorCategory.PROVIDER_ERROR),
-]
-
-
-@pytest.mark.parametrize(("kind", "category"), FAILURES)
-async def test_a_failed_prediction_has_the_category_of_its_name(
-    fashn: Fashn, desk: Desk, kind: str, category: ErrorCategory
-) -> None:
-    fashn.plan = Plan(("starting", "failed"), failure=kind)
-    with pytest.raises(ProviderFailed, match=kind) as caught:
-        await desk.run("EDITING", await stored(desk, "EDITING"), FASHN)
-    assert caught.value.category is category
-    assert fashn.made[0].id in caught.value.detail
-
-
 @pytest.mark.parametrize(
     ("word", "category"),
     [("canceled", ErrorCategory.PROVIDER_ERROR), ("time_out", ErrorCategory.PROVIDER_TIMEOUT)],
@@ -140,11 +117,6 @@ async def test_a_prediction_that_ended_without_result_failed(
     with pytest.raises(ProviderFailed, match=word) as caught:
         await desk.run("EDITING", await stored(desk, "EDITING"), FASHN)
     assert caught.value.category is category
-
-
-async def test_status_that_goes_back_and_words_nobody_knows_mean_still_running(fashn: Fashn, desk: Desk) -> None:
-    fashn.plan = Plan(("in_queue", "processing", "in_queue", "dreaming", "completed"))
-    assert len((await desk.run("EDITING", await stored(desk, "EDITING"), FASHN)).artifacts) == 1
 
 
 REFUSED = [

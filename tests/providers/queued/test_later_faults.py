@@ -9,12 +9,14 @@ import pytest
 
 from compute.providers.calls.call import CallState
 from compute.schemas.enums import ErrorCategory
-from tests.providers.queued.bench import FEW_BYTES, POINTS, QUEUED, Queued, bench, every_vendor
+from tests.patience import PATIENCE
+from tests.providers.queued.bench import FEW_BYTES, POINTS, QUEUED, Queued, bench, every_vendor, limits_for
 from tests.providers.standins.exchange import Trouble
 from tests.providers.standins.faults import (
     from_nginx,
     hang_before_headers,
     hang_mid_body,
+    held,
     html,
     huge_picture,
     rate_limited,
@@ -56,7 +58,7 @@ async def test_what_a_vendor_has_accepted_is_collected_through_any_passing_fault
     queued: Queued, point: str, fault: Fault, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with bench(queued, tmp_path, answer=0.5) as at:
+    async with bench(queued, tmp_path, **limits_for(fault)) as at:
         at.stand_in.faults.on(queued.routes[point], fault)
         made = await at.run_to_the_end()
         assert made is not None
@@ -158,11 +160,13 @@ async def test_a_worker_that_dies_after_the_answer_leaves_a_call_to_follow(queue
 async def test_a_worker_that_dies_in_a_submit_leaves_a_call_that_is_not_sent_again(
     queued: Queued, tmp_path: Path
 ) -> None:
-    async with bench(queued, tmp_path, answer=0.5) as at:
-        at.stand_in.faults.on(queued.routes["submit"], hang_before_headers())
+    killed = asyncio.Event()
+    async with bench(queued, tmp_path) as at:
+        at.stand_in.faults.on(queued.routes["submit"], held(killed, reset_after_body()))
         task = asyncio.create_task(at.run())
         await at.stand_in.until(lambda: at.stand_in.hanging == 1)
         task.cancel()
+        killed.set()
         await asyncio.wait([task])
         assert await at.run_to_the_end() is None
         assert at.stand_in.submits == 1
@@ -202,6 +206,7 @@ async def test_a_job_that_takes_too_long_is_cancelled_or_waited_for_by_the_next_
         assert at.state is (CallState.FAILED if can_cancel else CallState.ACCEPTED)
         await at.stand_in.finish(job)
         at.stand_in.plan = Plan(queued.states)
+        at.desk.policy = replace(at.desk.policy, wait=PATIENCE)
         assert await at.run_to_the_end(most=2) is not None
         assert (at.stand_in.submits, len(at.stand_in.billed)) == (1 + can_cancel, 1)
 
@@ -218,9 +223,13 @@ async def test_a_job_whose_cancel_is_lost_is_not_paid_again(tmp_path: Path) -> N
 
 
 async def test_a_job_that_is_done_when_it_is_cancelled_is_collected(tmp_path: Path) -> None:
+    done = asyncio.Event()
     async with bench(QUEUED[0], tmp_path, wait=0.05) as at:
-        at.stand_in.plan = Plan(("IN_PROGRESS", "COMPLETED"), seconds=0.2, obeys_cancel=False)
-        at.stand_in.faults.on("cancel", hang_before_headers())
-        at.desk.policy = replace(at.desk.policy, answer=0.5)
-        assert await at.run_to_the_end(most=1) is not None
+        at.stand_in.plan = Plan(QUEUED[0].states, held=True)
+        at.stand_in.faults.on("cancel", held(done))
+        running = asyncio.create_task(at.run())
+        await at.stand_in.until(lambda: at.stand_in.hanging == 1)
+        await at.stand_in.finish(at.stand_in.made[0])
+        done.set()
+        assert len((await running).artifacts) == 1
         assert at.stand_in.submits == 1

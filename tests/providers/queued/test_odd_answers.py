@@ -85,7 +85,7 @@ async def test_an_answer_nested_without_end_cannot_be_read(queued: Queued, body:
     "address", ["http://127.0.0.1/\ud800", "http://127.0.0.1:99999/x", "http://[::1", "\x00", "data:image/png;base64,ü"]
 )
 async def test_an_address_that_is_none_is_a_failure_of_the_vendor(queued: Queued, address: str, tmp_path: Path) -> None:
-    async with bench(queued, tmp_path, fetch=0.5) as one:
+    async with bench(queued, tmp_path, wait=0.5, fetch=0.5) as one:
         route = queued.routes.get("result", queued.routes["status"])
         one.stand_in.faults.always(route, having(FILES[queued.name], address))
         with pytest.raises(ProviderFailed):

@@ -12,7 +12,7 @@ import pytest
 from compute.errors import CallUncertain, InvalidInput, ProviderFailed
 from compute.providers.calls.call import CallState
 from compute.schemas.enums import ErrorCategory
-from tests.providers.queued.bench import MOST_RUNS, Queued, bench, every_vendor
+from tests.providers.queued.bench import MOST_RUNS, Queued, bench, every_vendor, limits_for
 from tests.providers.standins.exchange import Trouble
 from tests.providers.standins.faults import (
     RetryAfter,
@@ -52,7 +52,7 @@ async def test_a_submit_without_usable_answer_is_never_sent_again(
     queued: Queued, fault: Fault, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with bench(queued, tmp_path, answer=0.5) as at:
+    async with bench(queued, tmp_path, **limits_for(fault)) as at:
         at.stand_in.faults.on(queued.routes["submit"], fault)
         assert await at.run_to_the_end() is None
         assert len(at.stand_in.arrived(queued.routes["submit"])) == 1

@@ -10,14 +10,14 @@ from compute.errors import TaskFailed
 from compute.worker.protocol import Alive, Done, Progress, Started, WorkEvent
 from compute.worker.vital_signs import vital_batches, with_vital_signs
 from compute.worker.watchdog import Watchdog
-from tests.patience import NEVER
+from tests.patience import NEVER, PATIENCE
 
 STARTED, DONE = Started("x", "tiny"), Done({})
 Batch = tuple[WorkEvent, ...]
 
 
-async def batches_of(work: AsyncGenerator[WorkEvent], *, alive: float = NEVER, gather: float = 0.0) -> list[Batch]:
-    async with aclosing(vital_batches(work, Watchdog(), alive, gather_seconds=gather)) as batches:
+async def batches_of(work: AsyncGenerator[WorkEvent], *, gather: float = 0.0) -> list[Batch]:
+    async with aclosing(vital_batches(work, Watchdog(), NEVER, gather_seconds=gather)) as batches:
         return [batch async for batch in batches]
 
 
@@ -29,7 +29,7 @@ async def at_once() -> AsyncGenerator[WorkEvent]:
 
 async def slowly() -> AsyncGenerator[WorkEvent]:
     async for event in at_once():
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0)
         yield event
 
 
@@ -47,16 +47,35 @@ async def test_events_wait_for_those_that_follow_soon() -> None:
 
 
 async def test_no_event_waits_where_none_may() -> None:
-    assert len(await batches_of(slowly())) == 4
+    told: list[Batch] = []
+    heard = asyncio.Semaphore(0)
+
+    async def one_by_one() -> AsyncGenerator[WorkEvent]:
+        async for event in at_once():
+            await heard.acquire()
+            yield event
+
+    async with asyncio.timeout(PATIENCE), aclosing(vital_batches(one_by_one(), Watchdog(), NEVER)) as batches:
+        async for batch in batches:
+            told.append(batch)
+            heard.release()
+    assert told == [(Alive(),), (STARTED,), (Progress(0.5),), (DONE,)]
 
 
 async def test_silent_work_is_alive() -> None:
+    told: list[Batch] = []
+    heard = asyncio.Event()
+
     async def silent() -> AsyncGenerator[WorkEvent]:
-        await asyncio.sleep(0.05)
+        await heard.wait()
         yield DONE
 
-    *alive, last = await batches_of(silent(), alive=0.01)
-    assert len(alive) > 1
+    async with asyncio.timeout(PATIENCE), aclosing(vital_batches(silent(), Watchdog(), 0.01)) as batches:
+        async for batch in batches:
+            told.append(batch)
+            if len(told) == 3:
+                heard.set()
+    *alive, last = told
     assert set(alive) == {(Alive(),)}
     assert DONE in last
 
