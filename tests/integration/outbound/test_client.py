@@ -2,45 +2,15 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from aiohttp import web
 
 from compute.errors import FileAway, InvalidInput, Unavailable
 from compute.outbound.client import GuardedClient
+from tests.integration.outbound.conftest import Connect, Serve, Site
 from tests.patience import NEVER, PATIENCE
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Serve = Callable[[Handler], Awaitable[str]]
-Connect = Callable[..., GuardedClient]
-
-
-@pytest.fixture
-async def connect() -> AsyncIterator[Connect]:
-    """Make clients that are closed in the end."""
-    clients: list[GuardedClient] = []
-
-    def make(*allowed: str, timeout: float = 5.0) -> GuardedClient:
-        clients.append(GuardedClient(allowed, timeout))
-        return clients[-1]
-
-    yield make
-    for client in clients:
-        await client.close()
-
-
-class Site:
-    """A server's handler that remembers what it was asked."""
-
-    def __init__(self, answer: Callable[[web.Request], web.StreamResponse]) -> None:
-        self.answer = answer
-        self.requests: list[web.Request] = []
-
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(request)
-        return self.answer(request)
 
 
 def redirect_to(location: str, status: int = 302) -> Callable[[web.Request], web.StreamResponse]:
@@ -380,34 +350,6 @@ async def test_a_post_to_an_unknown_name_may_work_later(connect: Connect) -> Non
 async def test_a_client_that_was_never_used_closes() -> None:
     async with GuardedClient() as client:
         assert isinstance(client, GuardedClient)
-
-
-@pytest.mark.parametrize(("size", "in_memory"), [(1000, True), (1001, False), (300_000, False)])
-async def test_only_a_large_body_becomes_a_file(
-    size: int, in_memory: bool, serve: Serve, connect: Connect, tmp_path: Path
-) -> None:
-    body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
-    url = f"http://{await serve(Site(lambda request: web.Response(body=body)))}/a"
-    file, asked = tmp_path / "body", []
-
-    def destination() -> Path:
-        asked.append(file)
-        return file
-
-    received = await connect("127.0.0.1").receive(
-        url, destination, in_memory=1000, max_bytes=400_000, timeout=PATIENCE, field="result"
-    )
-    assert (received if isinstance(received, bytes) else received.read_bytes()) == body
-    assert (received == body) == in_memory
-    assert asked == ([] if in_memory else [file])
-
-
-async def test_a_body_that_grows_too_large_is_not_received(serve: Serve, connect: Connect, tmp_path: Path) -> None:
-    url = f"http://{await serve(Site(lambda request: web.Response(body=b'x' * 5000)))}/a"
-    with pytest.raises(InvalidInput, match="larger than 2000 bytes"):
-        await connect("127.0.0.1").receive(
-            url, lambda: tmp_path / "body", in_memory=100, max_bytes=2000, timeout=PATIENCE, field="result"
-        )
 
 
 async def test_a_name_that_is_unknown_may_be_known_later_and_a_private_one_may_not(connect: Connect) -> None:
