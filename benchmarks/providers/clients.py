@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.harness import print_table, say
 from tests.providers.seeded.chances import Chance, Comes, Mishap
-from tests.providers.seeded.lanes import open_lane
+from tests.providers.seeded.lanes import MOST_RUNS, open_lane
 from tests.providers.seeded.subjects import SUBJECTS, Subject
 from tests.providers.standins.anthropic import Anthropic
 from tests.providers.standins.exchange import Trouble
@@ -117,13 +117,12 @@ async def compare(*, quick: bool) -> None:
         rows.append((f"{name}: {client.name}", *map(str, (posts, own, *again))))
     print_table(
         f"Paid requests for one call that meets the same fault every time ({time.perf_counter() - began:.0f} s)",
-        ("", "its requests", "ours, of 4 runs", "its in doubt, sent again", "ours"),
+        ("", "its requests", f"ours, of {MOST_RUNS} runs", "its in doubt, sent again", "ours"),
         rows,
     )
     say(
-        "\nOurs are all requests of a task that is tried four times. A request is sent again in doubt if the one before"
-        " "
-        "may have been done, and paid."
+        f"\nOurs are all requests of a task that is tried {MOST_RUNS} times. A request is sent again in doubt if the "
+        "one before may have been done, and paid."
     )
 
 

@@ -9,11 +9,8 @@ import argparse
 import asyncio
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -39,6 +36,7 @@ from benchmarks.harness import (
 from benchmarks.stack import KEY, TASKS, running_stack
 from compute.providers.calls.following import Pace
 from compute.providers.vendors.fal.queue import FalQueue
+from tests.providers.standing import Standing, standing
 
 DIRECT = "asyncio and httpx, no stack"
 LIGHTER = "asyncio and aiohttp, no stack"
@@ -87,10 +85,10 @@ def main() -> None:
 def run(server: Server, options: argparse.Namespace, replicas: int) -> None:
     """Measure with this number of replicas, and print the table."""
     database_url = server.database(f"providers{replicas}")
-    with standing_fal(options.seconds) as fal:
+    with standing("fal", options.seconds) as fal:
         environment = {
-            "FAL_KEY": fal["key"],
-            "FAL_QUEUE_URL": fal["queue"],
+            "FAL_KEY": fal.key,
+            "FAL_QUEUE_URL": fal.urls["queue"],
             "COMPUTE_MEDIA_ALLOWED_HOSTS": "127.0.0.1",
         }
         pools = [{"name": "Image", "queue": "image", "model": None, "num_replicas": 1}]
@@ -131,19 +129,6 @@ def report(bursts: Mapping[str, Sequence[Burst]], options: argparse.Namespace) -
         told = ", ".join(f"{one} {seconds / options.tasks * 1000:.1f}" for one, seconds in others.items())
         if told:
             say(f"{name}: CPU ms a task of {told}")
-
-
-@contextmanager
-def standing_fal(seconds: float) -> Iterator[dict[str, str]]:
-    """Run the stand-in; its addresses and its key."""
-    command = [sys.executable, "-m", "tests.providers.standing", "fal", str(seconds)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-        assert process.stdout is not None
-        assert process.stdin is not None
-        try:
-            yield json.loads(process.stdout.readline())
-        finally:
-            process.stdin.close()
 
 
 def _submit(url: str, database_url: str, count: int) -> Burst:
@@ -199,10 +184,10 @@ def _memory() -> float:
 
 Get = Callable[[str], Awaitable[bytes]]
 Post = Callable[[str, Mapping[str, Any]], Awaitable[bytes]]
-CallAll = Callable[[Mapping[str, str], int], Coroutine[Any, Any, None]]
+CallAll = Callable[[Standing, int], Coroutine[Any, Any, None]]
 
 
-def _direct(call_all: CallAll, fal: Mapping[str, str], count: int) -> Burst:
+def _direct(call_all: CallAll, fal: Standing, count: int) -> Burst:
     """The same by a client without a stack, in this process."""
     before = time.process_time()
     began = time.perf_counter()
@@ -211,9 +196,9 @@ def _direct(call_all: CallAll, fal: Mapping[str, str], count: int) -> Burst:
     return Burst(wall, time.process_time() - before, float(psutil.Process(os.getpid()).memory_full_info().uss), {})
 
 
-async def _with_httpx(fal: Mapping[str, str], count: int) -> None:
+async def _with_httpx(fal: Standing, count: int) -> None:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=count)
-    headers = {"Authorization": f"Key {fal['key']}"}
+    headers = {"Authorization": f"Key {fal.key}"}
     async with httpx.AsyncClient(headers=headers, timeout=60, limits=limits, trust_env=False) as client:
 
         async def get(url: str) -> bytes:
@@ -222,11 +207,11 @@ async def _with_httpx(fal: Mapping[str, str], count: int) -> None:
         async def post(url: str, body: Mapping[str, Any]) -> bytes:
             return (await client.post(url, json=body)).raise_for_status().content
 
-        await asyncio.gather(*(_call(get, post, fal["queue"], seed) for seed in range(count)))
+        await asyncio.gather(*(_call(get, post, fal.urls["queue"], seed) for seed in range(count)))
 
 
-async def _with_aiohttp(fal: Mapping[str, str], count: int) -> None:
-    headers = {"Authorization": f"Key {fal['key']}"}
+async def _with_aiohttp(fal: Standing, count: int) -> None:
+    headers = {"Authorization": f"Key {fal.key}"}
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(headers=headers, connector=connector, raise_for_status=True) as client:
 
@@ -238,7 +223,7 @@ async def _with_aiohttp(fal: Mapping[str, str], count: int) -> None:
             async with client.post(url, json=body) as answer:
                 return await answer.read()
 
-        await asyncio.gather(*(_call(get, post, fal["queue"], seed) for seed in range(count)))
+        await asyncio.gather(*(_call(get, post, fal.urls["queue"], seed) for seed in range(count)))
 
 
 async def _call(get: Get, post: Post, queue: str, seed: int) -> None:

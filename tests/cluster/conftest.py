@@ -25,7 +25,6 @@ from tests.providers.standing import Standing, standing
 
 T = TypeVar("T")
 KEY = "cluster-key-long-enough"
-FAL_SECONDS = 4.0
 CONFIG = Path(__file__).parents[2] / "serve_config.yaml"
 
 
@@ -165,8 +164,7 @@ def _serving() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def fal() -> Iterator[Standing]:
-    """A stand-in of fal, whose jobs take long enough to kill somebody meanwhile."""
-    with standing("fal", FAL_SECONDS) as running:
+    with standing("fal") as running:
         yield running
 
 

@@ -11,11 +11,12 @@ TASKS = 20
 @pytest.mark.parametrize("victim", ["Providers", "Dispatcher"])
 def test_nothing_is_sent_again_when_a_process_is_killed(cluster: Cluster, fal: Standing, victim: str) -> None:
     before = fal.submits()
-    tasks = [cluster.post(provider_type="FAL_STANDARD", seed=seed)["id"] for seed in range(TASKS)]
-    # All of them were sent, and none of them is done.
-    until(lambda: fal.submits() == before + TASKS, "submits")
-    until(lambda: len(accepted(cluster, tasks)) == TASKS, "acceptance by the vendor")
-    cluster.kill(replica(victim))
+    with fal.holding():
+        tasks = [cluster.post(provider_type="FAL_STANDARD", seed=seed)["id"] for seed in range(TASKS)]
+        # All of them were sent, and none of them is done.
+        until(lambda: fal.submits() == before + TASKS, "submits")
+        until(lambda: len(accepted(cluster, tasks)) == TASKS, "acceptance by the vendor")
+        cluster.kill(replica(victim))
     for task_id in tasks:
         task = cluster.wait(task_id, "COMPLETED", "FAILED")
         assert (task["status"], task["retry_count"]) == ("COMPLETED", 0), task["errors"]
