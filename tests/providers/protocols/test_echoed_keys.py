@@ -50,12 +50,18 @@ def echoing(fault: Fault | None = None) -> Fault:
     return Fault(f"echoing {fault or 'the answer'}", play)
 
 
+@pytest.fixture(autouse=True)
+def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vendor that asks for time is looked at again at once."""
+    monkeypatch.setattr("compute.providers.calls.following._LONGEST_PAUSE_SECONDS", 0.05)
+
+
 def tells_no_key(told: str) -> None:
     assert [one for one in SECRETS if one in told] == []
 
 
 async def _failing(queued: Queued, tmp_path: Path, route: str, fault: Fault, plan: Plan | None = None) -> str:
-    async with bench(queued, tmp_path, wait=1.0, fetch=0.5) as one:
+    async with bench(queued, tmp_path, wait=0.2, fetch=0.2) as one:
         one.stand_in.key = KEY
         for name in ("fal_key", "fashn_api_key", "magnific_api_key"):
             if getattr(one.desk.settings, name) is not None:

@@ -4,65 +4,31 @@ import asyncio
 import base64
 import io
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
-from sqlalchemy import select
 
 from compute.db.session import Database
-from compute.db.tables import ProviderCall
 from compute.settings import Settings
 from compute.settings.providers import AccountLimit
 from compute.storage.factory import open_store
-from tests.integration.api.conftest import KEY, serving_api
+from tests.integration.api.evaluation.conftest import OPENAI, asked, calls, client_of, evaluated, leading, picture
 from tests.integration.api.evaluation.vendors import GOOD, VENDORS, Vendor
-from tests.patience import PATIENCE
 from tests.providers.standins.exchange import Trouble
 from tests.providers.standins.faults import (
     from_nginx,
     hang_before_headers,
+    held,
     html,
     rate_limited,
     refused,
     reset_after_body,
 )
 from tests.providers.standins.server import StandIn
-from tests.servers import PLAIN_HTTP
 
-[OPENAI] = [one for one in VENDORS if one.name == "openai"]
 SHORT = 3.0
-
-
-def picture(size: tuple[int, int] = (64, 96), colour: str = "red") -> str:
-    buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def asked(**values: Any) -> dict[str, Any]:
-    given = {"image_data": picture(), "expected_framing": "full_body", "expected_view_angle": "front"} | values
-    return {name: value for name, value in given.items() if value is not None}
-
-
-@asynccontextmanager
-async def client_of(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with (
-        serving_api(settings) as url,
-        httpx.AsyncClient(
-            base_url=f"{url}/api/v1",
-            headers={"Authorization": f"Bearer {KEY}"},
-            timeout=PATIENCE,
-            verify=PLAIN_HTTP,
-        ) as client,
-    ):
-        yield client
-
-
-def leading(settings: Settings, vendor: Vendor, stand_in: StandIn, **more: Any) -> Settings:
-    return settings.model_copy(update=vendor.settings(stand_in) | more)
 
 
 @pytest.fixture(params=VENDORS, ids=str)
@@ -82,24 +48,6 @@ async def seer(settings: Settings, vendor: Vendor, stand_in: StandIn) -> AsyncIt
     """The API before one vendor's stand-in."""
     async with client_of(leading(settings, vendor, stand_in)) as client:
         yield client
-
-
-@pytest.fixture
-async def openai() -> AsyncIterator[StandIn]:
-    async with OPENAI.make() as running:
-        yield running
-
-
-async def evaluated(client: httpx.AsyncClient, **values: Any) -> dict[str, Any]:
-    answer = await client.post("/evaluation/", json=asked(**values))
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-async def calls(database: Database) -> list[ProviderCall]:
-    async with database.transaction() as session:
-        return list(await session.scalars(select(ProviderCall).order_by(ProviderCall.created_at)))
 
 
 async def test_every_vendor_s_model_looks_at_the_image_once(
@@ -318,10 +266,9 @@ async def test_health_and_an_open_breaker_outlive_a_restart(settings: Settings, 
 
 
 async def test_more_than_may_wait_are_refused(settings: Settings, openai: StandIn) -> None:
-    for call in (1, 2):
-        openai.faults.on("chat", hang_before_headers(), call=call)
-    narrow = leading(settings, OPENAI, openai, evaluation_concurrency=1, evaluation_timeout_seconds=SHORT)
-    async with client_of(narrow) as client:
+    answers = asyncio.Event()
+    openai.faults.always("chat", held(answers))
+    async with client_of(leading(settings, OPENAI, openai, evaluation_concurrency=1)) as client:
         first = asyncio.create_task(evaluated(client))
         await openai.until(lambda: openai.hanging == 1)
         second = asyncio.create_task(client.post("/evaluation/", json=asked()))
@@ -329,25 +276,8 @@ async def test_more_than_may_wait_are_refused(settings: Settings, openai: StandI
         done, _ = await asyncio.wait({second, third}, return_when=asyncio.FIRST_COMPLETED)
         assert [one.result().status_code for one in done] == [503]
         assert "Retry-After" in done.pop().result().headers
+        answers.set()
         await asyncio.gather(first, second, third)
-
-
-async def test_a_repeated_request_with_its_key_is_paid_once(settings: Settings, openai: StandIn) -> None:
-    headers = {"Idempotency-Key": "look-1"}
-    async with client_of(leading(settings, OPENAI, openai)) as client:
-        answers = [await client.post("/evaluation/", json=asked(), headers=headers) for _ in range(2)]
-    assert answers[0].content == answers[1].content
-    assert openai.submits == 1
-
-
-async def test_one_that_is_repeated_meanwhile_waits_and_is_not_paid(settings: Settings, openai: StandIn) -> None:
-    openai.faults.on("chat", hang_before_headers(), call=1)
-    headers = {"Idempotency-Key": "look-2"}
-    async with client_of(leading(settings, OPENAI, openai, evaluation_timeout_seconds=SHORT)) as client:
-        asking = [asyncio.create_task(client.post("/evaluation/", json=asked(), headers=headers)) for _ in range(2)]
-        answers = await asyncio.gather(*asking)
-    assert answers[0].content == answers[1].content
-    assert openai.submits == 1
 
 
 async def test_what_the_limits_of_an_account_leave_no_time_for_is_not_asked(
@@ -365,30 +295,3 @@ async def test_what_the_limits_of_an_account_leave_no_time_for_is_not_asked(
         assert (await first)["success"] is False
         # Waiting is no failure of the account's: it may be asked again at once.
         assert (await evaluated(client))["success"]
-
-
-async def test_what_was_asked_is_followed_to_its_end_though_its_client_has_gone(
-    settings: Settings, openai: StandIn, database: Database
-) -> None:
-    openai.faults.on("chat", hang_before_headers(), call=1)
-    async with client_of(leading(settings, OPENAI, openai, evaluation_timeout_seconds=SHORT)) as client:
-        leaving = asyncio.create_task(client.post("/evaluation/", json=asked()))
-        await openai.until(lambda: openai.hanging == 1)
-        leaving.cancel()
-        async with asyncio.timeout(PATIENCE):
-            while [call.state for call in await calls(database)] != ["UNCERTAIN"]:
-                await asyncio.sleep(0.05)
-    assert openai.submits == 1
-
-
-async def test_one_whose_client_has_gone_is_answered_when_it_comes_again(settings: Settings, openai: StandIn) -> None:
-    openai.seconds = 0.5
-    headers = {"Idempotency-Key": "look-3"}
-    async with client_of(leading(settings, OPENAI, openai)) as client:
-        leaving = asyncio.create_task(client.post("/evaluation/", json=asked(), headers=headers))
-        await openai.until(lambda: openai.submits == 1)
-        leaving.cancel()
-        again = await client.post("/evaluation/", json=asked(), headers=headers)
-        assert again.json()["success"], again.text
-        assert again.headers["Idempotency-Replayed"] == "true"
-    assert openai.submits == 1
