@@ -4,10 +4,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from compute.providers.base import Assignment
-from compute.providers.vendors.fal.arguments import edit_arguments
 from compute.providers.vendors.fal.provider import FalProvider, app_for
 from compute.providers.vendors.offers import check_edit, checked_operation
-from compute.providers.vendors.pictures import publish_at
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
 from compute.schemas.rules.strict import JsonBody
 from compute.settings import Settings
@@ -50,6 +48,4 @@ class FalGarmentFixer(FalProvider[FalGarmentFixerConfig]):
         edit = checked_operation(self.name, assignment.operation, Edit)
         app = app_for(assignment.settings, _PURPOSE, edit.app, "fal_app_id")
         wish = f"{_WISH} {edit.prompt}".rstrip()
-        arguments = await edit_arguments(replace(edit, prompt=wish), app, assignment.context)
-        made = await self.call(assignment, "image", app, arguments)
-        await publish_at(assignment.context, made, (edit.width, edit.height), seed=edit.seed, model=app)
+        await self.edit(assignment, replace(edit, prompt=wish), app)

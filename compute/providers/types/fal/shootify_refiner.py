@@ -5,11 +5,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from compute.providers.base import Assignment
-from compute.providers.vendors.fal.arguments import CLARITY_MOST, refine_arguments
+from compute.providers.vendors.fal.arguments import CLARITY_MOST
 from compute.providers.vendors.fal.provider import FalProvider, app_for
 from compute.providers.vendors.fal.queue import APP_ID
 from compute.providers.vendors.offers import check_refine, checked_operation
-from compute.providers.vendors.pictures import publish_at
 from compute.providers.vendors.queued import REQUEST_ID
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
 from compute.schemas.rules.strict import JsonBody
@@ -70,6 +69,4 @@ class FalShootifyRefiner(FalProvider[FalShootifyRefinerConfig]):
     async def work(self, assignment: Assignment[FalShootifyRefinerConfig]) -> None:
         operation = checked_operation(self.name, assignment.operation, Refine)
         app = operation.app or assignment.config.fal_app_id
-        made = await self.call(assignment, "image", app, await refine_arguments(operation, assignment.context))
-        size = operation.width, operation.height
-        await publish_at(assignment.context, made, size, seed=operation.seed, model=app)
+        await self.refine(assignment, operation, app)

@@ -14,13 +14,11 @@ from compute.providers.vendors.fal.arguments import (
     animate_arguments,
     cutout_arguments,
     draw_arguments,
-    edit_arguments,
-    refine_arguments,
 )
 from compute.providers.vendors.fal.provider import FalProvider, app_for
 from compute.providers.vendors.fal.queue import APP_ID
 from compute.providers.vendors.offers import check_edit, check_refine, checked_operation, refuse_loras
-from compute.providers.vendors.pictures import publish_at, publish_inpainted
+from compute.providers.vendors.pictures import publish_at
 from compute.providers.vendors.queued import REQUEST_ID, all_of
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
 from compute.schemas.fields import MAX_SEED, FreeObject
@@ -137,9 +135,9 @@ class FalStandard(FalProvider[FalStandardConfig]):
             case Draw() as operation:
                 await self._draw(assignment, operation, app)
             case Edit() as operation:
-                await self._edit(assignment, operation, app)
+                await self.edit(assignment, operation, app)
             case Refine() as operation:
-                await self._refine(assignment, operation, app)
+                await self.refine(assignment, operation, app)
             case RemoveBackground() as operation:
                 await self._cut_out(assignment, operation, app)
             case Animate() as operation:
@@ -164,20 +162,6 @@ class FalStandard(FalProvider[FalStandardConfig]):
         for seed, one in zip(seeds, made, strict=True):
             size = operation.width, operation.height
             await publish_at(assignment.context, one, size, seed=seed, model=app)
-
-    async def _edit(self, assignment: Assignment[FalStandardConfig], operation: Edit, app: str) -> None:
-        arguments = await edit_arguments(operation, app, assignment.context)
-        made = await self.call(assignment, "image", app, arguments)
-        if operation.mask is not None:
-            await publish_inpainted(assignment.context, made, operation, model=app)
-            return
-        size = operation.width, operation.height
-        await publish_at(assignment.context, made, size, seed=operation.seed, model=app)
-
-    async def _refine(self, assignment: Assignment[FalStandardConfig], operation: Refine, app: str) -> None:
-        made = await self.call(assignment, "image", app, await refine_arguments(operation, assignment.context))
-        size = operation.width, operation.height
-        await publish_at(assignment.context, made, size, seed=operation.seed, model=app)
 
     async def _cut_out(self, assignment: Assignment[FalStandardConfig], operation: RemoveBackground, app: str) -> None:
         async def cut_out(index: int, image: Picture) -> Collected:

@@ -11,8 +11,16 @@ from compute.providers.vendors.pictures import data_uri, masked_uris
 from compute.tasks.operations import Animate, Draw, Edit, Picture, Refine
 from compute.worker.context import RunContext
 
-__all__ = ["CLARITY_MOST", "animate_arguments", "cutout_arguments", "draw_arguments", "edit_arguments", "merged"]
-__all__ += ["refine_arguments", "shown"]
+__all__ = [
+    "CLARITY_MOST",
+    "animate_arguments",
+    "cutout_arguments",
+    "draw_arguments",
+    "edit_arguments",
+    "merged",
+    "refine_arguments",
+    "shown",
+]
 
 CLARITY_MOST = 4.0
 """The largest factor of fal's upscaler."""

@@ -6,11 +6,13 @@ from compute.errors import InvalidInput
 from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.account import Account
 from compute.providers.calls.call import Collected
-from compute.providers.vendors.fal.arguments import merged
+from compute.providers.vendors.fal.arguments import edit_arguments, merged, refine_arguments
 from compute.providers.vendors.fal.queue import FalQueue, fal_account, is_app_id
+from compute.providers.vendors.pictures import publish_at, publish_inpainted
 from compute.providers.vendors.queued import queued
 from compute.schemas.rules.strict import JsonBody
 from compute.settings import Settings
+from compute.tasks.operations import Edit, Refine
 
 __all__ = ["FalProvider", "app_for"]
 
@@ -59,6 +61,21 @@ class FalProvider(RemoteProvider[ConfigT]):
         collected = await queued(assignment, part, protocol, body, followed=self.request_id(assignment.config))
         assignment.context.note(fal_request_id=collected.vendor_id, fal_app_id=app)
         return collected
+
+    async def edit(self, assignment: Assignment[ConfigT], operation: Edit, app: str) -> None:
+        """Have an app edit the image, and publish the result at the size of the task. Raises what `call` does."""
+        made = await self.call(assignment, "image", app, await edit_arguments(operation, app, assignment.context))
+        if operation.mask is not None:
+            await publish_inpainted(assignment.context, made, operation, model=app)
+            return
+        size = operation.width, operation.height
+        await publish_at(assignment.context, made, size, seed=operation.seed, model=app)
+
+    async def refine(self, assignment: Assignment[ConfigT], operation: Refine, app: str) -> None:
+        """The same for an upscaler that adds detail."""
+        made = await self.call(assignment, "image", app, await refine_arguments(operation, assignment.context))
+        size = operation.width, operation.height
+        await publish_at(assignment.context, made, size, seed=operation.seed, model=app)
 
 
 def app_for(settings: Settings, purpose: str, chosen: str | None, field: str) -> str:
