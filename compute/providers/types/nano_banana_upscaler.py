@@ -7,6 +7,7 @@ from PIL import Image
 from pydantic import Field
 
 from compute.errors import ProviderFailed
+from compute.imaging.resize import Layers, at_size
 from compute.providers.base import Assignment, RemoteProvider
 from compute.providers.calls.account import Account
 from compute.providers.editing.editor import EditRequest
@@ -72,7 +73,6 @@ class NanoBananaUpscaler(RemoteProvider[NanoBananaUpscalerConfig]):
 
     async def work(self, assignment: Assignment[NanoBananaUpscalerConfig]) -> None:
         # These load OpenCV, which the ingress does not need.
-        from compute.imaging.resize import Layers, at_size
         from compute.providers.editing.consistency import Limits, edit_until_alike, report
         from compute.providers.editing.editors.vertex import VertexEditor
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from compute.imaging.resize import Layers
 from compute.providers.editing.editor import ImageEditor
 from compute.providers.editing.provider import EditingProvider
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
@@ -83,7 +84,6 @@ class SartiqUltimateFaceFixer(EditingProvider[SartiqUltimateFaceFixerConfig]):
         editor: ImageEditor,
     ) -> None:
         # These load OpenCV, which the ingress does not need.
-        from compute.imaging.resize import Layers
         from compute.providers.editing.consistency import Limits, raise_if_all_refused
         from compute.providers.editing.faces import edit_faces, find_faces
 

@@ -1,11 +1,13 @@
 """SARTIQ_ULTIMATE_GARMENT_FIXER: edits the garment in an image, in one close view or two."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from PIL import Image
 from pydantic import Field
 
+from compute.imaging.blend import Box, composite, feather, mask_of
+from compute.imaging.resize import Layers, covering_box
 from compute.providers.editing.editor import ImageEditor
 from compute.providers.editing.editors.choice import most_references
 from compute.providers.editing.provider import EditingProvider
@@ -16,9 +18,6 @@ from compute.settings import Settings
 from compute.tasks.operations import Edit, Operation, Refine
 from compute.tasks.registry import TaskKind
 from compute.worker.context import RunContext
-
-if TYPE_CHECKING:
-    from compute.imaging.blend import Box
 
 __all__ = ["SartiqUltimateGarmentFixer", "SartiqUltimateGarmentFixerConfig"]
 
@@ -112,7 +111,6 @@ class SartiqUltimateGarmentFixer(EditingProvider[SartiqUltimateGarmentFixerConfi
         editor: ImageEditor,
     ) -> None:
         # These load OpenCV, which the ingress does not need.
-        from compute.imaging.resize import Layers
         from compute.providers.editing.consistency import Limits, raise_if_all_refused, report
         from compute.providers.editing.garment import garment_patch, split_box
         from compute.providers.editing.patches import PatchSettings, edit_patches, expanded
@@ -147,9 +145,6 @@ class SartiqUltimateGarmentFixer(EditingProvider[SartiqUltimateGarmentFixerConfi
 
 async def _mask(context: RunContext, operation: Edit | Refine, base: tuple[int, int]) -> Image.Image | None:
     """The task's mask at the size of the result; None without one, or with one that is black."""
-    from compute.imaging.blend import mask_of
-    from compute.imaging.resize import covering_box
-
     if not isinstance(operation, Edit) or operation.mask is None:
         return None
     loaded = await context.load(operation.mask.path, field=operation.mask.field)
@@ -167,7 +162,7 @@ async def _references(context: RunContext, operation: Edit | Refine) -> tuple[Im
     return tuple([await context.load(one.path, field=one.field) for one in pictures])
 
 
-async def _box(context: RunContext, operation: Edit | Refine, image: Image.Image, mask: Image.Image | None) -> "Box":
+async def _box(context: RunContext, operation: Edit | Refine, image: Image.Image, mask: Image.Image | None) -> Box:
     from compute.providers.editing.garment import find_garment, garment_label
 
     if mask is not None and (found := mask.getbbox()) is not None:
@@ -185,11 +180,8 @@ def _instruction(operation: Edit | Refine) -> str:
     return "\n".join(lines)
 
 
-def _finished(layers: Any, mended: Image.Image, mask: Image.Image | None, feather_px: int) -> Image.Image:
+def _finished(layers: Layers, mended: Image.Image, mask: Image.Image | None, feather_px: int) -> Image.Image:
     """The result; where the mask is black, the pixels of the original."""
-    from compute.imaging.blend import composite, feather
-
     if mask is not None:
         mended = composite(layers.colours, mended, feather(mask, feather_px))
-    result: Image.Image = layers.with_colours(mended)
-    return result
+    return layers.with_colours(mended)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from compute.imaging.resize import Layers
 from compute.providers.editing.editor import ImageEditor
 from compute.providers.editing.provider import EditingProvider
 from compute.schemas.enums import ProviderCapability, ProviderType, TaskType
@@ -88,7 +89,6 @@ class SartiqUltimateRefiner(EditingProvider[SartiqUltimateRefinerConfig]):
         self, context: RunContext, operation: Refine, config: SartiqUltimateRefinerConfig, editor: ImageEditor
     ) -> None:
         # These load OpenCV, which the ingress does not need.
-        from compute.imaging.resize import Layers
         from compute.providers.editing.consistency import EditedPart, Limits, raise_if_all_refused, report
         from compute.providers.editing.refiner import RefinePlan, refine_image
 
