@@ -154,9 +154,10 @@ async def stopping(platform: Platform, answer: asyncio.Event) -> AsyncIterator[N
         await platform.until_stopped()
         answer.set()
 
-    async with asyncio.TaskGroup() as group, platform.dispatching():
+    async with platform.dispatching():
         yield
-        group.create_task(let_go())
+        letting_go = asyncio.create_task(let_go())
+    letting_go.cancel()
 
 
 async def test_a_run_that_is_handed_back_during_its_submit_keeps_the_answer(opened: OpenPlatform, fal: Fal) -> None:
@@ -167,6 +168,7 @@ async def test_a_run_that_is_handed_back_during_its_submit_keeps_the_answer(open
             task = await platform.submit("GENERATION", **AT_FAL)
             await fal.until(lambda: fal.hanging == 1)
         assert fal.arrived("status") == []
+        assert [call.state for call in await platform.calls(task["id"])] == ["ACCEPTED"]
         async with platform.dispatching():
             done = await platform.until(task["id"], "COMPLETED", "FAILED")
         assert done["status"] == "COMPLETED", done["errors"]
@@ -182,6 +184,7 @@ async def test_a_run_that_is_handed_back_during_an_answer_keeps_it(opened: OpenP
                 task = await platform.submit("LLM_INTERACTION", prompt="a poem about a red coat")
                 await openai.until(lambda: openai.hanging == 1)
             assert (await platform.task(task["id"]))["status"] == "PENDING"
+            assert [call.state for call in await platform.calls(task["id"])] == ["COLLECTED"]
             async with platform.dispatching():
                 done = await platform.until(task["id"], "COMPLETED", "FAILED")
             assert done["status"] == "COMPLETED", done["errors"]
