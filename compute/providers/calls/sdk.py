@@ -21,7 +21,7 @@ from compute.providers.calls.http import HttpResponse
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import NotDeliveredError, OutcomeUnknownError
 
-__all__ = ["Outcome", "Refused", "Wire", "http_tls", "hushed", "loaded", "no_word_of", "one_request"]
+__all__ = ["Outcome", "Refused", "Wire", "http_tls", "loaded", "no_word_of", "one_request"]
 
 Outcome = ProviderFailed | NotDeliveredError | OutcomeUnknownError
 Refused = Callable[[HttpResponse], ProviderFailed | OutcomeUnknownError]
@@ -120,16 +120,8 @@ def no_word_of(*secrets: str | None) -> Iterator[None]:
     try:
         yield
     except _OUTCOMES as error:
-        hushed(error, [secret for secret in secrets if secret])
+        _hushed(error, [secret for secret in secrets if secret])
         raise
-
-
-def hushed(error: Outcome, secrets: Sequence[str]) -> Outcome:
-    """The error, whose message is changed if it tells one of the keys."""
-    error.args = tuple(without(one, secrets) if isinstance(one, str) else one for one in error.args)
-    if isinstance(error, ProviderFailed):
-        error.detail = without(error.detail, secrets)
-    return error
 
 
 @asynccontextmanager
@@ -155,13 +147,21 @@ async def one_request(
         async with asyncio.timeout(seconds):
             yield wire
     except Exception as error:
-        outcome = hushed(wire.outcome(error, refused), wire.secrets)
+        outcome = _hushed(wire.outcome(error, refused), wire.secrets)
         wire.error = None if isinstance(outcome, ProviderFailed) else str(outcome)
         if outcome is error:
             raise
         raise outcome from error
     finally:
         log.append(wire.line())
+
+
+def _hushed(error: Outcome, secrets: Sequence[str]) -> Outcome:
+    """The error, whose message is changed if it tells one of the keys."""
+    error.args = tuple(without(one, secrets) if isinstance(one, str) else one for one in error.args)
+    if isinstance(error, ProviderFailed):
+        error.detail = without(error.detail, secrets)
+    return error
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -20,7 +20,17 @@ from compute.providers.vendors.google.account import account, endpoint, forbids
 from compute.schemas.enums import ErrorCategory
 from compute.settings import Settings
 
-__all__ = ["AspectRatio", "ImageSize", "ImageWish", "SentImage", "answer_of", "make_image", "nearest_ratio", "seed_for"]
+__all__ = [
+    "AspectRatio",
+    "ImageSize",
+    "ImageWish",
+    "SentImage",
+    "answer_of",
+    "make_image",
+    "nearest_ratio",
+    "seed_for",
+    "shape_of",
+]
 
 AspectRatio = Literal["1:1", "3:2", "2:3", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9"]
 ImageSize = Literal["1K", "2K", "4K"]
