@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from compute.capacity import Capacity
 from compute.db.away import DatabaseAway
@@ -50,6 +51,7 @@ class Evaluator:
         self._settings = settings
         self._database = database
         self._calls = calls
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         most = settings.evaluation_concurrency
         self._capacity = Capacity(
             most,
@@ -57,6 +59,10 @@ class Evaluator:
             waiting=most,
             seconds=settings.evaluation_timeout_seconds,
         )
+
+    def turn(self, key: str) -> asyncio.Lock:
+        """What requests with this key hold while they are evaluated, one after another."""
+        return self._turns.setdefault(key, asyncio.Lock())
 
     def model(self, provider: VisionProvider | None) -> VisionModel:
         """The model that would be asked.
@@ -67,9 +73,15 @@ class Evaluator:
         return VisionModel.of(self._settings, provider, field="provider")
 
     async def evaluate(
-        self, request: EvaluationRequest, model: VisionModel, load: Callable[[], Awaitable[ChatImage]]
+        self,
+        request: EvaluationRequest,
+        model: VisionModel,
+        load: Callable[[], Awaitable[ChatImage]],
+        *,
+        name: str | None = None,
     ) -> EvaluationResponse:
         """Ask `model` about the image that `load` brings. Cancelled, a question that was sent is followed to its end.
+        What was asked under a `name` is not asked again under it, by whatever process: its answer is waited for.
 
         A model that refuses, fails, is late, or says something else than it was asked for, is a response without
         success.
@@ -82,7 +94,7 @@ class Evaluator:
         began = time.perf_counter()
         async with self._capacity.taken():
             seconds = self._settings.evaluation_timeout_seconds - (time.perf_counter() - began)
-            outcome = await self._outcome(request, model, load, seconds)
+            outcome = await self._outcome(request, model, load, f"evaluation/{name or uuid4()}", seconds)
         took = time.perf_counter() - began
         await self._count(model.vendor.name, outcome, took)
         return outcome.response.model_copy(update={"evaluation_time_ms": round(took * 1000, 1)})
@@ -101,12 +113,17 @@ class Evaluator:
         return health_of(counts, state.breaker, set_up=True)
 
     async def _outcome(
-        self, request: EvaluationRequest, model: VisionModel, load: Callable[[], Awaitable[ChatImage]], seconds: float
+        self,
+        request: EvaluationRequest,
+        model: VisionModel,
+        load: Callable[[], Awaitable[ChatImage]],
+        part: str,
+        seconds: float,
     ) -> _Outcome:
         began = time.perf_counter()
         image = await self._loaded(load, seconds)
         try:
-            return await self._asked(request, model, image, seconds - (time.perf_counter() - began))
+            return await self._asked(request, model, image, part, seconds - (time.perf_counter() - began))
         except CallUncertain as lost:
             return _failed(f"The model's answer was lost. {lost.detail}")
         except ProviderFailed as failure:
@@ -127,9 +144,8 @@ class Evaluator:
             raise Unavailable("The image could not be loaded in time; nothing was asked.") from late
 
     async def _asked(
-        self, request: EvaluationRequest, model: VisionModel, image: ChatImage, seconds: float
+        self, request: EvaluationRequest, model: VisionModel, image: ChatImage, part: str, seconds: float
     ) -> _Outcome:
-        evaluation = f"evaluation/{uuid4()}"
         asked = ChatRequest(
             model=model.name,
             prompt=question(request),
@@ -138,8 +154,8 @@ class Evaluator:
             answer_schema=answer_schema(descriptions=request.include_descriptions),
             max_tokens=_MAX_TOKENS,
         )
-        calls = self._calls(Owner(model.vendor.name, f"evaluations/{evaluation}"))
-        answer = await model.ask(calls, evaluation, asked, seconds=seconds)
+        calls = self._calls(Owner(model.vendor.name, f"evaluations/{part}"))
+        answer = await model.ask(calls, part, asked, seconds=seconds)
         found = json_answer(answer.text, answer.data.get("finish_reason"))
         return _Outcome(read_evaluation(found, request))
 

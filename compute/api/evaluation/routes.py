@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import Coroutine
 from functools import partial
 from typing import Annotated, Any
-from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -27,7 +26,6 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/evaluation", tags=["Evaluation"], route_class=StrictRoute)
 
-_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 Provider = Annotated[
     VisionProvider | None,
     Query(
@@ -50,8 +48,9 @@ async def evaluate_image(request: Request, provider: Provider = None, key: Idemp
     body = await json_object(request)
     idempotent = await IdempotentRequest.of(key, request, body)
     act = partial(_evaluate, request, resources, body, provider, idempotent)
-    # No transaction is held open meanwhile: a request that repeats this one waits here, and is not paid.
-    async with _turns.setdefault(key, asyncio.Lock()) if key else contextlib.nullcontext():
+    # No transaction is held open meanwhile: a request that repeats this one waits here, and is not paid. In another
+    # process it finds the call in the ledger.
+    async with resources.evaluator.turn(key) if key else contextlib.nullcontext():
         return await idempotent.settle(resources.database, act)
 
 
@@ -72,10 +71,10 @@ async def _evaluate(
     check_source(asked)
     model = _model(resources, provider)
     load = partial(load_image, asked, resources)
-    evaluating = resources.evaluator.evaluate(asked, model, load)
     if idempotent.key is None:
         # What a vendor was asked is paid: should the client go, the answer is waited for all the same, for the ledger.
-        return _answer(await while_connected(request, evaluating))
+        return _answer(await while_connected(request, resources.evaluator.evaluate(asked, model, load)))
+    evaluating = resources.evaluator.evaluate(asked, model, load, name=idempotent.key.digest)
     # A client that goes may come again with its key, and must not pay twice.
     return await to_its_end(asyncio.ensure_future(_remembered(resources, idempotent, evaluating)))
 

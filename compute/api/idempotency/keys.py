@@ -63,6 +63,11 @@ class RequestKey:
     text: str
     fingerprint: str
 
+    @property
+    def digest(self) -> str:
+        """A name (sha256, hex) of this very request under this very key."""
+        return hashlib.sha256(f"{self.text} {self.fingerprint}".encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

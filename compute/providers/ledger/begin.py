@@ -22,6 +22,7 @@ __all__ = ["BeginPolicy", "Begun", "account_key", "begin_all"]
 Begun = Call | Pause | LeaseLost | ProviderFailed
 """The call, when to ask again, or the error to raise."""
 
+_LOOKS_AGAIN_SECONDS = 0.5
 _LEASED = ", ".join(sorted(f"'{status}'" for status in LEASED))
 _GIVEN = """jsonb_to_recordset(%(intents)s) AS given(
        ordinal int, id uuid, task_id uuid, fence bigint, provider text, part text)"""
@@ -72,11 +73,13 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class BeginPolicy:
-    """`budget_seconds`: a task whose first call is older makes no new one."""
+    """`budget_seconds`: a task whose first call is older makes no new one. `answer_seconds`: an intent without a task
+    that is younger may be under way in another process."""
 
     limits: Limits
     breaker: BreakerPolicy
     budget_seconds: float
+    answer_seconds: float
 
 
 async def begin_all(
@@ -95,6 +98,8 @@ async def begin_all(
         latest = _call(intent, known[ordinal]) if ordinal in known else None
         if intent.task_id is not None and ordinal not in held:
             begun[ordinal] = LeaseLost("The task was cancelled, or is another worker's now.")
+        elif latest is not None and _is_under_way(intent, latest, policy):
+            begun[ordinal] = Pause(_LOOKS_AGAIN_SECONDS, "The same is being asked.")
         elif latest is not None and latest.state not in AGAIN:
             begun[ordinal] = latest
         elif held.get(ordinal, _Held()).seconds > policy.budget_seconds:
@@ -165,6 +170,12 @@ def _call(intent: Intent, row: Sequence[Any]) -> Call:
     return Call(
         call_id, part, CallState(state), is_new, attempt, vendor_id, addresses, result, units, error, age, uncertain
     )
+
+
+def _is_under_way(intent: Intent, latest: Call, policy: BeginPolicy) -> bool:
+    """Whether somebody else may be waiting for its answer. Of a task, only one run at a time makes calls."""
+    fresh = intent.task_id is None and latest.state is CallState.INTENT and not latest.is_new
+    return fresh and latest.age_seconds < policy.answer_seconds
 
 
 def _too_late(seconds: float) -> ProviderFailed:

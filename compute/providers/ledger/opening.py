@@ -23,6 +23,7 @@ __all__ = ["OpenCalls", "open_calls", "open_ledger"]
 
 _FETCH_SECONDS = 120.0
 _CLOSE_SECONDS = 30.0
+_LATE_SECONDS = 10.0
 _WEBHOOKS = "api/v1/providers/fal/webhook"
 
 
@@ -53,6 +54,7 @@ async def open_ledger(settings: Settings, database: Database) -> AsyncIterator[P
         limits=Limits(limits),
         budget_seconds=settings.provider_budget_seconds,
         price=PriceTable(settings.prices).amount,
+        answer_seconds=settings.evaluation_timeout_seconds + _LATE_SECONDS,
     )
     running = asyncio.create_task(ledger.run(), name="writing the ledger of paid calls")
     try:

@@ -38,10 +38,12 @@ class PostgresLedger:
         budget_seconds: float,
         price: Price,
         breaker: BreakerPolicy | None = None,
+        answer_seconds: float = 0.0,
     ) -> None:
-        """Connect to nothing yet. `budget_seconds` is how long the calls of one task may take together."""
+        """Connect to nothing yet. `budget_seconds` is how long the calls of one task may take together,
+        `answer_seconds` how long another process may be waiting for the answer to a call without a task."""
         self._connection = DirectConnection(database)
-        self._policy = BeginPolicy(limits, breaker or BreakerPolicy(), budget_seconds)
+        self._policy = BeginPolicy(limits, breaker or BreakerPolicy(), budget_seconds, answer_seconds)
         self._price = price
         self._writes: GroupCommit[LedgerWrite, Begun | bool] = GroupCommit(
             self._write, lambda write: write.call_id, given_up=False, most=_MOST_AT_ONCE

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from compute.db.session import Database
 from compute.db.tables import ProviderAccount, ProviderCall, Task
@@ -295,6 +296,16 @@ async def test_a_call_needs_no_task(database: Database, ledger: PostgresLedger) 
     # The same write again, as after a lost answer.
     assert (await begun(ledger, asked)).is_new
     assert (await row(database, call)).task_id is None
+
+
+async def test_a_call_without_a_task_is_waited_for_while_another_process_may_get_its_answer(database: Database) -> None:
+    async with open_ledger(database, answer_seconds=60.0) as ledger:
+        call = await begun(ledger, intent(None, "evaluation/1"))
+        assert isinstance(await ledger.begin(intent(None, "evaluation/1")), Pause)
+        async with database.transaction() as session:
+            await session.execute(update(ProviderCall).values(created_at=func.now() - timedelta(seconds=61)))
+        lost = await begun(ledger, intent(None, "evaluation/1"))
+        assert (lost.id, lost.is_new) == (call.id, False)
 
 
 async def test_a_call_without_a_task_is_found_by_its_part(database: Database, ledger: PostgresLedger) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 from compute.db.session import Database
 from compute.settings import Settings
-from tests.integration.api.evaluation.conftest import OPENAI, asked, calls, client_of, leading
+from tests.integration.api.evaluation.conftest import OPENAI, asked, calls, client_of, leading, picture
 from tests.patience import PATIENCE
 from tests.providers.standins.faults import held
 from tests.providers.standins.server import StandIn
@@ -15,6 +15,26 @@ async def test_a_repeated_request_with_its_key_is_paid_once(settings: Settings, 
     async with client_of(leading(settings, OPENAI, openai)) as client:
         answers = [await client.post("/evaluation/", json=asked(), headers=headers) for _ in range(2)]
     assert answers[0].content == answers[1].content
+    assert openai.submits == 1
+
+
+async def test_one_that_is_repeated_at_another_process_waits_there_and_is_not_paid(
+    settings: Settings, openai: StandIn, database: Database
+) -> None:
+    openai.seconds = 1.0
+    seeing, headers = leading(settings, OPENAI, openai), {"Idempotency-Key": "look-4"}
+    async with client_of(seeing) as one, client_of(seeing) as other:
+        asking = [
+            asyncio.create_task(client.post("/evaluation/", json=asked(), headers=headers)) for client in (one, other)
+        ]
+        first, second = await asyncio.gather(*asking)
+        assert first.json()["success"], first.text
+        assert second.content == first.content
+        assert openai.submits == 1
+        assert [call.state for call in await calls(database)] == ["COLLECTED"]
+        # Another image under the same key is another request.
+        changed = await other.post("/evaluation/", json=asked(image_data=picture(colour="blue")), headers=headers)
+        assert changed.status_code == 422
     assert openai.submits == 1
 
 
