@@ -9,6 +9,7 @@ from compute.db.tables import ProviderAccount, ProviderCall
 from compute.errors import InvalidInput
 from compute.providers.base import Provider, RemoteProvider
 from compute.providers.calls.account import Account
+from compute.providers.ledger.gate import AccountState
 from compute.providers.ledger.queries import CallCounts
 from compute.schemas.calls import ProviderAccountPublic, ProviderCallPublic, ProviderPublic, ServiceRequestPublic
 from compute.settings import Settings
@@ -70,11 +71,12 @@ def service_requests(calls: Iterable[ProviderCall]) -> list[dict[str, Any]]:
 def _account(account: Account, row: ProviderAccount | None) -> ProviderAccountPublic:
     now = datetime.now(UTC)
     open_until = row and _later(row.open_until, now)
-    breaker = "CLOSED" if row is None or not row.openings else "OPEN" if open_until else "HALF_OPEN"
+    open_for = (open_until - now).total_seconds() if open_until else 0.0
+    state = AccountState(openings=row.openings if row is not None else 0, open_for=open_for)
     return ProviderAccountPublic(
         vendor=account.vendor,
         account=account.id,
-        breaker=breaker,
+        breaker=state.breaker,
         open_until=open_until,
         paused_until=row and _later(row.paused_until, now),
         failures=row.failures if row is not None else 0,

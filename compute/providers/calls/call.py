@@ -5,6 +5,7 @@ INTENT ─▶ ACCEPTED ─▶ COLLECTED        the vendor's id is known; the res
    │         ├─▶ FAILED                the vendor could not do it
    │         └─▶ CANCELLED             its task has ended, and the vendor was told
    ├─▶ COLLECTED, FAILED               a vendor that answers at once
+   ├─▶ CANCELLED                       its task has ended before the answer came
    └─▶ UNCERTAIN                       sent, and nobody knows what became of it
           ├─▶ ACCEPTED, COLLECTED      it was found after all
           ├─▶ GIVEN_UP                 an operator gave up on it

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from typing import TypeVar
 
 from compute.errors import ProviderFailed
 from compute.providers.calls.call import Collected
@@ -20,10 +21,12 @@ _SLOWER = 1.25
 _SLOWEST_SECONDS = 5.0
 _FETCH_AGAIN_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 30.0
+_SMALL_BYTES = 1 << 16
 _MOST_REFUSALS = 3
 """In a row, after which a vendor that does not let us look is believed."""
 
 Progress = Callable[[float], None]
+Read = TypeVar("Read")
 
 
 class Pace:
@@ -75,7 +78,7 @@ class Following:
             CallUncertain: it refuses to say, or does not know the request. The call stays accepted.
         """
         try:
-            status = self._protocol.status(await self._ask(self._protocol.ask(self._accepted)))
+            status = await self._read(self._protocol.status, self._protocol.ask(self._accepted))
         except (NotDeliveredError, OutcomeUnknownError) as error:
             _log.info("call %s: %s", self._record.call.id, error)
             return Running()
@@ -91,6 +94,13 @@ class Following:
             return Running()
         self._refusals = 0
         return status
+
+    async def _read(self, read: Callable[[HttpResponse], Read], request: HttpRequest) -> Read:
+        """What `read` finds in the answer. A large one, which may hold whole images, is read in a thread."""
+        response = await self._ask(request)
+        if len(response.body) <= _SMALL_BYTES:
+            return read(response)
+        return await asyncio.to_thread(read, response)
 
     async def _ask(self, request: HttpRequest) -> HttpResponse:
         return await self._http.ask(self._record.policy.bounded(request), self._record.log)
@@ -124,7 +134,7 @@ class Following:
         if request is None:
             return await self._said_again()
         try:
-            return self._protocol.answer(await self._ask(request))
+            return await self._read(self._protocol.answer, request)
         except ProviderFailed as error:
             raise await self._record.failed(error) from error
 

@@ -122,6 +122,8 @@ class JobCalls:
             raise await record.unknown(str(error)) from error
         except ProviderFailed as error:
             raise await record.failed(error) from error
+        except Exception as error:
+            raise await record.broken(error) from error
         try:
             return await record.keep(answer)
         except OutcomeUnknownError as error:
@@ -193,6 +195,8 @@ class JobCalls:
             raise await record.unknown(str(error)) from error
         except ProviderFailed as error:
             raise await record.failed(error) from error
+        except Exception as error:
+            raise await record.broken(error) from error
         return await record.accepted(accepted)
 
     async def _look_for(self, record: CallRecord, protocol: QueueProtocol, body: Any) -> Accepted:

@@ -164,6 +164,11 @@ class CallRecord:
             charged=False,
         )
 
+    async def broken(self, error: Exception) -> CallUncertain:
+        """It was sent, and our own code failed before its outcome was known: as good as no answer."""
+        _log.error("call %s: a fault after it was sent", self.call.id, exc_info=error)
+        return await self.unknown(f"Its answer could not be read ({type(error).__name__}).")
+
     def _lines(self) -> list[ServiceRequest]:
         lines = list(self.log)
         self.log.clear()

@@ -17,8 +17,7 @@ from compute.settings.providers import PriceRule
 from tests.integration.api.conftest import Painter, wait_for
 from tests.integration.providers.test_ledger import begun, intent, open_ledger, running_task
 
-TODAY = datetime.now(UTC).date()
-YESTERDAY = TODAY - timedelta(days=1)
+DAY = timedelta(days=1)
 LOCAL_PRICE = Decimal("0.5")
 
 
@@ -35,14 +34,20 @@ async def ledger(database: Database) -> AsyncIterator[PostgresLedger]:
 
 
 @pytest.fixture
-async def used(database: Database) -> None:
+def today() -> date:
+    """Asked for by each test, since a run of all tests may see midnight."""
+    return datetime.now(UTC).date()
+
+
+@pytest.fixture
+async def used(database: Database, today: date) -> None:
     rows = [
-        (UsageDay, TODAY, "acme", "GENERATION", "LOCAL", {"tasks": 2, "gpu_seconds": 3.0, "amount": Decimal("0.3")}),
-        (UsageNews, TODAY, "acme", "GENERATION", "LOCAL", {"tasks": 1, "gpu_seconds": 1.5, "amount": Decimal("0.1")}),
-        (UsageDay, TODAY, "acme", "EDITING", "FAL_STANDARD", {"calls": 4, "images": 4.0, "amount": Decimal("0.16")}),
-        (UsageDay, YESTERDAY, "other", "GENERATION", "LOCAL", {"tasks": 7, "gpu_seconds": 7.0}),
-        (UsageNews, TODAY, "", "", "AI_CORE", {"calls": 1, "input_tokens": 900.0}),
-        (UsageDay, TODAY - timedelta(days=40), "acme", "GENERATION", "LOCAL", {"tasks": 100}),
+        (UsageDay, today, "acme", "GENERATION", "LOCAL", {"tasks": 2, "gpu_seconds": 3.0, "amount": Decimal("0.3")}),
+        (UsageNews, today, "acme", "GENERATION", "LOCAL", {"tasks": 1, "gpu_seconds": 1.5, "amount": Decimal("0.1")}),
+        (UsageDay, today, "acme", "EDITING", "FAL_STANDARD", {"calls": 4, "images": 4.0, "amount": Decimal("0.16")}),
+        (UsageDay, today - DAY, "other", "GENERATION", "LOCAL", {"tasks": 7, "gpu_seconds": 7.0}),
+        (UsageNews, today, "", "", "AI_CORE", {"calls": 1, "input_tokens": 900.0}),
+        (UsageDay, today - timedelta(days=40), "acme", "GENERATION", "LOCAL", {"tasks": 100}),
     ]
     async with database.transaction() as session:
         for table, day, tenant, task_type, provider, values in rows:
@@ -57,20 +62,19 @@ async def ask(api: httpx.AsyncClient, **query: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("used")
-async def test_sums_of_days_and_news_are_one(api: httpx.AsyncClient) -> None:
+async def test_sums_of_days_and_news_are_one(api: httpx.AsyncClient, today: date) -> None:
     said = (await api.get("/usage")).json()
     assert (said["first"], said["last"], said["currency"]) == (
-        (TODAY - timedelta(days=29)).isoformat(),
-        TODAY.isoformat(),
+        (today - timedelta(days=29)).isoformat(),
+        today.isoformat(),
         "EUR",
     )
     keys = [(one["day"], one["tenant"], one["task_type"], one["provider"]) for one in said["usage"]]
-    today = TODAY.isoformat()
     assert keys == [
-        (YESTERDAY.isoformat(), "other", "GENERATION", "LOCAL"),
-        (today, None, None, "AI_CORE"),
-        (today, "acme", "EDITING", "FAL_STANDARD"),
-        (today, "acme", "GENERATION", "LOCAL"),
+        ((today - DAY).isoformat(), "other", "GENERATION", "LOCAL"),
+        (today.isoformat(), None, None, "AI_CORE"),
+        (today.isoformat(), "acme", "EDITING", "FAL_STANDARD"),
+        (today.isoformat(), "acme", "GENERATION", "LOCAL"),
     ]
     local = said["usage"][-1]
     assert (local["tasks"], local["gpu_seconds"], local["amount"]) == (3, 4.5, 0.4)
@@ -78,7 +82,7 @@ async def test_sums_of_days_and_news_are_one(api: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.usefixtures("used")
-async def test_groups_and_filters(api: httpx.AsyncClient) -> None:
+async def test_groups_and_filters(api: httpx.AsyncClient, today: date) -> None:
     assert [(one["tenant"], one["tasks"]) for one in await ask(api, group_by="tenant", task_type="GENERATION")] == [
         ("acme", 3),
         ("other", 7),
@@ -86,8 +90,8 @@ async def test_groups_and_filters(api: httpx.AsyncClient) -> None:
     (one,) = await ask(api, group_by="provider", tenant="acme", provider="FAL_STANDARD")
     assert (one["calls"], one["images"], one["day"], one["tenant"]) == (4, 4.0, None, None)
     by_day = await ask(api, group_by="provider,day", provider="LOCAL")
-    assert [(one["day"], one["tasks"]) for one in by_day] == [(YESTERDAY.isoformat(), 7), (TODAY.isoformat(), 3)]
-    long_ago = (TODAY - timedelta(days=40)).isoformat()
+    assert [(one["day"], one["tasks"]) for one in by_day] == [((today - DAY).isoformat(), 7), (today.isoformat(), 3)]
+    long_ago = (today - timedelta(days=40)).isoformat()
     assert [one["tasks"] for one in await ask(api, **{"from": long_ago, "to": long_ago})] == [100]
 
 
