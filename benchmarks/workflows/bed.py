@@ -174,7 +174,7 @@ async def _run_engine(connection: Connection, url: str) -> None:
     from compute.deployments.workflows import RayCompiler
 
     database = Database(url)
-    clocked = _Clocked(RayCompiler(SERVING, runners=1))
+    clocked = _Clocked(RayCompiler(SERVING, runners=1, owner="benchmark"))
     work = asyncio.create_task(Engine(PostgresEngineStore(database), clocked, EnginePolicy(), "benchmark").run())
     await _until_closed(connection, work, lambda: Launches(clocked.workflows, clocked.seconds))
     await database.close()

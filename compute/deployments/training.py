@@ -20,6 +20,7 @@ from ray import serve
 from ray.job_submission import JobStatus, JobSubmissionClient
 from ray.serve.handle import DeploymentHandle
 
+from compute.api.paths import API
 from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
 from compute.deployments.args import TrainingArgs
@@ -30,7 +31,7 @@ from compute.events.ticker import Ticker
 from compute.settings import get_settings
 from compute.training.rows.queue import Loss, RetryRule, TrainingQueue, TrainingRun
 
-__all__ = ["SUPERVISOR", "TrainingDeployment", "entrypoint"]
+__all__ = ["SUPERVISOR", "TrainingDeployment", "entrypoint", "job_metadata"]
 
 T = TypeVar("T")
 
@@ -68,7 +69,7 @@ class TrainingDeployment:
         context = serve.get_replica_context()
         self._name = f"{context.app_name}/{context.deployment}"
         self._cluster = ray.get_runtime_context().gcs_address
-        self._jobs = _Jobs(self._cluster)
+        self._jobs = _Jobs(self._cluster, settings.public_url or settings.local_url)
         ticker = Ticker(
             notify.waking(self._database, [notify.TRAINING]),
             _PERIOD_SECONDS,
@@ -159,13 +160,14 @@ class TrainingDeployment:
 class _Jobs:
     """Ray's job API, contacted on first use: an application without trainings works without a dashboard."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, api_url: str) -> None:
         self._address = address
+        self._api_url = api_url
         self._opened: JobSubmissionClient | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
 
     async def submit(self, run: TrainingRun, command: str) -> None:
-        about = {"training": str(run.training_id)}
+        about = job_metadata(run, self._api_url)
         client = await self._client()
         await self._call(partial(client.submit_job, entrypoint=command, submission_id=run.job_id, metadata=about))
 
@@ -202,6 +204,17 @@ class _Jobs:
         except TimeoutError:
             self._opened, self._thread = None, ThreadPoolExecutor(1, thread_name_prefix="jobs")
             raise TimeoutError(f"Ray's dashboard did not answer for {_ANSWER_SECONDS:g} s") from None
+
+
+def job_metadata(run: TrainingRun, api_url: str) -> dict[str, str]:
+    """What Ray's job API and dashboard tell of a job: whose it is, and where the API answers for it."""
+    return {
+        "name": f"training {run.output_name}",
+        "training": str(run.training_id),
+        "output_name": run.output_name,
+        "attempt": str(run.attempt),
+        "api_url": f"{api_url}{API}/training/{run.training_id}",
+    }
 
 
 def entrypoint(run: TrainingRun, args: TrainingArgs, supervisor: str, cluster: str) -> str:

@@ -71,11 +71,13 @@ def _die(error: BaseException) -> None:
 class RayCompiler:
     """Implements `compute.workflows.engine.Compiler`: graphs of calls on actors. All calls of a workflow go to one."""
 
-    def __init__(self, serving: Serving, runners: int) -> None:
+    def __init__(self, serving: Serving, runners: int, owner: str) -> None:
+        """`owner`: the engine, for the actors' names; it must be new, because actors outlive their engine a moment."""
         actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=_STEPS_AT_ONCE)(
             StepRunnerActor
         )
-        self._actors = [actor.remote(serving) for _ in range(runners)]
+        names = [f"StepRunner {number} of {owner}" for number in range(1, runners + 1)]
+        self._actors = [actor.options(name=name).remote(serving) for name in names]
 
     def launch(self, plan: Plan) -> Graph:
         actor = self._actor_for(plan.flow.id)
@@ -83,8 +85,10 @@ class RayCompiler:
         for step in plan.steps:
             # Packed here: Ray's own serialisation costs as much as all the rest of the call.
             packed = pickle.dumps(step)
-            calls[step.step_id] = actor.run.remote(packed, *(calls[parent] for parent in step.parents))
-        end = actor.finish.remote(plan.flow, *(calls[sink] for sink in plan.sinks))
+            call = actor.run.options(name=f"step {step.step_id} of {plan.flow.id}")
+            calls[step.step_id] = call.remote(packed, *(calls[parent] for parent in step.parents))
+        finish = actor.finish.options(name=f"end of workflow {plan.flow.id}")
+        end = finish.remote(plan.flow, *(calls[sink] for sink in plan.sinks))
         return Graph(end.hex(), _returned(end))
 
     def _actor_for(self, workflow_id: UUID) -> Any:
@@ -107,7 +111,7 @@ class WorkflowDeployment:
         self._database = Database.of(settings)
         owner = f"engine#{serve.get_replica_context().replica_id.unique_id}"
         store, policy = PostgresEngineStore(self._database), EnginePolicy(lease=settings.lease_seconds)
-        engine = Engine(store, RayCompiler(serving, args.runners), policy, owner)
+        engine = Engine(store, RayCompiler(serving, args.runners, owner), policy, owner)
         self._work = asyncio.create_task(engine.run(), name="advancing workflows")
 
     def check_health(self) -> None:

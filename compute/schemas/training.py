@@ -306,6 +306,9 @@ class TrainingTask(BaseModel):
     error_category: ErrorCategory | None = None
     webhook_url: str = ""
     celery_training_task_id: str | None = Field(default=None, description="The Ray job's submission id.")
+    dashboard_url: str | None = Field(
+        default=None, description="The page of its job in Ray's dashboard, where the dashboard's address is known."
+    )
     celery_preprocessing_task_id: str | None = None
     celery_chain_task_id: str | None = None
     attempts: int = Field(default=0, description="Number of jobs started for it.")

@@ -122,6 +122,11 @@ class Settings(ProviderSettings):
         description="URL of the API on this machine: base of links outside a request, or of one without a host. Its "
         "scheme is used for all links that are not public.",
     )
+    ray_dashboard_url: str | None = Field(
+        default=None,
+        description="Address of Ray's dashboard as people reach it, for the links to it in answers; `compute up` sets "
+        "its own.",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Origins whose pages may call the API from a browser; `*` for all."
     )
@@ -278,7 +283,7 @@ class Settings(ProviderSettings):
             return tuple(host.strip().lower() for host in value.split(",") if host.strip())
         return value
 
-    @field_validator("public_url", "local_url", "s3_public_url", "s3_endpoint_url")
+    @field_validator("public_url", "local_url", "ray_dashboard_url", "s3_public_url", "s3_endpoint_url")
     @classmethod
     def _check_base(cls, value: str | None) -> str | None:
         return value if value is None else checked_base(value)

@@ -102,6 +102,8 @@ def _run(config_path: Path, settings: Settings, home: Path, steps: Steps, stop: 
     # From here on child processes inherit the variables by which the parts of the system find each other.
     os.environ["COMPUTE_HOME"] = str(home)
     os.environ.setdefault("COMPUTE_LOCAL_URL", config.url)
+    dashboard_url = f"http://127.0.0.1:{options.dashboard_port}"
+    os.environ.setdefault("COMPUTE_RAY_DASHBOARD_URL", dashboard_url)
     database = start_database(settings, home, steps, parts)
     _build_models(home, steps)
     os.environ[MARK] = str(home)
@@ -109,7 +111,6 @@ def _run(config_path: Path, settings: Settings, home: Path, steps: Steps, stop: 
     head = _start_ray(runtime, options, steps, stop, parts)
     _deploy(head, config, options, steps)
 
-    dashboard_url = f"http://127.0.0.1:{options.dashboard_port}"
     facts = {"url": config.url, "api_key": str(key), "dashboard_url": dashboard_url, "logs": str(head.logs)}
     lock.publish({"pid": os.getpid(), **facts})
     say(welcome(config.url, home, key, dashboard_url, head.logs, steps.elapsed))

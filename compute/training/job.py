@@ -111,7 +111,7 @@ async def _run(
         reporter.log(f"base model {spec.model.source} ({spec.model.name}), {spec.training_type.lower()}")
         await preprocess(spec, settings, objects, RayResources(resources.cpus, resources.gpus), reporter)
         reporter.enter(TrainingStatus.TRAINING, processed_dataset_path=f"{spec.folder}/dataset")
-        inbox = Inbox()
+        inbox = Inbox(spec.output_name)
         with _listening(inbox, reporter):
             checkpoint = await asyncio.to_thread(fit, spec, settings, resources, inbox)
         path = await until_back(partial(publish, spec, settings, objects, checkpoint), who="a finished training")

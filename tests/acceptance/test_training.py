@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from tests.acceptance.conftest import Stack
+from tests.acceptance.ray_names import dashboard, nameless_actors, nameless_tasks, state
 from tests.patience import PATIENCE
 from tools.demo_model.scenes import NEW_GARMENT, random_scenes, render
 
@@ -124,6 +125,7 @@ def test_a_lora_is_trained_through_the_death_of_its_worker_and_used_by_a_task(
 
         # A checkpoint is safe once Ray's controller has asked for it, which holds up the one after the next.
         until(lambda: ((look()["output"] or {}).get("metrics") or {}).get("step", 0) > 42, "step beyond a checkpoint")
+    told_by_ray(stack, _uuid(training_id), client)
     (victim,) = workers(stack)
     victim.kill()
     done = until(lambda: (seen := look())["status"] == "completed" and seen, "end")
@@ -142,6 +144,28 @@ def test_a_lora_is_trained_through_the_death_of_its_worker_and_used_by_a_task(
     plain = _drawn(client, request)
     learned = _drawn(client, request | {"product_model_path": done["output"]["model"]["path"]})
     assert plain != learned
+
+
+def told_by_ray(stack: Stack, training_id: str, client: httpx.Client) -> None:
+    """Ray's dashboard calls everything by names that a person knows, and leads to the API and back."""
+    about = client.get(f"/api/v1/training/{training_id}").json()
+    with dashboard(stack) as ray:
+        (job,) = [one for one in ray.get("/api/jobs/").json() if one["metadata"].get("training") == training_id]
+        actors = {actor["name"] for actor in state(ray, "actors") if actor["state"] == "ALIVE"}
+        tasks = {task["name"] for task in state(ray, "tasks")}
+        applications = ray.get("/api/serve/applications/").json()["applications"]
+        assert (nameless_actors(ray), nameless_tasks(ray)) == ([], [])
+        assert about["dashboard_url"] == f"{stack.dashboard_url}/#/jobs/{job['submission_id']}"
+        assert ray.get(f"/api/jobs/{job['submission_id']}").json()["submission_id"] == job["submission_id"]
+    assert job["submission_id"].startswith("train-kimono-v1-")
+    assert (job["metadata"]["name"], job["metadata"]["output_name"]) == ("training kimono-v1", "kimono-v1")
+    seen = httpx.get(job["metadata"]["api_url"], headers=client.headers, timeout=PATIENCE)
+    assert seen.json()["id"] == training_id
+    assert any(name.startswith("StepRunner 1 of engine#") for name in actors), actors
+    assert any(name.startswith("Inbox of kimono-v1") for name in actors), actors
+    assert {"downloading images of kimono-v1", "transforming images of kimono-v1"} <= tasks
+    deployments = {"Ingress", "Dispatcher", "Workflows", "Training", "Providers", "Flux", "Image"}
+    assert applications["compute"]["deployments"].keys() == deployments
 
 
 def test_a_cancelled_training_ends_its_processes(stack: Stack, client: httpx.Client) -> None:

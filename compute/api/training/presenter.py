@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from compute.api.columns import shown_columns
+from compute.api.dashboard import job_page
 from compute.api.dialect import Dialect, quickstart_training_id
 from compute.api.links import RequestLinks
 from compute.db.tables import Training, TrainingEvent
@@ -44,15 +45,16 @@ async def present(training: Training, dialect: Dialect, links: RequestLinks) -> 
     """The answer in a dialect, with everything that is known."""
     if dialect is Dialect.QUICKSTART:
         return await _quickstart(training, links)
-    task = TrainingTask(**_fields(training), **_long_fields(training))
+    task = listed(training, links)
+    task.logs, task.source_images = training.logs, training.spec["data"]["images"]
     task.model_url, task.loss_plot_url = await _model_url(training, links), await _link(training.loss_plot_path, links)
     task.samples = [TrainingSample(**one, url=await links.to(one["path"])) for one in training.samples]
     return task
 
 
-def listed(training: Training) -> TrainingTask:
+def listed(training: Training, links: RequestLinks) -> TrainingTask:
     """A training as lists show it; it may have been read without `spec` and `logs`."""
-    return TrainingTask(**_fields(training))
+    return TrainingTask(**_fields(training), dashboard_url=job_page(links.links.settings, training.job_id))
 
 
 def presented_event(event: TrainingEvent, dialect: Dialect) -> TrainingEventPublic | QuickstartTrainingEvent:

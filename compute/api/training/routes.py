@@ -45,7 +45,7 @@ async def list_trainings(
     async with resources.database.transaction() as session:
         page, total, exact = await find_trainings(session, filters)
     rest = {"total": total, "total_is_exact": exact, "skip": filters.skip, "limit": filters.limit}
-    rendered = await json_list(page.rows, listed)
+    rendered = await json_list(page.rows, partial(listed, links=links))
     return list_answer(rendered, page.next, request, links, name="tasks", rest=rest)
 
 

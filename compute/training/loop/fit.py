@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from pyarrow.fs import FileSystem, LocalFileSystem
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -14,7 +15,10 @@ from compute.training.spec import TrainingSpec
 
 __all__ = ["WorkerResources", "fit"]
 
-_RUN = "run"
+_RUNS = "run"
+"""The folder of checkpoints in a training's folder."""
+_SNAPSHOT = "checkpoint_manager_snapshot.json"
+"""The file that Ray Train resumes from."""
 _RESTARTS = 3
 """Restarts of the workers by Ray Train before the job gives up; then the supervisor decides."""
 
@@ -43,6 +47,7 @@ def fit(spec: TrainingSpec, settings: Settings, resources: WorkerResources, inbo
         TaskFailed: Ray Train ended without one.
         ray.train.TrainingFailedError: the workers were lost too often.
     """
+    name, storage = _storage(spec, settings)
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"task": WorkerTask(spec, inbox)},
@@ -55,10 +60,10 @@ def fit(spec: TrainingSpec, settings: Settings, resources: WorkerResources, inbo
             | ({"GPU": resources.gpus} if resources.gpus else {}),
         ),
         run_config=RunConfig(
-            name=_RUN,
+            name=name,
             checkpoint_config=CheckpointConfig(num_to_keep=spec.max_step_saves_to_keep),
             failure_config=FailureConfig(max_failures=_RESTARTS),
-            **_storage(spec, settings),
+            **storage,
         ),
     )
     result = trainer.fit()
@@ -67,10 +72,24 @@ def fit(spec: TrainingSpec, settings: Settings, resources: WorkerResources, inbo
     return result.checkpoint
 
 
-def _storage(spec: TrainingSpec, settings: Settings) -> dict[str, Any]:
-    """Storage of checkpoints: the object store, in the training's folder, the same for every job of the training."""
+def _storage(spec: TrainingSpec, settings: Settings) -> tuple[str, dict[str, Any]]:
+    """The run's name, and where its checkpoints are stored: in the object store, in the training's folder, the same for
+    every job of the training.
+
+    Ray shows the run by the name of its result. The name is also a folder, which earlier versions did not have: a
+    training that began with one of them keeps its checkpoints where they are.
+    """
+    root, filesystem = _root(settings)
+    folder = f"{root}/{spec.folder}"
+    begun = filesystem.get_file_info(f"{folder}/{_RUNS}/{_SNAPSHOT}").is_file
+    name, path = (_RUNS, folder) if begun else (spec.output_name, f"{folder}/{_RUNS}")
+    return name, {"storage_path": path, "storage_filesystem": filesystem}
+
+
+def _root(settings: Settings) -> tuple[str, FileSystem]:
+    """The object store as Ray Train sees it: the path of its root in a file system."""
     if settings.storage == "local":
-        return {"storage_path": str(settings.storage_root / spec.folder)}
+        return str(settings.storage_root), LocalFileSystem()
     import boto3
     from pyarrow.fs import S3FileSystem
 
@@ -86,5 +105,5 @@ def _storage(spec: TrainingSpec, settings: Settings) -> dict[str, Any]:
         endpoint_override=host or None,
         scheme=scheme or "https",
     )
-    prefix = f"{settings.s3_prefix.strip('/')}/" if settings.s3_prefix.strip("/") else ""
-    return {"storage_path": f"{settings.s3_bucket}/{prefix}{spec.folder}", "storage_filesystem": filesystem}
+    prefix = settings.s3_prefix.strip("/")
+    return f"{settings.s3_bucket}/{prefix}" if prefix else str(settings.s3_bucket), filesystem

@@ -89,20 +89,27 @@ class InboxActor:
 class Inbox:
     """A handle of the actor for both sides."""
 
-    def __init__(self) -> None:
+    def __init__(self, output_name: str) -> None:
+        """`output_name`: of the training, for the actor's name."""
         # The actor is useless without its driver, so it runs on the driver's node and depends on no other.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._actor = ray.remote(num_cpus=0, scheduling_strategy=here)(InboxActor).remote()
+        job = ray.get_runtime_context()
+        here = NodeAffinitySchedulingStrategy(job.get_node_id(), soft=False)
+        name = f"Inbox of {output_name}, job {job.get_job_id()}"
+        self._name = f"progress of {output_name}"
+        self._actor = ray.remote(num_cpus=0, scheduling_strategy=here, name=name)(InboxActor).remote()
 
     def put(self, message: Message) -> None:
         """Send a message without waiting."""
-        self._actor.put.remote(message)
+        self._sent(message)
 
     def put_and_wait(self, message: Message) -> None:
         """Send a message and wait until it has arrived."""
-        ray.get(self._actor.put.remote(message))
+        ray.get(self._sent(message))
 
     def take(self, seconds: float) -> Sequence[Message]:
         """Return all messages; if there are none, wait up to `seconds` for one."""
-        taken: list[Message] = ray.get(self._actor.take.remote(seconds))
+        taken: list[Message] = ray.get(self._actor.take.options(name=f"reading {self._name}").remote(seconds))
         return taken
+
+    def _sent(self, message: Message) -> ray.ObjectRef:
+        return self._actor.put.options(name=self._name).remote(message)

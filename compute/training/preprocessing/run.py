@@ -123,7 +123,7 @@ class _Run:
         data = self._spec.data
         if data.archive is not None:
             self._listener.stage("downloading", 0, 1)
-            raws, rejected = await _result(self._task(stages.fetch_archive)(self._spec))
+            raws, rejected = await _result(self._task("downloading", stages.fetch_archive)(self._spec))
             self._listener.stage("downloading", 1, 1)
             self._reject(rejected)
             return list(raws)
@@ -174,7 +174,10 @@ class _Run:
         """Encode in a process of its own, whose end frees the device memory of VAE and text encoders."""
         total = len(manifest.captions) + len(images)
         actor = ray.remote(stages.EncoderActor)
-        encoder = actor.options(num_cpus=self._resources.cpus, num_gpus=self._resources.gpus).remote(self._spec)
+        name = f"Encoder of {self._spec.output_name}, job {ray.get_runtime_context().get_job_id()}"
+        task = f"encoding images of {self._spec.output_name}"
+        resources = {"num_cpus": self._resources.cpus, "num_gpus": self._resources.gpus}
+        encoder = actor.options(name=name, **resources).remote(self._spec)
         processed = 0
         try:
             work = [
@@ -183,10 +186,10 @@ class _Run:
             ]
             self._listener.stage("encoding", 0, total)
             for number, (method, chunk) in enumerate(work):
-                await _result(method.remote(number, chunk))
+                await _result(method.options(name=task).remote(number, chunk))
                 processed += len(chunk)
                 self._listener.stage("encoding", processed, total)
-            await _result(encoder.manifest.remote(manifest))
+            await _result(encoder.manifest.options(name=task).remote(manifest))
         finally:
             ray.kill(encoder)
 
@@ -198,7 +201,7 @@ class _Run:
         total: int,
     ) -> list[Any]:
         """Run a stage's tasks, some at a time, and return their results in order."""
-        task, results, processed = self._task(function), [], 0
+        task, results, processed = self._task(name, function), [], 0
         self._listener.stage(name, 0, total)
         waiting: list[tuple[Any, int]] = []
         at_once = _AT_ONCE if self._resources.cpus else _AT_ONCE_UNCOUNTED
@@ -215,8 +218,12 @@ class _Run:
             self._listener.stage(name, processed, total)
         return results
 
-    def _task(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        remote: Callable[..., Any] = ray.remote(function).options(num_cpus=self._resources.cpus, max_retries=3).remote
+    def _task(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        remote: Callable[..., Any] = (
+            ray.remote(function)
+            .options(name=f"{stage} images of {self._spec.output_name}", num_cpus=self._resources.cpus, max_retries=3)
+            .remote
+        )
         return remote
 
     def _kept(self, found: Sequence[T | Rejected]) -> list[T]:

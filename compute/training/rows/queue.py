@@ -35,7 +35,7 @@ def _values(statuses: frozenset[TrainingStatus]) -> str:
 _OPEN, _ENDED = _values(OPEN_TRAININGS), _values(ENDED_TRAININGS)
 _SHOWN = (
     "trainings.id, trainings.fence, trainings.job_id, trainings.status, trainings.attempts, trainings.submitted_at, "
-    "trainings.completed_at"
+    "trainings.completed_at, trainings.request->>'output_name' AS output_name"
 )
 
 _TAKE = f"""
@@ -54,7 +54,7 @@ WITH jobs AS (
 )
 UPDATE trainings
    SET fence = fence + 1, attempts = attempts + 1, job_open = true,
-       job_id = 'train-' || replace(trainings.id::text, '-', '') || '-' || (fence + 1),
+       job_id = format('train-%s-%s-%s', request->>'output_name', replace(trainings.id::text, '-', ''), fence + 1),
        submitted_at = statement_timestamp(), updated_at = statement_timestamp()
   FROM chosen
  WHERE trainings.id = chosen.id AND status IN ({_OPEN}) AND NOT job_open
@@ -117,10 +117,11 @@ class TrainingRun:
 
     Attributes:
         fence: The fence for the job's reports.
-        job_id: The job's submission id.
+        job_id: The job's submission id, which begins with the name of the result.
         attempt: The number of the job among the training's jobs, from 1.
         submitted_at: The time when the training was taken for it.
         ended_at: The time when the training ended, if it has.
+        output_name: The name of the result.
     """
 
     training_id: UUID
@@ -130,6 +131,7 @@ class TrainingRun:
     attempt: int
     submitted_at: datetime
     ended_at: datetime | None
+    output_name: str
 
 
 class TrainingQueue:
@@ -196,4 +198,5 @@ def _run(row: Any) -> TrainingRun:
         attempt=row.attempts,
         submitted_at=row.submitted_at,
         ended_at=row.completed_at,
+        output_name=row.output_name,
     )

@@ -70,7 +70,7 @@ def test_what_cannot_be_done_is_refused_before_anything_starts(change: tuple[str
 
 def test_the_command_line_names_the_training_its_fence_its_cluster_and_what_it_gets() -> None:
     training_id = UUID(int=7)
-    run = TrainingRun(training_id, 3, "train-7-3", TrainingStatus.PENDING, 1, datetime.now(UTC), None)
+    run = TrainingRun(training_id, 3, "train-7-3", TrainingStatus.PENDING, 1, datetime.now(UTC), None, "hat")
     args = TrainingArgs(workers=2, gpus_per_worker=1)
     words = shlex.split(entrypoint(run, args, "compute/Training", "10.0.0.1:6379"))
     assert words[1:3] == ["-m", "compute.training.job"]

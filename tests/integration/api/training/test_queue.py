@@ -20,7 +20,10 @@ async def test_supervisors_never_take_one_twice_nor_more_than_the_limit(database
     taken = await asyncio.gather(*[queue.take_next(7) for queue in queues for _ in range(6)])
     runs = [run for some in taken for run in some]
     assert sorted(run.training_id for run in runs) == sorted(ids[:7])
-    assert all(run.job_id == f"train-{run.training_id.hex}-1" and run.fence == run.attempt == 1 for run in runs)
+    assert all(
+        run.job_id == f"train-{run.output_name}-{run.training_id.hex}-1" and run.fence == run.attempt == 1
+        for run in runs
+    )
     assert await queues[0].take_next(7) == []
     assert {run.job_id for run in await queues[1].running()} == {run.job_id for run in runs}
     assert len(await queues[1].take_next(9)) == 2
