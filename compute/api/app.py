@@ -11,15 +11,17 @@ from starlette.routing import BaseRoute
 
 from compute import __version__
 from compute.api import errors
+from compute.api.access.guard import KeyGuard
 from compute.api.bodies.multipart import FIELD_BYTES
 from compute.api.bodies.patience import BodyPatience
 from compute.api.deps import require_key
 from compute.api.evaluation import routes as evaluation
 from compute.api.health import routes as health
 from compute.api.http.cors import cors_options
-from compute.api.http.guard import KeyGuard, RequestGuard
+from compute.api.http.guard import RequestGuard
 from compute.api.http.media_types import MediaTypes
 from compute.api.http.methods import Methods
+from compute.api.http.request_ids import RequestIds
 from compute.api.http.routes import RouteTable
 from compute.api.http.well_formed import WellFormed
 from compute.api.images import routes as storage
@@ -122,10 +124,11 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     )
     app.add_middleware(MediaTypes, table=routes, routes=app.routes)
     app.add_middleware(RequestGuard, max_bytes=settings.body_max_bytes, memory=memory, exceptions=uploads)
-    app.add_middleware(KeyGuard, prefix=API)
+    app.add_middleware(KeyGuard, prefix=API, routes=routes)
     app.add_middleware(Methods, routes=routes, settings=settings)
     app.add_middleware(WellFormed)
     # Around all that answers without having read the body.
     app.add_middleware(BodyPatience)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, **cors_options(settings))
+    app.add_middleware(RequestIds)

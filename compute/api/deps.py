@@ -4,24 +4,21 @@ All of them are coroutines: FastAPI would send a plain function to a thread, whi
 each one takes as long as reading a small body; a route that is called often asks `resources_of` instead.
 """
 
-import hmac
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import SecretStr
 
+from compute.api.access.caller import Scope, caller_of
 from compute.api.links import RequestLinks
 from compute.api.resources import Resources
-from compute.errors import Forbidden, Unauthorized
+from compute.errors import Forbidden
 
 __all__ = [
     "Bearer",
+    "Credentials",
     "LinksDep",
     "ResourcesDep",
-    "authenticate",
-    "authenticate_admin",
-    "authorised",
     "require_admin_key",
     "require_key",
     "resources_of",
@@ -43,44 +40,23 @@ async def _resources(request: Request) -> Resources:
 ResourcesDep = Annotated[Resources, Depends(_resources)]
 
 
-def authorised(given: HTTPAuthorizationCredentials | None, *keys: SecretStr | None) -> bool:
-    """Whether a bearer credential is one of `keys`, compared in constant time."""
-    if given is None:
-        return False
-    offered = given.credentials.encode("utf-8", "surrogateescape")
-    # Every key is compared, so that the time does not tell which one came close.
-    return any(
-        [hmac.compare_digest(offered, key.get_secret_value().encode()) for key in keys if key is not None]  # noqa: C419
-    )
-
-
-def authenticate(given: HTTPAuthorizationCredentials | None, resources: Resources) -> None:
-    """Raises:
-    Unauthorized: no key, or one that we did not give out.
-    """
-    if not authorised(given, resources.settings.api_key, resources.settings.admin_api_key):
-        raise Unauthorized("Send a valid API key as `Authorization: Bearer <key>`.")
-
-
-def authenticate_admin(given: HTTPAuthorizationCredentials | None, resources: Resources) -> None:
-    """Raises:
-    Unauthorized: no key, or one that we did not give out.
-    Forbidden: the plain API key; also when no ADMIN_API_KEY is set, because then nobody is an administrator.
-    """
-    authenticate(given, resources)
-    if not authorised(given, resources.settings.admin_api_key):
-        unset = " None is configured here." if resources.settings.admin_api_key is None else ""
-        raise Forbidden(f"This needs the admin key, ADMIN_API_KEY.{unset}")
-
-
 async def require_key(request: Request, given: Credentials) -> None:
-    """A dependency of every route but /health and signed links; `KeyGuard` has asked before the body was read."""
-    authenticate(given, resources_of(request))
+    """A dependency of every route but /health and signed links; `KeyGuard` has asked before the body was read.
+
+    Raises:
+        Unauthorized: the request came by an address that needs no key.
+    """
+    caller_of(request)
 
 
 async def require_admin_key(request: Request, given: Credentials) -> None:
-    """As `require_key`, of every route under /admin."""
-    authenticate_admin(given, resources_of(request))
+    """As `require_key`, of every route under /admin.
+
+    Raises:
+        Forbidden: the key is no administrator's.
+    """
+    if Scope.ADMIN not in caller_of(request).scopes:
+        raise Forbidden("This needs a key with the scope `admin`.")
 
 
 async def request_links(request: Request) -> RequestLinks:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from compute.api.bounded import bounded_faults
 from compute.api.dialect import as_spelled
 from compute.api.http.problem import problem
+from compute.api.http.request_ids import REQUEST_ID_HEADER, request_id_in
 from compute.api.idempotency.keys import KEY_HEADER
 from compute.db.away import DatabaseAway
 from compute.errors import (
@@ -129,8 +130,12 @@ async def _http_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _internal_error(request: Request, error: Exception) -> JSONResponse:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem(500, "INTERNAL", "Something failed on our side; the log of the ingress says what.")
+    _log.error(
+        "%s %s failed, request %s", request.method, request.url.path, request_id_in(request.scope), exc_info=error
+    )
+    # The one answer that is made outside all middleware.
+    headers = {REQUEST_ID_HEADER: request_id_in(request.scope)}
+    return problem(500, "INTERNAL", "Something failed on our side; the log of the ingress says what.", headers)
 
 
 def _invalid(items: Iterable[Mapping[str, Any]]) -> JSONResponse:

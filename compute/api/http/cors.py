@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from compute.api.http.request_ids import REQUEST_ID_HEADER
 from compute.api.idempotency.keys import REPLAYED_HEADER
 from compute.settings import Settings
 
@@ -17,6 +18,7 @@ _SENT = (
     "If-Unmodified-Since",
     "Last-Event-ID",
     "Range",
+    REQUEST_ID_HEADER,
 )
 _SHOWN = (
     "Accept",
@@ -33,6 +35,7 @@ _SHOWN = (
     "Retry-After",
     "WWW-Authenticate",
     "X-Next-Cursor",
+    REQUEST_ID_HEADER,
 )
 
 

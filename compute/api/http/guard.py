@@ -1,66 +1,17 @@
-"""Refuses what no route should have to think about, before anything is read: bodies that are too large or too many at
-once, requests without a key."""
+"""Refuses bodies that are too large, or too many at once, before anything of them is read."""
 
 from collections.abc import Mapping
-from urllib.parse import unquote
 
-from fastapi.security import HTTPAuthorizationCredentials
-from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from compute.api.deps import authenticate, authenticate_admin
 from compute.api.errors import answer_to
 from compute.api.http.well_formed import announced
-from compute.api.paths import ADMIN_PATHS, WEBHOOKS
 from compute.capacity import Capacity
 from compute.errors import ComputeError, Overloaded, TooLarge
 
-__all__ = ["KeyGuard", "RequestGuard"]
-
-
-class KeyGuard:
-    """ASGI middleware: below `prefix` nothing of a request is read, and no route is looked for, before its key is
-    known. Only what is signed passes without one, and its route checks that: a GET or HEAD of a stored file that
-    carries a signature, and a provider's webhook.
-    """
-
-    def __init__(self, app: ASGIApp, prefix: str) -> None:
-        self._app = app
-        self._prefix = f"{prefix}/"
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            try:
-                self._check(scope)
-            except ComputeError as error:
-                await answer_to(error)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-    def _check(self, scope: Scope) -> None:
-        """Raises:
-        Unauthorized, Forbidden: the key is missing, unknown, or not the one that this needs.
-        """
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if not path.startswith(self._prefix) or self._is_signed(scope, path) or self._is_webhook(scope, path):
-            return
-        scheme, given = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
-        key = HTTPAuthorizationCredentials(scheme=scheme, credentials=given) if scheme.lower() == "bearer" else None
-        resources = scope["app"].state.resources
-        if f"{path.removeprefix(self._prefix.rstrip('/'))}/".startswith(ADMIN_PATHS):
-            authenticate_admin(key, resources)
-        else:
-            authenticate(key, resources)
-
-    def _is_webhook(self, scope: Scope, path: str) -> bool:
-        return scope["method"] == "POST" and path.startswith(f"{self._prefix.rstrip('/')}{WEBHOOKS}/")
-
-    def _is_signed(self, scope: Scope, path: str) -> bool:
-        if scope["method"] not in ("GET", "HEAD") or not path.startswith(f"{self._prefix}storage/images/"):
-            return False
-        return "signature=" in unquote(scope.get("query_string", b"").decode("latin-1"))
+__all__ = ["RequestGuard"]
 
 
 class RequestGuard:

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
-from fastapi.security import HTTPAuthorizationCredentials
 
+from compute.api.access.caller import caller_of
 from compute.api.bodies.multipart import received
-from compute.api.deps import Credentials, LinksDep, ResourcesDep, authenticate, require_key
+from compute.api.deps import Credentials, LinksDep, ResourcesDep, require_key
 from compute.api.http.conditional import content_headers, requested_range, unchanged
 from compute.api.http.strict import StrictRoute
 from compute.api.idempotency.keys import Answer, IdempotencyHeader, IdempotentRequest
@@ -102,7 +102,7 @@ async def check_image(
 ) -> Response:
     """200 with the image's size and type, 304 if the caller has it already, or 404; no body. What reading it needs,
     this needs: the API key, or the signature of a link."""
-    found = await _permitted(path, resources, given, expires, signature)
+    found = await _permitted(path, request, resources, expires, signature)
     if unchanged(request.headers, found):
         return Response(status_code=304, headers=content_headers(found))
     headers = content_headers(found) | {"Content-Length": str(found.size)}
@@ -126,7 +126,7 @@ async def get_image(
 
     Needs the API key, or the signature of a link that an answer gave out; such a link may also lead to a LoRA.
     """
-    found = await _permitted(path, resources, given, expires, signature)
+    found = await _permitted(path, request, resources, expires, signature)
     if (direct := await resources.objects.url(found.path, resources.settings.link_ttl_seconds)) is not None:
         return RedirectResponse(direct, 307)
     return _served(request, resources, found)
@@ -196,8 +196,8 @@ def _cleaned(clean: Callable[[str], str], given: str) -> str:
 
 async def _permitted(
     path: str,
+    request: Request,
     resources: Resources,
-    given: HTTPAuthorizationCredentials | None,
     expires: int | None,
     signature: str | None,
 ) -> StoredObject:
@@ -207,7 +207,7 @@ async def _permitted(
     if expires is not None and signature is not None:
         resources.links.verify(path, expires, signature)
         return await _linked(path, resources)
-    authenticate(given, resources)
+    caller_of(request)
     return await _existing(path, resources)
 
 

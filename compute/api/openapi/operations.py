@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from compute.api.openapi.walk import named
-from compute.api.paths import ADMIN_PATHS, API
+from compute.api.paths import API
 
 __all__ = ["TAGS", "describe_operations"]
 
@@ -47,7 +47,7 @@ _NAMES = {
 _PROBLEMS = {
     "400": "The request itself is malformed: an address, an id, a parameter, a header.",
     "401": "No API key, or an unknown one.",
-    "403": "The key does not allow this, or a link was changed or has expired.",
+    "403": "The key may not do this, or a link was changed or has expired.",
     "404": "There is no such thing.",
     "408": "The body came too slowly; nothing was stored.",
     "409": "What it is about is not in a state that allows this.",
@@ -70,6 +70,7 @@ _HEADERS = {
     "Location": "Where the object is.",
     "Retry-After": "Seconds to wait before the request is sent again.",
     "WWW-Authenticate": "`Bearer`.",
+    "X-Request-Id": "The request's own name, if it was well formed, else one that was made for it; logs have it, too.",
 }
 _STATUS_HEADERS = {
     "307": ("Location",),
@@ -118,11 +119,9 @@ def _statuses(operation: dict[str, Any], method: str, path: str) -> set[str]:
     """The refusals that an operation can answer with. A body may be refused (413, 415, 422) also where none is read."""
     found = {"400", "413", "415", "422", "500", "503"}
     if operation.get("security"):
-        found.add("401")
+        found |= {"401", "403"}
     if "{" in path or path == "/admin/lora":
         found.add("404")
-    if f"{path}/".startswith(ADMIN_PATHS) or path == _OBJECT:
-        found.add("403")
     if method == "DELETE" or method == "POST" or "requestBody" in operation:
         found |= {"408", "409"}
     if path == _OBJECT and method in ("GET", "HEAD"):
@@ -132,7 +131,7 @@ def _statuses(operation: dict[str, Any], method: str, path: str) -> set[str]:
 
 def _add_headers(operation: dict[str, Any], method: str, path: str) -> None:
     for status, answer in operation["responses"].items():
-        names = [*_STATUS_HEADERS.get(status, ())]
+        names = ["X-Request-Id", *_STATUS_HEADERS.get(status, ())]
         if method == "POST" and status in ("200", "201"):
             names.append("Idempotency-Replayed")
         if path == _OBJECT and method in ("GET", "HEAD") and status in ("200", "206", "304"):

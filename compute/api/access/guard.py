@@ -1,0 +1,80 @@
+"""Refuses requests without a key, or with one that may not do what they ask, before anything of them is read."""
+
+from urllib.parse import unquote
+
+from fastapi.security.utils import get_authorization_scheme_param
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from compute.api.access.builtin import builtin_caller
+from compute.api.access.caller import Caller, set_caller
+from compute.api.access.caller import Scope as AccessScope
+from compute.api.access.scopes import scope_of
+from compute.api.errors import answer_to
+from compute.api.http.routes import RouteTable
+from compute.api.paths import WEBHOOKS
+from compute.errors import ComputeError, Forbidden, Unauthorized
+from compute.settings import Settings
+
+__all__ = ["KeyGuard"]
+
+
+class KeyGuard:
+    """ASGI middleware: below `prefix` nothing of a request is read, and no route is looked for, before its caller is
+    known, who is noted in the scope. Only what is signed passes without a key, and its route checks that: a GET or HEAD
+    of a stored file that carries a signature, and a provider's webhook.
+    """
+
+    def __init__(self, app: ASGIApp, prefix: str, routes: RouteTable) -> None:
+        self._app = app
+        self._prefix = prefix
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                await self._check(scope)
+            except ComputeError as error:
+                await answer_to(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _check(self, scope: Scope) -> None:
+        """Raises:
+        Unauthorized, Forbidden: the key is missing, unknown, or may not do this.
+        """
+        whole = scope["path"].removeprefix(scope.get("root_path", ""))
+        if not whole.startswith(f"{self._prefix}/"):
+            return
+        path = whole.removeprefix(self._prefix)
+        if _is_signed(scope, path) or (scope["method"] == "POST" and path.startswith(f"{WEBHOOKS}/")):
+            return
+        settings = scope["app"].state.resources.settings
+        caller = await self._caller(scope, settings)
+        template = self._routes.template(whole, scope["method"])
+        needed = scope_of(scope["method"], path, template and template.removeprefix(self._prefix))
+        if needed not in caller.scopes:
+            raise Forbidden(_lacks(needed, caller, settings))
+        set_caller(scope, caller)
+
+    async def _caller(self, scope: Scope, settings: Settings) -> Caller:
+        scheme, given = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
+        caller = None
+        if scheme.lower() == "bearer":
+            caller = builtin_caller(given, settings)
+        if caller is None:
+            raise Unauthorized("Send a valid API key as `Authorization: Bearer <key>`.")
+        return caller
+
+
+def _is_signed(scope: Scope, path: str) -> bool:
+    if scope["method"] not in ("GET", "HEAD") or not path.startswith("/storage/images/"):
+        return False
+    return "signature=" in unquote(scope.get("query_string", b"").decode("latin-1"))
+
+
+def _lacks(needed: AccessScope, caller: Caller, settings: Settings) -> str:
+    if needed is not AccessScope.ADMIN:
+        return f"This needs a key with the scope `{needed}`, which the key `{caller.name}` has not."
+    unset = " None is configured here." if settings.admin_api_key is None else ""
+    return f"This needs a key with the scope `admin`, such as ADMIN_API_KEY.{unset}"
