@@ -16,41 +16,17 @@ from uuid import UUID
 
 import httpx
 
-__all__ = ["Client", "ClientError", "is_loopback"]
+from compute.client.errors import ClientError
+
+__all__ = ["Client"]
 
 _TIMEOUT_SECONDS = 60.0
 """Timeout of one request. Starting a workflow fetches the inputs that it names."""
 _QUICKSTART_ID = "wf_"
 _OF_WORKFLOW = ("id", "name", "status", "steps", "progress", "final_step_id", "error_message")
 _OF_TASK = ("id", "status", "progress", "output", "error")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _DIRECT = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 """Never reached through a proxy, whatever the environment says."""
-
-
-def is_loopback(url: str) -> bool:
-    """Return whether a request to this address stays on this machine, as the HTTP client parses the address."""
-    try:
-        return httpx.URL(url).host in _LOOPBACK
-    except httpx.InvalidURL:
-        return False
-
-
-class ClientError(Exception):
-    """The server refused, or could not be reached. The message is for a person.
-
-    Attributes:
-        status: The HTTP status; None when there was no answer.
-    """
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-
-    @property
-    def may_pass(self) -> bool:
-        """Whether the same request may succeed a little later."""
-        return self.status is None or self.status >= httpx.codes.INTERNAL_SERVER_ERROR
 
 
 class Client:

@@ -1,0 +1,158 @@
+"""Stored images and clips: up, down, lists."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from compute.client.aio.io import in_thread, sleep
+from compute.client.aio.pages import AsyncPages
+from compute.client.aio.transport import AsyncTransport
+from compute.client.common.calls import Call, error_of, form_of, no_answer, post, reading, segment
+from compute.client.common.disk import PartFile, digest_of
+from compute.client.common.failures import failure_of_error, failure_of_status
+from compute.client.common.reading import reader
+from compute.client.common.transfer import Transfer, source_of
+from compute.client.errors import ClientError, NotFoundError
+
+if TYPE_CHECKING:
+    from compute.schemas.storage import StoredImage
+
+__all__ = ["AsyncFiles"]
+
+_IMAGES = "/storage/images"
+_MOST_REDIRECTS = 5
+_SUFFIXES = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
+_stored = reader("storage", "StoredImage")
+
+
+class AsyncFiles:
+    """Images and clips in the server's store."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+        self._known: dict[str, StoredImage] = {}
+
+    async def upload(
+        self,
+        image: str | Path | bytes,
+        *,
+        path: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> StoredImage:
+        """Store an image, given as a file or as its bytes, and return where it is.
+
+        The server encodes images anew, upright and without metadata, and stores the same image once. What this client
+        has uploaded already, or what the store has byte for byte, is not sent again.
+
+        Args:
+            path: A storage path of your own; what is there is replaced. None makes one of the content.
+        """
+        source = image if isinstance(image, bytes) else Path(image)
+        digest = await in_thread(lambda: _digest(source))
+        if path is None and (known := await self._find(digest, source)):
+            return known
+        to = _IMAGES if path is None else _address(path)
+        call = post(to, form=form_of(source), key=idempotency_key, timeout=timeout)
+        stored: StoredImage = _stored(await self._transport.json(call))
+        if path is None:
+            self._known[digest] = stored
+        return stored
+
+    async def _find(self, digest: str, source: bytes | Path) -> StoredImage | None:
+        """Where an image is already: as this client has stored it, or under its own hash."""
+        known = self._known.get(digest)
+        if known is not None:
+            return known if await self.exists(known.path) else None
+        suffix = None if isinstance(source, bytes) else _SUFFIXES.get(source.suffix.lower())
+        path = f"uploads/{digest[:2]}/{digest}.{suffix}"
+        if suffix is None or not await self.exists(path):
+            return None
+        async for stored in self.list(prefix=path, page_size=1):
+            self._known[digest] = stored
+            return stored
+        return None
+
+    async def exists(self, path: str) -> bool:
+        """Whether there is a file at a storage path."""
+        with suppress(NotFoundError):
+            await self._transport.send(Call("HEAD", _address(path)))
+            return True
+        return False
+
+    async def download(
+        self, source: Any, to: str | Path, *, sha256: str | None = None, timeout: float | None = None
+    ) -> Path:
+        """Write a file of the store to this disk, and return the path.
+
+        A connection that breaks is made anew and goes on where it was. The file appears when it is complete: its
+        length, and its SHA-256 if one is known, are compared.
+
+        Args:
+            source: A storage path, a link of an answer, or what `upload` returned. The key is sent to the server
+                alone, wherever a link leads.
+            to: The file; what is there is replaced.
+            timeout: Seconds for all of it.
+
+        Raises:
+            IntegrityError: it is not what it should be. Nothing is left behind.
+        """
+        path, url = source_of(source, self._transport.config.url)
+        call = Call("GET", path if url is None else "", timeout=timeout)
+        with PartFile(Path(to)) as part:
+            transfer = Transfer(part, self._transport.config, timeout, monotonic())
+            while not await self._receive(transfer, call, url):
+                await sleep(transfer.pause)
+            return await in_thread(lambda: part.finish(transfer.total, sha256 or getattr(source, "sha256", None)))
+
+    async def _receive(self, transfer: Transfer, call: Call, url: httpx.URL | None) -> bool:
+        """Receive what is missing; whether it is complete.
+
+        Raises:
+            ClientError: it cannot be had.
+        """
+        try:
+            for _ in range(_MOST_REDIRECTS):
+                asked = transfer.asking(call)
+                async with self._transport.open(asked, transfer.left(), url=url) as answer:
+                    if answer.is_redirect and answer.next_request is not None:
+                        url = answer.next_request.url
+                        continue
+                    if not answer.is_success:
+                        await answer.aread()
+                        refusal = error_of(answer, call)
+                        return transfer.failed(
+                            refusal, failure_of_status(answer.status_code, refusal.code, repeatable=True)
+                        )
+                    transfer.begins(answer)
+                    async for chunk in answer.aiter_raw():
+                        transfer.receives(chunk)
+                    return transfer.is_complete()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            failure = failure_of_error(error, repeatable=True)
+            return transfer.failed(no_answer(error, failure, call, self._transport.config.url), failure)
+        raise ClientError(f"the file is behind more than {_MOST_REDIRECTS} redirects")
+
+    async def delete(self, path: str) -> None:
+        """Remove a file."""
+        await self._transport.send(Call("DELETE", _address(path), done_by=frozenset({404})))
+
+    def list(self, *, prefix: str = "", page_size: int | None = None) -> AsyncPages[StoredImage]:
+        """Stored images by path, fetched as they are walked."""
+        call = reading(_IMAGES, {"prefix": prefix or None, "limit": page_size})
+        return AsyncPages(self._transport, call, "images", _stored)
+
+
+def _digest(source: bytes | Path) -> str:
+    import hashlib
+
+    return hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else digest_of(source)
+
+
+def _address(path: str) -> str:
+    return "/".join([_IMAGES, *(segment(part) for part in path.split("/"))])

@@ -1,0 +1,57 @@
+"""Lists, fetched page by page as they are walked."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
+
+from compute.client.aio.transport import AsyncTransport
+from compute.client.common.calls import Call, json_of
+from compute.client.errors import UnexpectedAnswer
+
+__all__ = ["AsyncPages"]
+
+T = TypeVar("T")
+
+
+class AsyncPages(Generic[T]):
+    """A list of the server. Nothing is asked for before it is walked, and no more than is walked.
+
+    What comes or goes meanwhile moves nothing: a page begins behind the last item of the one before it.
+
+    Example:
+        async for task in client.tasks.list(status="FAILED"):
+            print(task.id, task.error)
+    """
+
+    def __init__(self, transport: AsyncTransport, call: Call, name: str | None, item: Callable[[Any], T]) -> None:
+        self._transport = transport
+        self._call = call
+        self._name = name
+        self._item = item
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        async for page in self.pages():
+            for item in page:
+                yield item
+
+    async def pages(self) -> AsyncIterator[list[T]]:
+        """The pages, each a list."""
+        call = self._call
+        while True:
+            answer = await self._transport.send(call)
+            body = json_of(answer)
+            items = body.get(self._name) if self._name and isinstance(body, dict) else body
+            if not isinstance(items, list):
+                raise UnexpectedAnswer("the server does not answer as this API does", answer.status_code)
+            yield [self._item(item) for item in items]
+            cursor = answer.headers.get("x-next-cursor")
+            if not cursor:
+                return
+            rest = tuple(one for one in self._call.params if one[0] not in ("cursor", "skip"))
+            call = replace(self._call, params=(*rest, ("cursor", cursor)))
+
+    async def first(self) -> T | None:
+        """The first item; None if there is none."""
+        async for item in self:
+            return item
+        return None

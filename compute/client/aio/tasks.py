@@ -1,0 +1,204 @@
+"""Tasks: submit, follow, wait, fetch results."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compute.client.aio.files import AsyncFiles
+from compute.client.aio.pages import AsyncPages
+from compute.client.aio.streams import follow
+from compute.client.aio.transport import AsyncTransport
+from compute.client.common.calls import Call, body_of, id_of, post, query, reading, with_json
+from compute.client.common.reading import ENDS, event_of, is_ended, raise_if_bad, reader, task_of, tasks_of
+from compute.client.events import Event
+
+if TYPE_CHECKING:
+    from compute.client.models import Task
+    from compute.schemas.storage import TaskCleanup
+
+__all__ = ["AsyncTasks"]
+
+TaskId = Any
+"""A task, or its id in either spelling."""
+_cleaned = reader("storage", "TaskCleanup")
+
+
+class AsyncTasks:
+    """Tasks of every type."""
+
+    def __init__(self, transport: AsyncTransport, files: AsyncFiles) -> None:
+        self._transport = transport
+        self._files = files
+
+    async def submit(
+        self,
+        task_type: str = "GENERATION",
+        body: Any = None,
+        /,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        **fields: Any,
+    ) -> Task:
+        """Have something done. The task is stored when this returns.
+
+        However often the request must be sent, it makes one task.
+
+        Args:
+            task_type: The type, such as `GENERATION` or `EDITING`.
+            body: Fields of the task, as a mapping or a model; `fields` are added to them.
+            idempotency_key: A key of your own, under which a later call of this process or another gets this task.
+                Without one, each call makes a key for itself.
+            timeout: Seconds for all tries together.
+
+        Example:
+            task = await client.tasks.submit(prompt="a red dress", width=512, height=512)
+        """
+        given = {"task_type": task_type} | (body_of(body) if body is not None else {}) | fields
+        call = post("/tasks/", given, key=idempotency_key, timeout=timeout)
+        return task_of(await self._transport.json(call))
+
+    async def submit_all(
+        self, tasks: Iterable[Any], *, idempotency_key: str | None = None, timeout: float | None = None
+    ) -> builtins.list[Task]:
+        """Have many things done: all are accepted, or none. Each is a body with a `task_type`; the answer has their
+        order."""
+        body = {"tasks": [body_of(task) for task in tasks]}
+        return tasks_of(await self._transport.json(post("/tasks/bulk", body, key=idempotency_key, timeout=timeout)))
+
+    async def run(
+        self,
+        task_type: str = "GENERATION",
+        body: Any = None,
+        /,
+        *,
+        wait_timeout: float | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        **fields: Any,
+    ) -> Task:
+        """Submit a task, wait for it, and return it completed. See `submit` and `wait`."""
+        task = await self.submit(task_type, body, **fields)
+        return await self.wait(task, timeout=wait_timeout, on_event=on_event)
+
+    async def get(self, task: TaskId) -> Task:
+        """Return a task as it is now."""
+        return task_of(await self._transport.json(reading(_path(task))))
+
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        task_type: str | None = None,
+        origin_instance: str | None = None,
+        origin_zone: str | None = None,
+        origin_tenant_id: str | None = None,
+        page_size: int | None = None,
+        **more: Any,
+    ) -> AsyncPages[Task]:
+        """Tasks, newest first, fetched as they are walked."""
+        params = {
+            "status": status,
+            "task_type": task_type,
+            "origin_instance": origin_instance,
+            "origin_zone": origin_zone,
+            "origin_tenant_id": origin_tenant_id,
+            "limit": page_size,
+        }
+        return AsyncPages(self._transport, reading("/tasks/", params | more), None, task_of)
+
+    async def events(
+        self, task: TaskId, *, after: str | None = None, timeout: float | None = None
+    ) -> AsyncGenerator[Event]:
+        """What happens to a task, until it has ended; the last event has the whole `task`.
+
+        Every change of its status comes exactly once and in order, however often the connection breaks; progress is
+        always the latest.
+
+        Args:
+            after: Begin behind the event with this id. None begins with the present state.
+            timeout: Seconds for all of it; None waits without end.
+
+        Example:
+            async for event in client.tasks.events(task):
+                print(event.name, event.status, event.progress)
+        """
+        call = Call("GET", f"{_path(task)}/events")
+        messages = follow(self._transport, call, after=after, timeout=timeout, ends=ENDS)
+        async with aclosing(messages):
+            async for message in messages:
+                yield event_of(message)
+
+    async def wait(
+        self,
+        task: TaskId,
+        *,
+        timeout: float | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        check: bool = True,
+    ) -> Task:
+        """Wait until a task has ended, and return it.
+
+        Args:
+            timeout: Seconds; None waits without end.
+            on_event: Called with every event before the last.
+            check: Raise EndedBadly unless it is COMPLETED.
+
+        Raises:
+            EndedBadly: it has FAILED or was CANCELLED.
+            WaitTimeout: it has not ended in time. It goes on.
+        """
+        ended: Task | None = None
+        events = self.events(task, timeout=timeout)
+        async with aclosing(events):
+            async for event in events:
+                ended = event.task
+                if ended is None and on_event is not None:
+                    on_event(event)
+        found = ended or await self.get(task)
+        if check:
+            raise_if_bad("task", found)
+        return found
+
+    async def cancel(self, task: TaskId, *, idempotency_key: str | None = None) -> Task:
+        """Cancel a task that has not ended. It is CANCELLED at once; a running one stops at its next step."""
+        return task_of(await self._transport.json(post(f"{_path(task)}/cancel", key=idempotency_key)))
+
+    async def update(self, task: TaskId, changes: Mapping[str, Any] | None = None, /, **fields: Any) -> Task:
+        """Change a task: its priority while it waits, its status where the life of a task allows it."""
+        call = with_json(Call("PUT", _path(task)), {**(changes or {}), **fields})
+        return task_of(await self._transport.json(call))
+
+    async def download(
+        self, task: TaskId, to: str | Path = ".", *, timeout: float | None = None
+    ) -> builtins.list[Path]:
+        """Write the results of a completed task into a folder, which is made if needed, and return the files.
+
+        They are named after the task and their number. Length and SHA-256 are compared; nothing half is left behind.
+        """
+        found: Task = task if hasattr(task, "paths") and is_ended(task) else await self.get(task)
+        raise_if_bad("task", found)
+        folder = Path(to)
+        files = []
+        for number, path in enumerate(found.paths):
+            name = f"{found.id}-{number}{Path(path).suffix}"
+            file = await self._files.download(path, folder / name, sha256=found.digest(path), timeout=timeout)
+            files.append(file)
+        return files
+
+    async def clean_up(self, task: TaskId, *, idempotency_key: str | None = None) -> TaskCleanup:
+        """Remove the files of a task that has ended. The task itself stays, marked as deleted."""
+        call = post(f"{_path(task)}/cleanup", key=idempotency_key)
+        found: TaskCleanup = _cleaned(await self._transport.json(call))
+        return found
+
+    async def delete(self, task: TaskId) -> None:
+        """Remove a task that has ended, with its files, for good."""
+        await self._transport.send(Call("DELETE", _path(task), query({}), done_by=frozenset({404})))
+
+
+def _path(task: TaskId) -> str:
+    return f"/tasks/{id_of(task, 'task_')}"

@@ -1,0 +1,110 @@
+"""Sends requests: again where that is safe, to the server alone with the key, and within a deadline."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+import httpx
+
+from compute.client.aio.io import sleep
+from compute.client.common.calls import Call, error_of, json_of, no_answer
+from compute.client.common.config import Config, same_origin, transport_options
+from compute.client.common.failures import Failure, failure_of_error, failure_of_status
+from compute.client.errors import APIError, ClientError, NoAnswer
+
+__all__ = ["AsyncTransport"]
+
+
+class AsyncTransport:
+    """The connections of one client to its server, and to the places where results lie."""
+
+    def __init__(self, config: Config, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.config = config
+        options = config.options()
+        self._http = httpx.AsyncClient(**(options if transport is None else options | {"transport": transport}))
+        self._keyless: httpx.AsyncClient | None = None
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+        if self._keyless is not None:
+            await self._keyless.aclose()
+
+    async def json(self, call: Call) -> Any:
+        """Send a request and return the JSON value of its answer.
+
+        Raises:
+            ClientError: the server refuses, or does not answer as this API does.
+        """
+        return json_of(await self.send(call))
+
+    async def send(self, call: Call) -> httpx.Response:
+        """Send a request, as often as is safe and useful, and return the answer, a success.
+
+        Raises:
+            APIError: the server refuses.
+            NoAnswer: no answer came.
+        """
+        deadline = monotonic() + (self.config.timeout if call.timeout is None else call.timeout)
+        tried, perhaps_done = 0, False
+        while True:
+            tried += 1
+            answer, error, failure = await self._try(call, deadline - monotonic())
+            if error is None or (perhaps_done and error.status in call.done_by):
+                assert answer is not None  # noqa: S101 - there is an error otherwise
+                return answer
+            perhaps_done = perhaps_done or failure is Failure.COLLECTABLE
+            asked = error.retry_after if isinstance(error, APIError) else None
+            pause = self.config.retry.pause(failure, tried, asked, deadline - monotonic())
+            if pause is None:
+                if isinstance(error, APIError | NoAnswer):
+                    error.tries = tried
+                raise error
+            await sleep(pause)
+
+    async def _try(self, call: Call, left: float) -> tuple[httpx.Response | None, ClientError | None, Failure]:
+        """Send a request once; what came of it."""
+        try:
+            with call.arguments() as arguments:
+                request = self._http.build_request(**arguments, timeout=self.config.limits(left))
+                answer = await self._http.send(request)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            failure = failure_of_error(error, repeatable=call.repeatable)
+            found = no_answer(error, failure, call, self.config.url)
+            found.__cause__ = error
+            return None, found, failure
+        if answer.is_success:
+            return answer, None, Failure.OTHER
+        refusal = error_of(answer, call)
+        return answer, refusal, failure_of_status(answer.status_code, refusal.code, repeatable=call.repeatable)
+
+    @asynccontextmanager
+    async def open(self, call: Call, left: float, *, url: httpx.URL | None = None) -> AsyncIterator[httpx.Response]:
+        """Send a request once and yield the answer, whatever its status, before its body.
+
+        Args:
+            left: Seconds until the caller's deadline.
+            url: Another address than the call's path. It gets the key only if it is the server's own.
+
+        Raises:
+            httpx.HTTPError: no answer came.
+        """
+        client = self._http if url is None else self._for(url)
+        with call.arguments() as arguments:
+            asked = arguments if url is None else arguments | {"url": url}
+            request = client.build_request(**asked, timeout=self.config.limits(left))
+            answer = await client.send(request, stream=True)
+        try:
+            yield answer
+        finally:
+            await answer.aclose()
+
+    def _for(self, url: httpx.URL) -> httpx.AsyncClient:
+        """The client for an address: that of the server, which has the key, for the server alone."""
+        if same_origin(url, httpx.URL(self.config.url)):
+            return self._http
+        if self._keyless is None:
+            options = transport_options(str(url)) if url.scheme == "https" else transport_options("https://")
+            self._keyless = httpx.AsyncClient(**options)
+        return self._keyless

@@ -1,0 +1,108 @@
+"""Where the server is and which key it gets: from the arguments, else from the environment."""
+
+import os
+import ssl
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import httpx
+
+from compute.client.common.failures import RetryPolicy
+from compute.client.errors import ConfigurationError
+
+__all__ = ["DEFAULT_URL", "Config", "is_loopback", "same_origin", "transport_options"]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+_KEY_VARIABLES = ("COMPUTE_API_KEY", "API_KEY")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_DIRECT = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+"""Never reached through a proxy, whatever the environment says."""
+_CONNECT_SECONDS = 10.0
+_SILENCE_SECONDS = 60.0
+"""Timeout of one silence: the server speaks at least every 15 s on an event stream. Starting a workflow fetches the
+inputs that it names, in less than that."""
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether a request to this address stays on this machine, as the HTTP client parses the address."""
+    try:
+        return httpx.URL(url).host in _LOOPBACK
+    except httpx.InvalidURL:
+        return False
+
+
+def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
+    """Whether two addresses have the same scheme, host and port."""
+    ports = {"http": 80, "https": 443}
+    return (one.scheme, one.host, one.port or ports.get(one.scheme)) == (
+        other.scheme,
+        other.host,
+        other.port or ports.get(other.scheme),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a client was made with.
+
+    Attributes:
+        url: The server's address, without a slash at the end.
+        timeout: Seconds that a call may take with all its tries and pauses.
+        silence: Seconds without a byte after which a try is given up.
+        headers: Sent with every request to the server.
+    """
+
+    url: str
+    key: str = field(repr=False)
+    timeout: float = 120.0
+    silence: float = _SILENCE_SECONDS
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, url: str | None, key: str | None, **more: Any) -> "Config":
+        """The arguments, completed from COMPUTE_URL, and COMPUTE_API_KEY or API_KEY.
+
+        Raises:
+            ConfigurationError: the address is none, or there is no key.
+        """
+        address = (url or os.environ.get("COMPUTE_URL") or DEFAULT_URL).rstrip("/")
+        found = key or next((os.environ[name] for name in _KEY_VARIABLES if os.environ.get(name)), None)
+        if not found:
+            raise ConfigurationError(f"no API key: pass `key`, or set {' or '.join(_KEY_VARIABLES)}")
+        try:
+            parsed = httpx.URL(address)
+        except httpx.InvalidURL as error:
+            raise ConfigurationError(f"{address} is not a valid address: {error}") from error
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise ConfigurationError(f"{address} is not a valid address: it must begin with http:// or https://")
+        return cls(address, found, **more)
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of the httpx client that speaks to the server. It follows no redirects."""
+        own = [(name.encode(), value.encode()) for name, value in self.headers]
+        return {
+            "base_url": f"{self.url}/api/v1",
+            "headers": httpx.Headers([*own, (b"Authorization", f"Bearer {self.key}".encode())]),
+            "timeout": self.limits(self.silence),
+            **transport_options(self.url),
+        }
+
+    def limits(self, left: float) -> httpx.Timeout:
+        """The timeouts of one try, none longer than what is left of the call."""
+        silence = max(0.001, min(self.silence, left))
+        return httpx.Timeout(silence, connect=min(_CONNECT_SECONDS, silence))
+
+
+def transport_options(url: str) -> dict[str, Any]:
+    """Arguments of an httpx client for this address and those that it leads to: no proxy for loopback, and without
+    the authorities of the system, which take 20 ms to read, where nothing is encrypted."""
+    plain = {"verify": _no_tls()} if httpx.URL(url).scheme == "http" else {}
+    return {"mounts": dict.fromkeys(_DIRECT), "follow_redirects": False} | plain
+
+
+@cache
+def _no_tls() -> ssl.SSLContext:
+    """A context that trusts nobody."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,0 +1,130 @@
+# Made of compute/client/aio by `python -m tools.unasync`: change it there.
+"""The synchronous client itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from compute.client.common.calls import Call, json_of, post, query, with_json
+from compute.client.common.config import Config
+from compute.client.common.failures import RetryPolicy
+from compute.client.sync.files import Files
+from compute.client.sync.more import Evaluations, Loras, Providers, Usage
+from compute.client.sync.tasks import Tasks
+from compute.client.sync.trainings import Trainings
+from compute.client.sync.transport import Transport
+from compute.client.sync.workflows import Workflows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+__all__ = ["Compute"]
+
+
+class Compute:
+    """A client of one server.
+
+    Requests that fail are sent again where that does nothing twice: every POST has an Idempotency-Key, the same for
+    all its tries. Errors are subclasses of `ClientError`.
+
+    Args:
+        url: The server's address: COMPUTE_URL if it is None, else http://127.0.0.1:8000.
+        key: The API key: COMPUTE_API_KEY or API_KEY if it is None. It is sent to the server alone.
+        timeout: Seconds that a call may take with all its tries, unless the call says otherwise.
+        retry: How often a request is sent, and how long the pauses are.
+        headers: Sent with every request to the server.
+        transport: Another transport of httpx, such as one with its own certificates.
+
+    Attributes:
+        tasks: Tasks of every type.
+        workflows: DAGs of steps.
+        trainings: Models that learn.
+        loras: Files that tasks can name.
+        files: Stored images and clips.
+        evaluations: Images, looked at by a vision model.
+        usage: What was used, and what it cost.
+        providers: Vendors, and the paid calls to them.
+
+    Example:
+        with Compute() as client:
+            task = client.tasks.run(prompt="a red dress", width=512, height=512)
+            files = client.tasks.download(task, "pictures")
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        timeout: float = 120.0,
+        retry: RetryPolicy | None = None,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        own = tuple((headers or {}).items())
+        self._transport = Transport(
+            Config.of(url, key, timeout=timeout, retry=retry or RetryPolicy(), headers=own), transport
+        )
+        self.files = Files(self._transport)
+        self.tasks = Tasks(self._transport, self.files)
+        self.workflows = Workflows(self._transport)
+        self.trainings = Trainings(self._transport, self.files)
+        self.loras = Loras(self._transport)
+        self.evaluations = Evaluations(self._transport)
+        self.usage = Usage(self._transport)
+        self.providers = Providers(self._transport)
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._transport.config.url
+
+    def __enter__(self) -> Compute:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Send any request to the API, with the same retries and errors, and return its JSON value.
+
+        Args:
+            path: Below `/api/v1`, such as `/tasks/`.
+            idempotency_key: Of a POST. None makes one; an empty one sends none, and then what may have been carried
+                out is not sent again.
+
+        Example:
+            client.request("GET", "/lora", params={"limit": 5})
+        """
+        if method.upper() == "POST":
+            call = post(path, body, params=params, key=idempotency_key, timeout=timeout)
+        else:
+            call = Call(method.upper(), path, query(params or {}), timeout=timeout)
+            call = call if body is None else with_json(call, body)
+        answer = self._transport.send(call)
+        return json_of(answer) if answer.content else None
+
+    def health(self, *, ready: bool = False) -> dict[str, Any]:
+        """What the server says of itself, without any key; with `ready`, whether a task would run at once."""
+        url = httpx.URL(f"{self.url}/health", params={"ready": "1"} if ready else {})
+        call = Call("GET", "")
+        with self._transport.open(call, self._transport.config.timeout, url=url) as answer:
+            answer.read()
+            found: dict[str, Any] = json_of(answer)
+            return found
