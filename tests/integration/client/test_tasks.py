@@ -19,6 +19,7 @@ from compute.client import (
     WaitTimeout,
 )
 from tests.integration.api.conftest import KEY, Painter
+from tests.patience import PATIENCE
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -33,7 +34,7 @@ def use(url: str, folder: Path) -> tuple[Task, list[Event], list[Path]]:
     seen: list[Event] = []
     with Compute(url, KEY) as client:
         task = client.tasks.submit(prompt="a red dress", width=64, height=64, steps=2, seed=7, num_outputs=2)
-        ended = client.tasks.wait(task, on_event=seen.append, timeout=60)
+        ended = client.tasks.wait(task, on_event=seen.append, timeout=PATIENCE)
         return ended, seen, client.tasks.download(ended, folder)
 
 
