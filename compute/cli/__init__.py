@@ -14,6 +14,7 @@ from compute.cli.database import database
 from compute.cli.errors import one_line_errors
 from compute.cli.generate import generate
 from compute.cli.secrets import secrets
+from compute.cli.server import Key, Url
 from compute.cli.workflow import workflows
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -83,6 +84,23 @@ def status(as_json: AsJson = False) -> None:
         if found.stack is None:
             raise typer.Exit(ExitCode.NOT_RUNNING)
         raise typer.Exit(ExitCode.NOT_READY if found.missing else ExitCode.OK)
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path, typer.Option(help="The Serve configuration that would be deployed.")] = Path(
+        "serve_config.yaml"
+    ),
+    only: Annotated[list[str] | None, typer.Option(help="Run this check alone; may be given several times.")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Find what is wrong with this set-up, all at once, and say how to mend it; exit code 1 if something is broken."""
+    with one_line_errors():
+        from compute.cli.doctor.command import diagnose
+
+        diagnose(config, only or [], url, key, as_json=as_json)
 
 
 @models.command("build-tiny")

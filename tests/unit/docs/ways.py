@@ -30,6 +30,7 @@ PASTED_PAGES = (
     "docs/howto/write-a-workflow.md",
     "docs/howto/verify-a-webhook.md",
     "docs/howto/recover-from-a-stuck-task.md",
+    "docs/howto/find-what-is-wrong.md",
     "docs/howto/recover-from-a-broken-object-store.md",
     "docs/concepts/demo-model.md",
     "docs/concepts/training.md",

@@ -1,0 +1,104 @@
+"""The checks by name. A check is a generator of findings; it is registered by the decorator `check`."""
+
+import importlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+from compute.cli.doctor.findings import Finding, Level, Setup, Skipped, broken
+
+__all__ = ["Check", "Result", "all_checks", "check", "examine"]
+
+Examine = Callable[[Setup], Iterator[Finding]]
+
+_MODULES = ("machine", "home", "variables", "accounts", "database", "objects", "serving", "models", "cluster", "server")
+_SECONDS = 5.0
+_found: "dict[str, Check]" = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: `about` says what holds when it finds nothing; it has so many seconds."""
+
+    name: str
+    about: str
+    seconds: float
+    examine: Examine
+
+
+@dataclass(slots=True)
+class Result:
+    """What a check found, or why it does not apply."""
+
+    check: Check
+    findings: list[Finding] = field(default_factory=list)
+    skipped: str | None = None
+
+    @property
+    def state(self) -> str:
+        """`ok`, `skipped`, `warning` or `broken`."""
+        if self.skipped is not None and not self.findings:
+            return "skipped"
+        levels = {finding.level for finding in self.findings}
+        return str(Level.BROKEN if Level.BROKEN in levels else Level.WARNING if levels else "ok")
+
+
+def check(name: str, about: str, *, seconds: float = _SECONDS) -> Callable[[Examine], Examine]:
+    """Register a check. What it yields before it is late counts."""
+
+    def register(examine: Examine) -> Examine:
+        _found[name] = Check(name, about, seconds, examine)
+        return examine
+
+    return register
+
+
+@cache
+def all_checks() -> tuple[Check, ...]:
+    """All checks, in the order of the modules and of the functions in them."""
+    for module in _MODULES:
+        importlib.import_module(f"compute.cli.doctor.{module}")
+    return tuple(_found.values())
+
+
+def examine(setup: Setup, checks: Iterable[Check]) -> Sequence[Result]:
+    """Run the checks side by side, each with its deadline; one that fails or hangs does not hold up the others."""
+    running = [_start(one, setup) for one in checks]
+    for thread, result in running:
+        thread.join(result.check.seconds)
+    return [_ended(thread, result) for thread, result in running]
+
+
+def _start(one: Check, setup: Setup) -> tuple[threading.Thread, Result]:
+    result = Result(one)
+    # A daemon: one that hangs in a system call must not keep the command from ending.
+    thread = threading.Thread(target=_run, args=(one, setup, result), name=one.name, daemon=True)
+    thread.start()
+    return thread, result
+
+
+def _run(one: Check, setup: Setup, result: Result) -> None:
+    try:
+        for finding in one.examine(setup):
+            result.findings.append(finding)
+    except Skipped as reason:
+        result.skipped = str(reason)
+    except Exception as error:  # a check must not hide what the others find
+        advice = "Please report this; what the check is about is not known to be in order."
+        result.findings.append(
+            broken(f"{one.name}.failed", f"the check failed: {type(error).__name__}: {error}", advice)
+        )
+
+
+def _ended(thread: threading.Thread, result: Result) -> Result:
+    if not thread.is_alive():
+        return result
+    one = result.check
+    late = broken(
+        f"{one.name}.late",
+        f"the check did not end within {one.seconds:g} s",
+        "Something that it asks does not answer: see whether the address is right and no firewall drops the packets.",
+    )
+    # The thread may still write to the other one.
+    return Result(one, [*result.findings, late])

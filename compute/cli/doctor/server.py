@@ -1,0 +1,78 @@
+"""The server that commands talk to: there, ready, one of ours, and one that knows our key."""
+
+from collections.abc import Iterator
+
+import httpx
+
+from compute.cli.doctor.findings import Finding, Setup, Skipped, broken
+from compute.cli.doctor.registry import check
+from compute.stack.messages.hints import own_command
+from compute.stack.readiness import readiness
+
+__all__: list[str] = []
+
+_SECONDS = 4.0
+_READ = "/api/v1/tasks/generation"
+
+
+@check("server", "the server answers, is ready, and knows the key")
+def server(setup: Setup) -> Iterator[Finding]:
+    """Where COMPUTE_URL or --url leads, or the stack that runs here."""
+    named = "COMPUTE_URL" in setup.environment or (setup.stack or {}).get("url") != setup.url
+    if setup.stack is None and not named:
+        raise Skipped("no server runs in COMPUTE_HOME, and COMPUTE_URL names none")
+    with httpx.Client(base_url=setup.url, timeout=_SECONDS, trust_env=False) as client:
+        try:
+            health = client.get("/health")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if setup.stack is None and "COMPUTE_URL" not in setup.environment:
+                raise Skipped("no server runs") from error
+            yield _away(setup, error)
+            return
+        if health.status_code == httpx.codes.NOT_FOUND or not _is_ours(health):
+            yield broken(
+                "server.foreign",
+                f"{setup.url} is not a server of this API",
+                "Correct COMPUTE_URL or --url: the address of the server, without /api/v1",
+            )
+            return
+        if (missing := readiness(client, setup.url)) is not None:
+            yield broken(
+                "server.not-ready",
+                f"{setup.url} is not ready: {missing}",
+                f"Wait for models that load; else see the logs in {(setup.stack or {}).get('logs', 'its Ray folder')}",
+            )
+        yield from _key(client, setup)
+
+
+def _away(setup: Setup, error: Exception) -> Finding:
+    return broken(
+        "server.away",
+        f"{setup.url} does not answer: {type(error).__name__}",
+        f"Start it: {own_command('up', home=setup.home)}; or correct COMPUTE_URL",
+    )
+
+
+def _is_ours(health: httpx.Response) -> bool:
+    try:
+        found = health.json()
+    except ValueError:
+        return False
+    return isinstance(found, dict) and "status" in found
+
+
+def _key(client: httpx.Client, setup: Setup) -> Iterator[Finding]:
+    if setup.key is None:
+        yield broken(
+            "server.no-key",
+            f"there is no API key for {setup.url}",
+            "export API_KEY=… (the server's), or set COMPUTE_HOME to the server's folder",
+        )
+        return
+    answer = client.get(_READ, params={"limit": 1}, headers={b"Authorization": f"Bearer {setup.key}".encode()})
+    if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        yield broken(
+            "server.key",
+            f"{setup.url} refuses the API key",
+            "export API_KEY=… (that server's); the key of a server that runs here is in its COMPUTE_HOME/api_key",
+        )
