@@ -50,11 +50,11 @@ clean:
 
 # Stamps: dependencies are installed once, and again when their lists change.
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) "the dependencies" $(VENV)/install.log --constraint constraints.txt --editable .
+	$(INSTALL) "the dependencies" $(VENV)/install.log --constraint constraints.txt --editable '.[server]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime
-	$(INSTALL) "the tools for development" $(VENV)/install-dev.log --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) "the tools for development" $(VENV)/install-dev.log --constraint constraints.txt --editable '.[server,dev]'
 	@touch $@
 
 $(BIN)/python:

@@ -142,11 +142,11 @@ def openapi() -> None:
     """Print the API's OpenAPI document."""
     import json
 
-    from compute.api.app import create_app
-    from compute.requests.serving import Serving
-    from compute.stack.options import load_settings
-
     with one_line_errors():
+        from compute.api.app import create_app
+        from compute.requests.serving import Serving
+        from compute.stack.options import load_settings
+
         typer.echo(json.dumps(create_app(load_settings(), Serving({})).openapi(), indent=2))
 
 

@@ -14,9 +14,8 @@ INTERRUPTED = 130
 def one_line_errors(*also: type[Exception]) -> Iterator[None]:
     """Print an expected error as one line and exit with 1.
 
-    Expected are the errors that an operator can fix (StackError, OSError) and those in `also`. Ctrl-C exits with 130
-    and
-    prints nothing.
+    Expected are the errors that an operator can fix (StackError, OSError), those in `also`, and a package that only
+    the extra `server` brings. Ctrl-C exits with 130 and prints nothing.
     """
     from compute.stack.errors import ExitCode, StackError
 
@@ -28,6 +27,12 @@ def one_line_errors(*also: type[Exception]) -> Iterator[None]:
     except BrokenPipeError:
         # The reader of our output has closed the pipe.
         raise
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "compute":
+            raise
+        needed = f"this command needs the package {error.name}; all that a server needs: pip install 'compute[server]'"
+        typer.echo(f"compute: {needed}", err=True)
+        raise typer.Exit(ExitCode.FAILED) from error
     except expected as error:
         typer.echo(f"compute: {_message(error)}", err=True)
         raise typer.Exit(ExitCode.FAILED) from error
