@@ -6,7 +6,7 @@
         task = client.tasks.run(prompt="a red dress on a white background", width=512, height=512)
         client.tasks.download(task, "pictures")
 
-It needs httpx and pydantic, and nothing of the server. docs/client.md has everything that it can do.
+It needs httpx and pydantic, and nothing of the server.
 
 Names are imported when they are asked for, so that nobody waits for what they do not use.
 """
@@ -113,7 +113,7 @@ _ELSEWHERE = {
 def __getattr__(name: str) -> Any:
     """Import a name of this package when it is asked for."""
     if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {__name__} has no attribute {name}")
     found = getattr(import_module(f"{__name__}.{_ELSEWHERE.get(name, 'errors')}"), name)
     globals()[name] = found
     return found

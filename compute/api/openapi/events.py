@@ -24,6 +24,11 @@ _WEBHOOK_ANSWERS = {
     "429": {"description": "Sent again later; `Retry-After` may ask for a longer pause."},
     "503": {"description": "Sent again later; `Retry-After` may ask for a longer pause."},
 }
+_ID: dict[str, Any] = {
+    "type": "string",
+    "description": "Sent as `Last-Event-ID`, it makes another connection go on behind this event.",
+    "examples": ["1842-3-0-3571"],
+}
 _EVENTS: dict[str, dict[str, Any]] = {
     "TaskProgress": {
         "type": "object",
@@ -37,9 +42,13 @@ _EVENTS: dict[str, dict[str, Any]] = {
     },
     "TaskProgressEvent": {
         "type": "object",
-        "description": "`status` comes first and whenever the status changes, `progress` in between.",
-        "properties": {"event": {"type": "string", "enum": ["status", "progress"]}, "data": named("TaskProgress")},
-        "required": ["event", "data"],
+        "description": "`status` comes first, and once for every change of the status; `progress` in between.",
+        "properties": {
+            "id": _ID,
+            "event": {"type": "string", "enum": ["status", "progress"]},
+            "data": named("TaskProgress"),
+        },
+        "required": ["id", "event", "data"],
     },
     "TaskText": {
         "type": "object",
@@ -58,20 +67,21 @@ _EVENTS: dict[str, dict[str, Any]] = {
     "TaskTextEvent": {
         "type": "object",
         "description": "Text as a language model says it.",
-        "properties": {"event": {"type": "string", "enum": ["text"]}, "data": named("TaskText")},
-        "required": ["event", "data"],
+        "properties": {"id": _ID, "event": {"type": "string", "enum": ["text"]}, "data": named("TaskText")},
+        "required": ["id", "event", "data"],
     },
     "TaskEndEvent": {
         "type": "object",
         "description": "The last event of a stream.",
         "properties": {
+            "id": _ID,
             "event": {"type": "string", "enum": ["completed", "failed", "cancelled"]},
             "data": named("Task"),
         },
-        "required": ["event", "data"],
+        "required": ["id", "event", "data"],
     },
     "TaskEvent": {
-        "description": "One event: its name stands behind `event:`, its data as JSON behind `data:`.",
+        "description": "One event: its id behind `id:`, its name behind `event:`, its data as JSON behind `data:`.",
         "oneOf": [named("TaskProgressEvent"), named("TaskTextEvent"), named("TaskEndEvent")],
         "discriminator": {
             "propertyName": "event",

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -18,6 +19,7 @@ from compute.api.tasks.bodies import read_task
 from compute.api.tasks.bulk import accept_all, check_all, elements_of
 from compute.api.tasks.cancel import cancel_task
 from compute.api.tasks.paid import paid_for
+from compute.api.tasks.position import LastEventHeader, Position, has_seen_the_end
 from compute.api.tasks.presenter import present, present_canonical, present_cleanup
 from compute.api.tasks.queries import TaskQuery, find
 from compute.api.tasks.removal import clean_up_task, delete_task
@@ -34,6 +36,10 @@ from compute.tasks.registry import kind_of
 router = APIRouter(prefix="/tasks", tags=["Tasks"], route_class=StrictRoute)
 
 AnyCleanup = TaskCleanup | QuickstartTaskCleanup
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}},
+    204: {"description": "The client has seen the last event already."},
+}
 
 
 @router.post("/", status_code=201, response_model=AnyTask, openapi_extra=TASK_BODY)
@@ -111,19 +117,23 @@ async def cancel(ref: TaskId, resources: ResourcesDep, links: LinksDep) -> TaskP
     return await present(await cancel_task(resources, ref.id), ref.dialect, links)
 
 
-@router.get(
-    "/{task_id}/events", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}}
-)
-async def stream_events(ref: TaskId, resources: ResourcesDep, links: LinksDep) -> StreamingResponse:
+@router.get("/{task_id}/events", response_class=StreamingResponse, responses=STREAMED)
+async def stream_events(
+    ref: TaskId, resources: ResourcesDep, links: LinksDep, last_event_id: LastEventHeader = None
+) -> Response:
     """Follow a task as server-sent events.
 
     `status` and `progress` events carry `id`, `status` and `progress`; the last event is named after the end
-    (`completed`, `failed`, `cancelled`) and carries the whole task. Every event is the state as it is, so a client
-    that reconnects has missed nothing that matters.
+    (`completed`, `failed`, `cancelled`) and carries the whole task. Every change of the status is an event, and comes
+    once: a client that reconnects and sends the `id` of its last event as `Last-Event-ID` gets what it lacks. If that
+    was the end, the answer is 204.
     """
+    position = None if last_event_id is None else Position.read(last_event_id)
     async with resources.database.transaction() as session:
-        await get_row(session, Task, ref.id)
-    events: AsyncIterator[str] = task_events(resources, ref, links)
+        task = await get_row(session, Task, ref.id)
+        if position is not None and await has_seen_the_end(session, task, position):
+            return Response(status_code=204)
+    events: AsyncIterator[str] = task_events(resources, ref, links, position)
     return StreamingResponse(
         events, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )

@@ -1,4 +1,4 @@
-"""A task's progress as server-sent events."""
+"""A task's progress as server-sent events, which go on where a lost connection has left them."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -9,90 +9,120 @@ from typing import Any
 from compute.api.dialect import Dialect, TaskRef, quickstart_id
 from compute.api.links import RequestLinks
 from compute.api.resources import Resources
+from compute.api.tasks.position import Position
 from compute.api.tasks.presenter import present, quickstart_status
 from compute.api.tasks.watch import WatchedState
-from compute.db.keys import get_row
 from compute.db.tables import Task, TaskText
-from compute.errors import NotFound
 from compute.schemas.enums import TaskStatus
 from compute.tasks.states import TERMINAL
 
 __all__ = ["task_events"]
 
 
-async def task_events(resources: Resources, ref: TaskRef, links: RequestLinks) -> AsyncGenerator[str]:
+async def task_events(
+    resources: Resources, ref: TaskRef, links: RequestLinks, position: Position | None = None
+) -> AsyncGenerator[str]:
     """The lines to send, ending with the task's end (or its deletion).
 
-    Text comes in events of its own, `text`, each with the `offset` at which it goes on: 0 begins anew, after a retry.
+    Every move of the task's status since `position` is an event, in order; without one, the first event is the status
+    as it is. Progress is the latest, and never less than was sent. Text comes in events of its own, `text`, each with
+    the `offset` at which it goes on: 0 begins anew, after a retry.
     """
-    last: TaskStatus | None = None
-    told: dict[str, Any] | None = None
-    heard = _Heard()
-    async with aclosing(resources.watcher.changes(ref.id)) as changes:
+    stream = _Stream(resources, ref, links, position or Position())
+    is_new = position is None
+    async with aclosing(resources.watcher.changes(ref.id, None if position is None else position.move)) as changes:
         async for state in changes:
             if state is None:
-                if not await _exists(resources, ref):
+                if not await stream.exists():
                     return
                 # A comment now and then keeps proxies from closing a quiet connection.
                 yield ": waiting\n\n"
                 continue
-            status = TaskStatus(state.status)
-            if heard.lacks(state):
-                yield await _text(resources, ref, heard)
-            if status in TERMINAL:
-                yield await _end(resources, ref, links, status)
+            for line in stream.moves(state, is_new=is_new):
+                yield line
+            is_new = False
+            if stream.lacks_text(state) and (said := await stream.text()):
+                yield said
+            if TaskStatus(state.status) in TERMINAL:
+                if ended := await stream.end(state):
+                    yield ended
                 return
-            brief = _brief(ref, status, state.percent)
-            if status is not last or brief != told:
-                yield _event("progress" if status is last else "status", brief)
-            last, told = status, brief
+            if progress := stream.progress(state):
+                yield progress
 
 
 @dataclass(slots=True)
-class _Heard:
-    """How much of the text of an attempt has been sent, in characters."""
+class _Stream:
+    """What is sent to one client, and how far it is."""
 
-    characters: int = 0
-    fence: int = 0
+    resources: Resources
+    ref: TaskRef
+    links: RequestLinks
+    sent: Position
 
-    def lacks(self, state: WatchedState) -> bool:
-        """Whether there is more."""
-        return bool(state.said) and (state.said_by, state.said) != (self.fence, self.characters)
+    def moves(self, state: WatchedState, *, is_new: bool) -> list[str]:
+        """One event for each move that the client lacks but the end, or for the status as it is."""
+        if is_new:
+            self.sent.move = state.last
+            return [] if TaskStatus(state.status) in TERMINAL else [self._brief("status", state.status, state.percent)]
+        lines = []
+        for number, move in enumerate(state.moves, 1):
+            if TaskStatus(move.status) in TERMINAL:
+                break
+            self.sent.move = move.id
+            # Whatever else it was when it passed through, a task had done nothing yet.
+            percent = state.percent if number == len(state.moves) else 0.0
+            lines.append(self._brief("status", move.status, percent))
+        return lines
 
+    def progress(self, state: WatchedState) -> str | None:
+        """The progress, if it is more than was sent."""
+        if round(state.percent * 100) <= self.sent.hundredths:
+            return None
+        return self._brief("progress", state.status, state.percent)
 
-async def _text(resources: Resources, ref: TaskRef, heard: _Heard) -> str:
-    """What was said since, or all of it if another attempt says it."""
-    async with resources.database.transaction() as session:
-        row = await session.get(TaskText, ref.id)
-    if row is None:
-        return ""
-    if row.fence != heard.fence:
-        heard.characters, heard.fence = 0, row.fence
-    offset, heard.characters = heard.characters, len(row.text)
-    shown = str(ref.id) if ref.dialect is Dialect.CANONICAL else quickstart_id(ref.id)
-    return _event("text", {"id": shown, "offset": offset, "text": row.text[offset:]})
+    def lacks_text(self, state: WatchedState) -> bool:
+        """Whether more was said than was sent."""
+        return bool(state.said) and (state.said_by, state.said) != (self.sent.fence, self.sent.characters)
 
+    async def text(self) -> str | None:
+        """What was said since, or all of it if another attempt says it."""
+        async with self.resources.database.transaction() as session:
+            row = await session.get(TaskText, self.ref.id)
+        if row is None:
+            return None
+        if row.fence != self.sent.fence:
+            self.sent.characters, self.sent.fence = 0, row.fence
+        offset = min(self.sent.characters, len(row.text))
+        self.sent.characters = len(row.text)
+        return self._event("text", {"id": self._id, "offset": offset, "text": row.text[offset:]})
 
-def _brief(ref: TaskRef, status: TaskStatus, percent: float) -> dict[str, Any]:
-    if ref.dialect is Dialect.CANONICAL:
-        return {"id": str(ref.id), "status": status, "progress": round(percent, 2)}
-    return {"id": quickstart_id(ref.id), "status": quickstart_status(status), "progress": round(percent / 100, 4)}
+    async def end(self, state: WatchedState) -> str | None:
+        """The last event, with the whole task; None if it was removed meanwhile."""
+        async with self.resources.database.transaction() as session:
+            task = await session.get(Task, self.ref.id)
+        if task is None:
+            return None
+        self.sent.move, self.sent.hundredths = state.last, round(task.progress * 100)
+        body = (await present(task, self.ref.dialect, self.links)).model_dump(mode="json")
+        return self._event(TaskStatus(task.status).lower(), body)
 
+    async def exists(self) -> bool:
+        """Whether the task is still there."""
+        async with self.resources.database.transaction() as session:
+            return await session.get(Task, self.ref.id) is not None
 
-async def _exists(resources: Resources, ref: TaskRef) -> bool:
-    try:
-        async with resources.database.transaction() as session:
-            await get_row(session, Task, ref.id)
-    except NotFound:
-        return False
-    return True
+    @property
+    def _id(self) -> str:
+        return str(self.ref.id) if self.ref.dialect is Dialect.CANONICAL else quickstart_id(self.ref.id)
 
+    def _brief(self, name: str, word: str, percent: float) -> str:
+        status = TaskStatus(word)
+        self.sent.hundredths = round(percent * 100)
+        if self.ref.dialect is Dialect.CANONICAL:
+            return self._event(name, {"id": self._id, "status": status, "progress": round(percent, 2)})
+        progress = round(percent / 100, 4)
+        return self._event(name, {"id": self._id, "status": quickstart_status(status), "progress": progress})
 
-async def _end(resources: Resources, ref: TaskRef, links: RequestLinks, status: TaskStatus) -> str:
-    async with resources.database.transaction() as session:
-        task = await get_row(session, Task, ref.id)
-    return _event(status.lower(), (await present(task, ref.dialect, links)).model_dump(mode="json"))
-
-
-def _event(name: str, data: dict[str, Any]) -> str:
-    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+    def _event(self, name: str, data: dict[str, Any]) -> str:
+        return f"id: {self.sent}\nevent: {name}\ndata: {json.dumps(data)}\n\n"

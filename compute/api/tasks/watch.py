@@ -6,22 +6,45 @@ A hint that tasks have ended brings the next tick forward, so that nobody waits 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import text
 
-from compute.db.keys import one_of
 from compute.db.session import Database
-from compute.db.tables import Task, TaskText
 from compute.events import notify
 from compute.events.ticker import Ticker
+from compute.schemas.enums import EventType
 
-__all__ = ["TaskWatcher"]
+__all__ = ["TaskMove", "TaskWatcher", "WatchedState"]
 
 _TICK_SECONDS = 0.2
 _REST_SECONDS = 0.02
 _KEEP_ALIVE_SECONDS = 15.0
+_LOGGED = f"event.task_id = wanted.id AND event.type IN ('{EventType.TASK_CREATED}', '{EventType.TASK_STATUS}')"
+
+# One statement is one snapshot: the moves lead exactly to the status, and the progress belongs to it. Events are logged
+# under the lock of their task's row, so the ids of one task grow in the order in which they can be seen.
+_LOOK = text(f"""
+SELECT task.id, task.status, task.progress, task.fence, COALESCE(length(said.text), 0), COALESCE(said.fence, 0),
+       COALESCE(wanted.after, (SELECT max(event.id) FROM task_events AS event WHERE {_LOGGED}), 0),
+       moves.ids, moves.statuses
+  FROM unnest(CAST(:ids AS uuid[]), CAST(:after AS bigint[])) AS wanted(id, after)
+  JOIN tasks AS task ON task.id = wanted.id
+  LEFT JOIN task_texts AS said ON said.task_id = wanted.id
+ CROSS JOIN LATERAL (
+       SELECT array_agg(event.id ORDER BY event.id) AS ids, array_agg(event.status ORDER BY event.id) AS statuses
+         FROM task_events AS event WHERE {_LOGGED} AND event.id > wanted.after
+     ) AS moves
+""")  # noqa: S608 - made of constants
+
+
+class TaskMove(NamedTuple):
+    """A change of a task's status, as its event log has it."""
+
+    id: int
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +52,40 @@ class WatchedState:
     """The state of a task that a watcher is told; `fence` tells one attempt from the next.
 
     Attributes:
+        last: The id of the last move that led to it.
+        moves: The moves since the watcher's last state, in order; none at first for who begins with the present.
         said: The number of characters that the attempt `said_by` has said so far.
     """
 
     status: str
     percent: float
     fence: int
-    said: int = 0
-    said_by: int = 0
+    said: int
+    said_by: int
+    last: int
+    moves: tuple[TaskMove, ...] = ()
 
 
 class _Mailbox:
-    """Holds the latest state that its reader has not seen."""
+    """Holds the latest state that its reader has not seen, and all moves that it has not seen.
 
-    def __init__(self) -> None:
+    Attributes:
+        after: The last move that was put in; None before the first state of a reader that begins with the present.
+    """
+
+    def __init__(self, after: int | None) -> None:
+        self.after = after
         self._seen: WatchedState | None = None
         self._next: WatchedState | None = None
         self._full = asyncio.Event()
 
     def offer(self, state: WatchedState) -> None:
-        if state != self._seen:
+        """Put in a state whose moves may begin before those that this reader lacks."""
+        new = () if self.after is None else tuple(move for move in state.moves if move.id > (self.after or 0))
+        self.after = state.last
+        waiting = () if self._next is None else self._next.moves
+        state = replace(state, moves=(*waiting, *new))
+        if state.moves or self._seen is None or state != replace(self._seen, moves=()):
             self._next = state
             self._full.set()
 
@@ -60,7 +97,7 @@ class _Mailbox:
         except TimeoutError:
             return None
         self._full.clear()
-        self._seen = self._next
+        self._seen, self._next = self._next, None
         return self._seen
 
 
@@ -78,12 +115,15 @@ class TaskWatcher:
             wanted=lambda: bool(self._watchers),
         )
 
-    async def changes(self, task_id: UUID) -> AsyncGenerator[WatchedState | None]:
+    async def changes(self, task_id: UUID, after: int | None = None) -> AsyncGenerator[WatchedState | None]:
         """The state as it is now and then at every change; None when nothing changed for a while.
 
-        A slow reader skips states, never the latest one.
+        A slow reader skips states, never the latest one, and never a move.
+
+        Args:
+            after: The first state has the moves behind this one; None begins with the present.
         """
-        mailbox = _Mailbox()
+        mailbox = _Mailbox(after)
         self._watchers[task_id].add(mailbox)
         self._ticker.wake()
         try:
@@ -99,20 +139,19 @@ class TaskWatcher:
         await self._ticker.run()
 
     async def _tick(self) -> None:
+        # Who comes while the query runs may have seen more, elsewhere, than it finds.
+        asking = {task_id: tuple(mailboxes) for task_id, mailboxes in self._watchers.items()}
+        after = [_earliest(mailboxes) for mailboxes in asking.values()]
         async with self._database.transaction() as session:
-            rows = await session.execute(
-                select(
-                    Task.id,
-                    Task.status,
-                    Task.progress,
-                    Task.fence,
-                    func.coalesce(func.length(TaskText.text), 0),
-                    func.coalesce(TaskText.fence, 0),
-                )
-                .outerjoin(TaskText, TaskText.task_id == Task.id)
-                .where(one_of(Task.id, self._watchers))
-            )
-            states = {task_id: WatchedState(*state) for task_id, *state in rows}
-        for task_id, state in states.items():
-            for mailbox in self._watchers.get(task_id, ()):
+            rows = (await session.execute(_LOOK, {"ids": list(asking), "after": after})).all()
+        for task_id, status, percent, fence, said, said_by, last, ids, statuses in rows:
+            moves = tuple(map(TaskMove, ids or (), statuses or ()))
+            latest = moves[-1].id if moves else last
+            state = WatchedState(status, percent, fence, said, said_by, latest, moves)
+            for mailbox in asking[task_id]:
                 mailbox.offer(state)
+
+
+def _earliest(mailboxes: tuple[_Mailbox, ...]) -> int | None:
+    """The move behind which somebody lacks some; None if all begin with the present."""
+    return min((one.after for one in mailboxes if one.after is not None), default=None)

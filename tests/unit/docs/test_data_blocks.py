@@ -14,6 +14,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from compute.api.app import create_app
+from compute.api.tasks.position import Position
 from compute.deployments.args import PoolArgs, ProviderArgs, TrainingArgs
 from compute.pipelines.config import ModelConfig
 from compute.providers.calls.call import CallState
@@ -134,7 +135,8 @@ def test_a_body_is_of_its_schema(block: Block) -> None:
 @pytest.mark.parametrize("block", those_in("sse"), ids=str)
 def test_events_are_of_their_schemas(block: Block) -> None:
     for event in block.text.strip().split("\n\n"):
-        named, data = event.splitlines()
+        position, named, data = event.splitlines()
+        assert Position.read(position.removeprefix("id: "))
         name = named.removeprefix("event: ")
         assert faults_of(whole(data.removeprefix("data: ")), SCHEMA_OF_EVENT[name]) == []
 
