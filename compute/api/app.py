@@ -21,7 +21,11 @@ from compute.api.http.cors import cors_options
 from compute.api.http.guard import RequestGuard
 from compute.api.http.media_types import MediaTypes
 from compute.api.http.methods import Methods
+<<<<<<< HEAD
 from compute.api.http.request_ids import RequestIds
+=======
+from compute.api.http.observed import Observed
+>>>>>>> 0cbdb66 (Tell a task's story by log lines with its id and by one trace)
 from compute.api.http.routes import RouteTable
 from compute.api.http.well_formed import WellFormed
 from compute.api.images import routes as storage
@@ -116,7 +120,8 @@ def _routes() -> list[BaseRoute]:
 
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
-    """The last one is asked first: is it a request, has its path that method, the key, the size, the type."""
+    """The last one is asked first: what is it called, is it a request, has its path that method, the key, the size, the
+    type."""
     routes = RouteTable(app.routes)
     uploads = dict.fromkeys(lora.UPLOAD_PATHS, settings.lora_max_bytes + FIELD_BYTES)
     memory = Capacity(
@@ -131,4 +136,8 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(BodyPatience)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, **cors_options(settings))
+<<<<<<< HEAD
     app.add_middleware(RequestIds)
+=======
+    app.add_middleware(Observed, routes=routes)
+>>>>>>> 0cbdb66 (Tell a task's story by log lines with its id and by one trace)

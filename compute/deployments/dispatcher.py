@@ -23,6 +23,7 @@ from compute.retention.pruner import Pruner
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
 from compute.tasks.prices import PriceTable
+from compute.telemetry.tracing import stop_tracing
 from compute.webhooks.post import SignedPost
 from compute.webhooks.rows import PostgresDeliveryStore
 from compute.webhooks.secret import load_secret
@@ -97,6 +98,7 @@ class DispatcherDeployment:
         await self._deliveries.close()
         await self._objects.close()
         await self._database.close()
+        await asyncio.to_thread(stop_tracing)
 
 
 def _policy(settings: Settings) -> DispatchPolicy:

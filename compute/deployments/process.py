@@ -5,22 +5,37 @@ import ipaddress
 from typing import Any
 
 import ray
+from ray import serve
 from ray.serve._private import replica
+from ray.serve.exceptions import RayServeException
 
-from compute.deployments.logs import configure_logging
 from compute.settings import Settings
+from compute.telemetry.logs import configure_logging
+from compute.telemetry.tracing import start_tracing
 
-__all__ = ["begin_process", "leave_out_of_collections"]
+__all__ = ["begin_process", "leave_out_of_collections", "process_name"]
 
 _EVERYWHERE = "[::]:0"
 
 
-def begin_process(settings: Settings) -> None:
-    """Set up logging; on a loopback node, bind the replica's ports to the node's address alone."""
-    configure_logging(settings)
+def begin_process(settings: Settings, name: str | None = None) -> None:
+    """Set up logs and traces under the process's `name`, by default the replica's; on a loopback node, bind the
+    replica's ports to the node's address alone."""
+    name = name or process_name()
+    configure_logging(settings, process=name)
+    start_tracing(settings, process=name)
     node = ray.util.get_node_ip_address()
     if ipaddress.ip_address(node).is_loopback:
         _keep_to(node)
+
+
+def process_name() -> str:
+    """`deployment#replica` of a Serve replica; that of the actor elsewhere."""
+    try:
+        context = serve.get_replica_context()
+    except RayServeException:
+        return f"actor#{ray.get_runtime_context().get_actor_id() or 'driver'}"
+    return f"{context.deployment}#{context.replica_id.unique_id}"
 
 
 def leave_out_of_collections() -> None:

@@ -30,6 +30,7 @@ from compute.providers.registry import all_providers
 from compute.settings import Settings, get_settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
+from compute.telemetry.tracing import stop_tracing
 
 __all__ = ["PROVIDERS", "ProviderPool", "ProviderWorker", "RemoteContext"]
 
@@ -132,3 +133,4 @@ class ProviderWorker(JobWorker):
         self._keeping.cancel()
         await asyncio.wait([self._keeping])
         await self._opened.aclose()
+        await asyncio.to_thread(stop_tracing)

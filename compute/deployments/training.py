@@ -29,6 +29,8 @@ from compute.deployments.warming.loras import warm_lora
 from compute.events import notify
 from compute.events.ticker import Ticker
 from compute.settings import get_settings
+from compute.telemetry.ids import bound
+from compute.telemetry.tracing import current_traceparent, span
 from compute.training.rows.queue import Loss, RetryRule, TrainingQueue, TrainingRun
 
 __all__ = ["SUPERVISOR", "TrainingDeployment", "entrypoint", "job_metadata"]
@@ -96,11 +98,14 @@ class TrainingDeployment:
     async def _supervise(self) -> None:
         """Check all trainings once."""
         for run in await self._queue.take_next(self._args.jobs):
-            await self._submit(run)
+            with bound(training_id=run.training_id), span("submit job", parent=run.traceparent):
+                await self._submit(run)
         for run in await self._queue.running():
-            await self._watch(run)
+            with bound(training_id=run.training_id):
+                await self._watch(run)
         for run in await self._queue.to_stop():
-            await self._stop(run)
+            with bound(training_id=run.training_id):
+                await self._stop(run)
 
     async def _submit(self, run: TrainingRun) -> None:
         _log.info("submitting %s for training %s, attempt %d", run.job_id, run.training_id, run.attempt)
@@ -232,5 +237,7 @@ def entrypoint(run: TrainingRun, args: TrainingArgs, supervisor: str, cluster: s
         "supervisor": supervisor,
         "cluster": cluster,
     }
+    if run.traceparent is not None:
+        options["traceparent"] = current_traceparent() or run.traceparent
     words = " ".join(f"--{name} {value}" for name, value in options.items())
     return f"{sys.executable} -m compute.training.job {words}"

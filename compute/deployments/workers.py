@@ -25,6 +25,7 @@ from compute.schemas.enums import ProviderType
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
 from compute.worker.protocol import Job, Role, WorkEvent
+from compute.worker.telemetry import observed
 from compute.worker.vital_signs import alive_seconds, vital_batches
 from compute.worker.watchdog import Watchdog
 
@@ -74,9 +75,10 @@ class JobWorker(ABC):
 
     async def _work(self, job: Job) -> AsyncGenerator[WorkEvent]:
         provider = all_providers()[ProviderType(job.spec.get("provider_type", ProviderType.LOCAL))]
-        async with self.worker() as worker, aclosing(provider.run(job, worker)) as events:
-            async for event in events:
-                yield event
+        with observed(job, provider.name):
+            async with self.worker() as worker, aclosing(provider.run(job, worker)) as events:
+                async for event in events:
+                    yield event
 
 
 class PipelineWorker(JobWorker):

@@ -44,7 +44,7 @@ _TURNSTILE = "(hashtextextended('claim:' || %(queue)s, 0))"
 _OTHERS = "SELECT id FROM dispatchers WHERE id <> %(owner)s AND seen_at > now() - interval '3 s'"
 
 _LANES = f"""
-turnstile AS (
+gate AS (
     SELECT (%(counted)s OR NOT EXISTS ({_OTHERS})) AND pg_try_advisory_xact_lock{_TURNSTILE} AS passed
 ), lanes AS (
     (SELECT priority, tenant, created_at, id, run_after FROM tasks
@@ -54,12 +54,12 @@ turnstile AS (
         SELECT priority, tenant, created_at, id, run_after FROM tasks
          WHERE {_WAITING} AND (priority, tenant) > (lanes.priority, lanes.tenant)
          ORDER BY priority, tenant, created_at, id LIMIT 1) AS hop
-), next_lanes AS (
+), heads AS (
     SELECT lanes.priority, lanes.tenant,
            (SELECT count(*) FROM tasks
              WHERE queue = %(queue)s AND tenant = lanes.tenant AND status IN ({_RUNNING})) AS busy,
            (SELECT served_at FROM tenant_turns WHERE queue = %(queue)s AND tenant = lanes.tenant) AS served_at
-      FROM turnstile JOIN lanes ON turnstile.passed
+      FROM gate JOIN lanes ON gate.passed
      CROSS JOIN LATERAL (
         SELECT lanes.created_at WHERE lanes.run_after <= now()
          UNION ALL
@@ -72,23 +72,23 @@ turnstile AS (
 )"""
 
 # One row is a candidate, or (tid NULL) a lane that has had no turn yet. Those with `open` are where their lane goes on.
-# `level` is the least over k of what the k least busy lanes would need to give `missing` rows: with more lanes than
+# `level` is the least over k of what the k least busy lanes would need to give `lack` rows: with more lanes than
 # share the water, the busiest of them stand above it.
 _DEALT = f"""
 dealt AS (
     SELECT priority, tenant, served_at, NULL::tid AS tid, '-infinity'::timestamptz AS created_at,
-           '00000000-0000-0000-0000-000000000000'::uuid AS id, busy AS turn, true AS open, %(wanted)s::bigint AS missing
-      FROM next_lanes
+           '00000000-0000-0000-0000-000000000000'::uuid AS id, busy AS turn, true AS open, %(wanted)s::bigint AS lack
+      FROM heads
     UNION ALL
     SELECT lane.priority, lane.tenant, lane.served_at, oldest.tid, coalesce(oldest.created_at, lane.created_at),
            coalesce(oldest.id, lane.id), lane.turn + coalesce(oldest.n, 0), coalesce(oldest.n, 0) = lane.share,
-           lane.missing - count(oldest.tid) OVER (PARTITION BY lane.priority)
+           lane.lack - count(oldest.tid) OVER (PARTITION BY lane.priority)
       FROM (
         SELECT *, greatest(min(need) OVER (PARTITION BY priority) - turn, 0) AS share
           FROM (
-            SELECT *, ceil((missing + sum(turn) OVER least_busy) / row_number() OVER least_busy)::bigint AS need
-              FROM dealt WHERE open AND missing > 0
-            WINDOW least_busy AS (PARTITION BY priority ORDER BY turn ROWS UNBOUNDED PRECEDING)) AS levels
+            SELECT *, ceil((lack + sum(turn) OVER idlest) / row_number() OVER idlest)::bigint AS need
+              FROM dealt WHERE open AND lack > 0
+            WINDOW idlest AS (PARTITION BY priority ORDER BY turn ROWS UNBOUNDED PRECEDING)) AS levels
       ) AS lane
       LEFT JOIN LATERAL (
         SELECT tasks.ctid AS tid, created_at, id, row_number() OVER (ORDER BY created_at, id) AS n FROM tasks
@@ -102,30 +102,33 @@ _CLAIM_SPACED = f"""
 WITH RECURSIVE {_LANES}, {_DEALT}, ranked AS (
     SELECT tid FROM dealt WHERE tid IS NOT NULL
      ORDER BY priority DESC, turn, served_at NULLS FIRST, created_at, id LIMIT %(wanted)s
-), chosen AS (
-    SELECT tasks.ctid AS tid FROM unnest(ARRAY(SELECT tid FROM ranked)) WITH ORDINALITY AS pick(tid, ordinal)
+), won AS (
+    SELECT tasks.ctid AS tid FROM unnest(ARRAY(SELECT tid FROM ranked)) WITH ORDINALITY AS pick(tid, nth)
       JOIN tasks ON tasks.ctid = pick.tid
-     WHERE {_WAITING} ORDER BY ordinal LIMIT %(limit)s
+     WHERE {_WAITING} ORDER BY nth LIMIT %(limit)s
        FOR UPDATE OF tasks SKIP LOCKED
 ), moved AS (
     UPDATE tasks SET status = '{TaskStatus.QUEUED}', fence = fence + 1, lease_owner = %(owner)s,
            lease_expires_at = clock_timestamp() + %(lease_seconds)s::float8 * interval '1 s',
            updated_at = clock_timestamp()
-     WHERE ctid = ANY(ARRAY(SELECT tid FROM chosen))
-    RETURNING id, fence, task_type, retry_count, max_retries, spec::text AS spec, tenant, priority, created_at
+     WHERE ctid = ANY(ARRAY(SELECT tid FROM won))
+    RETURNING id, fence, task_type, retry_count, max_retries, spec::text AS spec, tenant, priority, created_at,
+              traceparent, clock_timestamp() - run_after AS waited
 ), logged AS ({log_moves(TaskStatus.QUEUED)}
 ), served AS (
     INSERT INTO tenant_turns (queue, tenant, served_at)
     SELECT %(queue)s, tenant, clock_timestamp() FROM (SELECT DISTINCT tenant FROM moved) AS tenants ORDER BY tenant
     ON CONFLICT (queue, tenant) DO UPDATE SET served_at = excluded.served_at
 )
-(SELECT id, fence, task_type, retry_count, max_retries, spec FROM moved ORDER BY priority DESC, created_at, moved.id)
-UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL FROM turnstile
+(SELECT id, fence, task_type, retry_count, max_retries, spec, traceparent, waited FROM moved
+  ORDER BY priority DESC, created_at, moved.id)
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM gate
  WHERE NOT passed OR EXISTS (SELECT FROM ranked) AND NOT EXISTS (SELECT FROM moved)
 """
 
 # The driver keeps what it made of a statement only if that is shorter than 4096 characters.
-_CLAIM = " ".join(_CLAIM_SPACED.split()).replace("%(queue)s", "%(q)s").replace("%(lease_seconds)s", "%(lease)s")
+_CLAIM = " ".join(_CLAIM_SPACED.split()).replace("( ", "(").replace(" )", ")")
+_CLAIM = _CLAIM.replace("%(queue)s", "%(q)s").replace("%(lease_seconds)s", "%(lease)s")
 _WAIT_FOR_TURN = f"SELECT pg_advisory_xact_lock{_TURNSTILE}"
 _HELD = f"""
 SELECT count(*) FROM tasks
@@ -151,8 +154,8 @@ async def claim_batch(
             break
         rows = await _claim_in_turn(connection, given, limit)
     return [
-        ClaimedTask(Lease(task_id, fence), task_type, retry_count, spec, max_retries)
-        for task_id, fence, task_type, retry_count, max_retries, spec in rows or []
+        ClaimedTask(Lease(task_id, fence), task_type, retries, spec, max_retries, traceparent, waited.total_seconds())
+        for task_id, fence, task_type, retries, max_retries, spec, traceparent, waited in rows or []
     ]
 
 

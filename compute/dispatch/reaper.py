@@ -17,6 +17,8 @@ from compute.tasks.leases import (
     fall_back_batch,
     release_batch,
 )
+from compute.telemetry.ids import bound
+from compute.telemetry.instruments import EXPIRED_LEASES
 
 __all__ = ["reap"]
 
@@ -54,7 +56,8 @@ async def _reap_some(policy: RetryPolicy, connection: Connection) -> int:
 def _end(attempt: Expired, policy: RetryPolicy) -> End:
     gone = Failure(ErrorCategory.INTERNAL, f"Its Dispatcher ({attempt.owner}) died or was cut off.")
     end = policy.failed(attempt, gone) if attempt.begun else policy.lost(attempt, gone)
-    _log.warning(
-        "task %s: lease expired, %s", attempt.lease.task_id, "failed" if isinstance(end, Fail) else "re-queued"
-    )
+    outcome = "failed" if isinstance(end, Fail) else "re-queued"
+    EXPIRED_LEASES.inc(outcome.replace("-", ""))
+    with bound(task_id=attempt.lease.task_id):
+        _log.warning("task %s: lease expired, %s", attempt.lease.task_id, outcome)
     return end

@@ -8,16 +8,17 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from compute.dispatch.pool import Pool
 from compute.dispatch.retry import End, Failure, RetryPolicy, classify
+from compute.dispatch.telemetry import AttemptTelemetry
 from compute.dispatch.writer import LeaseWriter
 from compute.errors import TaskFailed, WorkerLost
 from compute.schemas.enums import ErrorCategory
-from compute.tasks.leases import Beat, ClaimedTask, Complete, Fail, FallBack, Release, Say, Start, Write
+from compute.tasks.leases import Beat, ClaimedTask, Complete, Release, Say, Start, Write
+from compute.telemetry.tracing import span
 from compute.worker.protocol import Artifact, Done, Progress, Said, Started
 
 __all__ = ["Run", "RunLimits"]
@@ -65,8 +66,10 @@ class Run:
         self._turn_until = asyncio.get_running_loop().time() + limits.queued
         self._gave_up: WorkerLost | _NoTurnError | None = None
         self._start_error: BaseException | None = None
-        self._work = asyncio.create_task(self._execute())
-        self._work.add_done_callback(self._finished)
+        self._telemetry = AttemptTelemetry(claimed, pool.queue)
+        with self._telemetry.context():
+            self._work = asyncio.create_task(self._execute())
+            self._work.add_done_callback(self._finished)
 
     def abandon(self) -> None:
         """The lease is gone (cancelled, or taken over): stop the worker, write nothing."""
@@ -124,7 +127,7 @@ class Run:
         end = await self._work_through()
         self._stop_working()
         if end is None:
-            _log.info("task %s: lease %d was lost, its work is dropped", *self.lease)
+            self._telemetry.fenced("work")
             return
         try:
             await self._write(end)
@@ -137,7 +140,9 @@ class Run:
             # Stopped before its first step: nobody has written anything yet.
             self._stop_working()
             if not self._abandoned:
+                self._telemetry.handed_back()
                 self._writer.put(Release(self.lease))
+        self._telemetry.ended()
         if not work.cancelled() and (error := work.exception()) is not None:
             _log.error("task %s: its end could not be written; the reaper decides", self.lease.task_id, exc_info=error)
 
@@ -148,12 +153,15 @@ class Run:
     async def _work_through(self) -> Write | None:
         """Run the job; what to write about its end, or None when that is no longer ours to say."""
         try:
-            return Complete(self.lease, await self._consume())
+            result = await self._consume()
+            self._telemetry.completed(result["metadata"])
+            return Complete(self.lease, result)
         except asyncio.CancelledError:
             if self._abandoned:
                 return None
             if (error := self._start_error or self._gave_up) is not None:
                 return self._failure(error)
+            self._telemetry.handed_back()
             return Release(self.lease)
         except Exception as error:
             return self._failure(error)
@@ -166,7 +174,8 @@ class Run:
         """
         artifacts: list[dict[str, Any]] = []
         metadata: dict[str, Any] | None = None
-        async with asyncio.timeout(None) as limit, aclosing(self._pool.run(self._claimed.job())) as events:
+        job = replace(self._claimed.job(), traceparent=self._telemetry.traceparent)
+        async with asyncio.timeout(None) as limit, aclosing(self._pool.run(job)) as events:
             async for event in events:
                 self._news.came()
                 match event:
@@ -196,6 +205,7 @@ class Run:
     def _started(self, event: Started) -> None:
         """Report the start and go on: the end is written after it, or not at all when it finds the lease lost."""
         self._begun = True
+        self._telemetry.started(event.executor)
         start = Start(self.lease, executor=event.executor, executor_type=self._pool.executor_type)
         self._writer.put(start).add_done_callback(self._start_written)
 
@@ -227,18 +237,19 @@ class Run:
         else:
             # Nobody had it, so that it can be nobody's end.
             end = self._policy.handed_back(self._claimed)
-        _tell(self.lease.task_id, failure, end)
+        self._telemetry.failed(failure, end)
         return end
 
     async def _write(self, end: Write) -> None:
         # Once it is put it gets written, whatever becomes of this attempt.
         self._ending = True
         try:
-            held = await self._writer.put(end)
+            with span("settle", compute__write=type(end).__name__):
+                held = await self._writer.put(end)
         finally:
             self._ending = False
         if not held:
-            _log.info("task %s: lease %d was lost, its end is dropped", *self.lease)
+            self._telemetry.fenced("end")
 
 
 class _NoTurnError(Exception):
@@ -274,14 +285,3 @@ class _News:
         self.on_its_way = True
         self._since_written = False
         self._written_at = now
-
-
-def _tell(task_id: UUID, failure: Failure, end: End) -> None:
-    if isinstance(end, Fail):
-        _log.error("task %s failed: %s: %s", task_id, failure.category, failure.message)
-    elif isinstance(end, FallBack):
-        _log.warning("task %s goes to its fallback provider: %s", task_id, failure.message)
-    elif end.error is not None:
-        _log.warning("task %s: %s; next run in %.1f s", task_id, failure.message, end.delay_seconds)
-    else:
-        _log.warning("task %s is handed back: %s; again in %.1f s", task_id, failure.message, end.delay_seconds)

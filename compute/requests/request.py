@@ -17,6 +17,7 @@ from compute.schemas.tasks import FREE_FIELDS, PROVIDER_FIELDS, CreateTask
 from compute.tasks.ids import new_task_id
 from compute.tasks.leases import FALLBACK
 from compute.tasks.registry import Inputs, TaskKind, all_kinds, find_kind
+from compute.telemetry.tracing import current_traceparent
 
 __all__ = ["TaskRequest", "require_kind"]
 
@@ -121,6 +122,7 @@ class TaskRequest:
             workflow_id=body.workflow_id,
             webhook_url=body.webhook_url,
             provider_type=self.first.provider.name,
+            traceparent=current_traceparent(),
         )
         return task
 

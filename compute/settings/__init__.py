@@ -33,6 +33,7 @@ from compute.secrets.file import stored_secret
 from compute.secrets.rules import checked_key, checked_link_secret, checked_webhook_secret, valid_at_once
 from compute.settings.providers import ProviderSettings
 from compute.settings.rules import checked_base, checked_origin, misspelt
+from compute.settings.telemetry import TelemetrySettings
 
 __all__ = [
     "SECRETS_VARIABLE",
@@ -78,7 +79,7 @@ _TRAINING_MODELS = {
 }
 
 
-class Settings(ProviderSettings):
+class Settings(ProviderSettings, TelemetrySettings):
     """Settings of one process; immutable once read."""
 
     model_config = SettingsConfigDict(
@@ -205,8 +206,6 @@ class Settings(ProviderSettings):
     training_log_bytes: int = Field(
         default=64 * 1024, ge=1024, description="Size of the end of a training's log that is kept."
     )
-
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @classmethod
     def settings_customise_sources(

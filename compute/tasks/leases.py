@@ -64,6 +64,9 @@ class ClaimedTask(NamedTuple):
     spec_json: str
     max_retries: int | None = None
     """Of this task; None for the policy's own."""
+    traceparent: str | None = None
+    waited_seconds: float = 0.0
+    """From when it might run until it was claimed."""
 
     @property
     def has_fallback(self) -> bool:
@@ -71,7 +74,7 @@ class ClaimedTask(NamedTuple):
         return f'"{FALLBACK}"' in self.spec_json and FALLBACK in json.loads(self.spec_json)
 
     def job(self) -> Job:
-        return Job(self.lease.task_id, self.task_type, self.lease.fence, json.loads(self.spec_json))
+        return Job(self.lease.task_id, self.task_type, self.lease.fence, json.loads(self.spec_json), self.traceparent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +305,7 @@ _WORDS = "unnest(ARRAY(SELECT jsonb_array_elements_text(%({})s::jsonb)))"
 _EXECUTORS = {"executor": _WORDS.format("executors"), "executor_type": _WORDS.format("executor_types")}
 _ERRORS = {"category": _WORDS.format("categories"), "message": _WORDS.format("messages")}
 _CALLED = {
-    "returning": f", tasks.webhook_url AS payload_url, {STATUS_PAYLOAD}",
+    "returning": f", tasks.webhook_url AS payload_url, tasks.traceparent, {STATUS_PAYLOAD}",
     "then": f", called AS ({CALL_BACK})",
 }
 

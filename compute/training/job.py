@@ -7,7 +7,6 @@ command with `--task` and `--fence` in place of the file.
 """
 
 import asyncio
-import logging
 import os
 import sys
 import threading
@@ -30,6 +29,9 @@ from compute.schemas.training import CaptioningStrategy, TrainingStatus, Trainin
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
 from compute.storage.patience import until_back
+from compute.telemetry.ids import bind_process
+from compute.telemetry.logs import configure_logging
+from compute.telemetry.tracing import span, start_tracing, stop_tracing
 from compute.training.export.results import publish
 from compute.training.loop.fit import WorkerResources, fit
 from compute.training.loop.inbox import Failed, Inbox
@@ -66,10 +68,12 @@ def main(
         str | None, typer.Option(help="The deployment that warms the result: application/deployment.")
     ] = None,
     cluster: Annotated[str | None, typer.Option(help="The address of the Ray cluster to work on.")] = None,
+    traceparent: Annotated[str | None, typer.Option(help="What continues a trace, as W3C defines it.")] = None,
 ) -> None:
     """Train a model and register the result."""
     settings = get_settings()
-    logging.basicConfig(level=settings.log_level, stream=sys.stderr)
+    configure_logging(settings, process="training job")
+    start_tracing(settings, process="training job")
     try:
         spec, report = _what_to_do(config, task, fence, settings)
     except (ComputeError, ValidationError, OSError, yaml.YAMLError) as error:
@@ -79,7 +83,10 @@ def main(
     if gpus is None:
         gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
     resources = WorkerResources(workers, cpus, gpus, memory_gb)
-    run(spec, settings, resources, report, supervisor)
+    bind_process(training_id=spec.id)
+    with span("train", parent=traceparent, compute__training__id=str(spec.id)):
+        run(spec, settings, resources, report, supervisor)
+    stop_tracing()
 
 
 def run(

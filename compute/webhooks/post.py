@@ -11,6 +11,7 @@ from standardwebhooks import Webhook
 from compute import __version__
 from compute.errors import InvalidInput, Unavailable
 from compute.outbound.client import GuardedClient
+from compute.telemetry.tracing import current_traceparent
 from compute.webhooks.retry import AttemptOutcome, parse_retry_after
 from compute.webhooks.secret import signing_secrets
 from compute.webhooks.store import ClaimedDelivery
@@ -64,12 +65,14 @@ class SignedPost:
         return AttemptOutcome(started_at, round((time.perf_counter() - begun) * 1000), status, error, retry_after)
 
     def _headers(self, claimed: ClaimedDelivery, at: datetime, body: str) -> dict[str, str]:
+        traced = {"traceparent": present} if (present := current_traceparent()) else {}
         return {
             "Content-Type": "application/json",
             "User-Agent": f"compute/{__version__}",
             "webhook-id": str(claimed.id),
             "webhook-timestamp": str(int(at.timestamp())),
             "webhook-signature": " ".join(signer.sign(str(claimed.id), at, body) for signer in self._signers),
+            **traced,
         }
 
 

@@ -47,7 +47,7 @@ _LEASE = """
 UPDATE webhook_deliveries SET next_attempt_at = clock_timestamp() + %(lease)s::float8 * interval '1 s'
   FROM chosen WHERE webhook_deliveries.id = chosen.id
 RETURNING webhook_deliveries.id, task_id, url, chosen.receiver, payload, next_attempt_at, attempts,
-          extract(epoch FROM clock_timestamp() - created_at)::float8
+          extract(epoch FROM clock_timestamp() - created_at)::float8, traceparent
 """
 _CLAIM = f"""
 WITH chosen AS (
@@ -100,7 +100,8 @@ WITH asked AS MATERIALIZED (
 ), leased AS ({_LEASE})
 SELECT * FROM leased
  UNION ALL
-SELECT NULL, NULL, NULL, receiver, NULL, max(at), NULL, NULL FROM ahead GROUP BY receiver HAVING count(*) >= {_AHEAD}
+SELECT NULL, NULL, NULL, receiver, NULL, max(at), NULL, NULL, NULL FROM ahead
+ GROUP BY receiver HAVING count(*) >= {_AHEAD}
 """
 
 _SETTLE = f"""

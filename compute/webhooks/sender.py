@@ -43,6 +43,7 @@ from compute.webhooks.queue import DueReceivers
 from compute.webhooks.receivers import Breaker, Exchange, Receivers
 from compute.webhooks.retry import CHANCE, AttemptOutcome, Backoff, DeliveryStatus, Limits, Verdict, decide
 from compute.webhooks.store import ClaimedDelivery, DeliveryAttempt, DeliveryStore, Lottery, Settled
+from compute.webhooks.telemetry import about, attempt
 
 __all__ = ["Backoff", "Breaker", "DeliveryStatus", "Limits", "SendPolicy", "WebhookSender"]
 
@@ -202,7 +203,8 @@ class WebhookSender:
 
     def _launch(self, claimed: ClaimedDelivery) -> None:
         exchange = self._receivers.started(claimed.receiver, asyncio.get_running_loop().time(), claimed.path)
-        work = asyncio.create_task(self._deliver(claimed, exchange), name=f"webhook-{claimed.id}")
+        with about(claimed):
+            work = asyncio.create_task(self._deliver(claimed, exchange), name=f"webhook-{claimed.id}")
         self._work.add(work)
         self._sending.add(work)
 
@@ -219,7 +221,9 @@ class WebhookSender:
         begun = loop.time()
         outcome: AttemptOutcome | None = None
         try:
-            outcome = await self._post(claimed)
+            with attempt(claimed) as told:
+                outcome = await self._post(claimed)
+                told.ended(outcome)
         finally:
             health, asked = (outcome.health, outcome.pause_asked) if outcome else (None, 0.0)
             self._receivers.finished(exchange, health, loop.time(), asked)

@@ -16,7 +16,8 @@ __all__ = ["ClaimedDelivery", "DeliveryAttempt", "DeliveryStore", "DuePage", "Lo
 class ClaimedDelivery:
     """A delivery leased until `leased_until`, which also tells this claim from any later one.
 
-    `attempts` were made before this claim; `age` is in seconds, at the time of the claim.
+    `attempts` were made before this claim; `age` is in seconds, at the time of the claim; `traceparent` continues the
+    trace of what it tells of.
     """
 
     id: UUID
@@ -27,6 +28,7 @@ class ClaimedDelivery:
     leased_until: datetime
     attempts: int = 0
     age: float = 0.0
+    traceparent: str | None = None
 
     @property
     def path(self) -> str:

@@ -268,6 +268,7 @@ class RunContext:
         with self._clock.beside("draw"):
             async with aclosing(stepper.steps()) as steps:
                 async for done, total in steps:
+                    self._clock.step()
                     self.progress(share[0] + (share[1] - share[0]) * (index + done / total) / count)
         return stepper.result
 

@@ -97,6 +97,7 @@ class _Images:
                 stepper = self._worker.stages.denoise(prepared)
                 async with aclosing(stepper.steps()) as steps:
                     async for done, total in steps:
+                        self._clock.step()
                         if index + 1 < count or done < total:
                             yield Progress((index + done / total) / count)
                         for artifact in self._saved_by_now():

@@ -55,12 +55,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One attempt at one task. `fence` grows with every claim and marks what this attempt publishes."""
+    """One attempt at one task. `fence` grows with every claim and marks what this attempt publishes. `traceparent`
+    continues its trace."""
 
     task_id: UUID
     task_type: str
     fence: int
     spec: dict[str, Any]
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

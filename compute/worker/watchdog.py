@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -115,7 +115,8 @@ class Watchdog:
         if executor in self._stuck:
             watched.end(self.error())
             return watched.outcome
-        work = loop.run_in_executor(executor, partial(_work, watched, call))
+        # The thread's log lines carry the ids of the job that it works for.
+        work = loop.run_in_executor(executor, copy_context().run, partial(_work, watched, call))
         work.add_done_callback(partial(self._returned, watched))
         self._calls.add(watched)
         self._look_in(watched, self._seconds)

@@ -13,6 +13,7 @@ from itertools import count
 from typing import NamedTuple, Protocol
 
 from compute.db.away import DatabaseAway
+from compute.telemetry.ids import bound
 from compute.workflows.plan import Plan
 from compute.workflows.rows.engine import EngineStore
 from compute.workflows.rows.statements import WorkflowLease
@@ -105,8 +106,10 @@ class Engine:
         lease = _lease(plan)
         if lease not in self._held:
             return None
-        graph = self._compiler.launch(plan)
-        self._held[lease] = asyncio.create_task(self._follow(lease, graph), name=f"workflow {lease.workflow_id}")
+        with bound(workflow_id=lease.workflow_id):
+            graph = self._compiler.launch(plan)
+            _log.info("workflow claimed: %d steps to run, fence %d", len(plan.steps), lease.fence)
+            self._held[lease] = asyncio.create_task(self._follow(lease, graph), name=f"workflow {lease.workflow_id}")
         return graph.name
 
     async def _follow(self, lease: WorkflowLease, graph: Graph) -> None:

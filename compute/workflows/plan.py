@@ -52,6 +52,7 @@ class Flow:
     webhook_url: str | None
     reuse: bool
     taken: dict[str, str] = field(default_factory=dict)
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

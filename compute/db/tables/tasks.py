@@ -28,7 +28,8 @@ class Task(Base):
     `spec` is what the worker needs (inputs already stored, seed already chosen), so that every attempt does the
     same work. `fence` grows with every claim and every end from outside: a worker's write that carries an older one
     is dropped. `max_retries` is the setting's when it is NULL; `step_id` is the step of its workflow, if it is one's.
-    `progress` is in percent. Times are UTC. `sent` has `config` and the providers' configurations as they were sent.
+    `progress` is in percent. Times are UTC. `traceparent` continues the trace of the request that made it. `sent` has
+    `config` and the providers' configurations as they were sent.
     """
 
     __tablename__ = "tasks"
@@ -67,6 +68,7 @@ class Task(Base):
     retry_count: Mapped[int] = mapped_column(Integer, server_default="0")
     errors: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     error_category: Mapped[str | None]
+    traceparent: Mapped[str | None]
 
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     updated_at: Mapped[datetime] = mapped_column(server_default=NOW)

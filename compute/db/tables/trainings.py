@@ -59,6 +59,7 @@ class Training(Base):
     origin_tenant_id: Mapped[str | None]
     entity_id: Mapped[UUID | None]
     webhook_url: Mapped[str | None]
+    traceparent: Mapped[str | None]
 
     fence: Mapped[int] = mapped_column(BigInteger, server_default="0")
     job_id: Mapped[str | None]

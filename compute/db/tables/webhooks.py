@@ -25,6 +25,7 @@ class WebhookDelivery(Base):
     task_id: Mapped[UUID]
     url: Mapped[str]
     payload: Mapped[dict[str, Any]]
+    traceparent: Mapped[str | None]
     status: Mapped[str] = mapped_column(server_default="PENDING")
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
     next_attempt_at: Mapped[datetime] = mapped_column(server_default=NOW)

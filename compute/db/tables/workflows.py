@@ -46,6 +46,7 @@ class Workflow(Base):
     origin_reference: Mapped[str | None]
     webhook_url: Mapped[str | None]
     canvas_task_id: Mapped[str | None]
+    traceparent: Mapped[str | None]
 
     fence: Mapped[int] = mapped_column(BigInteger, server_default="0")
     lease_owner: Mapped[str | None]

@@ -51,10 +51,10 @@ CASE WHEN tasks.webhook_url IS NOT NULL THEN {_status_payload("tasks", f"'{Event
 """What `TaskStatusEvent` holds, for the RETURNING of an update that ends tasks; NULL without a webhook."""
 
 CALL_BACK = """
-INSERT INTO webhook_deliveries (id, task_id, url, payload)
-SELECT gen_random_uuid(), id, payload_url, payload FROM moved WHERE payload_url IS NOT NULL
+INSERT INTO webhook_deliveries (id, task_id, url, payload, traceparent)
+SELECT gen_random_uuid(), id, payload_url, payload, traceparent FROM moved WHERE payload_url IS NOT NULL
 """
-"""One delivery for every row of `moved` (id, payload_url, payload) that names a webhook."""
+"""One delivery for every row of `moved` (id, payload_url, payload, traceparent) that names a webhook."""
 
 
 def log_moves(*statuses: TaskStatus) -> str:
@@ -71,7 +71,7 @@ def _record(row_payload: str) -> str:
     # An ended task may still be updated: its webhook waits for the end itself.
     return f"""
     WITH moved AS (
-        SELECT tasks.id, tasks.status, ordinal, {row_payload} AS payload,
+        SELECT tasks.id, tasks.status, tasks.traceparent, ordinal, {row_payload} AS payload,
                CASE WHEN :type = '{EventType.TASK_STATUS}' AND status IN ({_CALLED_BACK})
                     THEN webhook_url END AS payload_url
           FROM tasks JOIN unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS changed(id, ordinal) ON changed.id = tasks.id

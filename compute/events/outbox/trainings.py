@@ -38,8 +38,9 @@ SELECT id, '{EventType.TRAINING_STATUS}', status FROM moved
 """One event for every row of `moved`, which has the columns of `trainings` and has just changed its status."""
 
 CALL_BACK_TRAININGS = f"""
-INSERT INTO webhook_deliveries (id, task_id, url, payload)
-SELECT gen_random_uuid(), moved.id, webhook_url, {payload(TrainingStatusEvent, Training, "moved", _COMMON | _STATUS)}
+INSERT INTO webhook_deliveries (id, task_id, url, payload, traceparent)
+SELECT gen_random_uuid(), moved.id, webhook_url,
+       {payload(TrainingStatusEvent, Training, "moved", _COMMON | _STATUS)}, moved.traceparent
   FROM moved WHERE webhook_url IS NOT NULL
 """
 """One delivery for every row of `moved`, which has the columns of `trainings`, that names a webhook."""

@@ -17,8 +17,9 @@ _STATUS = {
 }
 
 CALL_BACK_WORKFLOWS = f"""
-INSERT INTO webhook_deliveries (id, task_id, url, payload)
-SELECT gen_random_uuid(), moved.id, webhook_url, {payload(WorkflowStatusEvent, Workflow, "moved", _STATUS)}
+INSERT INTO webhook_deliveries (id, task_id, url, payload, traceparent)
+SELECT gen_random_uuid(), moved.id, webhook_url, {payload(WorkflowStatusEvent, Workflow, "moved", _STATUS)},
+       moved.traceparent
   FROM moved LEFT JOIN workflow_steps AS last ON last.workflow_id = moved.id AND last.step_id = moved.final_step_id
                                              AND last.status = 'COMPLETED'
  WHERE webhook_url IS NOT NULL

@@ -13,6 +13,7 @@ from compute.providers.calls.outcomes import FOLLOWED, Accepted, Answer, NotDeli
 from compute.providers.calls.protocol import Failed, Finished, Missing, QueueProtocol, Running, Status
 from compute.providers.calls.record import CallRecord
 from compute.schemas.enums import ErrorCategory
+from compute.telemetry.tracing import span
 
 __all__ = ["Following", "Pace"]
 
@@ -58,6 +59,10 @@ class Following:
         Raises:
             ProviderFailed: the vendor could not do it, or not in time; or its result cannot be had just now.
         """
+        with span("wait for the vendor", compute__vendor__request_id=self._accepted.vendor_id):
+            return await self._ended(pace, seconds, progress)
+
+    async def _ended(self, pace: Pace, seconds: float, progress: Progress | None) -> Collected:
         end = asyncio.get_running_loop().time() + seconds
         while True:
             await asyncio.sleep(pace.next())

@@ -15,6 +15,7 @@ from yarl import URL
 from compute.providers.calls.answers import bytes_without, plain_id, without
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import NotDeliveredError, OutcomeUnknownError
+from compute.providers.calls.telemetry import vendor_request
 
 __all__ = ["HttpClient", "HttpRequest", "HttpResponse"]
 
@@ -101,7 +102,11 @@ class HttpClient:
             NotDeliveredError: no connection was made.
             OutcomeUnknownError: there was no whole answer.
         """
-        return await self._send(request, log, paid=True)
+        # The vendor is told nothing of the trace.
+        with vendor_request(request.method, request.url) as told:
+            response = await self._send(request, log, paid=True)
+            told.answered(response.status, response.request_id)
+            return response
 
     async def ask(self, request: HttpRequest, log: list[ServiceRequest]) -> HttpResponse:
         """Send a request that may be sent again. Raises what `pay` does."""

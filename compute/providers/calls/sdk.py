@@ -20,6 +20,7 @@ from compute.providers.calls.answers import without
 from compute.providers.calls.http import HttpResponse
 from compute.providers.calls.ledger import ServiceRequest
 from compute.providers.calls.outcomes import NotDeliveredError, OutcomeUnknownError
+from compute.providers.calls.telemetry import vendor_request
 
 __all__ = ["Outcome", "Refused", "Wire", "http_tls", "loaded", "no_word_of", "one_request"]
 
@@ -67,6 +68,11 @@ class Wire:
             "limits": http.Limits(max_keepalive_connections=0),
             "event_hooks": {"request": [self._sent], "response": [self._answered]},
         }
+
+    @property
+    def status(self) -> int | None:
+        """That of the answer, once there is one."""
+        return self._status
 
     def outcome(self, error: Exception, refused: Refused) -> Outcome:
         """What an error of the client's means."""
@@ -144,8 +150,10 @@ async def one_request(
     """
     wire = Wire(http, address, seconds, headers)
     try:
-        async with asyncio.timeout(seconds):
-            yield wire
+        with vendor_request("POST", address) as told:
+            async with asyncio.timeout(seconds):
+                yield wire
+            told.answered(wire.status, wire.request_id)
     except Exception as error:
         outcome = _hushed(wire.outcome(error, refused), wire.secrets)
         wire.error = None if isinstance(outcome, ProviderFailed) else str(outcome)

@@ -31,6 +31,7 @@ OUR_SECRETS = (
     "GEMINI_API_KEY",
     "OPENAI_API_KEY",
     "ANTHROPIC_API_KEY",
+    "OTEL_EXPORTER_OTLP_HEADERS",
 )
 """Read from the folder that COMPUTE_SECRETS names, or from the environment, in upper or lower case like all
 settings."""

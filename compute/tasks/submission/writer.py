@@ -29,6 +29,7 @@ from compute.errors import ComputeError, Unavailable
 from compute.events import notify
 from compute.events.notify import Notifier
 from compute.tasks.submission.rows import Key, KeyExpired, KeyReused, Outcome, Submission, size_of, write
+from compute.telemetry.ids import bound
 
 __all__ = ["AWAY", "Key", "KeyExpired", "KeyReused", "OutcomeUnknown", "Submission", "TaskWriter"]
 
@@ -42,6 +43,7 @@ _MOST_WAITING_BYTES = 256 * 2**20
 _OUTCOME_SECONDS = 5.0
 _PAUSE_SECONDS = 0.1
 _STOP_SECONDS = 8.0
+_TOLD_AT_A_TIME = 20
 
 
 class OutcomeUnknown(DatabaseAway):
@@ -100,6 +102,8 @@ class TaskWriter:
             raise Unavailable(AWAY) from error
         if isinstance(outcome, ComputeError):
             raise outcome
+        if outcome.earlier is None:
+            await _tell(submission)
         return outcome.earlier
 
     async def close(self) -> None:
@@ -160,6 +164,18 @@ class TaskWriter:
                     self._notifier.notify(notify.READY, queue)
                 return outcomes
             await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _tell(submission: Submission) -> None:
+    """A line for each task that was accepted."""
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    for index, task in enumerate(submission.tasks, start=1):
+        with bound(task_id=task.id, workflow_id=task.workflow_id):
+            _log.info("task accepted: %s for %s, priority %d", task.task_type, task.queue, task.priority)
+        if index % _TOLD_AT_A_TIME == 0:
+            # Other requests have their turn.
+            await asyncio.sleep(0)
 
 
 def _load(submission: Submission) -> Load:

@@ -21,6 +21,8 @@ from compute.schemas.enums import ErrorCategory
 from compute.settings import Settings, get_settings
 from compute.storage.base import ObjectStore
 from compute.storage.files import disk_failure
+from compute.telemetry.ids import bind_process
+from compute.telemetry.logs import configure_logging
 from compute.training.files import with_store
 from compute.training.loop.distributed import PeerLost
 from compute.training.loop.history import StepReport
@@ -58,8 +60,10 @@ def train_worker(config: dict[str, WorkerTask]) -> None:
     others' connections) are raised: Ray Train restarts all workers.
     """
     task = config["task"]
-    first = ray.train.get_context().get_world_rank() == 0
-    if first:
+    rank = ray.train.get_context().get_world_rank()
+    configure_logging(get_settings(), process=f"training worker {rank}")
+    bind_process(training_id=task.spec.id)
+    if rank == 0:
         logging.getLogger("compute").addHandler(_ToInbox(task.inbox))
         logging.getLogger("compute").setLevel(logging.INFO)
     try:

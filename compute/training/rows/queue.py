@@ -35,7 +35,7 @@ def _values(statuses: frozenset[TrainingStatus]) -> str:
 _OPEN, _ENDED = _values(OPEN_TRAININGS), _values(ENDED_TRAININGS)
 _SHOWN = (
     "trainings.id, trainings.fence, trainings.job_id, trainings.status, trainings.attempts, trainings.submitted_at, "
-    "trainings.completed_at, trainings.request->>'output_name' AS output_name"
+    "trainings.completed_at, trainings.request->>'output_name' AS output_name, trainings.traceparent"
 )
 
 _TAKE = f"""
@@ -122,6 +122,7 @@ class TrainingRun:
         submitted_at: The time when the training was taken for it.
         ended_at: The time when the training ended, if it has.
         output_name: The name of the result.
+        traceparent: What continues the trace of the request that made it.
     """
 
     training_id: UUID
@@ -132,6 +133,7 @@ class TrainingRun:
     submitted_at: datetime
     ended_at: datetime | None
     output_name: str
+    traceparent: str | None = None
 
 
 class TrainingQueue:

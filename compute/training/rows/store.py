@@ -15,6 +15,7 @@ from compute.errors import Conflict
 from compute.events.outbox.trainings import CALL_BACK_TRAININGS
 from compute.schemas.enums import EventType
 from compute.schemas.training import TrainingStatus, TrainingTaskCreate
+from compute.telemetry.tracing import current_traceparent
 from compute.training.request import request_of
 from compute.training.spec import TrainingSpec
 from compute.training.states import TRAINING_TRANSITIONS
@@ -40,6 +41,7 @@ async def create(session: AsyncSession, spec: TrainingSpec, request: TrainingTas
         origin_tenant_id=request.origin_tenant_id,
         entity_id=request.entity_id,
         webhook_url=request.webhook_url,
+        traceparent=current_traceparent(),
     )
     session.add(training)
     await session.flush()

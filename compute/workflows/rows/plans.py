@@ -52,6 +52,7 @@ def _plan(workflow: Workflow, steps: Sequence[WorkflowStep]) -> Plan:
         None if workflow.suppress_subtask_events else workflow.webhook_url,
         workflow.reuse,
         workflow.taken,
+        workflow.traceparent,
     )
     edges = {step.step_id: step.dependencies for step in steps}
     named = {step.step_id: step for step in steps}

@@ -22,6 +22,7 @@ from compute.schemas.tasks import FREE_FIELDS
 from compute.schemas.workflows import CreateWorkflow, WorkflowStepDefinition
 from compute.tasks import store
 from compute.tasks.ids import new_task_id
+from compute.telemetry.tracing import current_traceparent
 from compute.workflows.definition import graph
 from compute.workflows.definition.check import CheckedWorkflow
 from compute.workflows.states import (
@@ -51,6 +52,7 @@ async def create(
         input=definition.input or {},
         taken={},
         errors=[],
+        traceparent=current_traceparent(),
         sent=kept_as_sent({"config": definition.config, "input": definition.input or {}}),
         **definition.model_dump(exclude={"steps", "input"}),
     )

@@ -18,6 +18,8 @@ from compute.db.away import DatabaseAway
 from compute.db.tables import Task
 from compute.schemas.enums import ErrorCategory, StepStatus, TaskStatus
 from compute.tasks.registry import kind_of
+from compute.telemetry.ids import bound
+from compute.telemetry.tracing import span
 from compute.workflows.definition.body import static_body
 from compute.workflows.definition.mapping import bodies, holds, mapped_values
 from compute.workflows.plan import Flow, StepOutcome, StepPlan, StepState
@@ -47,18 +49,33 @@ class StepRunner:
 
     async def run(self, plan: StepPlan, *parents: StepOutcome) -> StepOutcome:
         """Run a step to its end, which is in its row when this returns. Raises nothing but what is a bug."""
-        try:
-            return await self._run(plan, parents)
-        except Lost:
-            return StepOutcome(plan.step_id, StepState.GONE)
-        except Paused:
-            return StepOutcome(plan.step_id, StepState.PARKED)
+        flow = plan.flow
+        with (
+            bound(workflow_id=flow.id, step_id=plan.step_id),
+            span(
+                f"step {plan.definition.task_type}",
+                parent=flow.traceparent,
+                compute__workflow__id=str(flow.id),
+                compute__workflow__step=plan.step_id,
+            ) as running,
+        ):
+            try:
+                outcome = await self._run(plan, parents)
+            except Lost:
+                outcome = StepOutcome(plan.step_id, StepState.GONE)
+            except Paused:
+                outcome = StepOutcome(plan.step_id, StepState.PARKED)
+            running.set(compute__outcome=outcome.state.value)
+            _log.info("step ended: %s", outcome.state.value)
+            return outcome
 
     async def finish(self, flow: Flow, *sinks: StepOutcome) -> None:
         """Write the workflow's end once the steps have ended that are the last ones of their branches."""
         states = {sink.state for sink in sinks}
         if StepState.GONE not in states:
-            await self.journal.finish(Finish(_lease(flow), parked=StepState.PARKED in states))
+            with bound(workflow_id=flow.id), span("finish workflow", parent=flow.traceparent):
+                await self.journal.finish(Finish(_lease(flow), parked=StepState.PARKED in states))
+                _log.info("workflow %s", "waits" if StepState.PARKED in states else "ended")
 
     async def _run(self, plan: StepPlan, parents: Sequence[StepOutcome]) -> StepOutcome:
         states = {parent.state for parent in parents}
@@ -124,6 +141,7 @@ class StepRunner:
         )
         task_ids = await self.journal.begin(begin, new)
         self.requests.notify(new)
+        _log.info("step begun with tasks %s", ", ".join(task_ids))
         timeout = plan.definition.timeout_seconds
         begun = replace(plan, deadline_at=datetime.now(UTC) + timedelta(seconds=timeout) if timeout else None)
         return await self._wait(begun, [UUID(task_id) for task_id in task_ids])

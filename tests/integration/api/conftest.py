@@ -26,6 +26,7 @@ from compute.settings import Settings
 from compute.storage.factory import open_store
 from compute.tasks.registry import kind_of
 from compute.worker.protocol import GenerateRequest, Job, OnStep, Role, WorkEvent
+from compute.worker.telemetry import observed
 from compute.worker.vital_signs import alive_seconds, with_vital_signs
 from compute.worker.watchdog import Watchdog
 from tests.declared import Recorder
@@ -86,10 +87,15 @@ class InProcessPool:
         return self.hands
 
     async def run(self, job: Job) -> AsyncGenerator[WorkEvent]:
-        work = with_vital_signs(kind_of(job.task_type).run(job, self.worker), Watchdog(), alive_seconds(_LEASE))
-        async with aclosing(work) as events:
+        async with aclosing(with_vital_signs(self._work(job), Watchdog(), alive_seconds(_LEASE))) as events:
             async for event in events:
                 yield event
+
+    async def _work(self, job: Job) -> AsyncGenerator[WorkEvent]:
+        with observed(job, "LOCAL"):
+            async with aclosing(kind_of(job.task_type).run(job, self.worker)) as events:
+                async for event in events:
+                    yield event
 
 
 @pytest.fixture

@@ -1,0 +1,94 @@
+"""Names, times and traces every request: the outermost of our middleware."""
+
+import logging
+import re
+import time
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from compute.api.http.routes import RouteTable
+from compute.telemetry import tracing
+from compute.telemetry.ids import bound
+from compute.telemetry.instruments import REQUESTS
+from compute.telemetry.traceparent import Traceparent
+
+__all__ = ["REQUEST_ID", "UNMATCHED", "Observed"]
+
+REQUEST_ID = "X-Request-Id"
+UNMATCHED = "unmatched"
+"""The route, in metrics and traces, of a path that no route has, or not with this method."""
+
+_log = logging.getLogger(__name__)
+_NAME = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_UNTRACED = frozenset({"/health", "/metrics"})
+
+
+class Observed:
+    """ASGI middleware. A request keeps the `X-Request-Id` that it came with, or gets one; the answer repeats it, and
+    log lines carry it. A `traceparent` is continued.
+    """
+
+    def __init__(self, app: ASGIApp, routes: RouteTable) -> None:
+        self._app = app
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get(REQUEST_ID, "")
+        request_id = given if _NAME.fullmatch(given) else uuid4().hex
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        route = self._routes.template(scope["path"], "GET" if method == "HEAD" else method) or UNMATCHED
+        answer = _Answer(send, request_id)
+        try:
+            with bound(request_id=request_id), _traced(headers, method, route) as span:
+                try:
+                    await self._app(scope, receive, answer.send)
+                finally:
+                    span.set(http__response__status_code=answer.status, compute__request__id=request_id)
+                    if answer.status >= 500:
+                        span.fail(f"answered {answer.status}")
+                    _log.debug("%s %s: %d after %.3f s", method, route, answer.status, answer.seconds)
+        finally:
+            REQUESTS.observe(answer.seconds, method, route, str(answer.status))
+
+
+class _Answer:
+    """The answer as it passes: its status, 500 until there is one, and the time that it took."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self.status = 500
+        self._send = send
+        self._request_id = request_id
+        self._began = time.perf_counter()
+        self._streams_after: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Until now, or until a stream began: how long somebody listens says nothing about us."""
+        return self._streams_after or time.perf_counter() - self._began
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers[REQUEST_ID] = self._request_id
+            if headers.get("content-type", "").startswith("text/event-stream"):
+                self._streams_after = time.perf_counter() - self._began
+        await self._send(message)
+
+
+def _traced(headers: Headers, method: str, route: str) -> "tracing.SpanBlock":
+    # Without a receiver the caller's trace is passed on to tasks and webhooks all the same.
+    caller = Traceparent.parse(headers.get("traceparent"))
+    parent = str(caller) if caller else None
+    if route in _UNTRACED:
+        return tracing.inside(tracing.UNTRACED)
+    return tracing.span(
+        f"{method} {route}", parent=parent, kind="server", http__request__method=method, http__route=route
+    )

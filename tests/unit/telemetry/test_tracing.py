@@ -1,0 +1,105 @@
+"""Spans: what a receiver gets of them, and what happens without one."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from compute.errors import TaskFailed
+from compute.settings import Settings
+from compute.telemetry import tracing
+from compute.telemetry.traceparent import Traceparent
+from tests.otlp import Traces, receiving_traces
+
+CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+def traces() -> Iterator[Traces]:
+    with receiving_traces() as traces:
+        tracing.start_tracing(
+            Settings(otel_endpoint=traces.url, otel_headers="api-key=secret-of-the-receiver"), process="test#1"
+        )
+        yield traces
+        tracing.stop_tracing()
+
+
+def test_spans_arrive_below_the_span_of_the_caller(traces: Traces) -> None:
+    with tracing.span("outer", parent=CALLER, kind="server", compute__task__id="t", nothing=None) as outer:
+        handed_on = outer.traceparent
+        with tracing.span("inner") as inner:
+            inner.event("retry", delay_seconds=2.0)
+        tracing.record("stage", 0.5)
+    tracing.stop_tracing()
+    found = {span.name: span for span in traces.spans}
+    assert found.keys() == {"outer", "inner", "stage"}
+    assert {span.trace_id for span in found.values()} == {CALLER[3:35]}
+    assert found["outer"].parent_id == "b7ad6b7169203331"
+    assert found["inner"].parent_id == found["stage"].parent_id == found["outer"].span_id
+    assert handed_on == str(Traceparent(found["outer"].trace_id, found["outer"].span_id, True))
+    assert found["outer"].attributes == {"compute.task.id": "t"}
+    assert found["inner"].events == ("retry",)
+    assert 0.45e9 < found["stage"].nanoseconds < 0.6e9
+    assert {span.process for span in found.values()} == {"test#1"}
+    assert traces.headers[0]["api-key"] == "secret-of-the-receiver"
+
+
+def test_a_failure_is_told_without_the_words_of_libraries(traces: Traces) -> None:
+    with pytest.raises(ValueError, match="secret"), tracing.span("foreign"):
+        raise ValueError("a secret")
+    with pytest.raises(TaskFailed), tracing.span("ours"):
+        raise TaskFailed("It has no memory left.")
+    tracing.stop_tracing()
+    assert {(span.name, span.failed, span.attributes["error.type"]) for span in traces.spans} == {
+        ("foreign", True, "ValueError"),
+        ("ours", True, "TaskFailed"),
+    }
+
+
+async def test_being_cancelled_is_no_failure(traces: Traces) -> None:
+    async def wait() -> None:
+        with tracing.span("waiting"):
+            await asyncio.sleep(60)
+
+    work = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    tracing.stop_tracing()
+    assert [(span.failed, span.events) for span in traces.spans] == [(False, ("cancelled",))]
+
+
+def test_a_caller_that_does_not_record_is_not_recorded(traces: Traces) -> None:
+    with tracing.span("unsampled", parent=f"{CALLER[:-2]}00") as one:
+        assert one.traceparent is not None
+        assert one.traceparent.endswith("-00")
+    tracing.stop_tracing()
+    assert traces.spans == []
+
+
+def test_a_receiver_that_is_away_holds_nothing_up() -> None:
+    tracing.start_tracing(Settings(otel_endpoint="http://127.0.0.1:9"), process="test#1")
+    began = time.perf_counter()
+    for _ in range(10_000):
+        with tracing.span("lost"):
+            tracing.record("stage", 0.1)
+    ended = time.perf_counter()
+    tracing.stop_tracing()
+    assert ended - began < 10, "20,000 spans, of which the queue takes a few thousand"
+    assert time.perf_counter() - ended < 5
+    assert not tracing.is_traced()
+
+
+def test_without_a_receiver_nothing_is_imported_and_the_caller_is_passed_on() -> None:
+    script = (
+        "import sys; from compute.settings import Settings; from compute.telemetry import tracing;"
+        "tracing.start_tracing(Settings(otel_endpoint=''), process='x')\n"
+        f"with tracing.span('one', parent='{CALLER}'):\n"
+        "    with tracing.span('two'): print(tracing.current_traceparent())\n"
+        "print([name for name in sys.modules if name.startswith('opentelemetry')])"
+    )
+    made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603
+    assert made.stdout.split() == [CALLER, "[]"]
