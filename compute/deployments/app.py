@@ -43,6 +43,8 @@ def build(args: AppArgs) -> Application:
         settings = ingress_settings()
         begin_process(settings)
         app = create_app(settings, serving)
+        # Serve does, for its own logs.
+        app.state.names_requests = False
         leave_out_of_collections()
         return app
 

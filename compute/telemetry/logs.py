@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import re
+import sys
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -78,7 +79,7 @@ class JsonFormatter(_Redacting):
 def configure_logging(settings: Settings, *, process: str = "") -> None:
     """Write the lines of `compute` to stderr, and as JSON the warnings of libraries, too. `process` names this one.
 
-    In a Serve replica Ray collects stderr; Serve itself configures its own loggers alone.
+    Ray keeps the stderr of its processes in files; Serve configures its own loggers alone.
     """
     secrets = secrets_of(settings)
     is_json = settings.log_format == "json"
@@ -96,7 +97,11 @@ def configure_logging(settings: Settings, *, process: str = "") -> None:
 
 
 class _OurHandler(logging.StreamHandler[Any]):
-    """Tells our handlers apart from those that somebody else has added."""
+    """Writes to the process's own stderr. What a Serve replica calls `sys.stderr` keeps up to a thousand lines back,
+    and loses them when it is killed."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.__stderr__)
 
 
 class _Seldom(logging.Filter):

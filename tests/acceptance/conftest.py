@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -16,10 +16,11 @@ import pytest
 from compute.stack.cluster.runtime import runtime_path
 from compute.stack.preflight import free_port
 from tests.declared import check_response
+from tests.otlp import Traces, receiving_traces
 from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
-FOREIGN_VARIABLES = ("COMPUTE_", "RAY_", "S3_", "AWS_", "API_KEY", "ADMIN_API_KEY", "DATABASE_URL")
+FOREIGN_VARIABLES = ("COMPUTE_", "RAY_", "OTEL_", "S3_", "AWS_", "API_KEY", "ADMIN_API_KEY", "DATABASE_URL")
 START_SECONDS = 4 * PATIENCE
 GIVEN_SECRETS = {
     "ADMIN_API_KEY": "admin-key-of-the-acceptance-tests",
@@ -41,6 +42,8 @@ class Stack:
     http_port: int
     dashboard_port: int
     process: subprocess.Popen[bytes] | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+    """Of this stack alone."""
 
     @property
     def url(self) -> str:
@@ -81,7 +84,7 @@ class Stack:
             "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
         }
         clean = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_VARIABLES)}
-        return clean | GIVEN_SECRETS | own
+        return clean | GIVEN_SECRETS | own | self.settings
 
     def compute(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `compute …` for this stack to its end."""
@@ -153,8 +156,16 @@ def new_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[],
 
 
 @pytest.fixture(scope="session")
-def stack(new_stack: Callable[[], Stack]) -> Stack:
+def traces() -> Iterator[Traces]:
+    """What the shared stack has told of its work."""
+    with receiving_traces() as traces:
+        yield traces
+
+
+@pytest.fixture(scope="session")
+def stack(traces: Traces, new_stack: Callable[[], Stack]) -> Stack:
     """The stack that the whole suite shares. Leave it running."""
     shared = new_stack()
+    shared.settings = {"COMPUTE_LOG_FORMAT": "json", "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url}
     shared.up()
     return shared

@@ -29,6 +29,9 @@ _UNTRACED = frozenset({"/health", "/metrics"})
 class Observed:
     """ASGI middleware. A request keeps the `X-Request-Id` that it came with, or gets one; the answer repeats it, and
     log lines carry it. A `traceparent` is continued.
+
+    Where `app.state.names_requests` is false, the server in front of this application has named the request already,
+    and repeats the name itself.
     """
 
     def __init__(self, app: ASGIApp, routes: RouteTable) -> None:
@@ -44,7 +47,8 @@ class Observed:
         request_id = given if _NAME.fullmatch(given) else uuid4().hex
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         route = self._routes.template(scope["path"], "GET" if method == "HEAD" else method) or UNMATCHED
-        answer = _Answer(send, request_id)
+        names = getattr(scope["app"].state, "names_requests", True)
+        answer = _Answer(send, request_id if names else None)
         try:
             with bound(request_id=request_id), _traced(headers, method, route) as span:
                 try:
@@ -61,7 +65,7 @@ class Observed:
 class _Answer:
     """The answer as it passes: its status, 500 until there is one, and the time that it took."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str | None) -> None:
         self.status = 500
         self._send = send
         self._request_id = request_id
@@ -77,7 +81,8 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers[REQUEST_ID] = self._request_id
+            if self._request_id is not None:
+                headers[REQUEST_ID] = self._request_id
             if headers.get("content-type", "").startswith("text/event-stream"):
                 self._streams_after = time.perf_counter() - self._began
         await self._send(message)

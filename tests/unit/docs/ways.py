@@ -32,6 +32,7 @@ PASTED_PAGES = (
     "docs/howto/recover-from-a-stuck-task.md",
     "docs/howto/find-what-is-wrong.md",
     "docs/howto/recover-from-a-broken-object-store.md",
+    "docs/howto/follow-a-task.md",
     "docs/concepts/demo-model.md",
     "docs/concepts/training.md",
     "examples/README.md",

@@ -1,9 +1,10 @@
 """Spans: what a receiver gets of them, and what happens without one."""
 
 import asyncio
+import socket
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,7 @@ from compute.settings import Settings
 from compute.telemetry import tracing
 from compute.telemetry.traceparent import Traceparent
 from tests.otlp import Traces, receiving_traces
+from tests.patience import PATIENCE
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -62,7 +64,7 @@ def test_a_failure_is_told_without_the_words_of_libraries(traces: Traces) -> Non
 async def test_being_cancelled_is_no_failure(traces: Traces) -> None:
     async def wait() -> None:
         with tracing.span("waiting"):
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
     work = asyncio.create_task(wait())
     await asyncio.sleep(0)
@@ -80,16 +82,22 @@ def test_a_caller_that_does_not_record_is_not_recorded(traces: Traces) -> None:
     assert traces.spans == []
 
 
-def test_a_receiver_that_is_away_holds_nothing_up() -> None:
-    tracing.start_tracing(Settings(otel_endpoint="http://127.0.0.1:9"), process="test#1")
-    began = time.perf_counter()
-    for _ in range(10_000):
-        with tracing.span("lost"):
-            tracing.record("stage", 0.1)
-    ended = time.perf_counter()
-    tracing.stop_tracing()
-    assert ended - began < 10, "20,000 spans, of which the queue takes a few thousand"
-    assert time.perf_counter() - ended < 5
+def test_a_receiver_that_never_answers_holds_nothing_up() -> None:
+    # Connections are made by the kernel; nobody reads what comes over them.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tracing.start_tracing(Settings(otel_endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}"), process="test#1")
+
+        def work() -> None:
+            # More than the queue takes.
+            for _ in range(5_000):
+                with tracing.span("lost"):
+                    tracing.record("stage", 0.1)
+            tracing.stop_tracing()
+
+        working = threading.Thread(target=work, daemon=True)
+        working.start()
+        working.join(PATIENCE)
+        assert not working.is_alive()
     assert not tracing.is_traced()
 
 
