@@ -21,11 +21,8 @@ from compute.api.http.cors import cors_options
 from compute.api.http.guard import RequestGuard
 from compute.api.http.media_types import MediaTypes
 from compute.api.http.methods import Methods
-<<<<<<< HEAD
-from compute.api.http.request_ids import RequestIds
-=======
 from compute.api.http.observed import Observed
->>>>>>> 0cbdb66 (Tell a task's story by log lines with its id and by one trace)
+from compute.api.http.request_ids import RequestIds
 from compute.api.http.routes import RouteTable
 from compute.api.http.well_formed import WellFormed
 from compute.api.images import routes as storage
@@ -136,8 +133,5 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(BodyPatience)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, **cors_options(settings))
-<<<<<<< HEAD
-    app.add_middleware(RequestIds)
-=======
     app.add_middleware(Observed, routes=routes)
->>>>>>> 0cbdb66 (Tell a task's story by log lines with its id and by one trace)
+    app.add_middleware(RequestIds)

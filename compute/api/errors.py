@@ -134,7 +134,8 @@ async def _internal_error(request: Request, error: Exception) -> JSONResponse:
         "%s %s failed, request %s", request.method, request.url.path, request_id_in(request.scope), exc_info=error
     )
     # The one answer that is made outside all middleware.
-    headers = {REQUEST_ID_HEADER: request_id_in(request.scope)}
+    named = getattr(request.app.state, "names_requests", True)
+    headers = {REQUEST_ID_HEADER: request_id_in(request.scope)} if named else {}
     return problem(500, "INTERNAL", "Something failed on our side; the log of the ingress says what.", headers)
 
 

@@ -2,11 +2,7 @@
 
 from typing import Any
 
-<<<<<<< HEAD
 from compute.api.http.request_ids import REQUEST_ID_HEADER
-=======
-from compute.api.http.observed import REQUEST_ID
->>>>>>> 0cbdb66 (Tell a task's story by log lines with its id and by one trace)
 from compute.api.idempotency.keys import REPLAYED_HEADER
 from compute.settings import Settings
 
@@ -22,12 +18,8 @@ _SENT = (
     "If-Unmodified-Since",
     "Last-Event-ID",
     "Range",
-<<<<<<< HEAD
     REQUEST_ID_HEADER,
-=======
     "traceparent",
-    REQUEST_ID,
->>>>>>> 0cbdb66 (Tell a task's story by log lines with its id and by one trace)
 )
 _SHOWN = (
     "Accept",
@@ -44,11 +36,7 @@ _SHOWN = (
     "Retry-After",
     "WWW-Authenticate",
     "X-Next-Cursor",
-<<<<<<< HEAD
     REQUEST_ID_HEADER,
-=======
-    REQUEST_ID,
->>>>>>> 0cbdb66 (Tell a task's story by log lines with its id and by one trace)
 )
 
 

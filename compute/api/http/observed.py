@@ -1,38 +1,31 @@
-"""Names, times and traces every request: the outermost of our middleware."""
+"""Times and traces every request."""
 
 import logging
-import re
 import time
-from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from compute.api.http.request_ids import request_id_in
 from compute.api.http.routes import RouteTable
 from compute.telemetry import tracing
 from compute.telemetry.ids import bound
 from compute.telemetry.instruments import REQUESTS
 from compute.telemetry.traceparent import Traceparent
 
-__all__ = ["REQUEST_ID", "UNMATCHED", "Observed"]
+__all__ = ["UNMATCHED", "Observed"]
 
-REQUEST_ID = "X-Request-Id"
 UNMATCHED = "unmatched"
 """The route, in metrics and traces, of a path that no route has, or not with this method."""
 
 _log = logging.getLogger(__name__)
-_NAME = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _UNTRACED = frozenset({"/health", "/metrics"})
 
 
 class Observed:
-    """ASGI middleware. A request keeps the `X-Request-Id` that it came with, or gets one; the answer repeats it, and
-    log lines carry it. A `traceparent` is continued.
-
-    Where `app.state.names_requests` is false, the server in front of this application has named the request already,
-    and repeats the name itself.
-    """
+    """ASGI middleware inside `RequestIds`: log lines carry the request's id, a `traceparent` is continued, and what the
+    request took is counted by route."""
 
     def __init__(self, app: ASGIApp, routes: RouteTable) -> None:
         self._app = app
@@ -43,12 +36,10 @@ class Observed:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = headers.get(REQUEST_ID, "")
-        request_id = given if _NAME.fullmatch(given) else uuid4().hex
+        request_id = request_id_in(scope)
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         route = self._routes.template(scope["path"], "GET" if method == "HEAD" else method) or UNMATCHED
-        names = getattr(scope["app"].state, "names_requests", True)
-        answer = _Answer(send, request_id if names else None)
+        answer = _Answer(send)
         try:
             with bound(request_id=request_id), _traced(headers, method, route) as span:
                 try:
@@ -65,10 +56,9 @@ class Observed:
 class _Answer:
     """The answer as it passes: its status, 500 until there is one, and the time that it took."""
 
-    def __init__(self, send: Send, request_id: str | None) -> None:
+    def __init__(self, send: Send) -> None:
         self.status = 500
         self._send = send
-        self._request_id = request_id
         self._began = time.perf_counter()
         self._streams_after: float | None = None
 
@@ -80,9 +70,7 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            if self._request_id is not None:
-                headers[REQUEST_ID] = self._request_id
+            headers = Headers(raw=message.get("headers", []))
             if headers.get("content-type", "").startswith("text/event-stream"):
                 self._streams_after = time.perf_counter() - self._began
         await self._send(message)

@@ -15,7 +15,10 @@ _REQUEST_ID = "request_id"
 
 class RequestIds:
     """ASGI middleware: `X-Request-Id` of every answer is that of its request if it is well formed (letters, digits,
-    `.`, `_` and `-`, at most 128), else a random one. It is the outermost, so that no answer goes without."""
+    `.`, `_` and `-`, at most 128), else a random one. It is the outermost, so that no answer goes without.
+
+    Where `app.state.names_requests` is false, a server in front of this application has named the request already, and
+    repeats the name itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -27,6 +30,10 @@ class RequestIds:
         given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
         request_id = given if _WELL_FORMED.fullmatch(given) else secrets.token_hex(16)
         scope.setdefault("state", {})[_REQUEST_ID] = request_id
+
+        if not getattr(scope["app"].state, "names_requests", True):
+            await self._app(scope, receive, send)
+            return
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -201,4 +201,5 @@ def _run(row: Any) -> TrainingRun:
         submitted_at=row.submitted_at,
         ended_at=row.completed_at,
         output_name=row.output_name,
+        traceparent=row.traceparent,
     )
