@@ -215,10 +215,14 @@ def _sentence(answer: httpx.Response, faults: tuple[FieldFault, ...]) -> str:
 
 def no_answer(error: Exception, failure: Failure, call: Call, server: str) -> ClientError:
     """The error of a call that got no answer."""
-    key = call.key or None
-    if isinstance(error, httpx.TimeoutException):
-        return NoAnswer(f"{server} does not answer in time", failure=failure, idempotency_key=key)
-    return NoAnswer(f"{server} cannot be reached: {error}", failure=failure, idempotency_key=key)
+    said = f": {error}" if str(error) else ""
+    if failure is Failure.NEVER_DELIVERED or failure is Failure.OTHER:
+        message = f"{server} cannot be reached{said}"
+    elif isinstance(error, httpx.TimeoutException):
+        message = f"{server} does not answer in time"
+    else:
+        message = f"the connection to {server} broke off{said}"
+    return NoAnswer(message, failure=failure, idempotency_key=call.key or None)
 
 
 def _fault(item: Any) -> FieldFault:

@@ -1,0 +1,1 @@
+"""The client when connections break: what it makes, loses and repeats, beside other clients."""
