@@ -1,6 +1,7 @@
 """The `compute` command line. Heavy modules are imported inside the commands, so that `--help` is quick.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not running, 4 running but not ready, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nobody answers, 4 not ready, 5 not found, 6 not allowed, 7 not in time,
+130 interrupted.
 """
 
 from pathlib import Path
@@ -13,17 +14,39 @@ from compute.cli.answers import AsJson, print_json
 from compute.cli.database import database
 from compute.cli.errors import one_line_errors
 from compute.cli.generate import generate
+from compute.cli.remote import making
+from compute.cli.remote.bulk import bulk
+from compute.cli.remote.files import evaluate, upload
+from compute.cli.remote.loras import loras
+from compute.cli.remote.monitoring import queues, stats, workers
+from compute.cli.remote.tasks import tasks
+from compute.cli.remote.trainings import trainings
+from compute.cli.remote.usage import providers, usage
+from compute.cli.remote.webhooks import webhooks
 from compute.cli.secrets import secrets
 from compute.cli.server import Key, Url
 from compute.cli.workflow import workflows
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True, help="Models on this machine.")
-app.add_typer(models, name="models")
-app.add_typer(database, name="db")
-app.add_typer(workflows, name="workflow")
-app.add_typer(secrets, name="secrets")
-app.command()(generate)
+app.add_typer(tasks, name="task", rich_help_panel="Work")
+app.add_typer(trainings, name="train", rich_help_panel="Work")
+app.add_typer(workflows, name="workflow", rich_help_panel="Work")
+app.add_typer(loras, name="lora", rich_help_panel="Work")
+app.add_typer(providers, name="provider", rich_help_panel="Work")
+app.add_typer(webhooks, name="webhook", rich_help_panel="Work")
+app.add_typer(models, name="models", rich_help_panel="Run a server")
+app.add_typer(database, name="db", rich_help_panel="Run a server")
+app.add_typer(secrets, name="secrets", rich_help_panel="Run a server")
+app.command(rich_help_panel="Make")(generate)
+making.add_to(app)
+app.command(rich_help_panel="Make")(bulk)
+app.command(rich_help_panel="Make")(upload)
+app.command(rich_help_panel="Make")(evaluate)
+app.command(rich_help_panel="See")(queues)
+app.command(rich_help_panel="See")(workers)
+app.command(rich_help_panel="See")(stats)
+app.command(rich_help_panel="See")(usage)
 
 
 def _print_version(wanted: bool) -> None:
@@ -41,18 +64,22 @@ def main(
     """A self-hosted compute plane for generative media."""
 
 
-@app.command()
+@app.command(rich_help_panel="Run a server")
 def up(
     config: Annotated[Path, typer.Option(help="The Serve configuration to deploy.")] = Path("serve_config.yaml"),
+    as_json: AsJson = False,
 ) -> None:
-    """Start everything on this machine and stay in the foreground until Ctrl-C."""
+    """Start everything on this machine and stay in the foreground until Ctrl-C.
+
+    With --json, one line with the addresses is printed when it is ready, and the progress goes to standard error.
+    """
     with one_line_errors():
         from compute.stack import supervisor
 
-        supervisor.up(config)
+        supervisor.up(config, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel="Run a server")
 def down(as_json: AsJson = False) -> None:
     """Stop what `compute up` started; the data stays."""
     with one_line_errors():
@@ -65,7 +92,7 @@ def down(as_json: AsJson = False) -> None:
             typer.echo("stopped" if stopped else "not running")
 
 
-@app.command()
+@app.command(rich_help_panel="Run a server")
 def status(as_json: AsJson = False) -> None:
     """Tell whether the stack runs (exit code 3 if not) and is ready (4 if not)."""
     with one_line_errors():
@@ -86,7 +113,7 @@ def status(as_json: AsJson = False) -> None:
         raise typer.Exit(ExitCode.NOT_READY if found.missing else ExitCode.OK)
 
 
-@app.command()
+@app.command(rich_help_panel="Run a server")
 def doctor(
     config: Annotated[Path, typer.Option(help="The Serve configuration that would be deployed.")] = Path(
         "serve_config.yaml"
@@ -137,9 +164,11 @@ def draw_samples(
                 typer.echo(file)
 
 
-@app.command()
-def openapi() -> None:
-    """Print the API's OpenAPI document."""
+@app.command(rich_help_panel="Run a server")
+def openapi(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as is done without it.")] = True,
+) -> None:
+    """Print the API's OpenAPI document, which is JSON."""
     import json
 
     with one_line_errors():
@@ -150,7 +179,7 @@ def openapi() -> None:
         typer.echo(json.dumps(create_app(load_settings(), Serving({})).openapi(), indent=2))
 
 
-@app.command()
+@app.command(rich_help_panel="Run a server")
 def version(as_json: AsJson = False) -> None:
     """Print the version."""
     if as_json:

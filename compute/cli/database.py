@@ -23,7 +23,7 @@ database = typer.Typer(no_args_is_help=True, help="The database: of DATABASE_URL
 
 
 @database.command()
-def migrate() -> None:
+def migrate(as_json: AsJson = False) -> None:
     """Migrate the database to this version's schema, before this version serves; an older version may still run."""
     with one_line_errors():
         from compute.stack import database as stack
@@ -33,7 +33,12 @@ def migrate() -> None:
             before, _ = stack.revisions(url)
             stack.migrate(url)
             current, _ = stack.revisions(url)
-        typer.echo(f"schema: {current} (as it was)" if before == current else f"schema: {before or 'none'} → {current}")
+        if as_json:
+            print_json({"before": before, "schema": current})
+        elif before == current:
+            typer.echo(f"schema: {current} (as it was)")
+        else:
+            typer.echo(f"schema: {before or 'none'} → {current}")
 
 
 @database.command()

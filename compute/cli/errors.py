@@ -2,8 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from compute.stack.errors import ExitCode
 
 __all__ = ["INTERRUPTED", "one_line_errors"]
 
@@ -12,7 +16,7 @@ INTERRUPTED = 130
 
 @contextmanager
 def one_line_errors(*also: type[Exception]) -> Iterator[None]:
-    """Print an expected error as one line and exit with 1.
+    """Print an expected error as one line and exit with the code that fits it, 1 if there is no other.
 
     Expected are the errors that an operator can fix (StackError, OSError), those in `also`, and a package that only
     the extra `server` brings. Ctrl-C exits with 130 and prints nothing.
@@ -35,7 +39,24 @@ def one_line_errors(*also: type[Exception]) -> Iterator[None]:
         raise typer.Exit(ExitCode.FAILED) from error
     except expected as error:
         typer.echo(f"compute: {_message(error)}", err=True)
-        raise typer.Exit(ExitCode.FAILED) from error
+        raise typer.Exit(_exit_code(error)) from error
+
+
+def _exit_code(error: Exception) -> "ExitCode":
+    """The exit code for an error of the client by what the caller can do about it."""
+    from compute.stack.errors import ExitCode
+
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if "WaitTimeout" in kinds:
+        return ExitCode.NOT_IN_TIME
+    if "NoAnswer" in kinds:
+        return ExitCode.NOT_RUNNING
+    status = getattr(error, "status", None)
+    if status in (401, 403):
+        return ExitCode.NOT_ALLOWED
+    if status == 404:
+        return ExitCode.NOT_FOUND
+    return ExitCode.NOT_READY if status in (408, 429, 502, 503, 504) else ExitCode.FAILED
 
 
 def _message(error: Exception) -> str:

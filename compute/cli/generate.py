@@ -1,24 +1,22 @@
 """`compute generate`: from a prompt to an image on this disk. Heavy modules are imported inside functions."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compute.cli.answers import AsJson, print_json
+from compute.cli.answers import AsJson, plain, print_json, sound
 from compute.cli.errors import INTERRUPTED
+from compute.cli.remote.running import until_ended
 from compute.cli.server import Key, Url, connected
-from compute.cli.watching import poll
 
 if TYPE_CHECKING:
-    from compute.client import Client
+    from compute.client import Compute, Task
     from compute.media.codec import ImageFormat
 
 __all__ = ["generate"]
 
 DEFAULT_FILE = Path("picture.png")
-POLL_SECONDS = 0.3
-ENDED = ("completed", "failed", "cancelled")
 FORMATS: "dict[str, ImageFormat]" = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 """By the file's suffix."""
 
@@ -60,40 +58,31 @@ def generate(
     with connected(url, key) as (client, _):
         # First, so that no image is generated that could not be written.
         first.parent.mkdir(parents=True, exist_ok=True)
-        task = client.create_generation({name: value for name, value in asked.items() if value is not None})
-        ended = _until_ended(client, task)
-        files = [_numbered(first, number) for number, _ in enumerate(ended["output"]["images"], 1)]
-        for image, file in zip(ended["output"]["images"], files, strict=True):
-            file.write_bytes(_encoded(client.download(image["url"]), FORMATS[file.suffix.lower()]))
+        task = sound(
+            client.tasks.submit("GENERATION", {name: value for name, value in asked.items() if value is not None})
+        )
+        try:
+            ended = until_ended(client, task)
+        except KeyboardInterrupt:
+            client.tasks.cancel(task)
+            typer.echo(f"{task.id} is cancelled", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        files = _fetch(client, ended, first)
         if as_json:
-            print_json({**ended, "files": [str(file) for file in files]})
+            print_json({**plain(ended), "files": [str(file) for file in files]})
         else:
             for file in files:
                 typer.echo(file)
 
 
-def _until_ended(client: "Client", task: dict[str, Any]) -> dict[str, Any]:
-    """Wait for the task and return it completed; Ctrl-C cancels it.
-
-    Raises:
-        StackError: it failed or was cancelled.
-    """
-    from rich.console import Console
-
-    from compute.stack.errors import StackError
-
-    try:
-        with Console(stderr=True).status(f"{task['id']} is {task['status']}") as shown:
-            started = task["id"]
-            for task in poll(lambda: client.task(started), lambda seen: seen["status"] in ENDED, pause=POLL_SECONDS):
-                shown.update(f"{task['id']} is {task['status']}, {task['progress']:.0%}")
-    except KeyboardInterrupt:
-        client.cancel_task(task["id"])
-        typer.echo(f"{task['id']} is cancelled", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    if task["status"] != "completed":
-        raise StackError(f"{task['id']} is {task['status']}: {task['error'] or 'the server gives no reason'}")
-    return task
+def _fetch(client: "Compute", task: "Task", first: Path) -> list[Path]:
+    """Write the images, each in the format of its file's suffix."""
+    files = [_numbered(first, number) for number, _ in enumerate(task.paths, 1)]
+    for path, file in zip(task.paths, files, strict=True):
+        client.files.download(path, file, sha256=task.digest(path))
+        if (wanted := FORMATS[file.suffix.lower()]) != "png":
+            file.write_bytes(_encoded(file.read_bytes(), wanted))
+    return files
 
 
 def _file(out: Path) -> Path:
@@ -106,8 +95,6 @@ def _file(out: Path) -> Path:
 
 def _encoded(image: bytes, image_format: "ImageFormat") -> bytes:
     """Convert an image of the server, which is a PNG, to another format."""
-    if image_format == "png":
-        return image
     import io
 
     from PIL import Image

@@ -16,12 +16,12 @@ import typer
 from compute.cli.errors import one_line_errors
 
 if TYPE_CHECKING:
-    from compute.client import Client
+    from compute.client import Compute
 
 __all__ = ["Key", "Server", "Url", "connected"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-UNAUTHORIZED = 401
+TRIES = 3
 
 Url = Annotated[
     str | None,
@@ -66,19 +66,19 @@ class Server:
 
 
 @contextmanager
-def connected(url: str | None, key: str | None) -> Iterator[tuple["Client", Server]]:
-    """Yield a client of the server. An error inside becomes one line and exit code 1."""
-    from compute.client import Client, ClientError
+def connected(url: str | None, key: str | None) -> Iterator[tuple["Compute", Server]]:
+    """Yield a client of the server. An error inside becomes one line and the exit code that fits it."""
+    from compute.client import ClientError, Compute, RetryPolicy, UnauthorizedError
 
     with one_line_errors(ClientError):
         server = _find(url, key)
-        try:
-            with Client(server.url, server.key) as client:
+        # A person waits: a server that is not there is told of soon.
+        with Compute(server.url, server.key, retry=RetryPolicy(tries=TRIES)) as client:
+            try:
                 yield client, server
-        except ClientError as error:
-            if error.status != UNAUTHORIZED:
-                raise
-            raise ClientError(f"{server.url} refuses the key that came from {server.key_from}", error.status) from error
+            except UnauthorizedError as error:
+                said = f"{server.url} refuses the key that came from {server.key_from}"
+                raise ClientError(said, error.status) from error
 
 
 def _find(url: str | None, key: str | None) -> Server:

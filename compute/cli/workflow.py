@@ -3,20 +3,21 @@
 Exit codes: 0 completed, 1 failed, cancelled or not accepted, 2 wrong usage, 130 no longer watched.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compute.cli.answers import AsJson, print_json
+from compute.cli.answers import AsJson, plain, print_json, print_table, sound
 from compute.cli.errors import INTERRUPTED
+from compute.cli.fields import object_of, pairs_of, value_of
 from compute.cli.server import Key, Server, Url, connected
 from compute.cli.watching import poll
 
 if TYPE_CHECKING:
-    from compute.client import Client
+    from compute.client import Compute
 
 __all__ = ["workflows"]
 
@@ -44,17 +45,17 @@ def run(
 
     With --no-watch, print the workflow's id and return at once.
     """
-    pairs = _pairs(given or [])
+    pairs = pairs_of(given or [], hint="--input")
     with connected(url, key) as (client, server):
-        body = _object(file)
+        body = object_of(file)
         values = _values(client, body, input_file, pairs)
-        workflow_id = client.create_workflow(body | ({"input": values} if values else {}))
+        created = sound(client.workflows.create(body | ({"input": values} if values else {})))
         if watch:
-            _watch(client, server, workflow_id, as_json)
+            _watch(client, server, str(created.id), as_json)
         elif as_json:
-            print_json(client.workflow(workflow_id))
+            print_json(plain(created))
         else:
-            typer.echo(workflow_id)
+            typer.echo(created.id)
 
 
 @workflows.command("watch")
@@ -62,6 +63,29 @@ def watch_workflow(workflow_id: WorkflowId, as_json: AsJson = False, url: Url = 
     """Show a workflow's progress until it has ended."""
     with connected(url, key) as (client, server):
         _watch(client, server, workflow_id, as_json)
+
+
+@workflows.command("list")
+def list_workflows(
+    status: Annotated[str | None, typer.Option(help="Only in this status.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many, the newest first.", min=1)] = 20,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """List workflows, the newest first."""
+    with connected(url, key) as (client, _):
+        wanted = client.workflows.list(status=status, origin_tenant_id=tenant, page_size=min(limit, 100))
+        found = list(islice(wanted, limit))
+    if as_json:
+        print_json([plain(one) for one in found])
+        return
+    rows = (
+        [one.id, one.name, one.status, f"{one.progress or 0:.0f} %", f"{one.completed_steps} of {one.total_steps}"]
+        for one in found
+    )
+    print_table(["id", "name", "status", "progress", "steps"], rows, nothing="no workflows")
 
 
 @workflows.command()
@@ -72,7 +96,7 @@ def show(workflow_id: WorkflowId, as_json: AsJson = False, url: Url = None, key:
     from compute.terminal.show import show as print_progress
 
     with connected(url, key) as (client, server):
-        workflow = client.workflow(workflow_id)
+        workflow = plain(sound(client.workflows.get(workflow_id)))
         if as_json:
             print_json(workflow)
         else:
@@ -89,84 +113,60 @@ def approve(
 ) -> None:
     """Approve a step that requires approval."""
     with connected(url, key) as (client, _):
-        answer = client.approve_step(workflow_id, step)
+        answer = sound(client.workflows.approve(workflow_id, step))
         if as_json:
-            print_json(answer)
+            print_json(plain(answer))
         else:
             typer.echo(f"{step} is approved")
+
+
+@workflows.command()
+def pause(workflow_id: WorkflowId, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
+    """Begin no further step of a workflow; those that run go on."""
+    with connected(url, key) as (client, _):
+        _print_status(client.workflows.pause(workflow_id), as_json=as_json)
+
+
+@workflows.command()
+def resume(
+    workflow_id: WorkflowId,
+    from_step: Annotated[str | None, typer.Option(help="Run this step and all behind it once more.")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Go on with a workflow that is paused or has failed."""
+    with connected(url, key) as (client, _):
+        _print_status(client.workflows.resume(workflow_id, from_step=from_step), as_json=as_json)
 
 
 @workflows.command()
 def cancel(workflow_id: WorkflowId, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
     """Cancel a workflow; completed steps keep their results."""
     with connected(url, key) as (client, _):
-        answer = client.cancel_workflow(workflow_id)
-        if as_json:
-            print_json(answer)
-        else:
-            typer.echo(answer["status"])
+        _print_status(client.workflows.cancel(workflow_id), as_json=as_json)
 
 
-def _pairs(given: Sequence[str]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for pair in given:
-        name, equals, value = pair.partition("=")
-        if not name or not equals or name in pairs:
-            raise typer.BadParameter(f"`{pair}` is not KEY=VALUE, or its key is given twice.", param_hint="--input")
-        pairs[name] = value
-    return pairs
+def _print_status(answer: Any, *, as_json: bool) -> None:
+    workflow = sound(answer)
+    if as_json:
+        print_json(plain(workflow))
+    else:
+        typer.echo(workflow.status)
 
 
-def _values(client: "Client", body: dict[str, Any], input_file: Path | None, pairs: dict[str, str]) -> dict[str, Any]:
+def _values(client: "Compute", body: dict[str, Any], input_file: Path | None, pairs: dict[str, str]) -> dict[str, Any]:
     """Merge the workflow's input from its definition, the input file and the command line; later sources override."""
     from compute.stack.errors import StackError
 
     defined = body.get("input") or {}
     if not isinstance(defined, dict):
         raise StackError("`input` must be an object with names and values")
-    values = defined | (_object(input_file) if input_file else {})
-    for name, value in pairs.items():
-        values[name] = _uploaded(client, Path(value[1:])) if value.startswith("@") else _value(value)
-    return values
+    values = defined | (object_of(input_file) if input_file else {})
+    return values | {name: value_of(client, value) for name, value in pairs.items()}
 
 
-def _uploaded(client: "Client", file: Path) -> str:
-    from compute.stack.errors import StackError
-
-    try:
-        return client.upload_image(file)
-    except OSError as error:
-        raise StackError(f"{file} cannot be read: {error.strerror}") from error
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _object(file: Path) -> dict[str, Any]:
-    """Read the one object in a YAML or JSON file, with JSON's types only."""
-    import yaml
-
-    from compute.stack.errors import StackError
-
-    try:
-        text = file.read_text(encoding="utf-8")
-        found = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-        # YAML also has dates, and keys that are not strings.
-        found = json.loads(json.dumps(found, default=str, allow_nan=False))
-    except OSError as error:
-        raise StackError(f"{file} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise StackError(f"{file} is neither YAML nor JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise StackError(f"{file} must hold one object with names and values")
-    return found
-
-
-def _watch(client: "Client", server: Server, workflow_id: str, as_json: bool) -> None:
+def _watch(client: "Compute", server: Server, workflow_id: str, as_json: bool) -> None:
     """Show the workflow until it has ended, then print links to its results that need no key."""
     from rich.console import Console
 
@@ -180,14 +180,16 @@ def _watch(client: "Client", server: Server, workflow_id: str, as_json: bool) ->
         return server.hint("workflow", name, workflow_id, *arguments)
 
     states = poll(
-        lambda: client.workflow(workflow_id), lambda found: found["status"] in ENDED_WORKFLOWS, pause=POLL_SECONDS
+        lambda: plain(sound(client.workflows.get(workflow_id))),
+        lambda found: found["status"] in ENDED_WORKFLOWS,
+        pause=POLL_SECONDS,
     )
     try:
         ended = show(states, lambda step: command("approve", step), Console(stderr=as_json))
     except KeyboardInterrupt:
         typer.echo(f"The workflow goes on. Watch it: {command('watch')}\nCancel it: {command('cancel')}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    links = client.workflow_links(workflow_id, ended["final_step_id"])
+    links = list(_links(client, ended))
     if as_json:
         print_json({**ended, "links": links})
     else:
@@ -195,3 +197,13 @@ def _watch(client: "Client", server: Server, workflow_id: str, as_json: bool) ->
             typer.echo(link)
     if ended["status"] != WorkflowStatus.COMPLETED:
         raise StackError(f"the workflow is {failure(ended)}")
+
+
+def _links(client: "Compute", workflow: Any) -> Iterator[str]:
+    """Links to the results of the last step; they need no key, and expire."""
+    # The quick start's dialect, which this spelling of the id asks for, has links.
+    seen = client.request("GET", f"/workflows/wf_{str(workflow['id']).replace('-', '')}")
+    for step in seen.get("steps") or []:
+        if step["name"] == workflow["final_step_id"]:
+            output = step["output"] or {}
+            yield from (made["url"] for kind in ("images", "videos") for made in output.get(kind) or [])

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
         WebhookError,
     )
     from compute.client.events import Event
-    from compute.client.flat import Client
     from compute.client.models import Task, Training, Workflow
     from compute.client.sync.client import Compute
     from compute.client.webhooks import verify_webhook
@@ -57,7 +56,6 @@ __all__ = [
     "APIError",
     "AsyncCompute",
     "BadRequestError",
-    "Client",
     "ClientError",
     "Compute",
     "ConfigurationError",
@@ -96,7 +94,6 @@ __all__ = [
 
 _ELSEWHERE = {
     "AsyncCompute": "aio.client",
-    "Client": "flat",
     "Compute": "sync.client",
     "Event": "events",
     "Failure": "common.failures",

@@ -1,11 +1,12 @@
 """`compute up`: starts every part in order, watches them, and stops them in reverse order."""
 
+import json
 import os
 import secrets
 import sys
 import time
-from collections.abc import MutableMapping
-from contextlib import ExitStack
+from collections.abc import Callable, MutableMapping
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from compute.stack.cluster.serve_config import ServeConfig, check_serve_config, 
 from compute.stack.commands import run_own_command
 from compute.stack.database import start_database
 from compute.stack.errors import StackError
-from compute.stack.lock import HomeLock
+from compute.stack.lock import HomeLock, RunningStack
 from compute.stack.mark import MARK
 from compute.stack.messages.failures import cause
 from compute.stack.messages.steps import Steps, say
@@ -39,16 +40,30 @@ if TYPE_CHECKING:
 __all__ = ["up"]
 
 WATCH_SECONDS = 1.0
+OnReady = Callable[[RunningStack, str], None]
+"""Takes the facts of a stack that is ready, and the text for its operator."""
 
 
-def up(config_path: Path) -> None:
+def up(config_path: Path, *, as_json: bool = False) -> None:
     """Run the stack in the foreground until it is told to stop.
+
+    Args:
+        as_json: When it is ready, print its facts as one line of JSON, and everything else to standard error.
 
     Raises:
         StackError: it cannot run, or a part of it died; nothing of it keeps running.
     """
     # Files written by this process and its children are closed to other users.
     os.umask(0o077)
+    if not as_json:
+        _up(config_path, lambda _, text: say(text))
+        return
+    stdout = sys.stdout
+    with redirect_stdout(sys.stderr):
+        _up(config_path, lambda facts, _: print(json.dumps(facts), file=stdout, flush=True))
+
+
+def _up(config_path: Path, on_ready: OnReady) -> None:
     settings = load_settings()
     home = prepare_home(settings.home)
     _leave_secrets(home)
@@ -59,7 +74,7 @@ def up(config_path: Path) -> None:
         with ExitStack() as parts:
             parts.callback(forget, os.environ.get(SECRETS_VARIABLE), home)
             try:
-                _run(config_path, settings, home, steps, stop, parts)
+                _run(config_path, settings, home, steps, stop, parts, on_ready)
             finally:
                 stop.ignore()
     except StopRequested:
@@ -76,7 +91,15 @@ def _leave_secrets(home: Path) -> None:
         os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606 - this very program
 
 
-def _run(config_path: Path, settings: Settings, home: Path, steps: Steps, stop: StopSignals, parts: ExitStack) -> None:
+def _run(
+    config_path: Path,
+    settings: Settings,
+    home: Path,
+    steps: Steps,
+    stop: StopSignals,
+    parts: ExitStack,
+    on_ready: OnReady,
+) -> None:
     options = load_options()
     config = read_serve_config(config_path, options.http_port, options.http_host)
     lock = _lock(home, parts)
@@ -111,9 +134,10 @@ def _run(config_path: Path, settings: Settings, home: Path, steps: Steps, stop: 
     head = _start_ray(runtime, options, steps, stop, parts)
     _deploy(head, config, options, steps)
 
-    facts = {"url": config.url, "api_key": str(key), "dashboard_url": dashboard_url, "logs": str(head.logs)}
-    lock.publish({"pid": os.getpid(), **facts})
-    say(welcome(config.url, home, key, dashboard_url, head.logs, steps.elapsed))
+    addresses = {"url": config.url, "api_key": str(key), "dashboard_url": dashboard_url, "logs": str(head.logs)}
+    facts = {"pid": os.getpid(), **addresses}
+    lock.publish(facts)
+    on_ready(facts, welcome(config.url, home, key, dashboard_url, head.logs, steps.elapsed))
     _watch(head, database)
 
 

@@ -11,7 +11,7 @@ from compute.client.aio.pages import AsyncPages
 from compute.client.aio.polling import until_ended
 from compute.client.aio.transport import AsyncTransport
 from compute.client.common.calls import body_of, id_of, post, reading
-from compute.client.common.reading import raise_if_bad, reader, training_of
+from compute.client.common.reading import id_in, raise_if_bad, reader, training_of
 from compute.client.errors import ClientError
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class AsyncTrainings:
         """
         given = (body_of(body) if body is not None else {}) | fields
         created = await self._transport.json(post("/training/", given, key=idempotency_key, timeout=timeout))
-        return training_of(created) if "training_type" in created else await self.get(created["id"])
+        made = id_in(created)
+        return training_of(created) if "training_type" in created else await self.get(made)
 
     async def get(self, training: TrainingId) -> Training:
         """Return a training as it is now, with its latest metrics and samples."""

@@ -9,7 +9,7 @@ from compute.client.aio.pages import AsyncPages
 from compute.client.aio.polling import until_ended
 from compute.client.aio.transport import AsyncTransport
 from compute.client.common.calls import Call, body_of, id_of, json_of, post, reading, segment, with_json
-from compute.client.common.reading import reader, workflow_of
+from compute.client.common.reading import id_in, reader, workflow_of
 
 if TYPE_CHECKING:
     from compute.client.models import Workflow
@@ -47,7 +47,8 @@ class AsyncWorkflows:
         call = post("/workflows/", given, params={"start": start}, key=idempotency_key, timeout=timeout)
         created = await self._transport.json(call)
         # The quick start's steps get the quick start's answer.
-        return workflow_of(created) if "total_steps" in created else await self.get(created["id"])
+        made = id_in(created)
+        return workflow_of(created) if "total_steps" in created else await self.get(made)
 
     async def get(self, workflow: WorkflowId) -> Workflow:
         """Return a workflow with its steps as they are now."""

@@ -208,7 +208,7 @@ def _sentence(answer: httpx.Response, faults: tuple[FieldFault, ...]) -> str:
     if faults:
         lines = list(map(str, faults))
         return lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} things are wrong:", *lines])
-    if answer.is_redirect:
+    if answer.has_redirect_location:
         return f"{answer.request.url.host} redirects to {answer.headers['location']}: is the address right?"
     return f"the server answers {answer.status_code} {answer.reason_phrase}".rstrip()
 

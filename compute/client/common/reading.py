@@ -15,6 +15,7 @@ __all__ = [
     "ENDED",
     "ENDS",
     "event_of",
+    "id_in",
     "is_ended",
     "raise_if_bad",
     "reader",
@@ -83,6 +84,13 @@ def event_of(message: Message) -> Event:
     data = data if isinstance(data, dict) else {}
     task = task_of(data) if message.event in ENDS and "task_type" in data else None
     return Event(message.event, data, message.id, task)
+
+
+def id_in(body: Any) -> Any:
+    """The id of what was made, in the answer that says so."""
+    if not isinstance(body, dict) or body.get("id") is None:
+        raise UnexpectedAnswer("the server does not answer as this API does")
+    return body["id"]
 
 
 def is_ended(thing: Any) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compute.client.common.calls import body_of, id_of, post, reading
-from compute.client.common.reading import raise_if_bad, reader, training_of
+from compute.client.common.reading import id_in, raise_if_bad, reader, training_of
 from compute.client.errors import ClientError
 from compute.client.sync.files import Files
 from compute.client.sync.pages import Pages
@@ -53,7 +53,8 @@ class Trainings:
         """
         given = (body_of(body) if body is not None else {}) | fields
         created = self._transport.json(post("/training/", given, key=idempotency_key, timeout=timeout))
-        return training_of(created) if "training_type" in created else self.get(created["id"])
+        made = id_in(created)
+        return training_of(created) if "training_type" in created else self.get(made)
 
     def get(self, training: TrainingId) -> Training:
         """Return a training as it is now, with its latest metrics and samples."""

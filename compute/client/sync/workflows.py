@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from compute.client.common.calls import Call, body_of, id_of, json_of, post, reading, segment, with_json
-from compute.client.common.reading import reader, workflow_of
+from compute.client.common.reading import id_in, reader, workflow_of
 from compute.client.sync.pages import Pages
 from compute.client.sync.polling import until_ended
 from compute.client.sync.transport import Transport
@@ -48,7 +48,8 @@ class Workflows:
         call = post("/workflows/", given, params={"start": start}, key=idempotency_key, timeout=timeout)
         created = self._transport.json(call)
         # The quick start's steps get the quick start's answer.
-        return workflow_of(created) if "total_steps" in created else self.get(created["id"])
+        made = id_in(created)
+        return workflow_of(created) if "total_steps" in created else self.get(made)
 
     def get(self, workflow: WorkflowId) -> Workflow:
         """Return a workflow with its steps as they are now."""

@@ -11,26 +11,30 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Script:
     """What a server answers, and what it was asked."""
 
-    answers: list[tuple[int, str]]
+    answers: list[tuple[int, str] | tuple[int, str, str]]
+    """Status, body and type; the last one is given again and again."""
     asked: list[str] = field(default_factory=list)
     url: str = ""
 
 
 @contextmanager
-def server(answers: Sequence[tuple[int, str]]) -> Iterator[Script]:
-    """A server that gives these answers one after the other."""
+def server(answers: Sequence[tuple[int, str] | tuple[int, str, str]]) -> Iterator[Script]:
+    """A server that gives these answers one after the other, and the last one from then on."""
     script = Script(list(answers))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             script.asked.append(f"{self.command} {self.path}")
-            status, body = script.answers.pop(0)
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            answer = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+            status, body, kind = answer if len(answer) == 3 else (*answer, "application/json")
             self.send_response(status)
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body.encode())
 
-        do_POST = do_GET  # noqa: N815 - the name that http.server looks for
+        do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
 
         def log_message(self, *_: object) -> None:
             """Tests are quiet."""

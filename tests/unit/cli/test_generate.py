@@ -9,15 +9,16 @@ from typer.testing import CliRunner, Result
 from compute.cli import app
 from tests.unit.cli.scripted import server
 
+TASK = {"id": "01a230ea-9687-7935-ab76-c6ce6d875864", "task_type": "GENERATION", "status": "PENDING", "progress": 0.0}
+
 
 def generate(out: Path, *, count: int = 1) -> Result:
     """Run the command against a server whose images are the texts `image 1`, `image 2` and so on."""
-    with server([]) as script:
-        images = [{"url": f"{script.url}/{number}"} for number in range(1, count + 1)]
-        task = {"id": "task_1", "status": "queued", "progress": 0.0, "output": None, "error": None}
-        ended = {**task, "status": "completed", "progress": 1.0, "output": {"images": images}}
-        script.answers += [(201, json.dumps(task)), (200, json.dumps(ended))]
-        script.answers += [(200, f"image {number}") for number in range(1, count + 1)]
+    paths = [f"generations/{number}.png" for number in range(1, count + 1)]
+    ended = {**TASK, "status": "COMPLETED", "progress": 100.0, "result_image_paths": paths}
+    events = f"id: 1\nevent: completed\ndata: {json.dumps(ended)}\n\n"
+    images = [(200, f"image {number}", "image/png") for number in range(1, count + 1)]
+    with server([(201, json.dumps(TASK)), (200, events, "text/event-stream"), *images]) as script:
         line = ["generate", "a hat", "--out", str(out), "--url", script.url, "--key", "key"]
         return CliRunner().invoke(app, line, env={"COMPUTE_HOME": str(out.parent / "home")})
 

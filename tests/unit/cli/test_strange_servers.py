@@ -1,0 +1,108 @@
+"""Commands against servers that are not what they should be: real ones on loopback that answer by script."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from compute.cli import app
+from compute.schemas.enums import StepStatus, WorkflowStatus
+from tests.unit.cli.scripted import server
+from tests.unit.terminal.views import ID, NOW, step, workflow
+
+ROOT = Path(__file__).parents[3]
+GATEWAY = (502, "<html>Bad Gateway</html>")
+RUNNING = (200, json.dumps(workflow(step("draw", StepStatus.RUNNING))))
+COMPLETED = (
+    200,
+    json.dumps(
+        workflow(
+            step("draw", StepStatus.COMPLETED),
+            status=WorkflowStatus.COMPLETED,
+            completed_at=NOW,
+            final_step_id="draw",
+        )
+    ),
+)
+LINK = "http://127.0.0.1:8000/api/v1/storage/images/generations/1/0.png?expires=1&signature=x"
+LINKS = (200, json.dumps({"steps": [{"name": "draw", "output": {"images": [{"url": LINK}]}}]}))
+
+
+def watched(url: str, home: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "compute.cli", "workflow", "watch", str(ID), "--url", url, "--key", "key"]
+    environment = {**os.environ, "COMPUTE_HOME": str(home)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+
+
+def test_a_server_that_is_away_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    with server([RUNNING, *[GATEWAY] * 4, COMPLETED, LINKS]) as script:
+        ended = watched(script.url, tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[-1] == LINK
+    assert script.asked[-1] == f"GET /api/v1/workflows/wf_{ID.hex}"
+
+
+def test_a_server_that_was_never_there_is_not_waited_for(tmp_path: Path) -> None:
+    with server([GATEWAY]) as script:
+        ended = watched(script.url, tmp_path)
+    assert (ended.returncode, ended.stderr) == (4, "compute: the server answers 502 Bad Gateway\n")
+    assert len(script.asked) == 3
+
+
+def test_nobody_at_the_address_is_exit_code_3(tmp_path: Path) -> None:
+    ended = watched("http://127.0.0.1:9", tmp_path)
+    assert ended.returncode == 3
+    assert ended.stderr.startswith("compute: http://127.0.0.1:9 cannot be reached: ")
+
+
+COMMANDS = [
+    ["generate", "a hat"],
+    ["task", "show", str(ID)],
+    ["task", "wait", str(ID)],
+    ["task", "list"],
+    ["task", "submit", "GENERATION", "-s", "prompt=a hat"],
+    ["train", "show", str(ID)],
+    ["train", "wait", str(ID)],
+    ["workflow", "watch", str(ID)],
+    ["workflow", "show", str(ID)],
+    ["workflow", "cancel", str(ID)],
+    ["workflow", "run", str(ROOT / "examples" / "product-to-model.yaml")],
+    ["queues"],
+]
+LISTS = (["queues"], ["task", "list"])
+STRANGE = [
+    ((200, "<html>Sign in</html>"), 1),
+    ((200, "null"), 1),
+    ((302, ""), 1),
+    ((401, "<html>Unauthorized</html>"), 6),
+    ((403, '{"detail": "This key may only read.", "code": "FORBIDDEN"}'), 6),
+    ((404, '{"message": "no Route matched"}'), 5),
+    ((422, '{"detail": [{"loc": ["body", "x"], "msg": "\\u001b[2Jno", "type": "y"}]}'), 1),
+    ((502, "<html>Bad Gateway</html>"), 4),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: "-".join(words[:2]))
+def test_whatever_a_server_answers_a_command_says_one_thing_and_exits_with_a_code(
+    tmp_path: Path, command: list[str]
+) -> None:
+    for answer, code in STRANGE:
+        with server([answer]) as script:
+            line = [*command, "--url", script.url, "--key", "key"]
+            ended = CliRunner().invoke(app, line, env={"COMPUTE_HOME": str(tmp_path)})
+        assert (ended.exit_code, ended.stdout) == (code, ""), answer
+        assert ended.stderr.startswith("compute: "), answer
+        assert (ended.stderr.count("\n"), "\x1b" in ended.stderr) == (1, False), answer
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one not in LISTS], ids=str)
+def test_an_object_that_is_no_answer_is_recognised(tmp_path: Path, command: list[str]) -> None:
+    with server([(200, "{}")]) as script:
+        line = [*command, "--url", script.url, "--key", "key"]
+        ended = CliRunner().invoke(app, line, env={"COMPUTE_HOME": str(tmp_path)})
+    assert (ended.exit_code, ended.stdout) == (1, "")
+    assert "does not answer as this API does" in ended.stderr
