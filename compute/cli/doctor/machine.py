@@ -13,13 +13,13 @@ from packaging.version import Version
 
 from compute.cli.doctor.findings import Finding, Setup, Skipped, broken, warning
 from compute.cli.doctor.registry import check
-from compute.stack.cluster.head import SHARED_MEMORY
 
 __all__ = ["installed_requirements"]
 
 _PACKAGE = "compute"
 _EXTRAS = ("", "server")
 """What a server needs of the package's extras."""
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Ray puts its objects
 _FEWEST_FILES = 4096
 _LEAST_SHARED = 512 * 2**20
 
@@ -82,13 +82,13 @@ def open_files(_: Setup) -> Iterator[Finding]:
 @check("shared-memory", "there is enough shared memory for Ray")
 def shared_memory(_: Setup) -> Iterator[Finding]:
     """Ray keeps its objects there; in containers it is often 64 MiB."""
-    if not SHARED_MEMORY.is_dir():
-        raise Skipped(f"this system has no {SHARED_MEMORY}")
-    total = shutil.disk_usage(SHARED_MEMORY).total
+    if not _SHARED_MEMORY.is_dir():
+        raise Skipped(f"this system has no {_SHARED_MEMORY}")
+    total = shutil.disk_usage(_SHARED_MEMORY).total
     if total < _LEAST_SHARED:
         yield broken(
             "shared-memory.small",
-            f"{SHARED_MEMORY} has {total // 2**20} MiB, and {_LEAST_SHARED // 2**20} are needed",
+            f"{_SHARED_MEMORY} has {total // 2**20} MiB, and {_LEAST_SHARED // 2**20} are needed",
             "Start the container with --shm-size=2g; on Kubernetes mount an emptyDir with `medium: Memory` there",
         )
 

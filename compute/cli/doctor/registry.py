@@ -4,7 +4,7 @@ import importlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 from compute.cli.doctor.findings import Finding, Level, Setup, Skipped, broken
 
@@ -58,8 +58,22 @@ def check(name: str, about: str, *, seconds: float = _SECONDS) -> Callable[[Exam
 def all_checks() -> tuple[Check, ...]:
     """All checks, in the order of the modules and of the functions in them."""
     for module in _MODULES:
-        importlib.import_module(f"compute.cli.doctor.{module}")
+        try:
+            importlib.import_module(f"compute.cli.doctor.{module}")
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] == "compute":
+                raise
+            check(module, "its packages are installed")(partial(_without, module, error.name))
     return tuple(_found.values())
+
+
+def _without(module: str, package: str, _: Setup) -> Iterator[Finding]:
+    """In place of the checks of a module that cannot be imported."""
+    yield broken(
+        f"{module}.packages",
+        f"nothing can be said of this without the package {package}",
+        "Install all that a server needs: pip install 'compute[server]'",
+    )
 
 
 def examine(setup: Setup, checks: Iterable[Check]) -> Sequence[Result]:

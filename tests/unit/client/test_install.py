@@ -85,7 +85,7 @@ def test_the_client_needs_no_more(tmp_path: Path) -> None:
 )
 def test_commands_that_speak_to_a_server_need_no_more(command: list[str], tmp_path: Path) -> None:
     ended = run(COMMAND, command, tmp_path)
-    assert ended.returncode == 1
+    assert ended.returncode == 3
     assert ended.stderr.startswith("compute: http://127.0.0.1:9 cannot be reached")
 
 

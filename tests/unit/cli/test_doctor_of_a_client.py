@@ -1,0 +1,15 @@
+"""`compute doctor` where only the client's packages are installed."""
+
+import json
+from pathlib import Path
+
+from tests.unit.client.test_install import COMMAND, run
+
+
+def test_it_says_what_is_missing_and_examines_the_rest(tmp_path: Path) -> None:
+    answer = run(COMMAND, ["doctor", "--json"], tmp_path)
+    checks = {one["check"]: one for one in json.loads(answer.stdout)["checks"]}
+    assert answer.returncode == 1
+    assert checks["database"]["findings"][0]["code"] == "database.packages"
+    assert "compute[server]" in checks["database"]["findings"][0]["advice"]
+    assert {checks[name]["state"] for name in ("python", "packages", "variables", "settings")} == {"ok"}
