@@ -17,6 +17,7 @@ from compute.deployments.replicas import ReplicaCounter, ReplicaDirectory
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
+from compute.monitoring.fold import Folding
 from compute.outbound.client import GuardedClient
 from compute.retention.loop import RetentionLoop
 from compute.retention.pruner import Pruner
@@ -70,6 +71,7 @@ class DispatcherDeployment:
             asyncio.create_task(self._dispatcher.run(), name="dispatching"),
             asyncio.create_task(sender.run(), name="sending webhooks"),
             asyncio.create_task(counter.run(), name="counting replicas"),
+            asyncio.create_task(Folding(self._database).run(), name="counting tasks"),
         ]
         if settings.retention_days is not None:
             pruner = Pruner(self._database, self._objects, timedelta(days=settings.retention_days), owner)

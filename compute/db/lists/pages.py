@@ -6,7 +6,8 @@ whole when one of them fills it, or comes to its end.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import select
@@ -18,7 +19,19 @@ from compute.db.away import StatementTooSlow, away
 from compute.db.keys import one_of
 from compute.db.lists.walks import Heap, ListPosition, Span, Walked, follow_indices, walk, walked_count
 
-__all__ = ["COUNTED", "EXAMINED", "Filters", "Found", "ListPosition", "Listing", "Partial", "count_of", "page_of"]
+__all__ = [
+    "COUNTED",
+    "EXAMINED",
+    "Filters",
+    "Found",
+    "ListPosition",
+    "Listing",
+    "Partial",
+    "begin_walking",
+    "count_of",
+    "page_of",
+    "positions_of",
+]
 
 T = TypeVar("T")
 
@@ -51,7 +64,8 @@ class Listing(Generic[T]):
     """A list of the rows of a table that are `also`. The table has an index on (created_at, id) for all of its rows.
 
     `columns` are those with an index of their own, the most telling first. `statuses` are all that rows can have, if
-    rows that are not `also` may be many: then those that are can be found by the column `status`.
+    rows that are not `also` may be many: then those that are can be found by the column `status`. Rows from before
+    `since` are not in it.
     """
 
     table: type[T]
@@ -59,6 +73,7 @@ class Listing(Generic[T]):
     columns: tuple[Partial, ...] = ()
     also: str = ""
     statuses: tuple[str, ...] = ()
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +114,7 @@ async def page_of(
         StatementTooSlow: the database was too busy for it.
     """
     try:
-        # One snapshot: what one walk has seen is no news to the next.
-        await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-        await follow_indices(session, statement_timeout=_SECONDS)
+        await begin_walking(session)
         positions, until, whole = await _find(session, listing, filters, behind, skip, limit)
         return Found(await _rows(session, listing.table, positions, options), until, whole)
     except DBAPIError as error:
@@ -114,9 +127,27 @@ async def page_of(
         raise
 
 
-async def count_of(session: AsyncSession, listing: Listing[Any], filters: Filters) -> tuple[int, bool]:
-    """Count the rows, up to `COUNTED`, and say whether that is exact: otherwise there are as many or more. Its
-    transaction is one of `page_of`."""
+async def begin_walking(session: AsyncSession) -> None:
+    """Let all statements of a transaction, which has just begun, have one view of the rows, and a few seconds each."""
+    # What one walk has seen is no news to the next.
+    await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    await follow_indices(session, statement_timeout=_SECONDS)
+
+
+async def positions_of(
+    session: AsyncSession, listing: Listing[Any], filters: Filters, *, behind: ListPosition | None, limit: int
+) -> Sequence[ListPosition] | None:
+    """The positions of all rows behind a position, newest first; None if there are more than `limit`, or more would
+    have to be examined. Its transaction is one of `page_of`, or begins as that does."""
+    found, _, whole = await _find(session, listing, filters, behind, 0, limit + 1)
+    return found if whole and len(found) <= limit else None
+
+
+async def count_of(
+    session: AsyncSession, listing: Listing[Any], filters: Filters, *, behind: ListPosition | None = None
+) -> tuple[int, bool]:
+    """Count the rows behind a position, up to `COUNTED`, and say whether that is exact: otherwise there are as many or
+    more. Its transaction is one of `page_of`."""
     most = 0
     ways = list(_ways(listing, filters))
     # By time alone there is no end to what is left out.
@@ -125,7 +156,8 @@ async def count_of(session: AsyncSession, listing: Listing[Any], filters: Filter
         for along, left in way.walks:
             if isinstance(along, Span):
                 budget = COUNTED - found if way.exact else _share(ways)
-                more, exact = await walked_count(session, listing.table, along, _by_column(listing, left), budget)
+                known = _by_column(listing, left)
+                more, exact = await walked_count(session, listing.table, along, known, budget, behind)
                 found, complete = found + more, complete and exact
         most = max(most, min(found, COUNTED))
         if complete or most == COUNTED:
@@ -214,7 +246,7 @@ def _ways(listing: Listing[Any], filters: Filters) -> Iterator[_Way]:
     found = [
         _way(listing, column, filters[column.name], filters) for column in listing.columns if column.name in filters
     ]
-    plain = _Way(((Span("", also=listing.also), filters),))
+    plain = _Way(((Span("", also=listing.also, since=listing.since), filters),))
     for way in (plain, *found):
         if way.exact:
             yield way
@@ -233,8 +265,10 @@ def _way(listing: Listing[Any], column: Partial, values: Sequence[Any], filters:
     inside = [value for value in values if column.values is None or value in column.values]
     outside = column.heaps if column.values is None or len(inside) < len(values) else ()
     left = {name: known for name, known in filters.items() if name != column.name}
-    spans = [Span(column.where, getattr(listing.table, column.name), value, column.also) for value in inside]
-    return _Way((*((span, left) for span in spans), *((heap, filters) for heap in outside)))
+    along = getattr(listing.table, column.name)
+    spans = [Span(column.where, along, value, column.also, listing.since) for value in inside]
+    heaps = [replace(heap, since=listing.since) for heap in outside]
+    return _Way((*((span, left) for span in spans), *((heap, filters) for heap in heaps)))
 
 
 def _by_column(listing: Listing[Any], filters: Filters) -> dict[Any, Sequence[Any]]:

@@ -46,21 +46,24 @@ class ListPosition(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Span:
     """The part of an index on (`column`, created_at, id) in which the column is `value`; without one, an index on
-    (created_at, id). `where` is the index's own condition, `also` what else is asked of its rows."""
+    (created_at, id). `where` is the index's own condition, `also` what else is asked of its rows, and `since` the time
+    of the oldest."""
 
     where: str
     column: Any = None
     value: str | None = None
     also: str = ""
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Heap:
-    """A partial index in an order of its own. A walk is of use only if it sees all of it."""
+    """A partial index in an order of its own. A walk is of use only if it sees all of it. `since` as of a `Span`."""
 
     where: str
     order: tuple[str, ...]
     also: str = ""
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ async def walk(
     """Up to `limit` rows behind `position` whose columns are as `wanted`, without the first `skip`, of `budget` that
     are examined. Nothing is skipped of a heap."""
     here = [] if position is None else [_before(table, position)]
-    matches = and_(true(), *_conditions(along, wanted), *(here if isinstance(along, Heap) else ()))
+    matches = and_(true(), *_conditions(table, along, wanted), *(here if isinstance(along, Heap) else ()))
     inner = _examined(table, along, matches, position, budget).subquery("walked")
     fit = func.count().filter(inner.c.matches).over(rows=(None, 0)).label("fit")
     number = func.row_number().over().label("number")
@@ -116,10 +119,17 @@ async def walk(
 
 
 async def walked_count(
-    session: AsyncSession, table: Any, along: Span, wanted: Mapping[Any, Sequence[Any]], budget: int
+    session: AsyncSession,
+    table: Any,
+    along: Span,
+    wanted: Mapping[Any, Sequence[Any]],
+    budget: int,
+    position: ListPosition | None = None,
 ) -> tuple[int, bool]:
-    """Count the rows that are as `wanted` among the first `budget`, and say whether those were all."""
-    inner = _examined(table, along, and_(true(), *_conditions(along, wanted)), None, budget + 1).subquery("walked")
+    """Count the rows behind `position` that are as `wanted` among the first `budget`, and say whether those were
+    all."""
+    matches = and_(true(), *_conditions(table, along, wanted))
+    inner = _examined(table, along, matches, position, budget + 1).subquery("walked")
     counted = select(func.count().filter(inner.c.matches), func.count())
     found, examined = (await session.execute(counted.select_from(inner))).one()
     return min(found, budget), examined <= budget
@@ -138,9 +148,12 @@ def _examined(
     order = [table.created_at, table.id]
     if along.column is not None:
         order.insert(0, along.column)
-        rows = rows.where(along.column >= along.value)
+        # With a time, one comparison of both columns: the walk ends there, instead of passing by what is older.
+        rows = rows.where(along.column >= along.value if along.since is None else _from(table, along))
         if position is None:
             rows = rows.where(along.column <= along.value)
+    elif along.since is not None:
+        rows = rows.where(table.created_at >= along.since)
     if position is not None:
         rows = rows.where(_before(table, position, along.column, along.value))
     return rows.order_by(*(column.desc() for column in order))
@@ -155,8 +168,15 @@ def _before(table: Any, position: ListPosition, column: Any = None, value: str |
     return tuple_(*columns) < tuple_(*values)
 
 
-def _conditions(along: Span | Heap, wanted: Mapping[Any, Sequence[Any]]) -> list[ColumnElement[bool]]:
+def _from(table: Any, along: Span) -> ColumnElement[bool]:
+    values: list[Any] = [literal(along.value), literal(along.since, DateTime(timezone=True))]
+    return tuple_(along.column, table.created_at) >= tuple_(*values)
+
+
+def _conditions(table: Any, along: Span | Heap, wanted: Mapping[Any, Sequence[Any]]) -> list[ColumnElement[bool]]:
     also = [literal_column(f"({along.also})", Boolean())] if along.also else []
+    if isinstance(along, Heap) and along.since is not None:
+        also.append(table.created_at >= along.since)
     return [*also, *(column.in_(values) for column, values in wanted.items())]
 
 

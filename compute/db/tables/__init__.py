@@ -11,6 +11,7 @@ from compute.db.tables.tasks import Task, TaskEvent
 from compute.db.tables.trainings import Training, TrainingEvent
 from compute.db.tables.usage import UsageDay, UsageNews
 from compute.db.tables.webhooks import WebhookAttempt, WebhookDelivery
+from compute.db.tables.work import WorkCount, WorkHistory, WorkNews
 from compute.db.tables.workflows import Workflow, WorkflowEvent, WorkflowStep
 
 __all__ = [
@@ -31,6 +32,9 @@ __all__ = [
     "UsageNews",
     "WebhookAttempt",
     "WebhookDelivery",
+    "WorkCount",
+    "WorkHistory",
+    "WorkNews",
     "Workflow",
     "WorkflowEvent",
     "WorkflowStep",

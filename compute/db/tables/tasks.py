@@ -10,7 +10,18 @@ from sqlalchemy.orm import Mapped, mapped_column
 from compute.db.columns import AS_SENT
 from compute.db.tables.base import NOW, Base
 
-__all__ = ["ENDED", "LEASED", "LISTED", "OF_TENANT", "OF_WORKFLOW", "OF_ZONE", "READY", "Task", "TaskEvent"]
+__all__ = [
+    "ENDED",
+    "LEASED",
+    "LISTED",
+    "OF_PROVIDER",
+    "OF_TENANT",
+    "OF_WORKFLOW",
+    "OF_ZONE",
+    "READY",
+    "Task",
+    "TaskEvent",
+]
 
 # What the rows of the partial indices are. Who walks one says the same, word for word.
 LISTED = "deleted_at IS NULL"
@@ -19,6 +30,7 @@ LEASED = "status IN ('QUEUED', 'EXECUTING')"
 ENDED = f"status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND {LISTED}"
 OF_WORKFLOW = "workflow_id IS NOT NULL"
 OF_TENANT = f"origin_tenant_id IS NOT NULL AND {LISTED}"
+OF_PROVIDER = f"provider_type <> 'LOCAL' AND {ENDED}"
 OF_ZONE = f"origin_zone IS NOT NULL AND {ENDED}"
 
 
@@ -94,6 +106,7 @@ class Task(Base):
         Index("tasks_of_workflow", "workflow_id", "created_at", "id", postgresql_where=text(OF_WORKFLOW)),
         Index("tasks_of_tenant", "origin_tenant_id", "created_at", "id", postgresql_where=text(OF_TENANT)),
         Index("tasks_of_zone", "origin_zone", "created_at", "id", postgresql_where=text(OF_ZONE)),
+        Index("tasks_of_provider", "provider_type", "created_at", "id", postgresql_where=text(OF_PROVIDER)),
         Index("tasks_of_status", "status", "created_at", "id", postgresql_where=text(ENDED)),
         Index("tasks_of_type", "task_type", "created_at", "id", postgresql_where=text(ENDED)),
         Index("tasks_of_instance", "origin_instance", "created_at", "id", postgresql_where=text(ENDED)),

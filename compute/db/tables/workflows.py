@@ -10,12 +10,13 @@ from sqlalchemy.orm import Mapped, mapped_column
 from compute.db.columns import AS_SENT
 from compute.db.tables.base import NOW, Base
 
-__all__ = ["LISTED", "OF_TENANT", "UNENDED", "Workflow", "WorkflowEvent", "WorkflowStep"]
+__all__ = ["LISTED", "OF_TENANT", "OF_ZONE", "UNENDED", "Workflow", "WorkflowEvent", "WorkflowStep"]
 
 # What the rows of the partial indices are. Who walks one says the same, word for word.
 LISTED = "deleted_at IS NULL"
 UNENDED = "status IN ('PENDING', 'RUNNING', 'PAUSED')"
 OF_TENANT = f"origin_tenant_id IS NOT NULL AND {LISTED}"
+OF_ZONE = f"origin_zone IS NOT NULL AND {LISTED}"
 
 
 class Workflow(Base):
@@ -68,6 +69,8 @@ class Workflow(Base):
         Index("workflows_of_status", "status", "created_at", "id", postgresql_where=text(LISTED)),
         Index("workflows_of_tenant", "origin_tenant_id", "created_at", "id", postgresql_where=text(OF_TENANT)),
         Index("workflows_of_instance", "origin_instance", "created_at", "id", postgresql_where=text(LISTED)),
+        Index("workflows_of_zone", "origin_zone", "created_at", "id", postgresql_where=text(OF_ZONE)),
+        Index("workflows_of_name", "name", postgresql_ops={"name": "text_pattern_ops"}, postgresql_where=text(LISTED)),
     )
 
 
