@@ -27,6 +27,7 @@ from compute.api.http.routes import RouteTable
 from compute.api.http.well_formed import WellFormed
 from compute.api.images import routes as storage
 from compute.api.loras import routes as lora
+from compute.api.monitoring import routes as monitoring
 from compute.api.openapi.document import ServedDocument, openapi_document
 from compute.api.openapi.reference import router as reference
 from compute.api.paths import API
@@ -64,6 +65,7 @@ _ROUTERS: tuple[tuple[APIRouter, dict[str, Any]], ...] = (
     (training.router, _KEYED),
     (evaluation.router, _KEYED),
     (usage.router, _KEYED),
+    (monitoring.router, _KEYED),
     # Their routes say which key they need.
     (storage.router, _OF_THE_API),
     (lora.router, _OF_THE_API),

@@ -40,6 +40,7 @@ __all__ = [
     "cursor_of",
     "json_list",
     "list_answer",
+    "next_page",
     "next_row",
     "page_by_time",
     "position_of",
@@ -152,9 +153,14 @@ def next_row(listed: str, cursor: str | None, *, skip: int = 0) -> ListPosition 
 class Asked(Protocol):
     """The page that a query of a list by time asks for."""
 
-    limit: int
-    skip: int
-    cursor: str | None
+    @property
+    def limit(self) -> int: ...
+
+    @property
+    def skip(self) -> int: ...
+
+    @property
+    def cursor(self) -> str | None: ...
 
 
 async def page_by_time(
@@ -165,15 +171,16 @@ async def page_by_time(
     asked: Asked,
     *,
     options: Sequence[ORMOption] = (),
+    before: ListPosition | None = None,
 ) -> Page[RowT]:
-    """The page that a query asks for. Behind a cursor it may be short, or empty, and have another one behind it;
-    without one it is whole, or refused.
+    """The page that a query asks for, of the rows behind `before`. Behind a cursor it may be short, or empty, and have
+    another one behind it; without one it is whole, or refused.
 
     Raises:
         BadRequest: a cursor that is none of this list, or more would have to be looked through than is done at once.
         StatementTooSlow: the database was too busy for it.
     """
-    behind = next_row(listed, asked.cursor, skip=asked.skip)
+    behind = min(filter(None, (next_row(listed, asked.cursor, skip=asked.skip), before)), default=None)
     found = await page_of(session, listing, filters, behind=behind, skip=asked.skip, limit=asked.limit, options=options)
     if not found.whole and asked.cursor is None:
         raise BadRequest(_too_many(listing, listed, filters))
@@ -253,11 +260,15 @@ def list_answer(
     if name is not None:
         rest = (rest or {}) | {"next_cursor": cursor}
         rendered = f"{{{json.dumps(name)}:{rendered},{json.dumps(rest)[1:]}"
-    headers = {}
-    if cursor is not None:
-        said = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        query = urlencode([(key, value) for key, value in said if key not in ("cursor", "skip", "after")])
-        path = request.url.path.removeprefix(request.scope.get("root_path", ""))
-        begun = f"{links.base_url}{path}?{query}{'&' if query else ''}cursor={cursor}"
-        headers = {"Link": f'<{begun}>; rel="next"', "X-Next-Cursor": cursor}
-    return Response(rendered, headers=headers, media_type="application/json")
+    return Response(rendered, headers=next_page(cursor, request, links), media_type="application/json")
+
+
+def next_page(cursor: str | None, request: Request, links: RequestLinks) -> dict[str, str]:
+    """The headers that say where the next page is; none if there is none."""
+    if cursor is None:
+        return {}
+    said = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    query = urlencode([(key, value) for key, value in said if key not in ("cursor", "skip", "after", "page")])
+    path = request.url.path.removeprefix(request.scope.get("root_path", ""))
+    begun = f"{links.base_url}{path}?{query}{'&' if query else ''}cursor={cursor}"
+    return {"Link": f'<{begun}>; rel="next"', "X-Next-Cursor": cursor}

@@ -18,6 +18,7 @@ from compute.db.session import Database
 from compute.evaluation.evaluator import Evaluator
 from compute.events.notify import Notifier
 from compute.media.loader import MediaLoader
+from compute.monitoring.fold import Folding
 from compute.outbound.client import GuardedClient
 from compute.providers.ledger.opening import OpenCalls, open_calls
 from compute.providers.vendors.fal.webhooks import FalWebhooks
@@ -32,6 +33,7 @@ from compute.tasks.submission.writer import TaskWriter
 __all__ = ["Resources", "open_resources"]
 
 _log = logging.getLogger(__name__)
+_FOLD_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
         stack.push_async_callback(loops.close)
         loops.keep("sending notifications", notifier.run)
         loops.keep("watching tasks", watcher.run)
+        # The Dispatcher does it as well; while there is none, tasks are accepted all the same.
+        loops.keep("counting tasks", Folding(database, seconds=_FOLD_SECONDS).run)
         readiness = Readiness(database, objects, serving, loops)
         stack.push_async_callback(readiness.close)
         media = MediaLoader(settings, client)

@@ -11,6 +11,7 @@ from compute.schemas.training import TrainingStatus
 
 __all__ = [
     "BaseEvent",
+    "InferenceStatusEvent",
     "PreprocessingStatusEvent",
     "TaskCreatedEvent",
     "TaskStatusEvent",
@@ -56,6 +57,19 @@ class TaskStatusEvent(BaseEvent):
         default=None, description="Every result: `path`, `content_type`, `sha256`, `size`, `width`, `height`, `seed`."
     )
     origin_reference: str | None = Field(default=None, description="The caller's own id, as it was sent.")
+
+
+class InferenceStatusEvent(BaseEvent):
+    """Something that happened to a task, as its log has it: one of the `events` of a monitored task. What only its end
+    knows is null before. The three ids are what the caller's `config` says under these names."""
+
+    backend_generation_id: UUID | None = None
+    backend_prediction_id: UUID | None = None
+    prompt_id: str | None = None
+    result_image_path: str | None = Field(default=None, description="Storage path of the first result, image or clip.")
+    refined_image_path: str | None = Field(default=None, description="The same of a task that refines an image.")
+    completed_at: datetime | None = None
+    error_message: str | None = None
 
 
 class WorkflowStatusEvent(BaseEvent):

@@ -13,6 +13,7 @@ TAGS = {
     "Workflows": "Tasks that hand their results to each other.",
     "Training": "Teach a model something new.",
     "Evaluation": "Have images looked at.",
+    "Monitoring": "What there is to do, what was done, and by whom.",
     "Usage": "What was used, and what it cost.",
     "Storage": "Images that requests name, and results.",
     "Providers": "Who does work elsewhere, and the calls that are paid for it.",

@@ -50,6 +50,13 @@ _UNIONS: dict[str, dict[str, Any]] = {
     "TrainingEvents": _either(
         f"What happened to a training, {_DIALECT}.", "TrainingEventList", "QuickstartTrainingEventList"
     ),
+    "MonitoredTask": _either(
+        f"A task with all that is known of it, {_DIALECT}.", "TaskDetailResponse", "QuickstartTaskDetail"
+    ),
+    "TaskMedia": _either(f"The images and clips of a task, {_DIALECT}.", "TaskMediaResponse", "QuickstartTaskMedia"),
+    "MonitoredWorkflow": _either(
+        f"A workflow with its steps, {_DIALECT}.", "WorkflowDetailResponse", "QuickstartWorkflowDetail"
+    ),
     "Training": _either(f"A training, {_DIALECT}.", "TrainingTask", "QuickstartTraining"),
 }
 

@@ -17,11 +17,20 @@ from compute.schemas.rules.parameters import Label, WholeNumber
 from compute.tasks.registry import find_kind
 from compute.tasks.states import TERMINAL
 
-__all__ = ["GenerationQuery", "TaskQuery", "TaskTypeName", "find"]
+__all__ = [
+    "LISTING",
+    "OPEN_HEAPS",
+    "STATUSES",
+    "GenerationQuery",
+    "TaskQuery",
+    "TaskStatusWord",
+    "TaskTypeName",
+    "find",
+]
 
 
-_STATUSES = StatusWords(TaskStatus, QUICKSTART_STATUS)
-TaskStatusWord = Annotated[str, *_STATUSES.annotations]
+STATUSES = StatusWords(TaskStatus, QUICKSTART_STATUS)
+TaskStatusWord = Annotated[str, *STATUSES.annotations]
 
 
 def _named(value: Any) -> Any:
@@ -63,20 +72,20 @@ class GenerationFilters(_Filters):
     workflow_id: Label | None = Field(default=None, description="Only tasks of this workflow.")
 
 
-_HEAPS = (
+OPEN_HEAPS = (
     Heap(tasks.READY, ("queue", "priority", "tenant", "created_at", "id"), also=tasks.LISTED),
     Heap(tasks.LEASED, ("queue", "tenant"), also=tasks.LISTED),
 )
-_LISTING = Listing(
+LISTING = Listing(
     Task,
     "tasks",
     (
         Partial("workflow_id", tasks.OF_WORKFLOW, also=tasks.LISTED),
         Partial("origin_tenant_id", tasks.OF_TENANT),
-        Partial("status", tasks.ENDED, _HEAPS, frozenset(TERMINAL)),
-        Partial("origin_zone", tasks.OF_ZONE, _HEAPS),
-        Partial("task_type", tasks.ENDED, _HEAPS),
-        Partial("origin_instance", tasks.ENDED, _HEAPS),
+        Partial("status", tasks.ENDED, OPEN_HEAPS, frozenset(TERMINAL)),
+        Partial("origin_zone", tasks.OF_ZONE, OPEN_HEAPS),
+        Partial("task_type", tasks.ENDED, OPEN_HEAPS),
+        Partial("origin_instance", tasks.ENDED, OPEN_HEAPS),
     ),
     also=tasks.LISTED,
     statuses=tuple(TaskStatus),
@@ -90,9 +99,9 @@ async def find(session: AsyncSession, filters: _Filters, **also: Any) -> Page[Ta
         BadRequest: a cursor that is none of this list, or more would have to be looked through than is done at once.
     """
     wanted = filters.model_dump(exclude={"limit", "skip", "status", "cursor"}, exclude_none=True) | also
-    statuses = {} if filters.status is None else {"status": _STATUSES.meaning(filters.status)}
+    statuses = {} if filters.status is None else {"status": STATUSES.meaning(filters.status)}
     asked = statuses | {name: (value,) for name, value in wanted.items()}
-    return await page_by_time(session, _LISTING, filters.listed, asked, filters)
+    return await page_by_time(session, LISTING, filters.listed, asked, filters)
 
 
 TaskQuery = Annotated[TaskFilters, Query()]

@@ -13,11 +13,11 @@ from compute.db.tables import Workflow, workflows
 from compute.schemas.enums import WorkflowStatus
 from compute.schemas.rules.parameters import Flag, Label, WholeNumber
 
-__all__ = ["WorkflowQuery", "find_workflows"]
+__all__ = ["LISTING", "STATUSES", "WorkflowQuery", "WorkflowStatusWord", "find_workflows"]
 
 
-_STATUSES = StatusWords(WorkflowStatus, {status: status.lower() for status in WorkflowStatus})
-WorkflowStatusWord = Annotated[str, *_STATUSES.annotations]
+STATUSES = StatusWords(WorkflowStatus, {status: status.lower() for status in WorkflowStatus})
+WorkflowStatusWord = Annotated[str, *STATUSES.annotations]
 
 
 class WorkflowFilters(BaseModel):
@@ -37,13 +37,14 @@ class WorkflowFilters(BaseModel):
 _LISTED = "workflows"
 
 
-_LISTING = Listing(
+LISTING = Listing(
     Workflow,
     "workflows",
     (
         Partial("origin_tenant_id", workflows.OF_TENANT),
         Partial("status", workflows.LISTED),
         Partial("origin_instance", workflows.LISTED),
+        Partial("origin_zone", workflows.OF_ZONE),
     ),
     also=workflows.LISTED,
     statuses=tuple(WorkflowStatus),
@@ -58,9 +59,9 @@ async def find_workflows(session: AsyncSession, filters: WorkflowFilters) -> tup
         BadRequest: a cursor that is none of this list, or more would have to be looked through than is done at once.
     """
     wanted = filters.model_dump(exclude={"limit", "skip", "include_deleted", "status", "cursor"}, exclude_none=True)
-    statuses = {} if filters.status is None else {"status": _STATUSES.meaning(filters.status)}
+    statuses = {} if filters.status is None else {"status": STATUSES.meaning(filters.status)}
     asked = statuses | {name: (value,) for name, value in wanted.items()}
-    listing = _WITH_DELETED if filters.include_deleted else _LISTING
+    listing = _WITH_DELETED if filters.include_deleted else LISTING
     page = await page_by_time(session, listing, _LISTED, asked, filters)
     return page, *await total_of(session, listing, asked, page, filters.skip)
 

@@ -27,6 +27,7 @@ PASTED_PAGES = (
     "docs/howto/train-a-lora.md",
     "docs/howto/bring-a-lora.md",
     "docs/api.md",
+    "docs/monitoring.md",
     "docs/howto/write-a-workflow.md",
     "docs/howto/verify-a-webhook.md",
     "docs/howto/recover-from-a-stuck-task.md",
