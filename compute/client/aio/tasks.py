@@ -12,6 +12,7 @@ from compute.client.aio.files import AsyncFiles
 from compute.client.aio.pages import AsyncPages
 from compute.client.aio.streams import follow
 from compute.client.aio.transport import AsyncTransport
+from compute.client.aio.typed import AsyncTypedTasks
 from compute.client.common.calls import Call, body_of, id_of, post, query, reading, with_json
 from compute.client.common.reading import ENDS, event_of, is_ended, raise_if_bad, reader, task_of, tasks_of
 from compute.client.events import Event
@@ -27,39 +28,17 @@ TaskId = Any
 _cleaned = reader("storage", "TaskCleanup")
 
 
-class AsyncTasks:
+class AsyncTasks(AsyncTypedTasks):
     """Tasks of every type."""
 
     def __init__(self, transport: AsyncTransport, files: AsyncFiles) -> None:
         self._transport = transport
         self._files = files
 
-    async def submit(
-        self,
-        task_type: str = "GENERATION",
-        body: Any = None,
-        /,
-        *,
-        idempotency_key: str | None = None,
-        timeout: float | None = None,
-        **fields: Any,
-    ) -> Task:
-        """Have something done. The task is stored when this returns.
-
-        However often the request must be sent, it makes one task.
-
-        Args:
-            task_type: The type, such as `GENERATION` or `EDITING`.
-            body: Fields of the task, as a mapping or a model; `fields` are added to them.
-            idempotency_key: A key of your own, under which a later call of this process or another gets this task.
-                Without one, each call makes a key for itself.
-            timeout: Seconds for all tries together.
-
-        Example:
-            task = await client.tasks.submit(prompt="a red dress", width=512, height=512)
-        """
+    async def _submit(self, task_type: str = "GENERATION", body: Any = None, /, **fields: Any) -> Task:
+        key, timeout = fields.pop("idempotency_key", None), fields.pop("timeout", None)
         given = {"task_type": task_type} | (body_of(body) if body is not None else {}) | fields
-        call = post("/tasks/", given, key=idempotency_key, timeout=timeout)
+        call = post("/tasks/", given, key=key, timeout=timeout)
         return task_of(await self._transport.json(call))
 
     async def submit_all(
@@ -70,19 +49,10 @@ class AsyncTasks:
         body = {"tasks": [body_of(task) for task in tasks]}
         return tasks_of(await self._transport.json(post("/tasks/bulk", body, key=idempotency_key, timeout=timeout)))
 
-    async def run(
-        self,
-        task_type: str = "GENERATION",
-        body: Any = None,
-        /,
-        *,
-        wait_timeout: float | None = None,
-        on_event: Callable[[Event], object] | None = None,
-        **fields: Any,
-    ) -> Task:
-        """Submit a task, wait for it, and return it completed. See `submit` and `wait`."""
-        task = await self.submit(task_type, body, **fields)
-        return await self.wait(task, timeout=wait_timeout, on_event=on_event)
+    async def _run(self, task_type: str = "GENERATION", body: Any = None, /, **fields: Any) -> Task:
+        timeout, on_event = fields.pop("wait_timeout", None), fields.pop("on_event", None)
+        task = await self._submit(task_type, body, **fields)
+        return await self.wait(task, timeout=timeout, on_event=on_event)
 
     async def get(self, task: TaskId) -> Task:
         """Return a task as it is now."""

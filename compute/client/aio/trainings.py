@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from compute.client.aio.files import AsyncFiles
 from compute.client.aio.pages import AsyncPages
@@ -16,6 +16,7 @@ from compute.client.errors import ClientError
 
 if TYPE_CHECKING:
     from compute.client.models import Training
+    from compute.client.requests import TrainingFields
     from compute.schemas.training import TrainingEventPublic
 
 __all__ = ["AsyncTrainings"]
@@ -31,14 +32,18 @@ class AsyncTrainings:
         self._transport = transport
         self._files = files
 
+    @overload
     async def train(
-        self,
-        body: Any = None,
-        /,
-        *,
-        idempotency_key: str | None = None,
-        timeout: float | None = None,
-        **fields: Any,
+        self, /, *, idempotency_key: str | None = None, timeout: float | None = None, **fields: Unpack[TrainingFields]
+    ) -> Training: ...
+
+    @overload
+    async def train(
+        self, body: Any, /, *, idempotency_key: str | None = None, timeout: float | None = None, **fields: Any
+    ) -> Training: ...
+
+    async def train(
+        self, body: Any = None, /, *, idempotency_key: str | None = None, timeout: float | None = None, **fields: Any
     ) -> Training:
         """Begin a training. However often the request must be sent, it makes one.
 

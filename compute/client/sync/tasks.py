@@ -16,6 +16,7 @@ from compute.client.sync.files import Files
 from compute.client.sync.pages import Pages
 from compute.client.sync.streams import follow
 from compute.client.sync.transport import Transport
+from compute.client.sync.typed import TypedTasks
 
 if TYPE_CHECKING:
     from compute.client.models import Task
@@ -28,39 +29,17 @@ TaskId = Any
 _cleaned = reader("storage", "TaskCleanup")
 
 
-class Tasks:
+class Tasks(TypedTasks):
     """Tasks of every type."""
 
     def __init__(self, transport: Transport, files: Files) -> None:
         self._transport = transport
         self._files = files
 
-    def submit(
-        self,
-        task_type: str = "GENERATION",
-        body: Any = None,
-        /,
-        *,
-        idempotency_key: str | None = None,
-        timeout: float | None = None,
-        **fields: Any,
-    ) -> Task:
-        """Have something done. The task is stored when this returns.
-
-        However often the request must be sent, it makes one task.
-
-        Args:
-            task_type: The type, such as `GENERATION` or `EDITING`.
-            body: Fields of the task, as a mapping or a model; `fields` are added to them.
-            idempotency_key: A key of your own, under which a later call of this process or another gets this task.
-                Without one, each call makes a key for itself.
-            timeout: Seconds for all tries together.
-
-        Example:
-            task = client.tasks.submit(prompt="a red dress", width=512, height=512)
-        """
+    def _submit(self, task_type: str = "GENERATION", body: Any = None, /, **fields: Any) -> Task:
+        key, timeout = fields.pop("idempotency_key", None), fields.pop("timeout", None)
         given = {"task_type": task_type} | (body_of(body) if body is not None else {}) | fields
-        call = post("/tasks/", given, key=idempotency_key, timeout=timeout)
+        call = post("/tasks/", given, key=key, timeout=timeout)
         return task_of(self._transport.json(call))
 
     def submit_all(
@@ -71,19 +50,10 @@ class Tasks:
         body = {"tasks": [body_of(task) for task in tasks]}
         return tasks_of(self._transport.json(post("/tasks/bulk", body, key=idempotency_key, timeout=timeout)))
 
-    def run(
-        self,
-        task_type: str = "GENERATION",
-        body: Any = None,
-        /,
-        *,
-        wait_timeout: float | None = None,
-        on_event: Callable[[Event], object] | None = None,
-        **fields: Any,
-    ) -> Task:
-        """Submit a task, wait for it, and return it completed. See `submit` and `wait`."""
-        task = self.submit(task_type, body, **fields)
-        return self.wait(task, timeout=wait_timeout, on_event=on_event)
+    def _run(self, task_type: str = "GENERATION", body: Any = None, /, **fields: Any) -> Task:
+        timeout, on_event = fields.pop("wait_timeout", None), fields.pop("on_event", None)
+        task = self._submit(task_type, body, **fields)
+        return self.wait(task, timeout=timeout, on_event=on_event)
 
     def get(self, task: TaskId) -> Task:
         """Return a task as it is now."""

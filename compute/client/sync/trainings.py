@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from compute.client.common.calls import body_of, id_of, post, reading
 from compute.client.common.reading import id_in, raise_if_bad, reader, training_of
@@ -17,6 +17,7 @@ from compute.client.sync.transport import Transport
 
 if TYPE_CHECKING:
     from compute.client.models import Training
+    from compute.client.requests import TrainingFields
     from compute.schemas.training import TrainingEventPublic
 
 __all__ = ["Trainings"]
@@ -32,14 +33,18 @@ class Trainings:
         self._transport = transport
         self._files = files
 
+    @overload
     def train(
-        self,
-        body: Any = None,
-        /,
-        *,
-        idempotency_key: str | None = None,
-        timeout: float | None = None,
-        **fields: Any,
+        self, /, *, idempotency_key: str | None = None, timeout: float | None = None, **fields: Unpack[TrainingFields]
+    ) -> Training: ...
+
+    @overload
+    def train(
+        self, body: Any, /, *, idempotency_key: str | None = None, timeout: float | None = None, **fields: Any
+    ) -> Training: ...
+
+    def train(
+        self, body: Any = None, /, *, idempotency_key: str | None = None, timeout: float | None = None, **fields: Any
     ) -> Training:
         """Begin a training. However often the request must be sent, it makes one.
 
