@@ -9,7 +9,7 @@ import compute
 
 ROOT = Path(compute.__file__).parent
 SERVING = {"fastapi", "starlette", "uvicorn", "http"}
-ABOVE = {"api", "cli", "client", "deployments", "stack", "terminal"}
+ABOVE = {"api", "cli", "client", "deployments", "stack", "terminal", "testing"}
 CLIENTS = ("outbound/", "webhooks/", "storage/s3.py")
 """They speak HTTP to others, and read their statuses."""
 WORDS = re.compile(r"/api/|\b(?:400|401|403|404|405|409|412|413|415|416|422|503)\b")

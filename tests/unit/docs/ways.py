@@ -54,7 +54,7 @@ ELSEWHERE = {
     ("README.md", "make "): Way.LOOKED_UP,
     ("docs/concepts/demo-model.md", "python -m tools.demo_model"): Way.LOOKED_UP,
     ("docs/concepts/training.md", "export COMPUTE_TRAINING_MODELS="): Way.OPERATED,
-    ("docs/architecture.md", "cli  "): Way.PARSED,
+    ("docs/architecture.md", "cli | testing  "): Way.PARSED,
     ("docs/howto/add-a-model-family.md", "model:"): Way.INSTALLED,  # a family that is there only then
 }
 """By page and how the block begins."""
