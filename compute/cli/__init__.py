@@ -25,6 +25,7 @@ from compute.cli.remote.usage import providers, usage
 from compute.cli.remote.webhooks import webhooks
 from compute.cli.secrets import secrets
 from compute.cli.server import Key, Url
+from compute.cli.top.command import top
 from compute.cli.workflow import workflows
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -43,6 +44,7 @@ making.add_to(app)
 app.command(rich_help_panel="Make")(bulk)
 app.command(rich_help_panel="Make")(upload)
 app.command(rich_help_panel="Make")(evaluate)
+app.command(rich_help_panel="See")(top)
 app.command(rich_help_panel="See")(queues)
 app.command(rich_help_panel="See")(workers)
 app.command(rich_help_panel="See")(stats)

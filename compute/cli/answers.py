@@ -6,7 +6,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-__all__ = ["AsJson", "clean", "plain", "print_json", "print_line", "print_table", "sound"]
+from compute.terminal.words import clean
+
+__all__ = ["AsJson", "plain", "print_json", "print_line", "print_table", "sound"]
 
 Answer = TypeVar("Answer")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -54,11 +56,6 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, nothing: 
     widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
     for line in [[name.upper() for name in head], *lines]:
         typer.echo("  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip())
-
-
-def clean(text: str) -> str:
-    """The text on one line, without characters that a terminal would act on."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 
 def _text(value: Any) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Key", "Server", "Url", "connected"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+CALL_SECONDS = 120.0
 TRIES = 3
 
 Url = Annotated[
@@ -66,14 +67,20 @@ class Server:
 
 
 @contextmanager
-def connected(url: str | None, key: str | None) -> Iterator[tuple["Compute", Server]]:
-    """Yield a client of the server. An error inside becomes one line and the exit code that fits it."""
+def connected(
+    url: str | None, key: str | None, *, timeout: float = CALL_SECONDS, tries: int = TRIES
+) -> Iterator[tuple["Compute", Server]]:
+    """Yield a client of the server. An error inside becomes one line and the exit code that fits it.
+
+    Args:
+        timeout: Seconds that a call may take with all its `tries`.
+    """
     from compute.client import ClientError, Compute, RetryPolicy, UnauthorizedError
 
     with one_line_errors(ClientError):
         server = _find(url, key)
         # A person waits: a server that is not there is told of soon.
-        with Compute(server.url, server.key, retry=RetryPolicy(tries=TRIES)) as client:
+        with Compute(server.url, server.key, timeout=timeout, retry=RetryPolicy(tries=tries)) as client:
             try:
                 yield client, server
             except UnauthorizedError as error:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compute.cli.answers import AsJson, clean, plain, print_line
+from compute.cli.answers import AsJson, plain, print_line
 from compute.cli.errors import INTERRUPTED
 from compute.cli.progress import progress_bar
 from compute.cli.server import Key, Url, connected
+from compute.terminal.words import clean
 
 if TYPE_CHECKING:
     from compute.client import Compute, Task

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compute.cli.answers import AsJson, clean, plain, print_json, print_line, print_table, sound
+from compute.cli.answers import AsJson, plain, print_json, print_line, print_table, sound
 from compute.cli.errors import INTERRUPTED
 from compute.cli.fields import Body, Fields, fields_of
 from compute.cli.remote.running import Folder, Timeout, fetch, until_ended
 from compute.cli.server import Key, Url, connected
+from compute.terminal.words import clean
 
 if TYPE_CHECKING:
     from compute.client import Event, Task

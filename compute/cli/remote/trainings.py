@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compute.cli.answers import AsJson, clean, plain, print_json, print_table, sound
+from compute.cli.answers import AsJson, plain, print_json, print_table, sound
 from compute.cli.errors import INTERRUPTED
 from compute.cli.fields import Body, Fields, fields_of, image_of
 from compute.cli.progress import progress_bar
 from compute.cli.remote.running import Timeout
 from compute.cli.server import Key, Server, Url, connected
+from compute.terminal.words import clean
 
 if TYPE_CHECKING:
     from compute.client import Compute, Training

@@ -174,3 +174,12 @@ async def test_a_webhook_is_verified_as_its_receiver_gets_it(compute: Command, t
     body.write_text(body.read_text().replace("COMPLETED", "FAILED"))
     bad = await compute("webhook", "verify", str(body), *words, "--secret", secret)
     assert (bad.code, bad.err) == (1, "compute: the signature fits none of the secrets\n")
+
+
+async def test_queues_and_counts_are_shown(compute: Command, worker: Painter, tmp_path: Path) -> None:
+    assert (await compute("task", "submit", "GENERATION", *SMALL, "--out", str(tmp_path))).code == 0
+    assert (await compute("stats")).lines[0] == "total tasks: 1"
+    assert (await compute("stats", "--json")).json["by_status"]["COMPLETED"] == 1
+    table = (await compute("queues")).lines
+    assert table[0].split()[:3] == ["QUEUE", "WAITING", "RESERVED"]
+    assert any(line.startswith("inference ") for line in table)

@@ -1,0 +1,1 @@
+"""`compute top`: what a server does, live in a terminal."""

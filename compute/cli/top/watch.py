@@ -1,0 +1,128 @@
+"""Looks again and again, in a thread of its own, while the screen is drawn and keys are read."""
+
+import select
+import sys
+import termios
+import threading
+import time
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from compute.cli.top.frame import Frame
+from compute.cli.top.snapshot import Snapshot, look
+from compute.terminal.words import duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from compute.client import Compute
+
+__all__ = ["Watcher", "show"]
+
+KEY_SECONDS = 0.1
+LEAVE = ("q", "Q", "\x1b", "\x03", "\x04")
+OLDEST = 30
+"""Snapshots between which the rate is measured."""
+
+
+class Watcher:
+    """The last snapshot, and what is wrong if there is no newer one."""
+
+    def __init__(self, client: "Compute", interval: float) -> None:
+        self._client = client
+        self._interval = interval
+        self._ended = threading.Event()
+        self._seen: list[Snapshot] = []
+        self._trouble: tuple[str, float] | None = None
+        self._thread = threading.Thread(target=self._run, name="looking", daemon=True)
+
+    def __enter__(self) -> "Watcher":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # The request under way is not waited for: its thread is a daemon.
+        self._ended.set()
+
+    def frame(self, height: int | None) -> Frame:
+        """What is to be seen now."""
+        seen = self._seen
+        trouble = self._trouble
+        said = None if trouble is None else f"away for {duration(time.monotonic() - trouble[1])}: {trouble[0]}"
+        return Frame(self._client.url, seen[-1] if seen else None, _rate(seen), said, height)
+
+    def _run(self) -> None:
+        from compute.client import ClientError
+
+        while not self._ended.wait(0.0):
+            began = time.monotonic()
+            try:
+                self._seen = [*self._seen[1 - OLDEST :], look(self._client)]
+                self._trouble = None
+            except ClientError as error:
+                since = self._trouble[1] if self._trouble is not None else began
+                self._trouble = (" ".join(str(error).split()), since)
+                # The counts of before may be those of another database.
+                self._seen = self._seen[-1:]
+            self._ended.wait(max(0.0, self._interval - (time.monotonic() - began)))
+
+
+def show(client: "Compute", interval: float, console: "Console") -> None:
+    """Show the server until a key or Ctrl-C ends it. The screen is then as it was before."""
+    from rich.live import Live
+
+    with (
+        Watcher(client, interval) as watcher,
+        _keys() as keys,
+        Live(console=console, screen=True, auto_refresh=False) as live,
+    ):
+        drawn = 0.0
+        while True:
+            if time.monotonic() - drawn >= min(interval, 1.0):
+                live.update(watcher.frame(console.height), refresh=True)
+                drawn = time.monotonic()
+            if any(key in LEAVE for key in keys()):
+                return
+
+
+@contextmanager
+def _keys() -> Iterator["Keys"]:
+    """Yield a function that waits a moment and returns the keys that were pressed; the terminal shows none of them."""
+    if not sys.stdin.isatty():
+        yield Keys(None)
+        return
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        tty.setcbreak(sys.stdin)
+        yield Keys(sys.stdin.fileno())
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+class Keys:
+    """Reads the keys that were pressed."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+
+    def __call__(self) -> str:
+        """Wait a moment for a key; an empty text if there was none."""
+        import os
+
+        if self._descriptor is None:
+            time.sleep(KEY_SECONDS)
+            return ""
+        ready, _, _ = select.select([self._descriptor], [], [], KEY_SECONDS)
+        if not ready:
+            return ""
+        # Nothing where something was announced: the terminal is gone.
+        return os.read(self._descriptor, 64).decode(errors="replace") or LEAVE[0]
+
+
+def _rate(seen: list[Snapshot]) -> float | None:
+    """Tasks that end in a minute, between the oldest and the newest snapshot."""
+    if len(seen) < 2 or seen[-1].at <= seen[0].at:
+        return None
+    return max(0.0, 60 * (seen[-1].done() - seen[0].done()) / (seen[-1].at - seen[0].at))
