@@ -6,6 +6,8 @@
     │   └── FileAway          a file that it names cannot be had just now
     ├── InvalidFields         several fields of the payload are wrong; `faults` lists them
     ├── Unauthorized          no key, or an unknown one
+    │   ├── ExpiredKey        the right secret of a key whose time is over
+    │   └── RevokedKey        the right secret of a key that was taken back
     ├── Forbidden             a valid key without the right
     ├── NotFound              no such task, image or model
     ├── Conflict              an action that the present state forbids
@@ -36,6 +38,7 @@ __all__ = [
     "CallUncertain",
     "ComputeError",
     "Conflict",
+    "ExpiredKey",
     "FileAway",
     "Forbidden",
     "Interrupted",
@@ -46,6 +49,7 @@ __all__ = [
     "OutOfMemory",
     "Overloaded",
     "ProviderFailed",
+    "RevokedKey",
     "StorageAway",
     "StorageFailed",
     "TaskFailed",
@@ -108,6 +112,18 @@ class InvalidFields(ComputeError):
 
 class Unauthorized(ComputeError):
     code = "UNAUTHORIZED"
+
+
+class ExpiredKey(Unauthorized):
+    """Said to whoever has the secret; anybody else is told what is told of an unknown key."""
+
+    code = "KEY_EXPIRED"
+
+
+class RevokedKey(Unauthorized):
+    """Likewise."""
+
+    code = "KEY_REVOKED"
 
 
 class Forbidden(ComputeError):

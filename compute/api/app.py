@@ -12,6 +12,8 @@ from starlette.routing import BaseRoute
 from compute import __version__
 from compute.api import errors
 from compute.api.access.guard import KeyGuard
+from compute.api.admin import keys as admin_keys
+from compute.api.admin import tenants as admin_tenants
 from compute.api.bodies.multipart import FIELD_BYTES
 from compute.api.bodies.patience import BodyPatience
 from compute.api.deps import require_key
@@ -70,6 +72,8 @@ _ROUTERS: tuple[tuple[APIRouter, dict[str, Any]], ...] = (
     (storage.router, _OF_THE_API),
     (lora.router, _OF_THE_API),
     (lora.admin_router, _OF_THE_API),
+    (admin_keys.router, _OF_THE_API),
+    (admin_tenants.router, _OF_THE_API),
     (providers.router, _OF_THE_API),
     (providers.calls_router, _OF_THE_API),
     (provider_webhooks.router, _OF_THE_API),

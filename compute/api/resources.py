@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from compute.api.access.ring import KeyRing
 from compute.api.health.readiness import Readiness
 from compute.api.links import Links
 from compute.api.loops import Loops
@@ -41,6 +42,7 @@ class Resources:
     settings: Settings
     serving: Serving
     database: Database
+    keys: KeyRing
     objects: ObjectStore
     client: GuardedClient
     media: MediaLoader
@@ -78,6 +80,8 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
     async with contextlib.AsyncExitStack() as stack:
         database = Database.of(settings)
         stack.push_async_callback(database.close)
+        keys = KeyRing(database)
+        stack.push_async_callback(keys.close)
         objects = open_store(settings)
         stack.push_async_callback(objects.close)
         client = await stack.enter_async_context(
@@ -90,6 +94,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
         loops.keep("watching tasks", watcher.run)
         # The Dispatcher does it as well; while there is none, tasks are accepted all the same.
         loops.keep("counting tasks", Folding(database, seconds=_FOLD_SECONDS).run)
+        loops.keep("noting when keys were used", keys.run)
         readiness = Readiness(database, objects, serving, loops)
         stack.push_async_callback(readiness.close)
         media = MediaLoader(settings, client)
@@ -100,6 +105,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             settings=settings,
             serving=serving,
             database=database,
+            keys=keys,
             objects=objects,
             client=client,
             media=media,

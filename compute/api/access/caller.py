@@ -1,7 +1,6 @@
 """The caller of a request: whose key it is, and what that key may do."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
@@ -9,19 +8,15 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope as AsgiScope
 
 from compute.errors import Unauthorized
+from compute.schemas.access import KeyScope
 
 __all__ = ["ADMINISTRATOR", "PLAIN", "Caller", "Scope", "caller_in", "caller_of", "scopes_up_to", "set_caller"]
 
 _CALLER = "caller"
 
 
-class Scope(StrEnum):
-    """What a key may do. Each includes those before it."""
-
-    READ = "read"
-    SUBMIT = "submit"
-    OPERATE = "operate"
-    ADMIN = "admin"
+Scope = KeyScope
+"""What a key may do. Each includes those before it."""
 
 
 def scopes_up_to(highest: Scope) -> frozenset[Scope]:

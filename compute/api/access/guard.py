@@ -13,6 +13,7 @@ from compute.api.access.scopes import scope_of
 from compute.api.errors import answer_to
 from compute.api.http.routes import RouteTable
 from compute.api.paths import WEBHOOKS
+from compute.api.resources import Resources
 from compute.errors import ComputeError, Forbidden, Unauthorized
 from compute.settings import Settings
 
@@ -49,22 +50,27 @@ class KeyGuard:
         path = whole.removeprefix(self._prefix)
         if _is_signed(scope, path) or (scope["method"] == "POST" and path.startswith(f"{WEBHOOKS}/")):
             return
-        settings = scope["app"].state.resources.settings
-        caller = await self._caller(scope, settings)
+        resources: Resources = scope["app"].state.resources
+        caller = await _caller(scope, resources)
         template = self._routes.template(whole, scope["method"])
         needed = scope_of(scope["method"], path, template and template.removeprefix(self._prefix))
         if needed not in caller.scopes:
-            raise Forbidden(_lacks(needed, caller, settings))
+            raise Forbidden(_lacks(needed, caller, resources.settings))
         set_caller(scope, caller)
 
-    async def _caller(self, scope: Scope, settings: Settings) -> Caller:
-        scheme, given = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
-        caller = None
-        if scheme.lower() == "bearer":
-            caller = builtin_caller(given, settings)
-        if caller is None:
-            raise Unauthorized("Send a valid API key as `Authorization: Bearer <key>`.")
-        return caller
+
+async def _caller(scope: Scope, resources: Resources) -> Caller:
+    """Raises:
+    Unauthorized: no key, or one that was never given out, has expired or was revoked.
+    Unavailable: the database is away, and the key is not known well enough.
+    """
+    scheme, given = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
+    caller = None
+    if scheme.lower() == "bearer":
+        caller = builtin_caller(given, resources.settings) or await resources.keys.caller(given)
+    if caller is None:
+        raise Unauthorized("Send a valid API key as `Authorization: Bearer <key>`.")
+    return caller
 
 
 def _is_signed(scope: Scope, path: str) -> bool:

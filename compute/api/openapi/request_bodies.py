@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from compute.providers.registry import all_providers
+from compute.schemas.access import ApiKeyCreate, ApiKeyRotate, ApiKeyUpdate, Limits
 from compute.schemas.bulk import BulkTasks
 from compute.schemas.calls import SettleCall
 from compute.schemas.enums import ErrorCategory, EventType, ProviderCapability, ProviderType, TaskPriority, TaskType
@@ -41,7 +42,11 @@ __all__ = [
     "EVALUATION_BODY",
     "GENERATION_BODY",
     "GENERATION_UPDATE_BODY",
+    "KEY_BODY",
+    "KEY_UPDATE_BODY",
+    "LIMITS_BODY",
     "LORA_DELETE_BODY",
+    "ROTATE_BODY",
     "SETTLE_BODY",
     "START_BODY",
     "TASK_BODY",
@@ -135,6 +140,16 @@ SETTLE_BODY = _json_body(
     },
 )
 
+_LIMITS_EXAMPLE = {"requests_per_minute": 600, "concurrent_tasks": 50, "tasks_per_day": 10_000}
+KEY_BODY = _json_body(
+    _any_of("Key", [ApiKeyCreate]),
+    {"of a team": {"name": "Shop", "scope": "submit", "tenant": "shop", "limits": _LIMITS_EXAMPLE}},
+)
+KEY_UPDATE_BODY = _json_body(_any_of("Key Update", [ApiKeyUpdate]), {"read only": {"scope": "read"}})
+ROTATE_BODY = _json_body(_any_of("Rotation", [ApiKeyRotate]), {"an hour of both": {"grace_seconds": 3600}})
+ROTATE_BODY["requestBody"]["required"] = False
+LIMITS_BODY = _json_body(_any_of("Limits", [Limits]), {"of a tenant": _LIMITS_EXAMPLE})
+
 _EVALUATION_EXAMPLE = {
     "image_url": "https://example.com/look-1.jpg",
     "expected_framing": "full_body",
@@ -210,6 +225,9 @@ _BY_HAND: list[type[BaseModel]] = [
     LoRADeleteRequest,
     EvaluationRequest,
     SettleCall,
+    ApiKeyCreate,
+    ApiKeyUpdate,
+    ApiKeyRotate,
     *(provider.config_model for provider in all_providers().values()),
     BaseEvent,
     TaskCreatedEvent,

@@ -3,6 +3,7 @@
 All of them are known to `Base.metadata` once this package is imported.
 """
 
+from compute.db.tables.access import ApiKey, Tenant
 from compute.db.tables.base import Base
 from compute.db.tables.dispatch import DispatcherBeat, Leader, TenantTurn
 from compute.db.tables.keys import IdempotencyKey
@@ -15,6 +16,7 @@ from compute.db.tables.work import WorkCount, WorkHistory, WorkNews
 from compute.db.tables.workflows import Workflow, WorkflowEvent, WorkflowStep
 
 __all__ = [
+    "ApiKey",
     "Base",
     "DispatcherBeat",
     "Evaluations",
@@ -25,6 +27,7 @@ __all__ = [
     "Task",
     "TaskEvent",
     "TaskText",
+    "Tenant",
     "TenantTurn",
     "Training",
     "TrainingEvent",

@@ -9,6 +9,8 @@ from compute.settings import Settings
 from tests.integration.api.conftest import KEY
 
 UNKNOWN = {
+    "key_id": "0b6f0a52-64c8-4a3c-9d0e-0c7a8a0f7f10",
+    "tenant": "one",
     "call_id": "0b6f0a52-64c8-4a3c-9d0e-0c7a8a0f7f10",
     "task_id": "0b6f0a52-64c8-4a3c-9d0e-0c7a8a0f7f10",
     "workflow_id": "0b6f0a52-64c8-4a3c-9d0e-0c7a8a0f7f10",

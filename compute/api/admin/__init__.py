@@ -1,0 +1,1 @@
+"""/admin: keys, tenants and the audit log."""

@@ -1,0 +1,55 @@
+"""Keys that were given out, and what they and their tenants may use."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Index, Integer, LargeBinary, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from compute.db.tables.base import NOW, Base
+
+__all__ = ["ApiKey", "Tenant"]
+
+
+class _Limits:
+    """What may be used; NULL is without a limit."""
+
+    requests_per_minute: Mapped[int | None] = mapped_column(Integer)
+    concurrent_tasks: Mapped[int | None] = mapped_column(Integer)
+    tasks_per_day: Mapped[int | None] = mapped_column(Integer)
+
+
+class ApiKey(_Limits, Base):
+    """A key that was given out. Its text is nowhere: `hash` is the SHA-256 of its secret part, `previous_hash` that of
+    the one before it, which is valid until `previous_until`. `last_used_at` is true to some minutes."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+    previous_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    previous_until: Mapped[datetime | None]
+    scope: Mapped[str]
+    tenant: Mapped[str | None]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    created_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+    __table_args__ = (
+        Index("api_keys_created", text("created_at DESC"), text("id DESC")),
+        Index("api_keys_of_tenant", "tenant", "created_at", "id", postgresql_where=text("tenant IS NOT NULL")),
+    )
+
+
+class Tenant(_Limits, Base):
+    """What all keys of a tenant may use together."""
+
+    __tablename__ = "tenants"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    updated_by: Mapped[str]
+    updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
