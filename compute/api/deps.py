@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from compute.api.access.caller import Scope, caller_of
+from compute.api.access.caller import Scope, caller_in, caller_of
 from compute.api.links import RequestLinks
 from compute.api.resources import Resources
 from compute.errors import Forbidden
@@ -29,8 +29,10 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(Bearer)]
 
 
 def resources_of(request: Request) -> Resources:
+    """The process's resources, as far as the caller of this request may see what is in them."""
     resources: Resources = request.app.state.resources
-    return resources
+    caller = caller_in(request.scope)
+    return resources if caller is None or caller.tenant is None else resources.confined_to(caller.tenant)
 
 
 async def _resources(request: Request) -> Resources:

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Select, String, any_, cast, func, literal,
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.db.confinement import all_tenants, tenant_of
 from compute.db.lists.walks import follow_indices
 from compute.db.tables import Task, Training, Workflow, WorkflowStep
 from compute.db.tables.tasks import LEASED, READY
@@ -29,6 +30,7 @@ _UNENDED = "workflows.status IN ('PENDING', 'RUNNING', 'PAUSED')"
 """As it stands in the index."""
 _MOST = 5_000
 """So many rows of each kind are looked through."""
+_NEEDED = "Files of it are needed by {}. Wait until that has ended, or cancel it first."
 _FOLDER = r'["/]([^"/]+/[0-9a-f]{8}-[0-9a-f-]{27}/)'
 
 Names = Callable[[ColumnElement[Any]], ColumnElement[bool]]
@@ -65,6 +67,18 @@ async def require_unneeded_tasks(session: AsyncSession, tasks: Iterable[Task]) -
 
 
 async def _require_unnamed(session: AsyncSession, names: Names) -> None:
+    """Whatever the caller may see, files that others need stay; who they are is told to a caller who is free."""
+    tenant = tenant_of(session)
+    try:
+        with all_tenants(session):
+            await _look(session, names)
+    except Conflict as needed:
+        if tenant is None:
+            raise
+        raise Conflict(_NEEDED.format("something that has not ended")) from needed
+
+
+async def _look(session: AsyncSession, names: Names) -> None:
     await follow_indices(session)
     for task in (
         select(Task.id, Task.status, Task.spec)
@@ -114,4 +128,4 @@ def _names_folder(column: ColumnElement[Any], folders: Sequence[str]) -> ColumnE
 
 
 def _needed(by: str) -> Conflict:
-    return Conflict(f"Files of it are needed by {by}. Wait until that has ended, or cancel it first.")
+    return Conflict(_NEEDED.format(by))

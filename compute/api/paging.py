@@ -24,8 +24,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.interfaces import ORMOption
 
 from compute.api.links import RequestLinks
+from compute.db.confinement import tenant_of
 from compute.db.lists.pages import Filters, Listing, ListPosition, count_of, page_of
-from compute.errors import BadRequest
+from compute.errors import BadRequest, Forbidden
 from compute.schemas.rules.parameters import WholeNumber
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "list_answer",
     "next_page",
     "next_row",
+    "other_tenant",
     "page_by_time",
     "position_of",
     "total_of",
@@ -178,9 +180,11 @@ async def page_by_time(
 
     Raises:
         BadRequest: a cursor that is none of this list, or more would have to be looked through than is done at once.
+        Forbidden: the caller is bound to a tenant, and asks for another one's.
         StatementTooSlow: the database was too busy for it.
     """
     behind = min(filter(None, (next_row(listed, asked.cursor, skip=asked.skip), before)), default=None)
+    filters = _of_caller(session, listing, filters)
     found = await page_of(session, listing, filters, behind=behind, skip=asked.skip, limit=asked.limit, options=options)
     if not found.whole and asked.cursor is None:
         raise BadRequest(_too_many(listing, listed, filters))
@@ -191,8 +195,27 @@ async def total_of(
     session: AsyncSession, listing: Listing[RowT], filters: Filters, page: Page[RowT], skip: int
 ) -> tuple[int, bool]:
     """Count the rows of the list that match, at least, and say whether that is all; for use after `page_by_time`."""
-    total, exact = await count_of(session, listing, filters)
+    total, exact = await count_of(session, listing, _of_caller(session, listing, filters))
     return max(total, skip + len(page.rows)) if page.rows else total, exact
+
+
+def _of_caller(session: AsyncSession, listing: Listing[Any], filters: Filters) -> Filters:
+    """The filters of a caller who is bound to a tenant: the tenant is one of them.
+
+    Raises:
+        Forbidden: another tenant is asked for.
+    """
+    tenant = tenant_of(session)
+    if tenant is None or not hasattr(listing.table, "origin_tenant_id"):
+        return filters
+    if filters.get("origin_tenant_id", (tenant,)) != (tenant,):
+        raise Forbidden(other_tenant("origin_tenant_id", tenant))
+    return {**filters, "origin_tenant_id": (tenant,)}
+
+
+def other_tenant(parameter: str, tenant: str) -> str:
+    """The refusal of a filter for another tenant than the caller's."""
+    return f"Parameter `{parameter}` must be `{tenant}` with this key, or be left out."
 
 
 def _too_many(listing: Listing[Any], listed: str, filters: Filters) -> str:

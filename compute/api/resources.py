@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 
@@ -24,6 +24,7 @@ from compute.outbound.client import GuardedClient
 from compute.providers.ledger.opening import OpenCalls, open_calls
 from compute.providers.vendors.fal.webhooks import FalWebhooks
 from compute.requests.serving import Serving
+from compute.requests.tenants import files_of
 from compute.settings import Settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
@@ -39,6 +40,8 @@ _FOLD_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Resources:
+    """What routes work with. `tenant` is the one to whose work the caller is bound; None for a caller who is free."""
+
     settings: Settings
     serving: Serving
     database: Database
@@ -55,10 +58,16 @@ class Resources:
     evaluator: Evaluator
     calls: OpenCalls
     fal_webhooks: FalWebhooks
+    tenant: str | None = None
 
     @property
     def link_signer(self) -> LinkSigner:
         return self.links.signer
+
+    def confined_to(self, tenant: str) -> "Resources":
+        """The same as a caller sees them who is bound to a tenant: rows and files of others are not there."""
+        database = self.database.confined_to(tenant)
+        return replace(self, database=database, objects=files_of(tenant, self.objects, database), tenant=tenant)
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from compute.capacity import Capacity
 from compute.db.away import AwayReason, away, told_apart
+from compute.db.confinement import ConfinedSession, session_info
 from compute.db.patience import Patience, PatientConnection, connect
 from compute.settings import Settings
 
@@ -84,6 +86,7 @@ class Database:
         self.patience = patience or Patience()
         self.pooled = pooled
         self._direct_url = direct_url
+        self._tenant: str | None = None
         self.engine: AsyncEngine = create_async_engine(
             self.url,
             async_creator=self._connect_for_pool,
@@ -120,6 +123,19 @@ class Database:
             direct_url=settings.database_direct_url,
         )
 
+    def confined_to(self, tenant: str) -> "Database":
+        """The same database, over the same connections, as a caller sees it who is bound to a tenant: see
+        `compute.db.confinement`."""
+        confined = copy(self)
+        confined._tenant = tenant
+        return confined
+
+    def _session(self) -> AsyncSession:
+        if self._tenant is None:
+            return AsyncSession(self.engine, expire_on_commit=False)
+        info = session_info(self._tenant)
+        return AsyncSession(self.engine, expire_on_commit=False, sync_session_class=ConfinedSession, info=info)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """Commit when the block ends, roll back when it raises; within a shared transaction both are left to that.
@@ -140,7 +156,7 @@ class Database:
             shared.session.expunge_all()
             return
         with told_apart():
-            async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+            async with self._session() as session, session.begin():
                 yield session
 
     @asynccontextmanager
@@ -153,7 +169,7 @@ class Database:
         """
         async with self._shared_slots.taken():
             with told_apart():
-                async with AsyncSession(self.engine, expire_on_commit=False) as session:
+                async with self._session() as session:
                     shared = _Shared(self, session)
                     token = _shared.set(shared)
                     try:
@@ -174,7 +190,11 @@ class Database:
 
     def _joined(self) -> _Shared | None:
         shared = _shared.get()
-        return shared if shared is not None and shared.database is self and shared.is_open else None
+        if shared is None or not shared.is_open or shared.database.engine is not self.engine:
+            return None
+        if shared.database._tenant != self._tenant:
+            raise RuntimeError("a transaction of one tenant cannot be joined by another caller")
+        return shared
 
     async def connect(self, **more: Any) -> Connection:
         """A connection outside the pool, in autocommit mode; `more` are arguments of psycopg's.

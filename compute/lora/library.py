@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from contextlib import AbstractAsyncContextManager
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from compute.lora.filenames import safe_name, split_name, stored_lora, versions
 from compute.settings import Settings
 from compute.storage.base import ObjectStore, StoredObject
 from compute.storage.paths import BIN, LORAS, clean_path
+from compute.storage.tenants import own_loras
 
 __all__ = ["CheckedLora", "DeletedLora", "LoraFiles", "SavedLora", "sha256_of"]
 
@@ -86,6 +88,12 @@ class LoraFiles:
             seconds=settings.lora_convert_seconds * (settings.lora_conversions_waiting + 1),
         )
 
+    def seen_in(self, objects: ObjectStore) -> "LoraFiles":
+        """The same, within the same limits, as a caller sees them who sees `objects`."""
+        there = copy(self)
+        there._objects = objects
+        return there
+
     def room(self, announced: int | None) -> AbstractAsyncContextManager[None]:
         """Reserve disk for an upload of that many bytes, or of unknown size, and for its conversion.
 
@@ -114,7 +122,8 @@ class LoraFiles:
         return CheckedLora(file, safe_name(stem), await asyncio.to_thread(sha256_of, file), info)
 
     async def save(self, lora: CheckedLora, folder: str, *, number_duplicates: bool) -> SavedLora:
-        """Store a LoRA under `loras/<folder>/`; when this returns, it can be used.
+        """Store a LoRA under `loras/<folder>/`, or in that folder of the tenant's to which the caller is bound; when
+        this returns, it can be used.
 
         If its name is taken by another file, `number_duplicates` decides between `_v2`, `_v3`, … and a refusal. With
         it, an identical file is not stored again: the existing one is returned.
@@ -130,7 +139,7 @@ class LoraFiles:
         """
         info, sha256 = lora.info, lora.sha256
         for version in versions(lora.name):
-            path = f"{LORAS}{folder}/{version}.safetensors"
+            path = f"{own_loras(self._objects)}{folder}/{version}.safetensors"
             if await self._objects.create(path, lora.file, _TYPE) is not None:
                 return SavedLora(path, info.size, sha256, info, created=True)
             if not number_duplicates:
@@ -164,7 +173,11 @@ class LoraFiles:
 
     async def list(self, folder: str | None, limit: int, *, after: str = "") -> list[StoredObject]:
         """The first `limit` LoRAs after the path `after`, of one folder or all, in order of their paths."""
-        return await self._objects.list(f"{LORAS}{folder}/" if folder else LORAS, limit, after=after)
+        if folder is None:
+            return await self._objects.list(LORAS, limit, after=after)
+        prefixes = dict.fromkeys(f"{base}{folder}/" for base in (LORAS, own_loras(self._objects)))
+        found = [one for prefix in prefixes for one in await self._objects.list(prefix, limit, after=after)]
+        return sorted(found, key=lambda one: one.path)[:limit]
 
     async def _converted(self, file: Path) -> Path:
         result = file.with_name(f"{file.name}.safetensors")

@@ -20,6 +20,7 @@ from compute.storage.base import ObjectStore
 from compute.storage.links.signed import LinkSigner, stored_path
 from compute.storage.paths import MAX_PATH_CHARACTERS, clean_path
 from compute.storage.readable import check_readable
+from compute.storage.tenants import own_folder
 from compute.storage.together import for_each
 from compute.tasks.registry import InputImage
 from compute.worker.protocol import Role
@@ -151,7 +152,7 @@ class RequestInputs:
     async def _fetched(self, source: str, field: str) -> InputImage:
         async with self._fetches:
             media = await self._sources.media.load(source, field=field)
-        path = f"{INPUTS}{media.sha256[:2]}/{media.sha256}.png"
+        path = f"{own_folder(self._sources.objects)}{INPUTS}{media.sha256[:2]}/{media.sha256}.png"
         self._new[path] = media
         if sum(len(new.data) for new in self._new.values()) > _MOST_NEW * self._sources.settings.media_max_bytes:
             raise InvalidInput("With this one, the images of the request are too large together.", field=field)

@@ -42,7 +42,7 @@ class CreateTask(JsonBody):
     origin_zone: ShortText | None = Field(default=None, description="The caller's environment or region, e.g. `eu`.")
     origin_tenant_id: ShortText | None = Field(
         default=None,
-        description="The caller's tenant: a label, by which tenants of one priority take turns. Any key reads all.",
+        description="The tenant, by which tenants of one priority take turns. A key that is bound to one sets it.",
     )
     origin_reference: ShortText | None = Field(default=None, description="The caller's own id for this request.")
     workflow_id: ShortText | None = Field(default=None, description="The workflow that this task is a step of.")

@@ -136,7 +136,7 @@ class TrainingFrame(_Request):
     origin_version: ShortText | None = Field(default=None, description="Version of the caller.")
     origin_tenant_id: ShortText | None = Field(
         default=None,
-        description="The caller's tenant. A label: tenants of one priority take turns, and any key reads all.",
+        description="The tenant; tenants of one priority take turns. A key that is bound to one sets it.",
     )
 
 

@@ -149,7 +149,7 @@ class CreateWorkflow(JsonBody):
     origin_tenant_id: str | None = Field(
         default=None,
         max_length=100,
-        description="The caller's tenant. A label: tenants take turns, and any key reads all.",
+        description="The tenant; tenants take turns. A key that is bound to one sets it.",
     )
     origin_reference: str | None = Field(
         default=None, max_length=512, description="The caller's own id for this workflow."

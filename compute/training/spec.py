@@ -91,6 +91,7 @@ class TrainingSpec(_Spec):
     """One training. Its length is given by exactly one of `steps` and `epochs`."""
 
     id: UUID
+    tenant: str | None = Field(default=None, description="Whose LoRA it will be; everybody's if null.")
     output_name: str = Field(pattern=OUTPUT_NAME)
     training_type: TrainingType = TrainingType.LORA
     entity_type: EntityType = EntityType.PRODUCT

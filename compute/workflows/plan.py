@@ -41,7 +41,8 @@ class StepOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """The part of a plan that all steps share. `webhook_url` is None unless the ends of tasks are told, too."""
+    """The part of a plan that all steps share. `webhook_url` is None unless the ends of tasks are told, too; files are
+    those of the tenant `bound_to` alone, if that is one."""
 
     id: UUID
     fence: int
@@ -53,6 +54,7 @@ class Flow:
     reuse: bool
     taken: dict[str, str] = field(default_factory=dict)
     traceparent: str | None = None
+    bound_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

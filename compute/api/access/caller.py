@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope as AsgiScope
 
 from compute.errors import Unauthorized
-from compute.schemas.access import KeyScope
+from compute.schemas.admin.keys import KeyScope
 
 __all__ = ["ADMINISTRATOR", "PLAIN", "Caller", "Scope", "caller_in", "caller_of", "scopes_up_to", "set_caller"]
 

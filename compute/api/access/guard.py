@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from compute.api.access.builtin import builtin_caller
 from compute.api.access.caller import Caller, set_caller
 from compute.api.access.caller import Scope as AccessScope
-from compute.api.access.scopes import scope_of
+from compute.api.access.scopes import FREE_PATHS, scope_of
 from compute.api.errors import answer_to
 from compute.api.http.routes import RouteTable
 from compute.api.paths import WEBHOOKS
@@ -56,6 +56,8 @@ class KeyGuard:
         needed = scope_of(scope["method"], path, template and template.removeprefix(self._prefix))
         if needed not in caller.scopes:
             raise Forbidden(_lacks(needed, caller, resources.settings))
+        if caller.tenant is not None and f"{path}/".startswith(FREE_PATHS):
+            raise Forbidden("This needs a key that is bound to no tenant.")
         set_caller(scope, caller)
 
 

@@ -12,7 +12,7 @@ from compute.db.keys import lock_row
 from compute.db.lists.pages import Listing, Partial
 from compute.db.tables import ApiKey
 from compute.errors import Conflict, InvalidInput
-from compute.schemas.access import ApiKeyCreate, ApiKeyUpdate, KeyScope
+from compute.schemas.admin.keys import ApiKeyCreate, ApiKeyUpdate, KeyScope
 from compute.schemas.rules.parameters import Label, WholeNumber
 from compute.tasks.ids import new_task_id
 

@@ -7,7 +7,7 @@ listed is an administrator's, so that nobody opens one by forgetting it.
 from compute.api.access.caller import Scope
 from compute.api.paths import ADMIN_PATHS
 
-__all__ = ["CHANGES", "scope_of"]
+__all__ = ["CHANGES", "FREE_PATHS", "scope_of"]
 
 CHANGES: dict[str, Scope] = {
     "POST /tasks/": Scope.SUBMIT,
@@ -37,6 +37,9 @@ CHANGES: dict[str, Scope] = {
 }
 """By method and path below the API's prefix, as the OpenAPI document writes it."""
 
+FREE_PATHS = ("/admin/", "/providers/", "/evaluation/health/")
+"""What tells of everybody's work, or of no tenant's: closed to keys that are bound to one. A path is compared with a
+slash behind it."""
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

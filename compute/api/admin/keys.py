@@ -22,7 +22,7 @@ from compute.db.keys import get_row
 from compute.db.tables import ApiKey
 from compute.errors import BadRequest
 from compute.requests.validate import validate
-from compute.schemas.access import (
+from compute.schemas.admin.keys import (
     ApiKeyCreate,
     ApiKeyList,
     ApiKeyPublic,

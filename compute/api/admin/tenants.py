@@ -16,7 +16,7 @@ from compute.api.paging import PAGED, PATH_CURSOR, Page, cursor_of, json_list, l
 from compute.db.tables import Tenant
 from compute.errors import NotFound
 from compute.requests.validate import validate
-from compute.schemas.access import Limits, TenantList, TenantName, TenantPublic
+from compute.schemas.admin.keys import Limits, TenantList, TenantName, TenantPublic
 from compute.schemas.rules.parameters import WholeNumber
 
 __all__ = ["router"]

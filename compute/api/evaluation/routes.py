@@ -50,7 +50,8 @@ async def evaluate_image(request: Request, provider: Provider = None, key: Idemp
     act = partial(_evaluate, request, resources, body, provider, idempotent)
     # No transaction is held open meanwhile: a request that repeats this one waits here, and is not paid. In another
     # process it finds the call in the ledger.
-    async with resources.evaluator.turn(key) if key else contextlib.nullcontext():
+    turn = idempotent.key.text if idempotent.key else None
+    async with resources.evaluator.turn(turn) if turn else contextlib.nullcontext():
         return await idempotent.settle(resources.database, act)
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.api.access.caller import Caller, caller_in
 from compute.api.http.well_formed import announced
 from compute.db.session import Database
 from compute.db.tables import IdempotencyKey, Task
@@ -58,7 +59,7 @@ IdempotencyHeader = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """An `Idempotency-Key`, and what tells its request from another one."""
+    """An `Idempotency-Key` in the room of its caller, and what tells its request from another one."""
 
     text: str
     fingerprint: str
@@ -104,6 +105,7 @@ class IdempotentRequest:
         equal ones."""
         if key is None:
             return cls(None)
+        key = _of_caller(key, caller_in(request.scope))
         # A thread takes as long with the text of an image, but others have their turns meanwhile.
         size = announced(request.headers)
         if size is None or size > _SMALL_BODY:
@@ -226,6 +228,15 @@ class IdempotentRequest:
             raise Unavailable(f"The first answer to this {KEY_HEADER} has just expired; try again.") from error
         except OutcomeUnknown as error:
             raise Unavailable(f"{error.detail} With an {KEY_HEADER} it is safe to send it again.") from error
+
+
+def _of_caller(key: str, caller: Caller | None) -> str:
+    """The key in the room of its caller: what one tenant, or the holder of one key, has used is nothing to others. Both
+    keys of the settings have one room. The space can be in no key."""
+    if caller is None or (caller.tenant is None and caller.key_id is None):
+        return key
+    room = f"tenant:{caller.tenant}" if caller.tenant is not None else f"key:{caller.key_id}"
+    return f"{room} {key}"
 
 
 def _kept(key: RequestKey, answer: Answer) -> dict[str, Any]:

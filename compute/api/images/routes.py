@@ -28,6 +28,7 @@ from compute.schemas.storage import DeletedImage, ImageList, StoredImage
 from compute.storage.base import StoredObject
 from compute.storage.paths import LORAS, clean_path, clean_prefix
 from compute.storage.readable import is_hidden, why_hidden
+from compute.storage.tenants import TenantFiles, own_folder
 from compute.tasks.registry import all_kinds
 from compute.training.spec import TRAININGS
 
@@ -68,8 +69,9 @@ async def upload_image(
 async def save_image(
     path: str, request: Request, resources: ResourcesDep, links: LinksDep, key: IdempotencyHeader = None
 ) -> Response:
-    """Store an image under a path of your own, replacing what is there. Folders of results are read-only."""
-    return await _save(_writable(path), request, resources, links, key)
+    """Store an image under a path of your own, replacing what is there. Folders of results are read-only. With a key of
+    a tenant the path begins with the tenant's own folder, as that of an upload without a path does."""
+    return await _save(_writable(path, resources), request, resources, links, key)
 
 
 @router.get("", dependencies=keyed, response_model=ImageList, responses=PAGED)
@@ -136,6 +138,8 @@ async def get_image(
 async def delete_image(path: str, resources: ResourcesDep) -> DeletedImage:
     """Remove an image that nothing needs which has not ended yet."""
     cleaned = _readable(path)
+    if await resources.objects.stat(cleaned) is None:
+        raise NotFound(f"There is no image {cleaned}.")
     async with resources.database.transaction() as session:
         await require_unneeded(session, cleaned)
     if not await resources.objects.delete(cleaned):
@@ -156,7 +160,8 @@ async def _save(
         media = await resources.media.normalise(data, field="file", keep_format=True)
         # The key is claimed before the image is written: what is refused has replaced nothing.
         async with idempotent.once(resources.database) as session:
-            stored = await resources.objects.put(path or _content_path(media), media.data, media.content_type)
+            place = path or own_folder(resources.objects) + _content_path(media)
+            stored = await resources.objects.put(place, media.data, media.content_type)
             image = await _describe(stored, links)
             image = image.model_copy(update={"width": media.width, "height": media.height, "sha256": media.sha256})
             answer = Answer(201, image.model_dump_json())
@@ -170,11 +175,14 @@ def _content_path(media: Media) -> str:
     return f"{UPLOADS}{media.sha256[:2]}/{media.sha256}.{_EXTENSIONS[media.content_type]}"
 
 
-def _writable(path: str) -> str:
+def _writable(path: str, resources: Resources) -> str:
     cleaned = _readable(path)
+    if isinstance(resources.objects, TenantFiles):
+        resources.objects.check_writable(cleaned)
+    inside = cleaned.casefold().removeprefix(own_folder(resources.objects))
     results = tuple(f"{kind.folder}/" for kind in all_kinds().values())
     # With a slash: a file by the name of such a folder would stand in its way.
-    if f"{cleaned.casefold()}/".startswith((INPUTS, TRAININGS, *results)):
+    if f"{inside}/".startswith((INPUTS, TRAININGS, *results)):
         raise Forbidden(f"Folder {cleaned.partition('/')[0]}/ holds what tasks used and made, and is read-only.")
     return cleaned
 

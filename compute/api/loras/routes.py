@@ -173,4 +173,4 @@ def _query_folder(entity_type: str) -> str:
 
 def _loras(request: Request) -> LoraFiles:
     loras: LoraFiles = request.app.state.loras
-    return loras
+    return loras.seen_in(resources_of(request).objects)

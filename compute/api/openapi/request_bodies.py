@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from compute.providers.registry import all_providers
-from compute.schemas.access import ApiKeyCreate, ApiKeyRotate, ApiKeyUpdate, Limits
+from compute.schemas.admin.keys import ApiKeyCreate, ApiKeyRotate, ApiKeyUpdate, Limits
 from compute.schemas.bulk import BulkTasks
 from compute.schemas.calls import SettleCall
 from compute.schemas.enums import ErrorCategory, EventType, ProviderCapability, ProviderType, TaskPriority, TaskType

@@ -8,6 +8,7 @@ from compute.api.tasks.bodies import TaskBody
 from compute.api.tasks.presenter import render_new
 from compute.requests.inputs import RequestInputs
 from compute.requests.request import TaskRequest
+from compute.requests.tenants import labelled
 
 __all__ = ["accept"]
 
@@ -21,7 +22,7 @@ async def accept(body: TaskBody, idempotent: IdempotentRequest, resources: Resou
         StorageFailed: its inputs could not be kept.
         Unavailable: the database is away.
     """
-    asked = TaskRequest.of(body.kind, body.fields, resources.serving)
+    asked = TaskRequest.of(body.kind, labelled(body.fields, resources.tenant), resources.serving)
     if asked.body.webhook_url is not None:
         await resources.client.check_url(asked.body.webhook_url, "webhook_url")
     inputs = RequestInputs(resources, asked.served)

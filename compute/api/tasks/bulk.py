@@ -17,6 +17,7 @@ from compute.requests.faults import MOST_FAULTS, Faults, faults_at
 from compute.requests.inputs import RequestInputs
 from compute.requests.request import TaskRequest
 from compute.requests.serving import Serving
+from compute.requests.tenants import labelled
 from compute.requests.validate import validate
 from compute.schemas.bulk import BulkTasks
 
@@ -41,8 +42,8 @@ def elements_of(body: dict[str, Any], limit: int) -> list[dict[str, Any]]:
     return elements
 
 
-async def check_all(elements: Sequence[dict[str, Any]], serving: Serving) -> list[Asked]:
-    """The requests that the elements make, each with the dialect of its answer.
+async def check_all(elements: Sequence[dict[str, Any]], serving: Serving, tenant: str | None) -> list[Asked]:
+    """The requests that the elements make, each with the dialect of its answer. `tenant` is the caller's.
 
     Raises:
         InvalidFields: some cannot be accepted; names every one of them, up to a hundred faults.
@@ -53,7 +54,7 @@ async def check_all(elements: Sequence[dict[str, Any]], serving: Serving) -> lis
         try:
             with faults_at("tasks", index):
                 body = read_task(element)
-                checked.append((TaskRequest.of(body.kind, body.fields, serving), body.dialect))
+                checked.append((TaskRequest.of(body.kind, labelled(body.fields, tenant), serving), body.dialect))
         except InvalidFields as error:
             faults += error.faults
         if index % _AT_A_TIME == 0:

@@ -65,7 +65,7 @@ async def create_tasks(request: Request, resources: ResourcesDep, key: Idempoten
     idempotent = await IdempotentRequest.of(key, request, body)
     if replay := await idempotent.replay(resources.database):
         return replay
-    return await accept_all(await check_all(elements, resources.serving), idempotent, resources)
+    return await accept_all(await check_all(elements, resources.serving, resources.tenant), idempotent, resources)
 
 
 @router.get("/", response_model=list[AnyTaskPublic], responses=PAGED)

@@ -17,9 +17,11 @@ from compute.events.outbox.tasks import record
 from compute.providers.calls.call import AGAIN
 from compute.requests.executors import check_queue
 from compute.requests.inputs import RequestInputs
+from compute.requests.tenants import check_tenant
 from compute.schemas.enums import EventType, TaskStatus
 from compute.schemas.tasks import FREE_FIELDS, TaskUpdate
 from compute.storage.readable import check_readable
+from compute.storage.tenants import check_shown
 from compute.tasks import store
 from compute.tasks.leases import FALLBACK
 from compute.tasks.registry import kind_of
@@ -61,6 +63,8 @@ async def _update(resources: Resources, current: Task, update: TaskUpdate) -> Ta
     """Apply what a client sent to a task as it was read; None, and nothing is changed, if by the time its row is locked
     somebody has changed what its new inputs were derived from."""
     changes = {name: value for name, value in update.model_dump().items() if value is not None}
+    check_tenant(changes.get("origin_tenant_id"), resources.tenant)
+    await check_shown(resources.objects, changes.get("result_image_path"), field="result_image_path")
     read_from = current.spec, current.queue
     inputs, replaced = await _new_inputs(resources, current, update, changes)
     # Nothing is kept for a change that is refused.

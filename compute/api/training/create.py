@@ -7,6 +7,7 @@ from compute.api.resources import Resources
 from compute.api.training.bodies import faults_in, read_training
 from compute.api.training.presenter import render_new
 from compute.events import notify
+from compute.requests.tenants import check_tenant
 from compute.tasks.ids import new_task_id
 from compute.training.inputs import prepare
 from compute.training.rows import store
@@ -24,8 +25,13 @@ async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, r
         StorageFailed: its images could not be kept.
     """
     request, dialect = read_training(body)
+    check_tenant(request.origin_tenant_id, resources.tenant)
+    if resources.tenant is not None:
+        request = request.model_copy(update={"origin_tenant_id": resources.tenant})
     with faults_in(dialect):
         spec = await prepare(request, new_task_id(), resources)
+    # Its LoRA will be the tenant's own.
+    spec = spec.model_copy(update={"tenant": resources.tenant})
     async with idempotent.once(resources.database) as session:
         training = await store.create(session, spec, request)
         answer = Answer(201, render_new(training, dialect))

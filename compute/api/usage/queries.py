@@ -15,9 +15,10 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from compute.api.paging import CURSOR, CURSOR_REFUSAL, CursorText, Page, cursor_of, position_of
+from compute.api.paging import CURSOR, CURSOR_REFUSAL, CursorText, Page, cursor_of, other_tenant, position_of
 from compute.api.tasks.queries import TaskTypeName
-from compute.errors import BadRequest
+from compute.db.confinement import ALREADY_CONFINED, tenant_of
+from compute.errors import BadRequest, Forbidden
 from compute.schemas.enums import ProviderType
 from compute.schemas.rules.parameters import Label, WholeNumber
 from compute.schemas.usage import UsageSum
@@ -98,19 +99,25 @@ async def find_usage(session: AsyncSession, asked: UsageFilters, days: Days) -> 
 
     Raises:
         BadRequest: a cursor that is none of this list, or of other groups.
+        Forbidden: the caller is bound to a tenant, and asks for another one's.
     """
     groups = [name for name in GROUPS if name in asked.group_by.split(",")]
     conditions = ["day BETWEEN :first AND :last"]
     given: dict[str, Any] = {"first": days.first, "last": days.last, "limit": asked.limit + 1}
-    for name in ("tenant", "task_type", "provider"):
-        if (wanted := getattr(asked, name)) is not None:
+    tenant = tenant_of(session)
+    if tenant is not None and asked.tenant not in (None, tenant):
+        raise Forbidden(other_tenant("tenant", tenant))
+    wanted_of = {"tenant": tenant or asked.tenant, "task_type": asked.task_type, "provider": asked.provider}
+    for name, wanted in wanted_of.items():
+        if wanted is not None:
             conditions.append(f"{name} = :{name}")
             given[name] = str(wanted)
     if asked.cursor is not None:
         behind = _behind(asked.cursor, groups)
         conditions.append(f"({', '.join(groups)}) > ({', '.join(_parameter(name) for name in groups)})")
         given |= {f"after_{name}": value for name, value in behind.items()}
-    rows = await session.execute(text(_statement(groups, " AND ".join(conditions))), given)
+    statement = text(_statement(groups, " AND ".join(conditions)))
+    rows = await session.execute(statement, given, execution_options=ALREADY_CONFINED)
     found = [_sum(row) for row in rows]
     return Page.of(found, asked.limit, lambda last: _cursor(last, groups))
 

@@ -12,6 +12,7 @@ from compute.api.workflows.presenter import look, render
 from compute.errors import InvalidFields
 from compute.events import notify
 from compute.requests.faults import faults_at
+from compute.requests.tenants import labelled
 from compute.schemas.workflows import (
     CreateWorkflow,
 )
@@ -33,6 +34,7 @@ async def create_workflow(
         InvalidFields, TooLarge: it cannot run, or its inputs cannot be had; nothing was stored.
         StorageFailed: its inputs could not be kept.
     """
+    body = labelled(body, resources.tenant)
     # Up to a quarter of a second for 500 steps: other requests have their turns meanwhile.
     found = await asyncio.to_thread(read, body)
     if found.reading is None:
@@ -60,7 +62,7 @@ async def create_workflow(
         with faults_of_values(definition):
             taken = await ingest(checked, values, resources, resources.serving) if start else None
     async with idempotent.once(resources.database) as session:
-        workflow = await store.create(session, definition, checked, taken=taken)
+        workflow = await store.create(session, definition, checked, taken=taken, bound_to=resources.tenant)
         (seen,) = await look(session, [workflow])
         answer = Answer(201, await render(seen, dialect))
         await idempotent.remember(session, answer)

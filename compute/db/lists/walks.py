@@ -1,7 +1,8 @@
 """Walks: the rows of an index, newest first, of which no more than a given number is examined.
 
-Any condition may be asked of the rows; it decides what a walk finds and not how far it goes. Its order is the whole key
-of the index, in which equality is spelled as a range: no other index has that order, so there is one plan.
+Any condition may be asked of the rows; it decides what a walk finds and not how far it goes. A tenant is
+such a condition, too, and the caller's to ask: added from outside, it would make a walk go on without end. Its order
+is the whole key of the index, in which equality is spelled as a range: no other index has it, so there is one plan.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -27,6 +28,8 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from compute.db.confinement import ALREADY_CONFINED
 
 __all__ = ["Heap", "ListPosition", "Span", "Walked", "follow_indices", "walk", "walked_count"]
 
@@ -131,7 +134,8 @@ async def walked_count(
     matches = and_(true(), *_conditions(table, along, wanted))
     inner = _examined(table, along, matches, position, budget + 1).subquery("walked")
     counted = select(func.count().filter(inner.c.matches), func.count())
-    found, examined = (await session.execute(counted.select_from(inner))).one()
+    counting = counted.select_from(inner)
+    found, examined = (await session.execute(counting, execution_options=ALREADY_CONFINED)).one()
     return min(found, budget), examined <= budget
 
 
@@ -183,8 +187,8 @@ def _conditions(table: Any, along: Span | Heap, wanted: Mapping[Any, Sequence[An
 async def _parts(session: AsyncSession, statement: Select[Any], limit: int) -> AsyncIterator[Sequence[Any]]:
     """The rows of a statement; many come some at a time, so that others have their turns."""
     if limit <= _AT_A_TIME:
-        yield (await session.execute(statement)).all()
+        yield (await session.execute(statement, execution_options=ALREADY_CONFINED)).all()
     else:
-        streamed = await session.stream(statement, execution_options={"yield_per": _AT_A_TIME})
+        streamed = await session.stream(statement, execution_options={"yield_per": _AT_A_TIME, **ALREADY_CONFINED})
         async for rows in streamed.partitions():
             yield rows

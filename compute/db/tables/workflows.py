@@ -25,6 +25,7 @@ class Workflow(Base):
     `fence` grows with every claim by an engine and every change from outside; a write that carries an older one is
     dropped. `parked` workflows have nothing for an engine to do until somebody resumes or approves. `taken` maps the
     sources that the definition and the input name to the paths at which they are stored. `sent`: both as sent.
+    `bound_to` is the tenant to which the key that made it is bound: its steps see that tenant's files alone.
     """
 
     __tablename__ = "workflows"
@@ -45,6 +46,7 @@ class Workflow(Base):
     origin_zone: Mapped[str | None]
     origin_tenant_id: Mapped[str | None]
     origin_reference: Mapped[str | None]
+    bound_to: Mapped[str | None]
     webhook_url: Mapped[str | None]
     canvas_task_id: Mapped[str | None]
     traceparent: Mapped[str | None]

@@ -53,6 +53,7 @@ def _plan(workflow: Workflow, steps: Sequence[WorkflowStep]) -> Plan:
         workflow.reuse,
         workflow.taken,
         workflow.traceparent,
+        workflow.bound_to,
     )
     edges = {step.step_id: step.dependencies for step in steps}
     named = {step.step_id: step for step in steps}

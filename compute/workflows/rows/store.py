@@ -42,15 +42,22 @@ _TO_LET = {"lease_owner": None, "lease_expires_at": None, "parked": False}
 
 
 async def create(
-    session: AsyncSession, definition: CreateWorkflow, checked: CheckedWorkflow, *, taken: Mapping[str, str] | None
+    session: AsyncSession,
+    definition: CreateWorkflow,
+    checked: CheckedWorkflow,
+    *,
+    taken: Mapping[str, str] | None,
+    bound_to: str | None = None,
 ) -> Workflow:
-    """Store a workflow; with `taken`, which are the sources of its first steps, it is RUNNING at once."""
+    """Store a workflow; with `taken`, which are the sources of its first steps, it is RUNNING at once. Its steps see
+    the files of the tenant alone to which it is bound, if it is to any."""
     workflow = Workflow(
         id=new_task_id(),
         status=WorkflowStatus.PENDING,
         final_step_id=checked.final_step_id,
         input=definition.input or {},
         taken={},
+        bound_to=bound_to,
         errors=[],
         traceparent=current_traceparent(),
         sent=kept_as_sent({"config": definition.config, "input": definition.input or {}}),

@@ -6,6 +6,7 @@ from compute.errors import TooLarge
 from compute.requests.inputs import InputSources
 from compute.storage.links.signed import link_to
 from compute.storage.readable import check_readable
+from compute.storage.tenants import check_shown
 
 __all__ = ["StepFiles"]
 
@@ -25,6 +26,7 @@ class StepFiles:
 
     async def link(self, path: str) -> str:
         cleaned = check_readable(path, field="path")
+        await check_shown(self._objects, cleaned, field="path")
         address = await link_to(
             cleaned,
             self._objects,

@@ -14,6 +14,7 @@ from compute.events.notify import Notifier
 from compute.requests.inputs import InputSources, RequestInputs
 from compute.requests.request import TaskRequest
 from compute.requests.serving import Serving
+from compute.requests.tenants import TenantSources, files_of
 from compute.schemas.enums import TaskStatus
 from compute.storage.together import for_each
 from compute.tasks import store
@@ -55,8 +56,8 @@ class StepRequests:
     database: Database
     notifier: Notifier
 
-    def files(self) -> StepFiles:
-        return StepFiles(self.sources)
+    def files(self, plan: StepPlan) -> StepFiles:
+        return StepFiles(self._sources(plan))
 
     def prepared(
         self,
@@ -112,7 +113,7 @@ class StepRequests:
     async def _new(self, plan: StepPlan, bodies: Sequence[dict[str, Any]], known: Mapping[str, str]) -> list[Task]:
         if not bodies:
             return []
-        inputs = RequestInputs(self.sources, self._request(plan, bodies[0]).served, known)
+        inputs = RequestInputs(self._sources(plan), self._request(plan, bodies[0]).served, known)
 
         async def new(body: dict[str, Any]) -> Task:
             return _of_workflow(await self._request(plan, body).to_row(inputs), plan)
@@ -132,6 +133,12 @@ class StepRequests:
         """Tell the Dispatcher that these wait."""
         for queue in {task.queue for task in tasks}:
             self.notifier.notify(notify.READY, queue)
+
+    def _sources(self, plan: StepPlan) -> InputSources:
+        """What the tasks of a step may name: for a workflow of a tenant's key, that tenant's files alone."""
+        if (tenant := plan.flow.bound_to) is None:
+            return self.sources
+        return TenantSources(self.sources, files_of(tenant, self.sources.objects, self.database))
 
     def _request(self, plan: StepPlan, body: dict[str, Any]) -> TaskRequest:
         return TaskRequest.of(kind_of(plan.definition.task_type), body, self.serving)

@@ -119,7 +119,7 @@ class StepRunner:
         Raises:
             ComputeError, InvalidFields: its fields cannot be had, or would not be accepted.
         """
-        step, files = plan.definition, self.requests.files()
+        step, files = plan.definition, self.requests.files(plan)
         if step.when is not None and not holds(step.when, results):
             return f"Its condition on {step.when.from_step}.{step.when.from_field} does not hold."
         values = await patiently(mapped_values, step.input_mappings, results, files)

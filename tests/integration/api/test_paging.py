@@ -156,8 +156,8 @@ async def follow(api: httpx.AsyncClient, listed: Listed, limit: int) -> AsyncIte
             assert answer.headers["x-next-cursor"] in url
 
 
-ELSEWHERE = {"/api/v1/providers/calls", "/api/v1/usage"}
-"""Lists that are tried in tests of their own: the one needs the admin key, the other has sums for rows."""
+ELSEWHERE = {"/api/v1/providers/calls", "/api/v1/usage", "/api/v1/admin/keys", "/api/v1/admin/tenants"}
+"""Lists that are tried in tests of their own: they need the admin key, or have sums for rows."""
 
 
 def test_every_list_is_tried(settings: Settings) -> None:

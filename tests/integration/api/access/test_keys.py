@@ -17,7 +17,7 @@ from compute.api.access.scopes import scope_of
 from compute.api.access.tokens import new_secret, token_text
 from compute.db.session import Database, libpq_url
 from compute.errors import Unavailable
-from compute.schemas.access import KeyScope
+from compute.schemas.admin.keys import KeyScope
 from compute.tasks.ids import new_task_id
 from tests.integration.absent import SHORT
 from tests.integration.api.access.conftest import SMALL, GiveKey, bearer

@@ -1,0 +1,1 @@
+"""Requests and answers of /admin: keys, tenants, the audit log."""
