@@ -9,6 +9,7 @@
     │   ├── ExpiredKey        the right secret of a key whose time is over
     │   └── RevokedKey        the right secret of a key that was taken back
     ├── Forbidden             a valid key without the right
+    ├── LimitReached          a valid key that has used up what it, or its tenant, may use
     ├── NotFound              no such task, image or model
     ├── Conflict              an action that the present state forbids
     ├── TooLarge              more bytes than a limit allows
@@ -45,6 +46,7 @@ __all__ = [
     "InvalidFields",
     "InvalidInput",
     "LeaseLost",
+    "LimitReached",
     "NotFound",
     "OutOfMemory",
     "Overloaded",
@@ -128,6 +130,17 @@ class RevokedKey(Unauthorized):
 
 class Forbidden(ComputeError):
     code = "FORBIDDEN"
+
+
+class LimitReached(ComputeError):
+    """A key, or its tenant, has used what it may. `limit` is how much that is; `retry_after` is in seconds."""
+
+    code = "LIMIT_REACHED"
+
+    def __init__(self, detail: str, *, limit: int = 0, retry_after: float = 1.0) -> None:
+        super().__init__(detail, limit=limit, retry_after=retry_after)
+        self.limit = limit
+        self.retry_after = retry_after
 
 
 class NotFound(ComputeError):

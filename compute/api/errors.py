@@ -1,7 +1,6 @@
 """Every error becomes an answer here, once: in the caller's spelling and dialect, bounded, and without internals."""
 
 import logging
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -10,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from compute.api.access.headers import limit_headers, seconds_up
 from compute.api.bounded import bounded_faults
 from compute.api.dialect import as_spelled
 from compute.api.http.problem import problem
@@ -23,6 +23,7 @@ from compute.errors import (
     Forbidden,
     InvalidFields,
     InvalidInput,
+    LimitReached,
     NotFound,
     Overloaded,
     StorageFailed,
@@ -56,6 +57,7 @@ _STATUSES: Mapping[type[Exception], int] = {
     TooLarge: 413,
     InvalidInput: 422,
     InvalidFields: 422,
+    LimitReached: 429,
     Unavailable: 503,
     StorageFailed: 503,
 }
@@ -98,7 +100,9 @@ def answer_to(error: ComputeError, names: Iterable[object] = ()) -> JSONResponse
     status = _of_class(_STATUSES, error)
     headers = _of_class(_HEADERS, error)
     if isinstance(error, Unavailable) and error.retry_after is not None:
-        headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+        headers = {"Retry-After": seconds_up(error.retry_after)}
+    if isinstance(error, LimitReached):
+        headers = limit_headers(error.limit, 0, error.retry_after) | {"Retry-After": seconds_up(error.retry_after)}
     return problem(status or 500, error.code, as_spelled(error.detail, names), headers)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
+from compute.api.access.rates import RateLimiter
 from compute.api.access.ring import KeyRing
 from compute.api.health.readiness import Readiness
 from compute.api.links import Links
@@ -46,6 +47,7 @@ class Resources:
     serving: Serving
     database: Database
     keys: KeyRing
+    rates: RateLimiter
     objects: ObjectStore
     client: GuardedClient
     media: MediaLoader
@@ -115,6 +117,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             serving=serving,
             database=database,
             keys=keys,
+            rates=RateLimiter(database),
             objects=objects,
             client=client,
             media=media,

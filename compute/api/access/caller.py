@@ -7,8 +7,10 @@ from uuid import UUID
 from starlette.requests import HTTPConnection
 from starlette.types import Scope as AsgiScope
 
+from compute.api.access.rates import RateLimit
 from compute.errors import Unauthorized
 from compute.schemas.admin.keys import KeyScope
+from compute.tasks.submission.quotas import Quota
 
 __all__ = ["ADMINISTRATOR", "PLAIN", "Caller", "Scope", "caller_in", "caller_of", "scopes_up_to", "set_caller"]
 
@@ -34,12 +36,16 @@ class Caller:
         scopes: What it may do, with everything that this includes.
         tenant: The tenant to whose work it is bound; None for a key that is free.
         key_id: The id of the key's row; None for the two keys of the settings.
+        rates: How many requests may be sent.
+        quotas: How many tasks may be open, and be accepted in a day.
     """
 
     name: str
     scopes: frozenset[Scope]
     tenant: str | None = None
     key_id: UUID | None = None
+    rates: tuple[RateLimit, ...] = ()
+    quotas: tuple[Quota, ...] = ()
 
 
 PLAIN: Final = Caller("API_KEY", scopes_up_to(Scope.OPERATE))

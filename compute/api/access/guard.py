@@ -3,12 +3,13 @@
 from urllib.parse import unquote
 
 from fastapi.security.utils import get_authorization_scheme_param
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from compute.api.access.builtin import builtin_caller
-from compute.api.access.caller import Caller, set_caller
+from compute.api.access.caller import Caller, caller_in, set_caller
 from compute.api.access.caller import Scope as AccessScope
+from compute.api.access.headers import limit_headers
 from compute.api.access.scopes import FREE_PATHS, scope_of
 from compute.api.errors import answer_to
 from compute.api.http.routes import RouteTable
@@ -35,6 +36,7 @@ class KeyGuard:
         if scope["type"] == "http":
             try:
                 await self._check(scope)
+                send = await _counted(scope, send)
             except ComputeError as error:
                 await answer_to(error)(scope, receive, send)
                 return
@@ -59,6 +61,30 @@ class KeyGuard:
         if caller.tenant is not None and f"{path}/".startswith(FREE_PATHS):
             raise Forbidden("This needs a key that is bound to no tenant.")
         set_caller(scope, caller)
+
+
+async def _counted(scope: Scope, send: Send) -> Send:
+    """Count the request, if its caller has a limit; what sends its answer tells how the caller stands.
+
+    Raises:
+        LimitReached: there were too many in this minute.
+        Unavailable: they cannot be counted, because the database is away.
+    """
+    caller = caller_in(scope)
+    if caller is None or not caller.rates:
+        return send
+    resources: Resources = scope["app"].state.resources
+    state = await resources.rates.take(caller.rates)
+    told = limit_headers(state.limit, state.remaining, state.reset_seconds)
+
+    async def tell(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in told.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    return tell
 
 
 async def _caller(scope: Scope, resources: Resources) -> Caller:

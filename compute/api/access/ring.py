@@ -18,11 +18,14 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Uuid, any_, bindparam, func, literal, select, update
 
 from compute.api.access.caller import Caller, Scope, scopes_up_to
+from compute.api.access.rates import RateLimit
 from compute.api.access.tokens import Token, is_hashed_in, read_token
 from compute.db.away import DatabaseAway
 from compute.db.session import Database
-from compute.db.tables import ApiKey
+from compute.db.tables import ApiKey, Tenant
 from compute.errors import ExpiredKey, Overloaded, RevokedKey, Unavailable
+from compute.schemas.admin.keys import Limits
+from compute.tasks.submission.quotas import Quota
 
 __all__ = ["KeyRing"]
 
@@ -207,26 +210,46 @@ def _left(column: Any) -> Any:
     return func.extract("epoch", column - func.clock_timestamp())
 
 
-_KEYS = select(
-    ApiKey.id,
-    ApiKey.name,
-    ApiKey.hash,
-    ApiKey.previous_hash,
-    ApiKey.scope,
-    ApiKey.tenant,
-    ApiKey.revoked_at,
-    _left(ApiKey.expires_at).label("expires_in"),
-    _left(ApiKey.previous_until).label("previous_for"),
-).where(ApiKey.id == any_(bindparam("ids", type_=ARRAY(Uuid))))
+_KEYS = (
+    select(
+        ApiKey.id,
+        ApiKey.name,
+        ApiKey.hash,
+        ApiKey.previous_hash,
+        ApiKey.scope,
+        ApiKey.tenant,
+        ApiKey.revoked_at,
+        _left(ApiKey.expires_at).label("expires_in"),
+        _left(ApiKey.previous_until).label("previous_for"),
+        *(getattr(ApiKey, name) for name in Limits.model_fields),
+        *(getattr(Tenant, name).label(f"tenant_{name}") for name in Limits.model_fields),
+    )
+    .outerjoin(Tenant, Tenant.name == ApiKey.tenant)
+    .where(ApiKey.id == any_(bindparam("ids", type_=ARRAY(Uuid))))
+)
 
 
 def _known(row: Any, now: float) -> KnownKey:
     return KnownKey(
         read_at=now,
-        caller=Caller(row.name, scopes_up_to(Scope(row.scope)), row.tenant, row.id),
+        caller=_caller(row),
         hash=row.hash,
         previous_hash=row.previous_hash,
         previous_until=None if row.previous_for is None else now + float(row.previous_for),
         expires_at=None if row.expires_in is None else now + float(row.expires_in),
         revoked=row.revoked_at is not None,
     )
+
+
+def _caller(row: Any) -> Caller:
+    limited = [(f"key:{row.id}", "this key", {name: getattr(row, name) for name in Limits.model_fields})]
+    if row.tenant is not None:
+        shared = {name: getattr(row, f"tenant_{name}") for name in Limits.model_fields}
+        limited.append((f"tenant:{row.tenant}", "this key's tenant", shared))
+    rates = [RateLimit(subject, whose, most) for subject, whose, one in limited if (most := one["requests_per_minute"])]
+    quotas = [
+        Quota(subject, whose, one["concurrent_tasks"], one["tasks_per_day"])
+        for subject, whose, one in limited
+        if one["concurrent_tasks"] or one["tasks_per_day"]
+    ]
+    return Caller(row.name, scopes_up_to(Scope(row.scope)), row.tenant, row.id, tuple(rates), tuple(quotas))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from compute.api.access.headers import LIMIT_HEADERS
 from compute.api.http.request_ids import REQUEST_ID_HEADER
 from compute.api.idempotency.keys import REPLAYED_HEADER
 from compute.settings import Settings
@@ -36,6 +37,7 @@ _SHOWN = (
     "Retry-After",
     "WWW-Authenticate",
     "X-Next-Cursor",
+    *LIMIT_HEADERS,
     REQUEST_ID_HEADER,
 )
 

@@ -11,7 +11,8 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
+from uuid import UUID
 from weakref import WeakValueDictionary
 
 from fastapi import Header, Request, Response
@@ -21,9 +22,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.access.caller import Caller, caller_in
 from compute.api.http.well_formed import announced
-from compute.db.session import Database
+from compute.db.session import Connection, Database
 from compute.db.tables import IdempotencyKey, Task
 from compute.errors import Conflict, InvalidInput, NotFound, Unavailable
+from compute.tasks.submission.quotas import Charge, Quota, charge
 from compute.tasks.submission.writer import Key, KeyExpired, KeyReused, OutcomeUnknown, Submission, TaskWriter
 
 __all__ = [
@@ -96,21 +98,25 @@ class ReplayError(Exception):
 class IdempotentRequest:
     """One POST. Without a key nothing is found and nothing is remembered."""
 
-    def __init__(self, key: RequestKey | None) -> None:
+    def __init__(self, key: RequestKey | None, quotas: Sequence[Quota] = ()) -> None:
+        """`quotas` are the caller's, against which the work counts that the request makes."""
         self.key = key
+        self.quotas = quotas
 
     @classmethod
     async def of(cls, key: str | None, request: Request, content: Any) -> Self:
         """A request as its headers and body make it. `content` is what the body says: two bodies that say the same have
         equal ones."""
+        caller = caller_in(request.scope)
+        quotas = () if caller is None else caller.quotas
         if key is None:
-            return cls(None)
-        key = _of_caller(key, caller_in(request.scope))
+            return cls(None, quotas)
+        key = _of_caller(key, caller)
         # A thread takes as long with the text of an image, but others have their turns meanwhile.
         size = announced(request.headers)
         if size is None or size > _SMALL_BODY:
-            return cls(RequestKey(key, await asyncio.to_thread(_fingerprint, request, content)))
-        return cls(RequestKey(key, _fingerprint(request, content)))
+            return cls(RequestKey(key, await asyncio.to_thread(_fingerprint, request, content)), quotas)
+        return cls(RequestKey(key, _fingerprint(request, content)), quotas)
 
     async def settle(self, database: Database, act: Callable[[], Awaitable[Answer]]) -> Response:
         """Replay the first answer to this key, or else `act`, which does its work in `once`.
@@ -198,17 +204,30 @@ class IdempotentRequest:
             if earlier is not None:
                 raise ReplayError(earlier)
 
+    async def charge(
+        self, session: AsyncSession, work: UUID, kind: str, *, weight: int = 1, daily: bool = True
+    ) -> None:
+        """Count a workflow or a training against the caller's quotas, in the transaction that stores it.
+
+        Raises:
+            LimitReached: it is too much; the transaction is to be rolled back.
+        """
+        if self.quotas:
+            raw = await (await session.connection()).get_raw_connection()
+            await charge(cast("Connection", raw.driver_connection), Charge(self.quotas, [work], kind, weight, daily))
+
     async def store(self, writer: TaskWriter, tasks: Sequence[Task], answer: Callable[[], Awaitable[Answer]]) -> Answer:
         """Store tasks together, and with them the answer, which is made when their times are known; or the first answer
         to this key.
 
         Raises:
             InvalidInput: the key came with another request.
+            LimitReached: it is more than the caller's quotas allow.
             Unavailable: the database is away or too slow, or this process stops. Nothing was stored, unless the error
                 says that this is not known.
         """
         if self.key is None:
-            await self._submit(writer, Submission(tasks))
+            await self._submit(writer, Submission(tasks, quotas=self.quotas))
             return await answer()
         key, made = self.key, []
 
@@ -216,7 +235,7 @@ class IdempotentRequest:
             made.append(await answer())
             return IdempotencyKey(**_kept(key, made[-1]))
 
-        earlier = await self._submit(writer, Submission(tasks, Key(key.text, key.fingerprint, row)))
+        earlier = await self._submit(writer, Submission(tasks, Key(key.text, key.fingerprint, row), self.quotas))
         return made[-1] if earlier is None else _earlier_answer(earlier)
 
     async def _submit(self, writer: TaskWriter, submission: Submission) -> IdempotencyKey | None:

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from compute.api.access.headers import LIMIT_HEADERS
 from compute.api.openapi.walk import named
 from compute.api.paths import API
 
@@ -57,6 +58,7 @@ _PROBLEMS = {
     "415": "A body of another type than this route reads, or in a content coding.",
     "416": "`Range` begins behind the end.",
     "422": "The payload cannot be accepted; nothing was stored.",
+    "429": "The key, or its tenant, has used what it may; nothing was accepted.",
     "500": "A fault of ours; the log of the ingress says more.",
     "503": "A dependency is away, or there is too much to do at the moment; nothing was accepted.",
 }
@@ -71,6 +73,9 @@ _HEADERS = {
     "Location": "Where the object is.",
     "Retry-After": "Seconds to wait before the request is sent again.",
     "WWW-Authenticate": "`Bearer`.",
+    "X-RateLimit-Limit": "How much may be used.",
+    "X-RateLimit-Remaining": "How much of it is left.",
+    "X-RateLimit-Reset": "In how many seconds it is all there again.",
     "X-Request-Id": "The request's own name, if it was well formed, else one that was made for it; logs have it, too.",
 }
 _STATUS_HEADERS = {
@@ -78,6 +83,7 @@ _STATUS_HEADERS = {
     "401": ("WWW-Authenticate",),
     "415": ("Accept", "Accept-Encoding"),
     "416": ("Content-Range",),
+    "429": ("Retry-After", *LIMIT_HEADERS),
     "503": ("Retry-After",),
 }
 _OBJECT = "/storage/images/{path}"
@@ -120,7 +126,7 @@ def _statuses(operation: dict[str, Any], method: str, path: str) -> set[str]:
     """The refusals that an operation can answer with. A body may be refused (413, 415, 422) also where none is read."""
     found = {"400", "413", "415", "422", "500", "503"}
     if operation.get("security"):
-        found |= {"401", "403"}
+        found |= {"401", "403", "429"}
     if "{" in path or path == "/admin/lora":
         found.add("404")
     if method == "DELETE" or method == "POST" or "requestBody" in operation:

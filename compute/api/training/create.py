@@ -36,5 +36,6 @@ async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, r
         training = await store.create(session, spec, request)
         answer = Answer(201, render_new(training, dialect))
         await idempotent.remember(session, answer)
+        await idempotent.charge(session, training.id, "training")
     resources.notifier.notify(notify.TRAINING)
     return answer

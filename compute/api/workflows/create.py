@@ -66,6 +66,8 @@ async def create_workflow(
         (seen,) = await look(session, [workflow])
         answer = Answer(201, await render(seen, dialect))
         await idempotent.remember(session, answer)
+        if start:
+            await idempotent.charge(session, workflow.id, "workflow", weight=len(checked.steps))
     resources.notifier.notify(notify.WORKFLOW)
     return answer
 

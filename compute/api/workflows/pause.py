@@ -43,6 +43,7 @@ async def resume_workflow(
         workflow, cancelled = await store.resume(session, workflow_id, from_step, lost=lost)
         answer = Answer(200, (await shown(session, workflow)).model_dump_json())
         await idempotent.remember(session, answer)
+        await idempotent.charge(session, workflow_id, "workflow", weight=len(steps), daily=False)
     for task_id in cancelled:
         resources.notifier.notify(notify.CANCELLED, str(task_id))
     resources.notifier.notify(notify.WORKFLOW)

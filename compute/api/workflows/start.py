@@ -63,6 +63,7 @@ async def start_workflow(
         (seen,) = await look(session, [workflow], estimate=True)
         answer = Answer(200, await render(seen, dialect))
         await idempotent.remember(session, answer)
+        await idempotent.charge(session, workflow_id, "workflow", weight=len(checked.steps))
     resources.notifier.notify(notify.WORKFLOW)
     return answer
 

@@ -1,14 +1,14 @@
 """Keys that were given out, and what they and their tenants may use."""
 
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import Index, Integer, LargeBinary, text
+from sqlalchemy import BigInteger, Index, Integer, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from compute.db.tables.base import NOW, Base
 
-__all__ = ["ApiKey", "Tenant"]
+__all__ = ["ApiKey", "ChargedWork", "QuotaUse", "RequestRate", "Tenant"]
 
 
 class _Limits:
@@ -53,3 +53,38 @@ class Tenant(_Limits, Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     updated_by: Mapped[str]
     updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class RequestRate(Base):
+    """How many requests of a key or a tenant were let in, or promised to a process, in the minute `minute`.
+    `granted` is how many the last process was promised that asked."""
+
+    __tablename__ = "request_rates"
+
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    minute: Mapped[datetime]
+    used: Mapped[int] = mapped_column(Integer)
+    granted: Mapped[int] = mapped_column(Integer)
+
+
+class QuotaUse(Base):
+    """How many tasks of a key or a tenant were accepted on `day`, in UTC. Whoever accepts some has this row locked, so
+    that what is open and what was accepted is counted by one at a time."""
+
+    __tablename__ = "quota_uses"
+
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[date]
+    units: Mapped[int] = mapped_column(BigInteger)
+
+
+class ChargedWork(Base):
+    """Work that counts against a quota for as long as it has not ended; `weight` is how many tasks it counts as. What
+    has ended is removed when room is needed."""
+
+    __tablename__ = "charged_work"
+
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    work_id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    weight: Mapped[int] = mapped_column(Integer)

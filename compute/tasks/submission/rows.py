@@ -17,9 +17,10 @@ from sqlalchemy.dialects import postgresql
 from compute.db.session import Connection
 from compute.db.tables import IdempotencyKey, Task
 from compute.db.tables.base import Base
-from compute.errors import ComputeError, InvalidInput, Unavailable
+from compute.errors import ComputeError, InvalidInput, LimitReached, Unavailable
 from compute.events.outbox.tasks import created_payload
 from compute.schemas.enums import EventType
+from compute.tasks.submission.quotas import Charge, Quota, admit
 
 __all__ = ["Key", "KeyExpired", "KeyReused", "Outcome", "Stored", "Submission", "insert_tasks", "size_of", "write"]
 
@@ -42,10 +43,11 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Tasks that are stored together or not at all."""
+    """Tasks that are stored together or not at all, and count against `quotas`."""
 
     tasks: Sequence[Task]
     key: Key | None = None
+    quotas: Sequence[Quota] = ()
 
 
 class KeyReused(InvalidInput):
@@ -118,6 +120,8 @@ SELECT * FROM unnest({", ".join(f"%s::{kind}[]" for kind in _KEY_GIVEN.values())
  ORDER BY key ON CONFLICT DO NOTHING RETURNING key
 """  # noqa: S608 - made of the names of our own columns
 _FIRST_ROWS = f"SELECT {_KEY_COLUMNS} FROM idempotency_keys WHERE key = ANY(%s)"  # noqa: S608 - as above
+_FORGET_KEYS = "DELETE FROM idempotency_keys WHERE key = ANY(%s)"
+_THERE = "SELECT id FROM tasks WHERE id = ANY(%s)"
 
 
 async def write(connection: Connection, batch: Sequence[Submission]) -> list[Outcome]:
@@ -130,12 +134,13 @@ async def write(connection: Connection, batch: Sequence[Submission]) -> list[Out
         psycopg.Error: nothing was stored. If the connection was lost, whether it was is not known.
     """
     placed = list(enumerate(task for submission in batch for task in submission.tasks))
-    if not any(submission.key for submission in batch):
+    if not any(submission.key or submission.quotas for submission in batch):
         await insert_tasks(connection, placed)
         return [_STORED] * len(batch)
     async with connection.transaction():
         await _foresee_times(connection, placed)
         outcomes = await _settle_keys(connection, batch)
+        outcomes = await _settle_quotas(connection, batch, outcomes)
         beaten = {task.id for of, to in zip(batch, outcomes, strict=True) if to is not _STORED for task in of.tasks}
         await insert_tasks(connection, [(ordinal, task) for ordinal, task in placed if task.id not in beaten])
     return outcomes
@@ -153,7 +158,7 @@ async def _settle_keys(connection: Connection, batch: Sequence[Submission]) -> l
     for submission in batch:
         if submission.key is not None:
             first.setdefault(submission.key.text, submission.key)
-    stored = await _insert_keys(connection, first.values())
+    stored = await _insert_keys(connection, first.values()) if first else {}
     known = stored | await _first_rows(connection, [text for text in first if text not in stored])
 
     def outcome(key: Key | None) -> Outcome:
@@ -162,6 +167,32 @@ async def _settle_keys(connection: Connection, batch: Sequence[Submission]) -> l
         return _answer_to(key, known.get(key.text))
 
     return [outcome(submission.key) for submission in batch]
+
+
+async def _settle_quotas(connection: Connection, batch: Sequence[Submission], outcomes: list[Outcome]) -> list[Outcome]:
+    """Refuse what is too much for the quotas of its caller, as if its key had never been there."""
+    counted = [index for index, one in enumerate(batch) if one.quotas and one.tasks and outcomes[index] is _STORED]
+    if not counted:
+        return outcomes
+    ids = [task.id for index in counted for task in batch[index].tasks]
+    there = {row[0] for row in await (await connection.execute(_THERE, (ids,))).fetchall()}
+    # What an earlier attempt at this batch has stored, that one has counted.
+    counted = [index for index in counted if batch[index].tasks[0].id not in there]
+    charges = [Charge(batch[index].quotas, [task.id for task in batch[index].tasks]) for index in counted]
+    settled = list(outcomes)
+    refused: dict[str, LimitReached] = {}
+    for index, refusal in zip(counted, await admit(connection, charges), strict=True):
+        if refusal is not None:
+            settled[index] = refusal
+            if (key := batch[index].key) is not None:
+                refused[key.text] = refusal
+    if refused:
+        await connection.execute(_FORGET_KEYS, (list(refused),))
+        settled = [
+            refused.get(one.key.text, outcome) if one.key else outcome
+            for one, outcome in zip(batch, settled, strict=True)
+        ]
+    return settled
 
 
 async def _insert_keys(connection: Connection, keys: Iterable[Key]) -> dict[str, IdempotencyKey]:
