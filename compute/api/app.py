@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from compute import __version__
 from compute.api import errors
 from compute.api.access.guard import KeyGuard
+from compute.api.admin import audit as admin_audit
 from compute.api.admin import keys as admin_keys
 from compute.api.admin import tenants as admin_tenants
 from compute.api.bodies.multipart import FIELD_BYTES
@@ -73,6 +74,7 @@ _ROUTERS: tuple[tuple[APIRouter, dict[str, Any]], ...] = (
     (lora.router, _OF_THE_API),
     (lora.admin_router, _OF_THE_API),
     (admin_keys.router, _OF_THE_API),
+    (admin_audit.router, _OF_THE_API),
     (admin_tenants.router, _OF_THE_API),
     (providers.router, _OF_THE_API),
     (providers.calls_router, _OF_THE_API),

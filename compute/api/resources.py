@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
+from compute.api.access.audit import AuditLog
 from compute.api.access.rates import RateLimiter
 from compute.api.access.ring import KeyRing
 from compute.api.health.readiness import Readiness
@@ -48,6 +49,7 @@ class Resources:
     database: Database
     keys: KeyRing
     rates: RateLimiter
+    audit: AuditLog
     objects: ObjectStore
     client: GuardedClient
     media: MediaLoader
@@ -93,6 +95,8 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
         stack.push_async_callback(database.close)
         keys = KeyRing(database)
         stack.push_async_callback(keys.close)
+        audit = AuditLog(database)
+        stack.push_async_callback(audit.close)
         objects = open_store(settings)
         stack.push_async_callback(objects.close)
         client = await stack.enter_async_context(
@@ -105,6 +109,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
         loops.keep("watching tasks", watcher.run)
         # The Dispatcher does it as well; while there is none, tasks are accepted all the same.
         loops.keep("counting tasks", Folding(database, seconds=_FOLD_SECONDS).run)
+        loops.keep("writing the audit log", audit.run)
         loops.keep("noting when keys were used", keys.run)
         readiness = Readiness(database, objects, serving, loops)
         stack.push_async_callback(readiness.close)
@@ -118,6 +123,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             database=database,
             keys=keys,
             rates=RateLimiter(database),
+            audit=audit,
             objects=objects,
             client=client,
             media=media,

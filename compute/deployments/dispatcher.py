@@ -57,7 +57,8 @@ class DispatcherDeployment:
         self._objects = open_store(settings)
         self._client = GuardedClient(settings.media_allowed_hosts, settings.webhook_timeout_seconds)
         owner = f"dispatcher#{context.replica_id.unique_id}"
-        store = PostgresDispatchStore(self._database, PriceTable(settings.prices))
+        prices, keep_audit = PriceTable(settings.prices), timedelta(days=settings.audit_days)
+        store = PostgresDispatchStore(self._database, prices, keep_audit=keep_audit)
         self._dispatcher = Dispatcher(store, serving, _policy(settings), owner)
         counter = ReplicaCounter(ReplicaDirectory(context.app_name, serving).running, serving)
         self._deliveries = PostgresDeliveryStore(self._database)

@@ -4,6 +4,7 @@ The Dispatcher knows no SQL and no connection: whatever keeps these promises wil
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Protocol
 
 from sqlalchemy import func
@@ -91,8 +92,11 @@ class DispatchStore(Protocol):
 class PostgresDispatchStore:
     """Implements `DispatchStore`. Each queue's claims, the writes and the reaper have a connection of their own."""
 
-    def __init__(self, database: Database, prices: PriceTable | None = None) -> None:
-        """`prices` are those of work on this cluster."""
+    def __init__(
+        self, database: Database, prices: PriceTable | None = None, *, keep_audit: timedelta = timedelta(days=365)
+    ) -> None:
+        """`prices` are those of work on this cluster; the audit log is kept for `keep_audit`."""
+        self._keep_audit = keep_audit
         self._database = database
         self._prices = prices or PriceTable()
         self._connections: dict[str, DirectConnection] = {}
@@ -130,7 +134,7 @@ class PostgresDispatchStore:
             await session.execute(beat.on_conflict_do_update(index_elements=["id"], set_=seen))
 
     async def tidy(self) -> None:
-        await tidy(self._database)
+        await tidy(self._database, keep_audit=self._keep_audit)
 
     async def add_up(self) -> None:
         await add_up(self._database)

@@ -1,4 +1,4 @@
-"""Deletes expired idempotency keys, tenants' turns and dispatchers' beats.
+"""Deletes expired idempotency keys, tenants' turns, dispatchers' beats, entries of the audit log and counts of limits.
 
 It works in small batches, each a transaction of its own. Locked rows are left for the next run.
 """
@@ -15,6 +15,8 @@ __all__ = ["tidy"]
 _BATCH = 1000
 _KEEP_IDEMPOTENCY_KEYS = timedelta(days=2)
 _KEEP_TURNS = timedelta(days=7)
+_KEEP_AUDIT = timedelta(days=365)
+_KEEP_COUNTS = timedelta(days=7)
 _KEEP_BEATS = timedelta(minutes=10)
 
 # Each batch begins where the last one ended, so that it does not step over the dead rows of the last.
@@ -41,14 +43,38 @@ WITH page AS MATERIALIZED (
 )
 SELECT queue, tenant FROM page ORDER BY queue DESC, tenant DESC LIMIT 1
 """
+_AUDIT = """
+WITH old AS (
+    SELECT id, created_at FROM audit_log WHERE created_at >= %(after)s AND created_at < now() - %(keep)s
+     ORDER BY created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM audit_log USING old WHERE audit_log.id = old.id
+)
+SELECT max(created_at) FROM old HAVING count(*) = %(limit)s
+"""
+# Of keys and tenants that are not used any more, or have no limit any more.
+_RATES = """
+DELETE FROM request_rates WHERE subject IN (
+    SELECT subject FROM request_rates WHERE minute < now() - %(keep)s LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+"""
+_CHARGES = """
+DELETE FROM charged_work AS charged WHERE (subject, work_id) IN (
+    SELECT subject, work_id FROM charged_work JOIN quota_uses USING (subject)
+     WHERE day < (now() - %(keep)s)::date LIMIT %(limit)s FOR UPDATE OF charged_work SKIP LOCKED)
+   AND NOT EXISTS (SELECT FROM tasks WHERE id = work_id AND status IN ('PENDING', 'QUEUED', 'EXECUTING'))
+   AND NOT EXISTS (SELECT FROM workflows WHERE id = work_id AND status IN ('RUNNING', 'PAUSED'))
+   AND NOT EXISTS (
+       SELECT FROM trainings WHERE id = work_id AND status IN ('PENDING', 'PREPROCESSING', 'TRAINING'))
+"""
 _BEATS = """
 DELETE FROM dispatchers WHERE id IN (
     SELECT id FROM dispatchers WHERE seen_at < now() - %(keep)s LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 """
 
 
-async def tidy(database: Database) -> None:
-    """Delete all expired rows once. Several processes may do so at once.
+async def tidy(database: Database, *, keep_audit: timedelta = _KEEP_AUDIT) -> None:
+    """Delete all expired rows once, and entries of the audit log that are older than `keep_audit`. Several processes
+    may do so at once.
 
     Raises:
         DatabaseAway: the database is away; the rows deleted until then stay deleted.
@@ -63,6 +89,12 @@ async def tidy(database: Database) -> None:
         while turn is not None:
             turn = await _batch(connection, _TURNS, keep=_KEEP_TURNS, queue=turn[0], tenant=turn[1])
         await _batch(connection, _BEATS, keep=_KEEP_BEATS)
+        after = datetime.min.replace(tzinfo=UTC)
+        while after is not None:
+            after = await _batch(connection, _AUDIT, keep=keep_audit, after=after)
+            after = after and after[0]
+        await _batch(connection, _RATES, keep=_KEEP_COUNTS)
+        await _batch(connection, _CHARGES, keep=_KEEP_COUNTS)
     finally:
         await connection.close()
 

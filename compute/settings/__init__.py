@@ -185,6 +185,9 @@ class Settings(ProviderSettings, TelemetrySettings):
         le=36500,
         description="Days after its end for which anything is kept, with its files; for ever when unset.",
     )
+    audit_days: float = Field(
+        default=365.0, gt=0, le=36500, description="Days for which entries of the audit log are kept."
+    )
     webhook_secret: SecretStr | None = Field(
         default=None, description="Standard Webhooks secret (whsec_…); or two, for receivers that know either."
     )

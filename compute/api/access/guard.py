@@ -1,22 +1,26 @@
 """Refuses requests without a key, or with one that may not do what they ask, before anything of them is read."""
 
+from datetime import UTC, datetime
 from urllib.parse import unquote
 
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.status import HTTP_429_TOO_MANY_REQUESTS
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from compute.api.access.audit import entry_of
 from compute.api.access.builtin import builtin_caller
 from compute.api.access.caller import Caller, caller_in, set_caller
 from compute.api.access.caller import Scope as AccessScope
 from compute.api.access.headers import limit_headers
-from compute.api.access.scopes import FREE_PATHS, scope_of
+from compute.api.access.scopes import FREE_PATHS, READING, scope_of
 from compute.api.errors import answer_to
 from compute.api.http.routes import RouteTable
-from compute.api.paths import WEBHOOKS
+from compute.api.paths import ADMIN_PATHS, API, WEBHOOKS
 from compute.api.resources import Resources
 from compute.errors import ComputeError, Forbidden, Unauthorized
 from compute.settings import Settings
+from compute.tasks.ids import new_task_id
 
 __all__ = ["KeyGuard"]
 
@@ -34,13 +38,22 @@ class KeyGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        recorded = _Recorded(scope, send)
+        try:
             try:
                 await self._check(scope)
-                send = await _counted(scope, send)
+                told = await _counted(scope, recorded.send)
             except ComputeError as error:
-                await answer_to(error)(scope, receive, send)
+                await answer_to(error)(scope, receive, recorded.send)
                 return
-        await self._app(scope, receive, send)
+            await self._app(scope, receive, told)
+        finally:
+            recorded.note()
 
     async def _check(self, scope: Scope) -> None:
         """Raises:
@@ -55,12 +68,36 @@ class KeyGuard:
         resources: Resources = scope["app"].state.resources
         caller = await _caller(scope, resources)
         template = self._routes.template(whole, scope["method"])
+        set_caller(scope, caller)
         needed = scope_of(scope["method"], path, template and template.removeprefix(self._prefix))
         if needed not in caller.scopes:
             raise Forbidden(_lacks(needed, caller, resources.settings))
         if caller.tenant is not None and f"{path}/".startswith(FREE_PATHS):
             raise Forbidden("This needs a key that is bound to no tenant.")
-        set_caller(scope, caller)
+
+
+class _Recorded:
+    """What the audit log has of a request: one that changes something, or that only an administrator may send. What is
+    refused because there were too many is not in it."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+        self._status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        await self._send(message)
+
+    def note(self) -> None:
+        caller = caller_in(self._scope)
+        path = self._scope["path"].removeprefix(self._scope.get("root_path", "")).removeprefix(API)
+        reads = self._scope["method"] in READING and not f"{path}/".startswith(ADMIN_PATHS)
+        if caller is None or reads or self._status == HTTP_429_TOO_MANY_REQUESTS:
+            return
+        resources: Resources = self._scope["app"].state.resources
+        resources.audit.note(entry_of(self._scope, caller, self._status, new_task_id(), datetime.now(UTC)))
 
 
 async def _counted(scope: Scope, send: Send) -> Send:

@@ -7,7 +7,7 @@ listed is an administrator's, so that nobody opens one by forgetting it.
 from compute.api.access.caller import Scope
 from compute.api.paths import ADMIN_PATHS
 
-__all__ = ["CHANGES", "FREE_PATHS", "scope_of"]
+__all__ = ["CHANGES", "FREE_PATHS", "READING", "scope_of"]
 
 CHANGES: dict[str, Scope] = {
     "POST /tasks/": Scope.SUBMIT,
@@ -40,7 +40,7 @@ CHANGES: dict[str, Scope] = {
 FREE_PATHS = ("/admin/", "/providers/", "/evaluation/health/")
 """What tells of everybody's work, or of no tenant's: closed to keys that are bound to one. A path is compared with a
 slash behind it."""
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def scope_of(method: str, path: str, template: str | None) -> Scope:
@@ -48,6 +48,6 @@ def scope_of(method: str, path: str, template: str | None) -> Scope:
     template there is no such route, which only who may read is told."""
     if f"{path}/".startswith(ADMIN_PATHS):
         return Scope.ADMIN
-    if method in _READING or template is None:
+    if method in READING or template is None:
         return Scope.READ
     return CHANGES.get(f"{method} {template.replace(':path}', '}')}", Scope.ADMIN)

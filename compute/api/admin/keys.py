@@ -104,6 +104,7 @@ def present(row: ApiKey) -> ApiKeyPublic:
 async def _create(resources: Resources, asked: ApiKeyCreate, by: str, idempotent: IdempotentRequest) -> Answer:
     async with idempotent.once(resources.database) as session:
         row, text = await keys.create(session, asked, by)
+        idempotent.made(row.id)
         return await _told_once(idempotent, session, row, text, 201)
 
 

@@ -19,7 +19,9 @@ from fastapi import Header, Request, Response
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.types import Scope
 
+from compute.api.access.audit import note_made
 from compute.api.access.caller import Caller, caller_in
 from compute.api.http.well_formed import announced
 from compute.db.session import Connection, Database
@@ -98,10 +100,12 @@ class ReplayError(Exception):
 class IdempotentRequest:
     """One POST. Without a key nothing is found and nothing is remembered."""
 
-    def __init__(self, key: RequestKey | None, quotas: Sequence[Quota] = ()) -> None:
-        """`quotas` are the caller's, against which the work counts that the request makes."""
+    def __init__(self, key: RequestKey | None, quotas: Sequence[Quota] = (), scope: Scope | None = None) -> None:
+        """`quotas` are the caller's, against which the work counts that the request makes. What it makes is noted in
+        `scope`, for the audit log."""
         self.key = key
         self.quotas = quotas
+        self._scope: Scope = {} if scope is None else scope
 
     @classmethod
     async def of(cls, key: str | None, request: Request, content: Any) -> Self:
@@ -110,13 +114,13 @@ class IdempotentRequest:
         caller = caller_in(request.scope)
         quotas = () if caller is None else caller.quotas
         if key is None:
-            return cls(None, quotas)
+            return cls(None, quotas, request.scope)
         key = _of_caller(key, caller)
         # A thread takes as long with the text of an image, but others have their turns meanwhile.
         size = announced(request.headers)
         if size is None or size > _SMALL_BODY:
-            return cls(RequestKey(key, await asyncio.to_thread(_fingerprint, request, content)), quotas)
-        return cls(RequestKey(key, _fingerprint(request, content)), quotas)
+            return cls(RequestKey(key, await asyncio.to_thread(_fingerprint, request, content)), quotas, request.scope)
+        return cls(RequestKey(key, _fingerprint(request, content)), quotas, request.scope)
 
     async def settle(self, database: Database, act: Callable[[], Awaitable[Answer]]) -> Response:
         """Replay the first answer to this key, or else `act`, which does its work in `once`.
@@ -204,6 +208,10 @@ class IdempotentRequest:
             if earlier is not None:
                 raise ReplayError(earlier)
 
+    def made(self, *objects: object) -> None:
+        """Note what the request makes, whose ids its address does not have."""
+        note_made(self._scope, *objects)
+
     async def charge(
         self, session: AsyncSession, work: UUID, kind: str, *, weight: int = 1, daily: bool = True
     ) -> None:
@@ -228,6 +236,7 @@ class IdempotentRequest:
         """
         if self.key is None:
             await self._submit(writer, Submission(tasks, quotas=self.quotas))
+            self.made(*(task.id for task in tasks))
             return await answer()
         key, made = self.key, []
 
@@ -236,7 +245,10 @@ class IdempotentRequest:
             return IdempotencyKey(**_kept(key, made[-1]))
 
         earlier = await self._submit(writer, Submission(tasks, Key(key.text, key.fingerprint, row), self.quotas))
-        return made[-1] if earlier is None else _earlier_answer(earlier)
+        if earlier is not None:
+            return _earlier_answer(earlier)
+        self.made(*(task.id for task in tasks))
+        return made[-1]
 
     async def _submit(self, writer: TaskWriter, submission: Submission) -> IdempotencyKey | None:
         try:

@@ -166,6 +166,7 @@ async def _save(
             image = await _describe(stored, links)
             image = image.model_copy(update={"width": media.width, "height": media.height, "sha256": media.sha256})
             answer = Answer(201, image.model_dump_json())
+            idempotent.made(*(() if path else (stored.path,)))
             await idempotent.remember(session, answer)
         return answer
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from compute.api.access.audit import note_made
 from compute.api.bodies.json_body import json_object
 from compute.api.bodies.multipart import Upload, received
 from compute.api.deps import LinksDep, require_admin_key, require_key, resources_of
@@ -93,6 +94,7 @@ async def delete_lora(request: Request) -> LoRADeleteResponse:
     """
     body = validate(LoRADeleteRequest, await json_object(request))
     deleted = await _loras(request).delete(body.partial_path)
+    note_made(request.scope, deleted.path)
     return LoRADeleteResponse(full_path=deleted.path, bin_path=deleted.bin_path, timestamp=deleted.at)
 
 
@@ -135,6 +137,7 @@ async def _save(request: Request, key: str | None, *, admin: bool) -> Response:
             checked = await while_connected(request, loras.check(upload.file, upload.filename))
             async with idempotent.once(resources.database) as session:
                 saved = await loras.save(checked, folder, number_duplicates=form.use_safe_filename)
+                idempotent.made(saved.path)
                 answer = Answer(201, _shown(saved, upload, folder if admin else None).model_dump_json())
                 await idempotent.remember(session, answer)
             return answer

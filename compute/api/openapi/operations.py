@@ -7,7 +7,7 @@ from compute.api.access.headers import LIMIT_HEADERS
 from compute.api.openapi.walk import named
 from compute.api.paths import API
 
-__all__ = ["TAGS", "describe_operations"]
+__all__ = ["TAGS", "describe_operations", "operation_id"]
 
 TAGS = {
     "Tasks": "Have images and clips made, and follow how it goes.",
@@ -88,6 +88,15 @@ _STATUS_HEADERS = {
 }
 _OBJECT = "/storage/images/{path}"
 _OBJECT_HEADERS = ("Accept-Ranges", "ETag", "Last-Modified")
+
+
+def operation_id(method: str, path: str, route: object) -> str:
+    """The name of the operation that answers a request; its method and path, where no route was reached."""
+    template, name = getattr(route, "path", None), getattr(route, "name", None)
+    if template is None or name is None:
+        return f"{method} {path}"
+    documented = str(template).removeprefix(API).replace(":path}", "}")
+    return _NAMES.get(f"{method} {documented}", getattr(route, "operation_id", None) or str(name))
 
 
 def describe_operations(document: dict[str, Any]) -> None:

@@ -18,10 +18,11 @@ from compute.schemas.calls import CallStateName
 from compute.schemas.enums import ProviderType
 from compute.schemas.rules.parameters import WholeNumber
 
-__all__ = ["CallId", "CallQuery", "find_calls", "read_call_id"]
+__all__ = ["CallId", "CallQuery", "as_uuid", "find_calls", "read_call_id"]
 
 
-def _uuid(value: Any) -> Any:
+def as_uuid(value: Any) -> Any:
+    """A parameter that is a UUID in its usual spelling; for a validator before pydantic's own."""
     if not isinstance(value, str):
         return value
     parsed = parsed_uuid(value)
@@ -36,7 +37,7 @@ class CallFilters(BaseModel):
     limit: WholeNumber = Field(default=100, ge=1, le=1000, description="At most this many calls.")
     skip: SkipNumber = SKIP
     cursor: CursorText = CURSOR
-    task_id: Annotated[UUID, BeforeValidator(_uuid)] | None = Field(
+    task_id: Annotated[UUID, BeforeValidator(as_uuid)] | None = Field(
         default=None, description="Only calls of this task."
     )
     state: CallStateName | None = Field(default=None, description="Only calls in this state.")

@@ -35,6 +35,7 @@ async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, r
     async with idempotent.once(resources.database) as session:
         training = await store.create(session, spec, request)
         answer = Answer(201, render_new(training, dialect))
+        idempotent.made(training.id)
         await idempotent.remember(session, answer)
         await idempotent.charge(session, training.id, "training")
     resources.notifier.notify(notify.TRAINING)

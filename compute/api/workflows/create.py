@@ -65,6 +65,7 @@ async def create_workflow(
         workflow = await store.create(session, definition, checked, taken=taken, bound_to=resources.tenant)
         (seen,) = await look(session, [workflow])
         answer = Answer(201, await render(seen, dialect))
+        idempotent.made(workflow.id)
         await idempotent.remember(session, answer)
         if start:
             await idempotent.charge(session, workflow.id, "workflow", weight=len(checked.steps))

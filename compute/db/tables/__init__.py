@@ -3,7 +3,7 @@
 All of them are known to `Base.metadata` once this package is imported.
 """
 
-from compute.db.tables.access import ApiKey, ChargedWork, QuotaUse, RequestRate, Tenant
+from compute.db.tables.access import ApiKey, AuditEntry, ChargedWork, QuotaUse, RequestRate, Tenant
 from compute.db.tables.base import Base
 from compute.db.tables.dispatch import DispatcherBeat, Leader, TenantTurn
 from compute.db.tables.keys import IdempotencyKey
@@ -17,6 +17,7 @@ from compute.db.tables.workflows import Workflow, WorkflowEvent, WorkflowStep
 
 __all__ = [
     "ApiKey",
+    "AuditEntry",
     "Base",
     "ChargedWork",
     "DispatcherBeat",

@@ -1,14 +1,15 @@
 """Keys that were given out, and what they and their tenants may use."""
 
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Index, Integer, LargeBinary, text
+from sqlalchemy import BigInteger, Index, Integer, LargeBinary, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from compute.db.tables.base import NOW, Base
 
-__all__ = ["ApiKey", "ChargedWork", "QuotaUse", "RequestRate", "Tenant"]
+__all__ = ["ApiKey", "AuditEntry", "ChargedWork", "QuotaUse", "RequestRate", "Tenant"]
 
 
 class _Limits:
@@ -88,3 +89,28 @@ class ChargedWork(Base):
     work_id: Mapped[UUID] = mapped_column(primary_key=True)
     kind: Mapped[str]
     weight: Mapped[int] = mapped_column(Integer)
+
+
+class AuditEntry(Base):
+    """Who did what: a request that changes something, or that only an administrator may send. Without its body and its
+    query. `forwarded_for` is what the request says of itself; `objects` are ids and paths, the first hundred."""
+
+    __tablename__ = "audit_log"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    request_id: Mapped[str]
+    key_id: Mapped[UUID | None]
+    key_name: Mapped[str]
+    tenant: Mapped[str | None]
+    address: Mapped[str]
+    forwarded_for: Mapped[str | None]
+    operation: Mapped[str]
+    objects: Mapped[list[Any]]
+    status: Mapped[int] = mapped_column(SmallInteger)
+
+    __table_args__ = (
+        Index("audit_log_created", text("created_at DESC"), text("id DESC")),
+        Index("audit_log_of_key", "key_id", "created_at", "id", postgresql_where=text("key_id IS NOT NULL")),
+        Index("audit_log_of_tenant", "tenant", "created_at", "id", postgresql_where=text("tenant IS NOT NULL")),
+    )

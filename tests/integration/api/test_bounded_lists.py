@@ -48,7 +48,15 @@ NAMES = {
     "/training/": "trainings",
     "/providers/calls": "calls",
 }
-OTHERS = {"/training/{task_id}/events", "/storage/images", "/lora", "/usage", "/admin/keys", "/admin/tenants"}
+OTHERS = {
+    "/training/{task_id}/events",
+    "/storage/images",
+    "/lora",
+    "/usage",
+    "/admin/keys",
+    "/admin/tenants",
+    "/admin/audit",
+}
 """Lists of what belongs to one thing, which its key finds, of files, and of sums."""
 
 
