@@ -13,7 +13,8 @@ def _is_ordered(text: str, place: re.Match[str]) -> bool:
     statement = text[max(0, place.start() - BEFORE) : place.end()]
     statement = statement[max(statement.rfind("SELECT"), statement.rfind("select(")) :]
     one_row = re.search(r"\.id == \w+_id\)|session\.get\(", statement) is not None
-    return one_row or re.search("ORDER BY (id|vendor, account|subject) ", statement) is not None or ".order_by(" in statement
+    ordered = re.search("ORDER BY (id|vendor, account|subject) ", statement) is not None
+    return one_row or ordered or ".order_by(" in statement
 
 
 def test_who_waits_for_several_rows_takes_them_in_order() -> None:
