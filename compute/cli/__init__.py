@@ -17,6 +17,7 @@ from compute.cli.generate import generate
 from compute.cli.remote import making
 from compute.cli.remote.bulk import bulk
 from compute.cli.remote.files import evaluate, upload
+from compute.cli.remote.keys import keys
 from compute.cli.remote.loras import loras
 from compute.cli.remote.monitoring import queues, stats, workers
 from compute.cli.remote.tasks import tasks
@@ -38,6 +39,7 @@ app.add_typer(providers, name="provider", rich_help_panel="Work")
 app.add_typer(webhooks, name="webhook", rich_help_panel="Work")
 app.add_typer(models, name="models", rich_help_panel="Run a server")
 app.add_typer(database, name="db", rich_help_panel="Run a server")
+app.add_typer(keys, name="keys", rich_help_panel="Run a server")
 app.add_typer(secrets, name="secrets", rich_help_panel="Run a server")
 app.command(rich_help_panel="Make")(generate)
 making.add_to(app)

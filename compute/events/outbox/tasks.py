@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from compute.db.confinement import ALREADY_CONFINED
 from compute.db.tables import Task
 from compute.events.payload import payload
 from compute.schemas.enums import EventType, TaskStatus
@@ -91,4 +92,6 @@ async def record(session: AsyncSession, tasks: Sequence[Task], event_type: Event
         return
     await session.flush()
     statement = _RECORD_CREATED if event_type is EventType.TASK_CREATED else _RECORD_STATUS
-    await session.execute(statement, {"ids": [task.id for task in tasks], "type": event_type.value})
+    given = {"ids": [task.id for task in tasks], "type": event_type.value}
+    # The rows were found by whoever sees them.
+    await session.execute(statement, given, execution_options=ALREADY_CONFINED)

@@ -44,8 +44,9 @@ class Call:
 class Scene:
     """Makes what the routes act on."""
 
-    def __init__(self, api: httpx.AsyncClient, database: Database) -> None:
+    def __init__(self, api: httpx.AsyncClient, database: Database, folder: str = "looks") -> None:
         self.api = api
+        self.folder = folder
         self.database = database
         self.name = uuid4().hex[:8]
 
@@ -169,7 +170,7 @@ async def _upload(scene: Scene) -> Call:
 
 async def _save(scene: Scene) -> Call:
     # Every write makes a new object, even of the same bytes.
-    path = f"/storage/images/looks/{scene.name}.png"
+    path = f"/storage/images/{scene.folder}/{scene.name}.png"
     return Call(path, {"files": {"file": ("a.png", picture())}}, scene.etag(path))
 
 

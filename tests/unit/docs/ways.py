@@ -15,6 +15,7 @@ class Way(StrEnum):
 
     PASTED = "tests/acceptance/test_first_hour.py: pasted into a shell beside a running stack"
     OPERATED = "tests/integration/docs/test_operator_pages.py: run by bash with a PostgreSQL and an S3 server"
+    COMMANDED = "tests/integration/cli/test_keys.py: its commands run against a server"
     LOOKED_UP = "tests/unit/docs/test_developer_commands.py: its commands and their options are there"
     EXECUTED = "tests/unit/docs/test_python_blocks.py: executed, and what it defines is used"
     INSTALLED = "tests/unit/docs/test_added_files.py: written into a copy of the project, which then works with it"
@@ -47,6 +48,7 @@ OPERATED_PAGES = (
     "docs/howto/recover-from-a-full-disk.md",
     "docs/howto/recover-from-a-lost-database.md",
 )
+COMMANDED_PAGES = ("docs/howto/give-a-team-its-key.md",)
 LOOKED_UP_PAGES = ("CONTRIBUTING.md", "docs/concepts/proof.md", "docs/providers.md")
 PARSED = frozenset({"yaml", "json", "mermaid", "http", "sse"})
 
@@ -63,6 +65,10 @@ _FOREIGN = "needs a server program that the project neither brings nor needs"
 _OWN_RAY = "starts Ray on the ports of its defaults; tests/cluster and tests/acceptance run the application on others"
 _PAID = "needs the key of a vendor, and is paid; its body is checked, and tests/integration/providers sends such tasks"
 UNTRIED = {
+    (
+        "docs/howto/give-a-team-its-key.md",
+        "curl ",
+    ): "tests/integration/api/access/test_audit.py asks the same of the API",
     ("docs/api.md", "# needs FAL_KEY\n"): _PAID,
     ("docs/api.md", "# needs FAL_KEY, too\n"): _PAID,
     ("docs/api.md", "# needs OPENAI_API_KEY"): _PAID,
@@ -105,6 +111,7 @@ def _usual_way(block: Block) -> Way | None:
         return Way.OPERATED
     if block.language in {"sh", "console"}:
         pages = {PASTED_PAGES: Way.PASTED, OPERATED_PAGES: Way.OPERATED, LOOKED_UP_PAGES: Way.LOOKED_UP}
+        pages |= {COMMANDED_PAGES: Way.COMMANDED}
         return next((way for names, way in pages.items() if block.page in names), None)
     return None
 

@@ -137,11 +137,13 @@ async def test_entries_wait_for_the_database_and_what_finds_no_room_is_in_the_pr
         log = AuditLog(away, most_waiting=3)
         writing = asyncio.create_task(log.run())
         wire.hush(deaf=True)
-        with caplog.at_level(logging.ERROR):
+        with caplog.at_level(logging.WARNING):
             for number in range(5):
                 log.note(entry(number))
         assert [number for number in range(5) if f"'r{number}'" in caplog.text] == [3, 4]
-        await asyncio.sleep(1.0)
+        async with asyncio.timeout(PATIENCE):
+            while "3 entries of the audit log wait" not in caplog.text:
+                await asyncio.sleep(0.05)
         wire.deaf = False
         async with asyncio.timeout(PATIENCE):
             while await _count(database) < 3:

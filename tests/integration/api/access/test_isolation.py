@@ -30,6 +30,8 @@ from tests.integration.api.conftest import Painter
 from tests.integration.api.http.routes import all_routes
 from tests.integration.api.images.test_storage import picture
 from tests.integration.api.loras.lora_bytes import lora
+from tests.integration.api.test_idempotency import CALLS
+from tests.integration.api.test_idempotency import Scene as IdempotencyScene
 
 BODIES: dict[str, dict[str, Any]] = {
     "PUT /tasks/{task_id}": {"json": {"priority": 3}},
@@ -259,3 +261,47 @@ async def test_own_files_can_be_read_listed_linked_and_removed(scene: Scene) -> 
     assert scene.mine.result in (await scene.api.get("/storage/images", params={"prefix": results})).text
     assert (await scene.api.delete(f"/storage/images/{stored['path']}")).status_code == 200
     assert (await scene.api.delete(f"/storage/images/{stored['path']}")).status_code == 404
+
+
+POSTED = sorted(path for path in CALLS if not f"{path}/".startswith(("/admin/", "/providers/", "/evaluation/")))
+
+
+@pytest.mark.parametrize("route", POSTED)
+async def test_a_tenant_does_with_its_own_what_anybody_does(
+    base_url: str, give: GiveKey, database: Database, route: str
+) -> None:
+    async with client(base_url, await key_of(give, MINE)) as api:
+        call = await CALLS[route](TenantScene(api, database))
+        answer = await api.post(call.path, **call.body)
+        assert answer.status_code in (200, 201), answer.text
+
+
+class TenantScene(IdempotencyScene):
+    """Makes what routes act on, with paths that a tenant may write to."""
+
+    def __init__(self, api: httpx.AsyncClient, database: Database) -> None:
+        super().__init__(api, database, f"{tenant_folder(MINE)}looks")
+
+
+async def test_a_tenant_changes_and_removes_its_own(base_url: str, give: GiveKey, database: Database) -> None:
+    async with client(base_url, await key_of(give, MINE)) as api:
+        scene = TenantScene(api, database)
+        task, flow, training = await scene.task(), await scene.workflow(start=False), await scene.training()
+        for method, path, body in [
+            ("PUT", f"/tasks/{task}", {"json": {"priority": 3}}),
+            ("PUT", f"/tasks/generation/{task}", {"json": {"priority": 2}}),
+            ("PUT", f"/tasks/{task}", {"json": {"status": "CANCELLED"}}),
+            ("GET", f"/tasks/{task}/events", {}),
+            ("DELETE", f"/tasks/{task}", {}),
+            ("PATCH", f"/workflows/{flow}", {"json": {"name": "another"}}),
+            ("DELETE", f"/workflows/{flow}", {}),
+            ("GET", f"/training/{training}/events", {}),
+        ]:
+            answer = await api.request(method, path, **body)
+            assert answer.status_code == 200, (method, path, answer.text)
+        assert (await api.get(f"/tasks/{task}")).status_code == 404
+
+
+async def test_a_tenant_removes_what_its_tasks_made(scene: Scene) -> None:
+    assert (await scene.api.delete(f"/tasks/{scene.mine.task}")).status_code == 200
+    assert (await scene.api.get(f"/storage/images/{scene.mine.result}")).status_code == 404
