@@ -2,8 +2,8 @@
 
 The rule is written once, for every statement of such a session: of each table that has an `origin_tenant_id`, the rows
 of other tenants are not there. Nobody who asks needs to think of it. What is stored or changed must be the tenant's. A
-statement in plain SQL cannot be confined by itself: it is refused, unless it says that it does so
-(`execution_options=ALREADY_CONFINED`).
+statement in plain SQL cannot be confined from outside: it is refused, unless it has a parameter `:tenant` whose value
+is the session's, or says that it is confined (`execution_options=ALREADY_CONFINED`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -64,6 +64,8 @@ def _confine(state: ORMExecuteState) -> None:
     if tenant is None or state.is_column_load or state.is_insert or state.execution_options.get("already_confined"):
         return
     if isinstance(state.statement, TextClause):
+        if _names_tenant(state.statement, state.parameters, tenant):
+            return
         raise Forbidden("This cannot be asked with a key that is bound to a tenant.")
     state.statement = state.statement.options(
         *(
@@ -71,6 +73,11 @@ def _confine(state: ORMExecuteState) -> None:
             for table in _confined_tables()
         )
     )
+
+
+def _names_tenant(statement: TextClause, given: Any, tenant: str) -> bool:
+    # Values that a statement does not use are given to it, too.
+    return _TENANT in statement._bindparams and isinstance(given, Mapping) and given.get(_TENANT) == tenant
 
 
 @event.listens_for(ConfinedSession, "before_flush")

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.interfaces import ORMOption
 
 from compute.api.paging import CURSOR, CursorText, page_by_time
+from compute.db.confinement import ALREADY_CONFINED
 from compute.db.keys import one_of
 from compute.db.lists.pages import EXAMINED, Filters, Listing, ListPosition, begin_walking, count_of, positions_of
 from compute.errors import BadRequest
@@ -143,7 +144,9 @@ async def _searched(
     for condition in of.found_by(asked.search or ""):
         inner = select(table.id, _matches(of, asked, filters).label("matches")).where(condition).limit(SORTED + 1)
         walked = inner.subquery("walked")
-        rows = (await session.execute(select(walked.c.id, walked.c.matches))).all()
+        # The tenant is one of the filters: as a condition of the rows that are looked through it would be without end.
+        looking = select(walked.c.id, walked.c.matches)
+        rows = (await session.execute(looking, execution_options=ALREADY_CONFINED)).all()
         exact = exact and len(rows) <= SORTED
         ids |= {row_id for row_id, matches in rows if matches}
     page = await _page_of_ids(session, of, asked, list(ids), sort_by)
@@ -159,7 +162,7 @@ async def _oldest_first(
         inner = inner.where(table.created_at >= asked.created_after)
     walked = inner.limit(_share(asked, filters)).subquery("walked")
     found = select(walked.c.id).where(walked.c.matches).offset(asked.skip).limit(asked.page_size)
-    ids = list(await session.scalars(found))
+    ids = list(await session.scalars(found, execution_options=ALREADY_CONFINED))
     total, exact = await count_of(session, of.listing, filters, behind=asked.before)
     if len(ids) < asked.page_size and (total > asked.skip + len(ids) or not exact):
         positions = await positions_of(session, of.listing, filters, behind=asked.before, limit=SORTED)

@@ -11,10 +11,12 @@ from sqlalchemy.orm import load_only
 
 from compute.api.monitoring.lists import ListedRows, MonitoredFilters, MonitoredList, id_range, list_rows
 from compute.api.monitoring.times import duration_ms
+from compute.api.paging import other_tenant
 from compute.api.tasks.queries import LISTING, OPEN_HEAPS, STATUSES, TaskStatusWord, TaskTypeName
 from compute.db.lists.pages import Partial
 from compute.db.tables import Task
 from compute.db.tables import tasks as tables
+from compute.errors import Forbidden
 from compute.monitoring.scope import Scope
 from compute.monitoring.totals import count_tasks
 from compute.schemas.enums import ProviderType
@@ -94,9 +96,10 @@ async def find_tasks(session: AsyncSession, asked: MonitoredTasks, tenant: str |
 
     Raises:
         BadRequest: more would have to be looked through or sorted than is done at once.
+        Forbidden: with `tenant` another one is asked for.
     """
     if tenant is not None and asked.origin_tenant_id not in (None, tenant):
-        return ListedRows((), 0, True)
+        raise Forbidden(other_tenant("origin_tenant_id", tenant))
     asked = asked if tenant is None else asked.model_copy(update={"origin_tenant_id": tenant})
     names = ("origin_instance", "origin_zone", "origin_tenant_id", "task_type", "provider_type")
     filters: dict[str, Any] = {name: (value,) for name in names if (value := getattr(asked, name)) is not None}

@@ -8,8 +8,10 @@ from sqlalchemy import ColumnElement, and_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.monitoring.lists import ListedRows, MonitoredFilters, MonitoredList, id_range, list_rows
+from compute.api.paging import other_tenant
 from compute.api.workflows.queries import LISTING, STATUSES, WorkflowStatusWord
 from compute.db.tables import Workflow
+from compute.errors import Forbidden
 from compute.monitoring.scope import Scope
 from compute.monitoring.totals import count_workflows
 
@@ -59,9 +61,10 @@ async def find_monitored_workflows(
 
     Raises:
         BadRequest: more would have to be looked through or sorted than is done at once.
+        Forbidden: with `tenant` another one is asked for.
     """
     if tenant is not None and asked.origin_tenant_id not in (None, tenant):
-        return ListedRows((), 0, True)
+        raise Forbidden(other_tenant("origin_tenant_id", tenant))
     asked = asked if tenant is None else asked.model_copy(update={"origin_tenant_id": tenant})
     names = ("origin_instance", "origin_zone", "origin_tenant_id")
     filters: dict[str, Any] = {name: (value,) for name in names if (value := getattr(asked, name)) is not None}

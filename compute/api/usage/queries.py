@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.paging import CURSOR, CURSOR_REFUSAL, CursorText, Page, cursor_of, other_tenant, position_of
 from compute.api.tasks.queries import TaskTypeName
-from compute.db.confinement import ALREADY_CONFINED, tenant_of
+from compute.db.confinement import tenant_of
 from compute.errors import BadRequest, Forbidden
 from compute.schemas.enums import ProviderType
 from compute.schemas.rules.parameters import Label, WholeNumber
@@ -117,7 +117,7 @@ async def find_usage(session: AsyncSession, asked: UsageFilters, days: Days) -> 
         conditions.append(f"({', '.join(groups)}) > ({', '.join(_parameter(name) for name in groups)})")
         given |= {f"after_{name}": value for name, value in behind.items()}
     statement = text(_statement(groups, " AND ".join(conditions)))
-    rows = await session.execute(statement, given, execution_options=ALREADY_CONFINED)
+    rows = await session.execute(statement, given)
     found = [_sum(row) for row in rows]
     return Page.of(found, asked.limit, lambda last: _cursor(last, groups))
 

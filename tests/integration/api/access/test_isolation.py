@@ -42,7 +42,29 @@ BODIES: dict[str, dict[str, Any]] = {
 """What is sent to routes with a foreign id."""
 CLOSED = {"/admin/", "/providers", "/evaluation/health"}
 """Of which no tenant's key is told anything."""
-LISTS = {"/tasks/", "/tasks/generation", "/workflows/", "/training/", "/storage/images", "/lora", "/usage"}
+LISTS = {
+    "/tasks/": "limit=1000",
+    "/tasks/generation": "limit=1000",
+    "/workflows/": "limit=200",
+    "/training/": "limit=200",
+    "/storage/images": "limit=1000",
+    "/lora": "limit=1000",
+    "/usage": "limit=1000",
+    "/monitoring/tasks": "page_size=200",
+    "/monitoring/workflows": "page_size=200",
+    "/monitoring/stats": "",
+    "/monitoring/workflows/stats": "",
+    "/monitoring/queues": "",
+    "/monitoring/workers": "",
+    "/monitoring/workers/health": "",
+}
+"""With a query for as much of it as there may be on a page."""
+COUNTS = {"/monitoring/stats": ("total_tasks", 2), "/monitoring/workflows/stats": ("total_workflows", 1)}
+"""How many of its own the tenant has."""
+NO_ROWS = {*COUNTS, "/monitoring/queues", "/monitoring/workers", "/monitoring/workers/health"}
+TENANT_FILTERS = dict.fromkeys(
+    ("/tasks/", "/workflows/", "/training/", "/monitoring/tasks", "/monitoring/workflows"), "origin_tenant_id"
+) | {"/usage": "tenant"}
 CREATING = {"/tasks/", "/tasks/generation", "/tasks/bulk", "/workflows/", "/training/", "/evaluation/"}
 UPLOADING = {"/storage/images", "/storage/images/{path}", "/lora/upload"}
 
@@ -134,8 +156,7 @@ async def _is_no_file(scene: Scene, method: str) -> None:
 
 
 async def _lists_mine_alone(scene: Scene, path: str) -> None:
-    answers = [await scene.api.get(path, params={"limit": 1000 if path not in ("/workflows/", "/training/") else 200})]
-    filters = {"/tasks/": "origin_tenant_id", "/workflows/": "origin_tenant_id", "/training/": "origin_tenant_id"}
+    answers = [await scene.api.get(f"{path}?{LISTS[path]}")]
     if path == "/storage/images":
         foreign_folders = (tenant_folder(THEIRS), scene.theirs.result.rpartition("/")[0])
         prefixes = ("ten", "generations/", "loras/", *foreign_folders)
@@ -147,13 +168,16 @@ async def _lists_mine_alone(scene: Scene, path: str) -> None:
         # The prefix that was asked for is repeated.
         told = re.sub(r'"prefix": "[^"]*"', "", answer.text)
         assert not [mark for mark in (*scene.theirs.marks, THEIRS) if mark in told], path
+    if path in COUNTS:
+        name, number = COUNTS[path]
+        assert answers[0].json()[name] == number
     own = {"/storage/images": scene.mine.upload, "/lora": scene.mine.lora, "/workflows/": scene.mine.workflow}
-    own |= {"/training/": scene.mine.training, "/usage": MINE}
-    assert own.get(path, scene.mine.task) in answers[0].text, path
-    if path in filters or path == "/usage":
-        foreign = await scene.api.get(path, params={filters.get(path, "tenant"): THEIRS})
+    own |= {"/training/": scene.mine.training, "/usage": MINE, "/monitoring/workflows": scene.mine.workflow}
+    assert path in NO_ROWS or own.get(path, scene.mine.task) in answers[0].text, path
+    if path in TENANT_FILTERS:
+        foreign = await scene.api.get(path, params={TENANT_FILTERS[path]: THEIRS})
         assert foreign.status_code == 403
-        same = await scene.api.get(path, params={filters.get(path, "tenant"): MINE})
+        same = await scene.api.get(path, params={TENANT_FILTERS[path]: MINE})
         assert same.status_code == 200
 
 
