@@ -83,19 +83,13 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
         ValueError: DATABASE_URL or API_KEY is not set, or the storage settings or secrets are not as they must be.
         OSError: COMPUTE_HOME can be neither read nor written.
     """
-    if not settings.database_url:
-        raise ValueError("DATABASE_URL is not set")
-    if settings.api_key is None:
-        raise ValueError("API_KEY is not set")
     serving = serving.with_settings(settings)
-    secrets = await asyncio.to_thread(load_link_secrets, settings)
-    await asyncio.to_thread(_check_schema, settings.database_url)
+    secrets = await _checked(settings)
     async with contextlib.AsyncExitStack() as stack:
         database = Database.of(settings)
         stack.push_async_callback(database.close)
-        keys = KeyRing(database)
+        keys, audit = KeyRing(database), AuditLog(database)
         stack.push_async_callback(keys.close)
-        audit = AuditLog(database)
         stack.push_async_callback(audit.close)
         objects = open_store(settings)
         stack.push_async_callback(objects.close)
@@ -137,6 +131,17 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             calls=calls,
             fal_webhooks=FalWebhooks(calls.http, settings.fal_jwks_url),
         )
+
+
+async def _checked(settings: Settings) -> tuple[bytes, ...]:
+    """The secrets of links, if everything is there that must be."""
+    if not settings.database_url:
+        raise ValueError("DATABASE_URL is not set")
+    if settings.api_key is None:
+        raise ValueError("API_KEY is not set")
+    secrets = await asyncio.to_thread(load_link_secrets, settings)
+    await asyncio.to_thread(_check_schema, settings.database_url)
+    return secrets
 
 
 def _check_schema(database_url: str) -> None:
