@@ -35,13 +35,14 @@ class Request:
     path: str
     status: int
     body: Any = None
+    key: str = KEY
 
     def encoded(self, host: str) -> bytes:
         body = b"" if self.body is None else json.dumps(self.body).encode()
         head = [
             f"{self.method} {self.path} HTTP/1.1",
             f"Host: {host}",
-            f"Authorization: Bearer {KEY}",
+            f"Authorization: Bearer {self.key}",
             "Content-Type: application/json",
             f"Content-Length: {len(body)}",
         ]

@@ -107,10 +107,14 @@ async def admit(connection: Connection, charges: Sequence[Charge]) -> list[Limit
     subjects = sorted({quota.subject for one in charges for quota in one.quotas})
     if not subjects:
         return [None] * len(charges)
-    await connection.execute(_KNOW, (subjects,))
-    locked = await (await connection.execute(_LOCK, (subjects,))).fetchall()
+    # Before anything is locked: who holds a row must not wait for another one that is being made.
+    await connection.execute(_KNOW, (subjects,), prepare=True)
+    locked = await (await connection.execute(_LOCK, (subjects,), prepare=True)).fetchall()
     today, seconds_left = locked[0][2], float(locked[0][3])
-    opened: dict[str, int] = dict(await (await connection.execute(_OPEN, (subjects,))).fetchall())
+    bounded = sorted({quota.subject for one in charges for quota in one.quotas if quota.concurrent is not None})
+    opened: dict[str, int] = {}
+    if bounded:
+        opened = dict(await (await connection.execute(_OPEN, (bounded,), prepare=True)).fetchall())
     uses = {subject: _Use(int(units), int(opened.get(subject, 0))) for subject, units, *_ in locked}
     verdicts: list[LimitReached | None] = []
     for one in charges:
@@ -163,5 +167,6 @@ async def _clear(connection: Connection, subject: str, use: _Use) -> None:
 async def _write(connection: Connection, admitted: Iterable[Charge], uses: Mapping[str, _Use], today: date) -> None:
     rows = [(quota.subject, work, one.kind, one.weight) for one in admitted for quota in one.quotas for work in one.ids]
     if rows:
-        await connection.execute(_CHARGE, [list(column) for column in zip(*rows, strict=True)])
-        await connection.execute(_COUNT, (today, list(uses), [use.units for use in uses.values()]))
+        await connection.execute(_CHARGE, [list(column) for column in zip(*rows, strict=True)], prepare=True)
+        counts = (today, list(uses), [use.units for use in uses.values()])
+        await connection.execute(_COUNT, counts, prepare=True)
