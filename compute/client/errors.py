@@ -210,7 +210,7 @@ class BadRequestError(APIError):
 class UnauthorizedError(APIError):
     """No key, or one that the server does not know."""
 
-    codes = ("UNAUTHORIZED",)
+    codes = ("UNAUTHORIZED", "KEY_EXPIRED", "KEY_REVOKED")
 
 
 class ForbiddenError(APIError):
@@ -276,7 +276,7 @@ class InvalidInputError(APIError):
 class RateLimitedError(APIError):
     """Too many requests, or a limit of the key or its tenant is reached."""
 
-    codes = ("RATE_LIMITED", "TOO_MANY_REQUESTS", "HTTP_429")
+    codes = ("LIMIT_REACHED", "RATE_LIMITED", "TOO_MANY_REQUESTS", "HTTP_429")
 
 
 class InternalError(APIError):

@@ -1,5 +1,7 @@
 """Refuses requests without a key, or with one that may not do what they ask, before anything of them is read."""
 
+import asyncio
+import contextlib
 from datetime import UTC, datetime
 from urllib.parse import unquote
 
@@ -24,6 +26,8 @@ from compute.tasks.ids import new_task_id
 
 __all__ = ["KeyGuard"]
 
+_LOOK_SECONDS = 1.0
+
 
 class KeyGuard:
     """ASGI middleware: below `prefix` nothing of a request is read, and no route is looked for, before its caller is
@@ -47,11 +51,12 @@ class KeyGuard:
         try:
             try:
                 await self._check(scope)
-                told = await _counted(scope, recorded.send)
+                told = _watched(scope, await _counted(scope, recorded.send))
             except ComputeError as error:
                 await answer_to(error)(scope, receive, recorded.send)
                 return
-            await self._app(scope, receive, told)
+            with contextlib.suppress(_KeyLost):
+                await self._app(scope, receive, told)
         finally:
             recorded.note()
 
@@ -74,6 +79,32 @@ class KeyGuard:
             raise Forbidden(_lacks(needed, caller, resources.settings))
         if caller.tenant is not None and f"{path}/".startswith(FREE_PATHS):
             raise Forbidden("This needs a key that is bound to no tenant.")
+
+
+class _KeyLost(Exception):
+    """The key of an event stream is of no use any more."""
+
+
+def _watched(scope: Scope, send: Send) -> Send:
+    """What sends an answer, and ends an event stream with the message before which its key has become of no use."""
+    caller = caller_in(scope)
+    if caller is None or caller.key_id is None:
+        return send
+    key_id, resources, clock = caller.key_id, scope["app"].state.resources, asyncio.get_running_loop().time
+    streams, looked_at = False, clock()
+
+    async def watch(message: Message) -> None:
+        nonlocal streams, looked_at
+        if message["type"] == "http.response.start":
+            streams = Headers(scope=message).get("content-type", "").startswith("text/event-stream")
+        elif streams and message.get("more_body") and clock() > looked_at + _LOOK_SECONDS:
+            looked_at = clock()
+            if not await resources.keys.is_valid(key_id):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                raise _KeyLost
+        await send(message)
+
+    return watch
 
 
 class _Recorded:

@@ -114,6 +114,15 @@ class KeyRing:
             self._used.add(token.id)
         return caller
 
+    async def is_valid(self, key_id: UUID) -> bool:
+        """Whether a key that was right is of use still. While nobody can know it is."""
+        try:
+            known = await self._find(key_id)
+        except Unavailable:
+            return True
+        now = asyncio.get_running_loop().time()
+        return known.caller is not None and not known.revoked and (known.expires_at is None or now < known.expires_at)
+
     async def run(self) -> None:
         """Write now and then when keys were last used, until cancelled."""
         while True:

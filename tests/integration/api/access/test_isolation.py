@@ -12,7 +12,13 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from compute.api.evaluation.sources import load_image
+from compute.api.resources import open_resources
 from compute.db.session import Database
+from compute.errors import InvalidInput
+from compute.requests.serving import Serving
+from compute.schemas.evaluation import EvaluationRequest
+from compute.settings import Settings
 from compute.storage.tenants import tenant_folder
 from tests.integration.api.access.conftest import SMALL, GiveKey
 from tests.integration.api.access.scene import (
@@ -184,7 +190,7 @@ async def _lists_mine_alone(scene: Scene, path: str) -> None:
 async def test_a_file_of_another_tenant_is_no_input_of_anything(scene: Scene) -> None:
     """Whatever names a file, names an unknown one: the refusals are the same."""
     theirs = scene.theirs
-    refused = {"/evaluation/": None}
+    refused = {}
     for path in (theirs.upload, theirs.result, theirs.link):
         shape = path if "://" not in path else theirs.result
         unknown = f"{shape.rpartition('/')[0]}/{uuid4().hex}.png"
@@ -195,7 +201,7 @@ async def test_a_file_of_another_tenant_is_no_input_of_anything(scene: Scene) ->
                 other = await scene.api.post(route, json=dict(_requests_with(unknown))[route])
                 assert text_of(answer, path) == text_of(other, unknown), route
             refused[route] = None
-    assert refused.keys() == CREATING
+    assert refused.keys() == CREATING - {"/evaluation/"}
     named = SMALL | {"style_model_path": theirs.lora}
     answer = await scene.api.post("/tasks/", json=named)
     other = await scene.api.post(
@@ -329,3 +335,21 @@ async def test_a_tenant_changes_and_removes_its_own(base_url: str, give: GiveKey
 async def test_a_tenant_removes_what_its_tasks_made(scene: Scene) -> None:
     assert (await scene.api.delete(f"/tasks/{scene.mine.task}")).status_code == 200
     assert (await scene.api.get(f"/storage/images/{scene.mine.result}")).status_code == 404
+
+
+@pytest.mark.parametrize("link", [False, True])
+async def test_an_evaluation_finds_no_image_of_another_tenant(
+    scene: Scene, settings: Settings, database: Database, link: bool
+) -> None:
+    """What the route loads an image with, before a vendor is asked."""
+    async with open_resources(settings, Serving({})) as resources:
+        mine = resources.confined_to(MINE)
+        asked = EvaluationRequest(
+            image_url=scene.theirs.link if link else scene.theirs.upload,
+            expected_framing="full_body",
+            expected_view_angle="front",
+        )
+        with pytest.raises(InvalidInput, match="There is no stored file"):
+            await load_image(asked, mine)
+        own = asked.model_copy(update={"image_url": scene.mine.link if link else scene.mine.upload})
+        assert (await load_image(own, mine)).data

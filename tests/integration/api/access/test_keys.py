@@ -5,17 +5,19 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import httpx
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import event, text
+from sqlalchemy import event, text, update
 
 from compute.api.access.ring import KeyRing
 from compute.api.access.scopes import scope_of
 from compute.api.access.tokens import new_secret, token_text
 from compute.db.session import Database, libpq_url
+from compute.db.tables import Task
 from compute.errors import Unavailable
 from compute.schemas.admin.keys import KeyScope
 from compute.tasks.ids import new_task_id
@@ -112,6 +114,31 @@ async def test_a_revoked_key_stops_within_seconds_and_its_holder_is_told_why(
     for method, path, body in [("PATCH", "", {"name": "x"}), ("POST", "/rotate", {})]:
         refused = await admin.request(method, f"/admin/keys/{made['id']}{path}", json=body)
         assert refused.status_code == 409
+
+
+async def test_an_open_event_stream_ends_when_its_key_is_revoked(
+    api: httpx.AsyncClient, admin: httpx.AsyncClient, give: GiveKey, database: Database
+) -> None:
+    made = await give()
+    task = (await api.post("/tasks/", json=SMALL)).json()["id"]
+    heard: list[str] = []
+
+    async def listen() -> None:
+        async with api.stream("GET", f"/tasks/{task}/events", headers=bearer(made["key"])) as stream:
+            heard.extend([line async for line in stream.aiter_lines()])
+
+    listening = asyncio.create_task(listen())
+    await admin.delete(f"/admin/keys/{made['id']}")
+    percent = 0.0
+    async with asyncio.timeout(PATIENCE):
+        while not listening.done():
+            percent += 0.01
+            async with database.transaction() as session:
+                running = update(Task).where(Task.id == UUID(task))
+                await session.execute(running.values(status="EXECUTING", progress=percent))
+            await asyncio.sleep(0.1)
+    await listening
+    assert not [line for line in heard if line.startswith("event: ") and line.split()[1] in ("completed", "cancelled")]
 
 
 async def test_an_expired_key_says_so(api: httpx.AsyncClient, give: GiveKey) -> None:
