@@ -10,6 +10,7 @@ from ray.serve.schema import LoggingConfig
 from compute.deployments.args import AppArgs, DispatcherArgs, PoolArgs, TrainingArgs, WorkflowArgs
 from compute.deployments.dispatcher import DispatcherDeployment
 from compute.deployments.providers import PROVIDERS, ProviderWorker
+from compute.deployments.telling import DISPATCHER
 from compute.deployments.training import SUPERVISOR, TrainingDeployment
 from compute.deployments.workers import ImageWorker, PipelineWorker, StandbyWorker
 from compute.deployments.workflows import WorkflowDeployment
@@ -28,7 +29,7 @@ def build(args: AppArgs) -> Application:
     """
     pools = [(pool, _worker(pool), _standby(pool) if pool.standby else None) for pool in args.pools]
     providers = (args.providers, args.remote_queues, _providers(args)) if args.remote_queues else None
-    dispatcher = _loops(DispatcherDeployment, "Dispatcher", args.dispatcher, stop_seconds=30).bind(pools, providers)
+    dispatcher = _loops(DispatcherDeployment, DISPATCHER, args.dispatcher, stop_seconds=30).bind(pools, providers)
     serving = args.serving()
     workflows = _loops(WorkflowDeployment, "Workflows", args.workflows).bind(args.workflows, serving)
     generating = [worker for pool, worker, _ in pools if pool.by_role.keys() - {"video"}]
@@ -88,7 +89,7 @@ def _providers(args: AppArgs) -> Application:
         health_check_period_s=2,
         health_check_timeout_s=_WORKERS_ANSWER_WITHIN,
         graceful_shutdown_timeout_s=30,
-    ).bind(args.providers, jobs)
+    ).bind(args.remote_queues, jobs)
 
 
 def _worker(pool: PoolArgs) -> Application:
@@ -96,7 +97,7 @@ def _worker(pool: PoolArgs) -> Application:
         ImageWorker if pool.model is None else PipelineWorker,
         name=pool.name,
         num_replicas=pool.num_replicas,
-        max_ongoing_requests=_jobs_per_replica(pool),
+        max_ongoing_requests=pool.jobs_per_replica,
         ray_actor_options={"num_cpus": pool.cpus_per_replica, "num_gpus": pool.gpus_per_replica},
         # A dead replica is replaced at the next check, not before; an unwell one after three checks.
         health_check_period_s=2,
@@ -114,14 +115,9 @@ def _standby(pool: PoolArgs) -> Application:
         StandbyWorker,
         name=pool.standby_name,
         num_replicas=pool.standby,
-        max_ongoing_requests=_jobs_per_replica(pool),
+        max_ongoing_requests=pool.jobs_per_replica,
         ray_actor_options=options,
         health_check_period_s=5,
         health_check_timeout_s=_WORKERS_ANSWER_WITHIN,
         graceful_shutdown_timeout_s=30,
     ).bind(pool.for_standby())
-
-
-def _jobs_per_replica(pool: PoolArgs) -> int:
-    """The job that is denoised, and the reserved ones before and after it."""
-    return 1 + pool.reserved_tasks

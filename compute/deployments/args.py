@@ -123,6 +123,11 @@ class PoolArgs(_Args):
         return {} if self.model is None else {get_family(self.model.family).role: self.model, **self.models}
 
     @property
+    def jobs_per_replica(self) -> int:
+        """The job that is denoised, and the reserved ones before and after it."""
+        return 1 + self.reserved_tasks
+
+    @property
     def standby_name(self) -> str:
         """The standbys' deployment in Ray's dashboard."""
         return f"{self.name}Standby"

@@ -14,6 +14,7 @@ from compute.deployments.pool import ServePool
 from compute.deployments.process import begin_process
 from compute.deployments.providers import ProviderPool
 from compute.deployments.replicas import ReplicaCounter, ReplicaDirectory
+from compute.deployments.roll import WorkerRoll
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
@@ -29,6 +30,7 @@ from compute.webhooks.post import SignedPost
 from compute.webhooks.rows import PostgresDeliveryStore
 from compute.webhooks.secret import load_secret
 from compute.webhooks.sender import Limits, SendPolicy, WebhookSender
+from compute.worker.vitals import Vitals
 
 __all__ = ["DispatcherDeployment"]
 
@@ -60,7 +62,9 @@ class DispatcherDeployment:
         prices, keep_audit = PriceTable(settings.prices), timedelta(days=settings.audit_days)
         store = PostgresDispatchStore(self._database, prices, keep_audit=keep_audit)
         self._dispatcher = Dispatcher(store, serving, _policy(settings), owner)
-        counter = ReplicaCounter(ReplicaDirectory(context.app_name, serving).running, serving)
+        directory = ReplicaDirectory(context.app_name, serving)
+        counter = ReplicaCounter(directory.running, serving)
+        self._roll = WorkerRoll(self._database, directory)
         self._deliveries = PostgresDeliveryStore(self._database)
         sender = WebhookSender(
             self._deliveries,
@@ -72,11 +76,16 @@ class DispatcherDeployment:
             asyncio.create_task(self._dispatcher.run(), name="dispatching"),
             asyncio.create_task(sender.run(), name="sending webhooks"),
             asyncio.create_task(counter.run(), name="counting replicas"),
+            asyncio.create_task(self._roll.run(), name="noting workers"),
             asyncio.create_task(Folding(self._database).run(), name="counting tasks"),
         ]
         if settings.retention_days is not None:
             pruner = Pruner(self._database, self._objects, timedelta(days=settings.retention_days), owner)
             self._work.append(asyncio.create_task(RetentionLoop(pruner).run(), name="forgetting"))
+
+    async def heard_of(self, vitals: Vitals) -> None:
+        """Called by replicas that take tasks, every two seconds."""
+        self._roll.heard_of(vitals)
 
     async def check_health(self) -> None:
         """Called by Serve at intervals; a loop that ended or hangs means that this replica must be replaced.

@@ -31,6 +31,7 @@ from compute.settings import Settings, get_settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
 from compute.telemetry.tracing import stop_tracing
+from compute.worker.vitals import Station
 
 __all__ = ["PROVIDERS", "ProviderPool", "ProviderWorker", "RemoteContext"]
 
@@ -91,16 +92,16 @@ class ProviderWorker(JobWorker):
 
     gather_seconds = 0.02
 
-    async def __init__(self, args: ProviderArgs, jobs: int) -> None:  # type: ignore[misc]
-        """`jobs`: as many as are handed to it at a time."""
+    async def __init__(self, queues: list[str], jobs: int) -> None:  # type: ignore[misc]
+        """`queues`: whose tasks it takes; `jobs`: as many as are handed to it at a time."""
         settings = get_settings()
-        super().__init__(settings)
+        context = serve.get_replica_context()
+        executor = f"{context.deployment}#{context.replica_id.unique_id}"
+        super().__init__(settings, Station(executor, tuple(queues), jobs, jobs))
         begin_process(settings)
         if not settings.database_url:
             raise ValueError("DATABASE_URL is not set")
         await asyncio.to_thread(require_schema, settings.database_url)
-        context = serve.get_replica_context()
-        executor = f"{context.deployment}#{context.replica_id.unique_id}"
         self._opened = AsyncExitStack()
         database = Database.of(settings)
         self._opened.push_async_callback(database.close)

@@ -106,10 +106,23 @@ class ReplicaDirectory:
         self._app_name = app_name
         self._deployments = [name for pool in pools for name in (pool.name, pool.standby_name) if name]
         self._settled: frozenset[str] = frozenset()
+        self._names: frozenset[str] | None = None
+
+    @property
+    def deployments(self) -> Sequence[str]:
+        """The names of the deployments whose replicas it knows."""
+        return self._deployments
+
+    @property
+    def alive(self) -> frozenset[str] | None:
+        """`deployment#replica` of each replica whose actor was there when Ray last answered; None if it never did."""
+        if self._names is None:
+            return None
+        return frozenset(name.partition("#")[2] for name in self._names)
 
     def running(self) -> dict[str, int] | None:
         """Running replicas by deployment, or None while nothing has changed."""
-        names = self._actor_names()
+        self._names = names = self._actor_names()
         if names and names == self._settled:
             return None
         alive = {name: sum(actor.startswith(self._prefix(name)) for actor in names) for name in self._deployments}

@@ -25,13 +25,16 @@ from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
 from compute.deployments.args import TrainingArgs
 from compute.deployments.process import begin_process
+from compute.deployments.roll import SupervisorRoll
 from compute.deployments.warming.loras import warm_lora
 from compute.events import notify
 from compute.events.ticker import Ticker
+from compute.monitoring.queues import TRAINING_QUEUE
 from compute.settings import get_settings
 from compute.telemetry.ids import bound
 from compute.telemetry.tracing import current_traceparent, span
 from compute.training.rows.queue import Loss, RetryRule, TrainingQueue, TrainingRun
+from compute.worker.vitals import Station
 
 __all__ = ["SUPERVISOR", "TrainingDeployment", "entrypoint", "job_metadata"]
 
@@ -80,7 +83,12 @@ class TrainingDeployment:
             wanted=lambda: True,
         )
         ticker.wake()
-        self._work = asyncio.create_task(ticker.run(), name="supervising trainings")
+        self._work = [asyncio.create_task(ticker.run(), name="supervising trainings")]
+        if args.jobs:
+            name = f"{context.deployment}#{context.replica_id.unique_id}"
+            station = Station(name, (TRAINING_QUEUE,), args.jobs, args.jobs)
+            roll = SupervisorRoll(self._database, self._queue, station)
+            self._work.append(asyncio.create_task(roll.run(), name="noting the supervisor"))
 
     async def warm(self, path: str) -> int:
         """Let every replica that can use it read a stored LoRA; returns how many have."""
@@ -92,8 +100,9 @@ class TrainingDeployment:
         Raises:
             RuntimeError: it has ended.
         """
-        if self._work.done():
-            raise RuntimeError(f"{self._work.get_name()} has ended") from self._work.exception()
+        for work in self._work:
+            if work.done():
+                raise RuntimeError(f"{work.get_name()} has ended") from work.exception()
 
     async def _supervise(self) -> None:
         """Check all trainings once."""
@@ -156,9 +165,10 @@ class TrainingDeployment:
 
     async def __del__(self) -> None:
         """Awaited by Serve when the replica is stopped gracefully."""
-        self._work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._work
+        for work in self._work:
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
         await self._database.close()
 
 

@@ -9,6 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,15 +19,18 @@ from compute.deployments.args import PoolArgs
 from compute.deployments.context import LocalWorkerContext
 from compute.deployments.process import begin_process
 from compute.deployments.standby import Standby
+from compute.deployments.telling import VitalsTeller
 from compute.deployments.warming.request import warm_up_request
 from compute.errors import WorkerLost
 from compute.providers.registry import all_providers
 from compute.schemas.enums import ProviderType
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
+from compute.worker.gpu import GpuProbe
 from compute.worker.protocol import Job, Role, WorkEvent
 from compute.worker.telemetry import observed
 from compute.worker.vital_signs import alive_seconds, vital_batches
+from compute.worker.vitals import Station, Tally, Vitals
 from compute.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -44,9 +48,18 @@ class JobWorker(ABC):
     gather_seconds: ClassVar[float] = 0.0
     """How long an event waits for others to travel with."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, station: Station, *, has_gpu: bool = False) -> None:
         self.watchdog = Watchdog(settings.stall_seconds)
         self._alive_seconds = alive_seconds(settings.lease_seconds)
+        self._station = station
+        self._tally = Tally()
+        self._gpu = GpuProbe() if has_gpu else None
+        self._teller = VitalsTeller(self._vitals)
+
+    @property
+    def station(self) -> Station:
+        """What it is for."""
+        return self._station
 
     @abstractmethod
     def worker(self) -> AbstractAsyncContextManager[LocalWorkerContext]:
@@ -61,9 +74,11 @@ class JobWorker(ABC):
             TaskFailed: the job hangs.
         """
         work = vital_batches(self._work(job), self.watchdog, self._alive_seconds, gather_seconds=self.gather_seconds)
-        async with aclosing(work) as batches:
-            async for batch in batches:
-                yield batch
+        with self._tally.job() as counted:
+            async with aclosing(work) as batches:
+                async for batch in batches:
+                    counted.saw(batch)
+                    yield batch
 
     async def check_health(self) -> None:
         """Called by Serve at intervals; it replaces a replica that is unwell.
@@ -71,7 +86,13 @@ class JobWorker(ABC):
         Raises:
             WorkerLost: a thread of this replica hangs.
         """
+        # Here, because it is the first that is called within the replica's event loop.
+        self._teller.begin()
         self.watchdog.check()
+
+    def _vitals(self) -> Vitals:
+        gpu = self._gpu.read() if self._gpu else None
+        return self._tally.told(self.station, hangs=self.watchdog.is_unwell, gpu=gpu)
 
     async def _work(self, job: Job) -> AsyncGenerator[WorkEvent]:
         provider = all_providers()[ProviderType(job.spec.get("provider_type", ProviderType.LOCAL))]
@@ -85,7 +106,7 @@ class PipelineWorker(JobWorker):
     """One replica of a pool. It is ready once it has generated its warm-up image."""
 
     def __init__(self, args: PoolArgs) -> None:
-        super().__init__(get_settings())
+        super().__init__(get_settings(), _station(args), has_gpu=args.gpus_per_replica > 0)
         self._worker = _prepare(args, self.watchdog)()
 
     def worker(self) -> AbstractAsyncContextManager[LocalWorkerContext]:
@@ -107,9 +128,9 @@ class ImageWorker(JobWorker):
         import cv2
 
         settings = get_settings()
-        super().__init__(settings)
-        begin_process(settings)
         slots = max(1, math.ceil(args.cpus_per_replica))
+        super().__init__(settings, _station(args, concurrency=slots))
+        begin_process(settings)
         # A job has one core. OpenCV would take all cores of the machine for each, and the jobs would contend for them.
         cv2.setNumThreads(1)
         self._worker = LocalWorkerContext(
@@ -125,10 +146,15 @@ class StandbyWorker(JobWorker):
     its first job, which waits for the transfer."""
 
     def __init__(self, args: PoolArgs) -> None:
-        super().__init__(get_settings())
+        super().__init__(get_settings(), _station(args), has_gpu=args.gpus_per_replica > 0)
         # On a CPU there is no device memory to give back.
         idle_seconds = _STANDBY_IDLE_SECONDS if args.gpus_per_replica else math.inf
         self._standby = Standby(_prepare(args, self.watchdog), idle_seconds=idle_seconds, watchdog=self.watchdog)
+
+    @property
+    def station(self) -> Station:
+        """It takes tasks only while it stands in for another one."""
+        return self._station if self._tally.held else replace(self._station, queues=(), concurrency=0, capacity=0)
 
     def worker(self) -> AbstractAsyncContextManager[LocalWorkerContext]:
         return self._standby.in_use()
@@ -162,6 +188,10 @@ def _prepare(args: PoolArgs, watchdog: Watchdog) -> Callable[[], LocalWorkerCont
         activate_model = prepare(args.model, settings.models_root)
     names = {role: config.model for role, config in args.by_role.items()}
     return partial(_activate, settings, activate_model, names, _executor(), watchdog)
+
+
+def _station(args: PoolArgs, *, concurrency: int = 1) -> Station:
+    return Station(_executor(), (args.queue,), min(concurrency, args.jobs_per_replica), args.jobs_per_replica)
 
 
 def _executor() -> str:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.monitoring.scope import Scope, counted, happened
 
-__all__ = ["TRAINING_QUEUE", "QueueState", "queue_states"]
+__all__ = ["TRAINING_QUEUE", "QueueState", "queue_states", "queues_with_work"]
 
 TRAINING_QUEUE = "training"
 _LANES = 500
@@ -94,6 +94,21 @@ SELECT extract(epoch FROM now() - min(created_at))::float8 FROM (
 async def queue_states(session: AsyncSession, tenant: str | None) -> dict[str, QueueState]:
     """Every queue that has had work lately or has some now, by name; with `tenant` what is that tenant's alone."""
     scope = Scope(tenant)
+    states = await _states_now(session, scope)
+    for queue, started, completed, failed, waited, ran in await session.execute(text(_lately(scope)), scope.values):
+        state = states.setdefault(queue, QueueState())
+        state.started, state.completed, state.failed, state.waited, state.ran = started, completed, failed, waited, ran
+    await _find_oldest(session, states, scope)
+    return states
+
+
+async def queues_with_work(session: AsyncSession) -> set[str]:
+    """The queues in which something waits or runs."""
+    states = await _states_now(session, Scope())
+    return {name for name, state in states.items() if state.depth or state.active or state.reserved}
+
+
+async def _states_now(session: AsyncSession, scope: Scope) -> dict[str, QueueState]:
     states: dict[str, QueueState] = {}
     for queue, what, number in await session.execute(text(_now(scope)), scope.values):
         state = states.setdefault(queue, QueueState())
@@ -103,10 +118,6 @@ async def queue_states(session: AsyncSession, tenant: str | None) -> dict[str, Q
     for queue, state in states.items():
         if queue != TRAINING_QUEUE:
             state.depth -= state.active + state.reserved
-    for queue, started, completed, failed, waited, ran in await session.execute(text(_lately(scope)), scope.values):
-        state = states.setdefault(queue, QueueState())
-        state.started, state.completed, state.failed, state.waited, state.ran = started, completed, failed, waited, ran
-    await _find_oldest(session, states, scope)
     return states
 
 

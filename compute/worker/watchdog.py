@@ -73,6 +73,11 @@ class Watchdog:
         """The number of calls that have not returned yet, including those that wait for a thread."""
         return len(self._calls)
 
+    @property
+    def is_unwell(self) -> bool:
+        """Whether a call was found to hang."""
+        return self._reason is not None
+
     def check(self) -> None:
         """Raises:
         WorkerLost: a call hangs.

@@ -5,7 +5,7 @@ those of up to `SORTED` rows, except by the time of creation, where the oldest f
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
@@ -27,7 +27,9 @@ __all__ = ["SORTED", "ListedRows", "MonitoredFilters", "MonitoredList", "id_rang
 RowT = TypeVar("RowT")
 
 SORTED = 5_000
-"""So many rows are sorted for a page, and so many looked through for a search."""
+"""So many rows are sorted for a page."""
+_SEARCHED = 2_000
+"""So many rows are looked through for a search."""
 _MOST_SKIPPED = 10_000
 
 
@@ -107,9 +109,16 @@ class ListedRows(Generic[RowT]):
 
 
 async def list_rows(
-    session: AsyncSession, of: MonitoredList[Any], asked: MonitoredFilters, filters: Filters, sort_by: str
+    session: AsyncSession,
+    of: MonitoredList[Any],
+    asked: MonitoredFilters,
+    filters: Filters,
+    sort_by: str,
+    *,
+    total: Callable[[], Awaitable[int]],
 ) -> ListedRows[Any]:
-    """The page that is asked for. It must be the first in its transaction.
+    """The page that is asked for. It must be the first in its transaction. `total` knows how many rows there are for
+    these filters, whatever time they are of.
 
     Raises:
         BadRequest: more would have to be looked through or sorted than is done at once, or a cursor is none of this
@@ -122,39 +131,51 @@ async def list_rows(
         page = await page_by_time(
             session, of.listing, of.listed, filters, asked, options=of.options, before=asked.before
         )
-        total, exact = await count_of(session, of.listing, filters, behind=asked.before)
-        return ListedRows(page.rows, total, exact, page.next)
+        return ListedRows(page.rows, *await _total(session, of, asked, filters, total), page.next)
     if asked.cursor is not None:
         raise BadRequest("Parameter `cursor` is for the newest first, without `search`; use `page` here.")
     await begin_walking(session)
     if asked.search is not None:
         return await _searched(session, of, asked, filters, sort_by)
     if sort_by == "created_at":
-        return await _oldest_first(session, of, asked, filters)
+        return await _oldest_first(session, of, asked, filters, await _total(session, of, asked, filters, total))
     return await _sorted(session, of, asked, filters, sort_by)
 
 
 async def _searched(
     session: AsyncSession, of: MonitoredList[Any], asked: MonitoredFilters, filters: Filters, sort_by: str
 ) -> ListedRows[Any]:
-    """Of the rows that a search finds, up to `SORTED` of each kind of finding are looked at."""
+    """Of the rows that a search finds, up to `_SEARCHED` of each kind of finding are looked at."""
     table: Any = of.listing.table
     ids: set[UUID] = set()
     exact = True
     for condition in of.found_by(asked.search or ""):
-        inner = select(table.id, _matches(of, asked, filters).label("matches")).where(condition).limit(SORTED + 1)
+        inner = select(table.id, _matches(of, asked, filters).label("matches")).where(condition).limit(_SEARCHED + 1)
         walked = inner.subquery("walked")
         # The tenant is one of the filters: as a condition of the rows that are looked through it would be without end.
         looking = select(walked.c.id, walked.c.matches)
         rows = (await session.execute(looking, execution_options=ALREADY_CONFINED)).all()
-        exact = exact and len(rows) <= SORTED
+        exact = exact and len(rows) <= _SEARCHED
         ids |= {row_id for row_id, matches in rows if matches}
     page = await _page_of_ids(session, of, asked, list(ids), sort_by)
     return ListedRows(page, len(ids), exact)
 
 
+async def _total(
+    session: AsyncSession,
+    of: MonitoredList[Any],
+    asked: MonitoredFilters,
+    filters: Filters,
+    total: Callable[[], Awaitable[int]],
+) -> tuple[int, bool]:
+    """How many rows match, at least, and whether that is exact."""
+    if asked.created_after is None and asked.created_before is None:
+        return await total(), True
+    return await count_of(session, of.listing, filters, behind=asked.before)
+
+
 async def _oldest_first(
-    session: AsyncSession, of: MonitoredList[Any], asked: MonitoredFilters, filters: Filters
+    session: AsyncSession, of: MonitoredList[Any], asked: MonitoredFilters, filters: Filters, counted: tuple[int, bool]
 ) -> ListedRows[Any]:
     table: Any = of.listing.table
     inner = select(table.id, _matches(of, asked, filters).label("matches")).order_by(table.created_at, table.id)
@@ -163,7 +184,7 @@ async def _oldest_first(
     walked = inner.limit(_share(asked, filters)).subquery("walked")
     found = select(walked.c.id).where(walked.c.matches).offset(asked.skip).limit(asked.page_size)
     ids = list(await session.scalars(found, execution_options=ALREADY_CONFINED))
-    total, exact = await count_of(session, of.listing, filters, behind=asked.before)
+    total, exact = counted
     if len(ids) < asked.page_size and (total > asked.skip + len(ids) or not exact):
         positions = await positions_of(session, of.listing, filters, behind=asked.before, limit=SORTED)
         if positions is None:

@@ -7,13 +7,20 @@ from compute.monitoring.queues import TRAINING_QUEUE, QueueState
 from compute.requests.serving import Serving
 from compute.schemas.monitoring.queues import QueueStats, QueueStatsResponse
 
-__all__ = ["present_queues"]
+__all__ = ["present_queues", "served_queues"]
 
 
-def present_queues(states: Mapping[str, QueueState], serving: Serving, now: datetime) -> QueueStatsResponse:
+def served_queues(serving: Serving) -> set[str]:
+    """The queues that a pool, or providers elsewhere, are configured for."""
+    return {pool.queue for pool in serving.queues.values()}
+
+
+def present_queues(
+    states: Mapping[str, QueueState], workers: Mapping[str, int], serving: Serving, now: datetime
+) -> QueueStatsResponse:
     """Every queue that is served or has work, by name."""
-    served = {pool.queue for pool in serving.queues.values()} | {TRAINING_QUEUE}
-    queues = [_queue(name, states.get(name, QueueState())) for name in sorted(served | states.keys())]
+    names = served_queues(serving) | {TRAINING_QUEUE} | states.keys() | workers.keys()
+    queues = [_queue(name, states.get(name, QueueState()), workers.get(name, 0)) for name in sorted(names)]
     return QueueStatsResponse(
         queues=queues,
         total_pending=sum(queue.depth for queue in queues),
@@ -22,11 +29,12 @@ def present_queues(states: Mapping[str, QueueState], serving: Serving, now: date
     )
 
 
-def _queue(name: str, state: QueueState) -> QueueStats:
+def _queue(name: str, state: QueueState, workers: int) -> QueueStats:
     wait = state.average_wait
     return QueueStats(
         name=name,
         depth=state.depth,
+        active_workers=workers,
         active_tasks=state.active,
         reserved_tasks=state.reserved,
         avg_wait_time_ms=None if wait is None else round(1000 * wait, 3),
@@ -35,4 +43,5 @@ def _queue(name: str, state: QueueState) -> QueueStats:
         oldest_waiting_seconds=None if state.oldest_seconds is None else round(state.oldest_seconds, 3),
         pending=state.depth,
         running=state.active,
+        workers=workers,
     )

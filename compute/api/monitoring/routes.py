@@ -7,7 +7,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
-from sqlalchemy import func, select
 
 from compute.api.access.caller import caller_of
 from compute.api.deps import LinksDep, ResourcesDep
@@ -15,17 +14,19 @@ from compute.api.dialect import TaskId, WorkflowId
 from compute.api.http.strict import StrictRoute
 from compute.api.monitoring.detail import events_of, present_detail, present_media
 from compute.api.monitoring.owned import owned_row
-from compute.api.monitoring.queues import present_queues
+from compute.api.monitoring.queues import present_queues, served_queues
 from compute.api.monitoring.steps import present_workflow, sums_of_steps, workflow_item
 from compute.api.monitoring.tasks import MonitoredTasksQuery, find_tasks, task_item
+from compute.api.monitoring.workers import present_health, present_workers
 from compute.api.monitoring.workflows import MonitoredWorkflowsQuery, find_monitored_workflows
 from compute.api.paging import PAGED, next_page
 from compute.api.tasks.paid import paid_for
 from compute.api.workflows.presenter import canonical, look
 from compute.db.tables import Task, Workflow
-from compute.monitoring.queues import queue_states
+from compute.monitoring.queues import queue_states, queues_with_work
 from compute.monitoring.scope import Scope
 from compute.monitoring.totals import task_totals, workflow_totals
+from compute.monitoring.workers import seen_workers, workers_by_queue
 from compute.schemas.monitoring.queues import QueueStatsResponse
 from compute.schemas.monitoring.tasks import (
     AggregateStats,
@@ -35,6 +36,7 @@ from compute.schemas.monitoring.tasks import (
     TaskListResponse,
     TaskMediaResponse,
 )
+from compute.schemas.monitoring.workers import WorkerHealthResponse, WorkerStatsResponse
 from compute.schemas.monitoring.workflows import (
     MonitoringWorkflowListResponse,
     QuickstartWorkflowDetail,
@@ -152,5 +154,22 @@ async def get_queue_stats(request: Request, resources: ResourcesDep) -> QueueSta
     """What waits and runs in each queue, how long it waits, and what was done within the last hour."""
     async with resources.database.transaction() as session:
         states = await queue_states(session, caller_of(request).tenant)
-        now = (await session.execute(select(func.now()))).scalar_one()
-    return present_queues(states, resources.serving, now)
+        workers, now = await seen_workers(session)
+    return present_queues(states, workers_by_queue(workers), resources.serving, now)
+
+
+@router.get("/workers", response_model=WorkerStatsResponse)
+async def get_worker_stats(resources: ResourcesDep) -> WorkerStatsResponse:
+    """All workers: what each takes, holds and has completed, its memory, its GPU, and when it was last heard of."""
+    async with resources.database.transaction() as session:
+        workers, now = await seen_workers(session)
+    return present_workers(workers, now)
+
+
+@router.get("/workers/health", response_model=WorkerHealthResponse)
+async def get_workers_health(resources: ResourcesDep) -> WorkerHealthResponse:
+    """Whether any worker would take a task now, and which queues have none."""
+    async with resources.database.transaction() as session:
+        workers, now = await seen_workers(session)
+        queues = served_queues(resources.serving) | await queues_with_work(session)
+    return present_health(workers, queues, now)

@@ -1,6 +1,7 @@
 """The list of monitored tasks, and its filters."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
@@ -105,14 +106,12 @@ async def find_tasks(session: AsyncSession, asked: MonitoredTasks, tenant: str |
     filters: dict[str, Any] = {name: (value,) for name in names if (value := getattr(asked, name)) is not None}
     if asked.status is not None:
         filters["status"] = STATUSES.meaning(asked.status)
+    # The counts know all of these filters.
+    scope = Scope(asked.origin_tenant_id, asked.origin_instance, asked.origin_zone)
+    total = partial(count_tasks, session, scope, filters.get("status"), asked.task_type, asked.provider_type)
     elsewhere = asked.provider_type not in (None, ProviderType.LOCAL)
-    found = await list_rows(session, _OF_PROVIDERS if elsewhere else _LIST, asked, filters, asked.sort_by)
-    if asked.search is None and asked.created_after is None and asked.created_before is None:
-        # The counts know all of these.
-        scope = Scope(asked.origin_tenant_id, asked.origin_instance, asked.origin_zone)
-        total = await count_tasks(session, scope, filters.get("status"), asked.task_type, asked.provider_type)
-        return ListedRows(found.rows, total, True, found.cursor)
-    return found
+    listed = _OF_PROVIDERS if elsewhere else _LIST
+    return await list_rows(session, listed, asked, filters, asked.sort_by, total=total)
 
 
 def task_item(task: Task) -> TaskListItem:

@@ -1,5 +1,6 @@
 """The list of monitored workflows, and its filters."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
@@ -70,12 +71,10 @@ async def find_monitored_workflows(
     filters: dict[str, Any] = {name: (value,) for name in names if (value := getattr(asked, name)) is not None}
     if asked.status is not None:
         filters["status"] = STATUSES.meaning(asked.status)
-    found = await list_rows(session, _LIST, asked, filters, asked.sort_by)
-    if asked.search is None and asked.created_after is None and asked.created_before is None:
-        scope = Scope(asked.origin_tenant_id, asked.origin_instance, asked.origin_zone)
-        total = await count_workflows(session, scope, filters.get("status"))
-        return ListedRows(found.rows, total, True, found.cursor)
-    return found
+    # The counts know all of these filters.
+    scope = Scope(asked.origin_tenant_id, asked.origin_instance, asked.origin_zone)
+    total = partial(count_workflows, session, scope, filters.get("status"))
+    return await list_rows(session, _LIST, asked, filters, asked.sort_by, total=total)
 
 
 MonitoredWorkflowsQuery = Annotated[MonitoredWorkflows, Query()]

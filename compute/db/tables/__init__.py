@@ -13,6 +13,7 @@ from compute.db.tables.trainings import Training, TrainingEvent
 from compute.db.tables.usage import UsageDay, UsageNews
 from compute.db.tables.webhooks import WebhookAttempt, WebhookDelivery
 from compute.db.tables.work import WorkCount, WorkHistory, WorkNews
+from compute.db.tables.workers import Worker
 from compute.db.tables.workflows import Workflow, WorkflowEvent, WorkflowStep
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "WorkCount",
     "WorkHistory",
     "WorkNews",
+    "Worker",
     "Workflow",
     "WorkflowEvent",
     "WorkflowStep",
