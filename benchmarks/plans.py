@@ -14,6 +14,7 @@ from compute.db.session import Database
 __all__ = ["Plan", "Statements", "explain"]
 
 _RELATIONS = ("tasks", "task_events", "workflows", "workflow_steps", "workflow_events", "trainings", "training_events")
+_COUNTED = ("work_counts", "work_history", "work_news", "workers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,9 @@ def explain(connection: psycopg.Connection[Any], statements: list[tuple[str, Any
     plans = []
     with connection.transaction(force_rollback=True):
         for statement, values in statements:
-            if statement.lstrip().startswith("SELECT") and any(f"FROM {name}" in statement for name in _RELATIONS):
+            if statement.lstrip().startswith("SELECT") and any(
+                f"FROM {name}" in statement for name in (*_RELATIONS, *_COUNTED)
+            ):
                 cursor = connection.execute(
                     f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}".encode(), values, prepare=False
                 )

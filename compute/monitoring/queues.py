@@ -102,9 +102,9 @@ async def queue_states(session: AsyncSession, tenant: str | None) -> dict[str, Q
     return states
 
 
-async def queues_with_work(session: AsyncSession) -> set[str]:
-    """The queues in which something waits or runs."""
-    states = await _states_now(session, Scope())
+async def queues_with_work(session: AsyncSession, tenant: str | None) -> set[str]:
+    """The queues in which something waits or runs; with `tenant` something of that tenant's."""
+    states = await _states_now(session, Scope(tenant))
     return {name for name, state in states.items() if state.depth or state.active or state.reserved}
 
 

@@ -167,9 +167,9 @@ async def get_worker_stats(resources: ResourcesDep) -> WorkerStatsResponse:
 
 
 @router.get("/workers/health", response_model=WorkerHealthResponse)
-async def get_workers_health(resources: ResourcesDep) -> WorkerHealthResponse:
+async def get_workers_health(request: Request, resources: ResourcesDep) -> WorkerHealthResponse:
     """Whether any worker would take a task now, and which queues have none."""
     async with resources.database.transaction() as session:
         workers, now = await seen_workers(session)
-        queues = served_queues(resources.serving) | await queues_with_work(session)
+        queues = served_queues(resources.serving) | await queues_with_work(session, caller_of(request).tenant)
     return present_health(workers, queues, now)

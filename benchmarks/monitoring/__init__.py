@@ -1,0 +1,1 @@
+"""Times of the monitoring routes beside many tasks."""
