@@ -30,6 +30,7 @@ from compute.api.http.routes import RouteTable
 from compute.api.http.well_formed import WellFormed
 from compute.api.images import routes as storage
 from compute.api.loras import routes as lora
+from compute.api.metrics import routes as metrics
 from compute.api.monitoring import routes as monitoring
 from compute.api.openapi.document import ServedDocument, openapi_document
 from compute.api.openapi.reference import router as reference
@@ -79,6 +80,7 @@ _ROUTERS: tuple[tuple[APIRouter, dict[str, Any]], ...] = (
     (providers.router, _OF_THE_API),
     (providers.calls_router, _OF_THE_API),
     (provider_webhooks.router, _OF_THE_API),
+    (metrics.router, {}),
     (health.router, {}),
     (reference, {}),
 )

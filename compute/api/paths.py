@@ -1,8 +1,10 @@
 """Paths of the API's routes."""
 
-__all__ = ["ADMIN_PATHS", "API", "IMAGES", "WEBHOOKS"]
+__all__ = ["ADMIN_PATHS", "API", "IMAGES", "METRICS", "WEBHOOKS"]
 
 API = "/api/v1"
+METRICS = "/metrics"
+"""Not below `API`: where Prometheus looks by itself."""
 IMAGES = f"{API}/storage/images/"
 """What signed links lead to, followed by the path of a stored object."""
 ADMIN_PATHS = ("/admin/", "/providers/calls/")

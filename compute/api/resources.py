@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import psycopg
 
@@ -14,6 +15,7 @@ from compute.api.access.ring import KeyRing
 from compute.api.health.readiness import Readiness
 from compute.api.links import Links
 from compute.api.loops import Loops
+from compute.api.metrics.own import metrics_of
 from compute.api.paths import IMAGES
 from compute.api.tasks.watch import TaskWatcher
 from compute.db.migrations.revision import require_schema
@@ -21,6 +23,8 @@ from compute.db.session import Database
 from compute.evaluation.evaluator import Evaluator
 from compute.events.notify import Notifier
 from compute.media.loader import MediaLoader
+from compute.metrics.collection import MetricCollection
+from compute.metrics.sums import MetricWriter
 from compute.monitoring.fold import Folding
 from compute.outbound.client import GuardedClient
 from compute.providers.ledger.opening import OpenCalls, open_calls
@@ -33,6 +37,7 @@ from compute.storage.factory import open_store
 from compute.storage.links.secret import load_link_secrets
 from compute.storage.links.signed import LinkSigner
 from compute.tasks.submission.writer import TaskWriter
+from compute.telemetry.lag import watch_event_loop
 
 __all__ = ["Resources", "open_resources"]
 
@@ -62,6 +67,7 @@ class Resources:
     evaluator: Evaluator
     calls: OpenCalls
     fal_webhooks: FalWebhooks
+    metrics: MetricCollection
     tenant: str | None = None
 
     @property
@@ -105,6 +111,10 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
         loops.keep("counting tasks", Folding(database, seconds=_FOLD_SECONDS).run)
         loops.keep("writing the audit log", audit.run)
         loops.keep("noting when keys were used", keys.run)
+        loops.keep("watching the event loop", partial(watch_event_loop, "ingress"))
+        loops.keep("writing figures", MetricWriter(database).run)
+        metrics = metrics_of(database, serving, settings)
+        stack.push_async_callback(metrics.close)
         readiness = Readiness(database, objects, serving, loops)
         stack.push_async_callback(readiness.close)
         media = MediaLoader(settings, client)
@@ -130,6 +140,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             evaluator=Evaluator(settings, database, calls.of),
             calls=calls,
             fal_webhooks=FalWebhooks(calls.http, settings.fal_jwks_url),
+            metrics=metrics,
         )
 
 

@@ -18,6 +18,7 @@ from compute.deployments.roll import WorkerRoll
 from compute.dispatch.dispatcher import Dispatcher, DispatchPolicy
 from compute.dispatch.retry import RetryPolicy
 from compute.dispatch.store import PostgresDispatchStore
+from compute.metrics.sums import MetricWriter
 from compute.monitoring.fold import Folding
 from compute.outbound.client import GuardedClient
 from compute.retention.loop import RetentionLoop
@@ -25,6 +26,7 @@ from compute.retention.pruner import Pruner
 from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
 from compute.tasks.prices import PriceTable
+from compute.telemetry.lag import watch_event_loop
 from compute.telemetry.tracing import stop_tracing
 from compute.webhooks.post import SignedPost
 from compute.webhooks.rows import PostgresDeliveryStore
@@ -78,6 +80,8 @@ class DispatcherDeployment:
             asyncio.create_task(counter.run(), name="counting replicas"),
             asyncio.create_task(self._roll.run(), name="noting workers"),
             asyncio.create_task(Folding(self._database).run(), name="counting tasks"),
+            asyncio.create_task(MetricWriter(self._database).run(), name="writing figures"),
+            asyncio.create_task(watch_event_loop("dispatcher"), name="watching the event loop"),
         ]
         if settings.retention_days is not None:
             pruner = Pruner(self._database, self._objects, timedelta(days=settings.retention_days), owner)

@@ -15,10 +15,12 @@ from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.tasks.prices import PriceTable, gpu_seconds_of
 
-__all__ = ["COUNTED_TASK", "COUNT_CALLS", "COUNT_TASKS", "UNITS", "USED", "add_up", "used"]
+__all__ = ["COUNTED_TASK", "COUNT_CALLS", "COUNT_TASKS", "UNITS", "USAGE_METRIC", "USED", "add_up", "used"]
 
 UNITS = ("images", "megapixels", "input_tokens", "output_tokens", "seconds", "credits")
 """What calls are paid for, beside themselves."""
+USAGE_METRIC = "compute_usage_units"
+"""The series in `metric_sums` that hold the same for ever, by provider and unit; the unit `amount` is money."""
 _SUMS = ("tasks", "calls", *UNITS, "gpu_seconds", "amount")
 _KEY = "day, tenant, task_type, provider"
 _AT_A_TIME = 10_000
@@ -54,6 +56,13 @@ WITH gone AS (
     SELECT {_KEY}, {", ".join(f"sum({name})" for name in _SUMS)} FROM gone GROUP BY {_KEY} ORDER BY {_KEY}
         ON CONFLICT ({_KEY}) DO UPDATE
        SET {", ".join(f"{name} = usage_days.{name} + excluded.{name}" for name in _SUMS)}
+), totalled AS (
+    INSERT INTO metric_sums (name, labels, bounds, counts, total)
+    SELECT '{USAGE_METRIC}', ARRAY[provider, unit], '{{}}', '{{0}}', sum(number)
+      FROM gone CROSS JOIN LATERAL (VALUES {", ".join(f"('{name}', {name}::float8)" for name in _SUMS)})
+           AS used(unit, number)
+     WHERE number <> 0 GROUP BY provider, unit ORDER BY provider, unit
+        ON CONFLICT (name, labels) DO UPDATE SET total = metric_sums.total + excluded.total
 )
 SELECT count(*) FROM gone
 """

@@ -18,7 +18,7 @@ from compute.api.access.headers import limit_headers
 from compute.api.access.scopes import FREE_PATHS, READING, scope_of
 from compute.api.errors import answer_to
 from compute.api.http.routes import RouteTable
-from compute.api.paths import ADMIN_PATHS, API, WEBHOOKS
+from compute.api.paths import ADMIN_PATHS, API, METRICS, WEBHOOKS
 from compute.api.resources import Resources
 from compute.errors import ComputeError, Forbidden, Unauthorized
 from compute.settings import Settings
@@ -30,9 +30,9 @@ _LOOK_SECONDS = 1.0
 
 
 class KeyGuard:
-    """ASGI middleware: below `prefix` nothing of a request is read, and no route is looked for, before its caller is
-    known, who is noted in the scope. Only what is signed passes without a key, and its route checks that: a GET or HEAD
-    of a stored file that carries a signature, and a provider's webhook.
+    """ASGI middleware: below `prefix`, and of /metrics, nothing of a request is read, and no route is looked for,
+    before its caller is known, who is noted in the scope. Only what is signed passes without a key, and its route
+    checks that: a GET or HEAD of a stored file that carries a signature, and a provider's webhook.
     """
 
     def __init__(self, app: ASGIApp, prefix: str, routes: RouteTable) -> None:
@@ -65,7 +65,7 @@ class KeyGuard:
         Unauthorized, Forbidden: the key is missing, unknown, or may not do this.
         """
         whole = scope["path"].removeprefix(scope.get("root_path", ""))
-        if not whole.startswith(f"{self._prefix}/"):
+        if not whole.startswith(f"{self._prefix}/") and whole != METRICS:
             return
         path = whole.removeprefix(self._prefix)
         if _is_signed(scope, path) or (scope["method"] == "POST" and path.startswith(f"{WEBHOOKS}/")):

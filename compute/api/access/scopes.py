@@ -37,7 +37,7 @@ CHANGES: dict[str, Scope] = {
 }
 """By method and path below the API's prefix, as the OpenAPI document writes it."""
 
-FREE_PATHS = ("/admin/", "/providers/", "/evaluation/health/")
+FREE_PATHS = ("/admin/", "/providers/", "/evaluation/health/", "/metrics/")
 """What tells of everybody's work, or of no tenant's: closed to keys that are bound to one. A path is compared with a
 slash behind it."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})

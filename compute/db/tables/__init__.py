@@ -7,6 +7,7 @@ from compute.db.tables.access import ApiKey, AuditEntry, ChargedWork, QuotaUse, 
 from compute.db.tables.base import Base
 from compute.db.tables.dispatch import DispatcherBeat, Leader, TenantTurn
 from compute.db.tables.keys import IdempotencyKey
+from compute.db.tables.metrics import MetricSum
 from compute.db.tables.providers import Evaluations, ProviderAccount, ProviderCall, TaskText
 from compute.db.tables.tasks import Task, TaskEvent
 from compute.db.tables.trainings import Training, TrainingEvent
@@ -25,6 +26,7 @@ __all__ = [
     "Evaluations",
     "IdempotencyKey",
     "Leader",
+    "MetricSum",
     "ProviderAccount",
     "ProviderCall",
     "QuotaUse",

@@ -1,0 +1,109 @@
+"""One collection of all metrics at a time, shared by the scrapes of a second."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable
+from contextvars import Context
+from dataclasses import dataclass
+
+from compute import __version__
+from compute.db.away import DatabaseAway
+from compute.db.session import Database
+from compute.metrics import families as of
+from compute.metrics.cluster import read_cluster
+from compute.metrics.exposition import exposed
+from compute.metrics.families import Sample
+from compute.metrics.sums import read_sums
+from compute.tasks.usage import USAGE_METRIC
+from compute.telemetry.instruments import Labels, Sums
+
+__all__ = ["Collected", "MetricCollection"]
+
+_log = logging.getLogger(__name__)
+AllSums = dict[str, dict[Labels, Sums]]
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The outcome of one collection."""
+
+    samples: list[Sample]
+    sums: AllSums
+
+    def text(self, accept: str) -> tuple[bytes, str]:
+        """As Prometheus reads it, and the media type."""
+        return exposed(self.samples, self.sums, accept)
+
+
+class MetricCollection:
+    """However many scrape, rows are read once a second at most, and no scrape waits longer than `patience_seconds`.
+
+    While the database is away, `compute_database_up` is 0, and only what this process knows by itself is there.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        served: Collection[str],
+        currency: str,
+        own: Callable[[], Iterable[Sample]],
+        fresh_seconds: float = 1.0,
+        patience_seconds: float = 3.0,
+    ) -> None:
+        """`served` are the queues that have workers by the configuration; `own` is what this process knows."""
+        self._database = database
+        self._served = served
+        self._currency = currency
+        self._own = own
+        self._fresh_seconds = fresh_seconds
+        self._patience_seconds = patience_seconds
+        self._collecting: asyncio.Task[Collected] | None = None
+        self._ended_at = -float("inf")
+
+    async def collect(self) -> Collected:
+        """What there is now, or was within the last second."""
+        loop = asyncio.get_running_loop()
+        work = self._collecting
+        if work is None or (work.done() and loop.time() - self._ended_at >= self._fresh_seconds):
+            work = self._collecting = asyncio.create_task(
+                # It has no part in the request that happened to be the first.
+                self._collect(),
+                name="collecting metrics",
+                context=Context(),
+            )
+        # One that gives up must not end it for the others.
+        return await asyncio.shield(work)
+
+    async def close(self) -> None:
+        """Stop collecting."""
+        if self._collecting is not None:
+            self._collecting.cancel()
+            await asyncio.gather(self._collecting, return_exceptions=True)
+
+    async def _collect(self) -> Collected:
+        began = time.perf_counter()
+        samples: list[Sample] = []
+        sums: AllSums = {}
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                async with self._database.transaction() as session:
+                    samples += await read_cluster(session, self._served)
+                    sums = await read_sums(session)
+            is_up = 1
+        except (DatabaseAway, TimeoutError) as error:
+            _log.warning("metrics are without the database: %s", error or "no answer in time")
+            is_up = 0
+        samples += self._of_usage(sums)
+        samples += [Sample(of.DATABASE_UP, is_up), Sample(of.INFO, 1, (__version__,)), *self._own()]
+        samples.append(Sample(of.SCRAPE_SECONDS, time.perf_counter() - began))
+        self._ended_at = asyncio.get_running_loop().time()
+        return Collected(samples, sums)
+
+    def _of_usage(self, sums: AllSums) -> Iterable[Sample]:
+        for (provider, unit), used in sorted(sums.get(USAGE_METRIC, {}).items()):
+            if unit == "amount":
+                yield Sample(of.COST, used.total, (provider, self._currency))
+            else:
+                yield Sample(of.USAGE, used.total, (provider, unit))

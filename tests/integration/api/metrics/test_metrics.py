@@ -1,0 +1,193 @@
+"""What Prometheus reads at /metrics."""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from psycopg import sql
+from sqlalchemy import select, text
+from sqlalchemy.engine import make_url
+
+from compute.db.session import Database, libpq_url
+from compute.db.tables import MetricSum
+from compute.metrics.collection import MetricCollection
+from compute.metrics.sums import MetricWriter
+from compute.settings import Settings
+from tests.integration.api.conftest import KEY, Painter, serving_api, wait_for
+from tests.integration.lossy import LossyWire
+from tests.patience import PATIENCE
+from tests.servers import PLAIN_HTTP
+
+SMALL = {"prompt": "a hat", "width": 64, "height": 64, "steps": 2}
+Labels = tuple[tuple[str, str], ...]
+
+
+@pytest.fixture
+async def prometheus(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Scrapes with the API key."""
+    async with httpx.AsyncClient(
+        base_url=base_url, headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE, verify=PLAIN_HTTP
+    ) as client:
+        yield client
+
+
+async def scraped(prometheus: httpx.AsyncClient) -> str:
+    answer = await prometheus.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return answer.text
+
+
+def values(exposition: str) -> dict[tuple[str, Labels], float]:
+    """By name and labels."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+    }
+
+
+def total(exposition: str, name: str, **labels: str) -> float:
+    """The sum of all series of a name that have these labels."""
+    return sum(
+        value
+        for (one, found), value in values(exposition).items()
+        if one == name and labels.items() <= dict(found).items()
+    )
+
+
+async def until(prometheus: httpx.AsyncClient, name: str, least: float, **labels: str) -> str:
+    async with asyncio.timeout(PATIENCE):
+        while total(exposition := await scraped(prometheus), name, **labels) < least:
+            await asyncio.sleep(0.2)
+        return exposition
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (on Debian: apt install prometheus)")
+async def test_promtool_finds_nothing_to_say(
+    api: httpx.AsyncClient, worker: Painter, prometheus: httpx.AsyncClient, database: Database
+) -> None:
+    created = (await api.post("/tasks/", json=SMALL)).json()
+    await wait_for(api, created["id"], "COMPLETED")
+    await MetricWriter(database).write()
+    exposition = await until(prometheus, "compute_task_run_duration_seconds_count", 1)
+    checked = subprocess.run(  # noqa: ASYNC221
+        ["promtool", "check", "metrics"],  # noqa: S607
+        input=exposition,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+async def test_a_key_is_needed(anonymous: httpx.AsyncClient) -> None:
+    assert (await anonymous.get("/metrics")).status_code == 401
+    wrong = {"Authorization": f"Bearer {KEY}x"}
+    assert (await anonymous.get("/metrics", headers=wrong)).status_code == 401
+
+
+async def test_requests_are_counted_by_route_and_never_by_what_callers_send(
+    api: httpx.AsyncClient, prometheus: httpx.AsyncClient, database: Database
+) -> None:
+    secrets = [uuid4().hex for _ in range(4)]
+    await api.get(f"/tasks/{uuid4()}")
+    await api.get(f"/tasks/{secrets[0]}")
+    await api.get(f"/{secrets[1]}")
+    await api.request(f"X{secrets[2][:8]}", "/tasks/")
+    await api.get("/tasks/", params={secrets[3]: secrets[3]})
+    await MetricWriter(database).write()
+    name = "compute_http_request_duration_seconds_count"
+    exposition = await until(prometheus, name, 1, route="unmatched")
+    assert total(exposition, name, route="/api/v1/tasks/{task_id}", method="GET", status="404") >= 1
+    assert total(exposition, name, method="OTHER") == 1
+    assert not any(secret in exposition for secret in secrets)
+
+
+async def test_figures_of_all_processes_are_added_up_and_outlive_them(
+    settings: Settings, database: Database, prometheus: httpx.AsyncClient
+) -> None:
+    labels = ["GET", "/api/v1/tasks/", "200"]
+    async with database.transaction() as session:
+        await session.execute(text("DELETE FROM metric_sums"))
+    for _ in range(2):
+        async with serving_api(settings) as url, httpx.AsyncClient(timeout=PATIENCE, verify=PLAIN_HTTP) as client:
+            for _ in range(3):
+                await client.get(f"{url}/api/v1/tasks/", headers={"Authorization": f"Bearer {KEY}"})
+    # Each server has written when it stopped.
+    async with database.transaction() as session:
+        row = await session.get(MetricSum, ("compute_http_request_duration_seconds", labels))
+    assert row is not None
+    assert sum(row.counts) >= 6
+    name = "compute_http_request_duration_seconds_count"
+    await until(prometheus, name, 6, route="/api/v1/tasks/", status="200")
+
+
+async def test_a_version_with_other_buckets_begins_its_histogram_anew(database: Database) -> None:
+    from compute.telemetry.instruments import TASK_WAITS
+
+    writer = MetricWriter(database)
+    TASK_WAITS.observe(0.2, "bounds")
+    await writer.write()
+    async with database.transaction() as session:
+        await session.execute(
+            text("UPDATE metric_sums SET bounds = '{1,2}', counts = '{5,5,5}' WHERE labels = '{bounds}'")
+        )
+    TASK_WAITS.observe(0.2, "bounds")
+    await writer.write()
+    async with database.transaction() as session:
+        row = await session.scalar(select(MetricSum).where(MetricSum.labels == ["bounds"]))
+    assert row is not None
+    assert (tuple(row.bounds), sum(row.counts)) == (TASK_WAITS.bounds, 1)
+
+
+async def test_scrapes_at_once_are_one_collection(prometheus: httpx.AsyncClient) -> None:
+    await asyncio.sleep(0)
+    answers = await asyncio.gather(*(scraped(prometheus) for _ in range(20)))
+    name = "compute_metrics_collection_duration_seconds"
+    durations = {values(answer)[name, ()] for answer in answers}
+    assert len(durations) <= 2, "those of one second share one; these may have met the turn of it"
+
+
+@asynccontextmanager
+async def away(database_url: str) -> AsyncIterator[None]:
+    """Nobody is connected to the database, nor can anybody be."""
+    url = make_url(database_url)
+    beside = libpq_url(url.set(database="postgres").render_as_string(hide_password=False))
+    name = sql.Identifier(url.database or "")
+    async with await psycopg.AsyncConnection.connect(beside, autocommit=True) as connection:
+        await connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [url.database]
+        )
+        try:
+            yield
+        finally:
+            await connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+
+
+async def test_a_database_that_says_nothing_is_not_waited_for(database_url: str) -> None:
+    async with LossyWire(database_url).open() as wire:
+        silent = Database(wire.url)
+        collection = MetricCollection(silent, served=(), currency="USD", own=lambda: (), patience_seconds=0.2)
+        wire.hush(deaf=True)
+        exposition, _ = (await collection.collect()).text("")
+        assert total(exposition.decode(), "compute_database_up") == 0
+        await silent.close()
+
+
+async def test_without_the_database_a_scrape_says_so(prometheus: httpx.AsyncClient, database_url: str) -> None:
+    assert total(await scraped(prometheus), "compute_database_up") == 1
+    async with away(database_url), asyncio.timeout(PATIENCE):
+        while total(exposition := await scraped(prometheus), "compute_database_up") == 1:
+            await asyncio.sleep(0.2)
+    found = values(exposition)
+    assert any(one == "compute_build_info" for one, _ in found)
+    assert not any(one == "compute_dispatchers" for one, _ in found), "nothing is better than something false"
