@@ -11,7 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from compute.db.tables.providers import OPEN_CALLS
 from compute.metrics import families as of
 from compute.metrics.families import Sample
+from compute.monitoring.queues import QueueState, queue_states
+from compute.monitoring.scope import Scope, counted
+from compute.monitoring.totals import task_totals, workflow_totals
 from compute.providers.calls.call import OPEN, CallState
+from compute.schemas.training import TrainingStatus
 
 __all__ = ["read_cluster"]
 
@@ -19,10 +23,11 @@ _MOST_COUNTED = 50_000
 _MOST_NAMES = 100
 """Of queues and vendors. They are the operator's, so more of them would be a fault."""
 _BEATS = "SELECT pools FROM dispatchers WHERE seen_at > now() - interval '10 s'"
+_TRAININGS = "SELECT status, sum(number)::bigint FROM ({}) AS counted WHERE status <> '' GROUP BY 1"
 _WAITING = "FROM webhook_deliveries WHERE status = 'PENDING'"
 _WEBHOOKS = f"""
-SELECT (SELECT count(*) FROM (SELECT {_WAITING} LIMIT {_MOST_COUNTED}) AS some),
-       (SELECT count(*) FROM (SELECT {_WAITING} AND next_attempt_at <= now() LIMIT {_MOST_COUNTED}) AS some),
+SELECT (SELECT count(*) FROM (SELECT {_WAITING} LIMIT {_MOST_COUNTED}) AS counted),
+       (SELECT count(*) FROM (SELECT {_WAITING} AND next_attempt_at <= now() LIMIT {_MOST_COUNTED}) AS counted),
        (SELECT extract(epoch FROM now() - min(created_at))::float8 {_WAITING})
 """
 _CALLS = f"""
@@ -47,11 +52,43 @@ SELECT coalesce((SELECT extract(epoch FROM max(clock_timestamp() - xact_start)):
 
 async def read_cluster(session: AsyncSession, served: Collection[str]) -> list[Sample]:
     """All of them; `served` are the queues that have workers by the configuration."""
-    readers = (_queues(session, served), _webhooks(session), _calls(session), _accounts(session), _snapshots(session))
+    readers = (
+        _work(session),
+        _queues(session, served),
+        _workers(session, served),
+        _webhooks(session),
+        _calls(session),
+        _accounts(session),
+        _snapshots(session),
+    )
     return [sample for reader in readers async for sample in reader]
 
 
+async def _work(session: AsyncSession) -> AsyncIterator[Sample]:
+    everything = Scope()
+    tasks = await task_totals(session, everything)
+    of_parts = {of.TASKS: tasks.by_status, of.TASKS_BY_TYPE: tasks.by_type, of.TASKS_BY_PROVIDER: tasks.by_provider}
+    of_parts[of.WORKFLOWS] = (await workflow_totals(session, everything)).by_status
+    trainings = text(_TRAININGS.format(counted("training", everything)))
+    of_parts[of.TRAININGS] = Counter(dict.fromkeys(map(str, TrainingStatus), 0))
+    for status, number in await session.execute(trainings, everything.values):
+        of_parts[of.TRAININGS][status] += number
+    for family, numbers in of_parts.items():
+        for label, number in sorted(numbers.items()):
+            yield Sample(family, number, (label,))
+
+
 async def _queues(session: AsyncSession, served: Collection[str]) -> AsyncIterator[Sample]:
+    states = dict.fromkeys(served, QueueState()) | await queue_states(session, None)
+    for queue in sorted(states)[:_MOST_NAMES]:
+        state = states[queue]
+        yield Sample(of.QUEUE_WAITING, max(state.depth, 0), (queue,))
+        yield Sample(of.QUEUE_RESERVED, state.reserved, (queue,))
+        yield Sample(of.QUEUE_RUNNING, state.active, (queue,))
+        yield Sample(of.QUEUE_OLDEST, state.oldest_seconds or 0.0, (queue,))
+
+
+async def _workers(session: AsyncSession, served: Collection[str]) -> AsyncIterator[Sample]:
     beats = list(await session.scalars(text(_BEATS)))
     workers: Counter[str] = Counter(dict.fromkeys(served, 0))
     capacity: Counter[str] = Counter(dict.fromkeys(served, 0))
@@ -84,7 +121,8 @@ async def _calls(session: AsyncSession) -> AsyncIterator[Sample]:
 
 
 async def _accounts(session: AsyncSession) -> AsyncIterator[Sample]:
-    for vendor, broken, paused in sorted((await session.execute(text(_ACCOUNTS))).tuples())[:_MOST_NAMES]:
+    accounts = (await session.execute(text(_ACCOUNTS))).all()
+    for vendor, broken, paused in sorted(map(tuple, accounts))[:_MOST_NAMES]:
         yield Sample(of.BREAKERS, broken, (vendor,))
         yield Sample(of.PAUSES, paused, (vendor,))
 

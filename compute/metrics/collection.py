@@ -95,13 +95,17 @@ class MetricCollection:
         except (DatabaseAway, TimeoutError) as error:
             _log.warning("metrics are without the database: %s", error or "no answer in time")
             is_up = 0
-        samples += self._of_usage(sums)
+        samples += self._of_sums(sums)
         samples += [Sample(of.DATABASE_UP, is_up), Sample(of.INFO, 1, (__version__,)), *self._own()]
         samples.append(Sample(of.SCRAPE_SECONDS, time.perf_counter() - began))
         self._ended_at = asyncio.get_running_loop().time()
         return Collected(samples, sums)
 
-    def _of_usage(self, sums: AllSums) -> Iterable[Sample]:
+    def _of_sums(self, sums: AllSums) -> Iterable[Sample]:
+        """What is counted in rows for ever."""
+        for family in (of.TASKS_CREATED, of.TASKS_ENDED):
+            for labels, counted in sorted(sums.get(family.name, {}).items()):
+                yield Sample(family, counted.total, labels)
         for (provider, unit), used in sorted(sums.get(USAGE_METRIC, {}).items()):
             if unit == "amount":
                 yield Sample(of.COST, used.total, (provider, self._currency))

@@ -4,6 +4,9 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from compute.monitoring.fold import CREATED_METRIC, ENDED_METRIC
+from compute.tasks.usage import USAGE_METRIC
+
 __all__ = ["CLUSTER", "Family", "Sample"]
 
 
@@ -28,12 +31,12 @@ TASKS = Family("compute_tasks", "Tasks that there are, without those that were c
 TASKS_BY_TYPE = Family("compute_tasks_by_type", "The same by type.", ("task_type",))
 TASKS_BY_PROVIDER = Family("compute_tasks_by_provider", "The same by provider.", ("provider",))
 TASKS_ENDED = Family(
-    "compute_tasks_ended",
+    ENDED_METRIC,
     "Tasks that have ended, by how, whatever became of their rows.",
     ("queue", "task_type", "status"),
     "counter",
 )
-TASKS_CREATED = Family("compute_tasks_created", "Tasks that were accepted.", ("queue", "task_type"), "counter")
+TASKS_CREATED = Family(CREATED_METRIC, "Tasks that were accepted.", ("queue", "task_type"), "counter")
 WORKFLOWS = Family("compute_workflows", "Workflows that there are, by status.", ("status",))
 TRAININGS = Family("compute_trainings", "Trainings that there are, by status.", ("status",))
 
@@ -78,7 +81,7 @@ BREAKERS = Family(
 )
 PAUSES = Family("compute_provider_accounts_paused", "Accounts at a vendor that asked for a pause.", ("vendor",))
 USAGE = Family(
-    "compute_usage_units",
+    USAGE_METRIC,
     "What tasks and paid calls have used: tasks, calls, images, megapixels, tokens, seconds, credits, GPU seconds.",
     ("provider", "unit"),
     "counter",

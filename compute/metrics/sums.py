@@ -87,6 +87,10 @@ class MetricWriter:
         with suppress(TimeoutError):
             async with asyncio.timeout(_LEAVE_SECONDS):
                 await self.write()
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection."""
         await self._connection.close()
 
 

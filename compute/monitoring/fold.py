@@ -14,7 +14,7 @@ from compute.db.away import DatabaseAway
 from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 
-__all__ = ["Folding", "fold"]
+__all__ = ["CREATED_METRIC", "ENDED_METRIC", "Folding", "fold"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ _ENDS = ", ".join(
     f"CASE WHEN status = '{status}' THEN ended ELSE 0 END AS {status.lower()}"
     for status in ("COMPLETED", "FAILED", "CANCELLED")
 )
+CREATED_METRIC, ENDED_METRIC = "compute_tasks_created", "compute_tasks_ended"
+"""The series in `metric_sums` that count tasks for ever: by queue and type, and by queue, type and status."""
 _FOLD = f"""
 WITH turn AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock(hashtextextended('work_news', 0)) AS mine
@@ -58,6 +60,14 @@ WITH turn AS MATERIALIZED (
      GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
         ON CONFLICT ({_HISTORY_KEY}) DO UPDATE
        SET {", ".join(f"{name} = work_history.{name} + excluded.{name}" for name in _EVENTS)}
+), totalled AS (
+    INSERT INTO metric_sums (name, labels, bounds, counts, total)
+    SELECT name, labels, '{{}}', '{{0}}', sum(times)
+      FROM gone CROSS JOIN LATERAL (VALUES ('{CREATED_METRIC}', ARRAY[queue, type], created),
+                                           ('{ENDED_METRIC}', ARRAY[queue, type, status], ended))
+           AS events(name, labels, times)
+     WHERE kind = 'task' AND type <> '' AND times <> 0 GROUP BY 1, 2 ORDER BY 1, 2
+        ON CONFLICT (name, labels) DO UPDATE SET total = metric_sums.total + excluded.total
 )
 SELECT count(*) FROM gone
 """

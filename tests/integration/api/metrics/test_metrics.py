@@ -45,6 +45,13 @@ async def scraped(prometheus: httpx.AsyncClient) -> str:
     return answer.text
 
 
+async def write(database: Database) -> None:
+    """Have this process write what it has counted."""
+    writer = MetricWriter(database)
+    await writer.write()
+    await writer.close()
+
+
 def values(exposition: str) -> dict[tuple[str, Labels], float]:
     """By name and labels."""
     return {
@@ -76,7 +83,7 @@ async def test_promtool_finds_nothing_to_say(
 ) -> None:
     created = (await api.post("/tasks/", json=SMALL)).json()
     await wait_for(api, created["id"], "COMPLETED")
-    await MetricWriter(database).write()
+    await write(database)
     exposition = await until(prometheus, "compute_task_run_duration_seconds_count", 1)
     checked = subprocess.run(  # noqa: ASYNC221
         ["promtool", "check", "metrics"],  # noqa: S607
@@ -101,9 +108,9 @@ async def test_requests_are_counted_by_route_and_never_by_what_callers_send(
     await api.get(f"/tasks/{uuid4()}")
     await api.get(f"/tasks/{secrets[0]}")
     await api.get(f"/{secrets[1]}")
-    await api.request(f"X{secrets[2][:8]}", "/tasks/")
+    await api.request("PROPFIND", f"/tasks/{secrets[2]}")
     await api.get("/tasks/", params={secrets[3]: secrets[3]})
-    await MetricWriter(database).write()
+    await write(database)
     name = "compute_http_request_duration_seconds_count"
     exposition = await until(prometheus, name, 1, route="unmatched")
     assert total(exposition, name, route="/api/v1/tasks/{task_id}", method="GET", status="404") >= 1
@@ -123,9 +130,13 @@ async def test_figures_of_all_processes_are_added_up_and_outlive_them(
                 await client.get(f"{url}/api/v1/tasks/", headers={"Authorization": f"Bearer {KEY}"})
     # Each server has written when it stopped.
     async with database.transaction() as session:
-        row = await session.get(MetricSum, ("compute_http_request_duration_seconds", labels))
-    assert row is not None
-    assert sum(row.counts) >= 6
+        counts = await session.scalar(
+            select(MetricSum.counts).where(
+                MetricSum.name == "compute_http_request_duration_seconds", MetricSum.labels == labels
+            )
+        )
+    assert counts is not None
+    assert sum(counts) >= 6
     name = "compute_http_request_duration_seconds_count"
     await until(prometheus, name, 6, route="/api/v1/tasks/", status="200")
 
@@ -133,19 +144,18 @@ async def test_figures_of_all_processes_are_added_up_and_outlive_them(
 async def test_a_version_with_other_buckets_begins_its_histogram_anew(database: Database) -> None:
     from compute.telemetry.instruments import TASK_WAITS
 
-    writer = MetricWriter(database)
     TASK_WAITS.observe(0.2, "bounds")
-    await writer.write()
+    await write(database)
     async with database.transaction() as session:
         await session.execute(
             text("UPDATE metric_sums SET bounds = '{1,2}', counts = '{5,5,5}' WHERE labels = '{bounds}'")
         )
     TASK_WAITS.observe(0.2, "bounds")
-    await writer.write()
+    await write(database)
     async with database.transaction() as session:
-        row = await session.scalar(select(MetricSum).where(MetricSum.labels == ["bounds"]))
-    assert row is not None
-    assert (tuple(row.bounds), sum(row.counts)) == (TASK_WAITS.bounds, 1)
+        columns = select(MetricSum.bounds, MetricSum.counts).where(MetricSum.labels == ["bounds"])
+        bounds, counts = (await session.execute(columns)).one()
+    assert (tuple(bounds), sum(counts)) == (TASK_WAITS.bounds, 1)
 
 
 async def test_scrapes_at_once_are_one_collection(prometheus: httpx.AsyncClient) -> None:
