@@ -15,7 +15,7 @@ from compute.api.access.ring import KeyRing
 from compute.api.health.readiness import Readiness
 from compute.api.links import Links
 from compute.api.loops import Loops
-from compute.api.metrics.own import metrics_of
+from compute.api.metrics.own import open_metrics
 from compute.api.paths import IMAGES
 from compute.api.tasks.watch import TaskWatcher
 from compute.db.migrations.revision import require_schema
@@ -113,8 +113,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
         loops.keep("noting when keys were used", keys.run)
         loops.keep("watching the event loop", partial(watch_event_loop, "ingress"))
         loops.keep("writing figures", MetricWriter(database).run)
-        metrics = metrics_of(database, serving, settings)
-        stack.push_async_callback(metrics.close)
+        metrics = await stack.enter_async_context(open_metrics(database, serving, settings))
         readiness = Readiness(database, objects, serving, loops)
         stack.push_async_callback(readiness.close)
         media = MediaLoader(settings, client)

@@ -2,7 +2,8 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 from sqlalchemy.pool import QueuePool
 
@@ -12,7 +13,7 @@ from compute.metrics.families import POOL, Sample
 from compute.requests.serving import Serving
 from compute.settings import Settings
 
-__all__ = ["OwnMetrics", "metrics_of"]
+__all__ = ["OwnMetrics", "open_metrics"]
 
 
 class OwnMetrics:
@@ -29,11 +30,14 @@ class OwnMetrics:
             yield Sample(POOL, pool.checkedin(), (self._replica, "idle"))
 
 
-def metrics_of(database: Database, serving: Serving, settings: Settings) -> MetricCollection:
+@asynccontextmanager
+async def open_metrics(database: Database, serving: Serving, settings: Settings) -> AsyncIterator[MetricCollection]:
     """What this ingress process answers at /metrics."""
-    return MetricCollection(
+    collection = MetricCollection(
         database,
         served={pool.queue for pool in serving.queues.values()},
         currency=settings.currency,
         own=OwnMetrics(database),
     )
+    yield collection
+    await collection.close()

@@ -29,7 +29,7 @@ _ANSWER: dict[int | str, dict[str, Any]] = {
     responses=_ANSWER,
     dependencies=[Depends(require_key)],
 )
-async def metrics(request: Request, resources: ResourcesDep) -> Response:
+async def scrape_metrics(request: Request, resources: ResourcesDep) -> Response:
     """Queues, workers, tasks, webhooks, paid calls, requests and the database, as Prometheus scrapes them. It is
     answered while the database is away, too: `compute_database_up` is 0 then."""
     content, media_type = (await resources.metrics.collect()).text(request.headers.get("accept", ""))

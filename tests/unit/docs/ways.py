@@ -35,6 +35,7 @@ PASTED_PAGES = (
     "docs/howto/find-what-is-wrong.md",
     "docs/howto/recover-from-a-broken-object-store.md",
     "docs/howto/follow-a-task.md",
+    "docs/howto/scrape-metrics.md",
     "docs/concepts/demo-model.md",
     "docs/concepts/training.md",
     "examples/README.md",
@@ -80,6 +81,10 @@ UNTRIED = {
     ("docs/configuration.md", "serve run"): _OWN_RAY,
     ("docs/concepts/proof.md", "seed 2743:"): "what a broken promise prints, and none is broken",
     ("docs/howto/deploy-with-s3-and-postgres.md", "compute up"): "loads FLUX.1-dev on two GPUs",
+    (
+        "docs/howto/scrape-metrics.md",
+        "promtool check config",
+    ): "tests/integration/metrics runs both, with a key",
     ("docs/howto/rotate-a-secret.md", "compute down"): "tests/acceptance/test_up_down.py stops and starts a stack",
 }
 """By page and how the block begins."""
