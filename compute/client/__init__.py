@@ -6,7 +6,7 @@
         task = client.tasks.run(prompt="a red dress on a white background", width=512, height=512)
         client.tasks.download(task, "pictures")
 
-It needs httpx and pydantic, and nothing of the server.
+It needs httpx and pydantic, and nothing of the server. docs/client.md has everything that it can do.
 
 Names are imported when they are asked for, so that nobody waits for what they do not use.
 """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from compute.client.aio.files import AsyncFiles
+from compute.client.aio.monitoring import AsyncMonitoring
 from compute.client.aio.more import AsyncEvaluations, AsyncLoras, AsyncProviders, AsyncUsage
 from compute.client.aio.tasks import AsyncTasks
 from compute.client.aio.trainings import AsyncTrainings
@@ -46,6 +47,7 @@ class AsyncCompute:
         evaluations: Images, looked at by a vision model.
         usage: What was used, and what it cost.
         providers: Vendors, and the paid calls to them.
+        monitoring: What waits, what runs, and how long it takes.
 
     Example:
         async with AsyncCompute() as client:
@@ -75,6 +77,7 @@ class AsyncCompute:
         self.evaluations = AsyncEvaluations(self._transport)
         self.usage = AsyncUsage(self._transport)
         self.providers = AsyncProviders(self._transport)
+        self.monitoring = AsyncMonitoring(self._transport)
 
     @property
     def url(self) -> str:

@@ -20,6 +20,7 @@ from compute.client.errors import CLASSES, OF_STATUS, APIError, ClientError, Fie
 
 __all__ = [
     "Call",
+    "behind",
     "body_of",
     "error_of",
     "fields_of",
@@ -164,6 +165,19 @@ def id_of(thing: Any, prefix: str = "") -> str:
     except ValueError:
         # For the server to refuse, in its words.
         return text
+
+
+def behind(call: Call, body: Any, headers: Mapping[str, str]) -> tuple[str, str] | None:
+    """The parameter that asks for the page behind the one that a call got: a cursor, or where a list that is sorted
+    otherwise has none, its number. None on the last page."""
+    if cursor := headers.get("x-next-cursor"):
+        return "cursor", cursor
+    if "cursor" in dict(call.params) or not isinstance(body, dict):
+        return None
+    page, pages = body.get("page"), body.get("pages")
+    if isinstance(page, int) and isinstance(pages, int) and page < pages:
+        return "page", str(page + 1)
+    return None
 
 
 def json_of(answer: httpx.Response) -> Any:

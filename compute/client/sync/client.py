@@ -11,6 +11,7 @@ from compute.client.common.calls import Call, json_of, post, query, with_json
 from compute.client.common.config import Config
 from compute.client.common.failures import RetryPolicy
 from compute.client.sync.files import Files
+from compute.client.sync.monitoring import Monitoring
 from compute.client.sync.more import Evaluations, Loras, Providers, Usage
 from compute.client.sync.tasks import Tasks
 from compute.client.sync.trainings import Trainings
@@ -47,6 +48,7 @@ class Compute:
         evaluations: Images, looked at by a vision model.
         usage: What was used, and what it cost.
         providers: Vendors, and the paid calls to them.
+        monitoring: What waits, what runs, and how long it takes.
 
     Example:
         with Compute() as client:
@@ -76,6 +78,7 @@ class Compute:
         self.evaluations = Evaluations(self._transport)
         self.usage = Usage(self._transport)
         self.providers = Providers(self._transport)
+        self.monitoring = Monitoring(self._transport)
 
     @property
     def url(self) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from compute.client.common.calls import Call, json_of
+from compute.client.common.calls import Call, behind, json_of
 from compute.client.errors import UnexpectedAnswer
 from compute.client.sync.transport import Transport
 
@@ -44,11 +44,11 @@ class Pages(Generic[T]):
             if not isinstance(items, list):
                 raise UnexpectedAnswer("the server does not answer as this API does", answer.status_code)
             yield [self._item(item) for item in items]
-            cursor = answer.headers.get("x-next-cursor")
-            if not cursor:
+            following = behind(call, body, answer.headers)
+            if following is None:
                 return
-            rest = tuple(one for one in self._call.params if one[0] not in ("cursor", "skip"))
-            call = replace(self._call, params=(*rest, ("cursor", cursor)))
+            rest = tuple(one for one in self._call.params if one[0] not in ("cursor", "skip", "page"))
+            call = replace(self._call, params=(*rest, following))
 
     def first(self) -> T | None:
         """The first item; None if there is none."""

@@ -79,6 +79,8 @@ UNTRIED = {
     ("docs/configuration.md", "server {"): _FOREIGN,
     ("docs/configuration.md", "export RAY_AUTH_MODE=token"): _OWN_RAY,
     ("docs/configuration.md", "serve run"): _OWN_RAY,
+    ("docs/client.md", "# a workflow and a training"): "tests/integration/client/test_others.py makes such ones",
+    ("docs/client.md", "pip install"): "tests/unit/client/test_install.py tries the packages that it names",
     ("docs/concepts/proof.md", "seed 2743:"): "what a broken promise prints, and none is broken",
     ("docs/howto/deploy-with-s3-and-postgres.md", "compute up"): "loads FLUX.1-dev on two GPUs",
     (
