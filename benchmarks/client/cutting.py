@@ -6,7 +6,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -39,11 +39,11 @@ class Plan:
     passed: int = 40
 
 
-def submits_cut(seed: int, number: int) -> Iterator[Plan]:
-    """Plans that cut `number` connections, each at another point, in their first, second or third request."""
+def submits_cut(seed: int, number: int, *, turns: int = 3) -> Iterator[Plan]:
+    """Plans that cut `number` connections, each at another point, in one of their first requests."""
     chance = random.Random(seed)
     for index in range(number):
-        yield Plan(list(Cut)[index % len(Cut)], chance.randrange(3), chance.randrange(1, 200))
+        yield Plan(list(Cut)[index % len(Cut)], chance.randrange(turns), chance.randrange(1, 200))
 
 
 def streams_cut(seed: int, number: int) -> Iterator[Plan]:
@@ -84,7 +84,8 @@ class CuttingProxy:
             work.add(task)
             self.open += 1
             try:
-                await self._serve(reader, writer)
+                with suppress(asyncio.CancelledError):
+                    await self._serve(reader, writer)
             finally:
                 self.open -= 1
                 work.discard(task)
