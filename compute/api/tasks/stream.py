@@ -11,8 +11,8 @@ from compute.api.links import RequestLinks
 from compute.api.resources import Resources
 from compute.api.tasks.position import Position
 from compute.api.tasks.presenter import present, quickstart_status
-from compute.api.tasks.watch import WatchedState
-from compute.db.tables import Task, TaskText
+from compute.api.tasks.watch import Heard, WatchedState
+from compute.db.tables import Task
 from compute.schemas.enums import TaskStatus
 from compute.tasks.states import TERMINAL
 
@@ -30,7 +30,9 @@ async def task_events(
     """
     stream = _Stream(resources, ref, links, position or Position())
     is_new = position is None
-    async with aclosing(resources.watcher.changes(ref.id, None if position is None else position.move)) as changes:
+    begin = None if position is None else position.move
+    heard = Heard(stream.sent.fence, stream.sent.characters)
+    async with aclosing(resources.watcher.changes(ref.id, begin, heard)) as changes:
         async for state in changes:
             if state is None:
                 if not await stream.exists():
@@ -41,8 +43,8 @@ async def task_events(
             for line in stream.moves(state, is_new=is_new):
                 yield line
             is_new = False
-            if stream.lacks_text(state) and (said := await stream.text()):
-                yield said
+            if state.said:
+                yield stream.text(state)
             if TaskStatus(state.status) in TERMINAL:
                 if ended := await stream.end(state):
                     yield ended
@@ -81,21 +83,10 @@ class _Stream:
             return None
         return self._brief("progress", state.status, state.percent)
 
-    def lacks_text(self, state: WatchedState) -> bool:
-        """Whether more was said than was sent."""
-        return bool(state.said) and (state.said_by, state.said) != (self.sent.fence, self.sent.characters)
-
-    async def text(self) -> str | None:
+    def text(self, state: WatchedState) -> str:
         """What was said since, or all of it if another attempt says it."""
-        async with self.resources.database.transaction() as session:
-            row = await session.get(TaskText, self.ref.id)
-        if row is None:
-            return None
-        if row.fence != self.sent.fence:
-            self.sent.characters, self.sent.fence = 0, row.fence
-        offset = min(self.sent.characters, len(row.text))
-        self.sent.characters = len(row.text)
-        return self._event("text", {"id": self._id, "offset": offset, "text": row.text[offset:]})
+        self.sent.fence, self.sent.characters = state.said_by, state.offset + len(state.said)
+        return self._event("text", {"id": self._id, "offset": state.offset, "text": state.said})
 
     async def end(self, state: WatchedState) -> str | None:
         """The last event, with the whole task; None if it was removed meanwhile."""
