@@ -12,6 +12,9 @@ Each is the same request otherwise. Limits are out of reach, so that what is mea
 import argparse
 import asyncio
 from functools import partial
+from urllib.parse import urlsplit
+
+import psutil
 
 from benchmarks.api.bare_api import api_server
 from benchmarks.api.load import Request, client
@@ -48,23 +51,40 @@ def run(server: Server, options: argparse.Namespace) -> None:
     database_url = server.database("keys")
     given = {"API_KEY": KEY} | asyncio.run(_give(database_url))
     with api_server(database_url, server.home / "api") as url, client() as sender:
-        arms = {
-            name: partial(
-                sender.send,
-                url,
-                Request("POST", TASKS, 201, BODY, key),
-                count=options.requests,
-                connections=options.connections,
-            )
-            for name, key in given.items()
-        }
-        busy = interleave(arms, options.rounds)
-    rates = {name: [load.per_second for load in loads] for name, loads in busy.items()}
+        ingress = _listening_at(url)
+
+        def send(key: str) -> tuple[float, float]:
+            """Requests per second, and milliseconds of the ingress's processor for one."""
+            before = sum(ingress.cpu_times()[:2])
+            request = Request("POST", TASKS, 201, BODY, key)
+            load = sender.send(url, request, count=options.requests, connections=options.connections)
+            return load.per_second, (sum(ingress.cpu_times()[:2]) - before) / options.requests * 1000
+
+        busy = interleave({name: partial(send, key) for name, key in given.items()}, options.rounds)
+    rates, costs = ({name: [one[place] for one in found] for name, found in busy.items()} for place in (0, 1))
     print_table(
-        f"POSTs per second over {options.connections} connections; medians of {options.rounds} rounds (and range)",
-        ("", "per second", "of API_KEY"),
-        [(name, spread(found), ratio(found, rates["API_KEY"])) for name, found in rates.items()],
+        f"POSTs over {options.connections} connections; medians of {options.rounds} rounds (and range)",
+        ("", "per second", "of API_KEY", "ms of the ingress's processor", "of API_KEY"),
+        [
+            (
+                name,
+                spread(rates[name]),
+                ratio(rates[name], rates["API_KEY"]),
+                spread(costs[name], 2),
+                ratio(costs[name], costs["API_KEY"]),
+            )
+            for name in given
+        ],
     )
+
+
+def _listening_at(url: str) -> psutil.Process:
+    """The child process that serves this address."""
+    port = urlsplit(url).port
+    for child in psutil.Process().children(recursive=True):
+        if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in child.net_connections("tcp")):
+            return child
+    raise RuntimeError("no child process serves the API")
 
 
 async def _give(database_url: str) -> dict[str, str]:
