@@ -43,6 +43,8 @@ class KeyScope(StrEnum):
 def _tenant(value: str) -> str:
     if value == _OF_NOBODY:
         raise PydanticCustomError("tenant", "must not be `default`, which is the tenant of all tasks without one")
+    if not value.strip("."):
+        raise PydanticCustomError("tenant", "must not consist of dots: no address could name it")
     return value
 
 
@@ -54,8 +56,8 @@ def _to_come(value: datetime) -> datetime:
     return value
 
 
-TenantName = Annotated[str, Field(pattern=r"^[!-~]{1,64}$"), AfterValidator(_tenant)]
-"""1 to 64 visible characters of ASCII."""
+TenantName = Annotated[str, Field(pattern=r"^[!-.0-~]{1,64}$"), AfterValidator(_tenant)]
+"""1 to 64 visible characters of ASCII, without a slash."""
 _KeyName = Annotated[str, VISIBLE, Field(min_length=1, max_length=100)]
 _Expiry = Annotated[datetime, AfterValidator(_to_come)]
 

@@ -175,6 +175,8 @@ async def test_after_a_rotation_both_secrets_work_for_as_long_as_was_said(
         ({"name": "a", "tenant": "default"}, "tenant"),
         ({"name": "a", "tenant": "two words"}, "tenant"),
         ({"name": "a", "tenant": "x" * 65}, "tenant"),
+        ({"name": "a", "tenant": "a/b"}, "tenant"),
+        ({"name": "a", "tenant": ".."}, "tenant"),
         ({"name": "a", "expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
         ({"name": "a", "expires_at": "2120-01-01T00:00:00"}, "expires_at"),
         ({"name": "a", "limits": {"requests_per_minute": 0}}, "requests_per_minute"),
