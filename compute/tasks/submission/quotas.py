@@ -7,7 +7,6 @@ itself; nobody who ends it needs to know. Whoever finds no room looks which of i
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -18,17 +17,14 @@ __all__ = ["Charge", "Quota", "admit", "charge"]
 
 _CONCURRENT_RETRY_SECONDS = 5.0
 
-_KNOW = """
-INSERT INTO quota_uses (subject, day, units)
-SELECT subject, (now() AT TIME ZONE 'UTC')::date, 0 FROM unnest(%s::text[]) AS given (subject) ORDER BY subject
-    ON CONFLICT DO NOTHING
-"""
 _LOCK = """
-SELECT subject, CASE WHEN day = today THEN units ELSE 0 END, today, extract(epoch FROM tomorrow - now())::float8
-  FROM quota_uses, (SELECT (now() AT TIME ZONE 'UTC')::date AS today,
-                           (date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC'
-                           AS tomorrow) AS at
- WHERE subject = ANY(%s) ORDER BY subject FOR UPDATE OF quota_uses
+INSERT INTO quota_uses AS known (subject, day, units)
+SELECT subject, (now() AT TIME ZONE 'UTC')::date, 0 FROM unnest(%s::text[]) AS given (subject) ORDER BY subject
+    ON CONFLICT (subject) DO UPDATE SET
+       day = GREATEST(known.day, excluded.day),
+       units = CASE WHEN known.day >= excluded.day THEN known.units ELSE 0 END
+RETURNING known.subject, known.units,
+       extract(epoch FROM (date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC' - now())
 """
 _OPEN = "SELECT subject, sum(weight)::bigint FROM charged_work WHERE subject = ANY(%s) GROUP BY subject"
 _COUNTED = "SELECT subject FROM charged_work WHERE subject = ANY(%s) AND work_id = ANY(%s)"
@@ -41,12 +37,12 @@ DELETE FROM charged_work AS charged WHERE subject = %s AND NOT CASE kind
         SELECT FROM trainings WHERE id = work_id AND status IN ('PENDING', 'PREPROCESSING', 'TRAINING')) END
 """
 _CHARGE = """
+WITH counted AS (
+    UPDATE quota_uses SET units = given.units FROM unnest(%s::text[], %s::bigint[]) AS given (subject, units)
+     WHERE quota_uses.subject = given.subject
+)
 INSERT INTO charged_work (subject, work_id, kind, weight)
 SELECT * FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::int[]) ON CONFLICT DO NOTHING
-"""
-_COUNT = """
-UPDATE quota_uses SET day = %s, units = given.units
-  FROM unnest(%s::text[], %s::bigint[]) AS given (subject, units) WHERE quota_uses.subject = given.subject
 """
 
 
@@ -107,10 +103,8 @@ async def admit(connection: Connection, charges: Sequence[Charge]) -> list[Limit
     subjects = sorted({quota.subject for one in charges for quota in one.quotas})
     if not subjects:
         return [None] * len(charges)
-    # Before anything is locked: who holds a row must not wait for another one that is being made.
-    await connection.execute(_KNOW, (subjects,), prepare=True)
     locked = await (await connection.execute(_LOCK, (subjects,), prepare=True)).fetchall()
-    today, seconds_left = locked[0][2], float(locked[0][3])
+    seconds_left = float(locked[0][2])
     bounded = sorted({quota.subject for one in charges for quota in one.quotas if quota.concurrent is not None})
     opened: dict[str, int] = {}
     if bounded:
@@ -125,7 +119,7 @@ async def admit(connection: Connection, charges: Sequence[Charge]) -> list[Limit
                 uses[quota.subject].open += one.weight * len(one.ids)
                 uses[quota.subject].units += one.weight * len(one.ids) if one.daily else 0
     admitted = [one for one, refusal in zip(charges, verdicts, strict=True) if refusal is None]
-    await _write(connection, admitted, uses, today)
+    await _write(connection, admitted, uses)
     return verdicts
 
 
@@ -164,9 +158,9 @@ async def _clear(connection: Connection, subject: str, use: _Use) -> None:
     use.cleared = True
 
 
-async def _write(connection: Connection, admitted: Iterable[Charge], uses: Mapping[str, _Use], today: date) -> None:
+async def _write(connection: Connection, admitted: Iterable[Charge], uses: Mapping[str, _Use]) -> None:
     rows = [(quota.subject, work, one.kind, one.weight) for one in admitted for quota in one.quotas for work in one.ids]
     if rows:
-        await connection.execute(_CHARGE, [list(column) for column in zip(*rows, strict=True)], prepare=True)
-        counts = (today, list(uses), [use.units for use in uses.values()])
-        await connection.execute(_COUNT, counts, prepare=True)
+        counts = [list(uses), [use.units for use in uses.values()]]
+        charges = [list(column) for column in zip(*rows, strict=True)]
+        await connection.execute(_CHARGE, [*counts, *charges], prepare=True)

@@ -124,9 +124,11 @@ _FORGET_KEYS = "DELETE FROM idempotency_keys WHERE key = ANY(%s)"
 _THERE = "SELECT id FROM tasks WHERE id = ANY(%s)"
 
 
-async def write(connection: Connection, batch: Sequence[Submission]) -> list[Outcome]:
+async def write(connection: Connection, batch: Sequence[Submission], *, again: bool = False) -> list[Outcome]:
     """Store `batch` in one transaction. Of the submissions with one key, the first is stored, unless an earlier one
     had that key; the others get the row of the one that was.
+
+    With `again` the batch may be stored already, because the outcome of an earlier attempt is not known.
 
     What is stored gets its times, which are the database's. `connection` must be in autocommit mode.
 
@@ -140,7 +142,7 @@ async def write(connection: Connection, batch: Sequence[Submission]) -> list[Out
     async with connection.transaction():
         await _foresee_times(connection, placed)
         outcomes = await _settle_keys(connection, batch)
-        outcomes = await _settle_quotas(connection, batch, outcomes)
+        outcomes = await _settle_quotas(connection, batch, outcomes, again=again)
         beaten = {task.id for of, to in zip(batch, outcomes, strict=True) if to is not _STORED for task in of.tasks}
         await insert_tasks(connection, [(ordinal, task) for ordinal, task in placed if task.id not in beaten])
     return outcomes
@@ -169,15 +171,18 @@ async def _settle_keys(connection: Connection, batch: Sequence[Submission]) -> l
     return [outcome(submission.key) for submission in batch]
 
 
-async def _settle_quotas(connection: Connection, batch: Sequence[Submission], outcomes: list[Outcome]) -> list[Outcome]:
+async def _settle_quotas(
+    connection: Connection, batch: Sequence[Submission], outcomes: list[Outcome], *, again: bool
+) -> list[Outcome]:
     """Refuse what is too much for the quotas of its caller, as if its key had never been there."""
     counted = [index for index, one in enumerate(batch) if one.quotas and one.tasks and outcomes[index] is _STORED]
     if not counted:
         return outcomes
-    ids = [task.id for index in counted for task in batch[index].tasks]
-    there = {row[0] for row in await (await connection.execute(_THERE, (ids,))).fetchall()}
-    # What an earlier attempt at this batch has stored, that one has counted.
-    counted = [index for index in counted if batch[index].tasks[0].id not in there]
+    if again:
+        ids = [task.id for index in counted for task in batch[index].tasks]
+        there = {row[0] for row in await (await connection.execute(_THERE, (ids,))).fetchall()}
+        # What the earlier attempt has stored, that one has counted.
+        counted = [index for index in counted if batch[index].tasks[0].id not in there]
     charges = [Charge(batch[index].quotas, [task.id for task in batch[index].tasks]) for index in counted]
     settled = list(outcomes)
     refused: dict[str, LimitReached] = {}

@@ -151,7 +151,7 @@ class TaskWriter:
         lost_at: float | None = None
         while True:
             try:
-                outcomes = await self._connection.run(partial(write, batch=batch))
+                outcomes = await self._connection.run(partial(write, batch=batch, again=lost_at is not None))
             except DatabaseAway as error:
                 if lost_at is None and not error.in_doubt:
                     raise

@@ -245,8 +245,8 @@ async def test_a_write_that_is_repeated_is_counted_once(database: Database) -> N
 
     connection = DirectConnection(database, by_key=False)
     batch = [Submission([new_task(), new_task()], quotas=[Quota("key:q", "this key", 2, 2)])]
-    for _ in range(2):
-        (outcome,) = await connection.run(lambda direct: write(direct, batch))
+    for again in (False, True):
+        (outcome,) = await connection.run(lambda direct, again=again: write(direct, batch, again=again))
         assert not isinstance(outcome, LimitReached), outcome
     (refused,) = await connection.run(lambda direct: write(direct, [Submission([new_task()], quotas=batch[0].quotas)]))
     assert isinstance(refused, LimitReached)
