@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from compute.settings import Settings
 from tests.integration.api.conftest import KEY
+from tests.integration.api.http.routes import filled
 from tests.patience import PATIENCE
 
 ADMIN_KEY = "admin-test-key-of-some-length"
@@ -33,9 +34,7 @@ async def operations(client: httpx.AsyncClient) -> list[tuple[str, str, dict[str
     document = (await client.get("/openapi.json")).json()
     found = []
     for path, methods in document["paths"].items():
-        address = path.replace("{task_id}", ID).replace("{workflow_id}", ID)
-        address = address.replace("{call_id}", ID).replace("{step_id}", "draw").replace("{path}", "a/b.png")
-        found += [(method.upper(), address, operation) for method, operation in methods.items()]
+        found += [(method.upper(), filled(path), operation) for method, operation in methods.items()]
     assert len(found) >= 34
     return found
 
