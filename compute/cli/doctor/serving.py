@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,10 +16,19 @@ from compute.stack.preflight import check_port
 
 __all__ = ["read_args"]
 
+DEFAULT_CONFIG = Path("serve_config.yaml")
+
 
 @check("serve-config", "serve_config.yaml is valid", seconds=30)
 def serve_config(setup: Setup) -> Iterator[Finding]:
     """Every key is known, and every value is accepted: by Serve, and by our application."""
+    if setup.config == DEFAULT_CONFIG and not setup.config.exists():
+        yield warning(
+            "serve-config.missing",
+            f"there is no {setup.config} in this folder, so nothing is said of pools and models",
+            "Call this in the folder from which the server is started, or give --config FILE",
+        )
+        return
     try:
         check_serve_config(_config(setup))
     except StackError as error:
@@ -76,7 +86,7 @@ def read_args(setup: Setup) -> AppArgs:
         ours = [one for one in applications if one.get("import_path") == OUR_APPLICATION]
         return AppArgs.model_validate(ours[0]["args"])
     except (StackError, ValidationError, TypeError, AttributeError, LookupError):
-        raise Skipped("serve_config.yaml is not valid") from None
+        raise Skipped(f"{setup.config.name} cannot be read") from None
 
 
 def _config(setup: Setup) -> ServeConfig:

@@ -33,6 +33,7 @@ PASTED_PAGES = (
     "docs/howto/verify-a-webhook.md",
     "docs/howto/recover-from-a-stuck-task.md",
     "docs/howto/find-what-is-wrong.md",
+    "docs/cli.md",
     "docs/howto/recover-from-a-broken-object-store.md",
     "docs/howto/follow-a-task.md",
     "docs/howto/scrape-metrics.md",

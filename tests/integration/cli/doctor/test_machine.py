@@ -106,6 +106,17 @@ def test_a_configuration_that_is_wrong_is_found(sound: SetUp, old: str, new: str
     assert advice in found[code]["advice"]
 
 
+def test_a_folder_without_a_configuration_is_no_fault_but_one_that_was_named_is(
+    sound: SetUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sound.home)
+    sound.config = Path("serve_config.yaml")
+    answer = sound.doctor("serve-config", "queues", "models", "gpus")
+    assert (answer.exit_code, list(answer.findings)) == (0, ["serve-config.missing"])
+    sound.config = tmp_path / "lost.yaml"
+    assert list(sound.doctor("serve-config").findings) == ["serve-config.invalid"]
+
+
 def test_a_training_model_that_is_missing_is_found(sound: SetUp) -> None:
     sound.set(COMPUTE_TRAINING_MODELS=json.dumps({"default": {"model": "lost-model"}}))
     assert "COMPUTE_TRAINING_MODELS, default" in sound.doctor("models").findings["models.missing"]["problem"]
