@@ -11,6 +11,7 @@ from compute.cli.doctor.findings import Finding, Setup, Skipped, broken, warning
 from compute.cli.doctor.registry import check
 from compute.secrets.rules import checked_key
 from compute.stack.cluster.runtime import runtime_path
+from compute.stack.lock import running_stack
 from compute.stack.messages.hints import own_command, pasteable
 from compute.stack.preflight import MIN_FREE_BYTES, permission_warning
 from compute.stack.processes import leftovers
@@ -134,7 +135,7 @@ def killed(setup: Setup) -> Iterator[Finding]:
             f"{len(left)} processes of a stack that was killed still run ({ids}{', …' if len(left) > 5 else ''})",
             f"End them: {own_command('down', home=setup.home)}",
         )
-    elif lock.is_file() and lock.stat().st_size:
+    elif lock.is_file() and lock.stat().st_size and running_stack(setup.home) is None:  # none started meanwhile
         yield warning(
             "leftovers.lock",
             f"{lock} is that of a stack that was killed; nothing of it runs",

@@ -1,5 +1,6 @@
 """From the command line to tasks, trainings and files, and back."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pytest
 from PIL import Image
 
 from compute.settings import Settings
-from tests.integration.api.conftest import Painter
+from tests.integration.api.conftest import KEY, Painter
 from tests.integration.cli.conftest import Command
+from tests.integration.cli.terminal import terminal
 
 SMALL = ("-s", "prompt=a red dress", "-s", "width=64", "-s", "height=64", "-s", "steps=2")
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -183,3 +185,24 @@ async def test_queues_and_counts_are_shown(compute: Command, worker: Painter, tm
     table = (await compute("queues")).lines
     assert table[0].split()[:3] == ["QUEUE", "WAITING", "RESERVED"]
     assert any(line.startswith("inference ") for line in table)
+
+
+def interrupted(task_id: str, **environment: str) -> tuple[int, str]:
+    """Wait for a task in a terminal, and press Ctrl-C once the bar tells that it runs; exit code and output."""
+    with terminal("task", "wait", task_id, **environment) as opened:
+        opened.hears("EXECUTING")
+        opened.press("\x03")
+        return opened.ended(), opened.output
+
+
+async def test_who_waits_in_a_terminal_sees_a_bar_and_may_leave(
+    compute: Command, base_url: str, worker: Painter, tmp_path: Path
+) -> None:
+    worker.held.add("a red dress")
+    (task_id,) = (await compute("task", "submit", "GENERATION", *SMALL, "--no-wait")).lines
+    environment = {"COMPUTE_URL": base_url, "API_KEY": KEY, "COMPUTE_HOME": str(tmp_path / "home")}
+    code, output = await asyncio.to_thread(interrupted, task_id, **environment)
+    assert code == 130
+    assert "generation" in output
+    assert f"task wait {task_id}" in output, "it says how to go on"
+    assert (await compute("task", "show", task_id, "--json")).json["status"] == "EXECUTING"

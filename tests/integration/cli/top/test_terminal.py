@@ -1,28 +1,19 @@
 """`compute top` in a real pseudo-terminal of 80 x 24, at a server that goes away and comes back."""
 
-import fcntl
 import json
-import os
-import pty
-import re
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
-from tests.patience import PATIENCE
+from tests.integration.cli.terminal import Terminal, terminal
 
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 QUEUE = {"name": "inference", "depth": 7, "active_workers": 1, "active_tasks": 1, "reserved_tasks": 2}
 WORKER = {"name": "Flux-3f2a@host1", "active_tasks": 1, "concurrency": 1, "utilization_pct": 100.0}
 TASK = {
@@ -70,72 +61,6 @@ def serving(port: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
         finally:
             server.shutdown()
             thread.join()
-
-
-class Terminal:
-    """A terminal of 80 x 24 with a command in it."""
-
-    def __init__(self, *words: str) -> None:
-        self._own, other = pty.openpty()
-        fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "CI")}
-        self.process = subprocess.Popen(  # noqa: S603
-            # With the terminal as its own, so that Ctrl-C in it is a signal.
-            ["setsid", "-c", sys.executable, "-m", "compute.cli", *words],  # noqa: S607
-            stdin=other,
-            stdout=other,
-            stderr=other,
-            env=clean | {"TERM": "xterm-256color"},
-        )
-        os.close(other)
-        self.output = ""
-
-    def screen(self) -> list[str]:
-        """The lines of the last frame that is whole: each begins where the cursor goes home."""
-        frames = self.output.split("\x1b[H")
-        return [line.rstrip() for line in ESCAPES.sub("", frames[-2] if len(frames) > 2 else "").splitlines()]
-
-    def until(self, words: str) -> list[str]:
-        """Read until the last frame has these words; the frame."""
-        give_up = time.monotonic() + PATIENCE
-        while words not in "\n".join(self.screen()):
-            assert time.monotonic() < give_up, f"no {words!r} in {self.screen()}"
-            assert self.process.poll() is None, f"it ended: {self.output[-2000:]!r}"
-            self.read()
-        return self.screen()
-
-    def read(self) -> None:
-        """Read what is there, or wait a moment for it."""
-        ready, _, _ = select.select([self._own], [], [], 0.3)
-        if ready:
-            # The other end is closed once the command has ended.
-            with suppress(OSError):
-                self.output += os.read(self._own, 1 << 16).decode(errors="replace")
-
-    def press(self, key: str) -> None:
-        os.write(self._own, key.encode())
-
-    def ended(self) -> int:
-        """Its exit code, when all that it wrote is read."""
-        give_up = time.monotonic() + PATIENCE
-        while self.process.poll() is None:
-            assert time.monotonic() < give_up, "it did not end"
-            self.read()
-        return self.process.returncode
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self._own)
-
-
-@contextmanager
-def terminal(*words: str) -> Iterator[Terminal]:
-    opened = Terminal(*words)
-    try:
-        yield opened
-    finally:
-        opened.close()
 
 
 def top(port: int) -> tuple[str, ...]:
