@@ -89,7 +89,8 @@ class Frame:
 
     def _sections(self, now: Snapshot, width: int) -> Iterator[Any]:
         sections = [
-            (now.queues, _queues),
+            # Those with work first: there may not be room for all.
+            (sorted(now.queues, key=_is_idle), _queues),
             (now.workers, _workers),
             (sorted(now.running, key=lambda one: str(one.get("started_at"))), _running),
             (now.failed, _failed),
@@ -192,6 +193,10 @@ def _id(task: Json, width: int) -> str:
 
 def _number(value: Any) -> str:
     return "-" if value is None else f"{value:,.0f}"
+
+
+def _is_idle(queue: Json) -> bool:
+    return not any(queue.get(name) for name in ("depth", "active_tasks", "reserved_tasks"))
 
 
 def _sum(rows: Sequence[Json], name: str) -> int:

@@ -1,6 +1,7 @@
 """What `compute top` draws: within the terminal, the most important rows first, whatever a server says."""
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -79,6 +80,14 @@ def test_it_shows_what_matters() -> None:
 def test_what_there_is_no_room_for_is_counted() -> None:
     text = "\n".join(drawn(Frame("http://x", snapshot(queues=40), None, None, 24)))
     assert "of 40)" in text
+
+
+def test_queues_with_work_come_first() -> None:
+    idle = [queue(f"idle-{number}") | {"active_tasks": 0, "reserved_tasks": 0} for number in range(9)]
+    seen = snapshot(running=50, failed=10)
+    text = "\n".join(drawn(Frame("http://x", replace(seen, queues=[*idle, queue("busy", 7)]), None, None, 24)))
+    assert "busy" in text
+    assert "idle-8" not in text
 
 
 def test_a_server_that_is_away_is_told_above_what_was_seen_last() -> None:
