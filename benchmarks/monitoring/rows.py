@@ -37,7 +37,7 @@ SELECT uuidv7(age), type, CASE WHEN provider = 'LOCAL' THEN queue ELSE lower(spl
            (ARRAY['GENERATION', 'EDITING', 'REFINE', 'BACKGROUND_REMOVAL', 'VIDEO_GENERATION'])[kind] AS type,
            (ARRAY['inference', 'inference', 'refine', 'image', 'video'])[kind] AS queue,
            CASE WHEN n %% 11 = 0 THEN 'FAL_STANDARD' WHEN n %% 53 = 0 THEN 'VERTEX' ELSE 'LOCAL' END AS provider,
-           CASE WHEN n > %(count)s * 0.98 AND n %% 2 = 0 THEN 'PENDING' WHEN n %% 33 = 0 THEN 'FAILED'
+           CASE WHEN n > %(count)s * 0.996 AND n %% 2 = 0 THEN 'PENDING' WHEN n %% 33 = 0 THEN 'FAILED'
                 WHEN n %% 101 = 0 THEN 'CANCELLED' ELSE 'COMPLETED' END AS status
       FROM (SELECT n, (ARRAY[1, 1, 1, 1, 1, 1, 2, 2, 3, 3, 4, 5])[1 + n %% 12] AS kind
               FROM generate_series(%(first)s::int, %(last)s::int) AS n) AS numbered

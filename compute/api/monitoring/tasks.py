@@ -13,7 +13,7 @@ from sqlalchemy.orm import load_only
 from compute.api.monitoring.lists import ListedRows, MonitoredFilters, MonitoredList, id_range, list_rows
 from compute.api.monitoring.times import duration_ms
 from compute.api.paging import other_tenant
-from compute.api.tasks.queries import LISTING, OPEN_HEAPS, STATUSES, TaskStatusWord, TaskTypeName
+from compute.api.tasks.queries import LISTING, STATUSES, TaskStatusWord, TaskTypeName
 from compute.db.lists.pages import Partial
 from compute.db.tables import Task
 from compute.db.tables import tasks as tables
@@ -87,7 +87,7 @@ _LIST = MonitoredList(
 
 _OF_PROVIDERS = replace(
     _LIST,
-    listing=replace(LISTING, columns=(*LISTING.columns, Partial("provider_type", tables.OF_PROVIDER, OPEN_HEAPS))),
+    listing=replace(LISTING, columns=(*LISTING.columns, Partial("provider_type", tables.OF_PROVIDER))),
 )
 """The same where a provider elsewhere is asked for: most tasks are LOCAL, and there is no index of those."""
 

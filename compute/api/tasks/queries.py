@@ -19,7 +19,6 @@ from compute.tasks.states import TERMINAL
 
 __all__ = [
     "LISTING",
-    "OPEN_HEAPS",
     "STATUSES",
     "GenerationQuery",
     "TaskQuery",
@@ -72,7 +71,7 @@ class GenerationFilters(_Filters):
     workflow_id: Label | None = Field(default=None, description="Only tasks of this workflow.")
 
 
-OPEN_HEAPS = (
+_HEAPS = (
     Heap(tasks.READY, ("queue", "priority", "tenant", "created_at", "id"), also=tasks.LISTED),
     Heap(tasks.LEASED, ("queue", "tenant"), also=tasks.LISTED),
 )
@@ -82,10 +81,10 @@ LISTING = Listing(
     (
         Partial("workflow_id", tasks.OF_WORKFLOW, also=tasks.LISTED),
         Partial("origin_tenant_id", tasks.OF_TENANT),
-        Partial("status", tasks.ENDED, OPEN_HEAPS, frozenset(TERMINAL)),
-        Partial("origin_zone", tasks.OF_ZONE, OPEN_HEAPS),
-        Partial("task_type", tasks.ENDED, OPEN_HEAPS),
-        Partial("origin_instance", tasks.ENDED, OPEN_HEAPS),
+        Partial("status", tasks.ENDED, _HEAPS, frozenset(TERMINAL)),
+        Partial("origin_zone", tasks.OF_ZONE, _HEAPS),
+        Partial("task_type", tasks.ENDED, _HEAPS),
+        Partial("origin_instance", tasks.ENDED, _HEAPS),
     ),
     also=tasks.LISTED,
     statuses=tuple(TaskStatus),

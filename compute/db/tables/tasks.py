@@ -30,7 +30,7 @@ LEASED = "status IN ('QUEUED', 'EXECUTING')"
 ENDED = f"status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND {LISTED}"
 OF_WORKFLOW = "workflow_id IS NOT NULL"
 OF_TENANT = f"origin_tenant_id IS NOT NULL AND {LISTED}"
-OF_PROVIDER = f"provider_type <> 'LOCAL' AND {ENDED}"
+OF_PROVIDER = f"provider_type <> 'LOCAL' AND {LISTED}"
 OF_ZONE = f"origin_zone IS NOT NULL AND {ENDED}"
 
 

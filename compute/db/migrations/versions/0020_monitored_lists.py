@@ -8,9 +8,8 @@ branch_labels = None
 depends_on = None
 
 _LISTED = "deleted_at IS NULL"
-_ENDED = f"status IN ('COMPLETED', 'FAILED', 'CANCELLED') AND {_LISTED}"
 _INDICES = {
-    "tasks_of_provider": ("tasks (provider_type, created_at, id)", f"provider_type <> 'LOCAL' AND {_ENDED}"),
+    "tasks_of_provider": ("tasks (provider_type, created_at, id)", f"provider_type <> 'LOCAL' AND {_LISTED}"),
     "workflows_of_zone": ("workflows (origin_zone, created_at, id)", f"origin_zone IS NOT NULL AND {_LISTED}"),
     "workflows_of_name": ("workflows (name text_pattern_ops)", _LISTED),
 }
