@@ -49,15 +49,16 @@ class WorkflowTotals:
 
 def _created(kind: str, scope: Scope) -> str:
     """Those of the last 60 minutes, and those of the last 24 hours, the oldest of them by the minute."""
-    return f"""
-    SELECT coalesce(sum(created) FILTER (WHERE span = 'minute' AND at >= hour_ago), 0)::bigint,
-           coalesce(sum(created) FILTER (
-               WHERE CASE span WHEN 'hour' THEN at > day_ago ELSE at < whole_hours END), 0)::bigint
-      FROM (SELECT date_trunc('minute', now() - interval '1 hour', 'UTC') AS hour_ago,
-                   date_trunc('minute', now() - interval '24 hours', 'UTC') AS day_ago,
-                   date_trunc('hour', now() - interval '23 hours', 'UTC') AS whole_hours) AS times
-     CROSS JOIN LATERAL (SELECT * FROM ({happened(kind, scope)}) AS happened WHERE at >= day_ago) AS lately
-    """
+    now, hours = "date_trunc('minute', now(), 'UTC')", "date_trunc('hour', now() - interval '23 hours', 'UTC')"
+
+    def created(condition: str) -> str:
+        happenings = f"SELECT sum(created) FROM ({happened(kind, scope)}) AS happened WHERE {condition}"
+        return f"coalesce(({happenings}), 0)::bigint"
+
+    last_hour = created(f"span = 'minute' AND at >= {now} - interval '1 hour'")
+    whole_hours = created(f"span = 'hour' AND at >= {hours}")
+    before_them = created(f"span = 'minute' AND at >= {now} - interval '24 hours' AND at < {hours}")
+    return f"SELECT {last_hour}, {whole_hours} + {before_them}"
 
 
 async def task_totals(session: AsyncSession, scope: Scope) -> TaskTotals:

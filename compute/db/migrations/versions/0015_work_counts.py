@@ -34,7 +34,7 @@ _TABLES = (
         number BIGINT DEFAULT '0' NOT NULL,
         steps BIGINT DEFAULT '0' NOT NULL,
         PRIMARY KEY (kind, whole, tenant, origin_instance, origin_zone, queue, type, provider, status)
-    )
+    ) WITH (fillfactor = 70)
     """,
     f"""
     CREATE TABLE work_history (
@@ -51,7 +51,7 @@ _TABLES = (
         waited DOUBLE PRECISION DEFAULT '0' NOT NULL,
         ran DOUBLE PRECISION DEFAULT '0' NOT NULL,
         PRIMARY KEY (kind, span, whole, tenant, at, origin_instance, origin_zone, queue)
-    )
+    ) WITH (fillfactor = 70)
     """,
     f"""
     CREATE TABLE work_news (
@@ -70,7 +70,7 @@ _TABLES = (
         ended INTEGER DEFAULT '0' NOT NULL,
         waited DOUBLE PRECISION DEFAULT '0' NOT NULL,
         ran DOUBLE PRECISION DEFAULT '0' NOT NULL
-    )
+    ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000)
     """,
 )
 _ENDED = "status IN ('COMPLETED', 'FAILED', 'CANCELLED')"
