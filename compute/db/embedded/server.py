@@ -108,8 +108,13 @@ def start(home: Path, *, listen_tcp: int | None = None, timeout_seconds: float =
 
 
 def running_address(home: Path) -> str:
-    """The `url` of the server that another process of ours runs in `home`."""
-    return _socket_address(_socket_path(home.absolute()), DATABASE, None)
+    """The `url` of the server that another process of ours runs in `home`, by whatever path that is reached."""
+    try:
+        # Where it says that it listens: a link to the home has another path, and perhaps another folder of sockets.
+        _, _, _, port, sockets, *_ = (home / "postgres" / "postmaster.pid").read_text().splitlines()
+        return _socket_address(Path(sockets), DATABASE, int(port))
+    except (OSError, ValueError):
+        return _socket_address(_socket_path(home.absolute()), DATABASE, None)
 
 
 def _start_locked(home: Path, lock: TextIOWrapper, listen_tcp: int | None, timeout_seconds: float) -> EmbeddedPostgres:

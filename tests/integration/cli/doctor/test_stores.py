@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
-from compute.db.embedded.server import start
+from compute.db.embedded.server import running_address, start
 from compute.db.session import libpq_url
 from tests.integration.cli.doctor.conftest import SetUp
 from tests.integration.pooler import pooler
@@ -111,6 +111,19 @@ def test_a_wrong_password_is_found_and_not_shown(sound: SetUp, tmp_path: Path) -
         server.stop()
     assert "Correct the user and the password" in answer.findings["database.password"]["advice"]
     assert "wrong-password" not in str(answer.checks)
+
+
+def test_the_database_of_a_home_is_reached_through_a_link_to_it(sound: SetUp, tmp_path: Path) -> None:
+    # So long that the sockets lie elsewhere, in a folder that is named after the path of the home.
+    home, link = tmp_path / ("h" * 60), tmp_path / ("l" * 60)
+    home.mkdir(mode=0o711)
+    link.symlink_to(home)
+    server = start(home)
+    try:
+        run(running_address(link), "SELECT 1")
+        run(running_address(home), "SELECT 1")
+    finally:
+        server.stop()
 
 
 def test_a_pooler_that_nobody_told_of_is_found(sound: SetUp, database_url: str) -> None:
