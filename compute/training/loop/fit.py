@@ -13,7 +13,7 @@ from compute.training.loop.inbox import Inbox
 from compute.training.loop.worker import WorkerTask, train_worker
 from compute.training.spec import TrainingSpec
 
-__all__ = ["WorkerResources", "fit"]
+__all__ = ["WorkerResources", "fit", "run_storage"]
 
 _RUNS = "run"
 """The folder of checkpoints in a training's folder."""
@@ -47,7 +47,7 @@ def fit(spec: TrainingSpec, settings: Settings, resources: WorkerResources, inbo
         TaskFailed: Ray Train ended without one.
         ray.train.TrainingFailedError: the workers were lost too often.
     """
-    name, storage = _storage(spec, settings)
+    name, storage = run_storage(spec, settings)
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"task": WorkerTask(spec, inbox)},
@@ -72,7 +72,7 @@ def fit(spec: TrainingSpec, settings: Settings, resources: WorkerResources, inbo
     return result.checkpoint
 
 
-def _storage(spec: TrainingSpec, settings: Settings) -> tuple[str, dict[str, Any]]:
+def run_storage(spec: TrainingSpec, settings: Settings) -> tuple[str, dict[str, Any]]:
     """The run's name, and where its checkpoints are stored: in the object store, in the training's folder, the same for
     every job of the training.
 
