@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from compute.client.aio.admin import AsyncAdmin
 from compute.client.aio.files import AsyncFiles
 from compute.client.aio.monitoring import AsyncMonitoring
 from compute.client.aio.more import AsyncEvaluations, AsyncLoras, AsyncProviders, AsyncUsage
@@ -48,6 +49,7 @@ class AsyncCompute:
         usage: What was used, and what it cost.
         providers: Vendors, and the paid calls to them.
         monitoring: What waits, what runs, and how long it takes.
+        admin: Keys, limits and the audit log.
 
     Example:
         async with AsyncCompute() as client:
@@ -78,6 +80,7 @@ class AsyncCompute:
         self.usage = AsyncUsage(self._transport)
         self.providers = AsyncProviders(self._transport)
         self.monitoring = AsyncMonitoring(self._transport)
+        self.admin = AsyncAdmin(self._transport)
 
     @property
     def url(self) -> str:

@@ -10,6 +10,7 @@ import httpx
 from compute.client.common.calls import Call, json_of, post, query, with_json
 from compute.client.common.config import Config
 from compute.client.common.failures import RetryPolicy
+from compute.client.sync.admin import Admin
 from compute.client.sync.files import Files
 from compute.client.sync.monitoring import Monitoring
 from compute.client.sync.more import Evaluations, Loras, Providers, Usage
@@ -49,6 +50,7 @@ class Compute:
         usage: What was used, and what it cost.
         providers: Vendors, and the paid calls to them.
         monitoring: What waits, what runs, and how long it takes.
+        admin: Keys, limits and the audit log.
 
     Example:
         with Compute() as client:
@@ -79,6 +81,7 @@ class Compute:
         self.usage = Usage(self._transport)
         self.providers = Providers(self._transport)
         self.monitoring = Monitoring(self._transport)
+        self.admin = Admin(self._transport)
 
     @property
     def url(self) -> str:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pydantic import SecretStr
 
 from compute.client import AsyncCompute, ConflictError, ForbiddenError, InvalidInputError, NotFoundError
-from tests.integration.api.conftest import Painter
+from compute.settings import Settings
+from tests.integration.api.conftest import Painter, serving_api
 
 STEP = {"id": "draw", "task_type": "GENERATION", "config": {"prompt": "a hat", "width": 64, "height": 64}}
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -86,3 +88,26 @@ async def test_monitoring_is_read_like_everything_else(client: AsyncCompute, wor
     assert [one.id async for one in client.monitoring.workflows()] == [workflow.id]
     assert (await client.monitoring.workflow(workflow)).id == workflow.id
     assert (await client.monitoring.workflow_stats()).total_workflows == 1
+
+
+ADMIN_KEY = "admin-key-long-enough"
+
+
+async def test_an_administrator_makes_keys_and_sets_limits(settings: Settings) -> None:
+    settings = settings.model_copy(update={"admin_api_key": SecretStr(ADMIN_KEY)})
+    async with serving_api(settings) as url, AsyncCompute(url, ADMIN_KEY) as client:
+        made = await client.admin.keys.create("Shop", scope="submit", tenant="shop")
+        assert (made.name, made.tenant) == ("Shop", "shop")
+        assert made.key
+        async with AsyncCompute(url, made.key) as shop:
+            assert (await shop.tasks.submit(prompt="a hat", width=64)).origin_tenant_id == "shop"
+        assert (await client.admin.keys.rotate(made, grace_seconds=0)).key != made.key
+        assert (await client.admin.keys.update(made, scope="read")).scope == "read"
+        assert [key.id async for key in client.admin.keys.list(tenant="shop")] == [made.id]
+        assert (await client.admin.keys.get(made.id)).id == made.id
+        await client.admin.keys.revoke(made)
+        limited = await client.admin.set_limits("shop", requests_per_minute=600)
+        assert limited.limits.requests_per_minute == 600
+        assert (await client.admin.tenant("shop")).name == "shop"
+        assert [tenant.name async for tenant in client.admin.tenants()] == ["shop"]
+        assert [entry async for entry in client.admin.audit()]

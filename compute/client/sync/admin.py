@@ -1,0 +1,103 @@
+# Made of compute/client/aio by `python -m tools.unasync`: change it there.
+"""Administration: keys, limits of tenants, and the audit log. All of it needs a key with the scope `admin`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from compute.client.common.calls import Call, fields_of, post, reading, segment, with_json
+from compute.client.common.reading import reader
+from compute.client.sync.pages import Pages
+from compute.client.sync.transport import Transport
+
+if TYPE_CHECKING:
+    from compute.schemas.admin.audit import AuditEntryPublic
+    from compute.schemas.admin.keys import ApiKeyPublic, ApiKeyWithSecret, TenantPublic
+
+__all__ = ["Admin", "Keys"]
+
+_key = reader("admin.keys", "ApiKeyPublic")
+_secret = reader("admin.keys", "ApiKeyWithSecret")
+_tenant = reader("admin.keys", "TenantPublic")
+_entry = reader("admin.audit", "AuditEntryPublic")
+
+
+class Keys:
+    """API keys."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(self, name: str, *, idempotency_key: str | None = None, **fields: Any) -> ApiKeyWithSecret:
+        """Make a key. Its secret is in this answer alone.
+
+        Args:
+            fields: `scope`, `tenant`, `limits`, `expires_at`, as the API has them.
+        """
+        call = post("/admin/keys", {"name": name, **fields}, key=idempotency_key)
+        found: ApiKeyWithSecret = _secret(self._transport.json(call))
+        return found
+
+    def get(self, key_id: Any) -> ApiKeyPublic:
+        """One key, without its secret."""
+        found: ApiKeyPublic = _key(self._transport.json(reading(_path(key_id))))
+        return found
+
+    def update(self, key_id: Any, **changes: Any) -> ApiKeyPublic:
+        """Change what a key may do."""
+        found: ApiKeyPublic = _key(self._transport.json(with_json(Call("PATCH", _path(key_id)), changes)))
+        return found
+
+    def rotate(
+        self, key_id: Any, *, grace_seconds: int | None = None, idempotency_key: str | None = None
+    ) -> ApiKeyWithSecret:
+        """Make a new secret; the old one is valid for `grace_seconds` more."""
+        call = post(f"{_path(key_id)}/rotate", fields_of(grace_seconds=grace_seconds), key=idempotency_key)
+        found: ApiKeyWithSecret = _secret(self._transport.json(call))
+        return found
+
+    def revoke(self, key_id: Any) -> ApiKeyPublic:
+        """End a key at once."""
+        found: ApiKeyPublic = _key(self._transport.json(Call("DELETE", _path(key_id))))
+        return found
+
+    def list(self, *, tenant: str | None = None, page_size: int | None = None) -> Pages[ApiKeyPublic]:
+        """Keys, newest first, fetched as they are walked."""
+        call = reading("/admin/keys", {"tenant": tenant, "limit": page_size})
+        return Pages(self._transport, call, "keys", _key)
+
+
+class Admin:
+    """What administrators do.
+
+    Attributes:
+        keys: API keys.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.keys = Keys(transport)
+
+    def audit(self, *, page_size: int | None = None, **filters: Any) -> Pages[AuditEntryPublic]:
+        """Who did what, newest first, by any filter of the API, fetched as it is walked."""
+        call = reading("/admin/audit", filters | {"limit": page_size})
+        return Pages(self._transport, call, "entries", _entry)
+
+    def tenants(self, *, page_size: int | None = None) -> Pages[TenantPublic]:
+        """Tenants that have limits, fetched as they are walked."""
+        return Pages(self._transport, reading("/admin/tenants", {"limit": page_size}), "tenants", _tenant)
+
+    def tenant(self, name: str) -> TenantPublic:
+        """One tenant and its limits."""
+        found: TenantPublic = _tenant(self._transport.json(reading(f"/admin/tenants/{segment(name)}")))
+        return found
+
+    def set_limits(self, tenant: str, **limits: Any) -> TenantPublic:
+        """Set the limits of a tenant; one that is left out is lifted."""
+        call = with_json(Call("PUT", f"/admin/tenants/{segment(tenant)}"), limits)
+        found: TenantPublic = _tenant(self._transport.json(call))
+        return found
+
+
+def _path(key_id: Any) -> str:
+    return f"/admin/keys/{segment(getattr(key_id, 'id', key_id))}"
