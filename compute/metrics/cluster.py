@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from compute.db.tables.providers import OPEN_CALLS
 from compute.metrics import families as of
 from compute.metrics.families import Sample
+from compute.metrics.workers import read_workers
 from compute.monitoring.queues import QueueState, queue_states
 from compute.monitoring.scope import Scope, counted
 from compute.monitoring.totals import task_totals, workflow_totals
@@ -61,7 +62,8 @@ async def read_cluster(session: AsyncSession, served: Collection[str]) -> list[S
         _accounts(session),
         _snapshots(session),
     )
-    return [sample for reader in readers async for sample in reader]
+    samples = [sample for reader in readers async for sample in reader]
+    return samples + await read_workers(session)
 
 
 async def _work(session: AsyncSession) -> AsyncIterator[Sample]:

@@ -54,6 +54,22 @@ QUEUE_WORKERS = Family(
     "compute_queue_workers", "Warm workers of a queue, as the living Dispatchers see them.", ("queue",)
 )
 QUEUE_CAPACITY = Family("compute_queue_capacity_tasks", "Tasks that Dispatchers hold for a queue at most.", ("queue",))
+QUEUE_GPU = Family(
+    "compute_queue_gpu_utilization_ratio", "Mean utilization of the GPUs of the workers that serve a queue.", ("queue",)
+)
+WORKERS = Family("compute_workers", "Workers by how they are: busy, idle or unhealthy.", ("deployment", "status"))
+WORKER_MEMORY = Family("compute_worker_memory_bytes", "Main memory of all workers of a deployment.", ("deployment",))
+WORKER_GPU = Family(
+    "compute_worker_gpu_utilization_ratio", "Mean utilization of the GPUs of a deployment.", ("deployment",)
+)
+WORKER_GPU_MEMORY = Family(
+    "compute_worker_gpu_memory_bytes", "Memory of these GPUs: used, and all of it.", ("deployment", "kind")
+)
+WORKER_SILENCE = Family(
+    "compute_worker_oldest_heartbeat_age_seconds",
+    "How long nothing was heard of the most silent worker of a deployment.",
+    ("deployment",),
+)
 DISPATCHERS = Family("compute_dispatchers", "Dispatchers that have reported within 10 seconds.")
 
 WEBHOOKS_WAITING = Family(

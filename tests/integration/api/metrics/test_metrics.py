@@ -20,7 +20,9 @@ from compute.db.session import Database, libpq_url
 from compute.db.tables import MetricSum
 from compute.metrics.collection import MetricCollection
 from compute.metrics.sums import MetricWriter
+from compute.monitoring.fold import fold
 from compute.settings import Settings
+from compute.tasks.usage import add_up
 from tests.integration.api.conftest import KEY, Painter, serving_api, wait_for
 from tests.integration.lossy import LossyWire
 from tests.patience import PATIENCE
@@ -160,6 +162,66 @@ async def test_a_version_with_other_buckets_begins_its_histogram_anew(database: 
         columns = select(MetricSum.bounds, MetricSum.counts).where(MetricSum.labels == ["bounds"])
         bounds, counts = (await session.execute(columns)).one()
     assert (tuple(bounds), sum(counts)) == (TASK_WAITS.bounds, 1)
+
+
+_UNCERTAIN = """
+INSERT INTO provider_calls (id, part, attempt, provider, vendor, account, endpoint, state, created_at, uncertain_at)
+VALUES (gen_random_uuid(), 'image', 1, 'FAL_STANDARD', 'fal', 'a', 'e', 'UNCERTAIN', now(), now() - interval '90 s')
+"""
+_DELIVERY = """
+INSERT INTO webhook_deliveries (id, task_id, url, payload, created_at, next_attempt_at)
+SELECT gen_random_uuid(), gen_random_uuid(), 'https://hooks.example.com/' || n, '{}', now() - interval '50 s',
+       now() + n * interval '1 hour' FROM generate_series(-1, 1) AS n
+"""
+_USED = """
+INSERT INTO usage_news (day, tenant, task_type, provider, tasks, calls, amount)
+VALUES (current_date, 'one', 'REFINE', 'FAL_STANDARD', 1, 2, 0.25),
+       (current_date, 'two', 'REFINE', 'FAL_STANDARD', 0, 3, 0.5)
+"""
+_WORKERS = """
+INSERT INTO workers (id, name, deployment, host, pid, queues, concurrency, capacity, active, reserved, completed,
+                     per_minute, memory, hangs, gpu_name, gpu_utilization, gpu_memory, gpu_memory_total, seen_at)
+SELECT 'w' || n, 'Flux ' || n, 'Flux', 'node', n, '["inference"]', 1, 2, n % 2, 0, 0, 0, 1000, false, 'H100',
+       CASE n WHEN 1 THEN 0.9 ELSE 0.1 END, 10, 80, now() - CASE n WHEN 3 THEN interval '40 s' ELSE interval '0' END
+  FROM generate_series(1, 3) AS n
+"""
+
+
+async def test_figures_are_those_of_the_rows(
+    api: httpx.AsyncClient, prometheus: httpx.AsyncClient, database: Database
+) -> None:
+    for _ in range(3):
+        await api.post("/tasks/", json=SMALL)
+    async with database.transaction() as session:
+        for statement in (_UNCERTAIN, _DELIVERY, _USED, _WORKERS):
+            await session.execute(text(statement))
+    await fold(database)
+    for _ in range(2):
+        await add_up(database)
+    exposition = await until(prometheus, "compute_queue_waiting_tasks", 3, queue="inference")
+    expected = {
+        ("compute_tasks", "PENDING"): 3,
+        ("compute_tasks_by_type", "GENERATION"): 3,
+        ("compute_tasks_created_total", "inference", "GENERATION"): 3,
+        ("compute_queue_running_tasks", "inference"): 0,
+        ("compute_queue_workers", "inference"): 0,
+        ("compute_dispatchers",): 0,
+        ("compute_provider_calls", "fal", "UNCERTAIN"): 1,
+        ("compute_webhook_waiting_deliveries",): 3,
+        ("compute_webhook_overdue_deliveries",): 2,
+        ("compute_usage_units_total", "FAL_STANDARD", "calls"): 5,
+        ("compute_cost_total", "FAL_STANDARD", "USD"): 0.75,
+        ("compute_workers", "Flux", "busy"): 1,
+        ("compute_workers", "Flux", "idle"): 1,
+        ("compute_workers", "Flux", "unhealthy"): 1,
+        ("compute_worker_memory_bytes", "Flux"): 2000,
+    }
+    found = {(name, *sorted(dict(labels).values())): value for (name, labels), value in values(exposition).items()}
+    wanted = {(name, *sorted(labels)): value for (name, *labels), value in expected.items()}
+    assert {key: found.get(key) for key in wanted} == wanted
+    assert total(exposition, "compute_queue_gpu_utilization_ratio", queue="inference") == pytest.approx(0.5)
+    assert total(exposition, "compute_provider_oldest_uncertain_age_seconds", vendor="fal") >= 90
+    assert total(exposition, "compute_webhook_oldest_waiting_age_seconds") >= 50
 
 
 async def test_scrapes_at_once_are_one_collection(prometheus: httpx.AsyncClient) -> None:
