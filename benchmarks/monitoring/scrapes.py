@@ -1,6 +1,6 @@
 """Times of a scrape of /metrics: `python -m benchmarks.monitoring.scrapes`.
 
-A database of a million tasks, 40 workers and the sums of 2,000 series is scraped over HTTP while a hundred tasks a
+A database of a million tasks, 40 workers and the sums of 400 series is scraped over HTTP while a hundred tasks a
 second are written. Each scrape comes more than a second after the last one, so that none is answered from the last
 collection.
 Then 50 scrapes come at once. Beside them, in turns: the count of tasks by status that a metric would otherwise need.
@@ -27,7 +27,7 @@ _BARE = "SELECT status, count(*) FROM tasks GROUP BY status"
 _SERIES = """
 INSERT INTO metric_sums (name, labels, bounds, counts, total)
 SELECT 'compute_http_request_duration_seconds', ARRAY['GET', '/route/' || n / 10, (200 + n % 10)::text],
-       '{0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,10}', array_fill(n, ARRAY[11]), n FROM generate_series(1, 2000) AS n
+       '{0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,10}', array_fill(n, ARRAY[11]), n FROM generate_series(1, 400) AS n
 """
 
 
@@ -45,11 +45,11 @@ def main() -> None:
             connection.execute(_SERIES)
         asyncio.run(_prepare(url))
         with writing(url, options.per_second), api_server(url, server.home / "api") as api:
-            alone, counts, size, series = _measure(api, url, options.rounds)
+            alone, bare, size, series = _measure(api, url, options.rounds)
             together = asyncio.run(_at_once(api))
     say(f"one scrape: {size} bytes, {series} series")
     print_table(
-        f"GET /metrics, {options.tasks} tasks, {options.per_second} a second written meanwhile, {options.rounds} rounds",
+        f"GET /metrics, {options.tasks} tasks, {options.per_second} a second written, {options.rounds} rounds",
         ["what", "p50 ms", "p95 ms", "max ms"],
         [
             ["a scrape", *_figures(alone)],

@@ -5,14 +5,14 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from compute import __version__
 from compute.db.away import DatabaseAway
 from compute.db.session import Database
 from compute.metrics import families as of
 from compute.metrics.cluster import read_cluster
-from compute.metrics.exposition import exposed
+from compute.metrics.exposition import exposed, media_type_for
 from compute.metrics.families import Sample
 from compute.metrics.sums import read_sums
 from compute.tasks.usage import USAGE_METRIC
@@ -26,14 +26,18 @@ AllSums = dict[str, dict[Labels, Sums]]
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """The outcome of one collection."""
+    """The outcome of one collection. It is written once for each format, however many ask."""
 
     samples: list[Sample]
     sums: AllSums
+    written: dict[str, bytes] = field(default_factory=dict)
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """As Prometheus reads it, and the media type."""
-        return exposed(self.samples, self.sums, accept)
+        media_type = media_type_for(accept)
+        if media_type not in self.written:
+            self.written[media_type] = exposed(self.samples, self.sums, media_type)
+        return self.written[media_type], media_type
 
 
 class MetricCollection:

@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg import sql
 from sqlalchemy import select, text
@@ -99,6 +100,14 @@ async def test_promtool_finds_nothing_to_say(
         check=False,
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+async def test_who_asks_for_openmetrics_gets_it(prometheus: httpx.AsyncClient) -> None:
+    answer = await prometheus.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    families = {family.name: family.type for family in openmetrics.text_string_to_metric_families(answer.text)}
+    assert families["compute_database_up"] == "gauge"
+    assert families["compute_task_errors"] == "counter"
 
 
 async def test_a_key_is_needed(anonymous: httpx.AsyncClient) -> None:
