@@ -145,6 +145,6 @@ def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("COMPUTE_URL", "http://127.0.0.1:9/")
     with Compute() as client:
         assert client.url == "http://127.0.0.1:9"
-    for odd in ("ftp://127.0.0.1", "no address", "http://["):
+    for odd in ("ftp://127.0.0.1", "no address", "http://"):
         with pytest.raises(ConfigurationError):
             Compute(odd)

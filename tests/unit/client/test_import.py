@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from statistics import median
 
 import pytest
 
@@ -13,7 +12,14 @@ import compute.client
 from tools import unasync
 
 FOLDER = Path(compute.client.__file__).parent
-MOST_MS = 150
+MOST = 2.2
+"""Times the import of httpx, whose own takes 65 ms where ours takes 85: the target of 150 ms, on any machine."""
+HTTPX = """
+import json, time
+began = time.process_time()
+import httpx
+print(json.dumps((time.process_time() - began) * 1000))
+"""
 IMPORTED = """
 import json, sys, time
 began = time.process_time()
@@ -44,9 +50,10 @@ def run(code: str) -> object:
 
 
 def test_importing_it_is_quick_and_loads_nothing_of_the_server() -> None:
-    found = [run(IMPORTED) for _ in range(5)]
-    # Of the processor, whose other users do not count.
-    assert min(took for took, _ in found) < MOST_MS, f"{median(took for took, _ in found):.0f} ms"
+    # In turns, so that a busy machine slows both alike.
+    pairs = [(run(IMPORTED), run(HTTPX)) for _ in range(5)]
+    found = [ours for ours, _ in pairs]
+    assert min(took for took, _ in found) < MOST * min(alone for _, alone in pairs), pairs
     assert HEAVY.isdisjoint(found[0][1])
 
 
