@@ -38,6 +38,7 @@ from tests.integration.api.images.test_storage import picture
 from tests.integration.api.loras.lora_bytes import lora
 from tests.integration.api.test_idempotency import CALLS
 from tests.integration.api.test_idempotency import Scene as IdempotencyScene
+from tests.integration.api.training.rows import row
 
 BODIES: dict[str, dict[str, Any]] = {
     "PUT /tasks/{task_id}": {"json": {"priority": 3}},
@@ -238,6 +239,8 @@ async def test_work_is_the_tenants_own_and_no_other_can_be_named(scene: Scene, d
         assert refused.json()["detail"][0]["loc"] == ["body", "origin_tenant_id"]
         shown = await made(scene.api, route, json=body | {"origin_tenant_id": MINE})
         assert (await scene.their_api.get(f"{route.removesuffix('generation')}{shown['id']}")).status_code in (400, 404)
+    # Its LoRA will be the tenant's own.
+    assert (await row(database, UUID(scene.mine.training))).spec["tenant"] == MINE
     bulk = await scene.api.post("/tasks/bulk", json={"tasks": [SMALL, SMALL | label]})
     assert bulk.json()["detail"][0]["loc"] == ["body", "tasks", 1, "origin_tenant_id"]
     moved = await scene.api.put(f"/tasks/{scene.mine.waiting}", json=label)

@@ -75,3 +75,10 @@ async def test_what_is_no_lora_is_the_jobs_fault(store: LocalStore, settings: Se
     with pytest.raises(TaskFailed, match="could not be registered: not a safetensors file"):
         await publish_lora(store, settings, tmp_path / "file", spec_of())
     assert await store.list("", 10) == []
+
+
+async def test_what_a_tenants_key_has_trained_is_that_tenants_own(store: LocalStore, settings: Settings) -> None:
+    own = await published(store, settings, 0.5, tenant="Shop")
+    shared = await published(store, settings, 0.5)
+    assert (own.path, own.created) == ("loras/tenants/=53hop/products/red-dress.safetensors", True)
+    assert (shared.path, shared.created) == ("loras/products/red-dress.safetensors", True)
