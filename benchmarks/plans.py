@@ -33,7 +33,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Statements:
-    """Records the statements of a database, with their values."""
+    """Records the statements with which a database is read, with their values."""
 
     database: Database
     kept: list[tuple[str, Any]] = field(default_factory=list)
@@ -49,7 +49,9 @@ class Statements:
             event.remove(self.database.engine.sync_engine, "before_cursor_execute", self._keep)
 
     def _keep(self, _conn: Any, _cursor: Any, statement: str, values: Any, _context: Any, _many: bool) -> None:
-        self.kept.append((statement, values))
+        # What is written meanwhile is the loops' of the process, such as that of the audit log.
+        if not statement.lstrip().startswith(("INSERT", "UPDATE", "DELETE")):
+            self.kept.append((statement, values))
 
 
 def explain(connection: psycopg.Connection[Any], statements: list[tuple[str, Any]]) -> list[Plan]:
