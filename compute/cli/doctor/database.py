@@ -44,7 +44,8 @@ def database(setup: Setup) -> Iterator[Finding]:
         )
         return
     try:
-        connection = psycopg.connect(target, connect_timeout=_CONNECT_SECONDS, autocommit=True)
+        # Behind a pooler a prepared statement is another session's.
+        connection = psycopg.connect(target, connect_timeout=_CONNECT_SECONDS, autocommit=True, prepare_threshold=None)
     except psycopg.OperationalError as error:
         yield _refused(error)
         return

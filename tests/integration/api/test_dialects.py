@@ -31,9 +31,14 @@ async def named_routes(base_url: str) -> list[tuple[str, str]]:
     return found
 
 
+def kind_of(path: str) -> str:
+    """Whether the path names a task, a workflow or a training."""
+    return path.removeprefix("/monitoring").split("/")[1]
+
+
 async def made_for(api: httpx.AsyncClient, database: Database, method: str, path: str) -> str:
     """A new task, workflow or training in a state in which the operation is allowed."""
-    scene, kind = Scene(api, database), path.split("/")[1]
+    scene, kind = Scene(api, database), kind_of(path)
     if kind == "training":
         return await scene.training()
     if kind == "workflows":
@@ -48,7 +53,7 @@ async def made_for(api: httpx.AsyncClient, database: Database, method: str, path
 
 
 def spelled(path: str, made: str, *, quickstart: bool) -> str:
-    name = f"{PREFIXES[path.split('/')[1]]}_{UUID(made).hex}" if quickstart else made
+    name = f"{PREFIXES[kind_of(path)]}_{UUID(made).hex}" if quickstart else made
     return re.sub(r"\{(?:task|workflow)_id\}", name, path).replace("{step_id}", "draw")
 
 

@@ -28,8 +28,9 @@ class Terminal:
         fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "CI")}
         self.process = subprocess.Popen(  # noqa: S603
-            # With the terminal as its own, so that Ctrl-C in it is a signal.
-            ["setsid", "-c", sys.executable, "-m", "compute.cli", *words],  # noqa: S607
+            # With the terminal as its own, so that Ctrl-C in it is a signal; a job in the background ignores that one,
+            # and so would what it starts.
+            ["setsid", "-c", "env", "--default-signal=INT", sys.executable, "-m", "compute.cli", *words],  # noqa: S607
             stdin=other,
             stdout=other,
             stderr=other,

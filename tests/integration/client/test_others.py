@@ -1,5 +1,6 @@
 """Workflows, LoRAs, usage, providers, evaluations' health and monitoring through the client."""
 
+import asyncio
 import io
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pydantic import SecretStr
 from compute.client import AsyncCompute, ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from compute.settings import Settings
 from tests.integration.api.conftest import Painter, serving_api
+from tests.patience import PATIENCE
 
 STEP = {"id": "draw", "task_type": "GENERATION", "config": {"prompt": "a hat", "width": 64, "height": 64}}
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -110,4 +112,7 @@ async def test_an_administrator_makes_keys_and_sets_limits(settings: Settings) -
         assert limited.limits.requests_per_minute == 600
         assert (await client.admin.tenant("shop")).name == "shop"
         assert [tenant.name async for tenant in client.admin.tenants()] == ["shop"]
-        assert [entry async for entry in client.admin.audit()]
+        async with asyncio.timeout(PATIENCE):
+            # They are written beside the requests, a moment later.
+            while not [entry async for entry in client.admin.audit()]:
+                await asyncio.sleep(0.05)

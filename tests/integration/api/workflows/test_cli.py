@@ -230,11 +230,11 @@ async def test_a_server_that_is_not_there_and_a_wrong_key_are_named(command: Com
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         nobody = await command("run", file, "--url", url)
-    assert (nobody.code, nobody.out) == (1, [])
+    assert (nobody.code, nobody.out) == (3, [])
     assert nobody.err.startswith(f"compute: {url} cannot be reached: ")
     assert nobody.err.count("\n") == 1
     stranger = await command("run", file, "--key", "another")
-    assert stranger.code == 1
+    assert stranger.code == 6
     assert "key" in stranger.err.lower()
 
 
@@ -278,7 +278,7 @@ async def test_a_refused_key_is_named_by_where_it_came_from(command: Command) ->
         ((), {"API_KEY": wrong}, "API_KEY"),
     ):
         ended = await command("run", file, *arguments, **environment)
-        assert (ended.code, ended.err) == (1, f"compute: {command.url} refuses the key that came from {source}\n")
+        assert (ended.code, ended.err) == (6, f"compute: {command.url} refuses the key that came from {source}\n")
     (command.folder / "api_key").write_text(wrong)
     ended = await command("run", file, API_KEY=None)
     assert ended.err == f"compute: {command.url} refuses the key that came from the server in {command.folder}\n"

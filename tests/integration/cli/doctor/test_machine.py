@@ -158,7 +158,13 @@ def test_a_wrong_python_and_missing_packages_are_found(sound: SetUp, tmp_path: P
     installed = tmp_path / "site" / "compute-0.1.0.dist-info"
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text(METADATA)
-    found = doctor("python", "packages", PYTHONPATH=f"{installed.parent}:{os.environ.get('PYTHONPATH', '')}")
+    # Elsewhere than where the project's own metadata may lie.
+    found = doctor(
+        "python",
+        "packages",
+        before=f"cd {tmp_path} &&",
+        PYTHONPATH=f"{installed.parent}:{os.environ.get('PYTHONPATH', '')}",
+    )
     assert set(found) == {"python.version", "packages.missing", "packages.version"}
     assert "virtual environment" in found["python.version"]["advice"]
     assert found["packages.missing"]["advice"].startswith("pip install 'no-such-package-of-the-tests'")
