@@ -2,10 +2,11 @@
 
 They are settled inside the transaction that stores the work, with the row of each key and tenant locked: however many
 requests arrive together at however many processes, none too many is accepted. Work that has ended frees its place by
-itself; nobody who ends it needs to know. Whoever finds no room looks which of it has ended.
+itself; nobody who ends it needs to know. Whoever finds no room looks which of it has ended, and `forget_ended` does now
+and then. Work has a row only for those whose open work is bounded: a limit for the day is a number.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from uuid import UUID
 from compute.db.session import Connection
 from compute.errors import LimitReached
 
-__all__ = ["Charge", "Quota", "admit", "charge"]
+__all__ = ["Charge", "Quota", "admit", "charge", "forget_ended"]
 
 _CONCURRENT_RETRY_SECONDS = 5.0
 
@@ -28,14 +29,20 @@ RETURNING known.subject, known.units,
 """
 _OPEN = "SELECT subject, sum(weight)::bigint FROM charged_work WHERE subject = ANY(%s) GROUP BY subject"
 _COUNTED = "SELECT subject FROM charged_work WHERE subject = ANY(%s) AND work_id = ANY(%s)"
-_CLEAR = """
-DELETE FROM charged_work AS charged WHERE subject = %s AND NOT CASE kind
+_ENDED = """NOT CASE kind
     WHEN 'task' THEN EXISTS (
         SELECT FROM tasks WHERE id = work_id AND status IN ('PENDING', 'QUEUED', 'EXECUTING'))
     WHEN 'workflow' THEN EXISTS (SELECT FROM workflows WHERE id = work_id AND status IN ('RUNNING', 'PAUSED'))
     ELSE EXISTS (
-        SELECT FROM trainings WHERE id = work_id AND status IN ('PENDING', 'PREPROCESSING', 'TRAINING')) END
+        SELECT FROM trainings WHERE id = work_id AND status IN ('PENDING', 'PREPROCESSING', 'TRAINING')) END"""
+_CLEAR = f"DELETE FROM charged_work WHERE subject = %s AND {_ENDED}"  # noqa: S608 - made of our own words
+_PAGE = """
+SELECT subject, work_id FROM charged_work WHERE (subject, work_id) > (%s, %s) ORDER BY subject, work_id LIMIT %s
 """
+_LOCK_KNOWN = "SELECT FROM quota_uses WHERE subject = ANY(%s) ORDER BY subject FOR UPDATE"
+_FORGET = f"""
+DELETE FROM charged_work WHERE (subject, work_id) > (%s, %s) AND (subject, work_id) <= (%s, %s) AND {_ENDED}
+"""  # noqa: S608 - made of our own words
 _CHARGE = """
 WITH counted AS (
     UPDATE quota_uses SET units = given.units FROM unnest(%s::text[], %s::bigint[]) AS given (subject, units)
@@ -64,6 +71,7 @@ class Charge:
         kind: task, workflow or training.
         weight: How many tasks each of the ids counts as.
         daily: Whether it counts for the day; work that goes on was counted when it began.
+        open_for: Subjects for which it is counted as open already.
     """
 
     quotas: Sequence[Quota]
@@ -71,15 +79,22 @@ class Charge:
     kind: str = "task"
     weight: int = 1
     daily: bool = True
+    open_for: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
 class _Use:
-    """What a subject has used, the charges included that were admitted here."""
+    """What a subject has used: the tasks of the day, and the open ones, of which `added` were admitted here and are not
+    written yet."""
 
     units: int
-    open: int
+    stored: int
+    added: int = 0
     cleared: bool = False
+
+    @property
+    def open(self) -> int:
+        return self.stored + self.added
 
 
 async def charge(connection: Connection, one: Charge) -> None:
@@ -89,11 +104,10 @@ async def charge(connection: Connection, one: Charge) -> None:
     Raises:
         LimitReached: it is too much; the transaction is to be rolled back.
     """
-    subjects = [quota.subject for quota in one.quotas]
+    subjects = [quota.subject for quota in one.quotas if quota.concurrent is not None]
     found = await (await connection.execute(_COUNTED, (subjects, list(one.ids)))).fetchall()
-    open_for = {subject for (subject,) in found}
-    quotas = [replace(quota, concurrent=None) if quota.subject in open_for else quota for quota in one.quotas]
-    (refusal,) = await admit(connection, [replace(one, quotas=quotas)])
+    open_for = frozenset(subject for (subject,) in found)
+    (refusal,) = await admit(connection, [replace(one, open_for=open_for)])
     if refusal is not None:
         raise refusal
 
@@ -116,7 +130,7 @@ async def admit(connection: Connection, charges: Sequence[Charge]) -> list[Limit
         verdicts.append(refusal)
         if refusal is None:
             for quota in one.quotas:
-                uses[quota.subject].open += one.weight * len(one.ids)
+                uses[quota.subject].added += one.weight * len(one.ids)
                 uses[quota.subject].units += one.weight * len(one.ids) if one.daily else 0
     admitted = [one for one, refusal in zip(charges, verdicts, strict=True) if refusal is None]
     await _write(connection, admitted, uses)
@@ -135,9 +149,9 @@ async def _refusal(
                 limit=quota.daily,
                 retry_after=seconds_left,
             )
-        if quota.concurrent is None or use.open + more <= quota.concurrent:
+        if quota.concurrent is None or quota.subject in asked.open_for:
             continue
-        if not use.cleared:
+        if use.open + more > quota.concurrent and not use.cleared:
             await _clear(connection, quota.subject, use)
         if use.open + more > quota.concurrent:
             return LimitReached(
@@ -149,18 +163,39 @@ async def _refusal(
 
 
 async def _clear(connection: Connection, subject: str, use: _Use) -> None:
-    """Forget what has ended. What was admitted here is not written yet, and stays counted."""
-    rows: list[tuple[Any, ...]] = await (await connection.execute(_OPEN, ([subject],))).fetchall()
-    before = int(rows[0][1]) if rows else 0
+    """Forget what has ended."""
     await connection.execute(_CLEAR, (subject,))
-    rows = await (await connection.execute(_OPEN, ([subject],))).fetchall()
-    use.open -= before - (int(rows[0][1]) if rows else 0)
+    rows: list[tuple[Any, ...]] = await (await connection.execute(_OPEN, ([subject],))).fetchall()
+    use.stored = int(rows[0][1]) if rows else 0
     use.cleared = True
 
 
-async def _write(connection: Connection, admitted: Iterable[Charge], uses: Mapping[str, _Use]) -> None:
-    rows = [(quota.subject, work, one.kind, one.weight) for one in admitted for quota in one.quotas for work in one.ids]
-    if rows:
-        counts = [list(uses), [use.units for use in uses.values()]]
-        charges = [list(column) for column in zip(*rows, strict=True)]
-        await connection.execute(_CHARGE, [*counts, *charges], prepare=True)
+async def _write(connection: Connection, admitted: Sequence[Charge], uses: Mapping[str, _Use]) -> None:
+    if not admitted:
+        return
+    rows = [
+        (quota.subject, work, one.kind, one.weight)
+        for one in admitted
+        for quota in one.quotas
+        if quota.concurrent is not None
+        for work in one.ids
+    ]
+    counts = [list(uses), [use.units for use in uses.values()]]
+    charges = [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], [], []]
+    await connection.execute(_CHARGE, [*counts, *charges], prepare=True)
+
+
+async def forget_ended(connection: Connection, after: tuple[str, UUID], limit: int) -> tuple[str, UUID] | None:
+    """Forget which work has ended of the next `limit` rows of open work behind `after`, which is a subject and an id;
+    returns where they ended, or None at the end of all. `connection` must be in autocommit mode.
+
+    Whoever accepts work, or lets it go on, has its subjects locked meanwhile: what goes on is not forgotten.
+    """
+    async with connection.transaction():
+        page = await (await connection.execute(_PAGE, (*after, limit))).fetchall()
+        if not page:
+            return None
+        await connection.execute(_LOCK_KNOWN, (list({subject for subject, _ in page}),))
+        await connection.execute(_FORGET, (*after, *page[-1]))
+    subject, work = page[-1]
+    return (subject, work) if len(page) == limit else None
