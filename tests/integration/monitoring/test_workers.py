@@ -66,14 +66,27 @@ async def test_silence_makes_unhealthy_and_a_word_makes_well_again(database: Dat
     assert workers_by_queue(await workers(database)) == {"inference": 1}
 
 
-async def test_one_that_ray_has_no_more_is_gone_at_once(database: Database) -> None:
+async def test_one_that_is_silent_and_that_ray_has_no_more_is_gone(database: Database) -> None:
     await note(database, [vitals("Flux#a"), vitals("Flux#b"), vitals("Training#c", "training")])
+    for replica in ("Flux#a", "Flux#b"):
+        await silent_for(database, replica, timedelta(seconds=7))
     await note(database, [], deployments=["Flux"], alive=["Flux#b"])
     assert await statuses(database) == {"Flux#b": "idle", "Training#c": "idle"}
     assert (await statuses(database, with_gone=True))["Flux#a"] == "gone"
     # A Dispatcher that cannot ask Ray says nothing about anybody.
     await note(database, [])
     assert await statuses(database) == {"Flux#b": "idle", "Training#c": "idle"}
+
+
+@pytest.mark.parametrize("alive", [[], ["Flux#old"]])
+async def test_one_that_was_heard_of_lately_has_not_gone_whatever_ray_last_said(
+    database: Database, alive: list[str]
+) -> None:
+    """Ray does not answer, knows nothing yet after a restart, or is another cluster's."""
+    await note(database, [vitals("Flux#new")], deployments=["Flux"], alive=alive)
+    await silent_for(database, "Flux#new", timedelta(seconds=4))
+    await note(database, [], deployments=["Flux"], alive=alive)
+    assert await statuses(database) == {"Flux#new": "idle"}
 
 
 async def test_one_that_nobody_else_knows_is_gone_after_a_minute_and_forgotten_later(database: Database) -> None:
