@@ -1,6 +1,7 @@
 """What keys and tenants may use: exact under load, over several processes, and told in the answers."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -16,10 +17,12 @@ from compute.db.session import Database
 from compute.db.tables import ChargedWork, QuotaUse, RequestRate
 from compute.errors import LimitReached, Unavailable
 from compute.settings import Settings
+from compute.storage.tenants import tenant_folder
 from tests.integration.absent import SHORT
 from tests.integration.api.access.conftest import SMALL, GiveKey
 from tests.integration.api.access.scene import MINE, STEP, client, flow_of, made
 from tests.integration.api.conftest import serving_api
+from tests.integration.api.images.test_storage import picture
 from tests.integration.lossy import LossyWire
 from tests.patience import PATIENCE
 
@@ -80,7 +83,7 @@ async def test_a_bulk_counts_its_elements_and_is_accepted_whole_or_refused_whole
         assert sorted(await at_once([api], 3, "/tasks/bulk", json=bulk)) == [201, 201, 429]
         assert len((await api.get("/tasks/")).json()) == 8
         assert sorted(await at_once([api], 4)) == [201, 201, 429, 429]
-        assert (await api.post("/tasks/bulk", json={"tasks": [SMALL] * 11})).status_code == 429
+        assert (await api.post("/tasks/bulk", json=bulk)).status_code == 429
 
 
 async def test_a_repeated_request_counts_once_and_a_refused_one_leaves_its_key_free(
@@ -100,6 +103,57 @@ async def test_a_repeated_request_counts_once_and_a_refused_one_leaves_its_key_f
         assert len(listed) == 2
         await one.post(f"/tasks/{listed[0]['id']}/cancel")
         assert await at_once([one, other], 2, **later) == [201] * 4
+
+
+async def test_the_last_room_is_for_one_request_and_its_repetitions(
+    base_url: str, second_url: str, give: GiveKey
+) -> None:
+    key = await key_with(give, concurrent_tasks=1)
+    async with client(base_url, key) as one, client(second_url, key) as other:
+        assert await at_once([one, other], 10, json=SMALL, headers={"Idempotency-Key": "same"}) == [201] * 20
+
+
+@pytest.mark.parametrize("limit", ["concurrent_tasks", "tasks_per_day"])
+async def test_work_for_which_there_is_never_room_is_no_valid_request(base_url: str, give: GiveKey, limit: str) -> None:
+    steps = [STEP | {"id": f"step{number}"} for number in range(3)]
+    async with client(base_url, await key_with(give, **{limit: 2})) as api:
+        for path, body, field in [
+            ("/tasks/bulk", {"tasks": [SMALL] * 3}, "tasks"),
+            ("/workflows/", flow_of(*steps), "steps"),
+        ]:
+            refused = await api.post(path, json=body)
+            assert refused.status_code == 422, path
+            assert refused.json()["detail"][0]["loc"] == ["body", field]
+            assert "3 tasks" in refused.json()["detail"][0]["msg"]
+
+
+async def test_for_what_is_refused_no_file_is_kept(base_url: str, give: GiveKey) -> None:
+    async with client(base_url, await key_with(give, MINE, concurrent_tasks=1)) as api:
+        waiting = (await made(api, "/workflows/", params={"start": False}, json=flow_of(_step_with("navy"))))["id"]
+        await made(api, "/tasks/", json=SMALL)
+        for path, body in [
+            ("/tasks/", _task_with("red")),
+            ("/tasks/generation", _task_with("lime")),
+            ("/tasks/bulk", {"tasks": [_task_with("blue")]}),
+            ("/workflows/", flow_of(_step_with("pink"))),
+            (f"/workflows/{waiting}/start", {}),
+            ("/training/", {"trigger_word": "zx", "source_images": [_inline("gold")]}),
+        ]:
+            assert (await api.post(path, json=body)).status_code == 429, path
+        kept = (await api.get("/storage/images", params={"prefix": tenant_folder(MINE)})).json()
+        assert kept["images"] == []
+
+
+def _inline(colour: str) -> str:
+    return f"data:image/png;base64,{b64encode(picture(colour)).decode()}"
+
+
+def _task_with(colour: str) -> dict[str, Any]:
+    return SMALL | {"reference_image_url": _inline(colour)}
+
+
+def _step_with(colour: str) -> dict[str, Any]:
+    return {"id": "draw", "task_type": "GENERATION", "config": _task_with(colour)}
 
 
 async def test_keys_of_one_tenant_share_its_limits(base_url: str, admin: httpx.AsyncClient, give: GiveKey) -> None:
@@ -128,7 +182,7 @@ async def test_workflows_and_trainings_count_until_they_end(base_url: str, give:
         # It counts already.
         assert (await api.post(f"/workflows/{first}/pause")).status_code == 200
         assert (await api.post(f"/workflows/{first}/resume")).status_code == 200
-        image = (await made(api, "/storage/images", files={"file": ("a.png", _picture())}))["path"]
+        image = (await made(api, "/storage/images", files={"file": ("a.png", picture())}))["path"]
         training = {"trigger_word": "zx", "source_images": [image]}
         order = (await made(api, "/training/", json=training))["id"]
         assert (await api.post("/training/", json=training)).status_code == 429
@@ -137,12 +191,6 @@ async def test_workflows_and_trainings_count_until_they_end(base_url: str, give:
         await api.post(f"/training/{order}/cancel")
         assert (await api.post(f"/workflows/{waiting}/start")).status_code == 200
         assert (await api.post("/tasks/", json=SMALL)).status_code == 201
-
-
-def _picture() -> bytes:
-    from tests.integration.api.images.test_storage import picture
-
-    return picture()
 
 
 async def test_a_new_day_begins_anew(base_url: str, give: GiveKey, database: Database) -> None:
