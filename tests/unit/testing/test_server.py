@@ -1,14 +1,14 @@
-"""What tests of others can make the server do."""
+"""Outcomes, refusals, progress and webhooks of the server for tests, as a program of a user sees them."""
 
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from compute.client import Compute, EndedBadly, OverloadedError, RetryPolicy, UnauthorizedError, verify_webhook
 from compute.testing import Completes, ComputeServer, Fails, Hangs, Refusal
 from tests.patience import PATIENCE
+from tests.servers import Handler, answering
 
 QUICK = RetryPolicy(tries=5, first_pause=0.001)
 
@@ -77,23 +77,16 @@ def test_webhooks_are_signed(server: ComputeServer, client: Compute) -> None:
     received: list[tuple[bytes, dict[str, str]]] = []
     came = threading.Event()
 
-    class Receiver(BaseHTTPRequestHandler):
+    class Receiver(Handler):
         def do_POST(self) -> None:
             received.append((self.rfile.read(int(self.headers["Content-Length"])), dict(self.headers)))
             self.send_response(204)
             self.end_headers()
             came.set()
 
-        def log_message(self, *_: object) -> None:
-            """Tests are quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as receiver:
-        thread = threading.Thread(target=receiver.serve_forever, args=(0.05,))
-        thread.start()
-        task = client.tasks.submit(prompt="a hat", webhook_url=f"http://127.0.0.1:{receiver.server_port}/hook")
+    with answering(Receiver) as url:
+        task = client.tasks.submit(prompt="a hat", webhook_url=f"{url}/hook")
         assert came.wait(PATIENCE)
-        receiver.shutdown()
-        thread.join()
     body, headers = received[0]
     event = verify_webhook(body, headers, server.webhook_secret)
     assert (event["task_id"], event["status"]) == (str(task.id), "COMPLETED")
