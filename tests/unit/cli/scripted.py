@@ -1,10 +1,10 @@
 """A server on loopback that answers by script."""
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.servers import Handler, answering
 
 
 @dataclass
@@ -22,7 +22,7 @@ def server(answers: Sequence[tuple[int, str] | tuple[int, str, str]]) -> Iterato
     """A server that gives these answers one after the other, and the last one from then on."""
     script = Script(list(answers))
 
-    class Handler(BaseHTTPRequestHandler):
+    class Scripted(Handler):
         def do_GET(self) -> None:
             script.asked.append(f"{self.command} {self.path}")
             self.rfile.read(int(self.headers.get("Content-Length", "0")))
@@ -36,15 +36,5 @@ def server(answers: Sequence[tuple[int, str] | tuple[int, str, str]]) -> Iterato
 
         do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
 
-        def log_message(self, *_: object) -> None:
-            """Tests are quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        script.url = f"http://127.0.0.1:{listening.server_port}"
-        thread = threading.Thread(target=listening.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield script
-        finally:
-            listening.shutdown()
-            thread.join()
+    with answering(Scripted) as script.url:
+        yield script

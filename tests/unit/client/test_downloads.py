@@ -2,10 +2,8 @@
 
 import hashlib
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -24,6 +22,7 @@ from compute.client import (
     UnexpectedAnswer,
 )
 from compute.testing import ComputeServer
+from tests import servers
 
 DATA = bytes(range(256)) * 4000
 QUICK = RetryPolicy(tries=5, first_pause=0.001)
@@ -36,7 +35,7 @@ def answering(
     """A server that answers by path; its address, and the paths and keys that it was asked with."""
     asked: list[tuple[str, str | None]] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Answering(servers.Handler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -49,17 +48,8 @@ def answering(
             self.wfile.write(body)
             self.close_connection = True
 
-        def log_message(self, *_: object) -> None:
-            """Tests are quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.server_port}", asked
-        finally:
-            listening.shutdown()
-            thread.join()
+    with servers.answering(Answering) as url:
+        yield url, asked
 
 
 async def test_a_download_goes_on_where_it_was_cut(tmp_path: Path) -> None:

@@ -4,15 +4,14 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from tests.integration.cli.terminal import Terminal, terminal
+from tests.servers import Handler, answering
 
 QUEUE = {"name": "inference", "depth": 7, "active_workers": 1, "active_tasks": 1, "reserved_tasks": 2}
 WORKER = {"name": "Flux-3f2a@host1", "active_tasks": 1, "concurrency": 1, "utilization_pct": 100.0}
@@ -24,7 +23,7 @@ TASK = {
 }
 
 
-class Monitored(BaseHTTPRequestHandler):
+class Monitored(Handler):
     """A server with one queue, one worker and one task; `answers` are changed while it runs."""
 
     answers: dict[str, Any]
@@ -39,9 +38,6 @@ class Monitored(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
-
 
 @contextmanager
 def serving(port: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -52,15 +48,8 @@ def serving(port: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
         "/tasks/?status=EXECUTING": [TASK],
         "/tasks/?status=FAILED": [],
     }
-    handler = type("Handler", (Monitored,), {"answers": answers})
-    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield server.server_port, answers
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(type("Answering", (Monitored,), {"answers": answers}), port=port) as url:
+        yield int(url.rpartition(":")[2]), answers
 
 
 def top(port: int) -> tuple[str, ...]:
