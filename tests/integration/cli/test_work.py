@@ -11,14 +11,10 @@ from compute.settings import Settings
 from tests.integration.api.conftest import KEY, Painter
 from tests.integration.cli.conftest import Command
 from tests.integration.cli.terminal import terminal
+from tests.integration.rows import UNKNOWN
+from tests.pictures import size_of
 
 SMALL = ("-s", "prompt=a red dress", "-s", "width=64", "-s", "height=64", "-s", "steps=2")
-UNKNOWN = "00000000-0000-4000-8000-000000000000"
-
-
-def size_of(file: str) -> tuple[int, int]:
-    with Image.open(file) as image:
-        return image.size
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from pydantic import SecretStr
 from compute.client import AsyncCompute, ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from compute.settings import Settings
 from tests.integration.api.conftest import Painter, serving_api
+from tests.integration.rows import UNKNOWN
 from tests.patience import PATIENCE
 
 STEP = {"id": "draw", "task_type": "GENERATION", "config": {"prompt": "a hat", "width": 64, "height": 64}}
-UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 
 async def test_a_workflow_is_created_listed_and_cancelled(client: AsyncCompute) -> None:

@@ -6,21 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from compute.client import APIError, Compute, EndedBadly, Task
 from compute.testing import Completes, ComputeServer, Hangs
 from tests.integration.api.conftest import KEY, Painter
+from tests.integration.rows import UNKNOWN
 from tests.patience import PATIENCE
+from tests.pictures import size_of
 
-UNKNOWN = "00000000-0000-4000-8000-000000000000"
 SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 2}
 GIVEN_BY_SERVERS = {"config", "metadata", "executor_type", "executor_instance"}
-
-
-def size_of(file: Path) -> tuple[int, int]:
-    with Image.open(file) as image:
-        return image.size
 
 
 def refusal(act: Callable[[], object]) -> tuple[Any, ...]:
