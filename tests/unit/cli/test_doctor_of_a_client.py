@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.unit.client.test_install import COMMAND, run
+from tests.unit.client.small_install import COMMAND, run
 
 
 def test_it_says_what_is_missing_and_examines_the_rest(tmp_path: Path) -> None:
