@@ -1,5 +1,6 @@
 """Downloads: whole or not at all, on after a lost connection, and without the key elsewhere."""
 
+import asyncio
 import hashlib
 import os
 from collections.abc import Iterator
@@ -52,17 +53,24 @@ def answering(
         yield url, asked
 
 
-async def test_a_download_goes_on_where_it_was_cut(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [AsyncCompute, Compute])
+async def test_a_download_goes_on_where_it_was_cut(kind: type[AsyncCompute | Compute], tmp_path: Path) -> None:
+    digest = hashlib.sha256(DATA).hexdigest()
+
+    def fetch(url: str, key: str, to: Path) -> Path:
+        with Compute(url, key, retry=QUICK) as client:
+            return client.files.download("refs/large.png", to, sha256=digest)
+
     with ComputeServer() as server:
         server.store("refs/large.png", DATA)
         address = URL(server.url)
         plans = [Plan(Cut.MID_ANSWER, 0, passed) for passed in (100, 200_000, 300_000)]
-        async with (
-            CuttingProxy((address.host, address.port or 0), iter(plans)).listening() as proxy,
-            AsyncCompute(proxy.url, server.key, retry=QUICK) as client,
-        ):
-            digest = hashlib.sha256(DATA).hexdigest()
-            file = await client.files.download("refs/large.png", tmp_path / "large.png", sha256=digest)
+        async with CuttingProxy((address.host, address.port or 0), iter(plans)).listening() as proxy:
+            if kind is Compute:
+                file = await asyncio.to_thread(fetch, proxy.url, server.key, tmp_path / "large.png")
+            else:
+                async with AsyncCompute(proxy.url, server.key, retry=QUICK) as client:
+                    file = await client.files.download("refs/large.png", tmp_path / "large.png", sha256=digest)
             assert file.read_bytes() == DATA
             assert proxy.cuts[Cut.MID_ANSWER] == len(plans)
     assert os.listdir(tmp_path) == ["large.png"]  # noqa: PTH208 - of an asynchronous test
