@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from compute.stack.preflight import free_port
 from tests.integration.cli.terminal import Terminal, terminal
 from tests.servers import Handler, answering
 
@@ -57,7 +58,8 @@ def top(port: int) -> tuple[str, ...]:
 
 
 def test_it_is_live_and_survives_a_server_that_goes_away_and_comes_back() -> None:
-    with serving() as (port, answers):
+    # A port that the kernel gives to nobody while the server is away.
+    with serving(free_port()) as (port, answers):
         opened = Terminal(*top(port))
         try:
             frame = opened.until("inference")
