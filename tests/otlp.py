@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.patience import PATIENCE
-from tests.servers import Handler, answering
+from tests.servers import Quiet, answering
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def receiving_traces() -> Iterator[Traces]:
     """Run a receiver within the block."""
     traces = Traces()
 
-    class Receiver(Handler):
+    class Receiver(Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             assert self.path == "/v1/traces"

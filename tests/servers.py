@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from tests.patience import PATIENCE
 
-__all__ = ["PLAIN_HTTP", "Handler", "answering", "config", "listening", "until_started"]
+__all__ = ["PLAIN_HTTP", "Quiet", "answering", "config", "listening", "until_started"]
 
 PLAIN_HTTP = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients that speak no TLS: the context that httpx would make of its own reads all authorities, for 20 ms."""
@@ -43,8 +43,8 @@ async def until_started(server: uvicorn.Server, running: "asyncio.Task[None]") -
             await asyncio.sleep(0.01)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers requests, and writes nothing of them on the screen."""
+class Quiet:
+    """For handlers of requests: nothing is written about them on the screen."""
 
     def log_message(self, *_: object) -> None:
         """Quiet."""

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
 
-from tests.servers import Handler, answering
+from tests.servers import Quiet, answering
 
 
 @dataclass
@@ -22,7 +23,7 @@ def server(answers: Sequence[tuple[int, str] | tuple[int, str, str]]) -> Iterato
     """A server that gives these answers one after the other, and the last one from then on."""
     script = Script(list(answers))
 
-    class Scripted(Handler):
+    class Scripted(Quiet, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             script.asked.append(f"{self.command} {self.path}")
             self.rfile.read(int(self.headers.get("Content-Length", "0")))

@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def answering(
     """A server that answers by path; its address, and the paths and keys that it was asked with."""
     asked: list[tuple[str, str | None]] = []
 
-    class Answering(servers.Handler):
+    class Answering(servers.Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:

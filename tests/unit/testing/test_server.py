@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from compute.client import Compute, EndedBadly, OverloadedError, RetryPolicy, UnauthorizedError, verify_webhook
 from compute.testing import Completes, ComputeServer, Fails, Hangs, Refusal
 from tests.patience import PATIENCE
-from tests.servers import Handler, answering
+from tests.servers import Quiet, answering
 
 QUICK = RetryPolicy(tries=5, first_pause=0.001)
 
@@ -77,7 +78,7 @@ def test_webhooks_are_signed(server: ComputeServer, client: Compute) -> None:
     received: list[tuple[bytes, dict[str, str]]] = []
     came = threading.Event()
 
-    class Receiver(Handler):
+    class Receiver(Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             received.append((self.rfile.read(int(self.headers["Content-Length"])), dict(self.headers)))
             self.send_response(204)

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ Routes = dict[str, Callable[[dict[str, str]], tuple[int, Any]]]
 def answering(routes: Routes) -> Iterator[str]:
     """A server with an answer for each path, made from a request's headers; 404 for others. Yields its address."""
 
-    class Answering(servers.Handler):
+    class Answering(servers.Quiet, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answer = routes.get(self.path.partition("?")[0], lambda _: (404, "not here"))
             status, body = answer({name.lower(): value for name, value in self.headers.items()})

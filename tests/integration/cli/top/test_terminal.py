@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
 from compute.stack.preflight import free_port
 from tests.integration.cli.terminal import Terminal, terminal
-from tests.servers import Handler, answering
+from tests.servers import Quiet, answering
 
 QUEUE = {"name": "inference", "depth": 7, "active_workers": 1, "active_tasks": 1, "reserved_tasks": 2}
 WORKER = {"name": "Flux-3f2a@host1", "active_tasks": 1, "concurrency": 1, "utilization_pct": 100.0}
@@ -24,7 +25,7 @@ TASK = {
 }
 
 
-class Monitored(Handler):
+class Monitored(Quiet, BaseHTTPRequestHandler):
     """A server with one queue, one worker and one task; `answers` are changed while it runs."""
 
     answers: dict[str, Any]
