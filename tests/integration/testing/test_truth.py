@@ -83,6 +83,7 @@ def use(client: Compute, folder: Path) -> dict[str, Any]:
     seen["unknown task"] = refusal(lambda: client.tasks.get(UNKNOWN))
     seen["malformed id"] = refusal(lambda: client.tasks.get("seventeen"))
     seen["no prompt"] = refusal(lambda: client.tasks.submit("GENERATION", {}))
+    seen["no size"] = refusal(lambda: client.tasks.submit("GENERATION", {"prompt": "x", "width": -1}))
     seen["unknown field"] = refusal(lambda: client.tasks.submit("GENERATION", {"prompt": "x", "promt": "y"}))
     seen["unknown type"] = refusal(lambda: client.tasks.submit("DREAMING", {"prompt": "x"}))
     seen["position of nobody"] = refusal(lambda: list(client.tasks.events(ended, after="999999999-0-0-0")))

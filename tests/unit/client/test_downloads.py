@@ -3,9 +3,6 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -19,39 +16,16 @@ from compute.client import (
     Compute,
     ConfigurationError,
     IntegrityError,
+    NoAnswer,
     NotFoundError,
     RetryPolicy,
     UnexpectedAnswer,
 )
 from compute.testing import ComputeServer
-from tests import servers
+from tests.unit.client.serving import answering
 
 DATA = bytes(range(256)) * 4000
 QUICK = RetryPolicy(tries=5, first_pause=0.001)
-
-
-@contextmanager
-def answering(
-    answers: dict[str, tuple[int, dict[str, str], bytes]],
-) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
-    """A server that answers by path; its address, and the paths and keys that it was asked with."""
-    asked: list[tuple[str, str | None]] = []
-
-    class Answering(servers.Quiet, BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            asked.append((self.path, self.headers.get("Authorization")))
-            status, headers, body = answers[self.path]
-            self.send_response(status)
-            for name, value in ({"Content-Length": str(len(body))} | headers).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-            self.close_connection = True
-
-    with servers.answering(Answering) as url:
-        yield url, asked
 
 
 @pytest.mark.parametrize("kind", [AsyncCompute, Compute])
@@ -147,3 +121,46 @@ def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPat
     for odd in ("ftp://127.0.0.1", "no address", "http://"):
         with pytest.raises(ConfigurationError):
             Compute(odd)
+
+
+@pytest.mark.parametrize("tag", ['W/"1"', '"1"', 'W/"é"'])
+def test_a_file_that_always_breaks_off_is_given_up(tag: str, tmp_path: Path) -> None:
+    broken = (200, {"Content-Length": str(len(DATA)), "ETag": tag}, DATA[:100_000])
+    with (
+        answering({"/api/v1/storage/images/a.png": broken}) as (url, asked),
+        Compute(url, "secret", timeout=0.3, retry=QUICK) as client,
+        pytest.raises(NoAnswer),
+    ):
+        client.files.download("a.png", tmp_path / "a.png")
+    assert len(asked) > 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_of_a_file_is_not_the_whole(tmp_path: Path) -> None:
+    part = {"Content-Range": f"bytes 0-999/{len(DATA)}", "ETag": '"1"'}
+    with (
+        answering({"/api/v1/storage/images/a.png": (206, part, DATA[:1000])}) as (url, _),
+        Compute(url, "secret", timeout=0.3, retry=QUICK) as client,
+        pytest.raises(IntegrityError),
+    ):
+        client.files.download("a.png", tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "link", ["/api/v1/admin/keys", "/api/v1/storage/images/../../admin/keys", "/api/v1/storage/images/%2e%2e/a.png"]
+)
+def test_a_link_leads_the_key_to_stored_files_alone(link: str, tmp_path: Path) -> None:
+    with answering({}) as (url, asked), Compute(url, "secret") as client:
+        for source in (link, f"{url}{link}"):
+            with pytest.raises(NotFoundError):
+                client.files.download(source, tmp_path / "a.png")
+        with pytest.raises(NotFoundError):
+            client.files.download(f"{url}/api/v1/storage/images/a.png", tmp_path / "a.png")
+    assert [key for _, key in asked] == [None, None, "Bearer secret"]
+
+
+def test_a_long_name_is_a_name(tmp_path: Path) -> None:
+    with ComputeServer() as server, Compute(server.url, server.key) as client:
+        server.store("refs/dress.png", DATA)
+        file = client.files.download("refs/dress.png", tmp_path / f"{'long' * 60}.png")
+        assert file.read_bytes() == DATA
