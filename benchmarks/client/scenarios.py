@@ -56,24 +56,20 @@ class StreamCount:
     garbled: int
 
 
-async def count_submits(
-    proxy: CuttingProxy, key: str, database: Database, asked: int, *, at_once: int, cuts: int = 0
-) -> SubmitCount:
-    """Submit that many tasks through the proxy, and more until so many connections were cut."""
+async def count_submits(proxy: CuttingProxy, key: str, database: Database, asked: int, *, at_once: int) -> SubmitCount:
+    """Submit that many tasks through the proxy."""
     ids: set[UUID] = set()
-    submitted = 0
+    left = iter(range(asked))
 
     async def submit_some(client: AsyncCompute) -> None:
-        nonlocal submitted
-        while submitted < asked or proxy.cuts.total() < cuts:
-            submitted += 1
-            ids.add((await client.tasks.submit(prompt=f"dress {submitted}", width=64, height=64)).id)
+        for number in left:
+            ids.add((await client.tasks.submit(prompt=f"dress {number}", width=64, height=64)).id)
 
     async with AsyncCompute(proxy.url, key, retry=EAGER) as client:
         await asyncio.gather(*(submit_some(client) for _ in range(at_once)))
     async with database.transaction() as session:
         stored = await session.scalar(select(func.count()).select_from(Task)) or 0
-    return SubmitCount(submitted, len(ids), stored, proxy.cuts)
+    return SubmitCount(asked, len(ids), stored, proxy.cuts)
 
 
 async def count_streams(

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from compute.client.common.failures import Failure, RetryPolicy
     from compute.client.errors import (
         APIError,
-        ArgumentError,
         BadRequestError,
         ClientError,
         ConfigurationError,
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
         PreconditionFailedError,
         RangeError,
         RateLimitedError,
-        SecretLostError,
         StorageError,
         TooLargeError,
         TooSlowError,
@@ -56,7 +54,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APIError",
-    "ArgumentError",
     "AsyncCompute",
     "BadRequestError",
     "ClientError",
@@ -79,7 +76,6 @@ __all__ = [
     "RangeError",
     "RateLimitedError",
     "RetryPolicy",
-    "SecretLostError",
     "StorageError",
     "Task",
     "TooLargeError",

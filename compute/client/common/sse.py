@@ -4,8 +4,6 @@ import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from compute.client.errors import UnexpectedAnswer
-
 __all__ = ["Message", "MessageReader"]
 
 _MOST_CHARACTERS = 64 * 1024 * 1024
@@ -39,7 +37,7 @@ class MessageReader:
         """The events that these bytes complete.
 
         Raises:
-            UnexpectedAnswer: one event is larger than any of this API.
+            ValueError: one event is larger than any of this API.
         """
         self._rest += self._decode(chunk)
         *lines, self._rest = self._rest.split("\n")
@@ -47,7 +45,7 @@ class MessageReader:
             if message := self._take(line.removesuffix("\r")):
                 yield message
         if len(self._rest) + sum(map(len, self._data)) > _MOST_CHARACTERS:
-            raise UnexpectedAnswer("an event of the stream is too large")
+            raise ValueError("an event of the stream is too large")
 
     def _take(self, line: str) -> Message | None:
         if not line:

@@ -1,4 +1,4 @@
-"""Help, --json and a place in the documentation: every command has them."""
+"""What all commands have: help, --json, and a place in the documentation."""
 
 from collections.abc import Iterator
 from typing import Any

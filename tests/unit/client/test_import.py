@@ -1,4 +1,4 @@
-"""The client's import: quick, and without anything of the server."""
+"""What the client costs before it does anything."""
 
 import ast
 import json

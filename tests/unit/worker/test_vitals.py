@@ -1,4 +1,4 @@
-"""Vitals of a replica: its jobs, what it has completed, and the resources of its process."""
+"""What a replica tells of itself: what it holds and executes, what it has completed, and what its process uses."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Frames of `compute top`: within the terminal, the most important rows first, whatever a server says."""
+"""What `compute top` draws: within the terminal, the most important rows first, whatever a server says."""
 
 import io
 from dataclasses import replace

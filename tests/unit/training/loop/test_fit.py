@@ -1,4 +1,4 @@
-"""The folder of a training's checkpoints, and the name of its run in Ray."""
+"""Where a training's checkpoints lie, and what Ray calls its run."""
 
 from pathlib import Path
 
