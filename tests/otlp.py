@@ -1,16 +1,16 @@
 """An OTLP receiver on loopback: takes traces over HTTP as protobuf, and keeps their spans."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.patience import PATIENCE
+from tests.servers import Quiet, answering
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def receiving_traces() -> Iterator[Traces]:
     """Run a receiver within the block."""
     traces = Traces()
 
-    class Receiver(BaseHTTPRequestHandler):
+    class Receiver(Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             assert self.path == "/v1/traces"
@@ -86,17 +86,5 @@ def receiving_traces() -> Iterator[Traces]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_: Any) -> None:
-            """Quiet: tests read `spans` instead."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    traces.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with answering(Receiver) as traces.url:
         yield traces
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -4,13 +4,14 @@ Sizes are (width, height) in pixels; every picture is RGB. `seed` varies colours
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["figure_mask", "full_figure", "portrait", "product", "scene"]
+__all__ = ["figure_mask", "full_figure", "portrait", "product", "scene", "size_of"]
 
 Size = tuple[int, int]
 Colour = tuple[float, float, float]
@@ -84,6 +85,12 @@ def scene(size: Size = (768, 512), seed: int = 0) -> Image.Image:
     canvas.polygon(at([(-1, -0.45), (0, -1.2), (1, -0.45)]), (150, 70, 54))
     canvas.polygon(at([(-0.2, 0), (0.2, 0), (0.2, 0.7), (-0.2, 0.7)]), (92, 62, 44))
     return canvas.image()
+
+
+def size_of(file: str | Path) -> Size:
+    """The size of the picture in a file."""
+    with Image.open(file) as image:
+        return image.size
 
 
 Paint = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]

@@ -3,13 +3,17 @@
 import asyncio
 import socket
 import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from tests.patience import PATIENCE
 
-__all__ = ["PLAIN_HTTP", "config", "listening", "until_started"]
+__all__ = ["PLAIN_HTTP", "Quiet", "answering", "config", "listening", "until_started"]
 
 PLAIN_HTTP = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients that speak no TLS: the context that httpx would make of its own reads all authorities, for 20 ms."""
@@ -37,3 +41,23 @@ async def until_started(server: uvicorn.Server, running: "asyncio.Task[None]") -
         while not server.started:
             assert not running.done(), "the server did not start"
             await asyncio.sleep(0.01)
+
+
+class Quiet:
+    """For handlers of requests: nothing is written about them on the screen."""
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def answering(handler: type[BaseHTTPRequestHandler], host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """The address of a server of threads, which ends with the block however that ends."""
+    with ThreadingHTTPServer((host, port), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://{host}:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -56,20 +56,24 @@ class StreamCount:
     garbled: int
 
 
-async def count_submits(proxy: CuttingProxy, key: str, database: Database, asked: int, *, at_once: int) -> SubmitCount:
-    """Submit that many tasks through the proxy."""
+async def count_submits(
+    proxy: CuttingProxy, key: str, database: Database, asked: int, *, at_once: int, cuts: int = 0
+) -> SubmitCount:
+    """Submit that many tasks through the proxy, and more until so many connections were cut."""
     ids: set[UUID] = set()
-    left = iter(range(asked))
+    submitted = 0
 
     async def submit_some(client: AsyncCompute) -> None:
-        for number in left:
-            ids.add((await client.tasks.submit(prompt=f"dress {number}", width=64, height=64)).id)
+        nonlocal submitted
+        while submitted < asked or proxy.cuts.total() < cuts:
+            submitted += 1
+            ids.add((await client.tasks.submit(prompt=f"dress {submitted}", width=64, height=64)).id)
 
     async with AsyncCompute(proxy.url, key, retry=EAGER) as client:
         await asyncio.gather(*(submit_some(client) for _ in range(at_once)))
     async with database.transaction() as session:
         stored = await session.scalar(select(func.count()).select_from(Task)) or 0
-    return SubmitCount(asked, len(ids), stored, proxy.cuts)
+    return SubmitCount(submitted, len(ids), stored, proxy.cuts)
 
 
 async def count_streams(

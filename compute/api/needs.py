@@ -1,12 +1,13 @@
 """Finds stored files that are still needed, by tasks that wait or run and by workflows that have not ended. They stay.
 
 What has not ended is looked through, up to a number of rows of each kind. Where there are more, nobody knows: then
-files stay as well.
+files stay as well. Files of a tenant stay for what the tenant and keys without one have sent, since no other tenant can
+name them: the work of others is then left out, and what waits of theirs keeps nobody from removing what is its own.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from compute.db.lists.walks import follow_indices
 from compute.db.tables import Task, Training, Workflow, WorkflowStep
 from compute.db.tables.tasks import LEASED, READY
 from compute.errors import Conflict, Overloaded
+from compute.requests.request import DEFAULT_TENANT
 from compute.schemas.enums import WorkflowStatus
 from compute.tasks.registry import kind_of
 from compute.training.states import OPEN_TRAININGS
@@ -35,6 +37,15 @@ _FOLDER = r'["/]([^"/]+/[0-9a-f]{8}-[0-9a-f-]{27}/)'
 
 Names = Callable[[ColumnElement[Any]], ColumnElement[bool]]
 """Whether a column of JSON names one of the files."""
+
+
+class _Unended(NamedTuple):
+    """Work that has not ended: ids, statuses and columns of JSON. `concerned` is true of what can name files of the
+    caller's tenant."""
+
+    noun: str
+    rows: Select[Any]
+    concerned: ColumnElement[bool]
 
 
 async def require_unneeded(session: AsyncSession, path: str) -> None:
@@ -71,54 +82,67 @@ async def _require_unnamed(session: AsyncSession, names: Names) -> None:
     tenant = tenant_of(session)
     try:
         with all_tenants(session):
-            await _look(session, names)
+            await _look(session, names, tenant)
     except Conflict as needed:
         if tenant is None:
             raise
         raise Conflict(_NEEDED.format("something that has not ended")) from needed
 
 
-async def _look(session: AsyncSession, names: Names) -> None:
+async def _look(session: AsyncSession, names: Names, tenant: str | None) -> None:
     await follow_indices(session)
-    for task in (
-        select(Task.id, Task.status, Task.spec)
-        .where(text(READY))
-        .order_by(Task.queue, Task.priority, Task.tenant, Task.created_at, Task.id),
-        select(Task.id, Task.status, Task.spec).where(text(LEASED)).order_by(Task.queue, Task.tenant),
+    for work in _unended(tenant):
+        if (found := await _first(session, work, names, tenant)) is not None:
+            status = f", which is {found.status}" if work.noun == "workflow" else ""
+            raise _needed(f"{work.noun} {found.id}{status}")
+
+
+def _unended(tenant: str | None) -> Iterator[_Unended]:
+    # A key without a tenant may send a task in the name of any. What it sends in the name of another one is found only
+    # as long as few wait: whose file it is may remove it.
+    labels = [tenant, DEFAULT_TENANT]
+    tasks = select(Task.id, Task.status, Task.spec)
+    for rows in (
+        tasks.where(text(READY)).order_by(Task.queue, Task.priority, Task.tenant, Task.created_at, Task.id),
+        tasks.where(text(LEASED)).order_by(Task.queue, Task.tenant),
     ):
-        if (found := await _first(session, task, names)) is not None:
-            raise _needed(f"task {found.id}")
+        yield _Unended("task", rows, Task.tenant.in_(labels))
     for status in OPEN_TRAININGS:
         training = select(Training.id, Training.status, Training.spec).where(Training.status == status)
-        if (found := await _first(session, training.order_by(Training.created_at), names)) is not None:
-            raise _needed(f"training {found.id}")
+        yield _Unended("training", training.order_by(Training.created_at), Training.tenant.in_(labels))
     opened = select(Workflow.id, Workflow.status).where(text(_UNENDED)).order_by(Workflow.id)
     of_steps = opened.join(WorkflowStep, WorkflowStep.workflow_id == Workflow.id)
-    for workflow in (
+    for rows in (
         opened.add_columns(Workflow.input, Workflow.config, Workflow.taken),
         of_steps.add_columns(WorkflowStep.definition, WorkflowStep.result),
     ):
-        if (found := await _first(session, workflow, names)) is not None:
-            raise _needed(f"workflow {found.id}, which is {found.status}")
+        yield _Unended("workflow", rows, or_(Workflow.bound_to.is_(None), Workflow.bound_to == tenant))
 
 
-async def _first(session: AsyncSession, rows: Select[Any], names: Names) -> Any:
-    """The first of the rows, which are an id, a status and columns of JSON, that names a file; None if none does.
+async def _first(session: AsyncSession, work: _Unended, names: Names, tenant: str | None) -> Any:
+    """The first row that names a file; None if none does.
 
     Raises:
         Overloaded: there are too many.
     """
-    looked_at = rows.limit(_MOST + 1).subquery("looked_at")
-    named = or_(*(names(column) for column in list(looked_at.c)[2:]))
-    number = func.row_number().over().label("number")
-    told = select(looked_at.c.id, looked_at.c.status, named.label("named"), number).subquery("told")
-    found = (await session.execute(select(told).where(or_(told.c.named, told.c.number > _MOST)).limit(1))).first()
+    found = await _scan(session, work.rows, names)
+    if tenant is not None and found is not None and not found.named:
+        found = await _scan(session, work.rows.where(work.concerned), names)
     if found is not None and not found.named:
         raise Overloaded(
             f"More than {_MOST:,} tasks, trainings, workflows or steps have not ended, so it cannot be told whether "
             "one of them needs files of it. Try again when fewer wait."
         )
     return found
+
+
+async def _scan(session: AsyncSession, rows: Select[Any], names: Names) -> Any:
+    """The first row that names a file, or else the one behind the last that may be looked at; None without either."""
+    looked_at = rows.limit(_MOST + 1).subquery("looked_at")
+    named = or_(*(names(column) for column in list(looked_at.c)[2:]))
+    number = func.row_number().over().label("number")
+    told = select(looked_at.c.id, looked_at.c.status, named.label("named"), number).subquery("told")
+    return (await session.execute(select(told).where(or_(told.c.named, told.c.number > _MOST)).limit(1))).first()
 
 
 def _names_folder(column: ColumnElement[Any], folders: Sequence[str]) -> ColumnElement[bool]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from compute.client.common.failures import Failure, RetryPolicy
     from compute.client.errors import (
         APIError,
+        ArgumentError,
         BadRequestError,
         ClientError,
         ConfigurationError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         PreconditionFailedError,
         RangeError,
         RateLimitedError,
+        SecretLostError,
         StorageError,
         TooLargeError,
         TooSlowError,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APIError",
+    "ArgumentError",
     "AsyncCompute",
     "BadRequestError",
     "ClientError",
@@ -76,6 +79,7 @@ __all__ = [
     "RangeError",
     "RateLimitedError",
     "RetryPolicy",
+    "SecretLostError",
     "StorageError",
     "Task",
     "TooLargeError",

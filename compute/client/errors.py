@@ -1,12 +1,14 @@
 """The errors of the client.
 
     ClientError               everything below
-    ├── ConfigurationError    no key, or an address that is none
+    ├── ConfigurationError    no key, or an address, key or header that cannot be used
+    ├── ArgumentError         an id, path or key of a call that cannot be sent
     ├── NoAnswer              no answer came; `failure` says whether the request may have been carried out
     ├── UnexpectedAnswer      an answer, but not one of this API
     ├── IntegrityError        a downloaded file is not what it should be
     ├── WaitTimeout           what was waited for has not ended in time; it goes on
     ├── EndedBadly            a task, workflow or training that FAILED or was CANCELLED
+    ├── SecretLostError       an API key was made, but its secret was lost with an answer
     ├── WebhookError          a webhook that was not signed with this secret, or long ago
     └── APIError              the server refused; one class for each `code` that it may have
 
@@ -21,6 +23,7 @@ from compute.client.common.failures import Failure
 
 __all__ = [
     "APIError",
+    "ArgumentError",
     "BadRequestError",
     "ClientError",
     "ConfigurationError",
@@ -38,6 +41,7 @@ __all__ = [
     "PreconditionFailedError",
     "RangeError",
     "RateLimitedError",
+    "SecretLostError",
     "StorageError",
     "TooLargeError",
     "TooSlowError",
@@ -70,7 +74,13 @@ class ClientError(Exception):
 
 
 class ConfigurationError(ClientError):
-    """The client cannot be made: there is no key, or the address is none."""
+    """The client cannot be made: there is no key, or the address, the key or a header cannot be used."""
+
+    may_pass = False
+
+
+class ArgumentError(ClientError, ValueError):
+    """An argument of a call cannot be sent: an id, path or header that would change what the request asks for."""
 
     may_pass = False
 
@@ -107,7 +117,8 @@ class WaitTimeout(ClientError, TimeoutError):
     """What was waited for has not ended in time. It goes on, and can be waited for again.
 
     Attributes:
-        last: What was last seen of it; None if there was no answer at all.
+        last: What was last seen of it: the workflow or training, or the last `Event` of a task; None if there was no
+            answer at all.
     """
 
     def __init__(self, message: str, last: Any = None) -> None:
@@ -129,6 +140,22 @@ class EndedBadly(ClientError):
         super().__init__(message)
         self.ended = ended
         self.category = category
+
+
+class SecretLostError(ClientError):
+    """An API key was made or rotated, and the answer with its secret was lost: a repetition has none.
+
+    Rotate the key for another secret, or revoke it.
+
+    Attributes:
+        row: The key, without its secret.
+    """
+
+    may_pass = False
+
+    def __init__(self, message: str, row: Any) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 class WebhookError(ClientError):

@@ -55,6 +55,7 @@ class MetricCollection:
         own: Callable[[], Iterable[Sample]],
         fresh_seconds: float = 1.0,
         patience_seconds: float = 3.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`served` are the queues that have workers by the configuration; `own` is what this process knows."""
         self._database = database
@@ -63,14 +64,14 @@ class MetricCollection:
         self._own = own
         self._fresh_seconds = fresh_seconds
         self._patience_seconds = patience_seconds
+        self._clock = clock
         self._collecting: asyncio.Task[Collected] | None = None
         self._ended_at = -float("inf")
 
     async def collect(self) -> Collected:
         """What there is now, or was within the last second."""
-        loop = asyncio.get_running_loop()
         work = self._collecting
-        if work is None or (work.done() and loop.time() - self._ended_at >= self._fresh_seconds):
+        if work is None or (work.done() and self._clock() - self._ended_at >= self._fresh_seconds):
             work = self._collecting = asyncio.create_task(
                 # It has no part in the request that happened to be the first.
                 self._collect(),
@@ -102,7 +103,7 @@ class MetricCollection:
         samples += self._of_sums(sums)
         samples += [Sample(of.DATABASE_UP, is_up), Sample(of.INFO, 1, (__version__,)), *self._own()]
         samples.append(Sample(of.SCRAPE_SECONDS, time.perf_counter() - began))
-        self._ended_at = asyncio.get_running_loop().time()
+        self._ended_at = self._clock()
         return Collected(samples, sums)
 
     def _of_sums(self, sums: AllSums) -> Iterable[Sample]:

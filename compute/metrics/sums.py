@@ -42,10 +42,11 @@ SELECT * FROM json_to_recordset(%(sums)s::json)
 class MetricWriter:
     """Writes for one process. While the database is away it goes on counting: the number of series is bounded."""
 
-    def __init__(self, database: Database, *, seconds: float = 5.0) -> None:
-        """Write every `seconds`; connect to nothing yet."""
+    def __init__(self, database: Database, *, seconds: float = 5.0, leave_seconds: float = _LEAVE_SECONDS) -> None:
+        """Write every `seconds`, and in the end for `leave_seconds` at most; connect to nothing yet."""
         self._connection = DirectConnection(database, statement_seconds=_STATEMENT_SECONDS)
         self._seconds = seconds
+        self._leave_seconds = leave_seconds
 
     async def run(self) -> None:
         """Write until cancelled, and then once more."""
@@ -85,7 +86,7 @@ class MetricWriter:
 
     async def _leave(self) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LEAVE_SECONDS):
+            async with asyncio.timeout(self._leave_seconds):
                 await self.write()
         await self.close()
 

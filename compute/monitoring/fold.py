@@ -1,16 +1,19 @@
 """Adds news of work to its counts and its history, and forgets history that is too old.
 
-Triggers write the news: see the migration `work_counts`. One process folds at a time; who reads meanwhile sees each of
-them once, as news or in the sums.
+Triggers write the news: see the migration `work_counts`. One process folds, or forgets, at a time; who reads
+meanwhile sees each of them once, as news or in the sums.
 """
 
 # ruff: noqa: S608 - the parts of these statements are constants; values are parameters
 
 import asyncio
 import logging
+import time
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 
-from compute.db.away import DatabaseAway
+from compute.db.away import DatabaseAway, StatementTooSlow
 from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 
@@ -19,9 +22,9 @@ __all__ = ["CREATED_METRIC", "ENDED_METRIC", "Folding", "fold"]
 _log = logging.getLogger(__name__)
 
 _AT_A_TIME = 10_000
-_MINUTES_KEPT = timedelta(hours=26)
-_HOURS_KEPT = timedelta(days=31)
+_KEPT = {"minute": timedelta(hours=26), "hour": timedelta(days=31)}
 _FORGET_SECONDS = 600.0
+_QUICK_SECONDS = 1.0
 
 _COUNT_KEY = "kind, whole, tenant, origin_instance, origin_zone, queue, type, provider, status"
 _HISTORY_KEY = "kind, span, whole, tenant, at, origin_instance, origin_zone, queue"
@@ -72,10 +75,13 @@ WITH turn AS MATERIALIZED (
 SELECT count(*) FROM gone
 """
 _FORGET = """
-DELETE FROM work_history WHERE (kind, span, whole, tenant, at, origin_instance, origin_zone, queue) IN (
-       SELECT kind, span, whole, tenant, at, origin_instance, origin_zone, queue FROM work_history
-        WHERE at < now() - CASE span WHEN 'minute' THEN %(minutes)s ELSE %(hours)s END
-        LIMIT %(most)s FOR UPDATE SKIP LOCKED)
+WITH turn AS MATERIALIZED (
+    SELECT pg_try_advisory_xact_lock(hashtextextended('work_history', 0)) AS mine
+)
+DELETE FROM work_history WHERE ctid = ANY (ARRAY(
+       SELECT ctid FROM work_history
+        WHERE (SELECT mine FROM turn) AND span = %(span)s AND at < now() - %(keep)s
+        ORDER BY span, at LIMIT %(most)s FOR UPDATE SKIP LOCKED))
 """
 _FORGET_NONE = """
 DELETE FROM work_counts WHERE number = 0 AND steps = 0 AND (kind, whole, tenant, origin_instance, origin_zone, queue,
@@ -90,6 +96,7 @@ class Folding:
 
     def __init__(self, database: Database, *, seconds: float = 2.0) -> None:
         self._connection = DirectConnection(database)
+        self._folds = _Repeated(self._connection, _FOLD)
         self._seconds = seconds
 
     async def run(self) -> None:
@@ -98,7 +105,7 @@ class Folding:
         try:
             while True:
                 try:
-                    await _repeat(self._connection, _FOLD)
+                    await self._folds.run()
                     if loop.time() >= forget_at:
                         await _forget(self._connection)
                         forget_at = loop.time() + _FORGET_SECONDS
@@ -117,7 +124,7 @@ async def fold(database: Database, *, forgetting: bool = False) -> None:
     """
     connection = DirectConnection(database)
     try:
-        await _repeat(connection, _FOLD)
+        await _Repeated(connection, _FOLD).run()
         if forgetting:
             await _forget(connection)
     finally:
@@ -125,17 +132,39 @@ async def fold(database: Database, *, forgetting: bool = False) -> None:
 
 
 async def _forget(connection: DirectConnection) -> None:
-    await _repeat(connection, _FORGET, minutes=_MINUTES_KEPT, hours=_HOURS_KEPT)
-    await _repeat(connection, _FORGET_NONE)
+    for span, keep in _KEPT.items():
+        await _Repeated(connection, _FORGET).run(span=span, keep=keep)
+    await _Repeated(connection, _FORGET_NONE).run()
 
 
-async def _repeat(connection: DirectConnection, statement: str, **values: object) -> None:
-    async def once(direct: Connection) -> int:
-        cursor = await direct.execute(statement, {"most": _AT_A_TIME, **values})
+class _Repeated:
+    """A statement that deals with so many rows at a time. The database stops one that takes too long: then it is fewer
+    of them, until that is quick again."""
+
+    def __init__(self, connection: DirectConnection, statement: str) -> None:
+        self._connection = connection
+        self._statement = statement
+        self._most = _AT_A_TIME
+
+    async def run(self, **values: object) -> None:
+        """Repeat it until nothing is left."""
+        full = True
+        while full:
+            most, began = self._most, time.monotonic()
+            try:
+                full = await self._connection.run(partial(self._once, {"most": most, **values})) == most
+            except StatementTooSlow as error:
+                if most == 1:
+                    raise
+                self._most = most // 2
+                _log.warning("counting %d rows at a time, %d took too long: %s", self._most, most, error)
+            else:
+                if time.monotonic() - began < _QUICK_SECONDS:
+                    self._most = min(_AT_A_TIME, 2 * most)
+
+    async def _once(self, values: Mapping[str, object], direct: Connection) -> int:
+        cursor = await direct.execute(self._statement, values)
         if cursor.description is None:
             return cursor.rowcount
         ((number,),) = await cursor.fetchall()
         return int(number)
-
-    while await connection.run(once) == _AT_A_TIME:
-        pass

@@ -1,7 +1,7 @@
 """Workers: written by those who hear of them, and read with what their silence means.
 
 A worker of which nothing was heard for `STALE`, by the database's clock, is unhealthy: it hangs, its node is out of
-reach, or there is no Dispatcher to hear of it. One that Ray has no more is gone.
+reach, or there is no Dispatcher to hear of it. One that is silent and that Ray has no more is gone.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,6 +20,9 @@ from compute.worker.vitals import Vitals
 __all__ = ["STALE", "WorkerSeen", "note", "seen_workers", "workers_by_queue"]
 
 STALE = timedelta(seconds=15)
+_MISSED = timedelta(seconds=6)
+"""Three heartbeats. What Ray last said of replicas may be old, empty for a moment after a restart, or of another
+cluster: one that was heard of since is there."""
 _LOST = timedelta(seconds=60)
 """One of which nothing is known but that it was silent for so long is gone."""
 _KEPT = timedelta(minutes=10)
@@ -54,8 +57,8 @@ class WorkerSeen:
 async def note(
     database: Database, heard: Iterable[Vitals], *, deployments: Collection[str] = (), alive: Collection[str] = ()
 ) -> None:
-    """Write what was heard of workers. Of these `deployments` only those that are `alive` have not gone; of others
-    nothing is known but how long they have been silent.
+    """Write what was heard of workers. Of these `deployments` those have gone that are silent and not `alive`; of
+    others nothing is known but how long they have been silent.
 
     Raises:
         DatabaseAway: the database is away.
@@ -71,7 +74,8 @@ async def note(
                 )
             )
         known = Worker.deployment.in_(list(deployments))
-        left = or_(and_(known, Worker.id.not_in(list(alive))), and_(not_(known), Worker.seen_at < func.now() - _LOST))
+        missing = and_(known, Worker.id.not_in(list(alive)), Worker.seen_at < func.now() - _MISSED)
+        left = or_(missing, and_(not_(known), Worker.seen_at < func.now() - _LOST))
         gone = select(Worker.id).where(Worker.gone_at.is_(None), left).order_by(Worker.id)
         ids = list(await session.scalars(gone.with_for_update(skip_locked=True)))
         if ids:

@@ -1,14 +1,17 @@
-"""Deletes expired idempotency keys, tenants' turns, dispatchers' beats, entries of the audit log and counts of limits.
+"""Deletes expired idempotency keys, tenants' turns, dispatchers' beats, entries of the audit log and counts of limits,
+and lets limits forget work that has ended.
 
 It works in small batches, each a transaction of its own. Locked rows are left for the next run.
 """
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.retention.pace import paced
+from compute.tasks.submission.quotas import forget_ended
 
 __all__ = ["tidy"]
 
@@ -57,15 +60,6 @@ _RATES = """
 DELETE FROM request_rates WHERE subject IN (
     SELECT subject FROM request_rates WHERE minute < now() - %(keep)s LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 """
-_CHARGES = """
-DELETE FROM charged_work AS charged WHERE (subject, work_id) IN (
-    SELECT subject, work_id FROM charged_work JOIN quota_uses USING (subject)
-     WHERE day < (now() - %(keep)s)::date LIMIT %(limit)s FOR UPDATE OF charged_work SKIP LOCKED)
-   AND NOT EXISTS (SELECT FROM tasks WHERE id = work_id AND status IN ('PENDING', 'QUEUED', 'EXECUTING'))
-   AND NOT EXISTS (SELECT FROM workflows WHERE id = work_id AND status IN ('RUNNING', 'PAUSED'))
-   AND NOT EXISTS (
-       SELECT FROM trainings WHERE id = work_id AND status IN ('PENDING', 'PREPROCESSING', 'TRAINING'))
-"""
 _BEATS = """
 DELETE FROM dispatchers WHERE id IN (
     SELECT id FROM dispatchers WHERE seen_at < now() - %(keep)s LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
@@ -94,7 +88,9 @@ async def tidy(database: Database, *, keep_audit: timedelta = _KEEP_AUDIT) -> No
             after = await _batch(connection, _AUDIT, keep=keep_audit, after=after)
             after = after and after[0]
         await _batch(connection, _RATES, keep=_KEEP_COUNTS)
-        await _batch(connection, _CHARGES, keep=_KEEP_COUNTS)
+        charged: tuple[str, UUID] | None = ("", UUID(int=0))
+        while charged is not None:
+            charged = await _forget_ended(connection, charged)
     finally:
         await connection.close()
 
@@ -103,5 +99,12 @@ async def _batch(connection: DirectConnection, statement: str, **values: Any) ->
     async def run(direct: Connection) -> tuple[Any, ...] | None:
         answer = await direct.execute(statement, {"limit": _BATCH, **values})
         return await answer.fetchone() if answer.description else None
+
+    return await paced(lambda: connection.run(run))
+
+
+async def _forget_ended(connection: DirectConnection, after: tuple[str, UUID]) -> tuple[str, UUID] | None:
+    async def run(direct: Connection) -> tuple[str, UUID] | None:
+        return await forget_ended(direct, after, _BATCH)
 
     return await paced(lambda: connection.run(run))

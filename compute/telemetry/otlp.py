@@ -100,8 +100,8 @@ class _Recorded:
         if kind:
             self._made.set_attribute("error.type", kind)
 
-    def end(self) -> None:
-        self._made.end()
+    def end(self, at_ns: int | None = None) -> None:
+        self._made.end(at_ns)
 
 
 def _plain(attributes: Attributes) -> dict[str, str | int | float | bool]:

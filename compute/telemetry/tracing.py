@@ -63,8 +63,8 @@ class Span(Protocol):
         """Note that the work failed. Of an error its class and, if it is one of ours, its detail are told."""
         ...
 
-    def end(self) -> None:
-        """End it now; whatever comes later is ignored."""
+    def end(self, at_ns: int | None = None) -> None:
+        """End it now, or at this time since the epoch; whatever comes later is ignored."""
         ...
 
 
@@ -95,7 +95,7 @@ class _PassedOn:
     def fail(self, error: BaseException | str) -> None:
         return
 
-    def end(self) -> None:
+    def end(self, at_ns: int | None = None) -> None:
         return
 
 
@@ -190,4 +190,5 @@ def record(name: str, seconds: float, **attributes: str | int | float | bool | N
     """Record a span that took so long and has just ended, below the present one."""
     if (tracer := _Process.tracer) is not None:
         parent = Traceparent.parse(current_traceparent())
-        tracer.begin(name, parent, "internal", attributes, time.time_ns() - round(seconds * 1e9)).end()
+        now = time.time_ns()
+        tracer.begin(name, parent, "internal", attributes, now - round(seconds * 1e9)).end(now)

@@ -8,7 +8,8 @@
         server.outcomes.append(Fails("CUDA out of memory", category="OUT_OF_MEMORY"))
 
 It has tasks of every type, event streams that go on, idempotency keys, stored images and signed webhooks. It checks the
-names of fields, not their values; it has no workflows and no trainings. It needs no Ray, no torch and no database.
+names of fields and the sizes of images, and no other values; it has no workflows and no trainings. It needs no Ray, no
+torch and no database.
 """
 
 from compute.testing.outcomes import Completes, Fails, Hangs, Outcome, Refusal

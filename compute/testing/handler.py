@@ -59,13 +59,21 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a request of any method."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         refusal = self.app.refusals.popleft() if self.app.refusals else None
-        if refusal is not None and not refusal.carried_out:
+        # What only reads is carried out when nothing is done.
+        if refusal is not None and (self.command in ("GET", "HEAD") or not refusal.carried_out):
             self._refuse(refusal)
             return
         try:
             self._serve(body, refusal)
         except Problem as found:
             self.answer(found.status, found.body)
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception as fault:
+            # Told by `stop`, and at once to whoever waits for the answer.
+            self.app.life.faults.append(fault)
+            self.close_connection = True
+            self.answer(500, {"detail": f"The testing server is at fault: {fault!r}", "code": "INTERNAL"})
 
     do_POST = do_DELETE = do_HEAD = do_PUT = do_PATCH = do_GET  # noqa: N815 - the names that http.server looks for
 

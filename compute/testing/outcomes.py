@@ -1,6 +1,8 @@
-"""What becomes of tasks and requests, for tests to say."""
+"""Outcomes that a test chooses for tasks and requests."""
 
 from dataclasses import dataclass
+
+from compute.schemas.enums import ErrorCategory
 
 __all__ = ["Completes", "Fails", "Hangs", "Outcome", "Refusal"]
 
@@ -19,19 +21,27 @@ class Completes:
     steps: int = 4
     text: str = "The coat is red."
 
+    def __post_init__(self) -> None:
+        _check(self.seconds, self.steps)
+
 
 @dataclass(frozen=True, slots=True)
 class Fails:
     """The task fails.
 
     Attributes:
-        category: The `error_category`.
+        category: The `error_category`, one of the API.
     """
 
     message: str
     category: str = "INTERNAL"
     seconds: float = 0.05
     steps: int = 2
+
+    def __post_init__(self) -> None:
+        if self.category not in set(ErrorCategory):
+            raise ValueError(f"`category` must be one of {', '.join(ErrorCategory)}")
+        _check(self.seconds, self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +70,8 @@ class Refusal:
     retry_after: int | None = None
     cut: bool = False
     carried_out: bool = False
+
+
+def _check(seconds: float, steps: int) -> None:
+    if not (0 <= seconds < float("inf") and steps >= 0):
+        raise ValueError("`seconds` and `steps` must not be negative, and `seconds` must be finite")

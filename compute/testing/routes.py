@@ -1,4 +1,4 @@
-"""What each route of the server does."""
+"""Handlers of the routes."""
 
 import base64
 import binascii
@@ -36,6 +36,8 @@ __all__ = [
 
 _KEEP_ALIVE_SECONDS = 15.0
 _RANGE = re.compile(r"bytes=(\d+)-")
+_NUMBERS = {"width": (1, 4096), "height": (1, 4096), "num_outputs": (1, 16), "seed": (0, 2**63 - 1)}
+"""The least and the most of what images are made of."""
 Query = dict[str, str]
 Answer = tuple[int, Any]
 
@@ -222,9 +224,16 @@ def _checked(asked: Any, *loc: str | int) -> tuple[str, dict[str, Any]]:
     for name, value in given.items():
         if name.endswith("_data") and isinstance(value, str) and not _is_data(value):
             wrong[name] = f"Field `{name}` must be base64 or a data URL."
+    for name, (least, most) in _NUMBERS.items():
+        if given.get(name) is not None and not _is_within(given[name], least, most):
+            wrong[name] = f"Field `{name}` must be a whole number from {least} to {most}."
     if wrong:
         raise faults(wrong, *loc)
     return task_type, given
+
+
+def _is_within(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _is_data(text: str) -> bool:

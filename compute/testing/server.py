@@ -71,13 +71,20 @@ class ComputeServer:
         return self
 
     def stop(self) -> None:
-        """Stop, and close what is open."""
+        """Stop, and close what is open.
+
+        Raises:
+            RuntimeError: the server itself was at fault; the cause says how.
+        """
         self.life.stop()
         if self._http is not None and self._thread is not None:
             self._http.shutdown()
             self._thread.join()
             self._http.server_close()
         self._posts.stop()
+        if faults := self.life.faults:
+            self.life.faults = []
+            raise RuntimeError("the testing server itself was at fault") from faults[0]
 
     def __enter__(self) -> "ComputeServer":
         return self.start()

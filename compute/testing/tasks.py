@@ -3,6 +3,7 @@
 import hashlib
 import heapq
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,6 +65,7 @@ class TaskLife:
     Attributes:
         files: The content of stored files, by path.
         changed: Notified whenever something has happened to a task. Its lock guards everything here.
+        faults: Errors of this server itself. Each has failed its task, or its request with 500.
     """
 
     def __init__(self, outcomes: deque[Outcome], ended: Callable[[FakeTask], None]) -> None:
@@ -73,7 +75,8 @@ class TaskLife:
         self.tasks: dict[UUID, FakeTask] = {}
         self.files: dict[str, bytes] = {}
         self._ids = count(1)
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._due: list[tuple[float, int, FakeTask, Callable[[], None]]] = []
+        self.faults: list[Exception] = []
         self._order = count()
         self.stopped = False
         self._thread = threading.Thread(target=self._run, name="compute-testing", daemon=True)
@@ -108,20 +111,20 @@ class TaskLife:
         now, outcome = monotonic(), task.outcome
         seconds = outcome.seconds if isinstance(outcome, Completes | Fails) else 0.0
         steps = outcome.steps if isinstance(outcome, Completes | Fails) else 0
-        self._at(now, partial(self._move, task, "QUEUED", 0.0))
-        self._at(now, partial(self._move, task, "EXECUTING", 0.0))
+        self._at(now, task, partial(self._move, task, "QUEUED", 0.0))
+        self._at(now, task, partial(self._move, task, "EXECUTING", 0.0))
         for step in range(1, steps + 1):
             part = step / (steps + 1)
-            self._at(now + seconds * part, partial(self._move, task, None, 100 * part))
+            self._at(now + seconds * part, task, partial(self._move, task, None, 100 * part))
         if isinstance(outcome, Completes):
-            self._at(now + seconds, partial(self._complete, task, outcome))
+            self._at(now + seconds, task, partial(self._complete, task, outcome))
         elif isinstance(outcome, Fails):
-            self._at(now + seconds, partial(self._fail, task, outcome))
+            self._at(now + seconds, task, partial(self._fail, task, outcome))
         else:
-            self._at(now, partial(self._move, task, None, outcome.progress))
+            self._at(now, task, partial(self._move, task, None, outcome.progress))
 
-    def _at(self, when: float, act: Callable[[], None]) -> None:
-        heapq.heappush(self._due, (when, next(self._order), act))
+    def _at(self, when: float, task: FakeTask, act: Callable[[], None]) -> None:
+        heapq.heappush(self._due, (when, next(self._order), task, act))
         self.changed.notify_all()
 
     def _run(self) -> None:
@@ -131,12 +134,26 @@ class TaskLife:
                 if wait is None or wait > 0:
                     self.changed.wait(wait)
                     continue
-                _, _, act = heapq.heappop(self._due)
-                act()
+                _, _, task, act = heapq.heappop(self._due)
+                try:
+                    act()
+                except Exception as fault:
+                    self._break(task, fault)
+
+    def _break(self, task: FakeTask, fault: Exception) -> None:
+        """Fail a task because of a fault of this server: the others go on, and nobody waits in vain."""
+        self.faults.append(fault)
+        if task.status not in ENDED:
+            task.errors, task.category = ["".join(traceback.format_exception(fault))], "INTERNAL"
+            self._note(task, "FAILED", task.progress)
 
     def _move(self, task: FakeTask, status: str | None, progress: float) -> None:
-        if task.status in ENDED:
-            return
+        if task.status not in ENDED:
+            self._note(task, status, progress)
+            if status in ENDED:
+                self._ended(task)
+
+    def _note(self, task: FakeTask, status: str | None, progress: float) -> None:
         now = datetime.now(UTC)
         task.status, task.progress = status or task.status, progress
         if status == "EXECUTING":
@@ -145,8 +162,6 @@ class TaskLife:
             task.completed = now
         task.moves.append(Move(next(self._ids), status, progress))
         self.changed.notify_all()
-        if status in ENDED:
-            self._ended(task)
 
     def _complete(self, task: FakeTask, outcome: Completes) -> None:
         if task.status in ENDED:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import queue
 import threading
@@ -47,14 +48,15 @@ class WebhookPost:
     def _post(self, url: str, body: bytes) -> int | None:
         if not url.startswith(("http://", "https://")):
             return None
-        request = urllib.request.Request(url, body, self._headers(body), method="POST")  # noqa: S310 - checked above
         try:
+            request = urllib.request.Request(url, body, self._headers(body), method="POST")  # noqa: S310 - checked above
             with self._open(request, timeout=_SECONDS) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             with error:
                 return error.code
-        except OSError:
+        except (OSError, OverflowError, ValueError, http.client.HTTPException):
+            # Nobody is there, or the address is none.
             return None
 
     def _headers(self, body: bytes) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What Ray's dashboard shows of a stack: the names of its applications, jobs, actors and tasks."""
+"""Names in Ray's dashboard: the applications, jobs, actors and tasks of a stack."""
 
 import ast
 from pathlib import Path

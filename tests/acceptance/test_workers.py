@@ -1,4 +1,4 @@
-"""What a running stack tells of its workers: every replica is a row, and one that is killed is gone."""
+"""Workers of a running stack: every replica is a row, and one that is killed is gone."""
 
 import os
 import signal
@@ -42,9 +42,8 @@ def test_every_replica_is_a_worker_that_tells_of_itself(stack: Stack) -> None:
         body = {"task_type": "GENERATION", "prompt": "a hat", "width": 64, "height": 64, "steps": 1}
         task = api.post("/api/v1/tasks/", json=body).raise_for_status().json()
     until(stack, f"tasks/{task['id']}", lambda said: said["status"] == "COMPLETED")
-    said = until(
-        stack, "workers", lambda said: by_deployment(said)["Flux"][0]["tasks_completed_total"] == completed + 1
-    )
+    # Tasks of earlier tests that it had not told of yet may be among them.
+    said = until(stack, "workers", lambda said: by_deployment(said)["Flux"][0]["tasks_completed_total"] > completed)
     (flux,) = by_deployment(said)["Flux"]
     assert flux["tasks_per_minute"] > 0
     until(stack, "stats", lambda said: said["by_status"]["COMPLETED"] > 0)

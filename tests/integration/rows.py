@@ -26,6 +26,9 @@ from compute.tasks.leases import (
     start_batch,
 )
 
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+"""An id that no row has."""
+
 
 def new_task(**values: Any) -> Task:
     defaults = {

@@ -80,10 +80,13 @@ def entry_of(scope: Scope, caller: Caller, status: int, entry_id: UUID, now: dat
 class AuditLog:
     """Writes entries. `run` must be running."""
 
-    def __init__(self, database: Database, *, most_waiting: int = _MOST_WAITING) -> None:
+    def __init__(
+        self, database: Database, *, most_waiting: int = _MOST_WAITING, stop_seconds: float = _STOP_SECONDS
+    ) -> None:
         self._database = database
         self._waiting: deque[Entry] = deque()
         self._most_waiting = most_waiting
+        self._stop_seconds = stop_seconds
 
     def note(self, entry: Entry) -> None:
         """Write an entry soon."""
@@ -120,7 +123,7 @@ class AuditLog:
     async def close(self) -> None:
         """Write what waits, here or in the process's own log."""
         try:
-            async with asyncio.timeout(_STOP_SECONDS):
+            async with asyncio.timeout(self._stop_seconds):
                 await self.flush()
         except (DatabaseAway, TimeoutError):
             for entry in self._waiting:

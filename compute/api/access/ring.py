@@ -8,8 +8,9 @@ four seconds. However many unknown keys are sent, one query at a time looks for 
 import asyncio
 import contextlib
 import logging
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
@@ -43,8 +44,8 @@ _AWAY = "Keys cannot be checked, because the database does not answer; try again
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A key's row as it was read. `read_at`, `expires_at` and `previous_until` are in the time of the event loop: what
-    the clock of this machine says is of no matter."""
+    """A key's row as it was read. `read_at`, `expires_at` and `previous_until` are in the time of the ring's clock, so
+    what this machine takes for the time is of no matter."""
 
     read_at: float
     caller: Caller | None = None
@@ -85,12 +86,14 @@ class KeyRing:
         fresh_seconds: float = _FRESH_SECONDS,
         believed_seconds: float = _BELIEVED_SECONDS,
         note_seconds: float = _NOTE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Read nothing yet."""
         self._database = database
         self._fresh = fresh_seconds
         self._believed = believed_seconds
         self._note_seconds = note_seconds
+        self._clock = clock
         self._known: OrderedDict[UUID, KnownKey] = OrderedDict()
         self._unknown: OrderedDict[UUID, KnownKey] = OrderedDict()
         self._wanted: dict[UUID, asyncio.Future[KnownKey | Unavailable]] = {}
@@ -109,7 +112,7 @@ class KeyRing:
         if token is None:
             return None
         known = await self._find(token.id)
-        caller = known.caller_with(token, asyncio.get_running_loop().time())
+        caller = known.caller_with(token, self._clock())
         if caller is not None:
             self._used.add(token.id)
         return caller
@@ -120,7 +123,7 @@ class KeyRing:
             known = await self._find(key_id)
         except Unavailable:
             return True
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         return known.caller is not None and not known.revoked and (known.expires_at is None or now < known.expires_at)
 
     async def run(self) -> None:
@@ -156,7 +159,7 @@ class KeyRing:
                 await self.note()
 
     async def _find(self, key_id: UUID) -> KnownKey:
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         for kept in (self._known, self._unknown):
             known = kept.get(key_id)
             if known is not None and now < known.read_at + self._believed:
@@ -185,7 +188,7 @@ class KeyRing:
         """Read what is wanted, some at a time, until nothing is."""
         while self._wanted:
             batch = list(self._wanted)[:_MOST_AT_A_TIME]
-            now = asyncio.get_running_loop().time()
+            now = self._clock()
             found: dict[UUID, KnownKey] | Unavailable
             try:
                 async with asyncio.timeout(_READ_SECONDS):

@@ -26,8 +26,8 @@ from compute.api.access.caller import Caller, caller_in
 from compute.api.http.well_formed import announced
 from compute.db.session import Connection, Database
 from compute.db.tables import IdempotencyKey, Task
-from compute.errors import Conflict, InvalidInput, NotFound, Unavailable
-from compute.tasks.submission.quotas import Charge, Quota, charge
+from compute.errors import Conflict, InvalidInput, LimitReached, NotFound, Unavailable
+from compute.tasks.submission.quotas import Charge, Quota, charge, require_room
 from compute.tasks.submission.writer import Key, KeyExpired, KeyReused, OutcomeUnknown, Submission, TaskWriter
 
 __all__ = [
@@ -212,6 +212,26 @@ class IdempotentRequest:
         """Note what the request makes, whose ids its address does not have."""
         note_made(self._scope, *objects)
 
+    async def require_room(self, database: Database, number: int = 1, *, field: str = "body") -> None:
+        """Refuse what is too much for the caller's quotas before anything is fetched and stored for it. `number` is
+        how many tasks it is. Whether it is accepted is settled when it is stored.
+
+        Raises:
+            ReplayError: a request with this key was answered meanwhile.
+            InvalidInput: the quotas never have room for so many; `field` names them.
+            LimitReached: they have none now.
+        """
+        if not self.quotas:
+            return
+        async with database.transaction() as session:
+            try:
+                await require_room(await _connection_of(session), self.quotas, number, field=field)
+            except LimitReached:
+                # Perhaps it was the first request with this key that has taken the room.
+                if (earlier := await self.earlier(session)) is not None:
+                    raise ReplayError(earlier) from None
+                raise
+
     async def charge(
         self, session: AsyncSession, work: UUID, kind: str, *, weight: int = 1, daily: bool = True
     ) -> None:
@@ -221,8 +241,7 @@ class IdempotentRequest:
             LimitReached: it is too much; the transaction is to be rolled back.
         """
         if self.quotas:
-            raw = await (await session.connection()).get_raw_connection()
-            await charge(cast("Connection", raw.driver_connection), Charge(self.quotas, [work], kind, weight, daily))
+            await charge(await _connection_of(session), Charge(self.quotas, [work], kind, weight, daily))
 
     async def store(self, writer: TaskWriter, tasks: Sequence[Task], answer: Callable[[], Awaitable[Answer]]) -> Answer:
         """Store tasks together, and with them the answer, which is made when their times are known; or the first answer
@@ -259,6 +278,11 @@ class IdempotentRequest:
             raise Unavailable(f"The first answer to this {KEY_HEADER} has just expired; try again.") from error
         except OutcomeUnknown as error:
             raise Unavailable(f"{error.detail} With an {KEY_HEADER} it is safe to send it again.") from error
+
+
+async def _connection_of(session: AsyncSession) -> Connection:
+    raw = await (await session.connection()).get_raw_connection()
+    return cast("Connection", raw.driver_connection)
 
 
 def _of_caller(key: str, caller: Caller | None) -> str:

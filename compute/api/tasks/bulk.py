@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Response
 
 from compute.api.dialect import Dialect
-from compute.api.idempotency.keys import Answer, IdempotentRequest, respond
+from compute.api.idempotency.keys import Answer, IdempotentRequest, ReplayError, respond
 from compute.api.resources import Resources
 from compute.api.tasks.bodies import read_task
 from compute.api.tasks.presenter import render_new
@@ -68,10 +68,15 @@ async def accept_all(checked: Sequence[Asked], idempotent: IdempotentRequest, re
     """Store a task for every request, in one transaction, and answer 201 with all of them in order.
 
     Raises:
+        LimitReached: they are more than the caller's quotas allow.
         InvalidFields, TooLarge: the inputs of one cannot be had; nothing was stored.
         StorageFailed: the inputs could not be kept.
         Unavailable: the database is away.
     """
+    try:
+        await idempotent.require_room(resources.database, len(checked), field="tasks")
+    except ReplayError as first:
+        return respond(first.answer)
     tasks = await _rows([request for request, _ in checked], resources)
     dialects = [dialect for _, dialect in checked]
 

@@ -20,6 +20,7 @@ async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, r
 
     Raises:
         ReplayError: its key was answered before.
+        LimitReached: it is more than the caller's quotas allow.
         InvalidFields, InvalidInput, TooLarge: it cannot be done, or its images cannot be had; nothing was
             stored.
         StorageFailed: its images could not be kept.
@@ -28,6 +29,7 @@ async def create_training(body: dict[str, Any], idempotent: IdempotentRequest, r
     check_tenant(request.origin_tenant_id, resources.tenant)
     if resources.tenant is not None:
         request = request.model_copy(update={"origin_tenant_id": resources.tenant})
+    await idempotent.require_room(resources.database)
     with faults_in(dialect):
         spec = await prepare(request, new_task_id(), resources)
     # Its LoRA will be the tenant's own.

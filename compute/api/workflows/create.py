@@ -31,6 +31,7 @@ async def create_workflow(
 
     Raises:
         ReplayError: its key was answered before.
+        LimitReached: it is more than the caller's quotas allow.
         InvalidFields, TooLarge: it cannot run, or its inputs cannot be had; nothing was stored.
         StorageFailed: its inputs could not be kept.
     """
@@ -57,6 +58,8 @@ async def create_workflow(
             found=found.faults,
             also_read=also_read,
         )
+        if start:
+            await idempotent.require_room(resources.database, len(checked.steps), field="steps")
         await _check_webhooks(definition, resources)
         values = {INPUT: given or {}, CONFIG: definition.config}
         with faults_of_values(definition):

@@ -36,6 +36,7 @@ async def start_workflow(
 
     Raises:
         ReplayError: its key was answered before.
+        LimitReached: it is more than the caller's quotas allow.
         NotFound: there is no such workflow.
         Conflict: it was started before.
         InvalidFields, TooLarge: with this input it cannot run; it is as before.
@@ -57,6 +58,7 @@ async def start_workflow(
         checked = await asyncio.to_thread(
             check_workflow, definition, resources.serving, definition.input, also_read=workflow.input
         )
+        await idempotent.require_room(resources.database, len(checked.steps))
         taken = await ingest(checked, values, resources, resources.serving)
     async with idempotent.once(resources.database) as session:
         workflow = await store.start(session, workflow_id, definition, checked, taken)

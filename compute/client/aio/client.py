@@ -14,9 +14,10 @@ from compute.client.aio.tasks import AsyncTasks
 from compute.client.aio.trainings import AsyncTrainings
 from compute.client.aio.transport import AsyncTransport
 from compute.client.aio.workflows import AsyncWorkflows
-from compute.client.common.calls import Call, json_of, post, query, with_json
+from compute.client.common.calls import Call, json_of, no_answer, post, query, with_json
 from compute.client.common.config import Config
-from compute.client.common.failures import RetryPolicy
+from compute.client.common.failures import RetryPolicy, failure_of_error
+from compute.client.errors import UnexpectedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,10 +35,12 @@ class AsyncCompute:
     Args:
         url: The server's address: COMPUTE_URL if it is None, else http://127.0.0.1:8000.
         key: The API key: COMPUTE_API_KEY or API_KEY if it is None. It is sent to the server alone.
-        timeout: Seconds that a call may take with all its tries, unless the call says otherwise.
+        timeout: Seconds that a call may take with all its tries, unless the call says otherwise. Streams and downloads
+            wait that long for a server that is away.
         retry: How often a request is sent, and how long the pauses are.
         headers: Sent with every request to the server.
-        transport: Another transport of httpx, such as one with its own certificates.
+        transport: Another transport of httpx, such as one with its own certificates. It reaches the server; results
+            that lie elsewhere are fetched without it.
 
     Attributes:
         tasks: Tasks of every type.
@@ -128,10 +131,23 @@ class AsyncCompute:
         return json_of(answer) if answer.content else None
 
     async def health(self, *, ready: bool = False) -> dict[str, Any]:
-        """What the server says of itself, without any key; with `ready`, whether a task would run at once."""
-        url = httpx.URL(f"{self.url}/health", params={"ready": "1"} if ready else {})
+        """What the server says of itself; with `ready`, whether a task would run at once.
+
+        It is asked once, and without the key.
+
+        Raises:
+            NoAnswer: it does not answer.
+            UnexpectedAnswer: it is no server of this API.
+        """
+        config = self._transport.config
+        url = httpx.URL(f"{config.url}/health", params={"ready": "1"} if ready else {})
         call = Call("GET", "")
-        async with self._transport.open(call, self._transport.config.timeout, url=url) as answer:
-            await answer.aread()
-            found: dict[str, Any] = json_of(answer)
-            return found
+        try:
+            async with self._transport.open(call, config.timeout, url=url) as answer:
+                await answer.aread()
+        except httpx.HTTPError as error:
+            raise no_answer(error, failure_of_error(error, repeatable=True), call, config.url) from error
+        found = json_of(answer)
+        if not isinstance(found, dict):
+            raise UnexpectedAnswer("the server does not answer as this API does", answer.status_code)
+        return found

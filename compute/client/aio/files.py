@@ -26,6 +26,7 @@ __all__ = ["AsyncFiles"]
 
 _IMAGES = "/storage/images"
 _MOST_REDIRECTS = 5
+_MOST_KNOWN = 1000
 _SUFFIXES = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
 _stored = reader("storage", "StoredImage")
 
@@ -36,6 +37,7 @@ class AsyncFiles:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
         self._known: dict[str, StoredImage] = {}
+        """Uploads of this client by the SHA-256 of what was sent; the oldest go first."""
 
     async def upload(
         self,
@@ -61,8 +63,13 @@ class AsyncFiles:
         call = post(to, form=form_of(source), key=idempotency_key, timeout=timeout)
         stored: StoredImage = _stored(await self._transport.json(call))
         if path is None:
-            self._known[digest] = stored
+            self._know(digest, stored)
         return stored
+
+    def _know(self, digest: str, stored: StoredImage) -> None:
+        self._known[digest] = stored
+        for oldest in list(self._known)[:-_MOST_KNOWN]:
+            self._known.pop(oldest, None)
 
     async def _find(self, digest: str, source: bytes | Path) -> StoredImage | None:
         """Where an image is already: as this client has stored it, or under its own hash."""
@@ -74,7 +81,7 @@ class AsyncFiles:
         if suffix is None or not await self.exists(path):
             return None
         async for stored in self.list(prefix=path, page_size=1):
-            self._known[digest] = stored
+            self._know(digest, stored)
             return stored
         return None
 
@@ -132,7 +139,7 @@ class AsyncFiles:
                     transfer.begins(answer)
                     async for chunk in answer.aiter_raw():
                         transfer.receives(chunk)
-                    return transfer.is_complete()
+                    return transfer.ends()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             failure = failure_of_error(error, repeatable=True)
             return transfer.failed(no_answer(error, failure, call, self._transport.config.url), failure)

@@ -36,7 +36,7 @@ class AsyncPages(Generic[T]):
 
     async def pages(self) -> AsyncIterator[list[T]]:
         """The pages, each a list."""
-        call = self._call
+        call, seen = self._call, set[tuple[str, str]]()
         while True:
             answer = await self._transport.send(call)
             body = json_of(answer)
@@ -47,6 +47,9 @@ class AsyncPages(Generic[T]):
             following = behind(call, body, answer.headers)
             if following is None:
                 return
+            if following in seen:
+                raise UnexpectedAnswer("the pages of this list go round in a circle", answer.status_code)
+            seen.add(following)
             rest = tuple(one for one in self._call.params if one[0] not in ("cursor", "skip", "page"))
             call = replace(self._call, params=(*rest, following))
 

@@ -9,15 +9,17 @@ import httpx
 from compute.client.aio.io import sleep
 from compute.client.aio.transport import AsyncTransport
 from compute.client.common.calls import Call, error_of, no_answer
-from compute.client.common.failures import Failure, failure_of_error, failure_of_status
+from compute.client.common.failures import Failure, Patience, failure_of_error, failure_of_status
 from compute.client.common.sse import Message, MessageReader
-from compute.client.errors import APIError, BadRequestError, ClientError, UnexpectedAnswer, WaitTimeout
+from compute.client.errors import APIError, BadRequestError, ClientError, NoAnswer, UnexpectedAnswer, WaitTimeout
 
 __all__ = ["follow"]
 
 _STREAM = "text/event-stream"
 _SILENCE = 45.0
 """Seconds without a byte after which a connection is dead: the server speaks every 15 s."""
+_STEADY = 5.0
+"""Seconds after which a connection that says anything is one that works, even without an event."""
 
 
 @dataclass(slots=True)
@@ -25,37 +27,52 @@ class _Follower:
     """Where a stream is, across connections.
 
     Attributes:
+        what: What it tells of, for errors.
         last: The id of the last event that was received as a whole.
-        heard: When a byte came last.
-        tried: Connections since then.
+        patience: What is left of the time for which a server that is away is waited for.
+        opened: When the present connection was made.
     """
 
+    what: str
     last: str | None
-    resumed: bool
-    heard: float
     deadline: float
-    tried: int = 0
+    patience: Patience
+    resumed: bool = False
+    opened: float = 0.0
 
-    def left(self, what: str) -> float:
-        """Seconds until the deadline."""
+    def left(self) -> float:
+        """Seconds until the deadline.
+
+        Raises:
+            WaitTimeout: it has passed.
+        """
         left = self.deadline - monotonic()
         if left <= 0:
-            raise WaitTimeout(f"{what} has not ended in time; it goes on")
+            raise WaitTimeout(f"{self.what} has not ended in time; it goes on")
         return left
 
     def hears(self) -> None:
-        self.heard, self.tried = monotonic(), 0
+        """Note some bytes."""
+        if monotonic() - self.opened > _STEADY:
+            self.patience.renew()
+
+    def receives(self, message: Message) -> None:
+        """Note an event. The same one again is no progress."""
+        if message.id != self.last:
+            self.patience.renew()
+        self.last, self.resumed = message.id, True
 
 
 async def follow(
-    transport: AsyncTransport, call: Call, *, after: str | None, timeout: float | None, ends: frozenset[str]
+    transport: AsyncTransport, call: Call, what: str, *, after: str | None, timeout: float | None, ends: frozenset[str]
 ) -> AsyncGenerator[Message]:
     """The events of a stream, until one whose name is in `ends`.
 
     A connection that breaks is made anew, and says which event was the last one that came as a whole. A server that
-    is away is waited for, for as long as one call may take.
+    is away is waited for, from the first failure on, for as long as one call may take.
 
     Args:
+        what: What it tells of, for errors.
         after: Begin behind the event with this id; None begins with the present state.
         timeout: Seconds for all of it; None waits without end.
 
@@ -63,30 +80,33 @@ async def follow(
         WaitTimeout: there was no end in time.
         ClientError: the server refuses, or stays away.
     """
-    now = monotonic()
-    state = _Follower(after, False, now, now + timeout if timeout is not None else float("inf"))
+    deadline = float("inf") if timeout is None else monotonic() + timeout
+    state = _Follower(what, after, deadline, Patience(transport.config.timeout))
     while True:
-        error: ClientError | None = None
         failure = Failure.COLLECTABLE
+        error: ClientError = NoAnswer(f"{transport.config.url} ends the stream too early", failure=failure)
         try:
-            async with transport.open(_resuming(call, state.last), min(_SILENCE, state.left(call.path))) as answer:
+            async with transport.open(_resuming(call, state.last), min(_SILENCE, state.left())) as answer:
                 if answer.status_code == httpx.codes.NO_CONTENT:
                     return
-                error, failure = await _refusal(answer, call)
-                if error is None:
+                refusal, failure = await _refusal(answer, call)
+                if refusal is not None:
+                    error = refusal
+                else:
+                    state.opened = monotonic()
                     reader = MessageReader(state.last)
                     async for chunk in answer.aiter_bytes():
                         state.hears()
                         for message in reader.feed(chunk):
-                            state.last, state.resumed = message.id, True
+                            state.receives(message)
                             yield message
                             if message.event in ends:
                                 return
-                        state.left(call.path)
+                        state.left()
         except (httpx.HTTPError, httpx.InvalidURL) as broken:
             failure = failure_of_error(broken, repeatable=True)
             error = no_answer(broken, failure, call, transport.config.url)
-        await _pause(transport, state, call, error, failure)
+        await _pause(transport, state, error, failure)
 
 
 def _resuming(call: Call, last: str | None) -> Call:
@@ -105,9 +125,7 @@ async def _refusal(answer: httpx.Response, call: Call) -> tuple[ClientError | No
     return None, Failure.COLLECTABLE
 
 
-async def _pause(
-    transport: AsyncTransport, state: _Follower, call: Call, error: ClientError | None, failure: Failure
-) -> None:
+async def _pause(transport: AsyncTransport, state: _Follower, error: ClientError, failure: Failure) -> None:
     """Wait until the next connection.
 
     Raises:
@@ -115,12 +133,11 @@ async def _pause(
     """
     if isinstance(error, BadRequestError) and state.resumed:
         # The server does not know its own event any more, as after its database was restored.
-        state.last, state.resumed, error = None, False, None
-    elif error is not None and failure is Failure.OTHER:
+        state.last, state.resumed = None, False
+    elif failure is Failure.OTHER:
         raise error
-    state.tried += 1
-    seconds = transport.config.retry.backoff(state.tried, error.retry_after if isinstance(error, APIError) else None)
-    if error is not None and monotonic() + seconds - state.heard > transport.config.timeout:
+    asked = error.retry_after if isinstance(error, APIError) else None
+    seconds = state.patience.fails(transport.config.retry, asked)
+    if seconds is None:
         raise error
-    # The first connection after one that spoke is made at once.
-    await sleep(min(seconds, state.left(call.path)) if state.tried > 1 else 0.0)
+    await sleep(min(seconds, state.left()))

@@ -6,15 +6,18 @@ import builtins
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from compute.client.aio.files import AsyncFiles
 from compute.client.aio.pages import AsyncPages
+from compute.client.aio.polling import LAST_LOOK
 from compute.client.aio.streams import follow
 from compute.client.aio.transport import AsyncTransport
 from compute.client.aio.typed import AsyncTypedTasks
 from compute.client.common.calls import Call, body_of, id_of, post, query, reading, with_json
 from compute.client.common.reading import ENDS, event_of, is_ended, raise_if_bad, reader, task_of, tasks_of
+from compute.client.errors import WaitTimeout
 from compute.client.events import Event
 
 if TYPE_CHECKING:
@@ -97,10 +100,17 @@ class AsyncTasks(AsyncTypedTasks):
                 print(event.name, event.status, event.progress)
         """
         call = Call("GET", f"{_path(task)}/events")
-        messages = follow(self._transport, call, after=after, timeout=timeout, ends=ENDS)
-        async with aclosing(messages):
-            async for message in messages:
-                yield event_of(message)
+        what = f"task {id_of(task, 'task_')}"
+        messages = follow(self._transport, call, what, after=after, timeout=timeout, ends=ENDS)
+        last: Event | None = None
+        try:
+            async with aclosing(messages):
+                async for message in messages:
+                    last = event_of(message)
+                    yield last
+        except WaitTimeout as error:
+            error.last = last
+            raise
 
     async def wait(
         self,
@@ -121,6 +131,7 @@ class AsyncTasks(AsyncTypedTasks):
             EndedBadly: it has FAILED or was CANCELLED.
             WaitTimeout: it has not ended in time. It goes on.
         """
+        deadline = float("inf") if timeout is None else monotonic() + timeout
         ended: Task | None = None
         events = self.events(task, timeout=timeout)
         async with aclosing(events):
@@ -128,7 +139,9 @@ class AsyncTasks(AsyncTypedTasks):
                 ended = event.task
                 if ended is None and on_event is not None:
                     on_event(event)
-        found = ended or await self.get(task)
+        # Of a task that had ended before, the stream says nothing more.
+        left = min(self._transport.config.timeout, max(deadline - monotonic(), LAST_LOOK))
+        found = ended or task_of(await self._transport.json(reading(_path(task), timeout=left)))
         if check:
             raise_if_bad("task", found)
         return found
@@ -154,7 +167,7 @@ class AsyncTasks(AsyncTypedTasks):
         folder = Path(to)
         files = []
         for number, path in enumerate(found.paths):
-            name = f"{found.id}-{number}{Path(path).suffix}"
+            name = f"{id_of(found)}-{number}{Path(path).suffix}"
             file = await self._files.download(path, folder / name, sha256=found.digest(path), timeout=timeout)
             files.append(file)
         return files

@@ -81,8 +81,13 @@ class AsyncTrainings:
             on_progress: Called with the training whenever it was looked at.
             check: Raise EndedBadly unless it is COMPLETED.
         """
+
+        async def look(seconds: float) -> Training:
+            return training_of(await self._transport.json(reading(_path(training), timeout=seconds)))
+
+        patience = self._transport.config.timeout
         return await until_ended(
-            lambda: self.get(training), "training", timeout=timeout, every=every, tell=on_progress, check=check
+            look, "training", timeout=timeout, patience=patience, every=every, tell=on_progress, check=check
         )
 
     async def cancel(self, training: TrainingId, *, idempotency_key: str | None = None) -> Training:

@@ -73,8 +73,13 @@ class AsyncWorkflows:
             on_progress: Called with the workflow whenever it was looked at.
             check: Raise EndedBadly unless it is COMPLETED.
         """
+
+        async def look(seconds: float) -> Workflow:
+            return workflow_of(await self._transport.json(reading(_path(workflow), timeout=seconds)))
+
+        patience = self._transport.config.timeout
         return await until_ended(
-            lambda: self.get(workflow), "workflow", timeout=timeout, every=every, tell=on_progress, check=check
+            look, "workflow", timeout=timeout, patience=patience, every=every, tell=on_progress, check=check
         )
 
     async def start(
@@ -156,4 +161,4 @@ class AsyncWorkflows:
 
 
 def _path(workflow: WorkflowId) -> str:
-    return f"/workflows/{segment(id_of(workflow, 'wf_'))}"
+    return f"/workflows/{id_of(workflow, 'wf_')}"

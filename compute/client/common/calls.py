@@ -15,8 +15,18 @@ from uuid import UUID, uuid4
 
 import httpx
 
+from compute.client.common.config import is_sendable
 from compute.client.common.failures import Failure, seconds_asked_for
-from compute.client.errors import CLASSES, OF_STATUS, APIError, ClientError, FieldFault, NoAnswer, UnexpectedAnswer
+from compute.client.errors import (
+    CLASSES,
+    OF_STATUS,
+    APIError,
+    ArgumentError,
+    ClientError,
+    FieldFault,
+    NoAnswer,
+    UnexpectedAnswer,
+)
 
 __all__ = [
     "Call",
@@ -38,6 +48,7 @@ __all__ = [
 KEY_HEADER = "Idempotency-Key"
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
 _JSON = ("Content-Type", "application/json")
+_NO_PARTS = frozenset({"", ".", ".."})
 
 Form = Callable[[], AbstractContextManager[dict[str, Any]]]
 """Opens what a form sends, for one try: the arguments `files` and `data` of httpx."""
@@ -70,8 +81,15 @@ class Call:
 
     @contextmanager
     def arguments(self) -> Iterator[dict[str, Any]]:
-        """Arguments of an httpx client's `build_request`, for one try."""
+        """Arguments of an httpx client's `build_request`, for one try.
+
+        Raises:
+            ArgumentError: a header cannot be sent.
+        """
         headers = dict(self.headers) | ({KEY_HEADER: self.key} if self.key else {})
+        for name, value in headers.items():
+            if not is_sendable(value):
+                raise ArgumentError(f"the header {name} must be printable ASCII")
         content = {} if self.content is None else {"content": self.content}
         params = {"params": list(self.params)} if self.params else {}
         with nullcontext({}) if self.form is None else self.form() as form:
@@ -147,13 +165,23 @@ def query(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def segment(text: object) -> str:
-    """One part of a path, encoded."""
-    return quote(str(text), safe="")
+    """One part of a path, encoded.
+
+    Raises:
+        ArgumentError: it would lead to another route.
+    """
+    part = str(text)
+    if part in _NO_PARTS or "/" in part:
+        raise ArgumentError("an id, or a part of a path, must not be empty, `.` or `..`, and must not contain `/`")
+    return quote(part, safe="")
 
 
 def id_of(thing: Any, prefix: str = "") -> str:
     """The id of a task, workflow or training, which is given as itself or by its id; the quick start's spelling, which
-    begins with `prefix`, becomes the canonical one.
+    begins with `prefix`, becomes the canonical one. It is a part of a path, encoded.
+
+    Raises:
+        ArgumentError: it would lead to another route.
 
     Example:
         id_of("wf_96bf111373aa468e95200f9788c67a91", "wf_")  # "96bf1113-73aa-468e-9520-0f9788c67a91"
@@ -164,7 +192,7 @@ def id_of(thing: Any, prefix: str = "") -> str:
         return str(UUID(text.removeprefix(prefix)))
     except ValueError:
         # For the server to refuse, in its words.
-        return text
+        return segment(text)
 
 
 def behind(call: Call, body: Any, headers: Mapping[str, str]) -> tuple[str, str] | None:
@@ -230,7 +258,12 @@ def _sentence(answer: httpx.Response, faults: tuple[FieldFault, ...]) -> str:
 def no_answer(error: Exception, failure: Failure, call: Call, server: str) -> ClientError:
     """The error of a call that got no answer."""
     said = f": {error}" if str(error) else ""
-    if failure is Failure.NEVER_DELIVERED or failure is Failure.OTHER:
+    if isinstance(error, httpx.PoolTimeout):
+        message = f"all connections of this client are in use; {server} was not asked"
+    elif isinstance(error, httpx.LocalProtocolError):
+        # Its text may repeat a header.
+        message = f"the request to {server} cannot be sent"
+    elif failure is Failure.NEVER_DELIVERED or failure is Failure.OTHER:
         message = f"{server} cannot be reached{said}"
     elif isinstance(error, httpx.TimeoutException):
         message = f"{server} does not answer in time"

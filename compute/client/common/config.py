@@ -1,6 +1,7 @@
 """Where the server is and which key it gets: from the arguments, else from the environment."""
 
 import os
+import re
 import ssl
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,7 +12,7 @@ import httpx
 from compute.client.common.failures import RetryPolicy
 from compute.client.errors import ConfigurationError
 
-__all__ = ["DEFAULT_URL", "Config", "is_loopback", "same_origin", "transport_options"]
+__all__ = ["DEFAULT_URL", "Config", "gets_key", "is_loopback", "is_sendable", "same_origin", "transport_options"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _KEY_VARIABLES = ("COMPUTE_API_KEY", "API_KEY")
@@ -22,6 +23,11 @@ _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 60.0
 """Timeout of one silence: the server speaks at least every 15 s on an event stream. Starting a workflow fetches the
 inputs that it names, in less than that."""
+_IDLE = 20
+"""Connections that are kept for the next request."""
+_KEY = re.compile(r"[!-~]+")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
 def is_loopback(url: str) -> bool:
@@ -40,6 +46,19 @@ def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
         other.host,
         other.port or ports.get(other.scheme),
     )
+
+
+def gets_key(url: httpx.URL, server: str) -> bool:
+    """Whether a request to this address, such as a link of an answer, is sent with the key: if it is a stored file of
+    the server. Nothing else is reached by an address, so that no link can lead the key to another route."""
+    stored = httpx.URL(f"{server}/api/v1/storage/images/")
+    inside = url.path.startswith(stored.path) and {".", ".."}.isdisjoint(url.path.split("/"))
+    return inside and same_origin(url, stored)
+
+
+def is_sendable(value: str) -> bool:
+    """Whether this can be the value of a header: printable ASCII, without spaces at its ends."""
+    return _HEADER_VALUE.fullmatch(value) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,38 +80,45 @@ class Config:
     headers: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, url: str | None, key: str | None, **more: Any) -> "Config":
+    def of(
+        cls, url: str | None, key: str | None, *, headers: tuple[tuple[str, str], ...] = (), **more: Any
+    ) -> "Config":
         """The arguments, completed from COMPUTE_URL, and COMPUTE_API_KEY or API_KEY.
 
-        Raises:
-            ConfigurationError: the address is none, or there is no key.
-        """
-        address = (url or os.environ.get("COMPUTE_URL") or DEFAULT_URL).rstrip("/")
-        found = key or next((os.environ[name] for name in _KEY_VARIABLES if os.environ.get(name)), None)
-        if not found:
-            raise ConfigurationError(f"no API key: pass `key`, or set {' or '.join(_KEY_VARIABLES)}")
-        try:
-            parsed = httpx.URL(address)
-        except httpx.InvalidURL as error:
-            raise ConfigurationError(f"{address} is not a valid address: {error}") from error
-        if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise ConfigurationError(f"{address} is not a valid address: it must begin with http:// or https://")
-        return cls(address, found, **more)
+        White space around a key or a header is removed: both are often read from files.
 
-    def options(self) -> dict[str, Any]:
-        """Arguments of the httpx client that speaks to the server. It follows no redirects."""
+        Raises:
+            ConfigurationError: the address, the key or a header cannot be used, or there is no key. Keys and the
+                values of headers are not repeated.
+        """
+        names = " or ".join(_KEY_VARIABLES)
+        found = (key or next(filter(None, map(os.environ.get, _KEY_VARIABLES)), "")).strip()
+        if not found:
+            raise ConfigurationError(f"no API key: pass `key`, or set {names}")
+        if _KEY.fullmatch(found) is None:
+            raise ConfigurationError(f"the API key (`key`, {names}) has characters that no key has")
+        own = tuple((name, value.strip()) for name, value in headers)
+        for name, value in own:
+            if _HEADER_NAME.fullmatch(name) is None or not value.isprintable():
+                raise ConfigurationError(f"the header {name!r} of `headers` cannot be sent")
+        return cls(_address(url or os.environ.get("COMPUTE_URL") or DEFAULT_URL), found, headers=own, **more)
+
+    def options(self, connections: int | None) -> dict[str, Any]:
+        """Arguments of an httpx client that speaks to the server by so many connections; None for any number. It
+        follows no redirects."""
         own = [(name.encode(), value.encode()) for name, value in self.headers]
         return {
             "base_url": f"{self.url}/api/v1",
             "headers": httpx.Headers([*own, (b"Authorization", f"Bearer {self.key}".encode())]),
             "timeout": self.limits(self.silence),
+            "limits": httpx.Limits(max_connections=connections, max_keepalive_connections=_IDLE),
             **transport_options(self.url),
         }
 
     def limits(self, left: float) -> httpx.Timeout:
         """The timeouts of one try, none longer than what is left of the call."""
         silence = max(0.001, min(self.silence, left))
-        return httpx.Timeout(silence, connect=min(_CONNECT_SECONDS, silence))
+        return httpx.Timeout(silence, connect=min(_CONNECT_SECONDS, silence), pool=max(0.001, left))
 
 
 def transport_options(url: str) -> dict[str, Any]:
@@ -100,6 +126,27 @@ def transport_options(url: str) -> dict[str, Any]:
     the authorities of the system, which take 20 ms to read, where nothing is encrypted."""
     plain = {"verify": _no_tls()} if httpx.URL(url).scheme == "http" else {}
     return {"mounts": dict.fromkeys(_DIRECT), "follow_redirects": False} | plain
+
+
+def _address(text: str) -> str:
+    """The address of a server, checked.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    address = text.strip().rstrip("/")
+    try:
+        parsed = httpx.URL(address)
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"{address.rpartition('@')[2]} is not a valid address: {error}") from error
+    if parsed.userinfo:
+        # It would be sent instead of the key, and every error would show it.
+        raise ConfigurationError("the address of the server (`url`, COMPUTE_URL) must not contain a name or password")
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ConfigurationError(f"{address} is not a valid address: it must begin with http:// or https://")
+    if parsed.query or parsed.fragment:
+        raise ConfigurationError(f"{address} is not the address of a server: it must end with a host or a path")
+    return address
 
 
 @cache

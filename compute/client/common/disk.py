@@ -28,7 +28,7 @@ class PartFile:
 
     def __init__(self, to: Path) -> None:
         self._to = to
-        self._part = to.with_name(f".{to.name}.{os.getpid()}.{id(self):x}.part")
+        self._part = to.with_name(f".{to.name[:50]}.{os.getpid()}.{id(self):x}.part")
         self._part.parent.mkdir(parents=True, exist_ok=True)
         self._opened = self._part.open("wb")
         self._hash = hashlib.sha256()

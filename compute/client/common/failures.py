@@ -12,11 +12,11 @@ import ssl
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from time import time
+from time import monotonic, time
 
 import httpx
 
-__all__ = ["Failure", "RetryPolicy", "failure_of_error", "failure_of_status", "seconds_asked_for"]
+__all__ = ["Failure", "Patience", "RetryPolicy", "failure_of_error", "failure_of_status", "seconds_asked_for"]
 
 _NEVER_DELIVERED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _AMBIGUOUS = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
@@ -96,7 +96,8 @@ class RetryPolicy:
     asks for with `Retry-After` comes on top; more than `most_patience` of it is not waited for.
 
     Attributes:
-        tries: How often a request is sent at most; 1 never repeats.
+        tries: How often a request is sent at most; 1 never repeats. Streams and downloads go on after a lost
+            connection whatever it is: what bounds them is the `timeout` of the client.
     """
 
     tries: int = 8
@@ -123,3 +124,36 @@ class RetryPolicy:
         """Seconds of a pause after so many tries in a row."""
         spread = min(self.longest_pause, self.first_pause * 2 ** min(tried - 1, 16))
         return (asked or 0.0) + random.uniform(0.0, spread)  # noqa: S311 - spreads load, keeps no secret
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long a server that is away is waited for, in what goes on across connections.
+
+    It is counted from the first failure on, not from the last byte: nobody listens while a caller is busy with what
+    came before.
+
+    Attributes:
+        seconds: From the first failure to the last.
+        tried: Failures since there was any progress.
+        since: When the first of them was noticed; None without one.
+    """
+
+    seconds: float
+    tried: int = 0
+    since: float | None = None
+
+    def renew(self) -> None:
+        """Note progress."""
+        self.tried, self.since = 0, None
+
+    def fails(self, retry: RetryPolicy, asked: float | None) -> float | None:
+        """Note a failure, and return the seconds until the next connection; None if there is to be none.
+
+        The first connection after progress is made at once, unless the server asked for a pause.
+        """
+        now = monotonic()
+        self.since = now if self.since is None else self.since
+        self.tried += 1
+        seconds = asked or 0.0 if self.tried == 1 else retry.backoff(self.tried - 1, asked)
+        return seconds if now + seconds - self.since <= self.seconds else None

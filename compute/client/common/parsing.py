@@ -37,11 +37,20 @@ def read(model: type[ModelT], data: object) -> ModelT:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        odd = {str(fault["loc"][0]) for fault in error.errors(include_url=False, include_context=False)}
-        seen = kind.model_validate({name: value for name, value in data.items() if name not in odd})
+        found = error.errors(include_url=False, include_context=False)
+        odd = {str(fault["loc"][0]) for fault in found if fault["loc"]}
+        seen = _valid(kind, {name: value for name, value in data.items() if name not in odd})
         # As it came: whoever reads this field knows more than this version.
         vars(seen).update({name: data[name] for name in odd if name in data})
         return seen
+
+
+def _valid(kind: type[ModelT], data: dict[str, Any]) -> ModelT:
+    """A model of fields that are right each; as they came, if they do not fit together by a rule of the whole model."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError:
+        return kind.model_construct(**data)
 
 
 @cache

@@ -4,6 +4,8 @@ import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from compute.client.errors import UnexpectedAnswer
+
 __all__ = ["Message", "MessageReader"]
 
 _MOST_CHARACTERS = 64 * 1024 * 1024
@@ -37,7 +39,7 @@ class MessageReader:
         """The events that these bytes complete.
 
         Raises:
-            ValueError: one event is larger than any of this API.
+            UnexpectedAnswer: one event is larger than any of this API.
         """
         self._rest += self._decode(chunk)
         *lines, self._rest = self._rest.split("\n")
@@ -45,7 +47,7 @@ class MessageReader:
             if message := self._take(line.removesuffix("\r")):
                 yield message
         if len(self._rest) + sum(map(len, self._data)) > _MOST_CHARACTERS:
-            raise ValueError("an event of the stream is too large")
+            raise UnexpectedAnswer("an event of the stream is too large")
 
     def _take(self, line: str) -> Message | None:
         if not line:

@@ -1,16 +1,16 @@
 """A download across several connections: what is there, what is missing, and when to give up."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
 import httpx
 
-from compute.client.common.calls import Call
-from compute.client.common.config import Config
+from compute.client.common.calls import Call, segment
+from compute.client.common.config import Config, is_sendable
 from compute.client.common.disk import PartFile
-from compute.client.common.failures import Failure
-from compute.client.errors import APIError, ClientError, IntegrityError, WaitTimeout
+from compute.client.common.failures import Failure, Patience
+from compute.client.errors import APIError, ArgumentError, ClientError, IntegrityError, NoAnswer, WaitTimeout
 
 __all__ = ["Transfer", "source_of"]
 
@@ -26,6 +26,7 @@ class Transfer:
         tag: The version of the file that was begun with. Another one is begun anew.
         total: Its size; None while unknown.
         pause: Seconds until the next connection.
+        furthest: The most bytes that there were. A connection that brings no more than that is no progress.
     """
 
     part: PartFile
@@ -34,12 +35,12 @@ class Transfer:
     began: float
     tag: str | None = None
     total: int | None = None
-    tried: int = 0
-    heard: float = 0.0
     pause: float = 0.0
+    furthest: int = 0
+    patience: Patience = field(init=False)
 
     def __post_init__(self) -> None:
-        self.heard = self.began
+        self.patience = Patience(self.config.timeout)
 
     def left(self) -> float:
         """Seconds until the deadline.
@@ -71,18 +72,31 @@ class Transfer:
         elif not answer.headers.get("content-range", "").startswith(f"bytes {self.part.size}-"):
             raise IntegrityError("the server sends another part of the file than it was asked for")
         tag = answer.headers.get("etag")
-        self.tag = None if tag is None or tag.startswith("W/") else tag
-        self.total = self.part.size + int(length) if length.isdecimal() else None
+        self.tag = tag if tag is not None and is_sendable(tag) and not tag.startswith("W/") else None
+        known = answer.headers.get("content-range", "").rpartition("/")[2] if answer.status_code == _PART else ""
+        if known.isdecimal():
+            self.total = int(known)
+        else:
+            self.total = self.part.size + int(length) if length.isdecimal() else None
 
     def receives(self, chunk: bytes) -> None:
         """Take some bytes."""
         self.part.write(chunk)
-        self.heard, self.tried = monotonic(), 0
+        if self.part.size > self.furthest:
+            self.furthest = self.part.size
+            self.patience.renew()
         self.left()
 
-    def is_complete(self) -> bool:
-        """Whether nothing is missing."""
-        return self.total is None or self.part.size >= self.total
+    def ends(self) -> bool:
+        """Note that an answer has come to its end; whether nothing is missing.
+
+        Raises:
+            ClientError: nothing new has come for too long.
+        """
+        if self.total is None or self.part.size >= self.total:
+            return True
+        failure = Failure.COLLECTABLE
+        return self.failed(NoAnswer(f"{self.config.url} sends only a part of the file", failure=failure), failure)
 
     def failed(self, error: ClientError, failure: Failure) -> bool:
         """Note a failure that may pass, and return that the file is not complete.
@@ -92,26 +106,27 @@ class Transfer:
         """
         if failure is Failure.OTHER:
             raise error
-        self.tried += 1
-        asked = error.retry_after if isinstance(error, APIError) else None
-        self.pause = self.config.retry.backoff(self.tried, asked)
-        if monotonic() + self.pause - self.heard > self.config.timeout:
+        pause = self.patience.fails(self.config.retry, error.retry_after if isinstance(error, APIError) else None)
+        if pause is None:
             raise error
+        self.pause = pause
         return False
 
 
 def source_of(source: Any, server: str) -> tuple[str, httpx.URL | None]:
     """Where a file is: a path below the API, or an address.
 
+    Raises:
+        ArgumentError: it is neither.
+
     Example:
         source_of("refs/dress.png", "http://127.0.0.1:8000")  # ("/storage/images/refs/dress.png", None)
     """
-    from compute.client.common.calls import segment
-
     text = str(getattr(source, "path", source))
-    if text.startswith(("http://", "https://")):
-        return "", httpx.URL(text)
-    if text.startswith("/"):
-        # A link of a server that was given no public address of its own.
-        return "", httpx.URL(server).join(text)
+    if text.startswith(("http://", "https://", "/")):
+        try:
+            # A server that was given no public address of its own makes links without one.
+            return "", httpx.URL(server).join(text)
+        except httpx.InvalidURL as error:
+            raise ArgumentError(f"the link of the file is no address: {error}") from error
     return "/".join(["/storage/images", *(segment(part) for part in text.split("/"))]), None

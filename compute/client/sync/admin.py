@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from compute.client.common.calls import Call, fields_of, post, reading, segment, with_json
 from compute.client.common.reading import reader
+from compute.client.errors import SecretLostError
 from compute.client.sync.pages import Pages
 from compute.client.sync.transport import Transport
 
@@ -33,10 +34,12 @@ class Keys:
 
         Args:
             fields: `scope`, `tenant`, `limits`, `expires_at`, as the API has them.
+
+        Raises:
+            SecretLostError: the key was made, and the answer with its secret was lost.
         """
         call = post("/admin/keys", {"name": name, **fields}, key=idempotency_key)
-        found: ApiKeyWithSecret = _secret(self._transport.json(call))
-        return found
+        return _with_secret(self._transport.json(call))
 
     def get(self, key_id: Any) -> ApiKeyPublic:
         """One key, without its secret."""
@@ -51,10 +54,13 @@ class Keys:
     def rotate(
         self, key_id: Any, *, grace_seconds: int | None = None, idempotency_key: str | None = None
     ) -> ApiKeyWithSecret:
-        """Make a new secret; the old one is valid for `grace_seconds` more."""
+        """Make a new secret; the old one is valid for `grace_seconds` more.
+
+        Raises:
+            SecretLostError: the key has a new secret, and the answer with it was lost.
+        """
         call = post(f"{_path(key_id)}/rotate", fields_of(grace_seconds=grace_seconds), key=idempotency_key)
-        found: ApiKeyWithSecret = _secret(self._transport.json(call))
-        return found
+        return _with_secret(self._transport.json(call))
 
     def revoke(self, key_id: Any) -> ApiKeyPublic:
         """End a key at once."""
@@ -97,6 +103,19 @@ class Admin:
         call = with_json(Call("PUT", f"/admin/tenants/{segment(tenant)}"), limits)
         found: TenantPublic = _tenant(self._transport.json(call))
         return found
+
+
+def _with_secret(body: Any) -> ApiKeyWithSecret:
+    """A key with its secret.
+
+    Raises:
+        SecretLostError: it has none, because the first answer was lost.
+    """
+    found: ApiKeyWithSecret = _secret(body)
+    if not found.key:
+        said = f"the answer with the secret of the API key {found.id} was lost: rotate the key, or revoke it"
+        raise SecretLostError(said, found)
+    return found
 
 
 def _path(key_id: Any) -> str:

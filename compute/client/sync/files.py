@@ -27,6 +27,7 @@ __all__ = ["Files"]
 
 _IMAGES = "/storage/images"
 _MOST_REDIRECTS = 5
+_MOST_KNOWN = 1000
 _SUFFIXES = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
 _stored = reader("storage", "StoredImage")
 
@@ -37,6 +38,7 @@ class Files:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._known: dict[str, StoredImage] = {}
+        """Uploads of this client by the SHA-256 of what was sent; the oldest go first."""
 
     def upload(
         self,
@@ -62,8 +64,13 @@ class Files:
         call = post(to, form=form_of(source), key=idempotency_key, timeout=timeout)
         stored: StoredImage = _stored(self._transport.json(call))
         if path is None:
-            self._known[digest] = stored
+            self._know(digest, stored)
         return stored
+
+    def _know(self, digest: str, stored: StoredImage) -> None:
+        self._known[digest] = stored
+        for oldest in list(self._known)[:-_MOST_KNOWN]:
+            self._known.pop(oldest, None)
 
     def _find(self, digest: str, source: bytes | Path) -> StoredImage | None:
         """Where an image is already: as this client has stored it, or under its own hash."""
@@ -75,7 +82,7 @@ class Files:
         if suffix is None or not self.exists(path):
             return None
         for stored in self.list(prefix=path, page_size=1):
-            self._known[digest] = stored
+            self._know(digest, stored)
             return stored
         return None
 
@@ -131,7 +138,7 @@ class Files:
                     transfer.begins(answer)
                     for chunk in answer.iter_raw():
                         transfer.receives(chunk)
-                    return transfer.is_complete()
+                    return transfer.ends()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             failure = failure_of_error(error, repeatable=True)
             return transfer.failed(no_answer(error, failure, call, self._transport.config.url), failure)

@@ -7,13 +7,16 @@ import builtins
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from compute.client.common.calls import Call, body_of, id_of, post, query, reading, with_json
 from compute.client.common.reading import ENDS, event_of, is_ended, raise_if_bad, reader, task_of, tasks_of
+from compute.client.errors import WaitTimeout
 from compute.client.events import Event
 from compute.client.sync.files import Files
 from compute.client.sync.pages import Pages
+from compute.client.sync.polling import LAST_LOOK
 from compute.client.sync.streams import follow
 from compute.client.sync.transport import Transport
 from compute.client.sync.typed import TypedTasks
@@ -96,10 +99,17 @@ class Tasks(TypedTasks):
                 print(event.name, event.status, event.progress)
         """
         call = Call("GET", f"{_path(task)}/events")
-        messages = follow(self._transport, call, after=after, timeout=timeout, ends=ENDS)
-        with closing(messages):
-            for message in messages:
-                yield event_of(message)
+        what = f"task {id_of(task, 'task_')}"
+        messages = follow(self._transport, call, what, after=after, timeout=timeout, ends=ENDS)
+        last: Event | None = None
+        try:
+            with closing(messages):
+                for message in messages:
+                    last = event_of(message)
+                    yield last
+        except WaitTimeout as error:
+            error.last = last
+            raise
 
     def wait(
         self,
@@ -120,6 +130,7 @@ class Tasks(TypedTasks):
             EndedBadly: it has FAILED or was CANCELLED.
             WaitTimeout: it has not ended in time. It goes on.
         """
+        deadline = float("inf") if timeout is None else monotonic() + timeout
         ended: Task | None = None
         events = self.events(task, timeout=timeout)
         with closing(events):
@@ -127,7 +138,9 @@ class Tasks(TypedTasks):
                 ended = event.task
                 if ended is None and on_event is not None:
                     on_event(event)
-        found = ended or self.get(task)
+        # Of a task that had ended before, the stream says nothing more.
+        left = min(self._transport.config.timeout, max(deadline - monotonic(), LAST_LOOK))
+        found = ended or task_of(self._transport.json(reading(_path(task), timeout=left)))
         if check:
             raise_if_bad("task", found)
         return found
@@ -151,7 +164,7 @@ class Tasks(TypedTasks):
         folder = Path(to)
         files = []
         for number, path in enumerate(found.paths):
-            name = f"{found.id}-{number}{Path(path).suffix}"
+            name = f"{id_of(found)}-{number}{Path(path).suffix}"
             file = self._files.download(path, folder / name, sha256=found.digest(path), timeout=timeout)
             files.append(file)
         return files

@@ -82,8 +82,13 @@ class Trainings:
             on_progress: Called with the training whenever it was looked at.
             check: Raise EndedBadly unless it is COMPLETED.
         """
+
+        def look(seconds: float) -> Training:
+            return training_of(self._transport.json(reading(_path(training), timeout=seconds)))
+
+        patience = self._transport.config.timeout
         return until_ended(
-            lambda: self.get(training), "training", timeout=timeout, every=every, tell=on_progress, check=check
+            look, "training", timeout=timeout, patience=patience, every=every, tell=on_progress, check=check
         )
 
     def cancel(self, training: TrainingId, *, idempotency_key: str | None = None) -> Training:

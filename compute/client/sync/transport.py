@@ -3,34 +3,44 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from time import monotonic
 from typing import Any
 
 import httpx
 
 from compute.client.common.calls import Call, error_of, json_of, no_answer
-from compute.client.common.config import Config, same_origin, transport_options
+from compute.client.common.config import Config, gets_key, same_origin, transport_options
 from compute.client.common.failures import Failure, failure_of_error, failure_of_status
 from compute.client.errors import APIError, ClientError, NoAnswer
 from compute.client.sync.io import sleep
 
 __all__ = ["Transport"]
 
+_CALLS_AT_ONCE = 100
+"""Connections for requests that are answered at once; more of them wait for one."""
+
 
 class Transport:
-    """The connections of one client to its server, and to the places where results lie."""
+    """The connections of one client to its server, and to the places where results lie.
+
+    Streams and downloads hold a connection for as long as they last, and have a pool without a limit of their own: no
+    number of them keeps a request waiting.
+    """
 
     def __init__(self, config: Config, transport: httpx.BaseTransport | None = None) -> None:
         self.config = config
-        options = config.options()
-        self._http = httpx.Client(**(options if transport is None else options | {"transport": transport}))
+        self._own: dict[str, Any] = {} if transport is None else {"transport": transport}
+        self._http = httpx.Client(**config.options(_CALLS_AT_ONCE) | self._own)
+        self._streams: httpx.Client | None = None
         self._keyless: httpx.Client | None = None
+        self._making = Lock()
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
-        if self._keyless is not None:
-            self._keyless.close()
+        for client in (self._http, self._streams, self._keyless):
+            if client is not None:
+                client.close()
 
     def json(self, call: Call) -> Any:
         """Send a request and return the JSON value of its answer.
@@ -73,7 +83,8 @@ class Transport:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             failure = failure_of_error(error, repeatable=call.repeatable)
             found = no_answer(error, failure, call, self.config.url)
-            found.__cause__ = error
+            if not isinstance(error, httpx.LocalProtocolError):
+                found.__cause__ = error
             return None, found, failure
         if answer.is_success:
             return answer, None, Failure.OTHER
@@ -86,26 +97,34 @@ class Transport:
 
         Args:
             left: Seconds until the caller's deadline.
-            url: Another address than the call's path. It gets the key only if it is the server's own.
+            url: Another address than the call's path. It gets the key only if it is a file of the server.
 
         Raises:
             httpx.HTTPError: no answer came.
         """
-        client = self._http if url is None else self._for(url)
+        client = self._for(url)
         with call.arguments() as arguments:
             asked = arguments if url is None else arguments | {"url": url}
             request = client.build_request(**asked, timeout=self.config.limits(left))
+            if url is not None and not gets_key(url, self.config.url):
+                request.headers.pop("Authorization", None)
             answer = client.send(request, stream=True)
         try:
             yield answer
         finally:
             answer.close()
 
-    def _for(self, url: httpx.URL) -> httpx.Client:
-        """The client for an address: that of the server, which has the key, for the server alone."""
-        if same_origin(url, httpx.URL(self.config.url)):
-            return self._http
-        if self._keyless is None:
-            options = transport_options(str(url)) if url.scheme == "https" else transport_options("https://")
-            self._keyless = httpx.Client(**options)
-        return self._keyless
+    def _for(self, url: httpx.URL | None) -> httpx.Client:
+        """The client for an address: that of the server, which sends its headers, for the server alone."""
+        with self._making:
+            if self._http.is_closed:
+                # It says so itself.
+                return self._http
+            if url is None or same_origin(url, httpx.URL(self.config.url)):
+                if self._streams is None:
+                    self._streams = httpx.Client(**self.config.options(None) | self._own)
+                return self._streams
+            if self._keyless is None:
+                unlimited = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+                self._keyless = httpx.Client(**transport_options("https://"), limits=unlimited)
+            return self._keyless

@@ -74,8 +74,13 @@ class Workflows:
             on_progress: Called with the workflow whenever it was looked at.
             check: Raise EndedBadly unless it is COMPLETED.
         """
+
+        def look(seconds: float) -> Workflow:
+            return workflow_of(self._transport.json(reading(_path(workflow), timeout=seconds)))
+
+        patience = self._transport.config.timeout
         return until_ended(
-            lambda: self.get(workflow), "workflow", timeout=timeout, every=every, tell=on_progress, check=check
+            look, "workflow", timeout=timeout, patience=patience, every=every, tell=on_progress, check=check
         )
 
     def start(
@@ -157,4 +162,4 @@ class Workflows:
 
 
 def _path(workflow: WorkflowId) -> str:
-    return f"/workflows/{segment(id_of(workflow, 'wf_'))}"
+    return f"/workflows/{id_of(workflow, 'wf_')}"

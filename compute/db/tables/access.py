@@ -80,8 +80,8 @@ class QuotaUse(Base):
 
 
 class ChargedWork(Base):
-    """Work that counts against a quota for as long as it has not ended; `weight` is how many tasks it counts as. What
-    has ended is removed when room is needed."""
+    """Work that counts against a limit of open work for as long as it has not ended; `weight` is how many tasks it
+    counts as. What has ended is removed when room is needed, and every hour."""
 
     __tablename__ = "charged_work"
 

@@ -7,7 +7,7 @@ news to what it reads.
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Double, Identity, Integer
+from sqlalchemy import BigInteger, Double, Identity, Index, Integer
 from sqlalchemy.orm import Mapped, mapped_column
 
 from compute.db.tables.base import Base
@@ -64,6 +64,9 @@ class WorkHistory(Base):
     cancelled: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
     waited: Mapped[float] = mapped_column(Double, server_default=_ZERO)
     ran: Mapped[float] = mapped_column(Double, server_default=_ZERO)
+
+    # What is too old, for which the primary key would be read from end to end.
+    __table_args__ = (Index("work_history_times", "span", "at"),)
 
 
 class WorkNews(Base):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -38,6 +39,7 @@ class Terminal:
         )
         os.close(other)
         self.output = ""
+        self._decoder = getincrementaldecoder("utf-8")(errors="replace")
 
     def screen(self) -> list[str]:
         """The lines of the last frame that is whole: each begins where the cursor goes home."""
@@ -61,21 +63,16 @@ class Terminal:
             self.read()
         return self.screen()
 
-    def read(self) -> None:
-        """Read what is there, or wait a moment for it."""
+    def read(self) -> bool:
+        """Read what is there, or wait a moment for it; whether anything came."""
         ready, _, _ = select.select([self._own], [], [], 0.3)
+        data = b""
         if ready:
             # The other end is closed once the command has ended.
             with suppress(OSError):
-                self.output += os.read(self._own, 1 << 16).decode(errors="replace")
-
-    def until_gone(self, words: str) -> None:
-        """Read until the last frame has these words no more."""
-        give_up = time.monotonic() + PATIENCE
-        while words in "\n".join(self.screen()):
-            assert time.monotonic() < give_up, f"{words!r} stays in {self.screen()}"
-            assert self.process.poll() is None, f"it ended: {self.output[-2000:]!r}"
-            self.read()
+                data = os.read(self._own, 1 << 16)
+        self.output += self._decoder.decode(data)
+        return bool(data)
 
     def press(self, key: str) -> None:
         os.write(self._own, key.encode())
@@ -86,6 +83,8 @@ class Terminal:
         while self.process.poll() is None:
             assert time.monotonic() < give_up, "it did not end"
             self.read()
+        while self.read():
+            pass
         return self.process.returncode
 
     def close(self) -> None:

@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,14 +15,10 @@ from compute.settings import Settings
 from tests.integration.api.conftest import KEY, Painter
 from tests.integration.cli.conftest import Command
 from tests.integration.cli.terminal import terminal
+from tests.integration.rows import UNKNOWN
+from tests.pictures import size_of
 
 SMALL = ("-s", "prompt=a red dress", "-s", "width=64", "-s", "height=64", "-s", "steps=2")
-UNKNOWN = "00000000-0000-4000-8000-000000000000"
-
-
-def size_of(file: str) -> tuple[int, int]:
-    with Image.open(file) as image:
-        return image.size
 
 
 @pytest.fixture
@@ -187,9 +187,9 @@ async def test_queues_and_counts_are_shown(compute: Command, worker: Painter, tm
     assert any(line.startswith("inference ") for line in table)
 
 
-def interrupted(task_id: str, **environment: str) -> tuple[int, str]:
-    """Wait for a task in a terminal, and press Ctrl-C once the bar tells that it runs; exit code and output."""
-    with terminal("task", "wait", task_id, **environment) as opened:
+def interrupted(*words: str, **environment: str) -> tuple[int, str]:
+    """Run a command in a terminal, and press Ctrl-C once its bar tells that a task runs; exit code and output."""
+    with terminal(*words, **environment) as opened:
         opened.hears("EXECUTING")
         opened.press("\x03")
         return opened.ended(), opened.output
@@ -201,8 +201,33 @@ async def test_who_waits_in_a_terminal_sees_a_bar_and_may_leave(
     worker.held.add("a red dress")
     (task_id,) = (await compute("task", "submit", "GENERATION", *SMALL, "--no-wait")).lines
     environment = {"COMPUTE_URL": base_url, "API_KEY": KEY, "COMPUTE_HOME": str(tmp_path / "home")}
-    code, output = await asyncio.to_thread(interrupted, task_id, **environment)
+    code, output = await asyncio.to_thread(interrupted, "task", "wait", task_id, **environment)
     assert code == 130
     assert "generation" in output
     assert f"task wait {task_id}" in output, "it says how to go on"
     assert (await compute("task", "show", task_id, "--json")).json["status"] == "EXECUTING"
+
+
+async def test_ctrl_c_cancels_the_task_of_a_command_that_makes_an_image(
+    compute: Command, base_url: str, worker: Painter, tmp_path: Path
+) -> None:
+    worker.held.add("a red dress")
+    environment = {"COMPUTE_URL": base_url, "API_KEY": KEY, "COMPUTE_HOME": str(tmp_path / "home")}
+    words = ("generate", "a red dress", "--width", "64", "--height", "64", "--out", str(tmp_path / "dress.png"))
+    code, output = await asyncio.to_thread(interrupted, *words, **environment)
+    assert code == 130
+    assert "is cancelled" in output
+    assert [task["status"] for task in (await compute("task", "list", "--json")).json] == ["CANCELLED"]
+    assert not (tmp_path / "dress.png").exists()
+
+
+async def test_a_reader_that_has_left_ends_a_command_quietly(compute: Command, base_url: str, tmp_path: Path) -> None:
+    await compute("task", "submit", "GENERATION", *SMALL, "--no-wait")
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = os.environ | {"COMPUTE_URL": base_url, "API_KEY": KEY, "COMPUTE_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "compute.cli", "task", "list"]
+    run = partial(subprocess.run, command, stdout=writing, stderr=subprocess.PIPE, env=environment, check=False)
+    ended = await asyncio.to_thread(run)
+    os.close(writing)
+    assert ended.stderr == b""

@@ -5,16 +5,25 @@ import io
 from pathlib import Path
 
 import pytest
+from httpx import URL
 from PIL import Image
 from pydantic import SecretStr
 
-from compute.client import AsyncCompute, ConflictError, ForbiddenError, InvalidInputError, NotFoundError
+from benchmarks.client.cutting import Cut, CuttingProxy, Plan
+from compute.client import (
+    AsyncCompute,
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    SecretLostError,
+)
 from compute.settings import Settings
 from tests.integration.api.conftest import Painter, serving_api
+from tests.integration.rows import UNKNOWN
 from tests.patience import PATIENCE
 
 STEP = {"id": "draw", "task_type": "GENERATION", "config": {"prompt": "a hat", "width": 64, "height": 64}}
-UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 
 async def test_a_workflow_is_created_listed_and_cancelled(client: AsyncCompute) -> None:
@@ -116,3 +125,15 @@ async def test_an_administrator_makes_keys_and_sets_limits(settings: Settings) -
             # They are written beside the requests, a moment later.
             while not [entry async for entry in client.admin.audit()]:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_key_whose_secret_was_lost_on_the_way_is_named_and_can_be_rotated(settings: Settings) -> None:
+    settings = settings.model_copy(update={"admin_api_key": SecretStr(ADMIN_KEY)})
+    async with serving_api(settings) as url, AsyncCompute(url, ADMIN_KEY) as client:
+        address = URL(url)
+        proxy = CuttingProxy((address.host, address.port or 0), iter([Plan(Cut.AFTER_REQUEST)]))
+        async with proxy.listening(), AsyncCompute(proxy.url, ADMIN_KEY) as between:
+            with pytest.raises(SecretLostError) as lost:
+                await between.admin.keys.create("Shop")
+        assert [key.id async for key in client.admin.keys.list()] == [lost.value.row.id]
+        assert (await client.admin.keys.rotate(lost.value.row)).key

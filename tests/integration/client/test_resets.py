@@ -12,9 +12,9 @@ from compute.client import AsyncCompute, Failure, NoAnswer, RetryPolicy
 from compute.db.session import Database
 from tests.integration.api.conftest import KEY
 
-RESETS = 1000
-STREAMS = 40
-CUT_STREAMS = 200
+RESETS = 300
+STREAMS = 20
+CUT_STREAMS = 100
 
 
 def proxy(url: str, plans: object) -> CuttingProxy:
@@ -24,10 +24,11 @@ def proxy(url: str, plans: object) -> CuttingProxy:
 
 
 async def test_each_submit_makes_one_task_wherever_connections_are_reset(base_url: str, database: Database) -> None:
-    async with proxy(base_url, submits_cut(4711, RESETS)).listening() as between:
-        count = await count_submits(between, KEY, database, RESETS, at_once=6)
-    assert (count.told, count.stored) == (RESETS, RESETS)
-    assert count.cuts.total() == RESETS
+    # More plans than cuts: those of connections that are given up idle, before their turn to be cut, come to nothing.
+    async with proxy(base_url, submits_cut(4711, 10 * RESETS)).listening() as between:
+        count = await count_submits(between, KEY, database, 0, at_once=6, cuts=RESETS)
+    assert count.told == count.stored == count.asked > 0
+    assert count.cuts.total() >= RESETS
     assert set(count.cuts) == set(Cut)
 
 

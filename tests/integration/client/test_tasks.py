@@ -19,27 +19,29 @@ from compute.client import (
     WaitTimeout,
 )
 from tests.integration.api.conftest import KEY, Painter
+from tests.integration.rows import UNKNOWN
 from tests.patience import PATIENCE
-
-UNKNOWN = "00000000-0000-4000-8000-000000000000"
-
-
-def size_of(file: Path) -> tuple[int, int]:
-    with Image.open(file) as image:
-        return image.size
+from tests.pictures import size_of
 
 
-def use(url: str, folder: Path) -> tuple[Task, list[Event], list[Path]]:
+def use(url: str, folder: Path, worker: Painter) -> tuple[Task, list[Event], list[Path]]:
     """From a prompt to files, as a script does it."""
     seen: list[Event] = []
+
+    def see(event: Event) -> None:
+        seen.append(event)
+        worker.held.clear()
+
+    # Until it is seen, so that something is.
+    worker.held.add("a red dress")
     with Compute(url, KEY) as client:
         task = client.tasks.submit(prompt="a red dress", width=64, height=64, steps=2, seed=7, num_outputs=2)
-        ended = client.tasks.wait(task, on_event=seen.append, timeout=PATIENCE)
+        ended = client.tasks.wait(task, on_event=see, timeout=PATIENCE)
         return ended, seen, client.tasks.download(ended, folder)
 
 
 async def test_a_script_gets_from_a_prompt_to_files(base_url: str, worker: Painter, tmp_path: Path) -> None:
-    task, seen, files = await asyncio.to_thread(use, base_url, tmp_path / "made")
+    task, seen, files = await asyncio.to_thread(use, base_url, tmp_path / "made", worker)
     assert (task.status, task.prompt, task.seed) == ("COMPLETED", "a red dress", 7)
     assert seen[0].name == "status"
     assert [file.name for file in files] == [f"{task.id}-0.png", f"{task.id}-1.png"]

@@ -55,25 +55,46 @@ async def test_one_has_capacity_while_it_would_take_another_task(
     assert worker.has_capacity is False
 
 
+async def statuses_when_silent_for(database: Database, replica: str, silence: timedelta) -> dict[str, str]:
+    """Looked at in the transaction in which the worker falls silent: the database's time stands still in it."""
+    async with database.transaction() as session:
+        await session.execute(update(Worker).where(Worker.id == replica).values(seen_at=func.now() - silence))
+        seen, _ = await seen_workers(session)
+        return {worker.row.id: worker.status for worker in seen}
+
+
 async def test_silence_makes_unhealthy_and_a_word_makes_well_again(database: Database) -> None:
     await note(database, [vitals(), vitals("Flux#b", hangs=True)])
-    await silent_for(database, "Flux#3f2a", STALE - timedelta(seconds=5))
-    assert await statuses(database) == {"Flux#3f2a": "idle", "Flux#b": "unhealthy"}
-    await silent_for(database, "Flux#3f2a", STALE + timedelta(seconds=1))
-    assert await statuses(database) == {"Flux#3f2a": "unhealthy", "Flux#b": "unhealthy"}
+    found = await statuses_when_silent_for(database, "Flux#3f2a", STALE)
+    assert found == {"Flux#3f2a": "idle", "Flux#b": "unhealthy"}
+    found = await statuses_when_silent_for(database, "Flux#3f2a", STALE + timedelta(milliseconds=1))
+    assert found == {"Flux#3f2a": "unhealthy", "Flux#b": "unhealthy"}
     assert workers_by_queue(await workers(database)) == {}
     await note(database, [vitals()])
     assert workers_by_queue(await workers(database)) == {"inference": 1}
 
 
-async def test_one_that_ray_has_no_more_is_gone_at_once(database: Database) -> None:
+async def test_one_that_is_silent_and_that_ray_has_no_more_is_gone(database: Database) -> None:
     await note(database, [vitals("Flux#a"), vitals("Flux#b"), vitals("Training#c", "training")])
+    for replica in ("Flux#a", "Flux#b"):
+        await silent_for(database, replica, timedelta(seconds=7))
     await note(database, [], deployments=["Flux"], alive=["Flux#b"])
     assert await statuses(database) == {"Flux#b": "idle", "Training#c": "idle"}
     assert (await statuses(database, with_gone=True))["Flux#a"] == "gone"
     # A Dispatcher that cannot ask Ray says nothing about anybody.
     await note(database, [])
     assert await statuses(database) == {"Flux#b": "idle", "Training#c": "idle"}
+
+
+@pytest.mark.parametrize("alive", [[], ["Flux#old"]])
+async def test_one_that_was_heard_of_lately_has_not_gone_whatever_ray_last_said(
+    database: Database, alive: list[str]
+) -> None:
+    """Ray does not answer, knows nothing yet after a restart, or is another cluster's."""
+    await note(database, [vitals("Flux#new")], deployments=["Flux"], alive=alive)
+    await silent_for(database, "Flux#new", timedelta(seconds=4))
+    await note(database, [], deployments=["Flux"], alive=alive)
+    assert await statuses(database) == {"Flux#new": "idle"}
 
 
 async def test_one_that_nobody_else_knows_is_gone_after_a_minute_and_forgotten_later(database: Database) -> None:

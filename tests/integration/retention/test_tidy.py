@@ -1,12 +1,20 @@
 """What the system keeps for a while is forgotten in small batches."""
 
 from datetime import timedelta
+from functools import partial
+from uuid import UUID
 
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import func, insert, select, text, update
 
+from compute.db.direct import DirectConnection
+from compute.db.keys import one_of
 from compute.db.session import Database
-from compute.db.tables import DispatcherBeat, IdempotencyKey, TenantTurn
+from compute.db.tables import ChargedWork, DispatcherBeat, IdempotencyKey, QuotaUse, Task, TenantTurn
 from compute.retention.tidy import tidy
+from compute.schemas.enums import TaskStatus
+from compute.tasks.submission.quotas import Quota
+from compute.tasks.submission.rows import Submission, write
+from tests.integration.rows import new_task
 
 LONG_AGO = func.now() - timedelta(days=8)
 
@@ -35,3 +43,25 @@ async def test_one_locked_row_delays_itself_alone(database: Database) -> None:
     async with database.transaction() as session:
         assert set(await session.scalars(select(IdempotencyKey.key))) == {"new"}
         assert set(await session.scalars(select(TenantTurn.tenant))) == {"new"}
+
+
+async def test_limits_remember_open_work_alone_however_long_their_owner_works(database: Database) -> None:
+    quotas = [Quota("key:busy", "this key", 5000, None), Quota("tenant:busy", "this key's tenant", None, 1_000_000)]
+    connection = DirectConnection(database, by_key=False)
+    open_tasks: set[UUID] = set()
+    # First more than is looked at in one go. The limit is never reached, so that nobody makes room.
+    for number in (1500, 50, 50, 50):
+        tasks = [new_task() for _ in range(number)]
+        await connection.run(partial(write, batch=[Submission(tasks, quotas=quotas)]))
+        ended = [task.id for task in tasks[1:]]
+        open_tasks.add(tasks[0].id)
+        async with database.transaction() as session:
+            await session.execute(update(Task).where(one_of(Task.id, ended)).values(status=TaskStatus.COMPLETED))
+        await tidy(database)
+        async with database.transaction() as session:
+            charged = [tuple(row) for row in await session.execute(select(ChargedWork.subject, ChargedWork.work_id))]
+        assert sorted(charged) == sorted(("key:busy", work) for work in open_tasks)
+    await connection.close()
+    async with database.transaction() as session:
+        used = dict((await session.execute(select(QuotaUse.subject, QuotaUse.units))).all())
+    assert used == {"key:busy": 1650, "tenant:busy": 1650}

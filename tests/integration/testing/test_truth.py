@@ -6,21 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from compute.client import APIError, Compute, EndedBadly, Task
 from compute.testing import Completes, ComputeServer, Hangs
 from tests.integration.api.conftest import KEY, Painter
+from tests.integration.rows import UNKNOWN
 from tests.patience import PATIENCE
+from tests.pictures import size_of
 
-UNKNOWN = "00000000-0000-4000-8000-000000000000"
 SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 2}
 GIVEN_BY_SERVERS = {"config", "metadata", "executor_type", "executor_instance"}
-
-
-def size_of(file: Path) -> tuple[int, int]:
-    with Image.open(file) as image:
-        return image.size
 
 
 def refusal(act: Callable[[], object]) -> tuple[Any, ...]:
@@ -88,6 +83,7 @@ def use(client: Compute, folder: Path) -> dict[str, Any]:
     seen["unknown task"] = refusal(lambda: client.tasks.get(UNKNOWN))
     seen["malformed id"] = refusal(lambda: client.tasks.get("seventeen"))
     seen["no prompt"] = refusal(lambda: client.tasks.submit("GENERATION", {}))
+    seen["no size"] = refusal(lambda: client.tasks.submit("GENERATION", {"prompt": "x", "width": -1}))
     seen["unknown field"] = refusal(lambda: client.tasks.submit("GENERATION", {"prompt": "x", "promt": "y"}))
     seen["unknown type"] = refusal(lambda: client.tasks.submit("DREAMING", {"prompt": "x"}))
     seen["position of nobody"] = refusal(lambda: list(client.tasks.events(ended, after="999999999-0-0-0")))

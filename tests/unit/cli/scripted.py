@@ -1,10 +1,11 @@
 """A server on loopback that answers by script."""
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.servers import Quiet, answering
 
 
 @dataclass
@@ -14,8 +15,6 @@ class Script:
     answers: list[tuple[int, str] | tuple[int, str, str]]
     """Status, body and type; the last one is given again and again."""
     asked: list[str] = field(default_factory=list)
-    headers: dict[str, str] = field(default_factory=dict)
-    """Sent with every answer."""
     url: str = ""
 
 
@@ -24,7 +23,7 @@ def server(answers: Sequence[tuple[int, str] | tuple[int, str, str]]) -> Iterato
     """A server that gives these answers one after the other, and the last one from then on."""
     script = Script(list(answers))
 
-    class Handler(BaseHTTPRequestHandler):
+    class Scripted(Quiet, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             script.asked.append(f"{self.command} {self.path}")
             self.rfile.read(int(self.headers.get("Content-Length", "0")))
@@ -32,23 +31,11 @@ def server(answers: Sequence[tuple[int, str] | tuple[int, str, str]]) -> Iterato
             status, body, kind = answer if len(answer) == 3 else (*answer, "application/json")
             self.send_response(status)
             self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body.encode())))
-            for name, value in script.headers.items():
-                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body.encode())
 
-        do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
+        do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
 
-        def log_message(self, *_: object) -> None:
-            """Tests are quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        script.url = f"http://127.0.0.1:{listening.server_port}"
-        thread = threading.Thread(target=listening.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield script
-        finally:
-            listening.shutdown()
-            thread.join()
+    with answering(Scripted) as script.url:
+        yield script

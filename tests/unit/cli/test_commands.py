@@ -1,4 +1,4 @@
-"""What all commands have: help, --json, and a place in the documentation."""
+"""Help, --json and a place in the documentation: every command has them."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,11 +1,8 @@
 """Downloads: whole or not at all, on after a lost connection, and without the key elsewhere."""
 
+import asyncio
 import hashlib
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,60 +16,36 @@ from compute.client import (
     Compute,
     ConfigurationError,
     IntegrityError,
+    NoAnswer,
     NotFoundError,
     RetryPolicy,
     UnexpectedAnswer,
 )
 from compute.testing import ComputeServer
+from tests.unit.client.serving import answering
 
 DATA = bytes(range(256)) * 4000
 QUICK = RetryPolicy(tries=5, first_pause=0.001)
 
 
-@contextmanager
-def answering(
-    answers: dict[str, tuple[int, dict[str, str], bytes]],
-) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
-    """A server that answers by path; its address, and the paths and keys that it was asked with."""
-    asked: list[tuple[str, str | None]] = []
+@pytest.mark.parametrize("kind", [AsyncCompute, Compute])
+async def test_a_download_goes_on_where_it_was_cut(kind: type[AsyncCompute | Compute], tmp_path: Path) -> None:
+    digest = hashlib.sha256(DATA).hexdigest()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def fetch(url: str, key: str, to: Path) -> Path:
+        with Compute(url, key, retry=QUICK) as client:
+            return client.files.download("refs/large.png", to, sha256=digest)
 
-        def do_GET(self) -> None:
-            asked.append((self.path, self.headers.get("Authorization")))
-            status, headers, body = answers[self.path]
-            self.send_response(status)
-            for name, value in ({"Content-Length": str(len(body))} | headers).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-            self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            """Tests are quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.server_port}", asked
-        finally:
-            listening.shutdown()
-            thread.join()
-
-
-async def test_a_download_goes_on_where_it_was_cut(tmp_path: Path) -> None:
     with ComputeServer() as server:
         server.store("refs/large.png", DATA)
         address = URL(server.url)
         plans = [Plan(Cut.MID_ANSWER, 0, passed) for passed in (100, 200_000, 300_000)]
-        async with (
-            CuttingProxy((address.host, address.port or 0), iter(plans)).listening() as proxy,
-            AsyncCompute(proxy.url, server.key, retry=QUICK) as client,
-        ):
-            digest = hashlib.sha256(DATA).hexdigest()
-            file = await client.files.download("refs/large.png", tmp_path / "large.png", sha256=digest)
+        async with CuttingProxy((address.host, address.port or 0), iter(plans)).listening() as proxy:
+            if kind is Compute:
+                file = await asyncio.to_thread(fetch, proxy.url, server.key, tmp_path / "large.png")
+            else:
+                async with AsyncCompute(proxy.url, server.key, retry=QUICK) as client:
+                    file = await client.files.download("refs/large.png", tmp_path / "large.png", sha256=digest)
             assert file.read_bytes() == DATA
             assert proxy.cuts[Cut.MID_ANSWER] == len(plans)
     assert os.listdir(tmp_path) == ["large.png"]  # noqa: PTH208 - of an asynchronous test
@@ -148,3 +121,46 @@ def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPat
     for odd in ("ftp://127.0.0.1", "no address", "http://"):
         with pytest.raises(ConfigurationError):
             Compute(odd)
+
+
+@pytest.mark.parametrize("tag", ['W/"1"', '"1"', 'W/"é"'])
+def test_a_file_that_always_breaks_off_is_given_up(tag: str, tmp_path: Path) -> None:
+    broken = (200, {"Content-Length": str(len(DATA)), "ETag": tag}, DATA[:100_000])
+    with (
+        answering({"/api/v1/storage/images/a.png": broken}) as (url, asked),
+        Compute(url, "secret", timeout=0.3, retry=QUICK) as client,
+        pytest.raises(NoAnswer),
+    ):
+        client.files.download("a.png", tmp_path / "a.png")
+    assert len(asked) > 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_of_a_file_is_not_the_whole(tmp_path: Path) -> None:
+    part = {"Content-Range": f"bytes 0-999/{len(DATA)}", "ETag": '"1"'}
+    with (
+        answering({"/api/v1/storage/images/a.png": (206, part, DATA[:1000])}) as (url, _),
+        Compute(url, "secret", timeout=0.3, retry=QUICK) as client,
+        pytest.raises(IntegrityError),
+    ):
+        client.files.download("a.png", tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "link", ["/api/v1/admin/keys", "/api/v1/storage/images/../../admin/keys", "/api/v1/storage/images/%2e%2e/a.png"]
+)
+def test_a_link_leads_the_key_to_stored_files_alone(link: str, tmp_path: Path) -> None:
+    with answering({}) as (url, asked), Compute(url, "secret") as client:
+        for source in (link, f"{url}{link}"):
+            with pytest.raises(NotFoundError):
+                client.files.download(source, tmp_path / "a.png")
+        with pytest.raises(NotFoundError):
+            client.files.download(f"{url}/api/v1/storage/images/a.png", tmp_path / "a.png")
+    assert [key for _, key in asked] == [None, None, "Bearer secret"]
+
+
+def test_a_long_name_is_a_name(tmp_path: Path) -> None:
+    with ComputeServer() as server, Compute(server.url, server.key) as client:
+        server.store("refs/dress.png", DATA)
+        file = client.files.download("refs/dress.png", tmp_path / f"{'long' * 60}.png")
+        assert file.read_bytes() == DATA

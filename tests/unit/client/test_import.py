@@ -1,4 +1,4 @@
-"""What the client costs before it does anything."""
+"""The client's import: quick, and without anything of the server."""
 
 import ast
 import json

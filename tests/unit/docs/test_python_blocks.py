@@ -85,7 +85,7 @@ async def passes_as_tests(block: Block, _: pytest.MonkeyPatch, capsys: pytest.Ca
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         run = partial(subprocess.run, command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         ended = await asyncio.to_thread(run)
-    assert "5 passed" in ended.stdout, ended.stdout
+    assert ended.stdout.splitlines()[-1].startswith("5 passed"), ended.stdout + ended.stderr
 
 
 Check = Callable[[Block, pytest.MonkeyPatch, pytest.CaptureFixture[str]], Coroutine[Any, Any, None]]

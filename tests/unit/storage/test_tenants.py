@@ -1,4 +1,4 @@
-"""Which folders are a tenant's, and what of a store it is shown."""
+"""Folders of tenants, and the part of a store that each of them is shown."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a replica tells of itself: what it holds and executes, what it has completed, and what its process uses."""
+"""Vitals of a replica: its jobs, what it has completed, and the resources of its process."""
 
 import contextlib
 import os

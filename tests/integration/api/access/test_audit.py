@@ -1,4 +1,4 @@
-"""Who did what: every change is in the log soon, without bodies and secrets, and nobody waits for it."""
+"""The audit log: every change is in it soon, without bodies and secrets, and nobody waits for it."""
 
 import asyncio
 import logging
@@ -150,10 +150,15 @@ async def test_entries_wait_for_the_database_and_what_finds_no_room_is_in_the_pr
                 await asyncio.sleep(0.1)
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
-        log.note(entry(6))
-        await log.close()
-        assert await _count(database) == 4
+        assert await _count(database) == 3
         await away.close()
+
+
+async def test_what_waits_is_written_in_the_end(database: Database) -> None:
+    log = AuditLog(database, stop_seconds=PATIENCE)
+    log.note(entry(1))
+    await log.close()
+    assert await _count(database) == 1
 
 
 async def test_a_batch_that_is_written_twice_is_there_once(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""What one tenant's key sees and does of another tenant's work, on every route: nothing.
+"""Isolation of tenants: on every route, the key of one sees and does nothing of what is another's.
 
 A foreign id is answered as an unknown one is, word for word. A route that is new has no rule here, and fails this.
 """

@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics."""
+"""Figures at /metrics, as Prometheus reads them."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ from compute.settings import Settings
 from compute.tasks.usage import add_up
 from tests.integration.api.conftest import KEY, Painter, serving_api, wait_for
 from tests.integration.lossy import LossyWire
-from tests.patience import PATIENCE
+from tests.patience import NEVER, PATIENCE
 from tests.servers import PLAIN_HTTP
 
 SMALL = {"prompt": "a hat", "width": 64, "height": 64, "steps": 2}
@@ -143,7 +143,9 @@ async def test_figures_of_all_processes_are_added_up_and_outlive_them(
         async with serving_api(settings) as url, httpx.AsyncClient(timeout=PATIENCE, verify=PLAIN_HTTP) as client:
             for _ in range(3):
                 await client.get(f"{url}/api/v1/tasks/", headers={"Authorization": f"Bearer {KEY}"})
-    # Each server has written when it stopped.
+            await write(database)
+    name = "compute_http_request_duration_seconds_count"
+    await until(prometheus, name, 6, route="/api/v1/tasks/", status="200")
     async with database.transaction() as session:
         counts = await session.scalar(
             select(MetricSum.counts).where(
@@ -152,8 +154,19 @@ async def test_figures_of_all_processes_are_added_up_and_outlive_them(
         )
     assert counts is not None
     assert sum(counts) >= 6
-    name = "compute_http_request_duration_seconds_count"
-    await until(prometheus, name, 6, route="/api/v1/tasks/", status="200")
+
+
+async def test_a_process_that_ends_writes_what_it_has_counted(database: Database) -> None:
+    from compute.telemetry.instruments import TASK_WAITS
+
+    TASK_WAITS.observe(0.2, "leaving")
+    writing = asyncio.create_task(MetricWriter(database, seconds=NEVER, leave_seconds=PATIENCE).run())
+    await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    async with database.transaction() as session:
+        counts = await session.scalar(select(MetricSum.counts).where(MetricSum.labels == ["leaving"]))
+    assert sum(counts or ()) == 1
 
 
 async def test_a_version_with_other_buckets_begins_its_histogram_anew(database: Database) -> None:
@@ -233,12 +246,16 @@ async def test_figures_are_those_of_the_rows(
     assert total(exposition, "compute_webhook_oldest_waiting_age_seconds") >= 50
 
 
-async def test_scrapes_at_once_are_one_collection(prometheus: httpx.AsyncClient) -> None:
-    await asyncio.sleep(0)
-    answers = await asyncio.gather(*(scraped(prometheus) for _ in range(20)))
-    name = "compute_metrics_collection_duration_seconds"
-    durations = {values(answer)[name, ()] for answer in answers}
-    assert len(durations) <= 2, "those of one second share one; these may have met the turn of it"
+async def test_scrapes_of_one_second_share_a_collection(database: Database) -> None:
+    now = 1000.0
+    collection = MetricCollection(database, served=(), currency="USD", own=lambda: (), clock=lambda: now)
+    first, *others = await asyncio.gather(*(collection.collect() for _ in range(20)))
+    assert all(other is first for other in others)
+    now += 0.5
+    assert await collection.collect() is first
+    now += 0.5
+    assert await collection.collect() is not first
+    await collection.close()
 
 
 @asynccontextmanager

@@ -38,13 +38,20 @@ async def sent_by(stream: httpx.Response) -> AsyncIterator[Sent]:
             fields = {}
 
 
-async def read(api: httpx.AsyncClient, task: str, last: str | None = None, *, most: int | None = None) -> list[Sent]:
-    """What a connection sends, until its end or that many events."""
+@asynccontextmanager
+async def opened(api: httpx.AsyncClient, task: str, last: str | None = None) -> AsyncIterator[AsyncIterator[Sent]]:
+    """The events of a connection that was accepted."""
     headers = {} if last is None else {"Last-Event-ID": last}
-    found: list[Sent] = []
     async with asyncio.timeout(PATIENCE), api.stream("GET", f"/tasks/{task}/events", headers=headers) as stream:
         assert stream.status_code == 200
-        async for event in sent_by(stream):
+        yield sent_by(stream)
+
+
+async def read(api: httpx.AsyncClient, task: str, last: str | None = None, *, most: int | None = None) -> list[Sent]:
+    """What a connection sends, until its end or that many events."""
+    found: list[Sent] = []
+    async with opened(api, task, last) as events:
+        async for event in events:
             found.append(event)
             if len(found) == most:
                 return found
@@ -111,23 +118,22 @@ async def test_every_move_comes_once_and_in_order_across_connections(
 
 async def test_a_reader_that_waits_misses_no_move_of_a_single_tick(api: httpx.AsyncClient, database: Database) -> None:
     task = await make(api)
-    [first] = await read(api, task, most=1)
-    rest = asyncio.create_task(read(api, task, first.id))
-    await asyncio.sleep(0.1)
-    await move(database, task, "QUEUED", "EXECUTING", "COMPLETED", progress=100)
-    assert [event.data["status"] for event in await rest] == ["QUEUED", "EXECUTING", "COMPLETED"]
+    async with opened(api, task) as events:
+        assert (await anext(events)).data["status"] == "PENDING"
+        await move(database, task, "QUEUED", "EXECUTING", "COMPLETED", progress=100)
+        assert [event.data["status"] async for event in events] == ["QUEUED", "EXECUTING", "COMPLETED"]
 
 
 async def test_progress_that_was_seen_is_not_sent_again(api: httpx.AsyncClient, database: Database) -> None:
     task = await make(api)
     await move(database, task, "QUEUED", "EXECUTING", progress=40)
     [first] = await read(api, task, most=1)
-    resumed = asyncio.create_task(read(api, task, first.id, most=1))
-    await asyncio.sleep(0.5)
-    assert not resumed.done()
-    async with database.transaction() as session:
-        await session.execute(text("UPDATE tasks SET progress = 55 WHERE id = :id"), {"id": UUID(task)})
-    [more] = await resumed
+    async with opened(api, task, first.id) as resumed:
+        # The look at the task that tells a second reader of it tells this one as well.
+        await read(api, task, most=1)
+        async with database.transaction() as session:
+            await session.execute(text("UPDATE tasks SET progress = 55 WHERE id = :id"), {"id": UUID(task)})
+        more = await anext(resumed)
     assert (more.name, more.data["progress"]) == ("progress", 55.0)
     # Behind a retry it begins anew, as a move says.
     await move(database, task, "PENDING", fence=1)

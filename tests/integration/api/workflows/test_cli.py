@@ -20,6 +20,7 @@ from compute.worker.protocol import GenerateRequest
 from tests.integration.api.conftest import KEY
 from tests.integration.api.workflows.conftest import SubjectPainter, draw, mapping, workflow
 from tests.patience import PATIENCE
+from tests.pictures import size_of
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,6 @@ class Command:
         path = self.folder / name
         path.write_text(yaml.safe_dump(body))
         return str(path)
-
-
-def size_of(file: Path) -> tuple[int, int]:
-    with Image.open(file) as picture:
-        return picture.size
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from typer.testing import CliRunner
 
 from compute.cli import app
 from compute.stack.preflight import free_port
+from tests import servers
 
 CONFIG = Path(__file__).parents[4] / "serve_config.yaml"
 SOUND_KEY = "sound-key-of-the-tests-0123"
@@ -95,7 +95,7 @@ Routes = dict[str, Callable[[dict[str, str]], tuple[int, Any]]]
 def answering(routes: Routes) -> Iterator[str]:
     """A server with an answer for each path, made from a request's headers; 404 for others. Yields its address."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Answering(servers.Quiet, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answer = routes.get(self.path.partition("?")[0], lambda _: (404, "not here"))
             status, body = answer({name.lower(): value for name, value in self.headers.items()})
@@ -105,18 +105,8 @@ def answering(routes: Routes) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with servers.answering(Answering) as url:
+        yield url
 
 
 @contextmanager

@@ -35,6 +35,12 @@ def test_a_sound_set_up_has_no_findings(sound: SetUp, database_url: str) -> None
     assert {name for name, one in answer.checks.items() if one["state"] == "skipped"} == {"ray", "cluster", "server"}
 
 
+def opened(secret: Path) -> None:
+    """Make a file that others may read, whatever the umask is."""
+    secret.touch()
+    secret.chmod(0o644)
+
+
 @pytest.mark.parametrize(
     ("change", "code", "advice"),
     [
@@ -42,7 +48,7 @@ def test_a_sound_set_up_has_no_findings(sound: SetUp, database_url: str) -> None
         (lambda home: home.chmod(0o1777), "home.shared", "export COMPUTE_HOME="),
         (lambda home: (home.rmdir(), home.write_text("file")), "home.unmakeable", "Name one that you may make"),
         (lambda home: (home / "api_key").write_text("weak"), "secret-files.api-key", "Remove the file"),
-        (lambda home: (home / "ray_token").touch(0o644), "secret-files.open", "chmod 600"),
+        (lambda home: opened(home / "ray_token"), "secret-files.open", "chmod 600"),
         (lambda home: (home / "supervisor.lock").write_text("{}"), "leftovers.lock", "start it again"),
     ],
 )

@@ -4,15 +4,16 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
+from compute.stack.preflight import free_port
 from tests.integration.cli.terminal import Terminal, terminal
+from tests.servers import Quiet, answering
 
 QUEUE = {"name": "inference", "depth": 7, "active_workers": 1, "active_tasks": 1, "reserved_tasks": 2}
 WORKER = {"name": "Flux-3f2a@host1", "active_tasks": 1, "concurrency": 1, "utilization_pct": 100.0}
@@ -24,24 +25,20 @@ TASK = {
 }
 
 
-class Monitored(BaseHTTPRequestHandler):
-    """A server with one queue, one worker and one task; `answers` are changed while it runs, a number is a status."""
+class Monitored(Quiet, BaseHTTPRequestHandler):
+    """A server with one queue, one worker and one task; `answers` are changed while it runs."""
 
     answers: dict[str, Any]
 
     def do_GET(self) -> None:
         path = self.path.removeprefix("/api/v1")
         body = next((answer for beginning, answer in self.answers.items() if path.startswith(beginning)), None)
-        status = body if isinstance(body, int) else 200 if body is not None else 503
         data = json.dumps(body).encode()
-        self.send_response(status)
+        self.send_response(200 if body is not None else 503)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
 
 
 @contextmanager
@@ -53,15 +50,8 @@ def serving(port: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
         "/tasks/?status=EXECUTING": [TASK],
         "/tasks/?status=FAILED": [],
     }
-    handler = type("Handler", (Monitored,), {"answers": answers})
-    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield server.server_port, answers
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(type("Answering", (Monitored,), {"answers": answers}), port=port) as url:
+        yield int(url.rpartition(":")[2]), answers
 
 
 def top(port: int) -> tuple[str, ...]:
@@ -69,7 +59,8 @@ def top(port: int) -> tuple[str, ...]:
 
 
 def test_it_is_live_and_survives_a_server_that_goes_away_and_comes_back() -> None:
-    with serving() as (port, answers):
+    # A port that the kernel gives to nobody while the server is away.
+    with serving(free_port()) as (port, answers):
         opened = Terminal(*top(port))
         try:
             frame = opened.until("inference")

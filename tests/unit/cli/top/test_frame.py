@@ -1,4 +1,4 @@
-"""What `compute top` draws: within the terminal, the most important rows first, whatever a server says."""
+"""Frames of `compute top`: within the terminal, the most important rows first, whatever a server says."""
 
 import io
 from dataclasses import replace

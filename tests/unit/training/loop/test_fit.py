@@ -1,4 +1,4 @@
-"""Where a training's checkpoints lie, and what Ray calls its run."""
+"""The folder of a training's checkpoints, and the name of its run in Ray."""
 
 from pathlib import Path
 
