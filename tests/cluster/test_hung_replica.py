@@ -23,6 +23,7 @@ from compute.dispatch.store import PostgresDispatchStore
 from compute.settings import get_settings
 from compute.storage.factory import open_store
 from compute.worker.protocol import GenerateRequest, Job, OnStep, WorkEvent
+from compute.worker.vitals import Station
 from compute.worker.watchdog import Watchdog
 from tests.cluster.conftest import Cluster
 from tests.integration.dispatch.test_dispatcher import until
@@ -90,7 +91,7 @@ class HangingWorker(JobWorker):
 
     def __init__(self, file: Path) -> None:
         settings = get_settings()
-        super().__init__(settings)
+        super().__init__(settings, Station(f"Hanging#{os.getpid()}", (QUEUE,), concurrency=1, capacity=3))
         self.watchdog = Watchdog(STALL_SECONDS, clock=HangingClock(file))
         objects = open_store(settings)
         self._worker = LocalWorkerContext(settings, objects, HangsOnce(file), executor(), watchdog=self.watchdog)
