@@ -2,14 +2,11 @@
 
 import asyncio
 import socket
-from time import monotonic
 from typing import Any
 from uuid import UUID
 
 import pytest
-from httpx import URL
 
-from benchmarks.client.cutting import Cut, CuttingProxy, Plan
 from compute.client import (
     AsyncCompute,
     Compute,
@@ -24,7 +21,7 @@ from compute.client import (
 )
 from compute.client.common.sse import MessageReader
 from compute.client.sync.polling import until_ended
-from compute.testing import Completes, ComputeServer, Hangs
+from compute.testing import ComputeServer, Hangs
 from tests.patience import NEVER, PATIENCE
 from tests.unit.client.serving import answering
 
@@ -56,25 +53,6 @@ async def test_many_waits_leave_room_for_other_requests() -> None:
             assert (await client.tasks.run(prompt="a hat")).status == "COMPLETED"
             await asyncio.gather(*(client.tasks.cancel(task) for task in tasks))
             await asyncio.gather(*waits)
-
-
-async def test_a_consumer_may_be_slower_than_the_patience_with_the_server() -> None:
-    patience = 0.05
-    with ComputeServer() as server:
-        address = URL(server.url)
-        proxy = CuttingProxy((address.host, address.port or 0), iter([Plan(Cut.MID_ANSWER, 0, 500)]))
-        async with proxy.listening(), AsyncCompute(server.url, server.key) as direct:
-            server.outcomes.append(Completes(seconds=0.3, steps=6))
-            task = await direct.tasks.submit(prompt="a hat")
-            async with AsyncCompute(proxy.url, server.key, timeout=patience, retry=QUICK) as client:
-                events = []
-                async for event in client.tasks.events(task, after="1-0-0-0"):
-                    events.append(event)
-                    busy_until = monotonic() + 1.5 * patience
-                    while monotonic() < busy_until or not proxy.cuts:
-                        await asyncio.sleep(0.01)
-    assert [event.name for event in events] == ["status", "status", *["progress"] * 6, "completed"]
-    assert proxy.cuts.total() == 1
 
 
 @pytest.mark.parametrize(
