@@ -30,15 +30,15 @@ def plain(answer: Any) -> Any:
     return answer.model_dump(mode="json", warnings=False) if hasattr(answer, "model_dump") else answer
 
 
-def sound(answer: Answer) -> Answer:
+def sound(answer: Answer, field: str = "id") -> Answer:
     """The answer, if it is one: the client reads leniently, and takes any object for a task.
 
     Raises:
-        UnexpectedAnswer: it has no id.
+        UnexpectedAnswer: it has no id, or lacks another field that every answer has.
     """
     from compute.client import UnexpectedAnswer
 
-    if getattr(answer, "id", None) is None:
+    if getattr(answer, field, None) is None:
         raise UnexpectedAnswer("the server does not answer as this API does")
     return answer
 

@@ -9,21 +9,23 @@ import typer
 if TYPE_CHECKING:
     from compute.stack.errors import ExitCode
 
-__all__ = ["INTERRUPTED", "one_line_errors"]
+__all__ = ["INTERRUPTED", "SERVER_NEEDS", "one_line_errors"]
 
 INTERRUPTED = 130
+SERVER_ERRORS = 500
+SERVER_NEEDS = "install all that a server needs, in the folder of the project: pip install '.[server]'"
 
 
 @contextmanager
 def one_line_errors(*also: type[Exception]) -> Iterator[None]:
     """Print an expected error as one line and exit with the code that fits it, 1 if there is no other.
 
-    Expected are the errors that an operator can fix (StackError, OSError), those in `also`, and a package that only
-    the extra `server` brings. Ctrl-C exits with 130 and prints nothing.
+    Expected are the errors that an operator can fix (StackError, OSError, text that is none), those in `also`, and a
+    package that only the extra `server` brings. Ctrl-C exits with 130 and prints nothing.
     """
     from compute.stack.errors import ExitCode, StackError
 
-    expected: tuple[type[Exception], ...] = (StackError, OSError, *also)
+    expected: tuple[type[Exception], ...] = (StackError, OSError, UnicodeError, *also)
     try:
         yield
     except KeyboardInterrupt:
@@ -34,7 +36,7 @@ def one_line_errors(*also: type[Exception]) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "compute":
             raise
-        needed = f"this command needs the package {error.name}; all that a server needs: pip install 'compute[server]'"
+        needed = f"this command needs the package {error.name}; {SERVER_NEEDS}"
         typer.echo(f"compute: {needed}", err=True)
         raise typer.Exit(ExitCode.FAILED) from error
     except expected as error:
@@ -64,4 +66,9 @@ def _message(error: Exception) -> str:
     said = str(error)
     if isinstance(error, OSError) and error.strerror:
         said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, UnicodeError):
+        said = "an argument, or what it names, is not valid text"
+    if (request := getattr(error, "request_id", None)) and (getattr(error, "status", None) or 0) >= SERVER_ERRORS:
+        said = f"{said} (request {request})"
+    said = "; ".join([said, *getattr(error, "__notes__", ())])
     return "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in said)

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from compute.client import Compute
 
-__all__ = ["Body", "Fields", "fields_of", "image_of", "object_of", "pairs_of", "value_of"]
+__all__ = ["Body", "Fields", "fields_of", "image_of", "object_of", "pairs_of", "strict_json", "value_of"]
 
 Fields = Annotated[
     list[str] | None,
@@ -51,9 +51,25 @@ def value_of(client: "Compute", text: str) -> Any:
     if text.startswith("@"):
         return _uploaded(client, Path(text[1:]))
     try:
-        return json.loads(text)
+        return strict_json(text)
     except ValueError:
         return text
+
+
+def strict_json(text: str) -> Any:
+    """The value of a text in JSON, which can be sent as JSON again.
+
+    Raises:
+        ValueError: it is none, or holds NaN, an infinity, or half of a surrogate pair.
+    """
+    try:
+        found = json.loads(text)
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError as error:
+        raise ValueError("the value is nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("a text is not valid Unicode") from error
+    return found
 
 
 def image_of(client: "Compute", text: str) -> str:
@@ -80,10 +96,10 @@ def object_of(file: Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
         found = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
         # YAML also has dates, and keys that are not strings.
-        found = json.loads(json.dumps(found, default=str, allow_nan=False))
+        found = strict_json(json.dumps(found, default=str, allow_nan=False))
     except OSError as error:
         raise StackError(f"{file} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise StackError(f"{file} is neither YAML nor JSON: {error}") from error
     if not isinstance(found, Mapping):
         raise StackError(f"{file} must hold one object with names and values")

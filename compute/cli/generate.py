@@ -1,13 +1,14 @@
 """`compute generate`: from a prompt to an image on this disk. Heavy modules are imported inside functions."""
 
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compute.cli.answers import AsJson, plain, print_json, sound
-from compute.cli.errors import INTERRUPTED
-from compute.cli.remote.running import until_ended
+from compute.cli.remote.running import ended_or_cancelled
 from compute.cli.server import Key, Url, connected
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["generate"]
 
+Convert = Callable[[bytes], bytes]
 DEFAULT_FILE = Path("picture.png")
 FORMATS: "dict[str, ImageFormat]" = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 """By the file's suffix."""
@@ -58,16 +60,12 @@ def generate(
     with connected(url, key) as (client, _):
         # First, so that no image is generated that could not be written.
         first.parent.mkdir(parents=True, exist_ok=True)
+        convert = _converter(first.suffix)
         task = sound(
             client.tasks.submit("GENERATION", {name: value for name, value in asked.items() if value is not None})
         )
-        try:
-            ended = until_ended(client, task)
-        except KeyboardInterrupt:
-            client.tasks.cancel(task)
-            typer.echo(f"{task.id} is cancelled", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-        files = _fetch(client, ended, first)
+        ended = ended_or_cancelled(client, task)
+        files = _fetch(client, ended, first, convert)
         if as_json:
             print_json({**plain(ended), "files": [str(file) for file in files]})
         else:
@@ -75,13 +73,19 @@ def generate(
                 typer.echo(file)
 
 
-def _fetch(client: "Compute", task: "Task", first: Path) -> list[Path]:
+def _fetch(client: "Compute", task: "Task", first: Path, convert: Convert | None) -> list[Path]:
     """Write the images, each in the format of its file's suffix."""
     files = [_numbered(first, number) for number, _ in enumerate(task.paths, 1)]
     for path, file in zip(task.paths, files, strict=True):
-        client.files.download(path, file, sha256=task.digest(path))
-        if (wanted := FORMATS[file.suffix.lower()]) != "png":
-            file.write_bytes(_encoded(file.read_bytes(), wanted))
+        if convert is None:
+            client.files.download(path, file, sha256=task.digest(path))
+            continue
+        # Beside the file, which is replaced at once and is never half of an image, nor one in another format.
+        with TemporaryDirectory(dir=file.parent, prefix=".compute-") as folder:
+            image = client.files.download(path, Path(folder) / "image.png", sha256=task.digest(path))
+            converted = Path(folder) / "converted"
+            converted.write_bytes(convert(Path(image).read_bytes()))
+            converted.replace(file)
     return files
 
 
@@ -93,16 +97,26 @@ def _file(out: Path) -> Path:
     return file
 
 
-def _encoded(image: bytes, image_format: "ImageFormat") -> bytes:
-    """Convert an image of the server, which is a PNG, to another format."""
+def _converter(suffix: str) -> Convert | None:
+    """A function from an image of the server, which is a PNG, to the format of a suffix; None if that is PNG.
+
+    Raises:
+        ModuleNotFoundError: only the client is installed, and cannot convert.
+    """
+    wanted = FORMATS[suffix.lower()]
+    if wanted == "png":
+        return None
     import io
 
     from PIL import Image
 
     from compute.media.codec import encode
 
-    with Image.open(io.BytesIO(image)) as opened:
-        return encode(opened, image_format)
+    def convert(image: bytes) -> bytes:
+        with Image.open(io.BytesIO(image)) as opened:
+            return encode(opened, wanted)
+
+    return convert
 
 
 def _numbered(out: Path, number: int) -> Path:

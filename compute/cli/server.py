@@ -1,10 +1,11 @@
 """Resolves the server's address and API key for a command. Heavy modules are imported inside functions.
 
 The server is --url, COMPUTE_URL, the one that runs in COMPUTE_HOME, or else http://127.0.0.1:8000. The key is --key,
-API_KEY, or the one that the server in COMPUTE_HOME uses, wherever it reads it from. A key from COMPUTE_HOME is sent to
-that server and to loopback only, so that pasting `--url https://…` cannot leak it.
+COMPUTE_API_KEY, API_KEY, or the one that the server in COMPUTE_HOME uses, wherever it reads it from. A key from
+COMPUTE_HOME is sent to that server and to loopback only, so that pasting `--url https://…` cannot leak it.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,15 @@ import typer
 from compute.cli.errors import one_line_errors
 
 if TYPE_CHECKING:
-    from compute.client import Compute
+    from pydantic import SecretStr
 
-__all__ = ["Key", "Server", "Url", "connected"]
+    from compute.client import Compute, UnauthorizedError
+
+__all__ = ["DEFAULT_URL", "KEY_VARIABLE", "AdminKey", "Key", "Server", "Url", "connected", "given_key", "kept_key"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+KEY_VARIABLE = "COMPUTE_API_KEY"
+"""Comes before API_KEY, as it does for the client: API_KEY is also the setting of a server."""
 CALL_SECONDS = 120.0
 TRIES = 3
 
@@ -37,9 +42,14 @@ Key = Annotated[
     str | None,
     typer.Option(
         "--key",
-        help="By default API_KEY; else that of the server in COMPUTE_HOME, which is sent to no other machine.",
+        help="By default COMPUTE_API_KEY or API_KEY; else that of the server in COMPUTE_HOME, which is sent to no "
+        "other machine.",
         show_default=False,
     ),
+]
+AdminKey = Annotated[
+    str | None,
+    typer.Option("--key", envvar="ADMIN_API_KEY", help="An administrator's key.", show_default=False),
 ]
 
 
@@ -84,8 +94,19 @@ def connected(
             try:
                 yield client, server
             except UnauthorizedError as error:
-                said = f"{server.url} refuses the key that came from {server.key_from}"
-                raise ClientError(said, error.status) from error
+                raise _refused(server, error) from error
+
+
+def _refused(server: Server, error: "UnauthorizedError") -> Exception:
+    """The error of a key that is not taken: where it came from, and what the server says of one that it knew."""
+    from compute.client import ClientError
+
+    said = f"{server.url} refuses the key that came from {server.key_from}"
+    why = f": {error}" if error.code in ("KEY_EXPIRED", "KEY_REVOKED") else ""
+    told = ClientError(said + why, error.status)
+    for note in getattr(error, "__notes__", ()):
+        told.add_note(note)
+    return told
 
 
 def _find(url: str | None, key: str | None) -> Server:
@@ -95,21 +116,45 @@ def _find(url: str | None, key: str | None) -> Server:
 
     settings = load_settings()
     home, running = settings.home, running_stack(settings.home)
-    given = key or (settings.api_key.get_secret_value() if settings.api_key is not None else None)
-    kept = stored_key(home) if given is None or running else None
+    given = given_key(key, settings.api_key)
     found = str((running or {}).get("url", DEFAULT_URL))
     url = (url or found).rstrip("/")
-    used = given or _for_this_server(kept, home, url, found)
-    home_needed = used == kept or url == found != DEFAULT_URL
-    key_from = "--key" if key else "API_KEY" if given else f"the server in {home}"
+    used = given[0] if given else kept_key(home, url, found)
+    home_needed = given is None or (bool(running) and used == stored_key(home)) or url == found != DEFAULT_URL
+    key_from = given[1] if given else f"the server in {home}"
     known = found if home_needed else DEFAULT_URL
     return Server(url, used, key_from, home if home_needed else None, None if url == known else url)
 
 
-def _for_this_server(kept: str | None, home: Path, url: str, found: str) -> str:
+def given_key(key: str | None, api_key: "SecretStr | None") -> tuple[str, str] | None:
+    """The key that a command was given, and its source in words; None where that of the home is meant.
+
+    Args:
+        key: The value of --key.
+        api_key: The setting API_KEY.
+    """
+    if key:
+        return key.strip(), "ADMIN_API_KEY" if os.environ.get("ADMIN_API_KEY") == key else "--key"
+    if variable := os.environ.get(KEY_VARIABLE, "").strip():
+        return variable, KEY_VARIABLE
+    return None if api_key is None else (api_key.get_secret_value(), "API_KEY")
+
+
+def kept_key(home: Path, url: str, found: str) -> str:
+    """The key of the server in `home`, for a request to `url`.
+
+    Args:
+        found: The address of the server that runs in `home`, or the default one.
+
+    Raises:
+        StackError: there is none, or it must not be sent there.
+        OSError: it cannot be read.
+    """
     from compute.client import is_loopback
     from compute.stack.errors import StackError
+    from compute.stack.secrets.api_key import stored_key
 
+    kept = stored_key(home)
     if not kept:
         raise StackError(
             f"no API key: {home} has none; set API_KEY to the server's, give --key, or set COMPUTE_HOME to the server's"

@@ -21,8 +21,8 @@ def poll(fetch: Callable[[], T], has_ended: Callable[[T], bool], *, pause: float
         ClientError: the first call failed, the server refuses, or it stays away.
 
     Example:
-        for task in poll(lambda: client.task(task_id), lambda task: task["status"] == "completed", pause=0.3):
-            print(task["progress"])
+        for task in poll(lambda: client.tasks.get(task_id), lambda task: task.ended, pause=0.3):
+            print(task.progress)
     """
     from compute.client import ClientError
 

@@ -20,7 +20,7 @@ _SECONDS = 4.0
 _FOREIGN = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 
 
-@check("ray", "Ray answers, and is of the version that is installed")
+@check("ray", "Ray answers, and is of the version that is installed", asks=True)
 def ray(setup: Setup) -> Iterator[Finding]:
     """The dashboard knows our token, and all nodes run one version."""
     for name in _FOREIGN:
@@ -62,7 +62,7 @@ def _answered(answer: httpx.Response, setup: Setup) -> Iterator[Finding]:
         )
 
 
-@check("cluster", "the cluster has the GPUs that the pools ask for")
+@check("cluster", "the cluster has the GPUs that the pools ask for", asks=True)
 def cluster(setup: Setup) -> Iterator[Finding]:
     """Replicas that find no GPU wait, and so do their tasks."""
     wanted = wanted_gpus(read_args(setup))

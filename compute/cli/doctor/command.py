@@ -1,8 +1,10 @@
 """`compute doctor` itself: runs the checks and prints what they found."""
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -25,7 +27,17 @@ def diagnose(config: Path, only: Sequence[str], url: str | None, key: str | None
         print_json({"healthy": Level.BROKEN not in states, "checks": [_as_json(result) for result in results]})
     else:
         _print(results)
-    raise typer.Exit(ExitCode.FAILED if Level.BROKEN in states else ExitCode.OK)
+    code = ExitCode.FAILED if Level.BROKEN in states else ExitCode.OK
+    if any(result.late for result in results):
+        _leave(code)
+    raise typer.Exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End without waiting for threads that hang, and that pools of threads would join."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _chosen(only: Sequence[str]) -> Sequence[Check]:

@@ -17,7 +17,6 @@ __all__: list[str] = []
 
 _CONNECT_SECONDS = 4
 _MOST_SKEW_SECONDS = 2.0
-_WRITES = ("INSERT", "UPDATE", "DELETE")
 _REFUSALS: tuple[tuple[str, str, str], ...] = (
     ("password authentication failed", "password", "Correct the user and the password in DATABASE_URL"),
     ("no password supplied", "password", "Put the password into DATABASE_URL, or into PGPASSWORD"),
@@ -28,9 +27,17 @@ _REFUSALS: tuple[tuple[str, str, str], ...] = (
     ("SSL", "tls", "Choose the sslmode that the server asks for: …?sslmode=require at the end of DATABASE_URL"),
     ("certificate", "tls", "Name the authority that signed its certificate: …?sslmode=verify-full&sslrootcert=FILE"),
 )
+_UNWRITABLE = """
+SELECT name FROM unnest(%s::text[]) AS wanted(name), LATERAL (SELECT to_regclass(name)::oid AS id) AS found
+WHERE NOT (
+    has_table_privilege(id, 'INSERT') AND has_table_privilege(id, 'UPDATE') AND has_table_privilege(id, 'DELETE')
+)
+ORDER BY name
+"""
+"""A table that is not there has no id, of which nothing is true or false."""
 
 
-@check("database", "the database can be reached, is migrated, and takes what is written to it", seconds=8)
+@check("database", "the database can be reached, is migrated, and takes what is written to it", asks=True)
 def database(setup: Setup) -> Iterator[Finding]:
     """One connection, and everything that a session can tell."""
     url = _url(setup)
@@ -54,7 +61,7 @@ def database(setup: Setup) -> Iterator[Finding]:
             yield from part(connection, url)
 
 
-@check("pooler", "a PgBouncer before the database is one that we know of")
+@check("pooler", "a PgBouncer before the database is one that we know of", asks=True)
 def pooler(setup: Setup) -> Iterator[Finding]:
     """Transaction pooling breaks LISTEN and prepared statements, unless we are told of it."""
     if setup.settings.database_url is None:
@@ -138,12 +145,8 @@ def _read_only(connection: psycopg.Connection, _: str) -> Iterator[Finding]:
 
 
 def _rights(connection: psycopg.Connection, _: str) -> Iterator[Finding]:
-    missing = [
-        table
-        for table in sorted(Base.metadata.tables)
-        if _has(connection, "to_regclass(%(name)s) IS NOT NULL", table)
-        and not _has(connection, " AND ".join(f"has_table_privilege(%(name)s, '{right}')" for right in _WRITES), table)
-    ]
+    rows = connection.execute(_UNWRITABLE, [sorted(Base.metadata.tables)]).fetchall()
+    missing = [str(name) for (name,) in rows]
     if missing:
         yield broken(
             "database.rights",
@@ -151,11 +154,6 @@ def _rights(connection: psycopg.Connection, _: str) -> Iterator[Finding]:
             "As the owner: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO …; "
             "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO …",
         )
-
-
-def _has(connection: psycopg.Connection, what: str, table: str) -> bool:
-    row = connection.execute(f"SELECT {what}", {"name": table}).fetchone()
-    return bool(row and row[0])
 
 
 def _clock(connection: psycopg.Connection, _: str) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from compute.settings import Settings
 from compute.stack.lock import RunningStack
 from compute.stack.options import StackOptions
 
-__all__ = ["Finding", "Level", "SettingFault", "Setup", "Skipped", "broken", "warning"]
+__all__ = ["Finding", "Level", "SettingFault", "Setup", "Skipped", "broken", "closed", "warning"]
 
 
 class Level(StrEnum):
@@ -65,6 +65,7 @@ class Setup:
         config: The Serve configuration that `compute up` would deploy.
         stack: The facts of the supervisor that runs in this home; None if none does.
         url: The server that commands would talk to, and `key` what they would show it.
+        key_missing: Why there is no key; empty if there is one.
     """
 
     settings: Settings
@@ -75,10 +76,22 @@ class Setup:
     stack: RunningStack | None
     url: str
     key: str | None
+    key_missing: str
 
     @property
     def home(self) -> Path:
         return self.settings.home
+
+
+def closed(folder: Path) -> str | None:
+    """Why nobody of this process can look into a folder; None if it can, or if the folder is not there."""
+    try:
+        (folder / "..").stat()  # which nobody finds who may not enter the folder
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return None
 
 
 def _one_line(text: str) -> str:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from compute.cli.doctor.findings import Finding, Setup, Skipped, broken, warning
+from compute.cli.doctor.findings import Finding, Setup, Skipped, broken, closed, warning
 from compute.cli.doctor.registry import check
 from compute.secrets.rules import checked_key
 from compute.stack.cluster.runtime import runtime_path
@@ -26,6 +26,13 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 def folder(setup: Setup) -> Iterator[Finding]:
     """The folder can be made or written to, and belongs to us."""
     home = setup.home
+    if (reason := closed(home)) is not None:
+        yield broken(
+            "home.unreachable",
+            f"COMPUTE_HOME={home} cannot be looked into: {reason}",
+            "Run commands as its owner, let this user enter it and the folders above it, or name another folder",
+        )
+        return
     if not home.is_dir():
         yield from _missing(home)
         return

@@ -31,7 +31,7 @@ _ADVICE = (
 """By words of the store's errors."""
 
 
-@check("objects", "the object store keeps what is put into it", seconds=8)
+@check("objects", "the object store keeps what is put into it", asks=True)
 def objects(setup: Setup) -> Iterator[Finding]:
     """Write an object, read it, list it and remove it, as tasks do."""
     settings = setup.settings

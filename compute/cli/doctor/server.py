@@ -6,6 +6,8 @@ import httpx
 
 from compute.cli.doctor.findings import Finding, Setup, Skipped, broken
 from compute.cli.doctor.registry import check
+from compute.cli.server import DEFAULT_URL
+from compute.client.common.config import transport_options
 from compute.stack.messages.hints import own_command
 from compute.stack.readiness import readiness
 
@@ -13,44 +15,42 @@ __all__: list[str] = []
 
 _SECONDS = 4.0
 _READ = "/api/v1/tasks/generation"
+_GIVE_KEY = "export API_KEY=… (that server's), or set COMPUTE_HOME to the server's folder"
 
 
-@check("server", "the server answers, is ready, and knows the key")
+@check("server", "the server answers, is ready, and knows the key", asks=True)
 def server(setup: Setup) -> Iterator[Finding]:
     """Where COMPUTE_URL or --url leads, or the stack that runs here."""
-    named = "COMPUTE_URL" in setup.environment or (setup.stack or {}).get("url") != setup.url
-    if setup.stack is None and not named:
-        raise Skipped("no server runs in COMPUTE_HOME, and COMPUTE_URL names none")
-    with httpx.Client(base_url=setup.url, timeout=_SECONDS, trust_env=False) as client:
-        try:
-            health = client.get("/health")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            if setup.stack is None and "COMPUTE_URL" not in setup.environment:
-                raise Skipped("no server runs") from error
-            yield _away(setup, error)
-            return
-        if health.status_code == httpx.codes.NOT_FOUND or not _is_ours(health):
-            yield broken(
-                "server.foreign",
-                f"{setup.url} is not a server of this API",
-                "Correct COMPUTE_URL or --url: the address of the server, without /api/v1",
-            )
-            return
-        if (missing := readiness(client, setup.url)) is not None:
-            yield broken(
-                "server.not-ready",
-                f"{setup.url} is not ready: {missing}",
-                f"Wait for models that load; else see the logs in {(setup.stack or {}).get('logs', 'its Ray folder')}",
-            )
-        yield from _key(client, setup)
+    try:
+        # Reached as the commands reach it, through a proxy if the environment names one.
+        with httpx.Client(base_url=setup.url, timeout=_SECONDS, **transport_options(setup.url)) as client:
+            yield from _examined(client, setup)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        if setup.stack is None and setup.url == DEFAULT_URL and "COMPUTE_URL" not in setup.environment:
+            raise Skipped("no server runs in COMPUTE_HOME, and COMPUTE_URL names none") from error
+        yield broken(
+            "server.away",
+            f"{setup.url} does not answer: {type(error).__name__}",
+            f"Start it: {own_command('up', home=setup.home)}; or correct COMPUTE_URL",
+        )
 
 
-def _away(setup: Setup, error: Exception) -> Finding:
-    return broken(
-        "server.away",
-        f"{setup.url} does not answer: {type(error).__name__}",
-        f"Start it: {own_command('up', home=setup.home)}; or correct COMPUTE_URL",
-    )
+def _examined(client: httpx.Client, setup: Setup) -> Iterator[Finding]:
+    health = client.get("/health")
+    if health.status_code == httpx.codes.NOT_FOUND or not _is_ours(health):
+        yield broken(
+            "server.foreign",
+            f"{setup.url} is not a server of this API",
+            "Correct COMPUTE_URL or --url: the address of the server, without /api/v1",
+        )
+        return
+    if (missing := readiness(client, setup.url)) is not None:
+        yield broken(
+            "server.not-ready",
+            f"{setup.url} is not ready: {missing}",
+            f"Wait for models that load; else see the logs in {(setup.stack or {}).get('logs', 'its Ray folder')}",
+        )
+    yield from _key(client, setup)
 
 
 def _is_ours(health: httpx.Response) -> bool:
@@ -63,13 +63,12 @@ def _is_ours(health: httpx.Response) -> bool:
 
 def _key(client: httpx.Client, setup: Setup) -> Iterator[Finding]:
     if setup.key is None:
-        yield broken(
-            "server.no-key",
-            f"there is no API key for {setup.url}",
-            "export API_KEY=… (the server's), or set COMPUTE_HOME to the server's folder",
-        )
+        yield broken("server.no-key", setup.key_missing, _GIVE_KEY)
         return
-    answer = client.get(_READ, params={"limit": 1}, headers={b"Authorization": f"Bearer {setup.key}".encode()})
+    if not (setup.key.isascii() and setup.key.isprintable() and " " not in setup.key):
+        yield broken("server.key", "the API key has signs that are in no key, such as the end of a line", _GIVE_KEY)
+        return
+    answer = client.get(_READ, params={"limit": 1}, headers={"Authorization": f"Bearer {setup.key}"})
     if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         yield broken(
             "server.key",

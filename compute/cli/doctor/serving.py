@@ -19,7 +19,7 @@ __all__ = ["read_args"]
 DEFAULT_CONFIG = Path("serve_config.yaml")
 
 
-@check("serve-config", "serve_config.yaml is valid", seconds=30)
+@check("serve-config", "serve_config.yaml is valid")
 def serve_config(setup: Setup) -> Iterator[Finding]:
     """Every key is known, and every value is accepted: by Serve, and by our application."""
     if setup.config == DEFAULT_CONFIG and not setup.config.exists():

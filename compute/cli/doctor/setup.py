@@ -1,7 +1,8 @@
 """Reads the set-up that is examined. Settings that are refused are noted, and examined no further."""
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -9,33 +10,39 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
 from compute.cli.doctor.findings import SettingFault, Setup
+from compute.cli.server import DEFAULT_URL, given_key, kept_key
 from compute.settings import Settings, variables_of
+from compute.stack.errors import StackError
 from compute.stack.lock import RunningStack, running_stack
 from compute.stack.options import StackOptions
-from compute.stack.secrets.api_key import stored_key
 
-__all__ = ["DEFAULT_URL", "read_setup"]
+__all__ = ["read_setup"]
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 AnySettings = TypeVar("AnySettings", bound=BaseSettings)
+Found = TypeVar("Found")
+_HOME_SECONDS = 10.0
+"""For a COMPUTE_HOME on a network disk that does not answer; its check tells of it."""
 
 
 def read_setup(config: Path, url: str | None, key: str | None) -> Setup:
     """Read everything from the environment, as the commands do."""
     settings, faults = _tolerant(Settings)
     options, more = _tolerant(StackOptions)
-    stack = _stack(settings.home)
+    stack = _in_time(lambda: _stack(settings.home), None)
     found = str((stack or {}).get("url", DEFAULT_URL))
-    return Setup(
-        settings,
-        options,
-        (*faults, *more),
-        dict(os.environ),
-        config,
-        stack,
-        (url or os.environ.get("COMPUTE_URL") or found).rstrip("/"),
-        key or _key(settings),
-    )
+    address = (url or os.environ.get("COMPUTE_URL") or found).rstrip("/")
+    silent: tuple[str | None, str] = (None, f"no API key: {settings.home} does not answer")
+    used, missing = _in_time(lambda: _key(settings, key, address, found), silent)
+    return Setup(settings, options, (*faults, *more), dict(os.environ), config, stack, address, used, missing)
+
+
+def _in_time(asked: Callable[[], Found], otherwise: Found) -> Found:
+    """What a function returns, or something else if it hangs in a system call."""
+    returned: list[Found] = []
+    thread = threading.Thread(target=lambda: returned.append(asked()), daemon=True)
+    thread.start()
+    thread.join(_HOME_SECONDS)
+    return returned[0] if returned else otherwise
 
 
 def _stack(home: Path) -> RunningStack | None:
@@ -46,13 +53,20 @@ def _stack(home: Path) -> RunningStack | None:
         return None
 
 
-def _key(settings: Settings) -> str | None:
-    if settings.api_key is not None:
-        return settings.api_key.get_secret_value()
+def _key(settings: Settings, key: str | None, url: str, found: str) -> tuple[str | None, str]:
+    """The key that commands would show this server, or None and the reason why they have none."""
+    given = given_key(key, settings.api_key)
+    if given is not None:
+        return given[0], ""
     try:
-        return stored_key(settings.home)
-    except (OSError, UnicodeDecodeError):
-        return None
+        return kept_key(settings.home, url, found), ""
+    except StackError as error:
+        return None, str(error).partition("; ")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        return (
+            None,
+            f"no API key: that of {settings.home} cannot be read: {getattr(error, 'strerror', 'it is no text')}",
+        )
 
 
 def _tolerant(model: type[AnySettings]) -> tuple[AnySettings, list[SettingFault]]:

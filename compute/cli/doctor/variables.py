@@ -6,13 +6,14 @@ from urllib.parse import urlsplit
 
 from compute.cli.doctor.findings import Finding, SettingFault, Setup, broken, warning
 from compute.cli.doctor.registry import check
+from compute.cli.server import KEY_VARIABLE
 from compute.outbound.addresses import literal_address
 from compute.settings import setting_variables
 from compute.stack.options import StackOptions
 
 __all__: list[str] = []
 
-_OF_COMMANDS = {"COMPUTE_URL", "COMPUTE_STACK"}
+_OF_COMMANDS = {"COMPUTE_URL", "COMPUTE_STACK", KEY_VARIABLE}
 _NEW_KEY = "openssl rand -hex 24"
 _ADVICE = {
     "API_KEY": f"Choose a long one: export API_KEY=$({_NEW_KEY}); or unset it, and one is made in COMPUTE_HOME",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from compute.cli.answers import AsJson, plain, print_json
+from compute.cli.answers import AsJson, plain, print_json, sound
 from compute.cli.fields import Fields, fields_of, image_of
 from compute.cli.server import Key, Url, connected
 
@@ -20,7 +20,7 @@ def upload(
 ) -> None:
     """Upload images, and print the storage paths by which requests name them."""
     with connected(url, key) as (client, _):
-        stored = [client.files.upload(file) for file in files]
+        stored = [sound(client.files.upload(file), "path") for file in files]
         if as_json:
             print_json([plain(one) for one in stored])
         else:

@@ -1,60 +1,59 @@
-"""`compute keys …`: give keys out, limit them, rotate them, take them back. Needs an administrator's key."""
+"""`compute keys …`: create, limit, rotate and revoke API keys. Needs an administrator's key."""
 
 import re
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import typer
 
-from compute.cli.answers import AsJson, print_json, print_table
-from compute.cli.server import Url, connected
+from compute.cli.answers import AsJson, plain, print_json, print_table, sound
+from compute.cli.server import AdminKey, Url, connected
+from compute.terminal.words import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from compute.client import Compute
+    from compute.schemas.admin.keys import ApiKeyWithSecret
 
 __all__ = ["keys"]
 
 keys = typer.Typer(no_args_is_help=True, help="API keys of a running server.")
 
-_KEYS, _TENANTS = "/admin/keys", "/admin/tenants"
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_LONGEST = timedelta(days=36_500)
 _PAGE = 200
 
-AdminKey = Annotated[
-    str | None,
-    typer.Option("--key", envvar="ADMIN_API_KEY", help="An administrator's key.", show_default=False),
-]
 KeyId = Annotated[str, typer.Argument(help="The key's id.", show_default=False)]
 Requests = Annotated[int | None, typer.Option(help="Requests a minute.", min=1, show_default="no limit")]
 Concurrent = Annotated[int | None, typer.Option(help="Tasks that have not ended.", min=1, show_default="no limit")]
 Daily = Annotated[int | None, typer.Option(help="Tasks accepted in a day (UTC).", min=1, show_default="no limit")]
 
 
-def _span(text: str) -> int:
-    """Seconds of a span of time, such as `90d`, `24h`, `30m`, `0`."""
+def _span(text: str | int) -> int:
+    """Seconds of a span of time, such as `90d`, `24h`, `30m`, `0`; a default is in seconds already."""
+    if isinstance(text, int):
+        return text
     found = _SPAN.fullmatch(text)
     if found is None and text != "0":
         raise typer.BadParameter("a number with s, m, h, d or w, as in 90d")
-    return 0 if found is None else int(found[1]) * _SECONDS[found[2]]
+    seconds = 0 if found is None else int(found[1]) * _SECONDS[found[2]]
+    if seconds > _LONGEST.total_seconds():
+        raise typer.BadParameter("at most a hundred years")
+    return seconds
 
 
 Expires = Annotated[
-    int | None, typer.Option("--expires", parser=_span, metavar="SPAN", help="Stops to work after so long: 90d, 12h.")
+    int | None, typer.Option("--expires", parser=_span, metavar="SPAN", help="How long it is valid: 90d, 12h.")
 ]
 Grace = Annotated[
-    int, typer.Option("--grace", parser=_span, metavar="SPAN", help="The old text works for so long: 24h, 0.")
+    int, typer.Option("--grace", parser=_span, metavar="SPAN", help="How long the old secret stays valid: 24h, 0.")
 ]
 
 
 @keys.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Whose it is.", show_default=False)],
-    tenant: Annotated[str | None, typer.Option(help="The tenant to whose work it is bound; else it is free.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the key's owner.", show_default=False)],
+    tenant: Annotated[str | None, typer.Option(help="The tenant whose work it sees; without it, all work.")] = None,
     scope: Annotated[str, typer.Option(help="read, submit, operate or admin.")] = "submit",
     expires: Expires = None,
     requests_per_minute: Requests = None,
@@ -64,14 +63,14 @@ def create(
     url: Url = None,
     key: AdminKey = None,
 ) -> None:
-    """Make a key, and print it: this once, for it is stored nowhere."""
+    """Create a key and print its secret once; it is not stored."""
     limits = _limits(requests_per_minute, concurrent_tasks, tasks_per_day)
-    body: dict[str, Any] = {"name": name, "tenant": tenant, "scope": scope, "limits": limits}
+    fields: dict[str, Any] = {"tenant": tenant, "scope": scope, "limits": limits}
     if expires is not None:
-        body["expires_at"] = (datetime.now(UTC) + timedelta(seconds=expires)).isoformat()
+        fields["expires_at"] = (datetime.now(UTC) + timedelta(seconds=expires)).isoformat()
     with connected(url, key) as (client, _):
-        # Without an idempotency key: the answer to a repetition has no text.
-        _print_once(client.request("POST", _KEYS, body=body, idempotency_key=""), as_json)
+        # Without an idempotency key: the answer to a repetition has no secret.
+        _print_once(client.admin.keys.create(name, **fields, idempotency_key=""), as_json)
 
 
 @keys.command("list")
@@ -84,13 +83,11 @@ def list_keys(
 ) -> None:
     """List keys, newest first."""
     with connected(url, key) as (client, _):
-        found = list(islice(_all(client, tenant), limit))
+        found = list(islice(client.admin.keys.list(tenant=tenant, page_size=min(limit, _PAGE)), limit))
     if as_json:
-        print_json(found)
+        print_json([plain(one) for one in found])
     else:
-        rows = (
-            [one["id"], one["name"], one["scope"], one["tenant"], _state(one), one["last_used_at"]] for one in found
-        )
+        rows = ([one.id, one.name, one.scope, one.tenant, _state(one), one.last_used_at] for one in found)
         print_table(["id", "name", "scope", "tenant", "state", "last used"], rows, nothing="no keys")
 
 
@@ -98,28 +95,27 @@ def list_keys(
 def show(key_id: KeyId, as_json: AsJson = False, url: Url = None, key: AdminKey = None) -> None:
     """Show one key."""
     with connected(url, key) as (client, _):
-        _print(client.request("GET", _path(key_id)), as_json)
+        _print(client.admin.keys.get(key_id), as_json)
 
 
 @keys.command()
 def rotate(
     key_id: KeyId, grace: Grace = 86_400, as_json: AsJson = False, url: Url = None, key: AdminKey = None
 ) -> None:
-    """Give a key another text, and print it once; the old one works for a while."""
+    """Replace the secret of a key, and print the new one once; the old one stays valid for a while."""
     with connected(url, key) as (client, _):
-        body = {"grace_seconds": grace}
-        _print_once(client.request("POST", f"{_path(key_id)}/rotate", body=body, idempotency_key=""), as_json)
+        _print_once(client.admin.keys.rotate(key_id, grace_seconds=grace, idempotency_key=""), as_json)
 
 
 @keys.command()
 def revoke(key_id: KeyId, as_json: AsJson = False, url: Url = None, key: AdminKey = None) -> None:
-    """Take a key back, for good."""
+    """Revoke a key, for good."""
     with connected(url, key) as (client, _):
-        answer = client.request("DELETE", _path(key_id))
+        answer = sound(client.admin.keys.revoke(key_id))
         if as_json:
-            print_json(answer)
+            print_json(plain(answer))
         else:
-            typer.echo(f"{answer['name']} ({answer['prefix']}…) is revoked; no process takes it after four seconds")
+            typer.echo(clean(f"{answer.name} ({answer.prefix}…) is revoked; no process takes it after four seconds"))
 
 
 @keys.command()
@@ -139,50 +135,47 @@ def limits(
     wanted = _limits(requests_per_minute, concurrent_tasks, tasks_per_day)
     with connected(url, key) as (client, _):
         if key_id is not None:
-            answer = client.request("PATCH", _path(key_id), body={"limits": wanted})
+            _print(client.admin.keys.update(key_id, limits=wanted), as_json)
         else:
-            answer = client.request("PUT", f"{_TENANTS}/{quote(tenant or '', safe='')}", body=wanted)
-        _print(answer, as_json)
+            _print(client.admin.set_limits(tenant or "", **wanted), as_json)
 
 
 def _limits(requests: int | None, concurrent: int | None, daily: int | None) -> dict[str, int | None]:
     return {"requests_per_minute": requests, "concurrent_tasks": concurrent, "tasks_per_day": daily}
 
 
-def _path(key_id: str) -> str:
-    return f"{_KEYS}/{quote(key_id, safe='')}"
-
-
-def _all(client: "Compute", tenant: str | None) -> "Iterator[dict[str, Any]]":
-    """The keys of one page after another."""
-    params: dict[str, Any] = {"limit": _PAGE} | ({"tenant": tenant} if tenant is not None else {})
-    while True:
-        page = client.request("GET", _KEYS, params=params)
-        yield from page["keys"]
-        if page["next_cursor"] is None:
-            return
-        params["cursor"] = page["next_cursor"]
-
-
-def _state(one: dict[str, Any]) -> str:
-    if one["revoked_at"] is not None:
+def _state(one: Any) -> str:
+    if one.revoked_at is not None:
         return "revoked"
-    expires = one["expires_at"] and datetime.fromisoformat(one["expires_at"])
-    return "valid" if not expires else "expired" if expires <= datetime.now(UTC) else f"until {expires:%Y-%m-%d}"
+    if one.expires_at is None:
+        return "valid"
+    if not isinstance(one.expires_at, datetime):
+        return f"until {one.expires_at}"
+    return "expired" if one.expires_at <= datetime.now(UTC) else f"until {one.expires_at:%Y-%m-%d}"
 
 
-def _print_once(answer: dict[str, Any], as_json: bool) -> None:
-    """Print a key's text to standard output, and everything else beside it: so that it can be redirected to a file."""
+def _print_once(answer: "ApiKeyWithSecret", as_json: bool) -> None:
+    """Print a secret to standard output and all else to standard error, so that it can be redirected to a file."""
+    from compute.client import UnexpectedAnswer
+
+    if sound(answer).key is None:
+        raise UnexpectedAnswer(f"the server does not tell the secret of the key {answer.id}: rotate it")
     if as_json:
-        print_json(answer)
+        print_json(plain(answer))
         return
-    typer.echo(answer["key"])
-    typer.echo(f"id {answer['id']}: keep the text now, it is stored nowhere and not told again", err=True)
+    typer.echo(answer.key)
+    typer.echo(f"id {answer.id}: keep the secret now, it is not stored and not told again", err=True)
 
 
-def _print(answer: dict[str, Any], as_json: bool) -> None:
+def _print(answer: Any, as_json: bool) -> None:
+    """Print a key or a tenant with its limits."""
+    from compute.client import UnexpectedAnswer
+
+    found = plain(answer)
+    if not found.get("name"):
+        raise UnexpectedAnswer("the server does not answer as this API does")
     if as_json:
-        print_json(answer)
+        print_json(found)
     else:
-        flat = {name: value for name, value in answer.items() if name != "limits"} | answer["limits"]
+        flat = {name: value for name, value in found.items() if name != "limits"} | (found.get("limits") or {})
         print_table(["field", "value"], flat.items())

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from compute.cli.answers import AsJson, plain, print_json, print_table
-from compute.cli.server import Key, Url, connected
+from compute.cli.answers import AsJson, plain, print_json, print_table, sound
+from compute.cli.server import AdminKey, Key, Url, connected
 
 __all__ = ["loras"]
 
@@ -42,7 +42,7 @@ def upload_lora(
 ) -> None:
     """Upload a LoRA, and print the path by which tasks name it."""
     with connected(url, key) as (client, _):
-        stored = client.loras.upload(file, entity_type=entity_type)
+        stored = sound(client.loras.upload(file, entity_type=entity_type), "partial_path")
         if as_json:
             print_json(plain(stored))
         else:
@@ -54,7 +54,7 @@ def delete_lora(
     path: Annotated[str, typer.Argument(help="Its path, as it is listed.", show_default=False)],
     as_json: AsJson = False,
     url: Url = None,
-    key: Key = None,
+    key: AdminKey = None,
 ) -> None:
     """Move a LoRA into the bin; needs the admin key."""
     with connected(url, key) as (client, _):

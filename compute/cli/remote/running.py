@@ -9,11 +9,12 @@ from compute.cli.answers import plain, print_json, sound
 from compute.cli.errors import INTERRUPTED
 from compute.cli.progress import progress_bar
 from compute.cli.server import Server
+from compute.terminal.words import clean
 
 if TYPE_CHECKING:
     from compute.client import Compute, Event, Task
 
-__all__ = ["Folder", "Timeout", "fetch", "run", "until_ended"]
+__all__ = ["Folder", "Timeout", "ended_or_cancelled", "fetch", "run", "until_ended"]
 
 Folder = Annotated[Path, typer.Option("--out", "-o", help="The folder for the results, made if needed.")]
 Timeout = Annotated[float | None, typer.Option(help="Seconds to wait; without it, until the end.", min=0)]
@@ -24,13 +25,24 @@ def run(client: "Compute", server: Server, task_type: str, fields: dict[str, Any
     # First, so that nothing is made that could not be written.
     out.mkdir(parents=True, exist_ok=True)
     task = sound(client.tasks.submit(task_type, {name: value for name, value in fields.items() if value is not None}))
+    fetch(client, ended_or_cancelled(client, task), out, as_json=as_json)
+
+
+def ended_or_cancelled(client: "Compute", task: "Task") -> "Task":
+    """Wait for a task, and return it completed. Ctrl-C cancels it, and exits with 130."""
+    from compute.client import ClientError, ConflictError
+
     try:
-        ended = until_ended(client, task)
+        return until_ended(client, task)
     except KeyboardInterrupt:
-        client.tasks.cancel(task)
-        typer.echo(f"{task.id} is cancelled", err=True)
+        try:
+            client.tasks.cancel(task)
+            typer.echo(f"{task.id} is cancelled", err=True)
+        except ConflictError:
+            typer.echo(f"{task.id} had ended", err=True)
+        except ClientError as error:
+            typer.echo(f"{task.id} goes on, for it could not be cancelled: {clean(str(error))}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    fetch(client, ended, out, as_json=as_json)
 
 
 def until_ended(client: "Compute", task: "Task", timeout: float | None = None) -> "Task":

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from compute.cli.answers import AsJson, plain, print_json, print_table
-from compute.cli.server import Key, Url, connected
+from compute.cli.answers import AsJson, plain, print_json, print_table, sound
+from compute.cli.server import AdminKey, Key, Url, connected
 
 __all__ = ["providers", "usage"]
 
@@ -54,7 +54,7 @@ def calls(
     limit: Annotated[int, typer.Option(help="At most so many, the newest first.", min=1)] = 20,
     as_json: AsJson = False,
     url: Url = None,
-    key: Key = None,
+    key: AdminKey = None,
 ) -> None:
     """List paid calls, the newest first; needs the admin key."""
     with connected(url, key) as (client, _):
@@ -73,11 +73,11 @@ def settle(
     vendor_id: Annotated[str | None, typer.Option(help="The vendor's id of the call, to collect it.")] = None,
     as_json: AsJson = False,
     url: Url = None,
-    key: Key = None,
+    key: AdminKey = None,
 ) -> None:
     """Say what became of a paid call whose outcome is unknown; needs the admin key."""
     with connected(url, key) as (client, _):
-        call = client.providers.settle(call_id, action, vendor_id=vendor_id)
+        call = sound(client.providers.settle(call_id, action, vendor_id=vendor_id))
         if as_json:
             print_json(plain(call))
         else:

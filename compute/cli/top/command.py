@@ -6,6 +6,7 @@ import typer
 
 from compute.cli.answers import AsJson, print_json, print_line
 from compute.cli.server import Key, Url, connected
+from compute.cli.watching import poll
 
 __all__ = ["top"]
 
@@ -25,12 +26,10 @@ def top(
     Where the output is no terminal, one frame is printed, as with --once. With --json there is one value a look: a
     line each until Ctrl-C, or a single one with --once.
     """
-    import time
-
     from rich.console import Console
 
     with connected(url, key, timeout=LOOK_SECONDS, tries=1) as (client, _):
-        from compute.cli.top.frame import Frame
+        from compute.cli.top.frame import Frame, checked
         from compute.cli.top.snapshot import look
         from compute.cli.top.watch import show
 
@@ -38,10 +37,10 @@ def top(
         if as_json and once:
             print_json(look(client).as_json())
         elif as_json:
-            while True:
-                print_line(look(client).as_json())
-                time.sleep(interval)
+            # A server that is away for a moment, as at a restart, is waited for.
+            for seen in poll(lambda: look(client), lambda _: False, pause=interval):
+                print_line(seen.as_json())
         elif once or not console.is_terminal or console.is_dumb_terminal:
-            console.print(Frame(client.url, look(client), None, None))
+            console.print(Frame(client.url, checked(look(client)), None, None))
         else:
             show(client, interval, console)

@@ -1,5 +1,6 @@
 """Draws one frame: as many rows as the terminal has, in columns that fit its width."""
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from rich.text import Text
 from compute.cli.top.snapshot import Json, Snapshot
 from compute.terminal.words import clean, duration
 
-__all__ = ["Frame", "rows_for"]
+__all__ = ["Frame", "checked", "rows_for"]
 
 HEAD_LINES = 3
 _WIDE = 100
@@ -102,6 +103,22 @@ class Frame:
             if rows and most:
                 yield Text("")
                 yield draw(rows[:most], len(rows), width)
+
+
+def checked(found: Snapshot) -> Snapshot:
+    """The snapshot, if it can be drawn.
+
+    Raises:
+        UnexpectedAnswer: it holds something that is not of the API.
+    """
+    from compute.client import UnexpectedAnswer
+
+    try:
+        found.done()
+        Console(file=io.StringIO(), width=_WIDE).print(Frame("", found, None, None))
+    except Exception as error:
+        raise UnexpectedAnswer(f"the answer is not understood: {type(error).__name__}: {error}") from error
+    return found
 
 
 def _line(text: str, style: str = "") -> Text:

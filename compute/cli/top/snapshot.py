@@ -1,8 +1,8 @@
 """One look at a server: queues, workers, counts, and the tasks that run or have failed."""
 
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -51,15 +51,40 @@ def look(client: "Compute") -> Snapshot:
     Raises:
         ClientError: it does not answer, or refuses.
     """
-    with ThreadPoolExecutor(5, thread_name_prefix="look") as threads:
-        queues = threads.submit(_list, client, "queues")
-        workers = threads.submit(_list, client, "workers")
-        stats = threads.submit(_monitored, client, "stats")
-        running = threads.submit(_tasks, client, "EXECUTING", MOST_TASKS)
-        failed = threads.submit(_tasks, client, "FAILED", MOST_FAILURES)
-        return Snapshot(
-            time.monotonic(), queues.result(), workers.result(), stats.result(), running.result(), failed.result()
-        )
+    queues, workers, stats, running, failed = _together(
+        lambda: _list(client, "queues"),
+        lambda: _list(client, "workers"),
+        lambda: _monitored(client, "stats"),
+        lambda: _tasks(client, "EXECUTING", MOST_TASKS),
+        lambda: _tasks(client, "FAILED", MOST_FAILURES),
+    )
+    return Snapshot(time.monotonic(), queues, workers, stats, running, failed)
+
+
+def _together(*asked: Callable[[], Any]) -> list[Any]:
+    """What the functions return, called side by side.
+
+    Raises:
+        Exception: the first of them that fails.
+    """
+    found: list[Any] = [None] * len(asked)
+    faults: list[Exception] = []
+
+    def ask(number: int) -> None:
+        try:
+            found[number] = asked[number]()
+        except Exception as error:  # raised below, in the thread that asked
+            faults.append(error)
+
+    # Daemons, unlike the threads of a pool: a server that hangs keeps nobody who wants to leave.
+    threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(len(asked))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if faults:
+        raise faults[0]
+    return found
 
 
 def _list(client: "Compute", name: str) -> Sequence[Json]:

@@ -1,5 +1,6 @@
 """Looks again and again, in a thread of its own, while the screen is drawn and keys are read."""
 
+import re
 import select
 import sys
 import termios
@@ -10,21 +11,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from compute.cli.top.frame import Frame
+from compute.cli.top.frame import Frame, checked
 from compute.cli.top.snapshot import Snapshot, look
 from compute.terminal.words import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from compute.client import Compute
+    from compute.client import ClientError, Compute
 
-__all__ = ["Watcher", "show"]
+__all__ = ["Watcher", "leaves", "show"]
 
 KEY_SECONDS = 0.1
-LEAVE = ("q", "Q", "\x1b", "\x03", "\x04")
+LEAVE = ("q", "Q", "\x03", "\x04")
+ESCAPE = "\x1b"
+_SEQUENCE = re.compile("\x1b(\\[[0-?]*[ -/]*[@-~]|O.|[^\x1b])")
+"""What a terminal sends for an arrow or a function key, and for a key with Alt."""
 OLDEST = 30
 """Snapshots between which the rate is measured."""
+_REFUSED = (401, 403)
 
 
 class Watcher:
@@ -36,6 +41,7 @@ class Watcher:
         self._ended = threading.Event()
         self._seen: list[Snapshot] = []
         self._trouble: tuple[str, float] | None = None
+        self._refused: ClientError | None = None
         self._thread = threading.Thread(target=self._run, name="looking", daemon=True)
 
     def __enter__(self) -> "Watcher":
@@ -43,11 +49,17 @@ class Watcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # The request under way is not waited for: its thread is a daemon.
+        # The requests under way are not waited for: their threads are daemons.
         self._ended.set()
 
     def frame(self, height: int | None) -> Frame:
-        """What is to be seen now."""
+        """What is to be seen now.
+
+        Raises:
+            ClientError: the server refuses the key, which waiting does not change.
+        """
+        if self._refused is not None:
+            raise self._refused
         seen = self._seen
         trouble = self._trouble
         said = None if trouble is None else f"away for {duration(time.monotonic() - trouble[1])}: {trouble[0]}"
@@ -59,18 +71,28 @@ class Watcher:
         while not self._ended.wait(0.0):
             began = time.monotonic()
             try:
-                self._seen = [*self._seen[1 - OLDEST :], look(self._client)]
+                self._seen = [*self._seen[1 - OLDEST :], checked(look(self._client))]
                 self._trouble = None
             except ClientError as error:
-                since = self._trouble[1] if self._trouble is not None else began
-                self._trouble = (" ".join(str(error).split()), since)
-                # The counts of before may be those of another database.
-                self._seen = self._seen[-1:]
+                self._refused = error if error.status in _REFUSED else None
+                self._note(str(error), began)
+            except Exception as error:  # whatever a server says, the screen tells that it is not understood
+                self._note(f"the answer is not understood: {type(error).__name__}: {error}", began)
             self._ended.wait(max(0.0, self._interval - (time.monotonic() - began)))
+
+    def _note(self, trouble: str, began: float) -> None:
+        since = self._trouble[1] if self._trouble is not None else began
+        self._trouble = (" ".join(trouble.split()), since)
+        # The counts of before may be those of another database.
+        self._seen = self._seen[-1:]
 
 
 def show(client: "Compute", interval: float, console: "Console") -> None:
-    """Show the server until a key or Ctrl-C ends it. The screen is then as it was before."""
+    """Show the server until a key or Ctrl-C ends it. The screen is then as it was before.
+
+    Raises:
+        ClientError: the server refuses the key.
+    """
     from rich.live import Live
 
     with (
@@ -83,8 +105,14 @@ def show(client: "Compute", interval: float, console: "Console") -> None:
             if time.monotonic() - drawn >= min(interval, 1.0):
                 live.update(watcher.frame(console.height), refresh=True)
                 drawn = time.monotonic()
-            if any(key in LEAVE for key in keys()):
+            if leaves(keys()):
                 return
+
+
+def leaves(pressed: str) -> bool:
+    """Whether keys that were pressed end the view: q, Ctrl-C, Ctrl-D or Esc alone, and no arrow."""
+    left = _SEQUENCE.sub("", pressed)
+    return ESCAPE in left or any(key in LEAVE for key in left)
 
 
 @contextmanager

@@ -74,6 +74,14 @@ class Terminal:
         self.output += self._decoder.decode(data)
         return bool(data)
 
+    def until_gone(self, words: str) -> None:
+        """Read until the last frame has these words no more."""
+        give_up = time.monotonic() + PATIENCE
+        while words in "\n".join(self.screen()):
+            assert time.monotonic() < give_up, f"{words!r} stays in {self.screen()}"
+            assert self.process.poll() is None, f"it ended: {self.output[-2000:]!r}"
+            self.read()
+
     def press(self, key: str) -> None:
         os.write(self._own, key.encode())
 

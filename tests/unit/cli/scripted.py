@@ -15,6 +15,8 @@ class Script:
     answers: list[tuple[int, str] | tuple[int, str, str]]
     """Status, body and type; the last one is given again and again."""
     asked: list[str] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    """Sent with every answer."""
     url: str = ""
 
 
@@ -31,11 +33,13 @@ def server(answers: Sequence[tuple[int, str] | tuple[int, str, str]]) -> Iterato
             status, body, kind = answer if len(answer) == 3 else (*answer, "application/json")
             self.send_response(status)
             self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body.encode())))
+            for name, value in script.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body.encode())
 
-        do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
 
     with answering(Scripted) as script.url:
         yield script

@@ -53,3 +53,27 @@ def test_a_file_where_the_folder_would_be_is_kept(tmp_path: Path) -> None:
     assert (ended.exit_code, out.read_text()) == (1, "mine")
     assert ended.stderr.startswith("compute: ")
     assert ended.stderr.count("\n") == 1
+
+
+def test_an_image_is_converted_to_the_format_of_the_suffix_and_nothing_else_is_left(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from compute.testing import ComputeServer
+
+    out = tmp_path / "hat.jpg"
+    with ComputeServer() as remote:
+        line = ["generate", "a hat", "--out", str(out), "--url", remote.url, "--key", remote.key, "--count", "2"]
+        ended = CliRunner().invoke(app, line, env={"COMPUTE_HOME": str(tmp_path / "home")})
+    files = [out, tmp_path / "hat-2.jpg"]
+    assert (ended.exit_code, ended.stdout.splitlines()) == (0, [str(file) for file in files]), ended.output
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    for file in files:
+        with Image.open(file) as image:
+            assert image.format == "JPEG"
+
+
+def test_what_is_no_image_replaces_no_file(tmp_path: Path) -> None:
+    out = tmp_path / "hat.webp"
+    out.write_text("mine")
+    assert generate(out).exit_code == 1
+    assert (out.read_text(), list(tmp_path.iterdir())) == ("mine", [out])

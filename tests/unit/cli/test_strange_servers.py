@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from compute.cli import app
 from compute.schemas.enums import StepStatus, WorkflowStatus
+from tests.unit.cli.every_command import asking
 from tests.unit.cli.scripted import server
 from tests.unit.terminal.views import ID, NOW, step, workflow
 
@@ -73,7 +74,10 @@ COMMANDS = [
     ["workflow", "run", str(ROOT / "examples" / "product-to-model.yaml")],
     ["queues"],
 ]
-LISTS = (["queues"], ["task", "list"])
+OBJECTS = (["queues"], ["workers"], ["stats"], ["evaluate", "uploads/a.png"], ["lora", "delete", "style/a.safetensors"])
+"""Whose answers may lack every field."""
+BODILESS = ["task", "delete"]
+"""Whose answer is its status alone."""
 STRANGE = [
     ((200, "<html>Sign in</html>"), 1),
     ((200, "null"), 1),
@@ -99,10 +103,67 @@ def test_whatever_a_server_answers_a_command_says_one_thing_and_exits_with_a_cod
         assert (ended.stderr.count("\n"), "\x1b" in ended.stderr) == (1, False), answer
 
 
-@pytest.mark.parametrize("command", [one for one in COMMANDS if one not in LISTS], ids=str)
-def test_an_object_that_is_no_answer_is_recognised(tmp_path: Path, command: list[str]) -> None:
-    with server([(200, "{}")]) as script:
-        line = [*command, "--url", script.url, "--key", "key"]
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ((200, "<html>Sign in</html>"), 1),
+        ((200, "null"), 1),
+        ((200, "[1]"), 1),
+        ((200, "{}"), 1),
+        ((401, "<html>Unauthorized</html>"), 6),
+        ((409, '{"detail": "It is \\u001b[2Jthere already.", "code": "CONFLICT"}'), 1),
+    ],
+    ids=str,
+)
+def test_every_command_says_one_thing_of_an_answer_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, str], code: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with server([answer]) as script:
+        for line in asking(tmp_path):
+            if line[0] == "doctor" or (code == 1 and line[:2] == BODILESS) or (answer[1] == "{}" and line in OBJECTS):
+                continue
+            ended = CliRunner().invoke(app, [*line, "--url", script.url, "--key", "key"])
+            assert (ended.exit_code, ended.stdout) == (code, ""), (line, ended.output, ended.exc_info)
+            assert ended.stderr.startswith("compute: "), line
+            assert (ended.stderr.count("\n"), "\x1b" in ended.stderr) == (1, False), (line, ended.stderr)
+
+
+def test_a_failure_of_the_server_is_told_with_the_id_of_the_request(tmp_path: Path) -> None:
+    with server([(500, json.dumps({"detail": "It failed.", "code": "INTERNAL"}))]) as script:
+        script.headers["X-Request-Id"] = "req-1"
+        line = ["task", "list", "--url", script.url, "--key", "key"]
         ended = CliRunner().invoke(app, line, env={"COMPUTE_HOME": str(tmp_path)})
-    assert (ended.exit_code, ended.stdout) == (1, "")
-    assert "does not answer as this API does" in ended.stderr
+    assert (ended.exit_code, ended.stderr) == (1, "compute: It failed. (request req-1)\n")
+
+
+@pytest.mark.parametrize("code", ["KEY_EXPIRED", "KEY_REVOKED"])
+def test_what_became_of_a_key_is_told(tmp_path: Path, code: str) -> None:
+    said = json.dumps({"detail": "The key is over.", "code": code})
+    with server([(401, said)]) as script:
+        ended = CliRunner().invoke(
+            app,
+            ["keys", "list", "--url", script.url],
+            env={"COMPUTE_HOME": str(tmp_path), "ADMIN_API_KEY": "a-key-of-the-administrator-12"},
+        )
+    told = f"compute: {script.url} refuses the key that came from ADMIN_API_KEY: The key is over.\n"
+    assert (ended.exit_code, ended.stderr) == (6, told)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["keys", "create", "x", "--expires", "999999w"], 2),
+        (["bulk", "-", "--key-prefix", "größe"], 2),
+        (["bulk", "-", "--out", "here"], 2),
+        (["task", "submit", "GENERATION", "-s", "prompt=\udcff"], 1),
+        (["generate", "\udcff"], 1),
+    ],
+    ids=str,
+)
+def test_arguments_that_cannot_be_sent_are_refused_in_words(tmp_path: Path, words: list[str], code: int) -> None:
+    with server([(200, "{}")]) as script:
+        line = [*words, "--url", script.url, "--key", "key"]
+        ended = CliRunner().invoke(app, line, env={"COMPUTE_HOME": str(tmp_path)}, input="{}\n")
+    assert (ended.exit_code, ended.stdout, script.asked) == (code, "", [])
+    assert isinstance(ended.exception, SystemExit), ended.exc_info

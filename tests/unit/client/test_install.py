@@ -60,9 +60,7 @@ def test_commands_that_speak_to_a_server_need_no_more(command: list[str], tmp_pa
 def test_commands_of_a_server_say_what_to_install(command: list[str], tmp_path: Path) -> None:
     ended = run(COMMAND, command, tmp_path)
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert re.fullmatch(
-        r"compute: this command needs the package \w+; .* pip install 'compute\[server\]'\n", ended.stderr
-    )
+    assert re.fullmatch(r"compute: this command needs the package \w+; .* pip install '\.\[server\]'\n", ended.stderr)
 
 
 def test_the_version_is_printed(tmp_path: Path) -> None:

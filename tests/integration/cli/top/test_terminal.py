@@ -26,15 +26,16 @@ TASK = {
 
 
 class Monitored(Quiet, BaseHTTPRequestHandler):
-    """A server with one queue, one worker and one task; `answers` are changed while it runs."""
+    """A server with one queue, one worker and one task; `answers` are changed while it runs, a number is a status."""
 
     answers: dict[str, Any]
 
     def do_GET(self) -> None:
         path = self.path.removeprefix("/api/v1")
         body = next((answer for beginning, answer in self.answers.items() if path.startswith(beginning)), None)
+        status = body if isinstance(body, int) else 200 if body is not None else 503
         data = json.dumps(body).encode()
-        self.send_response(200 if body is not None else 503)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -97,6 +98,36 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(how: str) -> None:
             opened.process.send_signal(signal.SIGINT)
         assert opened.ended() in (0, 130)
     assert opened.output.count("\x1b[?1049l") == 1
+
+
+ODD: list[tuple[str, Any]] = [
+    ("/monitoring/queues", {"queues": [{"name": "inference", "depth": "many"}]}),
+    ("/monitoring/workers", {"workers": [{"utilization_pct": "all"}]}),
+    ("/monitoring/stats", {"total_tasks": "x", "by_status": []}),
+    ("/monitoring/stats", []),
+    ("/tasks/?status=EXECUTING", [{"id": "1", "progress": "half"}]),
+]
+
+
+def test_answers_that_are_not_understood_are_told_and_the_view_goes_on() -> None:
+    with serving() as (port, answers), terminal(*top(port)) as opened:
+        for path, odd in ODD:
+            opened.until("…6d875864")
+            sound, answers[path] = answers[path], odd
+            assert any("inference" in line for line in opened.until("away for")), "what was seen last stays"
+            answers[path] = sound
+            opened.until_gone("away for")
+        opened.press("\x1b[A")
+        opened.press("q")
+        assert opened.ended() == 0
+
+
+def test_a_key_that_is_refused_ends_it() -> None:
+    with serving() as (port, answers), terminal(*top(port)) as opened:
+        opened.until("inference")
+        answers["/monitoring/stats"] = 401
+        assert opened.ended() == 6
+        assert "refuses the key" in opened.output
 
 
 def test_a_server_that_was_never_there_is_waited_for_on_the_screen() -> None:
