@@ -100,7 +100,7 @@ class Config:
         own = tuple((name, value.strip()) for name, value in headers)
         for name, value in own:
             if _HEADER_NAME.fullmatch(name) is None or not value.isprintable():
-                raise ConfigurationError(f"the header {name!r} of `headers` cannot be sent")
+                raise ConfigurationError(f"the header `{name}` of `headers` cannot be sent")
         return cls(_address(url or os.environ.get("COMPUTE_URL") or DEFAULT_URL), found, headers=own, **more)
 
     def options(self, connections: int | None) -> dict[str, Any]:
