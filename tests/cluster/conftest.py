@@ -97,8 +97,8 @@ class Cluster:
         return self.processes(replica(deployment))
 
     def processes(self, title: str) -> list[int]:
-        """Ray's processes whose titles begin with these words."""
-        begins = re.compile(rf"{re.escape(title)}\b")
+        """Ray's processes whose titles begin with these words, a regular expression."""
+        begins = re.compile(rf"(?:{title})\b")
         found = []
         for process in psutil.Process().children(recursive=True):
             try:
@@ -113,7 +113,7 @@ class Cluster:
 
         It is stopped before it is asked `unless`, so that nothing of it can happen between the two.
         """
-        (pid,) = self.processes(title)
+        (pid,) = until(lambda: self.processes(title), f"a process {title}")
         os.kill(pid, signal.SIGSTOP)
         if unless():
             os.kill(pid, signal.SIGCONT)
