@@ -32,7 +32,8 @@ down:
 test: $(VENV)/.dev
 	@status=0; \
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/pytest $(LANES) tests/unit tests/integration tests/providers || status=1; \
-	$(BIN)/pytest tests/cluster tests/acceptance || status=1; \
+	$(BIN)/pytest tests/cluster || status=1; \
+	$(BIN)/pytest tests/acceptance || status=1; \
 	exit $$status
 
 check: $(VENV)/.dev
