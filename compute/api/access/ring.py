@@ -2,7 +2,10 @@
 
 A key is believed for two seconds after it was read, and then read again beside the requests that use it; after four
 seconds requests wait for that. So a key that was revoked, changed or rotated is known to be so in every process within
-four seconds. However many unknown keys are sent, one query at a time looks for them, and none leaves a row.
+four seconds. However many unknown keys are sent, one query at a time looks for them, and none leaves a row. Keys that
+are known are read before all others.
+
+Whatever goes wrong, everybody who waits gets an answer within seconds: a key that cannot be read is unavailable.
 """
 
 import asyncio
@@ -10,9 +13,10 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 from uuid import UUID
 
@@ -34,18 +38,25 @@ _log = logging.getLogger(__name__)
 _FRESH_SECONDS = 2.0
 _BELIEVED_SECONDS = 4.0
 _READ_SECONDS = 3.0
+_WAIT_SECONDS = 2 * _READ_SECONDS
+"""A read that is under way, and the next one."""
 _MOST_KNOWN = 10_000
 _MOST_AT_A_TIME = 500
 _MOST_WAITING = 2_000
 _NOTE_SECONDS = 30.0
 _STOP_SECONDS = 2.0
 _AWAY = "Keys cannot be checked, because the database does not answer; try again."
+_UNREAD = "Keys cannot be checked at the moment; try again."
+_UNREADABLE = "This process cannot read this key, which a newer version may have written; try again."
 
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
     """A key's row as it was read. `read_at`, `expires_at` and `previous_until` are in the time of the ring's clock, so
-    what this machine takes for the time is of no matter."""
+    what this machine takes for the time is of no matter.
+
+    A key that was never given out has no `hash`; one whose row this version cannot read has no `caller`.
+    """
 
     read_at: float
     caller: Caller | None = None
@@ -55,11 +66,17 @@ class KnownKey:
     expires_at: float | None = None
     revoked: bool = False
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it was given out."""
+        return self.hash != b""
+
     def caller_with(self, token: Token, now: float) -> Caller | None:
         """The caller who sent this key; None if its secret is none of ours.
 
         Raises:
             ExpiredKey, RevokedKey: the secret is right, and the key is of no use any more.
+            Unavailable: the secret is right, and what the key may do cannot be read.
         """
         old = self.previous_until is not None and now < self.previous_until
         right = [is_hashed_in(token, self.hash), is_hashed_in(token, self.previous_hash) and old]
@@ -69,7 +86,13 @@ class KnownKey:
             raise RevokedKey("This API key was revoked; ask for another one.")
         if self.expires_at is not None and now >= self.expires_at:
             raise ExpiredKey("This API key has expired; ask for another one.")
+        if self.caller is None:
+            raise Unavailable(_UNREADABLE)
         return self.caller
+
+
+_Line = dict[UUID, asyncio.Future[KnownKey | Unavailable]]
+"""Who waits for which key, in the order of asking."""
 
 
 class KeyRing:
@@ -96,7 +119,8 @@ class KeyRing:
         self._clock = clock
         self._known: OrderedDict[UUID, KnownKey] = OrderedDict()
         self._unknown: OrderedDict[UUID, KnownKey] = OrderedDict()
-        self._wanted: dict[UUID, asyncio.Future[KnownKey | Unavailable]] = {}
+        self._again: _Line = {}
+        self._wanted: _Line = {}
         self._reading: asyncio.Task[None] | None = None
         self._used: set[UUID] = set()
 
@@ -124,7 +148,7 @@ class KeyRing:
         except Unavailable:
             return True
         now = self._clock()
-        return known.caller is not None and not known.revoked and (known.expires_at is None or now < known.expires_at)
+        return known.is_known and not known.revoked and (known.expires_at is None or now < known.expires_at)
 
     async def run(self) -> None:
         """Write now and then when keys were last used, until cancelled."""
@@ -154,6 +178,7 @@ class KeyRing:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
+        self._answer([*self._again, *self._wanted], Unavailable(_UNREAD), self._clock())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_SECONDS):
                 await self.note()
@@ -165,47 +190,65 @@ class KeyRing:
             if known is not None and now < known.read_at + self._believed:
                 kept.move_to_end(key_id)
                 if now >= known.read_at + self._fresh:
-                    self._want(key_id)
+                    self._refresh(key_id)
                 return known
-        # A future would be cancelled with the first of those who wait for it.
-        found = await asyncio.shield(self._want(key_id))
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                # A future would be cancelled with the first of those who wait for it.
+                found = await asyncio.shield(self._want(key_id))
+        except TimeoutError:
+            raise Unavailable(_AWAY) from None
         if isinstance(found, Unavailable):
-            raise found
+            # One of its own for each, as they are raised in many places.
+            raise Unavailable(found.detail)
         return found
 
+    def _refresh(self, key_id: UUID) -> None:
+        """Read it again beside the requests; that there is no room for it concerns nobody."""
+        with contextlib.suppress(Overloaded):
+            self._want(key_id)
+
     def _want(self, key_id: UUID) -> "asyncio.Future[KnownKey | Unavailable]":
-        wanted = self._wanted.get(key_id)
+        line = self._again if key_id in self._known else self._wanted
+        wanted = line.get(key_id)
         if wanted is None:
-            if len(self._wanted) >= _MOST_WAITING:
+            # As many as are known may be read again.
+            if line is self._wanted and len(line) >= _MOST_WAITING:
                 raise Overloaded("Too many keys are being looked for at the moment; try again later.")
-            wanted = self._wanted[key_id] = asyncio.get_running_loop().create_future()
+            wanted = line[key_id] = asyncio.get_running_loop().create_future()
         if self._reading is None or self._reading.done():
             # It outlives this request, and has no part in its transaction.
             self._reading = asyncio.create_task(self._read_all(), name="reading keys", context=Context())
         return wanted
 
     async def _read_all(self) -> None:
-        """Read what is wanted, some at a time, until nothing is."""
-        while self._wanted:
-            batch = list(self._wanted)[:_MOST_AT_A_TIME]
+        """Read what is wanted, some at a time, until nothing is. However a read ends, whoever waits is answered."""
+        while batch := list(islice(chain(self._again, self._wanted), _MOST_AT_A_TIME)):
             now = self._clock()
-            found: dict[UUID, KnownKey] | Unavailable
+            found: dict[UUID, KnownKey] | Unavailable = Unavailable(_UNREAD)
             try:
                 async with asyncio.timeout(_READ_SECONDS):
                     found = await self._read(batch, now)
             except (DatabaseAway, TimeoutError) as error:
                 _log.warning("keys were not read, the database is away: %s", error)
                 found = Unavailable(_AWAY)
-            for key_id in batch:
-                answer = found if isinstance(found, Unavailable) else found.get(key_id) or KnownKey(now)
-                if isinstance(answer, KnownKey):
-                    self._keep(key_id, answer)
-                future = self._wanted.pop(key_id)
-                if not future.done():
+            except Exception as error:
+                _log.error("keys could not be read", exc_info=error)
+            finally:
+                self._answer(batch, found, now)
+
+    def _answer(self, batch: Iterable[UUID], found: dict[UUID, KnownKey] | Unavailable, now: float) -> None:
+        for key_id in batch:
+            answer = found if isinstance(found, Unavailable) else found.get(key_id) or KnownKey(now)
+            if isinstance(answer, KnownKey):
+                self._keep(key_id, answer)
+            for line in (self._again, self._wanted):
+                future = line.pop(key_id, None)
+                if future is not None and not future.done():
                     future.set_result(answer)
 
     def _keep(self, key_id: UUID, known: KnownKey) -> None:
-        here, other = (self._known, self._unknown) if known.caller else (self._unknown, self._known)
+        here, other = (self._known, self._unknown) if known.is_known else (self._unknown, self._known)
         other.pop(key_id, None)
         here[key_id] = known
         while len(here) > _MOST_KNOWN:
@@ -242,9 +285,15 @@ _KEYS = (
 
 
 def _known(row: Any, now: float) -> KnownKey:
+    try:
+        caller = _caller(row)
+    except ValueError as error:
+        # A scope that this version has not, say. The other keys of the batch are answered all the same.
+        _log.error("key %s cannot be read: %s", row.id, error)
+        caller = None
     return KnownKey(
         read_at=now,
-        caller=_caller(row),
+        caller=caller,
         hash=row.hash,
         previous_hash=row.previous_hash,
         previous_until=None if row.previous_for is None else now + float(row.previous_for),
