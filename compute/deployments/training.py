@@ -36,7 +36,7 @@ from compute.telemetry.tracing import current_traceparent, span
 from compute.training.rows.queue import Loss, RetryRule, TrainingQueue, TrainingRun
 from compute.worker.vitals import Station
 
-__all__ = ["SUPERVISOR", "TrainingDeployment", "entrypoint", "job_metadata"]
+__all__ = ["SUPERVISOR", "RayJobs", "TrainingDeployment", "entrypoint", "job_metadata"]
 
 T = TypeVar("T")
 
@@ -46,6 +46,10 @@ SUPERVISOR = "Training"
 
 JOBS_AWAY = (RuntimeError, OSError)
 """Errors of Ray's job API when it cannot be reached, or refuses."""
+
+_UNKNOWN_JOB = "Request failed with status code 404:"
+"""How the error of Ray's client begins that tells of an answer 404. What follows may repeat the job's id, and with it
+words that users have chosen."""
 
 _PERIOD_SECONDS = 1.0
 _REST_SECONDS = 0.2
@@ -74,7 +78,7 @@ class TrainingDeployment:
         context = serve.get_replica_context()
         self._name = f"{context.app_name}/{context.deployment}"
         self._cluster = ray.get_runtime_context().gcs_address
-        self._jobs = _Jobs(self._cluster, settings.public_url or settings.local_url)
+        self._jobs = RayJobs(self._cluster, settings.public_url or settings.local_url)
         ticker = Ticker(
             notify.waking(self._database, [notify.TRAINING]),
             _PERIOD_SECONDS,
@@ -172,7 +176,7 @@ class TrainingDeployment:
         await self._database.close()
 
 
-class _Jobs:
+class RayJobs:
     """Ray's job API, contacted on first use: an application without trainings works without a dashboard."""
 
     def __init__(self, address: str, api_url: str) -> None:
@@ -191,7 +195,7 @@ class _Jobs:
         try:
             return await self._call(partial((await self._client()).get_job_status, run.job_id))
         except RuntimeError as error:
-            if "404" in str(error) or "does not exist" in str(error):
+            if str(error).startswith(_UNKNOWN_JOB):
                 return None
             raise
 
