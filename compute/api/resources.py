@@ -94,9 +94,9 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
     async with contextlib.AsyncExitStack() as stack:
         database = Database.of(settings)
         stack.push_async_callback(database.close)
-        keys, audit = KeyRing(database), AuditLog(database)
-        stack.push_async_callback(keys.close)
-        stack.push_async_callback(audit.close)
+        keys, rates, audit = KeyRing(database), RateLimiter(database), AuditLog(database)
+        for close in (keys.close, rates.close, audit.close):
+            stack.push_async_callback(close)
         objects = open_store(settings)
         stack.push_async_callback(objects.close)
         client = await stack.enter_async_context(
@@ -125,7 +125,7 @@ async def open_resources(settings: Settings, serving: Serving) -> AsyncIterator[
             serving=serving,
             database=database,
             keys=keys,
-            rates=RateLimiter(database),
+            rates=rates,
             audit=audit,
             objects=objects,
             client=client,

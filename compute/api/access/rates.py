@@ -7,9 +7,10 @@ by the clock of the database; whoever waits for its end may send the next minute
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from weakref import WeakValueDictionary
+from contextvars import Context
+from dataclasses import dataclass
 
 from sqlalchemy import text
 
@@ -19,8 +20,10 @@ from compute.errors import LimitReached, Unavailable
 
 __all__ = ["RateLimit", "RateLimiter", "RateState"]
 
+_log = logging.getLogger(__name__)
 _MOST_KNOWN = 10_000
 _ASK_SECONDS = 5.0
+_AWAY = "Requests cannot be counted, because the database does not answer; try again."
 _SHARE = 10
 _PROMISE = text(f"""
 INSERT INTO request_rates AS known (subject, minute, used, granted)
@@ -61,7 +64,7 @@ class _Promise:
     left: int = 0
     rest: int = 0
     until: float = 0.0
-    most: int = field(default=0)
+    most: int = 0
 
 
 class RateLimiter:
@@ -70,15 +73,29 @@ class RateLimiter:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._promises: dict[str, _Promise] = {}
-        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._asking: dict[RateLimit, asyncio.Task[_Promise | Unavailable]] = {}
 
     async def take(self, limits: Sequence[RateLimit]) -> RateState:
         """Count one request against each of the limits, or against none.
 
         Raises:
             LimitReached: one of them is used up until the minute ends.
-            Unavailable: the database must be asked, and is away.
+            Unavailable: the database must be asked, and is away or takes too long.
         """
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                return await self._take(limits)
+        except TimeoutError:
+            raise Unavailable(_AWAY) from None
+
+    async def close(self) -> None:
+        """Ask no more."""
+        asking = list(self._asking.values())
+        for one in asking:
+            one.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    async def _take(self, limits: Sequence[RateLimit]) -> RateState:
         taken: list[_Promise] = []
         states: list[RateState] = []
         for limit in limits:
@@ -108,11 +125,18 @@ class RateLimiter:
                     limit=limit.per_minute,
                     retry_after=promise.until - loop.time(),
                 )
-            async with self._asking.setdefault(limit.subject, asyncio.Lock()):
-                if self._promises.get(limit.subject) is promise:
-                    self._promises[limit.subject] = await self._ask(limit)
+            await self._asked(limit)
 
-    async def _ask(self, limit: RateLimit) -> _Promise:
+    async def _asked(self, limit: RateLimit) -> None:
+        """Ask for a promise. One question is for all who wait: its answer, and that there is none."""
+        asking = self._asking.get(limit)
+        if asking is None:
+            # It outlives the request that happened to be the first, and has no part in its transaction.
+            asking = self._asking[limit] = asyncio.create_task(self._ask(limit), name="counting", context=Context())
+        if isinstance(answer := await asyncio.shield(asking), Unavailable):
+            raise Unavailable(answer.detail)
+
+    async def _ask(self, limit: RateLimit) -> _Promise | Unavailable:
         self._forget()
         now = asyncio.get_running_loop().time()
         given = {"subject": limit.subject, "most": limit.per_minute}
@@ -120,8 +144,14 @@ class RateLimiter:
             async with asyncio.timeout(_ASK_SECONDS), self._database.transaction() as session:
                 granted, used, seconds = (await session.execute(_PROMISE, given)).one()
         except (DatabaseAway, TimeoutError) as error:
-            raise Unavailable("Requests cannot be counted, because the database does not answer; try again.") from error
-        return _Promise(int(granted), limit.per_minute - int(used), now + float(seconds), limit.per_minute)
+            _log.warning("requests are not counted, the database is away: %s", error)
+            return Unavailable(_AWAY)
+        finally:
+            # Before any of those who wait goes on: they would ask a question that was answered already, for ever.
+            self._asking.pop(limit, None)
+        promise = _Promise(int(granted), limit.per_minute - int(used), now + float(seconds), limit.per_minute)
+        self._promises[limit.subject] = promise
+        return promise
 
     def _forget(self) -> None:
         if len(self._promises) >= _MOST_KNOWN:

@@ -12,7 +12,7 @@ import httpx
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import text, update
+from sqlalchemy import event, text, update
 
 from compute.api.access.rates import RateLimit, RateLimiter
 from compute.db.session import Database, libpq_url
@@ -26,6 +26,7 @@ from tests.integration.api.access.scene import MINE, STEP, client, flow_of, made
 from tests.integration.api.conftest import serving_api
 from tests.integration.api.images.test_storage import picture
 from tests.integration.lossy import LossyWire
+from tests.patience import PATIENCE
 
 TO_MIDNIGHT = 12 * 3600 - 10
 """Seconds, by the clock of these tests."""
@@ -291,6 +292,51 @@ class TestRates:
                 await limiter.take([limit])
             wire.deaf = False
             await database.close()
+
+    async def test_without_the_database_a_crowd_is_answered_together_and_counted_again_later(
+        self, database_url: str
+    ) -> None:
+        async with LossyWire(database_url).open() as wire:
+            database = Database(wire.url, patience=SHORT)
+            limiter = RateLimiter(database)
+            limit = RateLimit("key:v", "this key", 1_000)
+            wire.hush(deaf=True)
+            crowd = [asyncio.create_task(limiter.take([limit])) for _ in range(400)]
+            # One silence for each of them in turn would take longer than the test may.
+            async with asyncio.timeout(PATIENCE):
+                found = await asyncio.gather(*crowd, return_exceptions=True)
+            assert {type(one) for one in found} == {Unavailable}
+            wire.deaf = False
+            async with asyncio.timeout(PATIENCE):
+                while not await _let_in(limiter, limit):
+                    await asyncio.sleep(0.05)
+            await limiter.close()
+            await database.close()
+
+    async def test_one_question_is_for_all_who_wait_whoever_of_them_goes(self, database: Database) -> None:
+        limiter = RateLimiter(database)
+        limit = RateLimit("key:u", "this key", 1_000)
+        asked: list[str] = []
+
+        def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+            asked.append(statement)
+
+        event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+        crowd = [asyncio.create_task(limiter.take([limit])) for _ in range(60)]
+        await asyncio.sleep(0)
+        crowd.pop(0).cancel()
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*crowd)
+        assert len([one for one in asked if "request_rates" in one]) == 1
+        await limiter.close()
+
+
+async def _let_in(limiter: RateLimiter, limit: RateLimit) -> bool:
+    try:
+        await limiter.take([limit])
+    except Unavailable:
+        return False
+    return True
 
 
 async def test_a_write_that_is_repeated_is_counted_once(database: Database) -> None:
