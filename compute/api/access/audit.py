@@ -3,11 +3,14 @@
 A request never waits for it and never fails by it. While the database is away, entries wait in memory, up to ten
 thousand; what comes then, and what is left when the process is stopped meanwhile, is written to the process's own log
 instead, so that no entry is lost without a trace. Only a process that is killed takes half a second of entries with it.
+
+Of what is refused, a key has so many entries in a minute; how many more there were is in the process's own log.
 """
 
 import asyncio
 import logging
-from collections import deque
+import time
+from collections import Counter, deque
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from uuid import UUID
@@ -32,6 +35,9 @@ _STOP_SECONDS = 3.0
 _AT_A_TIME = 1000
 _MOST_WAITING = 10_000
 _MOST_OBJECTS = 100
+_MOST_REFUSALS = 120
+_REFUSALS_SECONDS = 60.0
+_FIRST_REFUSAL, _FIRST_FAULT = 400, 500
 _LONGEST = 256
 _MADE = "made"
 
@@ -61,7 +67,7 @@ def note_made(scope: Scope, *objects: object) -> None:
 def entry_of(scope: Scope, caller: Caller, status: int, entry_id: UUID, now: datetime) -> Entry:
     """The entry of a request that was answered with `status`; 0 if its client went before it was answered."""
     objects = [*map(str, scope.get("path_params", {}).values()), *scope["state"].get(_MADE, ())]
-    client = scope.get("client")
+    client, forwarded = scope.get("client"), Headers(scope=scope).get("x-forwarded-for")
     return Entry(
         id=entry_id,
         created_at=now,
@@ -69,29 +75,65 @@ def entry_of(scope: Scope, caller: Caller, status: int, entry_id: UUID, now: dat
         key_id=caller.key_id,
         key_name=caller.name,
         tenant=caller.tenant,
-        address=client[0] if client else "",
-        forwarded_for=_storable(Headers(scope=scope).get("x-forwarded-for")),
-        operation=operation_id(scope["method"], scope["path"], scope.get("route")),
-        objects=[one[:_LONGEST] for one in objects[:_MOST_OBJECTS]],
+        address=_storable(client[0]) if client else "",
+        forwarded_for=None if forwarded is None else _storable(forwarded),
+        operation=_storable(operation_id(scope["method"], scope["path"], scope.get("route"))),
+        objects=[_storable(one) for one in objects[:_MOST_OBJECTS]],
         status=status,
     )
+
+
+class _Refusals:
+    """Counts the refused requests of each key in a minute. Keys that were never given out are not among them."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._ends_at = -float("inf")
+        self._counts: Counter[tuple[UUID | None, str]] = Counter()
+
+    def has_room(self, entry: Entry) -> bool:
+        """Count one; False if there were too many in this minute."""
+        now = time.monotonic()
+        if now >= self._ends_at:
+            self.tell()
+            self._ends_at = now + _REFUSALS_SECONDS
+        key = entry.key_id, entry.key_name
+        self._counts[key] += 1
+        return self._counts[key] <= self._most
+
+    def tell(self) -> None:
+        """Say how many were left out, and begin anew."""
+        for (key_id, name), number in self._counts.items():
+            if number > self._most:
+                left_out, whose = number - self._most, key_id or "of the settings"
+                _log.warning("%d refused requests of the key %s (%s) are not in the audit log", left_out, name, whose)
+        self._counts.clear()
 
 
 class AuditLog:
     """Writes entries. `run` must be running."""
 
     def __init__(
-        self, database: Database, *, most_waiting: int = _MOST_WAITING, stop_seconds: float = _STOP_SECONDS
+        self,
+        database: Database,
+        *,
+        most_waiting: int = _MOST_WAITING,
+        most_refusals: int = _MOST_REFUSALS,
+        stop_seconds: float = _STOP_SECONDS,
     ) -> None:
+        """`most_refusals`: entries of refused requests that a key may have in a minute, in this process."""
         self._database = database
         self._waiting: deque[Entry] = deque()
         self._most_waiting = most_waiting
         self._stop_seconds = stop_seconds
+        self._refusals = _Refusals(most_refusals)
 
     def note(self, entry: Entry) -> None:
         """Write an entry soon."""
+        if _FIRST_REFUSAL <= entry.status < _FIRST_FAULT and not self._refusals.has_room(entry):
+            return
         if len(self._waiting) >= self._most_waiting:
-            _write_elsewhere(entry)
+            _write_elsewhere(entry, "too many entries wait to be written")
         else:
             self._waiting.append(entry)
 
@@ -122,18 +164,20 @@ class AuditLog:
 
     async def close(self) -> None:
         """Write what waits, here or in the process's own log."""
+        self._refusals.tell()
         try:
             async with asyncio.timeout(self._stop_seconds):
                 await self.flush()
         except (DatabaseAway, TimeoutError):
             for entry in self._waiting:
-                _write_elsewhere(entry)
+                _write_elsewhere(entry, "the database is away")
             self._waiting.clear()
 
 
-def _write_elsewhere(entry: Entry) -> None:
-    _log.error("not in the audit log, because the database is away: %s", entry)
+def _write_elsewhere(entry: Entry, why: str) -> None:
+    _log.error("not in the audit log, because %s: %s", why, entry)
 
 
-def _storable(text: str | None) -> str | None:
-    return None if text is None else text[:_LONGEST].replace("\0", "")
+def _storable(text: str) -> str:
+    """A text of the caller's, bounded and without what the database cannot store."""
+    return text[:_LONGEST].replace("\0", "").encode("utf-8", "replace").decode()

@@ -7,7 +7,8 @@ from urllib.parse import unquote
 
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.status import HTTP_429_TOO_MANY_REQUESTS
+from starlette.requests import ClientDisconnect
+from starlette.status import HTTP_429_TOO_MANY_REQUESTS, HTTP_500_INTERNAL_SERVER_ERROR
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from compute.api.access.audit import entry_of
@@ -48,35 +49,53 @@ class KeyGuard:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         recorded = _Recorded(scope, send)
+        told = recorded.send
         try:
             try:
-                await self._check(scope)
-                told = _watched(scope, await _counted(scope, recorded.send))
+                await self._identify(scope)
+                # Before it is judged: what a key may not do counts as well, and its answer says how the key stands.
+                told = await _counted(scope, told)
+                self._judge(scope)
             except ComputeError as error:
-                await answer_to(error)(scope, receive, recorded.send)
+                await answer_to(error)(scope, receive, told)
                 return
             with contextlib.suppress(_KeyLost):
-                await self._app(scope, receive, told)
+                await self._app(scope, receive, _watched(scope, told))
+        except ClientDisconnect:
+            raise
+        except Exception:
+            recorded.fail()
+            raise
         finally:
             recorded.note()
 
-    async def _check(self, scope: Scope) -> None:
-        """Raises:
-        Unauthorized, Forbidden: the key is missing, unknown, or may not do this.
+    async def _identify(self, scope: Scope) -> None:
+        """Note the caller in the scope, if the request needs one.
+
+        Raises:
+            Unauthorized: the key is missing or unknown.
+            Unavailable: it cannot be checked.
         """
-        whole = scope["path"].removeprefix(scope.get("root_path", ""))
+        whole = _path(scope)
         if not whole.startswith(f"{self._prefix}/") and whole != METRICS:
             return
         path = whole.removeprefix(self._prefix)
         if _is_signed(scope, path) or (scope["method"] == "POST" and path.startswith(f"{WEBHOOKS}/")):
             return
-        resources: Resources = scope["app"].state.resources
-        caller = await _caller(scope, resources)
-        template = self._routes.template(whole, scope["method"])
-        set_caller(scope, caller)
+        set_caller(scope, await _caller(scope, scope["app"].state.resources))
+
+    def _judge(self, scope: Scope) -> None:
+        """Raises:
+        Forbidden: the caller may not do this.
+        """
+        caller = caller_in(scope)
+        if caller is None:
+            return
+        whole = _path(scope)
+        path, template = whole.removeprefix(self._prefix), self._routes.template(whole, scope["method"])
         needed = scope_of(scope["method"], path, template and template.removeprefix(self._prefix))
         if needed not in caller.scopes:
-            raise Forbidden(_lacks(needed, caller, resources.settings))
+            raise Forbidden(_lacks(needed, caller, scope["app"].state.resources.settings))
         if caller.tenant is not None and f"{path}/".startswith(FREE_PATHS):
             raise Forbidden("This needs a key that is bound to no tenant.")
 
@@ -121,9 +140,13 @@ class _Recorded:
             self._status = message["status"]
         await self._send(message)
 
+    def fail(self) -> None:
+        """Nobody within has answered, because of an error that is none of the caller's."""
+        self._status = self._status or HTTP_500_INTERNAL_SERVER_ERROR
+
     def note(self) -> None:
         caller = caller_in(self._scope)
-        path = self._scope["path"].removeprefix(self._scope.get("root_path", "")).removeprefix(API)
+        path = _path(self._scope).removeprefix(API)
         reads = self._scope["method"] in READING and not f"{path}/".startswith(ADMIN_PATHS)
         if caller is None or reads or self._status == HTTP_429_TOO_MANY_REQUESTS:
             return
@@ -167,6 +190,11 @@ async def _caller(scope: Scope, resources: Resources) -> Caller:
     if caller is None:
         raise Unauthorized("Send a valid API key as `Authorization: Bearer <key>`.")
     return caller
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def _is_signed(scope: Scope, path: str) -> bool:

@@ -1,7 +1,9 @@
 """Two tenants with a key each, and what the second one has: of every kind one."""
 
+import asyncio
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -87,3 +89,10 @@ def text_of(answer: httpx.Response, *ids: str) -> str:
     for one in sorted(ids, key=len, reverse=True):
         said = said.replace(one, "{}").replace(json.dumps(one)[1:-1], "{}")
     return said
+
+
+async def early_in_a_minute() -> None:
+    """Wait until what follows lies within one minute."""
+    async with asyncio.timeout(PATIENCE):
+        while datetime.now(UTC).second > 45:
+            await asyncio.sleep(0.1)

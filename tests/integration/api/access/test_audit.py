@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from compute.api.access.audit import AuditLog, Entry
 from compute.api.access.scopes import READING
@@ -17,7 +18,7 @@ from compute.retention.tidy import tidy
 from compute.tasks.ids import new_task_id
 from tests.integration.absent import SHORT
 from tests.integration.api.access.conftest import SMALL, GiveKey, bearer
-from tests.integration.api.access.scene import MINE, client, made
+from tests.integration.api.access.scene import MINE, client, early_in_a_minute, made
 from tests.integration.api.http.routes import all_routes
 from tests.integration.api.images.test_storage import picture
 from tests.integration.lossy import LossyWire
@@ -106,6 +107,42 @@ async def test_refusals_of_known_keys_are_in_it_and_those_of_strangers_are_not(
     assert names == {"ADMIN_API_KEY", "a team"}
 
 
+async def test_what_a_key_may_not_do_counts_as_a_request_and_is_told_how_it_stands(
+    base_url: str, admin: httpx.AsyncClient, give: GiveKey
+) -> None:
+    key = await give(scope="read", tenant=MINE, limits={"requests_per_minute": 4})
+    async with client(base_url, key["key"]) as api:
+        await early_in_a_minute()
+        asked = [("POST", "/tasks/"), ("GET", "/admin/keys"), ("GET", "/providers"), ("GET", "/nothing")] * 2
+        answers = [await api.request(method, path) for method, path in asked]
+    assert [answer.status_code for answer in answers] == [403, 403, 403, 404] + [429] * 4
+    assert {answer.headers["x-ratelimit-limit"] for answer in answers} == {"4"}
+    assert [int(answer.headers["x-ratelimit-remaining"]) for answer in answers] == [3, 2, 1, 0] + [0] * 4
+    # What was refused because there were too many is not in it.
+    assert len(await entries(admin, 2, key_id=key["id"])) == 2
+
+
+async def test_an_address_without_a_route_is_in_it_as_far_as_there_is_room(
+    base_url: str, admin: httpx.AsyncClient, give: GiveKey
+) -> None:
+    key = await give(scope="operate")
+    async with client(base_url, key["key"]) as api:
+        assert (await api.post("/" + "x" * 8_000)).status_code == 404
+        assert (await api.delete("/tasks/" + "x" * 8_000)).status_code in (400, 404)
+    for entry in await entries(admin, 2, key_id=key["id"]):
+        assert len(entry["operation"]) <= 256
+        assert all(len(one) <= 256 for one in entry["objects"])
+
+
+async def test_a_failure_of_ours_is_in_it_as_one(admin: httpx.AsyncClient, database: Database) -> None:
+    async with database.transaction() as session:
+        await session.execute(text("ALTER TABLE tenants RENAME TO elsewhere"))
+    answer = await admin.put(f"/admin/tenants/{MINE}", json={"tasks_per_day": 1})
+    assert answer.status_code == 500
+    [failed] = [one for one in await entries(admin, 1) if one["objects"] == [MINE]]
+    assert failed["status"] == 500
+
+
 async def test_filters_and_pages(admin: httpx.AsyncClient, api: httpx.AsyncClient, give: GiveKey) -> None:
     for _ in range(5):
         await api.post("/tasks/", json=SMALL)
@@ -159,6 +196,21 @@ async def test_what_waits_is_written_in_the_end(database: Database) -> None:
     log.note(entry(1))
     await log.close()
     assert await _count(database) == 1
+
+
+async def test_of_refusals_a_key_has_so_many_entries_in_a_minute_and_the_processs_own_log_counts_the_others(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = AuditLog(database, most_refusals=3)
+    for number in range(8):
+        log.note(replace(entry(number), key_name="loud", status=(403, 404, 413, 422)[number % 4]))
+        log.note(replace(entry(number), key_name="loud", status=(201, 503)[number % 2]))
+    log.note(replace(entry(8), key_name="quiet", status=403))
+    with caplog.at_level(logging.WARNING):
+        await log.close()
+    assert await _count(database) == 3 + 8 + 1
+    assert "5 refused requests of the key loud" in caplog.text
+    assert "quiet" not in caplog.text
 
 
 async def test_a_batch_that_is_written_twice_is_there_once(database: Database) -> None:
