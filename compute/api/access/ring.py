@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
 from uuid import UUID
@@ -37,6 +37,7 @@ __all__ = ["KeyRing"]
 _log = logging.getLogger(__name__)
 _FRESH_SECONDS = 2.0
 _BELIEVED_SECONDS = 4.0
+_REMEMBERED_SECONDS = 3600.0
 _READ_SECONDS = 3.0
 _WAIT_SECONDS = 2 * _READ_SECONDS
 """A read that is under way, and the next one."""
@@ -108,6 +109,7 @@ class KeyRing:
         *,
         fresh_seconds: float = _FRESH_SECONDS,
         believed_seconds: float = _BELIEVED_SECONDS,
+        remembered_seconds: float = _REMEMBERED_SECONDS,
         note_seconds: float = _NOTE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -115,6 +117,7 @@ class KeyRing:
         self._database = database
         self._fresh = fresh_seconds
         self._believed = believed_seconds
+        self._remembered = remembered_seconds
         self._note_seconds = note_seconds
         self._clock = clock
         self._known: OrderedDict[UUID, KnownKey] = OrderedDict()
@@ -124,8 +127,9 @@ class KeyRing:
         self._reading: asyncio.Task[None] | None = None
         self._used: set[UUID] = set()
 
-    async def caller(self, text: str) -> Caller | None:
-        """Whose key this is; None for one that was never given out.
+    async def caller(self, text: str, *, remembered: bool = False) -> Caller | None:
+        """Whose key this is; None for one that was never given out. With `remembered`, what was read of it within the
+        last hour is enough while the database is away; its requests are not counted then, which nobody could.
 
         Raises:
             ExpiredKey, RevokedKey: it was given out, and is of no use any more.
@@ -135,11 +139,16 @@ class KeyRing:
         token = read_token(text)
         if token is None:
             return None
-        known = await self._find(token.id)
+        try:
+            known, is_old = await self._find(token.id), False
+        except Unavailable:
+            if not remembered or (last := self._last_known(token.id)) is None:
+                raise
+            known, is_old = last, True
         caller = known.caller_with(token, self._clock())
         if caller is not None:
             self._used.add(token.id)
-        return caller
+        return replace(caller, rates=()) if caller is not None and is_old else caller
 
     async def is_valid(self, key_id: UUID) -> bool:
         """Whether a key that was right is of use still. While nobody can know it is."""
@@ -202,6 +211,12 @@ class KeyRing:
             # One of its own for each, as they are raised in many places.
             raise Unavailable(found.detail)
         return found
+
+    def _last_known(self, key_id: UUID) -> KnownKey | None:
+        """What was read of it within the last hour."""
+        known = self._known.get(key_id)
+        now = self._clock()
+        return known if known is not None and now < known.read_at + self._remembered else None
 
     def _refresh(self, key_id: UUID) -> None:
         """Read it again beside the requests; that there is no room for it concerns nobody."""

@@ -3,6 +3,7 @@
 import asyncio
 from uuid import UUID
 
+import httpx
 import psycopg
 import pytest
 from sqlalchemy import text, update
@@ -12,9 +13,14 @@ from compute.api.access.tokens import new_secret, token_text
 from compute.db.session import Database, libpq_url
 from compute.db.tables import ApiKey
 from compute.errors import Overloaded, Unavailable
+from compute.settings import Settings
 from compute.tasks.ids import new_task_id
-from tests.integration.api.access.conftest import GiveKey
+from tests.integration.absent import SHORT, let_in, refuse, scene
+from tests.integration.api.access.conftest import GiveKey, bearer
+from tests.integration.api.conftest import serving_api
+from tests.integration.lossy import LossyWire
 from tests.patience import NEVER, PATIENCE
+from tests.servers import PLAIN_HTTP
 
 CROWD = 2_500
 """More than a process looks for at a time."""
@@ -95,3 +101,51 @@ async def test_a_crowd_of_unknown_keys_refuses_none_that_is_known(
             found = await asyncio.gather(*crowd, return_exceptions=True)
     assert [one for one in found if isinstance(one, Overloaded)]
     await ring.close()
+
+
+async def test_without_the_database_what_was_known_of_a_key_is_remembered_for_those_who_ask_for_that(
+    database_url: str, give: GiveKey
+) -> None:
+    made = await give(limits={"requests_per_minute": 60})
+    async with LossyWire(database_url).open() as wire:
+        away = Database(wire.url, patience=SHORT)
+        ring = KeyRing(away, believed_seconds=0.0)
+        forgetful = KeyRing(away, believed_seconds=0.0, remembered_seconds=0.0)
+        for one in (ring, forgetful):
+            caller = await one.caller(made["key"], remembered=True)
+            assert caller is not None
+            assert caller.rates
+        wire.hush(deaf=True)
+        for one, key in [(ring, unknown()), (forgetful, made["key"])]:
+            with pytest.raises(Unavailable):
+                await one.caller(key, remembered=True)
+        with pytest.raises(Unavailable):
+            await ring.caller(made["key"])
+        caller = await ring.caller(made["key"], remembered=True)
+        assert caller is not None
+        assert caller.rates == (), "nobody could count them"
+        assert await ring.caller(f"{made['prefix']}_{'x' * 43}", remembered=True) is None
+        wire.deaf = False
+        await ring.close()
+        await away.close()
+
+
+async def test_metrics_tell_that_the_database_is_away_whatever_key_scrapes_them(
+    settings: Settings, database_url: str, give: GiveKey
+) -> None:
+    key = (await give(scope="read", limits={"requests_per_minute": 60}))["key"]
+    async with (
+        scene(database_url) as around,
+        serving_api(settings.model_copy(update={"database_url": around.wire.url})) as url,
+        httpx.AsyncClient(base_url=url, headers=bearer(key), timeout=PATIENCE, verify=PLAIN_HTTP) as api,
+    ):
+        assert "compute_database_up 1" in (await api.get("/metrics")).text
+        await refuse(around)
+        async with asyncio.timeout(PATIENCE):
+            while (await api.get("/api/v1/tasks/")).status_code != 503:
+                await asyncio.sleep(0.1)
+            while "compute_database_up 0" not in (scraped := await api.get("/metrics")).text:
+                await asyncio.sleep(0.1)
+        assert scraped.status_code == 200
+        assert (await api.get("/metrics", headers=bearer(unknown()))).status_code == 503
+        await let_in(around)
