@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from compute import __version__
 from compute.api import errors
 from compute.api.access.guard import KeyGuard
+from compute.api.access.streams import ONGOING_REQUESTS, StreamPlaces
 from compute.api.admin import audit as admin_audit
 from compute.api.admin import keys as admin_keys
 from compute.api.admin import tenants as admin_tenants
@@ -87,8 +88,9 @@ _ROUTERS: tuple[tuple[APIRouter, dict[str, Any]], ...] = (
 """What is served, each with its options. `/tasks/generation` comes before `/tasks/{task_id}`."""
 
 
-def create_app(settings: Settings, serving: Serving) -> FastAPI:
-    """The API for what `serving` says is served; connections are opened when the server starts."""
+def create_app(settings: Settings, serving: Serving, *, max_ongoing_requests: int = ONGOING_REQUESTS) -> FastAPI:
+    """The API for what `serving` says is served; connections are opened when the server starts. The server hands it
+    `max_ongoing_requests` at a time."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -112,7 +114,7 @@ def create_app(settings: Settings, serving: Serving) -> FastAPI:
     errors.install(app)
     app.add_route("/openapi.json", ServedDocument(settings).answer, include_in_schema=False)
     app.openapi = lambda: openapi_document(app, settings)  # type: ignore[method-assign]
-    _add_middleware(app, settings)
+    _add_middleware(app, settings, StreamPlaces(max_ongoing_requests))
     return app
 
 
@@ -126,7 +128,7 @@ def _routes() -> list[BaseRoute]:
     return router.routes
 
 
-def _add_middleware(app: FastAPI, settings: Settings) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, streams: StreamPlaces) -> None:
     """The last one is asked first: what is it called, is it a request, has its path that method, the key, the size, the
     type."""
     routes = RouteTable(app.routes)
@@ -136,7 +138,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     )
     app.add_middleware(MediaTypes, table=routes, routes=app.routes)
     app.add_middleware(RequestGuard, max_bytes=settings.body_max_bytes, memory=memory, exceptions=uploads)
-    app.add_middleware(KeyGuard, prefix=API, routes=routes)
+    app.add_middleware(KeyGuard, prefix=API, routes=routes, streams=streams)
     app.add_middleware(Methods, routes=routes, settings=settings)
     app.add_middleware(WellFormed)
     # Around all that answers without having read the body.

@@ -30,7 +30,7 @@ def build(args: AppArgs) -> Application:
     pools = [(pool, _worker(pool), _standby(pool) if pool.standby else None) for pool in args.pools]
     providers = (args.providers, args.remote_queues, _providers(args)) if args.remote_queues else None
     dispatcher = _loops(DispatcherDeployment, DISPATCHER, args.dispatcher, stop_seconds=30).bind(pools, providers)
-    serving = args.serving()
+    serving, ongoing = args.serving(), args.ingress.max_ongoing_requests
     workflows = _loops(WorkflowDeployment, "Workflows", args.workflows).bind(args.workflows, serving)
     generating = [worker for pool, worker, _ in pools if pool.by_role.keys() - {"video"}]
     training = _loops(TrainingDeployment, SUPERVISOR, args.training).bind(args.training, generating)
@@ -43,7 +43,7 @@ def build(args: AppArgs) -> Application:
 
         settings = ingress_settings()
         begin_process(settings)
-        app = create_app(settings, serving)
+        app = create_app(settings, serving, max_ongoing_requests=ongoing)
         # Serve does, for its own logs.
         app.state.names_requests = False
         leave_out_of_collections()

@@ -17,6 +17,7 @@ from compute.api.access.caller import Caller, caller_in, set_caller
 from compute.api.access.caller import Scope as AccessScope
 from compute.api.access.headers import limit_headers
 from compute.api.access.scopes import FREE_PATHS, READING, scope_of
+from compute.api.access.streams import STREAMS, StreamPlaces
 from compute.api.errors import answer_to
 from compute.api.http.routes import RouteTable
 from compute.api.paths import ADMIN_PATHS, API, METRICS, WEBHOOKS
@@ -36,8 +37,9 @@ class KeyGuard:
     checks that: a GET or HEAD of a stored file that carries a signature, and a provider's webhook.
     """
 
-    def __init__(self, app: ASGIApp, prefix: str, routes: RouteTable) -> None:
+    def __init__(self, app: ASGIApp, prefix: str, routes: RouteTable, streams: StreamPlaces) -> None:
         self._app = app
+        self._streams = streams
         self._prefix = prefix
         self._routes = routes
 
@@ -49,18 +51,8 @@ class KeyGuard:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         recorded = _Recorded(scope, send)
-        told = recorded.send
         try:
-            try:
-                await self._identify(scope)
-                # Before it is judged: what a key may not do counts as well, and its answer says how the key stands.
-                told = await _counted(scope, told)
-                self._judge(scope)
-            except ComputeError as error:
-                await answer_to(error)(scope, receive, told)
-                return
-            with contextlib.suppress(_KeyLost):
-                await self._app(scope, receive, _watched(scope, told))
+            await self._pass_on(scope, receive, recorded.send)
         except ClientDisconnect:
             raise
         except Exception:
@@ -68,6 +60,20 @@ class KeyGuard:
             raise
         finally:
             recorded.note()
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.ExitStack() as held:
+            try:
+                await self._identify(scope)
+                # Before it is judged: what a key may not do counts as well, and its answer says how the key stands.
+                send = await _counted(scope, send)
+                self._judge(scope)
+                self._hold_place(scope, held)
+            except ComputeError as error:
+                await answer_to(error)(scope, receive, send)
+                return
+            with contextlib.suppress(_KeyLost):
+                await self._app(scope, receive, _watched(scope, send))
 
     async def _identify(self, scope: Scope) -> None:
         """Note the caller in the scope, if the request needs one.
@@ -98,6 +104,18 @@ class KeyGuard:
             raise Forbidden(_lacks(needed, caller, scope["app"].state.resources.settings))
         if caller.tenant is not None and f"{path}/".startswith(FREE_PATHS):
             raise Forbidden("This needs a key that is bound to no tenant.")
+
+    def _hold_place(self, scope: Scope, held: contextlib.ExitStack) -> None:
+        """Take a place, which `held` gives back, if the request opens an event stream.
+
+        Raises:
+            LimitReached, Overloaded: there is none for this caller, or none at all.
+        """
+        caller, whole = caller_in(scope), _path(scope)
+        if caller is None or scope["method"] != "GET" or not whole.endswith("/events"):
+            return
+        if (self._routes.template(whole, "GET") or "").removeprefix(self._prefix) in STREAMS:
+            held.enter_context(self._streams.held(caller))
 
 
 class _KeyLost(Exception):

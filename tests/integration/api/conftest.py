@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 from PIL import Image
 
+from compute.api.access.streams import ONGOING_REQUESTS
 from compute.api.app import create_app
 from compute.db.session import Database
 from compute.deployments.context import LocalWorkerContext
@@ -118,7 +119,11 @@ def settings(database_url: str, tmp_path: Path, storage_settings: dict[str, obje
 
 @asynccontextmanager
 async def serving_api(
-    settings: Settings, roles: frozenset[Role] = frozenset({"draw"}), *, elsewhere: tuple[str, ...] = ()
+    settings: Settings,
+    roles: frozenset[Role] = frozenset({"draw"}),
+    *,
+    elsewhere: tuple[str, ...] = (),
+    max_ongoing_requests: int = ONGOING_REQUESTS,
 ) -> AsyncIterator[str]:
     """The API on a socket of its own, before a model that can do this; its address. `elsewhere` are queues of
     providers elsewhere."""
@@ -128,7 +133,7 @@ async def serving_api(
     queues |= {name: ServedModel(None, 1, queue=name, roles=roles) for name in elsewhere}
     serving = Serving(queues | ({"video": painter} if "video" in roles else {}))
     listener = listening()
-    recorder = Recorder(create_app(settings, serving))
+    recorder = Recorder(create_app(settings, serving, max_ongoing_requests=max_ongoing_requests))
     server = uvicorn.Server(config(recorder))
     serve = asyncio.create_task(server.serve([listener]))
     await until_started(server, serve)
