@@ -1,8 +1,8 @@
 """The Dispatcher as a Serve deployment: started with the application, replaced when it dies."""
 
 import asyncio
-import contextlib
 from datetime import timedelta
+from functools import partial
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -10,6 +10,7 @@ from ray.serve.handle import DeploymentHandle
 from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
 from compute.deployments.args import PoolArgs, ProviderArgs
+from compute.deployments.kept import KeptLoops
 from compute.deployments.pool import ServePool
 from compute.deployments.process import begin_process
 from compute.deployments.providers import ProviderPool
@@ -74,42 +75,36 @@ class DispatcherDeployment:
             timeout_seconds=settings.webhook_timeout_seconds,
             policy=_send_policy(settings),
         )
-        self._work = [
-            asyncio.create_task(self._dispatcher.run(), name="dispatching"),
-            asyncio.create_task(sender.run(), name="sending webhooks"),
-            asyncio.create_task(counter.run(), name="counting replicas"),
-            asyncio.create_task(self._roll.run(), name="noting workers"),
-            asyncio.create_task(Folding(self._database).run(), name="counting tasks"),
-            asyncio.create_task(MetricWriter(self._database).run(), name="writing figures"),
-            asyncio.create_task(watch_event_loop("dispatcher"), name="watching the event loop"),
-        ]
+        self._loops = KeptLoops()
+        self._loops.work("dispatching", self._dispatcher.run())
+        self._loops.work("sending webhooks", sender.run())
+        self._loops.work("counting replicas", counter.run())
+        self._loops.observe("noting workers", self._roll.run)
+        self._loops.observe("counting tasks", Folding(self._database).run)
+        self._loops.observe("writing figures", MetricWriter(self._database).run)
+        self._loops.observe("watching the event loop", partial(watch_event_loop, "dispatcher"))
         if settings.retention_days is not None:
             pruner = Pruner(self._database, self._objects, timedelta(days=settings.retention_days), owner)
-            self._work.append(asyncio.create_task(RetentionLoop(pruner).run(), name="forgetting"))
+            self._loops.work("forgetting", RetentionLoop(pruner).run())
 
     async def heard_of(self, vitals: Vitals) -> None:
         """Called by replicas that take tasks, every two seconds."""
         self._roll.heard_of(vitals)
 
     async def check_health(self) -> None:
-        """Called by Serve at intervals; a loop that ended or hangs means that this replica must be replaced.
+        """Called by Serve at intervals; a loop that ended or hangs means that this replica must be replaced,
+        unless it only observes.
 
         Raises:
-            RuntimeError: a loop has ended, or has not completed a round for too long.
+            RuntimeError: a loop of its work has ended, or has not completed a round for too long.
         """
         # A coroutine, because Serve calls plain functions from a thread, which has no event loop.
-        for work in self._work:
-            if work.done():
-                raise RuntimeError(f"{work.get_name()} has ended") from work.exception()
+        self._loops.check()
         self._dispatcher.check()
 
     async def __del__(self) -> None:
         """Awaited by Serve when the replica is stopped gracefully: hands back the tasks in flight."""
-        for work in self._work:
-            work.cancel()
-        for work in self._work:
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
+        await self._loops.close()
         await self._client.close()
         await self._deliveries.close()
         await self._objects.close()

@@ -6,7 +6,6 @@ PENDING row ──take──▶ submit `python -m compute.training.job --task �
 """
 
 import asyncio
-import contextlib
 import logging
 import sys
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from compute.api.paths import API
 from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
 from compute.deployments.args import TrainingArgs
+from compute.deployments.kept import KeptLoops
 from compute.deployments.process import begin_process
 from compute.deployments.roll import SupervisorRoll
 from compute.deployments.warming.loras import warm_lora
@@ -87,26 +87,26 @@ class TrainingDeployment:
             wanted=lambda: True,
         )
         ticker.wake()
-        self._work = [asyncio.create_task(ticker.run(), name="supervising trainings")]
+        self._loops = KeptLoops()
+        self._loops.work("supervising trainings", ticker.run())
         if args.jobs:
             name = f"{context.deployment}#{context.replica_id.unique_id}"
             station = Station(name, (TRAINING_QUEUE,), args.jobs, args.jobs)
             roll = SupervisorRoll(self._database, self._queue, station)
-            self._work.append(asyncio.create_task(roll.run(), name="noting the supervisor"))
+            self._loops.observe("noting the supervisor", roll.run)
 
     async def warm(self, path: str) -> int:
         """Let every replica that can use it read a stored LoRA; returns how many have."""
         return await warm_lora(self._pools, path)
 
     def check_health(self) -> None:
-        """Called by Serve at intervals; a loop that ended means that this replica must be replaced.
+        """Called by Serve at intervals; a loop that ended means that this replica must be replaced, unless
+        it only observes.
 
         Raises:
             RuntimeError: it has ended.
         """
-        for work in self._work:
-            if work.done():
-                raise RuntimeError(f"{work.get_name()} has ended") from work.exception()
+        self._loops.check()
 
     async def _supervise(self) -> None:
         """Check all trainings once."""
@@ -169,10 +169,7 @@ class TrainingDeployment:
 
     async def __del__(self) -> None:
         """Awaited by Serve when the replica is stopped gracefully."""
-        for work in self._work:
-            work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
+        await self._loops.close()
         await self._database.close()
 
 

@@ -17,6 +17,7 @@ from compute.telemetry.instruments import (
     TASK_STAGES,
     TASK_WAITS,
 )
+from compute.telemetry.safely import safely
 from compute.telemetry.tracing import begin, inside
 
 __all__ = ["AttemptTelemetry"]
@@ -25,7 +26,8 @@ _log = logging.getLogger("compute.dispatch.run")
 
 
 class AttemptTelemetry:
-    """Of one attempt, which begins with it. `ended` is called once, after everything else."""
+    """Of one attempt, which begins with it. `ended` is called once, after everything else. What tells of the attempt
+    never raises: it would become the attempt's own failure."""
 
     def __init__(self, claimed: ClaimedTask, queue: str) -> None:
         self._claimed = claimed
@@ -57,11 +59,13 @@ class AttemptTelemetry:
         with bound(task_id=self._claimed.lease.task_id), inside(self._span):
             yield
 
+    @safely
     def started(self, executor: str) -> None:
         """A worker has begun."""
         self._span.event("started", compute__executor=executor)
         _log.info("task begun by %s", executor)
 
+    @safely
     def completed(self, metadata: Mapping[str, Any]) -> None:
         """The worker has done it."""
         self._outcome = "completed"
@@ -75,6 +79,7 @@ class AttemptTelemetry:
         if steps and drawn:
             DIFFUSION_STEPS.observe(drawn / 1000 / steps, task_type)
 
+    @safely
     def failed(self, failure: Failure, end: End) -> None:
         """It has failed, or is handed back."""
         task_id = self._claimed.lease.task_id
@@ -96,11 +101,13 @@ class AttemptTelemetry:
             self.handed_back(end.delay_seconds)
             _log.warning("task %s is handed back: %s; again in %.1f s", task_id, failure.message, end.delay_seconds)
 
+    @safely
     def handed_back(self, delay_seconds: float = 0.0) -> None:
         """The task is put back, and nothing is charged."""
         self._outcome = "handed_back"
         self._span.event("handed back", delay_seconds=round(delay_seconds, 3))
 
+    @safely
     def fenced(self, write: str) -> None:
         """A write came too late, because the lease was lost."""
         self._outcome = "lost"
@@ -108,6 +115,7 @@ class AttemptTelemetry:
         FENCED_WRITES.inc(write)
         _log.info("task %s: lease %d was lost, its %s is dropped", *self._claimed.lease, write)
 
+    @safely
     def ended(self) -> None:
         """Nothing more happens to this attempt."""
         seconds = time.perf_counter() - self._began

@@ -221,3 +221,18 @@ async def test_progress_is_written_at_once_and_one_beat_is_under_way_at_a_time()
     await bed.run.wait()
     assert not [write for write in bed.rows.written if isinstance(write, Fail | Release)]
     await bed.end()
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"timings": {"draw_ms": 12.5}, "denoising_steps": "four"},
+        {"timings": {"draw_ms": "long"}, "denoising_steps": 4},
+    ],
+    ids=str,
+)
+async def test_what_cannot_be_told_of_a_task_makes_it_no_failure(metadata: dict[str, Any]) -> None:
+    bed = Bed()
+    bed.pool.events.put_nowait(Done(metadata))
+    bed.pool.events.put_nowait(None)
+    assert isinstance(await bed.end(), Complete)

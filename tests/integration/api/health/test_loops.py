@@ -44,6 +44,21 @@ async def test_an_end_is_forgiven_after_a_while() -> None:
     await loops.close()
 
 
+async def test_a_loop_that_only_observes_is_begun_again_and_no_reason_to_be_unready() -> None:
+    runs, loops = asyncio.Queue[int](), Loops(pause_seconds=0.0, forgiven_seconds=NEVER)
+
+    async def loop() -> None:
+        await runs.put(1)
+        raise ZeroDivisionError
+
+    loops.observe("observing", loop)
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(3):
+            await runs.get()
+    assert loops.failing() == {}
+    await loops.close()
+
+
 async def test_readiness_tells_of_it(database: Database, settings: Settings) -> None:
     loops = Loops(pause_seconds=0.0)
     readiness = Readiness(database, open_store(settings), Serving({}), loops)
