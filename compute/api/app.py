@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 
 from compute import __version__
 from compute.api import errors
+from compute.api.access import routes as current_key
 from compute.api.access.guard import KeyGuard
 from compute.api.access.streams import ONGOING_REQUESTS, StreamPlaces
 from compute.api.admin import audit as admin_audit
@@ -71,6 +72,7 @@ _ROUTERS: tuple[tuple[APIRouter, dict[str, Any]], ...] = (
     (evaluation.router, _KEYED),
     (usage.router, _KEYED),
     (monitoring.router, _KEYED),
+    (current_key.router, _KEYED),
     # Their routes say which key they need.
     (storage.router, _OF_THE_API),
     (lora.router, _OF_THE_API),

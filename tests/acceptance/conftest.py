@@ -22,6 +22,8 @@ from tests.patience import PATIENCE
 ROOT = Path(__file__).parents[2]
 FOREIGN_VARIABLES = ("COMPUTE_", "RAY_", "OTEL_", "S3_", "AWS_", "API_KEY", "ADMIN_API_KEY", "DATABASE_URL")
 START_SECONDS = 4 * PATIENCE
+LAST_WORDS = 4000
+"""Characters of a stack's output that are shown when it has ended."""
 GIVEN_SECRETS = {
     "ADMIN_API_KEY": "admin-key-of-the-acceptance-tests",
     "FAL_KEY": "key-id:secret-of-the-acceptance-tests",
@@ -169,3 +171,12 @@ def stack(traces: Traces, new_stack: Callable[[], Stack]) -> Stack:
     shared.settings = {"COMPUTE_LOG_FORMAT": "json", "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url}
     shared.up()
     return shared
+
+
+@pytest.fixture(autouse=True)
+def shared_stack_stays_up(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test in which the shared stack ends fails, and tells the stack's last words: the tests after it could not."""
+    yield
+    shared = request.node.funcargs.get("stack")
+    if isinstance(shared, Stack) and shared.process is not None and shared.process.poll() is not None:
+        pytest.fail(f"the shared stack has ended; it said:\n{shared.output.read_text()[-LAST_WORDS:]}")

@@ -19,6 +19,7 @@ TAGS = {
     "Storage": "Images that requests name, and results.",
     "Providers": "Who does work elsewhere, and the calls that are paid for it.",
     "Loras": "The LoRAs that tasks can name.",
+    "Keys": "The key that a request is sent with.",
     "Admin": "What needs the admin key.",
     "Health": "Whether the service is there.",
     "Webhooks": "What is sent to a `webhook_url`.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compute.cli.answers import AsJson, plain, print_json, print_table, sound
-from compute.cli.server import AdminKey, Url, connected
+from compute.cli.server import AdminKey, Key, Url, connected
 from compute.terminal.words import clean
 
 if TYPE_CHECKING:
@@ -71,6 +71,17 @@ def create(
     with connected(url, key) as (client, _):
         # Without an idempotency key: the answer to a repetition has no secret.
         _print_once(client.admin.keys.create(name, **fields, idempotency_key=""), as_json)
+
+
+@keys.command()
+def current(as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
+    """Show the key that this command uses: its name, what it may do, and its tenant."""
+    with connected(url, key) as (client, _):
+        found = sound(client.key(), "scope")
+    if as_json:
+        print_json(plain(found))
+        return
+    print_table(["name", "scope", "tenant"], [[found.name, found.scope, found.tenant or "all"]])
 
 
 @keys.command("list")

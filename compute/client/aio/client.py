@@ -14,16 +14,21 @@ from compute.client.aio.tasks import AsyncTasks
 from compute.client.aio.trainings import AsyncTrainings
 from compute.client.aio.transport import AsyncTransport
 from compute.client.aio.workflows import AsyncWorkflows
-from compute.client.common.calls import Call, json_of, no_answer, post, query, with_json
+from compute.client.common.calls import Call, json_of, no_answer, post, query, reading, with_json
 from compute.client.common.config import Config
 from compute.client.common.failures import RetryPolicy, failure_of_error
+from compute.client.common.reading import reader
 from compute.client.errors import UnexpectedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from compute.schemas.admin.keys import CurrentKey
+
 __all__ = ["AsyncCompute"]
+
+_current_key = reader("admin.keys", "CurrentKey")
 
 
 class AsyncCompute:
@@ -129,6 +134,11 @@ class AsyncCompute:
             call = call if body is None else with_json(call, body)
         answer = await self._transport.send(call)
         return json_of(answer) if answer.content else None
+
+    async def key(self) -> CurrentKey:
+        """The key that this client uses: its name, what it may do, and the tenant that it is bound to."""
+        found: CurrentKey = _current_key(await self._transport.json(reading("/key")))
+        return found
 
     async def health(self, *, ready: bool = False) -> dict[str, Any]:
         """What the server says of itself; with `ready`, whether a task would run at once.

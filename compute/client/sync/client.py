@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from compute.client.common.calls import Call, json_of, no_answer, post, query, with_json
+from compute.client.common.calls import Call, json_of, no_answer, post, query, reading, with_json
 from compute.client.common.config import Config
 from compute.client.common.failures import RetryPolicy, failure_of_error
+from compute.client.common.reading import reader
 from compute.client.errors import UnexpectedAnswer
 from compute.client.sync.admin import Admin
 from compute.client.sync.files import Files
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from compute.schemas.admin.keys import CurrentKey
+
 __all__ = ["Compute"]
+
+_current_key = reader("admin.keys", "CurrentKey")
 
 
 class Compute:
@@ -128,6 +133,11 @@ class Compute:
             call = call if body is None else with_json(call, body)
         answer = self._transport.send(call)
         return json_of(answer) if answer.content else None
+
+    def key(self) -> CurrentKey:
+        """The key that this client uses: its name, what it may do, and the tenant that it is bound to."""
+        found: CurrentKey = _current_key(self._transport.json(reading("/key")))
+        return found
 
     def health(self, *, ready: bool = False) -> dict[str, Any]:
         """What the server says of itself; with `ready`, whether a task would run at once.

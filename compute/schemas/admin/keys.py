@@ -18,6 +18,7 @@ __all__ = [
     "ApiKeyRotate",
     "ApiKeyUpdate",
     "ApiKeyWithSecret",
+    "CurrentKey",
     "KeyScope",
     "Limits",
     "TenantList",
@@ -77,6 +78,15 @@ class Limits(JsonBody):
     tasks_per_day: int | None = Field(
         default=None, ge=1, le=_MOST_DAILY, description="The same, accepted in one day in UTC."
     )
+
+
+class CurrentKey(BaseModel):
+    """The key of a request."""
+
+    id: UUID | None = Field(description="Null for the keys of the settings, API_KEY and ADMIN_API_KEY.")
+    name: str
+    scope: KeyScope = Field(description="The most that it may do; it includes the scopes before it.")
+    tenant: str | None = Field(description="The tenant to whose work it is bound; null for a key that sees everything.")
 
 
 class ApiKeyCreate(JsonBody):

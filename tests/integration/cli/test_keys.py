@@ -60,6 +60,9 @@ async def test_keys_are_listed_and_faults_are_told_with_an_exit_code(compute: Co
     listed = await compute("keys", "list")
     assert "A service" in listed.lines[1]
     assert [one["id"] for one in (await compute("keys", "list", "--json", "--tenant", "nobody")).json] == []
+    current = await compute("keys", "current", "--key", made["key"])
+    assert current.lines[1].split() == ["A", "service", "submit", "all"]
+    assert (await compute("keys", "current", "--json", "--key", made["key"])).json["id"] == made["id"]
     for words, code in [
         (("create", "x", "--scope", "root"), 1),
         (("create", "x", "--expires", "soon"), 2),

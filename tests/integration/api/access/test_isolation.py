@@ -111,6 +111,8 @@ async def test_every_route_hides_what_is_another_tenants(scene: Scene) -> None:
             await _is_unknown(scene, route.method, path, BODIES.get(named, {}))
         elif path == "/storage/images/{path}":
             await _is_no_file(scene, route.method)
+        elif path == "/key":
+            assert (await scene.api.get(path)).json()["tenant"] == MINE
         elif route.method == "GET":
             assert path in LISTS, f"{named} is new: say here how it treats tenants"
             await _lists_mine_alone(scene, path)

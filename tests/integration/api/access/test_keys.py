@@ -51,6 +51,17 @@ async def until(api: httpx.AsyncClient, key: str, wanted: tuple[int, str | None]
             await asyncio.sleep(0.05)
 
 
+async def test_who_has_a_key_is_told_what_it_is(
+    api: httpx.AsyncClient, admin: httpx.AsyncClient, give: GiveKey
+) -> None:
+    of_settings = {"id": None, "tenant": None}
+    assert (await api.get("/key")).json() == of_settings | {"name": "API_KEY", "scope": "operate"}
+    assert (await admin.get("/key")).json() == of_settings | {"name": "ADMIN_API_KEY", "scope": "admin"}
+    made = await give(name="Shop", scope="read", tenant="shop")
+    expected = {"id": made["id"], "name": "Shop", "scope": "read", "tenant": "shop"}
+    assert (await api.get("/key", headers=bearer(made["key"]))).json() == expected
+
+
 async def test_a_key_works_at_once_and_its_text_is_told_once(
     api: httpx.AsyncClient, admin: httpx.AsyncClient, give: GiveKey, database_url: str
 ) -> None:
