@@ -19,6 +19,7 @@ from compute.schemas.fields import (
     Sources,
     bounded_text_of,
 )
+from compute.schemas.rules.segments import SEGMENT
 from compute.schemas.rules.strict import JsonBody
 from compute.schemas.rules.text import VISIBLE
 
@@ -41,7 +42,7 @@ __all__ = [
 
 MAX_STEPS = 500
 
-StepId = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s$/][^/]*$"), VISIBLE]
+StepId = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s$/][^/]*$"), SEGMENT, VISIBLE]
 FieldPath = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
 Url = Annotated[str, Field(max_length=512)]
 

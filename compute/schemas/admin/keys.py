@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
+from compute.schemas.rules.segments import SEGMENT
 from compute.schemas.rules.strict import JsonBody
 from compute.schemas.rules.text import VISIBLE
 
@@ -44,8 +45,6 @@ class KeyScope(StrEnum):
 def _tenant(value: str) -> str:
     if value == _OF_NOBODY:
         raise PydanticCustomError("tenant", "must not be `default`, which is the tenant of all tasks without one")
-    if not value.strip("."):
-        raise PydanticCustomError("tenant", "must not consist of dots: no address could name it")
     return value
 
 
@@ -57,7 +56,7 @@ def _to_come(value: datetime) -> datetime:
     return value
 
 
-TenantName = Annotated[str, Field(pattern=r"^[!-.0-~]{1,64}$"), AfterValidator(_tenant)]
+TenantName = Annotated[str, Field(pattern=r"^[!-.0-~]{1,64}$"), SEGMENT, AfterValidator(_tenant)]
 """1 to 64 visible characters of ASCII, without a slash."""
 _KeyName = Annotated[str, VISIBLE, Field(min_length=1, max_length=100)]
 _Expiry = Annotated[datetime, AfterValidator(_to_come)]
