@@ -1,13 +1,15 @@
 """Adds what this process has counted to the sums in Postgres, every few seconds.
 
 Counters in memory begin at nothing with every new process, and a scrape reaches one of several. Sums in rows go on,
-and any process can tell all of them. What a process has counted since its last write is lost when it is killed.
+and any process can tell all of them. What a process has counted since its last write is lost when it is killed, and
+what was being written when its connection was lost: it may have arrived, and nothing is counted twice.
 """
 
 import asyncio
 import json
 import logging
 from contextlib import suppress
+from contextvars import Context
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -47,6 +49,7 @@ class MetricWriter:
         self._connection = DirectConnection(database, statement_seconds=_STATEMENT_SECONDS)
         self._seconds = seconds
         self._leave_seconds = leave_seconds
+        self._writing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Write until cancelled, and then once more."""
@@ -58,7 +61,17 @@ class MetricWriter:
             await asyncio.shield(self._leave())
 
     async def write(self) -> None:
-        """Add what was counted since the last time. What cannot be written now is written with the next."""
+        """Add what was counted since the last time. What cannot be written now is written with the next.
+
+        A write goes on when its caller is cancelled, and the next one waits for it: of one that is broken off, nobody
+        knows whether it has counted.
+        """
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+        self._writing = asyncio.create_task(self._write(), name="writing figures", context=Context())
+        await asyncio.shield(self._writing)
+
+    async def _write(self) -> None:
         taken = drain()
         if not taken:
             return
@@ -91,7 +104,10 @@ class MetricWriter:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Break off what is being written, and close the connection."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait([self._writing])
         await self._connection.close()
 
 

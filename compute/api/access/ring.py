@@ -178,8 +178,11 @@ class KeyRing:
                     update(ApiKey).where(ApiKey.id.in_(free)).values(last_used_at=func.now()),
                     execution_options={"synchronize_session": False},
                 )
-        except DatabaseAway as error:
+        except BaseException as error:
+            # Cancelled as well: `close` writes once more.
             self._used |= used
+            if not isinstance(error, DatabaseAway):
+                raise
             _log.warning("when keys were used is written later, the database is away: %s", error)
 
     async def close(self) -> None:

@@ -25,6 +25,7 @@ from compute.monitoring.fold import fold
 from compute.settings import Settings
 from compute.tasks.usage import add_up
 from tests.integration.api.conftest import KEY, Painter, serving_api, wait_for
+from tests.integration.locks import waiting_for_locks
 from tests.integration.lossy import LossyWire
 from tests.patience import NEVER, PATIENCE
 from tests.servers import PLAIN_HTTP
@@ -167,6 +168,28 @@ async def test_a_process_that_ends_writes_what_it_has_counted(database: Database
     async with database.transaction() as session:
         counts = await session.scalar(select(MetricSum.counts).where(MetricSum.labels == ["leaving"]))
     assert sum(counts or ()) == 1
+
+
+async def test_a_write_that_is_cancelled_half_way_counts_once(database: Database) -> None:
+    from compute.telemetry.instruments import TASK_WAITS
+
+    TASK_WAITS.observe(0.2, "cut")
+    await write(database)
+    for _ in range(2):
+        TASK_WAITS.observe(0.2, "cut")
+    writer = MetricWriter(database, seconds=0.01, leave_seconds=PATIENCE)
+    async with database.transaction() as session:
+        await session.execute(select(MetricSum.total).where(MetricSum.labels == ["cut"]).with_for_update())
+        writing = asyncio.create_task(writer.run())
+        await waiting_for_locks(database, 1)
+        TASK_WAITS.observe(0.2, "cut")
+        writing.cancel()
+        # It has heard of that before the row is free.
+        await asyncio.sleep(0)
+    await asyncio.gather(writing, return_exceptions=True)
+    async with database.transaction() as session:
+        counts = await session.scalar(select(MetricSum.counts).where(MetricSum.labels == ["cut"]))
+    assert sum(counts or ()) == 4
 
 
 async def test_a_version_with_other_buckets_begins_its_histogram_anew(database: Database) -> None:
