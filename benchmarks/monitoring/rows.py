@@ -86,4 +86,4 @@ async def fill_workers(database: Database, number: int) -> None:
     for n in range(number):
         station = Station(f"Flux#{n:08x}", ("inference", "refine"), 1, 3)
         made.append(Vitals(station, f"Flux-{n:04x}@host-{n // 8}", f"host-{n // 8}", n, n % 2, n % 3, n, 1.5, 10**10))
-    await note(database, made)
+    await note(database, made, cluster="benchmark")

@@ -12,7 +12,7 @@ from compute.db.session import Database
 from compute.deployments.args import PoolArgs, ProviderArgs
 from compute.deployments.kept import KeptLoops
 from compute.deployments.pool import ServePool
-from compute.deployments.process import begin_process
+from compute.deployments.process import begin_process, cluster_name
 from compute.deployments.providers import ProviderPool
 from compute.deployments.replicas import ReplicaCounter, ReplicaDirectory
 from compute.deployments.roll import WorkerRoll
@@ -67,7 +67,7 @@ class DispatcherDeployment:
         self._dispatcher = Dispatcher(store, serving, _policy(settings), owner)
         directory = ReplicaDirectory(context.app_name, serving)
         counter = ReplicaCounter(directory.running, serving)
-        self._roll = WorkerRoll(self._database, directory)
+        self._roll = WorkerRoll(self._database, directory, cluster_name())
         self._deliveries = PostgresDeliveryStore(self._database)
         sender = WebhookSender(
             self._deliveries,

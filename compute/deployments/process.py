@@ -13,7 +13,7 @@ from compute.settings import Settings
 from compute.telemetry.logs import configure_logging
 from compute.telemetry.tracing import start_tracing
 
-__all__ = ["begin_process", "leave_out_of_collections", "process_name"]
+__all__ = ["begin_process", "cluster_name", "leave_out_of_collections", "process_name"]
 
 _EVERYWHERE = "[::]:0"
 
@@ -36,6 +36,12 @@ def process_name() -> str:
     except RayServeException:
         return f"actor#{ray.get_runtime_context().get_actor_id() or 'driver'}"
     return f"{context.deployment}#{context.replica_id.unique_id}"
+
+
+def cluster_name() -> str:
+    """A name of this Ray cluster that no other one has, whatever their addresses."""
+    name: str = ray.get_runtime_context().get_session_name()
+    return name
 
 
 def leave_out_of_collections() -> None:

@@ -24,8 +24,12 @@ _SECONDS = 2.0
 class WorkerRoll:
     """Keeps the latest of each worker until it is written, every two seconds."""
 
-    def __init__(self, database: Database, directory: ReplicaDirectory, *, seconds: float = _SECONDS) -> None:
+    def __init__(
+        self, database: Database, directory: ReplicaDirectory, cluster: str, *, seconds: float = _SECONDS
+    ) -> None:
+        """`cluster`: the name of the Ray cluster that `directory` knows."""
         self._database = database
+        self._cluster = cluster
         self._directory = directory
         self._seconds = seconds
         self._heard: dict[str, Vitals] = {}
@@ -48,18 +52,22 @@ class WorkerRoll:
         heard, self._heard = self._heard, {}
         alive = self._directory.alive
         known = () if alive is None else self._directory.deployments
-        await note(self._database, heard.values(), deployments=known, alive=alive or ())
+        await note(
+            self._database, heard.values(), cluster=self._cluster, deployments=known, alive=alive or ()
+        )
 
 
 class SupervisorRoll:
     """Notes a supervisor of trainings, which works for one queue and whose tasks are Ray jobs."""
 
     def __init__(
-        self, database: Database, queue: TrainingQueue, station: Station, *, seconds: float = _SECONDS
+        self, database: Database, queue: TrainingQueue, station: Station, cluster: str, *, seconds: float = _SECONDS
     ) -> None:
+        """`cluster`: the name of the Ray cluster on which it runs."""
         self._database = database
         self._queue = queue
         self._station = station
+        self._cluster = cluster
         self._seconds = seconds
         self._tally = Tally()
         self._running: set[UUID] = set()
@@ -82,4 +90,5 @@ class SupervisorRoll:
                 completed = select(func.count()).where(one_of(Training.id, ended), Training.status == "COMPLETED")
                 self._tally.complete((await session.execute(completed)).scalar_one())
         self._tally.held = self._tally.begun = len(running)
-        await note(self._database, [await asyncio.to_thread(self._tally.told, self._station)])
+        told = await asyncio.to_thread(self._tally.told, self._station)
+        await note(self._database, [told], cluster=self._cluster)

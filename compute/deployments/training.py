@@ -24,7 +24,7 @@ from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
 from compute.deployments.args import TrainingArgs
 from compute.deployments.kept import KeptLoops
-from compute.deployments.process import begin_process
+from compute.deployments.process import begin_process, cluster_name
 from compute.deployments.roll import SupervisorRoll
 from compute.deployments.warming.loras import warm_lora
 from compute.events import notify
@@ -92,7 +92,7 @@ class TrainingDeployment:
         if args.jobs:
             name = f"{context.deployment}#{context.replica_id.unique_id}"
             station = Station(name, (TRAINING_QUEUE,), args.jobs, args.jobs)
-            roll = SupervisorRoll(self._database, self._queue, station)
+            roll = SupervisorRoll(self._database, self._queue, station, cluster_name())
             self._loops.observe("noting the supervisor", roll.run)
 
     async def warm(self, path: str) -> int:

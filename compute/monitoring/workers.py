@@ -1,7 +1,8 @@
 """Workers: written by those who hear of them, and read with what their silence means.
 
 A worker of which nothing was heard for `STALE`, by the database's clock, is unhealthy: it hangs, its node is out of
-reach, or there is no Dispatcher to hear of it. One that is silent and that Ray has no more is gone.
+reach, or there is no Dispatcher to hear of it. One that is silent and that Ray has no more is gone. Several clusters may
+work on one database: each has its own Ray, and says nothing about the workers of another.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -55,15 +56,20 @@ class WorkerSeen:
 
 
 async def note(
-    database: Database, heard: Iterable[Vitals], *, deployments: Collection[str] = (), alive: Collection[str] = ()
+    database: Database,
+    heard: Iterable[Vitals],
+    *,
+    cluster: str,
+    deployments: Collection[str] = (),
+    alive: Collection[str] = (),
 ) -> None:
-    """Write what was heard of workers. Of these `deployments` those have gone that are silent and not `alive`; of
-    others nothing is known but how long they have been silent.
+    """Write what was heard of workers of a `cluster`. Of its `deployments` those have gone that are silent and not
+    `alive`; of others, and of other clusters, nothing is known but how long they have been silent.
 
     Raises:
         DatabaseAway: the database is away.
     """
-    rows = [_row(vitals) for vitals in sorted(heard, key=lambda vitals: vitals.station.id)]
+    rows = [_row(vitals) | {"cluster": cluster} for vitals in sorted(heard, key=lambda vitals: vitals.station.id)]
     async with database.transaction() as session:
         if rows:
             given = insert(Worker).values(rows)
@@ -73,7 +79,7 @@ async def note(
                     index_elements=["id"], set_=latest | {"seen_at": func.now(), "gone_at": None}
                 )
             )
-        known = Worker.deployment.in_(list(deployments))
+        known = and_(Worker.cluster.is_not_distinct_from(cluster), Worker.deployment.in_(list(deployments)))
         missing = and_(known, Worker.id.not_in(list(alive)), Worker.seen_at < func.now() - _MISSED)
         left = or_(missing, and_(not_(known), Worker.seen_at < func.now() - _LOST))
         gone = select(Worker.id).where(Worker.gone_at.is_(None), left).order_by(Worker.id)

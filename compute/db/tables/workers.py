@@ -16,7 +16,7 @@ class Worker(Base):
 
     `seen_at` is when it was last heard of, by the database's clock; `gone_at` is when Ray had it no more. Memory is in
     bytes, `gpu_utilization` from 0 to 1. `capacity` is how many tasks it holds at a time, `concurrency` how many of
-    them it executes.
+    them it executes. `cluster` is the Ray cluster whose Dispatcher wrote it.
     """
 
     __tablename__ = "workers"
@@ -24,6 +24,7 @@ class Worker(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     deployment: Mapped[str]
+    cluster: Mapped[str | None]
     host: Mapped[str]
     pid: Mapped[int] = mapped_column(Integer)
     queues: Mapped[list[Any]]

@@ -1,13 +1,15 @@
 """Workers as rows: written as they are heard of, unhealthy when they are silent by the database's clock, then gone."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import func, select, update
 
 from compute.db.session import Database
 from compute.db.tables import Worker
-from compute.monitoring.workers import STALE, WorkerSeen, note, seen_workers, workers_by_queue
+from compute.monitoring.workers import STALE, WorkerSeen, seen_workers, workers_by_queue
+from compute.monitoring.workers import note as note_of
 from compute.worker.vitals import Gpu, Station, Vitals
 
 
@@ -15,6 +17,9 @@ def vitals(replica: str = "Flux#3f2a", *queues: str, active: int = 0, reserved: 
     station = Station(replica, queues or ("inference",), concurrency=1, capacity=3)
     told = {"completed": 5, "per_minute": 1.5, "memory": 10**9, "hangs": False, "gpu": None} | values
     return Vitals(station, f"{station.deployment}-1@host", "host", 7, active, reserved, **told)  # type: ignore[arg-type]
+
+
+note = partial(note_of, cluster="one")
 
 
 async def statuses(database: Database, *, with_gone: bool = False) -> dict[str, str]:
@@ -108,3 +113,18 @@ async def test_one_that_nobody_else_knows_is_gone_after_a_minute_and_forgotten_l
     await note(database, [])
     async with database.transaction() as session:
         assert await session.scalar(select(func.count()).select_from(Worker)) == 0
+
+
+async def test_a_cluster_says_nothing_about_the_workers_of_another(database: Database) -> None:
+    await note(database, [vitals("Flux#a")])
+    await note_of(database, [vitals("Flux#b")], cluster="two")
+    for replica in ("Flux#a", "Flux#b"):
+        await silent_for(database, replica, timedelta(seconds=7))
+    await note_of(database, [], cluster="two", deployments=["Flux"], alive=["Flux#b"])
+    assert await statuses(database) == {"Flux#a": "idle", "Flux#b": "idle"}
+    await note_of(database, [], cluster="two", deployments=["Flux"], alive=[])
+    assert await statuses(database) == {"Flux#a": "idle"}
+    # Of a cluster that was taken down nobody else would speak.
+    await silent_for(database, "Flux#a", timedelta(seconds=61))
+    await note_of(database, [], cluster="two", deployments=["Flux"], alive=[])
+    assert await statuses(database) == {}

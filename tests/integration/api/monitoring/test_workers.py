@@ -27,6 +27,7 @@ async def test_workers_and_their_sums(api: httpx.AsyncClient, database: Database
     await note(
         database,
         [vitals("Flux#a", active=1, reserved=2, gpu=gpu), vitals("Flux#b"), vitals("Image#c", "image", active=1)],
+        cluster="one",
     )
     stats = await ask(api, "/monitoring/workers")
     assert (stats["total_workers"], stats["total_capacity"], stats["total_active"]) == (3, 3, 2)
@@ -46,7 +47,7 @@ async def test_workers_and_their_sums(api: httpx.AsyncClient, database: Database
 async def test_health_has_both_sets_of_names_and_finds_queues_without_workers(
     api: httpx.AsyncClient, database: Database
 ) -> None:
-    await note(database, [vitals("Flux#a", active=1, reserved=2), vitals("Image#b", "image")])
+    await note(database, [vitals("Flux#a", active=1, reserved=2), vitals("Image#b", "image")], cluster="one")
     await add(database, queue="nobody")
     health = await ask(api, "/monitoring/workers/health")
     assert (health["healthy"], health["workers_with_capacity"], health["total_workers"]) == (True, 1, 2)
