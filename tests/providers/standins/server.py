@@ -25,6 +25,8 @@ __all__ = ["TRAP", "Call", "Clock", "Fault", "Script", "StandIn"]
 
 TRAP = "trap"
 """The host that nobody may be led to. It listens on another address of loopback than the vendors do."""
+_OF_OUR_TRACES = {"traceparent", "tracestate", "baggage"}
+"""Headers that nobody elsewhere may get: they tell what belongs together here. A stand-in that gets one is broken."""
 _MOST_BYTES = 1 << 30
 _MOST_WAITING = 1024
 """Connections that wait to be accepted."""
@@ -241,6 +243,8 @@ class StandIn(ABC):
             arrival = _arrival(route, number, request)
             self.arrivals.append(arrival)
             self.changed()
+            if told := _OF_OUR_TRACES & {name.lower() for name in arrival.headers}:
+                self.broke(AssertionError(f"{type(self).__name__} was told of our traces, in {sorted(told)}"))
             try:
                 call = self._call(route, arrival, request)
                 reply = await (call.answer() if fault is None else fault.play(call))
