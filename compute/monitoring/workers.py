@@ -1,8 +1,8 @@
 """Workers: written by those who hear of them, and read with what their silence means.
 
 A worker of which nothing was heard for `STALE`, by the database's clock, is unhealthy: it hangs, its node is out of
-reach, or there is no Dispatcher to hear of it. One that is silent and that Ray has no more is gone. Several clusters may
-work on one database: each has its own Ray, and says nothing about the workers of another.
+reach, or there is no Dispatcher to hear of it. One that is silent and that Ray has no more is gone. Several clusters
+may work on one database: each has its own Ray, and says nothing about the workers of another.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

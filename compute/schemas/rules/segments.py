@@ -13,5 +13,5 @@ def _must_name(text: str) -> str:
 
 
 SEGMENT = AfterValidator(_must_name)
-"""Validator of a name that is a segment. Clients and servers resolve `.` and `..`, however they are encoded, so an address
-with such a name leads elsewhere. The slash is for the field's own pattern to refuse."""
+"""Validator of a name that is a segment. Clients and servers resolve `.` and `..`, however they are encoded, so an
+address with such a name leads elsewhere. The slash is for the field's own pattern to refuse."""

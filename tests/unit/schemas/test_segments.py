@@ -82,9 +82,7 @@ def test_dots_name_nothing(name: str, dots: str) -> None:
 
 @pytest.mark.parametrize("dots", DOTS)
 @pytest.mark.parametrize(("model", "name"), list(chosen_fields()), ids=lambda one: getattr(one, "__name__", one))
-def test_dots_are_refused_in_every_field_that_becomes_a_segment(
-    model: type[BaseModel], name: str, dots: str
-) -> None:
+def test_dots_are_refused_in_every_field_that_becomes_a_segment(model: type[BaseModel], name: str, dots: str) -> None:
     assert fault(model, name, dots) is not None
 
 
