@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
@@ -17,7 +17,7 @@ from compute.db.confinement import ConfinedSession, session_info
 from compute.db.patience import Patience, PatientConnection, connect
 from compute.settings import Settings
 
-__all__ = ["Connection", "Database", "libpq_url", "normal_url", "set_locally"]
+__all__ = ["Connection", "Database", "connection_of", "libpq_url", "normal_url", "set_locally"]
 
 Connection = PatientConnection
 
@@ -236,3 +236,9 @@ def _leave_those_that_were_open(context: Any) -> None:
     trouble = away(context.original_exception)
     if trouble is not None and trouble.reason in _ELSEWHERE:
         context.is_disconnect = True
+
+
+async def connection_of(session: AsyncSession) -> Connection:
+    """The connection on which a session's transaction is open, for statements beside its own."""
+    raw = await (await session.connection()).get_raw_connection()
+    return cast("Connection", raw.driver_connection)

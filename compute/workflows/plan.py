@@ -42,7 +42,7 @@ class StepOutcome:
 @dataclass(frozen=True, slots=True)
 class Flow:
     """The part of a plan that all steps share. `webhook_url` is None unless the ends of tasks are told, too; files are
-    those of the tenant `bound_to` alone, if that is one."""
+    those of the tenant `bound_to` alone, if that is one. Tasks count against the limits of `key_id` and `bound_to`."""
 
     id: UUID
     fence: int
@@ -55,6 +55,7 @@ class Flow:
     taken: dict[str, str] = field(default_factory=dict)
     traceparent: str | None = None
     bound_to: str | None = None
+    key_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from compute.workflows.rows.journal import Checkpoint, JournalVerdict, Refused
 from compute.workflows.rows.statements import Renewal, WorkflowLease
 from compute.workflows.steps.journal import Journal
 from compute.workflows.steps.requests import PreparedStep
+from compute.workflows.steps.room import StepRoom
 from compute.workflows.steps.runner import StepRunner
 from compute.workflows.steps.task_ends import TaskEnds
 from tests.proof.model import ENDS, Ended
@@ -96,8 +97,10 @@ class SimulatedEngine:
         store = SimulatedWorkflows(process)
         self._journal, self._ends = Journal(store), TaskEnds(store)
         orders: Any = _Orders(process)
-        reuse: Any = None
-        compiler = _Compiler(StepRunner(self._journal, self._ends, orders, reuse))
+        # No key has limits there.
+        no_database: Any = None
+        runner = StepRunner(self._journal, self._ends, orders, no_database, StepRoom(no_database))
+        compiler = _Compiler(runner)
         self._calls = compiler.calls
         self._engine = Engine(store, compiler, _POLICY, process.name)
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, Self
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -24,10 +24,10 @@ from starlette.types import Scope
 from compute.api.access.audit import note_made
 from compute.api.access.caller import Caller, caller_in
 from compute.api.http.well_formed import announced
-from compute.db.session import Connection, Database
+from compute.db.session import Database, connection_of
 from compute.db.tables import IdempotencyKey, Task
 from compute.errors import Conflict, InvalidInput, LimitReached, NotFound, Unavailable
-from compute.tasks.submission.quotas import Charge, Quota, charge, require_room
+from compute.tasks.submission.quotas import Charge, Quota, begin_anew, charge, require_room
 from compute.tasks.submission.writer import Key, KeyExpired, KeyReused, OutcomeUnknown, Submission, TaskWriter
 
 __all__ = [
@@ -212,6 +212,12 @@ class IdempotentRequest:
         """Note what the request makes, whose ids its address does not have."""
         note_made(self._scope, *objects)
 
+    @property
+    def key_id(self) -> UUID | None:
+        """The caller's key, if it is one that was given out."""
+        caller = caller_in(self._scope)
+        return None if caller is None else caller.key_id
+
     async def require_room(self, database: Database, number: int = 1, *, field: str = "body") -> None:
         """Refuse what is too much for the caller's quotas before anything is fetched and stored for it. `number` is
         how many tasks it is. Whether it is accepted is settled when it is stored.
@@ -225,7 +231,7 @@ class IdempotentRequest:
             return
         async with database.transaction() as session:
             try:
-                await require_room(await _connection_of(session), self.quotas, number, field=field)
+                await require_room(await connection_of(session), self.quotas, number, field=field)
             except LimitReached:
                 # Perhaps it was the first request with this key that has taken the room.
                 if (earlier := await self.earlier(session)) is not None:
@@ -233,7 +239,7 @@ class IdempotentRequest:
                 raise
 
     async def charge(
-        self, session: AsyncSession, work: UUID, kind: str, *, weight: int = 1, daily: bool = True
+        self, session: AsyncSession, work: UUID, kind: str, *, weight: int = 1, daily: int | None = None
     ) -> None:
         """Count a workflow or a training against the caller's quotas, in the transaction that stores it.
 
@@ -241,7 +247,16 @@ class IdempotentRequest:
             LimitReached: it is too much; the transaction is to be rolled back.
         """
         if self.quotas:
-            await charge(await _connection_of(session), Charge(self.quotas, [work], kind, weight, daily))
+            await charge(await connection_of(session), Charge(self.quotas, [work], kind, weight, daily))
+
+    async def charge_again(self, session: AsyncSession, workflow: UUID, steps: int, again: Sequence[UUID]) -> None:
+        """Count a workflow that goes on: all its steps as open, and for the day those that are run again.
+
+        Raises:
+            LimitReached: it is too much; the transaction is to be rolled back.
+        """
+        await begin_anew(await connection_of(session), again)
+        await self.charge(session, workflow, "workflow", weight=steps, daily=len(again))
 
     async def store(self, writer: TaskWriter, tasks: Sequence[Task], answer: Callable[[], Awaitable[Answer]]) -> Answer:
         """Store tasks together, and with them the answer, which is made when their times are known; or the first answer
@@ -278,11 +293,6 @@ class IdempotentRequest:
             raise Unavailable(f"The first answer to this {KEY_HEADER} has just expired; try again.") from error
         except OutcomeUnknown as error:
             raise Unavailable(f"{error.detail} With an {KEY_HEADER} it is safe to send it again.") from error
-
-
-async def _connection_of(session: AsyncSession) -> Connection:
-    raw = await (await session.connection()).get_raw_connection()
-    return cast("Connection", raw.driver_connection)
 
 
 def _of_caller(key: str, caller: Caller | None) -> str:

@@ -65,7 +65,9 @@ async def create_workflow(
         with faults_of_values(definition):
             taken = await ingest(checked, values, resources, resources.serving) if start else None
     async with idempotent.once(resources.database) as session:
-        workflow = await store.create(session, definition, checked, taken=taken, bound_to=resources.tenant)
+        workflow = await store.create(
+            session, definition, checked, taken=taken, bound_to=resources.tenant, key_id=idempotent.key_id
+        )
         (seen,) = await look(session, [workflow])
         answer = Answer(201, await render(seen, dialect))
         idempotent.made(workflow.id)

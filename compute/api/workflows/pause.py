@@ -40,11 +40,11 @@ async def resume_workflow(
         lost = await without_tasks(session, steps)
     lost |= await without_files(resources.objects, steps)
     async with idempotent.once(resources.database) as session:
-        workflow, cancelled = await store.resume(session, workflow_id, from_step, lost=lost)
-        answer = Answer(200, (await shown(session, workflow)).model_dump_json())
+        resumed = await store.resume(session, workflow_id, from_step, lost=lost, key_id=idempotent.key_id)
+        answer = Answer(200, (await shown(session, resumed.workflow)).model_dump_json())
         await idempotent.remember(session, answer)
-        await idempotent.charge(session, workflow_id, "workflow", weight=len(steps), daily=False)
-    for task_id in cancelled:
+        await idempotent.charge_again(session, workflow_id, len(steps), resumed.again)
+    for task_id in resumed.cancelled:
         resources.notifier.notify(notify.CANCELLED, str(task_id))
     resources.notifier.notify(notify.WORKFLOW)
     return answer

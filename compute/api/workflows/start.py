@@ -61,7 +61,7 @@ async def start_workflow(
         await idempotent.require_room(resources.database, len(checked.steps))
         taken = await ingest(checked, values, resources, resources.serving)
     async with idempotent.once(resources.database) as session:
-        workflow = await store.start(session, workflow_id, definition, checked, taken)
+        workflow = await store.start(session, workflow_id, definition, checked, taken, idempotent.key_id)
         (seen,) = await look(session, [workflow], estimate=True)
         answer = Answer(200, await render(seen, dialect))
         await idempotent.remember(session, answer)

@@ -26,6 +26,7 @@ class Workflow(Base):
     dropped. `parked` workflows have nothing for an engine to do until somebody resumes or approves. `taken` maps the
     sources that the definition and the input name to the paths at which they are stored. `sent`: both as sent.
     `bound_to` is the tenant to which the key that made it is bound: its steps see that tenant's files alone.
+    `key_id` is the key that set it going last, if it is one that was given out: its tasks count against that.
     """
 
     __tablename__ = "workflows"
@@ -47,6 +48,7 @@ class Workflow(Base):
     origin_tenant_id: Mapped[str | None]
     origin_reference: Mapped[str | None]
     bound_to: Mapped[str | None]
+    key_id: Mapped[UUID | None]
     webhook_url: Mapped[str | None]
     canvas_task_id: Mapped[str | None]
     traceparent: Mapped[str | None]

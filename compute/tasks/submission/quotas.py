@@ -14,7 +14,7 @@ from uuid import UUID
 from compute.db.session import Connection
 from compute.errors import InvalidInput, LimitReached
 
-__all__ = ["Charge", "Quota", "admit", "charge", "forget_ended", "require_room"]
+__all__ = ["Charge", "Quota", "admit", "begin_anew", "charge", "forget_ended", "quotas_of", "require_room"]
 
 _CONCURRENT_RETRY_SECONDS = 5.0
 _ANY = UUID(int=0)
@@ -41,6 +41,10 @@ _GOES_ON = """CASE kind
     WHEN 'task' THEN EXISTS (
         SELECT FROM tasks WHERE id = work_id AND status IN ('PENDING', 'QUEUED', 'EXECUTING'))
     WHEN 'workflow' THEN EXISTS (SELECT FROM workflows WHERE id = work_id AND status IN ('RUNNING', 'PAUSED'))
+    WHEN 'step' THEN EXISTS (
+        SELECT FROM workflow_steps JOIN workflows ON workflows.id = workflow_id
+         WHERE workflow_steps.id = work_id AND workflow_steps.status IN ('PENDING', 'RUNNING')
+           AND workflows.status IN ('RUNNING', 'PAUSED'))
     ELSE EXISTS (
         SELECT FROM trainings WHERE id = work_id AND status IN ('PENDING', 'PREPROCESSING', 'TRAINING')) END"""
 _CLEAR = f"DELETE FROM charged_work WHERE subject = %s AND NOT {_GOES_ON}"  # noqa: S608 - as above
@@ -53,6 +57,14 @@ _LOCK_KNOWN = "SELECT FROM quota_uses WHERE subject = ANY(%s) ORDER BY subject F
 _FORGET = f"""
 DELETE FROM charged_work WHERE (subject, work_id) > (%s, %s) AND (subject, work_id) <= (%s, %s) AND NOT {_GOES_ON}
 """  # noqa: S608 - made of our own words
+_LIMITS = """
+SELECT 'key:' || id, 'the key', concurrent_tasks, tasks_per_day FROM api_keys
+ WHERE id = %s AND (concurrent_tasks IS NOT NULL OR tasks_per_day IS NOT NULL)
+ UNION ALL
+SELECT 'tenant:' || name, 'the tenant', concurrent_tasks, tasks_per_day FROM tenants
+ WHERE name = %s AND (concurrent_tasks IS NOT NULL OR tasks_per_day IS NOT NULL)
+"""
+_ANEW = "DELETE FROM charged_work WHERE work_id = ANY(%s) AND kind = 'step'"
 _CHARGE = """
 WITH counted AS (
     UPDATE quota_uses SET units = given.units FROM unnest(%s::text[], %s::bigint[]) AS given (subject, units)
@@ -75,12 +87,12 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """Work that is to be accepted, all of it or nothing: ids of tasks, or one of a workflow or training.
+    """Work that is to be accepted, all of it or nothing: ids of tasks, or one of a workflow, a step or a training.
 
     Attributes:
-        kind: task, workflow or training.
+        kind: task, workflow, step or training.
         weight: How many tasks each of the ids counts as.
-        daily: Whether it counts for the day; work that goes on was counted when it began.
+        daily: How many tasks count for the day, if not all of them: what goes on was counted when it began.
         open_for: Subjects for which it is counted as open already.
     """
 
@@ -88,8 +100,18 @@ class Charge:
     ids: Sequence[UUID]
     kind: str = "task"
     weight: int = 1
-    daily: bool = True
+    daily: int | None = None
     open_for: frozenset[str] = frozenset()
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks it counts as."""
+        return self.weight * len(self.ids)
+
+    @property
+    def today(self) -> int:
+        """How many of them count for the day."""
+        return self.tasks if self.daily is None else self.daily
 
 
 @dataclass(slots=True)
@@ -107,9 +129,9 @@ class _Use:
         return self.stored + self.added
 
 
-async def charge(connection: Connection, one: Charge) -> None:
-    """Count a workflow or a training in the open transaction of `connection`; one that goes on may be open already, and
-    is so once.
+async def charge(connection: Connection, one: Charge, *, once: bool = False) -> None:
+    """Count a workflow, a step or a training in the open transaction of `connection`; one that goes on may be open
+    already, and is so once. With `once` what is open already was counted for the day, too.
 
     Raises:
         LimitReached: it is too much; the transaction is to be rolled back.
@@ -117,9 +139,21 @@ async def charge(connection: Connection, one: Charge) -> None:
     subjects = [quota.subject for quota in one.quotas if quota.concurrent is not None]
     found = await (await connection.execute(_COUNTED, (subjects, list(one.ids)))).fetchall()
     open_for = frozenset(subject for (subject,) in found)
-    (refusal,) = await admit(connection, [replace(one, open_for=open_for)])
+    daily = 0 if once and open_for else one.daily
+    (refusal,) = await admit(connection, [replace(one, open_for=open_for, daily=daily)])
     if refusal is not None:
         raise refusal
+
+
+async def quotas_of(connection: Connection, key_id: UUID | None, tenant: str | None) -> list[Quota]:
+    """The quotas of a key that was given out, and of a tenant, as they are now; none where nothing is limited."""
+    rows = await (await connection.execute(_LIMITS, (key_id, tenant))).fetchall()
+    return [Quota(*row) for row in rows]
+
+
+async def begin_anew(connection: Connection, step_ids: Sequence[UUID]) -> None:
+    """Forget what steps were counted as that are to be run again."""
+    await connection.execute(_ANEW, (list(step_ids),))
 
 
 async def require_room(connection: Connection, quotas: Sequence[Quota], number: int, *, field: str) -> None:
@@ -159,8 +193,8 @@ async def admit(connection: Connection, charges: Sequence[Charge]) -> list[Limit
         verdicts.append(refusal)
         if refusal is None:
             for quota in one.quotas:
-                uses[quota.subject].added += one.weight * len(one.ids)
-                uses[quota.subject].units += one.weight * len(one.ids) if one.daily else 0
+                uses[quota.subject].added += one.tasks
+                uses[quota.subject].units += one.today
     admitted = [one for one, refusal in zip(charges, verdicts, strict=True) if refusal is None]
     await _write(connection, admitted, uses)
     return verdicts
@@ -170,12 +204,12 @@ async def _refusal(
     asked: Charge, uses: Mapping[str, _Use], seconds_left: float, count: Callable[[str], Awaitable[int]]
 ) -> LimitReached | None:
     """`count` tells how many have really not ended; it is asked once for each subject that seems to have no room."""
-    more = asked.weight * len(asked.ids)
+    more, today = asked.tasks, asked.today
     for quota in asked.quotas:
         use = uses[quota.subject]
-        if asked.daily and quota.daily is not None and use.units + more > quota.daily:
+        if today and quota.daily is not None and use.units + today > quota.daily:
             return LimitReached(
-                f"Of {quota.whose}, {use.units} of {quota.daily} tasks were accepted today, and this is {more}.",
+                f"Of {quota.whose}, {use.units} of {quota.daily} tasks were accepted today, and this is {today}.",
                 limit=quota.daily,
                 retry_after=seconds_left,
             )

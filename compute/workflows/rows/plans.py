@@ -54,6 +54,7 @@ def _plan(workflow: Workflow, steps: Sequence[WorkflowStep]) -> Plan:
         workflow.taken,
         workflow.traceparent,
         workflow.bound_to,
+        workflow.key_id,
     )
     edges = {step.step_id: step.dependencies for step in steps}
     named = {step.step_id: step for step in steps}

@@ -5,6 +5,7 @@ unparks: the next engine that looks compiles what is left to do, and what the la
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -33,7 +34,7 @@ from compute.workflows.states import (
     WORKFLOW_TRANSITIONS,
 )
 
-__all__ = ["approve", "cancel", "create", "pause", "resume", "start", "steps_of"]
+__all__ = ["Resumed", "approve", "cancel", "create", "pause", "resume", "start", "steps_of"]
 
 _SENT = (*FREE_FIELDS, "when")
 _FAILED_STEPS = frozenset({StepStatus.FAILED, StepStatus.CANCELLED})
@@ -48,9 +49,10 @@ async def create(
     *,
     taken: Mapping[str, str] | None,
     bound_to: str | None = None,
+    key_id: UUID | None = None,
 ) -> Workflow:
     """Store a workflow; with `taken`, which are the sources of its first steps, it is RUNNING at once. Its steps see
-    the files of the tenant alone to which it is bound, if it is to any."""
+    the files of the tenant alone to which it is bound, if it is to any. `key_id`: whose limits it counts against."""
     workflow = Workflow(
         id=new_task_id(),
         status=WorkflowStatus.PENDING,
@@ -58,6 +60,7 @@ async def create(
         input=definition.input or {},
         taken={},
         bound_to=bound_to,
+        key_id=key_id,
         errors=[],
         traceparent=current_traceparent(),
         sent=kept_as_sent({"config": definition.config, "input": definition.input or {}}),
@@ -109,8 +112,9 @@ async def start(
     definition: CreateWorkflow,
     checked: CheckedWorkflow,
     taken: Mapping[str, str],
+    key_id: UUID | None = None,
 ) -> Workflow:
-    """PENDING → RUNNING with the input that `definition` has by now, checked again.
+    """PENDING → RUNNING with the input that `definition` has by now, checked again. `key_id`: as for `create`.
 
     Raises:
         NotFound: there is no such workflow.
@@ -125,6 +129,7 @@ async def start(
         for name, value in _columns(step.definition).items():
             setattr(row, name, value)
         row.dependencies, row.spread = list(step.dependencies), sorted(step.spread)
+    workflow.key_id = key_id
     await _start(session, workflow, taken)
     return workflow
 
@@ -141,13 +146,31 @@ async def pause(session: AsyncSession, workflow_id: UUID) -> Workflow:
     return workflow
 
 
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A workflow that goes on.
+
+    Attributes:
+        cancelled: The tasks that were cancelled, because their steps start anew.
+        again: The steps that had tasks, and are run again.
+    """
+
+    workflow: Workflow
+    cancelled: list[UUID]
+    again: list[UUID]
+
+
 async def resume(
-    session: AsyncSession, workflow_id: UUID, from_step: str | None, *, lost: Collection[str] = ()
-) -> tuple[Workflow, list[UUID]]:
+    session: AsyncSession,
+    workflow_id: UUID,
+    from_step: str | None,
+    *,
+    lost: Collection[str] = (),
+    key_id: UUID | None = None,
+) -> Resumed:
     """FAILED or PAUSED → RUNNING: what failed is tried again, what has ended well stays. With `from_step` that step
     and all behind it are run again, also of a COMPLETED workflow. Of the steps whose files are `lost` those are run
-    again from which something that is left to do takes. Returns the workflow and the tasks that were cancelled because
-    their steps start anew.
+    again from which something that is left to do takes. `key_id`: as for `create`.
 
     Raises:
         NotFound: there is no such workflow, or no such step.
@@ -166,6 +189,7 @@ async def resume(
     redone = _to_redo(steps, again, lost)
     put_back = [step for step in steps if step.step_id in again | redone or _counts_as_failed(step)]
     ended = [step for step in put_back if step.status != StepStatus.PENDING]
+    had_tasks = [step.id for step in ended if step.task_ids]
     for step in put_back:
         if step.step_id in again:
             _forget_results(step, anew=step.step_id == from_step, keep=workflow.reuse)
@@ -175,8 +199,9 @@ async def resume(
     await _log_steps(session, ended)
     workflow.errors, workflow.completed_at = [], None
     workflow.fence += 1
+    workflow.key_id = key_id
     await _move(session, workflow, WorkflowStatus.RUNNING, **_TO_LET)
-    return workflow, cancelled
+    return Resumed(workflow, cancelled, had_tasks)
 
 
 async def cancel(session: AsyncSession, workflow_id: UUID) -> tuple[Workflow, list[UUID]]:

@@ -30,6 +30,7 @@ from compute.workflows.steps.patience import patiently
 from compute.workflows.steps.requests import PreparedStep, StepRequests, missing_field
 from compute.workflows.steps.results import result_of
 from compute.workflows.steps.reuse import Earlier, Reuse
+from compute.workflows.steps.room import StepRoom
 from compute.workflows.steps.task_ends import TaskEnds
 
 __all__ = ["StepRunner"]
@@ -46,6 +47,7 @@ class StepRunner:
     ends: TaskEnds
     requests: StepRequests
     reuse: Reuse
+    room: StepRoom
 
     async def run(self, plan: StepPlan, *parents: StepOutcome) -> StepOutcome:
         """Run a step to its end, which is in its row when this returns. Raises nothing but what is a bug."""
@@ -130,6 +132,7 @@ class StepRunner:
 
     async def _launch(self, plan: StepPlan, prepared: PreparedStep) -> StepOutcome:
         kept = await patiently(self.requests.kept, plan, prepared)
+        await self.room.take(plan, len(prepared.bodies) - len(kept))
         tasks = await patiently(self.requests.tasks, plan, prepared, kept)
         new = [task for task in tasks if task.id not in kept]
         begin = Begin(

@@ -20,6 +20,7 @@ from compute.workflows.rows.journal import PostgresJournalStore
 from compute.workflows.steps.journal import Journal
 from compute.workflows.steps.requests import StepRequests
 from compute.workflows.steps.reuse import Reuse
+from compute.workflows.steps.room import StepRoom
 from compute.workflows.steps.runner import StepRunner
 from compute.workflows.steps.task_ends import PostgresEndStore, TaskEnds
 
@@ -63,7 +64,7 @@ async def open_runner(
         secrets = await asyncio.to_thread(load_link_secrets, settings)
         sources = _Sources(settings, objects, MediaLoader(settings, client), LinkSigner(links_at, secrets))
         requests = StepRequests(sources, serving, database, notifier)
-        yield StepRunner(journal, ends, requests, Reuse(database, objects))
+        yield StepRunner(journal, ends, requests, Reuse(database, objects), StepRoom(database))
 
 
 def _report(on_failure: Callable[[BaseException], None], loop: asyncio.Task[None]) -> None:

@@ -1,4 +1,5 @@
-"""The tenant to which the key is bound that made a workflow: its steps see that tenant's files alone."""
+"""The tenant to which the key is bound that made a workflow, whose files alone its steps see, and the key that set it
+going, against whose limits its tasks count."""
 
 from alembic import op
 
@@ -9,8 +10,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.execute("ALTER TABLE workflows ADD COLUMN bound_to TEXT")
+    op.execute("ALTER TABLE workflows ADD COLUMN bound_to TEXT, ADD COLUMN key_id UUID")
 
 
 def downgrade() -> None:
-    op.execute("ALTER TABLE workflows DROP COLUMN bound_to")
+    op.execute("ALTER TABLE workflows DROP COLUMN bound_to, DROP COLUMN key_id")
