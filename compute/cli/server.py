@@ -1,8 +1,9 @@
 """Resolves the server's address and API key for a command. Heavy modules are imported inside functions.
 
 The server is --url, COMPUTE_URL, the one that runs in COMPUTE_HOME, or else http://127.0.0.1:8000. The key is --key,
-COMPUTE_API_KEY, API_KEY, or the one that the server in COMPUTE_HOME uses, wherever it reads it from. A key from
-COMPUTE_HOME is sent to that server and to loopback only, so that pasting `--url https://…` cannot leak it.
+COMPUTE_API_KEY, API_KEY, or the one that the server in COMPUTE_HOME uses, wherever it reads it from; for commands of
+administrators ADMIN_API_KEY before these, and of the keys in COMPUTE_HOME the administrator's. A key from COMPUTE_HOME
+is sent to that server and to loopback only, so that pasting `--url https://…` cannot leak it.
 """
 
 import os
@@ -49,7 +50,12 @@ Key = Annotated[
 ]
 AdminKey = Annotated[
     str | None,
-    typer.Option("--key", envvar="ADMIN_API_KEY", help="An administrator's key.", show_default=False),
+    typer.Option(
+        "--key",
+        envvar="ADMIN_API_KEY",
+        help="An administrator's key; by default that of the server in COMPUTE_HOME, sent to no other machine.",
+        show_default=False,
+    ),
 ]
 
 
@@ -78,17 +84,18 @@ class Server:
 
 @contextmanager
 def connected(
-    url: str | None, key: str | None, *, timeout: float = CALL_SECONDS, tries: int = TRIES
+    url: str | None, key: str | None, *, admin: bool = False, timeout: float = CALL_SECONDS, tries: int = TRIES
 ) -> Iterator[tuple["Compute", Server]]:
     """Yield a client of the server. An error inside becomes one line and the exit code that fits it.
 
     Args:
+        admin: Whether what is asked needs an administrator's key.
         timeout: Seconds that a call may take with all its `tries`.
     """
     from compute.client import ClientError, Compute, RetryPolicy, UnauthorizedError
 
     with one_line_errors(ClientError):
-        server = _find(url, key)
+        server = _find(url, key, admin=admin)
         # A person waits: a server that is not there is told of soon.
         with Compute(server.url, server.key, timeout=timeout, retry=RetryPolicy(tries=tries)) as client:
             try:
@@ -109,7 +116,7 @@ def _refused(server: Server, error: "UnauthorizedError") -> Exception:
     return told
 
 
-def _find(url: str | None, key: str | None) -> Server:
+def _find(url: str | None, key: str | None, *, admin: bool) -> Server:
     from compute.stack.lock import running_stack
     from compute.stack.options import load_settings
     from compute.stack.secrets.api_key import stored_key
@@ -119,7 +126,10 @@ def _find(url: str | None, key: str | None) -> Server:
     given = given_key(key, settings.api_key)
     found = str((running or {}).get("url", DEFAULT_URL))
     url = (url or found).rstrip("/")
-    used = given[0] if given else kept_key(home, url, found)
+    if admin and given and given[1] == "API_KEY" and url == (running or {}).get("url"):
+        # That is what clients of this server show it, and never an administrator's.
+        given = None
+    used = given[0] if given else kept_key(home, url, found, admin=admin)
     home_needed = given is None or (bool(running) and used == stored_key(home)) or url == found != DEFAULT_URL
     key_from = given[1] if given else f"the server in {home}"
     known = found if home_needed else DEFAULT_URL
@@ -140,11 +150,12 @@ def given_key(key: str | None, api_key: "SecretStr | None") -> tuple[str, str] |
     return None if api_key is None else (api_key.get_secret_value(), "API_KEY")
 
 
-def kept_key(home: Path, url: str, found: str) -> str:
+def kept_key(home: Path, url: str, found: str, *, admin: bool = False) -> str:
     """The key of the server in `home`, for a request to `url`.
 
     Args:
         found: The address of the server that runs in `home`, or the default one.
+        admin: The administrator's, if there is one.
 
     Raises:
         StackError: there is none, or it must not be sent there.
@@ -154,7 +165,7 @@ def kept_key(home: Path, url: str, found: str) -> str:
     from compute.stack.errors import StackError
     from compute.stack.secrets.api_key import stored_key
 
-    kept = stored_key(home)
+    kept = (stored_key(home, "admin_api_key") if admin else None) or stored_key(home)
     if not kept:
         raise StackError(
             f"no API key: {home} has none; set API_KEY to the server's, give --key, or set COMPUTE_HOME to the server's"

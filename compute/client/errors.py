@@ -67,6 +67,10 @@ class ClientError(Exception):
         super().__init__(message)
         self.status = status
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy, which would call the class with the message alone."""
+        return _again, (type(self), self.args), self.__dict__
+
     @property
     def may_pass(self) -> bool:
         """Whether the same request may succeed a little later."""
@@ -328,6 +332,13 @@ class StorageError(UnavailableError):
     """The object store is away."""
 
     codes = ("STORAGE_ERROR",)
+
+
+def _again(kind: type[ClientError], words: tuple[Any, ...]) -> ClientError:
+    """An error of another process, before its attributes are set."""
+    error = kind.__new__(kind)
+    error.args = words
+    return error
 
 
 def _classes(base: type[APIError]) -> dict[str, type[APIError]]:

@@ -6,14 +6,13 @@ attributes like all others.
 
 from typing import TYPE_CHECKING, Any
 
+from compute.client.common.reading import is_ended
 from compute.schemas.tasks import TaskPublic
 from compute.schemas.training import TrainingTask
 from compute.schemas.workflows import WorkflowPublic
 
-__all__ = ["ENDED", "Task", "Training", "Workflow"]
+__all__ = ["Task", "Training", "Workflow"]
 
-ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
-"""In which a task, a workflow and a training end."""
 _PATHS = ("result_image_path", "result_video_path", "result_path")
 _URLS = ("result_image_url", "result_video_url", "result_url")
 
@@ -47,7 +46,7 @@ class Task(TaskPublic):
     @property
     def ended(self) -> bool:
         """Whether it is COMPLETED, FAILED or CANCELLED."""
-        return self.status in ENDED
+        return is_ended(self)
 
     @property
     def paths(self) -> list[str]:
@@ -62,12 +61,14 @@ class Task(TaskPublic):
     @property
     def error(self) -> str | None:
         """The last error; None if there is none."""
-        return self.errors[-1] if self.errors else None
+        return _last(self.errors)
 
     def digest(self, path: str) -> str | None:
         """The SHA-256 of a result, in hex; None where the task does not say it."""
-        outputs = (self.metadata or {}).get("outputs") or []
-        found = [one.get("sha256") for one in outputs if isinstance(one, dict) and one.get("path") == path]
+        metadata: Any = self.metadata
+        outputs = metadata.get("outputs") if isinstance(metadata, dict) else None
+        known = outputs if isinstance(outputs, list) else []
+        found = [one.get("sha256") for one in known if isinstance(one, dict) and one.get("path") == path]
         return str(found[0]) if found and found[0] else None
 
 
@@ -77,12 +78,12 @@ class Workflow(WorkflowPublic):
     @property
     def ended(self) -> bool:
         """Whether it is COMPLETED, FAILED or CANCELLED."""
-        return self.status in ENDED
+        return is_ended(self)
 
     @property
     def error(self) -> str | None:
         """Why it failed; None if it has not."""
-        return self.error_message or (self.errors[-1] if self.errors else None)
+        return _last(self.error_message) or _last(self.errors)
 
 
 class Training(TrainingTask):
@@ -91,13 +92,21 @@ class Training(TrainingTask):
     @property
     def ended(self) -> bool:
         """Whether it is COMPLETED, FAILED or CANCELLED."""
-        return self.status in ENDED
+        return is_ended(self)
 
     @property
     def error(self) -> str | None:
         """Why it failed; None if it has not."""
-        return self.error_message
+        return _last(self.error_message)
 
 
-def _all(several: list[str] | None, single: list[str | None]) -> list[str]:
-    return list(dict.fromkeys([*(several or []), *(one for one in single if one)]))
+def _all(several: Any, single: list[Any]) -> list[str]:
+    """Texts without repetition; what a server says otherwise is none."""
+    found = [*(several if isinstance(several, list) else [several]), *single]
+    return list(dict.fromkeys(one for one in found if one and isinstance(one, str)))
+
+
+def _last(said: Any) -> str | None:
+    """The last of several errors, or the only one."""
+    found = (said[-1] if said else None) if isinstance(said, list) else said
+    return None if found is None else str(found)

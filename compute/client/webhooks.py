@@ -4,11 +4,11 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 from collections.abc import Iterable, Mapping
 from time import time
 from typing import Any
 
+from compute.client.common.text import json_value
 from compute.client.errors import WebhookError
 
 __all__ = ["verify_webhook"]
@@ -19,14 +19,19 @@ _MOST_SIGNATURES = 32
 
 
 def verify_webhook(
-    body: bytes | str, headers: Mapping[str, str], secret: str | Iterable[str], *, tolerance: float = 300.0
+    body: bytes | str,
+    headers: Mapping[str, str],
+    secret: str | bytes | Iterable[str | bytes],
+    *,
+    tolerance: float = 300.0,
 ) -> dict[str, Any]:
     """Check that a webhook was signed with a secret, as Standard Webhooks has it, and return its event.
 
     Args:
         body: The raw bytes, before they are parsed.
         headers: Of the request; case does not matter.
-        secret: The server's, or several while they are changed. Any of them may have signed.
+        secret: The server's, or several while they are changed: a list, or a text with white space between them, as a
+            file has it. Any of them may have signed; empty ones are left out.
         tolerance: How many seconds the clocks of sender and receiver may differ, and a message may be old.
 
     Raises:
@@ -36,22 +41,25 @@ def verify_webhook(
         event = verify_webhook(request.body, request.headers, os.environ["WEBHOOK_SECRET"])
         print(event["event_type"], event["status"])
     """
-    raw = body.encode() if isinstance(body, str) else body
+    raw = _bytes(body) if isinstance(body, str) else body
     named = {name.lower(): value for name, value in headers.items()}
     try:
         message, at, signatures = (named[f"webhook-{part}"] for part in ("id", "timestamp", "signature"))
     except KeyError as error:
         raise WebhookError(f"the header {error.args[0]} is missing") from error
     _check_time(at, tolerance)
-    secrets = [secret] if isinstance(secret, str) else list(secret)
-    signed = f"{message}.{at}.".encode() + raw
+    several = [secret] if isinstance(secret, str | bytes) else secret
+    secrets = [word for one in several for word in (one if isinstance(one, str) else one.decode("latin-1")).split()]
+    if not secrets:
+        raise WebhookError("the secret is empty")
+    signed = _bytes(f"{message}.{at}.") + raw
     expected = [hmac.digest(_key(one), signed, hashlib.sha256) for one in secrets]
     given = [found for one in signatures.split(" ")[:_MOST_SIGNATURES] if (found := _signature(one)) is not None]
     # All are compared, so that the time says nothing of which one fits.
     if not sum(hmac.compare_digest(one, other) for one in expected for other in given):
         raise WebhookError("the signature fits none of the secrets")
     try:
-        event = json.loads(raw)
+        event = json_value(raw)
     except ValueError as error:
         raise WebhookError("the body is no JSON") from error
     if not isinstance(event, dict):
@@ -66,6 +74,14 @@ def _check_time(at: str, tolerance: float) -> None:
     if abs(late) > tolerance:
         which = f"{late:.0f} s ago" if late > 0 else f"{-late:.0f} s in the future"
         raise WebhookError(f"it was signed {which}: it is a repetition, or the clocks of both machines differ")
+
+
+def _bytes(text: str) -> bytes:
+    """The bytes of a text: those that came, if it was made of bytes that are none."""
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        raise WebhookError("the message is no text") from error
 
 
 def _key(secret: str) -> bytes:

@@ -43,7 +43,7 @@ __all__ = [
     "ingress_settings",
     "setting_variables",
     "variables_of",
-    "with_api_key",
+    "with_api_keys",
 ]
 
 SECRETS_VARIABLE = "COMPUTE_SECRETS"
@@ -322,22 +322,35 @@ class Settings(ProviderSettings, TelemetrySettings):
         return self.home / "cache"
 
 
-def with_api_key(settings: Settings) -> Settings:
-    """Return the settings with an API key: API_KEY, or else the one stored in `home`/api_key, generated on first use.
+def with_api_keys(settings: Settings, *, make_admin: bool = False) -> Settings:
+    """Return the settings with the keys that are stored in `home` where none were given.
+
+    `home`/api_key is generated on first use; `home`/admin_api_key only if `make_admin` is set, for a server whose
+    operator never names an administrator may do without.
 
     Raises:
-        OSError: the file can be neither read nor made.
-        ValueError: the file's content is not a valid key.
+        OSError: a file can be neither read nor made.
+        ValueError: a file's content is not a valid key.
     """
-    if settings.api_key is not None:
-        return settings
-    file = settings.home / "api_key"
+    plain, admin = settings.home / "api_key", settings.home / "admin_api_key"
+    stored: dict[str, SecretStr] = {}
+    if settings.api_key is None:
+        stored["api_key"] = _stored_key(plain)
+    if settings.admin_api_key is None and (make_admin or admin.is_file()):
+        stored["admin_api_key"] = _stored_key(admin)
+    found = settings.model_copy(update=stored)
+    if found.admin_api_key == found.api_key:
+        raise ValueError("ADMIN_API_KEY: must differ from the API key, or every client is an administrator")
+    return found
+
+
+def _stored_key(file: Path) -> SecretStr:
     key = stored_secret(file, lambda: f"sk-{secrets.token_urlsafe(24)}")
     try:
         checked_key(key)
     except ValueError as error:
         raise ValueError(f"{file} {error}") from None
-    return settings.model_copy(update={"api_key": SecretStr(key)})
+    return SecretStr(key)
 
 
 def setting_variables() -> tuple[str, ...]:
@@ -366,7 +379,7 @@ def ingress_settings() -> Settings:
     """Return the settings of a process that authenticates clients, with the API keys.
 
     Raises:
-        OSError: `home`/api_key can be neither read nor made.
-        ValueError: its content is not a valid key.
+        OSError: `home`/api_key can be neither read nor made, or `home`/admin_api_key cannot be read.
+        ValueError: their content is not a valid key.
     """
-    return with_api_key(Settings())
+    return with_api_keys(Settings())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from compute.pipelines.families import families
 from compute.pipelines.own_models import is_settled
 from compute.secrets.file import stored_secret
-from compute.settings import SECRETS_VARIABLE, Settings, with_api_key
+from compute.settings import SECRETS_VARIABLE, Settings, with_api_keys
 from compute.stack.cluster.environment import put_haproxy_in_front, serve_host, tune_ray
 from compute.stack.cluster.head import RayFailed, RayHead
 from compute.stack.cluster.runtime import discard_if_empty, prune_sessions, ray_folder, runtime_folder
@@ -120,8 +120,8 @@ def _run(
     if config.open_to_others:
         say(warning(config.host, config.port))
 
-    _check_key(settings)
-    key = key_file(os.environ, home)
+    _make_keys(settings)
+    keys = {name: str(key_file(os.environ, home, name)) for name in ("api_key", "admin_api_key")}
     # From here on child processes inherit the variables by which the parts of the system find each other.
     os.environ["COMPUTE_HOME"] = str(home)
     os.environ.setdefault("COMPUTE_LOCAL_URL", config.url)
@@ -134,17 +134,16 @@ def _run(
     head = _start_ray(runtime, options, steps, stop, parts)
     _deploy(head, config, options, steps)
 
-    addresses = {"url": config.url, "api_key": str(key), "dashboard_url": dashboard_url, "logs": str(head.logs)}
-    facts = {"pid": os.getpid(), **addresses}
+    facts = {"pid": os.getpid(), "url": config.url, **keys, "dashboard_url": dashboard_url, "logs": str(head.logs)}
     lock.publish(facts)
-    on_ready(facts, welcome(config.url, home, key, dashboard_url, head.logs, steps.elapsed))
+    on_ready(facts, welcome(facts, home, steps.elapsed))
     _watch(head, database)
 
 
-def _check_key(settings: Settings) -> None:
-    """Make sure that there is a valid key; the ingress reads it itself."""
+def _make_keys(settings: Settings) -> None:
+    """Make sure that there is a valid key of either kind; the ingress reads them itself."""
     try:
-        with_api_key(settings)
+        with_api_keys(settings, make_admin=True)
     except ValueError as error:
         raise StackError(f"bad setting: {error}") from error
 

@@ -226,5 +226,7 @@ def _is_signed(scope: Scope, path: str) -> bool:
 def _lacks(needed: AccessScope, caller: Caller, settings: Settings) -> str:
     if needed is not AccessScope.ADMIN:
         return f"This needs a key with the scope `{needed}`, which the key `{caller.name}` has not."
-    unset = " None is configured here." if settings.admin_api_key is None else ""
-    return f"This needs a key with the scope `admin`, such as ADMIN_API_KEY.{unset}"
+    said = "This needs a key with the scope `admin`, such as ADMIN_API_KEY."
+    if settings.admin_api_key is None:
+        said += " None is configured here: set it for the server, or start that with `compute up`, which makes one."
+    return said

@@ -12,6 +12,7 @@ from compute.cli.doctor.findings import Finding, Setup, Skipped, broken, warning
 from compute.cli.doctor.models import wanted_gpus
 from compute.cli.doctor.registry import check
 from compute.cli.doctor.serving import read_args
+from compute.client.common.text import json_value
 from compute.stack.messages.hints import own_command
 
 __all__: list[str] = []
@@ -109,7 +110,7 @@ def _token_file(setup: Setup) -> Path:
 
 def _json(answer: httpx.Response) -> dict[str, Any]:
     try:
-        found = answer.json()
+        found = json_value(answer.content)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

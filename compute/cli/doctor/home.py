@@ -18,7 +18,7 @@ from compute.stack.processes import leftovers
 
 __all__: list[str] = []
 
-_SECRETS = ("api_key", "link_secret", "webhook_secret", "ray_token", "postgres.password")
+_SECRETS = ("api_key", "admin_api_key", "link_secret", "webhook_secret", "ray_token", "postgres.password")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -111,13 +111,17 @@ def secret_files(setup: Setup) -> Iterator[Finding]:
                 f"{file} can be read or changed by other users",
                 f"chmod 600 {pasteable([str(file)])}; if others may have read it, see docs/howto/rotate-a-secret.md",
             )
-    file = setup.home / "api_key"
+    for name in ("api_key", "admin_api_key"):
+        yield from _weak(setup.home / name)
+
+
+def _weak(file: Path) -> Iterator[Finding]:
     if file.is_file() and os.access(file, os.R_OK):
         try:
             checked_key(file.read_text(encoding="utf-8").strip())
         except ValueError as error:
             yield broken(
-                "secret-files.api-key",
+                f"secret-files.{file.name.replace('_', '-')}",
                 f"the key in {file} {error}",
                 f"Remove the file, and `compute up` makes a new key: rm {pasteable([str(file)])}",
             )

@@ -7,7 +7,9 @@ import httpx
 from compute.cli.doctor.findings import Finding, Setup, Skipped, broken
 from compute.cli.doctor.registry import check
 from compute.cli.server import DEFAULT_URL
-from compute.client.common.config import transport_options
+from compute.client.common.config import made, transport_options
+from compute.client.common.text import json_value
+from compute.client.errors import ConfigurationError
 from compute.stack.messages.hints import own_command
 from compute.stack.readiness import readiness
 
@@ -23,8 +25,11 @@ def server(setup: Setup) -> Iterator[Finding]:
     """Where COMPUTE_URL or --url leads, or the stack that runs here."""
     try:
         # Reached as the commands reach it, through a proxy if the environment names one.
-        with httpx.Client(base_url=setup.url, timeout=_SECONDS, **transport_options(setup.url)) as client:
+        options = {"base_url": setup.url, "timeout": _SECONDS}
+        with made(httpx.Client, lambda: options | transport_options(setup.url)) as client:
             yield from _examined(client, setup)
+    except ConfigurationError as error:
+        yield broken("server.environment", str(error), "Correct it, or unset it")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         if setup.stack is None and setup.url == DEFAULT_URL and "COMPUTE_URL" not in setup.environment:
             raise Skipped("no server runs in COMPUTE_HOME, and COMPUTE_URL names none") from error
@@ -55,7 +60,7 @@ def _examined(client: httpx.Client, setup: Setup) -> Iterator[Finding]:
 
 def _is_ours(health: httpx.Response) -> bool:
     try:
-        found = health.json()
+        found = json_value(health.content)
     except ValueError:
         return False
     return isinstance(found, dict) and "status" in found

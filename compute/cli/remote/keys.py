@@ -68,7 +68,7 @@ def create(
     fields: dict[str, Any] = {"tenant": tenant, "scope": scope, "limits": limits}
     if expires is not None:
         fields["expires_at"] = (datetime.now(UTC) + timedelta(seconds=expires)).isoformat()
-    with connected(url, key) as (client, _):
+    with connected(url, key, admin=True) as (client, _):
         # Without an idempotency key: the answer to a repetition has no secret.
         _print_once(client.admin.keys.create(name, **fields, idempotency_key=""), as_json)
 
@@ -93,7 +93,7 @@ def list_keys(
     key: AdminKey = None,
 ) -> None:
     """List keys, newest first."""
-    with connected(url, key) as (client, _):
+    with connected(url, key, admin=True) as (client, _):
         found = list(islice(client.admin.keys.list(tenant=tenant, page_size=min(limit, _PAGE)), limit))
     if as_json:
         print_json([plain(one) for one in found])
@@ -105,7 +105,7 @@ def list_keys(
 @keys.command()
 def show(key_id: KeyId, as_json: AsJson = False, url: Url = None, key: AdminKey = None) -> None:
     """Show one key."""
-    with connected(url, key) as (client, _):
+    with connected(url, key, admin=True) as (client, _):
         _print(client.admin.keys.get(key_id), as_json)
 
 
@@ -114,14 +114,14 @@ def rotate(
     key_id: KeyId, grace: Grace = 86_400, as_json: AsJson = False, url: Url = None, key: AdminKey = None
 ) -> None:
     """Replace the secret of a key, and print the new one once; the old one stays valid for a while."""
-    with connected(url, key) as (client, _):
+    with connected(url, key, admin=True) as (client, _):
         _print_once(client.admin.keys.rotate(key_id, grace_seconds=grace, idempotency_key=""), as_json)
 
 
 @keys.command()
 def revoke(key_id: KeyId, as_json: AsJson = False, url: Url = None, key: AdminKey = None) -> None:
     """Revoke a key, for good."""
-    with connected(url, key) as (client, _):
+    with connected(url, key, admin=True) as (client, _):
         answer = sound(client.admin.keys.revoke(key_id))
         if as_json:
             print_json(plain(answer))
@@ -144,7 +144,7 @@ def limits(
     if (key_id is None) == (tenant is None):
         raise typer.BadParameter("Name either a key or --tenant.")
     wanted = _limits(requests_per_minute, concurrent_tasks, tasks_per_day)
-    with connected(url, key) as (client, _):
+    with connected(url, key, admin=True) as (client, _):
         if key_id is not None:
             _print(client.admin.keys.update(key_id, limits=wanted), as_json)
         else:

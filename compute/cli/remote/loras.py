@@ -57,7 +57,7 @@ def delete_lora(
     key: AdminKey = None,
 ) -> None:
     """Move a LoRA into the bin; needs the admin key."""
-    with connected(url, key) as (client, _):
+    with connected(url, key, admin=True) as (client, _):
         answer = client.loras.delete(path)
         if as_json:
             print_json(plain(answer))

@@ -57,7 +57,7 @@ def calls(
     key: AdminKey = None,
 ) -> None:
     """List paid calls, the newest first; needs the admin key."""
-    with connected(url, key) as (client, _):
+    with connected(url, key, admin=True) as (client, _):
         found = [plain(one) for one in islice(client.providers.calls(state=state, task_id=task_id), limit)]
     if as_json:
         print_json(found)
@@ -76,7 +76,7 @@ def settle(
     key: AdminKey = None,
 ) -> None:
     """Say what became of a paid call whose outcome is unknown; needs the admin key."""
-    with connected(url, key) as (client, _):
+    with connected(url, key, admin=True) as (client, _):
         call = sound(client.providers.settle(call_id, action, vendor_id=vendor_id))
         if as_json:
             print_json(plain(call))

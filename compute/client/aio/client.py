@@ -12,7 +12,7 @@ from compute.client.aio.monitoring import AsyncMonitoring
 from compute.client.aio.more import AsyncEvaluations, AsyncLoras, AsyncProviders, AsyncUsage
 from compute.client.aio.tasks import AsyncTasks
 from compute.client.aio.trainings import AsyncTrainings
-from compute.client.aio.transport import AsyncTransport
+from compute.client.aio.transport import AsyncTransport, whole
 from compute.client.aio.workflows import AsyncWorkflows
 from compute.client.common.calls import Call, json_of, no_answer, post, query, reading, with_json
 from compute.client.common.config import Config
@@ -153,8 +153,8 @@ class AsyncCompute:
         url = httpx.URL(f"{config.url}/health", params={"ready": "1"} if ready else {})
         call = Call("GET", "")
         try:
-            async with self._transport.open(call, config.timeout, url=url) as answer:
-                await answer.aread()
+            async with self._transport.open(call, config.timeout, url=url) as opened:
+                answer = await whole(opened, config.timeout)
         except httpx.HTTPError as error:
             raise no_answer(error, failure_of_error(error, repeatable=True), call, config.url) from error
         found = json_of(answer)

@@ -11,13 +11,13 @@ import httpx
 
 from compute.client.aio.io import in_thread, sleep
 from compute.client.aio.pages import AsyncPages
-from compute.client.aio.transport import AsyncTransport
+from compute.client.aio.transport import AsyncTransport, whole
 from compute.client.common.calls import Call, error_of, form_of, no_answer, post, reading, segment
-from compute.client.common.disk import PartFile, digest_of
+from compute.client.common.disk import Content, PartFile, content_of
 from compute.client.common.failures import failure_of_error, failure_of_status
 from compute.client.common.reading import reader
 from compute.client.common.transfer import Transfer, source_of
-from compute.client.errors import ClientError, NotFoundError
+from compute.client.errors import ClientError, IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
     from compute.schemas.storage import StoredImage
@@ -41,26 +41,36 @@ class AsyncFiles:
 
     async def upload(
         self,
-        image: str | Path | bytes,
+        image: str | Path | bytes | bytearray | memoryview,
         *,
         path: str | None = None,
+        sha256: str | None = None,
         idempotency_key: str | None = None,
         timeout: float | None = None,
     ) -> StoredImage:
         """Store an image, given as a file or as its bytes, and return where it is.
 
         The server encodes images anew, upright and without metadata, and stores the same image once. What this client
-        has uploaded already, or what the store has byte for byte, is not sent again.
+        has uploaded already, or what the store has byte for byte, is not sent again. The `sha256` of the answer is
+        that of the stored image, which `download` compares.
 
         Args:
             path: A storage path of your own; what is there is replaced. None makes one of the content.
+            sha256: What the image should be before the server encodes it, in hex.
+
+        Raises:
+            IntegrityError: it is not what it should be, or has changed while it was sent. Nothing was stored.
+            ArgumentError: it is no regular file, but a pipe or a device: pass its bytes.
         """
-        source = image if isinstance(image, bytes) else Path(image)
-        digest = await in_thread(lambda: _digest(source))
+        source = Path(image) if isinstance(image, str | Path) else bytes(image)
+        content = await in_thread(lambda: _content(source))
+        digest = content.sha256
+        if sha256 is not None and digest != sha256.lower():
+            raise IntegrityError(f"the image has the SHA-256 {digest}; it should be {sha256}")
         if path is None and (known := await self._find(digest, source)):
             return known
         to = _IMAGES if path is None else _address(path)
-        call = post(to, form=form_of(source), key=idempotency_key, timeout=timeout)
+        call = post(to, form=form_of(source, content=content), key=idempotency_key, timeout=timeout)
         stored: StoredImage = _stored(await self._transport.json(call))
         if path is None:
             self._know(digest, stored)
@@ -80,7 +90,8 @@ class AsyncFiles:
         path = f"uploads/{digest[:2]}/{digest}.{suffix}"
         if suffix is None or not await self.exists(path):
             return None
-        async for stored in self.list(prefix=path, page_size=1):
+        async for listed in self.list(prefix=path, page_size=1):
+            stored = listed.model_copy(update={"sha256": digest})
             self._know(digest, stored)
             return stored
         return None
@@ -107,15 +118,17 @@ class AsyncFiles:
             timeout: Seconds for all of it.
 
         Raises:
-            IntegrityError: it is not what it should be. Nothing is left behind.
+            IntegrityError: it is not what it should be, or nobody can tell. Nothing is left behind.
+            ArgumentError: `to` is a folder or a device.
         """
         path, url = source_of(source, self._transport.config.url)
         call = Call("GET", path if url is None else "", timeout=timeout)
-        with PartFile(Path(to)) as part:
-            transfer = Transfer(part, self._transport.config, timeout, monotonic())
+        known = sha256 or getattr(source, "sha256", None)
+        with PartFile(to) as part:
+            transfer = Transfer(part, self._transport.config, timeout, monotonic(), sha256=known)
             while not await self._receive(transfer, call, url):
                 await sleep(transfer.pause)
-            return await in_thread(lambda: part.finish(transfer.total, sha256 or getattr(source, "sha256", None)))
+            return await in_thread(lambda: part.finish(transfer.total, known))
 
     async def _receive(self, transfer: Transfer, call: Call, url: httpx.URL | None) -> bool:
         """Receive what is missing; whether it is complete.
@@ -131,8 +144,7 @@ class AsyncFiles:
                         url = answer.next_request.url
                         continue
                     if not answer.is_success:
-                        await answer.aread()
-                        refusal = error_of(answer, call)
+                        refusal = error_of(await whole(answer, transfer.left()), call)
                         return transfer.failed(
                             refusal, failure_of_status(answer.status_code, refusal.code, repeatable=True)
                         )
@@ -155,10 +167,12 @@ class AsyncFiles:
         return AsyncPages(self._transport, call, "images", _stored)
 
 
-def _digest(source: bytes | Path) -> str:
+def _content(source: bytes | Path) -> Content:
     import hashlib
 
-    return hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else digest_of(source)
+    if isinstance(source, Path):
+        return content_of(source)
+    return Content(len(source), hashlib.sha256(source).hexdigest())
 
 
 def _address(path: str) -> str:

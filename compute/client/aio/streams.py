@@ -7,7 +7,7 @@ from time import monotonic
 import httpx
 
 from compute.client.aio.io import sleep
-from compute.client.aio.transport import AsyncTransport
+from compute.client.aio.transport import AsyncTransport, whole
 from compute.client.common.calls import Call, error_of, no_answer
 from compute.client.common.failures import Failure, Patience, failure_of_error, failure_of_status
 from compute.client.common.sse import Message, MessageReader
@@ -89,7 +89,7 @@ async def follow(
             async with transport.open(_resuming(call, state.last), min(_SILENCE, state.left())) as answer:
                 if answer.status_code == httpx.codes.NO_CONTENT:
                     return
-                refusal, failure = await _refusal(answer, call)
+                refusal, failure = await _refusal(answer, call, state.left())
                 if refusal is not None:
                     error = refusal
                 else:
@@ -114,11 +114,10 @@ def _resuming(call: Call, last: str | None) -> Call:
     return replace(call, headers=headers)
 
 
-async def _refusal(answer: httpx.Response, call: Call) -> tuple[ClientError | None, Failure]:
+async def _refusal(answer: httpx.Response, call: Call, left: float) -> tuple[ClientError | None, Failure]:
     """Why an answer is no stream; None if it is one, which may break off at any time."""
     if not answer.is_success:
-        await answer.aread()
-        error = error_of(answer, call)
+        error = error_of(await whole(answer, min(_SILENCE, left)), call)
         return error, failure_of_status(answer.status_code, error.code, repeatable=True)
     if not answer.headers.get("content-type", "").startswith(_STREAM):
         return UnexpectedAnswer("the server does not answer as this API does", answer.status_code), Failure.OTHER

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from threading import Lock
 from time import monotonic
 from typing import Any
@@ -10,14 +11,18 @@ import httpx
 
 from compute.client.aio.io import sleep
 from compute.client.common.calls import Call, error_of, json_of, no_answer
-from compute.client.common.config import Config, gets_key, same_origin, transport_options
+from compute.client.common.config import Config, gets_key, is_below, is_loopback, made, same_origin, transport_options
 from compute.client.common.failures import Failure, failure_of_error, failure_of_status
-from compute.client.errors import APIError, ClientError, NoAnswer
+from compute.client.errors import APIError, ArgumentError, ClientError, NoAnswer, UnexpectedAnswer
 
-__all__ = ["AsyncTransport"]
+__all__ = ["AsyncTransport", "whole"]
 
 _CALLS_AT_ONCE = 100
 """Connections for requests that are answered at once; more of them wait for one."""
+_MOST_BYTES = 64 * 1024 * 1024
+"""Limit for one answer that is read as a whole; no list of this API has so many."""
+_UNPACKED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+"""Headers that say how a body was sent, and nothing of what it is."""
 
 
 class AsyncTransport:
@@ -30,14 +35,15 @@ class AsyncTransport:
     def __init__(self, config: Config, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.config = config
         self._own: dict[str, Any] = {} if transport is None else {"transport": transport}
-        self._http = httpx.AsyncClient(**config.options(_CALLS_AT_ONCE) | self._own)
+        self._http = made(httpx.AsyncClient, lambda: config.options(_CALLS_AT_ONCE) | self._own)
         self._streams: httpx.AsyncClient | None = None
-        self._keyless: httpx.AsyncClient | None = None
+        self._keyless: dict[bool, httpx.AsyncClient] = {}
+        """For places elsewhere: on this machine, and on others."""
         self._making = Lock()
 
     async def aclose(self) -> None:
         """Close the connections."""
-        for client in (self._http, self._streams, self._keyless):
+        for client in (self._http, self._streams, *self._keyless.values()):
             if client is not None:
                 await client.aclose()
 
@@ -77,8 +83,13 @@ class AsyncTransport:
         """Send a request once; what came of it."""
         try:
             with call.arguments() as arguments:
-                request = self._http.build_request(**arguments, timeout=self.config.limits(left))
-                answer = await self._http.send(request)
+                request = self._request(self._http, arguments, left)
+                deadline = monotonic() + left
+                opened = await self._http.send(request, stream=True)
+                try:
+                    answer = await whole(opened, deadline - monotonic())
+                finally:
+                    await opened.aclose()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             failure = failure_of_error(error, repeatable=call.repeatable)
             found = no_answer(error, failure, call, self.config.url)
@@ -103,15 +114,28 @@ class AsyncTransport:
         """
         client = self._for(url)
         with call.arguments() as arguments:
-            asked = arguments if url is None else arguments | {"url": url}
-            request = client.build_request(**asked, timeout=self.config.limits(left))
-            if url is not None and not gets_key(url, self.config.url):
-                request.headers.pop("Authorization", None)
+            if url is None:
+                request = self._request(client, arguments, left)
+            else:
+                request = client.build_request(**arguments | {"url": url}, timeout=self.config.limits(left))
+                if not gets_key(url, self.config.url):
+                    request.headers.pop("Authorization", None)
             answer = await client.send(request, stream=True)
         try:
             yield answer
         finally:
             await answer.aclose()
+
+    def _request(self, client: httpx.AsyncClient, arguments: dict[str, Any], left: float) -> httpx.Request:
+        """A request to a route of the API, with the key.
+
+        Raises:
+            ArgumentError: its path leads elsewhere, as one with a host of its own does.
+        """
+        request = client.build_request(**arguments, timeout=self.config.limits(left))
+        if not is_below(request.url, self.config.url):
+            raise ArgumentError("a path of the API must lead to a route below `/api/v1`, without a host or `..`")
+        return request
 
     def _for(self, url: httpx.URL | None) -> httpx.AsyncClient:
         """The client for an address: that of the server, which sends its headers, for the server alone."""
@@ -121,9 +145,35 @@ class AsyncTransport:
                 return self._http
             if url is None or same_origin(url, httpx.URL(self.config.url)):
                 if self._streams is None:
-                    self._streams = httpx.AsyncClient(**self.config.options(None) | self._own)
+                    self._streams = made(httpx.AsyncClient, lambda: self.config.options(None) | self._own)
                 return self._streams
-            if self._keyless is None:
+            here = is_loopback(url)
+            if here not in self._keyless:
                 unlimited = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-                self._keyless = httpx.AsyncClient(**transport_options("https://"), limits=unlimited)
-            return self._keyless
+                options = partial(transport_options, "https://127.0.0.1" if here else "https://elsewhere.invalid")
+                self._keyless[here] = made(httpx.AsyncClient, lambda: {**options(), "limits": unlimited})
+            return self._keyless[here]
+
+
+async def whole(answer: httpx.Response, seconds: float) -> httpx.Response:
+    """An answer with its body, which is read in so many seconds at most, however slowly it comes.
+
+    Raises:
+        httpx.HTTPError: it breaks off, or takes too long.
+        UnexpectedAnswer: it is larger than any of this API.
+    """
+    deadline, size, chunks = monotonic() + seconds, 0, []
+    if "," in answer.headers.get("content-encoding", ""):
+        raise UnexpectedAnswer("the server sends an answer that is packed several times", answer.status_code)
+    async for chunk in answer.aiter_bytes():
+        size += len(chunk)
+        chunks.append(chunk)
+        if size > _MOST_BYTES:
+            raise UnexpectedAnswer("the answer is larger than any of this API", answer.status_code)
+        if monotonic() > deadline:
+            raise httpx.ReadTimeout("", request=answer.request)
+    headers = [(name, value) for name, value in answer.headers.multi_items() if name not in _UNPACKED]
+    said = {name: value for name, value in answer.extensions.items() if name == "reason_phrase"}
+    return httpx.Response(
+        answer.status_code, headers=headers, content=b"".join(chunks), request=answer.request, extensions=said
+    )

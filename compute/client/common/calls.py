@@ -16,7 +16,9 @@ from uuid import UUID, uuid4
 import httpx
 
 from compute.client.common.config import is_sendable
+from compute.client.common.disk import Content, SentFile
 from compute.client.common.failures import Failure, seconds_asked_for
+from compute.client.common.text import json_value
 from compute.client.errors import (
     CLASSES,
     OF_STATUS,
@@ -146,15 +148,21 @@ def fields_of(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def form_of(file: Path | bytes, fields: Mapping[str, str] | None = None) -> Form:
-    """A form with one file, given as its path or its bytes."""
-    name = "image" if isinstance(file, bytes) else file.name
+def form_of(file: Path | bytes, fields: Mapping[str, str] | None = None, *, content: Content | None = None) -> Form:
+    """A form with one file, given as its path or its bytes.
+
+    Args:
+        content: What is in the file. Nothing else is sent, even if it changes meanwhile.
+    """
+    # A name need not be text: what is none is replaced.
+    name = "image" if isinstance(file, bytes) else file.name.encode(errors="replace").decode()
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
 
     @contextmanager
     def opened() -> Iterator[dict[str, Any]]:
-        with BytesIO(file) if isinstance(file, bytes) else file.open("rb") as content:
-            yield {"files": {"file": (name, content, kind)}, "data": dict(fields or {})}
+        with BytesIO(file) if isinstance(file, bytes) else file.open("rb") as source:
+            sent = source if isinstance(source, BytesIO) else SentFile(source, content)
+            yield {"files": {"file": (name, sent, kind)}, "data": dict(fields or {})}
 
     return opened
 
@@ -215,7 +223,7 @@ def json_of(answer: httpx.Response) -> Any:
         UnexpectedAnswer: it has none.
     """
     try:
-        return answer.json()
+        return json_value(answer.content)
     except ValueError as error:
         raise UnexpectedAnswer(
             f"{answer.request.url.host} does not answer as this API does", answer.status_code
@@ -225,7 +233,7 @@ def json_of(answer: httpx.Response) -> Any:
 def error_of(answer: httpx.Response, call: Call) -> APIError:
     """The refusal in an answer that is no success, whose body has been read."""
     try:
-        body = answer.json()
+        body = json_value(answer.content)
     except ValueError:
         body = None
     body = body if isinstance(body, dict) else {}
@@ -263,6 +271,8 @@ def no_answer(error: Exception, failure: Failure, call: Call, server: str) -> Cl
     elif isinstance(error, httpx.LocalProtocolError):
         # Its text may repeat a header.
         message = f"the request to {server} cannot be sent"
+    elif isinstance(error, httpx.DecodingError):
+        message = f"the answer of {server} is damaged{said}"
     elif failure is Failure.NEVER_DELIVERED or failure is Failure.OTHER:
         message = f"{server} cannot be reached{said}"
     elif isinstance(error, httpx.TimeoutException):

@@ -2,23 +2,38 @@
 
 import os
 import re
+import socket
 import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from ipaddress import ip_address
+from typing import Any, TypeVar
 
 import httpx
 
 from compute.client.common.failures import RetryPolicy
 from compute.client.errors import ConfigurationError
 
-__all__ = ["DEFAULT_URL", "Config", "gets_key", "is_loopback", "is_sendable", "same_origin", "transport_options"]
+__all__ = [
+    "DEFAULT_URL",
+    "Config",
+    "gets_key",
+    "is_below",
+    "is_loopback",
+    "is_sendable",
+    "made",
+    "same_origin",
+    "transport_options",
+]
+
+Client = TypeVar("Client")
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _KEY_VARIABLES = ("COMPUTE_API_KEY", "API_KEY")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_DIRECT = ("all://127.0.0.1", "all://localhost", "all://[::1]")
-"""Never reached through a proxy, whatever the environment says."""
+_OLD_ADDRESS = re.compile(r"[0-9a-fx]+(\.[0-9a-fx]+){0,3}", re.IGNORECASE)
+"""An IPv4 address as C reads it: `127.1` is one."""
+_OF_ENVIRONMENT = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 60.0
 """Timeout of one silence: the server speaks at least every 15 s on an event stream. Starting a workflow fetches the
@@ -30,12 +45,25 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
-def is_loopback(url: str) -> bool:
-    """Return whether a request to this address stays on this machine, as the HTTP client parses the address."""
+def is_loopback(url: str | httpx.URL) -> bool:
+    """Return whether a request to this address stays on this machine, as the HTTP client parses the address.
+
+    Example:
+        is_loopback("http://127.1:8000")  # True
+    """
     try:
-        return httpx.URL(url).host in _LOOPBACK
+        host = httpx.URL(url).host.lower().removesuffix(".")
     except httpx.InvalidURL:
         return False
+    if host == "localhost":
+        return True
+    try:
+        found = ip_address(socket.inet_aton(host) if _OLD_ADDRESS.fullmatch(host) else host)
+    except (ValueError, OSError):
+        return False
+    real = getattr(found, "ipv4_mapped", None) or found
+    # The address that names no host is reached on this one.
+    return bool(real.is_loopback or real.is_unspecified)
 
 
 def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
@@ -51,9 +79,7 @@ def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
 def gets_key(url: httpx.URL, server: str) -> bool:
     """Whether a request to this address, such as a link of an answer, is sent with the key: if it is a stored file of
     the server. Nothing else is reached by an address, so that no link can lead the key to another route."""
-    stored = httpx.URL(f"{server}/api/v1/storage/images/")
-    inside = url.path.startswith(stored.path) and {".", ".."}.isdisjoint(url.path.split("/"))
-    return inside and same_origin(url, stored)
+    return _leads_below(url, httpx.URL(f"{server}/api/v1/storage/images/"))
 
 
 def is_sendable(value: str) -> bool:
@@ -121,11 +147,42 @@ class Config:
         return httpx.Timeout(silence, connect=min(_CONNECT_SECONDS, silence), pool=max(0.001, left))
 
 
-def transport_options(url: str) -> dict[str, Any]:
-    """Arguments of an httpx client for this address and those that it leads to: no proxy for loopback, and without
-    the authorities of the system, which take 20 ms to read, where nothing is encrypted."""
-    plain = {"verify": _no_tls()} if httpx.URL(url).scheme == "http" else {}
-    return {"mounts": dict.fromkeys(_DIRECT), "follow_redirects": False} | plain
+def is_below(url: httpx.URL, server: str) -> bool:
+    """Whether an address leads to a route of the API of a server."""
+    return _leads_below(url, httpx.URL(f"{server}/api/v1/"))
+
+
+def _leads_below(url: httpx.URL, folder: httpx.URL) -> bool:
+    """Whether an address leads below another one, also if something on the way reads encoded parts as what they are."""
+    inside = url.path.startswith(folder.path) and {".", ".."}.isdisjoint(re.split(r"[/\\]", url.path))
+    return inside and same_origin(url, folder)
+
+
+def transport_options(url: str | httpx.URL) -> dict[str, Any]:
+    """Arguments of an httpx client for the host of this address: no proxy for loopback, whatever the environment says,
+    and without the authorities of the system, which take 20 ms to read, where nothing is encrypted."""
+    # A context of TLS still reads SSL_CERT_FILE; whether a proxy is used is another matter.
+    found: dict[str, Any] = {"follow_redirects": False, "trust_env": not is_loopback(url)}
+    if httpx.URL(url).scheme == "http":
+        return found | {"verify": _no_tls()}
+    return found if found["trust_env"] else found | {"verify": httpx.create_ssl_context()}
+
+
+def made(kind: Callable[..., Client], options: Callable[[], Mapping[str, Any]]) -> Client:
+    """An httpx client.
+
+    Raises:
+        ConfigurationError: the proxies or authorities that the environment names cannot be used.
+    """
+    try:
+        return kind(**options())
+    except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+        names = [name for name in os.environ if name.upper() in _OF_ENVIRONMENT]
+        if not names:
+            raise
+        said = f"{' or '.join(sorted(names))} of the environment cannot be used"
+        # What looks like an address may hold a password.
+        raise ConfigurationError(said if "@" in str(error) else f"{said}: {error}") from error
 
 
 def _address(text: str) -> str:

@@ -19,7 +19,7 @@ import httpx
 __all__ = ["Failure", "Patience", "RetryPolicy", "failure_of_error", "failure_of_status", "seconds_asked_for"]
 
 _NEVER_DELIVERED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_AMBIGUOUS = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
+_AMBIGUOUS = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.DecodingError)
 _PACED_STATUSES = frozenset({408, 429})
 _PACED_CODES = frozenset({"OVERLOADED", "STORAGE_ERROR"})
 """Codes of a 503 that say that nothing was accepted. Of UNAVAILABLE the outcome may be unknown."""

@@ -21,6 +21,10 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 class _Open(BaseModel):
     model_config = ConfigDict(extra="allow", protected_namespaces=(), defer_build=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle, which finds a class by its name: there it finds the schema of the server."""
+        return _again, (type(self).__bases__[1],), self.__getstate__()
+
 
 def read(model: type[ModelT], data: object) -> ModelT:
     """Read an answer, which is an object.
@@ -51,6 +55,13 @@ def _valid(kind: type[ModelT], data: dict[str, Any]) -> ModelT:
         return kind.model_validate(data)
     except ValidationError:
         return kind.model_construct(**data)
+
+
+def _again(model: type[ModelT]) -> ModelT:
+    """An answer of another process, before its fields are set."""
+    kind = lenient(model)
+    found: ModelT = kind.__new__(kind)  # type: ignore[call-overload]
+    return found
 
 
 @cache

@@ -1,10 +1,10 @@
 """From answers to what the client returns. The schemas are imported when the first answer is read: they take longer to
 load than everything else of the client."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from compute.client.common.sse import Message
+from compute.client.common.text import json_value
 from compute.client.errors import EndedBadly, UnexpectedAnswer
 from compute.client.events import Event
 
@@ -78,7 +78,7 @@ def reader(module: str, name: str) -> Any:
 def event_of(message: Message) -> Event:
     """An event of a message. What is no JSON object has no data."""
     try:
-        data = json.loads(message.data)
+        data = json_value(message.data)
     except ValueError:
         data = {}
     data = data if isinstance(data, dict) else {}
@@ -95,7 +95,7 @@ def id_in(body: Any) -> Any:
 
 def is_ended(thing: Any) -> bool:
     """Whether a task, workflow or training has ended."""
-    return thing.status in ENDED
+    return isinstance(thing.status, str) and thing.status in ENDED
 
 
 def raise_if_bad(what: str, thing: Any) -> None:

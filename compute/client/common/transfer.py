@@ -10,7 +10,15 @@ from compute.client.common.calls import Call, segment
 from compute.client.common.config import Config, is_sendable
 from compute.client.common.disk import PartFile
 from compute.client.common.failures import Failure, Patience
-from compute.client.errors import APIError, ArgumentError, ClientError, IntegrityError, NoAnswer, WaitTimeout
+from compute.client.errors import (
+    APIError,
+    ArgumentError,
+    ClientError,
+    IntegrityError,
+    NoAnswer,
+    UnexpectedAnswer,
+    WaitTimeout,
+)
 
 __all__ = ["Transfer", "source_of"]
 
@@ -27,6 +35,7 @@ class Transfer:
         total: Its size; None while unknown.
         pause: Seconds until the next connection.
         furthest: The most bytes that there were. A connection that brings no more than that is no progress.
+        sha256: What the file should be; None if nobody has said it.
     """
 
     part: PartFile
@@ -37,6 +46,7 @@ class Transfer:
     total: int | None = None
     pause: float = 0.0
     furthest: int = 0
+    sha256: str | None = None
     patience: Patience = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,7 +75,16 @@ class Transfer:
         return replace(call, headers=tuple(headers))
 
     def begins(self, answer: httpx.Response) -> None:
-        """Note what an answer says of the file. One that begins at the start begins anew."""
+        """Note what an answer says of the file. One that begins at the start begins anew.
+
+        Raises:
+            UnexpectedAnswer: it is not the file as it is stored.
+            IntegrityError: it is another part of the file, or nobody could tell whether it is complete.
+        """
+        if answer.headers.get("content-encoding", "identity").lower() != "identity":
+            raise UnexpectedAnswer("the file comes packed, though it was asked for as it is", answer.status_code)
+        if answer.headers.get("content-type", "").lower().startswith("text/html"):
+            raise UnexpectedAnswer("a web page comes instead of the file", answer.status_code)
         length = answer.headers.get("content-length", "")
         if answer.status_code != _PART:
             self.part.restart()
@@ -78,6 +97,8 @@ class Transfer:
             self.total = int(known)
         else:
             self.total = self.part.size + int(length) if length.isdecimal() else None
+        if self.total is None and self.sha256 is None and "chunked" not in answer.headers.get("transfer-encoding", ""):
+            raise IntegrityError("the server does not say how long the file is: nobody can tell whether it is complete")
 
     def receives(self, chunk: bytes) -> None:
         """Take some bytes."""

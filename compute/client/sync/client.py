@@ -18,7 +18,7 @@ from compute.client.sync.monitoring import Monitoring
 from compute.client.sync.more import Evaluations, Loras, Providers, Usage
 from compute.client.sync.tasks import Tasks
 from compute.client.sync.trainings import Trainings
-from compute.client.sync.transport import Transport
+from compute.client.sync.transport import Transport, whole
 from compute.client.sync.workflows import Workflows
 
 if TYPE_CHECKING:
@@ -152,8 +152,8 @@ class Compute:
         url = httpx.URL(f"{config.url}/health", params={"ready": "1"} if ready else {})
         call = Call("GET", "")
         try:
-            with self._transport.open(call, config.timeout, url=url) as answer:
-                answer.read()
+            with self._transport.open(call, config.timeout, url=url) as opened:
+                answer = whole(opened, config.timeout)
         except httpx.HTTPError as error:
             raise no_answer(error, failure_of_error(error, repeatable=True), call, config.url) from error
         found = json_of(answer)

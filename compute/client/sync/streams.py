@@ -12,7 +12,7 @@ from compute.client.common.failures import Failure, Patience, failure_of_error, 
 from compute.client.common.sse import Message, MessageReader
 from compute.client.errors import APIError, BadRequestError, ClientError, NoAnswer, UnexpectedAnswer, WaitTimeout
 from compute.client.sync.io import sleep
-from compute.client.sync.transport import Transport
+from compute.client.sync.transport import Transport, whole
 
 __all__ = ["follow"]
 
@@ -90,7 +90,7 @@ def follow(
             with transport.open(_resuming(call, state.last), min(_SILENCE, state.left())) as answer:
                 if answer.status_code == httpx.codes.NO_CONTENT:
                     return
-                refusal, failure = _refusal(answer, call)
+                refusal, failure = _refusal(answer, call, state.left())
                 if refusal is not None:
                     error = refusal
                 else:
@@ -115,11 +115,10 @@ def _resuming(call: Call, last: str | None) -> Call:
     return replace(call, headers=headers)
 
 
-def _refusal(answer: httpx.Response, call: Call) -> tuple[ClientError | None, Failure]:
+def _refusal(answer: httpx.Response, call: Call, left: float) -> tuple[ClientError | None, Failure]:
     """Why an answer is no stream; None if it is one, which may break off at any time."""
     if not answer.is_success:
-        answer.read()
-        error = error_of(answer, call)
+        error = error_of(whole(answer, min(_SILENCE, left)), call)
         return error, failure_of_status(answer.status_code, error.code, repeatable=True)
     if not answer.headers.get("content-type", "").startswith(_STREAM):
         return UnexpectedAnswer("the server does not answer as this API does", answer.status_code), Failure.OTHER

@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from compute.stack.messages.hints import own_command, pasteable
 from compute.stack.secrets.api_key import reading_line
@@ -13,19 +15,25 @@ PROMPT = "a red dress on a white background"
 SEED = 13
 
 
-def welcome(url: str, home: Path, key: Path, dashboard_url: str, logs: Path, seconds: float) -> str:
-    """The addresses and the commands for a first image, ready to paste."""
+def welcome(facts: Mapping[str, Any], home: Path, seconds: float) -> str:
+    """The addresses and the commands for a first image, ready to paste.
+
+    Args:
+        facts: What the supervisor publishes of the stack.
+    """
+    url = str(facts["url"])
     return "\n".join(
         [
             "",
             f"Compute is ready after {seconds:.0f} s.",
             "",
             f"  API          {url}/api/v1",
-            f"  API key      in {key}",
+            f"  API key      in {facts['api_key']}",
+            f"  Admin key    in {facts['admin_api_key']}",
             f"  Reference    {url}/docs",
-            f"  Dashboard    {dashboard_url}",
+            f"  Dashboard    {facts['dashboard_url']}",
             *_ray_token(),
-            f"  Logs         {logs}",
+            f"  Logs         {facts['logs']}",
             "",
             "Generate an image. Pasted into another shell, this writes picture.png:",
             "",
@@ -33,7 +41,7 @@ def welcome(url: str, home: Path, key: Path, dashboard_url: str, logs: Path, sec
             "",
             "The same with curl, which writes first.png:",
             "",
-            *(f"  {line}" for line in first_image_by_curl(url, key, "first.png")),
+            *(f"  {line}" for line in first_image_by_curl(url, Path(facts["api_key"]), "first.png")),
             "",
             f"Ctrl-C here, or this line in another shell, stops it; the data stays in {home}:",
             "",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from compute.client import ArgumentError, ClientError, Compute, ConfigurationError, NoAnswer, RetryPolicy
-from tests.unit.client.serving import answering
+from tests.servers import by_path
 
 NOWHERE = "http://127.0.0.1:9"
 ONCE = RetryPolicy(tries=1)
@@ -29,7 +29,7 @@ def causes(error: BaseException) -> list[str]:
 
 @pytest.mark.parametrize("around", ["{}\n", " {}\t", "{}\r\n"])
 def test_white_space_around_a_key_is_no_part_of_it(around: str) -> None:
-    with answering({"/api/v1/tasks/7": TASK}) as (url, asked), Compute(url, around.format(SECRET)) as client:
+    with by_path({"/api/v1/tasks/7": TASK}) as (url, asked), Compute(url, around.format(SECRET)) as client:
         assert client.tasks.get("7").status == "PENDING"
     assert asked == [("/api/v1/tasks/7", f"Bearer {SECRET}")]
 
@@ -59,7 +59,7 @@ def test_an_address_with_a_password_is_refused() -> None:
 
 @pytest.mark.parametrize("odd", ["a\nb", "größe", " a", "a\r\nX-Admin: 1"])
 def test_what_a_call_cannot_send_is_an_error_of_the_client(odd: str) -> None:
-    with answering({}) as (url, asked), Compute(url, SECRET, retry=ONCE) as client:
+    with by_path({}) as (url, asked), Compute(url, SECRET, retry=ONCE) as client:
         for act in (
             lambda: client.tasks.submit(prompt="a hat", idempotency_key=odd),
             lambda: next(client.tasks.events("7", after=odd)),
@@ -72,7 +72,7 @@ def test_what_a_call_cannot_send_is_an_error_of_the_client(odd: str) -> None:
 def test_health_is_asked_without_the_key_and_its_errors_are_the_clients() -> None:
     ready = (503, {"Content-Type": "application/json"}, b'{"status": "starting"}')
     with (
-        answering({"/health": (200, {}, b'{"status": "ok"}'), "/health?ready=1": ready}) as (url, asked),
+        by_path({"/health": (200, {}, b'{"status": "ok"}'), "/health?ready=1": ready}) as (url, asked),
         Compute(url, SECRET) as client,
     ):
         assert client.health() == {"status": "ok"}
@@ -82,7 +82,7 @@ def test_health_is_asked_without_the_key_and_its_errors_are_the_clients() -> Non
         client.health()
     for body in (b"<html>", b"[]"):
         with (
-            answering({"/health": (200, {}, body)}) as (url, _),
+            by_path({"/health": (200, {}, body)}) as (url, _),
             Compute(url, SECRET) as client,
             pytest.raises(ClientError, match="does not answer as this API does"),
         ):

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote
 
 from compute.client import ArgumentError, ClientError, Compute, RetryPolicy
 from compute.client.sync.pages import Pages
-from tests.unit.client.serving import answering
+from tests.servers import by_path
 
 GROUPS = (
     "tasks", "workflows", "trainings", "loras", "files", "evaluations", "usage", "providers", "monitoring", "admin",
@@ -64,7 +64,7 @@ def call(client: Compute, name: str, given: Mapping[str, Any]) -> None:
 def test_every_method_stays_on_its_route(tmp_path: Path) -> None:
     rest = {"to": tmp_path / "to", "action": "collect", "image": b"an image"}
     walked: set[str] = set()
-    with answering({}) as (url, asked), Compute(url, "secret", retry=RetryPolicy(tries=1)) as client:
+    with by_path({}) as (url, asked), Compute(url, "secret", retry=RetryPolicy(tries=1)) as client:
 
         def reached(name: str, needed: list[str], which: str, value: str) -> str | None:
             """The address that a call asks for; None if it is refused."""

@@ -23,7 +23,7 @@ from compute.client.common.sse import MessageReader
 from compute.client.sync.polling import until_ended
 from compute.testing import ComputeServer, Hangs
 from tests.patience import NEVER, PATIENCE
-from tests.unit.client.serving import answering
+from tests.servers import by_path
 
 QUICK = RetryPolicy(tries=5, first_pause=0.001, longest_pause=0.01)
 STREAM = {"Content-Type": "text/event-stream"}
@@ -62,7 +62,7 @@ async def test_many_waits_leave_room_for_other_requests() -> None:
 )
 def test_a_stream_that_always_ends_at_once_is_given_up(body: bytes) -> None:
     with (
-        answering({"/api/v1/tasks/7/events": (200, STREAM, body)}) as (url, asked),
+        by_path({"/api/v1/tasks/7/events": (200, STREAM, body)}) as (url, asked),
         Compute(url, "secret", timeout=0.3, retry=QUICK) as client,
         pytest.raises(NoAnswer, match="too early"),
     ):
@@ -85,7 +85,7 @@ def test_pages_that_go_round_in_a_circle_are_left() -> None:
         "/api/v1/tasks/?cursor=b": (200, following["a"], b"[]"),
     }
     with (
-        answering(answers) as (url, asked),
+        by_path(answers) as (url, asked),
         Compute(url, "secret") as client,
         pytest.raises(UnexpectedAnswer, match="circle"),
     ):
@@ -133,7 +133,7 @@ def test_the_last_look_is_at_the_deadline() -> None:
 def test_a_key_whose_secret_was_lost_is_named() -> None:
     row = b'{"id": "0192d3f4-0000-7000-8000-000000000000", "name": "Shop", "key": null}'
     answers = {"/api/v1/admin/keys": (201, {}, row), "/api/v1/admin/keys/7/rotate": (200, {}, row)}
-    with answering(answers) as (url, _), Compute(url, "secret") as client:
+    with by_path(answers) as (url, _), Compute(url, "secret") as client:
         for act in (lambda: client.admin.keys.create("Shop"), lambda: client.admin.keys.rotate("7")):
             with pytest.raises(SecretLostError, match="0192d3f4-0000-7000-8000-000000000000") as lost:
                 act()

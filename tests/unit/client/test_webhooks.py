@@ -14,12 +14,12 @@ OLD, NEW, OTHER = ("whsec_" + base64.b64encode(name * 24).decode() for name in (
 BODY = json.dumps({"event_type": "TASK_STATUS", "status": "COMPLETED", "note": "ключ"}, ensure_ascii=False)
 
 
-def signed(*secrets: str, at: datetime | None = None, message: str = "msg_1") -> dict[str, str]:
+def signed(*secrets: str, at: datetime | None = None, message: str = "msg_1", body: str = BODY) -> dict[str, str]:
     now = at or datetime.now(UTC)
     return {
         "Webhook-Id": message,
         "Webhook-Timestamp": str(int(now.timestamp())),
-        "Webhook-Signature": " ".join(Webhook(secret).sign(message, now, BODY) for secret in secrets),
+        "Webhook-Signature": " ".join(Webhook(secret).sign(message, now, body) for secret in secrets),
     }
 
 
@@ -29,7 +29,7 @@ def test_what_the_server_signs_is_believed(body: str | bytes) -> None:
 
 
 def test_while_a_secret_changes_either_is_enough() -> None:
-    for given in (OLD, NEW, [OLD, NEW], (OTHER, NEW)):
+    for given in (OLD, NEW, [OLD, NEW], (OTHER, NEW), f"{OTHER} {NEW}\n", [NEW, ""], OLD.encode(), [b"", OLD.encode()]):
         assert verify_webhook(BODY, signed(OLD, NEW), given)
     assert verify_webhook(BODY, signed(NEW), [OLD, NEW])
 
@@ -44,7 +44,11 @@ REFUSED: dict[str, tuple[Callable[[], tuple[str, dict[str, str], str | list[str]
     "a negative time": (lambda: (BODY, signed(OLD) | {"Webhook-Timestamp": "-1"}, OLD), "no number"),
     "a time in floats": (lambda: (BODY, signed(OLD) | {"Webhook-Timestamp": "1e9"}, OLD), "no number"),
     "no time": (lambda: (BODY, without(signed(OLD), "Webhook-Timestamp"), OLD), "timestamp is missing"),
-    "no secret": (lambda: (BODY, signed(OLD), []), "fits none"),
+    "no secret": (lambda: (BODY, signed(OLD), []), "secret is empty"),
+    "a secret of white space": (lambda: (BODY, signed(OLD), [" \n", ""]), "secret is empty"),
+    "an id that is no text": (lambda: (BODY, signed(OLD) | {"Webhook-Id": "\udcff"}, OLD), "fits none"),
+    "an id that is nothing": (lambda: (BODY, signed(OLD) | {"Webhook-Id": "\ud800"}, OLD), "no text"),
+    "a body that is nothing": (lambda: ("\ud800", signed(OLD), OLD), "no text"),
     "an empty secret": (lambda: (BODY, signed(OLD), "whsec_"), "secret is empty"),
     "a secret that is none": (lambda: (BODY, signed(OLD), "whsec_no base64"), "base64"),
 }

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from compute.settings import Settings, get_settings, ingress_settings
+from compute.settings import Settings, get_settings, ingress_settings, with_api_keys
 from compute.stack.errors import StackError
 from compute.stack.options import load_settings
 
@@ -63,6 +64,33 @@ def test_one_key_for_both_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_damaged_key_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "api_key").write_text("\n")
     with pytest.raises(ValueError, match="api_key must have at least 16 characters"):
+        ingress_settings()
+
+
+def test_a_home_has_an_administrator_once_one_was_made(tmp_path: Path) -> None:
+    assert ingress_settings().admin_api_key is None, "only `compute up` makes one"
+    made = with_api_keys(Settings(), make_admin=True)
+    assert made.admin_api_key not in (None, made.api_key)
+    assert (ingress_settings().api_key, ingress_settings().admin_api_key) == (made.api_key, made.admin_api_key)
+    assert (tmp_path / "admin_api_key").stat().st_mode & 0o077 == 0
+    assert get_settings().admin_api_key is None
+
+
+def test_an_administrator_who_was_named_is_the_only_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "admin_api_key").write_text(f"stored-{LONG}")
+    monkeypatch.setenv("ADMIN_API_KEY", f"admin-{LONG}")
+    assert with_api_keys(Settings(), make_admin=True).admin_api_key == SecretStr(f"admin-{LONG}")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("\n", "admin_api_key must have at least 16"), (f"{LONG}\n", "must differ from the API key")]
+)
+def test_a_damaged_key_of_the_administrator_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, said: str
+) -> None:
+    monkeypatch.setenv("API_KEY", LONG)
+    (tmp_path / "admin_api_key").write_text(content)
+    with pytest.raises(ValueError, match=said):
         ingress_settings()
 
 

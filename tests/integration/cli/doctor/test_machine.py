@@ -48,13 +48,14 @@ def opened(secret: Path) -> None:
         (lambda home: home.chmod(0o1777), "home.shared", "export COMPUTE_HOME="),
         (lambda home: (home.rmdir(), home.write_text("file")), "home.unmakeable", "Name one that you may make"),
         (lambda home: (home / "api_key").write_text("weak"), "secret-files.api-key", "Remove the file"),
+        (lambda home: (home / "admin_api_key").write_text("weak"), "secret-files.admin-api-key", "Remove the file"),
         (lambda home: opened(home / "ray_token"), "secret-files.open", "chmod 600"),
         (lambda home: (home / "supervisor.lock").write_text("{}"), "leftovers.lock", "start it again"),
     ],
 )
 def test_a_home_that_is_wrong_is_found(sound: SetUp, change: Callable[[Path], object], code: str, advice: str) -> None:
     change(sound.home)
-    if (key := sound.home / "api_key").exists():
+    for key in sound.home.glob("*api_key"):
         key.chmod(0o600)
     found = sound.doctor("home", "secret-files", "leftovers").findings
     assert list(found) == [code], found

@@ -40,8 +40,10 @@ def test_the_line_that_reads_a_kept_key_reads_any_key_in_any_folder(tmp_path: Pa
 
 def test_a_key_that_the_operator_gave_is_read_from_its_file(tmp_path: Path) -> None:
     (tmp_path / "API_KEY").write_text("sk-1\n")
-    file = key_file({"COMPUTE_SECRETS": str(tmp_path)}, tmp_path / "home")
+    given = {"COMPUTE_SECRETS": str(tmp_path)}
+    file = key_file(given, tmp_path / "home")
     assert file == tmp_path / "API_KEY"
+    assert key_file(given, tmp_path / "home", "admin_api_key") == tmp_path / "home" / "admin_api_key"
     assert pasted([reading_line(file), 'printf %s "$API_KEY"'], tmp_path) == "sk-1"
 
 
@@ -80,13 +82,15 @@ def test_any_word_arrives_and_none_steers_the_terminal(tmp_path: Path, word: str
 def test_everything_the_operator_needs_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "ray_token"))
-    secrets = {"api_key": "sk-not-to-be-seen", "ray_token": "token-not-to-be-seen"}
+    secrets = {"api_key": "sk-not-to-be-seen", "admin_api_key": "sk-at-all", "ray_token": "token-not-to-be-seen"}
+    variables = {"api_key": "API_KEY", "admin_api_key": "ADMIN_API_KEY", "ray_token": "RAY_AUTH_TOKEN"}
     for name, secret in secrets.items():
         (tmp_path / name).write_text(f"{secret}\n")
-        monkeypatch.setenv({"api_key": "API_KEY", "ray_token": "RAY_AUTH_TOKEN"}[name], secret)
-    file = tmp_path / "api_key"
-    text = welcome("http://127.0.0.1:8000", tmp_path, file, "http://127.0.0.1:8265", Path("/var/log/x"), 12.3)
-    for part in ("http://127.0.0.1:8000/api/v1", str(file), "http://127.0.0.1:8265", "ray_token", "/var/log/x", "12 s"):
+        monkeypatch.setenv(variables[name], secret)
+    files = {name: str(tmp_path / name) for name in ("api_key", "admin_api_key")}
+    addresses = {"url": "http://127.0.0.1:8000", "dashboard_url": "http://127.0.0.1:8265", "logs": "/var/log/x"}
+    text = welcome({"pid": 1, **addresses, **files}, tmp_path, 12.3)
+    for part in ("http://127.0.0.1:8000/api/v1", *files.values(), *addresses.values(), "ray_token", "12 s"):
         assert part in text
     assert "picture.png" in text
     assert not [name for name, secret in secrets.items() if secret in text]
