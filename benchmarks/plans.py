@@ -14,7 +14,7 @@ from compute.db.session import Database
 __all__ = ["Plan", "Statements", "explain"]
 
 _RELATIONS = ("tasks", "task_events", "workflows", "workflow_steps", "workflow_events", "trainings", "training_events")
-_COUNTED = ("work_counts", "work_history", "work_news", "workers")
+_COUNTED = ("work_sums", "work_times", "work_labels", "work_news", "workers")
 
 
 @dataclass(frozen=True, slots=True)

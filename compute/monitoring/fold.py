@@ -1,7 +1,8 @@
 """Adds news of work to its counts and its history, and forgets history that is too old.
 
-Triggers write the news: see the migration `work_counts`. One process folds, or forgets, at a time; who reads
-meanwhile sees each of them once, as news or in the sums.
+Triggers write the news: see the migration `work_counts`. Labels that callers choose are without end: a number of them
+has sums of its own, the others share one (`compute.db.tables.work`). One process folds, or forgets, at a time; who
+reads meanwhile sees each of them once, as news or in the sums.
 """
 
 # ruff: noqa: S608 - the parts of these statements are constants; values are parameters
@@ -16,6 +17,7 @@ from functools import partial
 from compute.db.away import DatabaseAway, StatementTooSlow
 from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
+from compute.db.tables.work import BEYOND, LABELS
 
 __all__ = ["CREATED_METRIC", "ENDED_METRIC", "Folding", "fold"]
 
@@ -26,43 +28,92 @@ _KEPT = {"minute": timedelta(hours=26), "hour": timedelta(days=31)}
 _FORGET_SECONDS = 600.0
 _QUICK_SECONDS = 1.0
 
-_COUNT_KEY = "kind, whole, tenant, origin_instance, origin_zone, queue, type, provider, status"
-_HISTORY_KEY = "kind, span, whole, tenant, at, origin_instance, origin_zone, queue"
+_WHOSE = "whole, tenant, origin_instance, origin_zone"
+_SUM_KEY = f"kind, {_WHOSE}, queue, type, provider, status"
+_TIME_KEY = f"kind, span, {_WHOSE}, at, queue"
 _EVENTS = ("created", "started", "completed", "failed", "cancelled", "waited", "ran")
+_SUMS = ", ".join(f"sum({name}) AS {name}" for name in _EVENTS)
 _ENDS = ", ".join(
     f"CASE WHEN status = '{status}' THEN ended ELSE 0 END AS {status.lower()}"
     for status in ("COMPLETED", "FAILED", "CANCELLED")
 )
 CREATED_METRIC, ENDED_METRIC = "compute_tasks_created", "compute_tasks_ended"
 """The series in `metric_sums` that count tasks for ever: by queue and type, and by queue, type and status."""
+# Asked for before a batch is looked at, so that what the last one has written is seen. Only who says so deletes news.
+_TURN = """
+SELECT pg_try_advisory_xact_lock(hashtextextended('work_news', 0)), set_config('compute.folds', 'sums', true),
+       set_config('enable_hashjoin', 'on', true)
+"""
+_WHOLE = "(VALUES (true), (false)) AS of(whole)"
+# Every sum is kept without labels, by installation, by zone, and by both.
+_GRAINS = """
+LATERAL (VALUES ('', '', true), (origin_instance, '', origin_instance <> ''), ('', origin_zone, origin_zone <> ''),
+                (origin_instance, origin_zone, origin_instance <> '' AND origin_zone <> ''))
+AS grain(instance, zone, there)
+"""
+_SPREAD = f"""
+CROSS JOIN {_WHOLE} CROSS JOIN {_GRAINS}
+  LEFT JOIN named ON named.whole = of.whole AND named.tenant = CASE WHEN of.whole THEN '' ELSE news.tenant END
+                 AND named.instance = grain.instance AND named.zone = grain.zone
+"""
+_NAMED = """
+of.whole, CASE WHEN of.whole THEN '' ELSE news.tenant END, coalesce(named.as_instance, ''), coalesce(named.as_zone, '')
+"""
 _FOLD = f"""
-WITH turn AS MATERIALIZED (
-    SELECT pg_try_advisory_xact_lock(hashtextextended('work_news', 0)) AS mine
-), gone AS (
-    DELETE FROM work_news
-     WHERE id IN (SELECT id FROM work_news WHERE (SELECT mine FROM turn) ORDER BY id LIMIT %(most)s)
-    RETURNING *
+WITH gone AS MATERIALIZED (
+    DELETE FROM work_news WHERE id IN (SELECT id FROM work_news ORDER BY id LIMIT %(most)s) RETURNING *
+), labels AS MATERIALIZED (
+    SELECT DISTINCT of.whole, CASE WHEN of.whole THEN '' ELSE tenant END AS tenant, instance, zone
+      FROM (SELECT DISTINCT tenant, origin_instance, origin_zone FROM gone) AS news
+     CROSS JOIN {_WHOLE} CROSS JOIN {_GRAINS} WHERE there AND (instance <> '' OR zone <> '')
+), lacking AS MATERIALIZED (
+    SELECT labels.*, row_number() OVER (PARTITION BY whole, tenant, instance = '', zone = '' ORDER BY instance, zone)
+           AS place
+      FROM labels WHERE NOT EXISTS (
+           SELECT FROM work_labels AS known
+            WHERE known.whole = labels.whole AND known.tenant = labels.tenant AND known.origin_instance = instance
+              AND known.origin_zone = zone OFFSET 0)
+), room AS MATERIALIZED (
+    SELECT whole, tenant, instance, zone,
+           CASE WHEN '{BEYOND}' = ANY (own) THEN 0 ELSE {LABELS} - cardinality(own) END AS places
+      FROM (SELECT DISTINCT whole, tenant, instance = '' AS instance, zone = '' AS zone FROM lacking) AS asked
+     CROSS JOIN LATERAL (SELECT ARRAY(
+           SELECT greatest(origin_instance, origin_zone) FROM work_labels
+            WHERE work_labels.whole = asked.whole AND work_labels.tenant = asked.tenant
+              AND (origin_instance = '') = asked.instance AND (origin_zone = '') = asked.zone) AS own) AS owned
+), named AS MATERIALIZED (
+    SELECT labels.*, CASE WHEN instance = '' OR own THEN instance ELSE '{BEYOND}' END AS as_instance,
+           CASE WHEN zone = '' OR own THEN zone ELSE '{BEYOND}' END AS as_zone
+      FROM (SELECT labels.*, place IS NOT NULL AS fresh, place IS NULL OR place <= places AS own
+              FROM labels LEFT JOIN lacking USING (whole, tenant, instance, zone)
+              LEFT JOIN room ON room.whole = labels.whole AND room.tenant = labels.tenant
+                            AND room.instance = (labels.instance = '') AND room.zone = (labels.zone = '')) AS labels
+), labelled AS (
+    INSERT INTO work_labels ({_WHOSE}) SELECT DISTINCT whole, tenant, as_instance, as_zone FROM named WHERE fresh
+        ON CONFLICT DO NOTHING
 ), counted AS (
-    INSERT INTO work_counts ({_COUNT_KEY}, number, steps)
-    SELECT kind, whole, CASE WHEN whole THEN '' ELSE tenant END, origin_instance, origin_zone, queue, type, provider,
-           said.status, sum(said.number), sum(said.steps)
-      FROM gone
-     CROSS JOIN LATERAL (VALUES (status, number, steps), ('OPEN', -closed, 0)) AS said(status, number, steps)
-     CROSS JOIN (VALUES (true), (false)) AS of(whole)
-     WHERE said.number <> 0 OR said.steps <> 0
+    INSERT INTO work_sums ({_SUM_KEY}, number, steps)
+    SELECT kind, {_NAMED}, queue, type, provider, status, sum(number), sum(steps)
+      FROM (SELECT kind, tenant, origin_instance, origin_zone, queue, type, provider, said.status,
+                   sum(said.number) AS number, sum(said.steps) AS steps
+              FROM gone
+             CROSS JOIN LATERAL (VALUES (status, number, steps), ('OPEN', -closed, 0)) AS said(status, number, steps)
+             GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 HAVING sum(said.number) <> 0 OR sum(said.steps) <> 0) AS news
+           {_SPREAD} WHERE there
      GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
-        ON CONFLICT ({_COUNT_KEY}) DO UPDATE
-       SET number = work_counts.number + excluded.number, steps = work_counts.steps + excluded.steps
+        ON CONFLICT ({_SUM_KEY}) DO UPDATE
+       SET number = work_sums.number + excluded.number, steps = work_sums.steps + excluded.steps
 ), remembered AS (
-    INSERT INTO work_history ({_HISTORY_KEY}, {", ".join(_EVENTS)})
-    SELECT kind, span, whole, CASE WHEN whole THEN '' ELSE tenant END, date_trunc(span, at, 'UTC'), origin_instance,
-           origin_zone, queue, {", ".join(f"sum({name})" for name in _EVENTS)}
-      FROM (SELECT *, {_ENDS} FROM gone WHERE created <> 0 OR started <> 0 OR ended <> 0) AS events
+    INSERT INTO work_times ({_TIME_KEY}, {", ".join(_EVENTS)})
+    SELECT kind, span, {_NAMED}, date_trunc(span, at, 'UTC'), queue, {", ".join(f"sum({name})" for name in _EVENTS)}
+      FROM (SELECT kind, tenant, origin_instance, origin_zone, queue, at, {_SUMS}
+              FROM (SELECT *, {_ENDS} FROM gone WHERE created <> 0 OR started <> 0 OR ended <> 0) AS events
+             GROUP BY 1, 2, 3, 4, 5, 6) AS news
      CROSS JOIN (VALUES ('minute'), ('hour')) AS spans(span)
-     CROSS JOIN (VALUES (true), (false)) AS of(whole)
+           {_SPREAD} WHERE there
      GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
-        ON CONFLICT ({_HISTORY_KEY}) DO UPDATE
-       SET {", ".join(f"{name} = work_history.{name} + excluded.{name}" for name in _EVENTS)}
+        ON CONFLICT ({_TIME_KEY}) DO UPDATE
+       SET {", ".join(f"{name} = work_times.{name} + excluded.{name}" for name in _EVENTS)}
 ), totalled AS (
     INSERT INTO metric_sums (name, labels, bounds, counts, total)
     SELECT name, labels, '{{}}', '{{0}}', sum(times)
@@ -76,18 +127,16 @@ SELECT count(*) FROM gone
 """
 _FORGET = """
 WITH turn AS MATERIALIZED (
-    SELECT pg_try_advisory_xact_lock(hashtextextended('work_history', 0)) AS mine
+    SELECT pg_try_advisory_xact_lock(hashtextextended('work_times', 0)) AS mine
 )
-DELETE FROM work_history WHERE ctid = ANY (ARRAY(
-       SELECT ctid FROM work_history
+DELETE FROM work_times WHERE ctid = ANY (ARRAY(
+       SELECT ctid FROM work_times
         WHERE (SELECT mine FROM turn) AND span = %(span)s AND at < now() - %(keep)s
         ORDER BY span, at LIMIT %(most)s FOR UPDATE SKIP LOCKED))
 """
-_FORGET_NONE = """
-DELETE FROM work_counts WHERE number = 0 AND steps = 0 AND (kind, whole, tenant, origin_instance, origin_zone, queue,
-       type, provider, status) IN (
-       SELECT kind, whole, tenant, origin_instance, origin_zone, queue, type, provider, status FROM work_counts
-        WHERE number = 0 AND steps = 0 LIMIT %(most)s FOR UPDATE SKIP LOCKED)
+_FORGET_NONE = f"""
+DELETE FROM work_sums WHERE number = 0 AND steps = 0 AND ({_SUM_KEY}) IN (
+       SELECT {_SUM_KEY} FROM work_sums WHERE number = 0 AND steps = 0 LIMIT %(most)s FOR UPDATE SKIP LOCKED)
 """
 
 
@@ -96,7 +145,7 @@ class Folding:
 
     def __init__(self, database: Database, *, seconds: float = 2.0) -> None:
         self._connection = DirectConnection(database)
-        self._folds = _Repeated(self._connection, _FOLD)
+        self._folds = _Repeated(self._connection, _FOLD, turn=_TURN)
         self._seconds = seconds
 
     async def run(self) -> None:
@@ -124,7 +173,7 @@ async def fold(database: Database, *, forgetting: bool = False) -> None:
     """
     connection = DirectConnection(database)
     try:
-        await _Repeated(connection, _FOLD).run()
+        await _Repeated(connection, _FOLD, turn=_TURN).run()
         if forgetting:
             await _forget(connection)
     finally:
@@ -139,11 +188,12 @@ async def _forget(connection: DirectConnection) -> None:
 
 class _Repeated:
     """A statement that deals with so many rows at a time. The database stops one that takes too long: then it is fewer
-    of them, until that is quick again."""
+    of them, until that is quick again. With a `turn`, a statement that says whose it is, others do without."""
 
-    def __init__(self, connection: DirectConnection, statement: str) -> None:
+    def __init__(self, connection: DirectConnection, statement: str, *, turn: str | None = None) -> None:
         self._connection = connection
         self._statement = statement
+        self._turn = turn
         self._most = _AT_A_TIME
 
     async def run(self, **values: object) -> None:
@@ -163,7 +213,12 @@ class _Repeated:
                     self._most = min(_AT_A_TIME, 2 * most)
 
     async def _once(self, values: Mapping[str, object], direct: Connection) -> int:
-        cursor = await direct.execute(self._statement, values)
+        async with direct.transaction():
+            if self._turn is not None:
+                (mine, *_), *_ = await (await direct.execute(self._turn)).fetchall()
+                if not mine:
+                    return 0
+            cursor = await direct.execute(self._statement, values)
         if cursor.description is None:
             return cursor.rowcount
         ((number,),) = await cursor.fetchall()

@@ -5,7 +5,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Scope", "counted", "happened"]
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from compute.db.tables.work import BEYOND
+
+__all__ = ["Scope", "counted", "happened", "has_sums"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +23,25 @@ class Scope:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The parameters of a statement with `summed`, `new` or `of_tasks`."""
+        """The parameters of a statement with any of these conditions."""
         return {"tenant": self.tenant, "instance": self.origin_instance, "zone": self.origin_zone}
 
     @property
+    def whose(self) -> str:
+        """The condition of rows of the sums, and of the labels that have some, that are of this tenant or all."""
+        return "whole AND tenant = ''" if self.tenant is None else "NOT whole AND tenant = :tenant"
+
+    @property
+    def labelled(self) -> bool:
+        """Whether only some installation or zone is wanted."""
+        return self.origin_instance is not None or self.origin_zone is not None
+
+    @property
     def summed(self) -> str:
-        """The condition of rows of the sums, which begin their keys with whose they are."""
-        whose = "whole AND tenant = ''" if self.tenant is None else "NOT whole AND tenant = :tenant"
-        return f"{whose}{self._origin}"
+        """The condition of rows of the sums: of one label, of a pair, or of none, which are those over all labels."""
+        instance = "''" if self.origin_instance is None else ":instance"
+        zone = "''" if self.origin_zone is None else ":zone"
+        return f"{self.whose} AND origin_instance = {instance} AND origin_zone = {zone}"
 
     @property
     def new(self) -> str:
@@ -43,12 +59,32 @@ class Scope:
         return instance + ("" if self.origin_zone is None else " AND origin_zone = :zone")
 
 
+async def has_sums(session: AsyncSession, scope: Scope) -> bool:
+    """Whether the sums know all work of a scope. Of callers' labels they know a number for each tenant, and whether
+    there were more. It is true of the view of the database that is asked, which `REPEATABLE READ` keeps for what is
+    asked behind it."""
+    if not scope.labelled:
+        return True
+    given = {"instance": scope.origin_instance or "", "zone": scope.origin_zone or ""}
+    beyond = {f"beyond_{name}": label and BEYOND for name, label in given.items()}
+    found = await session.scalars(
+        text(f"""
+        SELECT origin_instance = :instance AND origin_zone = :zone FROM work_labels
+         WHERE {scope.whose}
+           AND (origin_instance, origin_zone) IN ((:instance, :zone), (:beyond_instance, :beyond_zone))
+        """),
+        scope.values | given | beyond,
+    )
+    known = set(found)
+    return True in known or not known
+
+
 def counted(kind: str, scope: Scope) -> str:
     """A query of the counts of a kind in a scope: queue, type, provider, status, number, steps. Some keys come several
     times: their numbers are to be added."""
     columns = "queue, type, provider"
     return f"""
-    SELECT {columns}, status, number, steps FROM work_counts WHERE kind = '{kind}' AND {scope.summed}
+    SELECT {columns}, status, number, steps FROM work_sums WHERE kind = '{kind}' AND {scope.summed}
      UNION ALL
     SELECT {columns}, said.status, said.number, said.steps FROM work_news
      CROSS JOIN LATERAL (VALUES (status, number, steps), ('OPEN', -closed, 0)) AS said(status, number, steps)
@@ -62,7 +98,7 @@ def happened(kind: str, scope: Scope) -> str:
     columns = "queue, created, started"
     return f"""
     SELECT span, at, {columns}, completed, failed, cancelled, waited, ran
-      FROM work_history WHERE kind = '{kind}' AND {scope.summed}
+      FROM work_times WHERE kind = '{kind}' AND {scope.summed}
      UNION ALL
     SELECT span, date_trunc(span, at, 'UTC'), {columns}, CASE WHEN status = 'COMPLETED' THEN ended ELSE 0 END,
            CASE WHEN status = 'FAILED' THEN ended ELSE 0 END, CASE WHEN status = 'CANCELLED' THEN ended ELSE 0 END,

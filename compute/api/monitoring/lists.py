@@ -115,10 +115,10 @@ async def list_rows(
     filters: Filters,
     sort_by: str,
     *,
-    total: Callable[[], Awaitable[int]],
+    total: Callable[[], Awaitable[int | None]],
 ) -> ListedRows[Any]:
     """The page that is asked for. It must be the first in its transaction. `total` knows how many rows there are for
-    these filters, whatever time they are of.
+    these filters, whatever time they are of, or that nobody has counted them.
 
     Raises:
         BadRequest: more would have to be looked through or sorted than is done at once, or a cursor is none of this
@@ -166,11 +166,13 @@ async def _total(
     of: MonitoredList[Any],
     asked: MonitoredFilters,
     filters: Filters,
-    total: Callable[[], Awaitable[int]],
+    total: Callable[[], Awaitable[int | None]],
 ) -> tuple[int, bool]:
     """How many rows match, at least, and whether that is exact."""
     if asked.created_after is None and asked.created_before is None:
-        return await total(), True
+        counted = await total()
+        if counted is not None:
+            return counted, True
     return await count_of(session, of.listing, filters, behind=asked.before)
 
 

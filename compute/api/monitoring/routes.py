@@ -17,6 +17,7 @@ from compute.api.monitoring.owned import owned_row
 from compute.api.monitoring.queues import present_queues, served_queues
 from compute.api.monitoring.steps import present_workflow, sums_of_steps, workflow_item
 from compute.api.monitoring.tasks import MonitoredTasksQuery, find_tasks, task_item
+from compute.api.monitoring.totals import totals_of_tasks, totals_of_workflows
 from compute.api.monitoring.workers import present_health, present_workers
 from compute.api.monitoring.workflows import MonitoredWorkflowsQuery, find_monitored_workflows
 from compute.api.paging import PAGED, next_page
@@ -25,7 +26,6 @@ from compute.api.workflows.presenter import canonical, look
 from compute.db.tables import Task, Workflow
 from compute.monitoring.queues import queue_states, queues_with_work
 from compute.monitoring.scope import Scope
-from compute.monitoring.totals import task_totals, workflow_totals
 from compute.monitoring.workers import seen_workers, workers_by_queue
 from compute.schemas.monitoring.queues import QueueStatsResponse
 from compute.schemas.monitoring.tasks import (
@@ -97,7 +97,7 @@ async def get_monitoring_stats(asked: _OriginQuery, request: Request, resources:
     """How many tasks there are, by status, provider and type, and how many were accepted lately."""
     scope = Scope(caller_of(request).tenant, asked.origin_instance, asked.origin_zone)
     async with resources.database.transaction() as session:
-        totals = await task_totals(session, scope)
+        totals, exact = await totals_of_tasks(session, scope)
     return AggregateStats(
         total_tasks=totals.total,
         by_status=totals.by_status,
@@ -105,6 +105,7 @@ async def get_monitoring_stats(asked: _OriginQuery, request: Request, resources:
         by_task_type=+totals.by_type,
         tasks_last_hour=totals.created_last_hour,
         tasks_last_24h=totals.created_last_day,
+        total_is_exact=exact,
     )
 
 
@@ -128,13 +129,14 @@ async def get_workflow_monitoring_stats(
     """How many workflows there are, by status, and how many were created lately."""
     scope = Scope(caller_of(request).tenant, asked.origin_instance, asked.origin_zone)
     async with resources.database.transaction() as session:
-        totals = await workflow_totals(session, scope)
+        totals, exact = await totals_of_workflows(session, scope)
     return WorkflowAggregateStats(
         total_workflows=totals.total,
         by_status=totals.by_status,
         workflows_last_hour=totals.created_last_hour,
         workflows_last_24h=totals.created_last_day,
         avg_steps_per_workflow=round(totals.steps / totals.total, 2) if totals.total else 0.0,
+        total_is_exact=exact,
     )
 
 

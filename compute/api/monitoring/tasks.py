@@ -12,6 +12,7 @@ from sqlalchemy.orm import load_only
 
 from compute.api.monitoring.lists import ListedRows, MonitoredFilters, MonitoredList, id_range, list_rows
 from compute.api.monitoring.times import duration_ms
+from compute.api.monitoring.totals import summed
 from compute.api.paging import other_tenant
 from compute.api.tasks.queries import LISTING, STATUSES, TaskStatusWord, TaskTypeName
 from compute.db.lists.pages import Partial
@@ -106,9 +107,10 @@ async def find_tasks(session: AsyncSession, asked: MonitoredTasks, tenant: str |
     filters: dict[str, Any] = {name: (value,) for name in names if (value := getattr(asked, name)) is not None}
     if asked.status is not None:
         filters["status"] = STATUSES.meaning(asked.status)
-    # The counts know all of these filters.
+    # The sums know all of these filters.
     scope = Scope(asked.origin_tenant_id, asked.origin_instance, asked.origin_zone)
-    total = partial(count_tasks, session, scope, filters.get("status"), asked.task_type, asked.provider_type)
+    count = partial(count_tasks, session, scope, filters.get("status"), asked.task_type, asked.provider_type)
+    total = partial(summed, session, scope, count)
     elsewhere = asked.provider_type not in (None, ProviderType.LOCAL)
     listed = _OF_PROVIDERS if elsewhere else _LIST
     return await list_rows(session, listed, asked, filters, asked.sort_by, total=total)

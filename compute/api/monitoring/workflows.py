@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, and_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.monitoring.lists import ListedRows, MonitoredFilters, MonitoredList, id_range, list_rows
+from compute.api.monitoring.totals import summed
 from compute.api.paging import other_tenant
 from compute.api.workflows.queries import LISTING, STATUSES, WorkflowStatusWord
 from compute.db.tables import Workflow
@@ -71,9 +72,9 @@ async def find_monitored_workflows(
     filters: dict[str, Any] = {name: (value,) for name in names if (value := getattr(asked, name)) is not None}
     if asked.status is not None:
         filters["status"] = STATUSES.meaning(asked.status)
-    # The counts know all of these filters.
+    # The sums know all of these filters.
     scope = Scope(asked.origin_tenant_id, asked.origin_instance, asked.origin_zone)
-    total = partial(count_workflows, session, scope, filters.get("status"))
+    total = partial(summed, session, scope, partial(count_workflows, session, scope, filters.get("status")))
     return await list_rows(session, _LIST, asked, filters, asked.sort_by, total=total)
 
 

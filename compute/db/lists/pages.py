@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
@@ -29,6 +30,7 @@ __all__ = [
     "Partial",
     "begin_walking",
     "count_of",
+    "latest_of",
     "page_of",
     "positions_of",
 ]
@@ -141,6 +143,15 @@ async def positions_of(
     have to be examined. Its transaction is one of `page_of`, or begins as that does."""
     found, _, whole = await _find(session, listing, filters, behind, 0, limit + 1)
     return found if whole and len(found) <= limit else None
+
+
+async def latest_of(
+    session: AsyncSession, listing: Listing[Any], filters: Filters, limit: int
+) -> tuple[Sequence[UUID], bool]:
+    """The ids of the newest rows, up to `limit`, and whether those are all. Its transaction is one of `page_of`, or
+    begins as that does."""
+    found, behind, whole = await _find(session, listing, filters, None, 0, limit)
+    return [position.id for position in found], whole and behind is None
 
 
 async def count_of(

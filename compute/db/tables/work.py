@@ -12,20 +12,26 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from compute.db.tables.base import Base
 
-__all__ = ["WorkCount", "WorkHistory", "WorkNews"]
+__all__ = ["BEYOND", "LABELS", "WorkCount", "WorkHistory", "WorkLabel", "WorkNews", "WorkSum", "WorkTime"]
 
 _ZERO = "0"
 
+LABELS = 200
+"""So many installations, zones, and pairs of them have sums of their own, for each tenant and over all tenants."""
+BEYOND = "*" * 201
+"""The label of the sums of all others. It is longer than any that a caller can send."""
 
-class WorkCount(Base):
+
+class WorkSum(Base):
     """How many units of one kind (`task`, `workflow`, `training`) there are in one status, without cleaned-up ones.
 
     Tasks that have not ended have the status `OPEN`. `whole` rows are the sums over all tenants, whose own is empty.
-    Labels that were not given are empty, and so is what a kind does not have. The numbers of workflows' steps are in
-    rows without a status.
+    Without labels (both empty) a row is the sum over all installations and zones; with one of them, the sum over the
+    other; with both, that of the pair. What a kind does not have is empty. The numbers of workflows' steps are in rows
+    without a status.
     """
 
-    __tablename__ = "work_counts"
+    __tablename__ = "work_sums"
 
     kind: Mapped[str] = mapped_column(primary_key=True)
     whole: Mapped[bool] = mapped_column(primary_key=True)
@@ -40,22 +46,22 @@ class WorkCount(Base):
     steps: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
 
 
-class WorkHistory(Base):
-    """What happened within one minute or hour (`span`). It outlives the units.
+class WorkTime(Base):
+    """What happened within one minute or hour (`span`). It outlives the units. Labels are as in `WorkSum`.
 
     `waited` is the sum of the seconds from creation to the first start of those that started, `ran` that from there to
     the end of those that were completed.
     """
 
-    __tablename__ = "work_history"
+    __tablename__ = "work_times"
 
     kind: Mapped[str] = mapped_column(primary_key=True)
     span: Mapped[str] = mapped_column(primary_key=True)
     whole: Mapped[bool] = mapped_column(primary_key=True)
     tenant: Mapped[str] = mapped_column(primary_key=True)
-    at: Mapped[datetime] = mapped_column(primary_key=True)
     origin_instance: Mapped[str] = mapped_column(primary_key=True)
     origin_zone: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
     queue: Mapped[str] = mapped_column(primary_key=True)
     created: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
     started: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
@@ -66,7 +72,21 @@ class WorkHistory(Base):
     ran: Mapped[float] = mapped_column(Double, server_default=_ZERO)
 
     # What is too old, for which the primary key would be read from end to end.
-    __table_args__ = (Index("work_history_times", "span", "at"),)
+    __table_args__ = (Index("work_times_age", "span", "at"),)
+
+
+class WorkLabel(Base):
+    """Labels, or a pair of them, that have sums of their own: a bounded number for each tenant, and over all tenants.
+
+    Once there are more, a row with the label `BEYOND` says so for good: the sums of all others are under it.
+    """
+
+    __tablename__ = "work_labels"
+
+    whole: Mapped[bool] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    origin_instance: Mapped[str] = mapped_column(primary_key=True)
+    origin_zone: Mapped[str] = mapped_column(primary_key=True)
 
 
 class WorkNews(Base):
@@ -96,3 +116,45 @@ class WorkNews(Base):
     ended: Mapped[int] = mapped_column(Integer, server_default=_ZERO)
     waited: Mapped[float] = mapped_column(Double, server_default=_ZERO)
     ran: Mapped[float] = mapped_column(Double, server_default=_ZERO)
+
+
+class WorkCount(Base):
+    """What processes of the release before `work_sums` read. It is written no more, and a later release drops it."""
+
+    __tablename__ = "work_counts"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    whole: Mapped[bool] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    origin_instance: Mapped[str] = mapped_column(primary_key=True)
+    origin_zone: Mapped[str] = mapped_column(primary_key=True)
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    type: Mapped[str] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
+    steps: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
+
+
+class WorkHistory(Base):
+    """As `WorkCount`, of the release before `work_times`."""
+
+    __tablename__ = "work_history"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    span: Mapped[str] = mapped_column(primary_key=True)
+    whole: Mapped[bool] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    origin_instance: Mapped[str] = mapped_column(primary_key=True)
+    origin_zone: Mapped[str] = mapped_column(primary_key=True)
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    created: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
+    started: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
+    completed: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
+    failed: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
+    cancelled: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
+    waited: Mapped[float] = mapped_column(Double, server_default=_ZERO)
+    ran: Mapped[float] = mapped_column(Double, server_default=_ZERO)
+
+    __table_args__ = (Index("work_history_times", "span", "at"),)

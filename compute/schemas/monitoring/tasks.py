@@ -31,6 +31,9 @@ class AggregateStats(BaseModel):
     by_task_type: dict[str, int] = Field(default={}, description="By type.")
     tasks_last_hour: int = Field(default=0, description="Accepted within the last 60 minutes, to the minute.")
     tasks_last_24h: int = Field(default=0, description="Accepted within the last 24 hours, to the minute.")
+    total_is_exact: bool = Field(
+        default=True, description="False: there are as many or more, and all numbers are of the latest of them."
+    )
 
 
 class TaskListItem(BaseModel):

@@ -27,6 +27,9 @@ class WorkflowAggregateStats(BaseModel):
     workflows_last_hour: int = Field(default=0, description="Created within the last 60 minutes, to the minute.")
     workflows_last_24h: int = Field(default=0, description="Created within the last 24 hours, to the minute.")
     avg_steps_per_workflow: float = Field(default=0.0, description="Steps of one workflow, on average.")
+    total_is_exact: bool = Field(
+        default=True, description="False: there are as many or more, and all numbers are of the latest of them."
+    )
 
 
 class _Seen(BaseModel):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from sqlalchemy import func, select, text
 
 from compute.db.session import Database
-from compute.db.tables import WorkHistory, WorkNews
+from compute.db.tables import WorkNews, WorkTime
 from compute.monitoring.fold import fold
 from compute.monitoring.scope import Scope
 from compute.monitoring.totals import task_totals
@@ -18,7 +18,7 @@ INSERT INTO work_news (kind, at, tenant, origin_instance, origin_zone, queue, ty
 SELECT 'task', now(), '', 'x', '', 'image', 'GENERATION', 'LOCAL', 'OPEN', 1, 1 FROM generate_series(1, 300)
 """
 _HISTORY = """
-INSERT INTO work_history (kind, span, whole, tenant, at, origin_instance, origin_zone, queue)
+INSERT INTO work_times (kind, span, whole, tenant, at, origin_instance, origin_zone, queue)
 SELECT 'task', span, true, '', date_trunc(span, now()) - n * interval '1 minute', 'x', '', 'image'
   FROM generate_series(1, 5000) AS n, (VALUES ('minute'), ('hour')) AS spans(span)
 """
@@ -46,12 +46,12 @@ async def test_what_is_too_old_is_found_by_its_age(database: Database) -> None:
         await session.execute(text(_HISTORY))
     await fold(database, forgetting=True)
     async with database.transaction() as session:
-        counts = select(WorkHistory.span, func.count()).group_by(WorkHistory.span)
+        counts = select(WorkTime.span, func.count()).group_by(WorkTime.span)
         kept = dict((await session.execute(counts)).all())
     assert 26 * 60 - 10 < kept.pop("minute") <= 26 * 60
     assert kept == {"hour": 5000}
     # Statistics come a moment after the connection has ended.
-    read = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'work_history_times'"
+    read = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'work_times_age'"
     async with asyncio.timeout(PATIENCE):
         number = 0
         while not number:

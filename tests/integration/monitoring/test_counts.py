@@ -16,7 +16,7 @@ from sqlalchemy import func, select, text
 from compute.db import migrations
 from compute.db.migrations.upgrade import alembic_config, upgrade
 from compute.db.session import Database
-from compute.db.tables import Task, Workflow, WorkflowStep, WorkHistory, WorkNews
+from compute.db.tables import Task, Workflow, WorkflowStep, WorkNews, WorkTime
 from compute.monitoring.fold import fold
 from compute.monitoring.queues import queue_states
 from compute.monitoring.scope import Scope
@@ -51,7 +51,8 @@ async def assert_exact(database: Database) -> None:
     """Compare every scope with the rows."""
     scopes = [(Scope(), ())] + [(Scope(tenant), (Task.origin_tenant_id == tenant,)) for tenant in TENANTS if tenant]
     scopes += [(Scope(origin_zone="eu"), (Task.origin_zone == "eu",))]
-    scopes += [(Scope("acme", "test", "eu"), (Task.origin_tenant_id == "acme", Task.origin_zone == "eu"))]
+    here = (Task.origin_tenant_id == "acme", Task.origin_instance == "test", Task.origin_zone == "eu")
+    scopes += [(Scope("acme", "test", "eu"), here)]
     for scope, conditions in scopes:
         async with database.transaction() as session:
             totals = await task_totals(session, scope)
@@ -63,8 +64,8 @@ async def assert_exact(database: Database) -> None:
         assert +totals.by_provider == by_provider
         assert totals.total == by_status.total()
         assert pending == by_status["PENDING"]
-        here = func.coalesce(Task.provider_type, "LOCAL") == "LOCAL"
-        assert local == (await counted_by_hand(database, *conditions, here))[0].total()
+        is_local = func.coalesce(Task.provider_type, "LOCAL") == "LOCAL"
+        assert local == (await counted_by_hand(database, *conditions, is_local))[0].total()
     await assert_depths(database)
 
 
@@ -234,7 +235,7 @@ async def test_lately_is_to_the_minute_and_old_history_is_forgotten(database: Da
         assert (totals.total, totals.created_last_hour, totals.created_last_day) == (6, 2, 4)
         await fold(database, forgetting=True)
     async with database.transaction() as session:
-        oldest = await session.scalar(select(func.min(WorkHistory.at)))
+        oldest = await session.scalar(select(func.min(WorkTime.at)))
         now = await session.scalar(select(func.now()))
     assert now - oldest < timedelta(days=2)
 
