@@ -76,7 +76,7 @@ def _repeat(url: str, stop: Event, *statements: str) -> int:
 def test_an_older_fold_runs_through_the_upgrade_and_after_it(database_url: str) -> None:
     """It is kept from the news, and goes on; what it has counted before is counted once."""
     url = database_url.replace("+psycopg", "")
-    command.downgrade(alembic_config(database_url), "0027")
+    command.downgrade(alembic_config(database_url), "0028")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_WRITE, [1, 300])
         connection.execute(_OLD_FOLD)
@@ -117,7 +117,7 @@ def test_totals_stay_when_the_sums_are_taken_back_and_made_again(database_url: s
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_WRITE, [1, 20])
     asyncio.run(_fold_beside(database_url))
-    command.downgrade(alembic_config(database_url), "0027")
+    command.downgrade(alembic_config(database_url), "0028")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_WRITE, [21, 40])
         connection.execute(_OLD_FOLD)

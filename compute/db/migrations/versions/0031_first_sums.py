@@ -7,8 +7,8 @@ Of more labels than have sums of their own, those with the most tasks get them.
 
 from alembic import op
 
-revision = "0030"
-down_revision = "0029"
+revision = "0031"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 

@@ -6,8 +6,8 @@ delete, and goes on; what it reads there stands still until it is replaced.
 
 from alembic import op
 
-revision = "0029"
-down_revision = "0028"
+revision = "0030"
+down_revision = "0029"
 branch_labels = None
 depends_on = None
 
