@@ -74,9 +74,9 @@ _HEADERS = {
     "Location": "Where the object is.",
     "Retry-After": "Seconds to wait before the request is sent again.",
     "WWW-Authenticate": "`Bearer`.",
-    "X-RateLimit-Limit": "How much may be used.",
-    "X-RateLimit-Remaining": "How much of it is left.",
-    "X-RateLimit-Reset": "In how many seconds it is all there again.",
+    "X-RateLimit-Limit": "How many requests a minute; with 429 the limit that was reached, of whatever it is.",
+    "X-RateLimit-Remaining": "How many of them are left; 0 with 429.",
+    "X-RateLimit-Reset": "In how many seconds they are all there again; with 429 after how many something may be.",
     "X-Request-Id": "The request's own name, if it was well formed, else one that was made for it; logs have it, too.",
 }
 _STATUS_HEADERS = {

@@ -134,13 +134,15 @@ async def charge(connection: Connection, one: Charge, *, once: bool = False) -> 
     already, and is so once. With `once` what is open already was counted for the day, too.
 
     Raises:
-        LimitReached: it is too much; the transaction is to be rolled back.
+        InvalidInput: there is never room for so much.
+        LimitReached: it is too much now. The transaction is to be rolled back.
     """
     subjects = [quota.subject for quota in one.quotas if quota.concurrent is not None]
     found = await (await connection.execute(_COUNTED, (subjects, list(one.ids)))).fetchall()
     open_for = frozenset(subject for (subject,) in found)
-    daily = 0 if once and open_for else one.daily
-    (refusal,) = await admit(connection, [replace(one, open_for=open_for, daily=daily)])
+    asked = replace(one, open_for=open_for, daily=0 if once and open_for else one.daily)
+    _check_ever(asked, field="body")
+    (refusal,) = await admit(connection, [asked])
     if refusal is not None:
         raise refusal
 
@@ -164,15 +166,23 @@ async def require_room(connection: Connection, quotas: Sequence[Quota], number: 
         InvalidInput: there is never room for so many; `field` names them.
         LimitReached: there is no room now.
     """
-    for quota in quotas:
-        least = min(most for most in (quota.concurrent, quota.daily, number) if most is not None)
-        if number > least:
-            raise InvalidInput(f"These are {number} tasks, and the limit of {quota.whose} is {least}.", field=field)
+    asked = Charge(quotas, [_ANY], weight=number)
+    _check_ever(asked, field=field)
     rows = await (await connection.execute(_LOOK, ([quota.subject for quota in quotas],))).fetchall()
     uses = {subject: _Use(int(units), int(stored)) for subject, units, _, stored in rows}
-    asked = Charge(quotas, [_ANY], weight=number)
     if refusal := await _refusal(asked, uses, float(rows[0][2]), partial(_count, connection)):
         raise refusal
+
+
+def _check_ever(asked: Charge, *, field: str) -> None:
+    """Raises:
+    InvalidInput: the quotas never have room for so many tasks; waiting would not help.
+    """
+    for quota in asked.quotas:
+        begun = 0 if quota.subject in asked.open_for else asked.tasks
+        for number, most in ((begun, quota.concurrent), (asked.today, quota.daily)):
+            if most is not None and number > most:
+                raise InvalidInput(f"These are {number} tasks, and the limit of {quota.whose} is {most}.", field=field)
 
 
 async def admit(connection: Connection, charges: Sequence[Charge]) -> list[LimitReached | None]:

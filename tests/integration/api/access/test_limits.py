@@ -147,6 +147,24 @@ async def test_work_for_which_there_is_never_room_is_no_valid_request(base_url: 
             assert "3 tasks" in refused.json()["detail"][0]["msg"]
 
 
+async def test_work_that_goes_on_and_for_which_there_is_never_room_is_not_to_be_sent_again(
+    base_url: str, give: GiveKey
+) -> None:
+    steps = [STEP | {"id": f"step{number}"} for number in range(3)]
+    async with (
+        client(base_url, await key_with(give, MINE)) as free,
+        client(base_url, await key_with(give, MINE, concurrent_tasks=2)) as narrow,
+    ):
+        flow = (await made(free, "/workflows/", json=flow_of(*steps)))["id"]
+        waiting = (await made(free, "/workflows/", params={"start": False}, json=flow_of(*steps)))["id"]
+        assert (await free.post(f"/workflows/{flow}/pause")).status_code == 200
+        for path in (f"/workflows/{flow}/resume", f"/workflows/{waiting}/start"):
+            refused = await narrow.post(path)
+            assert refused.status_code == 422, path
+            assert "3 tasks" in refused.json()["detail"][0]["msg"]
+        assert (await free.get(f"/workflows/{flow}")).json()["status"] == "PAUSED"
+
+
 async def test_for_what_is_refused_no_file_is_kept(base_url: str, give: GiveKey) -> None:
     async with client(base_url, await key_with(give, MINE, concurrent_tasks=1)) as api:
         waiting = (await made(api, "/workflows/", params={"start": False}, json=flow_of(_step_with("navy"))))["id"]
