@@ -123,11 +123,12 @@ class _KeyLost(Exception):
 
 
 def _watched(scope: Scope, send: Send) -> Send:
-    """What sends an answer, and ends an event stream with the message before which its key has become of no use."""
+    """Wraps `send`: closes an event stream once its key was revoked, has expired, or has another secret."""
     caller = caller_in(scope)
     if caller is None or caller.key_id is None:
         return send
-    key_id, resources, clock = caller.key_id, scope["app"].state.resources, asyncio.get_running_loop().time
+    _, key = _credentials(scope)
+    resources, clock = scope["app"].state.resources, asyncio.get_running_loop().time
     streams, looked_at = False, clock()
 
     async def watch(message: Message) -> None:
@@ -136,7 +137,7 @@ def _watched(scope: Scope, send: Send) -> Send:
             streams = Headers(scope=message).get("content-type", "").startswith("text/event-stream")
         elif streams and message.get("more_body") and clock() > looked_at + _LOOK_SECONDS:
             looked_at = clock()
-            if not await resources.keys.is_valid(key_id):
+            if not await resources.keys.is_valid(key):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 raise _KeyLost
         await send(message)
@@ -201,7 +202,7 @@ async def _caller(scope: Scope, resources: Resources) -> Caller:
     Unauthorized: no key, or one that was never given out, has expired or was revoked.
     Unavailable: the database is away, and the key is not known well enough.
     """
-    scheme, given = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
+    scheme, given = _credentials(scope)
     caller = None
     if scheme.lower() == "bearer":
         caller = builtin_caller(given, resources.settings)
@@ -210,6 +211,11 @@ async def _caller(scope: Scope, resources: Resources) -> Caller:
     if caller is None:
         raise Unauthorized("Send a valid API key as `Authorization: Bearer <key>`.")
     return caller
+
+
+def _credentials(scope: Scope) -> tuple[str, str]:
+    """The scheme and the key."""
+    return get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
 
 
 def _path(scope: Scope) -> str:
@@ -225,7 +231,7 @@ def _is_signed(scope: Scope, path: str) -> bool:
 
 def _lacks(needed: AccessScope, caller: Caller, settings: Settings) -> str:
     if needed is not AccessScope.ADMIN:
-        return f"This needs a key with the scope `{needed}`, which the key `{caller.name}` has not."
+        return f"This needs a key with the scope `{needed}`, which the key `{caller.name}` lacks."
     said = "This needs a key with the scope `admin`, such as ADMIN_API_KEY."
     if settings.admin_api_key is None:
         said += " None is configured here: set it for the server, or start that with `compute up`, which makes one."

@@ -1,9 +1,12 @@
-"""Keys as rows: made, listed, changed, rotated, revoked. One transaction each, opened by the caller."""
+"""Keys as rows: made, listed, changed, rotated, revoked. One transaction each, opened by the caller.
 
-from datetime import UTC, datetime, timedelta
+All times are the database's, which judges them later: the clock of this machine may be wrong.
+"""
+
 from uuid import UUID
 
 from pydantic import BaseModel, Field
+from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.access.tokens import PREFIX, new_secret, token_text
@@ -90,8 +93,9 @@ async def update(session: AsyncSession, key_id: UUID, changes: ApiKeyUpdate) -> 
         given |= changes.limits.model_dump()
     for name, value in given.items():
         setattr(row, name, value)
-    row.updated_at = datetime.now(UTC)
+    row.updated_at = func.now()
     await session.flush()
+    await session.refresh(row)
     return row
 
 
@@ -105,11 +109,11 @@ async def rotate(session: AsyncSession, key_id: UUID, grace_seconds: int) -> tup
     """
     row = await _unrevoked(session, key_id)
     secret, hashed = new_secret()
-    now = datetime.now(UTC)
     row.previous_hash = row.hash if grace_seconds else None
-    row.previous_until = now + timedelta(seconds=grace_seconds) if grace_seconds else None
-    row.hash, row.updated_at = hashed, now
+    row.previous_until = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, grace_seconds) if grace_seconds else None
+    row.hash, row.updated_at = hashed, func.now()
     await session.flush()
+    await session.refresh(row)
     return row, token_text(row.id, secret)
 
 
@@ -121,8 +125,9 @@ async def revoke(session: AsyncSession, key_id: UUID) -> ApiKey:
     """
     row = await lock_row(session, ApiKey, key_id)
     if row.revoked_at is None:
-        row.revoked_at = row.updated_at = datetime.now(UTC)
+        row.revoked_at = row.updated_at = func.now()
         await session.flush()
+        await session.refresh(row)
     return row
 
 

@@ -150,14 +150,17 @@ class KeyRing:
             self._used.add(token.id)
         return replace(caller, rates=()) if caller is not None and is_old else caller
 
-    async def is_valid(self, key_id: UUID) -> bool:
-        """Whether a key that was right is of use still. While nobody can know it is."""
+    async def is_valid(self, text: str) -> bool:
+        """Whether a key that was right is of use still, with this very secret. While nobody can know it is."""
+        token = read_token(text)
+        if token is None:
+            return False
         try:
-            known = await self._find(key_id)
+            return (await self._find(token.id)).caller_with(token, self._clock()) is not None
         except Unavailable:
             return True
-        now = self._clock()
-        return known.is_known and not known.revoked and (known.expires_at is None or now < known.expires_at)
+        except (ExpiredKey, RevokedKey):
+            return False
 
     async def run(self) -> None:
         """Write now and then when keys were last used, until cancelled."""

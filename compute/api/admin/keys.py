@@ -47,9 +47,8 @@ async def create_key(request: Request, resources: ResourcesDep, key: Idempotency
     body = await json_object(request)
     asked = validate(ApiKeyCreate, body)
     idempotent = await IdempotentRequest.of(key, request, body)
-    return await idempotent.settle(
-        resources.database, partial(_create, resources, asked, caller_of(request).name, idempotent)
-    )
+    act = partial(_create, resources, asked, caller_of(request).name, idempotent)
+    return _unstored(await idempotent.settle(resources.database, act))
 
 
 @router.get("", response_model=ApiKeyList, responses=PAGED)
@@ -91,7 +90,13 @@ async def rotate_key(
     asked = validate(ApiKeyRotate, body)
     idempotent = await IdempotentRequest.of(key, request, body)
     act = partial(_rotate, resources, _id(key_id), asked, idempotent)
-    return await idempotent.settle(resources.database, act)
+    return _unstored(await idempotent.settle(resources.database, act))
+
+
+def _unstored(answer: Response) -> Response:
+    """The answer with a secret in it, which no cache may keep."""
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
 
 
 def present(row: ApiKey) -> ApiKeyPublic:

@@ -12,15 +12,16 @@ import httpx
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import event, func, text, update
+from sqlalchemy import event, func, select, text, update
 
+from compute.api.access import keys
 from compute.api.access.ring import KeyRing
 from compute.api.access.scopes import scope_of
 from compute.api.access.tokens import new_secret, token_text
 from compute.db.session import Database, libpq_url
 from compute.db.tables import ApiKey, Task
 from compute.errors import ExpiredKey, Unavailable
-from compute.schemas.admin.keys import KeyScope
+from compute.schemas.admin.keys import ApiKeyUpdate, KeyScope
 from compute.tasks.ids import new_task_id
 from tests.integration.absent import SHORT
 from tests.integration.api.access.conftest import SMALL, GiveKey, bearer
@@ -135,8 +136,19 @@ async def test_a_revoked_key_stops_within_seconds_and_its_holder_is_told_why(
         assert refused.status_code == 409
 
 
-async def test_an_open_event_stream_ends_when_its_key_is_revoked(
-    api: httpx.AsyncClient, admin: httpx.AsyncClient, give: GiveKey, database: Database
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [("DELETE", "", None), ("POST", "/rotate", {"grace_seconds": 0})],
+    ids=["revoked", "rotated"],
+)
+async def test_an_open_event_stream_ends_when_its_key_is_of_no_use_any_more(
+    api: httpx.AsyncClient,
+    admin: httpx.AsyncClient,
+    give: GiveKey,
+    database: Database,
+    method: str,
+    path: str,
+    body: dict[str, int] | None,
 ) -> None:
     made = await give()
     task = (await api.post("/tasks/", json=SMALL)).json()["id"]
@@ -153,7 +165,7 @@ async def test_an_open_event_stream_ends_when_its_key_is_revoked(
         while not heard:
             assert not listening.done()
             await asyncio.sleep(0.02)
-    await admin.delete(f"/admin/keys/{made['id']}")
+    await admin.request(method, f"/admin/keys/{made['id']}{path}", json=body)
     percent = 0.0
     async with asyncio.timeout(PATIENCE):
         while not listening.done():
@@ -325,3 +337,22 @@ class TestRing:
                     await asyncio.sleep(0.05)
             await ring.close()
             await database.close()
+
+
+async def test_the_times_of_a_key_are_those_of_the_database(database: Database, give: GiveKey) -> None:
+    """The machine of a process may be slow by more than a period of grace."""
+    made = await give()
+    async with database.transaction() as session:
+        now = await session.scalar(select(func.now()))
+        row, _ = await keys.rotate(session, UUID(made["id"]), 300)
+        assert (row.updated_at, row.previous_until) == (now, now + timedelta(seconds=300))
+        assert (await keys.update(session, row.id, ApiKeyUpdate(name="another"))).updated_at == now
+        assert (await keys.revoke(session, row.id)).revoked_at == now
+
+
+async def test_no_cache_keeps_an_answer_with_a_secret(admin: httpx.AsyncClient) -> None:
+    made = await admin.post("/admin/keys", json={"name": "a"})
+    rotated = await admin.post(f"/admin/keys/{made.json()['id']}/rotate", json={})
+    for answer in (made, rotated):
+        assert answer.json()["key"].startswith("ck_")
+        assert answer.headers["cache-control"] == "no-store"

@@ -46,7 +46,7 @@ async def test_a_key_that_this_version_cannot_read_is_unavailable_and_holds_up_n
             assert isinstance(found[0], Unavailable)
             assert getattr(found[1], "key_id", None) == UUID(other["id"])
             assert found[2] is None, "whoever has not the secret is told nothing of it"
-        assert await ring.is_valid(UUID(newer["id"])), "its open streams go on"
+        assert await ring.is_valid(newer["key"]), "its open streams go on"
     await ring.close()
 
 
