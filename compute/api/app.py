@@ -1,5 +1,6 @@
 """The FastAPI application. It knows nothing of Ray: any ASGI server can run it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -49,6 +50,7 @@ from compute.capacity import Capacity
 from compute.lora.library import LoraFiles
 from compute.requests.serving import Serving
 from compute.settings import Settings
+from compute.telemetry.tracing import stop_tracing
 
 __all__ = ["create_app"]
 
@@ -96,10 +98,13 @@ def create_app(settings: Settings, serving: Serving, *, max_ongoing_requests: in
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_resources(settings, serving) as resources:
-            app.state.resources = resources
-            app.state.loras = LoraFiles(resources.objects, settings)
-            yield
+        try:
+            async with open_resources(settings, serving) as resources:
+                app.state.resources = resources
+                app.state.loras = LoraFiles(resources.objects, settings)
+                yield
+        finally:
+            await asyncio.to_thread(stop_tracing)
 
     app = FastAPI(
         routes=_routes(),

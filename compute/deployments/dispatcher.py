@@ -12,7 +12,7 @@ from compute.db.session import Database
 from compute.deployments.args import PoolArgs, ProviderArgs
 from compute.deployments.kept import KeptLoops
 from compute.deployments.pool import ServePool
-from compute.deployments.process import begin_process, cluster_name
+from compute.deployments.process import begin_process, cluster_name, end_process
 from compute.deployments.providers import ProviderPool
 from compute.deployments.replicas import ReplicaCounter, ReplicaDirectory
 from compute.deployments.roll import WorkerRoll
@@ -28,7 +28,6 @@ from compute.settings import Settings, get_settings
 from compute.storage.factory import open_store
 from compute.tasks.prices import PriceTable
 from compute.telemetry.lag import watch_event_loop
-from compute.telemetry.tracing import stop_tracing
 from compute.webhooks.post import SignedPost
 from compute.webhooks.rows import PostgresDeliveryStore
 from compute.webhooks.secret import load_secret
@@ -109,7 +108,7 @@ class DispatcherDeployment:
         await self._deliveries.close()
         await self._objects.close()
         await self._database.close()
-        await asyncio.to_thread(stop_tracing)
+        await end_process()
 
 
 def _policy(settings: Settings) -> DispatchPolicy:

@@ -1,5 +1,6 @@
 """Initialisation of every process of the stack on a Ray cluster."""
 
+import asyncio
 import gc
 import ipaddress
 from typing import Any
@@ -11,9 +12,9 @@ from ray.serve.exceptions import RayServeException
 
 from compute.settings import Settings
 from compute.telemetry.logs import configure_logging
-from compute.telemetry.tracing import start_tracing
+from compute.telemetry.tracing import start_tracing, stop_tracing
 
-__all__ = ["begin_process", "cluster_name", "leave_out_of_collections", "process_name"]
+__all__ = ["begin_process", "cluster_name", "end_process", "leave_out_of_collections", "process_name"]
 
 _EVERYWHERE = "[::]:0"
 
@@ -27,6 +28,11 @@ def begin_process(settings: Settings, name: str | None = None) -> None:
     node = ray.util.get_node_ip_address()
     if ipaddress.ip_address(node).is_loopback:
         _keep_to(node)
+
+
+async def end_process() -> None:
+    """Send the last spans. Every deployment calls it at its end: Serve kills a replica that has stopped."""
+    await asyncio.to_thread(stop_tracing)
 
 
 def process_name() -> str:

@@ -16,7 +16,7 @@ from compute.db.session import Database
 from compute.deployments.args import PoolArgs, ProviderArgs
 from compute.deployments.context import LocalWorkerContext
 from compute.deployments.pool import ServePool
-from compute.deployments.process import begin_process
+from compute.deployments.process import begin_process, end_process
 from compute.deployments.workers import JobWorker
 from compute.errors import InvalidInput
 from compute.outbound.client import GuardedClient
@@ -30,7 +30,6 @@ from compute.providers.registry import all_providers
 from compute.settings import Settings, get_settings
 from compute.storage.base import ObjectStore
 from compute.storage.factory import open_store
-from compute.telemetry.tracing import stop_tracing
 from compute.worker.vitals import Station
 
 __all__ = ["PROVIDERS", "ProviderPool", "ProviderWorker", "RemoteContext"]
@@ -134,4 +133,4 @@ class ProviderWorker(JobWorker):
         self._keeping.cancel()
         await asyncio.wait([self._keeping])
         await self._opened.aclose()
-        await asyncio.to_thread(stop_tracing)
+        await end_process()

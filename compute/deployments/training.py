@@ -24,7 +24,7 @@ from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
 from compute.deployments.args import TrainingArgs
 from compute.deployments.kept import KeptLoops
-from compute.deployments.process import begin_process, cluster_name
+from compute.deployments.process import begin_process, cluster_name, end_process
 from compute.deployments.roll import SupervisorRoll
 from compute.deployments.warming.loras import warm_lora
 from compute.events import notify
@@ -171,6 +171,7 @@ class TrainingDeployment:
         """Awaited by Serve when the replica is stopped gracefully."""
         await self._loops.close()
         await self._database.close()
+        await end_process()
 
 
 class RayJobs:

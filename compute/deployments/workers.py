@@ -17,7 +17,7 @@ from ray import serve
 
 from compute.deployments.args import PoolArgs
 from compute.deployments.context import LocalWorkerContext
-from compute.deployments.process import begin_process
+from compute.deployments.process import begin_process, end_process
 from compute.deployments.standby import Standby
 from compute.deployments.telling import VitalsTeller
 from compute.deployments.warming.request import warm_up_request
@@ -89,6 +89,10 @@ class JobWorker(ABC):
         # Here, because it is the first that is called within the replica's event loop.
         self._teller.begin()
         self.watchdog.check()
+
+    async def __del__(self) -> None:
+        """Awaited by Serve when the replica is stopped gracefully."""
+        await end_process()
 
     def _vitals(self) -> Vitals:
         gpu = self._gpu.read() if self._gpu else None

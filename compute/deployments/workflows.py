@@ -14,14 +14,16 @@ from uuid import UUID
 
 import ray
 from ray import ObjectRef, serve
+from ray.exceptions import RayError
 
 from compute.api.paths import IMAGES
 from compute.db.migrations.revision import require_schema
 from compute.db.session import Database
 from compute.deployments.args import WorkflowArgs
-from compute.deployments.process import begin_process
+from compute.deployments.process import begin_process, end_process
 from compute.requests.serving import Serving
 from compute.settings import get_settings
+from compute.telemetry.tracing import is_traced
 from compute.workflows.engine import Engine, EnginePolicy, Graph
 from compute.workflows.plan import Flow, Plan, StepOutcome, StepPlan
 from compute.workflows.rows.engine import PostgresEngineStore
@@ -31,6 +33,7 @@ from compute.workflows.steps.runtime import open_runner
 __all__ = ["RayCompiler", "StepRunnerActor", "WorkflowDeployment"]
 
 _log = logging.getLogger(__name__)
+_STOP_SECONDS = 3.0
 _STEPS_AT_ONCE = 100_000
 """Concurrent calls of one actor. Each waits for its tasks most of the time, and takes about 60 KiB."""
 
@@ -50,6 +53,10 @@ class StepRunnerActor:
 
     async def finish(self, flow: Flow, *sinks: StepOutcome) -> None:
         await (await self._runner()).finish(flow, *sinks)
+
+    async def close(self) -> None:
+        """Called before the process ends."""
+        await end_process()
 
     async def _runner(self) -> StepRunner:
         if self._opening is None:
@@ -91,6 +98,12 @@ class RayCompiler:
         end = finish.remote(plan.flow, *(calls[sink] for sink in plan.sinks))
         return Graph(end.hex(), _returned(end))
 
+    async def close(self) -> None:
+        """Let the actors end what only observes. They end with their engine, whether or not they have answered."""
+        with contextlib.suppress(RayError, TimeoutError):
+            async with asyncio.timeout(_STOP_SECONDS):
+                await asyncio.gather(*(actor.close.remote() for actor in self._actors))
+
     def _actor_for(self, workflow_id: UUID) -> Any:
         return self._actors[workflow_id.int % len(self._actors)]
 
@@ -111,7 +124,8 @@ class WorkflowDeployment:
         self._database = Database.of(settings)
         owner = f"engine#{serve.get_replica_context().replica_id.unique_id}"
         store, policy = PostgresEngineStore(self._database), EnginePolicy(lease=settings.lease_seconds)
-        engine = Engine(store, RayCompiler(serving, args.runners, owner), policy, owner)
+        self._compiler = RayCompiler(serving, args.runners, owner)
+        engine = Engine(store, self._compiler, policy, owner)
         self._work = asyncio.create_task(engine.run(), name="advancing workflows")
 
     def check_health(self) -> None:
@@ -129,3 +143,6 @@ class WorkflowDeployment:
         with contextlib.suppress(asyncio.CancelledError):
             await self._work
         await self._database.close()
+        if is_traced():
+            await self._compiler.close()
+        await end_process()

@@ -31,7 +31,7 @@ from compute.storage.factory import open_store
 from compute.storage.patience import until_back
 from compute.telemetry.ids import bind_process
 from compute.telemetry.logs import configure_logging
-from compute.telemetry.tracing import span, start_tracing, stop_tracing
+from compute.telemetry.tracing import start_tracing
 from compute.training.export.results import publish
 from compute.training.loop.fit import WorkerResources, fit
 from compute.training.loop.inbox import Failed, Inbox
@@ -42,6 +42,7 @@ from compute.training.reporter import Reporter
 from compute.training.request import default_output_name
 from compute.training.rows.progress import JobReport
 from compute.training.spec import TrainingSpec
+from compute.training.trace import exit_process, traced
 
 __all__ = ["read_config", "run"]
 
@@ -84,9 +85,8 @@ def main(
         gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
     resources = WorkerResources(workers, cpus, gpus, memory_gb)
     bind_process(training_id=spec.id)
-    with span("train", parent=traceparent, compute__training__id=str(spec.id)):
+    with traced(spec.id, traceparent):
         run(spec, settings, resources, report, supervisor)
-    stop_tracing()
 
 
 def run(
@@ -178,12 +178,12 @@ def _hear(inbox: Inbox, reporter: Reporter, *, seconds: float) -> None:
 def _fail(reporter: Reporter, category: ErrorCategory, detail: str) -> None:
     """Fail the training, and exit this process and with it everything that Ray runs for it."""
     reporter.fail(category, detail)
-    os._exit(_FAILED)
+    exit_process(_FAILED, detail)
 
 
 def _leave() -> None:
     print("another job works on this training, or it has ended", flush=True)  # noqa: T201 - the Ray job's log
-    os._exit(_LOST)
+    exit_process(_LOST, "another job works on it, or it has ended")
 
 
 def read_config(text: str, settings: Settings) -> TrainingSpec:
