@@ -1,9 +1,11 @@
 """Times and traces every request."""
 
+import asyncio
 import logging
 import time
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from compute.api.http.request_ids import request_id_in
@@ -13,7 +15,10 @@ from compute.telemetry.ids import bound
 from compute.telemetry.instruments import REQUESTS
 from compute.telemetry.traceparent import Traceparent
 
-__all__ = ["UNMATCHED", "Observed"]
+__all__ = ["LEFT", "UNMATCHED", "Observed"]
+
+LEFT = 499
+"""The status, in metrics and traces, of a request whose client went before it was answered."""
 
 UNMATCHED = "unmatched"
 """The route, in metrics and traces, of a path that no route has, or not with this method."""
@@ -44,6 +49,10 @@ class Observed:
             with bound(request_id=request_id), _traced(headers, method, route) as span:
                 try:
                     await self._app(scope, receive, answer.send)
+                except (asyncio.CancelledError, ClientDisconnect):
+                    # Serve cancels what nobody waits for any more.
+                    answer.left()
+                    raise
                 finally:
                     span.set(http__response__status_code=answer.status, compute__request__id=request_id)
                     if answer.status >= 500:
@@ -58,6 +67,7 @@ class _Answer:
 
     def __init__(self, send: Send) -> None:
         self.status = 500
+        self._begun = False
         self._send = send
         self._began = time.perf_counter()
         self._streams_after: float | None = None
@@ -67,9 +77,14 @@ class _Answer:
         """Until now, or until a stream began: how long somebody listens says nothing about us."""
         return self._streams_after or time.perf_counter() - self._began
 
+    def left(self) -> None:
+        """The client has gone."""
+        if not self._begun:
+            self.status = LEFT
+
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status, self._begun = message["status"], True
             headers = Headers(raw=message.get("headers", []))
             if headers.get("content-type", "").startswith("text/event-stream"):
                 self._streams_after = time.perf_counter() - self._began
