@@ -1,12 +1,15 @@
 """Log lines of every process: text for people, or JSON with one object a line for programs.
 
 Either way a line carries the ids of the work at hand (`compute.telemetry.ids`), so that one search for a task's id
-finds its story in the logs of all processes. Secrets that this process knows are replaced before a line is written.
+finds its story in the logs of all processes. Secrets that this process knows are replaced before a line is written, and
+so is whatever has the form of an API key. Characters of control in a text are written as escapes: what others have
+said begins no line of its own.
 """
 
 import json
 import logging
 import math
+import os
 import re
 import sys
 import time
@@ -24,16 +27,21 @@ __all__ = ["JsonFormatter", "TextFormatter", "configure_logging", "secrets_of"]
 _SHORTEST_SECRET = 8
 """Characters. What is shorter stands in messages for other reasons."""
 _HIDDEN = "***"
+_KEY = r"\bck_[0-9a-f]{32}_[0-9A-Za-z]+"
+"""What an API key looks like. Its id, which is no secret, may be shorter."""
+_OF_THE_ENVIRONMENT = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+"""Secrets that libraries read themselves."""
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class _Redacting(logging.Formatter):
     def __init__(self, secrets: Iterable[str] = (), fmt: str | None = None) -> None:
         super().__init__(fmt)
         known = sorted({one for one in secrets if len(one) >= _SHORTEST_SECRET}, key=len, reverse=True)
-        self._secrets = re.compile("|".join(map(re.escape, known))) if known else None
+        self._secrets = re.compile("|".join([*map(re.escape, known), _KEY]))
 
     def _without_secrets(self, text: str) -> str:
-        return text if self._secrets is None else self._secrets.sub(_HIDDEN, text)
+        return self._secrets.sub(_HIDDEN, text)
 
 
 class TextFormatter(_Redacting):
@@ -43,13 +51,18 @@ class TextFormatter(_Redacting):
         super().__init__(secrets, "%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in the standard library
-        line = super().formatMessage(record)
+        line = _CONTROL.sub(_escaped, super().formatMessage(record))
         ids = bound_ids()
         told = " ".join(f"{name}={ids[name]}" for name in NAMES if name in ids)
         return f"{line} [{told}]" if told else line
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._without_secrets(super().format(record))
+        # The message is one line. What follows is a traceback, in which others' words may stand as well.
+        return self._without_secrets(super().format(record).replace("\n", "\n  "))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 class JsonFormatter(_Redacting):
@@ -131,7 +144,7 @@ def _use(logger: logging.Logger, formatter: logging.Formatter, only: logging.Fil
 
 def secrets_of(settings: BaseModel) -> set[str]:
     """All secrets in the settings, nested ones included: what no line may repeat."""
-    found: set[str] = set()
+    found = {os.environ[name] for name in _OF_THE_ENVIRONMENT if name in os.environ}
     for name in type(settings).model_fields:
         match getattr(settings, name):
             case SecretStr() as secret:

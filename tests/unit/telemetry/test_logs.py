@@ -5,9 +5,11 @@ import json
 import logging
 from collections.abc import Iterator
 from io import StringIO
+from uuid import UUID
 
 import pytest
 
+from compute.api.access.tokens import new_secret, token_text
 from compute.settings import Settings
 from compute.telemetry.ids import bound
 from compute.telemetry.logs import JsonFormatter, TextFormatter, configure_logging, secrets_of
@@ -102,6 +104,40 @@ def test_no_line_repeats_a_secret_of_the_process(
     for secret in (KEY, "p%40ssword-of-the-database", "p@ssword-of-the-database", "fal-secret-part"):
         assert secret not in stream.getvalue()
     assert "***" in stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", [JsonFormatter, TextFormatter])
+def test_no_line_repeats_what_has_the_form_of_a_key(
+    logger: tuple[logging.Logger, StringIO], kind: type[JsonFormatter | TextFormatter]
+) -> None:
+    log, stream = logger
+    given = token_text(UUID(int=7), new_secret()[0])
+    written(log, kind())
+    try:
+        raise RuntimeError(f"of https://api/?key={given}")
+    except RuntimeError:
+        log.exception("refused %s", given)
+    assert given not in stream.getvalue()
+    assert stream.getvalue().count("***") >= 2
+
+
+def test_secrets_that_libraries_read_from_the_environment_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-the-object-store")
+    assert "of-the-object-store" in secrets_of(Settings())
+
+
+def test_what_others_say_begins_no_line(logger: tuple[logging.Logger, StringIO]) -> None:
+    log, stream = logger
+    forged = "oh\n2026-01-31 12:00:00,123 INFO compute.api: accepted\x1b[2J\u2028"
+    written(log, TextFormatter())
+    try:
+        raise ValueError(forged)
+    except ValueError:
+        log.exception("the vendor said %s", forged)
+    first, *rest = stream.getvalue().rstrip("\n").split("\n")
+    assert "said oh\\n2026-01-31 12:00:00,123 INFO compute.api: accepted\\x1b[2J\\u2028" in first
+    assert len(rest) > 2
+    assert all(line.startswith("  ") for line in rest)
 
 
 def test_configuring_twice_writes_each_line_once(capfd: pytest.CaptureFixture[str]) -> None:
