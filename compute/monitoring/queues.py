@@ -13,6 +13,7 @@ __all__ = ["TRAINING_QUEUE", "QueueState", "queue_states", "queues_with_work"]
 
 TRAINING_QUEUE = "training"
 _LANES = 500
+_FEW = 10
 """So many tenants and priorities of a queue are looked at for its oldest task."""
 
 
@@ -59,9 +60,17 @@ def _lately(scope: Scope) -> str:
     """
 
 
-# From one lane (priority, tenant) to the next, as the claim does it: the first of each is its oldest.
+# A task waits from when it may run: after a retry from `run_after`, and before that not at all. Of each lane (priority,
+# tenant) the first few tell, for those that were put back stand at its head. From lane to lane as the claim does it.
+_FIRST_FEW = f"""
+    SELECT min(GREATEST(few.created_at, few.run_after)) AS since FROM (
+        SELECT created_at, run_after FROM tasks
+         WHERE tasks.queue = asked.queue AND tasks.priority = lane.priority AND tasks.tenant = lane.tenant
+           AND status = 'PENDING' ORDER BY tasks.queue, priority, tenant, created_at, id LIMIT {_FEW}) AS few
+     WHERE few.run_after <= now()
+"""
 _OLDEST = f"""
-SELECT asked.queue, extract(epoch FROM now() - min(lanes.created_at))::float8
+SELECT asked.queue, extract(epoch FROM now() - min(first.since))::float8
   FROM unnest(CAST(:queues AS text[])) AS asked(queue) CROSS JOIN LATERAL (
     WITH RECURSIVE lanes AS (
         (SELECT priority, tenant, created_at FROM tasks WHERE tasks.queue = asked.queue AND status = 'PENDING'
@@ -72,16 +81,18 @@ SELECT asked.queue, extract(epoch FROM now() - min(lanes.created_at))::float8
              WHERE tasks.queue = asked.queue AND status = 'PENDING'
                AND (priority, tenant) > (lanes.priority, lanes.tenant)
              ORDER BY tasks.queue, priority, tenant, created_at, id LIMIT 1) AS hop
-    ) SELECT created_at FROM lanes LIMIT {_LANES}
-  ) AS lanes GROUP BY 1
+    ) SELECT priority, tenant FROM lanes LIMIT {_LANES}
+  ) AS lane CROSS JOIN LATERAL ({_FIRST_FEW}) AS first GROUP BY 1
 """
-_OLDEST_OF_TENANT = """
-SELECT asked.queue, extract(epoch FROM now() - min(lane.created_at))::float8
+_OLDEST_OF_TENANT = f"""
+SELECT asked.queue, extract(epoch FROM now() - min(first.since))::float8
   FROM unnest(CAST(:queues AS text[])) AS asked(queue) CROSS JOIN generate_series(0, 3) AS of(priority)
  CROSS JOIN LATERAL (
-    SELECT created_at FROM tasks
-     WHERE tasks.queue = asked.queue AND tasks.priority = of.priority AND tenant = :tenant AND status = 'PENDING'
-       AND origin_tenant_id = :tenant ORDER BY created_at, id LIMIT 1) AS lane
+    SELECT min(GREATEST(few.created_at, few.run_after)) AS since FROM (
+        SELECT created_at, run_after FROM tasks
+         WHERE tasks.queue = asked.queue AND tasks.priority = of.priority AND tenant = :tenant AND status = 'PENDING'
+           AND origin_tenant_id = :tenant ORDER BY created_at, id LIMIT {_FEW}) AS few
+     WHERE few.run_after <= now()) AS first
  GROUP BY 1
 """
 _OLDEST_TRAINING = """
@@ -126,7 +137,7 @@ async def _find_oldest(session: AsyncSession, states: dict[str, QueueState], sco
     statement = text(_OLDEST if scope.tenant is None else _OLDEST_OF_TENANT)
     values = {"queues": waiting} | ({} if scope.tenant is None else {"tenant": scope.tenant})
     for queue, seconds in await session.execute(statement, values) if waiting else ():
-        states[queue].oldest_seconds = max(seconds, 0.0)
+        states[queue].oldest_seconds = None if seconds is None else max(seconds, 0.0)
     if (training := states.get(TRAINING_QUEUE)) is not None and training.depth > 0:
         found = await session.scalar(text(_OLDEST_TRAINING.format(where=scope.of_tasks)), scope.values)
         training.oldest_seconds = None if found is None else max(found, 0.0)

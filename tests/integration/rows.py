@@ -31,6 +31,9 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 
 def new_task(**values: Any) -> Task:
+    """A task that may run from its creation on, unless something else is said."""
+    if "created_at" in values:
+        values.setdefault("run_after", values["created_at"])
     defaults = {
         "id": new_task_id(),
         "task_type": "GENERATION",

@@ -225,6 +225,27 @@ async def test_waits_and_ends_are_remembered_when_the_tasks_are_gone(database: D
     assert (totals.total, totals.created_last_hour, totals.created_last_day) == (1, 3, 3)
 
 
+@pytest.mark.parametrize("tenant", [None, "shop"])
+async def test_a_task_waits_from_when_it_may_run(database: Database, tenant: str | None) -> None:
+    """One that ran for long and was put back has just begun to wait, and before its time it does not."""
+    long_ago, later = func.now() - timedelta(hours=1), func.now() + timedelta(hours=1)
+    for queue, run_after in [("back", func.now()), ("later", later), ("both", func.now()), ("both", later)]:
+        await add(
+            database, queue=queue, created_at=long_ago, run_after=run_after, tenant="shop", origin_tenant_id="shop"
+        )
+    await add(
+        database, queue="both", created_at=func.now() - timedelta(minutes=10), tenant="shop", origin_tenant_id="shop"
+    )
+    await fold(database)
+    async with database.transaction() as session:
+        waits = {name: state.oldest_seconds for name, state in (await queue_states(session, tenant)).items()}
+    assert waits["later"] is None
+    assert waits["back"] is not None
+    assert waits["back"] < 3600 - 60
+    assert waits["both"] is not None
+    assert 600 <= waits["both"] < 3600 - 60
+
+
 async def test_lately_is_to_the_minute_and_old_history_is_forgotten(database: Database) -> None:
     ages = (timedelta(minutes=1), timedelta(minutes=58), timedelta(minutes=62), timedelta(hours=23, minutes=58))
     for age in (*ages, timedelta(hours=24, minutes=3), timedelta(days=40)):
