@@ -50,14 +50,19 @@ async def _reap_some(policy: RetryPolicy, connection: Connection) -> int:
         await fail_batch(connection, [end for end in ends if isinstance(end, Fail)])
         await fall_back_batch(connection, [end for end in ends if isinstance(end, FallBack)])
         await release_batch(connection, [end for end in ends if isinstance(end, Release)])
+    for attempt, end in zip(dead, ends, strict=True):
+        _tell(attempt, end)
     return len(dead)
 
 
 def _end(attempt: Expired, policy: RetryPolicy) -> End:
     gone = Failure(ErrorCategory.INTERNAL, f"Its Dispatcher ({attempt.owner}) died or was cut off.")
-    end = policy.failed(attempt, gone) if attempt.begun else policy.lost(attempt, gone)
+    return policy.failed(attempt, gone) if attempt.begun else policy.lost(attempt, gone)
+
+
+def _tell(attempt: Expired, end: End) -> None:
+    """Count and log what was committed: a transaction that is rolled back is tried again."""
     outcome = "failed" if isinstance(end, Fail) else "re-queued"
     EXPIRED_LEASES.inc(outcome.replace("-", ""))
     with bound(task_id=attempt.lease.task_id):
         _log.warning("task %s: lease expired, %s", attempt.lease.task_id, outcome)
-    return end

@@ -4,10 +4,13 @@ and lets limits forget work that has ended.
 It works in small batches, each a transaction of its own. Locked rows are left for the next run.
 """
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
+from compute.db.away import DatabaseAway, RowLocked, StatementTooSlow
 from compute.db.direct import DirectConnection
 from compute.db.session import Connection, Database
 from compute.retention.pace import paced
@@ -68,31 +71,51 @@ DELETE FROM dispatchers WHERE id IN (
 
 async def tidy(database: Database, *, keep_audit: timedelta = _KEEP_AUDIT) -> None:
     """Delete all expired rows once, and entries of the audit log that are older than `keep_audit`. Several processes
-    may do so at once.
+    may do so at once. A part that is too slow, or finds its table locked, keeps no other from being done.
 
     Raises:
-        DatabaseAway: the database is away; the rows deleted until then stay deleted.
+        DatabaseAway: the database is away, or (`StatementTooSlow`, `RowLocked`) a part could not be done; the rows
+            deleted until then stay deleted.
     """
     connection = DirectConnection(database)
+    parts: Sequence[Callable[[], Awaitable[object]]] = (
+        partial(_by_time, connection, _KEYS, _KEEP_IDEMPOTENCY_KEYS),
+        partial(_turns, connection),
+        partial(_batch, connection, _BEATS, keep=_KEEP_BEATS),
+        partial(_by_time, connection, _AUDIT, keep_audit),
+        partial(_batch, connection, _RATES, keep=_KEEP_COUNTS),
+        partial(_charges, connection),
+    )
+    undone: DatabaseAway | None = None
     try:
-        after: Any = datetime.min.replace(tzinfo=UTC)
-        while after is not None:
-            after = await _batch(connection, _KEYS, keep=_KEEP_IDEMPOTENCY_KEYS, after=after)
-            after = after and after[0]
-        turn: Any = ("", "")
-        while turn is not None:
-            turn = await _batch(connection, _TURNS, keep=_KEEP_TURNS, queue=turn[0], tenant=turn[1])
-        await _batch(connection, _BEATS, keep=_KEEP_BEATS)
-        after = datetime.min.replace(tzinfo=UTC)
-        while after is not None:
-            after = await _batch(connection, _AUDIT, keep=keep_audit, after=after)
-            after = after and after[0]
-        await _batch(connection, _RATES, keep=_KEEP_COUNTS)
-        charged: tuple[str, UUID] | None = ("", UUID(int=0))
-        while charged is not None:
-            charged = await _forget_ended(connection, charged)
+        for part in parts:
+            try:
+                await part()
+            except (StatementTooSlow, RowLocked) as error:
+                undone = error
     finally:
         await connection.close()
+    if undone is not None:
+        raise undone
+
+
+async def _by_time(connection: DirectConnection, statement: str, keep: timedelta) -> None:
+    after: Any = datetime.min.replace(tzinfo=UTC)
+    while after is not None:
+        after = await _batch(connection, statement, keep=keep, after=after)
+        after = after and after[0]
+
+
+async def _turns(connection: DirectConnection) -> None:
+    turn: Any = ("", "")
+    while turn is not None:
+        turn = await _batch(connection, _TURNS, keep=_KEEP_TURNS, queue=turn[0], tenant=turn[1])
+
+
+async def _charges(connection: DirectConnection) -> None:
+    charged: tuple[str, UUID] | None = ("", UUID(int=0))
+    while charged is not None:
+        charged = await _forget_ended(connection, charged)
 
 
 async def _batch(connection: DirectConnection, statement: str, **values: Any) -> tuple[Any, ...] | None:

@@ -4,8 +4,10 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
+import pytest
 from sqlalchemy import func, insert, select, text, update
 
+from compute.db.away import DatabaseAway
 from compute.db.direct import DirectConnection
 from compute.db.keys import one_of
 from compute.db.session import Database
@@ -65,3 +67,36 @@ async def test_limits_remember_open_work_alone_however_long_their_owner_works(da
     async with database.transaction() as session:
         used = dict((await session.execute(select(QuotaUse.subject, QuotaUse.units))).all())
     assert used == {"key:busy": 1650, "tenant:busy": 1650}
+
+
+PARTS = {
+    "idempotency_keys": "INSERT INTO idempotency_keys (key, fingerprint, status_code, answer, created_at) "
+    "VALUES ('old', 'f', 201, '{}', now() - interval '400 days')",
+    "tenant_turns": "INSERT INTO tenant_turns (queue, tenant, served_at) "
+    "VALUES ('image', 'old', now() - interval '400 days')",
+    "dispatchers": "INSERT INTO dispatchers (id, pools, seen_at) VALUES ('old', '{}', now() - interval '400 days')",
+    "audit_log": "INSERT INTO audit_log (id, created_at, request_id, key_name, address, operation, objects, status) "
+    "VALUES (gen_random_uuid(), now() - interval '400 days', 'r', 'k', 'a', 'o', '{}', 200)",
+    "request_rates": "INSERT INTO request_rates (subject, minute, used, granted) "
+    "VALUES ('old', now() - interval '400 days', 1, 1)",
+    "charged_work": "INSERT INTO charged_work (subject, work_id, kind, weight) "
+    "VALUES ('old', gen_random_uuid(), 'task', 1)",
+}
+"""What each part forgets."""
+
+
+@pytest.mark.parametrize("locked", PARTS)
+async def test_a_part_that_cannot_be_done_keeps_no_other_from_being_done(database: Database, locked: str) -> None:
+    async with database.transaction() as session:
+        for old in PARTS.values():
+            await session.execute(text(old))
+    async with database.engine.begin() as somebody:
+        await somebody.execute(text(f"LOCK TABLE {locked} IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(DatabaseAway):
+            await tidy(database)
+    assert {table for table in PARTS if await _has_rows(database, table)} == {locked}
+
+
+async def _has_rows(database: Database, table: str) -> bool:
+    async with database.transaction() as session:
+        return bool(await session.scalar(text(f"SELECT count(*) FROM {table}")))  # noqa: S608 - of this module
