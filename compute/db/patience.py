@@ -18,6 +18,8 @@ __all__ = ["Patience", "PatientConnection", "ThreadConnection", "connect", "conn
 T = TypeVar("T")
 
 _WAKE_SECONDS = 0.1
+_OWN = {"max_parallel_workers_per_gather": "0"}
+"""No statement of ours is so large that processes of the server should share it: to start them takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ class Patience:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The server's settings that say so."""
-        return {
+        """The server's settings that say so, and those of all our connections."""
+        return _OWN | {
             "statement_timeout": f"{int(self.statement * 1000)}ms",
             "lock_timeout": f"{int(self.lock * 1000)}ms",
             "idle_in_transaction_session_timeout": f"{int(self.idle * 1000)}ms",

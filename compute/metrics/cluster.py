@@ -68,9 +68,9 @@ async def read_cluster(session: AsyncSession, served: Collection[str]) -> list[S
 
 async def _work(session: AsyncSession) -> AsyncIterator[Sample]:
     everything = Scope()
-    tasks = await task_totals(session, everything)
+    tasks = await task_totals(session, everything, lately=False)
     of_parts = {of.TASKS: tasks.by_status, of.TASKS_BY_TYPE: tasks.by_type, of.TASKS_BY_PROVIDER: tasks.by_provider}
-    of_parts[of.WORKFLOWS] = (await workflow_totals(session, everything)).by_status
+    of_parts[of.WORKFLOWS] = (await workflow_totals(session, everything, lately=False)).by_status
     trainings = text(_TRAININGS.format(counted("training", everything)))
     of_parts[of.TRAININGS] = Counter(dict.fromkeys(map(str, TrainingStatus), 0))
     for status, number in await session.execute(trainings, everything.values):

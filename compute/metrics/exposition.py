@@ -5,6 +5,7 @@ reads this in the tests. What a series' lines have in common is made once.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import accumulate
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, choose_encoder
@@ -16,6 +17,7 @@ from compute.telemetry.instruments import ALL, Instrument, Labels, Sums
 __all__ = ["exposed", "media_type_for"]
 
 _OPEN = "openmetrics"
+_MOST_KEPT = 5_000
 _ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
@@ -75,9 +77,15 @@ def _series(instrument: Instrument, labels: str, counted: Sums) -> Iterator[str]
     if instrument.kind == "counter":
         yield _line(f"{name}_total", labels, counted.total)
         return
-    beside = f"{labels}," if labels else ""
     reached = list(accumulate(counted.counts))
-    for bound, count in zip((*map(repr, instrument.bounds), "+Inf"), reached, strict=True):
-        yield f'{name}_bucket{{{beside}le="{bound}"}} {count}'
+    for bucket, count in zip(_buckets(name, labels, instrument.bounds), reached, strict=True):
+        yield f"{bucket} {count}"
     yield _line(f"{name}_count", labels, reached[-1])
     yield _line(f"{name}_sum", labels, counted.total)
+
+
+@lru_cache(maxsize=_MOST_KEPT)
+def _buckets(name: str, labels: str, bounds: tuple[float, ...]) -> Sequence[str]:
+    """The beginnings of the lines of one histogram, which are the same at each scrape, and most of all lines."""
+    beside = f"{labels}," if labels else ""
+    return [f'{name}_bucket{{{beside}le="{bound}"}}' for bound in (*map(repr, bounds), "+Inf")]

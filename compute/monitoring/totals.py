@@ -61,8 +61,8 @@ def _created(kind: str, scope: Scope) -> str:
     return f"SELECT {last_hour}, {whole_hours} + {before_them}"
 
 
-async def task_totals(session: AsyncSession, scope: Scope) -> TaskTotals:
-    """Count the tasks in a scope."""
+async def task_totals(session: AsyncSession, scope: Scope, *, lately: bool = True) -> TaskTotals:
+    """Count the tasks in a scope; without `lately`, only those that there are."""
     rows = await session.execute(
         text(f"""
         SELECT status, type, provider, sum(number)::bigint FROM ({counted("task", scope)}) AS counted GROUP BY 1, 2, 3
@@ -82,7 +82,8 @@ async def task_totals(session: AsyncSession, scope: Scope) -> TaskTotals:
         totals.by_type[type_] += number
         totals.by_provider[provider] += number
     totals.by_status = _plain(totals.by_status)
-    totals.created_last_hour, totals.created_last_day = await _lately(session, "task", scope)
+    if lately:
+        totals.created_last_hour, totals.created_last_day = await _lately(session, "task", scope)
     return totals
 
 
@@ -126,8 +127,8 @@ async def count_workflows(session: AsyncSession, scope: Scope, statuses: Collect
     return found or 0
 
 
-async def workflow_totals(session: AsyncSession, scope: Scope) -> WorkflowTotals:
-    """Count the workflows in a scope."""
+async def workflow_totals(session: AsyncSession, scope: Scope, *, lately: bool = True) -> WorkflowTotals:
+    """Count the workflows in a scope; without `lately`, only those that there are."""
     query = counted("workflow", scope)
     rows = await session.execute(
         text(f"SELECT status, sum(number)::bigint, sum(steps)::bigint FROM ({query}) AS counted GROUP BY 1"),
@@ -139,7 +140,8 @@ async def workflow_totals(session: AsyncSession, scope: Scope) -> WorkflowTotals
         if status:
             totals.by_status[status] += number
     totals.by_status = _plain(totals.by_status)
-    totals.created_last_hour, totals.created_last_day = await _lately(session, "workflow", scope)
+    if lately:
+        totals.created_last_hour, totals.created_last_day = await _lately(session, "workflow", scope)
     return totals
 
 

@@ -14,6 +14,7 @@ from compute.db.lists.pages import begin_walking
 from compute.db.session import Database
 from compute.db.tables import Task, WorkLabel, WorkSum, WorkTime
 from compute.db.tables.work import BEYOND, LABELS
+from compute.metrics.cluster import read_cluster
 from compute.monitoring.fold import fold
 from compute.monitoring.queues import queue_states, queues_with_work
 from compute.monitoring.scope import Scope, has_sums
@@ -76,6 +77,7 @@ READS: dict[str, Callable[[Any], Awaitable[Any]]] = {
     "a list of workflows": lambda session: count_workflows(session, Scope()),
     "tasks of a tenant": lambda session: task_totals(session, Scope("acme")),
     "queues of a tenant": lambda session: queue_states(session, "acme"),
+    "metrics": lambda session: read_cluster(session, {"image"}),
     "of a zone": lambda session: task_totals(session, Scope(None, None, "zone-1")),
 }
 
