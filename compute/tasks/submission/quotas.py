@@ -6,7 +6,7 @@ itself; nobody who ends it needs to know. Whoever finds no room looks which of i
 and then. Work has a row only for those whose open work is bounded: a limit for the day is a number.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from uuid import UUID
@@ -14,7 +14,18 @@ from uuid import UUID
 from compute.db.session import Connection
 from compute.errors import InvalidInput, LimitReached
 
-__all__ = ["Charge", "Quota", "admit", "begin_anew", "charge", "forget_ended", "quotas_of", "require_room"]
+__all__ = [
+    "Charge",
+    "Quota",
+    "admit",
+    "begin_anew",
+    "charge",
+    "forget_ended",
+    "locked_elsewhere",
+    "quotas_of",
+    "require_room",
+    "wait_briefly",
+]
 
 _CONCURRENT_RETRY_SECONDS = 5.0
 _ANY = UUID(int=0)
@@ -54,6 +65,9 @@ _PAGE = """
 SELECT subject, work_id FROM charged_work WHERE (subject, work_id) > (%s, %s) ORDER BY subject, work_id LIMIT %s
 """
 _LOCK_KNOWN = "SELECT FROM quota_uses WHERE subject = ANY(%s) ORDER BY subject FOR UPDATE"
+_LOCK_FREE = "SELECT subject FROM quota_uses WHERE subject = ANY(%s) ORDER BY subject FOR UPDATE SKIP LOCKED"
+_KNOWN = "SELECT subject FROM quota_uses WHERE subject = ANY(%s)"
+_WAIT_BRIEFLY = "SET LOCAL lock_timeout = '300ms'"
 _FORGET = f"""
 DELETE FROM charged_work WHERE (subject, work_id) > (%s, %s) AND (subject, work_id) <= (%s, %s) AND NOT {_GOES_ON}
 """  # noqa: S608 - made of our own words
@@ -183,6 +197,23 @@ def _check_ever(asked: Charge, *, field: str) -> None:
         for number, most in ((begun, quota.concurrent), (asked.today, quota.daily)):
             if most is not None and number > most:
                 raise InvalidInput(f"These are {number} tasks, and the limit of {quota.whose} is {most}.", field=field)
+
+
+async def locked_elsewhere(connection: Connection, subjects: Collection[str]) -> set[str]:
+    """Those keys and tenants whose rows somebody else keeps locked. The others are locked in the open transaction of
+    `connection` from now on; no lock is waited for."""
+    found = await (await connection.execute(_KNOWN, (list(subjects),))).fetchall()
+    free = await (await connection.execute(_LOCK_FREE, (list(subjects),))).fetchall()
+    return {subject for (subject,) in found} - {subject for (subject,) in free}
+
+
+async def wait_briefly(connection: Connection) -> None:
+    """Wait for no lock longer than a moment in the open transaction of `connection`: as long as another process needs
+    that counts as well.
+
+    A wait that ends like this raises `psycopg.errors.LockNotAvailable`.
+    """
+    await connection.execute(_WAIT_BRIEFLY)
 
 
 async def admit(connection: Connection, charges: Sequence[Charge]) -> list[LimitReached | None]:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from psycopg.errors import LockNotAvailable
 from sqlalchemy.dialects import postgresql
 
 from compute.db.session import Connection
@@ -20,7 +21,7 @@ from compute.db.tables.base import Base
 from compute.errors import ComputeError, InvalidInput, LimitReached, Unavailable
 from compute.events.outbox.tasks import created_payload
 from compute.schemas.enums import EventType
-from compute.tasks.submission.quotas import Charge, Quota, admit
+from compute.tasks.submission.quotas import Charge, Quota, admit, locked_elsewhere, wait_briefly
 
 __all__ = ["Key", "KeyExpired", "KeyReused", "Outcome", "Stored", "Submission", "insert_tasks", "size_of", "write"]
 
@@ -124,7 +125,9 @@ _FORGET_KEYS = "DELETE FROM idempotency_keys WHERE key = ANY(%s)"
 _THERE = "SELECT id FROM tasks WHERE id = ANY(%s)"
 
 
-async def write(connection: Connection, batch: Sequence[Submission], *, again: bool = False) -> list[Outcome]:
+async def write(
+    connection: Connection, batch: Sequence[Submission], *, again: bool = False, held: set[str] | None = None
+) -> list[Outcome | None]:
     """Store `batch` in one transaction. Of the submissions with one key, the first is stored, unless an earlier one
     had that key; the others get the row of the one that was.
 
@@ -132,17 +135,39 @@ async def write(connection: Connection, batch: Sequence[Submission], *, again: b
 
     What is stored gets its times, which are the database's. `connection` must be in autocommit mode.
 
+    Of a key or tenant whose use somebody keeps locked nothing is stored: its submissions have None, and may be written
+    again. `held` remembers such keys and tenants from one batch to the next, so that the others wait for them once.
+
     Raises:
         psycopg.Error: nothing was stored. If the connection was lost, whether it was is not known.
     """
-    placed = list(enumerate(task for submission in batch for task in submission.tasks))
+    held = set() if held is None else held
     if not any(submission.key or submission.quotas for submission in batch):
-        await insert_tasks(connection, placed)
+        await insert_tasks(connection, _placed(batch))
         return [_STORED] * len(batch)
+    try:
+        return await _settle(connection, batch, again, held)
+    except LockNotAvailable:
+        subjects = {subject for submission in batch for subject in _subjects(submission)}
+        if again or subjects <= held:
+            raise
+        held |= subjects
+        return await _settle(connection, batch, again, held)
+
+
+def _placed(batch: Sequence[Submission]) -> list[tuple[int, Task]]:
+    return list(enumerate(task for submission in batch for task in submission.tasks))
+
+
+async def _settle(
+    connection: Connection, batch: Sequence[Submission], again: bool, held: set[str]
+) -> list[Outcome | None]:
+    placed = _placed(batch)
     async with connection.transaction():
         await _foresee_times(connection, placed)
-        outcomes = await _settle_keys(connection, batch)
-        outcomes = await _settle_quotas(connection, batch, outcomes, again=again)
+        outcomes = await _settle_quotas(
+            connection, batch, await _settle_keys(connection, batch), again=again, held=held
+        )
         beaten = {task.id for of, to in zip(batch, outcomes, strict=True) if to is not _STORED for task in of.tasks}
         await insert_tasks(connection, [(ordinal, task) for ordinal, task in placed if task.id not in beaten])
     return outcomes
@@ -172,25 +197,35 @@ async def _settle_keys(connection: Connection, batch: Sequence[Submission]) -> l
 
 
 async def _settle_quotas(
-    connection: Connection, batch: Sequence[Submission], outcomes: list[Outcome], *, again: bool
-) -> list[Outcome]:
-    """Refuse what is too much for the quotas of its caller, as if its key had never been there."""
+    connection: Connection, batch: Sequence[Submission], outcomes: list[Outcome], *, again: bool, held: set[str]
+) -> list[Outcome | None]:
+    """Refuse what is too much for the quotas of its caller, and put off what cannot be counted now, as if its key had
+    never been there."""
     counted = [index for index, one in enumerate(batch) if one.quotas and one.tasks and outcomes[index] is _STORED]
+    settled: list[Outcome | None] = list(outcomes)
     if not counted:
-        return outcomes
+        return settled
     if again:
         ids = [task.id for index in counted for task in batch[index].tasks]
         there = {row[0] for row in await (await connection.execute(_THERE, (ids,))).fetchall()}
         # What the earlier attempt has stored, that one has counted.
         counted = [index for index in counted if batch[index].tasks[0].id not in there]
+    refused: dict[str, LimitReached | None] = {}
+
+    def refuse(index: int, refusal: LimitReached | None) -> None:
+        settled[index] = refusal
+        if (key := batch[index].key) is not None:
+            refused[key.text] = refusal
+
+    # An earlier attempt that still runs has them locked: that is waited for.
+    waiting = set() if again else await _held_now(connection, [batch[index] for index in counted], held)
+    for index in [index for index in counted if not _subjects(batch[index]).isdisjoint(waiting)]:
+        counted.remove(index)
+        refuse(index, None)
     charges = [Charge(batch[index].quotas, [task.id for task in batch[index].tasks]) for index in counted]
-    settled = list(outcomes)
-    refused: dict[str, LimitReached] = {}
     for index, refusal in zip(counted, await admit(connection, charges), strict=True):
         if refusal is not None:
-            settled[index] = refusal
-            if (key := batch[index].key) is not None:
-                refused[key.text] = refusal
+            refuse(index, refusal)
     if refused:
         await connection.execute(_FORGET_KEYS, (list(refused),))
         settled = [
@@ -198,6 +233,22 @@ async def _settle_quotas(
             for one, outcome in zip(batch, settled, strict=True)
         ]
     return settled
+
+
+async def _held_now(connection: Connection, batch: Sequence[Submission], held: set[str]) -> set[str]:
+    """Those of `held` that are still locked by somebody else."""
+    subjects = {subject for submission in batch for subject in _subjects(submission)}
+    if held.isdisjoint(subjects):
+        await wait_briefly(connection)
+        return set()
+    waiting = await locked_elsewhere(connection, subjects)
+    held -= subjects - waiting
+    held |= waiting
+    return waiting
+
+
+def _subjects(submission: Submission) -> frozenset[str]:
+    return frozenset(quota.subject for quota in submission.quotas)
 
 
 async def _insert_keys(connection: Connection, keys: Iterable[Key]) -> dict[str, IdempotencyKey]:

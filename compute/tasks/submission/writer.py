@@ -8,6 +8,7 @@ What can go wrong, and who notices:
 a faulty task                   its batch is halved until it stands alone: its neighbours are stored, it is refused
 the database is away            all who wait are refused at once; nothing was stored
 it is slow                      newcomers are refused when too much waits, and all when a statement runs out of time
+somebody locks a key's use      what counts against it waits five seconds and is refused, and nobody else's does
 the connection is lost midway   the batch is written again with the same ids, until the outcome is known
 a client leaves                 its request is dropped while it waits; once it is being written, it is stored
 the process stops               what waits is still written; newcomers are refused
@@ -43,6 +44,7 @@ _MOST_WAITING_BYTES = 256 * 2**20
 _OUTCOME_SECONDS = 5.0
 _PAUSE_SECONDS = 0.1
 _STOP_SECONDS = 8.0
+_LOCKED_SECONDS = 5.0
 _TOLD_AT_A_TIME = 20
 
 
@@ -79,6 +81,7 @@ class TaskWriter:
         self._most_waiting = Load(most_waiting, most_waiting_bytes)
         self._writes = self._new_writes()
         self._writing: asyncio.Task[None] | None = None
+        self._held: set[str] = set()
         self._closed = False
 
     async def submit(self, submission: Submission) -> IdempotencyKey | None:
@@ -136,10 +139,11 @@ class TaskWriter:
             most=self._most,
             most_waiting=self._most_waiting,
             load=_load,
+            patience_seconds=_LOCKED_SECONDS,
             waits=False,
         )
 
-    async def _write(self, batch: Sequence[Submission]) -> list[Outcome]:
+    async def _write(self, batch: Sequence[Submission]) -> list[Outcome | None]:
         """Store `batch`, if need be again until the outcome is known.
 
         Raises:
@@ -151,7 +155,9 @@ class TaskWriter:
         lost_at: float | None = None
         while True:
             try:
-                outcomes = await self._connection.run(partial(write, batch=batch, again=lost_at is not None))
+                outcomes = await self._connection.run(
+                    partial(write, batch=batch, again=lost_at is not None, held=self._held)
+                )
             except DatabaseAway as error:
                 if lost_at is None and not error.in_doubt:
                     raise
