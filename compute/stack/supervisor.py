@@ -5,6 +5,7 @@ import os
 import secrets
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, MutableMapping
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["up"]
 
 WATCH_SECONDS = 1.0
+_MOST_DEATHS, _DEATHS_SECONDS = 5, 600.0
 OnReady = Callable[[RunningStack, str], None]
 """Takes the facts of a stack that is ready, and the text for its operator."""
 
@@ -202,10 +204,26 @@ def _deploy(head: RayHead, config: ServeConfig, options: StackOptions, steps: St
 
 
 def _watch(head: RayHead, database: "EmbeddedPostgres | None") -> None:
-    """Watch the parts and never return. If one dies, the whole stack ends, so that a process manager can restart it."""
+    """Watch the parts and never return. A database that has died is started again, as whoever works waits for it. If
+    it keeps dying, or a part of Ray dies, the whole stack ends, so that a process manager can restart it."""
+    deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
     while True:
         time.sleep(WATCH_SECONDS)
         if dead := head.dead():
             raise StackError(f"Ray's {dead} has died (logs in {head.logs})")
         if database and not database.alive():
-            raise StackError(f"PostgreSQL has died (see {database.log})")
+            _revive(database, deaths)
+
+
+def _revive(database: "EmbeddedPostgres", deaths: deque[float]) -> None:
+    from compute.db.embedded.server import PostgresFailed
+
+    now = time.monotonic()
+    if len(deaths) == _MOST_DEATHS and now - deaths[0] < _DEATHS_SECONDS:
+        raise StackError(f"PostgreSQL keeps dying (see {database.log})")
+    deaths.append(now)
+    say(f"PostgreSQL has died, and is started again (see {database.log})")
+    try:
+        database.restart()
+    except PostgresFailed as error:
+        raise StackError(str(error)) from error

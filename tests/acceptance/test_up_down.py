@@ -32,6 +32,18 @@ def finished(client: httpx.Client, task: str, seconds: float = PATIENCE) -> dict
         time.sleep(0.2)
 
 
+def accepted(client: httpx.Client) -> str:
+    """The id of a task, once the database can store one."""
+    deadline = time.monotonic() + PATIENCE
+    body = {"prompt": "a boat", "width": 64, "height": 64, "steps": 1}
+    while (answer := client.post("/api/v1/tasks/generation", json=body)).status_code != 201:
+        assert answer.status_code == 503, answer.text
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.2)
+    created: str = answer.json()["id"]
+    return created
+
+
 def processes_of(stack: "Stack") -> set[psutil.Process]:
     """The supervisor and everything below it."""
     assert stack.process is not None
@@ -109,6 +121,11 @@ def test_the_data_outlives_a_kill_and_a_neighbour_outlives_both(stack: "Stack", 
         assert finished(client, task["id"])["status"] == task["status"] == "completed"
         picture = httpx.get(task["output"]["images"][0]["url"], timeout=PATIENCE)
         assert picture.headers["content-type"].startswith("image/")
+    (database,) = [one for one in psutil.Process(mine.process.pid).children() if one.name().startswith("postgres")]
+    database.kill()
+    mine.wait_for("PostgreSQL has died, and is started again")
+    with mine.client() as client:
+        assert finished(client, accepted(client))["status"] == "completed"
     second_life = processes_of(mine)
     assert alive(first_life) == set()
 

@@ -57,12 +57,14 @@ class PostgresInUse(PostgresFailed):
     """Another process of ours runs the server on the same data."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EmbeddedPostgres:
     """A running server. `url` is a libpq address (`postgresql://…`) of the database this project uses."""
 
     url: str
     log: Path
+    _home: Path
+    _listen_tcp: int | None
     _process: subprocess.Popen[bytes]
     _lock: TextIOWrapper
 
@@ -72,6 +74,15 @@ class EmbeddedPostgres:
 
     def alive(self) -> bool:
         return self._process.poll() is None
+
+    def restart(self, timeout_seconds: float = 120.0) -> None:
+        """Start the server again once it has died, at the same address; the log of what it had written makes it whole.
+
+        Raises:
+            PostgresFailed: it did not start.
+        """
+        again = _start_locked(self._home, self._lock, self._listen_tcp, timeout_seconds)
+        self.url, self._process = again.url, again._process
 
     def stop(self, deadline_seconds: float = 20.0) -> None:
         """Stop the server and wait for it: politely first, then at once; the data is sound either way."""
@@ -127,7 +138,7 @@ def _start_locked(home: Path, lock: TextIOWrapper, listen_tcp: int | None, timeo
     if not (data / "PG_VERSION").exists():
         _create(data, home, log, user)
     process = _spawn(data, sockets, log, listen_tcp, user)
-    server = EmbeddedPostgres(_address(home, sockets, listen_tcp), log, process, lock)
+    server = EmbeddedPostgres(_address(home, sockets, listen_tcp), log, home, listen_tcp, process, lock)
     try:
         _wait_until_ready(server, _socket_address(sockets, "postgres", listen_tcp), timeout_seconds)
     except BaseException:

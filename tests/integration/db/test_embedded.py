@@ -123,6 +123,26 @@ def test_a_killed_server_recovers_and_its_orphans_are_cleared_away(tmp_path: Pat
     again.stop()
 
 
+def test_one_that_has_died_is_started_again_at_the_same_address(tmp_path: Path) -> None:
+    server = embedded.start(tmp_path)
+    url = server.url
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept (word text)")
+    for _ in range(2):
+        process = psutil.Process(server.pid)
+        process.kill()
+        wait_for_end(process)
+        assert not server.alive()
+        server.restart()
+        assert (server.alive(), server.url) == (True, url)
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+    with pytest.raises(embedded.PostgresInUse):
+        embedded.start(tmp_path)
+    server.stop()
+    embedded.start(tmp_path).stop()
+
+
 def test_a_pid_file_that_names_a_stranger_is_no_obstacle(tmp_path: Path) -> None:
     embedded.start(tmp_path).stop()
     data = tmp_path / "postgres"
