@@ -9,6 +9,7 @@ Of what is refused, a key has so many entries in a minute; how many more there w
 
 import asyncio
 import logging
+import re
 import time
 from collections import Counter, deque
 from dataclasses import asdict, dataclass
@@ -21,10 +22,12 @@ from starlette.types import Scope
 
 from compute.api.access.caller import Caller
 from compute.api.http.request_ids import request_id_in
+from compute.api.http.routes import Match
 from compute.api.openapi.operations import operation_id
 from compute.db.away import DatabaseAway
 from compute.db.session import Database
 from compute.db.tables import AuditEntry
+from compute.telemetry.ids import bound
 
 __all__ = ["AuditLog", "Entry", "entry_of", "note_made"]
 
@@ -40,6 +43,7 @@ _REFUSALS_SECONDS = 60.0
 _FIRST_REFUSAL, _FIRST_FAULT = 400, 500
 _LONGEST = 256
 _MADE = "made"
+_QUICKSTART_ID = re.compile(r"(?:task|train|wf)_([0-9a-f]{32})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,18 @@ def note_made(scope: Scope, *objects: object) -> None:
     scope.setdefault("state", {}).setdefault(_MADE, []).extend(str(one) for one in objects)
 
 
-def entry_of(scope: Scope, caller: Caller, status: int, entry_id: UUID, now: datetime) -> Entry:
-    """The entry of a request that was answered with `status`; 0 if its client went before it was answered."""
-    objects = [*map(str, scope.get("path_params", {}).values()), *scope["state"].get(_MADE, ())]
+def made_in(scope: Scope) -> bool:
+    """Whether the request made something: whoever makes it says so in the log."""
+    return bool(scope.get("state", {}).get(_MADE))
+
+
+def entry_of(
+    scope: Scope, caller: Caller, status: int, entry_id: UUID, now: datetime, match: Match | None = None
+) -> Entry:
+    """The entry of a request that was answered with `status`; 0 if its client went before it was answered. `match`: the
+    route that it asked for, if it did not get there."""
+    parameters = scope.get("path_params", {}) if match is None else match.parameters
+    objects = [*map(_as_id, map(str, parameters.values())), *scope["state"].get(_MADE, ())]
     client, forwarded = scope.get("client"), Headers(scope=scope).get("x-forwarded-for")
     return Entry(
         id=entry_id,
@@ -77,7 +90,7 @@ def entry_of(scope: Scope, caller: Caller, status: int, entry_id: UUID, now: dat
         tenant=caller.tenant,
         address=_storable(client[0]) if client else "",
         forwarded_for=None if forwarded is None else _storable(forwarded),
-        operation=_storable(operation_id(scope["method"], scope["path"], scope.get("route"))),
+        operation=_storable(operation_id(scope["method"], scope["path"], match or scope.get("route"))),
         objects=[_storable(one) for one in objects[:_MOST_OBJECTS]],
         status=status,
     )
@@ -176,6 +189,18 @@ class AuditLog:
 
 def _write_elsewhere(entry: Entry, why: str) -> None:
     _log.error("not in the audit log, because %s: %s", why, entry)
+
+
+def tell(entry: Entry) -> None:
+    """Say it in the process's own log as well, where a search for an id finds what was done to its task."""
+    with bound(request_id=entry.request_id):
+        _log.info("%s of %s was answered %d", entry.operation, ", ".join(entry.objects), entry.status)
+
+
+def _as_id(text: str) -> str:
+    """An id in the canonical spelling, by which it is found however it was sent."""
+    found = _QUICKSTART_ID.fullmatch(text)
+    return str(UUID(found[1])) if found else text
 
 
 def _storable(text: str) -> str:

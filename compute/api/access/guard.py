@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.status import HTTP_429_TOO_MANY_REQUESTS, HTTP_500_INTERNAL_SERVER_ERROR
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from compute.api.access.audit import entry_of
+from compute.api.access.audit import entry_of, made_in, tell
 from compute.api.access.builtin import builtin_caller
 from compute.api.access.caller import Caller, caller_in, set_caller
 from compute.api.access.caller import Scope as AccessScope
@@ -50,7 +50,7 @@ class KeyGuard:
             await self._app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        recorded = _Recorded(scope, send)
+        recorded = _Recorded(scope, send, self._routes)
         try:
             await self._pass_on(scope, receive, recorded.send)
         except ClientDisconnect:
@@ -149,8 +149,9 @@ class _Recorded:
     """What the audit log has of a request: one that changes something, or that only an administrator may send. What is
     refused because there were too many is not in it."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, routes: RouteTable) -> None:
         self._scope = scope
+        self._routes = routes
         self._send = send
         self._status = 0
 
@@ -169,8 +170,13 @@ class _Recorded:
         reads = self._scope["method"] in READING and not f"{path}/".startswith(ADMIN_PATHS)
         if caller is None or reads or self._status == HTTP_429_TOO_MANY_REQUESTS:
             return
+        # What was refused before it reached its route is told like what came there.
+        match = None if "route" in self._scope else self._routes.match(_path(self._scope), self._scope["method"])
         resources: Resources = self._scope["app"].state.resources
-        resources.audit.note(entry_of(self._scope, caller, self._status, new_task_id(), datetime.now(UTC)))
+        entry = entry_of(self._scope, caller, self._status, new_task_id(), datetime.now(UTC), match)
+        if entry.objects and not made_in(self._scope):
+            tell(entry)
+        resources.audit.note(entry)
 
 
 async def _counted(scope: Scope, send: Send) -> Send:

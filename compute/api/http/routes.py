@@ -2,13 +2,13 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute
 
-__all__ = ["RouteTable"]
+__all__ = ["Match", "RouteTable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,22 @@ class _Entry:
     path: str
     pattern: re.Pattern[str]
     methods: frozenset[str]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A route that a request leads to.
+
+    Attributes:
+        path: Its path, as the OpenAPI document writes it.
+        name: The name of its function.
+        parameters: What the path has for its parameters, as it was sent.
+    """
+
+    path: str
+    name: str
+    parameters: Mapping[str, str]
 
 
 class RouteTable:
@@ -25,7 +41,7 @@ class RouteTable:
     """
 
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
-        self._literal: defaultdict[str, set[str]] = defaultdict(set)
+        self._literal: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._patterns: list[_Entry] = []
         for context in iter_route_contexts(list(routes)):
             if context.path is None:
@@ -33,9 +49,10 @@ class RouteTable:
             # A mounted application answers for itself; those that we mount serve files.
             methods = frozenset(context.methods or {"GET", "HEAD"})
             if "{" in context.path or context.methods is None:
-                self._patterns.append(_Entry(context.path, context.path_regex, methods))
+                self._patterns.append(_Entry(context.path, context.path_regex, methods, str(context.name)))
             else:
-                self._literal[context.path] |= methods
+                # The first that has a method answers it.
+                self._literal[context.path] = dict.fromkeys(methods, str(context.name)) | self._literal[context.path]
 
     def methods(self, path: str) -> frozenset[str]:
         """The methods of all routes at `path`, without those that follow from others; empty if there is no route."""
@@ -48,6 +65,16 @@ class RouteTable:
         if path in self._literal:
             return path
         return next((entry.path for entry in self._matching(path) if method in entry.methods), None)
+
+    def match(self, path: str, method: str) -> Match | None:
+        """The route that answers; None if there is none."""
+        if path in self._literal:
+            name = self._literal[path].get(method)
+            return None if name is None else Match(path, name, {})
+        for entry in self._patterns:
+            if method in entry.methods and (found := entry.pattern.match(path)) is not None:
+                return Match(entry.path, entry.name, found.groupdict())
+        return None
 
     def other_spelling(self, path: str) -> str | None:
         """The path that is meant, where `path` has a slash too many or too few at its end."""

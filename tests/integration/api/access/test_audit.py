@@ -101,10 +101,28 @@ async def test_refusals_of_known_keys_are_in_it_and_those_of_strangers_are_not(
         for wrong in ("x", "ck_" + "0" * 32 + "_" + "x" * 43):
             assert (await api.post("/tasks/", json=SMALL, headers=bearer(wrong))).status_code == 401
     found = await entries(admin, 1, key_id=key["id"])
-    assert {(one["operation"], one["status"]) for one in found} == {("POST /api/v1/tasks/", 403)}
+    assert {(one["operation"], one["status"]) for one in found} == {("create_task", 403)}
     async with database.transaction() as session:
         names = set(await session.scalars(select(AuditEntry.key_name)))
     assert names == {"ADMIN_API_KEY", "a team"}
+
+
+async def test_who_tried_what_is_found_by_the_operation_and_by_the_id_in_either_spelling(
+    api: httpx.AsyncClient, admin: httpx.AsyncClient, give: GiveKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = await give(scope="read")
+    caplog.set_level(logging.INFO, "compute.api.access.audit")
+    task = (await api.post("/tasks/", json=SMALL)).json()["id"]
+    quickstart = f"task_{task.replace('-', '')}"
+    for spelling in (task, quickstart):
+        refused = await api.post(f"/tasks/{spelling}/cancel", headers=bearer(key["key"]))
+        assert refused.status_code == 403
+    assert (await api.post(f"/tasks/{quickstart}/cancel")).status_code == 200
+    found = await entries(admin, 3, operation="cancel_task")
+    assert [(one["status"], one["objects"]) for one in reversed(found)] == [(403, [task]), (403, [task]), (200, [task])]
+    # One search in the logs for a task's id tells of it, too.
+    told = [one.getMessage() for one in caplog.records if task in one.getMessage()]
+    assert told == [f"cancel_task of {task} was answered {status}" for status in (403, 403, 200)]
 
 
 async def test_what_a_key_may_not_do_counts_as_a_request_and_is_told_how_it_stands(
