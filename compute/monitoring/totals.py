@@ -137,7 +137,8 @@ async def workflow_totals(session: AsyncSession, scope: Scope, *, lately: bool =
     totals = WorkflowTotals(Counter(dict.fromkeys(WorkflowStatus, 0)))
     for status, number, steps in rows:
         totals.steps += steps
-        if status:
+        # Others are words of the counts' own.
+        if status in totals.by_status:
             totals.by_status[status] += number
     totals.by_status = _plain(totals.by_status)
     if lately:
