@@ -34,7 +34,7 @@ OnNotify = Callable[[str, str], None]
 
 
 class DispatchStore(Protocol):
-    """Every method but `hint` raises `DatabaseAway` when the store is out of reach; whether a write took effect is not
+    """Every method but `notify` raises `DatabaseAway` when the store is out of reach; whether a write took effect is not
     known then. Calls for one queue, and those of one other method, are never made at the same time."""
 
     async def claim(self, queue: str, limit: int, *, owner: str, lease_seconds: float) -> list[ClaimedTask]:
@@ -77,7 +77,7 @@ class DispatchStore(Protocol):
         ...
 
     async def send_notifications(self) -> None:
-        """Send what `hint` notes, until cancelled."""
+        """Send what `notify` notes, until cancelled."""
         ...
 
     async def listen(self, channels: Sequence[str], on_notify: OnNotify) -> None:

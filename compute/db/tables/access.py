@@ -22,7 +22,7 @@ class _Limits:
 
 class ApiKey(_Limits, Base):
     """A key that was given out. Its text is nowhere: `hash` is the SHA-256 of its secret part, `previous_hash` that of
-    the one before it, which is valid until `previous_until`. `last_used_at` is true to some minutes."""
+    the one before it, which is valid until `previous_until`. `last_used_at` is true to half a minute."""
 
     __tablename__ = "api_keys"
 

@@ -32,6 +32,7 @@ PASTED_PAGES = (
     "docs/howto/write-a-workflow.md",
     "docs/howto/verify-a-webhook.md",
     "docs/howto/recover-from-a-stuck-task.md",
+    "docs/howto/why-a-task-waits.md",
     "docs/howto/find-what-is-wrong.md",
     "docs/cli.md",
     "docs/howto/recover-from-a-broken-object-store.md",
