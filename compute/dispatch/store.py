@@ -34,8 +34,8 @@ OnNotify = Callable[[str, str], None]
 
 
 class DispatchStore(Protocol):
-    """Every method but `notify` raises `DatabaseAway` when the store is out of reach; whether a write took effect is not
-    known then. Calls for one queue, and those of one other method, are never made at the same time."""
+    """Every method but `notify` raises `DatabaseAway` when the store is out of reach; whether a write took effect is
+    not known then. Calls for one queue, and those of one other method, are never made at the same time."""
 
     async def claim(self, queue: str, limit: int, *, owner: str, lease_seconds: float) -> list[ClaimedTask]:
         """Take up to `limit` waiting tasks, less those that other Dispatchers hold which have told of themselves lately
