@@ -54,6 +54,8 @@ def _exit_code(error: Exception) -> "ExitCode":
     if "NoAnswer" in kinds:
         return ExitCode.NOT_RUNNING
     status = getattr(error, "status", None)
+    if "UnavailableError" in kinds:
+        return ExitCode.NOT_READY
     if status in (401, 403):
         return ExitCode.NOT_ALLOWED
     if status == 404:

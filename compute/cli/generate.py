@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compute.cli.answers import AsJson, plain, print_json, sound
+from compute.cli.answers import AsJson, plain, print_json
 from compute.cli.remote.running import ended_or_cancelled
 from compute.cli.server import Key, Url, connected
 
@@ -61,10 +61,7 @@ def generate(
         # First, so that no image is generated that could not be written.
         first.parent.mkdir(parents=True, exist_ok=True)
         convert = _converter(first.suffix)
-        task = sound(
-            client.tasks.submit("GENERATION", {name: value for name, value in asked.items() if value is not None})
-        )
-        ended = ended_or_cancelled(client, task)
+        ended = ended_or_cancelled(client, "GENERATION", asked)
         files = _fetch(client, ended, first, convert)
         if as_json:
             print_json({**plain(ended), "files": [str(file) for file in files]})

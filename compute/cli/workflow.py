@@ -6,13 +6,14 @@ Exit codes: 0 completed, 1 failed, cancelled or not accepted, 2 wrong usage, 130
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from compute.cli.answers import AsJson, plain, print_json, print_table, sound
 from compute.cli.errors import INTERRUPTED
 from compute.cli.fields import object_of, pairs_of, value_of
+from compute.cli.remote.beginning import begun
 from compute.cli.server import Key, Server, Url, connected
 from compute.cli.watching import poll
 
@@ -49,7 +50,10 @@ def run(
     with connected(url, key) as (client, server):
         body = object_of(file)
         values = _values(client, body, input_file, pairs)
-        created = sound(client.workflows.create(body | ({"input": values} if values else {})))
+        asked = body | ({"input": values} if values else {})
+        created, interrupted = begun(lambda **sent: sound(client.workflows.create(asked, **sent)))
+        if interrupted:
+            _goes_on(server, str(created.id))
         if watch:
             _watch(client, server, str(created.id), as_json)
         elif as_json:
@@ -187,8 +191,7 @@ def _watch(client: "Compute", server: Server, workflow_id: str, as_json: bool) -
     try:
         ended = show(states, lambda step: command("approve", step), Console(stderr=as_json))
     except KeyboardInterrupt:
-        typer.echo(f"The workflow goes on. Watch it: {command('watch')}\nCancel it: {command('cancel')}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        _goes_on(server, workflow_id)
     links = list(_links(client, ended))
     if as_json:
         print_json({**ended, "links": links})
@@ -197,6 +200,12 @@ def _watch(client: "Compute", server: Server, workflow_id: str, as_json: bool) -
             typer.echo(link)
     if ended["status"] != WorkflowStatus.COMPLETED:
         raise StackError(f"the workflow is {failure(ended)}")
+
+
+def _goes_on(server: Server, workflow_id: str) -> NoReturn:
+    watch, stop = (server.hint("workflow", word, workflow_id) for word in ("watch", "cancel"))
+    typer.echo(f"The workflow goes on. Watch it: {watch}\nCancel it: {stop}", err=True)
+    raise typer.Exit(INTERRUPTED) from None
 
 
 def _links(client: "Compute", workflow: Any) -> Iterator[str]:

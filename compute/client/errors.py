@@ -26,6 +26,7 @@ __all__ = [
     "ArgumentError",
     "BadRequestError",
     "ClientError",
+    "ClosedError",
     "ConfigurationError",
     "ConflictError",
     "EndedBadly",
@@ -79,6 +80,12 @@ class ClientError(Exception):
 
 class ConfigurationError(ClientError):
     """The client cannot be made: there is no key, or the address, the key or a header cannot be used."""
+
+    may_pass = False
+
+
+class ClosedError(ClientError):
+    """The client has been closed; or it is an asynchronous one, and another event loop made its connections."""
 
     may_pass = False
 
@@ -317,9 +324,10 @@ class InternalError(APIError):
 
 
 class UnavailableError(APIError):
-    """A dependency of the server is away."""
+    """A dependency of the server is away; or the server itself, and a proxy before it answers 404 (`NO_ROUTE`)."""
 
-    codes = ("UNAVAILABLE",)
+    codes: ClassVar[tuple[str, ...]] = ("UNAVAILABLE", "NO_ROUTE")
+    may_pass = True
 
 
 class OverloadedError(UnavailableError):

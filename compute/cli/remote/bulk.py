@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +13,11 @@ from compute.cli.answers import AsJson, plain, print_line
 from compute.cli.errors import INTERRUPTED
 from compute.cli.fields import strict_json
 from compute.cli.remote.following import follow
-from compute.cli.server import Key, Server, Url, connected
+from compute.cli.server import Key, Url, connected
 from compute.terminal.words import clean
 
 if TYPE_CHECKING:
-    from compute.client import Compute, Task
+    from compute.client import ClientError, Compute, InvalidInputError, Task
 
 __all__ = ["bulk"]
 
@@ -53,7 +54,7 @@ def bulk(
     """Submit many tasks; print their ids as they are accepted, in the order of the file.
 
     With --wait, print each task as it ends, and the ids to standard error; exit code 1 if one has failed.
-    If it breaks off, it says how many tasks were accepted, and the command that submits only the others.
+    Before it begins it says, to standard error, the command that goes on if it breaks off, and submits nothing twice.
     """
     from compute.stack.errors import ExitCode
 
@@ -63,11 +64,17 @@ def bulk(
         text = _text(file)
         bodies = list(_bodies(file, text))
         words = [str(file), *["--wait"] * wait, *([] if out is None else ["--out", str(out)])]
+        prefix = key_prefix or _new_prefix(text)
+        again = server.hint("bulk", *words, "--key-prefix", prefix)
+        if key_prefix is None and bodies:
+            # Now, for nobody may be there to say it when this process is killed.
+            typer.echo(f"If this breaks off, submit the rest, and nothing twice: {again}", err=True)
         submitted: list[Task] = []
-        for accepted in _submitted(client, server, words, bodies, key_prefix or _new_prefix(text)):
-            submitted += accepted
-            for task in accepted:
-                _tell(task, wait=wait, as_json=as_json)
+        with _telling_how_far(submitted, len(bodies), again):
+            for accepted in _submitted(client, file, bodies, prefix):
+                submitted += accepted
+                for task in accepted:
+                    _tell(task, wait=wait, as_json=as_json)
         if not wait:
             return
         try:
@@ -88,34 +95,56 @@ def _new_prefix(text: str) -> str:
     return f"{hashlib.sha256(text.encode()).hexdigest()[:12]}-{uuid4().hex[:12]}"
 
 
+@contextmanager
+def _telling_how_far(submitted: "Sequence[Task]", number: int, again: str) -> Iterator[None]:
+    """If the block breaks off, say how many of so many tasks were submitted, and the command that goes on."""
+    from compute.client import ClientError
+
+    try:
+        yield
+    except BaseException as error:
+        told = f"{len(submitted)} of {number} tasks were accepted; submit the others, and none twice: {again}"
+        if not isinstance(error, ClientError):
+            typer.echo(told, err=True)
+        elif submitted or error.may_pass:
+            # It is printed in the line of the error.
+            error.add_note(told)
+        raise
+
+
 def _submitted(
-    client: "Compute", server: Server, words: Sequence[str], bodies: Sequence[dict[str, Any]], prefix: str
+    client: "Compute", file: Path, bodies: "Sequence[tuple[int, dict[str, Any]]]", prefix: str
 ) -> Iterator["list[Task]"]:
     """Submit tasks, and yield those of each request once it is accepted.
 
     Args:
-        words: Arguments of the command, to go on with.
+        bodies: With the numbers of their lines.
 
     Raises:
-        ClientError: a request was refused or got no answer; a note says how to go on.
+        ClientError: a request was refused or got no answer; names the lines that are wrong.
     """
+    from compute.client import InvalidInputError
+
+    for start in range(0, len(bodies), AT_ONCE):
+        chunk = bodies[start : start + AT_ONCE]
+        try:
+            yield client.tasks.submit_all([body for _, body in chunk], idempotency_key=f"{prefix}-{start}")
+        except InvalidInputError as error:
+            raise _in_lines(file, [line for line, _ in chunk], error) from error
+
+
+def _in_lines(file: Path, lines: Sequence[int], error: "InvalidInputError") -> "ClientError":
+    """The same error with the lines of the file in place of the numbers of a request's tasks."""
     from compute.client import ClientError
 
-    accepted = 0
-    try:
-        for start in range(0, len(bodies), AT_ONCE):
-            chunk = bodies[start : start + AT_ONCE]
-            made = client.tasks.submit_all(chunk, idempotency_key=f"{prefix}-{start}")
-            accepted += len(chunk)
-            yield made
-    except (ClientError, KeyboardInterrupt) as error:
-        if accepted or getattr(error, "may_pass", True):
-            again = server.hint("bulk", *words, "--key-prefix", prefix)
-            note = f"{accepted} of {len(bodies)} tasks were accepted; submit the others, and none twice: {again}"
-            if isinstance(error, KeyboardInterrupt):
-                typer.echo(note, err=True)
-            error.add_note(note)
-        raise
+    said = []
+    for fault in error.faults:
+        place = list(fault.loc[1:] if fault.loc[:1] == ("body",) else fault.loc)
+        if place[:1] != ["tasks"] or len(place) < 2 or not isinstance(place[1], int) or place[1] >= len(lines):
+            return error
+        field = "".join(f"{part}: " for part in [".".join(map(str, place[2:]))] if part)
+        said.append(f"{file}, line {lines[place[1]]}: {field}{fault.message}")
+    return ClientError("\n  ".join(said), error.status) if said else error
 
 
 def _text(file: Path) -> str:
@@ -133,8 +162,8 @@ def _text(file: Path) -> str:
         raise StackError(f"{file} is no text in UTF-8, from its byte {error.start} on") from error
 
 
-def _bodies(file: Path, text: str) -> Iterator[dict[str, Any]]:
-    """The objects of the file, one a line; a line ends where JSON says so, and not at other signs of Unicode.
+def _bodies(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of the file with the numbers of their lines, which end where JSON says so, and at no other sign.
 
     Raises:
         StackError: a line is none; names it.
@@ -150,7 +179,7 @@ def _bodies(file: Path, text: str) -> Iterator[dict[str, Any]]:
             raise StackError(f"{file}, line {number}: {error}") from error
         if not isinstance(found, dict):
             raise StackError(f"{file}, line {number} must be an object with a task_type")
-        yield found
+        yield number, found
 
 
 def _tell(task: "Task", *, wait: bool, as_json: bool) -> None:

@@ -8,6 +8,7 @@ import typer
 from compute.cli.answers import plain, print_json, sound
 from compute.cli.errors import INTERRUPTED
 from compute.cli.progress import progress_bar
+from compute.cli.remote.beginning import begun
 from compute.cli.server import Server
 from compute.terminal.words import clean
 
@@ -24,15 +25,18 @@ def run(client: "Compute", server: Server, task_type: str, fields: dict[str, Any
     """Have something done, and print the names of the files that came of it. Ctrl-C cancels the task."""
     # First, so that nothing is made that could not be written.
     out.mkdir(parents=True, exist_ok=True)
-    task = sound(client.tasks.submit(task_type, {name: value for name, value in fields.items() if value is not None}))
-    fetch(client, ended_or_cancelled(client, task), out, as_json=as_json)
+    fetch(client, ended_or_cancelled(client, task_type, fields), out, as_json=as_json)
 
 
-def ended_or_cancelled(client: "Compute", task: "Task") -> "Task":
-    """Wait for a task, and return it completed. Ctrl-C cancels it, and exits with 130."""
+def ended_or_cancelled(client: "Compute", task_type: str, fields: dict[str, Any]) -> "Task":
+    """Submit a task, wait for it, and return it completed. Ctrl-C cancels it, whenever it comes, and exits with 130."""
     from compute.client import ClientError, ConflictError
 
+    given = {name: value for name, value in fields.items() if value is not None}
+    task, interrupted = begun(lambda **sent: sound(client.tasks.submit(task_type, given, **sent)))
     try:
+        if interrupted:
+            raise KeyboardInterrupt
         return until_ended(client, task)
     except KeyboardInterrupt:
         try:

@@ -1,13 +1,14 @@
 """`compute task …`: tasks of every type."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from compute.cli.answers import AsJson, plain, print_json, print_line, print_table, sound
 from compute.cli.errors import INTERRUPTED
 from compute.cli.fields import Body, Fields, fields_of
+from compute.cli.remote.beginning import begun
 from compute.cli.remote.running import Folder, Timeout, fetch, until_ended
 from compute.cli.server import Key, Url, connected
 from compute.terminal.words import clean
@@ -57,7 +58,10 @@ def submit(
     With --no-wait, print the task's id and return at once.
     """
     with connected(url, key) as (client, server):
-        task = sound(client.tasks.submit(task_type.upper(), fields_of(client, body, fields)))
+        given = fields_of(client, body, fields)
+        task, interrupted = begun(lambda **sent: sound(client.tasks.submit(task_type.upper(), given, **sent)))
+        if interrupted:
+            _goes_on(server.hint("task", "wait", str(task.id)))
         if wait:
             try:
                 ended = until_ended(client, task)
@@ -229,6 +233,6 @@ def _line(event: "Event") -> str:
     return clean("  ".join(words))
 
 
-def _goes_on(command: str) -> None:
+def _goes_on(command: str) -> NoReturn:
     typer.echo(f"The task goes on. Wait for it: {command}", err=True)
     raise typer.Exit(INTERRUPTED) from None

@@ -2,7 +2,7 @@
 
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -10,6 +10,7 @@ from compute.cli.answers import AsJson, plain, print_json, print_table, sound
 from compute.cli.errors import INTERRUPTED
 from compute.cli.fields import Body, Fields, fields_of, image_of
 from compute.cli.progress import progress_bar
+from compute.cli.remote.beginning import begun
 from compute.cli.remote.running import Timeout
 from compute.cli.server import Key, Server, Url, connected
 from compute.terminal.words import clean
@@ -48,7 +49,10 @@ def start(
     with connected(url, key) as (client, server):
         given = {name: value for name, value in own.items() if value is not None}
         sources = [image_of(client, image) for image in images]
-        training = sound(client.trainings.train(fields_of(client, body, fields) | given, source_images=sources))
+        asked = fields_of(client, body, fields) | given | {"source_images": sources}
+        training, interrupted = begun(lambda **sent: sound(client.trainings.train(asked, **sent)))
+        if interrupted:
+            _goes_on(server, str(training.id))
         if wait:
             _until_ended(client, server, str(training.id), None, as_json=as_json)
         else:
@@ -148,13 +152,17 @@ def _until_ended(client: "Compute", server: Server, training_id: str, timeout: f
                 on_progress=lambda seen: bar(seen.progress, _word(seen)),
             )
     except KeyboardInterrupt:
-        wait, stop = (server.hint("train", word, training_id) for word in ("wait", "cancel"))
-        typer.echo(f"The training goes on. Wait for it: {wait}\nCancel it: {stop}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        _goes_on(server, training_id)
     if as_json:
         print_json(plain(ended))
     else:
         typer.echo(ended.lora_path or ended.local_model_path)
+
+
+def _goes_on(server: Server, training_id: str) -> NoReturn:
+    wait, stop = (server.hint("train", word, training_id) for word in ("wait", "cancel"))
+    typer.echo(f"The training goes on. Wait for it: {wait}\nCancel it: {stop}", err=True)
+    raise typer.Exit(INTERRUPTED) from None
 
 
 def _show(training: "Training", *, as_json: bool, short: bool = False) -> None:

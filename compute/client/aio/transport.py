@@ -1,11 +1,13 @@
 """Sends requests: again where that is safe, to the server alone with the key, and within a deadline."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from threading import Lock
 from time import monotonic
 from typing import Any
+from weakref import WeakSet
 
 import httpx
 
@@ -13,7 +15,7 @@ from compute.client.aio.io import sleep
 from compute.client.common.calls import Call, error_of, json_of, no_answer
 from compute.client.common.config import Config, gets_key, is_below, is_loopback, made, same_origin, transport_options
 from compute.client.common.failures import Failure, failure_of_error, failure_of_status
-from compute.client.errors import APIError, ArgumentError, ClientError, NoAnswer, UnexpectedAnswer
+from compute.client.errors import APIError, ArgumentError, ClientError, ClosedError, NoAnswer, UnexpectedAnswer
 
 __all__ = ["AsyncTransport", "whole"]
 
@@ -23,6 +25,19 @@ _MOST_BYTES = 64 * 1024 * 1024
 """Limit for one answer that is read as a whole; no list of this API has so many."""
 _UNPACKED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 """Headers that say how a body was sent, and nothing of what it is."""
+
+
+_ALL: "WeakSet[AsyncTransport]" = WeakSet()
+
+
+def _begin_all() -> None:
+    for transport in list(_ALL):
+        if not transport._closed:
+            transport._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_all)
 
 
 class AsyncTransport:
@@ -35,7 +50,13 @@ class AsyncTransport:
     def __init__(self, config: Config, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.config = config
         self._own: dict[str, Any] = {} if transport is None else {"transport": transport}
-        self._http = made(httpx.AsyncClient, lambda: config.options(_CALLS_AT_ONCE) | self._own)
+        self._closed = False
+        self._begin()
+        _ALL.add(self)
+
+    def _begin(self) -> None:
+        """Begin without connections, at first and in a process that was forked: they belong to the one before it."""
+        self._http = made(httpx.AsyncClient, lambda: self.config.options(_CALLS_AT_ONCE) | self._own)
         self._streams: httpx.AsyncClient | None = None
         self._keyless: dict[bool, httpx.AsyncClient] = {}
         """For places elsewhere: on this machine, and on others."""
@@ -43,6 +64,7 @@ class AsyncTransport:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        self._closed = True
         for client in (self._http, self._streams, *self._keyless.values()):
             if client is not None:
                 await client.aclose()
@@ -67,7 +89,7 @@ class AsyncTransport:
         while True:
             tried += 1
             answer, error, failure = await self._try(call, deadline - monotonic())
-            if error is None or (perhaps_done and error.status in call.done_by):
+            if error is None or (perhaps_done and failure is Failure.OTHER and error.status in call.done_by):
                 assert answer is not None  # noqa: S101 - there is an error otherwise
                 return answer
             perhaps_done = perhaps_done or failure is Failure.COLLECTABLE
@@ -85,7 +107,7 @@ class AsyncTransport:
             with call.arguments() as arguments:
                 request = self._request(self._http, arguments, left)
                 deadline = monotonic() + left
-                opened = await self._http.send(request, stream=True)
+                opened = await self._send(self._http, request)
                 try:
                     answer = await whole(opened, deadline - monotonic())
                 finally:
@@ -120,11 +142,24 @@ class AsyncTransport:
                 request = client.build_request(**arguments | {"url": url}, timeout=self.config.limits(left))
                 if not gets_key(url, self.config.url):
                     request.headers.pop("Authorization", None)
-            answer = await client.send(request, stream=True)
+            answer = await self._send(client, request)
         try:
             yield answer
         finally:
             await answer.aclose()
+
+    async def _send(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+        """Send a request, and return the answer before its body.
+
+        Raises:
+            ClosedError: this client was closed, or belongs to another event loop.
+        """
+        if self._closed:
+            raise ClosedError("the client has been closed")
+        try:
+            return await client.send(request, stream=True)
+        except RuntimeError as error:
+            raise ClosedError(f"the client cannot be used here: {error}") from error
 
     def _request(self, client: httpx.AsyncClient, arguments: dict[str, Any], left: float) -> httpx.Request:
         """A request to a route of the API, with the key.
@@ -140,9 +175,6 @@ class AsyncTransport:
     def _for(self, url: httpx.URL | None) -> httpx.AsyncClient:
         """The client for an address: that of the server, which sends its headers, for the server alone."""
         with self._making:
-            if self._http.is_closed:
-                # It says so itself.
-                return self._http
             if url is None or same_origin(url, httpx.URL(self.config.url)):
                 if self._streams is None:
                     self._streams = made(httpx.AsyncClient, lambda: self.config.options(None) | self._own)

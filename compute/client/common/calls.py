@@ -17,7 +17,7 @@ import httpx
 
 from compute.client.common.config import is_sendable
 from compute.client.common.disk import Content, SentFile
-from compute.client.common.failures import Failure, seconds_asked_for
+from compute.client.common.failures import NO_ROUTE, Failure, seconds_asked_for
 from compute.client.common.text import json_value
 from compute.client.errors import (
     CLASSES,
@@ -27,6 +27,7 @@ from compute.client.errors import (
     ClientError,
     FieldFault,
     NoAnswer,
+    UnavailableError,
     UnexpectedAnswer,
 )
 
@@ -238,6 +239,8 @@ def error_of(answer: httpx.Response, call: Call) -> APIError:
         body = None
     body = body if isinstance(body, dict) else {}
     status, detail = answer.status_code, body.get("detail")
+    if status == httpx.codes.NOT_FOUND and not body and answer.headers.get("content-type", "").startswith("text/plain"):
+        return _of_proxy(answer, call)
     kind = OF_STATUS.get(status, APIError)
     code = str(body.get("code") or next(iter(kind.codes), f"HTTP_{status}"))
     faults = tuple(map(_fault, detail)) if isinstance(detail, list) else ()
@@ -249,6 +252,16 @@ def error_of(answer: httpx.Response, call: Call) -> APIError:
         request_id=answer.headers.get("x-request-id"),
         retry_after=seconds_asked_for(answer.headers.get("retry-after")),
     )
+    error.idempotency_key = call.key or None
+    return error
+
+
+def _of_proxy(answer: httpx.Response, call: Call) -> APIError:
+    """The refusal of a proxy that knows no server behind it, such as that of Ray Serve while one stops or starts. It
+    is no word of the API about what was asked for."""
+    host = answer.request.url.host
+    error = UnavailableError(f"{host} answers, but the API is not there now (404)", answer.status_code, code=NO_ROUTE)
+    error.retry_after = seconds_asked_for(answer.headers.get("retry-after"))
     error.idempotency_key = call.key or None
     return error
 

@@ -137,7 +137,7 @@ class PartFile:
         file = self._file()
         file.flush()
         if self._to.exists():
-            os.fchmod(file.fileno(), stat.S_IMODE(self._to.stat().st_mode))
+            self._part.chmod(stat.S_IMODE(self._to.stat().st_mode))
         os.fsync(file.fileno())
         file.close()
         self._part.replace(self._to)

@@ -16,7 +16,15 @@ from time import monotonic, time
 
 import httpx
 
-__all__ = ["Failure", "Patience", "RetryPolicy", "failure_of_error", "failure_of_status", "seconds_asked_for"]
+__all__ = [
+    "NO_ROUTE",
+    "Failure",
+    "Patience",
+    "RetryPolicy",
+    "failure_of_error",
+    "failure_of_status",
+    "seconds_asked_for",
+]
 
 _NEVER_DELIVERED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _AMBIGUOUS = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.DecodingError)
@@ -24,6 +32,8 @@ _PACED_STATUSES = frozenset({408, 429})
 _PACED_CODES = frozenset({"OVERLOADED", "STORAGE_ERROR"})
 """Codes of a 503 that say that nothing was accepted. Of UNAVAILABLE the outcome may be unknown."""
 _AMBIGUOUS_STATUSES = frozenset({500, 502, 503, 504})
+NO_ROUTE = "NO_ROUTE"
+"""The code that this client gives a 404 that is not of the API."""
 
 
 class Failure(StrEnum):
@@ -57,7 +67,7 @@ def failure_of_status(status: int, code: str, *, repeatable: bool) -> Failure:
     """
     if status in _PACED_STATUSES or (status == httpx.codes.SERVICE_UNAVAILABLE and code in _PACED_CODES):
         return Failure.PACED
-    if status in _AMBIGUOUS_STATUSES:
+    if status in _AMBIGUOUS_STATUSES or code == NO_ROUTE:
         return Failure.COLLECTABLE if repeatable else Failure.UNKNOWN
     return Failure.OTHER
 

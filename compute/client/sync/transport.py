@@ -1,19 +1,21 @@
 # Made of compute/client/aio by `python -m tools.unasync`: change it there.
 """Sends requests: again where that is safe, to the server alone with the key, and within a deadline."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import Lock
 from time import monotonic
 from typing import Any
+from weakref import WeakSet
 
 import httpx
 
 from compute.client.common.calls import Call, error_of, json_of, no_answer
 from compute.client.common.config import Config, gets_key, is_below, is_loopback, made, same_origin, transport_options
 from compute.client.common.failures import Failure, failure_of_error, failure_of_status
-from compute.client.errors import APIError, ArgumentError, ClientError, NoAnswer, UnexpectedAnswer
+from compute.client.errors import APIError, ArgumentError, ClientError, ClosedError, NoAnswer, UnexpectedAnswer
 from compute.client.sync.io import sleep
 
 __all__ = ["Transport", "whole"]
@@ -26,6 +28,19 @@ _UNPACKED = frozenset({"content-encoding", "content-length", "transfer-encoding"
 """Headers that say how a body was sent, and nothing of what it is."""
 
 
+_ALL: "WeakSet[Transport]" = WeakSet()
+
+
+def _begin_all() -> None:
+    for transport in list(_ALL):
+        if not transport._closed:
+            transport._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_all)
+
+
 class Transport:
     """The connections of one client to its server, and to the places where results lie.
 
@@ -36,7 +51,13 @@ class Transport:
     def __init__(self, config: Config, transport: httpx.BaseTransport | None = None) -> None:
         self.config = config
         self._own: dict[str, Any] = {} if transport is None else {"transport": transport}
-        self._http = made(httpx.Client, lambda: config.options(_CALLS_AT_ONCE) | self._own)
+        self._closed = False
+        self._begin()
+        _ALL.add(self)
+
+    def _begin(self) -> None:
+        """Begin without connections, at first and in a process that was forked: they belong to the one before it."""
+        self._http = made(httpx.Client, lambda: self.config.options(_CALLS_AT_ONCE) | self._own)
         self._streams: httpx.Client | None = None
         self._keyless: dict[bool, httpx.Client] = {}
         """For places elsewhere: on this machine, and on others."""
@@ -44,6 +65,7 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections."""
+        self._closed = True
         for client in (self._http, self._streams, *self._keyless.values()):
             if client is not None:
                 client.close()
@@ -68,7 +90,7 @@ class Transport:
         while True:
             tried += 1
             answer, error, failure = self._try(call, deadline - monotonic())
-            if error is None or (perhaps_done and error.status in call.done_by):
+            if error is None or (perhaps_done and failure is Failure.OTHER and error.status in call.done_by):
                 assert answer is not None  # noqa: S101 - there is an error otherwise
                 return answer
             perhaps_done = perhaps_done or failure is Failure.COLLECTABLE
@@ -86,7 +108,7 @@ class Transport:
             with call.arguments() as arguments:
                 request = self._request(self._http, arguments, left)
                 deadline = monotonic() + left
-                opened = self._http.send(request, stream=True)
+                opened = self._send(self._http, request)
                 try:
                     answer = whole(opened, deadline - monotonic())
                 finally:
@@ -121,11 +143,24 @@ class Transport:
                 request = client.build_request(**arguments | {"url": url}, timeout=self.config.limits(left))
                 if not gets_key(url, self.config.url):
                     request.headers.pop("Authorization", None)
-            answer = client.send(request, stream=True)
+            answer = self._send(client, request)
         try:
             yield answer
         finally:
             answer.close()
+
+    def _send(self, client: httpx.Client, request: httpx.Request) -> httpx.Response:
+        """Send a request, and return the answer before its body.
+
+        Raises:
+            ClosedError: this client was closed, or belongs to another event loop.
+        """
+        if self._closed:
+            raise ClosedError("the client has been closed")
+        try:
+            return client.send(request, stream=True)
+        except RuntimeError as error:
+            raise ClosedError(f"the client cannot be used here: {error}") from error
 
     def _request(self, client: httpx.Client, arguments: dict[str, Any], left: float) -> httpx.Request:
         """A request to a route of the API, with the key.
@@ -141,9 +176,6 @@ class Transport:
     def _for(self, url: httpx.URL | None) -> httpx.Client:
         """The client for an address: that of the server, which sends its headers, for the server alone."""
         with self._making:
-            if self._http.is_closed:
-                # It says so itself.
-                return self._http
             if url is None or same_origin(url, httpx.URL(self.config.url)):
                 if self._streams is None:
                     self._streams = made(httpx.Client, lambda: self.config.options(None) | self._own)

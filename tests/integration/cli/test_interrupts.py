@@ -3,13 +3,18 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import httpx
 import pytest
 
 from compute.testing import ComputeServer, Hangs, Refusal
 from tests.integration.cli.terminal import Terminal, terminal
+from tests.patience import PATIENCE
+from tests.servers import Quiet, answering
 
 
 @pytest.fixture
@@ -39,6 +44,54 @@ def test_ctrl_c_cancels_the_task(remote: ComputeServer, tmp_path: Path, words: t
         opened.hears("EXECUTING")
         assert "is cancelled" in stopped(opened)
     assert [task["status"] for task in remote.tasks] == ["CANCELLED"]
+
+
+KEPT = ("Authorization", "Idempotency-Key", "Content-Type")
+SLOW: dict[str, tuple[str, ...]] = {
+    "generate": ("generate", "a hat"),
+    "edit": ("edit", "uploads/a.png", "a hat"),
+    "task submit": ("task", "submit", "GENERATION", "-s", "prompt=a hat"),
+    "task submit --no-wait": ("task", "submit", "GENERATION", "-s", "prompt=a hat", "--no-wait"),
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_ctrl_c_before_the_answer_leaves_no_task_unnamed(remote: ComputeServer, tmp_path: Path, name: str) -> None:
+    remote.outcomes.append(Hangs())
+    reached = threading.Event()
+    with answering(late(remote, reached)) as url:
+        given = environment(remote, tmp_path) | {"COMPUTE_URL": url}
+        out = () if "--no-wait" in SLOW[name] else ("--out", str(tmp_path / "out"))
+        with terminal(*SLOW[name], *out, **given) as opened:
+            assert reached.wait(PATIENCE)
+            said = " ".join(stopped(opened).split())
+    (task,) = remote.tasks
+    assert task["id"] in said.replace(" ", "")
+    assert task["status"] == ("EXECUTING" if name.startswith("task") else "CANCELLED")
+
+
+def late(remote: ComputeServer, reached: threading.Event) -> type[BaseHTTPRequestHandler]:
+    """A way to the server on which the first answer to a submit is never told."""
+
+    class Late(Quiet, BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            sent = {name: value for name in KEPT if (value := self.headers.get(name))}
+            address = f"{remote.url}{self.path}"
+            answer = httpx.request(self.command, address, content=body, headers=sent, trust_env=False)
+            if self.path.endswith("/tasks/") and not reached.is_set():
+                reached.set()
+                self.rfile.read()  # until the client goes
+                return
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers["content-type"])
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_POST = do_GET  # noqa: N815
+
+    return Late
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """`compute bulk`: ids as they are accepted, and how to go on where it breaks off."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,18 +48,46 @@ def test_a_request_that_is_refused_leaves_the_ids_of_those_before_it_and_a_way_t
 ) -> None:
     file = tmp_path / "many.jsonl"
     good = [line(number) for number in range(1100)]
-    file.write_text("\n".join([*good[:700], '{"task_type": "NOTHING"}', *good[701:]]))
+    file.write_text("\n\n" + "\n".join([*good[:700], '{"task_type": "NOTHING"}', *good[701:]]))
     broken = bulk(remote, tmp_path, str(file))
     assert (broken.exit_code, len(remote.tasks)) == (1, 500)
     assert broken.stdout.split() == ids(remote)
-    said = re.fullmatch(r"compute: .*; 500 of 1100 tasks were accepted; [^:]*: (.*)\n", broken.stderr)
+    said = re.fullmatch(
+        r"If this breaks off, [^:]*: (.*)\ncompute: .*many.jsonl, line 703: task_type: .*; "
+        r"500 of 1100 tasks were accepted; [^:]*: (.*)\n",
+        broken.stderr,
+    )
     assert said is not None, broken.stderr
+    assert said[1] == said[2]
     words = shlex.split(said[1])
     file.write_text("\n".join(good))
     again = bulk(remote, tmp_path, *words[words.index("bulk") + 1 : words.index("--url")])
     assert (again.exit_code, len(remote.tasks)) == (0, 1100), again.output
     assert again.stdout.split() == ids(remote), "the first ones are not made again"
     assert prompts(remote) == [f"dress {number}" for number in range(1100)]
+
+
+def test_output_that_nobody_takes_is_no_reason_to_make_tasks_twice(remote: ComputeServer, tmp_path: Path) -> None:
+    file = tmp_path / "many.jsonl"
+    file.write_text("\n".join(line(number) for number in range(600)))
+    asked = ["bulk", str(file), "--url", remote.url, "--key", remote.key]
+    environment = {**os.environ, "COMPUTE_HOME": str(tmp_path)}
+    with Path("/dev/full").open("w") as full:
+        broken = subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "compute.cli", *asked],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+    assert broken.returncode == 1
+    again, how_far, *rest = broken.stderr.splitlines()
+    assert "500 of 600 tasks were accepted" in how_far
+    assert rest == ["compute: No space left on device"]
+    words = shlex.split(again.partition(": ")[2])
+    gone_on = bulk(remote, tmp_path, *words[words.index("bulk") + 1 : words.index("--url")])
+    assert (gone_on.exit_code, gone_on.stdout.split()) == (0, ids(remote))
+    assert len(remote.tasks) == 600
 
 
 def test_every_run_without_a_prefix_makes_its_own_tasks(remote: ComputeServer, tmp_path: Path) -> None:
