@@ -78,7 +78,8 @@ def late(remote: ComputeServer, reached: threading.Event) -> type[BaseHTTPReques
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             sent = {name: value for name in KEPT if (value := self.headers.get(name))}
             address = f"{remote.url}{self.path}"
-            answer = httpx.request(self.command, address, content=body, headers=sent, trust_env=False)
+            with httpx.Client(timeout=PATIENCE, trust_env=False) as to:
+                answer = to.request(self.command, address, content=body, headers=sent)
             if self.path.endswith("/tasks/") and not reached.is_set():
                 reached.set()
                 self.rfile.read()  # until the client goes
