@@ -1,5 +1,6 @@
 """A task's progress as server-sent events, which go on where a lost connection has left them."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -13,10 +14,15 @@ from compute.api.tasks.position import Position
 from compute.api.tasks.presenter import present, quickstart_status
 from compute.api.tasks.watch import Heard, WatchedState
 from compute.db.tables import Task
+from compute.errors import Unavailable
 from compute.schemas.enums import TaskStatus
 from compute.tasks.states import TERMINAL
 
 __all__ = ["task_events"]
+
+_COMMENT = ": waiting\n\n"
+"""Sent now and then, so that no proxy closes a quiet connection."""
+_AGAIN_SECONDS = 1.0
 
 
 async def task_events(
@@ -35,10 +41,9 @@ async def task_events(
     async with aclosing(resources.watcher.changes(ref.id, begin, heard)) as changes:
         async for state in changes:
             if state is None:
-                if not await stream.exists():
+                if await stream.is_gone():
                     return
-                # A comment now and then keeps proxies from closing a quiet connection.
-                yield ": waiting\n\n"
+                yield _COMMENT
                 continue
             for line in stream.moves(state, is_new=is_new):
                 yield line
@@ -46,8 +51,8 @@ async def task_events(
             if state.said:
                 yield stream.text(state)
             if TaskStatus(state.status) in TERMINAL:
-                if ended := await stream.end(state):
-                    yield ended
+                async for line in stream.end(state):
+                    yield line
                 return
             if progress := stream.progress(state):
                 yield progress
@@ -88,20 +93,34 @@ class _Stream:
         self.sent.fence, self.sent.characters = state.said_by, state.offset + len(state.said)
         return self._event("text", {"id": self._id, "offset": state.offset, "text": state.said})
 
-    async def end(self, state: WatchedState) -> str | None:
-        """The last event, with the whole task; None if it was removed meanwhile."""
-        async with self.resources.database.transaction() as session:
-            task = await session.get(Task, self.ref.id)
-        if task is None:
-            return None
+    async def end(self, state: WatchedState) -> AsyncGenerator[str]:
+        """The last event, with the whole task; nothing if it was removed meanwhile. The database is waited for."""
+        while True:
+            try:
+                task = await self._row()
+            except Unavailable:
+                yield _COMMENT
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                break
+        if task is not None:
+            yield await self._last(state, task)
+
+    async def _last(self, state: WatchedState, task: Task) -> str:
         self.sent.move, self.sent.hundredths = state.last, round(task.progress * 100)
         body = (await present(task, self.ref.dialect, self.links)).model_dump(mode="json")
         return self._event(TaskStatus(task.status).lower(), body)
 
-    async def exists(self) -> bool:
-        """Whether the task is still there."""
+    async def is_gone(self) -> bool:
+        """Whether the task was removed. While nobody can know it was not."""
+        try:
+            return await self._row() is None
+        except Unavailable:
+            return False
+
+    async def _row(self) -> Task | None:
         async with self.resources.database.transaction() as session:
-            return await session.get(Task, self.ref.id) is not None
+            return await session.get(Task, self.ref.id)
 
     @property
     def _id(self) -> str:

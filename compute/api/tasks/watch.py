@@ -137,8 +137,15 @@ def _told(state: WatchedState) -> WatchedState:
 class TaskWatcher:
     """Tells watchers when a task's status, progress or attempt changed. `run` must be running."""
 
-    def __init__(self, database: Database, *, tick_seconds: float = _TICK_SECONDS) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        tick_seconds: float = _TICK_SECONDS,
+        keep_alive_seconds: float = _KEEP_ALIVE_SECONDS,
+    ) -> None:
         self._database = database
+        self._keep_alive_seconds = keep_alive_seconds
         self._watchers: dict[UUID, set[_Mailbox]] = defaultdict(set)
         self._ticker = Ticker(
             notify.waking(database, [notify.ENDED, notify.CANCELLED]),
@@ -167,7 +174,7 @@ class TaskWatcher:
         self._ticker.wake()
         try:
             while True:
-                yield await mailbox.take(_KEEP_ALIVE_SECONDS)
+                yield await mailbox.take(self._keep_alive_seconds)
         finally:
             self._watchers[task_id].discard(mailbox)
             if not self._watchers[task_id]:
