@@ -62,13 +62,15 @@ async def stored_path(address: str, objects: ObjectStore, signer: LinkSigner, *,
     # The field of an address may contain a whole image instead.
     if len(address) > _LONGEST_LINK or not _SCHEME.match(address):
         return None
-    base, _, query = address.strip().partition("?")
+    # As a server reads it: what comes behind `#` is not sent, and letters may be escaped.
+    link, _, _ = address.strip().partition("#")
+    base, _, query = link.partition("?")
     given = dict(parse_qsl(query))
-    _, route, quoted = base.partition(signer.route)
-    if not route or given.keys() != {"expires", "signature"} or not _NUMBER.fullmatch(given["expires"]):
-        return await objects.path_of(address.strip())
+    _, route, rest = unquote(base).partition(signer.route)
+    if not route or not given.keys() >= {"expires", "signature"} or not _NUMBER.fullmatch(given["expires"]):
+        return await objects.path_of(link)
     try:
-        path = clean_path(unquote(quoted))
+        path = clean_path(rest)
         if not _matches(path, int(given["expires"]), given["signature"], signer.secrets):
             return None
     except InvalidInput:

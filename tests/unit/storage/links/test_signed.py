@@ -74,5 +74,7 @@ async def test_an_image_that_stands_in_the_place_of_an_address_is_not_read(tmp_p
 async def test_a_link_is_known_whatever_stands_around_it(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     link = await link_to("results/1.png", store, SIGNER, ttl_seconds=60, base_url="http://here")
-    for address in (link, f" {link}\n", link.replace("http://", "HTTP://")):
+    escaped = link.replace("/results/1.png", "/results/%31.png").replace("storage", "st%6frage")
+    odd = [f" {link}\n", link.replace("http://", "HTTP://"), f"{link}#x", f"{link}#", f"{link}&more=1", escaped]
+    for address in (link, *odd):
         assert await stored_path(address, store, SIGNER, field="base_image") == "results/1.png"
