@@ -92,19 +92,38 @@ class MetricCollection:
         samples: list[Sample] = []
         sums: AllSums = {}
         try:
-            async with asyncio.timeout(self._patience_seconds):
-                async with self._database.transaction() as session:
-                    samples += await read_cluster(session, self._served)
-                    sums = await read_sums(session)
+            samples, sums = await self._read_in_time()
             is_up = 1
         except (DatabaseAway, TimeoutError) as error:
-            _log.warning("metrics are without the database: %s", error or "no answer in time")
+            _log.warning("metrics are without the database: %s", error)
             is_up = 0
         samples += self._of_sums(sums)
         samples += [Sample(of.DATABASE_UP, is_up), Sample(of.INFO, 1, (__version__,)), *self._own()]
         samples.append(Sample(of.SCRAPE_SECONDS, time.perf_counter() - began))
         self._ended_at = self._clock()
         return Collected(samples, sums)
+
+    async def _read_in_time(self) -> tuple[list[Sample], AllSums]:
+        """What is in the database.
+
+        Raises:
+            DatabaseAway: it is away.
+            TimeoutError: it takes too long. To end a statement of a silent server takes seconds, too: that is not
+                waited for.
+        """
+        reading = asyncio.create_task(self._read(), name="reading metrics")
+        reading.add_done_callback(_note_end)
+        try:
+            done, _ = await asyncio.wait({reading}, timeout=self._patience_seconds)
+            if not done:
+                raise TimeoutError("no answer in time")
+            return reading.result()
+        finally:
+            reading.cancel()
+
+    async def _read(self) -> tuple[list[Sample], AllSums]:
+        async with self._database.transaction() as session:
+            return list(await read_cluster(session, self._served)), await read_sums(session)
 
     def _of_sums(self, sums: AllSums) -> Iterable[Sample]:
         """What is counted in rows for ever."""
@@ -116,3 +135,9 @@ class MetricCollection:
                 yield Sample(of.COST, used.total, (provider, self._currency))
             else:
                 yield Sample(of.USAGE, used.total, (provider, unit))
+
+
+def _note_end(reading: "asyncio.Task[tuple[list[Sample], AllSums]]") -> None:
+    """Who has given it up does not look at its error."""
+    if not reading.cancelled():
+        reading.exception()
