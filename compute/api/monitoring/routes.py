@@ -13,7 +13,6 @@ from compute.api.deps import LinksDep, ResourcesDep
 from compute.api.dialect import TaskId, WorkflowId
 from compute.api.http.strict import StrictRoute
 from compute.api.monitoring.detail import events_of, present_detail, present_media
-from compute.api.monitoring.owned import owned_row
 from compute.api.monitoring.queues import present_queues, served_queues
 from compute.api.monitoring.steps import present_workflow, sums_of_steps, workflow_item
 from compute.api.monitoring.tasks import MonitoredTasksQuery, find_tasks, task_item
@@ -23,6 +22,7 @@ from compute.api.monitoring.workflows import MonitoredWorkflowsQuery, find_monit
 from compute.api.paging import PAGED, next_page
 from compute.api.tasks.paid import paid_for
 from compute.api.workflows.presenter import canonical, look
+from compute.db.keys import get_row
 from compute.db.tables import Task, Workflow
 from compute.monitoring.queues import queue_states, queues_with_work
 from compute.monitoring.scope import Scope
@@ -77,7 +77,7 @@ async def get_monitored_task(
 ) -> TaskDetailResponse | QuickstartTaskDetail:
     """One task with all that is known of it, and what happened to it so far."""
     async with resources.database.transaction() as session:
-        task = await owned_row(session, Task, ref.id, caller_of(request).tenant)
+        task = await get_row(session, Task, ref.id)
         events = await events_of(session, ref.id)
     return await present_detail(task, events, await paid_for(resources, task), ref.dialect, links)
 
@@ -88,7 +88,7 @@ async def get_task_media(
 ) -> TaskMediaResponse | QuickstartTaskMedia:
     """Links to the images and clips that a task was given and that came out. They need no key, and expire."""
     async with resources.database.transaction() as session:
-        task = await owned_row(session, Task, ref.id, caller_of(request).tenant)
+        task = await get_row(session, Task, ref.id)
     return await present_media(task, ref.dialect, links)
 
 
@@ -146,7 +146,7 @@ async def get_monitored_workflow(
 ) -> WorkflowDetailResponse | QuickstartWorkflowDetail:
     """One workflow with its steps, each behind those that it waits for."""
     async with resources.database.transaction() as session:
-        workflow = await owned_row(session, Workflow, ref.id, caller_of(request).tenant)
+        workflow = await get_row(session, Workflow, ref.id)
         (seen,) = await look(session, [workflow])
     return present_workflow(canonical(seen), ref.dialect)
 
@@ -161,11 +161,12 @@ async def get_queue_stats(request: Request, resources: ResourcesDep) -> QueueSta
 
 
 @router.get("/workers", response_model=WorkerStatsResponse)
-async def get_worker_stats(resources: ResourcesDep) -> WorkerStatsResponse:
-    """All workers: what each takes, holds and has completed, its memory, its GPU, and when it was last heard of."""
+async def get_worker_stats(request: Request, resources: ResourcesDep) -> WorkerStatsResponse:
+    """All workers: what each takes, holds and has completed, its memory, its GPU, and when it was last heard of. A key
+    that is bound to a tenant is told of their queues, capacity and status alone."""
     async with resources.database.transaction() as session:
         workers, now = await seen_workers(session)
-    return present_workers(workers, now)
+    return present_workers(workers, now, within=caller_of(request).tenant is None)
 
 
 @router.get("/workers/health", response_model=WorkerHealthResponse)
@@ -174,4 +175,4 @@ async def get_workers_health(request: Request, resources: ResourcesDep) -> Worke
     async with resources.database.transaction() as session:
         workers, now = await seen_workers(session)
         queues = served_queues(resources.serving) | await queues_with_work(session, caller_of(request).tenant)
-    return present_health(workers, queues, now)
+    return present_health(workers, queues, now, within=caller_of(request).tenant is None)

@@ -1,4 +1,8 @@
-"""Workers as a client sees them."""
+"""Workers as a client sees them.
+
+They belong to all tenants. `within` is for callers who see the cluster from within; others are not told of its hosts
+and processes, nor how much work of others there is.
+"""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
@@ -11,9 +15,9 @@ __all__ = ["present_health", "present_workers"]
 _MEGA = 1_000_000
 
 
-def present_workers(workers: Sequence[WorkerSeen], now: datetime) -> WorkerStatsResponse:
+def present_workers(workers: Sequence[WorkerSeen], now: datetime, *, within: bool) -> WorkerStatsResponse:
     """All workers, and their sums."""
-    shown = [_worker(worker) for worker in workers]
+    shown = [_worker(worker) if within else _outside(worker) for worker in workers]
     capacity, active = sum(worker.concurrency for worker in shown), sum(worker.active_tasks for worker in shown)
     return WorkerStatsResponse(
         workers=shown,
@@ -26,7 +30,9 @@ def present_workers(workers: Sequence[WorkerSeen], now: datetime) -> WorkerStats
     )
 
 
-def present_health(workers: Sequence[WorkerSeen], queues: Collection[str], now: datetime) -> WorkerHealthResponse:
+def present_health(
+    workers: Sequence[WorkerSeen], queues: Collection[str], now: datetime, *, within: bool
+) -> WorkerHealthResponse:
     """Whether there are workers for `queues`, which are served or have tasks."""
     found = workers_by_queue(workers)
     free = sum(worker.has_capacity for worker in workers)
@@ -39,17 +45,40 @@ def present_health(workers: Sequence[WorkerSeen], queues: Collection[str], now: 
         timestamp=now,
         unhealthy=sum(not worker.well for worker in workers),
         total=len(workers),
-        workers=list(_states(workers)),
+        workers=list(_states(workers, within)),
     )
 
 
-def _states(workers: Iterable[WorkerSeen]) -> Iterable[WorkerState]:
+def _states(workers: Iterable[WorkerSeen], within: bool) -> Iterable[WorkerState]:
     for worker in workers:
         if worker.status != "gone":
             row = worker.row
             yield WorkerState(
-                id=row.name, status=worker.status, gpu_utilization=row.gpu_utilization, last_heartbeat=row.seen_at
+                id=row.name if within else _plain_name(row.name),
+                status=worker.status,
+                gpu_utilization=row.gpu_utilization if within else None,
+                last_heartbeat=row.seen_at,
             )
+
+
+def _plain_name(name: str) -> str:
+    """The name without the host."""
+    return name.partition("@")[0]
+
+
+def _outside(worker: WorkerSeen) -> WorkerInfo:
+    row = worker.row
+    return WorkerInfo(
+        name=_plain_name(row.name),
+        queues=row.queues,
+        concurrency=row.concurrency,
+        has_capacity=worker.has_capacity,
+        id=row.id,
+        deployment=row.deployment,
+        host="",
+        status=worker.status if worker.status != "gone" else "unhealthy",
+        last_heartbeat=row.seen_at,
+    )
 
 
 def _worker(worker: WorkerSeen) -> WorkerInfo:

@@ -26,7 +26,7 @@ class WorkerInfo(BaseModel):
     memory_mb: float | None = Field(default=None, description="Main memory of its processes, in 10^6 bytes.")
     id: str = Field(description="The `executor_instance` of its tasks.")
     deployment: str = Field(description="The deployment that it is a replica of, as Ray's dashboard names it.")
-    host: str
+    host: str = Field(description="Empty for a key that is bound to a tenant, which has none of the figures either.")
     pid: int | None = None
     status: WorkerStatus
     reserved_tasks: int = Field(default=0, description="Tasks that it holds for its next turns.")

@@ -15,8 +15,9 @@ from compute.worker.vitals import Gpu, Station, Vitals
 
 def vitals(replica: str = "Flux#3f2a", *queues: str, active: int = 0, reserved: int = 0, **values: object) -> Vitals:
     station = Station(replica, queues or ("inference",), concurrency=1, capacity=3)
-    told = {"completed": 5, "per_minute": 1.5, "memory": 10**9, "hangs": False, "gpu": None} | values
-    return Vitals(station, f"{station.deployment}-1@host", "host", 7, active, reserved, **told)  # type: ignore[arg-type]
+    told = {"completed": 5, "per_minute": 1.5, "memory": 10**9, "hangs": False, "gpu": None}
+    told |= {"name": f"{station.deployment}-1@host", "host": "host", "pid": 7} | values
+    return Vitals(station, active=active, reserved=reserved, **told)  # type: ignore[arg-type]
 
 
 note = partial(note_of, cluster="one")
