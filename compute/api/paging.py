@@ -52,17 +52,17 @@ __all__ = [
 T = TypeVar("T")
 
 _MOST_CHARACTERS = 4096
-_MOST_SKIPPED = 10_000
+MOST_SKIPPED = 10_000
 _TOP = ListPosition(datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 """Before all rows."""
 
 
 def _not_too_deep(skip: int) -> int:
-    if skip > _MOST_SKIPPED:
+    if skip > MOST_SKIPPED:
         raise PydanticCustomError(
             "less_than_equal_with_cursor",
             "must be at most {most}; what is behind those is reached by `cursor`, as `X-Next-Cursor` says it",
-            {"most": _MOST_SKIPPED},
+            {"most": MOST_SKIPPED},
         )
     return skip
 
@@ -76,8 +76,8 @@ SkipNumber = Annotated[WholeNumber, AfterValidator(_not_too_deep)]
 SKIP = Field(
     default=0,
     ge=0,
-    description=f"Leave out this many of the newest, up to {_MOST_SKIPPED:,}; `cursor` reaches what is behind them.",
-    json_schema_extra={"maximum": _MOST_SKIPPED},
+    description=f"Leave out this many of the newest, up to {MOST_SKIPPED:,}; `cursor` reaches what is behind them.",
+    json_schema_extra={"maximum": MOST_SKIPPED},
 )
 PATH_CURSOR = Query(min_length=1, max_length=_MOST_CHARACTERS, description=f"{_DESCRIPTION}.")
 PAGED: dict[int | str, dict[str, Any]] = {

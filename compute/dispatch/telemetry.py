@@ -1,4 +1,4 @@
-"""What is told of an attempt at a task: its span, its log lines, its figures."""
+"""Telemetry of an attempt at a task: its span, its log lines, its figures."""
 
 import logging
 import time

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.db.tables.providers import OPEN_CALLS
 from compute.metrics import families as of
-from compute.metrics.families import Sample
+from compute.metrics.families import MOST_NAMES, Sample
 from compute.metrics.workers import read_workers
 from compute.monitoring.queues import QueueState, queue_states
 from compute.monitoring.scope import Scope, counted
@@ -21,7 +21,6 @@ from compute.schemas.training import TrainingStatus
 __all__ = ["read_cluster"]
 
 _MOST_COUNTED = 50_000
-_MOST_NAMES = 100
 """Of queues and vendors. They are the operator's, so more of them would be a fault."""
 _BEATS = "SELECT pools FROM dispatchers WHERE seen_at > now() - interval '10 s'"
 _TRAININGS = "SELECT status, sum(number)::bigint FROM ({}) AS counted WHERE status <> '' GROUP BY 1"
@@ -82,7 +81,7 @@ async def _work(session: AsyncSession) -> AsyncIterator[Sample]:
 
 async def _queues(session: AsyncSession, served: Collection[str]) -> AsyncIterator[Sample]:
     states = dict.fromkeys(served, QueueState()) | await queue_states(session, None)
-    for queue in sorted(states)[:_MOST_NAMES]:
+    for queue in sorted(states)[:MOST_NAMES]:
         state = states[queue]
         yield Sample(of.QUEUE_WAITING, max(state.depth, 0), (queue,))
         yield Sample(of.QUEUE_RESERVED, state.reserved, (queue,))
@@ -100,7 +99,7 @@ async def _workers(session: AsyncSession, served: Collection[str]) -> AsyncItera
             workers[queue] = max(workers[queue], pool.get("ready", 0))
             capacity[queue] = max(capacity[queue], pool.get("capacity", 0))
     yield Sample(of.DISPATCHERS, len(beats))
-    for queue in sorted(workers)[:_MOST_NAMES]:
+    for queue in sorted(workers)[:MOST_NAMES]:
         yield Sample(of.QUEUE_WORKERS, workers[queue], (queue,))
         yield Sample(of.QUEUE_CAPACITY, capacity[queue], (queue,))
 
@@ -115,7 +114,7 @@ async def _webhooks(session: AsyncSession) -> AsyncIterator[Sample]:
 async def _calls(session: AsyncSession) -> AsyncIterator[Sample]:
     rows = (await session.execute(text(_CALLS))).all()
     found = {(vendor, state): (number, age) for vendor, state, number, age in rows}
-    for vendor in sorted({row.vendor for row in rows})[:_MOST_NAMES]:
+    for vendor in sorted({row.vendor for row in rows})[:MOST_NAMES]:
         for state in sorted({*OPEN, CallState.UNCERTAIN}):
             yield Sample(of.CALLS, found.get((vendor, state), (0, 0.0))[0], (vendor, state))
         age = found.get((vendor, CallState.UNCERTAIN), (0, 0.0))[1]
@@ -124,7 +123,7 @@ async def _calls(session: AsyncSession) -> AsyncIterator[Sample]:
 
 async def _accounts(session: AsyncSession) -> AsyncIterator[Sample]:
     accounts = (await session.execute(text(_ACCOUNTS))).all()
-    for vendor, broken, paused in sorted(map(tuple, accounts))[:_MOST_NAMES]:
+    for vendor, broken, paused in sorted(map(tuple, accounts))[:MOST_NAMES]:
         yield Sample(of.BREAKERS, broken, (vendor,))
         yield Sample(of.PAUSES, paused, (vendor,))
 

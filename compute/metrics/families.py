@@ -7,7 +7,10 @@ from typing import Literal, NamedTuple
 from compute.monitoring.fold import CREATED_METRIC, ENDED_METRIC
 from compute.tasks.usage import USAGE_METRIC
 
-__all__ = ["CLUSTER", "Family", "Sample"]
+__all__ = ["CLUSTER", "MOST_NAMES", "Family", "Sample"]
+
+MOST_NAMES = 100
+"""So many queues, deployments and vendors have series of their own."""
 
 
 class Family(NamedTuple):

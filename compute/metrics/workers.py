@@ -7,13 +7,12 @@ from statistics import mean
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.metrics import families as of
-from compute.metrics.families import Sample
+from compute.metrics.families import MOST_NAMES, Sample
 from compute.monitoring.workers import WorkerSeen, seen_workers
 
 __all__ = ["read_workers"]
 
 _STATUSES = ("busy", "idle", "unhealthy")
-_MOST_NAMES = 100
 
 
 async def read_workers(session: AsyncSession) -> list[Sample]:
@@ -26,8 +25,8 @@ async def read_workers(session: AsyncSession) -> list[Sample]:
         for queue in worker.row.queues:
             if worker.well and worker.row.gpu_utilization is not None:
                 by_queue[queue].append(worker.row.gpu_utilization)
-    samples = [Sample(of.QUEUE_GPU, mean(used), (queue,)) for queue, used in sorted(by_queue.items())[:_MOST_NAMES]]
-    for deployment in sorted(by_deployment)[:_MOST_NAMES]:
+    samples = [Sample(of.QUEUE_GPU, mean(used), (queue,)) for queue, used in sorted(by_queue.items())[:MOST_NAMES]]
+    for deployment in sorted(by_deployment)[:MOST_NAMES]:
         there = by_deployment[deployment]
         samples += _of_deployment(deployment, there)
         silence = max((now - worker.row.seen_at).total_seconds() for worker in there)

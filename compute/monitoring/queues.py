@@ -1,4 +1,4 @@
-"""What waits and runs in each queue, how long it waits, and what was done: tasks, and trainings in one of their own."""
+"""State of each queue: what waits and runs, how long it waits, what was done. Trainings have a queue of their own."""
 
 # ruff: noqa: S608 - the parts of these statements are constants; values are parameters
 

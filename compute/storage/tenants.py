@@ -136,8 +136,10 @@ class TenantFiles(ObjectStore):
         """Nothing: the store behind is somebody else's to close."""
 
     def check_writable(self, path: str) -> None:
-        """Raises:
-        Forbidden: it lies outside the tenant's own folders.
+        """Check that a path may be written.
+
+        Raises:
+            Forbidden: it lies outside the tenant's own folders.
         """
         if not path.startswith((self.folder, own_loras(self))):
             raise Forbidden(f"With this key files are stored below {self.folder} alone.")

@@ -1,4 +1,4 @@
-"""What units cost, by the price table of the settings."""
+"""Costs of units, by the price table of the settings."""
 
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal

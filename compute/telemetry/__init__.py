@@ -1,1 +1,1 @@
-"""What a process tells about its work: log lines, traces, the figures behind metrics. Knows no Ray and no database."""
+"""Telemetry of a process: log lines, traces, the figures behind metrics. Knows no Ray and no database."""

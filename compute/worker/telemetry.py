@@ -1,4 +1,4 @@
-"""What is told of a job on its worker: a span below that of the attempt, and log lines with the task's id."""
+"""Telemetry of a job on its worker: a span below that of the attempt, and log lines with the task's id."""
 
 import logging
 import time

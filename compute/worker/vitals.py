@@ -1,4 +1,4 @@
-"""What a replica tells of itself while it lives, busy or idle: what it holds, and what its process uses."""
+"""Heartbeats of a replica, busy or idle: what it holds, and what its process uses."""
 
 import os
 import socket

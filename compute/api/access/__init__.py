@@ -1,1 +1,1 @@
-"""Who calls, and what that caller may do: keys, scopes, limits, the log of who did what."""
+"""Callers and what they may do: keys, scopes, limits, the log of who did what."""

@@ -1,4 +1,4 @@
-"""What answers say of the limits of a key."""
+"""Headers of answers that tell how a key stands with its limits."""
 
 import math
 

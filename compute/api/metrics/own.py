@@ -1,4 +1,4 @@
-"""What an ingress process knows by itself."""
+"""Metrics of one ingress process."""
 
 import os
 import socket

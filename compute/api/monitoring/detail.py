@@ -26,6 +26,7 @@ from compute.schemas.monitoring.tasks import (
 )
 from compute.schemas.tasks import TaskPublic
 from compute.storage.readable import is_hidden
+from compute.tasks.leases import FALLBACK
 from compute.tasks.results import artifacts_of, first_path, is_video
 from compute.tasks.states import TERMINAL
 
@@ -36,8 +37,6 @@ _FROM_ROW = shown_columns(TaskDetailResponse, Task, but=("config", "errors"))
 _NAMES_FILE = re.compile(r"(?P<name>.+)_paths?|path")
 _IMAGE = re.compile(r".+\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif)", re.IGNORECASE)
 _VIDEO = re.compile(r".+\.(?:mp4|webm|mov)", re.IGNORECASE)
-_NOT_USED = ("fallback",)
-"""Parts of `spec` for work that was not done."""
 
 
 async def events_of(session: AsyncSession, task_id: UUID) -> Sequence[TaskEvent]:
@@ -128,7 +127,8 @@ async def present_media(task: Task, dialect: Dialect, links: RequestLinks) -> Ta
 def _inputs(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The names and paths of stored images and clips that a `spec` names, each path once."""
     seen: set[str] = set()
-    used = {name: value for name, value in spec.items() if name not in _NOT_USED}
+    # What a fallback would have used was not.
+    used = {name: value for name, value in spec.items() if name != FALLBACK}
     for name, path in _paths(used, ""):
         if path not in seen and _media_type(path) is not None and not is_hidden(path):
             seen.add(path)

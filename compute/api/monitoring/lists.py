@@ -15,7 +15,7 @@ from sqlalchemy import Boolean, ColumnElement, Select, and_, literal_column, sel
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.interfaces import ORMOption
 
-from compute.api.paging import CURSOR, CursorText, page_by_time
+from compute.api.paging import CURSOR, MOST_SKIPPED, CursorText, page_by_time
 from compute.db.confinement import ALREADY_CONFINED
 from compute.db.keys import one_of
 from compute.db.lists.pages import EXAMINED, Filters, Listing, ListPosition, begin_walking, count_of, positions_of
@@ -30,7 +30,6 @@ SORTED = 5_000
 """So many rows are sorted for a page."""
 _SEARCHED = 2_000
 """So many rows are looked through for a search."""
-_MOST_SKIPPED = 10_000
 
 
 class MonitoredFilters(BaseModel):
@@ -53,9 +52,9 @@ class MonitoredFilters(BaseModel):
 
     @model_validator(mode="after")
     def _not_too_far(self) -> "MonitoredFilters":
-        if self.skip > _MOST_SKIPPED:
+        if self.skip > MOST_SKIPPED:
             raise ValueError(
-                f"Parameter `page` must not lead behind the first {_MOST_SKIPPED} rows; `cursor` does, or "
+                f"Parameter `page` must not lead behind the first {MOST_SKIPPED} rows; `cursor` does, or "
                 "`created_before`."
             )
         return self

@@ -1,1 +1,1 @@
-"""What the synchronous and the asynchronous client share: everything that does not wait."""
+"""Shared parts of the synchronous and the asynchronous client: everything that does not wait."""

@@ -1,4 +1,4 @@
-"""What a vendor says, without what the database refuses."""
+"""Answers of vendors, without what the database refuses."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is told of a paid request to a vendor: a span. Nothing of a trace leaves with the request."""
+"""Telemetry of a paid request to a vendor: a span. Nothing of a trace leaves with the request."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What the providers on fal have in common."""
+"""Base of the providers on fal."""
 
 from typing import Any, TypeVar
 
