@@ -1,4 +1,4 @@
-"""What all folders share: an S3 server, moto over HTTP; hypothesis' settings; the start and the end of a run."""
+"""Shared by all folders: an S3 server, moto over HTTP; hypothesis' settings; the start and the end of a run."""
 
 import faulthandler
 import gc

@@ -1,4 +1,4 @@
-"""Whether the OpenAPI document declares what the API answers, whatever a test is about."""
+"""Check of every answer that a test gets against the OpenAPI document, whatever the test is about."""
 
 import re
 from functools import cache

@@ -1,4 +1,4 @@
-"""How long a test waits for what must happen."""
+"""The time that a test waits for what must happen."""
 
 PATIENCE = 300.0
 """Seconds, far more than the busiest machine needs: a wait that reaches it has found a hang, not a slow machine. A test

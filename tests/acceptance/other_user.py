@@ -1,4 +1,4 @@
-"""What another user of the machine sees: tried as `nobody` where we are root."""
+"""The view of another user of the machine: tried as `nobody` where we are root."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What is printed and documented, pasted into a shell."""
+"""Pasting of printed and documented lines into a shell."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""What a running stack lets others see: its files and sockets, its ports, its processes' environments."""
+"""Doors of a running stack: its files and sockets, its ports, its processes' environments."""
 
 import contextlib
 import ipaddress

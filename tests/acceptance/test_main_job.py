@@ -1,4 +1,4 @@
-"""What a newcomer and a backend engineer do, through HTTP alone."""
+"""The work of a newcomer and of a backend engineer, through HTTP alone."""
 
 import io
 import json

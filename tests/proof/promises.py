@@ -1,4 +1,4 @@
-"""What is promised of a task's life, one function a promise: given what was seen of it, what contradicts that."""
+"""Promises of a task's life, one function each: given what was seen of it, what contradicts that."""
 
 from bisect import bisect_right
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What goes wrong in one simulated world, drawn from its seed: each world has some kinds of trouble, few have all."""
+"""Troubles of one simulated world, drawn from its seed: each world has some kinds of trouble, few have all."""
 
 from dataclasses import dataclass, field
 from random import Random

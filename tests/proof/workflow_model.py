@@ -1,4 +1,4 @@
-"""What a workflow's life is: steps that begin after those before them, each once, and one end."""
+"""The life of a workflow: steps that begin after those before them, each once, and one end."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What is promised of a workflow's life, one function a promise."""
+"""Promises of a workflow's life, one function each."""
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise

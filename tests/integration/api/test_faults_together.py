@@ -1,4 +1,4 @@
-"""What only shows when inputs are looked for is told together, too, and nothing is kept of what is refused."""
+"""Faults that only show when inputs are looked for: told together, and nothing is kept of what is refused."""
 
 import base64
 from typing import Any

@@ -1,4 +1,4 @@
-"""What all connections have in common, whoever makes them."""
+"""Common behaviour of all connections, whoever makes them."""
 
 import pytest
 from sqlalchemy import text

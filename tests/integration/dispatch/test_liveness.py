@@ -1,4 +1,4 @@
-"""Who says that a task goes on, what its loss costs, and how much several Dispatchers hold of one pool."""
+"""Signs of life of tasks, the cost of their loss, and the share of one pool that several Dispatchers hold."""
 
 import asyncio
 from collections.abc import AsyncGenerator

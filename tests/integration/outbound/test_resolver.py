@@ -1,4 +1,4 @@
-"""Which addresses a name is answered with, and what names that hang cost. Nothing is connected to."""
+"""Addresses of names, and the cost of names that hang. Nothing is connected to."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""What becomes of calls at a vendor once their tasks have ended, or are gone."""
+"""Calls at a vendor whose tasks have ended, or are gone."""
 
 import asyncio
 

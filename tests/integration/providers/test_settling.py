@@ -1,4 +1,4 @@
-"""What an operator does with a call whose answer was lost, from the loss to the end of its task."""
+"""Settling, by an operator, of a call whose answer was lost, from the loss to the end of its task."""
 
 import asyncio
 from collections.abc import AsyncIterator

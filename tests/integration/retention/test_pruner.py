@@ -1,4 +1,4 @@
-"""What ended long ago is forgotten with all that belongs to it; what is needed, or has not ended, stays."""
+"""Pruning: old ended work is forgotten with all that belongs to it; what is needed, or has not ended, stays."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""What the system keeps for a while is forgotten in small batches."""
+"""Tidying of what the system keeps for a while, in small batches."""
 
 from datetime import timedelta
 from functools import partial

@@ -1,4 +1,4 @@
-"""What only a folder can do wrong."""
+"""Faults of a folder alone."""
 # ruff: noqa: ASYNC240 (a test may wait for the disk)
 
 import asyncio

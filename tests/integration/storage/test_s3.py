@@ -1,4 +1,4 @@
-"""What only a bucket can do, or do wrong."""
+"""Abilities and faults of a bucket alone."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""What both stores promise, against both."""
+"""Promises of both stores, tried with both."""
 # ruff: noqa: ASYNC240 (a test may wait for the disk)
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What was used is counted exactly once, by the day in UTC, and outlives the tasks."""
+"""Usage: counted exactly once, by the day in UTC, and outliving the tasks."""
 
 import asyncio
 from datetime import UTC, datetime

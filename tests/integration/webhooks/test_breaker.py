@@ -1,4 +1,4 @@
-"""What receivers that are not well cost: themselves a wait, the others nothing."""
+"""Receivers that are not well: they wait, and the others do not."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What each vendor is asked and what is made of its answer, at once and streamed."""
+"""Questions to each vendor, and their answers, at once and streamed."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What vendors' refusals become: in errors, in answers with 200, and in the middle of a stream."""
+"""Refusals of vendors: in errors, in answers with 200, and in the middle of a stream."""
 
 from dataclasses import dataclass
 

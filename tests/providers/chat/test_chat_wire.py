@@ -1,4 +1,4 @@
-"""What breaks on the way to a vendor: a question is sent once, and it is known whether it may have been answered."""
+"""Broken connections to a vendor: a question is sent once, and it is known whether it may have been answered."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What an answer of Google's image models means, whatever it looks like."""
+"""Answers of Google's image models, whatever they look like, and their meaning."""
 
 import base64
 from typing import Any

@@ -1,4 +1,4 @@
-"""What may go wrong at each point of a call, and what has to come of it."""
+"""Mishaps at each point of a call, drawn from a seed, and the outcomes that they must have."""
 
 import random
 from collections.abc import Sequence

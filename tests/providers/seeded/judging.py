@@ -1,4 +1,4 @@
-"""What has to hold of a run, whatever went wrong: judged by what the vendor saw, not by what we noted."""
+"""Judgements of runs: the promises that hold whatever went wrong, by what the vendor saw, not by our notes."""
 
 import re
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""How long a body is, by what stands in a request's head."""
+"""The length of a body, by the request's head."""
 
 import pytest
 from starlette.datastructures import Headers

@@ -1,4 +1,4 @@
-"""What is wrong with a file is told under the name that the caller gave it, for every type, field, name and shape."""
+"""Faults of files, told under the name that the caller gave, for every type, field, name and shape."""
 
 from typing import Any, get_args
 

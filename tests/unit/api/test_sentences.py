@@ -1,4 +1,4 @@
-"""What a client is told is a sentence, wherever in the code it was written."""
+"""Sentences of errors, wherever in the code they were written."""
 
 import ast
 import json

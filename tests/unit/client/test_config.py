@@ -1,4 +1,4 @@
-"""What a client is made with: keys and headers that are no such thing are refused, and never repeated."""
+"""Settings of a client: keys and headers that are no such thing are refused, and never repeated."""
 
 import traceback
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Which replicas a pool's jobs go to while some of its own are missing."""
+"""The replicas that get a pool's jobs while some of its own are missing."""
 
 import asyncio
 from collections.abc import AsyncGenerator

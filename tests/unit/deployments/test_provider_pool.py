@@ -1,4 +1,4 @@
-"""How many tasks for providers elsewhere are claimed at a time."""
+"""The number of tasks for providers elsewhere that are claimed at a time."""
 
 from typing import Any, cast
 

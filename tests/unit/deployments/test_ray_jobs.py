@@ -1,4 +1,4 @@
-"""Which jobs Ray knows, by the answers of its dashboard: those of a server on loopback that answers as it does."""
+"""Jobs that Ray knows, by the answers of its dashboard: a server on loopback that answers as it does."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a pool is told of its replicas while Ray answers, fails and hangs."""
+"""Counts of replicas that a pool is told while Ray answers, fails and hangs."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""When a standby takes the device, and when it gives it back."""
+"""The moments at which a standby takes the device and gives it back."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""What follows the failures of providers: another try, a wait, the fallback, or the end."""
+"""Verdicts on failures of providers: another try, a wait, the fallback, or the end."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""What docs/providers.md says of providers and their settings is what the code says."""
+"""The sentences of docs/providers.md on providers and their settings, against the code."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the counts of evaluations and the state of a breaker say of the evaluator's health."""
+"""Health of the evaluator, by the counts of evaluations and the state of a breaker."""
 
 import pytest
 

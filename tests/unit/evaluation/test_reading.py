@@ -1,4 +1,4 @@
-"""What a vision model says, whatever it says."""
+"""Answers of a vision model, whatever they say."""
 
 import contextlib
 import json

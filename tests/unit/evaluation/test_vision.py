@@ -1,4 +1,4 @@
-"""Which vision model is asked."""
+"""Choice of the vision model."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is drawn into a picture stays inside its mask, and no seam shows where it begins."""
+"""Blending: what is drawn into a picture stays inside its mask, without a seam where it begins."""
 
 import numpy as np
 import pytest

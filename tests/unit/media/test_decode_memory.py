@@ -1,4 +1,4 @@
-"""What decoding takes, measured in a process of its own, stays within what the header made us reserve for it."""
+"""Memory of decoding, measured in a process of its own: within what the header made us reserve for it."""
 
 import io
 import subprocess

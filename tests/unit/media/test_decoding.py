@@ -1,4 +1,4 @@
-"""What a picture takes is reserved until nothing of it is left, also when nobody waits for it any more."""
+"""Memory reserved for a picture until nothing of it is left, also when nobody waits for it any more."""
 
 import asyncio
 import threading

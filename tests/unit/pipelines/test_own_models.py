@@ -1,4 +1,4 @@
-"""What the project made is made anew by a newer version; what anybody else put there or changed stays."""
+"""Models of the project's own: made anew by a newer version, unless somebody else put or changed them there."""
 
 import json
 import shutil

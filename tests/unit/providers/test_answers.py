@@ -1,4 +1,4 @@
-"""What vendors' answers say is read, whatever it is."""
+"""Reading of vendors' answers, whatever they are."""
 
 import json
 import math

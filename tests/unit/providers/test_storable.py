@@ -1,4 +1,4 @@
-"""What vendors say can be stored, whatever it is."""
+"""Answers of vendors in a form that can be stored, whatever they are."""
 
 import json
 from typing import Any

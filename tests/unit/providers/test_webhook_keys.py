@@ -1,4 +1,4 @@
-"""How long fal's keys are believed."""
+"""The time for which fal's keys are believed."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""What many tasks name at once: taken in beside each other, and each source once."""
+"""Inputs that many tasks name at once: taken in beside each other, and each source once."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""When the loop that forgets comes again."""
+"""The times of the loop that forgets."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What stops a start before anything is started."""
+"""Reasons not to start, found before anything is started."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""How long work waits for an object store that is away."""
+"""Patience of work with an object store that is away."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""How a workflow looks in a terminal, and what it says where there is none."""
+"""Drawings of a workflow in a terminal, and the lines in their place where there is none."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""What a request for a training becomes, without network and database."""
+"""Requests for trainings made into specs, without network and database."""
 
 from typing import Any
 from uuid import UUID

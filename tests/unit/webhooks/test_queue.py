@@ -1,4 +1,4 @@
-"""Which receivers get a request next."""
+"""The receivers that get a request next."""
 
 import random
 

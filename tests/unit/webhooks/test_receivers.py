@@ -1,4 +1,4 @@
-"""How much one receiver may be sent at once, and when it is left alone."""
+"""Limits of one receiver, and the pauses in which it is left alone."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""When a webhook is tried again."""
+"""The times at which a webhook is tried again."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime

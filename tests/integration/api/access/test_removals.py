@@ -1,4 +1,4 @@
-"""What one tenant leaves waiting keeps no other from removing its own."""
+"""Removals by one tenant, which the waiting work of another does not hold up."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""What a route does not read, it refuses by name: every route is walked, none is listed by hand."""
+"""Unread parts of requests, refused by name: every route is walked, none is listed by hand."""
 
 from collections.abc import AsyncIterator
 from typing import Any

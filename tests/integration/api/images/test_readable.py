@@ -1,4 +1,4 @@
-"""What a plain key must not read, it cannot read by any way; what one answer hands out, other requests take."""
+"""Files that a plain key cannot read by any way; files that one answer hands out, and other requests take."""
 
 from collections.abc import AsyncIterator
 from typing import Any, get_args

@@ -1,4 +1,4 @@
-"""What an administrator does with LoRAs, and that nobody else can."""
+"""LoRAs in the hands of an administrator, and of nobody else."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What an operator sees of providers and of paid calls, and who may see it."""
+"""Providers and paid calls as an operator sees them, and the keys that show them."""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which queue a task waits in, and which queues cannot take it."""
+"""Queues of tasks, and those that cannot take a task."""
 
 import httpx
 from sqlalchemy import select

@@ -1,4 +1,4 @@
-"""Which trainings get jobs, and what becomes of those."""
+"""The queue of trainings: the order of jobs, and their ends."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What a job may write to its row, and when it is told to stop."""
+"""Reports of a job to its row, and the moment at which it is told to stop."""
 
 import asyncio
 import threading

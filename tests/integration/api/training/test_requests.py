@@ -1,4 +1,4 @@
-"""What /training accepts, refuses, lists and cancels."""
+"""Requests to /training: accepted, refused, listed, cancelled."""
 
 import base64
 import io

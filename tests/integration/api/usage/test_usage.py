@@ -1,4 +1,4 @@
-"""What was used, by day, tenant, type of tasks and provider; and what one task has used."""
+"""Usage by day, tenant, type of tasks and provider, and that of one task."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta

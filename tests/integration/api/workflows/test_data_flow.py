@@ -1,4 +1,4 @@
-"""What a step hands to those behind it."""
+"""Results that a step hands to those behind it."""
 
 import base64
 import io

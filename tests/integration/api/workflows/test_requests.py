@@ -1,4 +1,4 @@
-"""What /workflows accepts, refuses, lists, changes and cleans up."""
+"""Requests to /workflows: accepted, refused, listed, changed, cleaned up."""
 
 import json
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What a label means, and where that is on a subject."""
+"""Regions of a subject, by label."""
 
 import numpy as np
 import pytest

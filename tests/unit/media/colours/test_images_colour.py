@@ -1,4 +1,4 @@
-"""What a photographer sends is what comes out: depth, channels, transparency, profiles, and who made it."""
+"""Colours of photographs, kept from input to output: depth, channels, transparency, profiles, every maker."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""What is beside the pixels may be broken or endless: it is thrown away anyway. Broken pixels are refused."""
+"""Broken or endless data beside the pixels: thrown away anyway. Broken pixels are refused."""
 
 import io
 import struct

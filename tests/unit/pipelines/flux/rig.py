@@ -1,4 +1,4 @@
-"""What the tests of FLUX's uses share: a mask, plain diffusers beside ours, and how far two pictures are apart."""
+"""Shared by the tests of FLUX's uses: a mask, plain diffusers beside ours, and the distance of two pictures."""
 
 from dataclasses import replace
 from functools import cache

@@ -1,4 +1,4 @@
-"""What a request asks for shows in the pixels, and nothing else does."""
+"""Requests in pixels: each part of a request shows in them, and nothing else does."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the LoRA tests share: transformers to compare, an input, and files in every layout."""
+"""Shared by the LoRA tests: transformers to compare, an input, and files in every layout."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence

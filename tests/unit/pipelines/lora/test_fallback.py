@@ -1,4 +1,4 @@
-"""What the rank buffers cannot hold goes through PEFT, says so, and leaves nothing behind."""
+"""LoRAs that the rank buffers cannot hold: they go through PEFT, say so, and leave nothing behind."""
 
 import logging
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a refusal says: when to come again, in whose words, and what may follow."""
+"""Refusals of vendors: the time to come again, their words, and the next step."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime

@@ -1,4 +1,4 @@
-"""What Ray's processes inherit."""
+"""The environment of Ray's processes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the head reads from the REST API of Ray's dashboard, of which a stand-in answers here."""
+"""Answers of the REST API of Ray's dashboard, as the head reads them; a stand-in gives them here."""
 
 import json
 import socket

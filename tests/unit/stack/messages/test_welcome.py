@@ -1,4 +1,4 @@
-"""What is printed leads to a picture by pasting, wherever the server and its key are, and holds no secret."""
+"""The printed welcome: it leads to a picture by pasting, wherever the server and its key are, without a secret."""
 
 import json
 import os

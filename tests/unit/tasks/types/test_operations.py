@@ -1,4 +1,4 @@
-"""What each type asks of a provider elsewhere, for requests as they are prepared."""
+"""Operations that each type asks of a provider elsewhere, for requests as they are prepared."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the tests of finished LoRAs share: a spec, and adapters as PEFT has them after a training."""
+"""Shared by the tests of finished LoRAs: a spec, and adapters as PEFT has them after a training."""
 
 from typing import Any
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Which pictures a step learns from follows from its number alone."""
+"""Batches of pictures, which follow from the number of a step alone."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""What the encoders made is found again under the picture's and the caption's number, or missed loudly."""
+"""The cache of encoded pictures and captions: found again by number, or missed loudly."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What FLUX's network is shown and taught: a stand-in for it, which knows the answer, sees every input."""
+"""The inputs and targets of FLUX's network: a stand-in for it, which knows the answer, sees every input."""
 
 import math
 from collections.abc import Callable

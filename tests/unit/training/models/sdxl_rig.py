@@ -1,4 +1,4 @@
-"""What the tests of SDXL share: a spec, the tiny model's parts, and two pictures to learn."""
+"""Shared by the tests of SDXL: a spec, the tiny model's parts, and two pictures to learn."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What can be trained is known without any library of models."""
+"""Families that can be trained, known without any library of models."""
 
 import subprocess
 import sys

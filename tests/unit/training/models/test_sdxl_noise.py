@@ -1,4 +1,4 @@
-"""What SDXL's loss compares, against diffusers' scheduler and against numbers worked out by hand."""
+"""The terms of SDXL's loss, against diffusers' scheduler and against numbers worked out by hand."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a definition is refused for, and where in the body that is."""
+"""Refusals of definitions, and the places in the body that they name."""
 
 from typing import Any
 

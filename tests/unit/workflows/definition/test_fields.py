@@ -1,4 +1,4 @@
-"""Which fields a task type takes and its results have, and what fits where."""
+"""Fields of task types and of their results, and those that fit each other."""
 
 from typing import Any
 

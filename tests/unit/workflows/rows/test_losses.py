@@ -1,4 +1,4 @@
-"""Which files are gone: asked of the store together, not in turn."""
+"""Files that are gone: asked of the store together, not in turn."""
 
 import asyncio
 from pathlib import Path

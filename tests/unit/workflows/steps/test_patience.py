@@ -1,4 +1,4 @@
-"""How long a step waits for the database and the object store."""
+"""Patience of a step with the database and the object store."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a step's tasks came to, and the hash of what was asked."""
+"""Results of a step's tasks, and the hash of what was asked."""
 
 import uuid
 from typing import Any
