@@ -3,10 +3,11 @@
 All times are the database's, which judges them later: the clock of this machine may be wrong.
 """
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 from pydantic import BaseModel, Field
-from sqlalchemy import func
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from compute.api.access.tokens import PREFIX, new_secret, token_text
@@ -99,15 +100,19 @@ async def update(session: AsyncSession, key_id: UUID, changes: ApiKeyUpdate) -> 
     return row
 
 
-async def rotate(session: AsyncSession, key_id: UUID, grace_seconds: int) -> tuple[ApiKey, str]:
+async def rotate(
+    session: AsyncSession, key_id: UUID, grace_seconds: int, *, end_previous: bool = False
+) -> tuple[ApiKey, str]:
     """Give a key another secret; returns its row and its text. The secret that was valid until now works for
     `grace_seconds` more, and one before that no more.
 
     Raises:
         NotFound: there is no such key.
-        Conflict: it was revoked.
+        Conflict: it was revoked, or there is one before that, which works still and may not end.
     """
     row = await _unrevoked(session, key_id)
+    if grace_seconds and not end_previous:
+        _check_no_previous(row, await session.scalar(select(func.now())))
     secret, hashed = new_secret()
     row.previous_hash = row.hash if grace_seconds else None
     row.previous_until = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, grace_seconds) if grace_seconds else None
@@ -129,6 +134,15 @@ async def revoke(session: AsyncSession, key_id: UUID) -> ApiKey:
         await session.flush()
         await session.refresh(row)
     return row
+
+
+def _check_no_previous(row: ApiKey, now: datetime | None) -> None:
+    if now is not None and row.previous_until is not None and row.previous_until > now:
+        until = row.previous_until.astimezone(UTC).isoformat(timespec="seconds")
+        raise Conflict(
+            f"Key {row.id} was rotated before, and the secret from before that works until {until}. Only two work at a "
+            "time: send `end_previous` to end that one now."
+        )
 
 
 async def _unrevoked(session: AsyncSession, key_id: UUID) -> ApiKey:

@@ -115,7 +115,7 @@ async def _create(resources: Resources, asked: ApiKeyCreate, by: str, idempotent
 
 async def _rotate(resources: Resources, key_id: UUID, asked: ApiKeyRotate, idempotent: IdempotentRequest) -> Answer:
     async with idempotent.once(resources.database) as session:
-        row, text = await keys.rotate(session, key_id, asked.grace_seconds)
+        row, text = await keys.rotate(session, key_id, asked.grace_seconds, end_previous=asked.end_previous)
         return await _told_once(idempotent, session, row, text, 200)
 
 

@@ -111,11 +111,21 @@ def show(key_id: KeyId, as_json: AsJson = False, url: Url = None, key: AdminKey 
 
 @keys.command()
 def rotate(
-    key_id: KeyId, grace: Grace = 86_400, as_json: AsJson = False, url: Url = None, key: AdminKey = None
+    key_id: KeyId,
+    grace: Grace = 86_400,
+    end_previous: Annotated[
+        bool, typer.Option("--end-previous", help="End the secret before that, if it still works, now.")
+    ] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: AdminKey = None,
 ) -> None:
     """Replace the secret of a key, and print the new one once; the old one stays valid for a while."""
     with connected(url, key, admin=True) as (client, _):
-        _print_once(client.admin.keys.rotate(key_id, grace_seconds=grace, idempotency_key=""), as_json)
+        _print_once(
+            client.admin.keys.rotate(key_id, grace_seconds=grace, end_previous=end_previous, idempotency_key=""),
+            as_json,
+        )
 
 
 @keys.command()

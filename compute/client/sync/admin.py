@@ -52,14 +52,24 @@ class Keys:
         return found
 
     def rotate(
-        self, key_id: Any, *, grace_seconds: int | None = None, idempotency_key: str | None = None
+        self,
+        key_id: Any,
+        *,
+        grace_seconds: int | None = None,
+        end_previous: bool = False,
+        idempotency_key: str | None = None,
     ) -> ApiKeyWithSecret:
         """Make a new secret; the old one is valid for `grace_seconds` more.
 
         Raises:
+            ConflictError: one before the old one is valid still; with `end_previous` it ends now.
             SecretLostError: the key has a new secret, and the answer with it was lost.
         """
-        call = post(f"{_path(key_id)}/rotate", fields_of(grace_seconds=grace_seconds), key=idempotency_key)
+        call = post(
+            f"{_path(key_id)}/rotate",
+            fields_of(grace_seconds=grace_seconds, end_previous=end_previous or None),
+            key=idempotency_key,
+        )
         return _with_secret(self._transport.json(call))
 
     def revoke(self, key_id: Any) -> ApiKeyPublic:

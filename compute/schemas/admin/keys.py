@@ -115,6 +115,11 @@ class ApiKeyRotate(JsonBody):
     grace_seconds: int = Field(
         default=24 * 3600, ge=0, le=_LONGEST_GRACE, description="For how long the old secret works beside the new one."
     )
+    end_previous: bool = Field(
+        default=False,
+        description="Whether the secret before the present one may end now, if it still works after an earlier "
+        "rotation. Only two work at a time; without grace both end.",
+    )
 
 
 class ApiKeyPublic(BaseModel):

@@ -207,9 +207,18 @@ async def test_after_a_rotation_both_secrets_work_for_as_long_as_was_said(
     assert rotated["previous_until"] is not None
     await until(api, rotated["key"], (200, None))
     assert await status_with(api, made["key"]) == (200, None)
+    # What was promised to the first is kept, unless it is said that it may end.
+    again = await admin.post(f"/admin/keys/{made['id']}/rotate", json={"grace_seconds": 60})
+    assert (again.status_code, "end_previous" in again.json()["detail"]) == (409, True)
+    assert await status_with(api, made["key"]) == (200, None)
+    ending = {"grace_seconds": 60, "end_previous": True}
+    third = (await admin.post(f"/admin/keys/{made['id']}/rotate", json=ending)).json()
+    await until(api, third["key"], (200, None))
+    await until(api, made["key"], (401, "UNAUTHORIZED"))
+    assert await status_with(api, rotated["key"]) == (200, None)
     last = (await admin.post(f"/admin/keys/{made['id']}/rotate", json={"grace_seconds": 0})).json()
     await until(api, last["key"], (200, None))
-    for old in (made["key"], rotated["key"]):
+    for old in (made["key"], rotated["key"], third["key"]):
         await until(api, old, (401, "UNAUTHORIZED"))
 
 
