@@ -62,8 +62,10 @@ def labelled(fields: dict[str, Any], tenant: str | None) -> dict[str, Any]:
 
 
 def check_tenant(named: Any, tenant: str | None) -> None:
-    """Raises:
-    InvalidInput: a request names another tenant than that to which its caller is bound.
+    """Check the tenant that a request names.
+
+    Raises:
+        InvalidInput: it is another one than that to which the caller is bound.
     """
     if tenant is not None and named is not None and named != tenant:
         raise InvalidInput(f"Field `{_FIELD}` must be `{tenant}` with this key, or be left out.", field=_FIELD)

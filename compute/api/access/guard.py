@@ -91,8 +91,10 @@ class KeyGuard:
         set_caller(scope, await _caller(scope, scope["app"].state.resources))
 
     def _judge(self, scope: Scope) -> None:
-        """Raises:
-        Forbidden: the caller may not do this.
+        """Check that the caller may do this.
+
+        Raises:
+            Forbidden: the scope of the key is too small, or the route is closed to the keys of tenants.
         """
         caller = caller_in(scope)
         if caller is None:
@@ -204,9 +206,11 @@ async def _counted(scope: Scope, send: Send) -> Send:
 
 
 async def _caller(scope: Scope, resources: Resources) -> Caller:
-    """Raises:
-    Unauthorized: no key, or one that was never given out, has expired or was revoked.
-    Unavailable: the database is away, and the key is not known well enough.
+    """The caller whose key the request carries.
+
+    Raises:
+        Unauthorized: no key, or one that was never given out, has expired or was revoked.
+        Unavailable: the database is away, and the key is not known well enough.
     """
     scheme, given = _credentials(scope)
     caller = None
