@@ -102,8 +102,8 @@ class ReplicaDirectory:
     actor the moment it dies, while Serve's status shows it as running until the next health check.
     """
 
-    def __init__(self, app_name: str, pools: Sequence[ServePool]) -> None:
-        self._app_name = app_name
+    def __init__(self, application: str, pools: Sequence[ServePool]) -> None:
+        self.application = application
         self._deployments = [name for pool in pools for name in (pool.name, pool.standby_name) if name]
         self._settled: frozenset[str] = frozenset()
         self._names: frozenset[str] | None = None
@@ -126,7 +126,7 @@ class ReplicaDirectory:
         if names and names == self._settled:
             return None
         alive = {name: sum(actor.startswith(self._prefix(name)) for actor in names) for name in self._deployments}
-        status = serve.status().applications[self._app_name].deployments
+        status = serve.status().applications[self.application].deployments
         running = {
             name: min(status[name].replica_states.get("RUNNING", 0), count) if name in status else 0
             for name, count in alive.items()
@@ -140,4 +140,4 @@ class ReplicaDirectory:
         return frozenset(actor["name"] for actor in actors if actor["name"].startswith(prefixes))
 
     def _prefix(self, deployment: str) -> str:
-        return f"SERVE_REPLICA::{self._app_name}#{deployment}#"
+        return f"SERVE_REPLICA::{self.application}#{deployment}#"

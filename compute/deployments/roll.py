@@ -52,7 +52,14 @@ class WorkerRoll:
         heard, self._heard = self._heard, {}
         alive = self._directory.alive
         known = () if alive is None else self._directory.deployments
-        await note(self._database, heard.values(), cluster=self._cluster, deployments=known, alive=alive or ())
+        await note(
+            self._database,
+            heard.values(),
+            cluster=self._cluster,
+            application=self._directory.application,
+            deployments=known,
+            alive=alive or (),
+        )
 
 
 class SupervisorRoll:

@@ -60,16 +60,19 @@ async def note(
     heard: Iterable[Vitals],
     *,
     cluster: str,
+    application: str | None = None,
     deployments: Collection[str] = (),
     alive: Collection[str] = (),
 ) -> None:
-    """Write what was heard of workers of a `cluster`. Of its `deployments` those have gone that are silent and not
-    `alive`; of others, and of other clusters, nothing is known but how long they have been silent.
+    """Write what was heard of workers of a `cluster`, and of Serve's `application` there. Of its `deployments` those
+    have gone that are silent and not `alive`; of others, and of other clusters, nothing is known but how long they have
+    been silent.
 
     Raises:
         DatabaseAway: the database is away.
     """
-    rows = [_row(vitals) | {"cluster": cluster} for vitals in sorted(heard, key=lambda vitals: vitals.station.id)]
+    whose = {"cluster": cluster, "application": application}
+    rows = [_row(vitals) | whose for vitals in sorted(heard, key=lambda vitals: vitals.station.id)]
     async with database.transaction() as session:
         if rows:
             given = insert(Worker).values(rows)

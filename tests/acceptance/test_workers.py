@@ -37,6 +37,7 @@ def test_every_replica_is_a_worker_that_tells_of_itself(stack: Stack) -> None:
     assert "inference" in flux["queues"]
     assert flux["memory_mb"] > 100
     assert flux["gpu_utilization"] is None
+    assert flux["dashboard_url"] == f"{stack.dashboard_url}/#/serve/applications/compute/Flux"
     completed = flux["tasks_completed_total"]
     with stack.client() as api:
         body = {"task_type": "GENERATION", "prompt": "a hat", "width": 64, "height": 64, "steps": 1}

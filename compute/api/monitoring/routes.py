@@ -166,7 +166,7 @@ async def get_worker_stats(request: Request, resources: ResourcesDep) -> WorkerS
     that is bound to a tenant is told of their queues, capacity and status alone."""
     async with resources.database.transaction() as session:
         workers, now = await seen_workers(session)
-    return present_workers(workers, now, within=caller_of(request).tenant is None)
+    return present_workers(workers, now, resources.settings, within=caller_of(request).tenant is None)
 
 
 @router.get("/workers/health", response_model=WorkerHealthResponse)

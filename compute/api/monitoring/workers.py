@@ -7,17 +7,21 @@ and processes, nor how much work of others there is.
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
+from compute.api.dashboard import deployment_page
 from compute.monitoring.workers import WorkerSeen, workers_by_queue
 from compute.schemas.monitoring.workers import WorkerHealthResponse, WorkerInfo, WorkerState, WorkerStatsResponse
+from compute.settings import Settings
 
 __all__ = ["present_health", "present_workers"]
 
 _MEGA = 1_000_000
 
 
-def present_workers(workers: Sequence[WorkerSeen], now: datetime, *, within: bool) -> WorkerStatsResponse:
+def present_workers(
+    workers: Sequence[WorkerSeen], now: datetime, settings: Settings, *, within: bool
+) -> WorkerStatsResponse:
     """All workers, and their sums."""
-    shown = [_worker(worker) if within else _outside(worker) for worker in workers]
+    shown = [_worker(worker, settings) if within else _outside(worker) for worker in workers]
     capacity, active = sum(worker.concurrency for worker in shown), sum(worker.active_tasks for worker in shown)
     return WorkerStatsResponse(
         workers=shown,
@@ -81,7 +85,7 @@ def _outside(worker: WorkerSeen) -> WorkerInfo:
     )
 
 
-def _worker(worker: WorkerSeen) -> WorkerInfo:
+def _worker(worker: WorkerSeen, settings: Settings) -> WorkerInfo:
     row = worker.row
     return WorkerInfo(
         name=row.name,
@@ -105,6 +109,7 @@ def _worker(worker: WorkerSeen) -> WorkerInfo:
         gpu_memory_total_mb=_mega(row.gpu_memory_total),
         started_at=row.started_at,
         last_heartbeat=row.seen_at,
+        dashboard_url=row.application and deployment_page(settings, row.application, row.deployment),
     )
 
 

@@ -16,7 +16,7 @@ class Worker(Base):
 
     `seen_at` is when it was last heard of, by the database's clock; `gone_at` is when Ray had it no more. Memory is in
     bytes, `gpu_utilization` from 0 to 1. `capacity` is how many tasks it holds at a time, `concurrency` how many of
-    them it executes. `cluster` is the Ray cluster whose Dispatcher wrote it.
+    them it executes. `cluster` is the Ray cluster whose Dispatcher wrote it, `application` that of Serve.
     """
 
     __tablename__ = "workers"
@@ -25,6 +25,7 @@ class Worker(Base):
     name: Mapped[str]
     deployment: Mapped[str]
     cluster: Mapped[str | None]
+    application: Mapped[str | None]
     host: Mapped[str]
     pid: Mapped[int] = mapped_column(Integer)
     queues: Mapped[list[Any]]

@@ -36,6 +36,9 @@ class WorkerInfo(BaseModel):
     gpu_memory_total_mb: float | None = None
     started_at: datetime | None = Field(default=None, description="When it was first heard of.")
     last_heartbeat: datetime = Field(description="When it was last heard of, by the database's clock.")
+    dashboard_url: str | None = Field(
+        default=None, description="Its deployment in Ray's dashboard, where the dashboard's address is known."
+    )
 
 
 class WorkerStatsResponse(BaseModel):

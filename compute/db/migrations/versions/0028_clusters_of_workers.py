@@ -1,4 +1,4 @@
-"""The cluster of a worker."""
+"""The Ray cluster and the Serve application of a worker."""
 
 from alembic import op
 
@@ -9,8 +9,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.execute("ALTER TABLE workers ADD COLUMN cluster TEXT")
+    op.execute("ALTER TABLE workers ADD COLUMN cluster TEXT, ADD COLUMN application TEXT")
 
 
 def downgrade() -> None:
-    op.execute("ALTER TABLE workers DROP COLUMN cluster")
+    op.execute("ALTER TABLE workers DROP COLUMN cluster, DROP COLUMN application")
