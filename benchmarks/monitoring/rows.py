@@ -1,5 +1,6 @@
 """A database as a busy installation has it after a month: tasks of all types, tenants and providers, and workflows."""
 
+from itertools import pairwise
 from typing import Any
 
 import psycopg
@@ -13,6 +14,7 @@ from compute.worker.vitals import Station, Vitals
 
 __all__ = ["fill", "fill_workers"]
 
+_FIRST = 100
 _AT_A_TIME = 100_000
 _TASKS = """
 INSERT INTO tasks (id, task_type, queue, tenant, priority, status, progress, spec, result, errors, origin_instance,
@@ -25,7 +27,7 @@ SELECT uuidv7(age), type, CASE WHEN provider = 'LOCAL' THEN queue ELSE lower(spl
        CASE WHEN status = 'COMPLETED' THEN
        '{"metadata": {"model": "tiny-flux", "timing_ms": 900}, "artifacts": [{"path": "generations/0/1/0.png"}]}'::jsonb
        END, CASE WHEN status = 'FAILED' THEN '["CUDA out of memory"]'::jsonb ELSE '[]' END,
-       CASE WHEN n %% 3 = 0 THEN 'shop' ELSE 'studio' END,
+       CASE WHEN n %% 3 = 0 THEN 'shop' ELSE 'pod-' || n %% %(instances)s END,
        CASE WHEN n %% 5 = 0 THEN 'eu' WHEN n %% 5 = 1 THEN 'us' END, tenant,
        CASE WHEN n %% 20 = 0 THEN md5((n / 60)::text)::uuid::text END,
        CASE WHEN n %% 20 = 0 THEN 'step-' || n %% 3 END, provider, 1, 'ray-serve', 'Flux#replica', now() + age,
@@ -33,7 +35,7 @@ SELECT uuidv7(age), type, CASE WHEN provider = 'LOCAL' THEN queue ELSE lower(spl
        CASE WHEN status <> 'PENDING' THEN now() + age + interval '9 s' END, CASE WHEN n %% 97 = 0 THEN now() END
   FROM (
     SELECT n, (n - %(count)s) * interval '30 days' / %(count)s AS age,
-           CASE WHEN n %% 10 < 3 THEN NULL ELSE 'tenant-' || floor(500 * ((n * 0.61803) %% 1) ^ 3) END AS tenant,
+           CASE WHEN n %% 10 >= 3 THEN 'tenant-' || floor(%(tenants)s * ((n * 0.61803) %% 1) ^ 3) END AS tenant,
            (ARRAY['GENERATION', 'EDITING', 'REFINE', 'BACKGROUND_REMOVAL', 'VIDEO_GENERATION'])[kind] AS type,
            (ARRAY['inference', 'inference', 'refine', 'image', 'video'])[kind] AS queue,
            CASE WHEN n %% 11 = 0 THEN 'FAL_STANDARD' WHEN n %% 53 = 0 THEN 'VERTEX' ELSE 'LOCAL' END AS provider,
@@ -68,11 +70,15 @@ SELECT id, 'TASK_STATUS', moved, created_at FROM (SELECT * FROM tasks ORDER BY c
 """
 
 
-def fill(connection: psycopg.Connection[Any], tasks: int) -> None:
-    """Insert so many tasks of the last thirty days, a workflow for each twenty of them, and events of the latest."""
-    for first in range(1, tasks + 1, _AT_A_TIME):
-        last = min(first + _AT_A_TIME - 1, tasks)
-        connection.execute(_TASKS, {"count": tasks, "first": first, "last": last})
+def fill(connection: psycopg.Connection[Any], tasks: int, *, instances: int = 1, tenants: int = 500) -> None:
+    """Insert so many tasks of the last thirty days, a workflow for each twenty of them, and events of the latest.
+
+    Two thirds of the tasks are from so many `instances`, one third from the installation `shop`, which comes first.
+    """
+    begins = [1, *range(_FIRST + 1, tasks + 1, _AT_A_TIME)]
+    for first, behind in pairwise([*begins, tasks + 1]):
+        given = {"count": tasks, "first": first, "last": behind - 1, "instances": instances, "tenants": tenants}
+        connection.execute(_TASKS, given)
     connection.execute(_WORKFLOWS, {"count": tasks // 20})
     step = WorkflowStepDefinition(id="step", task_type=TaskType.GENERATION, config={"prompt": "a hat"})
     connection.execute(_STEPS, {"definition": Jsonb(step.model_dump(mode="json"))})

@@ -63,11 +63,11 @@ _FOLD = f"""
 WITH gone AS MATERIALIZED (
     DELETE FROM work_news WHERE id IN (SELECT id FROM work_news ORDER BY id LIMIT %(most)s) RETURNING *
 ), labels AS MATERIALIZED (
-    SELECT DISTINCT of.whole, CASE WHEN of.whole THEN '' ELSE tenant END AS tenant, instance, zone
-      FROM (SELECT DISTINCT tenant, origin_instance, origin_zone FROM gone) AS news
-     CROSS JOIN {_WHOLE} CROSS JOIN {_GRAINS} WHERE there AND (instance <> '' OR zone <> '')
+    SELECT of.whole, CASE WHEN of.whole THEN '' ELSE tenant END AS tenant, instance, zone, min(first) AS first
+      FROM (SELECT tenant, origin_instance, origin_zone, min(id) AS first FROM gone GROUP BY 1, 2, 3) AS news
+     CROSS JOIN {_WHOLE} CROSS JOIN {_GRAINS} WHERE there AND (instance <> '' OR zone <> '') GROUP BY 1, 2, 3, 4
 ), lacking AS MATERIALIZED (
-    SELECT labels.*, row_number() OVER (PARTITION BY whole, tenant, instance = '', zone = '' ORDER BY instance, zone)
+    SELECT labels.*, row_number() OVER (PARTITION BY whole, tenant, instance = '', zone = '' ORDER BY first)
            AS place
       FROM labels WHERE NOT EXISTS (
            SELECT FROM work_labels AS known
@@ -82,7 +82,8 @@ WITH gone AS MATERIALIZED (
             WHERE work_labels.whole = asked.whole AND work_labels.tenant = asked.tenant
               AND (origin_instance = '') = asked.instance AND (origin_zone = '') = asked.zone) AS own) AS owned
 ), named AS MATERIALIZED (
-    SELECT labels.*, CASE WHEN instance = '' OR own THEN instance ELSE '{BEYOND}' END AS as_instance,
+    SELECT whole, tenant, instance, zone, fresh,
+           CASE WHEN instance = '' OR own THEN instance ELSE '{BEYOND}' END AS as_instance,
            CASE WHEN zone = '' OR own THEN zone ELSE '{BEYOND}' END AS as_zone
       FROM (SELECT labels.*, place IS NOT NULL AS fresh, place IS NULL OR place <= places AS own
               FROM labels LEFT JOIN lacking USING (whole, tenant, instance, zone)
