@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from compute.terminal.words import clean
 
-__all__ = ["AsJson", "plain", "print_json", "print_line", "print_table", "sound"]
+__all__ = ["AsJson", "moment", "percent", "plain", "print_json", "print_line", "print_table", "sound"]
 
 Answer = TypeVar("Answer")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -56,6 +57,16 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, nothing: 
     widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
     for line in [[name.upper() for name in head], *lines]:
         typer.echo("  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip())
+
+
+def percent(value: Any) -> str:
+    """A progress; what a server says otherwise stays as it is."""
+    return f"{value or 0:.0f} %" if isinstance(value or 0, int | float) else str(value)
+
+
+def moment(value: Any) -> str | None:
+    """A moment, in seconds; what a server says otherwise stays as it is."""
+    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else None if value is None else str(value)
 
 
 def _text(value: Any) -> str:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 __all__ = ["progress_bar"]
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[float, str], None]]:
+def progress_bar(title: str) -> Iterator[Callable[[Any, str], None]]:
     """Yield a function that takes the progress in percent and a word about it. The bar is gone when the block ends.
 
     Example:
@@ -33,7 +34,9 @@ def progress_bar(title: str) -> Iterator[Callable[[float, str], None]]:
     with Progress(*columns, console=console, transient=True) as bar:
         line = bar.add_task(title, total=100, word="")
 
-        def show(percent: float, word: str) -> None:
-            bar.update(line, completed=percent, word="".join(sign if sign.isprintable() else " " for sign in word))
+        def show(percent: Any, word: str) -> None:
+            # Whatever a server says: what is no number moves nothing.
+            completed = percent if isinstance(percent, int | float) else None
+            bar.update(line, completed=completed, word="".join(sign if sign.isprintable() else " " for sign in word))
 
         yield show

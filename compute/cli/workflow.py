@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from compute.cli.answers import AsJson, plain, print_json, print_table, sound
+from compute.cli.answers import AsJson, percent, plain, print_json, print_table, sound
 from compute.cli.errors import INTERRUPTED
 from compute.cli.fields import object_of, pairs_of, value_of
 from compute.cli.remote.beginning import begun
@@ -86,7 +86,7 @@ def list_workflows(
         print_json([plain(one) for one in found])
         return
     rows = (
-        [one.id, one.name, one.status, f"{one.progress or 0:.0f} %", f"{one.completed_steps} of {one.total_steps}"]
+        [one.id, one.name, one.status, percent(one.progress), f"{one.completed_steps} of {one.total_steps}"]
         for one in found
     )
     print_table(["id", "name", "status", "progress", "steps"], rows, nothing="no workflows")
@@ -100,7 +100,7 @@ def show(workflow_id: WorkflowId, as_json: AsJson = False, url: Url = None, key:
     from compute.terminal.show import show as print_progress
 
     with connected(url, key) as (client, server):
-        workflow = plain(sound(client.workflows.get(workflow_id)))
+        workflow = plain(sound(sound(client.workflows.get(workflow_id)), "steps"))
         if as_json:
             print_json(workflow)
         else:
@@ -184,7 +184,7 @@ def _watch(client: "Compute", server: Server, workflow_id: str, as_json: bool) -
         return server.hint("workflow", name, workflow_id, *arguments)
 
     states = poll(
-        lambda: plain(sound(client.workflows.get(workflow_id))),
+        lambda: plain(sound(sound(client.workflows.get(workflow_id)), "steps")),
         lambda found: found["status"] in ENDED_WORKFLOWS,
         pause=POLL_SECONDS,
     )

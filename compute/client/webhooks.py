@@ -86,7 +86,9 @@ def _bytes(text: str) -> bytes:
 
 def _key(secret: str) -> bytes:
     try:
-        found = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+        bare = secret.removeprefix(_PREFIX)
+        # Base64 with and without padding is in use.
+        found = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
     except (ValueError, binascii.Error) as error:
         raise WebhookError("a secret is `whsec_` and base64") from error
     if not found:

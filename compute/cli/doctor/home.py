@@ -4,12 +4,13 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from compute.cli.doctor.findings import Finding, Setup, Skipped, broken, closed, warning
 from compute.cli.doctor.registry import check
-from compute.secrets.rules import checked_key
+from compute.secrets.rules import checked_key, checked_link_secret, checked_webhook_secret, valid_at_once
 from compute.stack.cluster.runtime import runtime_path
 from compute.stack.lock import running_stack
 from compute.stack.messages.hints import own_command, pasteable
@@ -19,6 +20,12 @@ from compute.stack.processes import leftovers
 __all__: list[str] = []
 
 _SECRETS = ("api_key", "admin_api_key", "link_secret", "webhook_secret", "ray_token", "postgres.password")
+_RULES: dict[str, Callable[[str], object]] = {
+    "api_key": checked_key,
+    "admin_api_key": checked_key,
+    "link_secret": partial(valid_at_once, check=checked_link_secret),
+    "webhook_secret": partial(valid_at_once, check=checked_webhook_secret),
+}
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -111,19 +118,22 @@ def secret_files(setup: Setup) -> Iterator[Finding]:
                 f"{file} can be read or changed by other users",
                 f"chmod 600 {pasteable([str(file)])}; if others may have read it, see docs/howto/rotate-a-secret.md",
             )
-    for name in ("api_key", "admin_api_key"):
-        yield from _weak(setup.home / name)
+    for name, rule in _RULES.items():
+        yield from _weak(setup.home / name, rule)
 
 
-def _weak(file: Path) -> Iterator[Finding]:
-    if file.is_file() and os.access(file, os.R_OK):
+def _weak(file: Path, rule: Callable[[str], object]) -> Iterator[Finding]:
+    code = f"secret-files.{file.name.replace('_', '-')}"
+    if file.exists() and not file.is_file():
+        yield broken(code, f"{file} is no file", f"Move it away, and `compute up` makes a new secret: {file}")
+    elif file.is_file() and os.access(file, os.R_OK):
         try:
-            checked_key(file.read_text(encoding="utf-8").strip())
+            rule(file.read_text(encoding="utf-8").strip())
         except ValueError as error:
             yield broken(
-                f"secret-files.{file.name.replace('_', '-')}",
-                f"the key in {file} {error}",
-                f"Remove the file, and `compute up` makes a new key: rm {pasteable([str(file)])}",
+                code,
+                f"what is in {file} {'is no text' if isinstance(error, UnicodeError) else error}",
+                f"Remove the file, and `compute up` makes a new one: rm {pasteable([str(file)])}",
             )
 
 

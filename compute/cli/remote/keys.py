@@ -69,8 +69,7 @@ def create(
     if expires is not None:
         fields["expires_at"] = (datetime.now(UTC) + timedelta(seconds=expires)).isoformat()
     with connected(url, key, admin=True) as (client, _):
-        # Without an idempotency key: the answer to a repetition has no secret.
-        _print_once(client.admin.keys.create(name, **fields, idempotency_key=""), as_json)
+        _print_once(client.admin.keys.create(name, **fields), as_json)
 
 
 @keys.command()
@@ -122,10 +121,7 @@ def rotate(
 ) -> None:
     """Replace the secret of a key, and print the new one once; the old one stays valid for a while."""
     with connected(url, key, admin=True) as (client, _):
-        _print_once(
-            client.admin.keys.rotate(key_id, grace_seconds=grace, end_previous=end_previous, idempotency_key=""),
-            as_json,
-        )
+        _print_once(client.admin.keys.rotate(key_id, grace_seconds=grace, end_previous=end_previous), as_json)
 
 
 @keys.command()

@@ -28,7 +28,7 @@ def list_loras(
     if as_json:
         print_json([plain(one) for one in found])
     else:
-        rows = ([one.partial_path, f"{one.file_size:,}", one.modified] for one in found)
+        rows = ([one.partial_path, one.file_size, one.modified] for one in found)
         print_table(["path", "bytes", "modified"], rows, nothing="no LoRAs")
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from compute.cli.answers import AsJson, plain, print_json, print_line, print_table, sound
+from compute.cli.answers import AsJson, moment, percent, plain, print_json, print_line, print_table, sound
 from compute.cli.errors import INTERRUPTED
 from compute.cli.fields import Body, Fields, fields_of
 from compute.cli.remote.beginning import begun
@@ -199,7 +199,7 @@ def _facts(task: "Task") -> dict[str, Any]:
         "id": task.id,
         "type": task.task_type,
         "status": task.status,
-        "progress": f"{task.progress or 0:.0f} %",
+        "progress": percent(task.progress),
         "created": task.created_at,
         "started": task.started_at,
         "ended": task.completed_at,
@@ -216,8 +216,7 @@ def _id(task: "Task") -> str:
 
 
 def _state(task: "Task") -> list[Any]:
-    created = f"{task.created_at:%Y-%m-%d %H:%M:%S}" if task.created_at else None
-    return [f"{task.progress or 0:.0f} %", created, task.error or ""]
+    return [percent(task.progress), moment(task.created_at), task.error or ""]
 
 
 def _line(event: "Event") -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from compute.cli.answers import AsJson, plain, print_json, print_table, sound
+from compute.cli.answers import AsJson, percent, plain, print_json, print_table, sound
 from compute.cli.errors import INTERRUPTED
 from compute.cli.fields import Body, Fields, fields_of, image_of
 from compute.cli.progress import progress_bar
@@ -202,7 +202,7 @@ def _word(training: "Training") -> str:
 
 
 def _percent(training: "Training") -> str:
-    return f"{training.progress or 0:.0f} %"
+    return percent(training.progress)
 
 
 def _step(training: "Training") -> str:
@@ -210,5 +210,6 @@ def _step(training: "Training") -> str:
 
 
 def _loss(training: "Training") -> str | None:
-    loss = (training.metrics or {}).get("loss")
+    metrics: Any = training.metrics
+    loss = metrics.get("loss") if isinstance(metrics, dict) else None
     return f"{loss:.4f}" if isinstance(loss, int | float) else None

@@ -154,7 +154,8 @@ class AsyncFiles:
                     return transfer.ends()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             failure = failure_of_error(error, repeatable=True)
-            return transfer.failed(no_answer(error, failure, call, self._transport.config.url), failure)
+            place = self._transport.config.url if url is None else f"{url.scheme}://{url.netloc.decode()}"
+            return transfer.failed(no_answer(error, failure, call, place), failure)
         raise ClientError(f"the file is behind more than {_MOST_REDIRECTS} redirects")
 
     async def delete(self, path: str) -> None:

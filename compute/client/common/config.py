@@ -40,6 +40,7 @@ _SILENCE_SECONDS = 60.0
 inputs that it names, in less than that."""
 _IDLE = 20
 """Connections that are kept for the next request."""
+_API = "/api/v1"
 _KEY = re.compile(r"[!-~]+")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
@@ -192,18 +193,21 @@ def _address(text: str) -> str:
         ConfigurationError: it is none.
     """
     address = text.strip().rstrip("/")
+    # What stands before a host or behind the path may be a secret.
+    shown = address.rpartition("@")[2].partition("?")[0]
     try:
         parsed = httpx.URL(address)
     except httpx.InvalidURL as error:
-        raise ConfigurationError(f"{address.rpartition('@')[2]} is not a valid address: {error}") from error
+        raise ConfigurationError(f"{shown} is not a valid address: {error}") from error
     if parsed.userinfo:
         # It would be sent instead of the key, and every error would show it.
         raise ConfigurationError("the address of the server (`url`, COMPUTE_URL) must not contain a name or password")
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ConfigurationError(f"{address} is not a valid address: it must begin with http:// or https://")
+        raise ConfigurationError(f"{shown} is not a valid address: it must begin with http:// or https://")
     if parsed.query or parsed.fragment:
-        raise ConfigurationError(f"{address} is not the address of a server: it must end with a host or a path")
-    return address
+        raise ConfigurationError(f"{shown} is not the address of a server: it must end with a host or a path")
+    # The address of the API is as good as that of its server.
+    return address.removesuffix(_API)
 
 
 @cache

@@ -169,3 +169,30 @@ def test_arguments_that_cannot_be_sent_are_refused_in_words(tmp_path: Path, word
         ended = CliRunner().invoke(app, line, env={"COMPUTE_HOME": str(tmp_path)}, input="{}\n")
     assert (ended.exit_code, ended.stdout, script.asked) == (code, "", [])
     assert isinstance(ended.exception, SystemExit), ended.exc_info
+
+
+@pytest.mark.parametrize("words", [["create", "Shop"], ["rotate", str(ID)]], ids=lambda words: words[0])
+def test_a_secret_that_was_lost_with_its_answer_is_told_of(tmp_path: Path, words: list[str]) -> None:
+    made = json.dumps({"id": str(ID), "name": "Shop", "prefix": "ck_1", "scope": "submit", "key": None})
+    with server([GATEWAY, (201, made)]) as script:
+        asked = ["keys", *words, "--url", script.url, "--key", "a-key-of-the-administrator-12"]
+        ended = CliRunner().invoke(app, asked, env={"COMPUTE_HOME": str(tmp_path)})
+    assert (ended.exit_code, ended.stdout, len(script.asked)) == (1, "", 2)
+    assert f"the secret of the API key {ID} was lost: rotate the key, or revoke it" in ended.stderr
+
+
+ANY_FIELDS = ("created_at", "progress", "status", "errors", "metadata", "result_image_paths", "metrics", "file_size")
+
+
+@pytest.mark.parametrize("odd", ["a word of tomorrow", 7, ["a"], {"a": 1}], ids=str)
+def test_no_command_stumbles_over_a_word_of_tomorrow(tmp_path: Path, odd: object) -> None:
+    one = {"id": str(ID), "task_type": "GENERATION", "output_name": "zx", "partial_path": "a"}
+    one |= dict.fromkeys(ANY_FIELDS, odd)
+    lists = {"task": [one], "train": {"tasks": [one]}, "lora": {"loras": [one]}}
+    asked = [(["task", "show", str(ID)], one), (["task", "cancel", str(ID)], one), (["train", "show", str(ID)], one)]
+    with server([(200, "{}")]) as script:
+        for words, body in [*asked, *(([word, "list"], body) for word, body in lists.items())]:
+            script.answers = [(200, json.dumps(body))]
+            line = [*words, "--url", script.url, "--key", "key"]
+            ended = CliRunner().invoke(app, line, env={"COMPUTE_HOME": str(tmp_path)})
+            assert ended.exit_code == 0, (words, ended.output, ended.exc_info)

@@ -87,3 +87,20 @@ def test_health_is_asked_without_the_key_and_its_errors_are_the_clients() -> Non
             pytest.raises(ClientError, match="does not answer as this API does"),
         ):
             client.health()
+
+
+@pytest.mark.parametrize(
+    "address", ["{}:{}@127.0.0.1:9", "127.0.0.1:9?key={1}", "ftp://a/?key={1}", "http://[{0}@x?{1}"]
+)
+def test_no_part_of_an_address_that_may_be_a_secret_is_repeated(address: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        Compute(address.format("name", SECRET), "key").close()
+    assert SECRET not in str(refused.value)
+
+
+def test_the_address_of_the_api_is_as_good_as_that_of_its_server() -> None:
+    with by_path({"/api/v1/tasks/7": TASK}) as (url, asked):
+        for address in (url, f"{url}/", f"{url}/api/v1", f"{url}/api/v1/"):
+            with Compute(address, SECRET) as client:
+                assert client.tasks.get("7").status == "PENDING"
+    assert {path for path, _ in asked} == {"/api/v1/tasks/7"}

@@ -212,3 +212,9 @@ def test_a_download_that_fails_makes_no_folder(tmp_path: Path) -> None:
         server.store("refs/empty.png", b"")
         assert client.files.download("refs/empty.png", tmp_path / "empty.png").read_bytes() == b""
     assert [one.name for one in tmp_path.iterdir()] == ["empty.png"]
+
+
+def test_a_link_that_leads_to_nobody_is_named(tmp_path: Path) -> None:
+    nobody = pytest.raises(NoAnswer, match=r"http://127\.0\.0\.1:9 cannot be reached")
+    with ComputeServer() as server, Compute(server.url, server.key, timeout=0.05) as client, nobody:
+        client.files.download("http://127.0.0.1:9/a.png?signature=secret", tmp_path / "a.png")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,12 @@ def test_a_sound_set_up_has_no_findings(sound: SetUp, database_url: str) -> None
     assert {name for name, one in answer.checks.items() if one["state"] == "skipped"} == {"ray", "cluster", "server"}
 
 
+def holding(name: str, content: bytes, home: Path) -> None:
+    """Write a secret of the home, closed to others."""
+    (home / name).write_bytes(content)
+    (home / name).chmod(0o600)
+
+
 def opened(secret: Path) -> None:
     """Make a file that others may read, whatever the umask is."""
     secret.touch()
@@ -47,16 +54,18 @@ def opened(secret: Path) -> None:
         (lambda home: home.chmod(0o750), "home.open", "chmod go="),
         (lambda home: home.chmod(0o1777), "home.shared", "export COMPUTE_HOME="),
         (lambda home: (home.rmdir(), home.write_text("file")), "home.unmakeable", "Name one that you may make"),
-        (lambda home: (home / "api_key").write_text("weak"), "secret-files.api-key", "Remove the file"),
-        (lambda home: (home / "admin_api_key").write_text("weak"), "secret-files.admin-api-key", "Remove the file"),
+        *(
+            (partial(holding, name, content), f"secret-files.{name.replace('_', '-')}", "Remove the file")
+            for name in ("api_key", "admin_api_key", "link_secret", "webhook_secret")
+            for content in (b"weak", b"\n", b"", b"\xff" * 40)
+        ),
+        (lambda home: (home / "webhook_secret").mkdir(mode=0o700), "secret-files.webhook-secret", "Move it away"),
         (lambda home: opened(home / "ray_token"), "secret-files.open", "chmod 600"),
         (lambda home: (home / "supervisor.lock").write_text("{}"), "leftovers.lock", "start it again"),
     ],
 )
 def test_a_home_that_is_wrong_is_found(sound: SetUp, change: Callable[[Path], object], code: str, advice: str) -> None:
     change(sound.home)
-    for key in sound.home.glob("*api_key"):
-        key.chmod(0o600)
     found = sound.doctor("home", "secret-files", "leftovers").findings
     assert list(found) == [code], found
     assert advice in found[code]["advice"]
