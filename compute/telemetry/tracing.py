@@ -22,6 +22,7 @@ from compute.telemetry.ids import bound
 from compute.telemetry.traceparent import Traceparent
 
 __all__ = [
+    "STOP_SECONDS",
     "UNTRACED",
     "Attributes",
     "Kind",
@@ -40,7 +41,7 @@ __all__ = [
 
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
 Attributes = Mapping[str, str | int | float | bool | None]
-_STOP_SECONDS = 2.0
+STOP_SECONDS = 2.0
 
 
 class Span(Protocol):
@@ -122,13 +123,13 @@ def start_tracing(settings: Settings, *, process: str) -> None:
     _Process.tracer = OtlpTracer(settings.otel_endpoint, headers, process)
 
 
-def stop_tracing() -> None:
-    """Send what is left, for two seconds at most, and trace no more."""
+def stop_tracing(*, seconds: float = STOP_SECONDS) -> None:
+    """Send what is left, for so long at most, and trace no more."""
     tracer, _Process.tracer = _Process.tracer, None
     if tracer is not None:
         stopping = threading.Thread(target=tracer.stop, name="sending the last spans", daemon=True)
         stopping.start()
-        stopping.join(_STOP_SECONDS)
+        stopping.join(seconds)
 
 
 def is_traced() -> bool:
