@@ -39,10 +39,9 @@ _ENDS = ", ".join(
 )
 CREATED_METRIC, ENDED_METRIC = "compute_tasks_created", "compute_tasks_ended"
 """The series in `metric_sums` that count tasks for ever: by queue and type, and by queue, type and status."""
-# Asked for before a batch is looked at, so that what the last one has written is seen. Only who says so deletes news.
+# Asked for before a batch is looked at, so that what the last one has written is seen.
 _TURN = """
-SELECT pg_try_advisory_xact_lock(hashtextextended('work_news', 0)), set_config('compute.folds', 'sums', true),
-       set_config('enable_hashjoin', 'on', true)
+SELECT pg_try_advisory_xact_lock(hashtextextended('work_news', 0)), set_config('enable_hashjoin', 'on', true)
 """
 _WHOLE = "(VALUES (true), (false)) AS of(whole)"
 # Every sum is kept without labels, by installation, by zone, and by both.

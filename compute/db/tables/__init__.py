@@ -13,7 +13,7 @@ from compute.db.tables.tasks import Task, TaskEvent
 from compute.db.tables.trainings import Training, TrainingEvent
 from compute.db.tables.usage import UsageDay, UsageNews
 from compute.db.tables.webhooks import WebhookAttempt, WebhookDelivery
-from compute.db.tables.work import WorkCount, WorkHistory, WorkLabel, WorkNews, WorkSum, WorkTime
+from compute.db.tables.work import WorkLabel, WorkNews, WorkSum, WorkTime
 from compute.db.tables.workers import Worker
 from compute.db.tables.workflows import Workflow, WorkflowEvent, WorkflowStep
 
@@ -42,8 +42,6 @@ __all__ = [
     "UsageNews",
     "WebhookAttempt",
     "WebhookDelivery",
-    "WorkCount",
-    "WorkHistory",
     "WorkLabel",
     "WorkNews",
     "WorkSum",

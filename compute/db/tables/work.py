@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from compute.db.tables.base import Base
 
-__all__ = ["BEYOND", "LABELS", "WorkCount", "WorkHistory", "WorkLabel", "WorkNews", "WorkSum", "WorkTime"]
+__all__ = ["BEYOND", "LABELS", "WorkLabel", "WorkNews", "WorkSum", "WorkTime"]
 
 _ZERO = "0"
 
@@ -116,45 +116,3 @@ class WorkNews(Base):
     ended: Mapped[int] = mapped_column(Integer, server_default=_ZERO)
     waited: Mapped[float] = mapped_column(Double, server_default=_ZERO)
     ran: Mapped[float] = mapped_column(Double, server_default=_ZERO)
-
-
-class WorkCount(Base):
-    """What processes of the release before `work_sums` read. It is written no more, and a later release drops it."""
-
-    __tablename__ = "work_counts"
-
-    kind: Mapped[str] = mapped_column(primary_key=True)
-    whole: Mapped[bool] = mapped_column(primary_key=True)
-    tenant: Mapped[str] = mapped_column(primary_key=True)
-    origin_instance: Mapped[str] = mapped_column(primary_key=True)
-    origin_zone: Mapped[str] = mapped_column(primary_key=True)
-    queue: Mapped[str] = mapped_column(primary_key=True)
-    type: Mapped[str] = mapped_column(primary_key=True)
-    provider: Mapped[str] = mapped_column(primary_key=True)
-    status: Mapped[str] = mapped_column(primary_key=True)
-    number: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
-    steps: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
-
-
-class WorkHistory(Base):
-    """As `WorkCount`, of the release before `work_times`."""
-
-    __tablename__ = "work_history"
-
-    kind: Mapped[str] = mapped_column(primary_key=True)
-    span: Mapped[str] = mapped_column(primary_key=True)
-    whole: Mapped[bool] = mapped_column(primary_key=True)
-    tenant: Mapped[str] = mapped_column(primary_key=True)
-    at: Mapped[datetime] = mapped_column(primary_key=True)
-    origin_instance: Mapped[str] = mapped_column(primary_key=True)
-    origin_zone: Mapped[str] = mapped_column(primary_key=True)
-    queue: Mapped[str] = mapped_column(primary_key=True)
-    created: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
-    started: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
-    completed: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
-    failed: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
-    cancelled: Mapped[int] = mapped_column(BigInteger, server_default=_ZERO)
-    waited: Mapped[float] = mapped_column(Double, server_default=_ZERO)
-    ran: Mapped[float] = mapped_column(Double, server_default=_ZERO)
-
-    __table_args__ = (Index("work_history_times", "span", "at"),)

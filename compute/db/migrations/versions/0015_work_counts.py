@@ -19,15 +19,15 @@ depends_on = None
 _LABELS = """
         tenant TEXT NOT NULL,
         origin_instance TEXT NOT NULL,
-        origin_zone TEXT NOT NULL,
-        queue TEXT NOT NULL
+        origin_zone TEXT NOT NULL
 """
 _TABLES = (
     f"""
-    CREATE TABLE work_counts (
+    CREATE TABLE work_sums (
         kind TEXT NOT NULL,
         whole BOOLEAN NOT NULL,
         {_LABELS},
+        queue TEXT NOT NULL,
         type TEXT NOT NULL,
         provider TEXT NOT NULL,
         status TEXT NOT NULL,
@@ -37,12 +37,13 @@ _TABLES = (
     ) WITH (fillfactor = 70)
     """,
     f"""
-    CREATE TABLE work_history (
+    CREATE TABLE work_times (
         kind TEXT NOT NULL,
         span TEXT NOT NULL,
         whole BOOLEAN NOT NULL,
         {_LABELS},
         at TIMESTAMP WITH TIME ZONE NOT NULL,
+        queue TEXT NOT NULL,
         created BIGINT DEFAULT '0' NOT NULL,
         started BIGINT DEFAULT '0' NOT NULL,
         completed BIGINT DEFAULT '0' NOT NULL,
@@ -50,7 +51,15 @@ _TABLES = (
         cancelled BIGINT DEFAULT '0' NOT NULL,
         waited DOUBLE PRECISION DEFAULT '0' NOT NULL,
         ran DOUBLE PRECISION DEFAULT '0' NOT NULL,
-        PRIMARY KEY (kind, span, whole, tenant, at, origin_instance, origin_zone, queue)
+        PRIMARY KEY (kind, span, whole, tenant, origin_instance, origin_zone, at, queue)
+    ) WITH (fillfactor = 70)
+    """,
+    "CREATE INDEX work_times_age ON work_times (span, at)",
+    f"""
+    CREATE TABLE work_labels (
+        whole BOOLEAN NOT NULL,
+        {_LABELS},
+        PRIMARY KEY (whole, tenant, origin_instance, origin_zone)
     ) WITH (fillfactor = 70)
     """,
     f"""
@@ -59,6 +68,7 @@ _TABLES = (
         kind TEXT NOT NULL,
         at TIMESTAMP WITH TIME ZONE NOT NULL,
         {_LABELS},
+        queue TEXT NOT NULL,
         type TEXT NOT NULL,
         provider TEXT NOT NULL,
         status TEXT NOT NULL,
@@ -126,7 +136,7 @@ _BODIES = {
     SELECT 'task', {_MINUTE}, {_KEY}, -count(*) FROM gone WHERE deleted_at IS NULL GROUP BY 3, 4, 5, 6, 7, 8, 9;
     """,
     "truncated": """
-    DELETE FROM work_counts WHERE kind = 'task';
+    DELETE FROM work_sums WHERE kind = 'task';
     DELETE FROM work_news WHERE kind = 'task';
     """,
 }
@@ -162,5 +172,5 @@ def downgrade() -> None:
     for name in _TRIGGERS:
         op.execute(f"DROP TRIGGER tasks_count_{name} ON tasks")
         op.execute(f"DROP FUNCTION count_tasks_{name}()")
-    for table in ("work_news", "work_history", "work_counts"):
+    for table in ("work_news", "work_labels", "work_times", "work_sums"):
         op.execute(f"DROP TABLE {table}")

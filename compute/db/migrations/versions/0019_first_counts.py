@@ -81,6 +81,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DELETE FROM work_news")
-    op.execute("DELETE FROM work_counts")
-    op.execute("DELETE FROM work_history")
+    for table in ("work_news", "work_labels", "work_times", "work_sums"):
+        op.execute(f"DELETE FROM {table}")

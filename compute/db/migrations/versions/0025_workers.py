@@ -15,6 +15,8 @@ def upgrade() -> None:
             id TEXT NOT NULL PRIMARY KEY,
             name TEXT NOT NULL,
             deployment TEXT NOT NULL,
+            cluster TEXT,
+            application TEXT,
             host TEXT NOT NULL,
             pid INTEGER NOT NULL,
             queues JSONB NOT NULL,
