@@ -117,11 +117,18 @@ def _refused(server: Server, error: "UnauthorizedError") -> Exception:
 
 
 def _find(url: str | None, key: str | None, *, admin: bool) -> Server:
+    from compute.stack.errors import StackError
     from compute.stack.lock import running_stack
     from compute.stack.options import load_settings
     from compute.stack.secrets.api_key import stored_key
 
-    settings = load_settings()
+    try:
+        settings = load_settings()
+    except StackError:
+        # They are those of a server on this machine, which is not asked where both its address and its key are given.
+        if not url or (given := given_key(key, _key_of_environment())) is None:
+            raise
+        return Server(url.rstrip("/"), *given, None, url.rstrip("/"))
     home, running = settings.home, running_stack(settings.home)
     given = given_key(key, settings.api_key)
     found = str((running or {}).get("url", DEFAULT_URL))
@@ -148,6 +155,13 @@ def given_key(key: str | None, api_key: "SecretStr | None") -> tuple[str, str] |
     if variable := os.environ.get(KEY_VARIABLE, "").strip():
         return variable, KEY_VARIABLE
     return None if api_key is None else (api_key.get_secret_value(), "API_KEY")
+
+
+def _key_of_environment() -> "SecretStr | None":
+    from pydantic import SecretStr
+
+    key = os.environ.get("API_KEY", "").strip()
+    return SecretStr(key) if key else None
 
 
 def kept_key(home: Path, url: str, found: str, *, admin: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import select
+import signal
 import sys
 import termios
 import threading
@@ -30,6 +31,8 @@ _SEQUENCE = re.compile("\x1b(\\[[0-?]*[ -/]*[@-~]|O.|[^\x1b])")
 OLDEST = 30
 """Snapshots between which the rate is measured."""
 _REFUSED = (401, 403)
+_BY_SIGNAL = 128
+"""A program that a signal has ended has this exit code, and more by the signal's number."""
 
 
 class Watcher:
@@ -96,6 +99,7 @@ def show(client: "Compute", interval: float, console: "Console") -> None:
     from rich.live import Live
 
     with (
+        _left_whole(),
         Watcher(client, interval) as watcher,
         _keys() as keys,
         Live(console=console, screen=True, auto_refresh=False) as live,
@@ -107,6 +111,23 @@ def show(client: "Compute", interval: float, console: "Console") -> None:
                 drawn = time.monotonic()
             if leaves(keys()):
                 return
+
+
+@contextmanager
+def _left_whole() -> Iterator[None]:
+    """While the screen is taken, no signal ends or suspends the process in the middle of it: SIGTERM and SIGHUP leave
+    by the way of an error, which gives the screen back, and Ctrl-Z does nothing."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(_BY_SIGNAL + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def leaves(pressed: str) -> bool:

@@ -18,9 +18,9 @@ def interrupted(words: Sequence[str], folder: Path, ready: Callable[[str], bool]
     out, err = folder / "stdout", folder / "stderr"
     environment = {**os.environ, "COMPUTE_HOME": str(folder / "home")}
     with out.open("w") as standard, err.open("w") as errors:
-        process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "compute.cli", *words], stdout=standard, stderr=errors, env=environment
-        )
+        # A job in the background ignores the signal of Ctrl-C, and so would what it starts.
+        command = ["env", "--default-signal=INT", sys.executable, "-m", "compute.cli", *words]
+        process = subprocess.Popen(command, stdout=standard, stderr=errors, env=environment)  # noqa: S603
     try:
         give_up = time.monotonic() + PATIENCE
         while not ready(out.read_text()):

@@ -139,6 +139,20 @@ def test_a_failure_of_the_server_is_told_with_the_id_of_the_request(tmp_path: Pa
     assert (ended.exit_code, ended.stderr) == (1, "compute: It failed. (request req-1)\n")
 
 
+@pytest.mark.parametrize(
+    "setting", [("COMPUTE_RETENTION_DAYS", "x"), ("ADMIN_API_KEY", "the-key-of-everybody-12")], ids=lambda one: one[0]
+)
+def test_a_bad_setting_of_a_server_on_this_machine_does_not_stop_who_asks_another(
+    tmp_path: Path, setting: tuple[str, str]
+) -> None:
+    environment = {"COMPUTE_HOME": str(tmp_path), "API_KEY": "the-key-of-everybody-12"} | dict([setting])
+    with server([(200, "[]")]) as script:
+        ended = CliRunner().invoke(app, ["task", "list", "--url", script.url], env=environment)
+        here = CliRunner().invoke(app, ["task", "list"], env=environment)
+    assert (ended.exit_code, len(script.asked)) == (0, 1), ended.output
+    assert (here.exit_code, here.stderr.startswith("compute: bad setting: ")) == (1, True)
+
+
 @pytest.mark.parametrize("code", ["KEY_EXPIRED", "KEY_REVOKED"])
 def test_what_became_of_a_key_is_told(tmp_path: Path, code: str) -> None:
     said = json.dumps({"detail": "The key is over.", "code": code})

@@ -100,6 +100,20 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(how: str) -> None:
     assert opened.output.count("\x1b[?1049l") == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_that_ends_it_leaves_the_terminal_as_it_was(number: signal.Signals) -> None:
+    with serving() as (port, answers), terminal(*top(port)) as opened:
+        opened.until("inference")
+        # It is not suspended with the terminal in its hands.
+        opened.press("\x1a")
+        answers["/monitoring/queues"]["queues"][0]["depth"] = 4711
+        opened.until("waiting 4,711")
+        opened.process.send_signal(number)
+        assert opened.ended() == 128 + number
+    assert opened.output.count("\x1b[?1049h") == opened.output.count("\x1b[?1049l") == 1
+    assert opened.output.rindex("\x1b[?25h") > opened.output.rindex("\x1b[?25l")
+
+
 ODD: list[tuple[str, Any]] = [
     ("/monitoring/queues", {"queues": [{"name": "inference", "depth": "many"}]}),
     ("/monitoring/workers", {"workers": [{"utilization_pct": "all"}]}),
