@@ -12,6 +12,10 @@ from compute.db.tables.work import BEYOND
 
 __all__ = ["Scope", "counted", "happened", "has_sums"]
 
+_BY_KEY = "id > 0"
+"""True of all news, which are few, in a table that may have been large once: found by their key they cost what they
+are, whatever room the table has left."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -88,7 +92,7 @@ def counted(kind: str, scope: Scope) -> str:
      UNION ALL
     SELECT {columns}, said.status, said.number, said.steps FROM work_news
      CROSS JOIN LATERAL (VALUES (status, number, steps), ('OPEN', -closed, 0)) AS said(status, number, steps)
-     WHERE kind = '{kind}' AND {scope.new}
+     WHERE {_BY_KEY} AND kind = '{kind}' AND {scope.new}
     """
 
 
@@ -104,5 +108,5 @@ def happened(kind: str, scope: Scope) -> str:
            CASE WHEN status = 'FAILED' THEN ended ELSE 0 END, CASE WHEN status = 'CANCELLED' THEN ended ELSE 0 END,
            waited, ran
       FROM work_news CROSS JOIN (VALUES ('minute'), ('hour')) AS spans(span)
-     WHERE kind = '{kind}' AND {scope.new} AND (created <> 0 OR started <> 0 OR ended <> 0)
+     WHERE {_BY_KEY} AND kind = '{kind}' AND {scope.new} AND (created <> 0 OR started <> 0 OR ended <> 0)
     """

@@ -128,7 +128,7 @@ def _statement(groups: Sequence[str], where: str) -> str:
     return f"""
     SELECT {grouped}, sum(tasks)::bigint AS tasks, sum(calls)::bigint AS calls, {_SUMS}
       FROM (SELECT {columns} FROM usage_days WHERE {where}
-            UNION ALL SELECT {columns} FROM usage_news WHERE {where}) AS used
+            UNION ALL SELECT {columns} FROM usage_news WHERE id > 0 AND {where}) AS used
      GROUP BY {grouped} ORDER BY {grouped} LIMIT :limit
     """
 

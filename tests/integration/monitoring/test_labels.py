@@ -30,6 +30,12 @@ SELECT gen_random_uuid(), 'GENERATION', 'image', 'default', 1, 'PENDING', '{}', 
 """
 
 
+_MANY_NEWS = """
+INSERT INTO work_news (kind, at, tenant, origin_instance, origin_zone, queue, type, provider, status)
+SELECT 'task', now(), '', '', '', '', '', '', '' FROM generate_series(1, 100000)
+"""
+
+
 async def add_of_pods(database: Database, first: int, last: int, tenant: str | None = "acme") -> None:
     async with database.transaction() as session:
         await session.execute(text(_ADD), {"first": first, "last": last, "tenant": tenant})
@@ -101,6 +107,22 @@ async def test_reads_cost_the_same_whatever_labels_callers_send(database: Databa
     for name, number in few.items():
         assert many[name] <= 3 * number + 20, name
     await assert_exact(database)
+
+
+async def test_reads_find_the_news_by_their_key_in_a_table_that_was_large_once(
+    database: Database, database_url: str
+) -> None:
+    statements = Statements(database)
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(_MANY_NEWS)
+        connection.execute("DELETE FROM work_news WHERE id < (SELECT max(id) FROM work_news)")
+        connection.execute("VACUUM ANALYZE work_news")
+        for name, read in READS.items():
+            with statements.keeping() as kept:
+                async with database.transaction() as session:
+                    await read(session)
+            scans = {scan for plan in explain(connection, kept) for scan in plan.nodes}
+            assert "Seq Scan work_news" not in scans, name
 
 
 async def test_a_bounded_number_of_labels_has_sums_of_its_own(database: Database) -> None:
