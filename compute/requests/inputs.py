@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from copy import copy
 from types import MappingProxyType
 from typing import Protocol
@@ -61,7 +61,8 @@ class RequestInputs:
     """The `Inputs` of one request, for one task or many. Nothing is stored until `keep`, so a refused request leaves
     nothing behind; what is named twice, also at the same time, is fetched once.
 
-    `known` are sources that were fetched before, each with the path at which it is stored.
+    `known` are sources that were fetched before, each with the path at which it is stored. `first` is awaited before
+    the first source is fetched from elsewhere; what it raises is raised in its place.
 
     Example:
         inputs = RequestInputs(sources, request.served)
@@ -70,11 +71,18 @@ class RequestInputs:
     """
 
     def __init__(
-        self, sources: InputSources, served: ServedModel, known: Mapping[str, str] = MappingProxyType({})
+        self,
+        sources: InputSources,
+        served: ServedModel,
+        known: Mapping[str, str] = MappingProxyType({}),
+        *,
+        first: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._sources = sources
         self._served = served
         self._known = known
+        self._first = first
+        self._beginning = asyncio.Lock()
         self._new: dict[str, Media] = {}
         self._taken: dict[str, InputImage] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -151,12 +159,19 @@ class RequestInputs:
 
     async def _fetched(self, source: str, field: str) -> InputImage:
         async with self._fetches:
+            await self._begin()
             media = await self._sources.media.load(source, field=field)
         path = f"{own_folder(self._sources.objects)}{INPUTS}{media.sha256[:2]}/{media.sha256}.png"
         self._new[path] = media
         if sum(len(new.data) for new in self._new.values()) > _MOST_NEW * self._sources.settings.media_max_bytes:
             raise InvalidInput("With this one, the images of the request are too large together.", field=field)
         return InputImage(path, media.width, media.height)
+
+    async def _begin(self) -> None:
+        async with self._beginning:
+            if self._first is not None:
+                await self._first()
+                self._first = None
 
     async def _stored(self, source: str, field: str) -> InputImage:
         path = check_readable(source, field=field)

@@ -1,5 +1,7 @@
 """Accept a task: fetch its inputs, store it together with whatever else arrives, answer after the commit."""
 
+from functools import partial
+
 from fastapi import Response
 
 from compute.api.idempotency.keys import Answer, IdempotentRequest, ReplayError, respond
@@ -24,14 +26,14 @@ async def accept(body: TaskBody, idempotent: IdempotentRequest, resources: Resou
         Unavailable: the database is away.
     """
     asked = TaskRequest.of(body.kind, labelled(body.fields, resources.tenant), resources.serving)
-    try:
-        await idempotent.require_room(resources.database)
-    except ReplayError as first:
-        return respond(first.answer)
     if asked.body.webhook_url is not None:
         await resources.client.check_url(asked.body.webhook_url, "webhook_url")
-    inputs = RequestInputs(resources, asked.served)
-    task = await asked.to_row(inputs)
+    # Looked at only before something is fetched for it: it is settled when the task is stored.
+    inputs = RequestInputs(resources, asked.served, first=partial(idempotent.require_room, resources.database))
+    try:
+        task = await asked.to_row(inputs)
+    except ReplayError as first:
+        return respond(first.answer)
     await inputs.keep()
 
     async def answer() -> Answer:
