@@ -28,9 +28,13 @@ async def accept(body: TaskBody, idempotent: IdempotentRequest, resources: Resou
     asked = TaskRequest.of(body.kind, labelled(body.fields, resources.tenant), resources.serving)
     if asked.body.webhook_url is not None:
         await resources.client.check_url(asked.body.webhook_url, "webhook_url")
-    # Looked at only before something is fetched for it: it is settled when the task is stored.
-    inputs = RequestInputs(resources, asked.served, first=partial(idempotent.require_room, resources.database))
+    # Whether there is room is settled when the task is stored. It is looked for before something is fetched for it, and
+    # where there was none lately.
+    look = partial(idempotent.require_room, resources.database)
+    inputs = RequestInputs(resources, asked.served, first=look)
     try:
+        if resources.writer.full.may_be(idempotent.quotas):
+            await look()
         task = await asked.to_row(inputs)
     except ReplayError as first:
         return respond(first.answer)

@@ -26,9 +26,10 @@ from compute.db.direct import DirectConnection
 from compute.db.group_commit import GroupCommit, Load
 from compute.db.session import Database
 from compute.db.tables import IdempotencyKey
-from compute.errors import ComputeError, Unavailable
+from compute.errors import ComputeError, LimitReached, Unavailable
 from compute.events import notify
 from compute.events.notify import Notifier
+from compute.tasks.submission.full import FullQuotas
 from compute.tasks.submission.rows import Key, KeyExpired, KeyReused, Outcome, Submission, size_of, write
 from compute.telemetry.ids import bound
 
@@ -59,7 +60,11 @@ class OutcomeUnknown(DatabaseAway):
 
 class TaskWriter:
     """Stores what an ingress process accepts. Tasks and their bytes are counted, not submissions; a submission that is
-    larger than a batch is one of its own."""
+    larger than a batch is one of its own.
+
+    Attributes:
+        full: Whose quotas had no room lately.
+    """
 
     def __init__(
         self,
@@ -82,6 +87,7 @@ class TaskWriter:
         self._writes = self._new_writes()
         self._writing: asyncio.Task[None] | None = None
         self._held: set[str] = set()
+        self.full = FullQuotas()
         self._closed = False
 
     async def submit(self, submission: Submission) -> IdempotencyKey | None:
@@ -104,6 +110,8 @@ class TaskWriter:
         except DatabaseAway as error:
             raise Unavailable(AWAY) from error
         if isinstance(outcome, ComputeError):
+            if isinstance(outcome, LimitReached):
+                self.full.note(submission.quotas)
             raise outcome
         if outcome.earlier is None:
             await _tell(submission)
