@@ -29,7 +29,7 @@ from compute.db.session import Database
 from compute.db.tables import AuditEntry
 from compute.telemetry.ids import bound
 
-__all__ = ["AuditLog", "Entry", "entry_of", "note_made"]
+__all__ = ["AuditLog", "Entry", "entry_of", "made_in", "note_made", "tell"]
 
 _log = logging.getLogger(__name__)
 _EVERY_SECONDS = 0.5
