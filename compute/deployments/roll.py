@@ -66,13 +66,21 @@ class SupervisorRoll:
     """Notes a supervisor of trainings, which works for one queue and whose tasks are Ray jobs."""
 
     def __init__(
-        self, database: Database, queue: TrainingQueue, station: Station, cluster: str, *, seconds: float = _SECONDS
+        self,
+        database: Database,
+        queue: TrainingQueue,
+        station: Station,
+        *,
+        cluster: str,
+        application: str,
+        seconds: float = _SECONDS,
     ) -> None:
-        """`cluster`: the name of the Ray cluster on which it runs."""
+        """`cluster` and `application`: the names of the Ray cluster and of Serve's application that it is a part of."""
         self._database = database
         self._queue = queue
         self._station = station
         self._cluster = cluster
+        self._application = application
         self._seconds = seconds
         self._tally = Tally()
         self._running: set[UUID] = set()
@@ -96,4 +104,4 @@ class SupervisorRoll:
                 self._tally.complete((await session.execute(completed)).scalar_one())
         self._tally.held = self._tally.begun = len(running)
         told = await asyncio.to_thread(self._tally.told, self._station)
-        await note(self._database, [told], cluster=self._cluster)
+        await note(self._database, [told], cluster=self._cluster, application=self._application)

@@ -92,7 +92,9 @@ class TrainingDeployment:
         if args.jobs:
             name = f"{context.deployment}#{context.replica_id.unique_id}"
             station = Station(name, (TRAINING_QUEUE,), args.jobs, args.jobs)
-            roll = SupervisorRoll(self._database, self._queue, station, cluster_name())
+            roll = SupervisorRoll(
+                self._database, self._queue, station, cluster=cluster_name(), application=context.app_name
+            )
             self._loops.observe("noting the supervisor", roll.run)
 
     async def warm(self, path: str) -> int:

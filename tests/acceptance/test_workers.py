@@ -31,13 +31,15 @@ def test_every_replica_is_a_worker_that_tells_of_itself(stack: Stack) -> None:
     said = until(
         stack, "workers", lambda said: {"Flux", "Image", "Providers", "Training"} <= by_deployment(said).keys()
     )
+    for worker in said["workers"]:
+        page = f"serve/applications/compute/{worker['deployment']}"
+        assert worker["dashboard_url"] == f"{stack.dashboard_url}/#/{page}", worker["name"]
     workers = by_deployment(said)
     (flux,) = workers["Flux"]
     assert flux["name"].startswith("Flux-")
     assert "inference" in flux["queues"]
     assert flux["memory_mb"] > 100
     assert flux["gpu_utilization"] is None
-    assert flux["dashboard_url"] == f"{stack.dashboard_url}/#/serve/applications/compute/Flux"
     completed = flux["tasks_completed_total"]
     with stack.client() as api:
         body = {"task_type": "GENERATION", "prompt": "a hat", "width": 64, "height": 64, "steps": 1}
